@@ -1,0 +1,146 @@
+"""The one tree of errors.
+
+::
+
+    EdgepackError                    1  failed
+    ├── UsageError                   2  wrong usage or input
+    │   ├── InvalidReferenceError    2  a name, digest, platform or reference that cannot be parsed
+    │   └── InvalidDocumentError     2  a file whose fields are wrong; lists every violation
+    ├── NotFoundError                3  a file, tag, blob, model or service that is not there
+    ├── VerificationError            4  content that is not what was signed or named
+    │   ├── DigestMismatchError      4  bytes that do not hash to their name
+    │   ├── SizeMismatchError        4  more or fewer bytes than announced
+    │   ├── UnsafeArchiveError       4  a path, link or node that must not be unpacked
+    │   └── SignatureError           4  no signature, or none by a trusted key
+    ├── NoSpaceError                 1  the disk is full, or would be
+    ├── MissingPartError             1  a program or package that the job needs is not installed
+    ├── IncompatibleError            1  parts that do not fit: wheel, glibc, architecture, Python
+    ├── ConversionError              1  a model that cannot be converted, or not faithfully
+    ├── RuntimeFailedError           1  a container or process that does not start or stay healthy
+    └── RegistryError                1  an image registry that refuses or fails
+        ├── AuthenticationError      1  401 or 403
+        └── RegistryUnavailableError 1  429, 5xx, or no connection
+
+Each carries what is wrong, where, and what to do; ``str()`` joins the three in one sentence.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class EdgepackError(Exception):
+    """Something that a user can act on.
+
+    ``what`` says what is wrong, ``where`` names the file, reference or field, ``hint`` says what to do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: object | None = None, hint: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.hint = hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = self.what if self.where is None else f"{self.where}: {self.what}"
+        return text if self.hint is None else f"{text}; {self.hint}"
+
+
+class UsageError(EdgepackError):
+    """Wrong usage or input."""
+
+    exit_code = 2
+
+
+class InvalidReferenceError(UsageError):
+    """A name, digest, platform or reference that cannot be parsed."""
+
+
+class InvalidDocumentError(UsageError):
+    """A document whose fields are wrong; ``violations`` holds all of them."""
+
+    def __init__(self, where: object, violations: Sequence[str], *, hint: str | None = None) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(self.violations), where=where, hint=hint)
+
+
+class NotFoundError(EdgepackError):
+    """Something named is not there."""
+
+    exit_code = 3
+
+
+class VerificationError(EdgepackError):
+    """Content that is not what was signed or named."""
+
+    exit_code = 4
+
+
+class DigestMismatchError(VerificationError):
+    """Bytes that do not hash to their name."""
+
+
+class SizeMismatchError(VerificationError):
+    """More or fewer bytes than announced."""
+
+
+class UnsafeArchiveError(VerificationError):
+    """A path, link or node that must not be unpacked."""
+
+
+class SignatureError(VerificationError):
+    """No signature, or none by a trusted key."""
+
+
+class NoSpaceError(EdgepackError):
+    """The disk is full, or would be."""
+
+
+class MissingPartError(EdgepackError):
+    """A program or package that the job needs is not installed."""
+
+
+class IncompatibleError(EdgepackError):
+    """Parts that do not fit together."""
+
+
+class ConversionError(EdgepackError):
+    """A model that cannot be converted, or not faithfully."""
+
+
+class RuntimeFailedError(EdgepackError):
+    """A container or process that does not start or stay healthy."""
+
+
+class RegistryError(EdgepackError):
+    """An image registry that refuses or fails."""
+
+
+class AuthenticationError(RegistryError):
+    """The registry answered 401 or 403."""
+
+
+class RegistryUnavailableError(RegistryError):
+    """The registry answered 429 or 5xx, or could not be reached."""
+
+
+@contextmanager
+def disk_errors(where: Path | str) -> Iterator[None]:
+    """Turn a full disk, quota or read-only file system below ``where`` into a ``NoSpaceError`` or ``UsageError``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise NoSpaceError(
+                "no space left on the disk", where=where, hint="free some space and run the same command again"
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise UsageError(
+                f"cannot write here ({error.strerror})", where=error.filename or where, hint="check its permissions"
+            ) from error
+        raise

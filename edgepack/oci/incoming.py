@@ -1,0 +1,115 @@
+"""Blobs on their way into a store: hashed while they stream, whole or not there, resumable."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from edgepack.errors import DigestMismatchError, SizeMismatchError, disk_errors
+from edgepack.files import publish
+from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor
+from edgepack.oci.digest import Digest
+
+CHUNK = 1 << 20
+
+
+class IncomingBlob:
+    """A blob being written to a file beside the blobs, locked by its writer.
+
+    With a ``descriptor`` the bytes must be those, and what a killed writer left is kept: ``offset`` tells how much of
+    it is there. Without one any bytes are taken, up to ``limit``, and named by their hash.
+    Use as a context manager; nothing appears in the store before ``commit``.
+    """
+
+    def __init__(self, blobs: Path, path: Path, descriptor: Descriptor | None, limit: int = MAX_BLOB_SIZE) -> None:
+        self._blobs = blobs
+        self._path = path
+        self._descriptor = descriptor
+        self._limit = limit if descriptor is None else descriptor.size
+        self._hash = hashlib.sha256()
+        self._done = False
+        self.offset = 0
+
+    def __enter__(self) -> Self:
+        with disk_errors(self._path):
+            self._file = self._locked_file()
+            while chunk := self._file.read(CHUNK):
+                self._hash.update(chunk)
+                self.offset += len(chunk)
+            if self.offset > self._limit:
+                self.restart()
+        return self
+
+    def _locked_file(self) -> BinaryIO:
+        while True:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            # The writer before us may have renamed or removed the file while we waited for its lock.
+            try:
+                if self._path.stat().st_ino == os.fstat(fd).st_ino:
+                    return os.fdopen(fd, "r+b")
+            except FileNotFoundError:
+                pass
+            os.close(fd)
+
+    def restart(self) -> None:
+        """Forget what is there."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._hash = hashlib.sha256()
+        self.offset = 0
+
+    def write(self, data: bytes) -> int:
+        """Append ``data``; raises ``SizeMismatchError`` past the announced size and ``NoSpaceError``."""
+        self.offset += len(data)
+        if self.offset > self._limit:
+            self._discard()
+            raise SizeMismatchError(
+                f"more than the {self._limit} bytes that were announced", where=self._name, hint="fetch it again"
+            )
+        self._hash.update(data)
+        with disk_errors(self._path):
+            return self._file.write(data)
+
+    def commit(self) -> tuple[Digest, int]:
+        """Make the blob appear, durably; raises ``SizeMismatchError`` or ``DigestMismatchError``."""
+        digest = Digest(self._hash.hexdigest())
+        wanted = self._descriptor
+        if wanted is not None and self.offset != wanted.size:
+            raise SizeMismatchError(
+                f"ends after {self.offset} of {wanted.size} bytes", where=self._name, hint="fetch it again"
+            )
+        if wanted is not None and digest != wanted.digest:
+            self._discard()
+            raise DigestMismatchError(f"the content hashes to {digest}", where=self._name, hint="fetch it again")
+        with disk_errors(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            publish(self._path, self._blobs / digest.hex)
+        self._done = True
+        return digest, self.offset
+
+    @property
+    def _name(self) -> str:
+        return "blob" if self._descriptor is None else f"blob {self._descriptor.digest}"
+
+    def _discard(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._done = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._descriptor is None and not self._done:
+            self._discard()
+        # An expected blob that was cut short stays, for the next writer to go on from; unless the disk is full.
+        try:
+            self._file.close()
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            if error is None:
+                raise

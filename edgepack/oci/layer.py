@@ -1,0 +1,211 @@
+"""Deterministic layers: the same entries make the same tar, on any host, at any time.
+
+Names sorted by bytes, parents included, integer mtime, uid and gid 0, no user names, USTAR headers with PAX only where
+a name needs it (image-spec 1.1, layer.md; DESIGN "Model layer").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Literal, Protocol
+
+from edgepack.errors import UsageError
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import Digest
+from edgepack.oci.store import Store
+
+EntryKind = Literal["file", "dir", "symlink", "hardlink"]
+_TYPES: dict[str, bytes] = {
+    "file": tarfile.REGTYPE,
+    "dir": tarfile.DIRTYPE,
+    "symlink": tarfile.SYMTYPE,
+    "hardlink": tarfile.LNKTYPE,
+}
+# Compressors may cut their output by how the input arrives, so it always arrives in pieces of this size.
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class LayerEntry:
+    """One name in a layer. ``path`` is relative to the root of the image; ``content`` opens a file's ``size`` bytes."""
+
+    path: str
+    kind: EntryKind = "file"
+    mode: int = 0o644
+    size: int = 0
+    linkname: str = ""
+    content: Callable[[], AbstractContextManager[BinaryIO]] | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of_bytes(cls, path: str, data: bytes, mode: int = 0o644) -> LayerEntry:
+        """A file that holds ``data``."""
+        return cls(path, "file", mode, len(data), content=lambda: io.BytesIO(data))
+
+    @classmethod
+    def of_file(cls, path: str, source: Path) -> LayerEntry:
+        """A file with the bytes of ``source``; executable when its owner may execute it."""
+        info = source.stat()
+        return cls(path, "file", normalised_mode(info.st_mode), info.st_size, content=lambda: source.open("rb"))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer in a store: its blob, the digest of its plain tar, and that tar's length in bytes."""
+
+    descriptor: Descriptor
+    diff_id: Digest
+    unpacked_size: int
+
+    def annotated(self, annotations: Mapping[str, str]) -> Layer:
+        """The same layer with these annotations on its descriptor."""
+        return Layer(self.descriptor.with_annotations(annotations), self.diff_id, self.unpacked_size)
+
+
+class Compressor(Protocol):
+    """Turns a plain tar into a layer's blob."""
+
+    media_type: str
+
+    def compress(self, data: bytes) -> bytes:
+        """Take a piece of the tar, give what is ready of the blob."""
+
+    def flush(self) -> bytes:
+        """The rest of the blob."""
+
+
+class NoCompression:
+    """A layer as it is."""
+
+    media_type = mediatypes.LAYER
+
+    def compress(self, data: bytes) -> bytes:
+        """The piece itself."""
+        return data
+
+    def flush(self) -> bytes:
+        """Nothing."""
+        return b""
+
+
+def normalised_mode(mode: int) -> int:
+    """0755 for what its owner may execute, else 0644: the umask of whoever made a file must not show."""
+    return 0o755 if mode & stat.S_IXUSR else 0o644
+
+
+def checked_path(path: str) -> str:
+    """``path`` when it is a relative, normal path that stays below the root; raises ``UsageError``."""
+    pure = PurePosixPath(path)
+    if not path or "\0" in path or pure.is_absolute() or ".." in pure.parts or str(pure) != path or path == ".":
+        raise UsageError(f"{path!r} is not a path that can stand in a layer", hint="use a relative path without '..'")
+    return path
+
+
+def ordered(entries: Iterable[LayerEntry]) -> list[LayerEntry]:
+    """The entries sorted by the bytes of their names, with the parents that are missing; raises ``UsageError``."""
+    found: dict[str, LayerEntry] = {}
+    for entry in entries:
+        if checked_path(entry.path) in found:
+            raise UsageError("stands twice in one layer", where=entry.path)
+        if PurePosixPath(entry.path).name.startswith(".wh."):
+            raise UsageError("names that start with .wh. are whiteouts", where=entry.path, hint="rename the file")
+        if entry.kind in ("symlink", "hardlink"):
+            _check_link(entry)
+        found[entry.path] = entry
+    for path in list(found):
+        for parent in PurePosixPath(path).parents:
+            name = str(parent)
+            if name != "." and name not in found:
+                found[name] = LayerEntry(name, "dir", 0o755)
+            elif name != "." and found[name].kind != "dir":
+                raise UsageError(f"{name} is no folder", where=path)
+    return [found[name] for name in sorted(found, key=lambda text: text.encode())]
+
+
+def _check_link(entry: LayerEntry) -> None:
+    """A link may name an absolute path of the image, or a relative one that does not climb out of it."""
+    depth = 0 if entry.kind == "hardlink" else len(PurePosixPath(entry.path).parts) - 1
+    for part in PurePosixPath(entry.linkname).parts:
+        depth = 0 if part == "/" else depth - 1 if part == ".." else depth + 1
+        if depth < 0:
+            raise UsageError(f"the link to {entry.linkname!r} points out of the image", where=entry.path)
+
+
+def write_layer(
+    entries: Iterable[LayerEntry],
+    store: Store,
+    compressor: Compressor,
+    *,
+    kind: str,
+    mtime: int = 0,
+    annotations: Mapping[str, str] | None = None,
+) -> Layer:
+    """Write the entries as one layer of ``kind`` into ``store``; memory stays flat whatever their size.
+
+    Raises ``UsageError`` for paths and links that no layer may hold, ``NoSpaceError`` when the disk is full; nothing
+    appears in the store then.
+    """
+    listing = ordered(entries)
+    plain_hash = hashlib.sha256()
+    plain_size = 0
+    with store.writer() as blob:
+        for piece in _pieces(_tar(listing, mtime)):
+            plain_hash.update(piece)
+            plain_size += len(piece)
+            blob.write(compressor.compress(piece))
+        blob.write(compressor.flush())
+        digest, size = blob.commit()
+    notes = {mediatypes.LAYER_KIND: kind, mediatypes.LAYER_UNPACKED: str(plain_size), **(annotations or {})}
+    return Layer(Descriptor(compressor.media_type, digest, size, notes), Digest(plain_hash.hexdigest()), plain_size)
+
+
+def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    held = bytearray()
+    for chunk in chunks:
+        held += chunk
+        while len(held) >= _PIECE:
+            yield bytes(held[:_PIECE])
+            del held[:_PIECE]
+    if held:
+        yield bytes(held)
+
+
+def _tar(entries: list[LayerEntry], mtime: int) -> Iterator[bytes]:
+    for entry in entries:
+        yield _header(entry, mtime)
+        if entry.kind == "file" and entry.size:
+            yield from _content(entry)
+            yield bytes(-entry.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _header(entry: LayerEntry, mtime: int) -> bytes:
+    info = tarfile.TarInfo(entry.path)
+    info.type = _TYPES[entry.kind]
+    info.mode = entry.mode & 0o7777
+    info.mtime = mtime
+    info.linkname = entry.linkname
+    info.size = entry.size if entry.kind == "file" else 0
+    try:
+        return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    except ValueError:  # too long, too large, or not ASCII: only then a PAX header
+        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _content(entry: LayerEntry) -> Iterator[bytes]:
+    if entry.content is None:
+        raise UsageError("has a size and no content", where=entry.path)
+    left = entry.size
+    with entry.content() as file:
+        while left and (chunk := file.read(min(left, _PIECE))):
+            left -= len(chunk)
+            yield chunk
+        if left or file.read(1):
+            raise UsageError("changed while it was read", where=entry.path, hint="run the same command again")

@@ -1,0 +1,37 @@
+"""Media types of the OCI image specification 1.1, Docker's older ones, and ours."""
+
+from __future__ import annotations
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
+EMPTY = "application/vnd.oci.empty.v1+json"
+
+# Docker distribution's image manifest, version 2, schema 2.
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+
+DSSE = "application/vnd.dsse.envelope.v1+json"
+IN_TOTO = "application/vnd.in-toto+json"
+STATEMENT_ARTIFACT = "application/vnd.edgepack.statement.v1+json"
+
+INDEXES = frozenset({INDEX, DOCKER_INDEX})
+MANIFESTS = frozenset({MANIFEST, DOCKER_MANIFEST})
+CONFIGS = frozenset({CONFIG, DOCKER_CONFIG})
+PLAIN_LAYERS = frozenset({LAYER, DOCKER_LAYER})
+GZIP_LAYERS = frozenset({LAYER_GZIP, DOCKER_LAYER_GZIP})
+ZSTD_LAYERS = frozenset({LAYER_ZSTD})
+LAYERS = PLAIN_LAYERS | GZIP_LAYERS | ZSTD_LAYERS
+
+# Annotation keys: the image specification's pre-defined ones, containerd's, and ours.
+REF_NAME = "org.opencontainers.image.ref.name"
+CONTAINERD_NAME = "io.containerd.image.name"
+LAYER_KIND = "io.edgepack.layer.kind"
+LAYER_TITLE = "org.opencontainers.image.title"
+LAYER_UNPACKED = "io.edgepack.layer.unpacked-size"

@@ -1,0 +1,241 @@
+"""The store: an OCI image layout on disk (image-spec 1.1, image-layout.md).
+
+Several processes may use it at once. A blob appears by fsync and rename, so a file below ``blobs`` is always whole;
+tags change under a lock by replacing ``index.json``. Killed at any moment, what was there before is still there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from edgepack.errors import InvalidDocumentError, NotFoundError, SizeMismatchError, UsageError
+from edgepack.files import atomic_write, locked, make_dirs
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor
+from edgepack.oci.digest import Digest, VerifyingReader
+from edgepack.oci.incoming import CHUNK, IncomingBlob
+from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest
+from edgepack.oci.places import BlobSource
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+class Store:
+    """An image layout at ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._blobs = root / "blobs" / "sha256"
+        self._ingest = root / "ingest"
+        self._index = root / "index.json"
+        self._lock = root / ".lock"
+
+    @classmethod
+    def create(cls, root: Path) -> Store:
+        """Open the layout at ``root``, making an empty one where there is none."""
+        store = cls(root)
+        if not store._index.exists():
+            make_dirs(store._blobs)
+            make_dirs(store._ingest)
+            with locked(store._lock):
+                if not (root / "oci-layout").exists():
+                    atomic_write(root / "oci-layout", _LAYOUT)
+                if not store._index.exists():
+                    atomic_write(store._index, Index().to_bytes())
+        make_dirs(store._ingest)
+        return store
+
+    @classmethod
+    def open_existing(cls, root: Path) -> Store:
+        """Open the layout at ``root``; raises ``NotFoundError`` or ``InvalidDocumentError``."""
+        if not (root / "oci-layout").is_file() or not (root / "index.json").is_file():
+            raise NotFoundError("not an OCI image layout", where=root, hint="give a folder that has oci-layout in it")
+        store = cls(root)
+        store.index()
+        return store
+
+    # Blobs
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob is, or would be."""
+        return self._blobs / digest.hex
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is here, with the announced size."""
+        try:
+            return self.path(descriptor.digest).stat().st_size == descriptor.size
+        except FileNotFoundError:
+            return False
+
+    def has_digest(self, digest: Digest) -> bool:
+        """Whether a blob of that name is here."""
+        return self.path(digest).is_file()
+
+    @contextmanager
+    def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
+        """The blob's bytes from ``offset`` on, not verified; raises ``NotFoundError`` or ``SizeMismatchError``."""
+        try:
+            file = self.path(descriptor.digest).open("rb")
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"blob {descriptor.digest} is not here", where=self.root, hint="pull, import or build it again"
+            ) from None
+        with file:
+            if os.fstat(file.fileno()).st_size != descriptor.size:
+                raise SizeMismatchError(
+                    f"is {os.fstat(file.fileno()).st_size} bytes and was announced with {descriptor.size}",
+                    where=f"blob {descriptor.digest}",
+                    hint="pull, import or build it again",
+                )
+            file.seek(offset)
+            yield file
+
+    def read(self, descriptor: Descriptor, limit: int = MAX_MANIFEST_SIZE) -> bytes:
+        """The blob's verified bytes; raises ``NotFoundError``, ``VerificationError``, ``UsageError`` past ``limit``."""
+        if descriptor.size > limit:
+            raise UsageError(f"is {descriptor.size} bytes; at most {limit} are read", where=descriptor.digest)
+        with self.open(descriptor) as file:
+            reader, parts = VerifyingReader(file, descriptor.digest, descriptor.size), []
+            while chunk := reader.read(CHUNK):
+                parts.append(chunk)
+        return b"".join(parts)
+
+    def manifest(self, descriptor: Descriptor) -> Manifest:
+        """The image manifest of that name, verified."""
+        return Manifest.from_bytes(self.read(descriptor), f"manifest {descriptor.digest}")
+
+    def describe(self, digest: Digest) -> Descriptor:
+        """The descriptor of a manifest or index that is known by its digest alone; raises ``NotFoundError``."""
+        try:
+            size = self.path(digest).stat().st_size
+        except FileNotFoundError:
+            raise NotFoundError(f"{digest} is not here", where=self.root, hint="import or pull it first") from None
+        data = self.read(Descriptor(mediatypes.MANIFEST, digest, size))
+        try:
+            Manifest.from_bytes(data)
+        except InvalidDocumentError:
+            return Descriptor(Index.from_bytes(data, f"manifest {digest}").media_type, digest, size)
+        return Descriptor(Manifest.from_bytes(data).media_type, digest, size)
+
+    def receive(self, descriptor: Descriptor) -> IncomingBlob:
+        """A writer for an announced blob, which goes on where a killed one stopped."""
+        return IncomingBlob(self._blobs, self._ingest / f"{descriptor.digest.hex}.partial", descriptor)
+
+    def writer(self, limit: int = MAX_BLOB_SIZE) -> IncomingBlob:
+        """A writer for bytes whose name is not known yet."""
+        self._sweep()
+        return IncomingBlob(self._blobs, self._ingest / f"{secrets.token_hex(16)}.tmp", None, limit)
+
+    def put_bytes(self, data: bytes, media_type: str, annotations: Mapping[str, str] | None = None) -> Descriptor:
+        """Store ``data`` and return its descriptor."""
+        descriptor = Descriptor(media_type, Digest.of(data), len(data), dict(annotations or {}))
+        if not self.has(descriptor):
+            with self.receive(descriptor) as blob:
+                blob.restart()
+                blob.write(data)
+                blob.commit()
+        return descriptor
+
+    def put(self, descriptor: Descriptor, source: BlobSource) -> None:
+        """Take the blob from ``source``, verified while it streams, going on where an earlier try stopped."""
+        with self.receive(descriptor) as blob:
+            if self.has(descriptor):  # another process finished it while we waited
+                return
+            with source.open(descriptor, blob.offset) as stream:
+                while chunk := stream.read(CHUNK):
+                    blob.write(chunk)
+            blob.commit()
+
+    def _sweep(self) -> None:
+        """Remove what killed writers of unnamed blobs left; a living writer holds a lock on its file."""
+        for path in self._ingest.glob("*.tmp"):
+            try:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink(missing_ok=True)
+            except (BlockingIOError, FileNotFoundError):
+                continue
+
+    # Names
+
+    def index(self) -> Index:
+        """The layout's index, as it stands."""
+        return Index.from_bytes(self._index.read_bytes(), self._index)
+
+    def tags(self) -> dict[str, Descriptor]:
+        """Every tag with what it names; the tags that hold referrers are left out."""
+        return {
+            item.annotations[mediatypes.REF_NAME]: item
+            for item in self.index().manifests
+            if mediatypes.REF_NAME in item.annotations and not _is_referrers_tag(item.annotations[mediatypes.REF_NAME])
+        }
+
+    def resolve(self, tag: str) -> Descriptor:
+        """What ``tag`` (or a digest) names; raises ``NotFoundError``."""
+        for item in self.index().manifests:
+            if item.annotations.get(mediatypes.REF_NAME) == tag or str(item.digest) == tag:
+                return item
+        if tag.startswith("sha256:"):
+            return self.describe(Digest.parse(tag))
+        raise NotFoundError(f"there is no {tag!r}", where=self.root, hint="list what is there")
+
+    def tag(self, tag: str, descriptor: Descriptor) -> None:
+        """Let ``tag`` name ``descriptor``, whose blob must be here."""
+        with locked(self._lock):
+            self._set_tag(tag, descriptor)
+
+    def _set_tag(self, tag: str, descriptor: Descriptor) -> None:
+        if not self.has(descriptor):
+            raise NotFoundError(f"blob {descriptor.digest} is not here", where=self.root)
+        self._edit(lambda names: {**names, tag: descriptor.with_annotations({mediatypes.REF_NAME: tag})})
+
+    def untag(self, tag: str) -> None:
+        """Forget ``tag``; its blobs stay."""
+        with locked(self._lock):
+            self._edit(lambda names: {name: item for name, item in names.items() if name != tag})
+
+    def _edit(self, change: Callable[[dict[str, Descriptor]], dict[str, Descriptor]]) -> None:
+        index = self.index()
+        nameless = [item for item in index.manifests if mediatypes.REF_NAME not in item.annotations]
+        names = {
+            item.annotations[mediatypes.REF_NAME]: item
+            for item in index.manifests
+            if mediatypes.REF_NAME in item.annotations
+        }
+        after = [*nameless, *(item for _, item in sorted(change(names).items()))]
+        data = Index(tuple(after), annotations=index.annotations).to_bytes()
+        if data != self._index.read_bytes():
+            atomic_write(self._index, data)
+
+    # Referrers, by the fallback tag (distribution-spec 1.1, "Referrers Tag Schema")
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """The artifacts attached to ``subject``."""
+        for item in self.index().manifests:
+            if item.annotations.get(mediatypes.REF_NAME) == referrers_tag(subject):
+                found = Index.from_bytes(self.read(item), f"referrers of {subject}").manifests
+                return tuple(one for one in found if artifact_type in (None, one.artifact_type))
+        return ()
+
+    def add_referrer(self, subject: Digest, artifact: Descriptor) -> None:
+        """Attach ``artifact``, a manifest that is here and names ``subject``."""
+        with locked(self._lock):
+            known = {item.digest: item for item in self.referrers(subject)}
+            known[artifact.digest] = artifact
+            listing = Index(tuple(item for _, item in sorted(known.items()))).to_bytes()
+            self._set_tag(referrers_tag(subject), self.put_bytes(listing, mediatypes.INDEX))
+
+
+def referrers_tag(subject: Digest) -> str:
+    """The tag under which the referrers of ``subject`` are listed."""
+    return f"sha256-{subject.hex}"
+
+
+def _is_referrers_tag(tag: str) -> bool:
+    return tag.startswith("sha256-") and len(tag) == len("sha256-") + 64
