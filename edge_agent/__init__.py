@@ -1,0 +1,1 @@
+"""The device: imports packages, verifies, runs, watches, rolls back, reports."""

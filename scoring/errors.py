@@ -1,9 +1,9 @@
 """What can go wrong, as one tree.
 
-    ScoringError                 exit code 1: the server cannot start or go on
-    ├── ConfigurationError       exit code 2: service.json, a manifest or an argument breaks its rules
-    └── MissingFileError         exit code 3: a file that was named is not there
-    BadRequest                   never ends the server: an answer of 4xx to one request
+ScoringError                 exit code 1: the server cannot start or go on
+├── ConfigurationError       exit code 2: service.json, a manifest or an argument breaks its rules
+└── MissingFileError         exit code 3: a file that was named is not there
+BadRequest                   never ends the server: an answer of 4xx to one request
 """
 
 from __future__ import annotations

@@ -12,7 +12,14 @@ from scoring.errors import ConfigurationError, MissingFileError
 
 Value = TypeVar("Value")
 
-_NAMES = {dict: "an object", list: "a list", str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
 
 
 def read_document(path: Path, what: str, schema: str | None) -> Fields:

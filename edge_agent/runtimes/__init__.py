@@ -1,0 +1,1 @@
+"""What runs a service: Docker or Podman, crun or runc, or plain processes, behind one protocol."""

@@ -1,0 +1,74 @@
+"""Golden vectors: at each start the model must still answer what the converter saw it answer."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from scoring.errors import BadRequest, ConfigurationError, ScoringError
+from scoring.fields import read_document
+from scoring.manifest import Golden
+from scoring.model import OnnxModel
+
+
+def check_golden(model: OnnxModel) -> int:
+    """Run the manifest's golden vectors through the model; return how many values agreed (0: none given).
+
+    Raises ScoringError with the numbers when the file is not the one that the manifest names or an output
+    disagrees, ConfigurationError when the file does not fit the model.
+    """
+    golden = None if model.manifest is None else model.manifest.golden
+    if golden is None:
+        return 0
+    fields = read_document(golden.path, "file of golden vectors", None)
+    digest = "sha256:" + hashlib.sha256(golden.path.read_bytes()).hexdigest()
+    if digest != golden.digest:
+        raise ScoringError(
+            f"{golden.path} has digest {digest}, the manifest names {golden.digest}; build again"
+        )
+    inputs = fields.take("inputs", dict, {})
+    expected = fields.take("outputs", dict, {})
+    for name in expected.keys() - {output.name for output in model.outputs}:
+        fields.complain(f"outputs.{name}", "is no output of the model")
+    fields.finish()
+    names = list(expected)
+    try:
+        values = model.run(model.named(inputs), names)
+    except BadRequest as error:
+        raise ConfigurationError(
+            str(golden.path), [f"inputs do not fit the model: {error.message}"]
+        ) from None
+    return sum(
+        _compare(golden, name, expected[name], value) for name, value in zip(names, values, strict=True)
+    )
+
+
+def _compare(golden: Golden, name: str, expected: Any, value: Any) -> int:
+    found = np.asarray(value)
+    if found.dtype.kind == "f":
+        # JSON has no NaN: the converter writes it as null, which becomes NaN again here.
+        wanted = np.array(expected, dtype=np.float64)
+    else:
+        wanted = np.array(expected, dtype=found.dtype)
+    if wanted.shape != found.shape:
+        raise ScoringError(
+            f"{golden.path}: output {name!r} has shape {list(found.shape)}, expected {list(wanted.shape)}; "
+            "the model or its runtime is not the one that was checked"
+        )
+    if found.dtype.kind == "f":
+        agrees = np.isclose(found, wanted, rtol=golden.rtol, atol=golden.atol, equal_nan=True)
+    else:
+        agrees = np.asarray(found == wanted)
+    if agrees.all():
+        return int(found.size)
+    index = np.unravel_index(int(np.argmin(agrees)), agrees.shape)
+    told = f"{int((~agrees).sum())} of {found.size} values"
+    if found.dtype.kind == "f":
+        told += f", at most {float(np.nanmax(np.abs(found - wanted))):.6g} apart"
+        told += f" (allowed: rtol {golden.rtol:g}, atol {golden.atol:g})"
+    raise ScoringError(
+        f"{golden.path}: output {name!r} differs in {told}; first at {[int(i) for i in index]}: "
+        f"{found[index]!s} instead of {wanted[index]!s}; the model or its runtime is not the one that was checked"
+    )

@@ -1,0 +1,158 @@
+"""The model manifest beside a converted model: model.manifest.json (schema `edgepack.model/v1`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scoring.fields import Fields, read_document
+
+SCHEMA = "edgepack.model/v1"
+FILE_NAME = "model.manifest.json"
+DTYPES = frozenset(
+    "bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 string".split()
+)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input: `name` is what users write, `graph_name` what the graph calls it.
+
+    `shape` has None for a free axis; a shape that is itself None has any rank. `columns` names the last
+    axis of a table.
+    """
+
+    name: str
+    graph_name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+    columns: tuple[str, ...] | None = None
+
+    @property
+    def width(self) -> int | None:
+        """How many columns a table has; None when the input is no table or takes any width."""
+        return self.shape[1] if self.shape is not None and len(self.shape) == 2 else None
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One output: `name` is what users read, `graph_name` what the graph calls it."""
+
+    name: str
+    graph_name: str
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Recorded inputs and outputs that the model must still agree with, within |a-b| <= atol + rtol*|b|."""
+
+    path: Path
+    digest: str
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the converter promises of a model. `methods` maps a name to names of outputs."""
+
+    path: Path
+    file: str
+    minimum_runtime: tuple[int, ...]
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    methods: Mapping[str, tuple[str, ...]]
+    default_method: str
+    rejects_nan: bool
+    golden: Golden | None
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read the manifest at `path`; fields that this server does not use are left alone.
+
+    Raises MissingFileError, or ConfigurationError naming every field that is missing or wrong.
+    """
+    fields = read_document(path, "model manifest", SCHEMA)
+    inputs = tuple(_input(entry) for entry in fields.objects("inputs"))
+    outputs = tuple(_output(entry) for entry in fields.objects("outputs"))
+    for field, names in (("inputs", [i.name for i in inputs]), ("outputs", [o.name for o in outputs])):
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            fields.complain(field, f"name {name!r} more than once")
+    default, methods = _methods(fields.object("methods"), {output.name for output in outputs})
+    rejects = fields.object("rejects")
+    manifest = Manifest(
+        path=path,
+        file=fields.take("file", str, ""),
+        minimum_runtime=_release(fields),
+        inputs=inputs,
+        outputs=outputs,
+        methods=methods,
+        default_method=default,
+        rejects_nan=rejects.take("nan", bool, False),
+        golden=_golden(fields.object("golden"), path.parent) if fields.has("golden") else None,
+    )
+    fields.finish()
+    return manifest
+
+
+def _input(fields: Fields) -> InputSpec:
+    dtype = fields.take("dtype", str, "")
+    if dtype and dtype not in DTYPES:
+        fields.complain("dtype", f"must be one of {', '.join(sorted(DTYPES))}, not {dtype!r}")
+    shape = fields.take("shape", list, [])
+    sizes = [size for size in shape if size is not None]
+    if any(not isinstance(size, int) or isinstance(size, bool) or size < 0 for size in sizes):
+        fields.complain("shape", f"must hold whole numbers and null, not {shape!r:.60}")
+        shape = []
+    columns = fields.strings("columns", required=False)
+    if columns is not None and len(shape) == 2 and shape[1] is not None and len(columns) != shape[1]:
+        fields.complain("columns", f"has {len(columns)} names for {shape[1]} columns")
+    name = fields.take("name", str, "")
+    return InputSpec(name, fields.take("graph_name", str, name), dtype, tuple(shape), columns)
+
+
+def _output(fields: Fields) -> OutputSpec:
+    name = fields.take("name", str, "")
+    return OutputSpec(name, fields.take("graph_name", str, name))
+
+
+def _methods(fields: Fields, outputs: set[str]) -> tuple[str, dict[str, tuple[str, ...]]]:
+    default = fields.take("default", str, "")
+    methods = {}
+    for name in fields.values:
+        if name == "default":
+            continue
+        answers = fields.strings(name) or ()
+        if not answers:
+            fields.complain(name, "must name at least one output")
+        for answer in answers:
+            if answer not in outputs:
+                fields.complain(name, f"names the output {answer!r}, which is not among the outputs")
+        methods[name] = answers
+    if default and default not in methods:
+        fields.complain("default", f"names the method {default!r}, which is not among the methods")
+    return default, methods
+
+
+def _release(fields: Fields) -> tuple[int, ...]:
+    text = fields.take("minimum_runtime", str, "0", required=False)
+    release = re.match(r"\d+(\.\d+)*", text)
+    if release is None:
+        fields.complain("minimum_runtime", f"must be a version such as '1.17', not {text!r}")
+        return ()
+    return tuple(int(part) for part in release[0].split("."))
+
+
+def _golden(fields: Fields, folder: Path) -> Golden:
+    file = fields.take("file", str, "")
+    if "/" in file or file in (".", ".."):
+        fields.complain("file", f"must be a file name beside the manifest, not {file!r}")
+    digest = fields.take("digest", str, "")
+    if digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        fields.complain("digest", f"must be sha256: and 64 hexadecimal digits, not {digest!r:.80}")
+    tolerances = [fields.take(name, float, 0.0) for name in ("rtol", "atol")]
+    if min(tolerances) < 0:
+        fields.complain("rtol", "and atol must not be negative")
+    return Golden(folder / file, digest, *tolerances)
