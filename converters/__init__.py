@@ -1,0 +1,8 @@
+"""From a trained model to ONNX, proven equal or refused with the reason.
+
+``convert`` is the whole of it. It imports no framework here: the model is opened in another process.
+"""
+
+from converters.conversion import Conversion, ParitySummary, convert
+
+__all__ = ["Conversion", "ParitySummary", "convert"]

@@ -11,12 +11,12 @@ Only the standard library and the C library's own functions: ``mount(2)``, ``piv
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import sys
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,10 +59,11 @@ class JailError(Exception):
 class Confinement:
     """What a child of ``converters.sandbox`` takes upon itself before it opens anything untrusted.
 
-    ``memory`` and ``file_size`` are bytes; paths are absolute.
+    ``root`` is an empty folder to build the jail on, or None for limits only; ``memory`` and ``file_size`` are
+    bytes; paths are absolute.
     """
 
-    jail: bool
+    root: str | None
     readable: tuple[str, ...]
     writable: tuple[str, ...]
     memory: int
@@ -75,19 +76,19 @@ class Confinement:
             limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(kind, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if self.jail:
-            enter([Path(text) for text in self.readable], [Path(text) for text in self.writable])
+        if self.root is not None:
+            enter(Path(self.root), [Path(text) for text in self.readable], [Path(text) for text in self.writable])
 
 
-def enter(readable: Sequence[Path], writable: Sequence[Path]) -> None:
-    """Leave the machine's files for a root that holds ``readable`` (read-only) and ``writable``.
+def enter(root: Path, readable: Sequence[Path], writable: Sequence[Path]) -> None:
+    """Leave the machine's files for a root, built on folder ``root``, that shows only the given paths.
 
-    Paths are absolute and keep their names inside. Raises ``JailError`` when the kernel refuses a step; the
+    What is not ``writable`` is read-only. Paths are absolute and keep their names inside.
+    Raises ``JailError`` when the kernel refuses a step; the
     process must then not go on to anything untrusted.
     """
     libc = _Libc()
     try:
-        root = Path(tempfile.mkdtemp(prefix="edgepack-root-", dir="/tmp"))  # noqa: S108 - exists everywhere
         libc.mount(None, "/", None, MS_REC | MS_PRIVATE)
         libc.mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=4m")
         _furnish(libc, root, readable, writable)
@@ -107,10 +108,8 @@ def _furnish(libc: _Libc, root: Path, readable: Sequence[Path], writable: Sequen
         (root / scratch).mkdir(parents=True)
         libc.mount("tmpfs", root / scratch, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777,size={size}")
     (root / "proc").mkdir()
-    try:
+    with contextlib.suppress(PermissionError):  # inside some containers; the libraries do without
         libc.mount("proc", root / "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    except PermissionError:
-        pass  # inside some containers; the libraries do without
     # A folder is bound before what lies in it, so that the inner one is not hidden.
     for path in sorted({*map(Path, SYSTEM_PATHS), *readable}):
         _bind(libc, root, path)
@@ -203,10 +202,11 @@ class _Libc:
             raise OSError(code, os.strerror(code), str(target))
 
 
-def main(arguments: Iterable[str]) -> int:
-    """Try the jail with the given readable paths; 0 when this machine can build it, else the reason on stderr."""
+def main(arguments: Sequence[str]) -> int:
+    """Try a jail on the first path that shows the others; 0 when it stands, else 1 and the reason on stderr."""
+    root, *readable = map(Path, arguments)
     try:
-        enter([Path(text) for text in arguments], [])
+        enter(root, readable, [])
     except JailError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -78,9 +78,11 @@ def available() -> Isolation:
     unshare = shutil.which("unshare")
     if unshare is None:
         return _process_only("unshare (util-linux) is not installed")
-    command = [unshare, *UNSHARE, "--", sys.executable, "-P", "-m", "converters.jail", *map(str, interpreter_paths())]
+    command = [unshare, *UNSHARE, "--", sys.executable, "-P", "-m", "converters.jail"]
     try:
-        probe = subprocess.run(command, env=environment(), capture_output=True, timeout=30, check=False)
+        with tempfile.TemporaryDirectory(prefix="edgepack-root-") as root:
+            command += [root, *map(str, interpreter_paths())]
+            probe = subprocess.run(command, env=environment(), capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return _process_only(f"unshare does not work here: {error}")
     if probe.returncode != 0:
@@ -90,9 +92,7 @@ def available() -> Isolation:
 
 
 def _process_only(reason: str) -> Isolation:
-    return Isolation(
-        kind="process", network="the machine's", files="the user's", processes="the user's", reason=reason
-    )
+    return Isolation(kind="process", network="the machine's", files="the user's", processes="the user's", reason=reason)
 
 
 def run(
@@ -110,19 +110,22 @@ def run(
     untrusted, and ``job``; ``folder`` is all that it can write. Nothing that it started is left running where
     there are namespaces; else nothing that stayed in its session.
     """
-    confinement = Confinement(
-        jail=isolation.kind == "namespaces",
-        readable=tuple(map(str, (*interpreter_paths(), *readable))),
-        writable=(str(folder),),
-        memory=limits.memory,
-        file_size=limits.file_size,
-    )
-    request = folder / "request.json"
-    request.write_text(json.dumps({"confinement": asdict(confinement), "job": dict(job)}))
-    command = [sys.executable, "-P", "-m", module, str(request)]
-    if confinement.jail:
-        command = [shutil.which("unshare") or "unshare", *UNSHARE, "--", *command]
-    with tempfile.TemporaryFile() as stderr:
+    jailed = isolation.kind == "namespaces"
+    with contextlib.ExitStack() as stack:
+        root = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgepack-root-")) if jailed else None
+        stderr = stack.enter_context(tempfile.TemporaryFile())
+        confinement = Confinement(
+            root=root,
+            readable=tuple(map(str, (*interpreter_paths(), *readable))),
+            writable=(str(folder),),
+            memory=limits.memory,
+            file_size=limits.file_size,
+        )
+        request = folder / "request.json"
+        request.write_text(json.dumps({"confinement": asdict(confinement), "job": dict(job)}))
+        command = [sys.executable, "-P", "-m", module, str(request)]
+        if jailed:
+            command = [shutil.which("unshare") or "unshare", *UNSHARE, "--", *command]
         child = subprocess.Popen(
             command,
             env=environment(),

@@ -131,7 +131,10 @@ class RegistryUnavailableError(RegistryError):
 
 @contextmanager
 def disk_errors(where: Path | str) -> Iterator[None]:
-    """Turn a full disk, quota or read-only file system below ``where`` into a ``NoSpaceError`` or ``UsageError``."""
+    """Turn a full disk below ``where`` into a ``NoSpaceError``, a place that cannot be written into a ``UsageError``.
+
+    Such a place is a read-only file system, a file where a folder should be, a name that is too long.
+    """
     try:
         yield
     except OSError as error:
@@ -142,5 +145,9 @@ def disk_errors(where: Path | str) -> Iterator[None]:
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise UsageError(
                 f"cannot write here ({error.strerror})", where=error.filename or where, hint="check its permissions"
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP):
+            raise UsageError(
+                f"cannot write here ({error.strerror})", where=error.filename or where, hint="give another path"
             ) from error
         raise

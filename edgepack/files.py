@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from edgepack.errors import disk_errors
+from edgepack.errors import NotFoundError, UsageError, disk_errors
 
 
 def fsync_dir(path: Path) -> None:
@@ -27,24 +29,65 @@ def publish(temporary: Path, target: Path) -> None:
     fsync_dir(target.parent)
 
 
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``path``, durably, when the block ends without an error.
+
+    Until then, and when the block fails or the process is killed, ``path`` is as it was; what a killed writer left
+    beside it goes at the next call. Raises ``NoSpaceError`` when the disk is full, ``NotFoundError`` when the folder
+    does not exist, ``UsageError`` where nothing can be written.
+    """
+    with disk_errors(path):
+        if path.is_dir():
+            raise UsageError("is a folder", where=path, hint="give the name of a file")
+        if not path.parent.exists():
+            raise NotFoundError("there is no such folder", where=path.parent, hint="make it, or give another path")
+        _sweep(path)
+        temporary, fd = _locked_temporary(path, mode)
+        file = os.fdopen(fd, "wb")
+        try:
+            os.fchmod(fd, mode)  # the umask must not decide who reads a key
+            yield file
+            file.flush()
+            os.fsync(fd)
+            publish(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            # What a full disk left in the buffer is lost with the file; the error has been raised already.
+            with contextlib.suppress(OSError):
+                file.close()
+
+
+def _locked_temporary(path: Path, mode: int) -> tuple[Path, int]:
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:  # else another writer swept it before it was locked
+            return temporary, fd
+        os.close(fd)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed writers of ``path`` left; a living one holds a lock on its file."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 12}.tmp"):
+        try:
+            with stale.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stale.unlink(missing_ok=True)
+        except OSError:
+            continue  # in use, gone, or not ours
+
+
 def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace ``path`` with ``data`` so that a reader, or a power cut, sees the old file or the new one.
 
     Raises ``NoSpaceError`` when the disk is full; ``path`` is then as it was.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    with disk_errors(path):
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(fd, "wb") as file:
-                os.fchmod(fd, mode)  # the umask must not decide who reads a key
-                file.write(data)
-                file.flush()
-                os.fsync(fd)
-            publish(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with replacing(path, mode) as file:
+        file.write(data)
 
 
 def make_dirs(path: Path) -> None:
@@ -52,6 +95,8 @@ def make_dirs(path: Path) -> None:
     if path.is_dir():
         return
     make_dirs(path.parent)
+    if path.exists():
+        raise UsageError("is a file where a folder must be", where=path, hint="give another folder")
     with disk_errors(path):
         path.mkdir(exist_ok=True)
         fsync_dir(path.parent)

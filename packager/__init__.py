@@ -1,0 +1,1 @@
+"""The workstation: model registry, layer plan, image output, bundles; the ``edgepack`` command."""

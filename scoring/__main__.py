@@ -10,12 +10,17 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from scoring import logs
 from scoring.config import ServiceConfig, check_models, load_config, parse_port, single_model
 from scoring.errors import ScoringError
+
+if TYPE_CHECKING:
+    from uvicorn import Server
 
 # As long as a request may reasonably take; an engine that stops a container waits less or kills.
 GRACE_SECONDS = 30
@@ -84,6 +89,8 @@ def serve(config: ServiceConfig) -> None:
     host, port = listener.getsockname()[:2]
     facts = {"host": host, "port": port, "model": place.name, "version": place.version, "threads": threads}
     _log.info("ready", extra={**facts, "golden_values": checked, "manifest": model.manifest is not None})
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, partial(_stop, server))
     server.run(sockets=[listener])
     _log.info("stopped")
 
@@ -102,9 +109,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 def _taken(host: str, port: int, error: OSError) -> ScoringError:
     reason = error.strerror or str(error)
-    return ScoringError(
-        f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host"
-    )
+    return ScoringError(f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host")
 
 
 def _configure(options: argparse.Namespace) -> ServiceConfig:
@@ -139,8 +144,13 @@ def _port(text: str) -> int:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    # Once it serves, the server takes the signals itself, and raises them again after its last answer.
     sys.exit(0)
+
+
+def _stop(server: Server, number: int, frame: FrameType | None) -> None:
+    # uvicorn takes the signals while it runs, and raises them once more after its last answer; this handler
+    # makes the end an orderly one, and catches the signal that comes just before uvicorn does.
+    server.should_exit = True
 
 
 if __name__ == "__main__":

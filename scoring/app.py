@@ -34,7 +34,7 @@ class _Gone(Exception):  # noqa: N818 - an event, not an error
 def make_app(model: OnnxModel, limits: Limits, threads: int) -> App:
     """The application that serves `model`; `threads` long calls run at once beside the event loop."""
 
-    def score(body: bytes) -> bytes:
+    def score(body: bytes | bytearray) -> bytes:
         return payload.dump(model.score(payload.parse(body)))
 
     dispatcher = Dispatcher(score, threads)
@@ -69,31 +69,34 @@ def make_app(model: OnnxModel, limits: Limits, threads: int) -> App:
             return
         try:
             await handler(scope, receive, send)
-        except Exception:  # the outermost edge: a failed run is answered and logged, and the server goes on
+        # The outermost edge: a failed run is answered and logged, and the server goes on.
+        except Exception:  # noqa: BLE001
             _log.exception("a request failed", extra={"path": scope["path"]})
             await _respond(send, 500, _message("an unexpected error occurred; the server's log has more"))
 
     return app
 
 
-async def _read_body(scope: Message, receive: Receive, limit: int) -> bytes:
+async def _read_body(scope: Message, receive: Receive, limit: int) -> bytes | bytearray:
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     too_large = BadRequest(f"the body is larger than {limit} bytes", status=413)
     if int(declared) > limit:
         raise too_large
-    parts: list[bytes] = []
-    size = 0
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise _Gone
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
+        part: bytes = message.get("body", b"")
+        if len(body) + len(part) > limit:
             raise too_large
-        parts.append(part)
-        if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+        more = message.get("more_body")
+        if not more and not body:
+            return part
+        # Grown in one piece: many small parts would stay with the allocator when the request is over.
+        body += part
+        if not more:
+            return body
 
 
 async def _refuse_body(receive: Receive, send: Send, refusal: BadRequest) -> None:

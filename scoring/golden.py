@@ -25,9 +25,7 @@ def check_golden(model: OnnxModel) -> int:
     fields = read_document(golden.path, "file of golden vectors", None)
     digest = "sha256:" + hashlib.sha256(golden.path.read_bytes()).hexdigest()
     if digest != golden.digest:
-        raise ScoringError(
-            f"{golden.path} has digest {digest}, the manifest names {golden.digest}; build again"
-        )
+        raise ScoringError(f"{golden.path} has digest {digest}, the manifest names {golden.digest}; build again")
     inputs = fields.take("inputs", dict, {})
     expected = fields.take("outputs", dict, {})
     for name in expected.keys() - {output.name for output in model.outputs}:
@@ -37,21 +35,18 @@ def check_golden(model: OnnxModel) -> int:
     try:
         values = model.run(model.named(inputs), names)
     except BadRequest as error:
-        raise ConfigurationError(
-            str(golden.path), [f"inputs do not fit the model: {error.message}"]
-        ) from None
-    return sum(
-        _compare(golden, name, expected[name], value) for name, value in zip(names, values, strict=True)
-    )
+        raise ConfigurationError(str(golden.path), [f"inputs do not fit the model: {error.message}"]) from None
+    return sum(_compare(golden, name, expected[name], value) for name, value in zip(names, values, strict=True))
 
 
 def _compare(golden: Golden, name: str, expected: Any, value: Any) -> int:
     found = np.asarray(value)
-    if found.dtype.kind == "f":
+    try:
         # JSON has no NaN: the converter writes it as null, which becomes NaN again here.
-        wanted = np.array(expected, dtype=np.float64)
-    else:
-        wanted = np.array(expected, dtype=found.dtype)
+        wanted = np.array(expected, dtype=np.float64 if found.dtype.kind == "f" else found.dtype)
+    except (ValueError, TypeError, OverflowError):
+        problem = f"outputs.{name} is not a full array of {found.dtype}"
+        raise ConfigurationError(str(golden.path), [problem]) from None
     if wanted.shape != found.shape:
         raise ScoringError(
             f"{golden.path}: output {name!r} has shape {list(found.shape)}, expected {list(wanted.shape)}; "

@@ -6,14 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from scoring.fields import Fields, read_document
 
 SCHEMA = "edgepack.model/v1"
 FILE_NAME = "model.manifest.json"
-DTYPES = frozenset(
-    "bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 string".split()
-)
+_GRAPH_DTYPES = {"float16": "float16", "float": "float32", "double": "float64", "string": "string", "bool": "bool"}
+_GRAPH_DTYPES |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+
+# The names of ONNX's element types (by which the runtime tells of them), and ours.
+GRAPH_DTYPES: Mapping[str, str] = MappingProxyType(_GRAPH_DTYPES)
+DTYPES = frozenset(_GRAPH_DTYPES.values())
 
 
 @dataclass(frozen=True)

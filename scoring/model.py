@@ -10,7 +10,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
 from scoring.errors import BadRequest, ConfigurationError, ScoringError
-from scoring.manifest import FILE_NAME, InputSpec, Manifest, OutputSpec, load_manifest
+from scoring.manifest import FILE_NAME, GRAPH_DTYPES, InputSpec, Manifest, OutputSpec, load_manifest
 from scoring.payload import Request
 from scoring.tensors import Array, check_rows, to_array
 
@@ -18,12 +18,6 @@ from scoring.tensors import Array, check_rows, to_array
 _RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in vars(runtime_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
 )
-_GRAPH_DTYPES = {
-    "float16": "float16",
-    "float": "float32",
-    "double": "float64",
-    **{name: name for name in "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 string".split()},
-}
 
 
 class OnnxModel:
@@ -144,9 +138,7 @@ def load_model(path: Path, threads: int) -> OnnxModel:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _RUNTIME_ERRORS as error:
-        raise ScoringError(
-            f"{path} is not a model that ONNX Runtime can load: {_first_line(error)}"
-        ) from None
+        raise ScoringError(f"{path} is not a model that ONNX Runtime can load: {_first_line(error)}") from None
     if manifest is not None:
         _check_graph(manifest, path, session)
     return OnnxModel(path, session, manifest)
@@ -173,15 +165,11 @@ def _check_graph(manifest: Manifest, path: Path, session: Any) -> None:
         if node is None:
             violations.append(f"inputs[{position}].graph_name {spec.graph_name!r} is no input of the graph")
         elif (dtype := _dtype_of(node.type)) != spec.dtype:
-            violations.append(
-                f"inputs[{position}].dtype is {spec.dtype}, the graph takes {dtype or node.type}"
-            )
+            violations.append(f"inputs[{position}].dtype is {spec.dtype}, the graph takes {dtype or node.type}")
     violations += [f"inputs do not name the graph's input {name!r}" for name in graph_inputs]
     for position, output in enumerate(manifest.outputs):
         if output.graph_name not in graph_outputs:
-            violations.append(
-                f"outputs[{position}].graph_name {output.graph_name!r} is no output of the graph"
-            )
+            violations.append(f"outputs[{position}].graph_name {output.graph_name!r} is no output of the graph")
     if violations:
         raise ConfigurationError(str(manifest.path), violations)
 
@@ -191,9 +179,7 @@ def _graph_inputs(path: Path, session: Any) -> tuple[InputSpec, ...]:
     for node in session.get_inputs():
         dtype = _dtype_of(node.type)
         if dtype is None:
-            raise ScoringError(
-                f"{path}: the input {node.name!r} is {node.type}, which cannot be given as JSON"
-            )
+            raise ScoringError(f"{path}: the input {node.name!r} is {node.type}, which cannot be given as JSON")
         # The runtime shows a shape that it does not know as an empty one.
         shape = tuple(size if isinstance(size, int) else None for size in node.shape) or None
         specs.append(InputSpec(node.name, node.name, dtype, shape))
@@ -202,7 +188,7 @@ def _graph_inputs(path: Path, session: Any) -> tuple[InputSpec, ...]:
 
 def _dtype_of(graph_type: str) -> str | None:
     """`tensor(float)` to `float32`; None for what is no tensor."""
-    return _GRAPH_DTYPES.get(graph_type.removeprefix("tensor(").removesuffix(")"))
+    return GRAPH_DTYPES.get(graph_type.removeprefix("tensor(").removesuffix(")"))
 
 
 def _first_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ class Request:
     method: str | None
 
 
-def parse(body: bytes) -> Request:
+def parse(body: bytes | bytearray) -> Request:
     """Parse a /score body.
 
     Raises BadRequest for what is not UTF-8 JSON, not an object, or has other fields than `data` or

@@ -75,9 +75,7 @@ def _to_integer(raw: Array, spec: InputSpec) -> Array:
         wrong = (raw < limits.min) | (raw > limits.max)
     if wrong.any():
         index = _first(wrong)
-        raise BadRequest(
-            f"{_place(spec, index)} is {raw[index]!s}, the model takes whole numbers ({spec.dtype})"
-        )
+        raise BadRequest(f"{_place(spec, index)} is {raw[index]!s}, the model takes whole numbers ({spec.dtype})")
     return raw.astype(spec.dtype)
 
 
@@ -94,19 +92,18 @@ def _complain_of_fault(value: Any, spec: InputSpec, rejects_nan: bool) -> None:
 
 
 def _concrete_shape(value: Any, spec: InputSpec) -> tuple[int, ...]:
-    """The shape to hold the value to: fixed axes by the model, free ones by the first element."""
+    """The shape to hold the value to: fixed axes by the model, free ones by the first element.
+
+    Where the value has too few levels for the model, the check that follows names the place.
+    """
+    axes = (None,) * _MAX_RANK if spec.shape is None else spec.shape
     shape: list[int] = []
-    axes = spec.shape
-    while len(shape) < (_MAX_RANK if axes is None else len(axes)):
-        free = axes is None or axes[len(shape)] is None
-        if not isinstance(value, list):
-            if axes is not None:
-                # Too few levels: the check then names the place where a list was needed.
-                shape.append(0)
-                continue
+    for size in axes:
+        if spec.shape is None and not isinstance(value, list):
             break
-        shape.append(len(value) if free else (axes or ())[len(shape)] or 0)
-        value = value[0] if value else None
+        length = len(value) if isinstance(value, list) else 0
+        shape.append(length if size is None else size)
+        value = value[0] if length else None
     return tuple(shape)
 
 
@@ -175,9 +172,7 @@ def _first(mask: Array) -> tuple[int, ...]:
 def _shape_fits(found: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> bool:
     if wanted is None:
         return True
-    return len(found) == len(wanted) and all(
-        size in (None, length) for length, size in zip(found, wanted, strict=True)
-    )
+    return len(found) == len(wanted) and all(size in (None, length) for length, size in zip(found, wanted, strict=True))
 
 
 def _is_plain_list(value: Any) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from edgepack.errors import NotFoundError, SizeMismatchError
+from edgepack.errors import NotFoundError, SizeMismatchError, VerificationError
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.digest import VerifyingReader
+from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest
 from edgepack.oci.places import BlobSink, BlobSource
+
+# Two levels are what exists (an index of images); deeper ones are only made to exhaust whoever reads them.
+MAX_DEPTH = 8
 
 
 @dataclass(frozen=True)
@@ -34,29 +37,54 @@ def read_verified(source: BlobSource, descriptor: Descriptor, limit: int = MAX_M
 
 
 def walk(source: BlobSource, root: Descriptor) -> Iterator[Descriptor]:
-    """Everything that ``root`` needs, each once, the needed before what needs it, ``root`` last."""
-    seen: set[str] = set()
-    for item in _walk(source, root):
-        if str(item.digest) not in seen:
-            seen.add(str(item.digest))
-            yield item
+    """Everything that ``root`` needs, each once, the needed before what needs it, ``root`` last.
+
+    Raises ``VerificationError`` for indexes nested deeper than ``MAX_DEPTH``, and what ``source`` raises.
+    """
+    yield from _walk(source, root, set(), 0)
 
 
-def _walk(source: BlobSource, root: Descriptor) -> Iterator[Descriptor]:
+def _walk(source: BlobSource, root: Descriptor, seen: set[tuple[Digest, int]], depth: int) -> Iterator[Descriptor]:
+    # Before going down, not after: an index may name the same child many times, at every level. And by size too: a
+    # second descriptor that lies about the size must not hide behind the first.
+    if (root.digest, root.size) in seen:
+        return
+    seen.add((root.digest, root.size))
     if root.media_type in mediatypes.INDEXES:
-        for child in Index.from_bytes(read_verified(source, root), f"index {root.digest}").manifests:
-            yield from _walk(source, child)
+        for child in _children(source, root, depth):
+            yield from _walk(source, child, seen, depth + 1)
     elif root.media_type in mediatypes.MANIFESTS:
-        yield from Manifest.from_bytes(read_verified(source, root), f"manifest {root.digest}").blobs
+        for blob in Manifest.from_bytes(read_verified(source, root), f"manifest {root.digest}").blobs:
+            if (blob.digest, blob.size) not in seen:
+                seen.add((blob.digest, blob.size))
+                yield blob
     yield root
 
 
+def _children(source: BlobSource, root: Descriptor, depth: int) -> tuple[Descriptor, ...]:
+    if depth >= MAX_DEPTH:
+        raise VerificationError(f"indexes are nested more than {MAX_DEPTH} deep", where=f"index {root.digest}")
+    return Index.from_bytes(read_verified(source, root), f"index {root.digest}").manifests
+
+
 def images(source: BlobSource, root: Descriptor) -> tuple[tuple[Descriptor, Manifest], ...]:
-    """The image manifests that ``root`` names: itself, or one for each platform of an index."""
+    """The image manifests that ``root`` names, each once: itself, or one for each platform of an index."""
+    found: list[tuple[Descriptor, Manifest]] = []
+    _images(source, root, found, set(), 0)
+    return tuple(found)
+
+
+def _images(
+    source: BlobSource, root: Descriptor, found: list[tuple[Descriptor, Manifest]], seen: set[Digest], depth: int
+) -> None:
+    if root.digest in seen:
+        return
+    seen.add(root.digest)
     if root.media_type in mediatypes.INDEXES:
-        children = Index.from_bytes(read_verified(source, root), f"index {root.digest}").manifests
-        return tuple(pair for child in children for pair in images(source, child))
-    return ((root, Manifest.from_bytes(read_verified(source, root), f"manifest {root.digest}")),)
+        for child in _children(source, root, depth):
+            _images(source, child, found, seen, depth + 1)
+    else:
+        found.append((root, Manifest.from_bytes(read_verified(source, root), f"manifest {root.digest}")))
 
 
 def copy(

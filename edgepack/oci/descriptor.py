@@ -87,6 +87,9 @@ class Descriptor:
             isinstance(item, str) for pair in annotations.items() for item in pair
         ):
             wrong.append("annotations must map text to text")
+        artifact_type = value.get("artifactType")
+        if not isinstance(artifact_type, str | None):
+            wrong.append("artifactType must be a media type")
         digest = platform = None
         try:
             digest = Digest.parse(value.get("digest"))
@@ -96,9 +99,7 @@ class Descriptor:
             wrong.append(str(error))
         if wrong or digest is None:
             raise InvalidDocumentError(where, wrong)
-        return cls(
-            str(media_type), digest, int(size or 0), dict(annotations), platform, value.get("artifactType") or None
-        )
+        return cls(str(media_type), digest, int(size or 0), dict(annotations), platform, artifact_type or None)
 
     def to_json(self) -> dict[str, Any]:
         """The descriptor object, keys in the specification's order."""

@@ -67,7 +67,7 @@ class IncomingBlob:
         """Append ``data``; raises ``SizeMismatchError`` past the announced size and ``NoSpaceError``."""
         self.offset += len(data)
         if self.offset > self._limit:
-            self._discard()
+            self.discard()
             raise SizeMismatchError(
                 f"more than the {self._limit} bytes that were announced", where=self._name, hint="fetch it again"
             )
@@ -84,7 +84,7 @@ class IncomingBlob:
                 f"ends after {self.offset} of {wanted.size} bytes", where=self._name, hint="fetch it again"
             )
         if wanted is not None and digest != wanted.digest:
-            self._discard()
+            self.discard()
             raise DigestMismatchError(f"the content hashes to {digest}", where=self._name, hint="fetch it again")
         with disk_errors(self._path):
             self._file.flush()
@@ -97,15 +97,16 @@ class IncomingBlob:
     def _name(self) -> str:
         return "blob" if self._descriptor is None else f"blob {self._descriptor.digest}"
 
-    def _discard(self) -> None:
+    def discard(self) -> None:
+        """Remove what was written; nothing is kept for a later try."""
         self._path.unlink(missing_ok=True)
         self._done = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._descriptor is None and not self._done:
-            self._discard()
+        if not self._done and (self._descriptor is None or self.offset == 0):
+            self.discard()
         # An expected blob that was cut short stays, for the next writer to go on from; unless the disk is full.
         try:
             self._file.close()

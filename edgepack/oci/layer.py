@@ -12,7 +12,7 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, Protocol
 
@@ -105,7 +105,16 @@ def checked_path(path: str) -> str:
     pure = PurePosixPath(path)
     if not path or "\0" in path or pure.is_absolute() or ".." in pure.parts or str(pure) != path or path == ".":
         raise UsageError(f"{path!r} is not a path that can stand in a layer", hint="use a relative path without '..'")
+    if any(part.startswith(".wh.") for part in pure.parts):
+        raise UsageError("names that start with .wh. are whiteouts", where=path, hint="rename the file")
+    if not _is_utf8(path):
+        raise UsageError("the name is not UTF-8", where=ascii(path), hint="rename the file")
     return path
+
+
+def _is_utf8(text: str) -> bool:
+    """False for what the file system gave as bytes that are no text (PEP 383)."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def ordered(entries: Iterable[LayerEntry]) -> list[LayerEntry]:
@@ -114,8 +123,6 @@ def ordered(entries: Iterable[LayerEntry]) -> list[LayerEntry]:
     for entry in entries:
         if checked_path(entry.path) in found:
             raise UsageError("stands twice in one layer", where=entry.path)
-        if PurePosixPath(entry.path).name.startswith(".wh."):
-            raise UsageError("names that start with .wh. are whiteouts", where=entry.path, hint="rename the file")
         if entry.kind in ("symlink", "hardlink"):
             _check_link(entry)
         found[entry.path] = entry
@@ -126,11 +133,30 @@ def ordered(entries: Iterable[LayerEntry]) -> list[LayerEntry]:
                 found[name] = LayerEntry(name, "dir", 0o755)
             elif name != "." and found[name].kind != "dir":
                 raise UsageError(f"{name} is no folder", where=path)
+    _lead_hardlinks(found)
     return [found[name] for name in sorted(found, key=lambda text: text.encode())]
+
+
+def _lead_hardlinks(found: dict[str, LayerEntry]) -> None:
+    """Let the first name of each hard-linked file hold its bytes: a link may only name what stands before it."""
+    names: dict[str, list[str]] = {}
+    for entry in found.values():
+        if entry.kind == "hardlink":
+            target = found.get(entry.linkname)
+            if target is None or target.kind != "file":
+                raise UsageError(f"the hard link's {entry.linkname!r} is no file of this layer", where=entry.path)
+            names.setdefault(target.path, [target.path]).append(entry.path)
+    for target_path, group in names.items():
+        first, file = min(group, key=lambda text: text.encode()), found[target_path]
+        for name in group:
+            found[name] = LayerEntry(name, "hardlink", file.mode, linkname=first)
+        found[first] = replace(file, path=first)
 
 
 def _check_link(entry: LayerEntry) -> None:
     """A link may name an absolute path of the image, or a relative one that does not climb out of it."""
+    if not entry.linkname or "\0" in entry.linkname or not _is_utf8(entry.linkname):
+        raise UsageError(f"{entry.linkname!a} is no target for a link", where=entry.path)
     depth = 0 if entry.kind == "hardlink" else len(PurePosixPath(entry.path).parts) - 1
     for part in PurePosixPath(entry.linkname).parts:
         depth = 0 if part == "/" else depth - 1 if part == ".." else depth + 1

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from edgepack.errors import InvalidDocumentError
+from edgepack.errors import InvalidDocumentError, InvalidReferenceError
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
@@ -35,7 +35,45 @@ def parse_object(data: bytes, where: object) -> dict[str, Any]:
         raise InvalidDocumentError(where, [f"not JSON ({error})"]) from error
     if not isinstance(value, dict):
         raise InvalidDocumentError(where, ["must be a JSON object"])
+    try:
+        canonical_json(value)
+    except (UnicodeEncodeError, RecursionError) as error:  # half of a surrogate pair has no UTF-8
+        raise InvalidDocumentError(where, ["holds text that is not Unicode"]) from error
     return value
+
+
+def _texts(value: object, where: object, name: str) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value.values()):
+        raise InvalidDocumentError(where, [f"{name} must map text to text"])
+    return dict(value)
+
+
+def _words(value: object, where: object, name: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise InvalidDocumentError(where, [f"{name} must be a list of texts"])
+    return tuple(value)
+
+
+def _text(value: Mapping[str, Any], key: str, where: object, default: str = "") -> str:
+    text = value.get(key)
+    if not isinstance(text, str | None):
+        raise InvalidDocumentError(where, [f"{key} must be text"])
+    return text or default
+
+
+def _media_type(value: Mapping[str, Any], known: frozenset[str], other: str, where: object) -> str:
+    """The document's own type; it must not be readable as two kinds of document (manifest.md, "mediaType")."""
+    if value.get("schemaVersion") != 2:
+        raise InvalidDocumentError(where, ["schemaVersion must be 2"])
+    # Before mediaType was asked for, manifests and indexes were told apart by their fields alone.
+    found = value.get("mediaType") or (mediatypes.MANIFEST if mediatypes.MANIFEST in known else mediatypes.INDEX)
+    if found not in known or other in value:
+        raise InvalidDocumentError(where, [f"{found!r} with {sorted(value)} is another kind of document"])
+    return str(found)
 
 
 def _each(value: object, read: Callable[[Any, str], _T], where: object, name: str) -> tuple[_T, ...]:
@@ -52,6 +90,18 @@ class History:
     comment: str = ""
     empty_layer: bool = False
     created: str = EPOCH
+
+    @classmethod
+    def from_json(cls, value: object, where: object = "history") -> History:
+        """Read one line; raises ``InvalidDocumentError``."""
+        if not isinstance(value, Mapping):
+            raise InvalidDocumentError(where, ["must be an object"])
+        return cls(
+            _text(value, "created_by", where),
+            _text(value, "comment", where),
+            bool(value.get("empty_layer")),
+            _text(value, "created", where, EPOCH),
+        )
 
 
 @dataclass(frozen=True)
@@ -83,32 +133,30 @@ class ImageConfig:
         rootfs = value.get("rootfs") or {}
         if not isinstance(run, Mapping) or not isinstance(rootfs, Mapping):
             raise InvalidDocumentError(where, ["config and rootfs must be objects"])
-        env: dict[str, str] = {}
-        for item in run.get("Env") or []:
-            name, _, text = str(item).partition("=")
-            env[name] = text
+        env = dict(item.partition("=")[::2] for item in _words(run.get("Env"), where, "Env"))
+        ports = run.get("ExposedPorts") or {}
+        if not isinstance(ports, Mapping):
+            raise InvalidDocumentError(where, ["ExposedPorts must be an object"])
+        try:
+            platform = Platform.from_json(value)
+        except (InvalidReferenceError, TypeError) as error:
+            raise InvalidDocumentError(where, [f"os and architecture must name a platform ({error})"]) from error
         known = {"Env", "Entrypoint", "Cmd", "User", "WorkingDir", "ExposedPorts", "Labels", "StopSignal"}
         return cls(
-            platform=Platform.from_json(value),
+            platform=platform,
             diff_ids=_each(rootfs.get("diff_ids") or [], lambda item, _: Digest.parse(item), where, "diff_ids"),
             env=env,
-            entrypoint=tuple(run.get("Entrypoint") or ()),
-            cmd=tuple(run.get("Cmd") or ()),
-            user=run.get("User") or "",
-            working_dir=run.get("WorkingDir") or "",
-            exposed_ports=tuple(sorted(run.get("ExposedPorts") or ())),
-            labels=dict(run.get("Labels") or {}),
-            stop_signal=run.get("StopSignal") or "",
-            history=tuple(
-                History(
-                    item.get("created_by") or "", item.get("comment") or "",
-                    bool(item.get("empty_layer")), item.get("created") or EPOCH,
-                )
-                for item in value.get("history") or []
-            ),
-            created=value.get("created") or EPOCH,
+            entrypoint=_words(run.get("Entrypoint"), where, "Entrypoint"),
+            cmd=_words(run.get("Cmd"), where, "Cmd"),
+            user=_text(run, "User", where),
+            working_dir=_text(run, "WorkingDir", where),
+            exposed_ports=tuple(sorted(ports)),
+            labels=_texts(run.get("Labels"), where, "Labels"),
+            stop_signal=_text(run, "StopSignal", where),
+            history=_each(value.get("history") or [], History.from_json, where, "history"),
+            created=_text(value, "created", where, EPOCH),
             other={key: item for key, item in run.items() if key not in known},
-        )  # fmt: skip
+        )
 
     def to_bytes(self) -> bytes:
         """The canonical JSON of the configuration."""
@@ -159,16 +207,15 @@ class Manifest:
     def from_bytes(cls, data: bytes, where: object = "image manifest") -> Manifest:
         """Read a manifest; raises ``InvalidDocumentError``."""
         value = parse_object(data, where)
-        if value.get("schemaVersion") != 2:
-            raise InvalidDocumentError(where, ["schemaVersion must be 2"])
+        media_type = _media_type(value, mediatypes.MANIFESTS, "manifests", where)
         subject = value.get("subject")
         return cls(
             config=Descriptor.from_json(value.get("config"), f"{where}: config"),
             layers=_each(value.get("layers"), Descriptor.from_json, where, "layers"),
-            media_type=value.get("mediaType") or mediatypes.MANIFEST,
-            annotations=dict(value.get("annotations") or {}),
+            media_type=media_type,
+            annotations=_texts(value.get("annotations"), where, "annotations"),
             subject=None if subject is None else Descriptor.from_json(subject, f"{where}: subject"),
-            artifact_type=value.get("artifactType"),
+            artifact_type=_text(value, "artifactType", where) or None,
         )
 
     def to_bytes(self) -> bytes:
@@ -205,12 +252,11 @@ class Index:
     def from_bytes(cls, data: bytes, where: object = "image index") -> Index:
         """Read an index; raises ``InvalidDocumentError``."""
         value = parse_object(data, where)
-        if value.get("schemaVersion") != 2:
-            raise InvalidDocumentError(where, ["schemaVersion must be 2"])
+        media_type = _media_type(value, mediatypes.INDEXES, "layers", where)
         return cls(
             manifests=_each(value.get("manifests"), Descriptor.from_json, where, "manifests"),
-            media_type=value.get("mediaType") or mediatypes.INDEX,
-            annotations=dict(value.get("annotations") or {}),
+            media_type=media_type,
+            annotations=_texts(value.get("annotations"), where, "annotations"),
         )
 
     def to_bytes(self) -> bytes:

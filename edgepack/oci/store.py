@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from edgepack.errors import InvalidDocumentError, NotFoundError, SizeMismatchError, UsageError
+from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, SizeMismatchError, UsageError
 from edgepack.files import atomic_write, locked, make_dirs
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor
@@ -61,6 +61,10 @@ class Store:
         return store
 
     # Blobs
+
+    def digests(self) -> frozenset[Digest]:
+        """The names of all blobs that are here."""
+        return frozenset(Digest(path.name) for path in self._blobs.iterdir())
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
@@ -125,10 +129,19 @@ class Store:
 
     def receive(self, descriptor: Descriptor) -> IncomingBlob:
         """A writer for an announced blob, which goes on where a killed one stopped."""
+        self._make_folders()
         return IncomingBlob(self._blobs, self._ingest / f"{descriptor.digest.hex}.partial", descriptor)
+
+    def pending(self, descriptor: Descriptor) -> int:
+        """How many bytes of an announced blob a killed writer left, which take up disk already."""
+        try:
+            return (self._ingest / f"{descriptor.digest.hex}.partial").stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def writer(self, limit: int = MAX_BLOB_SIZE) -> IncomingBlob:
         """A writer for bytes whose name is not known yet."""
+        self._make_folders()
         self._sweep()
         return IncomingBlob(self._blobs, self._ingest / f"{secrets.token_hex(16)}.tmp", None, limit)
 
@@ -145,12 +158,33 @@ class Store:
     def put(self, descriptor: Descriptor, source: BlobSource) -> None:
         """Take the blob from ``source``, verified while it streams, going on where an earlier try stopped."""
         with self.receive(descriptor) as blob:
-            if self.has(descriptor):  # another process finished it while we waited
+            resumed = blob.offset > 0
+            try:
+                self._take(blob, descriptor, source)
+            except DigestMismatchError:
+                if not resumed:
+                    raise
+            else:
                 return
+        # A power cut can leave zeros in the unfinished file of the earlier try: once more, from the start.
+        with self.receive(descriptor) as blob:
+            blob.restart()
+            self._take(blob, descriptor, source)
+
+    def _take(self, blob: IncomingBlob, descriptor: Descriptor, source: BlobSource) -> None:
+        if self.has(descriptor):  # another process finished it while we waited
+            blob.discard()
+            return
+        if blob.offset < descriptor.size:  # else all of it was there, and a registry would refuse the empty range
             with source.open(descriptor, blob.offset) as stream:
                 while chunk := stream.read(CHUNK):
                     blob.write(chunk)
-            blob.commit()
+        blob.commit()
+
+    def _make_folders(self) -> None:
+        """A layout that another tool wrote need not have them yet."""
+        make_dirs(self._blobs)
+        make_dirs(self._ingest)
 
     def _sweep(self) -> None:
         """Remove what killed writers of unnamed blobs left; a living writer holds a lock on its file."""

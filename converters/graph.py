@@ -1,0 +1,204 @@
+"""Small, deterministic edits of an ONNX graph, and running it. Runs inside the sandbox only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgepack.errors import ConversionError
+
+PRODUCER = "edgepack"
+# https://onnxruntime.ai/docs/reference/compatibility.html: 1.17 takes opset 20, ai.onnx.ml 4 and IR 9.
+OLDEST_RUNTIME, OLDEST_RUNTIME_OPSET, OLDEST_RUNTIME_ML, OLDEST_RUNTIME_IR = "1.17", 20, 4, 9
+
+DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
+    "tensor(uint16)": "uint16",
+    "tensor(uint32)": "uint32",
+    "tensor(uint64)": "uint64",
+    "tensor(bool)": "bool",
+    "tensor(string)": "string",
+}
+
+Shaping = Literal["as it is", "flat", "first column", "second column"]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a loaded graph; ``shape`` has None for an axis of any length."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class Session:
+    """An ONNX model in onnxruntime, on one thread.
+
+    Raises ``ConversionError`` when the runtime cannot load it.
+    """
+
+    def __init__(self, model: bytes | str) -> None:
+        import onnxruntime as ort
+
+        # Version 1.32 would otherwise look for a device identifier and try to report.
+        ort.disable_telemetry_events()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's own exceptions share no base class below this
+            raise ConversionError(
+                f"onnxruntime {ort.__version__} cannot load the ONNX model ({first_line(error)})",
+                hint="export it with operators and an opset that this runtime has",
+            ) from error
+        self.inputs = tuple(map(_port, self._session.get_inputs()))
+        self.outputs = tuple(map(_port, self._session.get_outputs()))
+
+    def run(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """The outputs in order. Raises ``ConversionError`` when the runtime fails on these inputs."""
+        try:
+            return list(self._session.run(None, dict(feeds)))
+        except Exception as error:  # as above
+            raise ConversionError(
+                f"onnxruntime fails on the ONNX model ({first_line(error)})",
+                hint="export ONNX yourself and register that",
+            ) from error
+
+
+def _port(argument: Any) -> Port:
+    dtype = DTYPES.get(argument.type)
+    if dtype is None:
+        raise ConversionError(
+            f'"{argument.name}" of the ONNX model is a {argument.type}, not a plain tensor',
+            hint="export it with tensors only (for scikit-learn: zipmap=False)",
+        )
+    shape = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in argument.shape)
+    return Port(argument.name, dtype, shape)
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, short enough for a sentence."""
+    text = str(error).strip() or type(error).__name__
+    return " ".join(text.splitlines()[0].split())[:300]
+
+
+def strip(model: Any) -> None:
+    """Remove what says where and when a graph was made: documentation strings, stack traces, the producer."""
+    model.producer_name, model.producer_version, model.domain = PRODUCER, "", ""
+    model.model_version = 0
+    model.doc_string = ""
+    _strip_graph(model.graph)
+    for function in model.functions:
+        function.doc_string = ""
+        for node in function.node:
+            _strip_node(node)
+
+
+def _strip_graph(graph: Any) -> None:
+    graph.doc_string = ""
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.doc_string = ""
+    for node in graph.node:
+        _strip_node(node)
+
+
+def _strip_node(node: Any) -> None:
+    node.doc_string = ""
+    if hasattr(node, "metadata_props"):
+        del node.metadata_props[:]
+    for inner in _subgraphs(node):
+        _strip_graph(inner)
+
+
+def serialize(model: Any) -> bytes:
+    """The model's bytes, the same for the same model."""
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def opsets(model: Any) -> dict[str, int]:
+    """The operator sets that a model names, by domain, sorted."""
+    pairs = {("" if entry.domain == "ai.onnx" else entry.domain): entry.version for entry in model.opset_import}
+    return {domain: int(pairs[domain]) for domain in sorted(pairs)}
+
+
+def minimum_runtime(model: Any) -> str:
+    """The least onnxruntime that is known to run the model: 1.17, or the one that it was proven with."""
+    import onnxruntime as ort
+
+    versions = opsets(model)
+    old = (
+        versions.get("", 0) <= OLDEST_RUNTIME_OPSET
+        and versions.get("ai.onnx.ml", 0) <= OLDEST_RUNTIME_ML
+        and model.ir_version <= OLDEST_RUNTIME_IR
+    )
+    return OLDEST_RUNTIME if old else ".".join(ort.__version__.split(".")[:2])
+
+
+def keep_outputs(model: Any, wanted: Sequence[tuple[str, str, Shaping]]) -> None:
+    """Make ``wanted`` the graph's outputs: tuples of a present output, its new name, and how to shape it."""
+    from onnx import ValueInfoProto, helper
+
+    graph = model.graph
+    present = {output.name: output for output in graph.output}
+    outputs = []
+    for source, name, shaping in wanted:
+        elem_type = present[source].type.tensor_type.elem_type
+        inner = f"{name}__raw"
+        _rename(graph, source, inner if shaping != "as it is" else name)
+        if shaping == "flat":
+            axes = helper.make_tensor(f"{name}__shape", 7, [1], [-1])
+            graph.initializer.append(axes)
+            graph.node.append(helper.make_node("Reshape", [inner, axes.name], [name], name=f"{name}__flat"))
+        elif shaping != "as it is":
+            number = 0 if shaping == "first column" else 1
+            column = helper.make_tensor(f"{name}__column", 7, [], [number])
+            graph.initializer.append(column)
+            graph.node.append(helper.make_node("Gather", [inner, column.name], [name], name=f"{name}__gather", axis=1))
+        output = ValueInfoProto()
+        output.name = name
+        output.type.tensor_type.elem_type = elem_type
+        outputs.append(output)
+    del graph.output[:]
+    graph.output.extend(outputs)
+
+
+def declare_shape(model: Any, name: str, shape: Sequence[int | None]) -> None:
+    """Write an output's shape into the graph; None is an axis of any length."""
+    (output,) = (output for output in model.graph.output if output.name == name)
+    output.type.tensor_type.ClearField("shape")
+    for number, length in enumerate(shape):
+        axis = output.type.tensor_type.shape.dim.add()
+        if length is None:
+            axis.dim_param = "batch" if number == 0 else f"{name}_{number}"
+        else:
+            axis.dim_value = length
+
+
+def _rename(graph: Any, old: str, new: str) -> None:
+    if old == new:
+        return
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == old:
+                    names[index] = new
+        for inner in _subgraphs(node):
+            _rename(inner, old, new)
+
+
+def _subgraphs(node: Any) -> list[Any]:
+    found = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return found + [graph for attribute in node.attribute for graph in attribute.graphs]

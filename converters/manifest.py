@@ -1,0 +1,135 @@
+"""The package's own papers: ``model.manifest.json`` (schema ``edgepack.model/v1``) and its golden vectors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from converters.parity import ATOL, RTOL
+
+SCHEMA = "edgepack.model/v1"
+REPORT_SCHEMA = "edgepack.parity/v1"
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "model.manifest.json"
+GOLDEN_FILE = "golden.json"
+REPORT_FILE = "parity.json"
+# Enough to tell any two float32 numbers apart, and short.
+GOLDEN_DIGITS = 9
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a recipe hands back: the ONNX bytes, the manifest without golden vectors, these, and its report."""
+
+    model: bytes
+    manifest: Mapping[str, Any]
+    golden: Mapping[str, Any] | None
+    report: Mapping[str, Any]
+    framework_version: str
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input as the user and as the graph name it; ``columns`` names the columns of a matrix."""
+
+    name: str
+    graph_name: str
+    dtype: str
+    shape: Sequence[int | None]
+    columns: Sequence[str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's entry."""
+        columns = None if self.columns is None else list(self.columns)
+        return {
+            "name": self.name,
+            "graph_name": self.graph_name,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "columns": columns,
+        }
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output; ``role`` is ``label``, ``probabilities``, ``scores`` or ``values``."""
+
+    name: str
+    role: str
+    dtype: str
+    shape: Sequence[int | None]
+    classes: Sequence[Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's entry; only a label speaks of classes."""
+        entry: dict[str, Any] = {
+            "name": self.name,
+            "graph_name": self.name,
+            "role": self.role,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+        }
+        if self.role == "label":
+            entry["classes"] = None if self.classes is None else list(self.classes)
+        return entry
+
+
+def build(
+    *,
+    source: Mapping[str, str],
+    opset: Mapping[str, int],
+    minimum_runtime: str,
+    inputs: Sequence[Input],
+    outputs: Sequence[Output],
+    methods: Mapping[str, Any],
+    rejects: Mapping[str, bool],
+    parity: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The manifest but for ``golden``, which ``finish`` adds."""
+    return {
+        "schema": SCHEMA,
+        "source": dict(source),
+        "file": MODEL_FILE,
+        "opset": dict(opset),
+        "minimum_runtime": minimum_runtime,
+        "inputs": [entry.to_json() for entry in inputs],
+        "outputs": [entry.to_json() for entry in outputs],
+        "methods": dict(methods),
+        "rejects": dict(rejects),
+        "parity": None if parity is None else dict(parity),
+    }
+
+
+def finish(manifest: Mapping[str, Any], golden: Mapping[str, Any] | None) -> tuple[bytes, bytes | None]:
+    """The bytes of the manifest and of the golden vectors that it names by digest."""
+    if golden is None:
+        return to_bytes({**manifest, "golden": None}), None
+    data = to_bytes(golden)
+    entry = {
+        "file": GOLDEN_FILE,
+        "digest": f"sha256:{hashlib.sha256(data).hexdigest()}",
+        "rtol": RTOL,
+        "atol": ATOL,
+    }
+    return to_bytes({**manifest, "golden": entry}), data
+
+
+def to_bytes(document: Mapping[str, Any]) -> bytes:
+    """JSON with sorted keys, so that equal documents have equal bytes."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return f"{text}\n".encode()
+
+
+def plain(array: Any) -> Any:
+    """An array as nested lists for JSON, numbers cut to nine digits."""
+    values = array.tolist()
+    return _rounded(values) if array.dtype.kind == "f" else values
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.{GOLDEN_DIGITS}g}")

@@ -1,0 +1,155 @@
+"""Rows of input: read from a user's sample file, or made up from what a model knows of its training data.
+
+Runs inside the sandbox only. Numbers are float64 and int64, text is Python strings; a missing number is NaN.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepack.errors import UsageError
+
+MAX_SAMPLE_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns of equal length, each a one-dimensional numpy array of kind f, i, b or O (text)."""
+
+    names: tuple[str, ...]
+    columns: tuple[Any, ...]
+
+    def __len__(self) -> int:
+        return len(self.columns[0]) if self.columns else 0
+
+    @property
+    def numeric(self) -> bool:
+        """Whether no column holds text."""
+        return all(column.dtype.kind in "fib" for column in self.columns)
+
+    def matrix(self) -> Any:
+        """All columns side by side as float64, shape (rows, columns)."""
+        import numpy as np
+
+        return np.column_stack([column.astype(np.float64) for column in self.columns])
+
+    def frame(self) -> Any:
+        """A pandas DataFrame, for models that choose columns by name."""
+        import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+
+        return pd.DataFrame(dict(zip(self.names, self.columns, strict=True)))
+
+    def take(self, rows: Any) -> Table:
+        """The rows of the given indices or slice."""
+        return Table(self.names, tuple(column[rows] for column in self.columns))
+
+    def stack(self, other: Table) -> Table:
+        """These rows, then the other's."""
+        import numpy as np
+
+        pairs = zip(self.columns, other.columns, strict=True)
+        return Table(self.names, tuple(np.concatenate(pair) for pair in pairs))
+
+    def replaced(self, index: int, column: Any) -> Table:
+        """With another column at position ``index``."""
+        columns = (*self.columns[:index], column, *self.columns[index + 1 :])
+        return Table(self.names, columns)
+
+
+def read(path: Path) -> Table:
+    """The rows of a ``.csv``, ``.json``, ``.npy`` or ``.npz`` file, at most 2000.
+
+    A CSV file whose first line holds any text that is not a number has a header. JSON is ``{"data": rows}`` or
+    ``rows``, rows being lists or records. Raises ``UsageError`` for another kind of file or one that is broken.
+    """
+    readers = {".csv": _read_csv, ".json": _read_json, ".npy": _read_numpy, ".npz": _read_numpy}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise UsageError(
+            "this kind of sample file is not known", where=path.name, hint="give a .csv, .json, .npy or .npz file"
+        )
+    try:
+        table = reader(path)
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UsageError(f"the sample cannot be read ({error})", where=path.name, hint="see the file's form") from error
+    if len(table) == 0 or not table.names:
+        raise UsageError("the sample has no rows", where=path.name, hint="give at least one row of inputs")
+    return table.take(slice(0, MAX_SAMPLE_ROWS))
+
+
+def _read_csv(path: Path) -> Table:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = [line for line in csv.reader(file) if line]
+    if not lines:
+        return Table((), ())
+    header = not all(_is_number(cell) for cell in lines[0])
+    rows = lines[1:] if header else lines
+    return _from_rows([list(map(_cell, row)) for row in rows], lines[0] if header else None)
+
+
+def _read_json(path: Path) -> Table:
+    document = json.loads(path.read_text())
+    names = document.get("columns") if isinstance(document, dict) else None
+    rows = document["data"] if isinstance(document, dict) else document
+    if not isinstance(rows, list) or not rows:
+        return Table((), ())
+    if isinstance(rows[0], dict):
+        names = list(rows[0])
+        rows = [[row.get(name) for name in names] for row in rows]
+    return _from_rows(rows, names)
+
+
+def _read_numpy(path: Path) -> Table:
+    import numpy as np
+
+    loaded = np.load(path, allow_pickle=False)
+    arrays = {"data": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    if len(arrays) == 1:
+        (only,) = arrays.values()
+        if only.ndim == 2:
+            return _from_rows(only.tolist(), None)
+    return Table(tuple(arrays), tuple(_column(array.reshape(-1).tolist()) for array in arrays.values()))
+
+
+def _from_rows(rows: Sequence[Sequence[Any]], names: Sequence[str] | None) -> Table:
+    width = len(names) if names else len(rows[0]) if rows else 0
+    for number, row in enumerate(rows, 1):
+        if len(row) != width:
+            raise ValueError(f"row {number} has {len(row)} columns, expected {width}")
+    columns = [_column([row[index] for row in rows]) for index in range(width)]
+    return Table(tuple(names or (f"x{index}" for index in range(width))), tuple(columns))
+
+
+def _column(cells: list[Any]) -> Any:
+    """A typed column: int64 or bool where every cell is one, float64 where cells are numbers or missing, else text."""
+    import numpy as np
+
+    present = [cell for cell in cells if cell is not None]
+    if present and all(isinstance(cell, bool) for cell in present) and len(present) == len(cells):
+        return np.array(cells, dtype=np.bool_)
+    if all(isinstance(cell, int | float) for cell in present):
+        whole = len(present) == len(cells) and all(isinstance(cell, int) for cell in present)
+        if whole:
+            return np.array(cells, dtype=np.int64)
+        return np.array([np.nan if cell is None else cell for cell in cells], dtype=np.float64)
+    return np.array([None if cell is None else str(cell) for cell in cells], dtype=object)
+
+
+def _is_number(cell: str) -> bool:
+    return _cell(cell) is None or not isinstance(_cell(cell), str)
+
+
+def _cell(text: str) -> int | float | str | None:
+    if text.strip() == "":
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

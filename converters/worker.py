@@ -1,0 +1,73 @@
+"""``python -m converters.worker REQUEST``: confine this process, then run one recipe on an untrusted model.
+
+The request is a JSON file with ``confinement`` (see ``converters.jail``) and ``job``: ``framework``, ``path``,
+``digest``, ``sample``. The answer, ``response.json`` beside it, is ``{"ok": true}`` with the package's files
+beside it, or ``{"ok": false, "error": …}``. Started by ``converters.conversion`` only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from converters import manifest
+from converters.jail import Confinement, JailError
+from edgepack.errors import ConversionError, EdgepackError, UsageError
+
+RESPONSE_FILE = "response.json"
+NOT_CONFINED = 97
+
+
+def main(arguments: list[str]) -> int:
+    """Answer the request in ``arguments[0]``; 97 when the process could not be confined, and then did nothing."""
+    request_file = Path(arguments[0])
+    request = json.loads(request_file.read_text())
+    try:
+        Confinement(**request["confinement"]).take()
+    except JailError as error:
+        sys.stderr.write(f"{error}\n")
+        return NOT_CONFINED
+    folder = request_file.parent
+    try:
+        response = _convert(folder, request["job"])
+    except EdgepackError as error:
+        response = _failure(error)
+    except MemoryError:
+        response = _failure(ConversionError("the conversion ran out of its memory limit", hint="raise the limit"))
+    (folder / RESPONSE_FILE).write_text(json.dumps(response))
+    return 0
+
+
+def _convert(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    sample = None if job["sample"] is None else Path(job["sample"])
+    converted = _recipe(job["framework"])(Path(job["path"]), job["digest"], sample)
+    papers, golden = manifest.finish(converted.manifest, converted.golden)
+    (folder / manifest.MODEL_FILE).write_bytes(converted.model)
+    (folder / manifest.MANIFEST_FILE).write_bytes(papers)
+    if golden is not None:
+        (folder / manifest.GOLDEN_FILE).write_bytes(golden)
+    (folder / manifest.REPORT_FILE).write_bytes(manifest.to_bytes(converted.report))
+    return {"ok": True}
+
+
+def _recipe(framework: str) -> Callable[[Path, str, Path | None], manifest.Converted]:
+    if framework == "ScikitLearn":
+        from converters import sklearn
+
+        sklearn.quiet()
+        return sklearn.convert
+    from converters import onnx
+
+    return onnx.convert
+
+
+def _failure(error: EdgepackError) -> dict[str, Any]:
+    kind = "usage" if isinstance(error, UsageError) else "conversion"
+    return {"ok": False, "error": {"kind": kind, "what": error.what, "hint": error.hint}}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,5 @@
+"""``python -m edge_agent``"""
+
+from edge_agent.commands import main
+
+main()

@@ -1,0 +1,172 @@
+"""The ``edge-agent`` command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from edge_agent.device import Device
+from edgepack import __version__
+from edgepack.commandline import answer, human, note, report_errors
+from edgepack.desired import PAYLOAD_TYPE, Desired
+from edgepack.errors import NotFoundError
+from edgepack.reported import ReportedService
+
+_allow_unsigned = click.option(
+    "--allow-unsigned", is_flag=True, help="Take what no trusted key has signed. Anybody could have made it."
+)
+_output = click.option(
+    "--output", type=click.Choice(["table", "json"]), default="table", envvar="EDGEPACK_OUTPUT",
+    help="How to print the answer; JSON is the stable interface.",
+)  # fmt: skip
+
+
+@click.group("edge-agent", no_args_is_help=True)
+@click.option(
+    "--state-dir", type=click.Path(file_okay=False, path_type=Path), envvar="EDGEPACK_STATE_DIR",
+    default=Path("/var/lib/edgepack"), show_default=True, help="The device's folder.",
+)  # fmt: skip
+@click.option(
+    "--runtime", type=click.Choice(["auto", "docker", "crun", "process"]), default="auto", show_default=True,
+    envvar="EDGEPACK_RUNTIME", help="What runs services.",
+)  # fmt: skip
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context, state_dir: Path, runtime: str) -> None:
+    """Run signed scoring containers on this device, and return to the last good one when one fails."""
+    context.obj = (state_dir, runtime)
+
+
+def _device(context: click.Context) -> Device:
+    state_dir, runtime = context.obj
+    return Device(state_dir, runtime)
+
+
+@cli.command("trust", short_help="Trust the signatures of a public key.")
+@click.argument("key", type=click.Path(path_type=Path))
+@_output
+@click.pass_context
+def trust(context: click.Context, key: Path, output: str) -> None:
+    """Trust what the holder of the public KEY (a PEM file) signs."""
+    from edgepack.signing.keys import TrustStore
+
+    if not key.is_file():
+        raise NotFoundError("there is no such file", where=key, hint="write one with: edgepack key export")
+    found = TrustStore(_device(context).root / "trust").add(key.read_bytes())
+    answer(output, {"key_id": found.key_id}, [{"trusted": found.key_id}])
+
+
+@cli.command("import", short_help="Take in a bundle.")
+@click.argument("path", type=click.Path(path_type=Path))
+@_allow_unsigned
+@_output
+@click.pass_context
+def import_(context: click.Context, path: Path, allow_unsigned: bool, output: str) -> None:
+    """Verify the bundle at PATH and take in what it carries; nothing is started."""
+    from edgepack.bundle.read import import_bundle
+    from edgepack.signing.keys import TrustStore
+
+    device = _device(context)
+    with device.changing():
+        trusted = TrustStore(device.root / "trust").keys()
+        report = import_bundle(path, device.store, trusted, allow_unsigned=allow_unsigned)
+    images = [{"name": one.name, "digest": str(one.digest), "signed_by": list(one.key_ids)} for one in report.images]
+    answer(
+        output,
+        {"images": images, "moved_bytes": report.moved_bytes, "present_bytes": report.present_bytes},
+        [{"image": one.name, "digest": one.digest, "signed_by": ", ".join(one.key_ids)} for one in report.images],
+    )
+    note(f"{human(report.moved_bytes)} taken in, {human(report.present_bytes)} were here already")
+
+
+@cli.command("apply", short_help="Make the device run a desired state.")
+@click.argument("file", type=click.Path(path_type=Path))
+@_allow_unsigned
+@_output
+@click.pass_context
+def apply(context: click.Context, file: Path, allow_unsigned: bool, output: str) -> None:
+    """Make the device run the desired state in FILE (JSON, or signed), and wait until it is healthy."""
+    from edge_agent.runner import Runner, status
+
+    device = _device(context)
+    Runner(device, allow_unsigned=allow_unsigned).apply(_read_desired(device, file))
+    _answer_status(output, status(device))
+
+
+def _read_desired(device: Device, file: Path) -> Desired:
+    """A document that the operator wrote by hand, or one in an envelope, whose signature then counts."""
+    from edgepack.signing.envelope import looks_like_envelope, verify
+    from edgepack.signing.keys import TrustStore
+
+    if not file.is_file():
+        raise NotFoundError("there is no such file", where=file, hint="write a desired state, see the README")
+    data = file.read_bytes()
+    if looks_like_envelope(data):
+        data = verify(data, TrustStore(device.root / "trust").keys(), payload_type=PAYLOAD_TYPE).payload
+    return Desired.from_bytes(data, file)
+
+
+@cli.command("status", short_help="Show what runs.")
+@_output
+@click.pass_context
+def status_(context: click.Context, output: str) -> None:
+    """Show every service: its state, its image, and the image that a rollback returns to."""
+    from edge_agent.runner import status
+
+    found = status(_device(context))
+    if not found:
+        note("no services; run some with: edge-agent apply FILE")
+    _answer_status(output, found)
+
+
+@cli.command("rollback", short_help="Return a service to its last good image.")
+@click.argument("name")
+@_allow_unsigned
+@_output
+@click.pass_context
+def rollback(context: click.Context, name: str, allow_unsigned: bool, output: str) -> None:
+    """Return service NAME to its last good image; needs no network."""
+    from edge_agent.runner import Runner, status
+
+    device = _device(context)
+    Runner(device, allow_unsigned=allow_unsigned).rollback(name)
+    _answer_status(output, status(device))
+
+
+@cli.command("receipt", short_help="Write what the device holds.")
+@click.option("-o", "path", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: stdout]")
+@click.pass_context
+def receipt(context: click.Context, path: Path | None) -> None:
+    """Write what the device holds, so that the next bundle can leave it out: edgepack bundle create --since FILE."""
+    from edgepack.bundle.receipt import Receipt
+    from edgepack.files import atomic_write
+
+    device = _device(context)
+    data = Receipt.of_store(device.store, device.name).to_bytes()
+    if path is None:
+        click.echo(data.decode())
+    else:
+        atomic_write(path, data)
+
+
+def _answer_status(output: str, services: tuple[ReportedService, ...]) -> None:
+    def row(one: ReportedService) -> dict[str, object]:
+        return {
+            "name": one.name,
+            "state": one.state.value,
+            "digest": one.digest and f"sha256:{one.digest.short}",
+            "last_good": one.last_good and f"sha256:{one.last_good.short}",
+            "port": one.port,
+            "runtime": one.runtime,
+            "reason": one.reason,
+        }
+
+    answer(output, {"services": [one.to_json() for one in services]}, [row(one) for one in services])
+
+
+def main() -> None:
+    """Entry point of the ``edge-agent`` command."""
+    sys.exit(report_errors(cli, "edge-agent", "EDGE_AGENT"))

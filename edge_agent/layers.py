@@ -1,0 +1,130 @@
+"""Unpacked layers, kept by diff ID: ``layers/<hex of the diff ID>/`` is a layer's tree, whole, or is not there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import shutil
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from edgepack.errors import DigestMismatchError
+from edgepack.files import fsync_dir, locked, make_dirs, publish
+from edgepack.oci import mediatypes
+from edgepack.oci.compression import decompressed
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import Digest, VerifyingReader
+from edgepack.oci.store import Store
+from edgepack.oci.unpack import RefuseWhiteouts, UnpackLimits, Whiteouts, unpack_layer
+
+# For a layer that does not say how large it is: the heaviest framework wheels stay below.
+DEFAULT_UNPACKED_LIMIT = 16 << 30
+_HEX = 64
+
+
+class LayerCache:
+    """The unpacked layers below ``root``; several processes may use it at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, diff_id: Digest) -> Path:
+        """Where the layer's tree is, or would be."""
+        return self.root / diff_id.hex
+
+    def has(self, diff_id: Digest) -> bool:
+        """Whether the layer is unpacked."""
+        return self.path(diff_id).is_dir()
+
+    def diff_ids(self) -> tuple[Digest, ...]:
+        """The layers that are unpacked."""
+        if not self.root.is_dir():
+            return ()
+        return tuple(Digest(path.name) for path in sorted(self.root.iterdir()) if len(path.name) == _HEX)
+
+    def ensure(self, store: Store, layer: Descriptor, diff_id: Digest, whiteouts: Whiteouts | None = None) -> Path:
+        """Unpack ``layer`` from ``store`` unless it is unpacked, and give the folder of its tree.
+
+        The blob and the plain tar are hashed while they are unpacked. Raises ``NotFoundError`` without the blob,
+        ``VerificationError`` for one that is not what its names say or must not be unpacked, ``NoSpaceError``.
+        """
+        target = self.path(diff_id)
+        if target.is_dir():
+            return target
+        make_dirs(self.root)
+        self.root.chmod(0o700)  # files of set owners and world-writable folders are nobody else's business
+        with locked(self.root / f"{diff_id.hex}.lock"):
+            if not target.is_dir():  # another process may have been quicker
+                self._sweep(diff_id)
+                self._unpack(store, layer, diff_id, whiteouts or RefuseWhiteouts())
+        return target
+
+    def remove(self, diff_id: Digest) -> None:
+        """Give back the layer's disk; absent is fine."""
+        if not self.root.is_dir():
+            return
+        lock = self.root / f"{diff_id.hex}.lock"
+        with locked(lock):
+            self._sweep(diff_id)
+            with contextlib.suppress(FileNotFoundError):
+                # Renamed first, so that a tree that is half removed never stands under the layer's name.
+                doomed = self._temporary(diff_id)
+                self.path(diff_id).rename(doomed)
+                fsync_dir(self.root)
+                shutil.rmtree(doomed)
+        # The lock's file stays: whoever waits on it must not share the name with a lock on a new file.
+
+    def _temporary(self, diff_id: Digest) -> Path:
+        return self.root / f"{diff_id.hex}.{secrets.token_hex(6)}.tmp"
+
+    def _sweep(self, diff_id: Digest) -> None:
+        """Remove what killed processes left of this layer; its lock is held."""
+        for path in self.root.glob(f"{diff_id.hex}.*.tmp"):
+            shutil.rmtree(path)
+
+    def _unpack(self, store: Store, layer: Descriptor, diff_id: Digest, whiteouts: Whiteouts) -> None:
+        temporary = self._temporary(diff_id)
+        limit = _announced_size(layer)
+        with store.open(layer) as blob:
+            temporary.mkdir(mode=0o755)
+            try:
+                verified = cast(BinaryIO, VerifyingReader(blob, layer.digest, layer.size, where=f"layer {layer.digest}"))
+                plain = _Hashing(decompressed(verified, layer, limit))
+                unpack_layer(
+                    cast(BinaryIO, plain), temporary, limits=UnpackLimits(content_bytes=limit), whiteouts=whiteouts
+                )
+                for _ in iter(lambda: verified.read(1 << 18), b""):
+                    pass  # a decompressor may stop before the blob's last byte, where the verdict is
+                if plain.hexdigest() != diff_id.hex:
+                    raise DigestMismatchError(
+                        f"unpacks to sha256:{plain.hexdigest()} and its image says {diff_id}",
+                        where=f"layer {layer.digest}",
+                        hint="build the image again",
+                    )
+                publish(temporary, self.path(diff_id))
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+
+
+class _Hashing:
+    """A stream that hashes what is read from it."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._hash = hashlib.sha256()
+
+    def read(self, amount: int = -1) -> bytes:
+        data = self._source.read(amount)
+        self._hash.update(data)
+        return data
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _announced_size(layer: Descriptor) -> int:
+    text = layer.annotations.get(mediatypes.LAYER_UNPACKED, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else DEFAULT_UNPACKED_LIMIT
+

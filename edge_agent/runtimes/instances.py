@@ -1,0 +1,114 @@
+"""What the runtimes without an engine remember of each service: ``<folder>/<service>/spec.json`` and a log."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge_agent.runtimes.base import ServiceSpec
+from edgepack.errors import InvalidReferenceError, RuntimeFailedError
+from edgepack.files import atomic_write
+from edgepack.oci.digest import Digest
+from edgepack.oci.manifest import canonical_json
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+# A log is set aside when a service starts and it has grown beyond this; one older log is kept.
+_LOG_LIMIT = 10 << 20
+_TAIL = 1 << 20
+
+
+def checked_service(name: str) -> str:
+    """``name`` when it can name a folder, a container and a log; raises ``InvalidReferenceError``."""
+    if not _NAME.fullmatch(name):
+        raise InvalidReferenceError(
+            f"{name!r} is not a service's name", hint="use up to 63 small letters, digits, '.', '_' and '-'"
+        )
+    return name
+
+
+def spec_json(spec: ServiceSpec) -> bytes:
+    """The canonical JSON of ``spec``: equal specs, equal bytes."""
+    return canonical_json(
+        {
+            "name": spec.name,
+            "image": str(spec.image),
+            "port": spec.port,
+            "address": spec.address,
+            "env": dict(spec.env),
+            "memory_bytes": spec.memory_bytes,
+            "cpus": spec.cpus,
+        }
+    )
+
+
+def spec_hash(spec: ServiceSpec) -> str:
+    """A short name of everything that ``spec`` says; the values of its environment cannot be read from it."""
+    return Digest.of(spec_json(spec)).hex[:32]
+
+
+def write_spec(folder: Path, spec: ServiceSpec) -> None:
+    """Remember ``spec``; its environment is for nobody else's eyes."""
+    atomic_write(folder / "spec.json", spec_json(spec), 0o600)
+
+
+def read_spec(folder: Path) -> ServiceSpec | None:
+    """What was remembered, ``None`` when there is nothing, or nothing whole."""
+    try:
+        value = json.loads((folder / "spec.json").read_bytes())
+        value["image"] = Digest.parse(value["image"])
+        return ServiceSpec(**value)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError, InvalidReferenceError):
+        return None
+
+
+def all_specs(root: Path) -> Iterator[ServiceSpec]:
+    """What is remembered of every service below ``root``."""
+    if root.is_dir():
+        for folder in sorted(root.iterdir()):
+            spec = read_spec(folder)
+            if spec is not None:
+                yield spec
+
+
+def check_port(spec: ServiceSpec) -> None:
+    """Raise ``RuntimeFailedError`` when somebody listens where ``spec`` wants to."""
+    family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do: connections that have ended must not hold the port, listeners still do.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((spec.address, spec.port))
+        except OSError as error:
+            raise RuntimeFailedError(
+                f"port {spec.port} on {spec.address} cannot be used ({error.strerror})",
+                where=f"service {spec.name}",
+                hint="stop what listens there, or give the service another port",
+            ) from error
+
+
+def open_log(path: Path) -> Path:
+    """Set an overlong log aside; gives ``path``."""
+    try:
+        if path.stat().st_size > _LOG_LIMIT:
+            path.replace(path.with_name(f"{path.name}.1"))
+    except FileNotFoundError:
+        pass
+    return path
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last ``lines`` lines of a log, from at most its last mebibyte."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""

@@ -1,0 +1,152 @@
+"""Images that run from unpacked layers, for the runtimes that have no engine of their own.
+
+``images/<image>.<runtime>.json`` names the layers that an image needs; it is written before the first of them is
+unpacked, so that giving one image back never takes a layer from another.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.layers import LayerCache
+from edgepack.errors import IncompatibleError, InvalidDocumentError, NotFoundError
+from edgepack.files import atomic_write, fsync_dir, locked, make_dirs
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.digest import Digest
+from edgepack.oci.manifest import ImageConfig, Manifest, canonical_json
+from edgepack.oci.store import Store
+from edgepack.oci.unpack import Whiteouts
+
+_log = logging.getLogger(__name__)
+_QEMU = {"arm64": "qemu-aarch64", "amd64": "qemu-x86_64", "arm": "qemu-arm"}
+
+
+@dataclass(frozen=True)
+class UnpackedImage:
+    """An image whose layers are unpacked: its configuration, and the layers' folders, base first."""
+
+    digest: Digest
+    config: ImageConfig
+    layers: tuple[Path, ...]
+
+
+def read_image(store: Store, image: Digest) -> tuple[Manifest, ImageConfig]:
+    """The image's manifest and configuration, verified.
+
+    Raises ``NotFoundError``, ``VerificationError``, ``InvalidDocumentError``, and ``IncompatibleError`` when ``image``
+    names several images or none.
+    """
+    descriptor = store.describe(image)
+    if descriptor.media_type not in mediatypes.MANIFESTS:
+        raise IncompatibleError("names an index, not one image", where=image, hint="name the image of this platform")
+    manifest = store.manifest(descriptor)
+    if manifest.config.media_type not in mediatypes.CONFIGS:
+        raise IncompatibleError("is an artifact, not an image", where=image)
+    config = ImageConfig.from_bytes(store.read(manifest.config), f"configuration of {image}")
+    if len(config.diff_ids) != len(manifest.layers):
+        raise InvalidDocumentError(
+            f"image {image}", [f"has {len(manifest.layers)} layers and {len(config.diff_ids)} diff IDs"]
+        )
+    return manifest, config
+
+
+def check_platform(image: Digest, config: ImageConfig) -> None:
+    """Raise ``IncompatibleError`` for an image whose programs this machine cannot run, not even by emulation."""
+    host = Platform.host()
+    if (config.platform.os, config.platform.architecture) == (host.os, host.architecture):
+        return
+    emulator = Path("/proc/sys/fs/binfmt_misc") / _QEMU.get(config.platform.architecture, "none")
+    if config.platform.os != host.os or not emulator.exists():
+        raise IncompatibleError(
+            f"is for {config.platform} and this machine is {host}",
+            where=f"image {image}",
+            hint=f"build it for {host}",
+        )
+
+
+class UnpackedImages:
+    """The images below ``state`` that the runtime ``owner`` has prepared from ``store``."""
+
+    def __init__(self, state: Path, store: Store, owner: str, whiteouts: Whiteouts) -> None:
+        self.layers = LayerCache(state / "layers")
+        self._folder = state / "images"
+        self._store = store
+        self._owner = owner
+        self._whiteouts = whiteouts
+
+    def prepare(self, image: Digest, wanted: Callable[[ImageConfig, Descriptor], bool]) -> UnpackedImage:
+        """Unpack those of the image's layers that are ``wanted``; raises what ``read_image`` and ``ensure`` raise."""
+        ready = self.get(image)
+        if ready is not None:
+            return ready
+        manifest, config = read_image(self._store, image)
+        pairs = [
+            (layer, diff_id)
+            for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
+            if wanted(config, layer)
+        ]
+        for layer, diff_id in pairs:
+            if not self.layers.has(diff_id) and not self._store.has_digest(layer.digest):
+                raise NotFoundError(
+                    f"layer {layer.digest} is not in the device's store",
+                    where=f"image {image}",
+                    hint="import or pull the image again",
+                )
+        record = {"config": json.loads(config.to_bytes()), "layers": [diff_id.hex for _, diff_id in pairs]}
+        make_dirs(self._folder)
+        with locked(self._folder / ".lock"):
+            atomic_write(self._record(image), canonical_json(record), 0o600)
+        for layer, diff_id in pairs:
+            self.layers.ensure(self._store, layer, diff_id, self._whiteouts)
+        return UnpackedImage(image, config, tuple(self.layers.path(diff_id) for _, diff_id in pairs))
+
+    def get(self, image: Digest) -> UnpackedImage | None:
+        """The image when it is prepared, whole; needs nothing from the store."""
+        found = self._read(self._record(image))
+        if found is None:
+            return None
+        config, diff_ids = found
+        if not all(self.layers.has(diff_id) for diff_id in diff_ids):
+            return None
+        return UnpackedImage(image, config, tuple(self.layers.path(diff_id) for diff_id in diff_ids))
+
+    def forget(self, image: Digest) -> None:
+        """Remove the layers that no other image needs; absent is fine."""
+        if not self._folder.is_dir():
+            return
+        with locked(self._folder / ".lock"):
+            found = self._read(self._record(image))
+            if found is None:
+                return
+            kept = {
+                diff_id
+                for path in self._folder.glob("*.json")
+                if path != self._record(image)
+                for diff_id in (self._read(path) or (None, ()))[1]
+            }
+            for diff_id in found[1]:
+                if diff_id not in kept:
+                    self.layers.remove(diff_id)
+            # Last, so that a process that is killed here is told again what to remove.
+            self._record(image).unlink(missing_ok=True)
+            fsync_dir(self._folder)
+
+    def _record(self, image: Digest) -> Path:
+        return self._folder / f"{image.hex}.{self._owner}.json"
+
+    @staticmethod
+    def _read(path: Path) -> tuple[ImageConfig, tuple[Digest, ...]] | None:
+        try:
+            value = json.loads(path.read_bytes())
+            config = ImageConfig.from_bytes(canonical_json(value["config"]), path)
+            return config, tuple(Digest(text) for text in value["layers"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, InvalidDocumentError) as error:
+            _log.warning("%s is damaged (%s); its image is prepared again when it is needed", path, error)
+            return None

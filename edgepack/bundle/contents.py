@@ -1,0 +1,190 @@
+"""The list at the head of a bundle: what it brings, in the order of the tar (schema ``edgepack.bundle/v1``)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from edgepack.errors import EdgepackError, InvalidDocumentError, SizeMismatchError, UsageError
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.digest import Digest
+from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, canonical_json, parse_object
+
+SCHEMA = "edgepack.bundle/v1"
+PAYLOAD_TYPE = "application/vnd.edgepack.bundle.v1+json"
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,254}")
+_RESERVED = re.compile(r"sha256[:-].*")
+# What must be read to verify an image. It is small, and stands before everything else in the tar.
+_HEAD = mediatypes.INDEXES | mediatypes.MANIFESTS | mediatypes.CONFIGS | {mediatypes.EMPTY, mediatypes.DSSE}
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a bundle is held in memory while it is verified, in bytes."""
+
+    list_bytes: int = 16 << 20
+    head_blob_bytes: int = MAX_MANIFEST_SIZE
+    head_bytes: int = 32 << 20
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """An image or index and the tag that it gets."""
+
+    name: str
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True)
+class Referrer:
+    """An artifact and the image or index that it is attached to."""
+
+    subject: Digest
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a bundle brings.
+
+    ``blobs`` are in the tar, in this order, what verifies before what runs; ``omitted`` are needed too, and the
+    receiver said that it holds them. With a ``platform``, only that platform of each image is complete.
+    """
+
+    images: tuple[NamedImage, ...]
+    referrers: tuple[Referrer, ...]
+    blobs: tuple[Descriptor, ...]
+    omitted: tuple[Descriptor, ...] = ()
+    platform: Platform | None = None
+
+    @property
+    def head(self) -> tuple[Descriptor, ...]:
+        """The blobs that verification reads: indexes, manifests, configurations, envelopes."""
+        return tuple(blob for blob in self.blobs if is_head(blob))
+
+    @property
+    def body(self) -> tuple[Descriptor, ...]:
+        """The other blobs: layers."""
+        return tuple(blob for blob in self.blobs if not is_head(blob))
+
+    def check_limits(self, limits: Limits, where: object) -> None:
+        """Raise ``SizeMismatchError`` when verification would have to read more than ``limits`` allow."""
+        for blob in self.head:
+            if blob.size > limits.head_blob_bytes:
+                raise SizeMismatchError(
+                    f"{blob.digest}, a {blob.media_type}, has {blob.size} bytes; at most {limits.head_blob_bytes} are read",
+                    where=where,
+                )
+        if (total := sum(blob.size for blob in self.head)) > limits.head_bytes:
+            raise SizeMismatchError(
+                f"its manifests and statements have {total} bytes; at most {limits.head_bytes} are read",
+                where=where,
+                hint="make several bundles",
+            )
+
+    def layout_index(self) -> bytes:
+        """The ``index.json`` that makes the tar an OCI layout: the tags, and the artifacts without a tag."""
+        named = [one.descriptor.with_annotations({mediatypes.REF_NAME: one.name}) for one in self.images]
+        return Index((*named, *(one.descriptor for one in self.referrers))).to_bytes()
+
+    def to_bytes(self) -> bytes:
+        """The canonical JSON of the list."""
+        return canonical_json(
+            {
+                "schema": SCHEMA,
+                "platform": None if self.platform is None else str(self.platform),
+                "images": [{"name": one.name, "descriptor": one.descriptor.to_json()} for one in self.images],
+                "referrers": [
+                    {"subject": str(one.subject), "descriptor": one.descriptor.to_json()} for one in self.referrers
+                ],
+                "blobs": [plain(blob).to_json() for blob in self.blobs],
+                "omitted": [plain(blob).to_json() for blob in self.omitted],
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: object = "bundle list") -> Contents:
+        """Read a list; raises ``InvalidDocumentError`` with every violation."""
+        value = parse_object(data, where)
+        wrong: list[str] = []
+        if value.get("schema") != SCHEMA:
+            wrong.append(f"schema must be {SCHEMA!r}, is {value.get('schema')!r}")
+        platform = value.get("platform")
+        contents = cls(
+            images=_each(value, "images", _image, wrong),
+            referrers=_each(value, "referrers", _referrer, wrong),
+            blobs=_each(value, "blobs", Descriptor.from_json, wrong),
+            omitted=_each(value, "omitted", Descriptor.from_json, wrong),
+            platform=None if platform is None else _noted(lambda: Platform.parse(str(platform)), wrong),
+        )
+        wrong += _violations(contents)
+        if wrong:
+            raise InvalidDocumentError(where, wrong)
+        return contents
+
+
+def is_head(blob: Descriptor) -> bool:
+    """Whether verification reads the blob."""
+    return blob.media_type in _HEAD
+
+
+def plain(blob: Descriptor) -> Descriptor:
+    """The descriptor without all that does not name bytes."""
+    return Descriptor(blob.media_type, blob.digest, blob.size)
+
+
+def checked_name(name: object) -> str:
+    """``name`` when a bundle can bring it as a tag; raises ``UsageError``."""
+    if not isinstance(name, str) or not _TAG.fullmatch(name) or _RESERVED.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be the tag of an image in a bundle", hint="tag the image with a name")
+    return name
+
+
+def _violations(contents: Contents) -> list[str]:
+    wrong = []
+    listed = Counter(blob.digest for blob in (*contents.blobs, *contents.omitted))
+    wrong += [f"{digest} is listed twice" for digest, times in listed.items() if times > 1]
+    names = Counter(one.name for one in contents.images)
+    wrong += [f"two images are called {name!r}" for name, times in names.items() if times > 1]
+    if not contents.images:
+        wrong.append("images must not be empty")
+    if (*contents.head, *contents.body) != contents.blobs:
+        wrong.append("blobs must have manifests, configurations and envelopes before layers")
+    roots = [one.descriptor for one in contents.images] + [one.descriptor for one in contents.referrers]
+    wrong += [f"{root.digest} is neither in blobs nor in omitted" for root in roots if root.digest not in listed]
+    return wrong
+
+
+def _image(value: Any, where: str) -> NamedImage:
+    if not isinstance(value, Mapping):
+        raise InvalidDocumentError(where, ["must be an object"])
+    return NamedImage(checked_name(value.get("name")), Descriptor.from_json(value.get("descriptor"), where))
+
+
+def _referrer(value: Any, where: str) -> Referrer:
+    if not isinstance(value, Mapping):
+        raise InvalidDocumentError(where, ["must be an object"])
+    return Referrer(Digest.parse(value.get("subject")), Descriptor.from_json(value.get("descriptor"), where))
+
+
+def _each(value: Mapping[str, Any], name: str, read: Callable[[Any, str], _T], wrong: list[str]) -> tuple[_T, ...]:
+    items = value.get(name)
+    if not isinstance(items, list):
+        wrong.append(f"{name} must be a list")
+        return ()
+    found = (_noted(lambda i=i, item=item: read(item, f"{name}[{i}]"), wrong) for i, item in enumerate(items))  # type: ignore[misc]
+    return tuple(item for item in found if item is not None)
+
+
+def _noted(read: Callable[[], _T], wrong: list[str]) -> _T | None:
+    try:
+        return read()
+    except EdgepackError as error:
+        wrong.append(str(error))
+        return None

@@ -1,0 +1,230 @@
+"""Taking a bundle in: ``import_bundle(path, store, trusted)``.
+
+One pass over the tar, forwards: the signed list is verified first, then manifests and statements, which are held in
+memory; only then are layers written, each hashed while it streams into the store; tags and attachments come last. So
+an import that was refused has written nothing, one that was killed left only whole blobs and one unfinished, and the
+next finishes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from edgepack.bundle.archive import INDEX, LAYOUT, LIST, TarIn, blob_name
+from edgepack.bundle.contents import PAYLOAD_TYPE, Contents, Limits
+from edgepack.bundle.rules import Plan, plan
+from edgepack.errors import InvalidDocumentError, NoSpaceError, NotFoundError, UsageError, VerificationError
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.digest import Digest
+from edgepack.oci.store import Store
+from edgepack.signing import envelope
+from edgepack.signing.keys import PublicKey
+from edgepack.signing.statement import verify_image
+
+STDIN = Path("-")
+# Blobs take whole blocks, and the index and the referrers are written too.
+_BLOCK = 4096
+_MARGIN = 1 << 20
+
+
+@dataclass(frozen=True)
+class ImportedImage:
+    """An image that is in the store now, and the trusted keys that vouch for it; none when it is unsigned."""
+
+    name: str
+    digest: Digest
+    key_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did: bytes that it wrote, and bytes that were needed and there already."""
+
+    images: tuple[ImportedImage, ...]
+    moved_bytes: int
+    present_bytes: int
+
+
+def read_list(
+    path: Path, trusted: Collection[PublicKey], *, allow_unsigned: bool = False, limits: Limits | None = None
+) -> tuple[Contents, tuple[str, ...]]:
+    """The verified list of the bundle at ``path`` and the keys that signed it; the rest is not looked at.
+
+    Raises as ``import_bundle`` does.
+    """
+    with _opened(path) as stream, _as_verification(path):
+        return _read_list(TarIn(stream, path), trusted, allow_unsigned, limits or Limits(), path)
+
+
+def import_bundle(
+    path: Path,
+    store: Store,
+    trusted: Collection[PublicKey],
+    *,
+    allow_unsigned: bool = False,
+    platform: Platform | None = None,
+    limits: Limits | None = None,
+    on_blob: Callable[[Descriptor, bool], None] | None = None,
+) -> ImportReport:
+    """Bring the images of the bundle at ``path`` (``-`` for standard input) into ``store``.
+
+    The list must be signed by one of the ``trusted`` keys, and so must a statement on each image. ``allow_unsigned``
+    takes what has no signature at all; a signature that is there must still be a good one by a trusted key. With a
+    ``platform``, only that platform of an image comes in. ``on_blob`` hears of each blob and whether it is written.
+    Importing again changes nothing; memory is flat, whatever the size of the blobs.
+
+    Raises ``SignatureError`` and other ``VerificationError`` for a bundle that is not what a trusted key signed, or
+    that lacks blobs which are not in the store either; ``IncompatibleError`` when it is for another platform;
+    ``NotFoundError`` for a missing file; ``NoSpaceError`` before anything is written if the disk is too small.
+    """
+    limits = limits or Limits()
+    with _opened(path) as stream, _as_verification(path):
+        tar = TarIn(stream, path)
+        contents, _ = _read_list(tar, trusted, allow_unsigned, limits, path)
+        head = _read_head(tar, contents, path)
+        source = _Overlay(head, contents, store)
+        images = tuple(
+            ImportedImage(one.name, one.descriptor.digest, _vouched(source, one.descriptor, trusted, allow_unsigned))
+            for one in contents.images
+        )
+        taken = plan(contents, source, platform, store.has, path)
+        absent = [blob for blob in taken.needed if not store.has(blob)]
+        _check_space(store, absent)
+        _take_body(tar, contents, store, {blob.digest for blob in taken.needed}, on_blob)
+        tar.end()
+    _publish(store, contents, taken, head, on_blob)
+    moved = sum(blob.size for blob in absent)
+    return ImportReport(images, moved, sum(blob.size for blob in taken.needed) - moved)
+
+
+def _read_list(
+    tar: TarIn, trusted: Collection[PublicKey], allow_unsigned: bool, limits: Limits, where: Path
+) -> tuple[Contents, tuple[str, ...]]:
+    data = tar.first(LIST, limits.list_bytes)
+    opened = envelope.open_unsigned(data, PAYLOAD_TYPE, where=where) if allow_unsigned else None
+    if opened is None:
+        opened = envelope.verify(data, PAYLOAD_TYPE, trusted, where=where)
+    contents = Contents.from_bytes(opened.payload, where)
+    contents.check_limits(limits, where)
+    return contents, opened.key_ids
+
+
+def _read_head(tar: TarIn, contents: Contents, where: Path) -> dict[Digest, bytes]:
+    names = [blob_name(blob.digest) for blob in contents.blobs]
+    tar.expecting([LIST, LAYOUT[0], INDEX, *names])
+    for name, data in (LAYOUT, (INDEX, contents.layout_index())):
+        tar.read(name, Digest.of(data), len(data))
+    return {blob.digest: tar.read(blob_name(blob.digest), blob.digest, blob.size) for blob in contents.head}
+
+
+def _vouched(
+    source: _Overlay, image: Descriptor, trusted: Collection[PublicKey], allow_unsigned: bool
+) -> tuple[str, ...]:
+    if allow_unsigned and not source.referrers(image.digest, mediatypes.STATEMENT_ARTIFACT):
+        return ()
+    return verify_image(source, image.digest, trusted).key_ids
+
+
+def _check_space(store: Store, absent: Iterable[Descriptor]) -> None:
+    wanted = sum(max(0, blob.size - store.pending(blob)) + _BLOCK for blob in absent)
+    disk = os.statvfs(store.root)
+    free = disk.f_bavail * disk.f_frsize
+    if wanted and wanted + _MARGIN > free:
+        raise NoSpaceError(
+            f"{wanted + _MARGIN} bytes are needed and {free} are free",
+            where=store.root,
+            hint="free some space and run the same command again",
+        )
+
+
+def _take_body(
+    tar: TarIn,
+    contents: Contents,
+    store: Store,
+    needed: Collection[Digest],
+    on_blob: Callable[[Descriptor, bool], None] | None,
+) -> None:
+    for blob in contents.body:
+        new = blob.digest in needed and not store.has(blob)
+        if on_blob is not None:
+            on_blob(blob, new)
+        tar.enter(blob_name(blob.digest), blob.size)
+        if new:
+            tar.copy(blob.size, lambda member, blob=blob: store.put(blob, member))  # type: ignore[misc]
+        else:
+            tar.skip(blob.size)
+
+
+def _publish(
+    store: Store,
+    contents: Contents,
+    taken: Plan,
+    head: Mapping[Digest, bytes],
+    on_blob: Callable[[Descriptor, bool], None] | None,
+) -> None:
+    for blob in reversed(taken.needed):
+        if blob.digest in head:
+            if on_blob is not None:
+                on_blob(blob, not store.has(blob))
+            store.put_bytes(head[blob.digest], blob.media_type)
+    # Attachments before tags: what has a name can be verified.
+    for referrer in taken.referrers:
+        store.add_referrer(referrer.subject, referrer.descriptor)
+    for image in contents.images:
+        store.tag(image.name, image.descriptor)
+
+
+class _Overlay:
+    """The head of a bundle over a store, as one place with the attachments that the list names."""
+
+    def __init__(self, head: Mapping[Digest, bytes], contents: Contents, store: Store) -> None:
+        self._head = head
+        self._contents = contents
+        self._store = store
+
+    def open(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[BinaryIO]:
+        """The blob from the bundle, or else from the store; raises ``NotFoundError``."""
+        data = self._head.get(descriptor.digest)
+        if data is None:
+            return self._store.open(descriptor, offset)
+        return nullcontext(io.BytesIO(data[offset:]))
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """The attachments that the list names."""
+        return tuple(
+            one.descriptor
+            for one in self._contents.referrers
+            if one.subject == subject and artifact_type in (None, one.descriptor.artifact_type)
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    if path == STDIN:
+        yield sys.stdin.buffer
+        return
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise NotFoundError("there is no such bundle", where=path, hint="check the path") from None
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror})", where=path, hint="give a bundle's file") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _as_verification(path: Path) -> Iterator[None]:
+    """A malformed document inside of a bundle is the bundle's fault, not the user's."""
+    try:
+        yield
+    except InvalidDocumentError as error:
+        raise VerificationError(str(error), where=path, hint="make the bundle again") from error

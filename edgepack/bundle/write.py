@@ -1,0 +1,145 @@
+"""Writing a bundle: ``write_bundle(store, tags, path)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.bundle.archive import INDEX, LAYOUT, LIST, TarOut, blob_name
+from edgepack.bundle.contents import PAYLOAD_TYPE, Contents, Limits, NamedImage, Referrer, checked_name, is_head, plain
+from edgepack.bundle.needs import needs
+from edgepack.bundle.receipt import Receipt
+from edgepack.errors import NotFoundError, SignatureError, UsageError
+from edgepack.files import replacing
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import Digest, VerifyingReader
+from edgepack.oci.store import Store
+from edgepack.signing import envelope
+from edgepack.signing.keys import PrivateKey
+from edgepack.signing.statement import attach, verify_image
+
+_CHUNK = 1 << 20
+_DOCUMENTS = mediatypes.INDEXES | mediatypes.MANIFESTS
+
+
+@dataclass(frozen=True)
+class BundleReport:
+    """What a bundle has: ``size`` is the file's, ``bytes`` that of its blobs, ``omitted_bytes`` what it saved."""
+
+    path: Path
+    size: int
+    blobs: int
+    bytes: int
+    omitted_bytes: int
+
+
+def write_bundle(
+    store: Store,
+    tags: Collection[str],
+    path: Path,
+    *,
+    key: PrivateKey | None,
+    receipt: Receipt | None = None,
+    on_blob: Callable[[Descriptor, bool], None] | None = None,
+) -> BundleReport:
+    """Write the images that ``tags`` name, with all that is attached to them, to one tar at ``path``.
+
+    With a ``key`` the list is signed, and each image gets a statement by it unless it has one; without, the bundle is
+    unsigned. With a ``receipt`` only its platform goes in, and nothing that it names. ``on_blob`` hears of each blob
+    and whether it goes in. Equal stores, tags, keys and receipts give equal bytes. ``path`` appears whole or not at all.
+
+    Raises ``NotFoundError`` for a tag, blob or folder that is not there, ``IncompatibleError`` when an image has nothing
+    for the receipt's platform, ``VerificationError`` for a damaged blob, ``NoSpaceError``.
+    """
+    images = _images(store, tags)
+    if key is not None:
+        for image in images:
+            _ensure_signed(store, image, key)
+    contents = _contents(store, images, receipt)
+    contents.check_limits(Limits(), path)
+    signed = envelope.sign(contents.to_bytes(), PAYLOAD_TYPE, *([] if key is None else [key]))
+    with replacing(path) as file:
+        tar = TarOut(file)
+        for name, data in ((LIST, signed), LAYOUT, (INDEX, contents.layout_index())):
+            tar.add(name, len(data), [data])
+        for blob in contents.omitted:
+            _tell(on_blob, blob, False)
+        for blob in contents.blobs:
+            _tell(on_blob, blob, True)
+            tar.add(blob_name(blob.digest), blob.size, _verified(store, blob))
+        tar.end()
+        size = file.tell()
+    return BundleReport(path, size, len(contents.blobs), _total(contents.blobs), _total(contents.omitted))
+
+
+def _images(store: Store, tags: Collection[str]) -> tuple[NamedImage, ...]:
+    if not tags:
+        raise UsageError("no tag is given", hint="name the images that the bundle is to bring")
+    known = store.tags()
+    absent = sorted(set(tags) - known.keys())
+    if absent:
+        raise NotFoundError(
+            f"there is no image tagged {', '.join(absent)}", where=store.root, hint="list the packages that are there"
+        )
+    return tuple(NamedImage(checked_name(tag), _without_tag(known[tag])) for tag in sorted(set(tags)))
+
+
+def _without_tag(image: Descriptor) -> Descriptor:
+    others = {name: text for name, text in image.annotations.items() if name != mediatypes.REF_NAME}
+    return Descriptor(image.media_type, image.digest, image.size, others, image.platform, image.artifact_type)
+
+
+def _ensure_signed(store: Store, image: NamedImage, key: PrivateKey) -> None:
+    try:
+        verify_image(store, image.descriptor.digest, [key.public])
+    except SignatureError:
+        attach(store, image.descriptor, image.name, key)
+
+
+def _contents(store: Store, images: tuple[NamedImage, ...], receipt: Receipt | None) -> Contents:
+    platform = None if receipt is None else receipt.platform
+    needed: dict[Digest, Descriptor] = {}
+    for image in images:
+        needed.update((item.digest, plain(item)) for item in needs(store, image.descriptor, platform))
+    referrers = []
+    for subject in [item.digest for item in needed.values() if item.media_type in _DOCUMENTS]:
+        for artifact in store.referrers(subject):
+            referrers.append(Referrer(subject, artifact))
+            needed.update((item.digest, plain(item)) for item in needs(store, artifact))
+    held = frozenset() if receipt is None else receipt.blobs
+    # A manifest must be here even when the receiver holds it: what it needs is not known otherwise.
+    _check_present(store, [one for one in needed.values() if one.digest not in held or one.media_type in _DOCUMENTS])
+    brought = [one for one in needed.values() if one.digest not in held]
+    return Contents(
+        images=images,
+        referrers=tuple(referrers),
+        blobs=(*filter(is_head, brought), *(one for one in brought if not is_head(one))),
+        omitted=tuple(one for one in needed.values() if one.digest in held),
+        platform=platform,
+    )
+
+
+def _check_present(store: Store, blobs: Iterable[Descriptor]) -> None:
+    missing = [str(blob.digest) for blob in blobs if not store.has(blob)]
+    if missing:
+        raise NotFoundError(
+            f"{', '.join(missing)} is needed and not here", where=store.root, hint="pull or build the image again"
+        )
+
+
+def _verified(store: Store, blob: Descriptor) -> Iterator[bytes]:
+    with store.open(blob) as file:
+        reader = VerifyingReader(file, blob.digest, blob.size)
+        while chunk := reader.read(_CHUNK):
+            yield chunk
+
+
+def _total(blobs: Iterable[Descriptor]) -> int:
+    return sum(blob.size for blob in blobs)
+
+
+def _tell(on_blob: Callable[[Descriptor, bool], None] | None, blob: Descriptor, moves: bool) -> None:
+    if on_blob is not None:
+        on_blob(blob, moves)

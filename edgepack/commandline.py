@@ -1,0 +1,91 @@
+"""How a command ends: its answer on stdout, its errors on stderr, its exit code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from edgepack.errors import EdgepackError
+
+
+def report_errors(cli: click.Command, name: str, prefix: str) -> int:
+    """Run ``cli`` and return its exit code; an error is one sentence, a traceback only with ``--debug``."""
+    logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    try:
+        answer = cli.main(prog_name=name, standalone_mode=False, auto_envvar_prefix=prefix)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        _say(name, "stopped")
+        return 130
+    except EdgepackError as error:
+        _debug()
+        _say(name, str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        _debug()
+        _say(name, f"{error.filename or 'the system'}: {error.strerror or error}")
+        return 1
+    except Exception as error:  # noqa: BLE001 - the outermost edge: report, never a bare traceback
+        _debug()
+        _say(name, f"unexpected {type(error).__name__}: {error}; run it again with --debug and report what it shows")
+        return 1
+    return answer if isinstance(answer, int) else 0
+
+
+def _debug() -> None:
+    if "--debug" in sys.argv or os.environ.get("EDGEPACK_DEBUG") == "1":
+        traceback.print_exc()
+
+
+def _say(name: str, text: str) -> None:
+    click.echo(f"{name}: {text}", err=True)
+
+
+def note(text: str) -> None:
+    """Something worth saying that is not the answer."""
+    click.echo(text, err=True)
+
+
+def answer(output: str, value: Any, table: Sequence[Mapping[str, Any]]) -> None:
+    """Print the answer: ``value`` as JSON, or ``table`` for people."""
+    if output == "json":
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        return
+    if not table:
+        return
+    names = list(table[0])
+    rows = [[_cell(row.get(name)) for name in names] for row in table]
+    widths = [max(len(name), *(len(row[at]) for row in rows)) for at, name in enumerate(names)]
+    for line in ([name.upper().replace("_", " ") for name in names], *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def human(size: int) -> str:
+    """Bytes for people, in powers of a thousand."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    raise AssertionError

@@ -1,0 +1,79 @@
+"""Reading documents field by field, so that all violations are reported together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from edgepack.errors import EdgepackError, InvalidDocumentError
+
+_T = TypeVar("_T")
+
+
+class Fields:
+    """The fields of one JSON object at ``path`` inside a document; ``violations`` is shared by the whole document."""
+
+    def __init__(self, value: object, path: str, violations: list[str]) -> None:
+        self._path = path
+        self._violations = violations
+        self._value: Mapping[str, Any] = {}
+        self._known: set[str] = set()
+        if isinstance(value, Mapping):
+            self._value = value
+        else:
+            violations.append(f"{path or 'the document'} must be an object")
+
+    def _name(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path else key
+
+    def take(self, key: str, kind: type[_T], default: _T | None = None, *, required: bool = False) -> _T | None:
+        """The field ``key`` when it is a ``kind``, else ``default`` and a violation."""
+        self._known.add(key)
+        value = self._value.get(key)
+        if value is None:
+            if required:
+                self._violations.append(f"{self._name(key)} is missing")
+            return default
+        number_as_bool = isinstance(value, bool) and kind is not bool
+        if kind is float and isinstance(value, int) and not number_as_bool:
+            value = float(value)
+        if not isinstance(value, kind) or number_as_bool:
+            words = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
+            self._violations.append(f"{self._name(key)} must be {words.get(kind, kind.__name__)}")
+            return default
+        return value
+
+    def parsed(self, key: str, parse: Callable[[str], _T], *, required: bool = True) -> _T | None:
+        """The text field ``key`` read by ``parse``; its error becomes a violation."""
+        text = self.take(key, str, required=required)
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except EdgepackError as error:
+            self._violations.append(f"{self._name(key)}: {error.what}")
+            return None
+
+    def each(self, key: str, *, required: bool = True) -> list[Fields]:
+        """The objects of the list ``key``."""
+        items = self.take(key, list, required=required) or []
+        return [Fields(item, f"{self._name(key)}[{at}]", self._violations) for at, item in enumerate(items)]
+
+    def child(self, key: str) -> Fields:
+        """The object ``key``, empty when it is not there."""
+        return Fields(self.take(key, dict, {}) or {}, self._name(key), self._violations)
+
+    def wrong(self, key: str, text: str) -> None:
+        """Add a violation of the field ``key``."""
+        self._violations.append(f"{self._name(key)} {text}")
+
+    def finish(self) -> None:
+        """Report the fields that nobody took: a misspelt field must not be ignored in silence."""
+        for key in sorted(set(self._value) - self._known):
+            self._violations.append(f"{self._name(key)} is not a known field")
+
+
+def raise_all(where: object, violations: list[str]) -> None:
+    """Raise ``InvalidDocumentError`` when there are violations."""
+    if violations:
+        raise InvalidDocumentError(where, violations)

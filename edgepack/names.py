@@ -1,0 +1,75 @@
+"""The names that both ends agree on, and what they may look like."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from edgepack.errors import InvalidReferenceError
+
+# What Azure's registry takes, with the length of its later versions.
+_MODEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
+# Azure's service names, which are host names too.
+_SERVICE = re.compile(r"[a-z]([-a-z0-9]{1,30})[a-z0-9]")
+# distribution-spec 1.1, "Pulling manifests"; a host may stand in front, as in every engine's references.
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST = r"[A-Za-z0-9.-]+(?::[0-9]+)?|\[[0-9a-fA-F:]+\](?::[0-9]+)?"
+_IMAGE = re.compile(rf"((?:{_HOST})/)?({_COMPONENT}(?:/{_COMPONENT})*)(?::([A-Za-z0-9_][A-Za-z0-9._-]{{0,127}}))?")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model by name and version; no version means the latest."""
+
+    name: str
+    version: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ModelRef:
+        """Parse ``NAME`` or ``NAME:VERSION``; raises ``InvalidReferenceError``."""
+        name, colon, version = text.partition(":")
+        check_model_name(name)
+        if not colon:
+            return cls(name)
+        if not version.isascii() or not version.isdigit() or int(version) < 1:
+            raise InvalidReferenceError(
+                f"{version!r} is not a model version", where=text, hint="versions are whole numbers from 1"
+            )
+        return cls(name, int(version))
+
+    def __str__(self) -> str:
+        return self.name if self.version is None else f"{self.name}:{self.version}"
+
+
+def check_model_name(name: str) -> str:
+    """``name`` when a model may have it; raises ``InvalidReferenceError``."""
+    if not _MODEL.fullmatch(name):
+        raise InvalidReferenceError(
+            f"{name!r} is not a model name",
+            hint="use letters, digits, '.', '_' and '-', starting with a letter or digit, at most 255 characters",
+        )
+    return name
+
+
+def check_service_name(name: str) -> str:
+    """``name`` when a service may have it; raises ``InvalidReferenceError``."""
+    if not _SERVICE.fullmatch(name):
+        raise InvalidReferenceError(
+            f"{name!r} is not a service name",
+            hint="use 3 to 32 lowercase letters, digits and '-', starting with a letter and not ending in '-'",
+        )
+    return name
+
+
+def image_tag(text: str) -> str:
+    """The full form of an image tag: ``churn`` becomes ``churn:latest``; raises ``InvalidReferenceError``.
+
+    Model names may have capitals and image repositories may not, so a tag is never derived in silence.
+    """
+    match = _IMAGE.fullmatch(text)
+    if match is None:
+        raise InvalidReferenceError(
+            f"{text!r} is not an image tag",
+            hint="write it as name:tag, the name in lowercase, for example churn:1",
+        )
+    return text if match[3] else f"{text}:latest"

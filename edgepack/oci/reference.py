@@ -1,0 +1,132 @@
+"""Image references: ``registry/repository:tag@digest`` (the distribution project's grammar, Docker's defaults)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, replace
+
+from edgepack.errors import InvalidReferenceError
+from edgepack.oci.digest import Digest
+
+DOCKER_HUB = "docker.io"
+# Docker Hub's name in references is not the host that answers its API, nor the key of its credentials.
+DOCKER_HUB_HOST = "registry-1.docker.io"
+DEFAULT_TAG = "latest"
+# distribution/reference: the name without its tag and digest has at most 255 characters.
+MAX_NAME = 255
+
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]{{1,5}})?")
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_IDENTIFIER = re.compile(r"[a-f0-9]{64}")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where an image is: a registry (``host[:port]``), a repository in it, and a tag, a digest or both."""
+
+    registry: str
+    repository: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Parse ``[registry/]repository[:tag][@digest]``; raises ``InvalidReferenceError``.
+
+        As Docker does: no registry means docker.io, one name there means ``library/``, and neither tag nor digest
+        means ``latest``. The first part is a registry when it has a dot, a colon or a capital, or is localhost.
+        """
+        name, at, digest_text = text.partition("@")
+        digest = Digest.parse(digest_text) if at else None
+        head, slash, rest = name.partition("/")
+        if slash and ("." in head or ":" in head or head == "localhost" or head != head.lower()):
+            registry, path = head, rest
+        else:
+            registry, path = DOCKER_HUB, name
+        repository, colon, tag_text = path.partition(":")
+        tag = tag_text if colon else None
+        if registry == "index.docker.io":
+            registry = DOCKER_HUB
+        if registry == DOCKER_HUB and "/" not in repository:
+            if _IDENTIFIER.fullmatch(repository):
+                raise InvalidReferenceError(
+                    f"{text!r} is the identifier of an image, not its name", hint="write it as name@sha256:<digits>"
+                )
+            repository = f"library/{repository}"
+        if tag is None and digest is None:
+            tag = DEFAULT_TAG
+        problem = _problem(registry, repository, tag)
+        if problem is not None:
+            raise InvalidReferenceError(
+                f"{text!r} is not an image reference: {problem}", hint="write it as registry/repository:tag"
+            )
+        return cls(registry, repository, tag, digest)
+
+    @property
+    def name(self) -> str:
+        """Registry and repository, without tag and digest."""
+        return f"{self.registry}/{self.repository}"
+
+    @property
+    def target(self) -> str:
+        """What a registry is asked for: the digest when there is one, or else the tag."""
+        return str(self.digest) if self.digest is not None else self.tag or DEFAULT_TAG
+
+    @property
+    def api_host(self) -> str:
+        """The ``host[:port]`` that answers the registry's API."""
+        return DOCKER_HUB_HOST if self.registry == DOCKER_HUB else self.registry
+
+    def with_digest(self, digest: Digest) -> Reference:
+        """The same repository at exactly this digest, the tag kept for people to read."""
+        return replace(self, digest=digest)
+
+    def with_tag(self, tag: str) -> Reference:
+        """The same repository at this tag; raises ``InvalidReferenceError``."""
+        return replace(self, tag=checked_tag(tag), digest=None)
+
+    def __str__(self) -> str:
+        text = self.name if self.tag is None else f"{self.name}:{self.tag}"
+        return text if self.digest is None else f"{text}@{self.digest}"
+
+
+def _problem(registry: str, repository: str, tag: str | None) -> str | None:
+    if not _REGISTRY.fullmatch(registry):
+        return f"{registry!r} is not a registry's host and port"
+    if not repository or repository == "library/":
+        return "the repository is missing"
+    if not _REPOSITORY.fullmatch(repository):
+        in_lower_case = _REPOSITORY.fullmatch(repository.lower()) is not None
+        why = "must be in lower case" if in_lower_case else "has a part that no name may have"
+        return f"repository {repository!r} {why}"
+    if len(repository) > MAX_NAME:
+        return f"the repository is longer than {MAX_NAME} characters"
+    if tag is not None and not _TAG.fullmatch(tag):
+        return f"{tag!r} is not a tag"
+    return None
+
+
+def checked_tag(tag: str) -> str:
+    """``tag`` when it is one; raises ``InvalidReferenceError``."""
+    if not _TAG.fullmatch(tag):
+        raise InvalidReferenceError(f"{tag!r} is not a tag", hint="use letters, digits, '_', '.' and '-'")
+    return tag
+
+
+def is_repository(text: str) -> bool:
+    """Whether ``text`` may name a repository."""
+    return len(text) <= MAX_NAME and _REPOSITORY.fullmatch(text) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (a name or an address, without its port) is this machine: 127.0.0.0/8, ::1 or localhost."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,171 @@
+"""Answering a registry's 401: Basic, or a Bearer token from the realm that it names.
+
+Follows the token authentication of the distribution project (docs/spec/auth/token.md and oauth.md).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlencode, urljoin
+
+from edgepack.errors import AuthenticationError, RegistryError
+from edgepack.oci.reference import is_loopback
+from edgepack.oci.remote.credentials import CredentialLookup, Credentials
+from edgepack.oci.remote.transport import Http, Origin
+
+# token.md: "for compatibility with older clients, a token should never be returned with less than 60 seconds to live".
+_DEFAULT_SECONDS = 60
+_TOKEN_LIMIT = 1 << 20
+# What may stand in a header; anything else would end up in the message of a lower library's error.
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_CHALLENGE = re.compile(
+    r'(?P<name>[A-Za-z0-9!#$%&\'*+.^_`|~-]+)(?:\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^\s,"]*))|(?=[\s,]|$))'
+)
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """One challenge of a WWW-Authenticate header; scheme and parameter names in lower case."""
+
+    scheme: str
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Token:
+    """A bearer token and the moment, on the clock of the one who asked, at which it is no longer used."""
+
+    value: str = field(repr=False)
+    stale: float
+
+
+def parse_challenges(header: str) -> tuple[Challenge, ...]:
+    """The challenges of a WWW-Authenticate header (RFC 9110, 11.6.1); what cannot be parsed is passed over."""
+    found: list[tuple[str, dict[str, str]]] = []
+    for match in _CHALLENGE.finditer(header):
+        quoted, plain = match["quoted"], match["plain"]
+        if quoted is None and plain is None:
+            found.append((match["name"].lower(), {}))
+        elif found:
+            value = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            found[-1][1].setdefault(match["name"].lower(), value)
+    return tuple(Challenge(scheme, parameters) for scheme, parameters in found)
+
+
+class Authorizer:
+    """What to send as Authorization to one registry, learnt from its challenges.
+
+    Looks credentials up only when the registry asks for them, once.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        registry: str,
+        origin: Origin,
+        lookup: CredentialLookup,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._http = http
+        self._registry = registry
+        self._origin = origin
+        self._lookup = lookup
+        self._clock = clock
+        self._looked_up = False
+        self._credentials: Credentials | None = None
+        self._challenge: Challenge | None = None
+        self._asked: frozenset[str] = frozenset()
+        self._tokens: dict[frozenset[str], Token] = {}
+
+    def header(self, url: str, scopes: frozenset[str]) -> str | None:
+        """The Authorization value for ``url``, or ``None`` for another origin or when nothing was asked yet.
+
+        Fetches a token when the one at hand is about to expire; raises what ``answer`` raises.
+        """
+        if self._challenge is None or Origin.of(url) != self._origin:
+            return None
+        if self._challenge.scheme == "basic":
+            return None if self._credentials is None else self._credentials.basic
+        for known, token in self._tokens.items():
+            if scopes <= known and self._clock() < token.stale:
+                return f"Bearer {token.value}"
+        token = self._fetch(self._challenge, scopes | self._asked)
+        self._tokens[scopes] = token
+        return f"Bearer {token.value}"
+
+    def answer(self, header: str) -> None:
+        """Take the challenge of a 401; raises ``AuthenticationError`` when it cannot be answered."""
+        challenges = parse_challenges(header)
+        bearer = next((one for one in challenges if one.scheme == "bearer" and "realm" in one.parameters), None)
+        basic = next((one for one in challenges if one.scheme == "basic"), None)
+        self._challenge = bearer or basic
+        # A registry may name its repositories otherwise than we do, so what it asks for is asked for too.
+        self._asked = frozenset(bearer.parameters.get("scope", "").split()) if bearer else frozenset()
+        self._tokens.clear()
+        if self._challenge is None:
+            raise AuthenticationError("asks for a kind of authentication that is not known", where=self._registry)
+        credentials = self._load()
+        if self._challenge.scheme == "basic" and (credentials is None or credentials.identity_token):
+            raise self._refused("asks for a user name and password, and none are stored")
+
+    def _load(self) -> Credentials | None:
+        if not self._looked_up:
+            self._credentials = self._lookup(self._registry)
+            self._looked_up = True
+        if self._credentials is not None and not self._origin.private:
+            raise RegistryError("credentials are not sent without TLS", where=self._origin, hint="give it TLS")
+        return self._credentials
+
+    def _refused(self, what: str) -> AuthenticationError:
+        return AuthenticationError(what, where=self._registry, hint=f"run `docker login {self._registry}`")
+
+    def _fetch(self, challenge: Challenge, scopes: frozenset[str]) -> Token:
+        # urljoin: a realm should be absolute, and a relative one can only mean the registry itself.
+        realm = urljoin(f"{self._origin}/", challenge.parameters["realm"])
+        target = Origin.of(realm)
+        if target.scheme == "http" and is_loopback(target.host) and not is_loopback(self._origin.host):
+            raise RegistryError("names a token service on this machine", where=self._registry, hint="do not trust it")
+        asked = [("service", challenge.parameters["service"])] if "service" in challenge.parameters else []
+        credentials = self._load()
+        if credentials is not None and not target.private:
+            raise RegistryError("names a token service without TLS; credentials are not sent", where=self._registry)
+        started = self._clock()
+        if credentials is not None and credentials.identity_token:
+            form = [
+                ("grant_type", "refresh_token"), ("refresh_token", credentials.identity_token),
+                ("client_id", "edgepack"), ("scope", " ".join(sorted(scopes))), *asked,
+            ]  # fmt: skip
+            data = urlencode(form).encode()
+            headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(data))}
+            # As an iterator the body is sent once: one with a secret must not follow a redirect.
+            response = self._http.send("POST", realm, headers, iter([data]))
+        else:
+            query = urlencode([*asked, *(("scope", scope) for scope in sorted(scopes))], quote_via=quote, safe=":/,")
+            headers = {} if credentials is None else {"Authorization": credentials.basic}
+            url = f"{realm}{'&' if '?' in realm else '?'}{query}" if query else realm
+            response = self._http.send("GET", url, headers)
+        body = response.read(_TOKEN_LIMIT)
+        if response.status in (400, 401, 403):
+            what = "asks for credentials, and none are stored" if credentials is None else "refused the credentials"
+            raise self._refused(what)
+        if response.status != 200:
+            raise RegistryError(f"the token service answered {response.status}", where=target, hint="try again")
+        return self._token(body, started)
+
+    def _token(self, body: bytes, started: float) -> Token:
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
+            answer = None
+        value = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+        if not isinstance(answer, dict) or not isinstance(value, str) or not _TOKEN.fullmatch(value):
+            raise RegistryError("its token service gave no token", where=self._registry, hint="try again")
+        seconds = answer.get("expires_in")
+        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or seconds <= 0:
+            seconds = _DEFAULT_SECONDS
+        # Early enough that a request on its way does not outlive it.
+        return Token(value, started + seconds - min(10.0, seconds * 0.2))

@@ -1,0 +1,115 @@
+"""Requests to one registry: authentication put on, refusals turned into errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import urljoin
+
+from edgepack.errors import AuthenticationError, EdgepackError, NotFoundError, RegistryError, RegistryUnavailableError
+from edgepack.oci.reference import Reference
+from edgepack.oci.remote.auth import Authorizer
+from edgepack.oci.remote.credentials import CredentialLookup
+from edgepack.oci.remote.transport import Http, Origin, Policy, Response
+
+_ERROR_LIMIT = 64 << 10
+# distribution-spec, "Error Codes": "the code field MUST be … uppercase alphabetic and underscore".
+_CODE = re.compile(r"[A-Z_]{1,64}")
+
+
+class Session:
+    """A registry as one repository's client sees it. Not for several threads at once."""
+
+    def __init__(self, reference: Reference, policy: Policy, credentials: CredentialLookup) -> None:
+        self.reference = reference
+        self.policy = policy
+        self.http = Http(policy)
+        self.base = self.http.base(reference.api_host)
+        self._authorizer = Authorizer(self.http, reference.registry, Origin.of(self.base), credentials)
+        self._mounts: frozenset[str] = frozenset()
+
+    def url(self, path: str) -> str:
+        """The address of ``path`` below ``/v2/<repository>/``."""
+        return f"{self.base}/v2/{self.reference.repository}/{path}"
+
+    def absolute(self, location: str) -> str:
+        """A Location header as an absolute address, its query untouched."""
+        return urljoin(f"{self.base}/", location)
+
+    def allow_mount(self, repository: str) -> None:
+        """Ask for the right to read ``repository`` with the next writes, so that a blob of it can be mounted."""
+        self._mounts |= {f"repository:{repository}:pull"}
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Callable[[], Iterable[bytes]] | None = None,
+        *,
+        retry: bool = True,
+    ) -> Response:
+        """Send a request, answering a 401 once; the answer has any other status.
+
+        A body that is a function is called for each sending and is not sent again after a busy answer. Raises
+        ``AuthenticationError`` and ``RegistryUnavailableError``.
+        """
+        scopes = self._scopes(method)
+        for last in (False, True):
+            sent = dict(headers or {})
+            authorization = self._authorizer.header(url, scopes)
+            if authorization is not None:
+                sent["Authorization"] = authorization
+            data = body if body is None or isinstance(body, bytes) else body()
+            response = self.http.send(method, url, sent, data, retry=retry)
+            challenge = response.headers.get("WWW-Authenticate")
+            ours = Origin.of(response.url) == Origin.of(self.base)
+            if response.status != 401 or challenge is None or last or not ours:
+                return response
+            response.close()
+            self._authorizer.answer(challenge)
+        raise AssertionError("unreachable: the last sending returns or raises")
+
+    def _scopes(self, method: str) -> frozenset[str]:
+        repository = self.reference.repository
+        if method in ("GET", "HEAD"):
+            return frozenset({f"repository:{repository}:pull"})
+        return frozenset({f"repository:{repository}:pull,push"}) | self._mounts
+
+    def expect(self, response: Response, *statuses: int, what: str) -> Response:
+        """``response`` when its status is one of ``statuses``; raises the error that belongs to any other.
+
+        ``what`` names the thing asked for, as in "blob sha256:…".
+        """
+        if response.status in statuses:
+            return response
+        code = error_code(response)
+        raise self._error(response.status, f" {code}" if code else "", what)
+
+    def _error(self, status: int, code: str, what: str) -> EdgepackError:
+        registry, where = self.reference.registry, self.reference.name
+        if status in (401, 403):
+            verb = "wants credentials for" if status == 401 else "does not allow"
+            return AuthenticationError(
+                f"the registry {registry} {verb} {what} ({status}{code})",
+                where=where,
+                hint=f"run `docker login {registry}` with a user who may",
+            )
+        if status == 404:
+            return NotFoundError(f"the registry has no {what} (404{code})", where=where, hint="check the name")
+        if status == 429 or status >= 500:
+            return RegistryUnavailableError(
+                f"the registry {registry} answered {status}{code} for {what}", where=where, hint="try again later"
+            )
+        return RegistryError(f"the registry {registry} answered {status}{code} for {what}", where=where)
+
+
+def error_code(response: Response) -> str:
+    """The first code of a registry's error, or nothing; its free text could hold anything and is not repeated."""
+    try:
+        errors = json.loads(response.read(_ERROR_LIMIT))["errors"]
+        code = errors[0]["code"]
+    except (EdgepackError, ValueError, KeyError, IndexError, TypeError, RecursionError):
+        return ""
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""

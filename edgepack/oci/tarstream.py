@@ -1,0 +1,186 @@
+"""Reading a tar's headers as a stream, strictly: what two readers could understand differently is refused.
+
+The standard library's reader takes a damaged header in the middle for the end of the archive and follows global
+headers; here each block is read and judged. Formats: USTAR, PAX and GNU long names (POSIX.1-2017, pax, "ustar
+Interchange Format"; GNU tar manual, "Basic Tar Format").
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+from edgepack.errors import UnsafeArchiveError
+
+MemberKind = Literal["file", "dir", "symlink", "hardlink"]
+_KINDS: dict[bytes, MemberKind] = {
+    tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
+    tarfile.DIRTYPE: "dir",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "hardlink",
+}
+_REFUSED = {
+    tarfile.CHRTYPE: "a device node",
+    tarfile.BLKTYPE: "a device node",
+    tarfile.FIFOTYPE: "a FIFO",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
+}
+_GNU_MAGIC = b"ustar  \0"
+_BLOCK = tarfile.BLOCKSIZE
+# Linux takes no path beyond 4096 bytes; a header for one name that is larger than this is an attack on memory.
+_MAX_EXTENSION = 1 << 20
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry as its header announces it. ``name`` and ``linkname`` are as written; ``mtime`` in whole seconds."""
+
+    name: str
+    kind: MemberKind
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    linkname: str
+
+
+class TarStream:
+    """The members of the plain tar that ``stream`` yields, in order.
+
+    Iterate; after each member that is a file read its bytes with ``chunks`` (what is left unread is skipped). Iterating
+    to the end also reads what follows the archive's end, which must be zeros. Raises ``UnsafeArchiveError``.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._left = 0
+        self._padding = 0
+
+    def __iter__(self) -> Iterator[Member]:
+        extended: dict[str, str] = {}
+        while (block := self._block()) is not None:
+            info = self._header(block)
+            if info.type in (tarfile.XHDTYPE, tarfile.XGLTYPE):
+                found = _pax(self._extension(info), info.name)
+                if info.type == tarfile.XHDTYPE:
+                    extended |= found
+                elif set(found) - {"comment"}:
+                    raise UnsafeArchiveError("a PAX header for all entries that follow", where=info.name)
+            elif info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+                key = "path" if info.type == tarfile.GNUTYPE_LONGNAME else "linkpath"
+                extended[key] = _text(self._extension(info).partition(b"\0")[0])
+            else:
+                member = _member(info, extended)
+                extended = {}
+                self._left, self._padding = member.size, -member.size % _BLOCK
+                yield member
+                for _ in self.chunks():
+                    pass
+        if extended:
+            raise UnsafeArchiveError("a header for an entry that does not come", where=extended.get("path"))
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes of the present member."""
+        while self._left:
+            chunk = self._stream.read(min(self._left, _CHUNK))
+            if not chunk:
+                raise UnsafeArchiveError("the archive ends inside an entry")
+            self._left -= len(chunk)
+            yield chunk
+        if self._padding:
+            self._exactly(self._padding)
+            self._padding = 0
+
+    def _block(self) -> bytes | None:
+        """The next header block; ``None`` at the end of the archive."""
+        block = self._exactly(_BLOCK, at_end=True)
+        if block.strip(b"\0"):
+            return block
+        while chunk := self._stream.read(_CHUNK):
+            if chunk.strip(b"\0"):
+                raise UnsafeArchiveError("bytes after the end of the archive")
+        return None
+
+    def _exactly(self, amount: int, *, at_end: bool = False) -> bytes:
+        data = bytearray()
+        while len(data) < amount and (chunk := self._stream.read(amount - len(data))):
+            data += chunk
+        if len(data) != amount and not (at_end and not data):
+            raise UnsafeArchiveError("the archive is cut short")
+        return bytes(data)
+
+    @staticmethod
+    def _header(block: bytes) -> tarfile.TarInfo:
+        try:
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except (tarfile.HeaderError, ValueError, OverflowError) as error:
+            raise UnsafeArchiveError(f"a damaged header ({error})") from error
+        if block[257:265] == _GNU_MAGIC:  # GNU keeps times, not a prefix of the name, in the last part of the header
+            name = _text(block[:100].partition(b"\0")[0])
+            # frombuf has stripped a folder's trailing slash; the kind tells it too.
+            info.name = name.rstrip("/") if info.isdir() else name
+        return info
+
+    def _extension(self, info: tarfile.TarInfo) -> bytes:
+        if not 0 <= info.size <= _MAX_EXTENSION:
+            raise UnsafeArchiveError(f"a header of {info.size} bytes", where=info.name)
+        return self._exactly(info.size + -info.size % _BLOCK)[: info.size]
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _pax(data: bytes, name: str) -> dict[str, str]:
+    """The records ``length key=value newline`` of a PAX header."""
+    found: dict[str, str] = {}
+    while data:
+        length_text, _, _ = data.partition(b" ")
+        length = int(length_text) if length_text.isdigit() and len(length_text) < 9 else 0
+        record, data = data[:length], data[length:]
+        key, equals, value = record[len(length_text) + 1 : -1].partition(b"=")
+        if len(record) != length or record[-1:] != b"\n" or not equals or not key:
+            raise UnsafeArchiveError("a damaged PAX header", where=name)
+        found[_text(key)] = _text(value)
+    return found
+
+
+def _member(info: tarfile.TarInfo, extended: dict[str, str]) -> Member:
+    name = extended.get("path", info.name)
+    sparse = any(key.startswith("GNU.sparse.") for key in extended)
+    if sparse or info.type in _REFUSED or info.type not in _KINDS:
+        kind = "a sparse file" if sparse else _REFUSED.get(info.type, f"an entry of the unknown type {info.type!r}")
+        raise UnsafeArchiveError(f"is {kind}, which is not unpacked", where=name)
+    size = _number(extended, "size", info.size, name)
+    # Some readers expect bytes after a link or a folder that has a size, others do not.
+    if size < 0 or (size and _KINDS[info.type] != "file"):
+        raise UnsafeArchiveError(f"is no file and has a size of {size}", where=name)
+    linkname = extended.get("linkpath", info.linkname)
+    if "\0" in name or "\0" in linkname:
+        raise UnsafeArchiveError("a name with a zero byte", where=name)
+    return Member(
+        name=name,
+        kind=_KINDS[info.type],
+        size=size,
+        mode=info.mode & 0o7777,
+        uid=_number(extended, "uid", info.uid, name),
+        gid=_number(extended, "gid", info.gid, name),
+        mtime=_number(extended, "mtime", int(info.mtime), name),
+        linkname=linkname,
+    )
+
+
+def _number(extended: dict[str, str], key: str, otherwise: int, name: str) -> int:
+    text = extended.get(key)
+    if text is None:
+        return otherwise
+    whole = text.partition(".")[0] if key == "mtime" else text
+    digits = whole.removeprefix("-") if key == "mtime" else whole
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 18:
+        raise UnsafeArchiveError(f"a PAX header with {key}={text!r}", where=name)
+    return int(whole)

@@ -1,0 +1,44 @@
+"""Reported state: what a device runs, and why it is not what it should be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from edgepack.oci.digest import Digest
+
+
+class ServiceState(StrEnum):
+    """How a service is; the names are Azure's, with ``Stopped`` for one that was asked to stop."""
+
+    TRANSITIONING = "Transitioning"
+    HEALTHY = "Healthy"
+    UNHEALTHY = "Unhealthy"
+    UNSCHEDULABLE = "Unschedulable"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+
+@dataclass(frozen=True)
+class ReportedService:
+    """A service. ``last_good`` is the image that ``rollback`` returns to: the last one that was healthy before this."""
+
+    name: str
+    state: ServiceState
+    digest: Digest | None
+    last_good: Digest | None
+    port: int
+    runtime: str
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The service as the JSON interface shows it."""
+        return {
+            "name": self.name,
+            "state": self.state.value,
+            "digest": None if self.digest is None else str(self.digest),
+            "last_good": None if self.last_good is None else str(self.last_good),
+            "port": self.port,
+            "runtime": self.runtime,
+            "reason": self.reason,
+        }

@@ -1,0 +1,228 @@
+"""Ed25519 keys as values, the key ring of a workstation and the trust store of a device.
+
+Files are plain PEM: PKCS #8 for a private key (RFC 5958), SubjectPublicKeyInfo for a public one (RFC 8410), so that
+``openssl pkey`` reads both. A key's id is the sha256 of its SubjectPublicKeyInfo in DER, in hex, which anybody can
+compute: ``openssl pkey -pubin -in KEY.pub -outform DER | sha256sum``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from edgepack.errors import NotFoundError, UsageError, disk_errors
+from edgepack.files import atomic_write, fsync_dir, locked, make_dirs
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+# A PEM of one Ed25519 key has some 120 bytes; a file beyond this is something else.
+_MAX_PEM = 16 << 10
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, order=True)
+class PublicKey:
+    """An Ed25519 public key; ``der`` is its SubjectPublicKeyInfo."""
+
+    der: bytes = field(repr=False)
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", hashlib.sha256(self.der).hexdigest())
+
+    @classmethod
+    def from_pem(cls, pem: bytes, where: object = "public key") -> PublicKey:
+        """Read a PEM SubjectPublicKeyInfo; raises ``UsageError`` for anything else, a private key included."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+        if b"PRIVATE KEY" in pem:
+            raise UsageError("is a private key", where=where, hint="give the public key and keep this one secret")
+        key = _parsed(lambda: load_pem_public_key(pem), where, "public")
+        if not isinstance(key, Ed25519PublicKey):
+            raise UsageError("is not an Ed25519 key", where=where, hint="use a key that 'edgepack key create' made")
+        return cls(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+    def to_pem(self) -> bytes:
+        """The PEM SubjectPublicKeyInfo."""
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+        return load_der_public_key(self.der).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+@dataclass(frozen=True, eq=False)
+class PrivateKey:
+    """An Ed25519 private key. Its representation shows the id alone."""
+
+    secret: Ed25519PrivateKey = field(repr=False)
+    public: PublicKey = field(init=False)
+
+    def __post_init__(self) -> None:
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        spki = self.secret.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        object.__setattr__(self, "public", PublicKey(spki))
+
+    @property
+    def id(self) -> str:
+        """The id of its public key."""
+        return self.public.id
+
+    @classmethod
+    def from_pem(cls, pem: bytes, where: object = "private key") -> PrivateKey:
+        """Read an unencrypted PEM PKCS #8 key; raises ``UsageError``, which never quotes the file."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        key = _parsed(lambda: load_pem_private_key(pem, None), where, "private")
+        if not isinstance(key, Ed25519PrivateKey):
+            raise UsageError("is not an Ed25519 key", where=where, hint="use a key that 'edgepack key create' made")
+        return cls(key)
+
+    def to_pem(self) -> bytes:
+        """The PEM PKCS #8 form. It is the secret itself: write it to a file of mode 0600 only."""
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+        return self.secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def create_key() -> PrivateKey:
+    """A new key from the system's randomness."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return PrivateKey(Ed25519PrivateKey.generate())
+
+
+class KeyRing:
+    """The private keys of a workstation: ``NAME.key`` (mode 0600) and ``NAME.pub`` in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self, name: str) -> PrivateKey:
+        """Make and keep a new key; raises ``UsageError`` when the name is bad or taken."""
+        path = self._path(name)
+        _private_folder(self.folder)
+        key = create_key()
+        with locked(self.folder / ".lock"):
+            if path.exists():
+                raise UsageError(f"there is a key {name!r} already", where=self.folder, hint="choose another name")
+            atomic_write(path, key.to_pem(), 0o600)
+            atomic_write(self.public_path(name), key.public.to_pem())
+        return key
+
+    def get(self, name: str) -> PrivateKey:
+        """The key called ``name``; raises ``NotFoundError`` or ``UsageError``."""
+        path = self._path(name)
+        key = PrivateKey.from_pem(_read(path, f"there is no key {name!r}", "create it or list the keys"), path)
+        if not self.public_path(name).exists():  # a creation was killed between its two files
+            atomic_write(self.public_path(name), key.public.to_pem())
+        return key
+
+    def list(self) -> dict[str, PublicKey]:
+        """The public half of every key, by name."""
+        names = sorted(path.stem for path in self.folder.glob("*.key")) if self.folder.is_dir() else []
+        return {name: self.get(name).public for name in names}
+
+    def export(self, name: str) -> bytes:
+        """The PEM of the public half, to hand to a device; raises ``NotFoundError`` or ``UsageError``."""
+        return self.get(name).public.to_pem()
+
+    def public_path(self, name: str) -> Path:
+        """Where the PEM of the public half is."""
+        return self.folder / f"{_checked(name)}.pub"
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{_checked(name)}.key"
+
+
+class TrustStore:
+    """The public keys that a device trusts: ``NAME.pub`` in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, pem: bytes, name: str | None = None) -> PublicKey:
+        """Trust a key, under its id when no name is given; the same key again changes nothing.
+
+        Raises ``UsageError`` when ``pem`` is no Ed25519 public key, or when another key has that name.
+        """
+        key = PublicKey.from_pem(pem)
+        path = self.folder / f"{_checked(name or key.id)}.pub"
+        make_dirs(self.folder)
+        with locked(self.folder / ".lock"):
+            if path.exists():
+                held = self._read(path)
+                if held != key:
+                    raise UsageError(
+                        f"key {held.id} is trusted under the name {path.stem!r} already",
+                        where=self.folder,
+                        hint="choose another name, or remove that key first",
+                    )
+                return held
+            atomic_write(path, key.to_pem())
+        return key
+
+    def list(self) -> dict[str, PublicKey]:
+        """Every trusted key, by name; raises ``UsageError`` for a file that is not a key."""
+        paths = sorted(self.folder.glob("*.pub")) if self.folder.is_dir() else []
+        return {path.stem: self._read(path) for path in paths}
+
+    def keys(self) -> tuple[PublicKey, ...]:
+        """Every trusted key, each once."""
+        return tuple(sorted(set(self.list().values())))
+
+    def remove(self, name: str) -> None:
+        """Stop trusting the key of that name or id; raises ``NotFoundError``."""
+        with locked(self.folder / ".lock") if self.folder.is_dir() else disk_errors(self.folder):
+            doomed = [held for held, key in self.list().items() if name in (held, key.id)]
+            if not doomed:
+                raise NotFoundError(f"there is no trusted key {name!r}", where=self.folder, hint="list the keys")
+            for held in doomed:
+                (self.folder / f"{held}.pub").unlink()
+            fsync_dir(self.folder)
+
+    def _read(self, path: Path) -> PublicKey:
+        return PublicKey.from_pem(_read(path, "there is no such key", "list the keys"), path)
+
+
+def _parsed(parse: Callable[[], _T], where: object, kind: str) -> _T:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return parse()
+    except TypeError:
+        raise UsageError(
+            "is protected by a password", where=where, hint="give the key without one ('openssl pkey -in IN -out OUT')"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):  # the cause is dropped: it might quote the file
+        raise UsageError(f"is not a {kind} key in PEM", where=where, hint="check which file that is") from None
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name a key", hint="use letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+    return name
+
+
+def _read(path: Path, absent: str, hint: str) -> bytes:
+    try:
+        with disk_errors(path), path.open("rb") as file:
+            return file.read(_MAX_PEM)
+    except FileNotFoundError:
+        raise NotFoundError(absent, where=path, hint=hint) from None
+
+
+def _private_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        make_dirs(folder)
+        folder.chmod(0o700)

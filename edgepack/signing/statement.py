@@ -1,0 +1,92 @@
+"""Statements on images: made and attached on the workstation, found and verified on the device.
+
+A statement travels as an OCI artifact whose ``subject`` is the image (image-spec 1.1, manifest.md, "Guidelines for
+Artifact Usage"): the empty configuration and one layer, the DSSE envelope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+import edgepack
+from edgepack.errors import InvalidDocumentError, NotFoundError, SignatureError, VerificationError
+from edgepack.oci import mediatypes
+from edgepack.oci.copy import images, read_verified
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import Digest
+from edgepack.oci.manifest import ImageConfig, Index, Manifest
+from edgepack.oci.places import BlobSource
+from edgepack.oci.store import Store
+from edgepack.signing import envelope
+from edgepack.signing.keys import PrivateKey, PublicKey
+from edgepack.signing.rules import Statement, Verified, check_member, check_statement, envelope_of
+
+
+class StatementSource(BlobSource, Protocol):
+    """Where blobs come from, with what is attached to them: a store, a registry, a bundle being read."""
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """The artifacts attached to ``subject``."""
+
+
+def make_statement(source: BlobSource, image: Descriptor, name: str, created: str | None = None) -> Statement:
+    """The statement that ``image``, called ``name``, may run; raises ``NotFoundError`` for what cannot be read."""
+    platforms = {}
+    for descriptor, manifest in images(source, image):
+        platform = descriptor.platform
+        if platform is None and manifest.config.media_type in mediatypes.CONFIGS:
+            platform = ImageConfig.from_bytes(read_verified(source, manifest.config)).platform
+        if platform is not None:
+            platforms[str(platform)] = descriptor.digest
+    return Statement(name, image.digest, platforms, f"edgepack {edgepack.__version__}", created)
+
+
+def attach(store: Store, image: Descriptor, name: str, key: PrivateKey, created: str | None = None) -> Descriptor:
+    """Sign the statement on ``image`` and attach it in ``store``; returns the artifact's descriptor.
+
+    Deterministic unless ``created`` differs; attaching the same again changes nothing.
+    """
+    payload = make_statement(store, image, name, created).to_bytes()
+    signed = store.put_bytes(envelope.sign(payload, mediatypes.IN_TOTO, key), mediatypes.DSSE)
+    artifact = Manifest(
+        config=store.put_bytes(b"{}", mediatypes.EMPTY),
+        layers=(signed,),
+        subject=Descriptor(image.media_type, image.digest, image.size),
+        artifact_type=mediatypes.STATEMENT_ARTIFACT,
+    )
+    held = store.put_bytes(artifact.to_bytes(), mediatypes.MANIFEST)
+    described = Descriptor(held.media_type, held.digest, held.size, artifact_type=mediatypes.STATEMENT_ARTIFACT)
+    store.add_referrer(image.digest, described)
+    return described
+
+
+def verify_image(
+    source: StatementSource, image: Digest, trusted: Collection[PublicKey], *, index: Descriptor | None = None
+) -> Verified:
+    """Find a statement on ``image`` by a trusted key and check it by the rules of ``edgepack.signing.rules``.
+
+    With ``index``, ``image`` is the manifest of one platform and the statement is on the index, whose bytes are then
+    needed. The key ids are those of every good statement. Raises ``SignatureError``, which says for each statement
+    why it does not count; and, for the index, ``NotFoundError`` or ``VerificationError``.
+    """
+    if index is not None:
+        verified = verify_image(source, index.digest, trusted)
+        check_member(Index.from_bytes(read_verified(source, index), f"index {index.digest}"), index.digest, image)
+        return verified
+    found, refused = [], []
+    for artifact in source.referrers(image, mediatypes.STATEMENT_ARTIFACT):
+        try:
+            manifest = Manifest.from_bytes(read_verified(source, artifact), f"statement {artifact.digest}")
+            found.append(check_statement(read_verified(source, envelope_of(manifest, image)), image, trusted))
+        except (VerificationError, NotFoundError, InvalidDocumentError) as error:
+            refused.append(error)
+    if found:
+        return Verified(tuple(sorted({key for one in found for key in one.key_ids})), found[0].statement)
+    if not refused:
+        raise SignatureError("no statement is attached to it", where=f"image {image}", hint="sign the image")
+    if len(refused) == 1 and isinstance(refused[0], SignatureError):
+        raise refused[0]
+    raise SignatureError(
+        "no statement by a trusted key: " + "; ".join(str(error) for error in refused), where=f"image {image}"
+    )

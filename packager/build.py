@@ -1,0 +1,208 @@
+"""Builds images: gathers what a plan needs, plans, and carries the plan out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edgepack.errors import UsageError
+from edgepack.names import ModelRef, image_tag
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.digest import Digest
+from edgepack.oci.layer import Layer
+from edgepack.oci.manifest import History, ImageConfig, Index, Manifest
+from packager.bases import Base, find_base
+from packager.compressors import write_best_layer
+from packager.conversion import served
+from packager.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer, WheelGroup, plan_image
+from packager.server import server_entries
+from packager.stack import scoring_wheels
+from packager.trim import Rules
+from packager.wheel_layer import WheelLayers
+from packager.workspace import Workspace
+
+_FOREIGN_TYPES = {
+    mediatypes.DOCKER_LAYER: mediatypes.LAYER,
+    mediatypes.DOCKER_LAYER_GZIP: mediatypes.LAYER_GZIP,
+}
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a user may choose about a build. ``rules`` are what stays out of wheels."""
+
+    base: str | None = None
+    offline: bool = False
+    rules: Rules | None = None
+
+
+@dataclass(frozen=True)
+class BuiltLayer:
+    """A layer of a built image; ``new`` when its blob was not in the store before."""
+
+    digest: Digest
+    kind: str
+    title: str
+    size: int
+    unpacked_size: int
+    new: bool
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """An image for one platform; sizes in bytes, ``size`` of its compressed blobs."""
+
+    platform: Platform
+    descriptor: Descriptor
+    layers: tuple[BuiltLayer, ...]
+    size: int
+    unpacked_size: int
+    new_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Build:
+    """What ``tag`` now names: one image, or an index of several."""
+
+    tag: str
+    descriptor: Descriptor
+    images: tuple[BuiltImage, ...]
+
+
+def gather(
+    workspace: Workspace, refs: Sequence[ModelRef], platforms: Sequence[Platform], options: BuildOptions
+) -> tuple[LayerPlan, ...]:
+    """Bring together what an image needs and plan it, once for each platform.
+
+    Raises ``UsageError``, ``NotFoundError``, ``IncompatibleError``, ``ConversionError`` for what does not fit.
+    """
+    if len(refs) != 1:
+        raise UsageError(
+            f"an image without code serves exactly one model, not {len(refs)}", where="-m", hint="give one -m"
+        )
+    models = tuple(served(workspace, workspace.models.get(ref)) for ref in refs)
+    plans = []
+    for platform in platforms:
+        base = find_base(workspace, options.base, platform, offline=options.offline)
+        wheels = scoring_wheels(workspace, base, platform, offline=options.offline)
+        plans.append(plan_image(platform, base, wheels, server_entries(base.facts.python_version), models))
+    return tuple(plans)
+
+
+def build(
+    workspace: Workspace,
+    refs: Sequence[ModelRef],
+    tag: str,
+    platforms: Sequence[Platform],
+    options: BuildOptions | None = None,
+) -> Build:
+    """Build the image of the models ``refs`` for each platform and let ``tag`` name it.
+
+    The same inputs give the same digests. ``tag`` changes at the very end; what was built before stays when it fails.
+    """
+    tag = image_tag(tag)
+    options = options or BuildOptions()
+    if len(set(platforms)) != len(platforms) or not platforms:
+        raise UsageError("a platform stands twice, or there is none", where="--platform")
+    before = workspace.store.digests()
+    built, started = [], time.perf_counter()
+    for plan in gather(workspace, refs, platforms, options):
+        image = execute(workspace, plan, options, before)
+        built.append(replace(image, seconds=time.perf_counter() - started))
+        started = time.perf_counter()
+    root = built[0].descriptor
+    if len(built) > 1:
+        index = Index(tuple(replace(image.descriptor, platform=image.platform) for image in built))
+        root = workspace.store.put_bytes(index.to_bytes(), mediatypes.INDEX)
+    workspace.store.tag(tag, root)
+    return Build(tag, root, tuple(built))
+
+
+def execute(workspace: Workspace, plan: LayerPlan, options: BuildOptions, before: frozenset[Digest]) -> BuiltImage:
+    """Make the layers that the plan names and the manifest over them."""
+    store = workspace.store
+    wheels = WheelLayers(store, workspace.root / "cache", plan.base.facts.python or "", options.rules)
+    made = wheels.make([layer for layer in plan.layers if isinstance(layer, WheelGroup)])
+    layers = [_layer(workspace, planned, made) for planned in plan.layers]
+    base = _base_layers(plan.base)
+
+    config = store.put_bytes(_config(plan, layers).to_bytes(), mediatypes.CONFIG)
+    manifest = Manifest(
+        config,
+        (*(layer.descriptor for layer in base), *(layer.descriptor for layer in layers)),
+        annotations=plan.annotations,
+    )
+    descriptor = store.put_bytes(manifest.to_bytes(), mediatypes.MANIFEST)
+    shown = tuple(_built(layer, before) for layer in (*base, *layers))
+    blobs = {blob.digest: blob.size for blob in (descriptor, *manifest.blobs)}
+    return BuiltImage(
+        plan.platform,
+        descriptor,
+        shown,
+        size=sum(blobs.values()),
+        unpacked_size=sum(layer.unpacked_size for layer in shown),
+        new_bytes=sum(size for digest, size in blobs.items() if digest not in before),
+        seconds=0.0,
+    )
+
+
+def _layer(workspace: Workspace, planned: PlannedLayer, made: dict[WheelGroup, Layer]) -> Layer:
+    match planned:
+        case WheelGroup():
+            return made[planned]
+        case FilesLayer(kind, title, entries):
+            return write_best_layer(entries, workspace.store, kind=kind, title=title)
+        case ReadyLayer(_, _, layer):
+            return layer
+
+
+def _base_layers(base: Base) -> tuple[Layer, ...]:
+    found = []
+    triples = zip(base.manifest.layers, base.config.diff_ids, base.facts.unpacked_sizes, strict=True)
+    for descriptor, diff_id, unpacked in triples:
+        notes = {mediatypes.LAYER_KIND: "base", mediatypes.LAYER_UNPACKED: str(unpacked)}
+        media_type = _FOREIGN_TYPES.get(descriptor.media_type, descriptor.media_type)
+        found.append(Layer(replace(descriptor, media_type=media_type).with_annotations(notes), diff_id, unpacked))
+    return tuple(found)
+
+
+def _config(plan: LayerPlan, layers: Sequence[Layer]) -> ImageConfig:
+    base = plan.base.config
+    lines = tuple(
+        History(f"edgepack: {planned.kind} {planned.title}", _compressor(layer))
+        for planned, layer in zip(plan.layers, layers, strict=True)
+    )
+    return replace(
+        base,
+        platform=plan.platform,
+        diff_ids=(*base.diff_ids, *(layer.diff_id for layer in layers)),
+        env=plan.env,
+        entrypoint=plan.entrypoint,
+        cmd=(),
+        user=plan.user,
+        working_dir="/",
+        exposed_ports=(f"{plan.port}/tcp",),
+        labels=plan.labels,
+        stop_signal="SIGTERM",
+        history=(*base.history, *lines),
+    )
+
+
+def _compressor(layer: Layer) -> str:
+    return layer.descriptor.annotations.get(mediatypes.LAYER_COMPRESSOR, "")
+
+
+def _built(layer: Layer, before: frozenset[Digest]) -> BuiltLayer:
+    descriptor = layer.descriptor
+    title = descriptor.annotations.get(mediatypes.LAYER_TITLE, "")
+    return BuiltLayer(
+        descriptor.digest,
+        descriptor.kind or "base",
+        title,
+        descriptor.size,
+        layer.unpacked_size,
+        descriptor.digest not in before,
+    )

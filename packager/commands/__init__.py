@@ -1,0 +1,1 @@
+"""The ``edgepack`` command: nouns in ``main``, one module a verb."""

@@ -1,0 +1,95 @@
+"""The nouns and verbs of ``edgepack``; a verb's module is imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from edgepack import __version__
+from edgepack.commandline import report_errors
+
+# Noun -> what it is, and verb -> the line that help shows for it. The module of a verb is noun_verb.
+NOUNS: dict[str, tuple[str, dict[str, str]]] = {
+    "model": (
+        "Register models and convert them to ONNX.",
+        {
+            "register": "Register a model file or folder under a name.",
+            "convert": "Convert a model to ONNX and prove it equal.",
+            "list": "List registered models.",
+        },
+    ),
+    "package": (
+        "Build, move and look at images.",
+        {
+            "build": "Build an image that serves a model.",
+            "push": "Push an image to a registry, a file, a folder or an engine.",
+            "pull": "Pull an image from a registry.",
+            "load": "Load images from an archive or an OCI layout.",
+            "inspect": "Show an image's platforms, layers and signatures.",
+            "list": "List the images of the workspace.",
+        },
+    ),
+    "base": (
+        "Base images that need no image registry.",
+        {"build": "Build a base image from its recipe.", "list": "List the recipes and what is built of them."},
+    ),
+    "key": (
+        "Signing keys.",
+        {
+            "create": "Create a signing key.",
+            "list": "List the signing keys.",
+            "export": "Write a key's public half.",
+        },
+    ),
+    "bundle": ("Files that carry images to a device.", {"create": "Write images and their signatures to one file."}),
+}
+VERBS = {"demo": "Do the main job once, on real input, from training to rollback."}
+
+
+class LazyGroup(click.Group):
+    """A group that knows the names and help lines of its commands, and imports one when it is called."""
+
+    def __init__(self, name: str, text: str, verbs: dict[str, str], prefix: str) -> None:
+        super().__init__(name, help=text, short_help=text, no_args_is_help=True)
+        self._verbs = verbs
+        self._prefix = prefix
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order in which they are used."""
+        return [*self._verbs, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in self._verbs:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f"packager.commands.{self._prefix}{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)  # noqa: S101
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing them."""
+        rows = [(name, self._verbs.get(name) or self.commands[name].get_short_help_str()) for name in
+                self.list_commands(ctx)]  # fmt: skip
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def build_cli() -> click.Group:
+    """The whole command."""
+    cli = LazyGroup(
+        "edgepack",
+        "From a trained model file to a verified, signed, small scoring container on an offline device.",
+        dict(VERBS),
+        "",
+    )
+    for noun, (text, verbs) in NOUNS.items():
+        cli.add_command(LazyGroup(noun, text, verbs, f"{noun}_"), noun)
+    return click.version_option(__version__, message="%(prog)s %(version)s")(cli)
+
+
+def main() -> None:
+    """Entry point of the ``edgepack`` command."""
+    sys.exit(report_errors(build_cli(), "edgepack", "EDGEPACK"))

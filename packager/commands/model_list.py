@@ -1,0 +1,21 @@
+"""``edgepack model list``"""
+
+from __future__ import annotations
+
+import click
+
+from edgepack.commandline import answer, note
+from packager.commands.model_register import model_json, model_row
+from packager.commands.options import common
+from packager.workspace import Workspace
+
+
+@click.command("list", short_help="List registered models.")
+@click.option("-n", "--name", help="Only the versions of this model.")
+@common
+def command(name: str | None, workspace: Workspace, output: str) -> None:
+    """List registered models, by name and version."""
+    models = workspace.models.list(name)
+    if not models:
+        note("no models yet; register one with: edgepack model register -n NAME -p PATH")
+    answer(output, [model_json(model) for model in models], [model_row(model) for model in models])

@@ -1,0 +1,132 @@
+"""``edgepack package build``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgepack.commandline import answer, human, note
+from edgepack.names import ModelRef
+from edgepack.oci.descriptor import Platform
+from packager.commands.options import common, offline
+from packager.workspace import Workspace
+
+if TYPE_CHECKING:
+    from packager.build import Build
+    from packager.plan import LayerPlan
+
+
+@click.command("build", short_help="Build an image that serves a model.")
+@click.option("-m", "--model", "models", multiple=True, required=True, metavar="NAME[:VERSION]", help="The model.")
+@click.option("-t", "--tag", required=True, help="Name of the image, such as churn:1.")
+@click.option("--platform", "platforms", metavar="P[,P]", help="linux/amd64, linux/arm64.  [default: this machine's]")
+@click.option("--base", metavar="REF", help="A base image: a recipe, oci:DIR, docker-archive:FILE, or a reference.")
+@click.option("--keep", multiple=True, metavar="RULE", help="Switch off a rule that leaves files of wheels out.")
+@click.option("--dry-run", is_flag=True, help="Show the layers; build nothing.")
+@offline
+@common
+def command(
+    models: tuple[str, ...],
+    tag: str,
+    platforms: str | None,
+    base: str | None,
+    keep: tuple[str, ...],
+    dry_run: bool,
+    offline: bool,
+    workspace: Workspace,
+    output: str,
+) -> None:
+    """Build an image that serves a model over HTTP; needs no container engine and no image registry."""
+    from packager.build import BuildOptions, build, gather
+    from packager.trim_rules import rules_without
+
+    refs = [ModelRef.parse(model) for model in models]
+    wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]
+    options = BuildOptions(base, offline, rules_without(keep))
+    if dry_run:
+        plans = gather(workspace, refs, wanted, options)
+        answer(output, [_plan_json(plan) for plan in plans], [row for plan in plans for row in _plan_rows(plan)])
+        return
+    built = build(workspace, refs, tag, wanted, options)
+    answer(output, build_json(built), _rows(built))
+    for image in built.images:
+        note(
+            f"{built.tag} for {image.platform}: {human(image.size)} compressed, {human(image.unpacked_size)} unpacked, "
+            f"{human(image.new_bytes)} new, {image.seconds:.1f} s"
+        )
+
+
+def build_json(built: Build) -> dict[str, object]:
+    """A build as the JSON interface shows it; sizes in bytes."""
+    return {
+        "tag": built.tag,
+        "digest": str(built.descriptor.digest),
+        "platforms": [
+            {
+                "platform": str(image.platform),
+                "digest": str(image.descriptor.digest),
+                "size": image.size,
+                "unpacked_size": image.unpacked_size,
+                "new_bytes": image.new_bytes,
+                "seconds": round(image.seconds, 3),
+                "layers": [
+                    {
+                        "digest": str(layer.digest),
+                        "kind": layer.kind,
+                        "title": layer.title,
+                        "size": layer.size,
+                        "unpacked_size": layer.unpacked_size,
+                        "new": layer.new,
+                    }
+                    for layer in image.layers
+                ],
+            }
+            for image in built.images
+        ],
+    }
+
+
+def _rows(built: Build) -> list[dict[str, object]]:
+    return [
+        {
+            "platform": image.platform,
+            "layer": layer.kind,
+            "holds": layer.title,
+            "size": human(layer.size),
+            "unpacked": human(layer.unpacked_size),
+            "new": layer.new,
+            "digest": layer.digest.short,
+        }
+        for image in built.images
+        for layer in image.layers
+    ]
+
+
+def _plan_json(plan: LayerPlan) -> dict[str, object]:
+    base = [{"kind": "base", "title": plan.base.name, "size": layer.size} for layer in plan.base.manifest.layers]
+    ours = [{"kind": layer.kind, "title": layer.title, "size": layer.planned_size} for layer in plan.layers]
+    return {
+        "platform": str(plan.platform),
+        "layers": [*base, *ours],
+        "entrypoint": list(plan.entrypoint),
+        "user": plan.user,
+        "env": dict(plan.env),
+    }
+
+
+def _plan_rows(plan: LayerPlan) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = [
+        {"platform": plan.platform, "layer": "base", "holds": plan.base.name, "input": human(layer.size)}
+        for layer in plan.base.manifest.layers
+    ]
+    for layer in plan.layers:
+        rows.append(
+            {
+                "platform": plan.platform,
+                "layer": layer.kind,
+                "holds": layer.title,
+                "input": human(layer.planned_size),
+            }
+        )
+    return rows

@@ -1,0 +1,94 @@
+"""The ONNX form of a registered model: converted once, proven equal, and kept as layers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from pathlib import Path
+
+import converters
+from edgepack.errors import NotFoundError, UsageError
+from edgepack.oci.compression import decompressed
+from edgepack.oci.layer import Layer, LayerEntry
+from edgepack.oci.store import Store
+from edgepack.oci.unpack import unpack_layer
+from packager.model_files import write_model_layers
+from packager.models import Conversion, Framework, Model
+from packager.paths import model_dir
+from packager.plan import ServedModel
+from packager.workspace import Workspace
+
+log = logging.getLogger(__name__)
+_FORMAT = 1
+
+
+def served(workspace: Workspace, model: Model) -> ServedModel:
+    """``model`` as an image serves it, converted first where that is needed and was not done yet.
+
+    Raises ``UsageError`` for a framework that has no no-code way, and ``ConversionError``.
+    """
+    if model.framework is Framework.CUSTOM:
+        raise UsageError(
+            "has no framework, and an image without code needs one",
+            where=f"model {model.id}",
+            hint="register it with --framework ScikitLearn or as an .onnx file",
+        )
+    if model.framework is Framework.ONNX:
+        file = next(file.path for file in model.files if file.path.endswith(".onnx"))
+        return ServedModel(model.name, model.version, file, model.layers)
+    conversion = convert(workspace, model)
+    return ServedModel(model.name, model.version, conversion.file, conversion.layers)
+
+
+def convert(workspace: Workspace, model: Model, *, again: bool = False) -> Conversion:
+    """The conversion of ``model``: what the registry remembers, unless its inputs changed or ``again`` is asked for."""
+    key = _key(model)
+    known = model.conversion
+    if known is not None and known.key == key and not again and _complete(workspace.store, known):
+        return known
+    log.info("converting %s from %s to ONNX", model.id, model.framework)
+    with tempfile.TemporaryDirectory(prefix="edgepack-convert-") as folder:
+        source = extract(workspace.store, model, Path(folder) / "model")
+        sample = None
+        if model.sample is not None:
+            sample = Path(folder) / f"sample{Path(model.sample.filename).suffix}"
+            sample.write_bytes(workspace.store.read(model.sample.blob, limit=1 << 30))
+        output = Path(folder) / "onnx"
+        output.mkdir()
+        found = converters.convert(source, framework=model.framework.value, output_dir=output, sample=sample)
+        below = model_dir(model.name, model.version)
+        files = [path for path in (found.model, found.manifest, found.golden) if path is not None]
+        entries = [LayerEntry.of_file(f"{below}/{path.name}", path) for path in files]
+        layers = write_model_layers(entries, workspace.store, model.id)
+        report = workspace.store.put_bytes(found.report.read_bytes(), "application/json")
+    conversion = Conversion(key, layers, report, found.model.name)
+    workspace.models.save_conversion(model, conversion)
+    return conversion
+
+
+def _key(model: Model) -> str:
+    sample = "" if model.sample is None else str(model.sample.blob.digest)
+    parts = [str(_FORMAT), model.framework.value, sample, *(f"{file.path}={file.sha256}" for file in model.files)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _complete(store: Store, conversion: Conversion) -> bool:
+    return all(store.has(layer.descriptor) for layer in conversion.layers) and store.has(conversion.report)
+
+
+def extract(store: Store, model: Model, target: Path) -> Path:
+    """Unpack the files of ``model`` below ``target``; returns its file or folder. Raises ``NotFoundError``."""
+    for at, layer in enumerate(model.layers):
+        _unpack(store, layer, target / str(at))
+    below = model_dir(model.name, model.version)
+    found = [path for at in range(len(model.layers)) for path in (target / str(at) / below).glob("*")]
+    if not found:
+        raise NotFoundError("its files are not in the store", where=f"model {model.id}", hint="register it again")
+    return found[0]
+
+
+def _unpack(store: Store, layer: Layer, target: Path) -> None:
+    target.mkdir(parents=True)
+    with store.open(layer.descriptor) as stream:
+        unpack_layer(decompressed(stream, layer.descriptor, layer.unpacked_size), target)

@@ -1,0 +1,136 @@
+"""The places that a user can name, by skopeo's words.
+
+``oci:DIR[:TAG]`` an OCI layout, ``oci-archive:FILE[:TAG]`` and ``docker-archive:FILE[:TAG]`` an archive,
+``docker-daemon:NAME`` an engine, ``docker://REFERENCE`` or a bare reference a registry. A tag of the workspace is
+found first.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgepack.errors import EdgepackError, NotFoundError, UsageError
+from edgepack.names import image_tag
+from edgepack.oci.archive import Archive, write_archive
+from edgepack.oci.copy import CopyReport, copy
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.places import BlobSource
+from edgepack.oci.store import Store
+from packager.workspace import Workspace
+
+_ARCHIVES = ("oci-archive", "docker-archive")
+_TRANSPORTS = ("oci", *_ARCHIVES, "docker-daemon", "docker")
+
+
+def _split(text: str) -> tuple[str, str]:
+    transport, colon, rest = text.partition(":")
+    if colon and transport in _TRANSPORTS and not (transport == "docker" and not rest.startswith("//")):
+        return transport, rest.removeprefix("//") if transport == "docker" else rest
+    return "", text
+
+
+def _split_tag(text: str) -> tuple[Path, str | None]:
+    """``PATH[:TAG]``, where the tag itself may be ``name:tag``."""
+    if Path(text).exists() or ":" not in text:
+        return Path(text), None
+    path, _, tag = text.partition(":")
+    return Path(path), tag
+
+
+def _pick(images: Mapping[str, Descriptor], tag: str | None, where: object) -> Descriptor:
+    if tag is not None and tag in images:
+        return images[tag]
+    if tag is None and len(images) == 1:
+        return next(iter(images.values()))
+    have = ", ".join(images) or "no image"
+    raise NotFoundError(
+        f"there is no {tag!r}" if tag else f"holds {len(images)} images", where=where, hint=f"it has {have}"
+    )
+
+
+def _online(what: str, offline: bool) -> None:
+    if offline:
+        raise EdgepackError(f"would need the network for {what}", where="--offline", hint="pull it beforehand")
+
+
+@contextmanager
+def open_source(text: str, workspace: Workspace, *, offline: bool = False) -> Iterator[tuple[BlobSource, Descriptor]]:
+    """Where ``text`` points, and the image there; raises ``NotFoundError`` and what the place raises."""
+    transport, rest = _split(text)
+    if transport == "oci":
+        path, tag = _split_tag(rest)
+        layout = Store.open_existing(path)
+        yield layout, _pick(layout.tags() or _nameless(layout), tag, path)
+    elif transport in _ARCHIVES:
+        path, tag = _split_tag(rest)
+        with Archive(path) as archive:
+            yield archive, _pick(archive.images(), tag, path)
+    elif transport == "docker-daemon":
+        from packager.engine import save_image
+
+        with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+            exported = Path(folder) / "image.tar"
+            save_image(rest, exported)
+            with Archive(exported) as archive:
+                yield archive, _pick(archive.images(), None, rest)
+    elif not transport and (found := _tagged(workspace.store, rest)) is not None:
+        yield workspace.store, found
+    else:
+        from edgepack.oci.reference import Reference
+        from edgepack.oci.remote import RemoteRepository
+
+        _online(rest, offline)
+        reference = Reference.parse(rest)
+        with RemoteRepository(reference) as repository:
+            yield repository, repository.resolve(str(reference.digest or reference.tag))
+
+
+def _nameless(layout: Store) -> dict[str, Descriptor]:
+    return {str(item.digest): item for item in layout.index().manifests}
+
+
+def _tagged(store: Store, text: str) -> Descriptor | None:
+    try:
+        return store.tags().get(image_tag(text))
+    except UsageError:
+        return None
+
+
+def send(store: Store, tag: str, root: Descriptor, text: str) -> CopyReport:
+    """Bring the image ``root``, called ``tag`` here, to the place ``text``."""
+    transport, rest = _split(text)
+    if transport == "oci":
+        path, name = _split_tag(rest)
+        layout = Store.create(path)
+        report = copy(store, layout, root)
+        layout.tag(name or tag, root)
+        return report
+    if transport in _ARCHIVES:
+        path, name = _split_tag(rest)
+        size = write_archive(store, {name or tag: root}, path)
+        return CopyReport(size, 0, 0)
+    if transport == "docker-daemon":
+        from packager.engine import load_image
+
+        with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+            size = write_archive(store, {image_tag(rest or tag): root}, Path(folder) / "image.tar")
+            load_image(Path(folder) / "image.tar")
+        return CopyReport(size, 0, 0)
+    return _send_to_registry(store, root, rest)
+
+
+def _send_to_registry(store: Store, root: Descriptor, text: str) -> CopyReport:
+    from edgepack.oci.reference import Reference
+    from edgepack.oci.remote import RemoteRepository
+
+    reference = Reference.parse(text)
+    with RemoteRepository(reference) as repository:
+        report = copy(store, repository, root)
+        repository.tag(reference.tag or "latest", root)
+        for artifact in store.referrers(root.digest):
+            copy(store, repository, artifact)
+            repository.attach(root.digest, artifact)
+    return report

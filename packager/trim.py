@@ -1,0 +1,193 @@
+"""One Debian package: what of its files stays in a layer, and under which path.
+
+Named rules leave files out, each with its reason, each to be switched off by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import posixpath
+import re
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from edgepack.errors import UsageError, VerificationError
+from edgepack.oci.layer import LayerEntry, normalised_mode
+
+# The folders that Debian merged into /usr: packages still name some of their files by the old path.
+_MERGED = ("bin", "sbin", "lib", "lib64")
+
+
+@dataclass(frozen=True, order=True)
+class LockedPackage:
+    """One package, by the SHA-256 (hex) of its ``.deb``."""
+
+    name: str
+    version: str
+    architecture: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """A downloaded package with its control fields as Debian wrote them."""
+
+    locked: LockedPackage
+    control: str
+    data: bytes = field(repr=False)
+
+    def installed(self) -> str:
+        """Its paragraph of dpkg's status file."""
+        return re.sub(r"^(Package: .*\n)", r"\1Status: install ok installed\n", self.control, count=1)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Leaves out the paths that match ``paths`` and do not match ``keep``, and whole packages by their names.
+
+    Patterns are relative to the root of the layer. ``*`` and ``?`` stay within one folder, ``[0-9]`` is a set,
+    and a final ``/**`` means everything below that folder.
+    """
+
+    name: str
+    reason: str
+    paths: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    def leaves_out(self, path: str) -> bool:
+        """Whether ``path`` stays out by this rule."""
+        return bool(self._paths.fullmatch(path)) and not self._keep.fullmatch(path)
+
+    @cached_property
+    def _paths(self) -> re.Pattern[str]:
+        return path_pattern(self.paths)
+
+    @cached_property
+    def _keep(self) -> re.Pattern[str]:
+        return path_pattern(self.keep)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Rules in the order in which they are asked; the first that leaves a path out is the one that is named."""
+
+    rules: tuple[Rule, ...] = ()
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self.rules)
+
+    def of_path(self, path: str) -> Rule | None:
+        """The rule that leaves ``path`` out, or ``None`` when it stays."""
+        return next((rule for rule in self.rules if rule.leaves_out(path)), None)
+
+    def of_package(self, package: str) -> Rule | None:
+        """The rule that leaves the whole package out, or ``None``."""
+        return next((rule for rule in self.rules if package in rule.packages), None)
+
+    def without(self, names: Iterable[str]) -> Rules:
+        """The rules but for these; raises ``UsageError`` for a name that no rule has."""
+        off = set(names)
+        known = [rule.name for rule in self.rules]
+        if unknown := sorted(off.difference(known)):
+            raise UsageError(f"no rule is named {', '.join(unknown)}", hint=f"the rules are {', '.join(known)}")
+        return Rules(tuple(rule for rule in self.rules if rule.name not in off))
+
+
+def path_pattern(patterns: Iterable[str]) -> re.Pattern[str]:
+    """One expression that fully matches the paths that any of the shell patterns matches; none match no path."""
+    return re.compile("|".join(_expression(pattern) for pattern in patterns) or r"(?!)", re.DOTALL)
+
+
+def _expression(pattern: str) -> str:
+    """A shell pattern as a regular expression; ``fnmatch`` would let ``*`` cross folders."""
+    pieces = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return "".join(
+        pieces.get(piece) or (piece if piece.startswith("[") and len(piece) > 1 else re.escape(piece))
+        for piece in re.findall(r"\*\*|\*|\?|\[[^]/]+\]|.", pattern, re.DOTALL)
+    )
+
+
+def read_package(path: Path) -> Package:
+    """Read a ``.deb``, an ``ar`` archive of two tars (deb(5)); raises ``VerificationError`` when it is none."""
+    content = path.read_bytes()
+    parts: dict[str, bytes] = {}
+    position = 8
+    while position + 60 <= len(content):
+        name = content[position : position + 16].decode("ascii").strip().rstrip("/")
+        size = int(content[position + 48 : position + 58])
+        parts[name.split(".tar")[0]] = content[position + 60 : position + 60 + size]
+        position += 60 + size + size % 2
+    try:
+        with tarfile.open(fileobj=io.BytesIO(parts["control"])) as archive:
+            file = archive.extractfile("./control")
+            control = file.read().decode() if file else ""
+        fields = dict(re.findall(r"^(Package|Version|Architecture): (.*)$", control, re.MULTILINE))
+        digest = hashlib.sha256(content).hexdigest()
+        locked = LockedPackage(fields["Package"], fields["Version"], fields["Architecture"], digest)
+        return Package(locked, control, parts["data"])
+    except (KeyError, tarfile.TarError) as error:
+        raise VerificationError("is not a Debian package", where=path, hint="remove it and try again") from error
+
+
+def unpacked(package: Package, rules: Rules, tree: Path, also: str) -> Iterator[LayerEntry]:
+    """The files and links of ``package`` that ``rules`` let stay; folders are left to what stands in them.
+
+    Writes the files below ``tree``, and those below the folder ``also`` even when they stay out.
+    """
+    with tarfile.open(fileobj=io.BytesIO(package.data)) as archive:
+        for member in archive:
+            path = merged_path(member.name)
+            stays = rules.of_path(path) is None
+            if member.issym() and stays:
+                yield LayerEntry(path, "symlink", 0o777, linkname=merged_link(member.name, member.linkname))
+            # A hard link becomes a file of its own: what it names may stay out.
+            elif (member.isreg() or member.islnk()) and (stays or path.startswith(also + "/")):
+                content = archive.extractfile(member)
+                if content is None:
+                    raise VerificationError(f"{member.name} has no content", where=package.locked.name)
+                (tree / path).parent.mkdir(parents=True, exist_ok=True)
+                with content, (tree / path).open("wb") as file:
+                    shutil.copyfileobj(content, file)
+                if stays:
+                    entry = LayerEntry.of_file(path, tree / path)
+                    yield replace(entry, mode=normalised_mode(member.mode))  # which drops set-user-ID
+
+
+def merged_path(name: str) -> str:
+    """The path from the root of the image of a package's file, with /bin, /sbin and /lib* merged into /usr.
+
+    ``..`` cannot climb above the root; the root itself is the empty string.
+    """
+    path = posixpath.normpath("/" + name).lstrip("/")
+    return f"usr/{path}" if path.split("/", 1)[0] in _MERGED else path
+
+
+def merged_link(name: str, target: str) -> str:
+    """What the merged link ``name`` of a package points to, relative, so that it holds below any root."""
+    aim = merged_path(posixpath.join("/", posixpath.dirname(name), target))
+    return posixpath.relpath("/" + aim, "/" + posixpath.dirname(merged_path(name)))
+
+
+def without_dangling(entries: Mapping[str, LayerEntry]) -> dict[str, LayerEntry]:
+    """The entries but for the symbolic links whose aims are not among them, and the links to those, and so on."""
+    found = dict(entries)
+    while True:
+        places = set(found)
+        for path in found:
+            while path := posixpath.dirname(path):
+                places.add(path)
+        dangling = [path for path, entry in found.items() if entry.kind == "symlink" and _aim(entry) not in places]
+        if not dangling:
+            return found
+        for path in dangling:
+            del found[path]
+
+
+def _aim(link: LayerEntry) -> str:
+    return posixpath.normpath(posixpath.join("/", posixpath.dirname(link.path), link.linkname)).lstrip("/")

@@ -1,0 +1,44 @@
+"""Real models on scikit-learn's own data, saved as a user would."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+
+from converters import Conversion, convert, sandbox
+
+Convert = Callable[..., Conversion]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[[Any], Path]:
+    def save_model(model: Any, name: str = "model.joblib") -> Path:
+        path = tmp_path / name
+        joblib.dump(model, path)
+        return path
+
+    return save_model
+
+
+@pytest.fixture
+def sklearn_to_onnx(tmp_path: Path) -> Convert:
+    def run(path: Path, **options: Any) -> Conversion:
+        return convert(path, framework="ScikitLearn", **{"output_dir": tmp_path / "out", **options})
+
+    return run
+
+
+@pytest.fixture
+def namespaces() -> None:
+    """Only where the kernel gives namespaces; where real parts are required, that it does not is a failure."""
+    isolation = sandbox.available()
+    if isolation.kind == "namespaces":
+        return
+    if os.environ.get("EDGEPACK_REQUIRE_REAL") == "1":
+        pytest.fail(f"no namespaces: {isolation.reason}")
+    pytest.skip(f"no namespaces: {isolation.reason}")

@@ -1,0 +1,113 @@
+"""ONNX files are checked, made whole, stripped and described, or refused with the reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from converters import Conversion, convert
+from edgepack.errors import ConversionError, UsageError
+
+WEIGHTS = np.arange(3 * 400, dtype=np.float32).reshape(3, 400) / 1000
+
+
+def _model(op: str = "MatMul", kind: int = TensorProto.FLOAT) -> Any:
+    node = helper.make_node(op, ["x", "w"], ["y"], doc_string="/home/somebody/train.py:12")
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", kind, ["batch", 3])],
+        [helper.make_tensor_value_info("y", kind, ["batch", 400])],
+        [numpy_helper.from_array(WEIGHTS, "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8, producer_name="me")
+
+
+def _convert(path: Path, **options: Any) -> Conversion:
+    return convert(path, framework="Onnx", output_dir=path.parent / "out", **options)
+
+
+def test_model_is_described_and_still_answers_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(_model(), path)
+    conversion = _convert(path)
+    manifest = json.loads(conversion.manifest.read_text())
+    assert manifest["inputs"] == [
+        {"name": "x", "graph_name": "x", "dtype": "float32", "shape": [None, 3], "columns": None}
+    ]
+    assert manifest["methods"] == {"default": "predict", "predict": ["y"]}
+    assert manifest["minimum_runtime"] == "1.17"
+    assert conversion.parity is not None
+    assert conversion.parity.passed
+    assert conversion.golden is not None
+    golden = json.loads(conversion.golden.read_text())
+    np.testing.assert_allclose(np.array(golden["inputs"]["x"]) @ WEIGHTS, golden["outputs"]["y"], rtol=1e-4, atol=1e-5)
+    assert b"/home/somebody" in path.read_bytes()
+    assert b"/home/somebody" not in conversion.model.read_bytes()
+
+
+def test_weights_in_another_file_are_taken_in(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(_model(), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    assert (tmp_path / "m.data").stat().st_size >= WEIGHTS.nbytes
+    conversion = _convert(path)
+    (tmp_path / "m.data").unlink()
+    session = ort.InferenceSession(str(conversion.model), providers=["CPUExecutionProvider"])
+    (answer,) = session.run(None, {"x": np.eye(3, dtype=np.float32)})
+    np.testing.assert_array_equal(answer, WEIGHTS)
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(_model(), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    (tmp_path / "m.data").unlink()
+    with pytest.raises(ConversionError, match=r"weights in another file.*put that file beside the model"):
+        _convert(path)
+
+
+def test_weights_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
+    model = _model()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret").write_bytes(WEIGHTS.tobytes())
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../secret"
+    path = tmp_path / "in" / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ConversionError, match="weights in another file"):
+        _convert(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"not onnx at all", "not an ONNX model|no ONNX graph"),
+        (b"", "no ONNX graph"),
+        (_model("NoSuchOperator").SerializeToString(), "not valid|cannot load.*NoSuchOperator"),
+    ],
+    ids=["garbage", "empty", "unknown operator"],
+)
+def test_broken_model_is_one_sentence(data: bytes, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ConversionError, match=sentence) as caught:
+        _convert(path)
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+def test_sample_that_does_not_fit_names_the_input(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(_model(), path)
+    (tmp_path / "s.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UsageError, match="does not fit the model's input 'x'"):
+        _convert(path, sample=tmp_path / "s.csv")

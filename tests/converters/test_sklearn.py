@@ -1,0 +1,227 @@
+"""scikit-learn models become ONNX that answers alike, or are refused with the reason."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pandas as pd
+import pytest
+import sklearn
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import TunedThresholdClassifierCV
+from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
+
+from converters import Conversion
+from edgepack.errors import ConversionError, UsageError
+
+Save = Callable[..., Path]
+Convert = Callable[..., Conversion]
+
+
+def _run(conversion: Conversion, feeds: dict[str, Any]) -> dict[str, Any]:
+    session = ort.InferenceSession(str(conversion.model), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, feeds), strict=True))
+
+
+def _manifest(conversion: Conversion) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(conversion.manifest.read_text())
+    return document
+
+
+def test_classifier_answers_like_the_original_and_is_described(save: Save, sklearn_to_onnx: Convert) -> None:
+    x, y = load_iris(return_X_y=True, as_frame=True)
+    model = LogisticRegression(max_iter=500).fit(x, y)
+    conversion = sklearn_to_onnx(save(model))
+    answers = _run(conversion, {"X": x.to_numpy(np.float32)})
+    np.testing.assert_array_equal(answers["label"], model.predict(x))
+    np.testing.assert_allclose(answers["probabilities"], model.predict_proba(x), rtol=1e-4, atol=1e-5)
+    manifest = _manifest(conversion)
+    assert manifest["schema"] == "edgepack.model/v1"
+    assert manifest["source"]["framework"] == "ScikitLearn"
+    assert manifest["source"]["version"] == sklearn.__version__ == conversion.framework_version
+    assert manifest["opset"] == {"": 18, "ai.onnx.ml": 3}
+    assert manifest["inputs"] == [
+        {"name": "X", "graph_name": "X", "dtype": "float32", "shape": [None, 4], "columns": list(x.columns)}
+    ]
+    assert manifest["methods"] == {
+        "default": "predict_proba",
+        "predict": ["label"],
+        "predict_proba": ["probabilities"],
+    }
+    assert manifest["outputs"][0]["classes"] == [0, 1, 2]
+    assert manifest["outputs"][1]["shape"] == [None, 3]
+    assert manifest["rejects"] == {"nan": True, "infinity": True}
+    assert conversion.parity is not None
+    assert conversion.parity.passed
+    assert conversion.parity.rows >= 300
+    assert conversion.parity.label_agreement == 1.0
+
+
+def test_golden_vectors_are_the_originals_answers(save: Save, sklearn_to_onnx: Convert) -> None:
+    x, y = load_iris(return_X_y=True)
+    names = load_iris().target_names[y]
+    model = RandomForestClassifier(20, random_state=0, n_jobs=2).fit(x, names)
+    conversion = sklearn_to_onnx(save(model))
+    assert conversion.golden is not None
+    golden = json.loads(conversion.golden.read_text())
+    rows = np.array(golden["inputs"]["X"], dtype=np.float32)
+    assert golden["outputs"]["label"] == model.predict(rows).tolist()
+    np.testing.assert_allclose(golden["outputs"]["probabilities"], model.predict_proba(rows), atol=1e-7)
+    answers = _run(conversion, {"X": rows})
+    assert answers["label"].tolist() == golden["outputs"]["label"]
+    np.testing.assert_allclose(answers["probabilities"], golden["outputs"]["probabilities"], rtol=1e-4, atol=1e-5)
+
+
+def test_histogram_boosting_takes_missing_values_as_the_original_does(save: Save, sklearn_to_onnx: Convert) -> None:
+    x, y = load_diabetes(return_X_y=True)
+    model = HistGradientBoostingRegressor(max_iter=30, random_state=0).fit(x, y)
+    conversion = sklearn_to_onnx(save(model))
+    rows = x[:40].astype(np.float32)
+    rows[::3, 2] = np.nan
+    answers = _run(conversion, {"X": rows})
+    assert answers["values"].shape == (40,)  # flat, as predict answers
+    np.testing.assert_allclose(answers["values"], model.predict(rows), rtol=1e-4)
+    assert _manifest(conversion)["rejects"]["nan"] is False
+
+
+def test_pipeline_with_support_vectors_has_scores_of_the_right_sign(save: Save, sklearn_to_onnx: Convert) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    model = make_pipeline(StandardScaler(), SVC()).fit(x, y)
+    conversion = sklearn_to_onnx(save(model))
+    answers = _run(conversion, {"X": x.astype(np.float32)})
+    np.testing.assert_array_equal(answers["label"], model.predict(x))
+    np.testing.assert_allclose(answers["scores"], model.decision_function(x), atol=2e-3)
+    assert _manifest(conversion)["methods"]["default"] == "predict"
+
+
+@pytest.mark.parametrize("model", [PCA(2), KMeans(3, n_init=2, random_state=0)], ids=["transformer", "clusterer"])
+def test_model_without_a_target(model: Any, save: Save, sklearn_to_onnx: Convert) -> None:
+    x, _ = load_iris(return_X_y=True)
+    conversion = sklearn_to_onnx(save(model.fit(x)))
+    answers = _run(conversion, {"X": x.astype(np.float32)})
+    if isinstance(model, PCA):
+        assert _manifest(conversion)["methods"] == {"default": "transform", "transform": ["transformed"]}
+        np.testing.assert_allclose(answers["transformed"], model.transform(x), rtol=1e-3, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(answers["label"], model.predict(x))
+
+
+def _mixed() -> tuple[pd.DataFrame, Any]:
+    x, y = load_iris(return_X_y=True)
+    frame = pd.DataFrame(
+        {
+            "annual income": x[:, 0],
+            "age (yrs)": (x[:, 1] * 10).astype(int),
+            "city": np.where(x[:, 2] > 3, "Köln", "Bonn").astype(object),
+            "unused": x[:, 3],
+        }
+    )
+    columns = ColumnTransformer(
+        [
+            ("text", OneHotEncoder(handle_unknown="ignore"), ["city"]),
+            ("numbers", StandardScaler(), ["annual income", "age (yrs)"]),
+        ]
+    )
+    return frame, make_pipeline(columns, LogisticRegression(max_iter=500)).fit(frame, y)
+
+
+def test_columns_of_text_and_numbers_become_inputs_of_their_own(
+    save: Save, sklearn_to_onnx: Convert, tmp_path: Path
+) -> None:
+    frame, model = _mixed()
+    sample = tmp_path / "sample.csv"
+    with sample.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([list(frame.columns), *frame[::-1].itertuples(index=False)])
+    conversion = sklearn_to_onnx(save(model), sample=sample)
+    manifest = _manifest(conversion)
+    kinds = {entry["name"]: entry["dtype"] for entry in manifest["inputs"]}
+    assert kinds == {"annual income": "float32", "age (yrs)": "int64", "city": "string", "unused": "float32"}
+    casts = {"float32": np.float32, "int64": np.int64, "string": object}
+    feeds = {
+        entry["graph_name"]: frame[entry["name"]].to_numpy().astype(casts[entry["dtype"]]).reshape(-1, 1)
+        for entry in manifest["inputs"]
+    }
+    feeds["city"][0] = "Paris"  # never seen in training
+    answers = _run(conversion, feeds)
+    frame.loc[0, "city"] = "Paris"
+    np.testing.assert_allclose(answers["probabilities"], model.predict_proba(frame), rtol=1e-4, atol=1e-5)
+
+
+def test_model_of_text_without_a_sample_asks_for_one(save: Save, sklearn_to_onnx: Convert) -> None:
+    with pytest.raises(ConversionError, match=r"takes text.*--sample-input"):
+        sklearn_to_onnx(save(_mixed()[1]))
+
+
+def test_sample_without_a_column_of_the_model_names_it(save: Save, sklearn_to_onnx: Convert, tmp_path: Path) -> None:
+    sample = tmp_path / "sample.json"
+    sample.write_text(json.dumps([{"annual income": 1.5, "age (yrs)": 3, "unused": 1.0}]))
+    with pytest.raises(UsageError, match="lacks the model's column 'city'"):
+        sklearn_to_onnx(save(_mixed()[1]), sample=sample)
+
+
+def test_same_pickle_gives_the_same_bytes_in_another_folder(
+    save: Save, sklearn_to_onnx: Convert, tmp_path: Path
+) -> None:
+    x, y = load_iris(return_X_y=True)
+    path = save(RandomForestClassifier(10, random_state=0, n_jobs=2).fit(x, y))
+    other = tmp_path / "elsewhere" / "renamed.pkl"
+    other.parent.mkdir()
+    other.write_bytes(path.read_bytes())
+    first = sklearn_to_onnx(path, output_dir=tmp_path / "a")
+    second = sklearn_to_onnx(other, output_dir=tmp_path / "b" / "c")
+    assert first.golden is not None
+    assert second.golden is not None
+    assert first.model.read_bytes() == second.model.read_bytes()
+    assert first.manifest.read_bytes() == second.manifest.read_bytes()
+    assert first.golden.read_bytes() == second.golden.read_bytes()
+    assert str(tmp_path).encode() not in first.model.read_bytes()
+
+
+def test_model_that_its_converter_gets_wrong_is_refused_with_the_numbers(
+    save: Save, sklearn_to_onnx: Convert, tmp_path: Path
+) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    # skl2onnx converts this one, and forgets the threshold.
+    model = TunedThresholdClassifierCV(
+        make_pipeline(StandardScaler(), LogisticRegression()), scoring="recall", random_state=0
+    ).fit(x, y)
+    assert model.best_threshold_ < 0.4
+    with pytest.raises(ConversionError, match=r'output "label".*labels agree on \d.*of \d+ rows; ') as caught:
+        sklearn_to_onnx(save(model))
+    assert caught.value.exit_code == 1
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_estimator_without_a_converter_is_named(save: Save, sklearn_to_onnx: Convert) -> None:
+    x, y = load_iris(return_X_y=True)
+    with pytest.raises(ConversionError, match=r"no ONNX converter for NearestCentroid; .*--framework Onnx"):
+        sklearn_to_onnx(save(NearestCentroid().fit(x, y)))
+
+
+def test_pickle_of_another_version_is_a_warning_when_it_still_matches(tmp_path: Path, sklearn_to_onnx: Convert) -> None:
+    x, y = load_iris(return_X_y=True)
+    data = pickle.dumps(LogisticRegression(max_iter=500).fit(x, y))
+    path = tmp_path / "old.pkl"
+    path.write_bytes(data.replace(sklearn.__version__.encode(), b"1.0.2"))
+    conversion = sklearn_to_onnx(path)
+    assert conversion.framework_version == "1.0.2"
+    (warning,) = json.loads(conversion.report.read_text())["warnings"]
+    assert "trained with scikit-learn 1.0.2" in warning
+    assert conversion.warnings == (warning,)
