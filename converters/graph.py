@@ -122,6 +122,18 @@ def _strip_node(node: Any) -> None:
         _strip_graph(inner)
 
 
+def check(model: Any) -> None:
+    """Raise ``ConversionError`` unless the model keeps to the ONNX specification."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ConversionError(
+            f"the ONNX model is not valid ({first_line(error)})", hint="export it again with a newer exporter"
+        ) from error
+
+
 def serialize(model: Any) -> bytes:
     """The model's bytes, the same for the same model."""
     data: bytes = model.SerializeToString(deterministic=True)

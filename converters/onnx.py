@@ -23,7 +23,7 @@ GOLDEN_VALUES = 20_000
 def convert(path: Path, digest: str, sample: Path | None) -> manifest.Converted:
     """Check and describe the ONNX model in ``path``; raises ``ConversionError`` or ``UsageError``."""
     original = _load(path)
-    _check(original)
+    graph.check(original)
     before = graph.Session(str(path))
     graph.strip(original)
     data = graph.serialize(original)
@@ -94,17 +94,6 @@ def _load(path: Path) -> Any:
                 hint="make it smaller, for instance by float16",
             )
     return model
-
-
-def _check(model: Any) -> None:
-    import onnx
-
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise ConversionError(
-            f"the ONNX model is not valid ({graph.first_line(error)})", hint="export it again with a newer exporter"
-        ) from error
 
 
 def _feeds(session: graph.Session, sample: Path | None) -> dict[str, Any] | None:

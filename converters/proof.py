@@ -135,34 +135,27 @@ def treats(
     return "equal" if all(proof.passed for proof in proofs) else "differs"
 
 
-def golden(
-    original: Original, session: graph.Session, inputs: Inputs, table: Table, outputs: Sequence[Answer]
-) -> tuple[dict[str, Any], list[OutputParity]]:
-    """A few rows with the original's answers, the inputs cut to what float32 holds, and their own proof."""
+def golden(original: Original, inputs: Inputs, table: Table, outputs: Sequence[Answer]) -> dict[str, Any]:
+    """The first complete rows, as the graph takes them, with the original's answers on them as they were given."""
     import numpy as np
 
-    chosen = table.take(slice(0, GOLDEN_ROWS))
-    for index, column in enumerate(chosen.columns):
-        if column.dtype.kind == "f":
-            chosen = chosen.replaced(index, column.astype(np.float32).astype(np.float64))
-    usable = np.ones(len(chosen), dtype=bool)
-    for column in chosen.columns:
+    usable = np.ones(len(table), dtype=bool)
+    for column in table.columns:
         if column.dtype.kind == "f":
             usable &= np.isfinite(column)  # JSON has no other numbers
-    chosen = chosen.take(usable)
+    chosen = table.take(np.flatnonzero(usable)[:GOLDEN_ROWS])
     if len(chosen) == 0:
         raise ConversionError("no row of the sample is complete", hint="give a sample with some complete rows")
-    entries = inputs.describe(named=False)
     feeds = inputs.feeds(chosen)
     answers = {
-        answer.output.name: manifest.plain(np.asarray(original.answer(answer.method, chosen, inputs.by_column)))
+        answer.output.name: manifest.plain(original.answer(answer.method, chosen, inputs.by_column))
         for answer in outputs
     }
-    golden = {
-        "inputs": {entry.name: manifest.plain(feeds[entry.graph_name]) for entry in entries},
+    names = {entry.name: entry.graph_name for entry in inputs.describe(named=False)}
+    return {
+        "inputs": {name: manifest.plain(feeds[graph_name]) for name, graph_name in names.items()},
         "outputs": answers,
     }
-    return golden, prove(original, session, inputs, chosen, outputs)
 
 
 def require(proofs: Sequence[OutputParity]) -> None:

@@ -28,6 +28,7 @@ UNSHARE = ("--user", "--map-root-user", "--mount", "--net", "--pid", "--ipc", "-
 # Facts about the machine's processor, without which a numeric library may pick code that it cannot run.
 PASSED_ON = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LD_LIBRARY_PATH")
 STDERR_TAIL = 4000
+NAMESPACE_END_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def run(
         try:
             ended = _await(child.pid, limits.seconds)
         finally:
-            _end(child)
+            _end(child, jailed=jailed)
         stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - STDERR_TAIL))
         return Outcome(child.returncode, stderr.read().decode(errors="replace").strip(), not ended)
 
@@ -155,11 +156,14 @@ def _await(pid: int, seconds: float) -> bool:
         os.close(handle)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes], *, jailed: bool) -> None:
     """Kill the namespace's first process, with which all others in it end, then the session, and reap."""
     for pid in _children(child.pid):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
+    if jailed:
+        # unshare ends when the first process has, and that ends when all others have: then nothing is left.
+        _await(child.pid, NAMESPACE_END_SECONDS)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()

@@ -89,7 +89,9 @@ class LayerCache:
         with store.open(layer) as blob:
             temporary.mkdir(mode=0o755)
             try:
-                verified = cast(BinaryIO, VerifyingReader(blob, layer.digest, layer.size, where=f"layer {layer.digest}"))
+                verified = cast(
+                    BinaryIO, VerifyingReader(blob, layer.digest, layer.size, where=f"layer {layer.digest}")
+                )
                 plain = _Hashing(decompressed(verified, layer, limit))
                 unpack_layer(
                     cast(BinaryIO, plain), temporary, limits=UnpackLimits(content_bytes=limit), whiteouts=whiteouts
@@ -127,4 +129,3 @@ class _Hashing:
 def _announced_size(layer: Descriptor) -> int:
     text = layer.annotations.get(mediatypes.LAYER_UNPACKED, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else DEFAULT_UNPACKED_LIMIT
-

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edgepack.errors import EdgepackError, NotFoundError, UsageError
 from edgepack.names import image_tag
+from edgepack.oci import mediatypes
 from edgepack.oci.archive import Archive, write_archive
 from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
@@ -134,3 +135,35 @@ def _send_to_registry(store: Store, root: Descriptor, text: str) -> CopyReport:
             copy(store, repository, artifact)
             repository.attach(root.digest, artifact)
     return report
+
+
+def fetch(store: Store, text: str, tag: str) -> tuple[Descriptor, CopyReport]:
+    """Bring the image ``text`` and the artifacts attached to it from its registry, and call it ``tag`` here."""
+    from edgepack.oci.reference import Reference
+    from edgepack.oci.remote import RemoteRepository
+
+    reference = Reference.parse(text.removeprefix("docker://"))
+    with RemoteRepository(reference) as repository:
+        root = repository.resolve(str(reference.digest or reference.tag))
+        report = copy(repository, store, root)
+        for artifact in repository.referrers(root.digest):
+            copy(repository, store, artifact)
+            store.add_referrer(root.digest, artifact)
+        store.tag(tag, root)
+    return root, report
+
+
+def load(workspace: Workspace, text: str, tag: str | None) -> tuple[str, Descriptor, CopyReport]:
+    """Bring an image from an archive, a layout or an engine, and call it ``tag``, or what it is called there."""
+    if not _split(text)[0]:
+        path = Path(_split_tag(text)[0])
+        if not path.exists():
+            raise NotFoundError("there is no such file or folder", where=path, hint="give an archive or an OCI layout")
+        text = f"{'oci' if path.is_dir() else 'oci-archive'}:{text}"
+    with open_source(text, workspace) as (source, root):
+        name = tag or root.annotations.get(mediatypes.REF_NAME)
+        if name is None or (tag is None and ":" not in name):
+            raise UsageError("has no name of its own", where=text, hint="give one with --tag NAME:TAG")
+        report = copy(source, workspace.store, root)
+    workspace.store.tag(image_tag(name), root)
+    return image_tag(name), root, report

@@ -34,6 +34,11 @@ class WheelGroup:
     title: str
     wheels: tuple[Wheel, ...]
 
+    @property
+    def planned_size(self) -> int:
+        """Bytes of what goes in: the wheel files."""
+        return sum(wheel.size for wheel in self.wheels)
+
 
 @dataclass(frozen=True)
 class FilesLayer:
@@ -43,6 +48,11 @@ class FilesLayer:
     title: str
     entries: tuple[LayerEntry, ...] = field(repr=False)
 
+    @property
+    def planned_size(self) -> int:
+        """Bytes of what goes in: the files."""
+        return sum(entry.size for entry in self.entries)
+
 
 @dataclass(frozen=True)
 class ReadyLayer:
@@ -51,6 +61,11 @@ class ReadyLayer:
     kind: str
     title: str
     layer: Layer
+
+    @property
+    def planned_size(self) -> int:
+        """Bytes of the layer's blob."""
+        return self.layer.descriptor.size
 
 
 PlannedLayer = WheelGroup | FilesLayer | ReadyLayer

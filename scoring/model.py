@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
@@ -12,7 +12,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 from scoring.errors import BadRequest, ConfigurationError, ScoringError
 from scoring.manifest import FILE_NAME, GRAPH_DTYPES, InputSpec, Manifest, OutputSpec, load_manifest
 from scoring.payload import Request
-from scoring.tensors import Array, check_rows, to_array
+from scoring.tensors import check_rows, to_array
+
+if TYPE_CHECKING:
+    from scoring.tensors import Array
 
 # The runtime's errors have no base class of their own.
 _RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(

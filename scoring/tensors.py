@@ -5,15 +5,18 @@ Rows and columns count from 0, as they do in the arrays that models are trained 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from scoring.errors import BadRequest
 from scoring.manifest import InputSpec
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    # Only for the type checker: at run time it would cost an import.
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
 
 # numpy itself goes no further than 64, and no model comes near.
 _MAX_RANK = 32

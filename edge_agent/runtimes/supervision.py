@@ -97,8 +97,10 @@ def find(folder: Path) -> Supervised | None:
     """What was last started from ``folder``."""
     try:
         value = json.loads((folder / "process.json").read_bytes())
-        service = ProcessIdentity(*value["service"], value["boot"])
-        supervisor = ProcessIdentity(*value["supervisor"], value["boot"])
+        service, supervisor = (
+            ProcessIdentity(int(pid), int(ticks), str(value["boot"]))
+            for pid, ticks in (value["service"], value["supervisor"])
+        )
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
     try:

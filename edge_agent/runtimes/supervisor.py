@@ -37,7 +37,8 @@ def _service(job: dict[str, object], log: int, go: int, failed: int) -> None:
     """The child: become the service."""
     try:
         os.setsid()
-        os.read(go, 1)
+        if os.read(go, 1) != b"!":  # the supervisor died before anybody could know of this process
+            return
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(log, 1)

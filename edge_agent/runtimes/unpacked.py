@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from edgepack.oci.store import Store
 from edgepack.oci.unpack import Whiteouts
 
 _log = logging.getLogger(__name__)
+# Which of an image's layers a runtime needs.
+LayerChoice = Callable[[Digest, ImageConfig, Sequence[Descriptor]], Sequence[bool]]
 _QEMU = {"arm64": "qemu-aarch64", "amd64": "qemu-x86_64", "arm": "qemu-arm"}
 
 
@@ -79,16 +81,20 @@ class UnpackedImages:
         self._owner = owner
         self._whiteouts = whiteouts
 
-    def prepare(self, image: Digest, wanted: Callable[[ImageConfig, Descriptor], bool]) -> UnpackedImage:
-        """Unpack those of the image's layers that are ``wanted``; raises what ``read_image`` and ``ensure`` raise."""
+    def prepare(self, image: Digest, choose: LayerChoice) -> UnpackedImage:
+        """Unpack those of the image's layers that ``choose`` says, which may refuse the image by an error of its own.
+
+        Raises what ``read_image`` and ``LayerCache.ensure`` raise.
+        """
         ready = self.get(image)
         if ready is not None:
             return ready
         manifest, config = read_image(self._store, image)
+        chosen = choose(image, config, manifest.layers)
         pairs = [
             (layer, diff_id)
-            for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
-            if wanted(config, layer)
+            for layer, diff_id, wanted in zip(manifest.layers, config.diff_ids, chosen, strict=True)
+            if wanted
         ]
         for layer, diff_id in pairs:
             if not self.layers.has(diff_id) and not self._store.has_digest(layer.digest):

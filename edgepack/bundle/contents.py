@@ -78,7 +78,7 @@ class Contents:
         for blob in self.head:
             if blob.size > limits.head_blob_bytes:
                 raise SizeMismatchError(
-                    f"{blob.digest}, a {blob.media_type}, has {blob.size} bytes; at most {limits.head_blob_bytes} are read",
+                    f"{blob.digest} has {blob.size} bytes and is read whole; at most {limits.head_blob_bytes} may be",
                     where=where,
                 )
         if (total := sum(blob.size for blob in self.head)) > limits.head_bytes:

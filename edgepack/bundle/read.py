@@ -91,11 +91,11 @@ def import_bundle(
         contents, _ = _read_list(tar, trusted, allow_unsigned, limits, path)
         head = _read_head(tar, contents, path)
         source = _Overlay(head, contents, store)
+        taken = plan(contents, source, platform, store.has, path)
         images = tuple(
             ImportedImage(one.name, one.descriptor.digest, _vouched(source, one.descriptor, trusted, allow_unsigned))
             for one in contents.images
         )
-        taken = plan(contents, source, platform, store.has, path)
         absent = [blob for blob in taken.needed if not store.has(blob)]
         _check_space(store, absent)
         _take_body(tar, contents, store, {blob.digest for blob in taken.needed}, on_blob)

@@ -48,10 +48,11 @@ def write_bundle(
 
     With a ``key`` the list is signed, and each image gets a statement by it unless it has one; without, the bundle is
     unsigned. With a ``receipt`` only its platform goes in, and nothing that it names. ``on_blob`` hears of each blob
-    and whether it goes in. Equal stores, tags, keys and receipts give equal bytes. ``path`` appears whole or not at all.
+    and whether it goes in. Equal stores, tags, keys and receipts give equal bytes. ``path`` appears whole or not at
+    all.
 
-    Raises ``NotFoundError`` for a tag, blob or folder that is not there, ``IncompatibleError`` when an image has nothing
-    for the receipt's platform, ``VerificationError`` for a damaged blob, ``NoSpaceError``.
+    Raises ``NotFoundError`` for a tag, blob or folder that is not there, ``IncompatibleError`` when an image has
+    nothing for the receipt's platform, ``VerificationError`` for a damaged blob, ``NoSpaceError``.
     """
     images = _images(store, tags)
     if key is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform as host_platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,7 @@ from edgepack.oci import mediatypes
 from edgepack.oci.digest import Digest
 
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm"}
+_PART = re.compile(r"[A-Za-z0-9_]+")
 # A descriptor's size is an int64; a blob beyond this is a mistake or an attack.
 MAX_BLOB_SIZE = 1 << 40
 
@@ -28,7 +30,7 @@ class Platform:
     def parse(cls, text: str) -> Platform:
         """Parse ``os/architecture[/variant]``; raises ``InvalidReferenceError``."""
         parts = text.strip().split("/")
-        if len(parts) not in (2, 3) or not all(part.isascii() and part.isalnum() for part in parts):
+        if len(parts) not in (2, 3) or not all(_PART.fullmatch(part) for part in parts):
             raise InvalidReferenceError(f"{text!r} is not a platform", hint="write it as linux/amd64 or linux/arm64")
         os, architecture = parts[0], _MACHINES.get(parts[1], parts[1])
         variant = parts[2] if len(parts) == 3 else None

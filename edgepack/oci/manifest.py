@@ -70,10 +70,10 @@ def _media_type(value: Mapping[str, Any], known: frozenset[str], other: str, whe
     if value.get("schemaVersion") != 2:
         raise InvalidDocumentError(where, ["schemaVersion must be 2"])
     # Before mediaType was asked for, manifests and indexes were told apart by their fields alone.
-    found = value.get("mediaType") or (mediatypes.MANIFEST if mediatypes.MANIFEST in known else mediatypes.INDEX)
+    found = _text(value, "mediaType", where) or (mediatypes.MANIFEST if mediatypes.MANIFEST in known else mediatypes.INDEX)
     if found not in known or other in value:
         raise InvalidDocumentError(where, [f"{found!r} with {sorted(value)} is another kind of document"])
-    return str(found)
+    return found
 
 
 def _each(value: object, read: Callable[[Any, str], _T], where: object, name: str) -> tuple[_T, ...]:

@@ -10,13 +10,14 @@ import hashlib
 import importlib
 import json
 import posixpath
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
-from edgepack.errors import EdgepackError
+from edgepack.errors import NotFoundError, UsageError, VerificationError
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.places import BlobSource
 
@@ -60,7 +61,10 @@ class _Validator:
         self._layers: dict[str, str | None] = {}
 
     def run(self, root: Descriptor) -> list[Finding]:
-        self._document(root.to_json(), depth=0)
+        try:
+            self._document(root.to_json(), depth=0)
+        except (AttributeError, TypeError, RecursionError):
+            self._found(root.digest, "a document below it has fields of the wrong type")
         return self._findings
 
     def _found(self, where: object, what: str) -> None:
@@ -117,7 +121,7 @@ class _Validator:
         data = b"".join(self._bytes(descriptor))
         try:
             value = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             self._found(name, "is not JSON")
             return None
         if isinstance(value, dict):
@@ -134,7 +138,7 @@ class _Validator:
                     digest.update(chunk)
                     seen += len(chunk)
                     yield chunk
-        except EdgepackError as error:
+        except (NotFoundError, UsageError, VerificationError) as error:
             self._found(name, error.what)
             return
         if seen != size:
@@ -146,20 +150,23 @@ class _Validator:
         """The diff ID of a layer, each looked at once."""
         name = str(descriptor.get("digest"))
         if name not in self._layers:
-            plain = _Plain(self._unpacked(descriptor), self._limit)
+            packed = self._bytes(descriptor)
+            plain = _Plain(self._unpacked(descriptor, packed), self._limit)
             try:
                 self._entries(name, plain, (descriptor.get("annotations") or {}))
                 self._layers[name] = plain.finish()
             except (tarfile.TarError, zlib.error, EOFError, ValueError, RecursionError) as error:
                 self._found(name, f"cannot be unpacked ({error})")
                 self._layers[name] = None
+            for _ in packed:  # whatever stopped the unpacking, the blob's own hash is looked at
+                pass
             said = (descriptor.get("annotations") or {}).get("io.edgepack.layer.unpacked-size")
             if self._layers[name] is not None and said not in (None, str(plain.size)):
                 self._found(name, f"unpacks to {plain.size} bytes and says {said}")
         return self._layers[name]
 
-    def _unpacked(self, descriptor: dict[str, Any]) -> Iterator[bytes]:
-        media_type, packed = str(descriptor.get("mediaType")), self._bytes(descriptor)
+    def _unpacked(self, descriptor: dict[str, Any], packed: Iterator[bytes]) -> Iterator[bytes]:
+        media_type = str(descriptor.get("mediaType"))
         if media_type.endswith((".tar+gzip", ".tar.gzip")):
             yield from _gunzip(packed)
         elif media_type.endswith(".tar+zstd"):
@@ -167,9 +174,7 @@ class _Validator:
         elif media_type.endswith(".tar"):
             yield from packed
         else:
-            self._found(descriptor.get("digest"), f"{media_type} is not a layer")
-            for _ in packed:  # its hash is looked at all the same
-                pass
+            raise ValueError(f"{media_type} is not a layer")
 
     def _entries(self, layer: str, plain: _Plain, annotations: dict[str, str]) -> None:
         ours = annotations.get("io.edgepack.layer.kind") in _OURS
@@ -179,7 +184,7 @@ class _Validator:
             for entry in tar:
                 where = f"{layer} {entry.name}"
                 path = posixpath.normpath(entry.name)
-                if path.startswith(("/", "..")) or ".." in entry.name.split("/"):
+                if path.startswith("/") or ".." in entry.name.split("/"):
                     self._found(where, "the path climbs out of the image")
                 if path in seen and not (entry.isdir() and seen[path] == tarfile.DIRTYPE):
                     self._found(where, "stands twice in the layer")
@@ -263,10 +268,19 @@ def _gunzip(packed: Iterator[bytes]) -> Iterator[bytes]:
 
 def _unzstd(packed: Iterator[bytes]) -> Iterator[bytes]:
     try:
-        decompressor: Any = importlib.import_module("backports.zstd").ZstdDecompressor()
+        zstd = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     except ImportError:
         raise ValueError("zstd is not installed here") from None
-    for chunk in packed:
-        yield decompressor.decompress(chunk)
-    if not decompressor.eof:
+    unzip = zstd.ZstdDecompressor()
+    try:
+        for chunk in packed:
+            data = chunk
+            while data or not (unzip.eof or unzip.needs_input):
+                if unzip.eof:  # frames may follow each other (RFC 8878, section 3.1)
+                    unzip = zstd.ZstdDecompressor()
+                yield unzip.decompress(data, _CHUNK)
+                data = unzip.unused_data if unzip.eof else b""
+    except zstd.ZstdError as error:
+        raise ValueError(str(error)) from error
+    if not unzip.eof:
         raise EOFError("the zstd stream is cut short")

@@ -30,8 +30,8 @@ class Runs:
     def __init__(self, code: str) -> None:
         self.code = code
 
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return builtins.exec, (self.code,)
+    def __reduce__(self) -> tuple[Any, tuple[str, dict[str, Any]]]:
+        return builtins.exec, (self.code, {})
 
 
 ATTACK = """
@@ -198,6 +198,13 @@ def test_other_frameworks_are_told_the_way_out(framework: str, tmp_path: Path) -
 def test_missing_file_is_not_found(tmp_path: Path, sklearn_to_onnx: Convert) -> None:
     with pytest.raises(NotFoundError, match=r"gone\.pkl"):
         sklearn_to_onnx(tmp_path / "gone.pkl")
+
+
+def test_folder_with_two_models_is_not_guessed_at(tmp_path: Path, sklearn_to_onnx: Convert) -> None:
+    for name in ("a.pkl", "b.joblib"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"has 2 ScikitLearn model files.*; name the file itself"):
+        sklearn_to_onnx(tmp_path)
 
 
 def test_importing_the_room_loads_no_framework() -> None:

@@ -88,15 +88,20 @@ def test_golden_vectors_are_the_originals_answers(save: Save, sklearn_to_onnx: C
     np.testing.assert_allclose(answers["probabilities"], golden["outputs"]["probabilities"], rtol=1e-4, atol=1e-5)
 
 
-def test_histogram_boosting_takes_missing_values_as_the_original_does(save: Save, sklearn_to_onnx: Convert) -> None:
+def test_histogram_boosting_takes_missing_values_as_the_original_does(
+    save: Save, sklearn_to_onnx: Convert, tmp_path: Path
+) -> None:
     x, y = load_diabetes(return_X_y=True)
     model = HistGradientBoostingRegressor(max_iter=30, random_state=0).fit(x, y)
-    conversion = sklearn_to_onnx(save(model))
-    rows = x[:40].astype(np.float32)
+    np.save(tmp_path / "sample.npy", x)
+    conversion = sklearn_to_onnx(save(model), sample=tmp_path / "sample.npy")
+    rows = x.copy()
     rows[::3, 2] = np.nan
-    answers = _run(conversion, {"X": rows})
-    assert answers["values"].shape == (40,)  # flat, as predict answers
-    np.testing.assert_allclose(answers["values"], model.predict(rows), rtol=1e-4)
+    answers = _run(conversion, {"X": rows.astype(np.float32)})
+    assert answers["values"].shape == (len(x),)  # flat, as predict answers
+    assert conversion.parity is not None
+    assert conversion.parity.rows == len(x) + 512
+    np.testing.assert_allclose(answers["values"], model.predict(rows), rtol=1e-4)  # on float64
     assert _manifest(conversion)["rejects"]["nan"] is False
 
 

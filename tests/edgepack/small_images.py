@@ -65,7 +65,9 @@ def image(store: Store, layers: Iterable[Layer], platform: Platform = AMD64) -> 
 def small_image(store: Store, platform: Platform = AMD64, text: str = "hello") -> Descriptor:
     """An image with a gzip layer and a plain one."""
     packed = write_layer(entries(text), store, Gzip(), kind="code")
-    plain = write_layer([LayerEntry.of_bytes("opt/model.bin", text.encode() * 1000)], store, NoCompression(), kind="model")
+    plain = write_layer(
+        [LayerEntry.of_bytes("opt/model.bin", text.encode() * 1000)], store, NoCompression(), kind="model"
+    )
     return image(store, (packed, plain), platform)
 
 
@@ -85,7 +87,9 @@ def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def member(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "") -> tuple[tarfile.TarInfo, bytes]:
+def member(
+    name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
     """One member for ``tar_of``."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, link

@@ -128,6 +128,7 @@ class RemoteRepository:
                     f"the content hashes to {digest}", where=f"{self.reference.name}@{name}", hint="do not trust it"
                 )
         media_type = _media_type(data, response.headers.get("Content-Type", ""), f"{self.reference.name} {what}")
+        (Index if media_type in mediatypes.INDEXES else Manifest).from_bytes(data, what)  # whole, or not taken at all
         self._keep(digest, data)
         return Descriptor(media_type, digest, len(data))
 

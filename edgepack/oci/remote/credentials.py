@@ -92,7 +92,9 @@ class DockerConfig:
         return value
 
     def _section(self, config: dict[str, Any], name: str) -> Mapping[str, Any]:
-        value = config.get(name) or {}
+        value = config.get(name)
+        if value is None:
+            return {}
         if not isinstance(value, dict):
             raise InvalidDocumentError(self.path, [f"{name} must be an object"])
         return value

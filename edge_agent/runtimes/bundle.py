@@ -1,0 +1,109 @@
+"""The ``config.json`` of an OCI runtime bundle (runtime-spec 1.0, config.md and config-linux.md). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_agent.runtimes.base import ServiceSpec
+from edgepack.errors import IncompatibleError
+from edgepack.oci.manifest import ImageConfig
+
+PIDS_LIMIT = 512
+OPEN_FILES = 4096
+TMP_BYTES = 64 << 20
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What a container may not see or change of the kernel's knobs; the same set that the usual engines hide.
+_MASKED = (
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)  # fmt: skip
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+def numeric_user(config: ImageConfig) -> tuple[int, int]:
+    """The uid and gid of the image's ``USER``; raises ``IncompatibleError`` for one that is given by name."""
+    uid, _, gid = (config.user or "0:0").partition(":")
+    gid = gid or uid
+    if not uid.isdecimal() or not gid.isdecimal():
+        raise IncompatibleError(
+            f"its USER is {config.user!r}",
+            where="image",
+            hint="give the user and group as numbers, such as 10001:10001",
+        )
+    return int(uid), int(gid)
+
+
+def service_env(config: ImageConfig, spec: ServiceSpec, address: str, port: int) -> dict[str, str]:
+    """What the service sees: the image's environment, the spec's above it, and where it is to listen."""
+    own = {"EDGEPACK_HOST": address, "EDGEPACK_PORT": str(port)}
+    return {"PATH": _PATH, **config.env, **spec.env, **own}
+
+
+def bundle_config(config: ImageConfig, spec: ServiceSpec, cgroup: str | None) -> dict[str, Any]:
+    """How the container is run: read-only, no capabilities, the host's network, ``/tmp`` in memory.
+
+    ``cgroup`` names its control group; without one no limits are set. Raises ``IncompatibleError``.
+    """
+    uid, gid = numeric_user(config)
+    args = [*config.entrypoint, *config.cmd]
+    if not args:
+        raise IncompatibleError(
+            "says nothing that could be started", where=f"image {spec.image}", hint="set its ENTRYPOINT"
+        )
+    env = service_env(config, spec, spec.address, spec.port)
+    linux: dict[str, Any] = {
+        # No network namespace: the service listens on the device itself, where it is told to.
+        "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")],
+        "maskedPaths": list(_MASKED),
+        "readonlyPaths": list(_READ_ONLY),
+    }
+    if cgroup is not None:
+        linux["cgroupsPath"] = cgroup
+        linux["resources"] = _resources(spec)
+    return {
+        "ociVersion": "1.0.0",
+        "hostname": spec.name,
+        "root": {"path": "rootfs", "readonly": True},
+        "process": {
+            "terminal": False,
+            "user": {"uid": uid, "gid": gid},
+            "args": args,
+            "env": [f"{name}={text}" for name, text in env.items()],
+            "cwd": config.working_dir or "/",
+            "capabilities": {kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")},
+            "noNewPrivileges": True,
+            "rlimits": [
+                {"type": "RLIMIT_NOFILE", "soft": OPEN_FILES, "hard": OPEN_FILES},
+                {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+            ],
+        },
+        "mounts": _mounts(),
+        "linux": linux,
+    }
+
+
+def _resources(spec: ServiceSpec) -> dict[str, Any]:
+    found: dict[str, Any] = {"pids": {"limit": PIDS_LIMIT}, "devices": [{"allow": False, "access": "rwm"}]}
+    if spec.memory_bytes is not None:
+        found["memory"] = {"limit": spec.memory_bytes}
+    if spec.cpus is not None:
+        period = 100_000
+        found["cpu"] = {"period": period, "quota": max(1000, int(spec.cpus * period))}
+    return found
+
+
+def _mounts() -> list[Mapping[str, Any]]:
+    def mount(at: str, kind: str, *options: str) -> Mapping[str, Any]:
+        return {"destination": at, "type": kind, "source": kind, "options": list(options)}
+
+    hidden = ("nosuid", "noexec", "nodev")
+    return [
+        mount("/proc", "proc", *hidden),
+        mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+        mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"),
+        mount("/dev/shm", "tmpfs", *hidden, "mode=1777", f"size={TMP_BYTES}"),  # noqa: S108
+        mount("/sys", "sysfs", *hidden, "ro"),
+        mount("/tmp", "tmpfs", "nosuid", "nodev", "mode=1777", f"size={TMP_BYTES}"),  # noqa: S108
+    ]

@@ -1,0 +1,360 @@
+"""Services as containers of an engine that runs already: Docker, or Podman by its Docker-compatible socket.
+
+The only module here that imports the ``docker`` SDK. An engine gets just the layers that it lacks, from a registry on a
+loopback port over the device's store. Images are known by a tag of ours and the digest of their configuration: an
+engine that loads an archive forgets the manifest's digest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge_agent.runtimes.base import Instance, ServiceSpec
+from edge_agent.runtimes.bundle import OPEN_FILES, PIDS_LIMIT, TMP_BYTES
+from edge_agent.runtimes.instances import check_port, checked_service, spec_hash
+from edge_agent.runtimes.unpacked import check_platform, read_image
+from edgepack.errors import EdgepackError, MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError
+from edgepack.oci.archive import stream_archive
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import Digest, VerifyingReader
+from edgepack.oci.manifest import ImageConfig, Manifest
+from edgepack.oci.serve import serve
+from edgepack.oci.store import Store
+from edgepack.oci.unpack import sync_file_system
+
+_log = logging.getLogger(__name__)
+_REPOSITORY = "edgepack/image"
+_IMAGE_LABEL, _SPEC_LABEL, _PORT_LABEL = "io.edgepack.image", "io.edgepack.spec", "io.edgepack.port"
+_CONTAINER_PORT = 5001
+_PING_SECONDS = 3
+_CALL_SECONDS = 300
+_CHUNK = 1 << 20
+# Podman's own interface, from 4.0 on; only there a registry without TLS can be named for one pull.
+_LIBPOD = "/v4.0.0/libpod"
+
+
+def sockets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The addresses where an engine may listen, best first."""
+    if environment.get("DOCKER_HOST"):
+        return (environment["DOCKER_HOST"],)
+    own = Path(environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    paths = [Path("/run/docker.sock"), Path("/run/podman/podman.sock")]
+    paths += [own / "docker.sock", own / "podman/podman.sock"]
+    return tuple(f"unix://{path}" for path in paths if path.is_socket())
+
+
+def connect(address: str | None = None) -> Any:
+    """A client of the first engine that answers, at ``address`` or where engines usually listen.
+
+    Raises ``MissingPartError`` when none answers or the SDK is not installed.
+    """
+    try:
+        import docker
+        import requests
+    except ImportError as error:
+        raise MissingPartError(
+            "the docker package is not installed", hint="install edgepack[agent], or use another --runtime"
+        ) from error
+    tried = (address,) if address is not None else sockets()
+    reasons = []
+    for one in tried:
+        try:
+            client = docker.from_env(environment={**os.environ, "DOCKER_HOST": one}, timeout=_PING_SECONDS)
+            client.ping()
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            reasons.append(f"{one}: {_said(error)}")
+            continue
+        client.api.timeout = _CALL_SECONDS
+        return client
+    raise MissingPartError(
+        f"no container engine answers ({'; '.join(reasons) or 'no socket of one is there'})",
+        hint="start Docker or Podman's socket, set DOCKER_HOST, or use --runtime crun or process",
+    )
+
+
+class DockerRuntime:
+    """Runs services as containers of the engine at ``address`` (by default where engines usually listen)."""
+
+    name = "docker"
+
+    def __init__(self, store: Store, address: str | None = None) -> None:
+        self._store = store
+        self._client = connect(address)
+        parts = self._client.version().get("Components") or []
+        self._podman = any("podman" in str(part.get("Name", "")).lower() for part in parts)
+
+    def prepare(self, image: Digest) -> None:
+        """Give the engine the layers that it lacks, and let it put them on the disk; see the protocol."""
+        manifest, config = read_image(self._store, image)
+        check_platform(image, config)
+        with _engine_errors(f"image {image}"):
+            if self._has(image, manifest):
+                return
+            for blob in manifest.blobs:
+                if not self._store.has(blob):
+                    with self._store.open(blob):  # raises: absent, or cut short
+                        pass
+            self._bring(image, manifest)
+            self._settle()
+
+    def start(self, spec: ServiceSpec) -> Instance:
+        """Create and start the service's container; see the protocol."""
+        with _engine_errors(f"service {spec.name}"):
+            config = self._config(spec.image)
+            found = self._container(spec.name)
+            if found is not None:
+                now = _instance(spec.name, found)
+                if now.state == "running" and found.labels.get(_SPEC_LABEL) == spec_hash(spec):
+                    return now
+                self.stop(spec.name)
+            check_port(spec)
+            container = self._client.containers.create(**self._options(spec, config))
+            try:
+                container.start()
+            except BaseException as error:
+                container.remove(force=True, v=True)
+                if "already" in str(error) and str(spec.port) in str(error):
+                    raise RuntimeFailedError(
+                        f"port {spec.port} on {spec.address} is taken", where=f"service {spec.name}"
+                    ) from error
+                raise
+            container.reload()
+            return _instance(spec.name, container)
+
+    def stop(self, service: str, timeout: float = 10.0) -> None:
+        """See the protocol."""
+        import docker
+
+        with _engine_errors(f"service {service}"):
+            container = self._container(service)
+            if container is None:
+                return
+            try:
+                container.stop(timeout=math.ceil(timeout))
+            except docker.errors.NotFound:
+                return
+            except docker.errors.APIError as error:  # removing by force ends it too
+                _log.warning("service %s does not stop when asked (%s)", service, _said(error))
+            try:
+                container.remove(force=True, v=True)
+            except docker.errors.NotFound:
+                return
+
+    def inspect(self, service: str) -> Instance | None:
+        """See the protocol."""
+        with _engine_errors(f"service {service}"):
+            found = self._container(service)
+            return None if found is None else _instance(service, found)
+
+    def logs(self, service: str, lines: int = 100) -> str:
+        """See the protocol; the engine forgets a service's log with its container."""
+        with _engine_errors(f"service {service}"):
+            found = self._container(service)
+            text = b"" if found is None else found.logs(tail=max(0, lines))
+            return bytes(text).decode("utf-8", "replace")
+
+    def forget_image(self, image: Digest) -> None:
+        """See the protocol."""
+        import docker
+
+        with _engine_errors(f"image {image}"):
+            if self._client.containers.list(all=True, filters={"label": f"{_IMAGE_LABEL}={image}"}):
+                return
+            try:
+                self._client.images.remove(_tag(image))
+            except docker.errors.ImageNotFound:
+                return
+            except docker.errors.APIError as error:
+                if error.status_code != 409:  # something of the user's runs from it
+                    raise
+
+    # Images
+
+    def _has(self, image: Digest, manifest: Manifest) -> bool:
+        import docker
+
+        try:
+            found = self._client.images.get(_tag(image))
+        except docker.errors.ImageNotFound:
+            return False
+        # Docker's own store knows an image by its configuration, containerd's by its manifest.
+        return found.id in (str(manifest.config.digest), str(image))
+
+    def _config(self, image: Digest) -> ImageConfig:
+        """The image's configuration from the engine alone: starting needs nothing of the store."""
+        import docker
+
+        try:
+            found = self._client.images.get(_tag(image))
+        except docker.errors.ImageNotFound:
+            raise NotFoundError(f"image {image} is not prepared", hint="import it again") from None
+        value = {"architecture": "amd64", "os": "linux", "config": found.attrs.get("Config") or {}}
+        return ImageConfig.from_bytes(json.dumps(value).encode(), f"image {image}")
+
+    def _bring(self, image: Digest, manifest: Manifest) -> None:
+        descriptor = self._store.describe(image)
+        error = self._pull(image)
+        if error is None and not self._has(image, manifest):
+            error = "the engine names it by another digest"
+        if error is not None:
+            # An engine says little of why; whoever finds a damaged blob says it better.
+            self._verify(descriptor, manifest)
+            if "no space left" in error:
+                raise NoSpaceError("no space left where the engine keeps its images", where=f"image {image}")
+            _log.info("the engine does not pull image %s (%s); it is loaded whole", image, error)
+            self._load(image, descriptor)
+        if not self._has(image, manifest):
+            raise RuntimeFailedError("the engine took it and does not have it", where=f"image {image}")
+
+    def _pull(self, image: Digest) -> str | None:
+        """Let the engine pull what it lacks; gives what went wrong."""
+        import docker
+
+        with serve(self._store) as port:
+            name = f"127.0.0.1:{port}/{_REPOSITORY}@{image}"
+            try:
+                if self._podman:
+                    url = f"{self._client.api.base_url}{_LIBPOD}/images/pull"
+                    query = {"reference": name, "tlsVerify": "false", "quiet": "true"}
+                    answer = self._client.api.post(url, params=query, timeout=_CALL_SECONDS)
+                    answer.raise_for_status()
+                    lines = [json.loads(line) for line in answer.text.splitlines() if line]
+                else:
+                    # Credentials are neither needed nor anything for this registry to see.
+                    lines = list(
+                        self._client.api.pull(
+                            name.partition("@")[0], str(image), stream=True, decode=True, auth_config={}
+                        )
+                    )
+            except (docker.errors.APIError, OSError, ValueError) as error:
+                return _said(error)
+            for line in lines:
+                if line.get("error"):
+                    return str(line["error"]).strip()
+            pulled = self._client.images.get(name)
+            pulled.tag(_REPOSITORY, image.hex)
+            # The port means nothing tomorrow; with our tag in place this takes only the name away.
+            self._client.images.remove(name)
+        return None
+
+    def _load(self, image: Digest, descriptor: Descriptor) -> None:
+        """Hand the whole image over as an archive, without a copy of it on the disk."""
+        reading, writing = os.pipe()
+        raised: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                with os.fdopen(writing, "wb") as stream:
+                    stream_archive(self._store, {_tag(image): descriptor}, stream)
+            except (EdgepackError, OSError) as error:
+                raised.append(error)
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        try:
+            with os.fdopen(reading, "rb") as stream:
+                answer = list(self._client.api.load_image(iter(lambda: stream.read(_CHUNK), b"")))
+        finally:
+            writer.join()
+        for error in raised:
+            if isinstance(error, EdgepackError):
+                raise error
+        for line in answer:
+            if isinstance(line, Mapping) and "error" in line:
+                raise RuntimeFailedError(f"the engine does not load it ({line['error']})", where=f"image {image}")
+
+    def _verify(self, descriptor: Descriptor, manifest: Manifest) -> None:
+        for blob in (descriptor, *manifest.blobs):
+            with self._store.open(blob) as file:
+                reader = VerifyingReader(file, blob.digest, blob.size)
+                while reader.read(_CHUNK):
+                    pass
+
+    def _settle(self) -> None:
+        """Engines do not wait for the disk: a power cut could leave layers that look whole and are empty."""
+        root = Path(str(self._client.info().get("DockerRootDir") or ""))
+        if root.is_absolute() and root.is_dir():
+            sync_file_system(root)
+
+    # Containers
+
+    def _container(self, service: str) -> Any:
+        import docker
+
+        try:
+            return self._client.containers.get(f"edgepack-{checked_service(service)}")
+        except docker.errors.NotFound:
+            return None
+
+    def _options(self, spec: ServiceSpec, config: ImageConfig) -> dict[str, Any]:
+        import docker
+
+        inside = config.exposed_ports[0].partition("/")[0] if config.exposed_ports else str(_CONTAINER_PORT)
+        options: dict[str, Any] = {
+            "image": _tag(spec.image),
+            "name": f"edgepack-{checked_service(spec.name)}",
+            "labels": {_IMAGE_LABEL: str(spec.image), _SPEC_LABEL: spec_hash(spec), _PORT_LABEL: str(spec.port)},
+            "environment": {**spec.env, "EDGEPACK_HOST": "0.0.0.0", "EDGEPACK_PORT": inside},  # noqa: S104
+            "ports": {f"{inside}/tcp": (spec.address, spec.port)},
+            "read_only": True,
+            "tmpfs": {"/tmp": f"rw,nosuid,nodev,mode=1777,size={TMP_BYTES}"},  # noqa: S108
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "pids_limit": PIDS_LIMIT,
+            "restart_policy": {"Name": "no"},
+        }
+        if spec.memory_bytes is not None:
+            options["mem_limit"] = spec.memory_bytes
+        if spec.cpus is not None:
+            options["nano_cpus"] = int(spec.cpus * 1e9)
+        if self._podman:
+            # Podman's defaults raise the limits, which a machine may not allow.
+            options["ulimits"] = [
+                docker.types.Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES),
+                docker.types.Ulimit(name="nproc", soft=OPEN_FILES, hard=OPEN_FILES),
+            ]
+        return options
+
+
+def _tag(image: Digest) -> str:
+    return f"{_REPOSITORY}:{image.hex}"
+
+
+def _instance(service: str, container: Any) -> Instance:
+    state = container.attrs["State"]
+    labels = container.labels
+    image, port = Digest.parse(labels.get(_IMAGE_LABEL)), int(labels.get(_PORT_LABEL, "0"))
+    if state.get("Status") in ("running", "restarting", "paused", "removing"):
+        return Instance(service, image, "running", port)
+    return Instance(service, image, "exited", port, state.get("ExitCode"))
+
+
+def _said(error: BaseException) -> str:
+    """What an engine's error says, in one line."""
+    text = getattr(error, "explanation", None) or str(error)
+    return " ".join(str(text).split())
+
+
+@contextmanager
+def _engine_errors(where: str) -> Iterator[None]:
+    """What an engine refuses, or an engine that is gone, as an error of ours."""
+    import docker
+    import requests
+
+    try:
+        yield
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        text = _said(error)
+        if "no space left" in text:
+            raise NoSpaceError("no space left where the engine keeps its containers", where=where) from error
+        raise RuntimeFailedError(
+            f"the container engine refuses ({text})", where=where, hint="look at the engine's log"
+        ) from error

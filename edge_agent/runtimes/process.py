@@ -1,0 +1,215 @@
+"""Services as plain processes of this machine's Python, for devices that have no container engine and no root.
+
+A process is no container: it sees the device's files and network as its user does. Where the agent is root, the
+service gets the image's own user. Memory is not limited: ``RLIMIT_AS`` counts addresses, of which onnxruntime maps far
+more than it uses.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_agent.runtimes import supervision
+from edge_agent.runtimes.base import Instance, ServiceSpec
+from edge_agent.runtimes.bundle import numeric_user, service_env
+from edge_agent.runtimes.instances import (
+    all_specs,
+    check_port,
+    checked_service,
+    open_log,
+    read_spec,
+    tail,
+    write_spec,
+)
+from edge_agent.runtimes.translate import command, environment, python_minor
+from edge_agent.runtimes.tree import merge_trees
+from edge_agent.runtimes.unpacked import UnpackedImages
+from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, disk_errors
+from edgepack.files import fsync_dir, locked, make_dirs
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.digest import Digest
+from edgepack.oci.manifest import ImageConfig
+from edgepack.oci.store import Store
+from edgepack.oci.unpack import RefuseWhiteouts
+
+_log = logging.getLogger(__name__)
+
+
+class ProcessRuntime:
+    """Runs services as processes below the folder ``state``, from the device's ``store``."""
+
+    name = "process"
+
+    def __init__(self, state: Path, store: Store) -> None:
+        self._state = state.resolve()
+        self._root = self._state / "run" / self.name
+        self._trees = self._state / "rootfs"
+        self._images = UnpackedImages(self._state, store, self.name, RefuseWhiteouts())
+
+    def prepare(self, image: Digest) -> None:
+        """Unpack the image's layers above its base and merge them; see the protocol.
+
+        ``IncompatibleError`` says which platform or which Python is needed.
+        """
+        ready = self._images.prepare(image, _choose)
+        make_dirs(self._trees)
+        with locked(self._trees / f".{image.hex}.lock"):
+            merge_trees(ready.layers, self._trees / image.hex)
+
+    def start(self, spec: ServiceSpec) -> Instance:
+        """Start the image's Python program with this machine's interpreter; see the protocol."""
+        image, tree = self._images.get(spec.image), self._trees / spec.image.hex
+        if image is None or not tree.is_dir():
+            raise NotFoundError(f"image {spec.image} is not prepared", where=f"service {spec.name}")
+        folder = self._folder(spec.name)
+        make_dirs(self._root)
+        with self._locked(spec.name):
+            now = self.inspect(spec.name)
+            if now is not None and now.state == "running" and read_spec(folder) == spec:
+                return now
+            self._clear(spec.name, timeout=10.0)
+            check_port(spec)
+            self._launch(folder, tree, image.config, spec)
+            started = self.inspect(spec.name)
+        if started is None:
+            raise RuntimeFailedError("the process is gone again", where=f"service {spec.name}")
+        return started
+
+    def stop(self, service: str, timeout: float = 10.0) -> None:
+        """See the protocol."""
+        if self._root.is_dir():
+            with self._locked(service):
+                self._clear(service, timeout)
+
+    def inspect(self, service: str) -> Instance | None:
+        """See the protocol. The exit code is unknown when the device lost its power."""
+        folder = self._folder(service)
+        spec, found = read_spec(folder), supervision.find(folder)
+        if spec is None:
+            return None
+        if found is not None and found.running:
+            return Instance(service, spec.image, "running", spec.port)
+        return Instance(service, spec.image, "exited", spec.port, found.exit_code if found else None)
+
+    def logs(self, service: str, lines: int = 100) -> str:
+        """See the protocol."""
+        return tail(self._log_path(service), lines)
+
+    def forget_image(self, image: Digest) -> None:
+        """See the protocol."""
+        if any(spec.image == image for spec in all_specs(self._root)) or not self._state.is_dir():
+            return
+        if self._trees.is_dir():
+            with locked(self._trees / f".{image.hex}.lock"), disk_errors(self._trees):
+                tree, doomed = self._trees / image.hex, self._trees / f"{image.hex}.old.tmp"
+                if tree.is_dir():  # renamed first: a tree that is half removed must not look whole
+                    tree.rename(doomed)
+                    fsync_dir(self._trees)
+                shutil.rmtree(doomed, ignore_errors=True)
+        self._images.forget(image)
+
+    def _folder(self, service: str) -> Path:
+        return self._root / checked_service(service)
+
+    def _locked(self, service: str) -> Any:
+        return locked(self._root / f".{checked_service(service)}.lock")
+
+    def _log_path(self, service: str) -> Path:
+        return self._state / "logs" / f"{checked_service(service)}.log"
+
+    def _launch(self, folder: Path, tree: Path, config: ImageConfig, spec: ServiceSpec) -> None:
+        make_dirs(folder)
+        make_dirs(self._state / "logs")
+        python = find_python(python_minor(config))
+        env = environment(service_env(config, spec, spec.address, spec.port), tree)
+        cwd = tree / config.working_dir.lstrip("/")
+        try:
+            # Remembered before anything runs, so that whoever comes after a crash knows what to stop.
+            write_spec(folder, spec)
+            supervision.launch(
+                folder,
+                command(config, python, tree),
+                env=env,
+                cwd=cwd if cwd.is_dir() else tree,
+                log=open_log(self._log_path(spec.name)),
+                user=_user(config, spec.name, (tree, Path(python).resolve())),
+            )
+        except BaseException:
+            self._clear(spec.name, timeout=0.0)
+            raise
+
+    def _clear(self, service: str, timeout: float) -> None:
+        folder = self._folder(service)
+        found = supervision.find(folder)
+        if found is not None:
+            supervision.end(found, timeout)
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def _choose(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> Sequence[bool]:
+    """All layers but the base's, whose place this machine takes; raises ``IncompatibleError``."""
+    host = Platform.host()
+    if config.platform != host:
+        raise IncompatibleError(
+            f"is for {config.platform} and this machine is {host}", where=f"image {image}", hint=f"build it for {host}"
+        )
+    find_python(python_minor(config))
+    kinds = [layer.annotations.get(mediatypes.LAYER_KIND) for layer in layers]
+    if None in kinds:
+        raise IncompatibleError(
+            "does not say which of its layers are the base",
+            where=f"image {image}",
+            hint="without containers only images that edgepack built can run; use --runtime docker or crun",
+        )
+    return [kind != "base" for kind in kinds]
+
+
+def find_python(minor: int) -> str:
+    """A Python 3.``minor`` of this machine; raises ``IncompatibleError`` saying what is needed."""
+    candidates = [sys.executable, shutil.which(f"python3.{minor}"), shutil.which("python3")]
+    for candidate in candidates:
+        if candidate and _minor_of(candidate) == minor:
+            return candidate
+    raise IncompatibleError(
+        f"the image runs Python 3.{minor}, which this machine does not have",
+        hint=f"install python3.{minor}, or use --runtime docker or crun",
+    )
+
+
+def _minor_of(python: str) -> int | None:
+    if python == sys.executable:
+        return sys.version_info.minor
+    # A name on PATH may be a script that chooses a version, and may choose none.
+    ask = [python, "-I", "-S", "-c", "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"]
+    try:
+        done = subprocess.run(ask, capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    major, _, minor = done.stdout.decode("ascii", "replace").partition(".")
+    return int(minor) if done.returncode == 0 and major == "3" and minor.isdecimal() else None
+
+
+def _user(config: ImageConfig, service: str, needed: Sequence[Path]) -> tuple[int, int] | None:
+    """The image's user where this process may become it and it can reach what it needs."""
+    user = numeric_user(config)
+    if os.geteuid() != 0 or user[0] == 0:
+        return None
+    for path in needed:
+        for part in (path, *path.parents):
+            if not part.stat().st_mode & stat.S_IXOTH:
+                _log.warning(
+                    "service %s runs as the agent's own user, because the image's user %d may not enter %s",
+                    service, user[0], part,
+                )  # fmt: skip
+                return None
+    return user

@@ -1,0 +1,63 @@
+"""Merging unpacked layers into one tree by hard links, which takes no disk for their contents."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgepack.errors import UnsafeArchiveError, disk_errors
+from edgepack.files import publish
+from edgepack.oci.unpack import sync_file_system
+
+
+def merge_trees(layers: Sequence[Path], target: Path) -> None:
+    """Make ``target`` the merge of ``layers``, base first, unless it is there; whole or not at all.
+
+    The caller holds a lock on ``target``. Raises ``UnsafeArchiveError`` for what is no file, folder or link.
+    """
+    for left in target.parent.glob(f"{target.name}.*.tmp"):
+        shutil.rmtree(left)
+    if target.is_dir():
+        return
+    temporary = target.with_name(f"{target.name}.{secrets.token_hex(6)}.tmp")
+    with disk_errors(target):
+        try:
+            temporary.mkdir(mode=0o755)
+            for layer in layers:
+                _add(layer, temporary)
+            sync_file_system(temporary)
+            publish(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def _add(source: Path, target: Path) -> None:
+    """Lay the folder ``source`` over the folder ``target``."""
+    with os.scandir(source) as entries:
+        for entry in sorted(entries, key=lambda item: item.name):
+            at = target / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if not stat.S_ISDIR(_mode(at)):
+                    at.unlink(missing_ok=True)
+                    at.mkdir(mode=0o755)
+                _add(Path(entry.path), at)
+                continue
+            if not (entry.is_symlink() or entry.is_file(follow_symlinks=False)):
+                raise UnsafeArchiveError("is no file, folder or link", where=entry.path)
+            if stat.S_ISDIR(_mode(at)):
+                shutil.rmtree(at)
+            at.unlink(missing_ok=True)
+            os.link(entry.path, at, follow_symlinks=False)
+
+
+def _mode(path: Path) -> int:
+    """The type of what stands at ``path`` itself; 0 for nothing."""
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return 0

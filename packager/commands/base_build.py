@@ -1,0 +1,35 @@
+"""``edgepack base build``"""
+
+from __future__ import annotations
+
+import click
+
+from edgepack.commandline import answer, human
+from edgepack.oci.descriptor import Platform
+from packager.commands.options import common
+from packager.workspace import Workspace
+
+
+@click.command("build", short_help="Build a base image from its recipe.")
+@click.argument("recipe", required=False)
+@click.option("--platform", "platforms", metavar="P[,P]", help="linux/amd64, linux/arm64.  [default: this machine's]")
+@click.option("--locked", is_flag=True, help="Refuse other versions of Debian's packages than the recipe's lock names.")
+@click.option("--again", is_flag=True, help="Build even when it was done before.")
+@common
+def command(
+    recipe: str | None, platforms: str | None, locked: bool, again: bool, workspace: Workspace, output: str
+) -> None:
+    """Build the base image RECIPE out of Debian's packages, with no container engine and no image registry."""
+    from packager.bases import DEFAULT_RECIPE, build_recipe
+
+    name = recipe or DEFAULT_RECIPE
+    wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]
+    rows = []
+    for platform in wanted:
+        descriptor = build_recipe(workspace, name, platform, locked=locked, rebuild=again)
+        layer = workspace.bases.manifest(descriptor).layers[0]
+        unpacked = int(layer.annotations["io.edgepack.layer.unpacked-size"])
+        rows.append({"recipe": name, "platform": str(platform), "digest": str(descriptor.digest),
+                     "size": layer.size, "unpacked_size": unpacked})  # fmt: skip
+    answer(output, rows, [{**row, "size": human(row["size"]), "unpacked_size": human(row["unpacked_size"])}
+                          for row in rows])  # type: ignore[arg-type]  # fmt: skip

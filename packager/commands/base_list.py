@@ -1,0 +1,29 @@
+"""``edgepack base list``"""
+
+from __future__ import annotations
+
+import click
+
+from edgepack.commandline import answer, human
+from packager.commands.options import common
+from packager.workspace import Workspace
+
+
+@click.command("list", short_help="List the recipes and what is built of them.")
+@common
+def command(workspace: Workspace, output: str) -> None:
+    """List the recipes of base images, and what of them is built in the cache."""
+    from edgepack.oci.descriptor import Platform
+    from packager.bases import recipe_tag
+    from packager.debian import load_recipe, recipes
+
+    rows = []
+    tags = workspace.bases.tags()
+    for name in recipes():
+        recipe = load_recipe(name)
+        for platform in recipe.platforms:
+            found = tags.get(recipe_tag(recipe, Platform.parse(platform)))
+            size = None if found is None else workspace.bases.manifest(found).layers[0].size
+            rows.append({"recipe": name, "platform": platform, "built": found is not None,
+                         "size": size, "digest": found and str(found.digest)})  # fmt: skip
+    answer(output, rows, [{**row, "size": None if row["size"] is None else human(row["size"])} for row in rows])

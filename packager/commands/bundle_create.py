@@ -1,0 +1,55 @@
+"""``edgepack bundle create``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgepack.commandline import answer, human, note
+from edgepack.errors import NotFoundError
+from edgepack.names import image_tag
+from packager.commands.options import common
+from packager.workspace import Workspace
+
+
+@click.command("create", short_help="Write images and their signatures to one file.")
+@click.argument("tags", nargs=-1, required=True, metavar="TAG...")
+@click.option("-o", "path", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The bundle's file.")
+@click.option("--key", metavar="NAME", help="Sign with this key; without it a device needs --allow-unsigned.")
+@click.option("--since", type=click.Path(path_type=Path), metavar="RECEIPT", help="Leave out what the device holds.")
+@common
+def command(
+    tags: tuple[str, ...], path: Path, key: str | None, since: Path | None, workspace: Workspace, output: str
+) -> None:
+    """Write the images TAG... to one file that a device can import, signed, and no larger than the device needs."""
+    from edgepack.bundle.receipt import Receipt
+    from edgepack.bundle.write import write_bundle
+
+    receipt = None
+    if since is not None:
+        if not since.is_file():
+            raise NotFoundError("there is no such receipt", where=since, hint="write one with: edge-agent receipt")
+        receipt = Receipt.from_bytes(since.read_bytes(), since)
+    private = None if key is None else workspace.keys.get(key)
+    report = write_bundle(workspace.store, [image_tag(tag) for tag in tags], path, key=private, receipt=receipt)
+    images = [{"tag": image_tag(tag), "digest": str(workspace.store.resolve(image_tag(tag)).digest)} for tag in tags]
+    value = {
+        "path": str(path),
+        "size": report.size,
+        "blobs": report.blobs,
+        "bytes": report.bytes,
+        "omitted_bytes": report.omitted_bytes,
+        "images": images,
+    }
+    answer(
+        output,
+        value,
+        [
+            {"bundle": path, "size": human(report.size), "left_out": human(report.omitted_bytes), "image": one["tag"],
+             "digest": one["digest"]}
+            for one in images
+        ],
+    )  # fmt: skip
+    if key is None:
+        note("the bundle is not signed; a device takes it only with --allow-unsigned")

@@ -1,0 +1,30 @@
+"""``edgepack demo``"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+
+@click.command("demo", short_help="Do the main job once, on real input, from training to rollback.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Work here and keep everything.")
+@click.option("--port", type=click.IntRange(1, 65535), default=6789, show_default=True, help="Port of the service.")
+@click.option(
+    "--runtime", type=click.Choice(["auto", "docker", "crun", "process"]), default="auto", show_default=True,
+    help="What runs the service on the device.",
+)  # fmt: skip
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")
+def command(folder: Path | None, port: int, runtime: str) -> None:
+    """Train a model, register, convert, build, sign, carry to a device, score, update, roll back.
+
+    Needs edgepack[all], a free port, and the first time the network. Everything it starts it stops.
+    """
+    from packager.demo import Demo
+
+    if folder is not None:
+        Demo(folder.absolute(), port, runtime, click.echo).run()
+        return
+    with tempfile.TemporaryDirectory(prefix="edgepack-demo-") as temporary:
+        Demo(Path(temporary), port, runtime, click.echo).run()

@@ -1,0 +1,19 @@
+"""``edgepack key create``"""
+
+from __future__ import annotations
+
+import click
+
+from edgepack.commandline import answer
+from packager.commands.options import common
+from packager.workspace import Workspace
+
+
+@click.command("create", short_help="Create a signing key.")
+@click.option("-n", "--name", required=True, help="Name of the key.")
+@common
+def command(name: str, workspace: Workspace, output: str) -> None:
+    """Create an Ed25519 signing key, readable by its owner alone; devices trust its public half."""
+    key = workspace.keys.create(name)
+    value = {"name": name, "key_id": key.id, "public": str(workspace.keys.public_path(name))}
+    answer(output, value, [value])

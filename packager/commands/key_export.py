@@ -1,0 +1,24 @@
+"""``edgepack key export``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgepack.files import atomic_write
+from packager.commands.options import common
+from packager.workspace import Workspace
+
+
+@click.command("export", short_help="Write a key's public half.")
+@click.argument("name")
+@click.option("-o", "path", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: stdout]")
+@common
+def command(name: str, path: Path | None, workspace: Workspace, output: str) -> None:
+    """Write the public half of key NAME as PEM, for a device to trust."""
+    pem = workspace.keys.export(name)
+    if path is None:
+        click.echo(pem.decode(), nl=False)
+    else:
+        atomic_write(path, pem)

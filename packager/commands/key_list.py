@@ -1,0 +1,19 @@
+"""``edgepack key list``"""
+
+from __future__ import annotations
+
+import click
+
+from edgepack.commandline import answer, note
+from packager.commands.options import common
+from packager.workspace import Workspace
+
+
+@click.command("list", short_help="List the signing keys.")
+@common
+def command(workspace: Workspace, output: str) -> None:
+    """List the signing keys of the workspace."""
+    rows = [{"name": name, "key_id": key.id} for name, key in sorted(workspace.keys.list().items())]
+    if not rows:
+        note("no keys yet; create one with: edgepack key create -n NAME")
+    answer(output, rows, rows)

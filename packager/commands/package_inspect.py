@@ -1,0 +1,65 @@
+"""``edgepack package inspect``"""
+
+from __future__ import annotations
+
+import click
+
+from edgepack.commandline import answer, human, note
+from packager.commands.options import common, offline
+from packager.workspace import Workspace
+
+
+@click.command("inspect", short_help="Show an image's platforms, layers and signatures.")
+@click.argument("image")
+@offline
+@common
+def command(image: str, offline: bool, workspace: Workspace, output: str) -> None:
+    """Show IMAGE: a tag of the workspace, oci:DIR, oci-archive:FILE, docker-daemon:NAME or a registry's reference."""
+    from packager.look import signers, views
+    from packager.places import open_source
+
+    with open_source(image, workspace, offline=offline) as (source, root):
+        found = views(source, root)
+        signed_by = signers(workspace.store, root, workspace.keys.list())
+    value = {
+        "digest": str(root.digest),
+        "signed_by": list(signed_by),
+        "platforms": [
+            {
+                "platform": str(view.platform),
+                "digest": str(view.descriptor.digest),
+                "size": view.descriptor.size + sum(blob.size for blob in view.manifest.blobs),
+                "entrypoint": list(view.config.entrypoint),
+                "user": view.config.user,
+                "exposed_ports": list(view.config.exposed_ports),
+                "labels": dict(view.config.labels),
+                "annotations": dict(view.manifest.annotations),
+                "layers": [
+                    {
+                        "digest": str(layer.digest),
+                        "diff_id": str(diff_id),
+                        "kind": layer.kind,
+                        "size": layer.size,
+                        "media_type": layer.media_type,
+                        "annotations": dict(layer.annotations),
+                    }
+                    for layer, diff_id in zip(view.manifest.layers, view.config.diff_ids, strict=True)
+                ],
+            }
+            for view in found
+        ],
+    }
+    rows = [
+        {
+            "platform": view.platform,
+            "layer": layer.kind,
+            "holds": layer.annotations.get("org.opencontainers.image.title"),
+            "size": human(layer.size),
+            "digest": layer.digest.short,
+        }
+        for view in found
+        for layer in view.manifest.layers
+    ]
+    answer(output, value, rows)
+    if output == "table":
+        note(f"{root.digest}, signed by {', '.join(signed_by) or 'no key of this workspace'}")

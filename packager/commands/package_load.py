@@ -1,0 +1,23 @@
+"""``edgepack package load``"""
+
+from __future__ import annotations
+
+import click
+
+from edgepack.commandline import answer, human
+from edgepack.names import image_tag
+from packager.commands.options import common
+from packager.workspace import Workspace
+
+
+@click.command("load", short_help="Load images from an archive or an OCI layout.")
+@click.argument("source")
+@click.option("-t", "--tag", help="Its name in the workspace.  [default: its name there]")
+@common
+def command(source: str, tag: str | None, workspace: Workspace, output: str) -> None:
+    """Load an image from SOURCE: an archive's file, an OCI layout's folder, or docker-daemon:NAME."""
+    from packager.places import load
+
+    name, root, report = load(workspace, source, None if tag is None else image_tag(tag))
+    value = {"tag": name, "digest": str(root.digest), "moved_bytes": report.moved_bytes}
+    answer(output, value, [{**value, "moved_bytes": human(report.moved_bytes)}])

@@ -1,0 +1,30 @@
+"""``edgepack package pull``"""
+
+from __future__ import annotations
+
+import click
+
+from edgepack.commandline import answer, human
+from edgepack.names import image_tag
+from packager.commands.options import common
+from packager.workspace import Workspace
+
+
+@click.command("pull", short_help="Pull an image from a registry.")
+@click.argument("reference")
+@click.option("-t", "--tag", help="Its name in the workspace.  [default: the reference]")
+@common
+def command(reference: str, tag: str | None, workspace: Workspace, output: str) -> None:
+    """Pull the image REFERENCE with what is attached to it, verified while it streams; a pull that was cut resumes."""
+    from packager.places import fetch
+
+    name = image_tag(tag or reference.removeprefix("docker://").partition("@")[0])
+    root, report = fetch(workspace.store, reference, name)
+    value = {
+        "tag": name,
+        "digest": str(root.digest),
+        "moved_bytes": report.moved_bytes,
+        "present_bytes": report.present_bytes,
+    }
+    answer(output, value, [{**value, "moved_bytes": human(report.moved_bytes),
+                            "present_bytes": human(report.present_bytes)}])  # fmt: skip

@@ -1,0 +1,37 @@
+"""``edgepack package push``"""
+
+from __future__ import annotations
+
+import click
+
+from edgepack.commandline import answer, human, note
+from edgepack.names import image_tag
+from packager.commands.options import common
+from packager.workspace import Workspace
+
+
+@click.command("push", short_help="Push an image to a registry, a file, a folder or an engine.")
+@click.argument("tag")
+@click.argument("destination", required=False)
+@common
+def command(tag: str, destination: str | None, workspace: Workspace, output: str) -> None:
+    """Push the image TAG to DESTINATION, moving only what is not there yet.
+
+    DESTINATION is a registry's reference, oci:DIR, oci-archive:FILE, docker-archive:FILE (the two are the same file)
+    or docker-daemon:NAME; without it, the registry that TAG names.
+    """
+    from packager.places import send
+
+    tag = image_tag(tag)
+    root = workspace.store.resolve(tag)
+    report = send(workspace.store, tag, root, destination or tag)
+    value = {
+        "tag": tag,
+        "digest": str(root.digest),
+        "destination": destination or tag,
+        "moved_bytes": report.moved_bytes,
+        "present_bytes": report.present_bytes,
+    }
+    answer(output, value, [{**value, "moved_bytes": human(report.moved_bytes),
+                            "present_bytes": human(report.present_bytes)}])  # fmt: skip
+    note(f"{human(report.moved_bytes)} moved")

@@ -1,0 +1,211 @@
+"""Locks: every wheel of a stack by its hash, for one Python and platform, in the format of pip's requirements.
+
+The locks of the scoring stack are shipped; ``python -m packager.locks`` makes them anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError, MissingPartError, NotFoundError
+from edgepack.files import atomic_write, make_dirs
+from edgepack.oci.descriptor import Platform
+from packager.wheel_tags import Target
+
+_LOCKS = Path(__file__).parent / "data" / "locks"
+SHIPPED = (Platform("linux", "amd64"), Platform("linux", "arm64"))
+# What the server imports (scoring/requirements.in), for maintainers who make the shipped locks anew.
+_SCORING = Path(__file__).parent.parent / "scoring" / "requirements.in"
+# uv knows these as targets; a glibc between two of them takes the older one.
+_UV_GLIBCS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
+_TIMEOUT = 600
+
+_PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)((?:\s+--hash=\S+)*)\s*")
+_HASH = re.compile(r"--hash=sha256:([a-f0-9]{64})")
+_URL = re.compile(r"(?<=://)[^/\s@]+@")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One distribution of a lock: its normalised name, its version, the SHA-256 (hex) of each file it may be."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+
+    def line(self) -> str:
+        """The pin as a lock has it."""
+        hashes = "".join(f" \\\n    --hash=sha256:{value}" for value in self.hashes)
+        return f"{self.name}=={self.version}{hashes}\n"
+
+
+def parse_lock(text: str, where: object = "lock") -> tuple[Pin, ...]:
+    """The pins of a lock, in its order; raises ``InvalidDocumentError`` naming every line that is not one."""
+    pins: dict[str, Pin] = {}
+    wrong = []
+    joined = re.sub(r"\\\n", " ", text)
+    for line in joined.splitlines():
+        content = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not content:
+            continue
+        match = _PIN.fullmatch(content)
+        hashes = _HASH.findall(match[3]) if match else []
+        if match is None:
+            wrong.append(f"{content[:60]!r} is not NAME==VERSION --hash=sha256:…")
+        elif not hashes or len(hashes) != match[3].count("--hash="):
+            wrong.append(f"{match[1]} has no sha256 hash, or another one")
+        elif (name := _normalised(match[1])) in pins:
+            wrong.append(f"{name} stands twice")
+        else:
+            pins[name] = Pin(name, match[2], tuple(hashes))
+    if wrong:
+        raise InvalidDocumentError(where, wrong, hint="make the lock with uv pip compile --generate-hashes")
+    return tuple(pins.values())
+
+
+def shipped_lock(platform: Platform, python: str = "3.11") -> str | None:
+    """The text of the shipped lock of the scoring stack, or ``None`` where there is none."""
+    path = _shipped_path(platform, python)
+    return path.read_text("ascii") if path.is_file() else None
+
+
+def resolve(requirements: Sequence[str], target: Target, *, offline: bool = False) -> str:
+    """The lock of ``requirements`` (such as ``numpy>=2``) for ``target``, resolved by uv, from wheels only.
+
+    Where uv has no settings of its own (``UV_…``), those of pip hold. Raises ``IncompatibleError`` where something has
+    no wheel for the target, ``NotFoundError`` for what no index knows, ``MissingPartError`` without uv.
+    """
+    command = [
+        _uv(), "pip", "compile", "--quiet", "--python", sys.executable, "--no-python-downloads",
+        "--python-version", target.python, "--python-platform", _uv_platform(target),
+        "--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate", "--no-strip-extras",
+        *(("--offline",) if offline else ()), "-",
+    ]  # fmt: skip
+    text = "".join(f"{requirement}\n" for requirement in requirements)
+    try:
+        done = subprocess.run(
+            command, input=text, env=uv_environment(), capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EdgepackError("uv took too long to resolve", hint="check the network and try again") from error
+    if done.returncode != 0:
+        raise explained(redacted(done.stderr), target.platform)
+    return done.stdout
+
+
+def explained(said: str, platform: Platform) -> EdgepackError:
+    """The error that the complaint ``said`` of uv or pip amounts to."""
+    flat = " ".join(said.split())
+    fetch = "fetch once with a network, or let pip's index-url or find-links name a folder or index that is in reach"
+    # First: pip and uv both complain of missing packages when they could not ask.
+    if re.search(r"network was disabled|error sending request|dns error|Failed to fetch|NewConnectionError"
+                 r"|Failed to establish|Max retries exceeded|ConnectTimeout|ReadTimeout|name resolution", flat):  # fmt: skip
+        return EdgepackError("no package index is in reach", hint=fetch)
+    if match := re.search(r"([\w.-]+(?:==\S+)?) (?:has|have) no (?:usable )?wheels?|versions of ([\w.-]+) have no", flat):
+        name = match[1] if match[1] and match[1] not in ("only", "versions") else match[2] or match[1]
+        return IncompatibleError(
+            f"{name} has no wheel for {platform}", hint="take another version of it, another platform or a newer base"
+        )
+    if match := re.search(r"Because ([\w.-]+) was not found|there (?:is|are) no versions? of ([\w.<>=!~,-]+)", flat):
+        return NotFoundError(f"{match[1] or match[2]} is in no package index", hint="check its name and version")
+    if match := re.search(r"No matching distribution found for ([\w.-]+==[^\s(]+)", flat):
+        return IncompatibleError(
+            f"{match[1]} has no wheel for {platform} that the lock names", hint="make the lock again"
+        )
+    if re.search(r"DO NOT MATCH THE HASHES", flat):
+        from edgepack.errors import DigestMismatchError
+
+        return DigestMismatchError("a package index gave a file that the lock does not name", hint="make the lock again")
+    return EdgepackError(f"the requirements cannot be resolved: {flat[:600]}", hint="change the requirements")
+
+
+def redacted(text: str) -> str:
+    """``text`` without the credentials that URLs in it carry."""
+    return _URL.sub("****@", text)
+
+
+def uv_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for uv: pip's settings take the place of those of uv that are not set."""
+    found = dict(os.environ if environment is None else environment)
+    settings = _pip_settings(found)
+    if not any(name in found for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")):
+        if url := settings.get("index-url"):
+            found["UV_DEFAULT_INDEX"] = url
+        if extra := settings.get("extra-index-url"):
+            found["UV_EXTRA_INDEX_URL"] = " ".join(extra.split())
+            # pip asks all its indexes for the best version. uv would stop at the first that knows the name, even if
+            # that one has no wheel for the target.
+            found.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    if links := settings.get("find-links"):
+        found.setdefault("UV_FIND_LINKS", ",".join(links.split()))
+    if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+        found.setdefault("UV_NO_INDEX", "1")
+    if certificates := settings.get("cert"):
+        found.setdefault("SSL_CERT_FILE", certificates)
+    return found
+
+
+def _pip_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """What ``pip config list`` shows for downloads, the strongest source winning (environment, command, global)."""
+    import ast
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"],
+        env=dict(environment), capture_output=True, text=True, timeout=_TIMEOUT, check=False,
+    )  # fmt: skip
+    found: dict[str, tuple[int, str]] = {}
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition("=")
+        section, _, name = key.rpartition(".")
+        strength = {"global": 1, "download": 2, ":env:": 3}.get(section, 0)
+        if strength > found.get(name, (0, ""))[0]:
+            found[name] = (strength, str(ast.literal_eval(value)))
+    return {name: value for name, (_, value) in found.items()}
+
+
+def _uv() -> str:
+    try:
+        from uv import find_uv_bin
+
+        return str(find_uv_bin())
+    except (ImportError, FileNotFoundError) as error:
+        raise MissingPartError("uv is not installed", hint="install edgepack[packager]") from error
+
+
+def _uv_platform(target: Target) -> str:
+    major, minor = target.glibc_version
+    fitting = [known for known in _UV_GLIBCS if (2, known) <= (major, minor)]
+    if not fitting:
+        raise IncompatibleError(f"wheels need glibc 2.17, and the base has {target.glibc}", hint="take a newer base")
+    return f"{target.machine}-manylinux_2_{fitting[-1]}"
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _shipped_path(platform: Platform, python: str) -> Path:
+    return _LOCKS / f"scoring-cp{python.replace('.', '')}-{str(platform).replace('/', '-')}.txt"
+
+
+def remake(folder: Path = _LOCKS, requirements: Path = _SCORING) -> tuple[Path, ...]:
+    """Make the locks of the scoring stack anew, for Debian 12's glibc; for maintainers, in a checkout."""
+    lines = [line for line in requirements.read_text("ascii").splitlines() if line and not line.startswith("#")]
+    make_dirs(folder)
+    written = []
+    for platform in SHIPPED:
+        path = folder / _shipped_path(platform, "3.11").name
+        atomic_write(path, resolve(lines, Target(platform)).encode("ascii"))
+        written.append(path)
+    return tuple(written)
+
+
+if __name__ == "__main__":
+    for made in remake():
+        sys.stdout.write(f"{made}\n")

@@ -1,0 +1,163 @@
+"""Files and whole distributions that wheels bring and no scoring container uses, as named rules.
+
+Every rule can be switched off by its name. A rule is proven by a test that imports and scores without what it drops.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from edgepack.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TrimRule:
+    """Leaves files of ``distribution`` (its normalised name) out.
+
+    ``globs`` are matched against whole paths in the wheel; ``*`` crosses folders. With ``only_for`` the whole
+    distribution is left out, as long as nothing but that distribution asks for it.
+    """
+
+    name: str
+    distribution: str
+    reason: str
+    globs: tuple[str, ...] = ()
+    only_for: str = ""
+
+    def leaves_out(self, path: str) -> bool:
+        """Whether the file ``path`` of the distribution stays out by this rule."""
+        return self._pattern.match(path) is not None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(translate, self.globs)) or r"(?!)")
+
+
+def _only_for_onnxruntime(distribution: str, reason: str) -> TrimRule:
+    return TrimRule(f"onnxruntime-{distribution}", distribution, reason, only_for="onnxruntime")
+
+
+RULES: tuple[TrimRule, ...] = (
+    TrimRule(
+        "onnxruntime-second-engine",
+        "onnxruntime",
+        "the engine for programs in C; the Python binding holds its own",
+        ("onnxruntime/capi/libonnxruntime.so*", "onnxruntime/capi/libonnxruntime.*.dylib"),
+    ),
+    TrimRule(
+        "onnxruntime-tooling",
+        "onnxruntime",
+        "optimising, quantising and testing models happens before an image is built",
+        tuple(f"onnxruntime/{folder}/*" for folder in ("backend", "datasets", "quantization", "tools", "transformers")),
+    ),
+    TrimRule(
+        "numpy-tests",
+        "numpy",
+        "numpy's own tests and the extension modules that only they import",
+        ("numpy/*tests/*", "numpy/conftest.py", "numpy/_core/_*_tests.*.so", "numpy/_core/_simd.*.so"),
+    ),
+    TrimRule(
+        "numpy-build",
+        "numpy",
+        "headers, static libraries and tools for compiling against numpy",
+        (
+            "numpy/_core/include/*", "numpy/_core/lib/*", "numpy/random/lib/*", "numpy/random/_examples/*",
+            "numpy/f2py/*", "numpy/distutils/*", "numpy/_pyinstaller/*", "numpy/*.pxd",
+        ),
+    ),  # fmt: skip
+    TrimRule(
+        "numpy-stubs",
+        "numpy",
+        "types that only a type checker reads",
+        ("numpy/*.pyi", "numpy/py.typed", "numpy/typing/mypy_plugin.py"),
+    ),
+    TrimRule(
+        "httptools-sources",
+        "httptools",
+        "Cython sources and stubs beside the compiled parser",
+        ("httptools/*.pyx", "httptools/*.pxd", "httptools/*.pyi"),
+    ),
+    TrimRule(
+        "uvicorn-protocols",
+        "uvicorn",
+        "WebSockets and the parsers of packages that are not in the image",
+        ("uvicorn/protocols/websockets/*_impl.py", "uvicorn/protocols/http/zttp_*.py", "uvicorn/workers.py"),
+    ),
+    _only_for_onnxruntime("coloredlogs", "only the tooling of older versions logs in colour"),
+    _only_for_onnxruntime("flatbuffers", "only the tooling reads the ORT format in Python"),
+    _only_for_onnxruntime("humanfriendly", "only coloredlogs uses it"),
+    _only_for_onnxruntime("mpmath", "only sympy uses it"),
+    _only_for_onnxruntime("packaging", "only the tooling compares versions"),
+    _only_for_onnxruntime("protobuf", "the engine reads ONNX itself; only the tooling does in Python"),
+    _only_for_onnxruntime("sympy", "only the tooling infers symbolic shapes"),
+)
+
+
+class Distribution(Protocol):
+    """What ``kept`` must know of a wheel."""
+
+    @property
+    def name(self) -> str:
+        """The normalised name."""
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The normalised names of what it asks for."""
+
+
+def rules_without(names: Iterable[str]) -> tuple[TrimRule, ...]:
+    """All rules but those named; raises ``UsageError`` for a name that no rule has."""
+    off = set(names)
+    if unknown := sorted(off - {rule.name for rule in RULES}):
+        raise UsageError(
+            f"no rule is named {', '.join(unknown)}", hint=f"the rules are {', '.join(rule.name for rule in RULES)}"
+        )
+    return tuple(rule for rule in RULES if rule.name not in off)
+
+
+def file_rules(rules: Sequence[TrimRule], distribution: str) -> tuple[TrimRule, ...]:
+    """Those of ``rules`` that leave single files of ``distribution`` out."""
+    return tuple(rule for rule in rules if rule.distribution == distribution and rule.globs)
+
+
+def dropped(
+    distributions: Iterable[Distribution], rules: Sequence[TrimRule], requested: Iterable[str] = ()
+) -> dict[str, TrimRule]:
+    """The distributions that stay out as a whole, with the rule that says so; never one that is in ``requested``."""
+    asking: dict[str, set[str]] = {}
+    for distribution in distributions:
+        for name in distribution.requires:
+            asking.setdefault(name, set()).add(distribution.name)
+    whole = {rule.distribution: rule for rule in rules if rule.only_for and rule.distribution not in set(requested)}
+    found: dict[str, TrimRule] = {}
+    while True:
+        # What one of them asks for may go with it: mpmath, for which only sympy asks.
+        more = {
+            name: rule
+            for name, rule in whole.items()
+            if name not in found and asking.get(name) and asking[name] <= {rule.only_for, *found}
+        }
+        if not more:
+            return found
+        found |= more
+
+
+def saved_bytes(wheels: Mapping[str, Path], rules: Sequence[TrimRule], whole: Mapping[str, TrimRule]) -> dict[str, int]:
+    """The bytes of files that each rule keeps out of ``wheels`` (files by their distribution's name)."""
+    import zipfile
+
+    saved = dict.fromkeys((rule.name for rule in rules), 0)
+    for name, path in wheels.items():
+        own = file_rules(rules, name)
+        with zipfile.ZipFile(path) as archive:
+            for item in archive.infolist():
+                rule = whole.get(name) or next((rule for rule in own if rule.leaves_out(item.filename)), None)
+                if rule is not None:
+                    saved[rule.name] += item.file_size
+    return saved

@@ -1,0 +1,247 @@
+"""The wheel files of a lock, in a cache where each lies below its SHA-256.
+
+``<cache>/wheels/<sha256>/`` holds the file and ``wheel.json`` about it; ``<cache>/wheels/chosen/`` remembers which of
+the files of a version is right for which target, so that the choice does not depend on what else is cached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepack.errors import DigestMismatchError, EdgepackError, IncompatibleError, NotFoundError, VerificationError
+from edgepack.files import atomic_write, fsync_dir, make_dirs
+from edgepack.oci.digest import Digest
+from packager.locks import Pin, explained, redacted
+from packager.wheel_tags import Target
+
+_FORMAT = 1
+_TIMEOUT = 3600
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel file that is here and hashes to ``digest``. Names in ``requires`` are normalised; extras are left out."""
+
+    name: str
+    version: str
+    filename: str
+    digest: Digest
+    path: Path
+    size: int
+    tags: tuple[str, ...]
+    requires: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Name and version."""
+        return f"{self.name} {self.version}"
+
+
+class WheelCache:
+    """The wheels below ``<root>/wheels``; several processes may use it at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "wheels"
+        self._chosen = self.root / "chosen"
+
+    def get(self, pins: Sequence[Pin], target: Target, *, offline: bool = False) -> tuple[Wheel, ...]:
+        """The wheel of every pin for ``target``, in the pins' order, downloading with pip what is not here.
+
+        Raises ``IncompatibleError`` for what has no wheel there, ``NotFoundError`` for what is missing ``offline``,
+        ``DigestMismatchError`` for a file that the lock does not name.
+        """
+        found = {pin: self._known(pin, target) for pin in pins}
+        missing = [pin for pin, wheel in found.items() if wheel is None]
+        if missing and offline:
+            names = ", ".join(f"{pin.name} {pin.version}" for pin in missing)
+            raise NotFoundError(
+                f"{names} not cached for {target.platform}",
+                where=self.root,
+                hint="run the same command once with a network, or copy the cache of a machine that did",
+            )
+        if missing:
+            found |= self._fetched(missing, target)
+        wheels = tuple(wheel for wheel in found.values() if wheel is not None)
+        for wheel in wheels:
+            target.check(wheel.filename, wheel.tags)
+        return wheels
+
+    def add(self, path: Path, digest: Digest) -> Wheel:
+        """Take a copy of the wheel file at ``path``; raises ``VerificationError`` unless it hashes to ``digest``."""
+        place = self.root / digest.hex
+        if (wheel := self._read(digest)) is not None:
+            return wheel
+        make_dirs(self.root)
+        about = _about(path)
+        # A folder appears whole, by one rename; whoever comes second finds it there.
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=self.root) as name:
+            fresh = Path(name) / digest.hex
+            fresh.mkdir()
+            _copy_verified(path, fresh / path.name, digest)
+            atomic_write(fresh / "wheel.json", json.dumps(about, sort_keys=True).encode())
+            fsync_dir(fresh)
+            try:
+                fresh.rename(place)
+            except OSError:
+                if self._read(digest) is None:
+                    raise
+            fsync_dir(self.root)
+        return _wheel(place, digest, about)
+
+    def _known(self, pin: Pin, target: Target) -> Wheel | None:
+        try:
+            name = (self._chosen / _choice(pin, target)).read_text("ascii")
+        except FileNotFoundError:
+            return None
+        return self._read(Digest(name)) if name in pin.hashes else None
+
+    def _read(self, digest: Digest) -> Wheel | None:
+        place = self.root / digest.hex
+        try:
+            about = json.loads((place / "wheel.json").read_bytes())
+            wheel = _wheel(place, digest, about) if about["format"] == _FORMAT else None
+            # Whole since it was written: a file of the right length is one that nobody has touched.
+            return wheel if wheel and wheel.path.stat().st_size == wheel.size else None
+        except FileNotFoundError:
+            return None
+
+    def _fetched(self, pins: Sequence[Pin], target: Target) -> dict[Pin, Wheel | None]:
+        make_dirs(self._chosen)
+        found: dict[Pin, Wheel | None] = {}
+        with tempfile.TemporaryDirectory(prefix="edgepack-wheels-") as name:
+            folder = Path(name)
+            _download(pins, target, folder)
+            here = [self.add(path, _listed_digest(path, pins)) for path in sorted(folder.glob("*.whl"))]
+        for pin in pins:
+            wheel = best([wheel for wheel in here if wheel.digest.hex in pin.hashes], target)
+            if wheel is None:
+                raise IncompatibleError(
+                    f"{pin.name} {pin.version} has no wheel for {target.platform} with glibc {target.glibc}",
+                    hint="take another version or platform",
+                )
+            atomic_write(self._chosen / _choice(pin, target), wheel.digest.hex.encode())
+            found[pin] = wheel
+        return found
+
+
+def best(wheels: Sequence[Wheel], target: Target) -> Wheel | None:
+    """The wheel with the most specific tag for ``target``; by its file name where that leaves a choice."""
+    ranked = [(rank, wheel.filename, wheel) for wheel in wheels if (rank := target.rank(wheel.tags)) is not None]
+    return min(ranked, key=lambda item: item[:2])[2] if ranked else None
+
+
+def _choice(pin: Pin, target: Target) -> str:
+    asked = [pin.name, pin.version, *sorted(pin.hashes), str(target.platform), target.python, target.glibc]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _wheel(place: Path, digest: Digest, about: Mapping[str, Any]) -> Wheel:
+    return Wheel(
+        about["name"],
+        about["version"],
+        about["filename"],
+        digest,
+        place / about["filename"],
+        about["size"],
+        tuple(about["tags"]),
+        tuple(about["requires"]),
+    )
+
+
+def _about(path: Path) -> dict[str, object]:
+    import zipfile
+    from email.parser import BytesHeaderParser
+
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        name, version, _, tags = parse_wheel_filename(path.name)
+        with zipfile.ZipFile(path) as archive:
+            # Signed parts apart, a wheel has one METADATA, in the .dist-info folder at its top.
+            metadata = [item for item in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", item)]
+            fields = BytesHeaderParser().parsebytes(archive.read(metadata[0]))
+    except (InvalidWheelFilename, zipfile.BadZipFile, IndexError, OSError) as error:
+        raise VerificationError(f"is no wheel ({error})", where=path.name, hint="fetch it again") from error
+    return {
+        "format": _FORMAT,
+        "name": str(name),
+        "version": str(version),
+        "filename": path.name,
+        "size": path.stat().st_size,
+        "tags": sorted(str(tag) for tag in tags),
+        "requires": _required(fields.get_all("Requires-Dist") or []),
+    }
+
+
+def _required(lines: Sequence[str]) -> list[str]:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    found = set()
+    for line in lines:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        # Only an extra is certainly not asked for; other markers speak of the target, which is not known here.
+        if requirement.marker is None or "extra" not in str(requirement.marker):
+            found.add(str(canonicalize_name(requirement.name)))
+    return sorted(found)
+
+
+def _copy_verified(source: Path, target: Path, digest: Digest) -> None:
+    import os
+
+    seen = hashlib.sha256()
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while chunk := reader.read(1 << 20):
+            seen.update(chunk)
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+    if seen.hexdigest() != digest.hex:
+        raise DigestMismatchError(f"hashes to sha256:{seen.hexdigest()}", where=source.name, hint="fetch it again")
+
+
+def _listed_digest(path: Path, pins: Sequence[Pin]) -> Digest:
+    with path.open("rb") as file:
+        name = hashlib.file_digest(file, "sha256").hexdigest()
+    if not any(name in pin.hashes for pin in pins):
+        raise DigestMismatchError(
+            f"hashes to sha256:{name}, which the lock does not name", where=path.name, hint="make the lock again"
+        )
+    return Digest(name)
+
+
+def _download(pins: Sequence[Pin], target: Target, folder: Path) -> None:
+    """Let pip fetch the pins; it knows the user's indexes, proxies and credentials."""
+    listing = folder / "requirements.txt"
+    listing.write_text("".join(pin.line() for pin in pins), "utf-8")
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input",
+        "--no-deps", "--require-hashes", "--only-binary", ":all:",
+        *(part for tag in target.platform_tags() for part in ("--platform", tag)),
+        "--python-version", target.python, "--implementation", "cp",
+        *(part for abi in (target.python_tag, "abi3", "none") for part in ("--abi", abi)),
+        "--dest", str(folder), "--requirement", str(listing),
+    ]  # fmt: skip
+    if shutil.disk_usage(folder).free < 1 << 20:
+        raise EdgepackError("no space for the wheels", where=folder, hint="free some space or set TMPDIR")
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EdgepackError("pip took more than an hour", hint="check the network and try again") from error
+    if done.returncode != 0:
+        raise explained(redacted(done.stderr), target.platform)

@@ -1,0 +1,148 @@
+"""Set up a checkout: Debian packages where that is possible, a virtual environment, edgepack with its extras.
+
+Needs nothing but Python 3.11: ``python3 scripts/setup.py demo|test``. What is done already is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BOOTSTRAP = ROOT / ".setup"
+
+# Program -> Debian package, and what is done without it.
+DEMO_PARTS = {"mmdebstrap": "mmdebstrap"}
+TEST_PARTS = {
+    **DEMO_PARTS,
+    "dockerd": "docker.io",
+    "podman": "podman",
+    "crun": "crun",
+    "runc": "runc",
+    "docker-registry": "docker-registry",
+    "skopeo": "skopeo",
+    "umoci": "umoci",
+    "htpasswd": "apache2-utils",
+    "qemu-aarch64-static": "qemu-user-static",
+    "update-binfmts": "binfmt-support",
+    "newuidmap": "uidmap",
+    "zstd": "zstd",
+    "openssl": "openssl",
+}
+WITHOUT = {
+    "demo": "the base image cannot be built; give one with: edgepack package build --base REF",
+    "test": "the tests that need them are skipped",
+}
+EXTRAS = {"demo": "all", "test": "dev"}
+
+
+def main() -> None:
+    """Set up for ``demo`` or ``test``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("purpose", choices=sorted(EXTRAS))
+    purpose = parser.parse_args().purpose
+    if sys.version_info < (3, 11):  # noqa: UP036 - this is where an older one is told so
+        sys.exit("edgepack needs Python 3.11 or later; run make with PYTHON=/path/to/python3.11")
+    os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
+    install_debian(TEST_PARTS if purpose == "test" else DEMO_PARTS, purpose)
+    install_python(purpose)
+
+
+def install_debian(parts: dict[str, str], purpose: str) -> None:
+    """Install the Debian packages of the programs that are missing, or say what is missing."""
+    missing = sorted({package for program, package in parts.items() if shutil.which(program) is None})
+    if not missing:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        print(f"setup: missing {' '.join(missing)}, and only root on Debian or Ubuntu installs them here: "
+              f"{WITHOUT[purpose]}")  # fmt: skip
+        return
+    print(f"setup: installing the Debian packages {' '.join(missing)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run(["apt-get", "update", "-q"], environment, check=False)
+    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], environment)
+
+
+def install_python(purpose: str) -> None:
+    """Make the virtual environment and install the locked packages and edgepack itself, where that has changed."""
+    lock = ROOT / "requirements" / f"{EXTRAS[purpose]}.txt"
+    stamp = VENV / f".edgepack-{EXTRAS[purpose]}"
+    wanted = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    uv = find_uv()
+    environment = {**pip_settings(), **os.environ}
+    if not (VENV / "bin" / "python").exists():
+        run([uv, "venv", "--quiet", "--python", sys.executable, str(VENV)], environment)
+    environment["VIRTUAL_ENV"] = str(VENV)
+    print(f"setup: installing the Python packages of requirements/{lock.name}")
+    run([uv, "pip", "install", "--quiet", "--require-hashes", "-r", str(lock)], environment)
+    # The build backend is in the lock, so that building edgepack itself needs nothing more.
+    run([uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)], environment)
+    stamp.write_text(wanted)
+
+
+def find_uv() -> str:
+    """The path of uv: on PATH, or installed below ``.setup``."""
+    found = shutil.which("uv")
+    if found is not None:
+        return found
+    own = BOOTSTRAP / "bin" / "uv"
+    if not own.exists():
+        print("setup: installing uv")
+        make_bootstrap()
+    return str(own)
+
+
+def make_bootstrap() -> None:
+    """A small environment that holds uv; Debian's Python needs python3-venv for it."""
+    if not Path(sysconfig.get_path("stdlib"), "ensurepip").is_dir():
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            sys.exit("setup: uv is not on PATH and this Python has no venv: install uv, or the package python3-venv")
+        print("setup: installing the Debian package python3-venv")
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        run(["apt-get", "update", "-q"], environment, check=False)
+        run(["apt-get", "install", "-y", "-q", "--no-install-recommends", "python3-venv"], environment)
+    run([sys.executable, "-m", "venv", str(BOOTSTRAP)])
+    run([str(BOOTSTRAP / "bin" / "python"), "-m", "pip", "install", "--quiet", "uv"])
+
+
+def pip_settings() -> dict[str, str]:
+    """Where pip is told to look for packages, in uv's words: uv does not read pip's settings."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    names = {
+        "index-url": "UV_DEFAULT_INDEX",
+        "extra-index-url": "UV_INDEX",
+        "find-links": "UV_FIND_LINKS",
+        "cert": "SSL_CERT_FILE",
+    }
+    found: dict[str, str] = {}
+    for line in done.stdout.splitlines():
+        key, equals, value = line.partition("=")
+        name = names.get(key.rpartition(".")[2])
+        if equals and name:
+            found.setdefault(name, value.strip("'\""))
+    if "UV_INDEX" in found:
+        # pip takes the best of all its indexes; uv would stop at the first that knows the name. Hashes are checked.
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    return found
+
+
+def run(command: list[str], environment: dict[str, str] | None = None, *, check: bool = True) -> None:
+    """Run a command and end with its code when it fails."""
+    code = subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+    if check and code != 0:
+        sys.exit(f"setup: {command[0]} ended with code {code}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Files are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from edgepack.errors import NotFoundError, UsageError
+from edgepack.files import atomic_write, locked, make_dirs, replacing
+
+
+def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    atomic_write(path, b"old")
+
+    atomic_write(path, b"new")
+
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_the_umask_does_not_decide_the_mode(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        atomic_write(tmp_path / "key", b"secret", 0o600)
+        atomic_write(tmp_path / "page", b"public", 0o644)
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "page").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    atomic_write(path, b"old")
+
+    with pytest.raises(RuntimeError), replacing(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    code = (
+        "import os, sys; from pathlib import Path; from edgepack.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert len(os.listdir(tmp_path)) == 1
+    assert not path.exists()
+
+    atomic_write(path, b"new")
+
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_living_writer_is_not_swept(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+
+    with replacing(path) as file:
+        file.write(b"first to begin, last to end")
+        atomic_write(path, b"between")
+        assert path.read_bytes() == b"between"
+
+    assert path.read_bytes() == b"first to begin, last to end"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_impossible_targets_are_told_clearly(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(NotFoundError, match="no such folder"):
+        atomic_write(tmp_path / "absent" / "a", b"")
+    with pytest.raises(UsageError, match="is a folder"):
+        atomic_write(tmp_path / "folder", b"")
+    with pytest.raises(UsageError):
+        atomic_write(tmp_path / "file" / "a", b"")
+    with pytest.raises(UsageError):
+        atomic_write(tmp_path / ("n" * 300), b"")
+    with pytest.raises(UsageError, match="is a file where a folder must be"):
+        make_dirs(tmp_path / "file" / "below")
+
+
+def test_a_lock_is_held_against_threads_and_freed_by_death(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = (
+        "import os, sys; from pathlib import Path; from edgepack.files import locked\n"
+        "with locked(Path(sys.argv[1])):\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    order = []
+
+    def second() -> None:
+        with locked(path):
+            order.append("second")
+
+    with locked(path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join(10)
+
+    assert order == ["first", "second"]

@@ -1,0 +1,382 @@
+"""The client against what registries and networks do wrong, by a simulator with switches."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from registry_simulator import Simulator, digest_of, running
+from small_images import entries, image
+
+from edgepack.errors import (
+    DigestMismatchError,
+    EdgepackError,
+    InvalidDocumentError,
+    NotFoundError,
+    RegistryError,
+    RegistryUnavailableError,
+    SizeMismatchError,
+)
+from edgepack.oci import mediatypes
+from edgepack.oci.copy import copy, read_verified
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import Digest
+from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
+from edgepack.oci.manifest import Index
+from edgepack.oci.reference import Reference
+from edgepack.oci.remote import Policy, RemoteRepository, anonymous
+from edgepack.oci.remote.transport import seconds_to_wait
+from edgepack.oci.store import Store
+
+QUICK = Policy(attempts=3, backoff=0.01, longest_wait=0.05, connect_timeout=5, read_timeout=5)
+BLOB = bytes(range(256)) * 12_000  # 3 MB
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    with running(Simulator()) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(tmp_path / "store")
+
+
+def client(sim: Simulator, policy: Policy = QUICK, **options: object) -> RemoteRepository:
+    reference = Reference.parse(f"127.0.0.1:{sim.port}/team/churn:1")
+    return RemoteRepository(reference, credentials=anonymous, policy=policy, **options)  # type: ignore[arg-type]
+
+
+def blob(data: bytes = BLOB) -> Descriptor:
+    return Descriptor(mediatypes.LAYER, Digest.of(data), len(data))
+
+
+class Bytes:
+    """A source of one blob; ``opened`` lists the offsets at which it was read."""
+
+    def __init__(self, data: bytes = BLOB) -> None:
+        self.data = data
+        self.opened: list[int] = []
+
+    @contextmanager
+    def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
+        self.opened.append(offset)
+        yield io.BytesIO(self.data[offset:])
+
+
+def hold(sim: Simulator, data: bytes = BLOB) -> Descriptor:
+    sim.blobs[digest_of(data)] = data
+    return blob(data)
+
+
+# Downloads
+
+
+def test_a_dropped_download_goes_on_where_it_broke(sim: Simulator, store: Store) -> None:
+    wanted = hold(sim)
+    sim.drops = [1_000_000, 0, 1_500_000]
+    store.put(wanted, client(sim))
+    assert store.path(wanted.digest).read_bytes() == BLOB
+    ranges = [one.headers.get("Range") for one in sim.seen]
+    assert ranges[0] is None
+    assert ranges[1:] == ["bytes=1000000-", "bytes=1000000-", "bytes=2500000-"]
+
+
+def test_a_download_that_keeps_breaking_ends_and_keeps_what_came(sim: Simulator, store: Store) -> None:
+    wanted = hold(sim)
+    sim.drops = [2_000_000, *[0] * 20]
+    with pytest.raises(RegistryUnavailableError):
+        store.put(wanted, client(sim))
+    assert len(sim.seen) == QUICK.attempts
+    sim.drops, sim.seen[:] = [], []
+    store.put(wanted, client(sim))
+    assert store.path(wanted.digest).read_bytes() == BLOB
+    assert int(sim.seen[0].headers["Range"].removeprefix("bytes=").removesuffix("-")) >= 1 << 20
+
+
+def test_a_registry_without_range_is_read_past_what_is_here(sim: Simulator, store: Store) -> None:
+    wanted = hold(sim)
+    sim.ignore_range, sim.drops = True, [1_000_000]
+    store.put(wanted, client(sim))
+    assert store.path(wanted.digest).read_bytes() == BLOB
+    with client(sim).open(wanted, 2_999_990) as stream:
+        assert stream.read() == BLOB[2_999_990:]
+
+
+def test_the_end_of_a_blob_is_no_request(sim: Simulator) -> None:
+    with client(sim).open(blob(), len(BLOB)) as stream:
+        assert stream.read() == b""
+    assert sim.seen == []
+
+
+def test_an_altered_blob_is_refused_and_not_stored(sim: Simulator, store: Store) -> None:
+    wanted = hold(sim)
+    sim.altered = {str(wanted.digest)}
+    with pytest.raises(DigestMismatchError):
+        store.put(wanted, client(sim))
+    assert not store.has(wanted)
+
+
+def test_a_blob_of_another_length_is_refused_before_it_is_read(sim: Simulator, store: Store) -> None:
+    wanted = hold(sim)
+    sim.wrong_length = 7
+    assert not client(sim).has(wanted)
+    with pytest.raises(SizeMismatchError, match=r"3072007 bytes and 3072000"):
+        store.put(wanted, client(sim))
+    with pytest.raises(SizeMismatchError), client(sim).open(wanted, 5) as stream:
+        stream.read(1)
+
+
+def test_a_blob_that_is_not_there_is_named(sim: Simulator, store: Store) -> None:
+    with pytest.raises(NotFoundError, match=str(blob().digest)):
+        store.put(blob(), client(sim))
+    assert not client(sim).has(blob())
+
+
+# Busy registries
+
+
+def test_a_busy_registry_is_asked_again_after_the_time_it_names(sim: Simulator) -> None:
+    wanted = hold(sim)
+    sim.busy = [(429, "1"), (503, None)]
+    started = time.monotonic()
+    assert client(sim, Policy(attempts=3, backoff=0.01)).has(wanted)
+    assert time.monotonic() - started >= 1
+    assert len(sim.seen) == 3
+
+
+def test_a_registry_cannot_make_us_wait_for_an_hour(sim: Simulator) -> None:
+    wanted = hold(sim)
+    sim.busy = [(429, "3600")]
+    started = time.monotonic()
+    assert client(sim).has(wanted)
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_registry_that_stays_busy_is_unavailable(sim: Simulator, status: int) -> None:
+    sim.busy = [(status, None)] * 10
+    with pytest.raises(RegistryUnavailableError, match=f"{status} TOOMANYREQUESTS .*try again later"):
+        client(sim).resolve()
+    assert len(sim.seen) == QUICK.attempts
+
+
+def test_what_retry_after_may_say() -> None:
+    assert seconds_to_wait("7") == 7
+    assert seconds_to_wait("Fri, 31 Dec 1999 23:59:59 GMT", lambda: 946684790.0) == 9
+    assert seconds_to_wait("Fri, 31 Dec 1999 23:59:59 GMT") == 0
+    assert [seconds_to_wait(text) for text in (None, "", "soon", "-1", "٣")] == [None] * 5
+
+
+def test_nobody_listening_is_one_sentence(free_port: object) -> None:
+    port = free_port()  # type: ignore[operator]
+    with pytest.raises(RegistryUnavailableError, match=f"http://127.0.0.1:{port}: cannot be reached"):
+        client(Simulator(port=port)).resolve()
+
+
+# Manifests
+
+
+def test_a_manifest_that_is_not_what_was_announced_is_refused(sim: Simulator, store: Store) -> None:
+    root = image(store, (write_layer(entries(), store, NoCompression(), kind="code"),))
+    digest = sim.put_manifest("team/churn", "1", store.read(root), root.media_type)
+    assert client(sim).resolve() == Descriptor(root.media_type, root.digest, root.size)
+    sim.altered = {digest}
+    for target in ("1", digest):
+        with pytest.raises(DigestMismatchError):
+            client(sim).resolve(target)
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type"),
+    [
+        (b"{}", "application/json"),
+        (b"<html>", "text/html"),
+        (b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}',
+         mediatypes.MANIFEST),
+        (b'{"schemaVersion":2,"manifests":[],"layers":[]}', mediatypes.INDEX),
+        (b'{"schemaVersion":1,"fsLayers":[]}', "application/vnd.docker.distribution.manifest.v1+json"),
+    ],
+)  # fmt: skip
+def test_what_is_no_manifest_or_could_be_two_things_is_refused(sim: Simulator, data: bytes, media_type: str) -> None:
+    sim.put_manifest("team/churn", "1", data, media_type)
+    with pytest.raises(InvalidDocumentError):
+        client(sim).resolve()
+
+
+def test_a_manifest_without_end_is_not_read(sim: Simulator) -> None:
+    sim.put_manifest("team/churn", "1", b" " * ((4 << 20) + 1), mediatypes.MANIFEST)
+    with pytest.raises(SizeMismatchError):
+        client(sim).resolve()
+
+
+# Uploads
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("chunk", [64 << 20, 1_000_000, 1_024_000, len(BLOB)])
+def test_a_blob_is_pushed_whole_or_in_chunks_and_only_once(sim: Simulator, absolute: bool, chunk: int) -> None:
+    sim.absolute_location = absolute
+    remote = client(sim, Policy(chunk=chunk))
+    assert not remote.has(blob())
+    remote.put(blob(), Bytes())
+    assert sim.blobs[str(blob().digest)] == BLOB
+    assert sim.count("PATCH") == (0 if chunk >= len(BLOB) else -(-len(BLOB) // chunk))
+    assert remote.has(blob())
+
+
+def test_an_empty_blob_can_be_pushed(sim: Simulator) -> None:
+    client(sim).put(blob(b""), Bytes(b""))
+    assert sim.blobs[str(Digest.of(b""))] == b""
+
+
+def test_a_lost_upload_starts_again(sim: Simulator) -> None:
+    sim.lose_session_after = [2_000_000]
+    source = Bytes()
+    client(sim, Policy(chunk=1_000_000, backoff=0.01)).put(blob(), source)
+    assert sim.blobs[str(blob().digest)] == BLOB
+    assert sim.count("POST") == 2
+    assert source.opened[:3] == [0, 1_000_000, 0]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_registry_gets_the_same_chunk_again(sim: Simulator, status: int) -> None:
+    remote, source = client(sim, Policy(chunk=1_000_000, backoff=0.01)), Bytes()
+    real_put = sim.uploads
+    sim.busy_upload = []
+
+    class Later(Bytes):
+        @contextmanager
+        def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
+            if offset == 2_000_000 and offset not in self.opened:
+                sim.busy_upload = [status]
+            with super().open(descriptor, offset) as stream:
+                yield stream
+
+    source = Later()
+    remote.put(blob(), source)
+    assert real_put == {}
+    assert sim.blobs[str(blob().digest)] == BLOB
+    assert sim.count("POST") == 1
+    assert source.opened[:4] == [0, 1_000_000, 2_000_000, 2_000_000]
+
+
+@pytest.mark.parametrize("chunk", [64 << 20, 1_000_000])
+def test_a_connection_that_breaks_while_pushing_starts_the_blob_again(sim: Simulator, chunk: int) -> None:
+    sim.drop_upload = [500_000]
+    client(sim, Policy(chunk=chunk, backoff=0.01)).put(blob(), Bytes())
+    assert sim.blobs[str(blob().digest)] == BLOB
+    assert sim.count("POST") == 2
+
+
+def test_an_upload_that_is_always_lost_ends(sim: Simulator) -> None:
+    sim.lose_session_after = [1] * 100
+    with pytest.raises(RegistryUnavailableError, match="lost the upload .* push it again"):
+        client(sim).put(blob(), Bytes())
+    assert sim.count("PUT") == QUICK.attempts
+    sim.lose_session_after = [2_000_000] * 100
+    with pytest.raises(RegistryUnavailableError):
+        client(sim, Policy(attempts=3, chunk=1_000_000, backoff=0.01)).put(blob(), Bytes())
+    assert sim.blobs == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (BLOB[:-1] + b"!", DigestMismatchError),
+        (BLOB[:-1], SizeMismatchError),
+        (BLOB + b"!", SizeMismatchError),
+    ],
+)
+@pytest.mark.parametrize("chunk", [64 << 20, 1_000_000, 1_024_000])
+def test_a_source_that_lies_never_ends_up_in_the_registry(
+    sim: Simulator, chunk: int, data: bytes, error: type[EdgepackError]
+) -> None:
+    with pytest.raises(error):
+        client(sim, Policy(chunk=chunk)).put(blob(), Bytes(data))
+    assert sim.blobs == {}
+
+
+def test_a_blob_of_another_repository_is_mounted_without_moving(sim: Simulator) -> None:
+    sim.mountable = {"team/base": {str(blob().digest)}}
+    source = Bytes()
+    client(sim, mount_from=["team/base"]).put(blob(), source)
+    assert source.opened == []
+    assert sim.count("POST", "from=team%2Fbase") == 1
+
+
+def test_a_blob_that_cannot_be_mounted_is_pushed_into_the_session_that_was_opened(sim: Simulator) -> None:
+    client(sim, mount_from=["team/base"]).put(blob(), Bytes())
+    assert sim.blobs[str(blob().digest)] == BLOB
+    assert sim.count("POST") == 1
+
+
+# Referrers
+
+
+@pytest.mark.parametrize("api", [False, True])
+def test_an_artifact_is_listed_with_and_without_the_referrers_api(sim: Simulator, store: Store, api: bool) -> None:
+    from edgepack.oci.manifest import Manifest
+
+    sim.referrers_api = api
+    root = image(store, (write_layer(entries(), store, NoCompression(), kind="code"),))
+    remote = client(sim)
+    copy(store, remote, root)
+    empty = store.put_bytes(b"{}", mediatypes.EMPTY)
+    artifacts = []
+    for number in (1, 2):
+        layer = store.put_bytes(b"statement %d" % number, mediatypes.DSSE)
+        manifest = Manifest(
+            empty, (layer,), subject=root, artifact_type=f"application/x-{number}", annotations={"n": str(number)}
+        )
+        artifacts.append(store.put_bytes(manifest.to_bytes(), mediatypes.MANIFEST))
+        remote.attach(artifacts[-1], store)
+        remote.attach(artifacts[-1], store)
+    found = client(sim).referrers(root.digest)
+    assert {one.digest for one in found} == {one.digest for one in artifacts}
+    assert [one.annotations["n"] for one in client(sim).referrers(root.digest, "application/x-2")] == ["2"]
+    tag = f"team/churn:sha256-{root.digest.hex}"
+    assert (tag in sim.manifests) is not api
+    if not api:
+        assert len(Index.from_bytes(sim.manifests[tag][1]).manifests) == 2
+    assert client(sim).referrers(Digest.of(b"nothing")) == ()
+    assert Manifest.from_bytes(read_verified(client(sim), found[0])).subject is not None
+
+
+def test_what_has_no_subject_cannot_be_attached(sim: Simulator, store: Store) -> None:
+    root = image(store, (write_layer(entries(), store, NoCompression(), kind="code"),))
+    with pytest.raises(InvalidDocumentError, match="no subject"):
+        client(sim).attach(root, store)
+
+
+# Whole images
+
+
+def test_an_image_moves_there_and_back_through_faults(sim: Simulator, store: Store, tmp_path: Path) -> None:
+    big = write_layer([LayerEntry.of_bytes("big", os.urandom(3_000_000))], store, NoCompression(), kind="model")
+    root = image(store, (big,))
+    sim.drop_upload, sim.busy = [100_000], [(503, None)]
+    remote = client(sim)
+    copy(store, remote, root)
+    remote.tag("1", root)
+    sim.drops, sim.busy = [1_000_000], [(429, "0")]
+    other = Store.create(tmp_path / "other")
+    found = client(sim).resolve()
+    report = copy(client(sim), other, found)
+    assert found.digest == root.digest
+    assert report.moved_blobs == 3
+    assert copy(client(sim), other, found).moved_bytes == 0
+
+
+def test_a_refusal_is_one_sentence_with_the_code_only(sim: Simulator) -> None:
+    sim.busy = [(418, None)]
+    with pytest.raises(RegistryError, match="answered 418 TOOMANYREQUESTS for manifest 1") as refused:
+        client(sim).resolve()
+    assert "\n" not in str(refused.value)
