@@ -12,6 +12,8 @@ from edgepack import __version__
 from edgepack.commandline import answer, human, note, report_errors
 from edgepack.desired import PAYLOAD_TYPE, Desired
 from edgepack.errors import NotFoundError
+from edgepack.oci.descriptor import Platform
+from edgepack.oci.manifest import parse_object
 from edgepack.reported import ReportedService
 
 _allow_unsigned = click.option(
@@ -56,7 +58,7 @@ def trust(context: click.Context, key: Path, output: str) -> None:
     if not key.is_file():
         raise NotFoundError("there is no such file", where=key, hint="write one with: edgepack key export")
     found = TrustStore(_device(context).root / "trust").add(key.read_bytes())
-    answer(output, {"key_id": found.key_id}, [{"trusted": found.key_id}])
+    answer(output, {"key_id": found.id}, [{"trusted": found.id}])
 
 
 @cli.command("import", short_help="Take in a bundle.")
@@ -98,14 +100,14 @@ def apply(context: click.Context, file: Path, allow_unsigned: bool, output: str)
 
 def _read_desired(device: Device, file: Path) -> Desired:
     """A document that the operator wrote by hand, or one in an envelope, whose signature then counts."""
-    from edgepack.signing.envelope import looks_like_envelope, verify
+    from edgepack.signing.envelope import verify
     from edgepack.signing.keys import TrustStore
 
     if not file.is_file():
         raise NotFoundError("there is no such file", where=file, hint="write a desired state, see the README")
     data = file.read_bytes()
-    if looks_like_envelope(data):
-        data = verify(data, TrustStore(device.root / "trust").keys(), payload_type=PAYLOAD_TYPE).payload
+    if "payloadType" in parse_object(data, file):
+        data = verify(data, PAYLOAD_TYPE, TrustStore(device.root / "trust").keys(), where=file).payload
     return Desired.from_bytes(data, file)
 
 
@@ -145,7 +147,7 @@ def receipt(context: click.Context, path: Path | None) -> None:
     from edgepack.files import atomic_write
 
     device = _device(context)
-    data = Receipt.of_store(device.store, device.name).to_bytes()
+    data = Receipt.of_store(device.store, device.name, Platform.host()).to_bytes()
     if path is None:
         click.echo(data.decode())
     else:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from edge_agent.runtimes.base import Runtime
-from edge_agent.runtimes.select import choose
+from edge_agent.runtimes.select import RuntimeName, choose
 from edge_agent.state import StateFile
 from edgepack.errors import IncompatibleError, SignatureError
 from edgepack.files import locked, make_dirs
@@ -21,6 +22,8 @@ from edgepack.oci.manifest import Index
 from edgepack.oci.store import Store
 
 log = logging.getLogger(__name__)
+# runc stands in for crun where that is not there.
+_CHOICES = {"runc": "crun", "podman": "docker"}
 
 
 class Device:
@@ -30,29 +33,38 @@ class Device:
         self.root = root.absolute()
         self._runtime = runtime
         make_dirs(self.root)
-        # Unpacked layers may hold set-id programs of a base image: nobody else walks in here.
-        self.root.chmod(0o700)
+        # A service's own user must reach its unpacked files, and see nothing else in here.
+        self.root.chmod(0o711)
 
     @cached_property
     def store(self) -> Store:
         """The blobs that the device holds."""
-        return Store.create(self.root / "store")
+        return Store.create(self._private("store"))
 
     @cached_property
     def state(self) -> StateFile:
-        """What the device remembers."""
-        return StateFile(self.root / "state.db")
+        """What the device remembers; the environment of a service may be nobody else's business."""
+        return StateFile(self._private("state") / "agent.db")
 
     @cached_property
     def runtime(self) -> Runtime:
         """What runs new services."""
-        return choose(self._runtime, self.root, self.store)
+        return self._choose(self._runtime)
 
     def runtime_named(self, name: str) -> Runtime:
         """The runtime that an existing service was started with."""
         if "runtime" in self.__dict__ and self.runtime.name == name:
             return self.runtime
-        return choose(name, self.root, self.store)
+        return self._choose(_CHOICES.get(name, name))
+
+    def _choose(self, name: str) -> Runtime:
+        return choose(cast(RuntimeName, name), self.root, self.store)
+
+    def _private(self, name: str) -> Path:
+        folder = self.root / name
+        make_dirs(folder)
+        folder.chmod(0o700)
+        return folder
 
     @property
     def name(self) -> str:

@@ -19,8 +19,8 @@ from packager.conversion import served
 from packager.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer, WheelGroup, plan_image
 from packager.server import server_entries
 from packager.stack import scoring_wheels
-from packager.trim import Rules
-from packager.wheel_layer import WheelLayers
+from packager.wheel_layer import Envelope, WheelLayers
+from packager.wheel_trim import RULES, TrimRule
 from packager.workspace import Workspace
 
 _FOREIGN_TYPES = {
@@ -35,7 +35,7 @@ class BuildOptions:
 
     base: str | None = None
     offline: bool = False
-    rules: Rules | None = None
+    rules: tuple[TrimRule, ...] = RULES
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def gather(
     plans = []
     for platform in platforms:
         base = find_base(workspace, options.base, platform, offline=options.offline)
-        wheels = scoring_wheels(workspace, base, platform, offline=options.offline)
+        wheels = scoring_wheels(workspace, base.facts, platform, options.rules, offline=options.offline)
         plans.append(plan_image(platform, base, wheels, server_entries(base.facts.python_version), models))
     return tuple(plans)
 
@@ -124,7 +124,9 @@ def build(
 def execute(workspace: Workspace, plan: LayerPlan, options: BuildOptions, before: frozenset[Digest]) -> BuiltImage:
     """Make the layers that the plan names and the manifest over them."""
     store = workspace.store
-    wheels = WheelLayers(store, workspace.root / "cache", plan.base.facts.python or "", options.rules)
+    facts = plan.base.facts
+    envelope = Envelope(facts.python_version or "3.11", facts.python or "/usr/bin/python3.11", rules=options.rules)
+    wheels = WheelLayers(store, workspace.root / "cache", envelope)
     made = wheels.make([layer for layer in plan.layers if isinstance(layer, WheelGroup)])
     layers = [_layer(workspace, planned, made) for planned in plan.layers]
     base = _base_layers(plan.base)

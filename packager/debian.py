@@ -221,7 +221,7 @@ def _bytecode(recipe: Recipe, found: Mapping[str, LayerEntry], tree: Path, out: 
     if not _can_compile(recipe):
         log.info("no bytecode in the base: this is not Python %s", recipe.python_minor)
         return
-    wanted = path_pattern(recipe.bytecode)
+    wanted = path_pattern(f"usr/lib/python{recipe.python_minor}/{pattern}" for pattern in recipe.bytecode)
     sources = sorted(path for path, entry in found.items() if entry.kind == "file" and wanted.fullmatch(path))
     cached = {path: _cache_path(path, recipe.python_minor) for path in sources}
     jobs = [(str(tree / path), str(out / cached[path]), f"/{path}") for path in sources]
@@ -281,7 +281,7 @@ def _download(recipe: Recipe, platform: Platform, folder: Path, pins: list[str],
     mode = "root" if os.geteuid() == 0 else "chrootless"
     pinned = {pin.split("=")[0] for pin in pins}
     include = [*pins, *(name for name in recipe.packages if name not in pinned)]
-    command = ["mmdebstrap", "--variant=extract", f"--mode={mode}", "--format=tar", "--quiet"]
+    command = ["mmdebstrap", "--variant=extract", f"--mode={mode}", "--format=tar"]
     command += [f"--architectures={recipe.of_platform(platform)['debian']}", f"--include={','.join(include)}"]
     command += ["--skip=essential/unlink,cleanup/apt/cache", *(f"--aptopt={option}" for option in _apt_options())]
     sources = "\n".join(mirrors or machine_mirrors(recipe.suite)) + "\n"

@@ -53,11 +53,13 @@ class Demo:
     def run(self) -> None:
         """Everything, from training to rollback; stops what it started, also when a step fails."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        # On a device the service runs as a user of its own, who must be able to pass through here.
+        self.folder.chmod(0o711)
         (self.folder / "train.py").write_text(TRAIN)
         digest = None
         try:
             self._heading("A model, a key, and a device that trusts the key")
-            self._shell("python", "train.py", "1", "50")
+            self._shell("python", "train.py", "1", "51")
             self._json("edgepack", "key", "create", "-n", "demo")
             self._shell("edgepack", "key", "export", "demo", "-o", "demo.pub")
             self._agent("trust", "demo.pub")
@@ -73,7 +75,7 @@ class Demo:
             self._score("1")
 
             self._heading("A second version: only what the device lacks moves")
-            self._shell("python", "train.py", "2", "60")
+            self._shell("python", "train.py", "2", "61")
             second = self._package("2")
             self._agent("receipt", "-o", "receipt.json")
             self._json(
@@ -89,6 +91,7 @@ class Demo:
 
             self._heading("Back to the first version, with no network")
             self._services("rollback", SERVICE)
+            digest = first["digest"]
             self._score("1")
         finally:
             if digest is not None:
@@ -106,7 +109,7 @@ class Demo:
         )  # fmt: skip
         self.say(f"   {found['id']}: {_human(found['size'])}")
         converted = self._json("edgepack", "model", "convert", "-m", model, "--report", f"parity-{version}.json")
-        parity = converted["report"]["parity"]
+        parity = converted["report"]["summary"]
         self.say(
             f"   equal to the original on {parity['rows']} rows: labels {parity['label_agreement']:.0%}, "
             f"largest difference {parity['max_abs']:.1e}"

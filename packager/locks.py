@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError, MissingPartError, NotFoundError
+from edgepack.errors import (
+    DigestMismatchError,
+    EdgepackError,
+    IncompatibleError,
+    InvalidDocumentError,
+    MissingPartError,
+    NotFoundError,
+)
 from edgepack.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Platform
 from packager.wheel_tags import Target
@@ -28,6 +34,15 @@ _TIMEOUT = 600
 
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)((?:\s+--hash=\S+)*)\s*")
 _HASH = re.compile(r"--hash=sha256:([a-f0-9]{64})")
+# What uv and pip say, in their own words.
+_NO_NETWORK = re.compile(
+    r"network was disabled|error sending request|dns error|Failed to fetch|NewConnectionError|Failed to establish"
+    r"|Max retries exceeded|ConnectTimeout|ReadTimeout|name resolution"
+)
+_NO_WHEEL = re.compile(r"versions of ([\w.-]+) have no usable wheels|Because ([\w.-]+(?:==[^\s,]+)?) has no wheels")
+_UNKNOWN = re.compile(r"Because ([\w.-]+) was not found|there (?:is|are) no versions? of ([\w.<>=!~,-]+)")
+_NOT_IN_LOCK = re.compile(r"No matching distribution found for ([\w.-]+==[^\s(]+)")
+_FETCH = "fetch once with a network, or let pip's index-url or find-links name a folder or index that is in reach"
 _URL = re.compile(r"(?<=://)[^/\s@]+@")
 
 
@@ -75,12 +90,21 @@ def shipped_lock(platform: Platform, python: str = "3.11") -> str | None:
     return path.read_text("ascii") if path.is_file() else None
 
 
-def resolve(requirements: Sequence[str], target: Target, *, offline: bool = False) -> str:
+def resolve(
+    requirements: Sequence[str],
+    target: Target,
+    *,
+    offline: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """The lock of ``requirements`` (such as ``numpy>=2``) for ``target``, resolved by uv, from wheels only.
 
-    Where uv has no settings of its own (``UV_…``), those of pip hold. Raises ``IncompatibleError`` where something has
-    no wheel for the target, ``NotFoundError`` for what no index knows, ``MissingPartError`` without uv.
+    ``environment`` is uv's; left out, it is this process's, with pip's settings where uv has none of its own. Raises
+    ``IncompatibleError`` where something has no wheel for the target, ``NotFoundError`` for what no index knows,
+    ``MissingPartError`` without uv, ``EdgepackError`` when no index is in reach.
     """
+    import subprocess
+
     command = [
         _uv(), "pip", "compile", "--quiet", "--python", sys.executable, "--no-python-downloads",
         "--python-version", target.python, "--python-platform", _uv_platform(target),
@@ -90,7 +114,13 @@ def resolve(requirements: Sequence[str], target: Target, *, offline: bool = Fals
     text = "".join(f"{requirement}\n" for requirement in requirements)
     try:
         done = subprocess.run(
-            command, input=text, env=uv_environment(), capture_output=True, text=True, timeout=_TIMEOUT, check=False
+            command,
+            input=text,
+            env=dict(environment) if environment is not None else uv_environment(),
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise EdgepackError("uv took too long to resolve", hint="check the network and try again") from error
@@ -102,26 +132,20 @@ def resolve(requirements: Sequence[str], target: Target, *, offline: bool = Fals
 def explained(said: str, platform: Platform) -> EdgepackError:
     """The error that the complaint ``said`` of uv or pip amounts to."""
     flat = " ".join(said.split())
-    fetch = "fetch once with a network, or let pip's index-url or find-links name a folder or index that is in reach"
-    # First: pip and uv both complain of missing packages when they could not ask.
-    if re.search(r"network was disabled|error sending request|dns error|Failed to fetch|NewConnectionError"
-                 r"|Failed to establish|Max retries exceeded|ConnectTimeout|ReadTimeout|name resolution", flat):  # fmt: skip
-        return EdgepackError("no package index is in reach", hint=fetch)
-    if match := re.search(r"([\w.-]+(?:==\S+)?) (?:has|have) no (?:usable )?wheels?|versions of ([\w.-]+) have no", flat):
-        name = match[1] if match[1] and match[1] not in ("only", "versions") else match[2] or match[1]
+    # First: uv and pip complain of missing packages too when they could not ask.
+    if _NO_NETWORK.search(flat):
+        return EdgepackError("no package index is in reach", hint=_FETCH)
+    if match := _NO_WHEEL.search(flat):
         return IncompatibleError(
-            f"{name} has no wheel for {platform}", hint="take another version of it, another platform or a newer base"
+            f"{match[1] or match[2]} has no wheel for {platform}",
+            hint="take another version of it, another platform or a newer base",
         )
-    if match := re.search(r"Because ([\w.-]+) was not found|there (?:is|are) no versions? of ([\w.<>=!~,-]+)", flat):
+    if match := _UNKNOWN.search(flat):
         return NotFoundError(f"{match[1] or match[2]} is in no package index", hint="check its name and version")
-    if match := re.search(r"No matching distribution found for ([\w.-]+==[^\s(]+)", flat):
-        return IncompatibleError(
-            f"{match[1]} has no wheel for {platform} that the lock names", hint="make the lock again"
-        )
-    if re.search(r"DO NOT MATCH THE HASHES", flat):
-        from edgepack.errors import DigestMismatchError
-
-        return DigestMismatchError("a package index gave a file that the lock does not name", hint="make the lock again")
+    if match := _NOT_IN_LOCK.search(flat):
+        return IncompatibleError(f"{match[1]} has no wheel for {platform}", hint="make the lock again")
+    if "DO NOT MATCH THE HASHES" in flat:
+        return DigestMismatchError("a package index gave a file that the lock does not name", hint="make it again")
     return EdgepackError(f"the requirements cannot be resolved: {flat[:600]}", hint="change the requirements")
 
 
@@ -154,6 +178,7 @@ def uv_environment(environment: Mapping[str, str] | None = None) -> dict[str, st
 def _pip_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """What ``pip config list`` shows for downloads, the strongest source winning (environment, command, global)."""
     import ast
+    import subprocess
 
     done = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"],
@@ -201,7 +226,8 @@ def remake(folder: Path = _LOCKS, requirements: Path = _SCORING) -> tuple[Path, 
     written = []
     for platform in SHIPPED:
         path = folder / _shipped_path(platform, "3.11").name
-        atomic_write(path, resolve(lines, Target(platform)).encode("ascii"))
+        # Not with pip's settings: what is in a maintainer's own indexes is no business of others.
+        atomic_write(path, resolve(lines, Target(platform), environment=os.environ).encode("ascii"))
         written.append(path)
     return tuple(written)
 

@@ -85,8 +85,8 @@ def open_source(text: str, workspace: Workspace, *, offline: bool = False) -> It
 
         _online(rest, offline)
         reference = Reference.parse(rest)
-        with RemoteRepository(reference) as repository:
-            yield repository, repository.resolve(str(reference.digest or reference.tag))
+        repository = RemoteRepository(reference)
+        yield repository, repository.resolve()
 
 
 def _nameless(layout: Store) -> dict[str, Descriptor]:
@@ -111,15 +111,16 @@ def send(store: Store, tag: str, root: Descriptor, text: str) -> CopyReport:
         return report
     if transport in _ARCHIVES:
         path, name = _split_tag(rest)
-        size = write_archive(store, {name or tag: root}, path)
-        return CopyReport(size, 0, 0)
+        write_archive(store, {name or tag: root}, path)
+        return CopyReport(path.stat().st_size, 1, 0)
     if transport == "docker-daemon":
         from packager.engine import load_image
 
         with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-            size = write_archive(store, {image_tag(rest or tag): root}, Path(folder) / "image.tar")
-            load_image(Path(folder) / "image.tar")
-        return CopyReport(size, 0, 0)
+            archive = Path(folder) / "image.tar"
+            write_archive(store, {image_tag(rest or tag): root}, archive)
+            load_image(archive)
+            return CopyReport(archive.stat().st_size, 1, 0)
     return _send_to_registry(store, root, rest)
 
 
@@ -128,12 +129,11 @@ def _send_to_registry(store: Store, root: Descriptor, text: str) -> CopyReport:
     from edgepack.oci.remote import RemoteRepository
 
     reference = Reference.parse(text)
-    with RemoteRepository(reference) as repository:
-        report = copy(store, repository, root)
-        repository.tag(reference.tag or "latest", root)
-        for artifact in store.referrers(root.digest):
-            copy(store, repository, artifact)
-            repository.attach(root.digest, artifact)
+    repository = RemoteRepository(reference)
+    report = copy(store, repository, root)
+    repository.tag(reference.tag or "latest", root)
+    for artifact in store.referrers(root.digest):
+        repository.attach(artifact, store)
     return report
 
 
@@ -143,13 +143,13 @@ def fetch(store: Store, text: str, tag: str) -> tuple[Descriptor, CopyReport]:
     from edgepack.oci.remote import RemoteRepository
 
     reference = Reference.parse(text.removeprefix("docker://"))
-    with RemoteRepository(reference) as repository:
-        root = repository.resolve(str(reference.digest or reference.tag))
-        report = copy(repository, store, root)
-        for artifact in repository.referrers(root.digest):
-            copy(repository, store, artifact)
-            store.add_referrer(root.digest, artifact)
-        store.tag(tag, root)
+    repository = RemoteRepository(reference)
+    root = repository.resolve()
+    report = copy(repository, store, root)
+    for artifact in repository.referrers(root.digest):
+        copy(repository, store, artifact)
+        store.add_referrer(root.digest, artifact)
+    store.tag(tag, root)
     return root, report
 
 

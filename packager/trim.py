@@ -117,13 +117,13 @@ def read_package(path: Path) -> Package:
     """Read a ``.deb``, an ``ar`` archive of two tars (deb(5)); raises ``VerificationError`` when it is none."""
     content = path.read_bytes()
     parts: dict[str, bytes] = {}
-    position = 8
-    while position + 60 <= len(content):
-        name = content[position : position + 16].decode("ascii").strip().rstrip("/")
-        size = int(content[position + 48 : position + 58])
-        parts[name.split(".tar")[0]] = content[position + 60 : position + 60 + size]
-        position += 60 + size + size % 2
+    position = len(b"!<arch>\n")
     try:
+        while position + 60 <= len(content):
+            name = content[position : position + 16].decode("ascii").strip().rstrip("/")
+            size = int(content[position + 48 : position + 58])
+            parts[name.split(".tar")[0]] = content[position + 60 : position + 60 + size]
+            position += 60 + size + size % 2
         with tarfile.open(fileobj=io.BytesIO(parts["control"])) as archive:
             file = archive.extractfile("./control")
             control = file.read().decode() if file else ""
@@ -131,7 +131,7 @@ def read_package(path: Path) -> Package:
         digest = hashlib.sha256(content).hexdigest()
         locked = LockedPackage(fields["Package"], fields["Version"], fields["Architecture"], digest)
         return Package(locked, control, parts["data"])
-    except (KeyError, tarfile.TarError) as error:
+    except (KeyError, ValueError, tarfile.TarError) as error:
         raise VerificationError("is not a Debian package", where=path, hint="remove it and try again") from error
 
 

@@ -67,10 +67,16 @@ RULES: tuple[TrimRule, ...] = (
         "numpy",
         "headers, static libraries and tools for compiling against numpy",
         (
-            "numpy/_core/include/*", "numpy/_core/lib/*", "numpy/random/lib/*", "numpy/random/_examples/*",
-            "numpy/f2py/*", "numpy/distutils/*", "numpy/_pyinstaller/*", "numpy/*.pxd",
+            "numpy/_core/include/*",
+            "numpy/_core/lib/*",
+            "numpy/random/lib/*",
+            "numpy/random/_examples/*",
+            "numpy/f2py/*",
+            "numpy/distutils/*",
+            "numpy/_pyinstaller/*",
+            "numpy/*.pxd",
         ),
-    ),  # fmt: skip
+    ),
     TrimRule(
         "numpy-stubs",
         "numpy",

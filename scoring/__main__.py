@@ -82,6 +82,8 @@ def serve(config: ServiceConfig) -> None:
             workers=1,
         )
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, partial(_stop, server))
     try:
         listener.listen(BACKLOG)
     except OSError as error:
@@ -89,8 +91,6 @@ def serve(config: ServiceConfig) -> None:
     host, port = listener.getsockname()[:2]
     facts = {"host": host, "port": port, "model": place.name, "version": place.version, "threads": threads}
     _log.info("ready", extra={**facts, "golden_values": checked, "manifest": model.manifest is not None})
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, partial(_stop, server))
     server.run(sockets=[listener])
     _log.info("stopped")
 

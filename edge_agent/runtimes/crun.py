@@ -43,6 +43,11 @@ _START_SECONDS = 30.0
 _SKELETON = ("proc", "dev", "sys", "tmp")
 
 
+# With both versions of control groups mounted, crun takes neither once version 2 has a controller of its own; without
+# sight of version 2 it sets its limits by version 1.
+_HYBRID = Path("/sys/fs/cgroup/unified")
+
+
 def missing_for_overlay() -> str | None:
     """What this machine lacks for overlay mounts; ``None`` when nothing."""
     if os.geteuid() != 0:
@@ -66,7 +71,7 @@ class CrunRuntime:
             raise MissingPartError(f"{program} is not installed", hint=f"install it (Debian package: {program})")
         if lacking is not None:
             raise MissingPartError(f"{program} cannot run services here: {lacking}", hint="use --runtime process")
-        self.name = program
+        self.name: str = program
         self._program = found
         self._state = state.resolve()
         self._root = self._state / "run" / program
@@ -193,12 +198,19 @@ class CrunRuntime:
         atomic_write(bundle / "config.json", canonical_json(config), 0o600)
         messages = bundle / "messages.log"
         messages.unlink(missing_ok=True)
-        no_cgroup = ["--cgroup-manager", "disabled"] if cgroup is None and self.name == "crun" else []
+        no_cgroup = ["--cgroup-manager=disabled"] if cgroup is None and self.name == "crun" else []
         argv = [self._program, "--root", str(self._state / self.name), "--log", str(messages), *no_cgroup]
         argv += ["run", "--bundle", str(bundle), "--pid-file", str(bundle / "pid"), _container(spec.name)]
         # Remembered before anything runs, so that whoever comes after a crash knows what to stop.
         write_spec(bundle, spec)
-        supervision.launch(bundle, argv, env={"PATH": os.defpath}, cwd=bundle, log=self._log_path(spec.name))
+        supervision.launch(
+            bundle,
+            argv,
+            env={"PATH": os.defpath},
+            cwd=bundle,
+            log=self._log_path(spec.name),
+            hide=_HYBRID if self.name == "crun" and _HYBRID.is_mount() else None,
+        )
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if self._status(spec.name) == "running":

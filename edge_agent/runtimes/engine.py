@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.runtimes.base import Instance, ServiceSpec
-from edge_agent.runtimes.bundle import OPEN_FILES, PIDS_LIMIT, TMP_BYTES
-from edge_agent.runtimes.instances import check_port, checked_service, spec_hash
-from edge_agent.runtimes.unpacked import check_platform, read_image
+from edge_agent.runtimes.container import container_name, container_options
+from edge_agent.runtimes.instances import check_port, spec_hash
+from edge_agent.runtimes.unpacked import check_platform, read_image, verify_blobs
 from edgepack.errors import EdgepackError, MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError
 from edgepack.oci.archive import stream_archive
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.digest import Digest, VerifyingReader
+from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import ImageConfig, Manifest
 from edgepack.oci.serve import serve
 from edgepack.oci.store import Store
@@ -33,7 +33,6 @@ from edgepack.oci.unpack import sync_file_system
 _log = logging.getLogger(__name__)
 _REPOSITORY = "edgepack/image"
 _IMAGE_LABEL, _SPEC_LABEL, _PORT_LABEL = "io.edgepack.image", "io.edgepack.spec", "io.edgepack.port"
-_CONTAINER_PORT = 5001
 _PING_SECONDS = 3
 _CALL_SECONDS = 300
 _CHUNK = 1 << 20
@@ -116,7 +115,9 @@ class DockerRuntime:
                     return now
                 self.stop(spec.name)
             check_port(spec)
-            container = self._client.containers.create(**self._options(spec, config))
+            container = self._client.containers.create(
+                _tag(spec.image), labels=_labels(spec), **container_options(spec, config, podman=self._podman)
+            )
             try:
                 container.start()
             except BaseException as error:
@@ -206,7 +207,7 @@ class DockerRuntime:
             error = "the engine names it by another digest"
         if error is not None:
             # An engine says little of why; whoever finds a damaged blob says it better.
-            self._verify(descriptor, manifest)
+            verify_blobs(self._store, (descriptor, *manifest.blobs))
             if "no space left" in error:
                 raise NoSpaceError("no space left where the engine keeps its images", where=f"image {image}")
             _log.info("the engine does not pull image %s (%s); it is loaded whole", image, error)
@@ -271,13 +272,6 @@ class DockerRuntime:
             if isinstance(line, Mapping) and "error" in line:
                 raise RuntimeFailedError(f"the engine does not load it ({line['error']})", where=f"image {image}")
 
-    def _verify(self, descriptor: Descriptor, manifest: Manifest) -> None:
-        for blob in (descriptor, *manifest.blobs):
-            with self._store.open(blob) as file:
-                reader = VerifyingReader(file, blob.digest, blob.size)
-                while reader.read(_CHUNK):
-                    pass
-
     def _settle(self) -> None:
         """Engines do not wait for the disk: a power cut could leave layers that look whole and are empty."""
         root = Path(str(self._client.info().get("DockerRootDir") or ""))
@@ -290,42 +284,17 @@ class DockerRuntime:
         import docker
 
         try:
-            return self._client.containers.get(f"edgepack-{checked_service(service)}")
+            return self._client.containers.get(container_name(service))
         except docker.errors.NotFound:
             return None
-
-    def _options(self, spec: ServiceSpec, config: ImageConfig) -> dict[str, Any]:
-        import docker
-
-        inside = config.exposed_ports[0].partition("/")[0] if config.exposed_ports else str(_CONTAINER_PORT)
-        options: dict[str, Any] = {
-            "image": _tag(spec.image),
-            "name": f"edgepack-{checked_service(spec.name)}",
-            "labels": {_IMAGE_LABEL: str(spec.image), _SPEC_LABEL: spec_hash(spec), _PORT_LABEL: str(spec.port)},
-            "environment": {**spec.env, "EDGEPACK_HOST": "0.0.0.0", "EDGEPACK_PORT": inside},  # noqa: S104
-            "ports": {f"{inside}/tcp": (spec.address, spec.port)},
-            "read_only": True,
-            "tmpfs": {"/tmp": f"rw,nosuid,nodev,mode=1777,size={TMP_BYTES}"},  # noqa: S108
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
-            "pids_limit": PIDS_LIMIT,
-            "restart_policy": {"Name": "no"},
-        }
-        if spec.memory_bytes is not None:
-            options["mem_limit"] = spec.memory_bytes
-        if spec.cpus is not None:
-            options["nano_cpus"] = int(spec.cpus * 1e9)
-        if self._podman:
-            # Podman's defaults raise the limits, which a machine may not allow.
-            options["ulimits"] = [
-                docker.types.Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES),
-                docker.types.Ulimit(name="nproc", soft=OPEN_FILES, hard=OPEN_FILES),
-            ]
-        return options
 
 
 def _tag(image: Digest) -> str:
     return f"{_REPOSITORY}:{image.hex}"
+
+
+def _labels(spec: ServiceSpec) -> dict[str, str]:
+    return {_IMAGE_LABEL: str(spec.image), _SPEC_LABEL: spec_hash(spec), _PORT_LABEL: str(spec.port)}
 
 
 def _instance(service: str, container: Any) -> Instance:

@@ -60,9 +60,11 @@ def launch(
     cwd: Path,
     log: Path,
     user: tuple[int, int] | None = None,
+    hide: Path | None = None,
 ) -> None:
     """Start ``argv`` in a session of its own, with nothing but ``env``, as ``user`` (uid, gid) when one is given.
 
+    It does not see what is mounted at ``hide``, which needs root.
     ``folder`` receives ``process.json`` and later ``exit.json``. Raises ``RuntimeFailedError`` when it cannot start.
     """
     for name in ("process.json", "exit.json"):
@@ -74,6 +76,7 @@ def launch(
         "cwd": str(cwd),
         "log": str(log.resolve()),
         "user": user,
+        "hide": None if hide is None else str(hide),
         "boot": boot_id(),
     }
     done = subprocess.run(

@@ -33,6 +33,21 @@ def _write(path: str, value: object) -> None:
     os.replace(f"{path}.tmp", path)  # noqa: PTH105 - pathlib would cost memory for as long as the service runs
 
 
+def _hide(mount: str) -> None:
+    """Take ``mount`` out of this process's sight, in a mount namespace of its own (mount_namespaces(7))."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_namespace, private_below, detach = 0x20000, 0x40000 | 0x4000, 2
+    if (
+        libc.unshare(new_namespace)
+        or libc.mount(b"none", b"/", None, private_below, None)
+        or libc.umount2(mount.encode(), detach)
+    ):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), mount)
+
+
 def _service(job: dict[str, object], log: int, go: int, failed: int) -> None:
     """The child: become the service."""
     try:
@@ -45,6 +60,8 @@ def _service(job: dict[str, object], log: int, go: int, failed: int) -> None:
         os.dup2(log, 2)
         os.chdir(str(job["cwd"]))
         os.umask(0o022)
+        if job["hide"] is not None:
+            _hide(str(job["hide"]))
         if job["user"] is not None:
             uid, gid = job["user"]  # type: ignore[misc]
             os.setgroups([])

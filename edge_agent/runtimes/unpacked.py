@@ -17,7 +17,7 @@ from edgepack.errors import IncompatibleError, InvalidDocumentError, NotFoundErr
 from edgepack.files import atomic_write, fsync_dir, locked, make_dirs
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
-from edgepack.oci.digest import Digest
+from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import ImageConfig, Manifest, canonical_json
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import Whiteouts
@@ -55,6 +55,15 @@ def read_image(store: Store, image: Digest) -> tuple[Manifest, ImageConfig]:
             f"image {image}", [f"has {len(manifest.layers)} layers and {len(config.diff_ids)} diff IDs"]
         )
     return manifest, config
+
+
+def verify_blobs(store: Store, blobs: Sequence[Descriptor]) -> None:
+    """Read the blobs; raises ``NotFoundError`` for one that is missing and ``VerificationError`` for an altered one."""
+    for blob in blobs:
+        with store.open(blob) as file:
+            reader = VerifyingReader(file, blob.digest, blob.size)
+            while reader.read(1 << 20):
+                pass
 
 
 def check_platform(image: Digest, config: ImageConfig) -> None:

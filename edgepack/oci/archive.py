@@ -188,15 +188,19 @@ class Archive:
             with _as_verification(path):
                 docker = None if self._has_layout() else read_docker_archive(self._tar, limit)
                 self._files, self._documents = self._blobs(docker)
-                self._images = self._named() if docker is None else dict(docker.images)
-                for root in self._images.values():
+                self._images = (
+                    self._named() if docker is None else {_as_shown(tag): item for tag, item in docker.images.items()}
+                )
+                for tag, root in self._images.items():
                     self._check_complete(root)
+                    if tag != str(root.digest):
+                        self._images[tag] = root.with_annotations({mediatypes.REF_NAME: tag})
         except BaseException:
             self._tar.close()
             raise
 
     def images(self) -> Mapping[str, Descriptor]:
-        """The images by tag; one without a tag by its digest."""
+        """The images by tag, which their ``ref.name`` annotation repeats; one without a tag by its digest."""
         return MappingProxyType(self._images)
 
     def has(self, descriptor: Descriptor) -> bool:
@@ -264,7 +268,7 @@ class Archive:
             data = copy.read_verified(self, descriptor)
             for blob in Manifest.from_bytes(data, f"manifest {descriptor.digest}").blobs:
                 if not self.has(blob):
-                    raise VerificationError(f"blob {blob.digest} is missing or has another size")
+                    raise VerificationError(f"blob {blob.digest} is missing or has another size", where=descriptor.digest)
 
     def _size(self, digest: Digest) -> int | None:
         if digest in self._documents:
@@ -278,14 +282,17 @@ class Archive:
 
 
 def _name(item: Descriptor) -> str:
-    """The reference of an entry of index.json. Docker keeps only the tag in ref.name, the rest in containerd's name."""
+    """The name of an entry of index.json. Docker keeps only the tag in ref.name, all of it in containerd's name."""
     short, full = (item.annotations.get(key, "") for key in (mediatypes.REF_NAME, mediatypes.CONTAINERD_NAME))
-    if not full or ":" in short:
-        return short or str(item.digest)
+    return _as_shown(short if ":" in short or not full else full) or str(item.digest)
+
+
+def _as_shown(name: str) -> str:
+    """A full reference without ``docker.io/library/``; another name, such as a bare tag, as it is."""
     try:
-        return _familiar(Reference.parse(full))
+        return _familiar(Reference.parse(name)) if ":" in name and not name.startswith("sha256:") else name
     except InvalidReferenceError:
-        return full
+        return name
 
 
 @contextmanager
@@ -293,5 +300,10 @@ def _as_verification(path: Path) -> Iterator[None]:
     """What is wrong inside a file that somebody gave us is the file's fault, not wrong usage."""
     try:
         yield
+    except VerificationError as error:
+        if error.where is not None and error.where.startswith(str(path)):
+            raise
+        where = "" if error.where is None else f"{error.where}: "
+        raise type(error)(f"not a sound archive: {where}{error.what}", where=path, hint="fetch it again") from error
     except (InvalidDocumentError, InvalidReferenceError, NotFoundError) as error:
         raise VerificationError(f"not a sound archive: {error}", where=path, hint="fetch it again") from error

@@ -98,19 +98,17 @@ def copy(
     ``on_blob`` hears of each blob and whether it had to move. Raises what the two places raise.
     """
     moved = blobs = present = 0
-    for item in walk(source, root):
-        new = not sink.has(item)
-        if on_blob is not None:
-            on_blob(item, new)
-        if new:
-            try:
+    try:
+        for item in walk(source, root):
+            new = not sink.has(item)
+            if on_blob is not None:
+                on_blob(item, new)
+            if new:
                 sink.put(item, source)
-            except NotFoundError as error:
-                raise NotFoundError(
-                    error.what, where=error.where, hint="the copy is incomplete; fetch again"
-                ) from error
-            moved += item.size
-            blobs += 1
-        else:
-            present += item.size
+                moved += item.size
+                blobs += 1
+            else:
+                present += item.size
+    except NotFoundError as error:
+        raise NotFoundError(error.what, where=error.where, hint="the copy is incomplete; fetch again") from error
     return CopyReport(moved, blobs, present)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from edgepack.errors import DigestMismatchError, SizeMismatchError, disk_errors
+from edgepack.errors import DigestMismatchError, NoSpaceError, SizeMismatchError, disk_errors
 from edgepack.files import publish
 from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor
 from edgepack.oci.digest import Digest
@@ -105,9 +105,10 @@ class IncomingBlob:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._done and (self._descriptor is None or self.offset == 0):
-            self.discard()
         # An expected blob that was cut short stays, for the next writer to go on from; unless the disk is full.
+        unwanted = self._descriptor is None or self.offset == 0 or isinstance(error, NoSpaceError)
+        if unwanted and not self._done:
+            self.discard()
         try:
             self._file.close()
         except OSError:

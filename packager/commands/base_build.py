@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from edgepack.commandline import answer, human
@@ -24,7 +26,7 @@ def command(
 
     name = recipe or DEFAULT_RECIPE
     wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for platform in wanted:
         descriptor = build_recipe(workspace, name, platform, locked=locked, rebuild=again)
         layer = workspace.bases.manifest(descriptor).layers[0]
@@ -32,4 +34,4 @@ def command(
         rows.append({"recipe": name, "platform": str(platform), "digest": str(descriptor.digest),
                      "size": layer.size, "unpacked_size": unpacked})  # fmt: skip
     answer(output, rows, [{**row, "size": human(row["size"]), "unpacked_size": human(row["unpacked_size"])}
-                          for row in rows])  # type: ignore[arg-type]  # fmt: skip
+                          for row in rows])  # fmt: skip

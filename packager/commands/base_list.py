@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from edgepack.commandline import answer, human
@@ -17,7 +19,7 @@ def command(workspace: Workspace, output: str) -> None:
     from packager.bases import recipe_tag
     from packager.debian import load_recipe, recipes
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     tags = workspace.bases.tags()
     for name in recipes():
         recipe = load_recipe(name)

@@ -36,7 +36,7 @@ def command(model: str, report: Path | None, again: bool, workspace: Workspace, 
         atomic_write(report, data)
     value = json.loads(data)
     layers = [{"digest": str(layer.descriptor.digest), "size": layer.descriptor.size} for layer in conversion.layers]
-    parity = value.get("parity") or {}
+    parity = value.get("summary") or {}
     answer(
         output,
         {"model": found.id, "file": conversion.file, "layers": layers, "report": value},

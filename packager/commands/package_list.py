@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from edgepack.commandline import answer, human, note
@@ -17,7 +19,7 @@ def command(workspace: Workspace, output: str) -> None:
     """List the images of the workspace."""
     from packager.look import platform_of
 
-    found = []
+    found: list[dict[str, Any]] = []
     for tag, root in sorted(workspace.store.tags().items()):
         for descriptor, manifest in images(workspace.store, root):
             found.append(
@@ -32,4 +34,4 @@ def command(workspace: Workspace, output: str) -> None:
             )
     if not found:
         note("no images yet; build one with: edgepack package build -m NAME -t TAG")
-    answer(output, found, [{**row, "size": human(row["size"]), "digest": row["digest"][:19]} for row in found])  # type: ignore[arg-type, index]
+    answer(output, found, [{**row, "size": human(row["size"]), "digest": row["digest"][:19]} for row in found])

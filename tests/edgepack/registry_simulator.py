@@ -67,7 +67,7 @@ class Simulator:
     location_base: str | None = None
     lose_session_after: list[int] = field(default_factory=list)  # a PATCH or PUT when so many were taken: 404
     drop_upload: list[int] = field(default_factory=list)  # break the next PATCH or PUT after so many bytes
-    busy_upload: list[int] = field(default_factory=list)  # answer the next PATCH or PUT with this status, unread
+    busy_at: dict[int, int] = field(default_factory=dict)  # bytes taken so far -> status answered once, body unread
     mountable: dict[str, set[str]] = field(default_factory=dict)
     # Referrers.
     referrers_api: bool = False
@@ -292,9 +292,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self._say(204, Location=self._location(repository, session), Range=f"0-{max(0, len(kept) - 1)}")
             return
-        if sim.busy_upload:
+        if len(kept) in sim.busy_at:
             self.close_connection = True
-            self._error(sim.busy_upload.pop(0), "UNAVAILABLE")
+            self._error(sim.busy_at.pop(len(kept)), "UNAVAILABLE")
             return
         size = int(self.headers["Content-Length"])
         if sim.drop_upload:

@@ -14,6 +14,10 @@ from edgepack.errors import NotFoundError, UsageError
 from edgepack.files import atomic_write, locked, make_dirs, replacing
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     atomic_write(path, b"old")
@@ -21,7 +25,7 @@ def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) 
     atomic_write(path, b"new")
 
     assert path.read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["a.json"]
+    assert names(tmp_path) == ["a.json"]
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
@@ -46,7 +50,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError
 
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.json"]
+    assert names(tmp_path) == ["a.json"]
 
 
 def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
@@ -57,12 +61,12 @@ def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)
-    assert len(os.listdir(tmp_path)) == 1
+    assert len(names(tmp_path)) == 1
     assert not path.exists()
 
     atomic_write(path, b"new")
 
-    assert os.listdir(tmp_path) == ["a.json"]
+    assert names(tmp_path) == ["a.json"]
 
 
 def test_a_living_writer_is_not_swept(tmp_path: Path) -> None:
@@ -74,7 +78,7 @@ def test_a_living_writer_is_not_swept(tmp_path: Path) -> None:
         assert path.read_bytes() == b"between"
 
     assert path.read_bytes() == b"first to begin, last to end"
-    assert os.listdir(tmp_path) == ["a.json"]
+    assert names(tmp_path) == ["a.json"]
 
 
 def test_impossible_targets_are_told_clearly(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -119,10 +120,8 @@ def test_whatever_a_document_holds_no_other_error_comes_out(kind: Any, field: st
         Manifest: {"schemaVersion": 2, "config": descriptor, "layers": [descriptor]},
         Index: {"schemaVersion": 2, "manifests": [descriptor]},
     }[kind]
-    try:
+    with contextlib.suppress(EdgepackError):
         kind.from_bytes(json.dumps(base | {field: value}).encode()).to_bytes()
-    except EdgepackError:
-        pass
 
 
 @given(
@@ -130,10 +129,8 @@ def test_whatever_a_document_holds_no_other_error_comes_out(kind: Any, field: st
 )
 def test_whatever_the_run_settings_hold_no_other_error_comes_out(value: Any, field: str) -> None:
     data = json.dumps({"os": "linux", "architecture": "amd64", "config": {field: value}}).encode()
-    try:
+    with contextlib.suppress(EdgepackError):
         ImageConfig.from_bytes(data).to_bytes()
-    except EdgepackError:
-        pass
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ def test_an_entry_without_a_name_is_kept(store: Store) -> None:
 
     store.tag("a:1", two_platforms(store))
 
-    assert [item.digest for item in store.index().manifests][0] == nameless.digest
+    assert store.index().manifests[0].digest == nameless.digest
 
 
 def test_a_stream_is_verified_to_its_end() -> None:

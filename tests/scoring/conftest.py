@@ -27,6 +27,7 @@ class Server:
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
     port: int = 0
+    follower: threading.Thread | None = None
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
         """Send one request on its own connection; return status, headers by lower-case name, and body."""
@@ -47,7 +48,10 @@ class Server:
     def stop(self) -> int:
         """Ask the server to stop as an engine does; return its exit code."""
         self.process.terminate()
-        return self.process.wait(timeout=START_SECONDS)
+        code = self.process.wait(timeout=START_SECONDS)
+        assert self.follower is not None
+        self.follower.join(START_SECONDS)
+        return code
 
 
 def _environment(extra: dict[str, str] | None) -> dict[str, str]:
@@ -80,7 +84,8 @@ def start() -> Iterator[Callable[..., Server]]:
                     ready.set()
             ready.set()
 
-        threading.Thread(target=follow, daemon=True).start()
+        server.follower = threading.Thread(target=follow, daemon=True)
+        server.follower.start()
         assert ready.wait(START_SECONDS)
         assert server.port, f"the server did not start: {server.lines}"
         return server
@@ -90,6 +95,8 @@ def start() -> Iterator[Callable[..., Server]]:
         server.process.kill()
         server.process.wait()
         assert server.process.stderr is not None
+        assert server.follower is not None
+        server.follower.join(START_SECONDS)
         server.process.stderr.close()
 
 

@@ -10,12 +10,12 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote, urlencode, urljoin
+from urllib.parse import quote, urlencode
 
 from edgepack.errors import AuthenticationError, RegistryError
 from edgepack.oci.reference import is_loopback
 from edgepack.oci.remote.credentials import CredentialLookup, Credentials
-from edgepack.oci.remote.transport import Http, Origin
+from edgepack.oci.remote.transport import Http, Origin, joined
 
 # token.md: "for compatibility with older clients, a token should never be returned with less than 60 seconds to live".
 _DEFAULT_SECONDS = 60
@@ -124,8 +124,8 @@ class Authorizer:
         return AuthenticationError(what, where=self._registry, hint=f"run `docker login {self._registry}`")
 
     def _fetch(self, challenge: Challenge, scopes: frozenset[str]) -> Token:
-        # urljoin: a realm should be absolute, and a relative one can only mean the registry itself.
-        realm = urljoin(f"{self._origin}/", challenge.parameters["realm"])
+        # A realm should be absolute; a relative one can only mean the registry itself.
+        realm = joined(f"{self._origin}/", challenge.parameters["realm"])
         target = Origin.of(realm)
         if target.scheme == "http" and is_loopback(target.host) and not is_loopback(self._origin.host):
             raise RegistryError("names a token service on this machine", where=self._registry, hint="do not trust it")

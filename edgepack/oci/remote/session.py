@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from urllib.parse import urljoin
 
 from edgepack.errors import AuthenticationError, EdgepackError, NotFoundError, RegistryError, RegistryUnavailableError
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote.auth import Authorizer
 from edgepack.oci.remote.credentials import CredentialLookup
-from edgepack.oci.remote.transport import Http, Origin, Policy, Response
+from edgepack.oci.remote.transport import Http, Origin, Policy, Response, joined
 
 _ERROR_LIMIT = 64 << 10
 # distribution-spec, "Error Codes": "the code field MUST be … uppercase alphabetic and underscore".
@@ -35,7 +34,7 @@ class Session:
 
     def absolute(self, location: str) -> str:
         """A Location header as an absolute address, its query untouched."""
-        return urljoin(f"{self.base}/", location)
+        return joined(f"{self.base}/", location)
 
     def allow_mount(self, repository: str) -> None:
         """Ask for the right to read ``repository`` with the next writes, so that a blob of it can be mounted."""

@@ -26,6 +26,8 @@ from edgepack.errors import RegistryError, RegistryUnavailableError, SizeMismatc
 from edgepack.oci.reference import is_loopback
 
 log = logging.getLogger(__name__)
+# urllib3 logs whole addresses, and those of storage behind a registry are signed: who reads one may fetch the blob.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # 501 and 505 say that the same request will never work.
@@ -194,7 +196,7 @@ class Http:
             response.close()
             if not (body is None or isinstance(body, bytes)) or (method not in ("GET", "HEAD") and raw.status < 307):
                 raise RegistryError(f"redirects a {method}, which cannot be followed", where=Origin.of(url))
-            url = urljoin(url, location)
+            url = joined(url, location)
             if Origin.of(url) != meant_for:
                 sent.pop("Authorization", None)
         raise RegistryError(f"redirects more than {_MAX_REDIRECTS} times", where=meant_for)
@@ -207,6 +209,14 @@ class Http:
             return
         if not self.policy.insecure or meant_for.scheme == "https":
             raise RegistryError("plain HTTP is for this machine only", where=origin, hint="give the registry TLS")
+
+
+def joined(base: str, location: str) -> str:
+    """A Location or realm, relative to ``base`` or absolute, its query untouched; raises ``RegistryError``."""
+    try:
+        return urljoin(base, location)
+    except ValueError:
+        raise RegistryError("gave an address that cannot be parsed", where=Origin.of(base)) from None
 
 
 def seconds_to_wait(retry_after: str | None, now: Callable[[], float] = time.time) -> float | None:

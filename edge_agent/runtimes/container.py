@@ -1,0 +1,40 @@
+"""How an engine is asked for a service's container: the arguments of the ``docker`` SDK. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_agent.runtimes.base import ServiceSpec
+from edge_agent.runtimes.bundle import OPEN_FILES, PIDS_LIMIT, TMP_BYTES
+from edge_agent.runtimes.instances import checked_service
+from edgepack.oci.manifest import ImageConfig
+
+_CONTAINER_PORT = "5001"
+
+
+def container_name(service: str) -> str:
+    """What the service's container is called; raises ``InvalidReferenceError``."""
+    return f"edgepack-{checked_service(service)}"
+
+
+def container_options(spec: ServiceSpec, config: ImageConfig, *, podman: bool) -> dict[str, Any]:
+    """Read-only, no capabilities, ``/tmp`` in memory, and one port of the device that leads to the service's."""
+    inside = config.exposed_ports[0].partition("/")[0] if config.exposed_ports else _CONTAINER_PORT
+    options: dict[str, Any] = {
+        "name": container_name(spec.name),
+        "environment": {**spec.env, "EDGEPACK_HOST": "0.0.0.0", "EDGEPACK_PORT": inside},  # noqa: S104
+        "ports": {f"{inside}/tcp": (spec.address, spec.port)},
+        "read_only": True,
+        "tmpfs": {"/tmp": f"rw,nosuid,nodev,mode=1777,size={TMP_BYTES}"},  # noqa: S108
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "pids_limit": PIDS_LIMIT,
+        "restart_policy": {"Name": "no"},
+    }
+    if spec.memory_bytes is not None:
+        options["mem_limit"] = spec.memory_bytes
+    if spec.cpus is not None:
+        options["nano_cpus"] = int(spec.cpus * 1e9)
+    if podman:  # its defaults raise the limits, which a machine may not allow
+        options["ulimits"] = [{"Name": name, "Soft": OPEN_FILES, "Hard": OPEN_FILES} for name in ("nofile", "nproc")]
+    return options

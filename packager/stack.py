@@ -1,0 +1,48 @@
+"""The wheels that serve a model without code: the shipped lock, or one resolved once and kept in the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+
+from edgepack.files import atomic_write, make_dirs
+from edgepack.oci.descriptor import Platform
+from packager.facts import BaseFacts
+from packager.locks import parse_lock, resolve, shipped_lock
+from packager.plan import WheelGroup
+from packager.wheel_layer import group_wheels
+from packager.wheel_tags import Target
+from packager.wheel_trim import TrimRule
+from packager.wheels import WheelCache
+from packager.workspace import Workspace
+
+
+def scoring_wheels(
+    workspace: Workspace, facts: BaseFacts, platform: Platform, rules: Sequence[TrimRule], *, offline: bool = False
+) -> tuple[WheelGroup, ...]:
+    """The wheels of the scoring stack that fit a base with ``facts``, grouped as layers.
+
+    Raises ``IncompatibleError`` naming a wheel that there is not for ``platform``, or that needs a newer glibc.
+    """
+    target = Target(platform, facts.python_version or "3.11", facts.glibc or "2.36")
+    pins = parse_lock(_lock(workspace, target, offline))
+    return group_wheels(WheelCache(workspace.cache).get(pins, target, offline=offline), rules)
+
+
+def _lock(workspace: Workspace, target: Target, offline: bool) -> str:
+    shipped = shipped_lock(target.platform, target.python)
+    if shipped is not None:
+        return shipped
+    # Kept, so that a second build a year later gets the same wheels.
+    path = workspace.root / "locks" / f"scoring-{target.python_tag}-{str(target.platform).replace('/', '-')}.txt"
+    if not path.exists():
+        text = resolve(direct_requirements(), target, offline=offline)
+        make_dirs(path.parent)
+        atomic_write(path, text.encode())
+    return path.read_text("ascii")
+
+
+def direct_requirements() -> tuple[str, ...]:
+    """What the scoring server imports."""
+    text = files("scoring").joinpath("requirements.in").read_text("ascii")
+    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))

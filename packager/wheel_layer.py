@@ -1,0 +1,156 @@
+"""Wheels to layers: heavy wheels one layer each, the others together; made once, then found by their key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgepack.errors import EdgepackError
+from edgepack.files import atomic_write, make_dirs
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import Digest
+from edgepack.oci.layer import Layer
+from edgepack.oci.store import Store
+from packager.bytecode import WITHOUT_BYTECODE, builder_version, compiles_for
+from packager.compressors import compressor_name, write_best_layer
+from packager.plan import WheelGroup
+from packager.wheel_trim import RULES, TrimRule, dropped
+from packager.wheels import Wheel
+
+# To be raised when the same inputs give other bytes than before.
+_FORMAT = 1
+HEAVY = 5_000_000
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Everything but the wheels that decides the bytes of their layers.
+
+    ``python`` is the image's minor version, ``interpreter`` its path there; ``bytecode`` is made where this interpreter
+    has the same minor version.
+    """
+
+    python: str = "3.11"
+    interpreter: str = "/usr/bin/python3.11"
+    prefix: str = "opt/edgepack"
+    rules: tuple[TrimRule, ...] = RULES
+    bytecode: bool = True
+    mtime: int = 0
+
+    @property
+    def site_packages(self) -> str:
+        """Where modules go, relative to the root of the image."""
+        return f"{self.prefix.strip('/')}/lib/python{self.python}/site-packages"
+
+    @property
+    def compiles(self) -> bool:
+        """Whether bytecode is made."""
+        return self.bytecode and compiles_for(self.python)
+
+    @cached_property
+    def key(self) -> str:
+        """A hash over all of it."""
+        parts = [
+            _FORMAT,
+            self.python,
+            self.interpreter,
+            self.prefix,
+            sorted((rule.distribution, rule.globs) for rule in self.rules if rule.globs),
+            [builder_version(), WITHOUT_BYTECODE] if self.compiles else None,
+            compressor_name(),
+            self.mtime,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def group_wheels(
+    wheels: Iterable[Wheel], rules: Sequence[TrimRule] = RULES, requested: Iterable[str] = ()
+) -> tuple[WheelGroup, ...]:
+    """Which wheels share a layer: those of 5 MB and more one each, by name, then the others in one.
+
+    Distributions that ``rules`` leave out as a whole are not in there, unless they are in ``requested``.
+    """
+    listing = sorted(wheels, key=lambda wheel: (wheel.name, wheel.version, wheel.digest))
+    out = dropped(listing, rules, requested)
+    kept = [wheel for wheel in listing if wheel.name not in out]
+    heavy = tuple(WheelGroup("wheel", wheel.title, (wheel,)) for wheel in kept if wheel.size >= HEAVY)
+    light = tuple(wheel for wheel in kept if wheel.size < HEAVY)
+    return (*heavy, WheelGroup("wheels", ", ".join(wheel.title for wheel in light), light)) if light else heavy
+
+
+class WheelLayers:
+    """Makes the layers of wheel groups in ``store`` and remembers them below ``<cache>/layers``."""
+
+    def __init__(self, store: Store, cache: Path, envelope: Envelope) -> None:
+        self._store = store
+        self._cache = cache / "layers"
+        self._envelope = envelope
+
+    def make(self, groups: Sequence[WheelGroup]) -> dict[WheelGroup, Layer]:
+        """The layer of every group, made side by side where the store lacks it.
+
+        Raises ``VerificationError`` for a wheel that is not what it says, ``NoSpaceError`` when the disk is full.
+        """
+        found = {group: self._known(group) for group in groups}
+        missing = [group for group, layer in found.items() if layer is None]
+        # The largest first, so that the last one to finish is a small one.
+        missing.sort(key=lambda group: -sum(wheel.size for wheel in group.wheels))
+        if missing:
+            from concurrent.futures import ThreadPoolExecutor
+
+            make_dirs(self._cache)
+            with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+                found |= dict(zip(missing, pool.map(self._made, missing), strict=True))
+        return {group: layer for group, layer in found.items() if layer is not None}
+
+    def _path(self, group: WheelGroup) -> Path:
+        parts = [self._envelope.key, group.kind, *(wheel.digest.hex for wheel in group.wheels)]
+        return self._cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
+
+    def _known(self, group: WheelGroup) -> Layer | None:
+        try:
+            layer = _layer_from_json(json.loads(self._path(group).read_bytes()))
+        except (FileNotFoundError, ValueError, KeyError, EdgepackError):
+            return None  # never made, or not readable: made again
+        return layer if self._store.has(layer.descriptor) else None
+
+    def _made(self, group: WheelGroup) -> Layer:
+        from packager.wheel_contents import wheel_entries
+
+        with ExitStack() as stack:
+            entries = [
+                entry for wheel in group.wheels for entry in stack.enter_context(wheel_entries(wheel, self._envelope))
+            ]
+            layer = write_best_layer(
+                entries, self._store, kind=group.kind, title=group.title, mtime=self._envelope.mtime
+            )
+        atomic_write(self._path(group), json.dumps(_layer_to_json(layer), sort_keys=True).encode())
+        return layer
+
+
+def wheel_layers(
+    wheels: Iterable[Wheel], store: Store, cache: Path, envelope: Envelope, requested: Iterable[str] = ()
+) -> list[Layer]:
+    """The layers of ``wheels``, heavy ones first; see ``group_wheels`` and ``WheelLayers``."""
+    groups = group_wheels(wheels, envelope.rules, requested)
+    made = WheelLayers(store, cache, envelope).make(groups)
+    return [made[group] for group in groups]
+
+
+def _layer_to_json(layer: Layer) -> dict[str, Any]:
+    return {
+        "descriptor": layer.descriptor.to_json(),
+        "diff_id": str(layer.diff_id),
+        "unpacked_size": layer.unpacked_size,
+    }
+
+
+def _layer_from_json(value: dict[str, Any]) -> Layer:
+    return Layer(Descriptor.from_json(value["descriptor"]), Digest.parse(value["diff_id"]), int(value["unpacked_size"]))

@@ -1,0 +1,116 @@
+"""A store with a small image, and the engines that run it, each started here and stopped by its process id."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.layer import Layer
+from edgepack.oci.store import Store
+
+
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A temporary folder that every user may enter, which pytest's own is not."""
+    folder = Path(tempfile.mkdtemp(prefix="edgepack-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def base_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Layer]:
+    """A store that holds a base layer: a Debian tree with nothing but Python's core."""
+    folder = tmp_path_factory.mktemp("base")
+    store = Store.create(folder / "store")
+    raw = folder / "raw.tar"
+    suite = ["mmdebstrap", "--quiet", "--variant=extract", "--include=python3.11-minimal", "bookworm", str(raw)]
+    subprocess.run(suite, check=True, capture_output=True, timeout=300)
+    with store.writer() as blob:
+        with tarfile.open(raw) as source, tarfile.open(mode="w|", fileobj=blob, format=tarfile.PAX_FORMAT) as out:
+            for member in source:
+                if not member.ischr():
+                    out.addfile(member, source.extractfile(member) if member.isreg() else None)
+        digest, size = blob.commit()
+    raw.unlink()
+    notes = {mediatypes.LAYER_KIND: "base", mediatypes.LAYER_UNPACKED: str(size)}
+    return store, Layer(Descriptor(mediatypes.LAYER, digest, size, notes), digest, size)
+
+
+@contextmanager
+def running(argv: list[str], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
+    """A daemon, for as long as the block runs."""
+    with log.open("wb") as out:
+        daemon = subprocess.Popen(argv, stdout=out, stderr=out)
+    try:
+        deadline = time.monotonic() + 60
+        while not ready():
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"{argv[0]} does not start: {log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.1)
+        yield
+    finally:
+        daemon.terminate()
+        try:
+            daemon.wait(30)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+
+def answers(address: str) -> bool:
+    """Whether an engine answers at ``address``."""
+    from edge_agent.runtimes.engine import connect
+    from edgepack.errors import MissingPartError
+
+    try:
+        connect(address).close()
+    except MissingPartError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def dockerd() -> Iterator[str]:
+    """The address of a Docker engine of our own, with a network bridge of its own."""
+    # A socket's path may have 107 bytes, which pytest's folders exceed.
+    folder = Path(tempfile.mkdtemp(prefix="edp-d-"))
+    bridge = f"edp{os.getpid() % 100000}"
+    address = f"unix://{folder}/docker.sock"
+    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
+    try:
+        subnet = f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}.1/24"
+        subprocess.run(["ip", "address", "add", subnet, "dev", bridge], check=True)
+        subprocess.run(["ip", "link", "set", bridge, "up"], check=True)
+        argv = ["dockerd", "--host", address, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
+        argv += ["--pidfile", f"{folder}/pid", "--bridge", bridge, "--iptables=false", "--ip6tables=false"]
+        with running(argv, folder / "log", lambda: answers(address)):
+            yield address
+    finally:
+        subprocess.run(["ip", "link", "delete", bridge], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def podman_service() -> Iterator[str]:
+    """The address of Podman's Docker-compatible socket."""
+    folder = Path(tempfile.mkdtemp(prefix="edp-p-"))
+    address = f"unix://{folder}/podman.sock"
+    argv = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
+    argv += ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "system", "service", "--time=0", address]
+    try:
+        with running(argv, folder / "log", lambda: answers(address)):
+            yield address
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,93 @@
+"""What the runtimes' tests share: a small image, and each runtime by its name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edge_agent.runtimes.base import Runtime
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import Platform
+from edgepack.oci.digest import Digest
+from edgepack.oci.layer import Layer, LayerEntry, NoCompression, write_layer
+from edgepack.oci.manifest import ImageConfig, Manifest
+from edgepack.oci.store import Store
+
+# Answers on its port with what it sees of the place where it runs.
+APP = """
+import os, signal, socket, sys
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+text = %r
+print("starting", text, flush=True)
+if os.environ.get("CRASH"):
+    print("crashing", file=sys.stderr, flush=True)
+    sys.exit(int(os.environ["CRASH"]))
+def writable(path):
+    try:
+        with open(os.path.join(path, "probe.%%d" %% os.getpid()), "w"):
+            return True
+    except OSError:
+        return False
+def lines(path):
+    with open(path) as file:
+        return file.read().splitlines()
+def capabilities():
+    return [line.split()[1] for line in lines("/proc/self/status") if line.startswith(("CapEff", "CapBnd", "NoNewPrivs"))]
+answer = {
+    "text": text, "uid": os.getuid(), "gid": os.getgid(), "pid": os.getpid(), "capabilities": capabilities(),
+    "here": writable(os.path.dirname(os.path.abspath(__file__))), "tmp": writable("/tmp"),
+    "root": writable("/"), "greeting": os.environ.get("GREETING"), "home_of_agent": os.environ.get("AGENT_SECRET"),
+    "cgroups": lines("/proc/self/cgroup"),
+}
+server = socket.create_server((os.environ["EDGEPACK_HOST"], int(os.environ["EDGEPACK_PORT"])))
+while True:
+    connection, _ = server.accept()
+    connection.recv(4096)
+    connection.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + repr(answer).encode())
+    connection.close()
+"""
+
+
+def build_image(store: Store, base: Layer | None, text: str, **changes: object) -> Digest:
+    """An image that runs ``APP`` and answers ``text``; ``changes`` replace fields of its configuration."""
+    app = write_layer(
+        [LayerEntry.of_bytes("opt/edgepack/server/app.py", (APP % text).encode())],
+        store,
+        NoCompression(),
+        kind="code",
+    )
+    layers = [app] if base is None else [base, app]
+    fields: dict[str, object] = {
+        "platform": Platform.host(),
+        "diff_ids": tuple(layer.diff_id for layer in layers),
+        "env": {"PYTHONPATH": "/opt/edgepack/server:/opt/edgepack/lib/python3.11/site-packages"},
+        "entrypoint": ("/usr/bin/python3.11", "-m", "app"),
+        "user": "10001:10001",
+        "exposed_ports": ("5001/tcp",),
+    }
+    config = store.put_bytes(ImageConfig(**(fields | changes)).to_bytes(), mediatypes.CONFIG)  # type: ignore[arg-type]
+    manifest = Manifest(config, tuple(layer.descriptor for layer in layers))
+    return store.put_bytes(manifest.to_bytes(), mediatypes.MANIFEST).digest
+
+
+def copy_store(source: Store, target: Path) -> Store:
+    """Another store with the same blobs, which take no disk twice."""
+    store = Store.create(target)
+    for path in (source.root / "blobs/sha256").iterdir():
+        os.link(path, target / "blobs/sha256" / path.name)
+    return store
+
+
+def make_runtime(kind: str, store: Store, state: Path, address: str | None) -> Runtime:
+    """The runtime ``kind``; engines listen at ``address``."""
+    if kind in ("docker", "podman"):
+        from edge_agent.runtimes.engine import DockerRuntime
+
+        return DockerRuntime(store, address)
+    if kind in ("crun", "runc"):
+        from edge_agent.runtimes.crun import CrunRuntime
+
+        return CrunRuntime(state, store, kind)  # type: ignore[arg-type]
+    from edge_agent.runtimes.process import ProcessRuntime
+
+    return ProcessRuntime(state, store)

@@ -1,0 +1,344 @@
+"""Every runtime keeps the protocol of ``edge_agent.runtimes.base``, with real engines and a real image."""
+
+from __future__ import annotations
+
+import ast
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runtime_lab import build_image, copy_store, make_runtime
+
+from edge_agent.runtimes.base import Instance, Runtime, ServiceSpec
+from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, VerificationError
+from edgepack.oci.descriptor import Platform
+from edgepack.oci.digest import Digest
+from edgepack.oci.layer import Layer
+from edgepack.oci.store import Store
+
+KINDS = [
+    pytest.param("docker", marks=pytest.mark.real("dockerd", "mmdebstrap", "ip")),
+    pytest.param("podman", marks=pytest.mark.real("podman", "runc", "mmdebstrap")),
+    pytest.param("crun", marks=pytest.mark.real("crun", "mmdebstrap")),
+    pytest.param("runc", marks=pytest.mark.real("runc", "mmdebstrap")),
+    "process",
+]
+CONTAINERS = ("docker", "podman", "crun", "runc")
+
+
+@dataclass
+class Lab:
+    """A runtime, the store that it takes images from, and a way to make another of each."""
+
+    kind: str
+    store: Store
+    base: Layer | None
+    state: Path
+    address: str | None
+
+    def runtime(self, store: Store | None = None, state: Path | None = None) -> Runtime:
+        return make_runtime(self.kind, store or self.store, state or self.state, self.address)
+
+    def image(self, text: str, store: Store | None = None, **changes: Any) -> Digest:
+        return build_image(store or self.store, self.base, text, **changes)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    kind = request.param
+    if kind != "process" and os.geteuid() != 0:
+        pytest.skip("needs root")
+    folder = tmp_path_factory.mktemp(kind)
+    address = {"docker": "dockerd", "podman": "podman_service"}.get(kind)
+    address = request.getfixturevalue(address) if address else None
+    if kind == "process":
+        made = Lab(kind, Store.create(folder / "store"), None, folder / "state", address)
+    else:
+        source, base = request.getfixturevalue("base_store")
+        made = Lab(kind, copy_store(source, folder / "store"), base, folder / "state", address)
+    pinned = made.image("pinned")  # keeps the base in place, so that each test does not bring it again
+    made.runtime().prepare(pinned)
+    yield made
+    made.runtime().forget_image(pinned)
+    if kind in ("crun", "runc"):
+        assert "overlay" not in mounts_below(made.state)
+
+
+def mounts_below(folder: Path) -> str:
+    return "\n".join(line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line)
+
+
+@pytest.fixture
+def runtime(lab: Lab) -> Iterator[Runtime]:
+    made = lab.runtime()
+    yield made
+    made.stop("churn", 1)
+
+
+@pytest.fixture
+def spec(lab: Lab, runtime: Runtime, free_port: Callable[[], int]) -> Iterator[ServiceSpec]:
+    image = lab.image("one")
+    runtime.prepare(image)
+    yield ServiceSpec("churn", image, free_port(), env={"GREETING": "hello there"})
+    runtime.stop("churn", 1)
+    runtime.forget_image(image)
+
+
+def ask(port: int) -> dict[str, Any]:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                return dict(ast.literal_eval(answer.read().decode()))
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def wait_for_exit(runtime: Runtime, service: str) -> Instance:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = runtime.inspect(service)
+        if found is not None and found.state == "exited":
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it runs still")
+
+
+def test_starts_answers_and_stops(runtime: Runtime, spec: ServiceSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_SECRET", "for nobody")
+    runtime.prepare(spec.image)
+    assert runtime.inspect("churn") is None
+    assert runtime.logs("churn") == "" or runtime.name != "docker"
+
+    started = runtime.start(spec)
+    assert started == Instance("churn", spec.image, "running", spec.port)
+    answer = ask(spec.port)
+    assert (answer["text"], answer["greeting"], answer["home_of_agent"]) == ("one", "hello there", None)
+    assert runtime.inspect("churn") == started
+    assert "starting one" in runtime.logs("churn")
+    assert runtime.logs("churn", lines=0) == ""
+
+    runtime.stop("churn", 1)
+    assert runtime.inspect("churn") is None
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", spec.port), 1).close()
+    runtime.stop("churn", 1)
+
+
+def test_starting_the_same_again_leaves_it_alone(lab: Lab, runtime: Runtime, spec: ServiceSpec) -> None:
+    runtime.start(spec)
+    marker = started_at(lab, runtime)
+    lab.runtime().start(spec)  # another process of the agent, after a restart
+    assert started_at(lab, runtime) == marker
+    assert ask(spec.port)["text"] == "one"
+
+
+def started_at(lab: Lab, runtime: Runtime) -> object:
+    """Something that changes when the service is started anew."""
+    if lab.kind in ("docker", "podman"):
+        return runtime._container("churn").id  # type: ignore[attr-defined]
+    return (lab.state / "run" / lab.kind / "churn" / "process.json").read_bytes()
+
+
+def test_another_spec_takes_the_place_of_the_first(
+    lab: Lab, runtime: Runtime, spec: ServiceSpec, free_port: Callable[[], int]
+) -> None:
+    runtime.start(spec)
+    assert ask(spec.port)["greeting"] == "hello there"
+    runtime.start(replace(spec, env={"GREETING": "again"}))  # on the same port
+    assert ask(spec.port)["greeting"] == "again"
+
+    second = lab.image("two")
+    runtime.prepare(second)
+    moved = ServiceSpec("churn", second, free_port())
+    assert runtime.start(moved).port == moved.port
+    assert ask(moved.port)["text"] == "two"
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", spec.port), 1).close()
+    runtime.stop("churn", 1)
+    runtime.forget_image(second)
+
+
+def test_a_port_that_is_taken_is_named(runtime: Runtime, spec: ServiceSpec) -> None:
+    with socket.create_server(("127.0.0.1", spec.port)):
+        with pytest.raises(RuntimeFailedError, match=str(spec.port)):
+            runtime.start(spec)
+        found = runtime.inspect("churn")
+        assert found is None or found.state == "exited"
+    runtime.start(spec)
+    assert ask(spec.port)["text"] == "one"
+
+
+def test_a_crash_shows_with_its_exit_code_and_its_words(runtime: Runtime, spec: ServiceSpec) -> None:
+    runtime.start(replace(spec, env={"CRASH": "7"}))
+    found = wait_for_exit(runtime, "churn")
+    assert (found.state, found.exit_code, found.image) == ("exited", 7, spec.image)
+    assert "crashing" in runtime.logs("churn")
+    runtime.start(spec)
+    assert ask(spec.port)["text"] == "one"
+
+
+def test_an_entrypoint_that_is_not_there(lab: Lab, runtime: Runtime, spec: ServiceSpec) -> None:
+    if lab.kind == "process":
+        broken = lab.image("broken", entrypoint=("/usr/bin/absent", "-m", "app"))
+        with pytest.raises(IncompatibleError, match=r"/usr/bin/absent"):
+            runtime.prepare(broken)
+        return
+    broken = lab.image("broken", entrypoint=("/usr/bin/absent", "-m", "app"))
+    runtime.prepare(broken)
+    with pytest.raises(RuntimeFailedError, match=r"/usr/bin/absent"):
+        runtime.start(replace(spec, image=broken))
+    found = runtime.inspect("churn")
+    assert found is None or found.state == "exited"
+    runtime.stop("churn", 1)
+    runtime.forget_image(broken)
+
+
+def test_memory_is_limited_where_it_runs_in_a_container(lab: Lab, runtime: Runtime, spec: ServiceSpec) -> None:
+    runtime.start(replace(spec, memory_bytes=256 << 20, cpus=0.5))
+    groups = ask(spec.port)["cgroups"]
+    if lab.kind not in CONTAINERS:
+        return
+    first = next((line for line in groups if ":memory:" in line), None)
+    if first is not None:
+        limit = Path("/sys/fs/cgroup/memory", first.rpartition(":")[2].lstrip("/"), "memory.limit_in_bytes")
+    else:
+        limit = Path("/sys/fs/cgroup", groups[-1].rpartition(":")[2].lstrip("/"), "memory.max")
+    assert int(limit.read_text()) == 256 << 20
+    runtime.stop("churn", 1)
+    assert not limit.exists()
+
+
+def test_inside_it_is_nobody_and_everything_is_read_only(lab: Lab, runtime: Runtime, spec: ServiceSpec) -> None:
+    if lab.kind not in CONTAINERS:
+        pytest.skip("a process is no container")
+    runtime.start(spec)
+    answer = ask(spec.port)
+    assert (answer["uid"], answer["gid"]) == (10001, 10001)
+    assert (answer["root"], answer["here"], answer["tmp"]) == (False, False, True)
+    effective, bounding, no_new_privileges = sorted(answer["capabilities"], key=len, reverse=True)
+    assert (int(effective, 16), int(bounding, 16), no_new_privileges) == (0, 0, "1")
+
+
+def test_a_missing_blob_is_named(lab: Lab, open_dir: Path) -> None:
+    store = copy_store(lab.store, open_dir / "store")
+    image = lab.image("incomplete", store)
+    layer = store.manifest(store.describe(image)).layers[-1]
+    store.path(layer.digest).unlink()
+    with pytest.raises(NotFoundError, match=layer.digest.hex):
+        lab.runtime(store).prepare(image)
+
+
+def test_an_image_that_was_never_prepared(runtime: Runtime, spec: ServiceSpec) -> None:
+    absent = Digest.of(b"absent")
+    with pytest.raises(NotFoundError, match=absent.hex):
+        runtime.prepare(absent)
+    with pytest.raises(NotFoundError, match=absent.hex):
+        runtime.start(replace(spec, image=absent))
+    runtime.forget_image(absent)
+
+
+@pytest.mark.parametrize("part", ["layer", "config", "manifest"])
+def test_an_altered_blob_is_refused_and_mended_by_a_good_one(lab: Lab, open_dir: Path, part: str) -> None:
+    store = copy_store(lab.store, open_dir / "store")
+    image = lab.image(f"altered {part}", store)
+    manifest = store.manifest(store.describe(image))
+    digest = {"layer": manifest.layers[-1].digest, "config": manifest.config.digest, "manifest": image}[part]
+    good = store.path(digest).read_bytes()
+    bad = bytearray(good)
+    bad[len(bad) // 2] ^= 1
+    store.path(digest).write_bytes(bad)
+    runtime = lab.runtime(store)
+    with pytest.raises(VerificationError):
+        runtime.prepare(image)
+    store.path(digest).write_bytes(good)
+    runtime.prepare(image)
+    runtime.forget_image(image)
+
+
+def test_another_platform_is_refused(lab: Lab, runtime: Runtime) -> None:
+    foreign = lab.image("foreign", platform=Platform("linux", "riscv64"))
+    with pytest.raises(IncompatibleError, match="linux/riscv64"):
+        runtime.prepare(foreign)
+
+
+def test_forgetting_an_image_gives_its_disk_back_but_not_another_s(lab: Lab, runtime: Runtime, open_dir: Path) -> None:
+    first, second = lab.image("first"), lab.image("second")
+    runtime.prepare(first)
+    runtime.prepare(second)
+    before = held(lab, runtime)
+    runtime.forget_image(first)
+    assert held(lab, runtime) == before - 1
+    runtime.forget_image(first)
+    runtime.prepare(second)
+    assert held(lab, runtime) == before - 1
+    runtime.prepare(first)
+    assert held(lab, runtime) == before
+    runtime.forget_image(first)
+    runtime.forget_image(second)
+    assert held(lab, runtime) == before - 2
+
+
+def held(lab: Lab, runtime: Runtime) -> int:
+    """How many images, or layers of images, take disk."""
+    if lab.kind in ("docker", "podman"):
+        return len(runtime._client.images.list())  # type: ignore[attr-defined]
+    return len([path for path in (lab.state / "layers").iterdir() if path.is_dir()])
+
+
+def test_an_image_that_runs_is_not_forgotten(runtime: Runtime, spec: ServiceSpec) -> None:
+    runtime.start(spec)
+    runtime.forget_image(spec.image)
+    assert ask(spec.port)["text"] == "one"
+    runtime.start(replace(spec, env={}))
+    assert ask(spec.port)["greeting"] is None
+
+
+PREPARE = """
+import sys
+from pathlib import Path
+from edgepack.oci.digest import Digest
+from edgepack.oci.store import Store
+sys.path.insert(0, sys.argv[1])
+from runtime_lab import make_runtime
+kind, store, state, address, image = sys.argv[2:]
+runtime = make_runtime(kind, Store.create(Path(store)), Path(state), address or None)
+print("go", flush=True)
+runtime.prepare(Digest.parse(image))
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.03, 0.1, 0.3])
+def test_killed_while_it_prepares_it_prepares_again(
+    lab: Lab, open_dir: Path, free_port: Callable[[], int], delay: float
+) -> None:
+    store = copy_store(lab.store, open_dir / "store")
+    state = open_dir / "state"
+    image = lab.image(f"killed after {delay}", store)
+    argv = [sys.executable, "-c", PREPARE, str(Path(__file__).parent)]
+    argv += [lab.kind, str(store.root), str(state), lab.address or "", str(image)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"go\n"
+        time.sleep(delay)
+        child.kill()
+    runtime = lab.runtime(store, state)
+    runtime.prepare(image)
+    assert not list(state.glob("**/*.tmp"))
+    port = free_port()
+    runtime.start(ServiceSpec("killed", image, port))
+    try:
+        assert ask(port)["text"] == f"killed after {delay}"
+    finally:
+        runtime.stop("killed", 1)
+        runtime.forget_image(image)

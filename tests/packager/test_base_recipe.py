@@ -1,0 +1,308 @@
+"""The base image out of Debian packages: recipe, rules, lock, and what comes out."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from edgepack.errors import (
+    DigestMismatchError,
+    EdgepackError,
+    IncompatibleError,
+    MissingPartError,
+    NotFoundError,
+    UsageError,
+    VerificationError,
+)
+from edgepack.oci.descriptor import Platform
+from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
+from edgepack.oci.store import Store
+from packager import debian
+from packager.trim import Rule, Rules, merged_link, merged_path, read_package, without_dangling
+
+RECIPE = debian.load_recipe("debian12-python3.11")
+PLATFORMS = [Platform.parse(name) for name in RECIPE.platforms]
+needs_recipe_python = pytest.mark.skipif(
+    f"{sys.version_info.major}.{sys.version_info.minor}" != RECIPE.python_minor,
+    reason="the locked layers hold bytecode of the recipe's Python",
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A base that was built, its layer, and its packages in case another build wants them."""
+
+    platform: Platform
+    entries: dict[str, LayerEntry]
+    diff_id: str
+    size: int
+    tar: Path
+    workdir: Path
+
+
+def build(platform: Platform, workdir: Path) -> Built:
+    entries = list(debian.base_entries(RECIPE, platform, workdir))
+    store = Store.create(workdir / "store")
+    layer = write_layer(entries, store, NoCompression(), kind="base")
+    by_path = {entry.path: entry for entry in entries}
+    tar = store.path(layer.descriptor.digest)
+    return Built(platform, by_path, str(layer.diff_id), layer.unpacked_size, tar, workdir)
+
+
+@pytest.fixture(scope="module", params=PLATFORMS, ids=str)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    workdir = tmp_path_factory.mktemp("base")
+    yield build(request.param, workdir)
+    shutil.rmtree(workdir)
+
+
+def content(base: Built, path: str) -> bytes:
+    opener = base.entries[path].content
+    assert opener is not None
+    with opener() as file:
+        return file.read()
+
+
+# ---- Rules --------------------------------------------------------------------------------------------------------
+
+
+def test_a_star_stays_within_one_folder_and_two_stars_do_not() -> None:
+    rule = Rule("r", "why", paths=("usr/*/doc", "usr/share/man/**", "lib/cp[0-9].py"))
+    assert [rule.leaves_out(path) for path in ("usr/share/doc", "usr/share/a/doc")] == [True, False]
+    assert [rule.leaves_out(path) for path in ("usr/share/man/a/b", "usr/share/man")] == [True, False]
+    assert [rule.leaves_out(path) for path in ("lib/cp4.py", "lib/cpx.py", "lib/cp4_py")] == [True, False, False]
+
+
+def test_what_a_rule_keeps_stays() -> None:
+    rule = Rule("r", "why", paths=("usr/share/doc/**",), keep=("usr/share/doc/*/copyright",))
+    assert rule.leaves_out("usr/share/doc/a/changelog.gz")
+    assert not rule.leaves_out("usr/share/doc/a/copyright")
+
+
+def test_a_rule_without_patterns_leaves_nothing_out() -> None:
+    assert not Rule("r", "why").leaves_out("")
+    assert not Rule("r", "why").leaves_out("usr")
+
+
+def test_rules_are_switched_off_by_name_and_an_unknown_name_is_refused() -> None:
+    rules = Rules((Rule("docs", "why", paths=("doc/**",)), Rule("tools", "why", packages=("tar",))))
+    assert rules.of_path("doc/a") is not None
+    assert rules.without(["docs"]).of_path("doc/a") is None
+    assert rules.without(["docs"]).of_package("tar") is not None
+    with pytest.raises(UsageError, match="no rule is named dosc; the rules are docs, tools"):
+        rules.without(["dosc"])
+
+
+def test_paths_and_links_follow_the_merge_of_usr() -> None:
+    assert merged_path("./lib/x86_64-linux-gnu/libc.so.6") == "usr/lib/x86_64-linux-gnu/libc.so.6"
+    assert merged_path("./usr/bin/dash") == "usr/bin/dash"
+    assert merged_path("./libexec/a") == "libexec/a"
+    assert merged_path("../../etc/passwd") == "etc/passwd"
+    assert merged_link("./lib64/ld.so.2", "/lib/x/ld.so.2") == "../lib/x/ld.so.2"
+    assert merged_link("./lib/x/liba.so", "../../usr/lib/x/liba.so.1") == "liba.so.1"
+    assert merged_link("./etc/os-release", "../usr/lib/os-release") == "../usr/lib/os-release"
+
+
+def test_links_to_what_was_left_out_go_too() -> None:
+    links = {"a/x": "../b/file", "a/y": "x", "a/z": "../gone", "a/zz": "z", "c": "b"}
+    entries = {path: LayerEntry(path, "symlink", 0o777, linkname=to) for path, to in links.items()}
+    entries["b/file"] = LayerEntry.of_bytes("b/file", b"")
+    assert sorted(without_dangling(entries)) == ["a/x", "a/y", "b/file", "c"]
+
+
+# ---- Recipe, lock, errors -----------------------------------------------------------------------------------------
+
+
+def test_every_rule_says_why_and_every_platform_is_locked() -> None:
+    assert all(rule.reason for rule in RECIPE.rules)
+    for platform in PLATFORMS:
+        lock = debian.read_lock(RECIPE, platform)
+        assert lock is not None
+        assert {package.name for package in lock.packages} >= set(RECIPE.packages)
+
+
+def test_no_package_is_both_wanted_and_left_out() -> None:
+    assert [name for name in RECIPE.packages if RECIPE.rules.of_package(name)] == []
+
+
+def test_an_unknown_recipe_or_platform_is_named_with_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"'debian11'; choose from debian12-python3\.11"):
+        debian.load_recipe("debian11")
+    with pytest.raises(
+        IncompatibleError, match="cannot be built for linux/s390x; choose from linux/amd64, linux/arm64"
+    ):
+        list(debian.base_entries(RECIPE, Platform.parse("linux/s390x"), tmp_path))
+
+
+def test_a_machine_without_mmdebstrap_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingPartError, match="mmdebstrap is not installed; run 'apt-get install mmdebstrap'"):
+        list(debian.base_entries(RECIPE, PLATFORMS[0], tmp_path / "work"))
+
+
+def test_locked_without_a_lock_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no lock to keep to"):
+        list(debian.base_entries(replace(RECIPE, folder=tmp_path), PLATFORMS[0], tmp_path, locked=True))
+
+
+def test_a_file_that_is_no_package_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.deb").write_bytes(b"<html>not here</html>" * 10)
+    with pytest.raises(VerificationError, match="is not a Debian package"):
+        read_package(tmp_path / "a.deb")
+
+
+def test_only_mirrors_of_debian_are_taken_from_the_machine(tmp_path: Path) -> None:
+    folder = tmp_path / "sources.list.d"
+    folder.mkdir()
+    (tmp_path / "sources.list").write_text(
+        "# deb http://old.example/debian bookworm main\n"
+        "deb http://mirror.example/debian/ trixie main\n"
+        "deb https://other.example/linux/debian/12/prod bookworm main\n"
+        "deb [signed-by=/usr/share/keyrings/vendor.gpg] https://vendor.example/debian bookworm main\n"
+    )
+    (folder / "off.sources").write_text("Enabled: no\nTypes: deb\nURIs: http://off.example/debian\nSuites: a\n")
+    (folder / "security.sources").write_text(
+        "Types: deb\nURIs: http://mirror.example/debian-security\nSuites: bookworm-security\nComponents: main\n"
+        "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+    )
+    lines = debian.machine_mirrors("bookworm", tmp_path)
+    assert [line.split("] ")[1] for line in lines] == [
+        "http://mirror.example/debian bookworm main",
+        "http://mirror.example/debian bookworm-updates main",
+        "http://mirror.example/debian-security bookworm-security main",
+    ]
+
+
+def test_a_machine_without_mirrors_of_debian_uses_debians_own(tmp_path: Path) -> None:
+    assert any(
+        "http://mirror.example/debian bookworm main" in line for line in debian.machine_mirrors("bookworm", tmp_path)
+    )
+
+
+@pytest.mark.real("mmdebstrap")
+def test_a_mirror_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    dead = ["deb http://127.0.0.1:9/debian bookworm main"]
+    with pytest.raises(EdgepackError, match="no mirror of Debian could be read; check the network"):
+        list(debian.base_entries(RECIPE, PLATFORMS[0], tmp_path, mirrors=dead))
+
+
+@pytest.mark.real("mmdebstrap")
+def test_a_version_that_is_gone_is_named_when_locked_and_a_warning_when_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lock = debian.lock_path(RECIPE, PLATFORMS[0])
+    zlib = next(package for package in debian.read_lock(RECIPE, PLATFORMS[0]).packages if package.name == "zlib1g")  # type: ignore[union-attr]
+    recipe = replace(RECIPE, folder=tmp_path)
+    (tmp_path / lock.name).write_text(lock.read_text().replace(zlib.version, "1:0.1-1"))
+    with pytest.raises(NotFoundError, match=r"no longer has zlib1g 1:0\.1-1"):
+        list(debian.base_entries(recipe, PLATFORMS[0], tmp_path / "work", locked=True))
+    entries = list(debian.base_entries(recipe, PLATFORMS[0], tmp_path / "work"))
+    assert any(entry.path.endswith("/libz.so.1") for entry in entries)
+    assert [record.message for record in caplog.records if "zlib1g 1:0.1-1" in record.message] != []
+
+
+# ---- What comes out -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real("mmdebstrap")
+def test_a_build_elsewhere_gives_the_same_layer(base: Built, tmp_path: Path) -> None:
+    again = build(base.platform, tmp_path / "elsewhere")
+    assert (again.diff_id, again.size) == (base.diff_id, base.size)
+
+
+@needs_recipe_python
+@pytest.mark.real("mmdebstrap")
+def test_the_layer_is_the_one_that_the_lock_names(base: Built) -> None:
+    lock = debian.read_lock(RECIPE, base.platform)
+    assert lock is not None
+    locked = {(package.name, package.version) for package in lock.packages}
+    got = {(p.locked.name, p.locked.version) for p in map(read_package, (base.workdir / "packages").glob("*.deb"))}
+    kept = {package for package in locked if RECIPE.rules.of_package(package[0]) is None}
+    if not kept <= got:
+        pytest.skip("the mirror has moved on from the locked versions")
+    assert (base.diff_id, base.size) == (lock.diff_id, lock.unpacked_size)
+
+
+@pytest.mark.real("mmdebstrap")
+def test_a_package_with_other_bytes_than_locked_is_refused(base: Built, tmp_path: Path) -> None:
+    shutil.copytree(base.workdir / "packages", tmp_path / "work" / "packages")
+    lock = debian.lock_path(RECIPE, base.platform)
+    digest = next(p.sha256 for p in debian.read_lock(RECIPE, base.platform).packages if p.name == "libc6")  # type: ignore[union-attr]
+    (tmp_path / lock.name).write_text(lock.read_text().replace(digest, "0" * 64))
+    with pytest.raises(DigestMismatchError, match=r"libc6 .* is not the package that was locked"):
+        list(debian.base_entries(replace(RECIPE, folder=tmp_path), base.platform, tmp_path / "work"))
+
+
+@pytest.mark.real("mmdebstrap")
+def test_the_base_keeps_to_its_budget(base: Built) -> None:
+    assert base.size <= 40_000_000
+    blob = io.BytesIO()
+    with tarfile.open(fileobj=blob, mode="w:gz", compresslevel=6) as archive:
+        archive.add(base.tar, "layer")
+    assert len(blob.getvalue()) <= 15_000_000
+
+
+@pytest.mark.real("mmdebstrap", "readelf")
+def test_every_library_that_a_file_needs_is_in_the_base(base: Built) -> None:
+    names = {path.rsplit("/", 1)[-1] for path in base.entries if path.startswith("usr/lib")}
+    checked, missing = 0, []
+    for path, entry in base.entries.items():
+        if entry.kind == "file" and (data := content(base, path))[:4] == b"\x7fELF":
+            checked += 1
+            missing += [(path, name) for name in needed(data, base.workdir) if name not in names]
+    assert missing == []
+    assert checked > 40
+
+
+def needed(data: bytes, folder: Path) -> list[str]:
+    (folder / "elf").write_bytes(data)
+    done = subprocess.run(["readelf", "-dW", folder / "elf"], capture_output=True, text=True, check=True)
+    return [line.split("[")[1].rstrip("]") for line in done.stdout.splitlines() if "(NEEDED)" in line]
+
+
+@pytest.mark.real("mmdebstrap")
+def test_nothing_may_change_user_and_only_temporary_folders_are_writable_by_all(base: Built) -> None:
+    assert [path for path, entry in base.entries.items() if entry.mode & 0o6000] == []
+    writable = [path for path, entry in base.entries.items() if entry.kind != "symlink" and entry.mode & 0o002]
+    assert writable == ["tmp", "var/tmp"]
+    assert {base.entries[path].mode for path in writable} == {0o1777}
+
+
+@pytest.mark.real("mmdebstrap")
+def test_scanners_find_the_distribution_its_packages_and_their_licenses(base: Built) -> None:
+    assert b'VERSION_ID="12"' in content(base, "usr/lib/os-release")
+    status = content(base, "var/lib/dpkg/status").decode()
+    packages = [part.split("\n")[0].removeprefix("Package: ") for part in status.strip().split("\n\n")]
+    assert packages == sorted(RECIPE.packages)
+    assert status.count("\nStatus: install ok installed\n") == len(packages)
+    licensed = {path.split("/")[3] for path in base.entries if path.startswith("usr/share/doc/")}
+    assert licensed == set(packages)
+
+
+@pytest.mark.real("mmdebstrap")
+def test_the_user_the_shell_and_the_certificates_are_there(base: Built) -> None:
+    assert b"nonroot:x:10001:10001:" in content(base, "etc/passwd")
+    assert base.entries["usr/bin/sh"].linkname == "dash"
+    assert base.entries["usr/bin/dash"].mode == 0o755
+    bundle = content(base, "etc/ssl/certs/ca-certificates.crt")
+    assert bundle.count(b"-----BEGIN CERTIFICATE-----\n") == bundle.count(b"-----END CERTIFICATE-----\n") > 100
+
+
+@needs_recipe_python
+@pytest.mark.real("mmdebstrap")
+def test_bytecode_comes_with_its_source_and_is_never_checked_against_it(base: Built) -> None:
+    compiled = [path for path in base.entries if path.endswith(".pyc")]
+    assert len(compiled) > 100
+    for path in compiled:
+        source = path.replace("__pycache__/", "").replace(".cpython-311.pyc", ".py")
+        assert source in base.entries
+        flags = int.from_bytes(content(base, path)[4:8], "little")
+        assert flags == 0b01  # hash-based, unchecked (PEP 552)
