@@ -95,7 +95,7 @@ def make_dirs(path: Path) -> None:
     if path.is_dir():
         return
     make_dirs(path.parent)
-    if path.exists():
+    if path.exists() and not path.is_dir():  # another process may have made it meanwhile
         raise UsageError("is a file where a folder must be", where=path, hint="give another folder")
     with disk_errors(path):
         path.mkdir(exist_ok=True)

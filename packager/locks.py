@@ -34,6 +34,8 @@ _TIMEOUT = 600
 
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)((?:\s+--hash=\S+)*)\s*")
 _HASH = re.compile(r"--hash=sha256:([a-f0-9]{64})")
+# Some versions of uv know it as an argument only.
+_NO_INDEX = "UV_NO_INDEX"
 # What uv and pip say, in their own words.
 _NO_NETWORK = re.compile(
     r"network was disabled|error sending request|dns error|Failed to fetch|NewConnectionError|Failed to establish"
@@ -105,18 +107,19 @@ def resolve(
     """
     import subprocess
 
+    environment = dict(environment) if environment is not None else uv_environment()
     command = [
         _uv(), "pip", "compile", "--quiet", "--python", sys.executable, "--no-python-downloads",
         "--python-version", target.python, "--python-platform", _uv_platform(target),
         "--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate", "--no-strip-extras",
-        *(("--offline",) if offline else ()), "-",
+        *(("--offline",) if offline else ()), *(("--no-index",) if environment.get(_NO_INDEX) == "1" else ()), "-",
     ]  # fmt: skip
     text = "".join(f"{requirement}\n" for requirement in requirements)
     try:
         done = subprocess.run(
             command,
             input=text,
-            env=dict(environment) if environment is not None else uv_environment(),
+            env=environment,
             capture_output=True,
             text=True,
             timeout=_TIMEOUT,
@@ -125,11 +128,11 @@ def resolve(
     except subprocess.TimeoutExpired as error:
         raise EdgepackError("uv took too long to resolve", hint="check the network and try again") from error
     if done.returncode != 0:
-        raise explained(redacted(done.stderr), target.platform)
+        raise explained(redacted(done.stderr), target)
     return done.stdout
 
 
-def explained(said: str, platform: Platform) -> EdgepackError:
+def explained(said: str, target: Target) -> EdgepackError:
     """The error that the complaint ``said`` of uv or pip amounts to."""
     flat = " ".join(said.split())
     # First: uv and pip complain of missing packages too when they could not ask.
@@ -137,13 +140,15 @@ def explained(said: str, platform: Platform) -> EdgepackError:
         return EdgepackError("no package index is in reach", hint=_FETCH)
     if match := _NO_WHEEL.search(flat):
         return IncompatibleError(
-            f"{match[1] or match[2]} has no wheel for {platform}",
+            f"{match[1] or match[2]} has no wheel for {target}",
             hint="take another version of it, another platform or a newer base",
         )
     if match := _UNKNOWN.search(flat):
         return NotFoundError(f"{match[1] or match[2]} is in no package index", hint="check its name and version")
     if match := _NOT_IN_LOCK.search(flat):
-        return IncompatibleError(f"{match[1]} has no wheel for {platform}", hint="make the lock again")
+        return IncompatibleError(
+            f"{match[1]} has no wheel for {target} that the lock names", hint="take a newer base, or make the lock again"
+        )
     if "DO NOT MATCH THE HASHES" in flat:
         return DigestMismatchError("a package index gave a file that the lock does not name", hint="make it again")
     return EdgepackError(f"the requirements cannot be resolved: {flat[:600]}", hint="change the requirements")
@@ -169,7 +174,7 @@ def uv_environment(environment: Mapping[str, str] | None = None) -> dict[str, st
     if links := settings.get("find-links"):
         found.setdefault("UV_FIND_LINKS", ",".join(links.split()))
     if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
-        found.setdefault("UV_NO_INDEX", "1")
+        found.setdefault(_NO_INDEX, "1")
     if certificates := settings.get("cert"):
         found.setdefault("SSL_CERT_FILE", certificates)
     return found

@@ -36,6 +36,9 @@ class Target:
                 hint="build for linux/amd64 or linux/arm64",
             )
 
+    def __str__(self) -> str:
+        return f"{self.platform} with Python {self.python} and glibc {self.glibc}"
+
     @property
     def machine(self) -> str:
         """The processor as wheels name it."""
@@ -96,7 +99,7 @@ class Target:
                 f"needs glibc {least}, and the base has {self.glibc}", where=filename, hint="take a newer base"
             )
         raise IncompatibleError(
-            f"does not run on {self.platform} with Python {self.python} and glibc {self.glibc}",
+            f"does not run on {self}",
             where=filename,
             hint="resolve the requirements for that platform",
         )

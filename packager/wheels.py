@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import DigestMismatchError, EdgepackError, IncompatibleError, NotFoundError, VerificationError
-from edgepack.files import atomic_write, fsync_dir, make_dirs
+from edgepack.files import atomic_write, fsync_dir, locked, make_dirs
 from edgepack.oci.digest import Digest
 from packager.locks import Pin, explained, redacted
 from packager.wheel_tags import Target
@@ -87,11 +87,11 @@ class WheelCache:
             _copy_verified(path, fresh / path.name, digest)
             atomic_write(fresh / "wheel.json", json.dumps(about, sort_keys=True).encode())
             fsync_dir(fresh)
-            try:
-                fresh.rename(place)
-            except OSError:
+            with locked(self.root / ".lock"):
                 if self._read(digest) is None:
-                    raise
+                    if place.exists():  # damaged: it goes with the temporary folder
+                        place.rename(Path(name) / "damaged")
+                    fresh.rename(place)
             fsync_dir(self.root)
         return _wheel(place, digest, about)
 
@@ -125,7 +125,7 @@ class WheelCache:
             wheel = best([wheel for wheel in here if wheel.digest.hex in pin.hashes], target)
             if wheel is None:
                 raise IncompatibleError(
-                    f"{pin.name} {pin.version} has no wheel for {target.platform} with glibc {target.glibc}",
+                    f"{pin.name} {pin.version} has no wheel for {target} among those that the indexes gave",
                     hint="take another version or platform",
                 )
             atomic_write(self._chosen / _choice(pin, target), wheel.digest.hex.encode())
@@ -241,4 +241,4 @@ def _download(pins: Sequence[Pin], target: Target, folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise EdgepackError("pip took more than an hour", hint="check the network and try again") from error
     if done.returncode != 0:
-        raise explained(redacted(done.stderr), target.platform)
+        raise explained(redacted(done.stderr), target)

@@ -83,7 +83,7 @@ def install_python(purpose: str) -> None:
         run([uv, "venv", "--quiet", "--python", sys.executable, str(VENV)], environment)
     environment["VIRTUAL_ENV"] = str(VENV)
     print(f"setup: installing the Python packages of requirements/{lock.name}")
-    run([uv, "pip", "install", "--quiet", "--require-hashes", "-r", str(lock)], environment)
+    run([uv, "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "-r", str(lock)], environment)
     # The build backend is in the lock, so that building edgepack itself needs nothing more.
     run([uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)], environment)
     stamp.write_text(wanted)

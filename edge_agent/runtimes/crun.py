@@ -146,8 +146,7 @@ class CrunRuntime:
             return None
         if self._status(service) in ("running", "created", "paused"):
             return Instance(service, spec.image, "running", spec.port)
-        found = supervision.find(bundle)
-        return Instance(service, spec.image, "exited", spec.port, found.exit_code if found else None)
+        return Instance(service, spec.image, "exited", spec.port, supervision.exit_code(bundle))
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         command = [self._program, "--root", str(self._state / self.name), *arguments]

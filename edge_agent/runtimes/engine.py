@@ -171,7 +171,7 @@ class DockerRuntime:
                 return
             try:
                 self._client.images.remove(_tag(image))
-            except docker.errors.ImageNotFound:
+            except docker.errors.NotFound:
                 return
             except docker.errors.APIError as error:
                 if error.status_code != 409:  # something of the user's runs from it
@@ -184,7 +184,7 @@ class DockerRuntime:
 
         try:
             found = self._client.images.get(_tag(image))
-        except docker.errors.ImageNotFound:
+        except docker.errors.NotFound:
             return False
         # Docker's own store knows an image by its configuration, containerd's by its manifest.
         return found.id in (str(manifest.config.digest), str(image))
@@ -195,7 +195,7 @@ class DockerRuntime:
 
         try:
             found = self._client.images.get(_tag(image))
-        except docker.errors.ImageNotFound:
+        except docker.errors.NotFound:
             raise NotFoundError(f"image {image} is not prepared", hint="import it again") from None
         value = {"architecture": "amd64", "os": "linux", "config": found.attrs.get("Config") or {}}
         return ImageConfig.from_bytes(json.dumps(value).encode(), f"image {image}")

@@ -98,7 +98,7 @@ class ProcessRuntime:
             return None
         if found is not None and found.running:
             return Instance(service, spec.image, "running", spec.port)
-        return Instance(service, spec.image, "exited", spec.port, found.exit_code if found else None)
+        return Instance(service, spec.image, "exited", spec.port, supervision.exit_code(folder))
 
     def logs(self, service: str, lines: int = 100) -> str:
         """See the protocol."""

@@ -113,6 +113,16 @@ def find(folder: Path) -> Supervised | None:
     return Supervised(service, supervisor, code)
 
 
+def exit_code(folder: Path, timeout: float = 2.0) -> int | None:
+    """How the program that has ended ended; waits ``timeout`` seconds for the supervisor to write it down."""
+    deadline = time.monotonic() + timeout
+    found = find(folder)
+    while found is not None and found.exit_code is None and found.supervisor.alive and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+        found = find(folder)
+    return None if found is None else found.exit_code
+
+
 def end(found: Supervised, timeout: float) -> None:
     """Ask everything in the program's session to end, kill what is left after ``timeout`` seconds, and wait for it."""
     deadline = time.monotonic() + timeout

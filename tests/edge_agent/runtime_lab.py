@@ -32,7 +32,8 @@ def lines(path):
     with open(path) as file:
         return file.read().splitlines()
 def capabilities():
-    return [line.split()[1] for line in lines("/proc/self/status") if line.startswith(("CapEff", "CapBnd", "NoNewPrivs"))]
+    wanted = ("CapEff", "CapBnd", "NoNewPrivs")
+    return [line.split()[1] for line in lines("/proc/self/status") if line.startswith(wanted)]
 answer = {
     "text": text, "uid": os.getuid(), "gid": os.getgid(), "pid": os.getpid(), "capabilities": capabilities(),
     "here": writable(os.path.dirname(os.path.abspath(__file__))), "tmp": writable("/tmp"),

@@ -141,9 +141,7 @@ def test_dockers_manifest_names_the_platform_that_was_asked_for(
     found = members(path)
     config = found[json.loads(found["manifest.json"])[0]["Config"]]
     assert json.loads(config)["architecture"] == platform.architecture
-    with pytest.raises(
-        UsageError, match="no image for linux/arm/v7; name one of its platforms"
-    ):
+    with pytest.raises(UsageError, match="no image for linux/arm/v7; name one of its platforms"):
         write_archive(store, {"churn:1": two_platforms(store)}, path, platform=Platform("linux", "arm", "v7"))
     # An image of one platform may be carried by any machine.
     write_archive(store, {"churn:1": small_image(store, ARM64)}, path, platform=AMD64)
@@ -313,7 +311,7 @@ def test_what_is_missing_is_noticed_before_anything_is_taken(archive: Path, stor
         else:
             del found[names[missing]]
 
-    with pytest.raises(VerificationError, match="not a sound archive|not an image archive"):
+    with pytest.raises(VerificationError, match=r"not a sound archive|not an image archive"):
         Archive(rewritten(archive, change))
 
 

@@ -102,7 +102,9 @@ def test_the_digest_of_one_manifest_never_changes() -> None:
     manifest = Manifest(Descriptor(mediatypes.CONFIG, Digest.of(data), len(data)), (layer,))
 
     assert str(Digest.of(data)) == "sha256:bca21bf5b533b9b02682879c3f165f99c2c257e9fef5db63eb41e2fb090acec9"
-    assert str(Digest.of(manifest.to_bytes())) == "sha256:03991ebf586aa8af1ccdaabc9fd14dc853203d38178771b62b5accef233c11d8"
+    assert (
+        str(Digest.of(manifest.to_bytes())) == "sha256:03991ebf586aa8af1ccdaabc9fd14dc853203d38178771b62b5accef233c11d8"
+    )
 
 
 def test_json_is_canonical() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import ipaddress
 import logging
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +105,22 @@ def test_a_token_is_fetched_once_and_used_again(sim: Simulator, field: str, expi
     assert sim.count("GET", "/token?service=sim&scope=repository:churn:pull,push") == 1
 
 
-def test_a_token_is_renewed_before_it_expires(sim: Simulator) -> None:
-    sim.auth, sim.expires_in = "bearer", 1
-    remote = client(sim)
+@pytest.mark.parametrize(("expires_in", "still_good", "too_old"), [(300, 285, 291), (None, 49, 51), (10, 7, 9)])
+def test_a_token_is_renewed_before_it_expires(
+    sim: Simulator, expires_in: int | None, still_good: int, too_old: int
+) -> None:
+    sim.auth, sim.expires_in = "bearer", expires_in
+    remote, start = client(sim), time.monotonic()
+    authorizer = remote._session._authorizer
+    authorizer._clock = lambda: start
     assert remote.has(blob())
-    time.sleep(0.9)
+    authorizer._clock = lambda: start + still_good
+    assert remote.has(blob())
+    assert sim.count("GET", "/token") == 1
+    authorizer._clock = lambda: start + too_old
     assert remote.has(blob())
     assert sim.count("GET", "/token") == 2
-    assert sim.count("HEAD") == 3  # one 401 at first, none later
+    assert sim.count("HEAD") == 4  # one 401 at first, none later
 
 
 def test_a_token_that_was_withdrawn_is_replaced(sim: Simulator) -> None:
@@ -246,7 +257,7 @@ def test_redirects_in_a_circle_end(sim: Simulator) -> None:
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
+def certificate(tmp_path: Path, named: str) -> tuple[Path, Path]:
     """A certificate of this machine's own, and its key."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -255,12 +266,13 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName(named)]
     now = datetime.datetime.now(datetime.UTC)
     made = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
         .serial_number(1).not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.SubjectAlternativeName(names), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         .sign(key, hashes.SHA256())
     )  # fmt: skip
@@ -278,10 +290,67 @@ def test_tls_is_verified_against_the_authority_that_is_named(certificate: tuple[
     with running(Simulator(blobs={digest_of(BLOB): BLOB}, auth="basic"), certificate) as sim:
         assert pull(client(sim, policy=Policy(ca_file=certificate[0]))) == BLOB
         sim.seen.clear()
-        for trusted in ("/etc/ssl/certs/ca-certificates.crt",):
-            with pytest.raises(RegistryUnavailableError, match="TLS failed"):
-                pull(client(sim, policy=Policy(ca_file=Path(trusted))))
+        with pytest.raises(RegistryUnavailableError, match="TLS failed"):
+            pull(client(sim, host="registry.example"))  # by the system's own authorities
         assert sim.seen == []
+
+
+@pytest.mark.parametrize("let_through", [True, False])
+def test_a_proxy_of_the_environment_is_used_and_sees_no_credentials(
+    certificate: tuple[Path, Path], named: str, monkeypatch: pytest.MonkeyPatch, let_through: bool
+) -> None:
+    heard: list[bytes] = []
+    simulator = Simulator(blobs={digest_of(BLOB): BLOB}, auth="basic")
+    with running(simulator, certificate) as sim, tunnelling(sim.port, heard, let_through=let_through) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://eve:pr%40xy@127.0.0.1:{port}")
+        remote = client(sim, policy=Policy(ca_file=certificate[0]), host=named)
+        if let_through:
+            assert pull(remote) == BLOB
+        else:
+            with pytest.raises(RegistryUnavailableError, match="proxy did not let us through") as failed:
+                pull(remote)
+            assert "pr@xy" not in str(failed.value)
+        assert heard[0].startswith(f"CONNECT {named}:{sim.port}".encode())
+        assert base64.b64encode(b"eve:pr@xy") in heard[0]
+        assert ANN.basic.encode() not in b"".join(heard)
+        count = len(heard)
+        monkeypatch.setenv("NO_PROXY", named)
+        assert pull(client(sim, policy=Policy(ca_file=certificate[0]), host=named)) == BLOB
+        assert len(heard) == count
+
+
+@contextmanager
+def tunnelling(target: int, heard: list[bytes], *, let_through: bool) -> Iterator[int]:
+    """An HTTP proxy that only tunnels; ``heard`` gets what it was asked."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near = listener.accept()[0]
+                heard.append(near.recv(65536))
+                if not let_through:
+                    near.sendall(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
+                    near.close()
+                    continue
+                near.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                far = socket.create_connection(("127.0.0.1", target))
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        listener.close()
 
 
 def test_a_file_without_certificates_is_named(sim: Simulator, tmp_path: Path) -> None:

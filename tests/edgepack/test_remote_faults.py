@@ -157,7 +157,7 @@ def test_a_registry_cannot_make_us_wait_for_an_hour(sim: Simulator) -> None:
     sim.busy = [(429, "3600")]
     started = time.monotonic()
     assert client(sim).has(wanted)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])

@@ -279,7 +279,8 @@ class Source:
 digest = hashlib.sha256()
 for _ in range(size >> 20): digest.update(bytes(1 << 20))
 blob = Descriptor("application/octet-stream", Digest(digest.hexdigest()), size)
-remote = RemoteRepository(Reference.parse(f"127.0.0.1:{port}/flat"), credentials=anonymous, policy=Policy(chunk=32 << 20))
+reference = Reference.parse(f"127.0.0.1:{port}/flat")
+remote = RemoteRepository(reference, credentials=anonymous, policy=Policy(chunk=32 << 20))
 list(remote.referrers(Digest.of(b"warm")))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 remote.put(blob, Source())

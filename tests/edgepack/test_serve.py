@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -301,3 +302,39 @@ def test_an_engine_pulls_only_the_layers_that_it_lacks(store: Store, engine: str
     first, second = (store.manifest(store.resolve(f"churn:{version}")) for version in (1, 2))
     assert moved[0] == sorted(item.digest for item in first.blobs)
     assert moved[1] == sorted([second.config.digest, second.layers[1].digest])
+
+
+_FLAT = """
+import http.client, resource, sys
+from pathlib import Path
+from edgepack.oci.serve import serve
+from edgepack.oci.store import Store
+
+store, size = Store.create(Path(sys.argv[1])), int(sys.argv[2])
+name = "ab" * 32
+with (store.root / "blobs" / "sha256" / name).open("wb") as file:
+    file.truncate(size)
+with serve(store) as port:
+    for path in ("/v2/", f"/v2/churn/blobs/sha256:{name}"):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("GET", path)
+        answer, seen = connection.getresponse(), 0
+        while piece := answer.read(1 << 20):
+            seen += len(piece)
+assert seen == size
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_is_flat_whatever_the_blob_weighs(tmp_path: Path) -> None:
+    grown = int(run(sys.executable, "-c", _FLAT, str(tmp_path / "flat"), str(200 << 20)))
+    assert grown < 8 << 10, f"{grown} KiB more for a blob of 200 MiB"
+
+
+def test_the_loopback_address_of_version_6_is_served(store: Store) -> None:
+    if not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists():
+        pytest.skip("no IPv6 here")
+    with serve(store, "::1") as port:
+        remote = RemoteRepository(Reference.parse(f"[::1]:{port}/churn:1"), credentials=anonymous)
+        assert remote.resolve().digest == store.resolve("churn:1").digest

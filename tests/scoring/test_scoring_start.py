@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from scoring.__main__ import bind
 from scoring.threads import available_cpus
 
 SERVICE = {
@@ -272,6 +273,11 @@ def test_threads_follow_the_cpu_limit(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     assert available_cpus(tmp_path) == (4 if expected is None else expected)
+
+
+def test_the_listener_lets_asyncio_turn_nagle_off() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_the_server_imports_only_what_its_layer_holds(tmp_path: Path) -> None:

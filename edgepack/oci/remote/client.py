@@ -30,7 +30,7 @@ _ACCEPT = ", ".join(
 )
 # A listing that goes on for longer is a mistake or an attack.
 _MAX_PAGES = 1000
-_KEPT = 16
+_KEPT_BYTES = 8 << 20
 
 
 class RemoteRepository:
@@ -63,7 +63,8 @@ class RemoteRepository:
         the bytes are not those of the digest asked for or announced, ``InvalidDocumentError`` when they are neither a
         manifest nor an index.
         """
-        return self._fetch(self.reference.target if target is None else str(target))
+        name = self.reference.target if target is None else str(target)
+        return self._fetch(str(Digest.parse(name)) if name.startswith("sha256:") else checked_tag(name))
 
     @contextmanager
     def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
@@ -134,9 +135,9 @@ class RemoteRepository:
 
     def _keep(self, digest: Digest, data: bytes) -> None:
         self._kept.pop(digest, None)
-        while len(self._kept) >= _KEPT:
-            del self._kept[next(iter(self._kept))]
         self._kept[digest] = data
+        while sum(map(len, self._kept.values())) > _KEPT_BYTES:
+            del self._kept[next(iter(self._kept))]
 
     def _pages(self, url: str, headers: dict[str, str], what: str) -> Iterator[bytes]:
         """The pages of a listing, each led to by the one before (RFC 5988 Link)."""

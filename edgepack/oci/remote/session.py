@@ -54,7 +54,7 @@ class Session:
         A body that is a function is called for each sending and is not sent again after a busy answer. Raises
         ``AuthenticationError`` and ``RegistryUnavailableError``.
         """
-        scopes = self._scopes(method)
+        scopes = self._scopes(method, url)
         for last in (False, True):
             sent = dict(headers or {})
             authorization = self._authorizer.header(url, scopes)
@@ -70,9 +70,9 @@ class Session:
             self._authorizer.answer(challenge)
         raise AssertionError("unreachable: the last sending returns or raises")
 
-    def _scopes(self, method: str) -> frozenset[str]:
+    def _scopes(self, method: str, url: str) -> frozenset[str]:
         repository = self.reference.repository
-        if method in ("GET", "HEAD"):
+        if method in ("GET", "HEAD") and "/blobs/uploads/" not in url:
             return frozenset({f"repository:{repository}:pull"})
         return frozenset({f"repository:{repository}:pull,push"}) | self._mounts
 

@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urljoin
+from typing import Any
+from urllib.parse import unquote, urljoin
+from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, SSLError
+from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, ProxyError, SSLError
 from urllib3.response import BaseHTTPResponse
 
 import edgepack
@@ -32,6 +34,8 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # 501 and 505 say that the same request will never work.
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
+# Trying again at once would not help.
+_FINAL = (NewConnectionError, SSLError, ProxyError, LocationValueError)
 _MAX_REDIRECTS = 5
 _LITTLE = 64 << 10
 
@@ -128,11 +132,13 @@ class Http:
                 context = ssl.create_default_context(cafile=str(policy.ca_file))
             except (OSError, ssl.SSLError):
                 raise UsageError("holds no certificates that can be read", where=policy.ca_file) from None
-        self._pool = urllib3.PoolManager(
-            ssl_context=context,
-            timeout=urllib3.Timeout(connect=policy.connect_timeout, read=policy.read_timeout),
-            maxsize=4,
-        )
+        self._options: dict[str, Any] = {
+            "ssl_context": context,
+            "timeout": urllib3.Timeout(connect=policy.connect_timeout, read=policy.read_timeout),
+            "maxsize": 4,
+        }
+        self._pool = urllib3.PoolManager(**self._options)
+        self._proxies: dict[str, urllib3.ProxyManager] = {}
 
     def base(self, host: str) -> str:
         """The address of the registry at ``host[:port]``: plain HTTP only for this machine or when asked for."""
@@ -160,7 +166,7 @@ class Http:
             try:
                 response = self._follow(method, url, headers, body)
             except HTTPError as error:
-                if attempt == attempts or isinstance(error, (NewConnectionError, SSLError, LocationValueError)):
+                if attempt == attempts or isinstance(error, _FINAL):
                     raise unavailable(url, error) from None
                 self.wait(attempt, None)
                 continue
@@ -185,7 +191,7 @@ class Http:
         meant_for, sent = Origin.of(url), {"User-Agent": f"edgepack/{edgepack.__version__}", **headers}
         for _ in range(_MAX_REDIRECTS + 1):
             self._check(url, meant_for, credentials="Authorization" in sent)
-            raw = self._pool.urlopen(
+            raw = self._pool_for(Origin.of(url)).urlopen(
                 method, url, body=body, headers={"Accept-Encoding": "identity", **sent},
                 redirect=False, retries=False, preload_content=False, decode_content=False,
             )  # fmt: skip
@@ -200,6 +206,18 @@ class Http:
             if Origin.of(url) != meant_for:
                 sent.pop("Authorization", None)
         raise RegistryError(f"redirects more than {_MAX_REDIRECTS} times", where=meant_for)
+
+    def _pool_for(self, origin: Origin) -> urllib3.PoolManager:
+        """The way to ``origin``: straight, or by the proxy of HTTPS_PROXY or HTTP_PROXY unless NO_PROXY has it."""
+        proxy = getproxies().get(origin.scheme)
+        if not proxy or is_loopback(origin.host) or proxy_bypass(f"{origin.host}:{origin.port}"):
+            return self._pool
+        if proxy not in self._proxies:
+            parsed = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+            login = None if parsed.auth is None else urllib3.util.make_headers(proxy_basic_auth=unquote(parsed.auth))
+            address = parsed._replace(auth=None, path=None, query=None).url
+            self._proxies[proxy] = urllib3.ProxyManager(address, proxy_headers=login, **self._options)
+        return self._proxies[proxy]
 
     def _check(self, url: str, meant_for: Origin, *, credentials: bool) -> None:
         origin = Origin.of(url)
@@ -236,6 +254,8 @@ def seconds_to_wait(retry_after: str | None, now: Callable[[], float] = time.tim
 def unavailable(url: str, error: HTTPError) -> RegistryUnavailableError:
     """The error for a connection that was not made or broke; the address's path and query are left out on purpose."""
     where = Origin.of(url)
+    if isinstance(error, ProxyError):
+        return RegistryUnavailableError("the proxy did not let us through", where=where, hint="check HTTPS_PROXY")
     if isinstance(error, NewConnectionError):
         return RegistryUnavailableError("cannot be reached", where=where, hint="check its name, port and the network")
     if isinstance(error, SSLError):

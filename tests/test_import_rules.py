@@ -1,0 +1,241 @@
+"""Who may import whom (DESIGN section 3), what importing costs, and how long a module may be."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = {
+    "edgepack": set(),
+    "scoring": set(),
+    "edge_agent": {"edgepack"},
+    "converters": {"edgepack"},
+    "packager": {"edgepack", "converters"},
+}  # fmt: skip
+# Templates and recipes, not a room: those who render them may import it.
+DATA_PACKAGES = {"dockerfiles": {"packager"}}
+FRAMEWORKS = {
+    "joblib", "keras", "lightgbm", "onnxmltools", "pandas", "scipy", "skl2onnx", "sklearn", "tensorflow", "tf2onnx",
+    "torch", "xgboost",
+}  # fmt: skip
+# What a plan must not touch. ``os.path`` and ``posixpath`` only handle text, and so do pathlib's pure paths.
+IO_MODULES = {
+    "asyncio", "docker", "http", "io", "os", "requests", "shutil", "socket", "sqlalchemy", "sqlite3", "ssl",
+    "subprocess", "tarfile", "tempfile", "threading", "time", "urllib", "urllib3", "zipfile",
+}  # fmt: skip
+PURE_PATHS = {"PurePath", "PurePosixPath", "PureWindowsPath"}
+MAX_LINES = 400
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import of a module: what, by whom, on which line, and whether it runs when the module is imported."""
+
+    module: str
+    name: str | None
+    by: Path
+    line: int
+    at_start: bool
+
+    @property
+    def top(self) -> str:
+        return self.module.partition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.by.relative_to(ROOT)}:{self.line} imports {self.module}"
+
+
+def modules(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def imports(path: Path) -> list[Import]:
+    return list(_imports(parsed(path), path, at_start=True))
+
+
+def _imports(node: ast.AST, path: Path, *, at_start: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(alias.name, None, path, child.lineno, at_start)
+        elif isinstance(child, ast.ImportFrom):
+            module = child.module or ""
+            if child.level:
+                package = path.relative_to(ROOT).parts[: -child.level]
+                module = ".".join((*package, *filter(None, [module])))
+            for alias in child.names:
+                yield Import(module, alias.name, path, child.lineno, at_start)
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for inner in child.body:
+                yield from _imports(inner, path, at_start=False)
+        else:
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from _imports(child, path, at_start=at_start and not inside)
+        if isinstance(child, ast.Call) and _is_import_by_name(child):
+            name = child.args[0] if child.args else None
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                yield Import(name.value, None, path, child.lineno, at_start)
+
+
+def _is_import_by_name(call: ast.Call) -> bool:
+    return ast.unparse(call.func) in ("importlib.import_module", "import_module", "__import__")
+
+
+def found(room: str, tops: set[str]) -> list[Import]:
+    return [one for path in modules(room) for one in imports(path) if one.top in tops]
+
+
+def is_command(path: Path) -> bool:
+    """``packager/commands/*``, ``edge_agent/commands*``, and how both commands end (DESIGN rule 2)."""
+    room, *rest = path.relative_to(ROOT).parts
+    if (room, *rest) == ("edgepack", "commandline.py"):
+        return True
+    return room in ("packager", "edge_agent") and rest[0].startswith("commands")
+
+
+def is_plan(path: Path) -> bool:
+    return path.relative_to(ROOT).parts in (("packager", "plan.py"), ("edge_agent", "plan.py"))
+
+
+def test_the_rooms_are_all_there() -> None:
+    assert all(modules(room) for room in ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_the_rooms_that_it_may(room: str) -> None:
+    ours = set(ROOMS) | set(DATA_PACKAGES)
+    allowed = {room} | ROOMS[room] | {package for package, users in DATA_PACKAGES.items() if room in users}
+
+    assert [str(one) for one in found(room, ours - allowed)] == []
+
+
+def test_nothing_imports_the_tests_or_the_benchmarks() -> None:
+    outside = {"tests", "benchmarks", "scripts", "docs", "pytest", "hypothesis"}
+
+    assert [str(one) for room in ROOMS for one in found(room, outside)] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("library", ["docker", "paho"])
+def test_an_engine_and_a_broker_have_one_adapter_in_a_room(room: str, library: str) -> None:
+    users = {one.by.relative_to(ROOT) for one in found(room, {library})}
+
+    assert len(users) <= 1, f"{library} is imported by {sorted(map(str, users))}"
+
+
+def test_frameworks_are_imported_by_converters_only() -> None:
+    assert [str(one) for room in set(ROOMS) - {"converters"} for one in found(room, FRAMEWORKS)] == []
+
+
+def test_a_converter_imports_its_framework_inside_the_function_that_needs_it() -> None:
+    assert [str(one) for one in found("converters", FRAMEWORKS) if one.at_start] == []
+
+
+def test_click_is_imported_by_commands_only() -> None:
+    assert [str(one) for room in ROOMS for one in found(room, {"click"}) if not is_command(one.by)] == []
+
+
+def test_only_commands_print() -> None:
+    printing = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for room in ROOMS
+        for path in modules(room)
+        if not is_command(path)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+
+    assert printing == []
+
+
+def test_plans_do_no_input_or_output() -> None:
+    plans = [path for room in ROOMS for path in modules(room) if is_plan(path)]
+    assert {path.parent.name for path in plans} == {"edge_agent", "packager"}
+
+    wrong = [str(one) for path in plans for one in imports(path) if one.top in IO_MODULES]
+    wrong += [
+        f"{one}.{one.name}"
+        for path in plans
+        for one in imports(path)
+        if one.top == "pathlib" and one.name not in PURE_PATHS
+    ]
+    wrong += [
+        f"{path.relative_to(ROOT)}:{node.lineno} opens a file"
+        for path in plans
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "dockerfiles"])
+def test_a_module_fits_on_a_few_screens(room: str) -> None:
+    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules(room)}
+
+    assert {name: lines for name, lines in long.items() if lines > MAX_LINES} == {}
+
+
+def test_no_shell_is_started() -> None:
+    shells = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for room in ROOMS
+        for path in modules(room)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.keyword) and node.arg == "shell" and ast.unparse(node.value) != "False"
+    ]
+
+    assert shells == []
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has after ``statement``."""
+    code = (
+        f"import json, sys\n{statement}\nprint(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, cwd=ROOT)
+    return set(json.loads(done.stdout))
+
+
+HEAVY = {"numpy", "onnx", "onnxruntime", "click", "docker", "sqlalchemy", "jinja2"} | FRAMEWORKS
+
+
+def test_the_agent_is_light_to_import() -> None:
+    assert loaded_by("import edge_agent") & (HEAVY | set(ROOMS) - {"edge_agent", "edgepack"}) == set()
+
+
+def test_the_agents_plan_is_light_to_import() -> None:
+    assert loaded_by("import edge_agent.plan") & (HEAVY | set(ROOMS) - {"edge_agent", "edgepack"}) == set()
+
+
+def test_the_server_loads_nothing_of_ours() -> None:
+    assert loaded_by("import scoring, scoring.__main__") & (set(ROOMS) - {"scoring"}) == set()
+
+
+@pytest.mark.parametrize("room", ["edgepack", "converters", "packager"])
+def test_importing_a_room_loads_no_heavy_library(room: str) -> None:
+    assert loaded_by(f"import {room}") & HEAVY == set()
+
+
+def test_importing_every_converter_loads_no_framework() -> None:
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in modules("converters")
+        if path.name not in ("__init__.py", "__main__.py")
+    ]
+
+    assert loaded_by("\n".join(f"import {name}" for name in names)) & FRAMEWORKS == set()
