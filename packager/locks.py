@@ -147,7 +147,8 @@ def explained(said: str, target: Target) -> EdgepackError:
         return NotFoundError(f"{match[1] or match[2]} is in no package index", hint="check its name and version")
     if match := _NOT_IN_LOCK.search(flat):
         return IncompatibleError(
-            f"{match[1]} has no wheel for {target} that the lock names", hint="take a newer base, or make the lock again"
+            f"{match[1]} has no wheel for {target} that the lock names",
+            hint="take a newer base, or make the lock again",
         )
     if "DO NOT MATCH THE HASHES" in flat:
         return DigestMismatchError("a package index gave a file that the lock does not name", hint="make it again")

@@ -138,6 +138,7 @@ def load_model(path: Path, threads: int) -> OnnxModel:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = 3  # the runtime's warnings are not JSON lines, and not for operators
+    onnxruntime.disable_telemetry_events()  # a scoring server tells nobody about its machine
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _RUNTIME_ERRORS as error:

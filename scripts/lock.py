@@ -19,7 +19,8 @@ def lock_requirements() -> None:
             [
                 find_uv(), "pip", "compile", "pyproject.toml", "requirements/build.in", "--extra", extra,
                 "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate",
-                "--no-emit-index-url", "--no-emit-find-links", "--upgrade", "--quiet", "-o", f"requirements/{extra}.txt",
+                "--no-emit-index-url", "--no-emit-find-links", "--upgrade", "--quiet",
+                "-o", f"requirements/{extra}.txt",
             ],
             cwd=ROOT,
             env={**pip_settings(), **os.environ},

@@ -70,7 +70,8 @@ def _media_type(value: Mapping[str, Any], known: frozenset[str], other: str, whe
     if value.get("schemaVersion") != 2:
         raise InvalidDocumentError(where, ["schemaVersion must be 2"])
     # Before mediaType was asked for, manifests and indexes were told apart by their fields alone.
-    found = _text(value, "mediaType", where) or (mediatypes.MANIFEST if mediatypes.MANIFEST in known else mediatypes.INDEX)
+    implied = mediatypes.MANIFEST if known is mediatypes.MANIFESTS else mediatypes.INDEX
+    found = _text(value, "mediaType", where) or implied
     if found not in known or other in value:
         raise InvalidDocumentError(where, [f"{found!r} with {sorted(value)} is another kind of document"])
     return found

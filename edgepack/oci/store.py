@@ -7,10 +7,11 @@ tags change under a lock by replacing ``index.json``. Killed at any moment, what
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,7 +84,11 @@ class Store:
 
     @contextmanager
     def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
-        """The blob's bytes from ``offset`` on, not verified; raises ``NotFoundError`` or ``SizeMismatchError``."""
+        """The blob's bytes from ``offset`` on, not verified; raises ``NotFoundError`` or ``SizeMismatchError``.
+
+        A blob in which whoever reads it finds another content than its name says is removed from the store, so that
+        fetching it again, as that error advises, does fetch it.
+        """
         try:
             file = self.path(descriptor.digest).open("rb")
         except FileNotFoundError:
@@ -98,7 +103,18 @@ class Store:
                     hint="pull, import or build it again",
                 )
             file.seek(offset)
-            yield file
+            try:
+                yield file
+            except DigestMismatchError:
+                self._remove_damaged(descriptor.digest)
+                raise
+
+    def _remove_damaged(self, digest: Digest) -> None:
+        # Looked at again: the reader may have complained of something else than this blob.
+        with suppress(OSError), self.path(digest).open("rb") as file:  # a disk that cannot be written keeps it
+            damaged = hashlib.file_digest(file, "sha256").hexdigest() != digest.hex
+            if damaged and os.path.samestat(self.path(digest).stat(), os.fstat(file.fileno())):
+                self.path(digest).unlink()
 
     def read(self, descriptor: Descriptor, limit: int = MAX_MANIFEST_SIZE) -> bytes:
         """The blob's verified bytes; raises ``NotFoundError``, ``VerificationError``, ``UsageError`` past ``limit``."""
@@ -179,7 +195,9 @@ class Store:
             with source.open(descriptor, blob.offset) as stream:
                 while chunk := stream.read(CHUNK):
                     blob.write(chunk)
-        blob.commit()
+                blob.commit()  # in here, so that a store hears that what it gave is not what it is named
+        else:
+            blob.commit()
 
     def _make_folders(self) -> None:
         """A layout that another tool wrote need not have them yet."""

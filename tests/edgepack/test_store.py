@@ -135,6 +135,28 @@ def test_a_truncated_blob_is_missing_and_is_mended_by_the_next_put(store: Store)
     assert store.read(descriptor) == DATA
 
 
+def test_an_altered_blob_goes_when_it_is_found_so_that_it_can_be_fetched_again(store: Store, tmp_path: Path) -> None:
+    descriptor = store.put_bytes(DATA, mediatypes.LAYER)
+    store.path(descriptor.digest).write_bytes(b"X" + DATA[1:])
+    assert store.has(descriptor)  # by its size; looking at every byte each time would cost too much
+
+    with pytest.raises(DigestMismatchError):
+        Store.create(tmp_path / "other").put(descriptor, store)
+
+    assert not store.has(descriptor)
+    store.put(descriptor, Bytes(DATA))
+    assert store.read(descriptor) == DATA
+
+
+def test_a_sound_blob_stays_whatever_its_reader_complains_of(store: Store) -> None:
+    descriptor = store.put_bytes(DATA, mediatypes.LAYER)
+
+    with pytest.raises(DigestMismatchError), store.open(descriptor):
+        raise DigestMismatchError("something else")
+
+    assert store.read(descriptor) == DATA
+
+
 def test_missing_blobs_and_tags_are_not_found(store: Store) -> None:
     with pytest.raises(NotFoundError, match="is not here"), store.open(named(b"x")):
         pass

@@ -1,0 +1,314 @@
+"""What only one runtime has to do: mounts, process identities, this machine's Python, and the choice between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runtime_lab import build_image, copy_store, make_runtime
+
+from edge_agent.runtimes import supervision
+from edge_agent.runtimes.base import Runtime, ServiceSpec
+from edge_agent.runtimes.instances import checked_service, tail
+from edge_agent.runtimes.select import choose
+from edge_agent.runtimes.translate import command, environment, python_minor
+from edge_agent.runtimes.tree import merge_trees
+from edgepack.errors import (
+    IncompatibleError,
+    InvalidReferenceError,
+    MissingPartError,
+    RuntimeFailedError,
+    UnsafeArchiveError,
+)
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import Platform
+from edgepack.oci.digest import Digest
+from edgepack.oci.layer import Layer, LayerEntry, NoCompression, write_layer
+from edgepack.oci.manifest import ImageConfig, Manifest
+from edgepack.oci.store import Store
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def store(open_dir: Path) -> Store:
+    return Store.create(open_dir / "store")
+
+
+@pytest.fixture
+def process(store: Store, open_dir: Path) -> Iterator[Runtime]:
+    runtime = make_runtime("process", store, open_dir / "state", None)
+    yield runtime
+    runtime.stop("churn", 1)
+
+
+def script(store: Store, text: str, layers: tuple[Layer, ...] = (), **changes: Any) -> Digest:
+    """An image of kind ``code`` that runs ``text`` as ``python3.11 -m app``."""
+    app = write_layer([LayerEntry.of_bytes("srv/app.py", text.encode())], store, NoCompression(), kind="code")
+    every = (*layers, app)
+    fields: dict[str, Any] = {
+        "platform": Platform.host(),
+        "diff_ids": tuple(layer.diff_id for layer in every),
+        "env": {"PYTHONPATH": "/srv"},
+        "entrypoint": (f"/usr/bin/python3.{sys.version_info.minor}", "-m", "app"),
+    }
+    config = store.put_bytes(ImageConfig(**(fields | changes)).to_bytes(), mediatypes.CONFIG)
+    manifest = Manifest(config, tuple(layer.descriptor for layer in every))
+    return store.put_bytes(manifest.to_bytes(), mediatypes.MANIFEST).digest
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.02)
+
+
+# Processes
+
+
+def test_a_process_sees_no_package_of_this_machine(process: Runtime, store: Store, free_port: Any) -> None:
+    image = script(store, "import sys\nprint(sys.path, flush=True)\nimport pytest")
+    process.prepare(image)
+    process.start(ServiceSpec("churn", image, free_port()))
+    wait_until(lambda: "No module named 'pytest'" in process.logs("churn"))
+
+
+def test_the_tree_holds_all_layers_but_the_base(process: Runtime, store: Store, open_dir: Path) -> None:
+    def layer(kind: str, **files: str) -> Layer:
+        entries = [LayerEntry.of_bytes(f"srv/{name}", text.encode()) for name, text in files.items()]
+        return write_layer(entries, store, NoCompression(), kind=kind)
+
+    image = script(store, "x", (layer("base", base="b"), layer("wheel", both="1", first="1"), layer("model", both="2")))
+    process.prepare(image)
+    tree = open_dir / "state/rootfs" / image.hex / "srv"
+    assert {path.name: path.read_text() for path in tree.iterdir()} == {"both": "2", "first": "1", "app.py": "x"}
+    assert (tree / "first").stat().st_nlink == 2  # no disk is taken twice
+    process.forget_image(image)
+    assert not tree.exists()
+
+
+def test_a_program_that_starts_others_is_ended_with_them(process: Runtime, store: Store, free_port: Any) -> None:
+    text = (
+        "import os, signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], process_group=0)\n"
+        "print('child', child.pid, flush=True)\ntime.sleep(600)"
+    )
+    image = script(store, text)
+    process.prepare(image)
+    process.start(ServiceSpec("churn", image, free_port()))
+    wait_until(lambda: "child" in process.logs("churn"))
+    child = int(process.logs("churn").split()[-1])
+    os.kill(child, 0)
+    process.stop("churn", 0.2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_a_process_number_that_was_given_to_another_is_not_touched(
+    process: Runtime, store: Store, open_dir: Path, free_port: Any
+) -> None:
+    image = script(store, "import time\ntime.sleep(600)")
+    process.prepare(image)
+    spec = ServiceSpec("churn", image, free_port())
+    process.start(spec)
+    record = open_dir / "state/run/process/churn/process.json"
+    value = json.loads(record.read_text())
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True) as other:
+        mine = value["service"][0]
+        value["service"][0] = other.pid  # as after a reboot, or when numbers have gone round
+        record.write_text(json.dumps(value))
+        found = process.inspect("churn")
+        os.kill(mine, signal.SIGKILL)
+        assert found is not None
+        assert found.state == "exited"
+        process.stop("churn", 0.1)
+        assert other.poll() is None
+        other.kill()
+
+
+def test_a_record_of_another_boot_is_of_nothing_that_runs(
+    process: Runtime, store: Store, open_dir: Path, free_port: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = script(store, "import time\ntime.sleep(600)")
+    process.prepare(image)
+    process.start(ServiceSpec("churn", image, free_port()))
+    with monkeypatch.context() as patch:
+        patch.setattr(supervision, "boot_id", lambda: "another")
+        found = process.inspect("churn")
+        assert found is not None
+        assert (found.state, found.exit_code) == ("exited", None)
+    assert process.inspect("churn") != found
+
+
+def test_another_python_is_named(process: Runtime, store: Store) -> None:
+    with pytest.raises(IncompatibleError, match=r"Python 3\.99.*install python3\.99"):
+        process.prepare(script(store, "x", entrypoint=("/usr/bin/python3.99", "-m", "app")))
+
+
+def test_an_image_that_does_not_name_its_base_does_not_run_as_a_process(process: Runtime, store: Store) -> None:
+    layer = write_layer([LayerEntry.of_bytes("a", b"b")], store, NoCompression(), kind="x")
+    nameless = Layer(store.put_bytes(store.read(layer.descriptor), mediatypes.LAYER), layer.diff_id, 0)
+    with pytest.raises(IncompatibleError, match="layers are the base"):
+        process.prepare(script(store, "x", (nameless,)))
+
+
+def test_a_program_that_cannot_be_entered_fails_at_start(open_dir: Path) -> None:
+    (open_dir / "f").mkdir()
+    with pytest.raises(RuntimeFailedError, match="/absent/program"):
+        supervision.launch(open_dir / "f", ["/absent/program"], env={}, cwd=open_dir, log=open_dir / "log")
+
+
+@as_root
+def test_as_root_the_service_is_the_images_user_where_it_can_be(process: Runtime, store: Store, free_port: Any) -> None:
+    import edge_agent.runtimes.process as module
+
+    image = script(store, "import os\nprint('uid', os.getuid(), flush=True)", user="10001:10001")
+    process.prepare(image)
+    process.start(ServiceSpec("churn", image, free_port()))
+    wait_until(lambda: "uid" in process.logs("churn"))
+    config = ImageConfig(Platform.host(), user="10001:10001")
+    reachable = module._user(config, "churn", (Path(sys.executable).resolve(),)) is not None
+    assert f"uid {10001 if reachable else os.getuid()}" in process.logs("churn")
+
+
+def test_words_and_lists_of_paths_are_translated_where_the_tree_has_them(tmp_path: Path) -> None:
+    (tmp_path / "opt/a").mkdir(parents=True)
+    config = ImageConfig(Platform.host(), entrypoint=("/usr/bin/python3.11", "-m", "x", "--at=/opt/a", "/opt/a"))
+    assert python_minor(config) == 11
+    assert command(config, "/py", tmp_path) == ["/py", "-s", "-S", "-m", "x", "--at=/opt/a", f"{tmp_path}/opt/a"]
+    env = environment({"P": "/opt/a:/opt/b:", "PATH": "/opt/a:/usr/bin", "N": "/", "U": "/opt/../etc"}, tmp_path)
+    assert env["P"] == f"{tmp_path}/opt/a:/opt/b:"
+    assert env["PATH"].startswith(f"{tmp_path}/opt/a:/usr/local/bin")
+    assert (env["N"], env["U"]) == ("/", "/opt/../etc")
+
+
+def test_merging_lets_later_layers_win_whatever_stands_there(tmp_path: Path) -> None:
+    for name in ("a/d/x", "a/f", "a/l", "b/f/y", "c/l/z"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "b/d").symlink_to("f")
+    (tmp_path / "a/l").unlink()
+    (tmp_path / "a/l").symlink_to("/etc")
+    merge_trees([tmp_path / "a", tmp_path / "b", tmp_path / "c"], tmp_path / "out")
+    assert str((tmp_path / "out/d").readlink()) == "f"
+    assert (tmp_path / "out/f/y").read_text() == "b/f/y"
+    assert (tmp_path / "out/l/z").read_text() == "c/l/z"  # the link to /etc was replaced, not followed
+    os.mkfifo(tmp_path / "a/p")
+    with pytest.raises(UnsafeArchiveError, match="/p"):
+        merge_trees([tmp_path / "a"], tmp_path / "other")
+    assert not list(tmp_path.glob("other*"))
+
+
+# Containers without an engine
+
+
+@as_root
+@pytest.mark.real("crun", "mmdebstrap")
+def test_after_a_reboot_the_service_is_found_exited_and_starts_again(
+    base_store: tuple[Store, Layer], open_dir: Path, free_port: Any
+) -> None:
+    store = copy_store(base_store[0], open_dir / "store")
+    runtime = make_runtime("crun", store, open_dir / "state", None)
+    image = build_image(store, base_store[1], "x")
+    runtime.prepare(image)
+    spec = ServiceSpec("churn", image, free_port())
+    runtime.start(spec)
+    bundle = open_dir / "state/run/crun/churn"
+    found = supervision.find(bundle)
+    assert found is not None
+    # What a power cut leaves: no process, no mount, but every file.
+    os.kill(found.supervisor.pid, signal.SIGKILL)
+    os.kill(found.service.pid, signal.SIGKILL)
+    os.kill(int((bundle / "pid").read_text()), signal.SIGKILL)
+    subprocess.run(["umount", "--lazy", str(bundle / "rootfs")], check=True)
+    try:
+        wait_until(lambda: not found.service.alive and runtime.inspect("churn").state == "exited")  # type: ignore[union-attr]
+        assert runtime.start(spec).state == "running"
+    finally:
+        runtime.stop("churn", 1)
+    assert not bundle.exists()
+    assert str(open_dir) not in Path("/proc/self/mounts").read_text()
+
+
+@as_root
+@pytest.mark.real("crun", "mmdebstrap")
+def test_sixty_layers_are_mounted_and_whiteouts_hide(
+    base_store: tuple[Store, Layer], open_dir: Path, free_port: Any
+) -> None:
+    import io
+    import tarfile
+
+    store = copy_store(base_store[0], open_dir / "store")
+    runtime = make_runtime("crun", store, open_dir / "state", None)
+    layers = [base_store[1]]
+    for number in range(57):
+        entries = [LayerEntry.of_bytes(f"many/{number}", b""), LayerEntry.of_bytes("many/last", b"%d" % number)]
+        layers.append(write_layer(entries, store, NoCompression(), kind="wheel"))
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("many/.wh.0"))
+    blob = store.put_bytes(data.getvalue(), mediatypes.LAYER)
+    layers.append(Layer(blob, blob.digest, blob.size))
+    text = "import os, time\nprint(sorted(os.listdir('/many')), open('/many/last').read(), flush=True)\ntime.sleep(600)"
+    image = script(store, text, tuple(layers), entrypoint=("/usr/bin/python3.11", "-m", "app"))
+    runtime.prepare(image)
+    try:
+        runtime.start(ServiceSpec("churn", image, free_port()))
+        wait_until(lambda: "]" in runtime.logs("churn"))
+        said = runtime.logs("churn")
+        assert "'0'" not in said
+        assert "'1'" in said
+        assert said.strip().endswith("56")
+    finally:
+        runtime.stop("churn", 1)
+
+
+# The choice
+
+
+def test_a_choice_that_cannot_work_says_why(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingPartError, match=r"absent\.sock.*--runtime"):
+        choose("docker", tmp_path, store)
+    with pytest.raises(MissingPartError, match="crun is not installed"):
+        choose("crun", tmp_path, store)
+    assert choose("process", tmp_path, store).name == "process"
+    assert choose("auto", tmp_path, store).name == "process"
+
+
+@as_root
+@pytest.mark.real("crun")
+def test_without_an_engine_root_gets_containers(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
+    assert choose("auto", tmp_path, store).name == "crun"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert choose("auto", tmp_path, store).name == "process"
+    with pytest.raises(MissingPartError, match="needs root"):
+        choose("crun", tmp_path, store)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "Ä", "A", "-x", "x" * 64, "a\n"])
+def test_names_that_are_no_service(name: str, process: Runtime) -> None:
+    with pytest.raises(InvalidReferenceError):
+        checked_service(name)
+    with pytest.raises(InvalidReferenceError):
+        process.inspect(name)
+
+
+def test_the_tail_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert tail(log, 5) == ""
+    log.write_bytes(b"".join(b"line %d\n" % number for number in range(100_000)) + b"\xff end")
+    assert tail(log, 2) == "line 99999\n\ufffd end"
+    assert tail(log, 0) == ""

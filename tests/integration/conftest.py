@@ -1,0 +1,119 @@
+"""One workspace with images that are really built, once for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from image_kit import Commands, docker_engine, docker_registry, remove_tree, run, write_model
+
+
+@dataclass(frozen=True)
+class Site:
+    """A workspace in which ``mlp:1`` was registered and built for both platforms, by the commands of a user."""
+
+    commands: Commands
+    models: dict[int, Path]
+    built: Any
+
+    @property
+    def folder(self) -> Path:
+        return self.commands.folder
+
+
+@dataclass(frozen=True)
+class Second:
+    """The second version in the same workspace; blobs as they were before registration and after the build."""
+
+    built: Any
+    before: dict[str, int]
+    after: dict[str, int]
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[Path]:
+    """A folder that every user may enter, with a path short enough for sockets; pytest's own is neither."""
+    folder = Path(tempfile.mkdtemp(prefix="edi-"))
+    folder.chmod(0o755)
+    yield folder
+    remove_tree(folder)
+
+
+@pytest.fixture(scope="session")
+def models(place: Path) -> dict[int, Path]:
+    """Two versions of a model of one megabyte."""
+    folder = place / "models"
+    folder.mkdir()
+    found = {}
+    for version in (1, 2):
+        (folder / str(version)).mkdir()
+        found[version] = write_model(folder / str(version) / "mlp.onnx", version)
+    return found
+
+
+@pytest.fixture(scope="session")
+def site(place: Path, models: dict[int, Path]) -> Site:
+    commands = Commands(place / "site", place / "site/workspace")
+    commands.register(models[1])
+    commands.edgepack("key", "create", "-n", "test")
+    commands.edgepack("key", "export", "test", "-o", place / "test.pub")
+    return Site(commands, models, commands.build("mlp:1", "mlp:1"))
+
+
+@pytest.fixture(scope="session")
+def second(site: Site) -> Second:
+    before = site.commands.blob_sizes()
+    site.commands.register(site.models[2])
+    built = site.commands.build("mlp:2", "mlp:2")
+    return Second(built, before, site.commands.blob_sizes())
+
+
+@pytest.fixture(scope="session")
+def archive(site: Site) -> Path:
+    """``mlp:1`` for both platforms as the one file that every tool takes."""
+    path = site.folder / "mlp-1.tar"
+    site.commands.edgepack("package", "push", "mlp:1", f"docker-archive:{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def layout(site: Site) -> Path:
+    """``mlp:1`` for both platforms as an OCI layout."""
+    path = site.folder / "mlp-1"
+    site.commands.edgepack("package", "push", "mlp:1", f"oci:{path}:one")
+    return path
+
+
+@pytest.fixture(scope="session")
+def rootfs(layout: Path, place: Path) -> Iterator[dict[str, Path]]:
+    """The unpacked trees of the images, by architecture, as skopeo and umoci make them."""
+    found = {}
+    for architecture in ("amd64", "arm64"):
+        single, bundle = place / f"single-{architecture}", place / f"unpacked-{architecture}"
+        run("skopeo", "copy", "--override-arch", architecture, f"oci:{layout}:one", f"oci:{single}:one")
+        run("umoci", "unpack", "--image", f"{single}:one", bundle)
+        found[architecture] = bundle / "rootfs"
+    yield found
+
+
+@pytest.fixture(scope="session")
+def registry(place: Path) -> Iterator[int]:
+    """The port of an open registry."""
+    with docker_registry(place / "registry") as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[str]:
+    """The address of a Docker engine of our own."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    folder = Path(tempfile.mkdtemp(prefix="edi-d-"))
+    with docker_engine(folder) as address:
+        yield address
+    remove_tree(folder)

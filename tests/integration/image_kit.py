@@ -1,0 +1,339 @@
+"""What the tests of real images share: the commands as users type them, models, and an own look at what was built."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PLATFORMS = "linux/amd64,linux/arm64"
+SITE_PACKAGES = "opt/edgepack/lib/python3.11/site-packages"
+WIDTH = 32
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The commands, typed in ``folder`` with the workspace ``workspace`` and the device's folder ``device``."""
+
+    folder: Path
+    workspace: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def device(self) -> Path:
+        return self.folder / "device"
+
+    def edgepack(self, *words: object, code: int = 0, **env: str) -> Done:
+        """Run ``edgepack`` and expect exit code ``code``; after an error, one sentence and no traceback."""
+        return self._run("edgepack", words, code, env)
+
+    def agent(self, runtime: str, *words: object, code: int = 0, **env: str) -> Done:
+        """Run ``edge-agent`` on the device and expect exit code ``code``."""
+        return self._run("edge-agent", ("--state-dir", self.device, "--runtime", runtime, *words), code, env)
+
+    def argv(self, program: str, *words: object) -> list[str]:
+        """The command line of one of our programs, run by the Python that runs the tests."""
+        return [str(Path(sys.executable).with_name(program)), *map(str, words)]
+
+    def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The caller's environment and cache, this workspace, answers in JSON."""
+        own = {"EDGEPACK_WORKSPACE": str(self.workspace), "EDGEPACK_OUTPUT": "json"}
+        return {**os.environ, **own, **self.env, **(env or {})}
+
+    def _run(self, program: str, words: tuple[object, ...], code: int, env: Mapping[str, str]) -> Done:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            self.argv(program, *words), cwd=self.folder, env=self.environment(env), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, f"{program} {words}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    @property
+    def blobs(self) -> Path:
+        return self.workspace / "store/blobs/sha256"
+
+    def blob_sizes(self) -> dict[str, int]:
+        """Every blob of the workspace with its bytes."""
+        return {path.name: path.stat().st_size for path in self.blobs.iterdir()}
+
+    def register(self, model: Path, name: str = "mlp") -> Any:
+        return self.edgepack("model", "register", "-n", name, "-p", model).json
+
+    def build(self, model: str, tag: str, *more: object, platform: str = PLATFORMS) -> Any:
+        return self.edgepack("package", "build", "-m", model, "-t", tag, "--platform", platform, *more).json
+
+
+# ---- Models and answers -------------------------------------------------------------------------------------------
+
+
+def write_model(path: Path, seed: int, hidden: int = 480) -> Path:
+    """A network of three layers, its weights (1 MB with 480 hidden units) drawn from ``seed``."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    draw = np.random.default_rng(seed)
+    sizes = (WIDTH, hidden, 512, 3)
+    weights, nodes, last = [], [], "X"
+    for at, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        values = draw.standard_normal((rows, columns)) / np.sqrt(rows)
+        weights.append(numpy_helper.from_array(values.astype("float32"), f"w{at}"))
+        nodes += [helper.make_node("MatMul", [last, f"w{at}"], [f"m{at}"]),
+                  helper.make_node("Tanh", [f"m{at}"], [f"t{at}"])]  # fmt: skip
+        last = f"t{at}"
+    nodes.append(helper.make_node("Softmax", [last], ["probabilities"], axis=1))
+    graph = helper.make_graph(
+        nodes, "mlp", [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, WIDTH])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 3])], weights,
+    )  # fmt: skip
+    model = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 17)])
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return path
+
+
+def rows() -> list[list[float]]:
+    """Four rows of input."""
+    import numpy as np
+
+    values: list[list[float]] = np.random.default_rng(99).standard_normal((4, WIDTH)).round(4).tolist()
+    return values
+
+
+def expected(model: Path) -> list[list[float]]:
+    """What onnxruntime answers here."""
+    import numpy as np
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    answer: list[list[float]] = session.run(None, {"X": np.array(rows(), "float32")})[0].tolist()
+    return answer
+
+
+def assert_scores(port: int, model: Path, host: str = "127.0.0.1") -> None:
+    """``GET /`` says Healthy, and ``POST /score`` gives the numbers that onnxruntime gives for ``model`` here."""
+    assert request(port, "GET", "/", host=host) == (200, b"Healthy")
+    status, body = request(port, "POST", "/score", json.dumps({"data": rows()}).encode(), host)
+    assert status == 200, body
+    answers, wanted = json.loads(body), expected(model)
+    assert [len(row) for row in answers] == [len(row) for row in wanted]
+    worst = max(abs(a - b) for one, two in zip(answers, wanted, strict=True) for a, b in zip(one, two, strict=True))
+    assert worst < 1e-5
+
+
+def request(
+    port: int, method: str, path: str, body: bytes | None = None, host: str = "127.0.0.1", timeout: float = 30
+) -> tuple[int, bytes]:
+    """One HTTP request: status and body."""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def wait_healthy(port: int, seconds: float, alive: Callable[[], bool] = lambda: True, host: str = "127.0.0.1") -> None:
+    """Wait until ``GET /`` says Healthy, for as long as ``alive``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if request(port, "GET", "/", host=host, timeout=5) == (200, b"Healthy"):
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        assert alive(), "it has ended"
+        assert time.monotonic() < deadline, f"not healthy after {seconds} s"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# ---- Our own look at images ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An image as its blobs say: bytes of its distinct blobs, and of its layers' plain tars; each verified."""
+
+    size: int
+    unpacked_size: int
+    layers: tuple[str, ...]
+
+
+def measure(blobs: Path, digest: str) -> Measured:
+    """Compute the figures of the manifest ``digest`` from the files below ``blobs``, with nothing but hashlib and gzip.
+
+    Every blob must hash to its name, and every layer's tar to its diff ID.
+    """
+    raw = _verified(blobs, digest)
+    manifest = json.loads(raw)
+    config_raw = _verified(blobs, manifest["config"]["digest"])
+    config = json.loads(config_raw)
+    sizes = {digest: len(raw), manifest["config"]["digest"]: len(config_raw)}
+    unpacked = 0
+    for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True):
+        packed = _verified(blobs, layer["digest"])
+        assert len(packed) == layer["size"]
+        plain = gzip.decompress(packed) if layer["mediaType"].endswith("gzip") else packed
+        assert f"sha256:{hashlib.sha256(plain).hexdigest()}" == diff_id
+        sizes[layer["digest"]] = len(packed)
+        unpacked += len(plain)
+    return Measured(sum(sizes.values()), unpacked, tuple(layer["digest"] for layer in manifest["layers"]))
+
+
+def _verified(blobs: Path, digest: str) -> bytes:
+    data = (blobs / digest.removeprefix("sha256:")).read_bytes()
+    assert f"sha256:{hashlib.sha256(data).hexdigest()}" == digest
+    return data
+
+
+def image_of(built: Any, platform: str) -> Any:
+    """The image for ``platform`` in the answer of ``package build``."""
+    return next(image for image in built["platforms"] if image["platform"] == platform)
+
+
+# ---- Processes that a test starts ---------------------------------------------------------------------------------
+
+
+def run(*argv: object, env: Mapping[str, str] | None = None, timeout: float = 180) -> str:
+    """Run another tool, which must succeed; what it printed."""
+    done = subprocess.run(
+        list(map(str, argv)), env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{argv}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def started(
+    argv: list[str], log: Path, ready: Callable[[], bool], env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon, from when it is ready to the end of the block; stopped by its process id."""
+    with log.open("wb") as out:
+        daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env)
+    try:
+        deadline = time.monotonic() + 60
+        while not ready():
+            text = log.read_text(errors="replace")[-2000:]
+            assert daemon.poll() is None, f"{argv[0]} has ended: {text}"
+            assert time.monotonic() < deadline, f"{argv[0]} is not ready: {text}"
+            time.sleep(0.1)
+        yield daemon
+    finally:
+        daemon.terminate()
+        try:
+            daemon.wait(30)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+
+@contextmanager
+def docker_registry(folder: Path, user: str | None = None, password: str = "") -> Iterator[int]:
+    """A registry with storage below ``folder``, and a user where one is given; gives its port."""
+    folder.mkdir(parents=True)
+    port = free_port()
+    config: dict[str, object] = {
+        "version": 0.1,
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "http": {"addr": f"127.0.0.1:{port}", "secret": "for-a-test"},
+    }
+    if user is not None:
+        (folder / "users").write_text(run("htpasswd", "-Bbn", user, password))
+        config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "users")}}
+    (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+    argv = ["docker-registry", "serve", str(folder / "config.yml")]
+    with started(argv, folder / "log", lambda: _listens(port), {"PATH": os.environ["PATH"]}):
+        yield port
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def docker_engine(folder: Path) -> Iterator[str]:
+    """A Docker engine below ``folder`` with a bridge of its own; gives its address."""
+    bridge = f"edi{os.getpid() % 100000}"
+    address = f"unix://{folder}/docker.sock"
+    run("ip", "link", "add", bridge, "type", "bridge")
+    try:
+        run("ip", "address", "add", f"10.{150 + os.getpid() % 50}.{os.getpid() // 50 % 250}.1/24", "dev", bridge)
+        run("ip", "link", "set", bridge, "up")
+        argv = ["dockerd", "--host", address, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
+        argv += ["--pidfile", f"{folder}/pid", "--bridge", bridge, "--iptables=false", "--ip6tables=false"]
+        with started(argv, folder / "log", lambda: _engine_answers(address)):
+            yield address
+    finally:
+        subprocess.run(["ip", "link", "delete", bridge], check=False)
+
+
+def _engine_answers(address: str) -> bool:
+    argv = ["docker", "--host", address, "version"]
+    return subprocess.run(argv, capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """What is mounted below ``folder``."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [line for line in lines if str(folder) in line]
+
+
+def processes_with(text: str) -> list[str]:
+    """The command lines of living processes that have ``text`` in them; this process and zombies are left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in words:
+                found.append(words)
+    return found
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove ``folder`` when nothing is mounted below it."""
+    assert mounts_below(folder) == []
+    shutil.rmtree(folder, ignore_errors=True)
