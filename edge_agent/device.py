@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,31 +12,46 @@ from functools import cached_property
 from pathlib import Path
 from typing import cast
 
+from edge_agent.records import ServiceRecord
 from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.select import RuntimeName, choose
 from edge_agent.state import StateFile
-from edgepack.errors import IncompatibleError, SignatureError
+from edgepack.errors import IncompatibleError, NotFoundError, SignatureError, disk_errors
 from edgepack.files import locked, make_dirs
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Index
 from edgepack.oci.store import Store
+from edgepack.signing.keys import TrustStore
 
 log = logging.getLogger(__name__)
 # runc stands in for crun where that is not there.
 _CHOICES = {"runc": "crun", "podman": "docker"}
+_LOCK = ".lock"
 
 
 class Device:
-    """Everything below ``root``; one command at a time changes it."""
+    """Everything below ``root``, which is made when something is first put there; one command at a time changes it."""
 
     def __init__(self, root: Path, runtime: str = "auto") -> None:
         self.root = root.absolute()
         self._runtime = runtime
-        make_dirs(self.root)
-        # A service's own user must reach its unpacked files, and see nothing else in here.
-        self.root.chmod(0o711)
+        self._runtimes: dict[str, Runtime] = {}
+
+    def create(self) -> None:
+        """Make the folder; one that is there keeps its owner and mode, for it may be anything."""
+        with disk_errors(self.root):
+            if not self.root.is_dir():
+                make_dirs(self.root)
+                # A service's own user must reach its unpacked files, and see nothing else in here.
+                self.root.chmod(0o711)
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever applied here."""
+        with disk_errors(self.root):
+            return (self.root / "state" / "agent.db").exists()
 
     @cached_property
     def store(self) -> Store:
@@ -47,23 +64,34 @@ class Device:
         return StateFile(self._private("state") / "agent.db")
 
     @cached_property
-    def runtime(self) -> Runtime:
-        """What runs new services."""
-        return self._choose(self._runtime)
+    def trust(self) -> TrustStore:
+        """Whose signatures count."""
+        self.create()
+        return TrustStore(self.root / "trust")
+
+    def runtime_for(self, record: ServiceRecord | None) -> Runtime:
+        """What is to run a service: what was asked for, or else what runs it now, or else what works here."""
+        if self._runtime == "auto" and record is not None:
+            return self.runtime_named(record.runtime)
+        return self._chosen(self._runtime)
 
     def runtime_named(self, name: str) -> Runtime:
-        """The runtime that an existing service was started with."""
-        if "runtime" in self.__dict__ and self.runtime.name == name:
-            return self.runtime
-        return self._choose(_CHOICES.get(name, name))
+        """The runtime that calls itself ``name``; raises ``MissingPartError`` when it does not work now."""
+        known = [one for one in self._runtimes.values() if one.name == name]
+        return known[0] if known else self._chosen(_CHOICES.get(name, name))
 
-    def _choose(self, name: str) -> Runtime:
-        return choose(cast(RuntimeName, name), self.root, self.store)
+    def _chosen(self, name: str) -> Runtime:
+        if name not in self._runtimes:
+            self._runtimes[name] = choose(cast(RuntimeName, name), self.root, self.store)
+        return self._runtimes[name]
 
     def _private(self, name: str) -> Path:
+        self.create()
         folder = self.root / name
         make_dirs(folder)
-        folder.chmod(0o700)
+        with disk_errors(folder):
+            if folder.stat().st_mode & 0o077:
+                folder.chmod(0o700)
         return folder
 
     @property
@@ -71,13 +99,32 @@ class Device:
         """What the device calls itself."""
         return socket.gethostname()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a command is changing the device now."""
+        try:
+            fd = os.open(self.root / _LOCK, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the device's lock: a second command waits for the first."""
-        with locked(self.root / ".lock"):
+        self.create()
+        with disk_errors(self.root):
+            if self.busy:
+                log.info("another edge-agent is at work in %s; waiting until it is done", self.root)
+        with locked(self.root / _LOCK):
             yield
 
-    def manifest_of(self, image: Digest, platform: Platform | None = None) -> Digest:
+    def manifest_of(self, image: Digest) -> Digest:
         """The image manifest for this device's platform: ``image`` itself, or what the index ``image`` names.
 
         Raises ``NotFoundError`` when it was not imported and ``IncompatibleError`` when it is for other platforms.
@@ -85,23 +132,31 @@ class Device:
         descriptor = self.store.describe(image)
         if descriptor.media_type not in mediatypes.INDEXES:
             return image
-        wanted = platform or Platform.host()
+        wanted = Platform.host()
         found = Index.from_bytes(self.store.read(descriptor), f"index {image}").manifests
         for one in found:
             if one.platform == wanted:
                 return one.digest
-        have = ", ".join(str(one.platform) for one in found)
-        raise IncompatibleError(f"is for {have}, and this device is {wanted}", where=f"image {image}",
-                                hint="build the image for this platform")  # fmt: skip
+        have = ", ".join(str(one.platform) for one in found if one.platform is not None) or "no platform"
+        raise IncompatibleError(
+            f"is for {have}, and this device is {wanted}", where=f"image {image}", hint="build it for this platform"
+        )
 
     def check_signed(self, image: Digest, *, allow_unsigned: bool) -> None:
-        """Raise ``SignatureError`` unless a trusted key signed ``image``."""
-        from edgepack.signing.keys import TrustStore
+        """Raise ``SignatureError`` unless a trusted key signed ``image``, ``NotFoundError`` when it is not here."""
         from edgepack.signing.statement import verify_image
 
+        if not self.store.has_digest(image):
+            raise NotFoundError(
+                "is not on this device", where=f"image {image}",
+                hint="import the bundle that brings it, with: edge-agent import",
+            )  # fmt: skip
         try:
-            verify_image(self.store, image, TrustStore(self.root / "trust").keys())
-        except SignatureError:
+            verify_image(self.store, image, self.trust.keys())
+        except SignatureError as error:
             if not allow_unsigned:
-                raise
+                raise SignatureError(
+                    error.what, where=error.where,
+                    hint="sign the image with a key that this device trusts, or say --allow-unsigned",
+                ) from error  # fmt: skip
             log.warning("image %s is run without a trusted signature, as was asked for", image)

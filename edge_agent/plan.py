@@ -1,33 +1,29 @@
 """From desired and current state to steps; pure.
 
 Rules: everything is prepared before anything is stopped; a service that already runs as desired is left alone; a
-service that the document does not name is left alone.
+service that the document does not name is left alone, and keeps its port.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from edge_agent.state import Outcome, ServiceRecord
+from edge_agent.records import Deployment, ServiceRecord
 from edgepack.desired import Desired, DesiredService
 from edgepack.oci.digest import Digest
 from edgepack.reported import ServiceState
 
+# States in which nothing of the service runs, so that its port is free.
+_IDLE = (ServiceState.STOPPED, ServiceState.FAILED)
+
 
 @dataclass(frozen=True)
 class Prepare:
-    """Verify an image and put in place all that starting it needs."""
+    """Verify an image and put in place all that starting ``service`` with it needs."""
 
+    service: str
     image: Digest
-
-
-@dataclass(frozen=True)
-class Switch:
-    """Run ``spec``; ``fallback`` is what to return to when it does not become healthy."""
-
-    spec: DesiredService
-    fallback: DesiredService | None
 
 
 @dataclass(frozen=True)
@@ -37,51 +33,84 @@ class Stop:
     service: str
 
 
-Step = Prepare | Switch | Stop
+@dataclass(frozen=True)
+class Switch:
+    """Run ``spec``; ``fallback`` is what to return to when it does not become healthy.
+
+    ``rolled_back`` is the image that a rollback leaves.
+    """
+
+    spec: DesiredService
+    fallback: Deployment | None
+    returning: bool = False
+    rolled_back: Digest | None = None
 
 
-def plan(desired: Desired, services: Mapping[str, ServiceRecord], running: frozenset[str]) -> tuple[Step, ...]:
-    """The steps from ``services`` (of which ``running`` have a living instance) to ``desired``."""
-    prepares: list[Step] = []
-    stops: list[Step] = []
-    switches: list[Step] = []
-    for spec in desired.services:
-        record = services.get(spec.name)
-        if spec.status == "stopped":
-            if record is not None and record.state is not ServiceState.STOPPED:
-                stops.append(Stop(spec.name))
-        elif not _runs_already(spec, record, running):
-            if Prepare(spec.image) not in prepares:
-                prepares.append(Prepare(spec.image))
-            switches.append(Switch(spec, _fallback(spec, record)))
-    # Stops come before switches: a port may move from one service to another.
+Step = Prepare | Stop | Switch
+
+
+def plan(desired: Desired, services: Mapping[str, ServiceRecord], healthy: Collection[str]) -> tuple[Step, ...]:
+    """The steps from ``services`` to ``desired``; ``healthy`` names those that run as recorded and answer."""
+    wanted = [
+        spec
+        for spec in desired.services
+        if spec.status == "running" and not _runs_already(spec, services.get(spec.name), healthy)
+    ]
+    prepares = [Prepare(spec.name, spec.image) for spec in wanted]
+    stops = [
+        Stop(spec.name)
+        for spec in desired.services
+        if spec.status == "stopped" and spec.name in services and services[spec.name].state is not ServiceState.STOPPED
+    ]
+    # A port may move from one service to another, which lets go of it first.
+    stops += [Stop(name) for name in _in_the_way(wanted, services)]
+    switches = [Switch(spec, _fallback(spec, services)) for spec in wanted]
     return (*prepares, *stops, *switches)
 
 
 def plan_rollback(record: ServiceRecord) -> tuple[Step, ...]:
     """The steps back to the last good image; none when there is none."""
-    if record.last_good is None:
+    target = record.last_good
+    if target is None:
         return ()
-    target = record.last_good.spec
-    fallback = record.current.spec if record.current.outcome is Outcome.HEALTHY else None
-    return (Prepare(target.image), Switch(target, fallback))
+    leaves = record.current.spec.image
+    return (
+        Prepare(record.name, target.spec.image),
+        Switch(target.spec, record.fallback(target.spec), True, None if leaves == target.spec.image else leaves),
+    )
 
 
-def _runs_already(spec: DesiredService, record: ServiceRecord | None, running: frozenset[str]) -> bool:
+def conflicts(desired: Desired, services: Mapping[str, ServiceRecord]) -> tuple[str, ...]:
+    """What ``desired`` wants and cannot have: the ports of services that it does not name."""
+    named = {spec.name for spec in desired.services}
+    kept = [one for one in services.values() if one.name not in named and one.state not in _IDLE]
+    return tuple(
+        f"service {spec.name!r} wants port {spec.port}, which service {record.name!r} has, and that is not named here"
+        for spec in desired.services
+        for record in kept
+        if spec.status == "running" and spec.collides(record.current.spec)
+    )
+
+
+def _runs_already(spec: DesiredService, record: ServiceRecord | None, healthy: Collection[str]) -> bool:
     return (
         record is not None
         and record.state is ServiceState.HEALTHY
         and record.current.spec == spec
-        and spec.name in running
+        and spec.name in healthy
     )
 
 
-def _fallback(spec: DesiredService, record: ServiceRecord | None) -> DesiredService | None:
-    """What proved healthy last, and is not the very thing that is to be tried."""
-    if record is None:
-        return None
-    candidates = [record.current, record.last_good]
-    for one in candidates:
-        if one is not None and one.outcome is Outcome.HEALTHY and one.spec != spec:
-            return one.spec
-    return None
+def _in_the_way(wanted: list[DesiredService], services: Mapping[str, ServiceRecord]) -> list[str]:
+    moving = [services[spec.name] for spec in wanted if spec.name in services]
+    return [
+        record.name
+        for record in moving
+        if record.state not in _IDLE
+        and any(spec.name != record.name and spec.collides(record.current.spec) for spec in wanted)
+    ]
+
+
+def _fallback(spec: DesiredService, services: Mapping[str, ServiceRecord]) -> Deployment | None:
+    record = services.get(spec.name)
+    return None if record is None else record.fallback(spec)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
+import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 _HEALTHY = range(200, 300)
+_LIMIT = 1 << 16
+# How long an answer may go on after its first line, which is all that counts.
+_DRAIN_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -18,19 +22,50 @@ class Health:
 
 
 def probe(address: str, port: int, path: str, timeout: float = 2.0) -> Health:
-    """Ask ``GET path``; healthy is any 2xx answer within ``timeout`` seconds."""
-    connection = http.client.HTTPConnection(address, port, timeout=timeout)
+    """Ask ``GET path``; healthy is a 2xx status line within ``timeout`` seconds, however slowly its bytes come."""
+    host = f"[{address}]" if ":" in address else address
     try:
-        connection.request("GET", path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        answer.read(4096)
-    except (OSError, http.client.HTTPException) as error:
-        return Health(False, f"no answer on {address}:{port} ({error or type(error).__name__})")
-    finally:
-        connection.close()
-    if answer.status not in _HEALTHY:
-        return Health(False, f"GET {path} on {address}:{port} answered {answer.status}")
+        status = _status(address, port, f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n", timeout)
+    except OSError as error:
+        return Health(False, f"no answer on {host}:{port} ({error.strerror or error or type(error).__name__})")
+    except ValueError:
+        return Health(False, f"what answers on {host}:{port} does not speak HTTP")
+    if status not in _HEALTHY:
+        return Health(False, f"GET {path} on {host}:{port} answered {status}")
     return Health(True)
+
+
+def _status(address: str, port: int, head: str, timeout: float) -> int:
+    end = time.monotonic() + timeout
+    with socket.create_connection((address, port), timeout) as connection:
+        connection.sendall(f"{head}User-Agent: edge-agent\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while b"\n" not in answer and len(answer) < _LIMIT:
+            connection.settimeout(max(end - time.monotonic(), 0.001))
+            if not (part := connection.recv(4096)):
+                break
+            answer += part
+        if not answer:
+            raise ConnectionError("it hung up without a word")
+        # RFC 9112, section 4: version, status code of three digits, reason.
+        version, status, *_ = answer.split(b"\n", 1)[0].split(None, 2)
+        if not version.startswith(b"HTTP/1.") or len(status) != 3:
+            raise ValueError(answer)
+        _drain(connection, min(end, time.monotonic() + _DRAIN_SECONDS))
+        return int(status)
+
+
+def _drain(connection: socket.socket, end: float) -> None:
+    """Read on for a moment: hanging up on a server in mid-sentence fills its log."""
+    size = 0
+    try:
+        while size < _LIMIT and (left := end - time.monotonic()) > 0:
+            connection.settimeout(left)
+            if not (part := connection.recv(4096)):
+                return
+            size += len(part)
+    except OSError:
+        return
 
 
 def wait_healthy(
@@ -48,9 +83,10 @@ def wait_healthy(
     """
     end = clock() + timeout
     while True:
+        health = check()
+        # After the check: what has ended by now is not what answered, or will not answer again.
         if (dead := alive()) is not None:
             return Health(False, dead)
-        health = check()
         if health.healthy:
             return health
         if clock() >= end:

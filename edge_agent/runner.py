@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_agent.device import Device
-from edge_agent.plan import Prepare, Step, Stop, Switch, plan, plan_rollback
+from edge_agent.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_rollback
 from edge_agent.probe import Health, probe, wait_healthy
+from edge_agent.records import Deployment, Outcome, ServiceRecord
 from edge_agent.runtimes.base import Runtime, ServiceSpec
-from edge_agent.state import Deployment, Outcome, ServiceRecord
 from edgepack.desired import Desired, DesiredService
-from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, VerificationError
+from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError, VerificationError
 from edgepack.oci.digest import Digest
-from edgepack.reported import ReportedService, ServiceState
+from edgepack.reported import ServiceState
 
 log = logging.getLogger(__name__)
+# A service that runs is given this long to answer before it is started anew.
+_PATIENCE_SECONDS = 5.0
+_LAST_WORDS = 200
 
 
 @dataclass(frozen=True)
@@ -41,32 +44,39 @@ class Runner:
 
         A service that does not become healthy is returned to what was healthy before, and ``RuntimeFailedError`` is
         raised once the others are done. Raises ``VerificationError`` for an older serial or an unsigned image,
-        ``NotFoundError`` for an image that was not imported; nothing has been stopped then.
+        ``NotFoundError`` for an image that was not imported, ``UsageError`` for a port that another service has;
+        nothing has been stopped then.
         """
         with self._device.changing():
             self._check_serial(desired)
             services = self._device.state.services()
-            steps = plan(desired, services, self._running(services))
-            self._run(steps, services)
+            if wrong := conflicts(desired, services):
+                raise UsageError("; ".join(wrong), where="desired state", hint="name it too, or take another port")
+            steps = plan(desired, services, self._healthy(desired, services))
+            self._prepare(steps, services)
             if desired.serial is not None:
+                # Taken from here on, however it ends: an older document must not undo what a newer one began.
                 self._device.state.set_serial(desired.serial, Digest.of(desired.to_bytes()))
+            self._change(steps, services)
         return steps
 
     def rollback(self, name: str) -> DesiredService:
-        """Return service ``name`` to its last good image; raises ``NotFoundError`` when there is none."""
+        """Return service ``name`` to its last good image and run it; raises ``NotFoundError`` when there is none."""
+        if not self._device.exists:
+            raise NotFoundError("runs no services", where=self._device.root, hint="check --state-dir")
         with self._device.changing():
             services = self._device.state.services()
             record = services.get(name)
             if record is None:
-                known = ", ".join(services) or "none"
+                known = ", ".join(services) or "no service at all"
                 raise NotFoundError(f"there is no service {name!r}", where=self._device.root, hint=f"there is {known}")
             steps = plan_rollback(record)
             if record.last_good is None or not steps:
                 raise NotFoundError(
                     "has no earlier image that was healthy", where=f"service {name}", hint="apply another image"
                 )
-            self._device.state.judge(record.current, Outcome.ROLLED_BACK)
-            self._run(steps, services)
+            self._prepare(steps, services)
+            self._change(steps, services)
             return record.last_good.spec
 
     def _check_serial(self, desired: Desired) -> None:
@@ -74,140 +84,147 @@ class Runner:
         if desired.serial is None or last is None:
             return
         serial, digest = last
-        if desired.serial < serial or (desired.serial == serial and str(Digest.of(desired.to_bytes())) != digest):
-            raise VerificationError(
-                f"serial {desired.serial} is not newer than serial {serial}, which this device has taken",
-                where="desired state",
-                hint="give it a higher serial",
-            )
+        if desired.serial < serial:
+            problem = f"serial {desired.serial} is older than serial {serial}, which this device has taken"
+        elif desired.serial == serial and Digest.of(desired.to_bytes()) != digest:
+            problem = f"serial {serial} was taken already, by this device, with another content"
+        else:
+            return
+        raise VerificationError(problem, where="desired state", hint=f"give it a serial above {serial}")
 
-    def _running(self, services: dict[str, ServiceRecord]) -> frozenset[str]:
+    def _healthy(self, desired: Desired, services: Mapping[str, ServiceRecord]) -> frozenset[str]:
+        """The services that ``desired`` would leave alone and that may be: they run where they should, and answer."""
         found = set()
-        for name, record in services.items():
-            instance = self._device.runtime_named(record.runtime).inspect(name)
-            if instance is not None and instance.state == "running":
-                found.add(name)
+        for spec in desired.services:
+            record = services.get(spec.name)
+            if record is None or record.state is not ServiceState.HEALTHY or record.current.spec != spec:
+                continue
+            runtime = self._device.runtime_for(record)
+            patience = min(_PATIENCE_SECONDS, spec.health_timeout_seconds)
+            if runtime.name == record.runtime and self._wait(spec, runtime, patience).healthy:
+                found.add(spec.name)
         return frozenset(found)
 
-    def _run(self, steps: tuple[Step, ...], services: dict[str, ServiceRecord]) -> None:
-        failures = []
+    def _prepare(self, steps: Sequence[Step], services: Mapping[str, ServiceRecord]) -> None:
+        """All that can fail before anything is stopped."""
         for step in steps:
             match step:
-                case Prepare(image):
-                    self._prepare(image)
+                case Prepare(name, image):
+                    self._device.check_signed(image, allow_unsigned=self._allow_unsigned)
+                    runtime = self._device.runtime_for(services.get(name))
+                    runtime.prepare(self._device.manifest_of(image))
+                case Stop(name) | Switch(DesiredService(name=name)):
+                    if name in services:
+                        self._device.runtime_named(services[name].runtime)
+
+    def _change(self, steps: Sequence[Step], services: Mapping[str, ServiceRecord]) -> None:
+        failures: list[RuntimeFailedError] = []
+        for step in steps:
+            match step:
                 case Stop(name):
                     self._stop(services[name])
-                case Switch(spec, fallback):
-                    failure = self._switch(spec, fallback, services.get(spec.name))
+                case Switch():
+                    failure = self._switch(step, services.get(step.spec.name))
                     failures += [] if failure is None else [failure]
+        if len(failures) > 1:
+            raise RuntimeFailedError("; ".join(str(one) for one in failures))
         if failures:
             raise failures[0]
 
-    def _prepare(self, image: Digest) -> None:
-        self._device.check_signed(image, allow_unsigned=self._allow_unsigned)
-        self._device.runtime.prepare(self._device.manifest_of(image))
-
     def _stop(self, record: ServiceRecord) -> None:
         self._device.runtime_named(record.runtime).stop(record.name)
-        outcome = record.current.outcome
-        if outcome is Outcome.TRYING:
-            outcome = Outcome.FAILED
-        self._device.state.finish(record.current, record.runtime, outcome, ServiceState.STOPPED, None)
+        ended = record.current.outcome not in (Outcome.TRYING, Outcome.RETURNING)
+        outcome = record.current.outcome if ended else Outcome.FAILED
+        self._device.state.finish(record.current, outcome, ServiceState.STOPPED, None)
 
-    def _switch(
-        self, spec: DesiredService, fallback: DesiredService | None, record: ServiceRecord | None
-    ) -> RuntimeFailedError | None:
-        state, runtime = self._device.state, self._device.runtime
-        deployment = state.begin(spec, runtime.name)
-        if record is not None and record.runtime != runtime.name:
-            self._device.runtime_named(record.runtime).stop(spec.name)
+    def _switch(self, step: Switch, record: ServiceRecord | None) -> RuntimeFailedError | None:
+        spec, state, runtime = step.spec, self._device.state, self._device.runtime_for(record)
+        log.info("service %s: starting image %s by %s", spec.name, spec.image, runtime.name)
+        holder = runtime if record is None else self._device.runtime_named(record.runtime)
+        deployment = state.begin(
+            spec, runtime.name, holder=holder.name, returning=step.returning, rolled_back=step.rolled_back
+        )
+        if holder.name != runtime.name:
+            holder.stop(spec.name)
+            state.moved(deployment)
         failure = self._try(spec, runtime)
         if failure is None:
-            state.finish(deployment, runtime.name, Outcome.HEALTHY, ServiceState.HEALTHY, None)
+            state.finish(deployment, Outcome.HEALTHY, ServiceState.HEALTHY, None)
             return None
-        if fallback is None:
-            state.finish(deployment, runtime.name, Outcome.FAILED, ServiceState.FAILED, failure)
-            return RuntimeFailedError(
-                failure, where=f"service {spec.name}", hint="there is no earlier image to return to"
-            )
-        state.judge(deployment, Outcome.FAILED)
-        return self._return_to(fallback, deployment, failure, runtime)
+        if step.fallback is None:
+            state.finish(deployment, Outcome.FAILED, ServiceState.FAILED, failure)
+            hint = "there is no earlier image to return to"
+            return RuntimeFailedError(failure, where=f"service {spec.name}", hint=hint)
+        return self._return_to(step.fallback, state.judge(deployment, Outcome.FAILED), failure)
 
-    def _return_to(
-        self, fallback: DesiredService, failed: Deployment, failure: str, runtime: Runtime
-    ) -> RuntimeFailedError:
-        image = f"image {failed.spec.image} failed ({failure})"
-        log.warning("service %s: %s; returning to %s", fallback.name, image, fallback.image)
-        back = self._device.state.begin(fallback, runtime.name)
+    def _return_to(self, good: Deployment, failed: Deployment, failure: str) -> RuntimeFailedError:
+        spec, where = good.spec, f"service {good.spec.name}"
+        what = f"image {failed.spec.image} failed ({failure})"
+        log.warning("%s: %s; returning to %s", where, what, spec.image)
+        back = self._device.state.begin(spec, good.runtime, returning=True)
         try:
-            self._prepare(fallback.image)
-            again = self._try(fallback, runtime)
-        except EdgepackError as error:
+            # It ran here before: whoever let it run then has not to say so again for it to go on.
+            runtime = self._device.runtime_named(good.runtime)
+            runtime.prepare(self._device.manifest_of(spec.image))
+            again = self._try(spec, runtime)
+        except (EdgepackError, OSError) as error:
             again = str(error)
         if again is None:
-            reason = f"{image}; returned to the last good one"
-            self._device.state.finish(back, runtime.name, Outcome.HEALTHY, ServiceState.HEALTHY, reason)
-            return RuntimeFailedError(
-                failure, where=f"service {fallback.name}", hint=f"it runs {fallback.image} again, as before"
-            )
-        reason = f"{image}, and so did {fallback.image} ({again})"
-        self._device.state.finish(back, runtime.name, Outcome.FAILED, ServiceState.FAILED, reason)
-        return RuntimeFailedError(reason, where=f"service {fallback.name}", hint="read its log and apply another image")
+            reason = f"{what}; returned to the last good one"
+            self._device.state.finish(back, Outcome.HEALTHY, ServiceState.HEALTHY, reason)
+            return RuntimeFailedError(failure, where=where, hint=f"it runs {spec.image} again, as before")
+        reason = f"{what}, and so did {spec.image} ({again})"
+        self._device.state.finish(back, Outcome.FAILED, ServiceState.FAILED, reason)
+        return RuntimeFailedError(reason, where=where, hint="read its log and apply another image")
 
     def _try(self, spec: DesiredService, runtime: Runtime) -> str | None:
-        """Stop what runs, start ``spec``, wait until it is healthy; the reason when it is not."""
-        runtime.stop(spec.name)
+        """Stop what runs, start ``spec``, wait until it is healthy; why it is not, and then it is stopped."""
         try:
+            runtime.stop(spec.name)
             runtime.start(
                 ServiceSpec(
                     spec.name, self._device.manifest_of(spec.image), spec.port, spec.address, spec.env,
                     spec.memory_bytes, spec.cpus,
                 )
             )  # fmt: skip
-        except RuntimeFailedError as error:
-            runtime.stop(spec.name)
-            return str(error)
-        health = self._wait(spec, runtime)
-        if health.healthy:
-            return None
-        last = runtime.logs(spec.name, 1).strip()
+            health = self._wait(spec, runtime, spec.health_timeout_seconds)
+            if health.healthy:
+                return None
+            failure = health.reason + _last_words(runtime.logs(spec.name, 5))
+        except (EdgepackError, OSError) as error:
+            failure = _without_place(error)
+        # Not inside: stopping failed, then the record must not say that nothing runs.
         runtime.stop(spec.name)
-        return f"{health.reason}; it last wrote: {last}" if last else health.reason
+        return failure
 
-    def _wait(self, spec: DesiredService, runtime: Runtime) -> Health:
+    def _wait(self, spec: DesiredService, runtime: Runtime, timeout: float) -> Health:
         def exited() -> str | None:
             instance = runtime.inspect(spec.name)
             if instance is not None and instance.state == "running":
                 return None
             code = None if instance is None else instance.exit_code
-            return "it exited at once" if code is None else f"it exited with code {code}"
+            return "it does not run" if code is None else f"it exited with code {code}"
 
         return wait_healthy(
             lambda: probe(spec.address, spec.port, spec.health_path),
             exited,
-            spec.health_timeout_seconds,
+            timeout,
             clock=self._clock.now,
             sleep=self._clock.sleep,
         )
 
 
-def status(device: Device) -> tuple[ReportedService, ...]:
-    """Every service as it is now: what was written down, and what its runtime and a probe say."""
-    return tuple(_reported(device, record) for record in device.state.services().values())
+def _last_words(log_text: str) -> str:
+    """The last line that a service wrote, as the end of a sentence; a log may hold anything."""
+    lines = [line for line in log_text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    text = "".join(letter if letter.isprintable() else " " for letter in lines[-1]).strip()
+    return f"; it last wrote: {text[:_LAST_WORDS]}"
 
 
-def _reported(device: Device, record: ServiceRecord) -> ReportedService:
-    state, reason = record.state, record.reason
-    spec = record.current.spec
-    if state is ServiceState.HEALTHY:
-        instance = device.runtime_named(record.runtime).inspect(record.name)
-        if instance is None or instance.state != "running":
-            code = None if instance is None else instance.exit_code
-            state = ServiceState.FAILED
-            reason = "it does not run" if code is None else f"it exited with code {code}"
-        elif not (health := probe(spec.address, spec.port, spec.health_path)).healthy:
-            state, reason = ServiceState.UNHEALTHY, health.reason
-    elif state is ServiceState.TRANSITIONING:
-        reason = "the agent was interrupted, or is at work; apply the desired state again to finish"
-    last_good = None if record.last_good is None else record.last_good.spec.image
-    return ReportedService(record.name, state, spec.image, last_good, spec.port, record.runtime, reason)
+def _without_place(error: Exception) -> str:
+    """An error that will be told of its service anyway."""
+    if not isinstance(error, RuntimeFailedError):
+        return str(error)
+    return error.what if error.hint is None else f"{error.what}, {error.hint}"

@@ -1,7 +1,7 @@
 """What the device remembers, in SQLite: which service runs which image, and how each deployment ended.
 
-The next state is written, durably, before the effect that it announces (``synchronous=FULL``): a power cut leaves
-either the old state or the intention, and the same command finishes from there.
+The next state is written, durably, before the effect that it announces (``synchronous=FULL`` in WAL mode): a power cut
+leaves either the old state or the intention, and the same command finishes from there.
 """
 
 from __future__ import annotations
@@ -9,115 +9,131 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
+from edge_agent.records import Deployment, Outcome, ServiceRecord
 from edgepack.desired import DesiredService, read_service
-from edgepack.errors import EdgepackError, disk_errors
+from edgepack.errors import EdgepackError, NoSpaceError, UsageError, disk_errors
 from edgepack.fields import Fields, raise_all
 from edgepack.oci.digest import Digest
 from edgepack.reported import ServiceState
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS services (
-    name TEXT PRIMARY KEY, state TEXT NOT NULL, runtime TEXT NOT NULL, reason TEXT,
-    deployment INTEGER NOT NULL REFERENCES deployments (id)
-);
-CREATE TABLE IF NOT EXISTS deployments (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, service TEXT NOT NULL, image TEXT NOT NULL, spec TEXT NOT NULL,
-    outcome TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
-
-
-class Outcome(StrEnum):
-    """How a deployment ended."""
-
-    TRYING = "trying"
-    HEALTHY = "healthy"
-    FAILED = "failed"
-    ROLLED_BACK = "rolled back"
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """One try at running an image as a service."""
-
-    id: int
-    spec: DesiredService
-    outcome: Outcome
-
-
-@dataclass(frozen=True)
-class ServiceRecord:
-    """A service as it was last left. ``last_good`` is the deployment that a rollback returns to."""
-
-    name: str
-    state: ServiceState
-    runtime: str
-    reason: str | None
-    current: Deployment
-    last_good: Deployment | None
+_VERSION = 1
+_SCHEMA = (
+    "CREATE TABLE services (name TEXT PRIMARY KEY, state TEXT NOT NULL, runtime TEXT NOT NULL, reason TEXT, "
+    "deployment INTEGER NOT NULL REFERENCES deployments (id))",
+    "CREATE TABLE deployments (id INTEGER PRIMARY KEY AUTOINCREMENT, service TEXT NOT NULL, image TEXT NOT NULL, "
+    "spec TEXT NOT NULL, runtime TEXT NOT NULL, outcome TEXT NOT NULL)",
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    f"PRAGMA user_version = {_VERSION}",
+)
+# How much of a service's past is kept: its newest deployments, and the newest healthy one of this many images.
+_KEPT = 20
 
 
 class StateFile:
-    """The database at ``path``."""
+    """The database at ``path``, which is made when it is not there.
+
+    Every method raises ``UsageError`` where the file may not be used, ``NoSpaceError`` when the disk is full and
+    ``EdgepackError`` when the file is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._transaction() as db:
-            db.executescript(_SCHEMA)
+        with self._opened() as db:
+            if _version(db) == 0:
+                self._create(db)
+            if _version(db) != _VERSION:
+                raise EdgepackError(
+                    "the device's state was written by another version of edge-agent", where=path,
+                    hint="use that version, or move the file away and apply the desired state again",
+                )  # fmt: skip
+
+    @staticmethod
+    def _create(db: sqlite3.Connection) -> None:
+        # Another process that creates it at the same time holds the lock: then there is nothing left to do.
+        with suppress(sqlite3.OperationalError):
+            db.execute("PRAGMA journal_mode = WAL")
+        db.execute("BEGIN IMMEDIATE")
+        if _version(db) == 0:
+            for statement in _SCHEMA:
+                db.execute(statement)
+        db.execute("COMMIT")
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self) -> Iterator[sqlite3.Connection]:
         with disk_errors(self._path):
             try:
-                db = sqlite3.connect(self._path, timeout=30, isolation_level="IMMEDIATE")
-                db.execute("PRAGMA journal_mode=WAL")
-                db.execute("PRAGMA synchronous=FULL")
+                db = sqlite3.connect(self._path, timeout=30, isolation_level=None)
                 try:
-                    with db:
-                        yield db
+                    db.execute("PRAGMA synchronous = FULL")
+                    yield db
                 finally:
-                    db.close()
-            except sqlite3.OperationalError as error:
-                raise EdgepackError(
-                    f"the device's state cannot be used ({error})", where=self._path, hint="check the disk"
-                ) from error
+                    db.close()  # what was not committed is undone
+            except sqlite3.DatabaseError as error:
+                raise _explained(error, self._path) from error
+
+    @contextmanager
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        with self._opened() as db:
+            db.execute(begin)
+            yield db
+            db.execute("COMMIT")
 
     def services(self) -> dict[str, ServiceRecord]:
-        """Every service by its name."""
-        with self._transaction() as db:
+        """Every service by its name, all as of one moment."""
+        with self._transaction("BEGIN") as db:
             rows = db.execute("SELECT name, state, runtime, reason, deployment FROM services ORDER BY name").fetchall()
             return {
                 name: ServiceRecord(
-                    name, ServiceState(state), runtime, reason, _deployment(db, deployment),
-                    _last_good(db, name, deployment),
+                    name, ServiceState(state), runtime, reason, _deployments(db, "id = ?", current)[0],
+                    _deployments(db, "service = ? AND outcome = ? AND id <= ?", name, Outcome.HEALTHY, current),
                 )
-                for name, state, runtime, reason, deployment in rows
+                for name, state, runtime, reason, current in rows
             }  # fmt: skip
 
-    def begin(self, spec: DesiredService, runtime: str) -> Deployment:
-        """Write down that ``spec`` is about to be run."""
+    def begin(
+        self,
+        spec: DesiredService,
+        runtime: str,
+        *,
+        holder: str | None = None,
+        returning: bool = False,
+        rolled_back: Digest | None = None,
+    ) -> Deployment:
+        """Write down that ``spec`` is about to be run by ``runtime``.
+
+        ``holder`` is the runtime that has the service's instance until ``moved``. ``returning`` says that this brings
+        something back. ``rolled_back`` is the image that is left for good: no rollback will lead to it.
+        """
+        outcome = Outcome.RETURNING if returning else Outcome.TRYING
         with self._transaction() as db:
+            if rolled_back is not None:
+                db.execute(
+                    "UPDATE deployments SET outcome = ? WHERE service = ? AND image = ? AND outcome = ?",
+                    (Outcome.ROLLED_BACK, spec.name, str(rolled_back), Outcome.HEALTHY),
+                )
             cursor = db.execute(
-                "INSERT INTO deployments (service, image, spec, outcome) VALUES (?, ?, ?, ?)",
-                (spec.name, str(spec.image), json.dumps(spec.to_json()), Outcome.TRYING),
+                "INSERT INTO deployments (service, image, spec, runtime, outcome) VALUES (?, ?, ?, ?, ?)",
+                (spec.name, str(spec.image), json.dumps(spec.to_json()), runtime, outcome),
             )
             number = int(cursor.lastrowid or 0)
-            _set_service(db, spec.name, ServiceState.TRANSITIONING, runtime, None, number)
-        return Deployment(number, spec, Outcome.TRYING)
+            _set_service(db, spec.name, ServiceState.TRANSITIONING, holder or runtime, None, number)
+            _forget_old(db, spec.name)
+        return Deployment(number, spec, outcome, runtime)
 
-    def finish(
-        self, deployment: Deployment, runtime: str, outcome: Outcome, state: ServiceState, reason: str | None
-    ) -> None:
+    def moved(self, deployment: Deployment) -> None:
+        """Write down that only the deployment's own runtime can have an instance of the service from now on."""
+        with self._transaction() as db:
+            db.execute("UPDATE services SET runtime = ? WHERE name = ?", (deployment.runtime, deployment.spec.name))
+
+    def finish(self, deployment: Deployment, outcome: Outcome, state: ServiceState, reason: str | None) -> None:
         """Write down how ``deployment`` ended and that it is what the service now is."""
         with self._transaction() as db:
             _set_outcome(db, deployment, outcome)
-            _set_service(db, deployment.spec.name, state, runtime, reason, deployment.id)
+            _set_service(db, deployment.spec.name, state, deployment.runtime, reason, deployment.id)
 
     def judge(self, deployment: Deployment, outcome: Outcome) -> Deployment:
         """Change only how ``deployment`` ended."""
@@ -125,14 +141,14 @@ class StateFile:
             _set_outcome(db, deployment, outcome)
         return replace(deployment, outcome=outcome)
 
-    def serial(self) -> tuple[int, str] | None:
+    def serial(self) -> tuple[int, Digest] | None:
         """Serial and digest of the last desired state that was taken, if it had a serial."""
-        with self._transaction() as db:
+        with self._transaction("BEGIN") as db:
             row = db.execute("SELECT value FROM facts WHERE name = 'serial'").fetchone()
         if row is None:
             return None
         number, digest = json.loads(row[0])
-        return int(number), str(digest)
+        return int(number), Digest.parse(digest)
 
     def set_serial(self, serial: int, digest: Digest) -> None:
         """Remember the serial of a desired state."""
@@ -142,6 +158,10 @@ class StateFile:
                 "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                 (json.dumps([serial, str(digest)]),),
             )
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _set_service(
@@ -159,19 +179,22 @@ def _set_outcome(db: sqlite3.Connection, deployment: Deployment, outcome: Outcom
     db.execute("UPDATE deployments SET outcome = ? WHERE id = ?", (outcome, deployment.id))
 
 
-def _deployment(db: sqlite3.Connection, number: int) -> Deployment:
-    spec, outcome = db.execute("SELECT spec, outcome FROM deployments WHERE id = ?", (number,)).fetchone()
-    return Deployment(number, _spec(spec), Outcome(outcome))
+def _forget_old(db: sqlite3.Connection, service: str) -> None:
+    db.execute(
+        "DELETE FROM deployments WHERE service = :service "
+        "AND id NOT IN (SELECT id FROM deployments WHERE service = :service ORDER BY id DESC LIMIT :kept) "
+        "AND id NOT IN (SELECT MAX(id) AS newest FROM deployments WHERE service = :service AND outcome = :healthy "
+        "GROUP BY image ORDER BY newest DESC LIMIT :kept)",
+        {"service": service, "kept": _KEPT, "healthy": Outcome.HEALTHY},
+    )
 
 
-def _last_good(db: sqlite3.Connection, name: str, current: int) -> Deployment | None:
-    """The newest deployment that was healthy, of another image than the current one and older than it."""
-    row = db.execute(
-        "SELECT id FROM deployments WHERE service = ? AND outcome = ? AND id < ? "
-        "AND image != (SELECT image FROM deployments WHERE id = ?) ORDER BY id DESC LIMIT 1",
-        (name, Outcome.HEALTHY, current, current),
-    ).fetchone()
-    return None if row is None else _deployment(db, row[0])
+def _deployments(db: sqlite3.Connection, where: str, *values: object) -> tuple[Deployment, ...]:
+    rows = db.execute(
+        f"SELECT id, spec, outcome, runtime FROM deployments WHERE {where} ORDER BY id DESC",  # noqa: S608 - ours
+        values,
+    )
+    return tuple(Deployment(number, _spec(spec), Outcome(outcome), by) for number, spec, outcome, by in rows)
 
 
 def _spec(text: str) -> DesiredService:
@@ -179,3 +202,17 @@ def _spec(text: str) -> DesiredService:
     found = read_service(Fields(json.loads(text), "spec", violations))
     raise_all("the device's state", violations)
     return found
+
+
+def _explained(error: sqlite3.DatabaseError, path: Path) -> EdgepackError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_FULL"):
+        return NoSpaceError("no space left on the disk", where=path, hint="free some space and run it again")
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+        return UsageError(f"cannot be opened ({error})", where=path, hint="run as the user whom the folder belongs to")
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        return EdgepackError(
+            f"the device's state is damaged ({error})", where=path,
+            hint="move the file away, stop what still runs, and apply the desired state again",
+        )  # fmt: skip
+    return EdgepackError(f"the device's state cannot be used ({error})", where=path, hint="run it again")

@@ -12,18 +12,21 @@ from typing import Any
 
 import click
 
-from edgepack.errors import EdgepackError
+from edgepack.errors import EdgepackError, disk_errors
 
 
 def report_errors(cli: click.Command, name: str, prefix: str) -> int:
-    """Run ``cli`` and return its exit code; an error is one sentence, a traceback only with ``--debug``."""
+    """Run ``cli`` and return its exit code; an error is one sentence, a traceback only with ``--debug``.
+
+    Every flag may be given as a variable too: ``prefix``, the words of the command and the flag's name.
+    """
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
-        answer = cli.main(prog_name=name, standalone_mode=False, auto_envvar_prefix=prefix)
+        with disk_errors("the system"):
+            answer = cli.main(prog_name=name, standalone_mode=False, auto_envvar_prefix=prefix)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _usage(name, error)
     except click.Abort:
         _say(name, "stopped")
         return 130
@@ -36,7 +39,7 @@ def report_errors(cli: click.Command, name: str, prefix: str) -> int:
         return 1
     except OSError as error:
         _debug()
-        _say(name, f"{error.filename or 'the system'}: {error.strerror or error}")
+        _say(name, f"{error.filename or 'the system'}: {error.strerror or error}; run it with --debug to see where")
         return 1
     except Exception as error:  # noqa: BLE001 - the outermost edge: report, never a bare traceback
         _debug()
@@ -45,13 +48,29 @@ def report_errors(cli: click.Command, name: str, prefix: str) -> int:
     return answer if isinstance(answer, int) else 0
 
 
+def _usage(name: str, error: click.ClickException) -> int:
+    # A command group without a word gets its help; click before 8.2 has no such error.
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    text = error.format_message().rstrip(".")
+    _say(name, f"{text[:1].lower()}{text[1:]}; see: {context.command_path if context else name} --help")
+    return error.exit_code
+
+
 def _debug() -> None:
-    if "--debug" in sys.argv or os.environ.get("EDGEPACK_DEBUG") == "1":
+    if "--debug" in sys.argv or os.environ.get("EDGEPACK_DEBUG", "").lower() in ("1", "true", "yes", "on"):
         traceback.print_exc()
 
 
 def _say(name: str, text: str) -> None:
-    click.echo(f"{name}: {text}", err=True)
+    click.echo(f"{name}: {printable(text)}", err=True)
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, without what moves a terminal's cursor: it may come from a file, a server or a service."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def note(text: str) -> None:
@@ -78,14 +97,14 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return printable(str(value))
 
 
 def human(size: int) -> str:
     """Bytes for people, in powers of a thousand."""
     amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
+    for unit in ("B", "kB", "MB"):
+        if round(amount, 0 if unit == "B" else 1) < 1000:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
-    raise AssertionError
+    return f"{amount:.1f} GB"

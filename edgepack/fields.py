@@ -16,11 +16,10 @@ class Fields:
     def __init__(self, value: object, path: str, violations: list[str]) -> None:
         self._path = path
         self._violations = violations
-        self._value: Mapping[str, Any] = {}
         self._known: set[str] = set()
-        if isinstance(value, Mapping):
-            self._value = value
-        else:
+        self._is_object = isinstance(value, Mapping)
+        self._value: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+        if not self._is_object:
             violations.append(f"{path or 'the document'} must be an object")
 
     def _name(self, key: str) -> str:
@@ -31,7 +30,7 @@ class Fields:
         self._known.add(key)
         value = self._value.get(key)
         if value is None:
-            if required:
+            if required and self._is_object:  # of what is no object, that has been said
                 self._violations.append(f"{self._name(key)} is missing")
             return default
         number_as_bool = isinstance(value, bool) and kind is not bool

@@ -9,6 +9,7 @@ from edgepack.errors import InvalidReferenceError
 
 # What Azure's registry takes, with the length of its later versions.
 _MODEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
+_VERSION = re.compile(r"0*[1-9][0-9]{0,17}")
 # Azure's service names, which are host names too.
 _SERVICE = re.compile(r"[a-z]([-a-z0-9]{1,30})[a-z0-9]")
 # distribution-spec 1.1, "Pulling manifests"; a host may stand in front, as in every engine's references.
@@ -31,9 +32,10 @@ class ModelRef:
         check_model_name(name)
         if not colon:
             return cls(name)
-        if not version.isascii() or not version.isdigit() or int(version) < 1:
+        # A database's whole numbers end at 63 bits, and Python refuses to read very long ones.
+        if not _VERSION.fullmatch(version):
             raise InvalidReferenceError(
-                f"{version!r} is not a model version", where=text, hint="versions are whole numbers from 1"
+                f"{version[:40]!r} is not a model version", where=name, hint="versions are whole numbers from 1"
             )
         return cls(name, int(version))
 

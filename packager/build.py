@@ -18,9 +18,10 @@ from packager.compressors import write_best_layer
 from packager.conversion import served
 from packager.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer, WheelGroup, plan_image
 from packager.server import server_entries
-from packager.stack import scoring_wheels
-from packager.wheel_layer import Envelope, WheelLayers
-from packager.wheel_trim import RULES, TrimRule
+from packager.wheels.envelope import Envelope
+from packager.wheels.layers import WheelLayers
+from packager.wheels.stack import scoring_wheels
+from packager.wheels.trim import RULES, TrimRule
 from packager.workspace import Workspace
 
 _FOREIGN_TYPES = {

@@ -30,7 +30,9 @@ _MOSTLY_DOCSTRINGS = (
     "numpy/lib/_shape_base_impl.py", "numpy/lib/_stride_tricks_impl.py", "numpy/lib/_twodim_base_impl.py",
     "numpy/lib/_type_check_impl.py", "numpy/matrixlib/defmatrix.py",
 )  # fmt: skip
-WITHOUT_BYTECODE: tuple[str, ...] = (*_NOT_IMPORTED_AT_START, *_MOSTLY_DOCSTRINGS)
+# Python 3.11.2 and 3.11.7 compile these two differently, and the same inputs shall give the same image on both.
+_DIFFER_BETWEEN_PATCHES = ("click/utils.py", "numpy/lib/_arraypad_impl.py")
+WITHOUT_BYTECODE: tuple[str, ...] = (*_NOT_IMPORTED_AT_START, *_MOSTLY_DOCSTRINGS, *_DIFFER_BETWEEN_PATCHES)
 # PEP 552: bit 0 says hash-based, bit 1 (not set) asks the importer to check the source.
 _UNCHECKED_HASH = (1).to_bytes(4, "little")
 _TIMEOUT = 600
@@ -86,6 +88,7 @@ def compile_sources(sources: Iterable[tuple[str, bytes]]) -> list[bytes | None]:
 
 
 def _compiled(path: str, source: bytes) -> bytes | None:
+    path = sys.intern(path)  # whether it came in interned would show
     try:
         code = compile(source, path, "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError):  # templates, and sources for other versions, lie in wheels too

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from edgepack.errors import NotFoundError, UsageError
-from edgepack.oci.layer import Layer, LayerEntry
+from edgepack.errors import DigestMismatchError, NotFoundError, SizeMismatchError, UsageError
+from edgepack.oci.digest import Digest, VerifyingReader
+from edgepack.oci.layer import Layer, LayerEntry, ordered
 from edgepack.oci.store import Store
 from packager.compressors import write_best_layer
+from packager.model import ModelFile
+from packager.secrets import SecretSearch, known_secrets
 
 # A file of this size or more is a layer of its own, so that changing its neighbours does not move it.
 OWN_LAYER = 64 << 20
+_PIECE = 1 << 20
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """One file of a registered model: its path below the version's folder, bytes, and sha256."""
+def entries_of(path: Path) -> list[LayerEntry]:
+    """The entries of a model file (by its base name) or folder (its name kept), links kept as links.
 
-    path: str
-    size: int
-    sha256: str
-
-
-def entries_of(path: Path, below: str) -> list[LayerEntry]:
-    """The entries of a model file (by its base name) or folder (its name kept), below ``below``.
-
-    Raises ``NotFoundError`` when ``path`` is not there, ``UsageError`` for links out of it and special files.
+    Raises ``NotFoundError`` when ``path`` is not there, ``UsageError`` for what cannot be read, links out of the
+    folder, special files, names that no layer can hold, and a folder without any file.
     """
-    if not path.exists():
-        raise NotFoundError("there is no such file or folder", where=path, hint="check the path of the model")
-    path = path.resolve()
-    found = list(_entries(path, path, f"{below}/{path.name}"))
+    try:
+        if not path.exists():
+            raise NotFoundError("there is no such file or folder", where=path, hint="check the path of the model")
+        # A link is called by its own name, and `.` by the folder's.
+        name = path.name if path.name not in ("", "..") else path.resolve().name
+        root = path.resolve()
+        if root == Path(root.anchor):
+            raise UsageError("is the whole file system", where=path, hint="give the model's file or its folder")
+        found = list(_entries(root, root, name))
+    except OSError as error:
+        raise _unreadable(error, path) from error
     if not any(entry.kind == "file" for entry in found):
         raise UsageError("holds no file", where=path, hint="give the model's file or its folder")
+    ordered(found)
     return found
 
 
@@ -54,27 +61,79 @@ def _entries(path: Path, root: Path, name: str) -> Iterator[LayerEntry]:
         for child in sorted(path.iterdir()):
             yield from _entries(child, root, f"{name}/{child.name}")
     elif stat.S_ISREG(mode):
+        if not os.access(path, os.R_OK):
+            raise PermissionError(13, "Permission denied", str(path))
         yield LayerEntry.of_file(name, path)
     else:
         raise UsageError("is neither a file nor a folder", where=path, hint="leave it out of the model's folder")
 
 
-def write_model_layers(entries: list[LayerEntry], store: Store, title: str) -> tuple[Layer, ...]:
-    """Write a model's entries: small files together, each file of 64 MiB or more alone; the small ones last."""
-    large = [[entry] for entry in entries if entry.size >= OWN_LAYER]
-    small = [entry for entry in entries if entry.size < OWN_LAYER]
-    groups = [*large, small] if any(entry.kind == "file" for entry in small) or not large else large
+def _unreadable(error: OSError, path: Path) -> UsageError:
+    return UsageError(
+        f"cannot be read ({error.strerror})", where=error.filename or path, hint="check its permissions and the disk"
+    )
+
+
+def describe_files(entries: Sequence[LayerEntry], where: Path) -> tuple[ModelFile, ...]:
+    """Path, size and hash of every file among ``entries``, none of which holds a credential.
+
+    Raises ``EdgepackError`` naming the file that does, ``UsageError`` for one that cannot be read.
+    """
+    search = SecretSearch(known_secrets())
+    return tuple(_describe(entry, search, where) for entry in entries if entry.kind == "file")
+
+
+def _describe(entry: LayerEntry, search: SecretSearch, where: Path) -> ModelFile:
+    sha256, size = hashlib.sha256(), 0
+    try:
+        with _content(entry) as file:
+            for piece in search.passing(iter(lambda: file.read(_PIECE), b""), where.parent / entry.path):
+                sha256.update(piece)
+                size += len(piece)
+    except OSError as error:
+        raise _unreadable(error, where) from error
+    return ModelFile(entry.path, size, sha256.hexdigest())
+
+
+@contextmanager
+def _content(entry: LayerEntry) -> Iterator[BinaryIO]:
+    if entry.content is None:
+        raise UsageError("has no content", where=entry.path)
+    with entry.content() as file:
+        yield file
+
+
+def write_model_layers(
+    entries: Sequence[LayerEntry], files: Sequence[ModelFile], below: str, store: Store, title: str
+) -> tuple[Layer, ...]:
+    """Write what ``describe_files`` saw, below the folder ``below`` of the image.
+
+    Small files together, each file of 64 MiB or more alone; the small ones last. Raises ``UsageError`` for a file that
+    changed since it was described.
+    """
+    described = {file.path: file for file in files}
+    placed = [
+        replace(_unchanged(entry, described[entry.path]) if entry.kind == "file" else entry,
+                path=f"{below}/{entry.path}")
+        for entry in entries
+    ]  # fmt: skip
+    large = [[entry] for entry in placed if entry.size >= OWN_LAYER]
+    small = [entry for entry in placed if entry.size < OWN_LAYER]
+    groups = [*large, small] if any(entry.kind != "dir" for entry in small) or not large else large
     return tuple(write_best_layer(group, store, kind="model", title=title) for group in groups)
 
 
-def describe_files(entries: list[LayerEntry], below: str) -> tuple[ModelFile, ...]:
-    """Path, size and hash of every file among ``entries``."""
-    found = []
-    for entry in entries:
-        if entry.kind == "file" and entry.content is not None:
-            with entry.content() as file:
-                sha256 = hashlib.sha256()
-                while chunk := file.read(1 << 20):
-                    sha256.update(chunk)
-            found.append(ModelFile(entry.path.removeprefix(f"{below}/"), entry.size, sha256.hexdigest()))
-    return tuple(found)
+def _unchanged(entry: LayerEntry, file: ModelFile) -> LayerEntry:
+    """``entry``, whose content fails to be read to its end unless it is what ``file`` says."""
+
+    @contextmanager
+    def content() -> Iterator[BinaryIO]:
+        try:
+            with _content(entry) as stream:
+                yield cast(BinaryIO, VerifyingReader(stream, Digest(file.sha256), file.size))
+        except (DigestMismatchError, SizeMismatchError):
+            raise UsageError(
+                "changed while it was read", where=entry.path, hint="run the same command again"
+            ) from None
+
+    return replace(entry, size=file.size, content=content)

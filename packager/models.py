@@ -69,68 +69,6 @@ _models = Table(
 )
 
 
-class Framework(StrEnum):
-    """What a model was trained with, by the names of Azure's SDK."""
-
-    SCIKIT_LEARN = "ScikitLearn"
-    TENSORFLOW = "TensorFlow"
-    PYTORCH = "PyTorch"
-    ONNX = "Onnx"
-    CUSTOM = "Custom"
-
-    @classmethod
-    def parse(cls, text: str) -> Framework:
-        """The framework of that name, whatever its capitals; raises ``UsageError``."""
-        for one in cls:
-            if one.value.lower() == text.lower().replace("-", "").replace("_", ""):
-                return one
-        raise UsageError(f"{text!r} is not a known framework", hint=f"use one of {', '.join(cls)}")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A file of example inputs, kept in the store."""
-
-    filename: str
-    blob: Descriptor
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """The ONNX form of a model: the layers that go into images, and the parity report."""
-
-    key: str
-    layers: tuple[Layer, ...]
-    report: Descriptor
-    file: str
-
-
-@dataclass(frozen=True)
-class Model:
-    """A registered model."""
-
-    name: str
-    version: int
-    framework: Framework
-    framework_version: str | None
-    created: str
-    tags: Mapping[str, str]
-    files: tuple[ModelFile, ...]
-    layers: tuple[Layer, ...]
-    sample: Sample | None
-    conversion: Conversion | None
-
-    @property
-    def id(self) -> str:
-        """``name:version``."""
-        return f"{self.name}:{self.version}"
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its files."""
-        return sum(file.size for file in self.files)
-
-
 class ModelRegistry:
     """The registry in the database at ``url``, with its layers in ``store``."""
 
@@ -237,7 +175,7 @@ class ModelRegistry:
         """Remember the ONNX form of ``model``."""
         value = {
             "key": conversion.key,
-            "layers": [_layer_json(layer) for layer in conversion.layers],
+            "layers": [layer_to_json(layer) for layer in conversion.layers],
             "report": conversion.report.to_json(),
             "file": conversion.file,
         }
@@ -255,36 +193,10 @@ class ModelRegistry:
             return int(connection.scalar(select(func.count()).select_from(_models)) or 0)
 
 
-def onnx_file(path: Path) -> Path:
-    """The one ONNX file that ``path`` is or holds; raises ``UsageError``."""
-    if path.is_file():
-        return path
-    found = sorted(path.rglob("*.onnx"))
-    if len(found) != 1:
-        raise UsageError(
-            f"holds {len(found)} files that end in .onnx", where=path, hint="an Onnx model has exactly one"
-        )
-    return found[0]
-
-
 def _durable_sqlite(connection: Any, _record: object) -> None:
     if type(connection).__module__.startswith("sqlite3"):
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
-
-
-def _layer_json(layer: Layer) -> dict[str, Any]:
-    return {
-        "descriptor": layer.descriptor.to_json(),
-        "diff_id": str(layer.diff_id),
-        "unpacked_size": layer.unpacked_size,
-    }
-
-
-def _layer(value: Mapping[str, Any]) -> Layer:
-    return Layer(
-        Descriptor.from_json(value["descriptor"]), Digest.parse(value["diff_id"]), int(value["unpacked_size"])
-    )
 
 
 def _row(model: Model) -> dict[str, Any]:
@@ -296,7 +208,7 @@ def _row(model: Model) -> dict[str, Any]:
         "created": model.created,
         "tags": dict(model.tags),
         "files": [[file.path, file.size, file.sha256] for file in model.files],
-        "layers": [_layer_json(layer) for layer in model.layers],
+        "layers": [layer_to_json(layer) for layer in model.layers],
         "sample": model.sample and {"filename": model.sample.filename, "blob": model.sample.blob.to_json()},
     }
 
@@ -311,12 +223,12 @@ def _model(row: RowMapping) -> Model:
         row["created"],
         row["tags"],
         tuple(ModelFile(*file) for file in row["files"]),
-        tuple(_layer(layer) for layer in row["layers"]),
+        tuple(layer_from_json(layer) for layer in row["layers"]),
         sample and Sample(sample["filename"], Descriptor.from_json(sample["blob"])),
         conversion
         and Conversion(
             conversion["key"],
-            tuple(_layer(layer) for layer in conversion["layers"]),
+            tuple(layer_from_json(layer) for layer in conversion["layers"]),
             Descriptor.from_json(conversion["report"]),
             conversion["file"],
         ),

@@ -19,7 +19,7 @@ from packager.paths import CONFIG_PATH, PREFIX, SERVER_ROOT, USER, model_dir, si
 
 if TYPE_CHECKING:
     from packager.bases import Base
-    from packager.wheels import Wheel
+    from packager.wheels.cache import Wheel
 
 # Engines take 127; a lower layer may be somebody's base of tomorrow (DESIGN, "Image").
 MAX_LAYERS = 60

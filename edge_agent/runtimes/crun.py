@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from edge_agent.runtimes import supervision
 from edge_agent.runtimes.base import Instance, ServiceSpec
@@ -24,6 +24,7 @@ from edge_agent.runtimes.instances import (
     checked_service,
     open_log,
     read_spec,
+    service_lock,
     tail,
     write_spec,
 )
@@ -87,8 +88,7 @@ class CrunRuntime:
         if image is None:
             raise NotFoundError(f"image {spec.image} is not prepared", where=f"service {spec.name}")
         bundle = self._bundle(spec.name)
-        make_dirs(self._root)
-        with self._locked(spec.name):
+        with service_lock(self._root, spec.name) as lock:
             now = self._inspect(spec.name)
             if now is not None and now.state == "running" and read_spec(bundle) == spec:
                 return now
@@ -96,7 +96,7 @@ class CrunRuntime:
             check_port(spec)
             try:
                 self._lay_out(bundle, image, spec)
-                self._run(bundle, image, spec)
+                self._run(bundle, image, spec, lock)
             except BaseException:
                 self._clear(spec.name, timeout=0.0)
                 raise
@@ -108,7 +108,7 @@ class CrunRuntime:
     def stop(self, service: str, timeout: float = 10.0) -> None:
         """See the protocol."""
         if self._root.is_dir():
-            with self._locked(service):
+            with service_lock(self._root, service):
                 self._clear(service, timeout)
 
     def inspect(self, service: str) -> Instance | None:
@@ -132,9 +132,6 @@ class CrunRuntime:
 
     def _bundle(self, service: str) -> Path:
         return self._root / checked_service(service)
-
-    def _locked(self, service: str) -> Any:
-        return locked(self._root / f".{checked_service(service)}.lock")
 
     def _log_path(self, service: str) -> Path:
         return self._state / "logs" / f"{checked_service(service)}.log"
@@ -179,19 +176,21 @@ class CrunRuntime:
                 f"its layers cannot be mounted ({_last_line(done.stderr)})", where=f"service {spec.name}"
             )
 
-    def _run(self, bundle: Path, image: UnpackedImage, spec: ServiceSpec) -> None:
+    def _run(self, bundle: Path, image: UnpackedImage, spec: ServiceSpec, lock: int) -> None:
         make_dirs(self._state / "logs")
         open_log(self._log_path(spec.name))
         cgroup = f"/edgepack/{Digest.of(str(bundle).encode()).hex[:12]}-{spec.name}"
-        error = self._try_run(bundle, image, spec, cgroup)
+        error = self._try_run(bundle, image, spec, cgroup, lock)
         if error is not None and "cgroup" in error:
             _log.warning("service %s runs without limits: its control group cannot be set (%s)", spec.name, error)
             self._call("delete", "--force", _container(spec.name))
-            error = self._try_run(bundle, image, spec, None)
+            error = self._try_run(bundle, image, spec, None, lock)
         if error is not None:
             raise RuntimeFailedError(f"{self.name} cannot start it ({error})", where=f"service {spec.name}")
 
-    def _try_run(self, bundle: Path, image: UnpackedImage, spec: ServiceSpec, cgroup: str | None) -> str | None:
+    def _try_run(
+        self, bundle: Path, image: UnpackedImage, spec: ServiceSpec, cgroup: str | None, lock: int
+    ) -> str | None:
         """Start the container; gives what went wrong, ``None`` once it has run."""
         config = bundle_config(image.config, spec, cgroup)
         atomic_write(bundle / "config.json", canonical_json(config), 0o600)
@@ -207,6 +206,7 @@ class CrunRuntime:
             argv,
             env={"PATH": os.defpath},
             cwd=bundle,
+            lock=lock,
             log=self._log_path(spec.name),
             hide=_HYBRID if self.name == "crun" and _HYBRID.is_mount() else None,
         )

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ _REPOSITORY = "edgepack/image"
 _IMAGE_LABEL, _SPEC_LABEL, _PORT_LABEL = "io.edgepack.image", "io.edgepack.spec", "io.edgepack.port"
 _PING_SECONDS = 3
 _CALL_SECONDS = 300
+_LATE_SECONDS = 20.0
 _CHUNK = 1 << 20
 # Podman's own interface, from 4.0 on; only there a registry without TLS can be named for one pull.
 _LIBPOD = "/v4.0.0/libpod"
@@ -115,9 +117,7 @@ class DockerRuntime:
                     return now
                 self.stop(spec.name)
             check_port(spec)
-            container = self._client.containers.create(
-                _tag(spec.image), labels=_labels(spec), **container_options(spec, config, podman=self._podman)
-            )
+            container = self._create(spec, config)
             try:
                 container.start()
             except BaseException as error:
@@ -279,6 +279,22 @@ class DockerRuntime:
             sync_file_system(root)
 
     # Containers
+
+    def _create(self, spec: ServiceSpec, config: ImageConfig) -> Any:
+        """A new container; one that a killed process of the agent had asked for, and that comes late, goes first."""
+        import docker
+
+        options = container_options(spec, config, podman=self._podman)
+        deadline = time.monotonic() + _LATE_SECONDS
+        while True:
+            try:
+                return self._client.containers.create(_tag(spec.image), labels=_labels(spec), **options)
+            except docker.errors.APIError as error:
+                in_use = error.status_code == 409 or "is already in use" in _said(error)
+                if not in_use or time.monotonic() > deadline:
+                    raise
+            self.stop(spec.name)
+            time.sleep(0.1)
 
     def _container(self, service: str) -> Any:
         import docker

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edge_agent.runtimes.base import ServiceSpec
-from edgepack.errors import InvalidReferenceError, RuntimeFailedError
-from edgepack.files import atomic_write
+from edgepack.errors import InvalidReferenceError, RuntimeFailedError, disk_errors
+from edgepack.files import atomic_write, make_dirs
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import canonical_json
 
@@ -90,6 +92,22 @@ def check_port(spec: ServiceSpec) -> None:
                 where=f"service {spec.name}",
                 hint="stop what listens there, or give the service another port",
             ) from error
+
+
+@contextmanager
+def service_lock(root: Path, service: str) -> Iterator[int]:
+    """Hold the lock of ``service`` and give its descriptor.
+
+    Whoever inherits the descriptor keeps the lock until it closes it, even when the one who took it is killed.
+    """
+    make_dirs(root)
+    with disk_errors(root):
+        fd = os.open(root / f".{checked_service(service)}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def open_log(path: Path) -> Path:

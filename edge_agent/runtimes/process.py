@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edge_agent.runtimes import supervision
 from edge_agent.runtimes.base import Instance, ServiceSpec
@@ -26,6 +25,7 @@ from edge_agent.runtimes.instances import (
     checked_service,
     open_log,
     read_spec,
+    service_lock,
     tail,
     write_spec,
 )
@@ -71,14 +71,13 @@ class ProcessRuntime:
         if image is None or not tree.is_dir():
             raise NotFoundError(f"image {spec.image} is not prepared", where=f"service {spec.name}")
         folder = self._folder(spec.name)
-        make_dirs(self._root)
-        with self._locked(spec.name):
+        with service_lock(self._root, spec.name) as lock:
             now = self.inspect(spec.name)
             if now is not None and now.state == "running" and read_spec(folder) == spec:
                 return now
             self._clear(spec.name, timeout=10.0)
             check_port(spec)
-            self._launch(folder, tree, image.config, spec)
+            self._launch(folder, tree, image.config, spec, lock)
             started = self.inspect(spec.name)
         if started is None:
             raise RuntimeFailedError("the process is gone again", where=f"service {spec.name}")
@@ -87,7 +86,7 @@ class ProcessRuntime:
     def stop(self, service: str, timeout: float = 10.0) -> None:
         """See the protocol."""
         if self._root.is_dir():
-            with self._locked(service):
+            with service_lock(self._root, service):
                 self._clear(service, timeout)
 
     def inspect(self, service: str) -> Instance | None:
@@ -120,13 +119,10 @@ class ProcessRuntime:
     def _folder(self, service: str) -> Path:
         return self._root / checked_service(service)
 
-    def _locked(self, service: str) -> Any:
-        return locked(self._root / f".{checked_service(service)}.lock")
-
     def _log_path(self, service: str) -> Path:
         return self._state / "logs" / f"{checked_service(service)}.log"
 
-    def _launch(self, folder: Path, tree: Path, config: ImageConfig, spec: ServiceSpec) -> None:
+    def _launch(self, folder: Path, tree: Path, config: ImageConfig, spec: ServiceSpec, lock: int) -> None:
         make_dirs(folder)
         make_dirs(self._state / "logs")
         python = find_python(python_minor(config))
@@ -140,6 +136,7 @@ class ProcessRuntime:
                 command(config, python, tree),
                 env=env,
                 cwd=cwd if cwd.is_dir() else tree,
+                lock=lock,
                 log=open_log(self._log_path(spec.name)),
                 user=_user(config, spec.name, (tree, Path(python).resolve())),
             )

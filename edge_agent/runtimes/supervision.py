@@ -59,12 +59,14 @@ def launch(
     env: Mapping[str, str],
     cwd: Path,
     log: Path,
+    lock: int,
     user: tuple[int, int] | None = None,
     hide: Path | None = None,
 ) -> None:
     """Start ``argv`` in a session of its own, with nothing but ``env``, as ``user`` (uid, gid) when one is given.
 
     It does not see what is mounted at ``hide``, which needs root.
+    ``lock`` is the descriptor of a lock on ``folder``, held until the start is on record, even when this process dies.
     ``folder`` receives ``process.json`` and later ``exit.json``. Raises ``RuntimeFailedError`` when it cannot start.
     """
     for name in ("process.json", "exit.json"):
@@ -75,6 +77,7 @@ def launch(
         "env": dict(env),
         "cwd": str(cwd),
         "log": str(log.resolve()),
+        "lock": lock,
         "user": user,
         "hide": None if hide is None else str(hide),
         "boot": boot_id(),
@@ -86,6 +89,7 @@ def launch(
         env={},
         cwd="/",
         start_new_session=True,
+        pass_fds=(lock,),
         check=False,
     )
     try:
@@ -93,6 +97,9 @@ def launch(
     except ValueError:
         error = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or "the supervisor ended"
     if error:
+        found = find(folder)
+        if found is not None:
+            end(found, timeout=0.0)
         raise RuntimeFailedError(f"{argv[0]} cannot be started ({error})", hint="look at the image's entrypoint")
 
 

@@ -52,6 +52,7 @@ def _service(job: dict[str, object], log: int, go: int, failed: int) -> None:
     """The child: become the service."""
     try:
         os.setsid()
+        os.close(job["lock"])  # type: ignore[arg-type]
         if os.read(go, 1) != b"!":  # the supervisor died before anybody could know of this process
             return
         null = os.open("/dev/null", os.O_RDONLY)
@@ -95,6 +96,7 @@ def main() -> None:
         f"{folder}/process.json",
         {"boot": job["boot"], "supervisor": [me, start_ticks(me)], "service": [pid, start_ticks(pid)]},
     )
+    os.close(job["lock"])
     os.write(go_write, b"!")
     os.close(go_write)
     error = os.read(failed_read, 4096).decode("utf-8", "replace")

@@ -39,7 +39,7 @@ def command(
 ) -> None:
     """Build an image that serves a model over HTTP; needs no container engine and no image registry."""
     from packager.build import BuildOptions, build, gather
-    from packager.wheel_trim import rules_without
+    from packager.wheels.trim import rules_without
 
     refs = [ModelRef.parse(model) for model in models]
     wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]

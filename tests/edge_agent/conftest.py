@@ -113,4 +113,6 @@ def podman_service() -> Iterator[str]:
         with running(argv, folder / "log", lambda: answers(address)):
             yield address
     finally:
+        # Podman keeps its storage mounted on itself.
+        subprocess.run(["umount", "--lazy", f"{folder}/root/overlay"], check=False, capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)

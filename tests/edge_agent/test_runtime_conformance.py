@@ -374,3 +374,38 @@ def test_killed_while_it_prepares_it_prepares_again(
     finally:
         runtime.stop("killed", 1)
         runtime.forget_image(image)
+
+
+START = """
+import sys
+from pathlib import Path
+from edge_agent.runtimes.base import ServiceSpec
+from edgepack.oci.digest import Digest
+from edgepack.oci.store import Store
+sys.path.insert(0, sys.argv[1])
+from runtime_lab import make_runtime
+kind, store, state, address, image, port = sys.argv[2:]
+runtime = make_runtime(kind, Store.create(Path(store)), Path(state), address or None)
+print("go", flush=True)
+runtime.start(ServiceSpec("churn", Digest.parse(image), int(port), env={"GREETING": "hello there"}))
+"""
+
+
+@pytest.mark.parametrize("delay", [0.005, 0.02, 0.04, 0.08])
+def test_killed_while_it_starts_a_service_there_is_one_of_it_in_the_end(
+    lab: Lab, runtime: Runtime, spec: ServiceSpec, delay: float
+) -> None:
+    argv = [sys.executable, "-c", START, str(Path(__file__).parent)]
+    argv += [lab.kind, str(lab.store.root), str(lab.state), lab.address or "", str(spec.image), str(spec.port)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"go\n"
+        time.sleep(delay)
+        child.kill()
+    assert runtime.start(spec).state == "running"
+    assert ask(spec.port)["text"] == "one"
+    runtime.stop("churn", 1)
+    assert runtime.inspect("churn") is None
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", spec.port), 1).close()
+    assert f"{lab.state}/run" not in mounts_below(lab.state)

@@ -61,12 +61,15 @@ class Simulator:
     redirect_blobs: str | None = None
     altered: set[str] = field(default_factory=set)
     wrong_length: int = 0
+    shift_range: int = 0
     # Uploads.
     uploads: dict[str, bytearray] = field(default_factory=dict)
     absolute_location: bool = False
     location_base: str | None = None
     lose_session_after: list[int] = field(default_factory=list)  # a PATCH or PUT when so many were taken: 404
-    drop_upload: list[int] = field(default_factory=list)  # break the next PATCH or PUT after so many bytes
+    drop_upload: list[int] = field(default_factory=list)  # break the next PATCH or PUT after so many bytes; -1: do not
+    keep_dropped: bool = False  # a broken PATCH leaves its bytes, and its session alive
+    gullible: bool = False  # take any bytes for any digest
     busy_at: dict[int, int] = field(default_factory=dict)  # bytes taken so far -> status answered once, body unread
     mountable: dict[str, set[str]] = field(default_factory=dict)
     # Referrers.
@@ -214,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(data) - start))
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Range", f"bytes {start + sim.shift_range}-{len(data) - 1}/{len(data)}")
         self.end_headers()
         if self.command == "HEAD":
             return
@@ -297,9 +300,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(sim.busy_at.pop(len(kept)), "UNAVAILABLE")
             return
         size = int(self.headers["Content-Length"])
-        if sim.drop_upload:
-            self.rfile.read(min(size, sim.drop_upload.pop(0)))
-            del sim.uploads[session]
+        drop = sim.drop_upload.pop(0) if sim.drop_upload else -1
+        if drop >= 0:
+            kept += self.rfile.read(min(size, drop))
+            if not sim.keep_dropped:
+                del sim.uploads[session]
             self.close_connection = True
             self.connection.shutdown(2)
             return
@@ -317,7 +322,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(202, Location=self._location(repository, session), Range=f"0-{len(kept) - 1}")
             return
         digest = query["digest"][0]
-        if digest_of(bytes(kept)) != digest:
+        if digest_of(bytes(kept)) != digest and not sim.gullible:
             self._error(400, "DIGEST_INVALID")
             return
         sim.blobs[digest] = bytes(kept)

@@ -177,8 +177,9 @@ def test_an_upload_on_another_host_never_sees_the_authorization(sim: Simulator, 
     assert authorizations(elsewhere) == []
 
 
-def test_storage_that_asks_for_a_login_gets_none(sim: Simulator, elsewhere: Simulator) -> None:
-    sim.redirect_blobs, elsewhere.auth = f"http://127.0.0.1:{elsewhere.port}", "basic"
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+def test_storage_that_asks_for_a_login_gets_none(sim: Simulator, elsewhere: Simulator, auth: str) -> None:
+    sim.redirect_blobs, elsewhere.auth = f"http://127.0.0.1:{elsewhere.port}", auth
     with pytest.raises(AuthenticationError):
         pull(client(sim))
     assert authorizations(elsewhere) == []

@@ -134,6 +134,13 @@ def test_a_blob_of_another_length_is_refused_before_it_is_read(sim: Simulator, s
         stream.read(1)
 
 
+def test_another_range_than_was_asked_for_is_not_taken(sim: Simulator) -> None:
+    wanted = hold(sim)
+    sim.shift_range = 1
+    with pytest.raises(RegistryUnavailableError, match="another range"), client(sim).open(wanted, 5) as stream:
+        stream.read(1)
+
+
 def test_a_blob_that_is_not_there_is_named(sim: Simulator, store: Store) -> None:
     with pytest.raises(NotFoundError, match=str(blob().digest)):
         store.put(blob(), client(sim))
@@ -264,6 +271,13 @@ def test_a_connection_that_breaks_while_pushing_starts_the_blob_again(sim: Simul
     assert sim.count("POST") == 2
 
 
+def test_a_registry_that_kept_part_of_a_chunk_is_not_trusted_to_put_the_rest_in_its_place(sim: Simulator) -> None:
+    sim.drop_upload, sim.keep_dropped = [-1, 500_000], True
+    client(sim, Policy(chunk=1_000_000, backoff=0.01)).put(blob(), Bytes())
+    assert sim.blobs[str(blob().digest)] == BLOB
+    assert sim.count("POST") == 2
+
+
 def test_an_upload_that_is_always_lost_ends(sim: Simulator) -> None:
     sim.lose_session_after = [1] * 100
     with pytest.raises(RegistryUnavailableError, match=r"lost the upload .* push it again"):
@@ -287,6 +301,7 @@ def test_an_upload_that_is_always_lost_ends(sim: Simulator) -> None:
 def test_a_source_that_lies_never_ends_up_in_the_registry(
     sim: Simulator, chunk: int, data: bytes, error: type[EdgepackError]
 ) -> None:
+    sim.gullible = True
     with pytest.raises(error):
         client(sim, Policy(chunk=chunk)).put(blob(), Bytes(data))
     assert sim.blobs == {}

@@ -305,6 +305,7 @@ def docker_engine(folder: Path) -> Iterator[str]:
         with started(argv, folder / "log", lambda: _engine_answers(address)):
             yield address
     finally:
+        unmount_below(folder)
         subprocess.run(["ip", "link", "delete", bridge], check=False)
 
 
@@ -316,7 +317,13 @@ def _engine_answers(address: str) -> bool:
 def mounts_below(folder: Path) -> list[str]:
     """What is mounted below ``folder``."""
     lines = Path("/proc/self/mounts").read_text().splitlines()
-    return [line for line in lines if str(folder) in line]
+    return [line for line in lines if line.split()[1].startswith(f"{folder}/")]
+
+
+def unmount_below(folder: Path) -> None:
+    """Take away what an engine that has ended leaves mounted below ``folder``: its storage, its network's name."""
+    for line in reversed(mounts_below(folder)):
+        run("umount", line.split()[1])
 
 
 def processes_with(text: str) -> list[str]:

@@ -26,7 +26,9 @@ from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.store import Store
 from packager import debian
-from packager.trim import Rule, Rules, merged_link, merged_path, read_package, without_dangling
+from packager.debian import mirror
+from packager.debian.debs import merged_link, merged_path, read_package, without_dangling
+from packager.debian.rules import Rule, Rules
 
 RECIPE = debian.load_recipe("debian12-python3.11")
 PLATFORMS = [Platform.parse(name) for name in RECIPE.platforms]
@@ -173,7 +175,7 @@ def test_only_mirrors_of_debian_are_taken_from_the_machine(tmp_path: Path) -> No
         "Types: deb\nURIs: http://mirror.example/debian-security\nSuites: bookworm-security\nComponents: main\n"
         "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
     )
-    lines = debian.machine_mirrors("bookworm", tmp_path)
+    lines = mirror.machine_mirrors("bookworm", tmp_path)
     assert [line.split("] ")[1] for line in lines] == [
         "http://mirror.example/debian bookworm main",
         "http://mirror.example/debian bookworm-updates main",
@@ -183,7 +185,7 @@ def test_only_mirrors_of_debian_are_taken_from_the_machine(tmp_path: Path) -> No
 
 def test_a_machine_without_mirrors_of_debian_uses_debians_own(tmp_path: Path) -> None:
     assert any(
-        "http://mirror.example/debian bookworm main" in line for line in debian.machine_mirrors("bookworm", tmp_path)
+        "http://mirror.example/debian bookworm main" in line for line in mirror.machine_mirrors("bookworm", tmp_path)
     )
 
 

@@ -90,3 +90,17 @@ def test_only_modules_that_a_server_imports_at_its_start_earn_bytecode() -> None
 def test_bytecode_is_made_for_this_minor_version_only() -> None:
     assert compiles_for(HERE)
     assert not compiles_for("3.8")
+
+
+def test_two_patch_releases_of_one_minor_version_make_the_same_bytecode_of_the_server() -> None:
+    import marshal
+    import subprocess
+
+    other = Path("/usr/bin/python3.11")
+    if not other.exists() or not bytecode.compiles_for("3.11"):
+        pytest.skip("needs Debian's Python 3.11 beside one of the same minor version")
+    server = Path(__file__).parents[2] / "scoring"
+    sources = [(f"/{path.name}", path.read_bytes()) for path in sorted(server.glob("*.py"))]
+    command = [str(other), "-I", "-S", "-W", "ignore", bytecode.__file__]
+    done = subprocess.run(command, input=marshal.dumps(sources), capture_output=True, check=True)
+    assert marshal.loads(done.stdout) == bytecode.compile_sources(sources)  # noqa: S302 - written just now, by ourselves

@@ -18,7 +18,7 @@ from edgepack.oci.store import Store
 from packager.compressors import Gzip, compressor_name, write_best_layer
 
 TEXT = b"".join(b"line %d of a file\n" % number for number in range(150_000))
-NOISE = random.Random(7).randbytes(3_000_000)
+NOISE = random.Random(7).randbytes(3_000_000)  # noqa: S311
 
 
 def _compressed(data: bytes, cuts: list[int]) -> bytes:

@@ -11,8 +11,8 @@ from made_wheels import make_wheel, only_folder, sha256
 import packager
 from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError, NotFoundError
 from edgepack.oci.descriptor import Platform
-from packager.locks import SHIPPED, Pin, parse_lock, redacted, resolve, shipped_lock, uv_environment
-from packager.wheel_tags import Target
+from packager.wheels.locks import SHIPPED, Pin, parse_lock, redacted, resolve, shipped_lock, uv_environment
+from packager.wheels.tags import Target
 
 AMD64 = Target(Platform("linux", "amd64"))
 ARM64 = Target(Platform("linux", "arm64"))

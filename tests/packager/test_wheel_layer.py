@@ -22,9 +22,10 @@ from edgepack.oci.compression import decompressed
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
-from packager.wheel_layer import HEAVY, Envelope, WheelLayers, group_wheels, wheel_layers
-from packager.wheel_trim import TrimRule
-from packager.wheels import Wheel, WheelCache
+from packager.wheels.cache import Wheel, WheelCache
+from packager.wheels.envelope import Envelope
+from packager.wheels.layers import HEAVY, WheelLayers, group_wheels, wheel_layers
+from packager.wheels.trim import TrimRule
 
 HERE = ".".join(map(str, sys.version_info[:2]))
 ENVELOPE = Envelope(python=HERE, interpreter=f"/usr/bin/python{HERE}")

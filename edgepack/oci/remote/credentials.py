@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 import re
@@ -78,6 +79,18 @@ class DockerConfig:
             if name == key or _host(name) == registry:
                 return self._from_entry(name, entry)
         return None
+
+    def stored(self) -> Mapping[str, Credentials]:
+        """What the file itself holds, by the registry's host; no helper is asked, entries that are broken are left out.
+
+        Raises ``InvalidDocumentError`` for a file that cannot be read.
+        """
+        found = {}
+        for name, entry in self._section(self._load(), "auths").items():
+            with contextlib.suppress(InvalidDocumentError):
+                if (credentials := self._from_entry(name, entry)) is not None:
+                    found[_host(name)] = credentials
+        return found
 
     def _load(self) -> dict[str, Any]:
         try:

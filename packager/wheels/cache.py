@@ -16,11 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepack.errors import DigestMismatchError, EdgepackError, IncompatibleError, NotFoundError, VerificationError
+from edgepack.errors import (
+    DigestMismatchError,
+    EdgepackError,
+    IncompatibleError,
+    NotFoundError,
+    VerificationError,
+    disk_errors,
+)
 from edgepack.files import atomic_write, fsync_dir, locked, make_dirs
 from edgepack.oci.digest import Digest
-from packager.locks import Pin, explained, redacted
-from packager.wheel_tags import Target
+from packager.wheels.locks import Pin, explained, redacted
+from packager.wheels.tags import Target
 
 _FORMAT = 1
 _TIMEOUT = 3600
@@ -81,7 +88,7 @@ class WheelCache:
         make_dirs(self.root)
         about = _about(path)
         # A folder appears whole, by one rename; whoever comes second finds it there.
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=self.root) as name:
+        with disk_errors(self.root), tempfile.TemporaryDirectory(prefix=".new-", dir=self.root) as name:
             fresh = Path(name) / digest.hex
             fresh.mkdir()
             _copy_verified(path, fresh / path.name, digest)

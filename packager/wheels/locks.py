@@ -1,6 +1,6 @@
 """Locks: every wheel of a stack by its hash, for one Python and platform, in the format of pip's requirements.
 
-The locks of the scoring stack are shipped; ``python -m packager.locks`` makes them anew.
+The locks of the scoring stack are shipped; ``python -m packager.wheels.locks`` makes them anew.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from edgepack.errors import (
     IncompatibleError,
     InvalidDocumentError,
     MissingPartError,
+    NoSpaceError,
     NotFoundError,
 )
 from edgepack.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Platform
-from packager.wheel_tags import Target
+from packager.wheels.tags import Target
 
-_LOCKS = Path(__file__).parent / "data" / "locks"
+_LOCKS = Path(__file__).parent.parent / "data" / "locks"
 SHIPPED = (Platform("linux", "amd64"), Platform("linux", "arm64"))
 # What the server imports (scoring/requirements.in), for maintainers who make the shipped locks anew.
-_SCORING = Path(__file__).parent.parent / "scoring" / "requirements.in"
+_SCORING = Path(__file__).parent.parent.parent / "scoring" / "requirements.in"
 # uv knows these as targets; a glibc between two of them takes the older one.
 _UV_GLIBCS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 _TIMEOUT = 600
@@ -135,7 +136,9 @@ def resolve(
 def explained(said: str, target: Target) -> EdgepackError:
     """The error that the complaint ``said`` of uv or pip amounts to."""
     flat = " ".join(said.split())
-    # First: uv and pip complain of missing packages too when they could not ask.
+    if "No space left on device" in flat:
+        return NoSpaceError("no space for the wheels", hint="free some space, or let TMPDIR name another disk")
+    # Before the others: uv and pip complain of missing packages too when they could not ask.
     if _NO_NETWORK.search(flat):
         return EdgepackError("no package index is in reach", hint=_FETCH)
     if match := _NO_WHEEL.search(flat):

@@ -7,8 +7,6 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,56 +16,13 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
-from packager.bytecode import WITHOUT_BYTECODE, builder_version, compiles_for
-from packager.compressors import compressor_name, write_best_layer
+from packager.compressors import write_best_layer
 from packager.plan import WheelGroup
-from packager.wheel_trim import RULES, TrimRule, dropped
-from packager.wheels import Wheel
+from packager.wheels.cache import Wheel
+from packager.wheels.envelope import Envelope
+from packager.wheels.trim import RULES, TrimRule, dropped
 
-# To be raised when the same inputs give other bytes than before.
-_FORMAT = 1
 HEAVY = 5_000_000
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """Everything but the wheels that decides the bytes of their layers.
-
-    ``python`` is the image's minor version, ``interpreter`` its path there; ``bytecode`` is made where this interpreter
-    has the same minor version.
-    """
-
-    python: str = "3.11"
-    interpreter: str = "/usr/bin/python3.11"
-    prefix: str = "opt/edgepack"
-    rules: tuple[TrimRule, ...] = RULES
-    bytecode: bool = True
-    mtime: int = 0
-
-    @property
-    def site_packages(self) -> str:
-        """Where modules go, relative to the root of the image."""
-        return f"{self.prefix.strip('/')}/lib/python{self.python}/site-packages"
-
-    @property
-    def compiles(self) -> bool:
-        """Whether bytecode is made."""
-        return self.bytecode and compiles_for(self.python)
-
-    @cached_property
-    def key(self) -> str:
-        """A hash over all of it."""
-        parts = [
-            _FORMAT,
-            self.python,
-            self.interpreter,
-            self.prefix,
-            sorted((rule.distribution, rule.globs) for rule in self.rules if rule.globs),
-            [builder_version(), WITHOUT_BYTECODE] if self.compiles else None,
-            compressor_name(),
-            self.mtime,
-        ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def group_wheels(
@@ -117,12 +72,12 @@ class WheelLayers:
     def _known(self, group: WheelGroup) -> Layer | None:
         try:
             layer = _layer_from_json(json.loads(self._path(group).read_bytes()))
-        except (FileNotFoundError, ValueError, KeyError, EdgepackError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, EdgepackError):
             return None  # never made, or not readable: made again
         return layer if self._store.has(layer.descriptor) else None
 
     def _made(self, group: WheelGroup) -> Layer:
-        from packager.wheel_contents import wheel_entries
+        from packager.wheels.contents import wheel_entries
 
         with ExitStack() as stack:
             entries = [

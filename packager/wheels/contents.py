@@ -31,15 +31,15 @@ from installer.utils import Scheme, fix_shebang
 from edgepack.errors import DigestMismatchError, UnsafeArchiveError, VerificationError
 from edgepack.oci.layer import LayerEntry
 from packager.bytecode import compile_sources, compiled_path, earns_bytecode
-from packager.wheel_trim import TrimRule, file_rules
+from packager.wheels.trim import TrimRule, file_rules
 
 if TYPE_CHECKING:
     import os
 
     from installer.scripts import ScriptSection
 
-    from packager.wheel_layer import Envelope
-    from packager.wheels import Wheel
+    from packager.wheels.cache import Wheel
+    from packager.wheels.envelope import Envelope
 
 # What installers write themselves; a wheel's own would be untrue here, and signatures do not cover our RECORD.
 _NOT_TAKEN = ("INSTALLER", "REQUESTED", "direct_url.json", "RECORD.jws", "RECORD.p7s")

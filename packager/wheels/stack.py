@@ -8,12 +8,12 @@ from importlib.resources import files
 from edgepack.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Platform
 from packager.facts import BaseFacts
-from packager.locks import parse_lock, resolve, shipped_lock
 from packager.plan import WheelGroup
-from packager.wheel_layer import group_wheels
-from packager.wheel_tags import Target
-from packager.wheel_trim import TrimRule
-from packager.wheels import WheelCache
+from packager.wheels.cache import WheelCache
+from packager.wheels.layers import group_wheels
+from packager.wheels.locks import parse_lock, resolve, shipped_lock
+from packager.wheels.tags import Target
+from packager.wheels.trim import TrimRule
 from packager.workspace import Workspace
 
 

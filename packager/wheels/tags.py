@@ -32,7 +32,6 @@ class Target:
         if self.platform.os != "linux" or self.platform.architecture not in _MACHINES or self.platform.variant:
             raise IncompatibleError(
                 f"there are no wheels of onnxruntime and numpy for {self.platform}",
-                where=self.platform,
                 hint="build for linux/amd64 or linux/arm64",
             )
 

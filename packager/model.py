@@ -1,0 +1,133 @@
+"""What is known of a registered model, as values; the registry in ``models`` keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from edgepack.errors import UsageError
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import Digest
+from edgepack.oci.layer import Layer
+
+
+class Framework(StrEnum):
+    """What a model was trained with, by the names of Azure's SDK."""
+
+    SCIKIT_LEARN = "ScikitLearn"
+    TENSORFLOW = "TensorFlow"
+    PYTORCH = "PyTorch"
+    ONNX = "Onnx"
+    CUSTOM = "Custom"
+
+    @classmethod
+    def parse(cls, text: str) -> Framework:
+        """The framework of that name, whatever its capitals, hyphens and underscores; raises ``UsageError``."""
+        wanted = text.strip().lower().replace("-", "").replace("_", "")
+        for one in cls:
+            if one.value.lower() == wanted:
+                return one
+        raise UsageError(f"{text!r} is not a known framework", hint=f"use one of {', '.join(cls)}")
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a registered model: its path below the version's folder, bytes, and sha256 (hex)."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A file of example inputs, kept in the store."""
+
+    filename: str
+    blob: Descriptor
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The ONNX form of a model: the layers that go into images, and the parity report.
+
+    ``key`` is a hash over what was converted, ``file`` the ONNX file below the version's folder.
+    """
+
+    key: str
+    layers: tuple[Layer, ...]
+    report: Descriptor
+    file: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model; ``created`` is in UTC, such as ``2025-01-31T12:00:00Z``."""
+
+    name: str
+    version: int
+    framework: Framework
+    framework_version: str | None
+    created: str
+    tags: Mapping[str, str]
+    files: tuple[ModelFile, ...]
+    layers: tuple[Layer, ...]
+    sample: Sample | None
+    conversion: Conversion | None
+
+    @property
+    def id(self) -> str:
+        """``name:version``."""
+        return f"{self.name}:{self.version}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.size for file in self.files)
+
+
+def onnx_path(paths: Sequence[str], where: object) -> str:
+    """The ONNX file among the files of an Onnx model: the one that is called so, or the only one.
+
+    The others hold weights that the model keeps outside of itself. Raises ``UsageError`` when it cannot be told.
+    """
+    named = [path for path in paths if path.lower().endswith(".onnx")]
+    if len(named) == 1:
+        return named[0]
+    if not named and len(paths) == 1:
+        return paths[0]
+    raise UsageError(f"holds {len(named)} files that end in .onnx", where=where, hint="an Onnx model has exactly one")
+
+
+def layer_to_json(layer: Layer) -> dict[str, Any]:
+    """A layer as JSON keeps it."""
+    return {
+        "descriptor": layer.descriptor.to_json(),
+        "diff_id": str(layer.diff_id),
+        "unpacked_size": layer.unpacked_size,
+    }
+
+
+def layer_from_json(value: Mapping[str, Any]) -> Layer:
+    """The layer that ``layer_to_json`` wrote."""
+    return Layer(
+        Descriptor.from_json(value["descriptor"]), Digest.parse(value["diff_id"]), int(value["unpacked_size"])
+    )
+
+
+def conversion_to_json(conversion: Conversion) -> dict[str, Any]:
+    """A conversion as JSON keeps it."""
+    return {
+        "key": conversion.key,
+        "layers": [layer_to_json(layer) for layer in conversion.layers],
+        "report": conversion.report.to_json(),
+        "file": conversion.file,
+    }
+
+
+def conversion_from_json(value: Mapping[str, Any]) -> Conversion:
+    """The conversion that ``conversion_to_json`` wrote."""
+    layers = tuple(layer_from_json(layer) for layer in value["layers"])
+    return Conversion(value["key"], layers, Descriptor.from_json(value["report"]), value["file"])

@@ -1,0 +1,233 @@
+"""A device without engines: an in-memory runtime whose faults are switched on by image, and power cuts on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent import runner, status
+from edge_agent.device import Device
+from edge_agent.probe import Health
+from edge_agent.runner import Clock, Runner
+from edge_agent.runtimes.base import Instance, Runtime, ServiceSpec
+from edge_agent.state import StateFile
+from edgepack.desired import Desired, DesiredService
+from edgepack.errors import MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError, SignatureError
+from edgepack.oci.digest import Digest
+
+
+def image(name: str) -> Digest:
+    """An image of that name."""
+    return Digest.of(name.encode())
+
+
+V1, V2, V3 = image("v1"), image("v2"), image("v3")
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong with an image. ``exits_after`` counts the probes that its service lives through."""
+
+    prepare_fails: bool = False
+    start_fails: bool = False
+    disk_full_at_start: bool = False
+    never_healthy: bool = False
+    exits_after: int | None = None
+
+
+@dataclass
+class Running:
+    """A service that a runtime has."""
+
+    by: str
+    spec: ServiceSpec
+    probes: int = 0
+    exited: bool = False
+
+
+@dataclass
+class World:
+    """What outlives a power cut of the agent: services, and what is wrong with images."""
+
+    running: dict[tuple[str, str], Running] = field(default_factory=dict)
+    faults: dict[Digest, Faults] = field(default_factory=dict)
+    prepared: set[tuple[str, Digest]] = field(default_factory=set)
+    missing_engines: set[str] = field(default_factory=set)
+    unsigned: set[Digest] = field(default_factory=set)
+    absent: set[Digest] = field(default_factory=set)
+    log: list[str] = field(default_factory=list)
+    overlaps: int = 0
+
+    def of(self, image: Digest) -> Faults:
+        return self.faults.get(image, Faults())
+
+    def runs(self, service: str) -> list[Running]:
+        """Every living instance of a service, whoever has it."""
+        return [one for (_, name), one in self.running.items() if name == service and not one.exited]
+
+    def probe(self, address: str, port: int, path: str, timeout: float = 2.0) -> Health:
+        """In place of ``edge_agent.probe.probe``."""
+        for one in self.running.values():
+            if one.spec.port == port and not one.exited:
+                faults = self.of(one.spec.image)
+                one.probes += 1
+                if faults.exits_after is not None and one.probes >= faults.exits_after:
+                    one.exited = True
+                if faults.never_healthy:
+                    return Health(False, "answered 503")
+                return Health(True)
+        return Health(False, "no answer")
+
+
+class FakeRuntime:
+    """Keeps the protocol of ``edge_agent.runtimes.base``."""
+
+    def __init__(self, name: str, world: World) -> None:
+        self.name = name
+        self.world = world
+
+    def prepare(self, image: Digest) -> None:
+        if self.world.of(image).prepare_fails:
+            raise NoSpaceError("no space left on the disk", where=f"image {image}")
+        self.world.prepared.add((self.name, image))
+
+    def start(self, spec: ServiceSpec) -> Instance:
+        faults = self.world.of(spec.image)
+        if (self.name, spec.image) not in self.world.prepared:
+            raise NotFoundError("is not prepared", where=spec.image)
+        if faults.start_fails:
+            raise RuntimeFailedError("cannot be started", where=f"service {spec.name}", hint="look at its entrypoint")
+        if faults.disk_full_at_start:
+            raise NoSpaceError("no space left on the disk", where="its log")
+        if any(one.spec.port == spec.port and not one.exited for one in self.world.running.values()):
+            raise RuntimeFailedError(f"port {spec.port} cannot be used", where=f"service {spec.name}")
+        self.world.log.append(f"start {spec.name}")
+        self.world.running[self.name, spec.name] = Running(self.name, spec)
+        return Instance(spec.name, spec.image, "running", spec.port)
+
+    def stop(self, service: str, timeout: float = 10.0) -> None:
+        if self.world.running.pop((self.name, service), None) is not None:
+            self.world.log.append(f"stop {service}")
+
+    def inspect(self, service: str) -> Instance | None:
+        one = self.world.running.get((self.name, service))
+        if one is None:
+            return None
+        return Instance(service, one.spec.image, "exited" if one.exited else "running", one.spec.port, 3)
+
+    def logs(self, service: str, lines: int = 100) -> str:
+        return "starting\nlast \x1b[31mwords\x07\n\n"
+
+    def forget_image(self, image: Digest) -> None:
+        self.world.prepared.discard((self.name, image))
+
+
+class FakeDevice(Device):
+    """A real folder and a real state file; images and engines are the world's."""
+
+    def __init__(self, root: Path, world: World, runtime: str = "auto") -> None:
+        super().__init__(root, runtime)
+        self.world = world
+
+    def _chosen(self, name: str) -> Runtime:
+        name = "docker" if name == "auto" else name
+        if name in self.world.missing_engines:
+            raise MissingPartError(f"{name} does not answer", hint="start it")
+        return self._runtimes.setdefault(name, FakeRuntime(name, self.world))
+
+    def manifest_of(self, image: Digest, platform: object = None) -> Digest:
+        if image in self.world.absent:
+            raise NotFoundError("was not imported", where=image)
+        return image
+
+    def check_signed(self, image: Digest, *, allow_unsigned: bool) -> None:
+        if image in self.world.unsigned and not allow_unsigned:
+            raise SignatureError("has no signature", where=image)
+
+
+class PowerCutError(BaseException):
+    """The agent is gone between two of its steps."""
+
+
+@contextmanager
+def power_cut(at: int, *, after: bool) -> Iterator[list[str]]:
+    """Cut the agent off before, or after, the ``at``-th of its writes and effects; the list names them."""
+    calls: list[str] = []
+    patch = pytest.MonkeyPatch()
+
+    def watched(owner: type, name: str) -> None:
+        real: Callable[..., Any] = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls.append(name)
+            mine = len(calls)
+            if mine == at and not after:
+                raise PowerCutError(name)
+            answer = real(*args, **kwargs)
+            if mine == at and after:
+                raise PowerCutError(name)
+            return answer
+
+        patch.setattr(owner, name, call)
+
+    for name in ("begin", "moved", "finish", "judge", "set_serial"):
+        watched(StateFile, name)
+    for name in ("prepare", "start", "stop"):
+        watched(FakeRuntime, name)
+    try:
+        yield calls
+    finally:
+        patch.undo()
+
+
+class Lab:
+    """A device and its world. Every command is a new agent: nothing but folder and world outlives it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.world = World()
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def device(self, runtime: str = "auto") -> FakeDevice:
+        return FakeDevice(self.root, self.world, runtime)
+
+    def runner(self, runtime: str = "auto", *, allow_unsigned: bool = False) -> Runner:
+        clock = Clock(lambda: self.now, self.sleep)
+        return Runner(self.device(runtime), allow_unsigned=allow_unsigned, clock=clock)
+
+    def apply(self, *services: DesiredService, serial: int | None = None, runtime: str = "auto") -> None:
+        self.runner(runtime).apply(Desired(services, serial))
+
+    def rollback(self, name: str = "churn") -> None:
+        self.runner().rollback(name)
+
+    def status(self, name: str = "churn") -> dict[str, object]:
+        return {one.name: one.to_json() for one in status.status(self.device())}[name]
+
+    def image_of(self, name: str = "churn") -> Digest | None:
+        """What really runs; ``None`` for nothing, and never two of them."""
+        found = self.world.runs(name)
+        assert len(found) <= 1
+        return found[0].spec.image if found else None
+
+
+def service(image: Digest, name: str = "churn", port: int = 6789, **more: Any) -> DesiredService:
+    """A service that is wanted."""
+    return DesiredService(name, image, port, **more)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A fresh device; import this fixture where it is used."""
+    made = Lab(tmp_path / "device")
+    monkeypatch.setattr(runner, "probe", made.world.probe)
+    monkeypatch.setattr(status, "probe", made.world.probe)
+    return made

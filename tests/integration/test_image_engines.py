@@ -1,0 +1,216 @@
+"""The images in real engines, as users run them: Docker, Podman, and an emulated arm64 processor."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Site
+from image_kit import Commands, assert_scores, free_port, image_of, remove_tree, run, unmount_below, wait_healthy
+
+pytestmark = [
+    pytest.mark.real("mmdebstrap"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+
+# What an operator who trusts nothing gives a container.
+CONFINED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+
+
+@contextmanager
+def container(client: tuple[str, ...], image: str, *options: str) -> Iterator[str]:
+    """A container of ``image``, removed by its id at the end of the block."""
+    name = run(*client, "run", "--detach", *CONFINED, *options, image).strip()
+    try:
+        yield name
+    except BaseException:
+        print(subprocess.run([*client, "logs", name], capture_output=True, text=True, check=False))  # noqa: T201
+        raise
+    finally:
+        run(*client, "rm", "--force", name)
+
+
+def alive(client: tuple[str, ...], name: str) -> bool:
+    return run(*client, "inspect", "--format", "{{.State.Running}}", name).strip() == "true"
+
+
+@pytest.fixture(scope="module")
+def docker(engine: str) -> tuple[str, ...]:
+    return "docker", "--host", engine
+
+
+@pytest.fixture(scope="module")
+def loaded(docker: tuple[str, ...], archive: Path) -> str:
+    """The image's name in the engine that loaded our archive."""
+    assert "mlp:1" in run(*docker, "load", "--input", archive)
+    return "mlp:1"
+
+
+@pytest.mark.real("dockerd", "docker", "ip")
+def test_docker_runs_what_it_loaded(site: Site, docker: tuple[str, ...], loaded: str) -> None:
+    port = free_port()
+    with container(docker, loaded, "--publish", f"127.0.0.1:{port}:5001") as name:
+        wait_healthy(port, 60, lambda: alive(docker, name))
+        assert_scores(port, site.models[1])
+        state = json.loads(run(*docker, "inspect", name))[0]
+        assert state["Config"]["User"] == "10001:10001"
+        owner = Path(f"/proc/{state['State']['Pid']}").stat()
+        assert (owner.st_uid, owner.st_gid) == (10001, 10001)
+        # It ends when it is asked to, and not by being killed ten seconds later.
+        run(*docker, "stop", "--time", "20", name)
+        assert json.loads(run(*docker, "inspect", name))[0]["State"]["ExitCode"] == 0
+
+
+@pytest.mark.real("dockerd", "docker", "ip")
+def test_docker_runs_it_on_the_hosts_network_at_another_port(
+    site: Site, docker: tuple[str, ...], loaded: str
+) -> None:
+    port = free_port()
+    address = ("--env", f"EDGEPACK_PORT={port}", "--env", "EDGEPACK_HOST=127.0.0.1")
+    with container(docker, loaded, "--network=host", *address) as name:
+        wait_healthy(port, 60, lambda: alive(docker, name))
+        assert_scores(port, site.models[1])
+
+
+@pytest.mark.real("dockerd", "docker", "ip")
+def test_docker_knows_the_image_by_its_configuration(site: Site, docker: tuple[str, ...], loaded: str) -> None:
+    manifest = image_of(site.built, "linux/amd64")["digest"].removeprefix("sha256:")
+    config = json.loads((site.commands.blobs / manifest).read_bytes())["config"]["digest"]
+    shown = json.loads(run(*docker, "image", "inspect", loaded))[0]
+    assert shown["Id"] == config
+    assert shown["Architecture"] == "amd64"
+    assert shown["Config"]["Labels"]["io.edgepack.models"] == "mlp:1"
+
+
+@pytest.mark.real("dockerd", "docker", "ip")
+def test_an_image_can_be_pushed_to_the_daemon_and_come_back(
+    site: Site, docker: tuple[str, ...], engine: str, place: Path
+) -> None:
+    site.commands.edgepack("package", "push", "mlp:1", "docker-daemon:pushed/mlp:7", DOCKER_HOST=engine)
+    assert "pushed/mlp" in run(*docker, "images", "pushed/mlp:7")
+    other = Commands(place / "from-daemon", place / "from-daemon/workspace")
+    came = other.edgepack("package", "load", "docker-daemon:pushed/mlp:7", "-t", "mlp:7", DOCKER_HOST=engine)
+    assert came.json["tag"] == "mlp:7"
+    shown, ours = (one.edgepack("package", "inspect", tag).json["platforms"][0]["layers"]
+                   for one, tag in ((other, "mlp:7"), (site.commands, "mlp:1")))  # fmt: skip
+    assert [layer["diff_id"] for layer in shown] == [layer["diff_id"] for layer in ours]
+
+
+@pytest.mark.real("dockerd", "docker", "ip")
+def test_users_can_build_on_top_of_it_without_a_network(
+    site: Site, docker: tuple[str, ...], loaded: str, place: Path
+) -> None:
+    context = place / "context"
+    context.mkdir()
+    (context / "note.txt").write_text("from the user")
+    (context / "Dockerfile").write_text(
+        f"FROM {loaded}\nCOPY note.txt /opt/note.txt\n"
+        'RUN ["/usr/bin/python3.11", "-c", "import onnxruntime, numpy; open(\'/opt/note.txt\').read()"]\n'
+    )
+    run(*docker, "build", "--network=none", "--tag", "child:1", context)
+    port = free_port()
+    with container(docker, "child:1", "--publish", f"127.0.0.1:{port}:5001") as name:
+        wait_healthy(port, 60, lambda: alive(docker, name))
+        assert_scores(port, site.models[1])
+
+
+@pytest.mark.real("dockerd", "docker", "ip")
+def test_an_image_of_the_daemon_serves_as_a_base(
+    site: Site, docker: tuple[str, ...], engine: str, place: Path
+) -> None:
+    # The base that the recipe makes, imported as a tree by the engine, as if it had been pulled from anywhere.
+    (place / "base").mkdir()
+    manifest = image_of(site.built, "linux/amd64")["digest"].removeprefix("sha256:")
+    layer = json.loads((site.commands.blobs / manifest).read_bytes())["layers"][0]["digest"]
+    tree = place / "base/base.tar.gz"
+    tree.write_bytes((site.commands.blobs / layer.removeprefix("sha256:")).read_bytes())
+    run(*docker, "import", "--change", "ENV GREETING=hello", tree, "company/base:3")
+
+    other = Commands(place / "on-daemon", place / "on-daemon/workspace", {"DOCKER_HOST": engine})
+    other.register(site.models[1])
+    built = other.build("mlp", "mlp:1", "--base", "docker-daemon:company/base:3", platform="linux/amd64")
+    kinds = [layer["kind"] for layer in built["platforms"][0]["layers"]]
+    assert kinds == ["base", "wheel", "wheel", "wheels", "server", "config", "model"]
+    other.edgepack("package", "push", "mlp:1", "docker-daemon:on-base:1")
+    port = free_port()
+    with container(docker, "on-base:1", "--publish", f"127.0.0.1:{port}:5001") as name:
+        wait_healthy(port, 60, lambda: alive(docker, name))
+        assert_scores(port, site.models[1])
+        env = json.loads(run(*docker, "inspect", name))[0]["Config"]["Env"]
+        assert "GREETING=hello" in env
+
+
+@pytest.mark.real("podman", "runc")
+def test_podman_runs_what_it_loaded(site: Site, archive: Path) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="edi-p-"))
+    client = ("podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run", "--runtime", "runc",
+              "--cgroup-manager", "cgroupfs")  # fmt: skip
+    port = free_port()
+    # Podman's defaults raise these limits, which a machine may not allow.
+    options = ("--network=host", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
+    options += ("--env", f"EDGEPACK_PORT={port}", "--env", "EDGEPACK_HOST=127.0.0.1")
+    try:
+        image = run(*client, "load", "--input", archive).rpartition(" ")[2].strip()
+        assert image.endswith("/mlp:1")
+        with container(client, image, *options) as name:
+            wait_healthy(port, 60, lambda: alive(client, name))
+            assert_scores(port, site.models[1])
+            assert run(*client, "inspect", "--format", "{{.Config.User}}", name).strip() == "10001:10001"
+        run(*client, "rmi", image)
+    finally:
+        unmount_below(folder)
+        remove_tree(folder)
+
+
+def missing_for_arm64() -> str | None:
+    """Lets this machine run arm64 programs, or says what it lacks."""
+    entries = Path("/proc/sys/fs/binfmt_misc")
+    if not (entries / "register").exists():
+        done = subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", entries], capture_output=True, check=False)
+        if done.returncode != 0:
+            return "binfmt_misc cannot be mounted"
+    entry = entries / "qemu-aarch64"
+    if not entry.exists():
+        subprocess.run(["update-binfmts", "--enable", "qemu-aarch64"], capture_output=True, check=False)
+    if not entry.exists():
+        return "qemu-aarch64 is not registered with binfmt_misc"
+    flags = next(line for line in entry.read_text().splitlines() if line.startswith("flags:"))
+    return None if "F" in flags else "qemu-aarch64 is registered without the flag F, so that it does not reach a chroot"
+
+
+@pytest.mark.real("qemu-aarch64-static", "update-binfmts", "skopeo", "umoci", "chroot")
+def test_the_arm64_image_answers_the_same_under_emulation(site: Site, rootfs: dict[str, Path]) -> None:
+    lacking = missing_for_arm64()
+    if lacking is not None:
+        if os.environ.get("EDGEPACK_REQUIRE_REAL") == "1":
+            pytest.fail(lacking)
+        pytest.skip(lacking)
+    root, port = rootfs["arm64"], free_port()
+    config = json.loads((root.parent / "config.json").read_bytes())["process"]
+    assert config["user"] == {"uid": 10001, "gid": 10001}
+    env = dict(pair.split("=", 1) for pair in config["env"]) | {
+        "EDGEPACK_PORT": str(port), "EDGEPACK_HOST": "127.0.0.1"
+    }  # fmt: skip
+    log = root.parent / "log"
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [shutil.which("chroot") or "chroot", "--userspec=10001:10001", str(root), *config["args"]], env=env, stdin=subprocess.DEVNULL,
+            stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+    try:
+        wait_healthy(port, 120, lambda: server.poll() is None)
+        assert_scores(port, site.models[1])
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0, log.read_text()
+    finally:
+        if server.poll() is None:
+            server.kill()
+            server.wait()
