@@ -37,13 +37,12 @@ class Stop:
 class Switch:
     """Run ``spec``; ``fallback`` is what to return to when it does not become healthy.
 
-    ``rolled_back`` is the image that a rollback leaves.
+    ``returning`` says that it was healthy before and is brought back.
     """
 
     spec: DesiredService
     fallback: Deployment | None
     returning: bool = False
-    rolled_back: Digest | None = None
 
 
 Step = Prepare | Stop | Switch
@@ -73,10 +72,9 @@ def plan_rollback(record: ServiceRecord) -> tuple[Step, ...]:
     target = record.last_good
     if target is None:
         return ()
-    leaves = record.current.spec.image
     return (
         Prepare(record.name, target.spec.image),
-        Switch(target.spec, record.fallback(target.spec), True, None if leaves == target.spec.image else leaves),
+        Switch(target.spec, record.fallback(target.spec), returning=True),
     )
 
 

@@ -141,9 +141,7 @@ class Runner:
         spec, state, runtime = step.spec, self._device.state, self._device.runtime_for(record)
         log.info("service %s: starting image %s by %s", spec.name, spec.image, runtime.name)
         holder = runtime if record is None else self._device.runtime_named(record.runtime)
-        deployment = state.begin(
-            spec, runtime.name, holder=holder.name, returning=step.returning, rolled_back=step.rolled_back
-        )
+        deployment = state.begin(spec, runtime.name, holder=holder.name, returning=step.returning)
         if holder.name != runtime.name:
             holder.stop(spec.name)
             state.moved(deployment)

@@ -95,26 +95,15 @@ class StateFile:
             }  # fmt: skip
 
     def begin(
-        self,
-        spec: DesiredService,
-        runtime: str,
-        *,
-        holder: str | None = None,
-        returning: bool = False,
-        rolled_back: Digest | None = None,
+        self, spec: DesiredService, runtime: str, *, holder: str | None = None, returning: bool = False
     ) -> Deployment:
         """Write down that ``spec`` is about to be run by ``runtime``.
 
         ``holder`` is the runtime that has the service's instance until ``moved``. ``returning`` says that this brings
-        something back. ``rolled_back`` is the image that is left for good: no rollback will lead to it.
+        something back that was healthy before.
         """
         outcome = Outcome.RETURNING if returning else Outcome.TRYING
         with self._transaction() as db:
-            if rolled_back is not None:
-                db.execute(
-                    "UPDATE deployments SET outcome = ? WHERE service = ? AND image = ? AND outcome = ?",
-                    (Outcome.ROLLED_BACK, spec.name, str(rolled_back), Outcome.HEALTHY),
-                )
             cursor = db.execute(
                 "INSERT INTO deployments (service, image, spec, runtime, outcome) VALUES (?, ?, ?, ?, ?)",
                 (spec.name, str(spec.image), json.dumps(spec.to_json()), runtime, outcome),
@@ -130,8 +119,14 @@ class StateFile:
             db.execute("UPDATE services SET runtime = ? WHERE name = ?", (deployment.runtime, deployment.spec.name))
 
     def finish(self, deployment: Deployment, outcome: Outcome, state: ServiceState, reason: str | None) -> None:
-        """Write down how ``deployment`` ended and that it is what the service now is."""
+        """Write down how ``deployment`` ended and that it is what the service now is.
+
+        Once a return has become healthy, the images that it came back from are rolled back from, and not before: until
+        then they are what to turn to when it fails.
+        """
         with self._transaction() as db:
+            if deployment.outcome is Outcome.RETURNING and outcome is Outcome.HEALTHY:
+                _give_up_newer(db, deployment)
             _set_outcome(db, deployment, outcome)
             _set_service(db, deployment.spec.name, state, deployment.runtime, reason, deployment.id)
 
@@ -177,6 +172,19 @@ def _set_service(
 
 def _set_outcome(db: sqlite3.Connection, deployment: Deployment, outcome: Outcome) -> None:
     db.execute("UPDATE deployments SET outcome = ? WHERE id = ?", (outcome, deployment.id))
+
+
+def _give_up_newer(db: sqlite3.Connection, back: Deployment) -> None:
+    """No rollback leads again to the images that were healthy after the one that is now back."""
+    db.execute(
+        "UPDATE deployments SET outcome = :gone WHERE service = :service AND outcome = :healthy AND image IN "
+        "(SELECT image FROM deployments WHERE service = :service AND outcome = :healthy AND image != :image AND id > "
+        "(SELECT MAX(id) FROM deployments WHERE service = :service AND outcome = :healthy AND image = :image))",
+        {
+            "service": back.spec.name, "image": str(back.spec.image),
+            "healthy": Outcome.HEALTHY, "gone": Outcome.ROLLED_BACK,
+        },
+    )  # fmt: skip
 
 
 def _forget_old(db: sqlite3.Connection, service: str) -> None:

@@ -13,8 +13,8 @@ from edgepack.oci.compression import decompressed
 from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import unpack_layer
-from packager.model_files import write_model_layers
-from packager.models import Conversion, Framework, Model
+from packager.model import Conversion, Framework, Model, onnx_path
+from packager.model_files import describe_files, write_model_layers
 from packager.paths import model_dir
 from packager.plan import ServedModel
 from packager.workspace import Workspace
@@ -35,7 +35,7 @@ def served(workspace: Workspace, model: Model) -> ServedModel:
             hint="register it with --framework ScikitLearn or as an .onnx file",
         )
     if model.framework is Framework.ONNX:
-        file = next(file.path for file in model.files if file.path.endswith(".onnx"))
+        file = onnx_path([file.path for file in model.files], f"model {model.id}")
         return ServedModel(model.name, model.version, file, model.layers)
     conversion = convert(workspace, model)
     return ServedModel(model.name, model.version, conversion.file, conversion.layers)
@@ -57,10 +57,12 @@ def convert(workspace: Workspace, model: Model, *, again: bool = False) -> Conve
         output = Path(folder) / "onnx"
         output.mkdir()
         found = converters.convert(source, framework=model.framework.value, output_dir=output, sample=sample)
-        below = model_dir(model.name, model.version)
-        files = [path for path in (found.model, found.manifest, found.golden) if path is not None]
-        entries = [LayerEntry.of_file(f"{below}/{path.name}", path) for path in files]
-        layers = write_model_layers(entries, workspace.store, model.id)
+        paths = [path for path in (found.model, found.manifest, found.golden) if path is not None]
+        entries = [LayerEntry.of_file(path.name, path) for path in paths]
+        files = describe_files(entries, found.model)
+        layers = write_model_layers(
+            entries, files, model_dir(model.name, model.version), workspace.store, model.id
+        )
         report = workspace.store.put_bytes(found.report.read_bytes(), "application/json")
     conversion = Conversion(key, layers, report, found.model.name)
     workspace.models.save_conversion(model, conversion)
@@ -80,15 +82,25 @@ def _complete(store: Store, conversion: Conversion) -> bool:
 def extract(store: Store, model: Model, target: Path) -> Path:
     """Unpack the files of ``model`` below ``target``; returns its file or folder. Raises ``NotFoundError``."""
     for at, layer in enumerate(model.layers):
-        _unpack(store, layer, target / str(at))
-    below = model_dir(model.name, model.version)
-    found = [path for at in range(len(model.layers)) for path in (target / str(at) / below).glob("*")]
+        part = target.with_name(f"{target.name}-{at}")
+        part.mkdir(parents=True)
+        with store.open(layer.descriptor) as stream:
+            unpack_layer(decompressed(stream, layer.descriptor, layer.unpacked_size), part)
+        _merge(part, target)
+    found = list((target / model_dir(model.name, model.version)).glob("*"))
     if not found:
         raise NotFoundError("its files are not in the store", where=f"model {model.id}", hint="register it again")
     return found[0]
 
 
-def _unpack(store: Store, layer: Layer, target: Path) -> None:
-    target.mkdir(parents=True)
-    with store.open(layer.descriptor) as stream:
-        unpack_layer(decompressed(stream, layer.descriptor, layer.unpacked_size), target)
+def _merge(part: Path, target: Path) -> None:
+    """Move the tree ``part`` into the tree ``target``; only folders are in both."""
+    if not target.exists():
+        part.rename(target)
+        return
+    for child in part.iterdir():
+        other = target / child.name
+        if child.is_dir() and not child.is_symlink() and other.exists():
+            _merge(child, other)
+        else:
+            child.rename(other)

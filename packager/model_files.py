@@ -119,8 +119,13 @@ def write_model_layers(
     ]  # fmt: skip
     large = [[entry] for entry in placed if entry.size >= OWN_LAYER]
     small = [entry for entry in placed if entry.size < OWN_LAYER]
-    groups = [*large, small] if any(entry.kind != "dir" for entry in small) or not large else large
+    groups = [*large, small] if any(not _leads_to(entry, large) for entry in small) else large
     return tuple(write_best_layer(group, store, kind="model", title=title) for group in groups)
+
+
+def _leads_to(entry: LayerEntry, groups: Sequence[list[LayerEntry]]) -> bool:
+    """Whether ``entry`` is a folder that the layers of ``groups`` have anyway."""
+    return entry.kind == "dir" and any(group[0].path.startswith(f"{entry.path}/") for group in groups)
 
 
 def _unchanged(entry: LayerEntry, file: ModelFile) -> LayerEntry:

@@ -1,17 +1,15 @@
 """The model registry: names, integer versions, and the layers that a registration makes, once.
 
 A version number is given out by one statement in the database, so two registrations at the same time get two; a
-registration that is killed leaves a gap in the numbers and nothing else.
+registration that is killed leaves a gap in the numbers, and blobs that nothing names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlalchemy import (
@@ -31,18 +29,37 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateTable
 
-from edgepack.errors import EdgepackError, NotFoundError, UsageError
+from edgepack.errors import EdgepackError, NoSpaceError, NotFoundError, UsageError, disk_errors
 from edgepack.names import ModelRef, check_model_name
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.digest import Digest
-from edgepack.oci.layer import Layer
+from edgepack.oci.layer import LayerEntry
 from edgepack.oci.store import Store
-from packager.model_files import ModelFile, describe_files, entries_of, write_model_layers
-from packager.onnx_file import check_onnx
+from packager.model import (
+    Conversion,
+    Framework,
+    Model,
+    ModelFile,
+    Sample,
+    conversion_from_json,
+    conversion_to_json,
+    layer_from_json,
+    layer_to_json,
+    onnx_path,
+)
+from packager.model_files import describe_files, entries_of, write_model_layers
+from packager.onnx_file import check_onnx, external_files
 from packager.paths import model_dir
+
+# A registration is one short conversation with the database; whoever waits longer than this waits for something stuck.
+_BUSY_SECONDS = 60
+# What the converter takes.
+_MAX_SAMPLE = 1 << 30
+_PIECE = 1 << 20
 
 _metadata = MetaData()
 _names = Table(
@@ -75,22 +92,19 @@ class ModelRegistry:
     def __init__(self, url: str, store: Store) -> None:
         self._store = store
         # No pool: a command is one short conversation, and a pooled connection would outlive a fork.
-        self._engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 60})
+        self._engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": _BUSY_SECONDS})
         event.listen(self._engine, "connect", _durable_sqlite)
         with self._transaction() as connection:
-            _metadata.create_all(connection)
+            for table in (_names, _models):
+                connection.execute(CreateTable(table, if_not_exists=True))
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except OperationalError as error:
-            raise EdgepackError(
-                f"the model registry cannot be used ({error.orig})",
-                where=self._engine.url.database,
-                hint="check the disk and the file's permissions",
-            ) from error
+        except DatabaseError as error:
+            raise _explained(error, self._engine.url.database) from error
 
     def register(
         self,
@@ -104,24 +118,26 @@ class ModelRegistry:
     ) -> Model:
         """Give ``path`` (a file or folder) the next version of ``name`` and make its layers.
 
-        Raises ``NotFoundError`` and ``UsageError`` for what is missing or wrong, before anything is written.
+        Raises ``NotFoundError``, ``UsageError`` and, for a file that holds a credential, ``EdgepackError`` before
+        anything is written; later ``NoSpaceError``, and ``UsageError`` for files that change meanwhile. Nothing is
+        registered then.
         """
         check_model_name(name)
         if framework is None and framework_version is not None:
             raise UsageError("a framework version needs a framework", hint="give --framework too")
-        found = framework or (Framework.ONNX if path.suffix.lower() == ".onnx" else Framework.CUSTOM)
-        entries_of(path, "check")
+        named_onnx = path.suffix.lower() == ".onnx" and not path.is_dir()
+        found = framework or (Framework.ONNX if named_onnx else Framework.CUSTOM)
+        entries = entries_of(path)
         if found is Framework.ONNX:
-            check_onnx(onnx_file(path))
+            _check_onnx(path, entries)
+        files = describe_files(entries, path)
         sample = None if sample_input is None else self._keep_sample(sample_input)
 
         version = self._next_version(name)
-        below = model_dir(name, version)
-        entries = entries_of(path, below)
         model = Model(
-            name, version, found, framework_version,
-            datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), dict(tags or {}),
-            describe_files(entries, below), write_model_layers(entries, self._store, f"{name}:{version}"), sample, None,
+            name, version, found, framework_version, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), dict(tags or {}),
+            files, write_model_layers(entries, files, model_dir(name, version), self._store, f"{name}:{version}"),
+            sample, None,
         )  # fmt: skip
         with self._transaction() as connection:
             connection.execute(insert(_models).values(_row(model)))
@@ -130,15 +146,25 @@ class ModelRegistry:
     def _keep_sample(self, path: Path) -> Sample:
         if not path.is_file():
             raise NotFoundError("there is no such file", where=path, hint="check --sample-input")
-        return Sample(path.name, self._store.put_bytes(path.read_bytes(), "application/octet-stream"))
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise UsageError(f"cannot be read ({error.strerror})", where=path, hint="check --sample-input") from error
+        with file, disk_errors(self._store.root), self._store.writer() as blob:
+            while piece := file.read(_PIECE):
+                blob.write(piece)
+                if file.tell() > _MAX_SAMPLE:
+                    raise UsageError("is larger than 1 GiB", where=path, hint="some hundred rows are a good sample")
+            digest, size = blob.commit()
+        return Sample(path.name, Descriptor("application/octet-stream", digest, size))
 
     def _next_version(self, name: str) -> int:
+        first = upsert(_names).values(name=name, last_version=1)
+        next_one = first.on_conflict_do_update(
+            index_elements=[_names.c.name], set_={"last_version": _names.c.last_version + 1}
+        ).returning(_names.c.last_version)
         with self._transaction() as connection:
-            bump = update(_names).where(_names.c.name == name).values(last_version=_names.c.last_version + 1)
-            if connection.execute(bump).rowcount == 0:
-                connection.execute(insert(_names).values(name=name, last_version=1))
-            found = connection.scalar(select(_names.c.last_version).where(_names.c.name == name))
-        return int(found or 0)
+            return int(connection.execute(next_one).scalar_one())
 
     def get(self, ref: ModelRef) -> Model:
         """The model of that name and version, the latest when there is none; raises ``NotFoundError``."""
@@ -173,17 +199,11 @@ class ModelRegistry:
 
     def save_conversion(self, model: Model, conversion: Conversion) -> Model:
         """Remember the ONNX form of ``model``."""
-        value = {
-            "key": conversion.key,
-            "layers": [layer_to_json(layer) for layer in conversion.layers],
-            "report": conversion.report.to_json(),
-            "file": conversion.file,
-        }
         with self._transaction() as connection:
             connection.execute(
                 update(_models)
                 .where(_models.c.name == model.name, _models.c.version == model.version)
-                .values(conversion=value)
+                .values(conversion=conversion_to_json(conversion))
             )
         return self.get(ModelRef(model.name, model.version))
 
@@ -193,10 +213,36 @@ class ModelRegistry:
             return int(connection.scalar(select(func.count()).select_from(_models)) or 0)
 
 
+def _check_onnx(path: Path, entries: list[LayerEntry]) -> None:
+    paths = [PurePosixPath(entry.path) for entry in entries if entry.kind != "dir"]
+    main = PurePosixPath(onnx_path([entry.path for entry in entries if entry.kind == "file"], path))
+    file = path.joinpath(*main.parts[1:])
+    check_onnx(file)
+    missing = sorted(name for name in external_files(file) if main.parent / name not in paths)
+    if missing:
+        raise UsageError(
+            f"keeps weights in {', '.join(missing)}, which is not among the files", where=path,
+            hint="register the folder that holds both",
+        )  # fmt: skip
+
+
 def _durable_sqlite(connection: Any, _record: object) -> None:
     if type(connection).__module__.startswith("sqlite3"):
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        # A commit must survive a power cut, with the removal of the journal that makes it one (pragma "synchronous").
+        connection.execute("PRAGMA synchronous=EXTRA")
+
+
+def _explained(error: DatabaseError, where: str | None) -> EdgepackError:
+    """What the trouble with the database amounts to, by the names of SQLite's result codes."""
+    code = str(getattr(error.orig, "sqlite_errorname", ""))
+    if code == "SQLITE_FULL":
+        return NoSpaceError("no space left on the disk", where=where, hint="free some and run the same command again")
+    hint = "check the disk and the file's permissions"
+    if code in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
+        hint = "put a copy of it back, or move it away and register the models again"
+    elif code.startswith("SQLITE_BUSY"):
+        hint = "another command has it locked; run this one again"
+    return EdgepackError(f"the model registry cannot be used ({error.orig})", where=where, hint=hint)
 
 
 def _row(model: Model) -> dict[str, Any]:
@@ -225,11 +271,5 @@ def _model(row: RowMapping) -> Model:
         tuple(ModelFile(*file) for file in row["files"]),
         tuple(layer_from_json(layer) for layer in row["layers"]),
         sample and Sample(sample["filename"], Descriptor.from_json(sample["blob"])),
-        conversion
-        and Conversion(
-            conversion["key"],
-            tuple(layer_from_json(layer) for layer in conversion["layers"]),
-            Descriptor.from_json(conversion["report"]),
-            conversion["file"],
-        ),
+        conversion and conversion_from_json(conversion),
     )

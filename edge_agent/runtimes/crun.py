@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +30,7 @@ from edge_agent.runtimes.instances import (
 )
 from edge_agent.runtimes.unpacked import UnpackedImage, UnpackedImages, check_platform
 from edgepack.errors import MissingPartError, NotFoundError, RuntimeFailedError, disk_errors
-from edgepack.files import atomic_write, locked, make_dirs
+from edgepack.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import ImageConfig, canonical_json
@@ -40,6 +40,7 @@ from edgepack.oci.unpack import OverlayWhiteouts
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
 _START_SECONDS = 30.0
+_CREATE_SECONDS = 10.0
 # Folders that the container's own mounts need and an image may lack; below all layers, so that the image's win.
 _SKELETON = ("proc", "dev", "sys", "tmp")
 
@@ -156,6 +157,12 @@ class CrunRuntime:
         except (ValueError, KeyError, TypeError):
             return None
 
+    @staticmethod
+    def _wait(condition: Callable[[], bool], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
     def _lay_out(self, bundle: Path, image: UnpackedImage, spec: ServiceSpec) -> None:
         with disk_errors(bundle):
             for folder in (bundle / "rootfs", bundle / "l", *(bundle / "skeleton" / name for name in _SKELETON)):
@@ -226,14 +233,16 @@ class CrunRuntime:
         """End the container, take its mount away and remove its bundle, whatever of them is there."""
         bundle, container = self._bundle(service), _container(service)
         found = supervision.find(bundle)
+        if found is not None:
+            # A start whose agent was killed goes on by itself; ended in the middle it would leave its container behind.
+            self._wait(lambda: self._status(service) in ("running", "stopped") or not found.running, _CREATE_SECONDS)
         if self._status(service) is not None:
             self._call("kill", container, "TERM")
-            deadline = time.monotonic() + timeout
-            while self._status(service) == "running" and time.monotonic() < deadline:
-                time.sleep(_POLL_SECONDS)
+            self._wait(lambda: self._status(service) != "running", timeout)
             self._call("delete", "--force", container)
         if found is not None:
             supervision.end(found, timeout=2.0)
+            self._call("delete", "--force", container)
         rootfs = bundle / "rootfs"
         if rootfs.is_mount():
             done = subprocess.run(["umount", "--lazy", str(rootfs)], capture_output=True, check=False)

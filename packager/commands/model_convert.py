@@ -12,7 +12,7 @@ from edgepack.errors import UsageError
 from edgepack.files import atomic_write
 from edgepack.names import ModelRef
 from packager.commands.options import common
-from packager.models import Framework
+from packager.model import Framework
 from packager.workspace import Workspace
 
 

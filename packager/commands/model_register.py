@@ -8,7 +8,7 @@ import click
 
 from edgepack.commandline import answer, human
 from packager.commands.options import common, pairs
-from packager.models import Framework, Model
+from packager.model import Framework, Model
 from packager.workspace import Workspace
 
 

@@ -256,34 +256,26 @@ def test_an_empty_document_and_one_about_others_leave_a_service_alone(lab: Lab) 
     assert (lab.image_of(), lab.status()["state"]) == (V1, "Healthy")
 
 
-@pytest.mark.parametrize("state", ["crashed", "hung"])
-def test_applying_again_mends_a_service_that_broke(lab: Lab, state: str) -> None:
+def test_applying_again_mends_a_service_that_crashed(lab: Lab) -> None:
     lab.apply(service(V1))
-    if state == "crashed":
-        lab.world.runs("churn")[0].exited = True
-        assert (lab.status()["state"], lab.status()["reason"]) == ("Failed", "it exited with code 3")
-    else:
-        lab.world.faults[V1] = Faults(never_healthy=True)
-        assert (lab.status()["state"], lab.status()["reason"]) == ("Unhealthy", "answered 503")
-        lab.now = 0.0
-
-        def heal(service: str, lines: int = 0) -> None:
-            return None
-
-    original = lab.world.log.count("start churn")
-    if state == "hung":
-        real = lab.sleep
-
-        def sleep(seconds: float) -> None:
-            real(seconds)
-            if lab.world.log.count("start churn") > original:
-                lab.world.faults.clear()
-
-        lab.sleep = sleep  # type: ignore[method-assign]
+    lab.world.runs("churn")[0].exited = True
+    assert (lab.status()["state"], lab.status()["reason"]) == ("Failed", "it exited with code 3")
     lab.apply(service(V1))
 
-    assert lab.world.log.count("start churn") == original + 1
-    assert lab.status()["state"] == "Healthy"
+    assert (lab.image_of(), lab.status()["state"], lab.status()["last_good"]) == (V1, "Healthy", None)
+
+
+def test_applying_again_starts_a_service_anew_that_does_not_answer(lab: Lab) -> None:
+    lab.apply(service(V1))
+    lab.world.faults[V1] = Faults(never_healthy=True)
+    assert (lab.status()["state"], lab.status()["reason"]) == ("Unhealthy", "answered 503")
+    with pytest.raises(RuntimeFailedError):
+        lab.apply(service(V1))
+    assert lab.world.log == ["start churn", "stop churn", "start churn", "stop churn"]
+    lab.world.faults.clear()
+    lab.apply(service(V1))
+
+    assert (lab.image_of(), lab.status()["state"]) == (V1, "Healthy")
 
 
 def test_two_services_may_exchange_their_ports(lab: Lab) -> None:
