@@ -40,7 +40,7 @@ def _common(function: _F) -> _F:
 
 @click.group("edge-agent", no_args_is_help=True)
 @click.option(
-    "--state-dir", type=click.Path(file_okay=False, path_type=Path), envvar="EDGEPACK_STATE_DIR",
+    "--state-dir", type=click.Path(file_okay=False, readable=False, path_type=Path), envvar="EDGEPACK_STATE_DIR",
     default=Path("/var/lib/edgepack"), show_default=True, help="The device's folder.",
 )  # fmt: skip
 @click.option(

@@ -112,10 +112,20 @@ class Runner:
                 case Prepare(name, image):
                     self._device.check_signed(image, allow_unsigned=self._allow_unsigned)
                     runtime = self._device.runtime_for(services.get(name))
-                    runtime.prepare(self._device.manifest_of(image))
+                    self._prepare_image(runtime, image)
                 case Stop(name) | Switch(DesiredService(name=name)):
                     if name in services:
                         self._device.runtime_named(services[name].runtime)
+
+    def _prepare_image(self, runtime: Runtime, image: Digest) -> None:
+        try:
+            runtime.prepare(self._device.manifest_of(image))
+        except VerificationError as error:
+            raise VerificationError(
+                error.what,
+                where=error.where or f"image {image}",
+                hint=error.hint or "its blobs on this device are damaged, import the bundle that brings it again",
+            ) from error
 
     def _change(self, steps: Sequence[Step], services: Mapping[str, ServiceRecord]) -> None:
         failures: list[RuntimeFailedError] = []
@@ -132,6 +142,7 @@ class Runner:
             raise failures[0]
 
     def _stop(self, record: ServiceRecord) -> None:
+        self._device.state.stopping(record)
         self._device.runtime_named(record.runtime).stop(record.name)
         ended = record.current.outcome not in (Outcome.TRYING, Outcome.RETURNING)
         outcome = record.current.outcome if ended else Outcome.FAILED
@@ -163,7 +174,7 @@ class Runner:
         try:
             # It ran here before: whoever let it run then has not to say so again for it to go on.
             runtime = self._device.runtime_named(good.runtime)
-            runtime.prepare(self._device.manifest_of(spec.image))
+            self._prepare_image(runtime, spec.image)
             again = self._try(spec, runtime)
         except (EdgepackError, OSError) as error:
             again = str(error)

@@ -118,6 +118,11 @@ class StateFile:
         with self._transaction() as db:
             db.execute("UPDATE services SET runtime = ? WHERE name = ?", (deployment.runtime, deployment.spec.name))
 
+    def stopping(self, record: ServiceRecord) -> None:
+        """Write down that the service is about to be stopped."""
+        with self._transaction() as db:
+            _set_service(db, record.name, ServiceState.TRANSITIONING, record.runtime, None, record.current.id)
+
     def finish(self, deployment: Deployment, outcome: Outcome, state: ServiceState, reason: str | None) -> None:
         """Write down how ``deployment`` ended and that it is what the service now is.
 

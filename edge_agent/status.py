@@ -8,12 +8,25 @@ from edge_agent.records import ServiceRecord
 from edgepack.errors import EdgepackError
 from edgepack.reported import ReportedService, ServiceState
 
+_LOOKS = 5
+
 
 def status(device: Device) -> tuple[ReportedService, ...]:
     """Every service as it is now; changes nothing, not even a device's folder that is not there yet."""
     if not device.exists:
         return ()
-    return tuple(_reported(device, record) for record in device.state.services().values())
+    return tuple(_settled(device, record) for record in device.state.services().values())
+
+
+def _settled(device: Device, record: ServiceRecord) -> ReportedService:
+    """What is seen, once nothing was written down while it was looked at: an update may be under way."""
+    for _ in range(_LOOKS):
+        found = _reported(device, record)
+        now = device.state.services()[record.name]
+        if now == record:
+            break
+        record = now
+    return found
 
 
 def _reported(device: Device, record: ServiceRecord) -> ReportedService:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from platform import python_version
 
-from edgepack.errors import EdgepackError, IncompatibleError
+from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError
 from edgepack.oci import mediatypes
 from edgepack.oci.copy import copy, images, read_verified
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -52,6 +52,10 @@ def find_base(workspace: Workspace, name: str | None, platform: Platform, *, off
             copy(source, workspace.store, descriptor)
     manifest = workspace.store.manifest(descriptor)
     config = ImageConfig.from_bytes(workspace.store.read(manifest.config), f"base {name}")
+    if len(config.diff_ids) != len(manifest.layers):
+        raise InvalidDocumentError(
+            f"base {name}", [f"its configuration names {len(config.diff_ids)} of {len(manifest.layers)} layers"]
+        )
     facts = base_facts(workspace.store, descriptor, manifest, workspace.cache)
     check_base(facts, platform, name)
     return Base(name, replace(descriptor, annotations={}, platform=None), manifest, config, facts)
@@ -65,7 +69,8 @@ def _for_platform(
         own = descriptor.platform or _config_platform(source, manifest)
         if own == platform:
             return descriptor
-        have.append(str(own))
+        if own.os != "unknown":  # what builders attach to an index beside its images
+            have.append(str(own))
     raise IncompatibleError(
         f"is for {', '.join(have) or 'no platform'}, not for {platform}",
         where=f"base {name}",

@@ -17,10 +17,12 @@ from packager.bases import Base, find_base
 from packager.compressors import write_best_layer
 from packager.conversion import served
 from packager.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer, WheelGroup, plan_image
+from packager.secrets import SecretSearch, known_secrets
 from packager.server import server_entries
 from packager.wheels.envelope import Envelope
 from packager.wheels.layers import WheelLayers
 from packager.wheels.stack import scoring_wheels
+from packager.wheels.tags import Target
 from packager.wheels.trim import RULES, TrimRule
 from packager.workspace import Workspace
 
@@ -80,10 +82,16 @@ def gather(
 
     Raises ``UsageError``, ``NotFoundError``, ``IncompatibleError``, ``ConversionError`` for what does not fit.
     """
+    if len(set(platforms)) != len(platforms) or not platforms:
+        raise UsageError(
+            "a platform stands twice, or there is none", where="--platform", hint="give each one once, with commas"
+        )
     if len(refs) != 1:
         raise UsageError(
             f"an image without code serves exactly one model, not {len(refs)}", where="-m", hint="give one -m"
         )
+    for platform in platforms:
+        Target(platform)  # raises for a platform that has no wheels, before anything is fetched for another one
     models = tuple(served(workspace, workspace.models.get(ref)) for ref in refs)
     plans = []
     for platform in platforms:
@@ -106,12 +114,11 @@ def build(
     """
     tag = image_tag(tag)
     options = options or BuildOptions()
-    if len(set(platforms)) != len(platforms) or not platforms:
-        raise UsageError("a platform stands twice, or there is none", where="--platform")
     before = workspace.store.digests()
+    search = SecretSearch(known_secrets())
     built, started = [], time.perf_counter()
     for plan in gather(workspace, refs, platforms, options):
-        image = execute(workspace, plan, options, before)
+        image = execute(workspace, plan, options, before, search)
         built.append(replace(image, seconds=time.perf_counter() - started))
         started = time.perf_counter()
     root = built[0].descriptor
@@ -122,22 +129,33 @@ def build(
     return Build(tag, root, tuple(built))
 
 
-def execute(workspace: Workspace, plan: LayerPlan, options: BuildOptions, before: frozenset[Digest]) -> BuiltImage:
-    """Make the layers that the plan names and the manifest over them."""
+def execute(
+    workspace: Workspace, plan: LayerPlan, options: BuildOptions, before: frozenset[Digest], search: SecretSearch
+) -> BuiltImage:
+    """Make the layers that the plan names and the manifest over them.
+
+    Raises ``EdgepackError`` when ``search`` finds a credential in what is not the same for every user.
+    """
     store = workspace.store
     facts = plan.base.facts
     envelope = Envelope(facts.python_version or "3.11", facts.python or "/usr/bin/python3.11", rules=options.rules)
+    for planned in plan.layers:
+        if isinstance(planned, FilesLayer):
+            search.check_entries(planned.entries)
     wheels = WheelLayers(store, workspace.root / "cache", envelope)
     made = wheels.make([layer for layer in plan.layers if isinstance(layer, WheelGroup)])
     layers = [_layer(workspace, planned, made) for planned in plan.layers]
     base = _base_layers(plan.base)
 
-    config = store.put_bytes(_config(plan, layers).to_bytes(), mediatypes.CONFIG)
+    described = _config(plan, layers).to_bytes()
+    search.check([described], "image configuration")
+    config = store.put_bytes(described, mediatypes.CONFIG)
     manifest = Manifest(
         config,
         (*(layer.descriptor for layer in base), *(layer.descriptor for layer in layers)),
         annotations=plan.annotations,
     )
+    search.check([manifest.to_bytes()], "image manifest")
     descriptor = store.put_bytes(manifest.to_bytes(), mediatypes.MANIFEST)
     shown = tuple(_built(layer, before) for layer in (*base, *layers))
     blobs = {blob.digest: blob.size for blob in (descriptor, *manifest.blobs)}
@@ -190,8 +208,14 @@ def _config(plan: LayerPlan, layers: Sequence[Layer]) -> ImageConfig:
         exposed_ports=(f"{plan.port}/tcp",),
         labels=plan.labels,
         stop_signal="SIGTERM",
-        history=(*base.history, *lines),
+        history=(*_base_history(base), *lines),
     )
+
+
+def _base_history(base: ImageConfig) -> tuple[History, ...]:
+    """The base's history, with one line for each of its layers: tools that count them want as many."""
+    lines = sum(not line.empty_layer for line in base.history)
+    return (*base.history, *(History("base") for _ in range(len(base.diff_ids) - lines)))
 
 
 def _compressor(layer: Layer) -> str:

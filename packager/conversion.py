@@ -10,7 +10,7 @@ from pathlib import Path
 import converters
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci.compression import decompressed
-from edgepack.oci.layer import Layer, LayerEntry
+from edgepack.oci.layer import LayerEntry
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import unpack_layer
 from packager.model import Conversion, Framework, Model, onnx_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,11 @@ def _engine() -> Iterator[Any]:
         raise EdgepackError(f"the engine refused ({error.explanation})", where="docker-daemon:") from error
     finally:
         client.close()
+
+
+def is_remote() -> bool:
+    """Whether ``DOCKER_HOST`` names an engine on another machine."""
+    return os.environ.get("DOCKER_HOST", "").partition("://")[0] in ("tcp", "ssh", "http", "https")
 
 
 def save_image(name: str, path: Path) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepack.errors import EdgepackError, NotFoundError, UsageError
 from edgepack.names import image_tag
@@ -22,6 +24,9 @@ from edgepack.oci.places import BlobSource
 from edgepack.oci.store import Store
 from packager.workspace import Workspace
 
+if TYPE_CHECKING:
+    from edgepack.oci.remote import RemoteRepository
+
 _ARCHIVES = ("oci-archive", "docker-archive")
 _TRANSPORTS = ("oci", *_ARCHIVES, "docker-daemon", "docker")
 
@@ -29,32 +34,48 @@ _TRANSPORTS = ("oci", *_ARCHIVES, "docker-daemon", "docker")
 def _split(text: str) -> tuple[str, str]:
     transport, colon, rest = text.partition(":")
     if colon and transport in _TRANSPORTS and not (transport == "docker" and not rest.startswith("//")):
+        if rest in ("", "//"):
+            raise UsageError("names no place", where=text, hint=f"write what comes after {transport}:")
         return transport, rest.removeprefix("//") if transport == "docker" else rest
     return "", text
 
 
 def _split_tag(text: str) -> tuple[Path, str | None]:
-    """``PATH[:TAG]``, where the tag itself may be ``name:tag``."""
-    if Path(text).exists() or ":" not in text:
-        return Path(text), None
-    path, _, tag = text.partition(":")
-    return Path(path), tag
+    """``PATH[:TAG]``, where the tag may be ``name:tag``, and the path may have colons too."""
+    cuts = [at for at, letter in enumerate(text) if letter == ":" and at > 0]
+    choices = [(text, None), *((text[:at], text[at + 1 :]) for at in reversed(cuts))]
+    # The longest path that is there; else the one to be made in the deepest folder, with the longest tag.
+    path, tag = next(
+        (choice for choice in choices if Path(choice[0]).exists()),
+        max(
+            (choice for choice in choices if Path(choice[0]).parent.is_dir()),
+            key=lambda choice: (len(Path(choice[0]).parent.parts), -len(choice[0])),
+            default=choices[-1],
+        ),
+    )
+    return Path(path), tag or None
 
 
 def _pick(images: Mapping[str, Descriptor], tag: str | None, where: object) -> Descriptor:
-    if tag is not None and tag in images:
-        return images[tag]
-    if tag is None and len(images) == 1:
+    if tag is not None:
+        for name in (tag, f"{tag}:latest"):
+            if name in images:
+                return images[name]
+    elif len(images) == 1:
         return next(iter(images.values()))
-    have = ", ".join(images) or "no image"
-    raise NotFoundError(
-        f"there is no {tag!r}" if tag else f"holds {len(images)} images", where=where, hint=f"it has {have}"
-    )
+    have = f"it has {', '.join(sorted(images))}" if images else "push an image there first"
+    if tag is None and images:
+        have += f"; write {where}:NAME for one of them"
+    raise NotFoundError(f"there is no {tag!r}" if tag else f"holds {len(images)} images", where=where, hint=have)
 
 
 def _online(what: str, offline: bool) -> None:
     if offline:
-        raise EdgepackError(f"would need the network for {what}", where="--offline", hint="pull it beforehand")
+        raise EdgepackError(
+            f"{what} is not in the workspace, and fetching it would need the network",
+            where="--offline",
+            hint=f"bring it here while there is one: edgepack package pull {what}",
+        )
 
 
 @contextmanager
@@ -70,7 +91,12 @@ def open_source(text: str, workspace: Workspace, *, offline: bool = False) -> It
         with Archive(path) as archive:
             yield archive, _pick(archive.images(), tag, path)
     elif transport == "docker-daemon":
-        from packager.engine import save_image
+        from packager.engine import is_remote, save_image
+
+        if offline and is_remote():
+            raise EdgepackError(
+                "DOCKER_HOST names an engine on another machine", where="--offline", hint="unset one of the two"
+            )
 
         with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
             exported = Path(folder) / "image.tar"
@@ -107,7 +133,8 @@ def send(store: Store, tag: str, root: Descriptor, text: str) -> CopyReport:
         path, name = _split_tag(rest)
         layout = Store.create(path)
         report = copy(store, layout, root)
-        layout.tag(name or tag, root)
+        _attach(store, layout, root)
+        layout.tag(name or tag, replace(root, annotations={}))
         return report
     if transport in _ARCHIVES:
         path, name = _split_tag(rest)
@@ -124,6 +151,13 @@ def send(store: Store, tag: str, root: Descriptor, text: str) -> CopyReport:
     return _send_to_registry(store, root, rest)
 
 
+def _attach(source: Store | RemoteRepository, sink: Store, root: Descriptor) -> None:
+    """Bring the artifacts that are attached to ``root``: without its signatures an image is not the whole package."""
+    for artifact in source.referrers(root.digest):
+        copy(source, sink, artifact)
+        sink.add_referrer(root.digest, artifact)
+
+
 def _send_to_registry(store: Store, root: Descriptor, text: str) -> CopyReport:
     from edgepack.oci.reference import Reference
     from edgepack.oci.remote import RemoteRepository
@@ -137,18 +171,24 @@ def _send_to_registry(store: Store, root: Descriptor, text: str) -> CopyReport:
     return report
 
 
+def in_registry(text: str) -> str:
+    """The reference to an image in a registry that ``text`` is; raises ``UsageError`` for another place."""
+    transport, rest = _split(text)
+    if transport not in ("", "docker"):
+        raise UsageError("is not in a registry", where=text, hint=f"bring it here with: edgepack package load {text}")
+    return rest
+
+
 def fetch(store: Store, text: str, tag: str) -> tuple[Descriptor, CopyReport]:
     """Bring the image ``text`` and the artifacts attached to it from its registry, and call it ``tag`` here."""
     from edgepack.oci.reference import Reference
     from edgepack.oci.remote import RemoteRepository
 
-    reference = Reference.parse(text.removeprefix("docker://"))
+    reference = Reference.parse(in_registry(text))
     repository = RemoteRepository(reference)
     root = repository.resolve()
     report = copy(repository, store, root)
-    for artifact in repository.referrers(root.digest):
-        copy(repository, store, artifact)
-        store.add_referrer(root.digest, artifact)
+    _attach(repository, store, root)
     store.tag(tag, root)
     return root, report
 
@@ -165,5 +205,7 @@ def load(workspace: Workspace, text: str, tag: str | None) -> tuple[str, Descrip
         if name is None or (tag is None and ":" not in name):
             raise UsageError("has no name of its own", where=text, hint="give one with --tag NAME:TAG")
         report = copy(source, workspace.store, root)
+        if isinstance(source, Store):
+            _attach(source, workspace.store, root)
     workspace.store.tag(image_tag(name), root)
     return image_tag(name), root, report

@@ -84,7 +84,7 @@ class SecretSearch:
         for entry in entries:
             if entry.content is not None and self._forms:
                 with entry.content() as file:
-                    self.check(iter(lambda: file.read(_PIECE), b""), entry.path)  # noqa: B023 - used up at once
+                    self.check(iter(lambda: file.read(_PIECE), b""), entry.path)
 
 
 def known_secrets(environment: Mapping[str, str] | None = None) -> tuple[Secret, ...]:

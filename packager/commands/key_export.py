@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgepack.commandline import answer
 from edgepack.files import atomic_write
 from packager.commands.options import common
 from packager.workspace import Workspace
@@ -18,7 +19,9 @@ from packager.workspace import Workspace
 def command(name: str, path: Path | None, workspace: Workspace, output: str) -> None:
     """Write the public half of key NAME as PEM, for a device to trust."""
     pem = workspace.keys.export(name)
-    if path is None:
-        click.echo(pem.decode(), nl=False)
-    else:
+    if path is not None:
         atomic_write(path, pem)
+    if output == "json":
+        answer(output, {"name": name, "path": path and str(path), "pem": pem.decode()}, [])
+    elif path is None:
+        click.echo(pem.decode(), nl=False)

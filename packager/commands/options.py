@@ -50,6 +50,8 @@ def pairs(items: tuple[str, ...], option: str) -> dict[str, str]:
     for item in items:
         key, equals, value = item.partition("=")
         if not key or not equals:
-            raise UsageError(f"{item!r} is not KEY=VALUE", where=option)
+            raise UsageError(f"{item!r} is not KEY=VALUE", where=option, hint=f"write it as {option} team=blue")
+        if key in found:
+            raise UsageError(f"{key!r} is given twice", where=option, hint="give each key once")
         found[key] = value
     return found

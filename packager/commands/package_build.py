@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgepack.commandline import answer, human, note
-from edgepack.names import ModelRef
+from edgepack.names import ModelRef, image_tag
 from edgepack.oci.descriptor import Platform
 from packager.commands.options import common, offline
 from packager.workspace import Workspace
@@ -44,6 +44,7 @@ def command(
     refs = [ModelRef.parse(model) for model in models]
     wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]
     options = BuildOptions(base, offline, rules_without(keep))
+    tag = image_tag(tag)
     if dry_run:
         plans = gather(workspace, refs, wanted, options)
         answer(output, [_plan_json(plan) for plan in plans], [row for plan in plans for row in _plan_rows(plan)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgepack.commandline import answer, human
+from edgepack.errors import UsageError
 from edgepack.names import image_tag
 from packager.commands.options import common
 from packager.workspace import Workspace
@@ -16,9 +17,12 @@ from packager.workspace import Workspace
 @common
 def command(reference: str, tag: str | None, workspace: Workspace, output: str) -> None:
     """Pull the image REFERENCE with what is attached to it, verified while it streams; a pull that was cut resumes."""
-    from packager.places import fetch
+    from packager.places import fetch, in_registry
 
-    name = image_tag(tag or reference.removeprefix("docker://").partition("@")[0])
+    named, at, _ = in_registry(reference).partition("@")
+    if at and tag is None and ":" not in named.rpartition("/")[2]:
+        raise UsageError("is a digest, and an image here has a name", where=reference, hint="give one with --tag")
+    name = image_tag(tag or named)
     root, report = fetch(workspace.store, reference, name)
     value = {
         "tag": name,

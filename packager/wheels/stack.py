@@ -34,7 +34,8 @@ def _lock(workspace: Workspace, target: Target, offline: bool) -> str:
     if shipped is not None:
         return shipped
     # Kept, so that a second build a year later gets the same wheels.
-    path = workspace.root / "locks" / f"scoring-{target.python_tag}-{str(target.platform).replace('/', '-')}.txt"
+    name = f"scoring-{target.python_tag}-{str(target.platform).replace('/', '-')}-glibc{target.glibc}.txt"
+    path = workspace.root / "locks" / name
     if not path.exists():
         text = resolve(direct_requirements(), target, offline=offline)
         make_dirs(path.parent)

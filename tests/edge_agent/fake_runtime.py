@@ -168,14 +168,15 @@ def power_cut(at: int, *, after: bool) -> Iterator[list[str]]:
             mine = len(calls)
             if mine == at and not after:
                 raise PowerCutError(name)
-            answer = real(*args, **kwargs)
-            if mine == at and after:
-                raise PowerCutError(name)
-            return answer
+            try:
+                return real(*args, **kwargs)
+            finally:
+                if mine == at and after:
+                    raise PowerCutError(name)
 
         patch.setattr(owner, name, call)
 
-    for name in ("begin", "moved", "finish", "judge", "set_serial"):
+    for name in ("begin", "moved", "stopping", "finish", "judge", "set_serial"):
         watched(StateFile, name)
     for name in ("prepare", "start", "stop"):
         watched(FakeRuntime, name)

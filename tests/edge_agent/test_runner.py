@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 from fake_runtime import V1, V2, V3, Faults, Lab, PowerCutError, lab, power_cut, service
 
-from edgepack.errors import NotFoundError, RuntimeFailedError, SignatureError, UsageError, VerificationError
-from edgepack.errors import EdgepackError, MissingPartError, NoSpaceError
+from edgepack.errors import (
+    EdgepackError,
+    MissingPartError,
+    NoSpaceError,
+    NotFoundError,
+    RuntimeFailedError,
+    SignatureError,
+    UsageError,
+    VerificationError,
+)
 from edgepack.oci.digest import Digest
 
 __all__ = ["lab"]
@@ -134,9 +142,7 @@ def lose_the_engine(lab: Lab) -> None:
         (lose_the_engine, MissingPartError),
     ],
 )
-def test_nothing_is_stopped_before_everything_is_prepared(
-    lab: Lab, spoil: object, error: type[EdgepackError]
-) -> None:
+def test_nothing_is_stopped_before_everything_is_prepared(lab: Lab, spoil: object, error: type[EdgepackError]) -> None:
     lab.apply(service(V1), service(V1, "other", 7000), serial=1)
     before = list(lab.world.log)
     spoil(lab)  # type: ignore[operator]
@@ -235,7 +241,7 @@ def test_an_unknown_service_cannot_be_rolled_back(lab: Lab) -> None:
         lab.rollback("churn")
     assert not lab.root.exists()
     lab.apply(service(V1))
-    with pytest.raises(NotFoundError, match="no service 'chrun'.*there is churn"):
+    with pytest.raises(NotFoundError, match=r"no service 'chrun'.*there is churn"):
         lab.rollback("chrun")
 
 
