@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from edgepack.errors import DigestMismatchError
+from edgepack.errors import DigestMismatchError, VerificationError
 from edgepack.files import fsync_dir, locked, make_dirs, publish
 from edgepack.oci import mediatypes
 from edgepack.oci.compression import decompressed
@@ -93,11 +93,15 @@ class LayerCache:
                     BinaryIO, VerifyingReader(blob, layer.digest, layer.size, where=f"layer {layer.digest}")
                 )
                 plain = _Hashing(decompressed(verified, layer, limit))
-                unpack_layer(
-                    cast(BinaryIO, plain), temporary, limits=UnpackLimits(content_bytes=limit), whiteouts=whiteouts
-                )
-                for _ in iter(lambda: verified.read(1 << 18), b""):
-                    pass  # a decompressor may stop before the blob's last byte, where the verdict is
+                try:
+                    unpack_layer(
+                        cast(BinaryIO, plain), temporary, limits=UnpackLimits(content_bytes=limit), whiteouts=whiteouts
+                    )
+                except VerificationError:
+                    # That the blob was altered explains more than what is odd about it, and lets it be fetched again.
+                    _read_to_end(verified)
+                    raise
+                _read_to_end(verified)
                 if plain.hexdigest() != diff_id.hex:
                     raise DigestMismatchError(
                         f"unpacks to sha256:{plain.hexdigest()} and its image says {diff_id}",
@@ -108,6 +112,12 @@ class LayerCache:
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
+
+
+def _read_to_end(verified: BinaryIO) -> None:
+    """To the verdict, which comes with the last byte; a decompressor may stop before."""
+    for _ in iter(lambda: verified.read(1 << 18), b""):
+        pass
 
 
 class _Hashing:

@@ -18,7 +18,7 @@ from edgepack.oci.places import BlobSource
 from packager.compressors import compressor_name, write_best_layer
 from packager.debian import Recipe, base_entries, load_recipe, recipes
 from packager.facts import BaseFacts, base_facts, check_base
-from packager.places import open_source
+from packager.places import open_source, public_name
 from packager.workspace import Workspace
 
 DEFAULT_RECIPE = "debian12-python3.11"
@@ -34,6 +34,11 @@ class Base:
     manifest: Manifest
     config: ImageConfig
     facts: BaseFacts
+
+    @property
+    def reference(self) -> str | None:
+        """Its name for others; ``None`` where it came from a place of this machine, which is nobody's business."""
+        return public_name(self.name)
 
 
 def find_base(workspace: Workspace, name: str | None, platform: Platform, *, offline: bool = False) -> Base:

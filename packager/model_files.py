@@ -35,7 +35,7 @@ def entries_of(path: Path) -> list[LayerEntry]:
             raise NotFoundError("there is no such file or folder", where=path, hint="check the path of the model")
         # A link is called by its own name, and `.` by the folder's.
         name = path.name if path.name not in ("", "..") else path.resolve().name
-        root = path.resolve()
+        root = Path(os.path.realpath(path))
         if root == Path(root.anchor):
             raise UsageError("is the whole file system", where=path, hint="give the model's file or its folder")
         found = list(_entries(root, root, name))
@@ -50,7 +50,7 @@ def entries_of(path: Path) -> list[LayerEntry]:
 def _entries(path: Path, root: Path, name: str) -> Iterator[LayerEntry]:
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
-        target = path.resolve()
+        target = Path(os.path.realpath(path))  # which does not fail on a loop
         if not target.is_relative_to(root) or not target.exists():
             raise UsageError("is a link that leads out of the model's folder, or nowhere", where=path,
                              hint="put the file itself there")  # fmt: skip

@@ -171,10 +171,16 @@ def _send_to_registry(store: Store, root: Descriptor, text: str) -> CopyReport:
     return report
 
 
+def public_name(text: str) -> str | None:
+    """What ``text`` is called elsewhere too; ``None`` for a file or engine of this machine."""
+    transport, rest = _split(text)
+    return rest if transport in ("", "docker") else None
+
+
 def in_registry(text: str) -> str:
     """The reference to an image in a registry that ``text`` is; raises ``UsageError`` for another place."""
-    transport, rest = _split(text)
-    if transport not in ("", "docker"):
+    rest = public_name(text)
+    if rest is None:
         raise UsageError("is not in a registry", where=text, hint=f"bring it here with: edgepack package load {text}")
     return rest
 

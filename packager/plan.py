@@ -140,7 +140,7 @@ def plan_image(
         },
         annotations={
             "org.opencontainers.image.base.digest": str(base.descriptor.digest),
-            "org.opencontainers.image.base.name": base.name,
+            **({"org.opencontainers.image.base.name": base.reference} if base.reference else {}),
         },
     )
 

@@ -19,7 +19,6 @@ from urllib.parse import unquote
 
 from edgepack.errors import EdgepackError, InvalidDocumentError
 from edgepack.oci.layer import LayerEntry
-from edgepack.oci.remote.credentials import DockerConfig
 
 # Shorter ones would be found everywhere.
 MIN_LENGTH = 8
@@ -99,6 +98,11 @@ def known_secrets(environment: Mapping[str, str] | None = None) -> tuple[Secret,
 
 
 def _of_docker() -> Iterator[tuple[str, str]]:
+    folder = os.environ.get("DOCKER_CONFIG")
+    if not ((Path(folder) if folder else Path.home() / ".docker") / "config.json").exists():
+        return  # the room with the HTTP client in it takes a while to import
+    from edgepack.oci.remote.credentials import DockerConfig
+
     config = DockerConfig.default()
     try:
         stored = config.stored()

@@ -5,34 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from image_kit import Commands, docker_engine, docker_registry, remove_tree, run, write_model
-
-
-@dataclass(frozen=True)
-class Site:
-    """A workspace in which ``mlp:1`` was registered and built for both platforms, by the commands of a user."""
-
-    commands: Commands
-    models: dict[int, Path]
-    built: Any
-
-    @property
-    def folder(self) -> Path:
-        return self.commands.folder
-
-
-@dataclass(frozen=True)
-class Second:
-    """The second version in the same workspace; blobs as they were before registration and after the build."""
-
-    built: Any
-    before: dict[str, int]
-    after: dict[str, int]
+from image_kit import Commands, Second, Site, write_model
+from parts_kit import docker_engine, docker_registry, remove_tree, run
+from refusal_kit import Desk
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +68,7 @@ def layout(site: Site) -> Path:
 
 
 @pytest.fixture(scope="session")
-def rootfs(layout: Path, place: Path) -> Iterator[dict[str, Path]]:
+def rootfs(layout: Path, place: Path) -> dict[str, Path]:
     """The unpacked trees of the images, by architecture, as skopeo and umoci make them."""
     found = {}
     for architecture in ("amd64", "arm64"):
@@ -98,7 +76,7 @@ def rootfs(layout: Path, place: Path) -> Iterator[dict[str, Path]]:
         run("skopeo", "copy", "--override-arch", architecture, f"oci:{layout}:one", f"oci:{single}:one")
         run("umoci", "unpack", "--image", f"{single}:one", bundle)
         found[architecture] = bundle / "rootfs"
-    yield found
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -117,3 +95,9 @@ def engine() -> Iterator[str]:
     with docker_engine(folder) as address:
         yield address
     remove_tree(folder)
+
+
+@pytest.fixture(scope="session")
+def desk(site: Site) -> Desk:
+    """The same workspace, where a command must fail and change nothing."""
+    return Desk(site)

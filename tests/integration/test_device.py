@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Second, Site
-from image_kit import Commands, assert_scores, free_port, mounts_below, processes_with, run
+from image_kit import Commands, Second, Site, assert_scores, free_port
+from parts_kit import mounts_below, processes_with, run
 
 pytestmark = pytest.mark.real("mmdebstrap")
 
@@ -125,6 +125,38 @@ def test_a_port_that_is_taken(site: Site, bundle: Path, device: Device) -> None:
 
 
 @pytest.mark.parametrize("device", ["process"], indirect=True)
+def test_an_update_whose_model_cannot_be_loaded_returns_to_the_last_good_image(
+    site: Site, bundle: Path, device: Device
+) -> None:
+    data = bytearray(site.models[1].read_bytes())
+    data[100:300] = bytes(byte ^ 0xFF for byte in data[100:300])  # inside the graph: the outer fields stay whole
+    broken = device.commands.folder / "broken.onnx"
+    broken.write_bytes(data)
+    site.commands.register(broken, "broken")
+    built = site.commands.build("broken", "broken:1", platform="linux/amd64")
+    site.commands.edgepack("bundle", "create", "broken:1", "-o", device.commands.folder / "b", "--key", "test")
+
+    device.agent("import", bundle)
+    device.apply(site.built["digest"])
+    device.agent("import", device.commands.folder / "b")
+    said = device.apply(built["digest"], code=1).stderr.splitlines()[-1]
+    assert "churn" in said
+    assert site.built["digest"] in said
+    shown = device.agent("status")["services"][0]
+    assert (shown["state"], shown["digest"]) == ("Healthy", site.built["digest"])
+    assert built["digest"] in shown["reason"]
+    assert_scores(device.port, site.models[1])
+
+
+@pytest.mark.parametrize("device", ["process"], indirect=True)
+def test_an_image_that_was_not_imported_is_not_run(site: Site, device: Device) -> None:
+    said = device.apply(site.built["digest"], code=3).stderr
+    assert said.count("\n") == 1
+    assert site.built["digest"] in said
+    assert device.agent("status")["services"] == []
+
+
+@pytest.mark.parametrize("device", ["process"], indirect=True)
 def test_what_nobody_trusted_has_signed_is_not_taken(site: Site, second: Second, device: Device) -> None:
     unsigned, strange = device.commands.folder / "unsigned", device.commands.folder / "strange"
     # Only here is it never signed: the statement of the other tests hangs on mlp:1 and mlp:2.
@@ -176,7 +208,7 @@ def listeners(port: int) -> list[str]:
     found = []
     for entry in Path("/proc").glob("[0-9]*/fd/*"):
         try:
-            if os.readlink(entry) in inodes:
+            if str(entry.readlink()) in inodes:
                 found.append(entry.parts[2])
         except OSError:
             continue

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Second, Site
-from image_kit import PLATFORMS, Commands, image_of, measure
+from image_kit import PLATFORMS, Commands, Second, Site, image_of, measure
 
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate

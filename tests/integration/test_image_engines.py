@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Site
-from image_kit import Commands, assert_scores, free_port, image_of, remove_tree, run, unmount_below, wait_healthy
+from image_kit import Commands, Site, assert_scores, free_port, image_of, wait_healthy
+from parts_kit import remove_tree, run, unmount_below
 
 pytestmark = [
     pytest.mark.real("mmdebstrap"),
@@ -70,9 +70,7 @@ def test_docker_runs_what_it_loaded(site: Site, docker: tuple[str, ...], loaded:
 
 
 @pytest.mark.real("dockerd", "docker", "ip")
-def test_docker_runs_it_on_the_hosts_network_at_another_port(
-    site: Site, docker: tuple[str, ...], loaded: str
-) -> None:
+def test_docker_runs_it_on_the_hosts_network_at_another_port(site: Site, docker: tuple[str, ...], loaded: str) -> None:
     port = free_port()
     address = ("--env", f"EDGEPACK_PORT={port}", "--env", "EDGEPACK_HOST=127.0.0.1")
     with container(docker, loaded, "--network=host", *address) as name:
@@ -123,9 +121,7 @@ def test_users_can_build_on_top_of_it_without_a_network(
 
 
 @pytest.mark.real("dockerd", "docker", "ip")
-def test_an_image_of_the_daemon_serves_as_a_base(
-    site: Site, docker: tuple[str, ...], engine: str, place: Path
-) -> None:
+def test_an_image_of_the_daemon_serves_as_a_base(site: Site, docker: tuple[str, ...], engine: str, place: Path) -> None:
     # The base that the recipe makes, imported as a tree by the engine, as if it had been pulled from anywhere.
     (place / "base").mkdir()
     manifest = image_of(site.built, "linux/amd64")["digest"].removeprefix("sha256:")
@@ -151,11 +147,11 @@ def test_an_image_of_the_daemon_serves_as_a_base(
 @pytest.mark.real("podman", "runc")
 def test_podman_runs_what_it_loaded(site: Site, archive: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="edi-p-"))
-    client = ("podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run", "--runtime", "runc",
+    client: tuple[str, ...] = ("podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run", "--runtime", "runc",
               "--cgroup-manager", "cgroupfs")  # fmt: skip
     port = free_port()
     # Podman's defaults raise these limits, which a machine may not allow.
-    options = ("--network=host", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
+    options: tuple[str, ...] = ("--network=host", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
     options += ("--env", f"EDGEPACK_PORT={port}", "--env", "EDGEPACK_HOST=127.0.0.1")
     try:
         image = run(*client, "load", "--input", archive).rpartition(" ")[2].strip()
@@ -187,22 +183,25 @@ def missing_for_arm64() -> str | None:
 
 
 @pytest.mark.real("qemu-aarch64-static", "update-binfmts", "skopeo", "umoci", "chroot")
-def test_the_arm64_image_answers_the_same_under_emulation(site: Site, rootfs: dict[str, Path]) -> None:
+def test_the_arm64_image_answers_the_same_under_emulation(site: Site, rootfs: dict[str, Path], place: Path) -> None:
     lacking = missing_for_arm64()
     if lacking is not None:
         if os.environ.get("EDGEPACK_REQUIRE_REAL") == "1":
             pytest.fail(lacking)
         pytest.skip(lacking)
-    root, port = rootfs["arm64"], free_port()
-    config = json.loads((root.parent / "config.json").read_bytes())["process"]
+    # A copy: unlike a container's, this tree can be written to, and other tests look at it.
+    root, port = place / "emulated", free_port()
+    run("cp", "-a", rootfs["arm64"], root)
+    config = json.loads((rootfs["arm64"].parent / "config.json").read_bytes())["process"]
     assert config["user"] == {"uid": 10001, "gid": 10001}
     env = dict(pair.split("=", 1) for pair in config["env"]) | {
         "EDGEPACK_PORT": str(port), "EDGEPACK_HOST": "127.0.0.1"
     }  # fmt: skip
-    log = root.parent / "log"
+    log = place / "emulated.log"
+    chroot = shutil.which("chroot") or "chroot"
     with log.open("wb") as out:
         server = subprocess.Popen(
-            [shutil.which("chroot") or "chroot", "--userspec=10001:10001", str(root), *config["args"]], env=env, stdin=subprocess.DEVNULL,
+            [chroot, "--userspec=10001:10001", str(root), *config["args"]], env=env, stdin=subprocess.DEVNULL,
             stdout=out, stderr=out, start_new_session=True,
         )  # fmt: skip
     try:

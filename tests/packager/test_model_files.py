@@ -28,7 +28,7 @@ def test_a_file_is_called_by_its_base_name_and_a_folder_keeps_its_own(
     assert paths(folder / "a.bin") == [("a.bin", "file")]
     assert paths(folder) == wanted
     monkeypatch.chdir(folder)
-    assert paths(Path(".")) == wanted
+    assert paths(Path()) == wanted
     monkeypatch.chdir(folder / "empty")
     assert paths(Path("..")) == wanted
     assert paths(Path("../")) == wanted

@@ -1,0 +1,117 @@
+"""The probe against real sockets that answer well, badly, slowly, or not at all."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from edge_agent.probe import Health, probe, wait_healthy
+
+
+@contextmanager
+def server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port where each connection is handed to ``answer``."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                try:
+                    connection.recv(4096)
+                    answer(connection)
+                except OSError:
+                    continue
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield int(listener.getsockname()[1])
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("data", "healthy", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\nHealthy", True, ""),
+        (b"HTTP/1.0 204\r\n\r\n", True, ""),
+        (b"HTTP/1.1 200 OK\n", True, ""),
+        (b"HTTP/1.1 302 Found\r\n\r\n", False, "answered 302"),
+        (b"HTTP/1.1 503 no\r\n\r\n", False, "answered 503"),
+        (b"SSH-2.0-OpenSSH\r\n", False, "does not speak HTTP"),
+        (b"HTTP/1.1 2000 OK\r\n", False, "does not speak HTTP"),
+        (b"\xff\xfe" * 100_000, False, "does not speak HTTP"),
+        (b"\r\n", False, "does not speak HTTP"),
+        (b"", False, "no answer"),
+    ],
+)
+def test_an_answer_is_judged_by_its_first_line(data: bytes, healthy: bool, reason: str) -> None:
+    with server(lambda connection: connection.sendall(data)) as port:
+        found = probe("127.0.0.1", port, "/")
+
+    assert found.healthy is healthy
+    assert reason in found.reason
+
+
+def test_nobody_listening_is_no_answer(free_port: Callable[[], int]) -> None:
+    assert "Connection refused" in probe("127.0.0.1", free_port(), "/").reason
+
+
+def test_a_server_that_trickles_is_not_waited_for() -> None:
+    def trickle(connection: socket.socket) -> None:
+        for _ in range(100):
+            connection.sendall(b"H")
+            time.sleep(0.05)
+
+    with server(trickle) as port:
+        started = time.monotonic()
+        assert not probe("127.0.0.1", port, "/", timeout=0.4).healthy
+        assert time.monotonic() - started < 3
+
+
+def test_a_server_that_keeps_the_connection_open_is_healthy_without_a_long_wait() -> None:
+    def linger(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        connection.recv(1)
+
+    with server(linger) as port:
+        started = time.monotonic()
+        assert probe("127.0.0.1", port, "/", timeout=10).healthy
+        assert time.monotonic() - started < 3
+
+
+def wait(answers: list[bool], lives: int = 1000) -> tuple[Health, float]:
+    """Wait for a service that gives these answers and lives through so many looks."""
+    now = [0.0]
+    looks = [0]
+
+    def alive() -> str | None:
+        looks[0] += 1
+        return None if looks[0] <= lives else "it exited with code 1"
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    replies = iter(answers)
+    found = wait_healthy(
+        lambda: Health(next(replies, False), "no answer"), alive, 5.0, clock=lambda: now[0], sleep=sleep
+    )
+    return found, now[0]
+
+
+def test_waiting_ends_with_health_with_death_or_with_time() -> None:
+    assert wait([False, False, True]) == (Health(True, "no answer"), pytest.approx(0.2))
+    assert wait([False] * 9, lives=2)[0] == Health(False, "it exited with code 1")
+    assert wait([True], lives=0)[0] == Health(False, "it exited with code 1")
+    found, spent = wait([])
+    assert (found.healthy, found.reason) == (False, "not healthy within 5 seconds: no answer")
+    assert 5.0 <= spent < 5.2

@@ -1,0 +1,132 @@
+"""Real parts that a test starts, each stopped by its process id: a registry, a Docker engine; and what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from image_kit import free_port
+
+
+def run(*argv: object, env: Mapping[str, str] | None = None, timeout: float = 180) -> str:
+    """Run another tool, which must succeed; what it printed."""
+    done = subprocess.run(
+        list(map(str, argv)), env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{argv}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def started(
+    argv: list[str], log: Path, ready: Callable[[], bool], env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon, from when it is ready to the end of the block; stopped by its process id."""
+    with log.open("wb") as out:
+        daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env)
+    try:
+        deadline = time.monotonic() + 60
+        while not ready():
+            text = log.read_text(errors="replace")[-2000:]
+            assert daemon.poll() is None, f"{argv[0]} has ended: {text}"
+            assert time.monotonic() < deadline, f"{argv[0]} is not ready: {text}"
+            time.sleep(0.1)
+        yield daemon
+    finally:
+        daemon.terminate()
+        try:
+            daemon.wait(30)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+
+@contextmanager
+def docker_registry(folder: Path, user: str | None = None, password: str = "") -> Iterator[int]:
+    """A registry with storage below ``folder``, and a user where one is given; gives its port."""
+    folder.mkdir(parents=True)
+    port = free_port()
+    config: dict[str, object] = {
+        "version": 0.1,
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "http": {"addr": f"127.0.0.1:{port}", "secret": "for-a-test"},
+    }
+    if user is not None:
+        (folder / "users").write_text(run("htpasswd", "-Bbn", user, password))
+        config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "users")}}
+    (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+    argv = ["docker-registry", "serve", str(folder / "config.yml")]
+    with started(argv, folder / "log", lambda: _listens(port), {"PATH": os.environ["PATH"]}):
+        yield port
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def docker_engine(folder: Path) -> Iterator[str]:
+    """A Docker engine below ``folder`` with a bridge of its own; gives its address."""
+    bridge = f"edi{os.getpid() % 100000}"
+    address = f"unix://{folder}/docker.sock"
+    run("ip", "link", "add", bridge, "type", "bridge")
+    try:
+        run("ip", "address", "add", f"10.{150 + os.getpid() % 50}.{os.getpid() // 50 % 250}.1/24", "dev", bridge)
+        run("ip", "link", "set", bridge, "up")
+        argv = ["dockerd", "--host", address, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
+        argv += ["--pidfile", f"{folder}/pid", "--bridge", bridge, "--iptables=false", "--ip6tables=false"]
+        with started(argv, folder / "log", lambda: _engine_answers(address)):
+            yield address
+    finally:
+        unmount_below(folder)
+        subprocess.run(["ip", "link", "delete", bridge], check=False)
+
+
+def _engine_answers(address: str) -> bool:
+    argv = ["docker", "--host", address, "version"]
+    return subprocess.run(argv, capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """What is mounted below ``folder``."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [line for line in lines if line.split()[1].startswith(f"{folder}/")]
+
+
+def unmount_below(folder: Path) -> None:
+    """Take away what an engine that has ended leaves mounted below ``folder``: its storage, its network's name."""
+    for line in reversed(mounts_below(folder)):
+        run("umount", line.split()[1])
+
+
+def processes_with(text: str) -> list[str]:
+    """The command lines of living processes that have ``text`` in them; this process and zombies are left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in words:
+                found.append(words)
+    return found
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove ``folder`` when nothing is mounted below it."""
+    assert mounts_below(folder) == []
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,113 @@
+"""What is told of an ONNX file without the onnx package, and Onnx models of several files."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edgepack.errors import UsageError
+from edgepack.oci.store import Store
+from packager.conversion import served
+from packager.model import Framework, onnx_path
+from packager.models import ModelRegistry
+from packager.onnx_file import check_onnx, external_files
+from packager.workspace import Workspace
+
+
+def model() -> onnx.ModelProto:
+    weights = numpy_helper.from_array(np.arange(1024, dtype="float32").reshape(4, 256), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 256])], [weights],
+    )  # fmt: skip
+    return helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def with_external_data(folder: Path) -> Path:
+    """The model with its weights in ``weights.data`` beside it."""
+    folder.mkdir(parents=True)
+    onnx.save(
+        model(), folder / "model.onnx", save_as_external_data=True, location="weights.data", size_threshold=16
+    )
+    return folder / "model.onnx"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> ModelRegistry:
+    return ModelRegistry(f"sqlite:///{tmp_path / 'models.db'}", Store.create(tmp_path / "store"))
+
+
+def test_a_whole_model_is_taken_and_keeps_nothing_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model().SerializeToString())
+    check_onnx(path)
+    assert external_files(path) == frozenset()
+
+
+def test_every_cut_of_a_model_is_refused(tmp_path: Path) -> None:
+    data, path = model().SerializeToString(), tmp_path / "m.onnx"
+    opset = data.rindex(helper.make_opsetid("", 17).SerializeToString())
+    for length in [*range(64), len(data) // 2, opset, len(data) - 1]:
+        path.write_bytes(data[:length])
+        with pytest.raises(UsageError, match=r"m\.onnx: is .*(ONNX model)"):
+            check_onnx(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@given(data=st.binary(min_size=1, max_size=300))
+def test_any_other_bytes_end_in_words_and_not_in_a_traceback(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data)
+    for look in (check_onnx, external_files):
+        with contextlib.suppress(UsageError):
+            look(path)
+
+
+def test_files_outside_of_the_model_are_named(tmp_path: Path) -> None:
+    assert external_files(with_external_data(tmp_path / "m")) == {"weights.data"}
+
+
+def test_a_folder_with_external_data_is_registered_whole(registry: ModelRegistry, tmp_path: Path) -> None:
+    path = with_external_data(tmp_path / "m")
+    found = registry.register("m", path.parent, framework=Framework.ONNX)
+    assert sorted(file.path for file in found.files) == ["m/model.onnx", "m/weights.data"]
+    assert served(Workspace(tmp_path / "ws", tmp_path / "cache"), found).file == "m/model.onnx"
+
+
+def test_a_model_without_its_external_data_is_refused_with_the_way_out(
+    registry: ModelRegistry, tmp_path: Path
+) -> None:
+    path = with_external_data(tmp_path / "m")
+    with pytest.raises(UsageError, match=r"keeps weights in weights\.data.*register the folder that holds both"):
+        registry.register("m", path)
+    (tmp_path / "m/weights.data").unlink()
+    with pytest.raises(UsageError, match=r"weights\.data"):
+        registry.register("m", path.parent, framework=Framework.ONNX)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "MODEL.ONNX", "model.bin"])
+def test_an_onnx_file_is_served_whatever_its_name(registry: ModelRegistry, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(model().SerializeToString())
+    found = registry.register("m", path, framework=Framework.ONNX)
+    assert served(Workspace(tmp_path / "ws", tmp_path / "cache"), found).file == name
+
+
+def test_the_name_decides_the_framework_when_none_is_given(registry: ModelRegistry, tmp_path: Path) -> None:
+    (tmp_path / "a.ONNX").write_bytes(model().SerializeToString())
+    assert registry.register("m", tmp_path / "a.ONNX").framework is Framework.ONNX
+
+
+def test_two_models_in_one_folder_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"holds 2 files that end in \.onnx; an Onnx model has exactly one"):
+        onnx_path(["m/a.onnx", "m/b.onnx"], "m")
+    with pytest.raises(UsageError, match="holds 0 files"):
+        onnx_path(["m/a.bin", "m/b.bin"], "m")

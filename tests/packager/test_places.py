@@ -1,0 +1,182 @@
+"""The places that a user can name by skopeo's words, and what comes from and goes to them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from made_bases import AMD64, ARM64, debian, make_base, make_index
+
+from edgepack.errors import EdgepackError, NotFoundError, UsageError
+from edgepack.oci.archive import Archive, write_archive
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.store import Store
+from edgepack.signing.statement import attach, verify_image
+from packager.places import in_registry, load, open_source, send
+from packager.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace", tmp_path / "cache")
+
+
+@pytest.fixture
+def image(workspace: Workspace) -> Descriptor:
+    root = make_base(workspace.store, [debian()])
+    workspace.store.tag("churn:1", root)
+    return root
+
+
+def found(text: str, workspace: Workspace, *, offline: bool = False) -> str:
+    with open_source(text, workspace, offline=offline) as (_, root):
+        return str(root.digest)
+
+
+# ---- Naming -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tag", ["one", "two:1", "r.example:5000/x:1"])
+@pytest.mark.parametrize("folder", ["layout", "with:colon/layout", "a:b:c/layout", "there", "there:1"])
+def test_a_layout_is_found_by_its_tag_where_it_was_sent_to(
+    workspace: Workspace, image: Descriptor, tmp_path: Path, folder: str, tag: str
+) -> None:
+    for name in ("with:colon", "a:b:c", "there", "there:1"):
+        (tmp_path / name).mkdir()
+    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/{folder}:{tag}")
+    assert Store.open_existing(tmp_path / folder).tags().keys() == {tag}
+    assert found(f"oci:{tmp_path}/{folder}:{tag}", workspace) == str(image.digest)
+
+
+def test_without_a_tag_an_image_keeps_its_name_there(workspace: Workspace, image: Descriptor, tmp_path: Path) -> None:
+    (tmp_path / "there:1").mkdir()
+    for folder in ("layout", "there:1"):
+        send(workspace.store, "churn:1", image, f"oci:{tmp_path}/{folder}")
+        assert Store.open_existing(tmp_path / folder).tags().keys() == {"churn:1"}
+
+
+def test_a_layout_of_one_nameless_image_needs_no_tag(workspace: Workspace, image: Descriptor, tmp_path: Path) -> None:
+    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/layout")
+    layout = Store.open_existing(tmp_path / "layout")
+    index = layout.index()
+    (tmp_path / "layout/index.json").write_bytes(
+        type(index)(tuple(Descriptor(item.media_type, item.digest, item.size) for item in index.manifests)).to_bytes()
+    )
+    assert found(f"oci:{tmp_path}/layout", workspace) == str(image.digest)
+
+
+@pytest.mark.parametrize("transport", ["oci-archive", "docker-archive"])
+def test_an_archive_is_found_with_and_without_its_tag(
+    workspace: Workspace, image: Descriptor, tmp_path: Path, transport: str
+) -> None:
+    (tmp_path / "a:b").mkdir()
+    send(workspace.store, "churn:1", image, f"{transport}:{tmp_path}/a:b/c.tar")
+    for text in (f"{tmp_path}/a:b/c.tar", f"{tmp_path}/a:b/c.tar:churn:1"):
+        assert found(f"{transport}:{text}", workspace) == str(image.digest)
+
+
+def test_latest_is_what_a_name_without_a_tag_means(workspace: Workspace, image: Descriptor, tmp_path: Path) -> None:
+    write_archive(workspace.store, {"churn:latest": image, "other:1": image}, tmp_path / "a.tar")
+    assert found(f"docker-archive:{tmp_path}/a.tar:churn", workspace) == str(image.digest)
+
+
+def test_one_of_several_images_must_be_named(workspace: Workspace, image: Descriptor, tmp_path: Path) -> None:
+    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/l:one")
+    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/l:two")
+    with pytest.raises(NotFoundError, match=r"l: holds 2 images; it has one, two; write .*l:NAME for one of them"):
+        found(f"oci:{tmp_path}/l", workspace)
+    with pytest.raises(NotFoundError, match=r"there is no 'three'; it has one, two"):
+        found(f"oci:{tmp_path}/l:three", workspace)
+
+
+def test_a_tag_of_the_workspace_comes_before_a_registry(workspace: Workspace, image: Descriptor) -> None:
+    assert found("churn:1", workspace, offline=True) == str(image.digest)
+
+
+@pytest.mark.parametrize("text", ["oci:{0}/absent", "oci-archive:{0}/absent.tar", "docker-archive:{0}/absent.tar"])
+def test_what_is_not_there_is_named(workspace: Workspace, tmp_path: Path, text: str) -> None:
+    with pytest.raises(NotFoundError, match="absent"):
+        found(text.format(tmp_path), workspace)
+
+
+@pytest.mark.parametrize("text", ["oci:", "docker://", "docker-archive:", "docker-daemon:"])
+def test_a_transport_without_a_place_is_refused(workspace: Workspace, text: str) -> None:
+    with pytest.raises(UsageError, match="names no place"):
+        found(text, workspace)
+
+
+@pytest.mark.parametrize("text", ["python:3.12", "docker://python:3.12", "r.example:5000/x@sha256:" + "0" * 64])
+def test_offline_says_what_it_would_need_and_how_to_get_it(workspace: Workspace, text: str) -> None:
+    with pytest.raises(EdgepackError, match=r"--offline: .* would need the network; bring it here .* package pull"):
+        found(text, workspace, offline=True)
+
+
+def test_offline_takes_no_engine_on_another_machine(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1:2375")
+    with pytest.raises(EdgepackError, match="--offline: DOCKER_HOST names an engine on another machine"):
+        found("docker-daemon:x:1", workspace, offline=True)
+
+
+def test_only_a_registry_can_be_pulled_from() -> None:
+    assert in_registry("docker://r.example/x:1") == "r.example/x:1"
+    assert in_registry("r.example:5000/x") == "r.example:5000/x"
+    with pytest.raises(UsageError, match="bring it here with: edgepack package load oci:/x"):
+        in_registry("oci:/x")
+
+
+# ---- Moving -------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_goes_through_layout_and_archive_unchanged(workspace: Workspace, tmp_path: Path) -> None:
+    images = [(one, make_base(workspace.store, [debian(one.architecture)], one)) for one in (AMD64, ARM64)]
+    root = make_index(workspace.store, images)
+    workspace.store.tag("churn:1", root)
+    for text in (f"oci:{tmp_path}/layout", f"oci-archive:{tmp_path}/a.tar"):
+        send(workspace.store, "churn:1", root, text)
+        other = Workspace(tmp_path / f"other-{text[:8]}", tmp_path / "cache")
+        name, loaded, report = load(other, text, None)
+        assert (name, loaded.digest) == ("churn:1", root.digest)
+        assert report.moved_blobs == 7
+        assert load(other, text, None)[2].moved_bytes == 0
+
+
+def test_signatures_travel_with_a_layout(workspace: Workspace, image: Descriptor, tmp_path: Path) -> None:
+    key = workspace.keys.create("mine")
+    attach(workspace.store, image, "churn:1", key)
+    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/layout")
+    other = Workspace(tmp_path / "other", tmp_path / "cache")
+    load(other, f"oci:{tmp_path}/layout", "mine:1")
+    verify_image(other.store, image.digest, [key.public])
+
+
+def test_load_takes_a_folder_or_file_without_a_word_before_it(
+    workspace: Workspace, image: Descriptor, tmp_path: Path
+) -> None:
+    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/layout")
+    send(workspace.store, "churn:1", image, f"docker-archive:{tmp_path}/a.tar")
+    for text in (f"{tmp_path}/layout", f"{tmp_path}/a.tar", f"{tmp_path}/a.tar:churn:1"):
+        assert load(workspace, text, "again:1")[1].digest == image.digest
+    with pytest.raises(NotFoundError, match="no such file or folder"):
+        load(workspace, f"{tmp_path}/absent", None)
+
+
+def test_an_image_without_a_full_name_must_be_given_one(
+    workspace: Workspace, image: Descriptor, tmp_path: Path
+) -> None:
+    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/layout:one")
+    with pytest.raises(UsageError, match="has no name of its own; give one with --tag"):
+        load(workspace, f"oci:{tmp_path}/layout", None)
+    assert load(workspace, f"oci:{tmp_path}/layout", "churn:2")[0] == "churn:2"
+
+
+def test_a_cut_archive_changes_nothing(workspace: Workspace, image: Descriptor, tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    send(workspace.store, "churn:1", image, f"docker-archive:{path}")
+    with Archive(path) as archive:
+        assert len(archive.images()) == 1
+    os.truncate(path, path.stat().st_size // 2)
+    other = Workspace(tmp_path / "other", tmp_path / "cache")
+    with pytest.raises(EdgepackError):
+        load(other, str(path), "x:1")
+    assert other.store.tags() == {}

@@ -1,0 +1,131 @@
+"""Known credentials are found in what a build writes, as they are and in base64, and never shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepack.errors import EdgepackError
+from edgepack.oci.layer import LayerEntry
+from packager.secrets import MIN_LENGTH, Secret, SecretSearch, known_secrets
+
+SECRET = Secret("a test", b"s3cr3t/+~value")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user without any credential."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    return tmp_path
+
+
+def values(home: Path, **variables: str) -> dict[str, str]:
+    found = known_secrets({"HOME": str(home), "XDG_CONFIG_DIRS": str(home / "xdg"), **variables})
+    return {secret.value.decode(): secret.source for secret in found if str(home) in secret.source
+            or secret.source.startswith("the variable")}  # fmt: skip
+
+
+# ---- Searching ----------------------------------------------------------------------------------------------------
+
+
+@given(
+    value=st.binary(min_size=MIN_LENGTH, max_size=40),
+    before=st.binary(max_size=50),
+    after=st.binary(max_size=50),
+    cuts=st.lists(st.integers(0, 200), max_size=6),
+    form=st.sampled_from([lambda data: data, base64.b64encode, base64.urlsafe_b64encode]),
+)
+def test_a_credential_is_found_in_any_form_however_the_stream_is_cut(
+    value: bytes, before: bytes, after: bytes, cuts: list[int], form: object
+) -> None:
+    data = form(before + value + after)  # type: ignore[operator]
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    pieces = [data[start:end] for start, end in pairwise(places)]
+    with pytest.raises(EdgepackError, match="holds a credential"):
+        SecretSearch([Secret("a test", value)]).check(pieces, "file")
+
+
+@given(st.lists(st.binary(max_size=40), max_size=10))
+def test_what_holds_no_credential_passes_unchanged(pieces: list[bytes]) -> None:
+    search = SecretSearch([Secret("a test", b"never-in-there-0123456789")])
+    assert list(search.passing(pieces, "file")) == pieces
+
+
+def test_the_error_names_file_and_source_and_never_the_value() -> None:
+    with pytest.raises(EdgepackError) as error:
+        SecretSearch([SECRET]).check([b"password: s3cr3t/+~value"], "model/notes.txt")
+    assert str(error.value) == (
+        "model/notes.txt: holds a credential, which must not get into an image: the one from a test; "
+        "take it out of there, or out of the other if it is no secret"
+    )
+    assert "s3cr3t" not in repr(SECRET)
+
+
+def test_a_docker_auth_of_user_and_password_is_found() -> None:
+    auth = base64.b64encode(b"someone:" + SECRET.value)
+    with pytest.raises(EdgepackError, match="holds a credential"):
+        SecretSearch([SECRET]).check([b'{"auths":{"r.example":{"auth":"' + auth + b'"}}}'], "config.json")
+
+
+def test_entries_of_a_layer_are_searched() -> None:
+    entries = [LayerEntry("etc", "dir"), LayerEntry.of_bytes("etc/a", b"x" * 3_000_000 + SECRET.value)]
+    with pytest.raises(EdgepackError, match="etc/a: holds a credential"):
+        SecretSearch([SECRET]).check_entries(entries)
+    SecretSearch([]).check_entries(entries)
+
+
+# ---- What is known ------------------------------------------------------------------------------------------------
+
+
+def test_docker_knows_passwords_and_tokens(home: Path) -> None:
+    (home / "docker").mkdir()
+    auths = {
+        "r.example:5000": {"auth": base64.b64encode(b"me:docker-password").decode()},
+        "https://index.docker.io/v1/": {"identitytoken": "an-identity-token"},
+        "short.example": {"auth": base64.b64encode(b"me:short").decode()},
+        "broken.example": {"auth": "%%%"},
+    }
+    (home / "docker/config.json").write_text(json.dumps({"auths": auths, "credsStore": "must-not-be-run"}))
+    found = values(home)
+    assert set(found) == {"docker-password", "an-identity-token"}
+    assert found["docker-password"].endswith("config.json for r.example:5000")
+
+
+def test_a_docker_configuration_that_cannot_be_read_stops_no_build(home: Path) -> None:
+    (home / "docker").mkdir()
+    (home / "docker/config.json").write_text("{")
+    assert values(home) == {}
+
+
+def test_addresses_of_package_indexes_give_their_passwords(home: Path) -> None:
+    found = values(
+        home,
+        PIP_EXTRA_INDEX_URL="https://me:index%2Fpassword@pypi.example/simple https://other.example/simple",
+        UV_INDEX="corp=https://a-token-of-some-length-0001@pypi.example/simple",
+        UV_INDEX_CORP_PASSWORD="uv-password",
+        UV_DEFAULT_INDEX="https://justauser@pypi.example/simple",
+        EDGEPACK_REGISTRY_TOKEN="registry-token",
+        EDGEPACK_PASSWORD="short",
+        OTHER_PASSWORD="not-of-ours",
+    )
+    assert found == {
+        "index%2Fpassword": "the variable PIP_EXTRA_INDEX_URL",
+        "index/password": "the variable PIP_EXTRA_INDEX_URL",
+        "a-token-of-some-length-0001": "the variable UV_INDEX",
+        "uv-password": "the variable UV_INDEX_CORP_PASSWORD",
+        "registry-token": "the variable EDGEPACK_REGISTRY_TOKEN",
+    }
+
+
+@pytest.mark.parametrize("where", [".config/pip/pip.conf", ".pip/pip.conf", "xdg/pip/pip.conf", "own.conf"])
+def test_settings_files_of_pip_give_their_passwords(home: Path, where: str) -> None:
+    path = home / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("[global]\nindex-url = https://me:file-password@pypi.example/simple\n")
+    assert values(home, PIP_CONFIG_FILE=str(home / "own.conf")) == {"file-password": str(path)}
