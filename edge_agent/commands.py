@@ -78,7 +78,9 @@ def import_(device: Device, path: Path, allow_unsigned: bool, output: str) -> No
     from edgepack.bundle.read import import_bundle
 
     with device.changing():
-        report = import_bundle(path, device.store, device.trust.keys(), allow_unsigned=allow_unsigned)
+        report = import_bundle(
+            path, device.store, device.trust.keys(), allow_unsigned=allow_unsigned, platform=Platform.host()
+        )
     images = [{"name": one.name, "digest": str(one.digest), "signed_by": list(one.key_ids)} for one in report.images]
     answer(
         output,

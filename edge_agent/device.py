@@ -16,12 +16,10 @@ from edge_agent.records import ServiceRecord
 from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.select import RuntimeName, choose
 from edge_agent.state import StateFile
-from edgepack.errors import IncompatibleError, NotFoundError, SignatureError, disk_errors
+from edgepack.errors import NotFoundError, SignatureError, disk_errors
 from edgepack.files import locked, make_dirs
-from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import Index
 from edgepack.oci.store import Store
 from edgepack.signing.keys import TrustStore
 
@@ -129,18 +127,9 @@ class Device:
 
         Raises ``NotFoundError`` when it was not imported and ``IncompatibleError`` when it is for other platforms.
         """
-        descriptor = self.store.describe(image)
-        if descriptor.media_type not in mediatypes.INDEXES:
-            return image
-        wanted = Platform.host()
-        found = Index.from_bytes(self.store.read(descriptor), f"index {image}").manifests
-        for one in found:
-            if one.platform == wanted:
-                return one.digest
-        have = ", ".join(str(one.platform) for one in found if one.platform is not None) or "no platform"
-        raise IncompatibleError(
-            f"is for {have}, and this device is {wanted}", where=f"image {image}", hint="build it for this platform"
-        )
+        from edgepack.bundle.needs import platform_manifest
+
+        return platform_manifest(self.store, self.store.describe(image), Platform.host()).digest
 
     def check_signed(self, image: Digest, *, allow_unsigned: bool) -> None:
         """Raise ``SignatureError`` unless a trusted key signed ``image``, ``NotFoundError`` when it is not here."""

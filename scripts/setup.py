@@ -6,6 +6,7 @@ Needs nothing but Python 3.11: ``python3 scripts/setup.py demo|test``. What is d
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import os
 import shutil
@@ -75,12 +76,13 @@ def install_python(purpose: str) -> None:
     lock = ROOT / "requirements" / f"{EXTRAS[purpose]}.txt"
     stamp = VENV / f".edgepack-{EXTRAS[purpose]}"
     wanted = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text() == wanted:
+    python = VENV / "bin" / "python"
+    if stamp.exists() and stamp.read_text() == wanted and python.exists():
         return
     uv = find_uv()
     environment = {**pip_settings(), **os.environ}
-    if not (VENV / "bin" / "python").exists():
-        run([uv, "venv", "--quiet", "--python", sys.executable, str(VENV)], environment)
+    if not python.exists():  # also when the Python that it was made of is gone
+        run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(VENV)], environment)
     environment["VIRTUAL_ENV"] = str(VENV)
     print(f"setup: installing the Python packages of requirements/{lock.name}")
     run([uv, "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "-r", str(lock)], environment)
@@ -130,7 +132,9 @@ def pip_settings() -> dict[str, str]:
         key, equals, value = line.partition("=")
         name = names.get(key.rpartition(".")[2])
         if equals and name:
-            found.setdefault(name, value.strip("'\""))
+            # pip shows Python's form of the text and takes lists with white space or lines; uv wants its own marks.
+            words = str(ast.literal_eval(value)).split()
+            found.setdefault(name, ("," if name == "UV_FIND_LINKS" else " ").join(words))
     if "UV_INDEX" in found:
         # pip takes the best of all its indexes; uv would stop at the first that knows the name. Hashes are checked.
         found["UV_INDEX_STRATEGY"] = "unsafe-best-match"

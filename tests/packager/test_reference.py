@@ -1,0 +1,45 @@
+"""The generated reference pages are what the code says now."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packager.debian.recipe import load_recipe, recipes
+from packager.wheels.trim import RULES
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+SCRIPT: dict[str, Any] = runpy.run_path(str(ROOT / "scripts/reference.py"))
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPT["PAGES"]))
+def test_the_page_is_what_the_code_says(name: str) -> None:
+    drifted = f"docs/reference/{name} has drifted: run python scripts/reference.py"
+    assert (REFERENCE / name).read_text("utf-8") == SCRIPT["PAGES"][name](), drifted
+
+
+def test_every_rule_is_on_the_page_with_its_reason() -> None:
+    lines = (REFERENCE / "rules.md").read_text("utf-8").splitlines()
+    rules = [(rule.name, rule.reason) for rule in RULES]
+    rules += [(rule.name, rule.reason) for name in recipes() for rule in load_recipe(name).rules]
+    for name, reason in rules:
+        (line,) = [line for line in lines if line.startswith(f"| {name} |")]
+        assert line.endswith(f"| {reason} |")
+
+
+def test_a_table_has_as_many_cells_in_every_line() -> None:
+    blocks = (REFERENCE / "rules.md").read_text("utf-8").split("\n\n")
+    tables = [block.splitlines() for block in blocks if block.startswith("| ")]
+    assert len(tables) == 1 + len(recipes())
+    for table in tables:
+        assert len({line.count("|") for line in table}) == 1
+
+
+def test_the_readme_leads_to_every_generated_page() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in SCRIPT["PAGES"]:
+        assert f"(docs/reference/{name})" in readme
