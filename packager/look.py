@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgepack.errors import SignatureError
+from edgepack.errors import InvalidDocumentError, SignatureError
 from edgepack.oci import mediatypes
 from edgepack.oci.copy import images, read_verified
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -31,10 +31,20 @@ class ImageView:
 
 
 def views(source: BlobSource, root: Descriptor) -> tuple[ImageView, ...]:
-    """What ``root`` holds."""
+    """The images that ``root`` holds, without what builders attach to an index beside them.
+
+    Raises ``InvalidDocumentError`` for an image whose configuration does not belong to its layers.
+    """
     found = []
     for descriptor, manifest in images(source, root):
+        if descriptor.platform is not None and descriptor.platform.os == "unknown":
+            continue
         config = ImageConfig.from_bytes(read_verified(source, manifest.config))
+        if len(config.diff_ids) != len(manifest.layers):
+            raise InvalidDocumentError(
+                f"image {descriptor.digest}",
+                [f"its configuration names {len(config.diff_ids)} of {len(manifest.layers)} layers"],
+            )
         found.append(ImageView(descriptor.platform or config.platform, descriptor, manifest, config))
     return tuple(found)
 

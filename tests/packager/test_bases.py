@@ -1,0 +1,135 @@
+"""Bases: found by recipe or place, built once, and told apart by everything that decides their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_bases import AMD64, ARM64, debian, libc, make_base, make_index
+
+from edgepack.errors import EdgepackError, IncompatibleError, NotFoundError
+from edgepack.oci.archive import write_archive
+from edgepack.oci.descriptor import Platform
+from edgepack.oci.layer import LayerEntry
+from packager import bases
+from packager.bases import DEFAULT_RECIPE, build_recipe, find_base, recipe_tag
+from packager.debian.recipe import load_recipe
+from packager.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace", tmp_path / "cache")
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Platform]:
+    """The platforms for which a recipe was carried out, with a few files in the place of Debian's packages."""
+    calls: list[Platform] = []
+
+    def entries(_recipe: Any, platform: Platform, *_: object, **__: object) -> Iterator[LayerEntry]:
+        calls.append(platform)
+        for path, content in debian(platform.architecture).items():
+            if isinstance(content, bytes):
+                yield LayerEntry.of_bytes(path, content, 0o755)
+
+    monkeypatch.setattr(bases, "base_entries", entries)
+    return calls
+
+
+def test_a_recipe_is_carried_out_once_for_all_workspaces_and_each_platform(
+    tmp_path: Path, made: list[Platform]
+) -> None:
+    first = find_base(Workspace(tmp_path / "one", tmp_path / "cache"), None, AMD64)
+    again = find_base(Workspace(tmp_path / "two", tmp_path / "cache"), DEFAULT_RECIPE, AMD64, offline=True)
+    assert made == [AMD64]
+    assert first.descriptor == again.descriptor
+    assert (first.name, first.facts.python, first.facts.glibc) == (DEFAULT_RECIPE, "/usr/bin/python3.11", "2.36")
+    find_base(Workspace(tmp_path / "two", tmp_path / "cache"), None, ARM64)
+    assert made == [AMD64, ARM64]
+
+
+def test_it_is_built_again_when_asked_for_and_is_the_same(workspace: Workspace, made: list[Platform]) -> None:
+    first = build_recipe(workspace, DEFAULT_RECIPE, AMD64)
+    assert build_recipe(workspace, DEFAULT_RECIPE, AMD64, rebuild=True) == first
+    assert made == [AMD64, AMD64]
+
+
+def test_a_build_of_a_base_that_fails_leaves_no_tag(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def entries(*_: object, **__: object) -> Iterator[LayerEntry]:
+        yield LayerEntry.of_bytes("a", b"a")
+        raise EdgepackError("no mirror can be read")
+
+    monkeypatch.setattr(bases, "base_entries", entries)
+    with pytest.raises(EdgepackError, match="no mirror"):
+        build_recipe(workspace, DEFAULT_RECIPE, AMD64)
+    assert workspace.bases.tags() == {}
+    assert workspace.bases.digests() == frozenset()
+
+
+def test_offline_builds_nothing(workspace: Workspace, made: list[Platform]) -> None:
+    with pytest.raises(EdgepackError, match="is not built yet; build it while there is a network: edgepack base build"):
+        find_base(workspace, None, AMD64, offline=True)
+    assert made == []
+
+
+def test_a_change_of_recipe_lock_or_python_makes_another_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    recipe = load_recipe(DEFAULT_RECIPE)
+    shutil.copytree(recipe.folder, tmp_path / "recipe")
+    copied = replace(recipe, folder=tmp_path / "recipe")
+    before = recipe_tag(copied, AMD64)
+    assert before == recipe_tag(recipe, AMD64)
+    assert before != recipe_tag(copied, ARM64)
+    lock = next((tmp_path / "recipe").glob("lock-*.json"))
+    lock.write_text(lock.read_text() + " ")
+    assert recipe_tag(copied, AMD64) != before
+    monkeypatch.setattr(bases, "python_version", lambda: "3.99.0")
+    monkeypatch.setattr(bases, "builder_version", lambda: "another", raising=False)
+    assert recipe_tag(recipe, AMD64) != before
+
+
+def test_an_unknown_platform_of_a_recipe_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(IncompatibleError, match="choose from linux/amd64, linux/arm64"):
+        find_base(workspace, None, Platform.parse("linux/arm/v7"))
+
+
+# ---- Other places -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["oci:{0}", "oci:{0}:own:1", "docker-archive:{1}", "oci-archive:{1}:own:1"])
+@pytest.mark.parametrize("platform", [AMD64, ARM64], ids=str)
+def test_only_the_platform_that_is_asked_for_is_taken(
+    workspace: Workspace, tmp_path: Path, place: str, platform: Platform
+) -> None:
+    images = [(one, make_base(workspace.bases, [debian(one.architecture)], one)) for one in (AMD64, ARM64)]
+    index = make_index(workspace.bases, images)
+    workspace.bases.tag("own:1", index)
+    write_archive(workspace.bases, {"own:1": index}, tmp_path / "own.tar")
+    base = find_base(workspace, place.format(workspace.bases.root, tmp_path / "own.tar"), platform)
+    assert base.config.platform == platform
+    assert base.facts.architecture == platform.architecture
+    assert len(workspace.store.digests()) == 3
+
+
+def test_an_older_glibc_is_seen(workspace: Workspace) -> None:
+    files = {**debian(), **libc("2.17")}
+    workspace.store.tag("old:1", make_base(workspace.store, [files]))
+    assert find_base(workspace, "old:1", AMD64).facts.glibc == "2.17"
+
+
+def test_a_base_for_another_platform_says_which_it_is_for(workspace: Workspace) -> None:
+    workspace.store.tag("own:1", make_base(workspace.store, [debian()]))
+    with pytest.raises(IncompatibleError, match="base own:1: is for linux/amd64, not for linux/arm64; give a base"):
+        find_base(workspace, "own:1", ARM64)
+
+
+def test_a_place_that_is_not_there_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="absent"):
+        find_base(workspace, f"oci:{tmp_path}/absent", AMD64)

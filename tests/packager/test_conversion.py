@@ -1,0 +1,113 @@
+"""Converting a registered model: once, remembered, again when something that it was made of changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgepack.errors import ConversionError, EdgepackError, NotFoundError, UsageError
+from edgepack.names import ModelRef
+from packager.conversion import convert, extract, served
+from packager.model import Framework, Model
+from packager.workspace import Workspace
+
+ROWS = [[5.1, 3.5, 1.4, 0.2], [6.2, 2.9, 4.3, 1.3], [7.7, 2.6, 6.9, 2.3]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small classifier and rows for it, in files."""
+    import joblib
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    folder = tmp_path_factory.mktemp("trained")
+    data = load_iris()
+    joblib.dump(LogisticRegression(max_iter=500).fit(data.data, data.target), folder / "iris.joblib")
+    (folder / "rows.json").write_text(json.dumps({"data": ROWS}))
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace", tmp_path / "cache")
+
+
+def register(workspace: Workspace, trained: Path, sample: bool = True) -> Model:
+    return workspace.models.register(
+        "iris", trained / "iris.joblib", framework=Framework.SCIKIT_LEARN,
+        sample_input=trained / "rows.json" if sample else None,
+    )  # fmt: skip
+
+
+def test_a_model_is_converted_once_and_served_by_its_onnx_form(workspace: Workspace, trained: Path) -> None:
+    model = register(workspace, trained)
+    conversion = convert(workspace, model)
+    assert conversion.file == "model.onnx"
+    assert json.loads(workspace.store.read(conversion.report))["summary"]["passed"] is True
+    found = workspace.models.get(ModelRef("iris"))
+    assert found.conversion == conversion
+    assert convert(workspace, found) is found.conversion
+    image = served(workspace, found)
+    assert (image.id, image.file, image.layers) == ("iris:1", "model.onnx", conversion.layers)
+
+
+def test_converting_again_gives_the_same_bytes(workspace: Workspace, trained: Path) -> None:
+    first = convert(workspace, register(workspace, trained))
+    again = convert(workspace, workspace.models.get(ModelRef("iris")), again=True)
+    assert again.layers == first.layers
+
+
+def test_a_conversion_whose_layers_are_gone_is_made_again(workspace: Workspace, trained: Path) -> None:
+    first = convert(workspace, register(workspace, trained))
+    for layer in first.layers:
+        workspace.store.path(layer.descriptor.digest).unlink()
+    assert convert(workspace, workspace.models.get(ModelRef("iris"))).layers == first.layers
+    assert all(workspace.store.has(layer.descriptor) for layer in first.layers)
+
+
+def test_the_key_names_everything_that_decides_the_result(workspace: Workspace, trained: Path) -> None:
+    with_sample, without = register(workspace, trained), register(workspace, trained, sample=False)
+    assert convert(workspace, with_sample).key != convert(workspace, without).key
+
+
+def test_a_model_that_cannot_be_converted_stays_registered_and_unconverted(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.joblib").write_bytes(b"no pickle at all")
+    model = workspace.models.register("broken", tmp_path / "broken.joblib", framework=Framework.SCIKIT_LEARN)
+    with pytest.raises(EdgepackError) as error:
+        convert(workspace, model)
+    assert isinstance(error.value, ConversionError | UsageError)
+    assert workspace.models.get(ModelRef("broken")).conversion is None
+
+
+def test_a_custom_model_needs_code(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "m.bin").write_text("x")
+    model = workspace.models.register("m", tmp_path / "m.bin")
+    with pytest.raises(UsageError, match=r"model m:1: has no framework.*register it with --framework"):
+        served(workspace, model)
+
+
+def test_files_that_are_not_in_the_store_are_told(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "m.bin").write_text("x")
+    model = workspace.models.register("m", tmp_path / "m.bin")
+    for layer in model.layers:
+        workspace.store.path(layer.descriptor.digest).unlink()
+    with pytest.raises(NotFoundError, match="is not here"):
+        extract(workspace.store, model, tmp_path / "out")
+
+
+def test_a_file_or_folder_comes_back_as_it_was(workspace: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"pb")
+    (folder / "variables/v.index").write_bytes(b"index")
+    (folder / "latest").symlink_to("saved_model.pb")
+    model = workspace.models.register("tf", folder, framework=Framework.TENSORFLOW)
+    found = extract(workspace.store, model, tmp_path / "out/model")
+    assert found.name == "saved"
+    assert (found / "variables/v.index").read_bytes() == b"index"
+    assert (found / "latest").read_bytes() == b"pb"
