@@ -11,13 +11,14 @@ from platform import python_version
 
 from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError
 from edgepack.oci import mediatypes
-from edgepack.oci.copy import copy, images, read_verified
+from edgepack.oci.copy import copy, images
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.manifest import History, ImageConfig, Manifest
 from edgepack.oci.places import BlobSource
 from packager.compressors import compressor_name, write_best_layer
 from packager.debian import Recipe, base_entries, load_recipe, recipes
 from packager.facts import BaseFacts, base_facts, check_base
+from packager.look import platform_of
 from packager.places import open_source, public_name
 from packager.workspace import Workspace
 
@@ -71,7 +72,7 @@ def _for_platform(
 ) -> Descriptor:
     have = []
     for descriptor, manifest in found:
-        own = descriptor.platform or _config_platform(source, manifest)
+        own = platform_of(source, descriptor, manifest)
         if own == platform:
             return descriptor
         if own.os != "unknown":  # what builders attach to an index beside its images
@@ -81,10 +82,6 @@ def _for_platform(
         where=f"base {name}",
         hint="give a base for that platform, or leave --base out",
     )
-
-
-def _config_platform(source: BlobSource, manifest: Manifest) -> Platform:
-    return ImageConfig.from_bytes(read_verified(source, manifest.config)).platform
 
 
 def recipe_tag(recipe: Recipe, platform: Platform) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepack.errors import EdgepackError
+from edgepack.errors import EdgepackError, UsageError
 
 # What a user has before edgepack comes: a training script. It writes a model, held-out rows, and its own answers.
 TRAIN = '''\
@@ -52,6 +52,8 @@ class Demo:
 
     def run(self) -> None:
         """Everything, from training to rollback; stops what it started, also when a step fails."""
+        if self.folder.is_dir() and any(self.folder.iterdir()):
+            raise UsageError("is not empty", where=self.folder, hint="give --folder a new one")
         self.folder.mkdir(parents=True, exist_ok=True)
         # On a device the service runs as a user of its own, who must be able to pass through here.
         self.folder.chmod(0o711)

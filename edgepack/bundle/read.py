@@ -20,7 +20,15 @@ from typing import BinaryIO
 from edgepack.bundle.archive import INDEX, LAYOUT, LIST, TarIn, blob_name
 from edgepack.bundle.contents import PAYLOAD_TYPE, Contents, Limits
 from edgepack.bundle.rules import Plan, plan
-from edgepack.errors import InvalidDocumentError, NoSpaceError, NotFoundError, UsageError, VerificationError
+from edgepack.errors import (
+    DigestMismatchError,
+    InvalidDocumentError,
+    NoSpaceError,
+    NotFoundError,
+    SizeMismatchError,
+    UsageError,
+    VerificationError,
+)
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
@@ -223,8 +231,12 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _as_verification(path: Path) -> Iterator[None]:
-    """A malformed document inside of a bundle is the bundle's fault, not the user's."""
+    """A malformed document inside of a bundle is the bundle's fault, not the user's; an altered blob names it too."""
     try:
         yield
     except InvalidDocumentError as error:
         raise VerificationError(str(error), where=path, hint="make the bundle again") from error
+    except (DigestMismatchError, SizeMismatchError) as error:
+        if error.where == str(path):
+            raise
+        raise type(error)(f"{error.where}: {error.what}", where=path, hint="copy the bundle again") from error

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from edgepack.commandline import answer, human, note
+from edgepack.errors import EdgepackError
 from edgepack.oci import mediatypes
-from edgepack.oci.copy import images
 from packager.commands.options import common
 from packager.workspace import Workspace
 
@@ -17,21 +17,26 @@ from packager.workspace import Workspace
 @common
 def command(workspace: Workspace, output: str) -> None:
     """List the images of the workspace."""
-    from packager.look import platform_of
+    from packager.look import views
 
     found: list[dict[str, Any]] = []
     for tag, root in sorted(workspace.store.tags().items()):
-        for descriptor, manifest in images(workspace.store, root):
+        try:
+            images = views(workspace.store, root)
+        except EdgepackError as error:
+            note(f"{tag} cannot be read: {error}")  # which must not hide the others
+            continue
+        for image in images:
             found.append(
                 {
                     "tag": tag,
                     "digest": str(root.digest),
-                    "platform": str(platform_of(workspace.store, descriptor, manifest)),
-                    "size": descriptor.size + sum(blob.size for blob in manifest.blobs),
-                    "layers": len(manifest.layers),
+                    "platform": str(image.platform),
+                    "size": image.descriptor.size + sum(blob.size for blob in image.manifest.blobs),
+                    "layers": len(image.manifest.layers),
                     "signed": bool(workspace.store.referrers(root.digest, mediatypes.STATEMENT_ARTIFACT)),
                 }
             )
-    if not found:
+    if not workspace.store.tags():
         note("no images yet; build one with: edgepack package build -m NAME -t TAG")
     answer(output, found, [{**row, "size": human(row["size"]), "digest": row["digest"][:19]} for row in found])

@@ -91,7 +91,6 @@ def test_a_change_of_recipe_lock_or_python_makes_another_base(
     lock.write_text(lock.read_text() + " ")
     assert recipe_tag(copied, AMD64) != before
     monkeypatch.setattr(bases, "python_version", lambda: "3.99.0")
-    monkeypatch.setattr(bases, "builder_version", lambda: "another", raising=False)
     assert recipe_tag(recipe, AMD64) != before
 
 

@@ -177,6 +177,27 @@ def test_what_a_foreign_image_says_cannot_command_the_terminal(shell: Shell) -> 
     assert "name" in done.stdout
 
 
+def test_an_image_that_cannot_be_read_does_not_hide_the_others(shell: Shell, image: str) -> None:
+    store = Workspace(shell.folder / "ws", shell.folder / "cache").store
+    broken = make_base(store, [{"a": b"a"}])
+    store.tag("broken:1", broken)
+    store.path(store.manifest(broken).config.digest).unlink()
+    done = shell.run("package", "list", "--output", "json")
+    assert [row["tag"] for row in json.loads(done.stdout)] == [image]
+    assert done.stderr.startswith("broken:1 cannot be read: ")
+
+
+def test_an_image_whose_parts_do_not_agree_is_refused(shell: Shell) -> None:
+    from dataclasses import replace
+
+    store = Workspace(shell.folder / "ws", shell.folder / "cache").store
+    root = make_base(store, [debian()])
+    manifest = store.manifest(root)
+    doubled = replace(manifest, layers=manifest.layers * 2)
+    store.tag("broken:1", store.put_bytes(doubled.to_bytes(), root.media_type))
+    assert "its configuration names 1 of 2 layers" in shell.refused("package", "inspect", "broken:1", code=2)
+
+
 # ---- Errors -------------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +244,11 @@ def test_a_workspace_that_cannot_be_written_is_named(shell: Shell) -> None:
     (shell.folder / "file").write_text("x")
     assert "file" in shell.refused("model", "list", "--workspace", "file/below", code=2)
     assert "file" in shell.refused("model", "list", code=2, EDGEPACK_CACHE=str(shell.folder / "file"))
+
+
+def test_the_demo_takes_no_folder_with_something_in_it(shell: Shell) -> None:
+    says = shell.refused("demo", "--folder", ".", code=2)
+    assert says.endswith("is not empty; give --folder a new one")
 
 
 @click.command()
