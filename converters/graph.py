@@ -169,7 +169,7 @@ def keep_outputs(model: Any, wanted: Sequence[tuple[str, str, Shaping]]) -> None
     for source, name, shaping in wanted:
         elem_type = present[source].type.tensor_type.elem_type
         inner = f"{name}__raw"
-        _rename(graph, source, inner if shaping != "as it is" else name)
+        rename(graph, source, inner if shaping != "as it is" else name)
         if shaping == "flat":
             axes = helper.make_tensor(f"{name}__shape", 7, [1], [-1])
             graph.initializer.append(axes)
@@ -199,7 +199,8 @@ def declare_shape(model: Any, name: str, shape: Sequence[int | None]) -> None:
             axis.dim_value = length
 
 
-def _rename(graph: Any, old: str, new: str) -> None:
+def rename(graph: Any, old: str, new: str) -> None:
+    """Give a tensor another name wherever nodes read or write it."""
     if old == new:
         return
     for node in graph.node:
@@ -208,7 +209,32 @@ def _rename(graph: Any, old: str, new: str) -> None:
                 if name == old:
                     names[index] = new
         for inner in _subgraphs(node):
-            _rename(inner, old, new)
+            rename(inner, old, new)
+
+
+def prune(model: Any) -> None:
+    """Remove the nodes and initializers that no output needs."""
+    graph = model.graph
+    needed = {output.name for output in graph.output}
+    used: list[Any] = []
+    for node in reversed(graph.node):  # sorted by the specification: who writes stands before who reads
+        if needed.intersection(node.output):
+            used.append(node)
+            needed.update(_reads(node))
+    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(used))
+    graph.initializer.extend(weights)
+
+
+def _reads(node: Any) -> set[str]:
+    """The names that a node reads, also from inside its subgraphs."""
+    names = set(node.input)
+    for inner in _subgraphs(node):
+        names.update(output.name for output in inner.output)
+        for child in inner.node:
+            names |= _reads(child)
+    return names
 
 
 def _subgraphs(node: Any) -> list[Any]:

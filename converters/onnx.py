@@ -145,7 +145,7 @@ def _compare(session: graph.Session, before: list[Any], after: list[Any]) -> lis
             left, right = left.reshape(1), right.reshape(1)
         compare = parity.compare_values
         if port.dtype == "string":
-            proofs.append(parity.compare_labels(port.name, "the graph", left, right, None))
+            proofs.append(parity.compare_labels(port.name, "the graph", left, right))
         else:
             proofs.append(compare(port.name, "the graph", left, right))
         if not proofs[-1].passed:

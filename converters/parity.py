@@ -16,7 +16,7 @@ class OutputParity:
     """How one output of the ONNX model compares with the original's method, over ``rows`` rows.
 
     ``max_rel`` is relative to the original, over values larger than ``ATOL``. ``differing`` rows are outside of
-    the tolerance; of these, ``ties`` are labels between which the original itself cannot choose in float32.
+    the tolerance; of these, ``ties`` are labels whose lead in the original is too small for float32.
     """
 
     name: str
@@ -31,7 +31,7 @@ class OutputParity:
 
     @property
     def passed(self) -> bool:
-        """Every row is within the tolerance, or an exact tie."""
+        """Every row is within the tolerance, or such a tie."""
         return self.differing == self.ties
 
     def to_json(self) -> dict[str, Any]:
@@ -81,8 +81,14 @@ def compare_values(name: str, method: str, original: Any, converted: Any) -> Out
     )
 
 
-def compare_labels(name: str, method: str, original: Any, converted: Any, margin: Any | None) -> OutputParity:
-    """Compare labels; ``margin`` is, for each row, how far the original's best class is ahead of the next."""
+def compare_labels(
+    name: str, method: str, original: Any, converted: Any, margin: Any | None = None, resolution: float = 0.0
+) -> OutputParity:
+    """Compare labels; ``margin`` is, for each row, how far the original's best class is ahead of the next.
+
+    A lead of at most ``resolution`` is one that float32 cannot hold, and may be lost. An exact tie is none: there
+    the original's choice is a rule, which the ONNX model has to keep.
+    """
     import numpy as np
 
     left, right = _same_shape(name, method, original, converted)
@@ -93,7 +99,8 @@ def compare_labels(name: str, method: str, original: Any, converted: Any, margin
     bad = bad.reshape(len(left), -1).any(axis=1)
     ties = 0
     if margin is not None:
-        ties = int((bad & (np.abs(margin) <= np.finfo(np.float32).eps)).sum())
+        lead = np.abs(margin)
+        ties = int((bad & (lead > 0) & (lead <= resolution)).sum())
     return OutputParity(
         name=name,
         method=method,

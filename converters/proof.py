@@ -14,6 +14,8 @@ from converters.samples import Table
 from edgepack.errors import ConversionError
 
 GOLDEN_ROWS = 8
+# By how many times what float32 can hold the best class of a golden row leads.
+GOLDEN_LEAD = 4
 SINGLE_ROWS = 8
 # What a model may be delivered without, when its converter gets it wrong and ``predict`` right.
 BESIDE = ("decision_function", "transform")
@@ -50,7 +52,10 @@ def settle(
             continue
         require([proof])
         if proof.ties:
-            notes.append(f"{proof.ties} rows of {method} are exact ties in the original, labelled otherwise in ONNX")
+            notes.append(
+                f"{proof.ties} of {proof.rows} rows of {method} are labelled otherwise in ONNX: in the original their "
+                f"two best classes are at most {original.resolution:.1g} apart, which float32 cannot hold"
+            )
         wanted.append((source, name, shaping))
         axes = (None, *shaped.shape[1:])
         dtype = "string" if shaped.dtype.kind in "OU" else str(shaped.dtype)
@@ -86,7 +91,8 @@ def _compare(
     by_column: bool,
 ) -> OutputParity:
     if role == "label":
-        return parity.compare_labels(name, method, reference, result, original.margin(table, by_column))
+        margin = original.margin(table, by_column)
+        return parity.compare_labels(name, method, reference, result, margin, original.resolution)
     return parity.compare_values(name, method, reference, result)
 
 
@@ -135,17 +141,29 @@ def treats(
     return "equal" if all(proof.passed for proof in proofs) else "differs"
 
 
-def golden(original: Original, inputs: Inputs, table: Table, outputs: Sequence[Answer]) -> dict[str, Any]:
-    """The first complete rows, as the graph takes them, with the original's answers on them as they were given."""
+def golden(
+    original: Original, inputs: Inputs, table: Table, outputs: Sequence[Answer], notes: list[str]
+) -> dict[str, Any] | None:
+    """The first complete rows, as the graph takes them, with the original's answers on them as they were given.
+
+    Rows whose best classes are nearly tied are passed over: another processor or number of threads may add their
+    probabilities in another order. None, with a note, where there are no others.
+    """
     import numpy as np
 
     usable = np.ones(len(table), dtype=bool)
     for column in table.columns:
         if column.dtype.kind == "f":
             usable &= np.isfinite(column)  # JSON has no other numbers
-    chosen = table.take(np.flatnonzero(usable)[:GOLDEN_ROWS])
-    if len(chosen) == 0:
+    if not usable.any():
         raise ConversionError("no row of the sample is complete", hint="give a sample with some complete rows")
+    margin = original.margin(table, inputs.by_column)
+    if margin is not None:
+        usable &= np.abs(margin) > GOLDEN_LEAD * original.resolution
+    if not usable.any():
+        notes.append("no golden vectors: in every row the best classes are tied")
+        return None
+    chosen = table.take(np.flatnonzero(usable)[:GOLDEN_ROWS])
     feeds = inputs.feeds(chosen)
     answers = {
         answer.output.name: manifest.plain(original.answer(answer.method, chosen, inputs.by_column))

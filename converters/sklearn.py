@@ -1,7 +1,7 @@
-"""scikit-learn -> ONNX: one recipe, skl2onnx's own converters on float32, proven against the original.
+"""scikit-learn -> ONNX: skl2onnx's own converters on float32, with the label that suits, proven against the original.
 
-Runs inside the sandbox only: ``convert`` unpickles. A later recipe is another way to fill ``_to_onnx``; the
-comparison that decides over it stays the same.
+Runs inside the sandbox only: ``convert`` unpickles. A later recipe is another way to fill ``_to_onnx``, or another
+variant in ``labels.choose``; the comparison that decides over it stays the same.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from converters import graph, manifest, parity, proof, rows, samples
+from converters import graph, labels, manifest, parity, proof, rows, samples
 from converters.inputs import Inputs, complete
 from converters.original import ONNX_WAY_OUT, Original, load
 from converters.samples import Table
 from edgepack.errors import ConversionError
 
-RECIPE = "sklearn-default"
 TARGET_OPSET = {"": 18, "ai.onnx.ml": 3}
 IR_VERSION = 8  # the one of opset 18
 
@@ -39,6 +38,7 @@ def convert(path: Path, digest: str, sample: Path | None) -> manifest.Converted:
     model, names = _to_onnx(original, table, by_column)
     inputs = Inputs(table, by_column, names)
     every = table.stack(rows.resample(table)) if given is not None else table
+    model, recipe = labels.choose(original, model, inputs, every)
     outputs, proofs = proof.settle(original, model, inputs, every, notes)
     graph.check(model)
     data = graph.serialize(model)
@@ -53,13 +53,13 @@ def convert(path: Path, digest: str, sample: Path | None) -> manifest.Converted:
         for kind, how in odd.items()
         if how == "differs"
     ]
-    golden = proof.golden(original, inputs, every, outputs)
+    golden = proof.golden(original, inputs, every, outputs, notes)
     result = parity.summary(proofs)
     source = {
         "framework": "ScikitLearn",
         "version": original.trained_version,
         "digest": digest,
-        "recipe": RECIPE,
+        "recipe": recipe,
     }
     document = manifest.build(
         source=source,

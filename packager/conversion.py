@@ -60,9 +60,7 @@ def convert(workspace: Workspace, model: Model, *, again: bool = False) -> Conve
         paths = [path for path in (found.model, found.manifest, found.golden) if path is not None]
         entries = [LayerEntry.of_file(path.name, path) for path in paths]
         files = describe_files(entries, found.model)
-        layers = write_model_layers(
-            entries, files, model_dir(model.name, model.version), workspace.store, model.id
-        )
+        layers = write_model_layers(entries, files, model_dir(model.name, model.version), workspace.store, model.id)
         report = workspace.store.put_bytes(found.report.read_bytes(), "application/json")
     conversion = Conversion(key, layers, report, found.model.name)
     workspace.models.save_conversion(model, conversion)

@@ -112,9 +112,7 @@ def layer_to_json(layer: Layer) -> dict[str, Any]:
 
 def layer_from_json(value: Mapping[str, Any]) -> Layer:
     """The layer that ``layer_to_json`` wrote."""
-    return Layer(
-        Descriptor.from_json(value["descriptor"]), Digest.parse(value["diff_id"]), int(value["unpacked_size"])
-    )
+    return Layer(Descriptor.from_json(value["descriptor"]), Digest.parse(value["diff_id"]), int(value["unpacked_size"]))
 
 
 def conversion_to_json(conversion: Conversion) -> dict[str, Any]:

@@ -137,8 +137,6 @@ def _unchanged(entry: LayerEntry, file: ModelFile) -> LayerEntry:
             with _content(entry) as stream:
                 yield cast(BinaryIO, VerifyingReader(stream, Digest(file.sha256), file.size))
         except (DigestMismatchError, SizeMismatchError):
-            raise UsageError(
-                "changed while it was read", where=entry.path, hint="run the same command again"
-            ) from None
+            raise UsageError("changed while it was read", where=entry.path, hint="run the same command again") from None
 
     return replace(entry, size=file.size, content=content)

@@ -99,7 +99,7 @@ def known_secrets(environment: Mapping[str, str] | None = None) -> tuple[Secret,
 
 def _of_docker() -> Iterator[tuple[str, str]]:
     folder = os.environ.get("DOCKER_CONFIG")
-    if not ((Path(folder) if folder else Path.home() / ".docker") / "config.json").exists():
+    if not ((Path(folder) if folder else _home() / ".docker") / "config.json").exists():
         return  # the room with the HTTP client in it takes a while to import
     from edgepack.oci.remote.credentials import DockerConfig
 
@@ -135,13 +135,18 @@ def _of_pip(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _settings_files(variables: Mapping[str, str]) -> Iterator[Path]:
     """Where pip ("Configuration files") and uv ("Configuration files") look."""
-    home = Path(variables.get("HOME") or Path.home())
+    home = Path(variables.get("HOME") or _home())
     config = Path(variables.get("XDG_CONFIG_HOME") or home / ".config")
     system = [Path(folder) for folder in (variables.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":") if folder]
     yield from (folder / "pip/pip.conf" for folder in (*system, config))
     yield from (Path("/etc/pip.conf"), home / ".pip/pip.conf", Path(sys.prefix) / "pip.conf")
     yield from (folder / "uv/uv.toml" for folder in (Path("/etc"), *system, config))
     yield from (Path(variables[name]) for name in ("PIP_CONFIG_FILE", "UV_CONFIG_FILE") if variables.get(name))
+
+
+def _home() -> Path:
+    """The user's home; a number without a name, as containers have it, has none, and ``Path.home`` would raise."""
+    return Path(os.path.expanduser("~"))  # noqa: PTH111
 
 
 def _in_addresses(text: str) -> Iterator[str]:

@@ -63,10 +63,7 @@ def rules_page() -> str:
             "Patterns are relative to the root of the image; `/**` is everything below a folder.\n",
             _table(
                 ("Name", "Packages", "What stays out", "What stays in all the same", "Reason"),
-                (
-                    (rule.name, _code(rule.packages), _code(rule.paths), _code(rule.keep), rule.reason)
-                    for rule in rules
-                ),
+                ((rule.name, _code(rule.packages), _code(rule.paths), _code(rule.keep), rule.reason) for rule in rules),
             ),
         ]
     return "\n".join(parts)

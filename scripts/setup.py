@@ -118,9 +118,7 @@ def make_bootstrap() -> None:
 
 def pip_settings() -> dict[str, str]:
     """Where pip is told to look for packages, in uv's words: uv does not read pip's settings."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     names = {
         "index-url": "UV_DEFAULT_INDEX",
         "extra-index-url": "UV_INDEX",

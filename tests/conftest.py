@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -23,15 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _real_parts(request: pytest.FixtureRequest) -> None:
-    missing = [
-        part for mark in request.node.iter_markers("real") for part in mark.args if shutil.which(part) is None
-    ]
+    missing = [part for mark in request.node.iter_markers("real") for part in mark.args if shutil.which(part) is None]
     if missing:
         pytest.fail(f"a real part is missing: {', '.join(missing)}")
 
 
 @pytest.fixture
-def free_port() -> Iterator[Callable[[], int]]:
+def free_port() -> Callable[[], int]:
     """Gives loopback ports that nobody listens on."""
 
     def give() -> int:
@@ -39,4 +37,4 @@ def free_port() -> Iterator[Callable[[], int]]:
             probe.bind(("127.0.0.1", 0))
             return int(probe.getsockname()[1])
 
-    yield give
+    return give

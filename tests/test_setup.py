@@ -160,9 +160,12 @@ def test_pips_settings_are_told_to_uv_in_its_own_words(tmp_path: Path, monkeypat
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     monkeypatch.setattr(sys, "path", [*sys.path])
     settings = runpy.run_path(str(ROOT / "scripts/setup.py"))["pip_settings"]()
-    assert settings.items() >= {
-        "UV_DEFAULT_INDEX": "https://one.example/simple",
-        "UV_INDEX": "https://two.example/simple https://three.example/simple",
-        "UV_FIND_LINKS": "/a,/b",
-        "UV_INDEX_STRATEGY": "unsafe-best-match",
-    }.items()
+    assert (
+        settings.items()
+        >= {
+            "UV_DEFAULT_INDEX": "https://one.example/simple",
+            "UV_INDEX": "https://two.example/simple https://three.example/simple",
+            "UV_FIND_LINKS": "/a,/b",
+            "UV_INDEX_STRATEGY": "unsafe-best-match",
+        }.items()
+    )

@@ -76,9 +76,7 @@ def test_offline_builds_nothing(workspace: Workspace, made: list[Platform]) -> N
     assert made == []
 
 
-def test_a_change_of_recipe_lock_or_python_makes_another_base(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_of_recipe_lock_or_python_makes_another_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
     recipe = load_recipe(DEFAULT_RECIPE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,23 +55,25 @@ def test_a_model_is_converted_once_and_served_by_its_onnx_form(workspace: Worksp
     assert (image.id, image.file, image.layers) == ("iris:1", "model.onnx", conversion.layers)
 
 
-def test_converting_again_gives_the_same_bytes(workspace: Workspace, trained: Path) -> None:
+def test_it_is_made_again_when_asked_for_or_gone_or_of_something_else(workspace: Workspace, trained: Path) -> None:
     first = convert(workspace, register(workspace, trained))
     again = convert(workspace, workspace.models.get(ModelRef("iris")), again=True)
-    assert again.layers == first.layers
+    assert again.layers == first.layers, "the same bytes every time"
 
-
-def test_a_conversion_whose_layers_are_gone_is_made_again(workspace: Workspace, trained: Path) -> None:
-    first = convert(workspace, register(workspace, trained))
     for layer in first.layers:
         workspace.store.path(layer.descriptor.digest).unlink()
     assert convert(workspace, workspace.models.get(ModelRef("iris"))).layers == first.layers
     assert all(workspace.store.has(layer.descriptor) for layer in first.layers)
 
+    other = workspace.models.save_conversion(workspace.models.get(ModelRef("iris")), replace(first, key="another"))
+    assert convert(workspace, other).key == first.key
 
-def test_the_key_names_everything_that_decides_the_result(workspace: Workspace, trained: Path) -> None:
+
+def test_the_sample_decides_the_result_too(workspace: Workspace, trained: Path) -> None:
     with_sample, without = register(workspace, trained), register(workspace, trained, sample=False)
-    assert convert(workspace, with_sample).key != convert(workspace, without).key
+    key = convert(workspace, without).key
+    known = workspace.models.save_conversion(with_sample, convert(workspace, workspace.models.get(ModelRef("iris"))))
+    assert convert(workspace, known).key != key
 
 
 def test_a_model_that_cannot_be_converted_stays_registered_and_unconverted(

@@ -49,6 +49,10 @@ def test_the_python_of_an_official_image_wins_over_debians(store: Store, layers:
     assert (facts.python, facts.python_version) == ("/usr/local/bin/python3.12", "3.12")
 
 
+def test_an_official_python_wins_though_it_is_the_older_one(store: Store) -> None:
+    assert facts_of(store, debian(), {"usr/local/bin/python3.9": elf()}).python == "/usr/local/bin/python3.9"
+
+
 def test_the_newer_of_two_pythons_side_by_side_wins(store: Store) -> None:
     facts = facts_of(store, {"usr/bin/python3.9": elf(), "usr/bin/python3.11": elf(), **libc()})
     assert facts.python_version == "3.11"

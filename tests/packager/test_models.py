@@ -250,9 +250,7 @@ def test_an_unknown_framework_is_refused_with_those_that_are_known() -> None:
 def test_a_framework_version_needs_a_framework(registry: ModelRegistry, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give --framework too"):
         registry.register("churn", a_file(tmp_path), framework_version="1.5")
-    model = registry.register(
-        "churn", a_file(tmp_path), framework=Framework.SCIKIT_LEARN, framework_version="1.5"
-    )
+    model = registry.register("churn", a_file(tmp_path), framework=Framework.SCIKIT_LEARN, framework_version="1.5")
     assert (model.framework_version, model.version) == ("1.5", 1)
 
 

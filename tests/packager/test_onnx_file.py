@@ -34,9 +34,7 @@ def model() -> onnx.ModelProto:
 def with_external_data(folder: Path) -> Path:
     """The model with its weights in ``weights.data`` beside it."""
     folder.mkdir(parents=True)
-    onnx.save(
-        model(), folder / "model.onnx", save_as_external_data=True, location="weights.data", size_threshold=16
-    )
+    onnx.save(model(), folder / "model.onnx", save_as_external_data=True, location="weights.data", size_threshold=16)
     return folder / "model.onnx"
 
 
@@ -82,9 +80,7 @@ def test_a_folder_with_external_data_is_registered_whole(registry: ModelRegistry
     assert served(Workspace(tmp_path / "ws", tmp_path / "cache"), found).file == "m/model.onnx"
 
 
-def test_a_model_without_its_external_data_is_refused_with_the_way_out(
-    registry: ModelRegistry, tmp_path: Path
-) -> None:
+def test_a_model_without_its_external_data_is_refused_with_the_way_out(registry: ModelRegistry, tmp_path: Path) -> None:
     path = with_external_data(tmp_path / "m")
     with pytest.raises(UsageError, match=r"keeps weights in weights\.data.*register the folder that holds both"):
         registry.register("m", path)

@@ -129,3 +129,15 @@ def test_settings_files_of_pip_give_their_passwords(home: Path, where: str) -> N
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("[global]\nindex-url = https://me:file-password@pypi.example/simple\n")
     assert values(home, PIP_CONFIG_FILE=str(home / "own.conf")) == {"file-password": str(path)}
+
+
+def test_a_user_without_a_home_can_build(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    def nobody(_uid: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("DOCKER_CONFIG")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert known_secrets({"UV_PUBLISH_TOKEN": "publish-token"})[0].value == b"publish-token"

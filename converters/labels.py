@@ -1,0 +1,113 @@
+"""The label of a classifier's graph: the converter's own, or the first of its largest probabilities.
+
+scikit-learn's classifiers mostly answer the first class that has the largest probability. A converted forest adds
+its trees in float32, in an order that depends on batch and threads, so that classes which are exactly tied in the
+original come out an arbitrary hair apart, and the converter's label falls to either. The label made here takes
+probabilities that float32 cannot tell apart for tied. Runs inside the sandbox only.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from converters import graph, parity
+from converters.inputs import Inputs
+from converters.original import Original
+from converters.samples import Table
+
+CONVERTERS_OWN = "sklearn-default"
+FIRST_MAXIMUM = "sklearn-first-maximum"
+
+
+def choose(original: Original, model: Any, inputs: Inputs, table: Table) -> tuple[Any, str]:
+    """The model, or a copy with another label, whichever has fewer wrong labels; and its recipe's name.
+
+    Only where ``predict`` is, on every row, the first of the largest ``predict_proba``, another label is tried. A
+    lead that float32 cannot hold counts for neither. Of two that agree alike, the converter's own is taken where the
+    original decides by scores, which are finer than probabilities, else the other, which no order of additions
+    changes. Raises ``ConversionError`` where a model cannot be run.
+    """
+    roles = {role: source for source, _, role, _ in original.pair([output.name for output in model.graph.output])}
+    if original.classes is None or not {"label", "probabilities"} <= roles.keys():
+        return model, CONVERTERS_OWN
+    labels = original.answer("predict", table, inputs.by_column)
+    if not _takes_first_maximum(original, labels, table, inputs.by_column):
+        return model, CONVERTERS_OWN
+    other = first_maximum(model, roles["label"], roles["probabilities"], original.classes, original.resolution)
+    if other is None:
+        return model, CONVERTERS_OWN
+    variants = [(other, FIRST_MAXIMUM), (model, CONVERTERS_OWN)]
+    if original.has("decision_function"):
+        variants.reverse()
+    feeds, margin = inputs.feeds(table), original.margin(table, inputs.by_column)
+
+    def wrong(variant: tuple[Any, str]) -> int:
+        session = graph.Session(graph.serialize(variant[0]))
+        results = dict(zip([port.name for port in session.outputs], session.run(feeds), strict=True))
+        answers = results[roles["label"]].reshape(-1)
+        proof = parity.compare_labels("label", "predict", labels, answers, margin, original.resolution)
+        return proof.differing - proof.ties
+
+    return min(variants, key=wrong)
+
+
+def first_maximum(model: Any, label: str, probabilities: str, classes: Sequence[Any], tolerance: float) -> Any | None:
+    """A copy whose output ``label`` is the first class within ``tolerance`` of the row's largest probability.
+
+    None where the classes cannot be written in the type of the present label.
+    """
+    from onnx import TensorProto, helper
+
+    types = {output.name: output.type.tensor_type.elem_type for output in model.graph.output}
+    if types[label] == TensorProto.STRING:
+        values: list[Any] = [str(name).encode() for name in classes]
+    elif types[label] == TensorProto.INT64 and all(not isinstance(name, str) and name == int(name) for name in classes):
+        values = [int(name) for name in classes]
+    else:
+        return None
+    changed = copy.deepcopy(model)
+    body = changed.graph
+    graph.rename(body, label, "label__converter")
+    for output in body.output:
+        if output.name == "label__converter":
+            output.name = label
+    body.initializer.extend(
+        [
+            helper.make_tensor("label__classes", types[label], [len(values)], values),
+            helper.make_tensor("label__axis", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("label__tolerance", types[probabilities], [], [tolerance]),
+        ]
+    )
+    body.node.extend(
+        [
+            helper.make_node(
+                "ReduceMax", [probabilities, "label__axis"], ["label__top"], name="label__top", keepdims=1
+            ),
+            helper.make_node("Sub", ["label__top", "label__tolerance"], ["label__least"], name="label__least"),
+            helper.make_node("GreaterOrEqual", [probabilities, "label__least"], ["label__tied"], name="label__tied"),
+            helper.make_node("Cast", ["label__tied"], ["label__ones"], name="label__ones", to=TensorProto.FLOAT),
+            helper.make_node(
+                "ArgMax",
+                ["label__ones"],
+                ["label__index"],
+                name="label__index",
+                axis=1,
+                keepdims=0,
+                select_last_index=0,
+            ),
+            helper.make_node("Gather", ["label__classes", "label__index"], [label], name="label__class", axis=0),
+        ]
+    )
+    graph.prune(changed)
+    return changed
+
+
+def _takes_first_maximum(original: Original, labels: Any, table: Table, by_column: bool) -> bool:
+    import numpy as np
+
+    probabilities = original.answer("predict_proba", table, by_column)
+    if labels.ndim != 1 or probabilities.shape != (len(labels), len(original.classes or ())):
+        return False
+    return bool((np.asarray(original.model.classes_)[probabilities.argmax(axis=1)] == labels).all())
