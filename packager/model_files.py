@@ -63,7 +63,8 @@ def _entries(path: Path, root: Path, name: str) -> Iterator[LayerEntry]:
     elif stat.S_ISREG(mode):
         if not os.access(path, os.R_OK):
             raise PermissionError(13, "Permission denied", str(path))
-        yield LayerEntry.of_file(name, path)
+        # A stick's file system may call every file executable: that must not make another layer of the same bytes.
+        yield replace(LayerEntry.of_file(name, path), mode=0o644)
     else:
         raise UsageError("is neither a file nor a folder", where=path, hint="leave it out of the model's folder")
 

@@ -19,8 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 BOOTSTRAP = ROOT / ".setup"
 
-# Program -> Debian package, and what is done without it.
-DEMO_PARTS = {"mmdebstrap": "mmdebstrap"}
+# Program or file -> Debian package, and what is done without it.
+DEMO_PARTS = {
+    "mmdebstrap": "mmdebstrap",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",  # absent on Ubuntu
+}
 TEST_PARTS = {
     **DEMO_PARTS,
     "dockerd": "docker.io",
@@ -58,7 +61,7 @@ def main() -> None:
 
 def install_debian(parts: dict[str, str], purpose: str) -> None:
     """Install the Debian packages of the programs that are missing, or say what is missing."""
-    missing = sorted({package for program, package in parts.items() if shutil.which(program) is None})
+    missing = sorted({package for part, package in parts.items() if not is_here(part)})
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -69,6 +72,11 @@ def install_debian(parts: dict[str, str], purpose: str) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update", "-q"], environment, check=False)
     run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], environment)
+
+
+def is_here(part: str) -> bool:
+    """Whether a file is there, or a program is on PATH."""
+    return Path(part).exists() if part.startswith("/") else shutil.which(part) is not None
 
 
 def install_python(purpose: str) -> None:

@@ -186,6 +186,7 @@ def test_models_that_decide_by_scores_keep_their_converters_label(
     assert _manifest(conversion)["source"]["recipe"] == recipe
 
 
+@pytest.mark.filterwarnings("ignore:The `probability` parameter:FutureWarning")
 def test_model_whose_prediction_is_not_its_likeliest_class_keeps_the_converters_label(
     save: Save, sklearn_to_onnx: Convert
 ) -> None:

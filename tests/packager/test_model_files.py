@@ -178,3 +178,14 @@ def test_a_credential_in_a_model_is_named_by_its_file(tmp_path: Path, monkeypatc
         describe_files(entries_of(folder), folder)
     assert "EDGEPACK_REGISTRY_PASSWORD" in str(error.value)
     assert "correct-horse" not in str(error.value)
+
+
+def test_an_executable_bit_on_a_model_file_changes_nothing(tmp_path: Path) -> None:
+    layers = []
+    for mode in (0o644, 0o755, 0o600):
+        model = tmp_path / f"{mode:o}" / "model.onnx"
+        model.parent.mkdir()
+        model.write_bytes(b"weights")
+        model.chmod(mode)
+        layers.append([(entry.path, entry.kind, entry.mode, entry.size) for entry in entries_of(model)])
+    assert layers[0] == layers[1] == layers[2]
