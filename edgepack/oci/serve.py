@@ -82,9 +82,7 @@ class _Server(http.server.ThreadingHTTPServer):
     # An engine that keeps its connection open must not keep the context from ending.
     block_on_close = False
 
-    def __init__(
-        self, store: Store, host: str, port: int, on_blob: BlobListener | None, *, local_only: bool
-    ) -> None:
+    def __init__(self, store: Store, host: str, port: int, on_blob: BlobListener | None, *, local_only: bool) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.catalogue = _Catalogue(store)
         self.on_blob = on_blob

@@ -154,9 +154,7 @@ def test_what_a_user_may_not_do_is_said(sim: Simulator) -> None:
 
 
 @pytest.mark.parametrize("auth", ["basic", "bearer"])
-def test_storage_on_another_host_never_sees_the_authorization(
-    sim: Simulator, elsewhere: Simulator, auth: str
-) -> None:
+def test_storage_on_another_host_never_sees_the_authorization(sim: Simulator, elsewhere: Simulator, auth: str) -> None:
     sim.auth, sim.redirect_blobs = auth, f"http://127.0.0.1:{elsewhere.port}"
     elsewhere.drops = [1_000_000]
     remote = client(sim)
@@ -280,9 +278,7 @@ def certificate(tmp_path: Path, named: str) -> tuple[Path, Path]:
     files = tmp_path / "certificate.pem", tmp_path / "key.pem"
     files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
     files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return files
 

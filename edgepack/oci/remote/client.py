@@ -25,9 +25,7 @@ from edgepack.oci.remote.upload import BlobUpload
 from edgepack.oci.store import referrers_tag
 
 _DOCUMENTS = mediatypes.INDEXES | mediatypes.MANIFESTS
-_ACCEPT = ", ".join(
-    (mediatypes.INDEX, mediatypes.MANIFEST, mediatypes.DOCKER_INDEX, mediatypes.DOCKER_MANIFEST)
-)
+_ACCEPT = ", ".join((mediatypes.INDEX, mediatypes.MANIFEST, mediatypes.DOCKER_INDEX, mediatypes.DOCKER_MANIFEST))
 # A listing that goes on for longer is a mistake or an attack.
 _MAX_PAGES = 1000
 _KEPT_BYTES = 8 << 20
