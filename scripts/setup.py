@@ -27,6 +27,9 @@ DEMO_PARTS = {
 TEST_PARTS = {
     **DEMO_PARTS,
     "dockerd": "docker.io",
+    "docker": "docker.io",
+    "ip": "iproute2",
+    "readelf": "binutils",
     "podman": "podman",
     "crun": "crun",
     "runc": "runc",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from parts_kit import docker_engine, started
 
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
@@ -48,27 +46,6 @@ def base_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Layer]:
     return store, Layer(Descriptor(mediatypes.LAYER, digest, size, notes), digest, size)
 
 
-@contextmanager
-def running(argv: list[str], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
-    """A daemon, for as long as the block runs."""
-    with log.open("wb") as out:
-        daemon = subprocess.Popen(argv, stdout=out, stderr=out)
-    try:
-        deadline = time.monotonic() + 60
-        while not ready():
-            if daemon.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"{argv[0]} does not start: {log.read_text(errors='replace')[-2000:]}")
-            time.sleep(0.1)
-        yield
-    finally:
-        daemon.terminate()
-        try:
-            daemon.wait(30)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait()
-
-
 def answers(address: str) -> bool:
     """Whether an engine answers at ``address``."""
     from edge_agent.runtimes.engine import connect
@@ -86,19 +63,10 @@ def dockerd() -> Iterator[str]:
     """The address of a Docker engine of our own, with a network bridge of its own."""
     # A socket's path may have 107 bytes, which pytest's folders exceed.
     folder = Path(tempfile.mkdtemp(prefix="edp-d-"))
-    bridge = f"edp{os.getpid() % 100000}"
-    address = f"unix://{folder}/docker.sock"
-    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
     try:
-        subnet = f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}.1/24"
-        subprocess.run(["ip", "address", "add", subnet, "dev", bridge], check=True)
-        subprocess.run(["ip", "link", "set", bridge, "up"], check=True)
-        argv = ["dockerd", "--host", address, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
-        argv += ["--pidfile", f"{folder}/pid", "--bridge", bridge, "--iptables=false", "--ip6tables=false"]
-        with running(argv, folder / "log", lambda: answers(address)):
+        with docker_engine(folder) as address:
             yield address
     finally:
-        subprocess.run(["ip", "link", "delete", bridge], check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -110,7 +78,7 @@ def podman_service() -> Iterator[str]:
     argv = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
     argv += ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "system", "service", "--time=0", address]
     try:
-        with running(argv, folder / "log", lambda: answers(address)):
+        with started(argv, folder / "log", lambda: answers(address)):
             yield address
     finally:
         # Podman keeps its storage mounted on itself.

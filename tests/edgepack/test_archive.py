@@ -10,12 +10,12 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from parts_kit import docker_engine
 from small_images import (
     AMD64,
     ARM64,
@@ -544,28 +544,14 @@ def docker() -> Iterator[dict[str, str]]:
     if shutil.which("dockerd") is None:
         pytest.fail("dockerd is not installed")
     folder = Path(tempfile.mkdtemp(prefix="edgepack-docker-"))
-    host = f"unix://{folder / 'docker.sock'}"
-    with (folder / "log").open("wb") as log:
-        engine = subprocess.Popen(
-            ["dockerd", "--host", host, "--data-root", folder / "data", "--exec-root", folder / "exec",
-             "--pidfile", folder / "pid", "--storage-driver", "vfs", "--bridge", "none", "--iptables=false",
-             "--ip6tables=false"],
-            stdout=log, stderr=log,
-        )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
-        while subprocess.run(["docker", "--host", host, "info"], capture_output=True, check=False).returncode:
-            if engine.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"dockerd did not start: {(folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.3)
-        yield {"DOCKER_HOST": host}
+        with docker_engine(folder) as address:
+            yield {"DOCKER_HOST": address}
     finally:
-        engine.terminate()
-        engine.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.real("dockerd", "docker")
+@pytest.mark.real("dockerd", "docker", "ip")
 @pytest.mark.parametrize("make", [small_image, two_platforms])
 def test_docker_loads_an_archive_and_what_it_saves_is_read(
     tmp_path: Path, store: Store, docker: dict[str, str], make: Callable[[Store], Descriptor]

@@ -10,12 +10,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from parts_kit import docker_engine
 from small_images import Gzip, entries, image, two_platforms
 
 from edgepack.errors import NotFoundError, RegistryUnavailableError, UsageError
@@ -254,42 +254,25 @@ def run(*command: str) -> str:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[str]:
-    """A Docker engine of our own; gives its socket."""
+    """A Docker engine of our own; gives its address."""
     if shutil.which("dockerd") is None:
         pytest.skip("not installed: dockerd")
     if os.geteuid() != 0:
         pytest.skip("an engine needs root")
     folder = Path(tempfile.mkdtemp(prefix="engine-", dir="/tmp"))  # a socket's path must be short
-    command = [
-        "dockerd", "--host", f"unix://{folder}/docker.sock", "--data-root", f"{folder}/data", "--exec-root",
-        f"{folder}/exec", "--pidfile", f"{folder}/pid", "--bridge=none", "--iptables=false", "--ip-masq=false",
-    ]  # fmt: skip
-    log = (folder / "log").open("wb")
-    process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60
-        while docker(f"{folder}/docker.sock", "version").returncode != 0:
-            assert process.poll() is None, (folder / "log").read_text()[-3000:]
-            assert time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
-            time.sleep(0.2)
-        yield f"{folder}/docker.sock"
+        with docker_engine(folder) as address:
+            yield address
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(30)
-        log.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def docker(sock: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["docker", "--host", f"unix://{sock}", *arguments]
+def docker(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["docker", "--host", address, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.real("dockerd", "docker")
+@pytest.mark.real("dockerd", "docker", "ip")
 def test_an_engine_pulls_only_the_layers_that_it_lacks(store: Store, engine: str) -> None:
     sent: list[Digest] = []
     with serve(store, on_blob=lambda digest, _: sent.append(digest)) as port:

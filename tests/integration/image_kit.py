@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -194,13 +193,6 @@ def wait_healthy(port: int, seconds: float, alive: Callable[[], bool] = lambda: 
         assert alive(), "it has ended"
         assert time.monotonic() < deadline, f"not healthy after {seconds} s"
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # ---- Our own look at images ---------------------------------------------------------------------------------------

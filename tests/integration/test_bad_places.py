@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from image_kit import Commands, Site, free_port, image_of
-from parts_kit import docker_registry, run, unmount_below
+from image_kit import Commands, Site, image_of
+from parts_kit import docker_registry, free_port, run, unmount_below
 from refusal_kit import Desk, assert_empty, assert_one_sentence, assert_whole
 
 pytestmark = pytest.mark.real("mmdebstrap")

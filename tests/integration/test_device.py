@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_kit import Commands, Second, Site, assert_scores, free_port
-from parts_kit import mounts_below, processes_with, run
+from image_kit import Commands, Second, Site, assert_scores
+from parts_kit import free_port, mounts_below, processes_with, run
 
 pytestmark = pytest.mark.real("mmdebstrap")
 

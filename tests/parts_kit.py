@@ -1,4 +1,4 @@
-"""Real parts that a test starts, each stopped by its process id: a registry, a Docker engine; and what they leave."""
+"""Real parts that tests start, each stopped by its process id: a registry, a Docker engine; and what they leave."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from image_kit import free_port
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def run(*argv: object, env: Mapping[str, str] | None = None, timeout: float = 180) -> str:
