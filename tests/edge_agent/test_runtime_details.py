@@ -123,17 +123,20 @@ def test_a_process_number_that_was_given_to_another_is_not_touched(
     process.start(spec)
     record = open_dir / "state/run/process/churn/process.json"
     value = json.loads(record.read_text())
+    time.sleep(0.05)  # the kernel counts starts in hundredths of a second
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True) as other:
-        mine = value["service"][0]
-        value["service"][0] = other.pid  # as after a reboot, or when numbers have gone round
-        record.write_text(json.dumps(value))
-        found = process.inspect("churn")
-        os.kill(mine, signal.SIGKILL)
-        assert found is not None
-        assert found.state == "exited"
-        process.stop("churn", 0.1)
-        assert other.poll() is None
-        other.kill()
+        try:
+            mine = value["service"][0]
+            value["service"][0] = other.pid  # as after a reboot, or when numbers have gone round
+            record.write_text(json.dumps(value))
+            found = process.inspect("churn")
+            os.kill(mine, signal.SIGKILL)
+            assert found is not None
+            assert found.state == "exited"
+            process.stop("churn", 0.1)
+            assert other.poll() is None
+        finally:
+            other.kill()
 
 
 def test_a_record_of_another_boot_is_of_nothing_that_runs(
