@@ -105,6 +105,13 @@ def open_source(text: str, workspace: Workspace, *, offline: bool = False) -> It
                 yield archive, _pick(archive.images(), None, rest)
     elif not transport and (found := _tagged(workspace.store, rest)) is not None:
         yield workspace.store, found
+    elif not transport and not _names_registry(rest):
+        # A misspelt tag must not become a download of whatever the world's default registry has by that name.
+        raise NotFoundError(
+            f"there is no image {rest!r}",
+            where=workspace.root,
+            hint=f"see: edgepack package list, or write docker://{rest} for the one in Docker's registry",
+        )
     else:
         from edgepack.oci.reference import Reference
         from edgepack.oci.remote import RemoteRepository
@@ -113,6 +120,12 @@ def open_source(text: str, workspace: Workspace, *, offline: bool = False) -> It
         reference = Reference.parse(rest)
         repository = RemoteRepository(reference)
         yield repository, repository.resolve()
+
+
+def _names_registry(text: str) -> bool:
+    """Whether a reference says which registry: its first part has a dot or colon, or is localhost."""
+    host, slash, _ = text.partition("/")
+    return bool(slash) and (host == "localhost" or "." in host or ":" in host)
 
 
 def _nameless(layout: Store) -> dict[str, Descriptor]:
@@ -148,6 +161,10 @@ def send(store: Store, tag: str, root: Descriptor, text: str) -> CopyReport:
             write_archive(store, {image_tag(rest or tag): root}, archive)
             load_image(archive)
             return CopyReport(archive.stat().st_size, 1, 0)
+    if not transport and not _names_registry(rest):
+        raise UsageError(
+            "names no registry", where=text, hint="give a destination such as registry.example/churn:1 or oci:DIR"
+        )
     return _send_to_registry(store, root, rest)
 
 

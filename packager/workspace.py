@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.errors import NotFoundError
 from edgepack.files import make_dirs
+from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.store import Store
 from edgepack.signing.keys import KeyRing
 
@@ -44,6 +46,13 @@ class Workspace:
     def store(self) -> Store:
         """Layers, images and what is attached to them."""
         return Store.create(self.root / "store")
+
+    def image(self, tag: str) -> Descriptor:
+        """What ``tag`` names; raises ``NotFoundError``."""
+        found = self.store.tags().get(tag)
+        if found is None:
+            raise NotFoundError(f"there is no image {tag!r}", where=self.root, hint="see: edgepack package list")
+        return found
 
     @cached_property
     def bases(self) -> Store:

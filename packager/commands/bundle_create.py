@@ -31,9 +31,9 @@ def command(
         if not since.is_file():
             raise NotFoundError("there is no such receipt", where=since, hint="write one with: edge-agent receipt")
         receipt = Receipt.from_bytes(since.read_bytes(), since)
+    images = [{"tag": name, "digest": str(workspace.image(name).digest)} for name in map(image_tag, tags)]
     private = None if key is None else workspace.keys.get(key)
-    report = write_bundle(workspace.store, [image_tag(tag) for tag in tags], path, key=private, receipt=receipt)
-    images = [{"tag": image_tag(tag), "digest": str(workspace.store.resolve(image_tag(tag)).digest)} for tag in tags]
+    report = write_bundle(workspace.store, [one["tag"] for one in images], path, key=private, receipt=receipt)
     value = {
         "path": str(path),
         "size": report.size,

@@ -23,7 +23,7 @@ def command(tag: str, destination: str | None, workspace: Workspace, output: str
     from packager.places import send
 
     tag = image_tag(tag)
-    root = workspace.store.resolve(tag)
+    root = workspace.image(tag)
     report = send(workspace.store, tag, root, destination or tag)
     value = {
         "tag": tag,

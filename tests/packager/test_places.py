@@ -106,7 +106,14 @@ def test_a_transport_without_a_place_is_refused(workspace: Workspace, text: str)
         found(text, workspace)
 
 
-@pytest.mark.parametrize("text", ["python:3.12", "docker://python:3.12", "r.example:5000/x@sha256:" + "0" * 64])
+def test_a_name_that_is_not_here_and_names_no_registry_is_not_asked_of_the_network(workspace: Workspace) -> None:
+    with pytest.raises(NotFoundError, match=r"no image 'python:3.12'; .* docker://python:3.12"):
+        found("python:3.12", workspace)
+    with pytest.raises(UsageError, match="names no registry"):
+        send(workspace.store, "churn:1", workspace.store.put_bytes(b"{}", "application/json"), "churn:1")
+
+
+@pytest.mark.parametrize("text", ["docker://python:3.12", "r.example:5000/x@sha256:" + "0" * 64])
 def test_offline_says_what_it_would_need_and_how_to_get_it(workspace: Workspace, text: str) -> None:
     with pytest.raises(EdgepackError, match=r"--offline: .* would need the network; bring it here .* package pull"):
         found(text, workspace, offline=True)
