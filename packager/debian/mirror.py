@@ -74,14 +74,15 @@ def _download(recipe: Recipe, platform: Platform, folder: Path, pins: list[str],
     command = ["mmdebstrap", "--variant=extract", f"--mode={mode}", "--format=tar"]
     command += [f"--architectures={recipe.of_platform(platform)['debian']}", f"--include={','.join(include)}"]
     command += ["--skip=essential/unlink,cleanup/apt/cache", *(f"--aptopt={option}" for option in _apt_options())]
-    sources = "\n".join(mirrors or machine_mirrors(recipe.suite)) + "\n"
+    sources = mirrors or machine_mirrors(recipe.suite)
+    # Without any, mmdebstrap takes the one that it was packaged with.
+    command += [recipe.suite, "-", *(["-"] if sources else [])]
     with tempfile.TemporaryFile("w+") as stdin, tempfile.TemporaryFile("w+", errors="replace") as stderr:
-        stdin.write(sources)  # and not an argument: a mirror's address may hold a password
+        # Not as an argument: a mirror's address may hold a password.
+        stdin.write("".join(f"{line}\n" for line in sources))
         stdin.seek(0)
         environment = {**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0"}
-        with subprocess.Popen(
-            [*command, recipe.suite, "-", "-"], stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=environment
-        ) as process:
+        with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=environment) as process:
             try:
                 if process.stdout:
                     _save_archives(process.stdout, folder)
@@ -133,7 +134,7 @@ def machine_mirrors(suite: str, apt: Path = Path("/etc/apt")) -> list[str]:
     """Lines of ``sources.list`` for ``suite`` from the mirrors of Debian that this machine's apt uses.
 
     Other archives are passed over: those that name another key, or an address that does not end in ``debian`` or
-    ``debian-security``. Without any, Debian's own mirror.
+    ``debian-security``.
     """
     texts = [path.read_text("utf-8", "replace") for path in sorted(apt.glob("sources.list.d/*.sources"))]
     paragraphs = [part for text in texts for part in re.split(r"\n\s*\n", text) if "enabled: no" not in part.lower()]
@@ -145,7 +146,6 @@ def machine_mirrors(suite: str, apt: Path = Path("/etc/apt")) -> list[str]:
         key = re.search(r"signed-by\s*[:=]\s*(\S+)", text, re.IGNORECASE)
         if key is None or "debian-archive" in key[1]:
             archives.update(re.findall(r"\bhttps?://\S+?/debian(?:-security)?(?=/?(?:\s|$))", text))
-    archives = archives or {"http://mirror.example/debian", "http://mirror.example/debian-security"}
     lines = []
     for archive in sorted(archives):
         suites = [f"{suite}-security"] if archive.endswith("-security") else [suite, f"{suite}-updates"]
