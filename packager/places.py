@@ -106,6 +106,9 @@ def open_source(text: str, workspace: Workspace, *, offline: bool = False) -> It
     elif not transport and (found := _tagged(workspace.store, rest)) is not None:
         yield workspace.store, found
     elif not transport and not _names_registry(rest):
+        from edgepack.oci.reference import Reference
+
+        Reference.parse(rest)  # what could not be a name anywhere is told so
         # A misspelt tag must not become a download of whatever the world's default registry has by that name.
         raise NotFoundError(
             f"there is no image {rest!r}",
