@@ -44,8 +44,8 @@ def command(model: str, report: Path | None, again: bool, workspace: Workspace, 
             {
                 "model": found.id,
                 "rows": parity.get("rows"),
-                "max_abs": parity.get("max_abs"),
-                "max_rel": parity.get("max_rel"),
+                "max_abs": _short(parity.get("max_abs")),
+                "max_rel": _short(parity.get("max_rel")),
                 "label_agreement": parity.get("label_agreement"),
                 "size": human(sum(layer.descriptor.size for layer in conversion.layers)),
             }
@@ -53,3 +53,7 @@ def command(model: str, report: Path | None, again: bool, workspace: Workspace, 
     )
     if report is not None:
         note(f"the parity report is in {report}")
+
+
+def _short(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1e}"
