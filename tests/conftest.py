@@ -10,22 +10,18 @@ from collections.abc import Callable
 import pytest
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a part that is not installed; with ``EDGEPACK_REQUIRE_REAL=1`` let it fail instead."""
-    if os.environ.get("EDGEPACK_REQUIRE_REAL") == "1":
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a part that is not installed; with ``EDGEPACK_REQUIRE_REAL=1`` let it fail instead.
+
+    Before any fixture, since one of a wider scope could skip the test first.
+    """
+    missing = [part for mark in item.iter_markers("real") for part in mark.args if shutil.which(part) is None]
+    if not missing:
         return
-    for item in items:
-        for mark in item.iter_markers("real"):
-            missing = [part for part in mark.args if shutil.which(part) is None]
-            if missing:
-                item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))
-
-
-@pytest.fixture(autouse=True)
-def _real_parts(request: pytest.FixtureRequest) -> None:
-    missing = [part for mark in request.node.iter_markers("real") for part in mark.args if shutil.which(part) is None]
-    if missing:
-        pytest.fail(f"a real part is missing: {', '.join(missing)}")
+    if os.environ.get("EDGEPACK_REQUIRE_REAL") == "1":
+        pytest.fail(f"a real part is missing: {', '.join(missing)}", pytrace=False)
+    pytest.skip(f"not installed: {', '.join(missing)}")
 
 
 @pytest.fixture
