@@ -55,11 +55,11 @@ def _convert(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
 
 def _recipe(framework: str) -> Callable[[Path, str, Path | None], manifest.Converted]:
     if framework == "ScikitLearn":
-        from converters import sklearn
+        from converters.sklearn import convert as sklearn
 
         sklearn.quiet()
         return sklearn.convert
-    from converters import onnx
+    from converters.onnx import convert as onnx
 
     return onnx.convert
 

@@ -30,7 +30,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
-from converters import Conversion, graph, labels, parity
+from converters import Conversion, graph, parity
+from converters.sklearn import labels
 
 ROOT = Path(__file__).parents[2]
 Save = Callable[..., Path]

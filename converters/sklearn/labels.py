@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from converters import graph, parity
-from converters.inputs import Inputs
-from converters.original import Original
 from converters.samples import Table
+from converters.sklearn.inputs import Inputs
+from converters.sklearn.original import Original
 
 CONVERTERS_OWN = "sklearn-default"
 FIRST_MAXIMUM = "sklearn-first-maximum"

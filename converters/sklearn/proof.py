@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters import graph, manifest, parity
-from converters.inputs import Inputs
-from converters.original import ONNX_WAY_OUT, Original
 from converters.parity import OutputParity
 from converters.samples import Table
+from converters.sklearn.inputs import Inputs
+from converters.sklearn.original import ONNX_WAY_OUT, Original
 from edgepack.errors import ConversionError
 
 GOLDEN_ROWS = 8

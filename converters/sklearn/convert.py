@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from converters import graph, labels, manifest, parity, proof, rows, samples
-from converters.inputs import Inputs, complete
-from converters.original import ONNX_WAY_OUT, Original, load
+from converters import graph, manifest, parity, samples
 from converters.samples import Table
+from converters.sklearn import labels, proof, rows
+from converters.sklearn.inputs import Inputs, complete
+from converters.sklearn.original import ONNX_WAY_OUT, Original, load
 from edgepack.errors import ConversionError
 
 TARGET_OPSET = {"": 18, "ai.onnx.ml": 3}

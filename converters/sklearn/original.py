@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters import rows
 from converters.graph import first_line
 from converters.samples import Table
+from converters.sklearn import rows
 from edgepack.errors import ConversionError, UsageError
 
 ONNX_WAY_OUT = "export ONNX yourself and register that with --framework Onnx"

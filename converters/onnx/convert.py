@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from converters import graph, manifest, parity, rows, samples
-from converters.original import PARTS
+from converters import graph, manifest, parity, samples
 from converters.samples import Table
+from converters.sklearn import rows
+from converters.sklearn.original import PARTS
 from edgepack.errors import ConversionError, UsageError
 
 RECIPE = "onnx-checked"

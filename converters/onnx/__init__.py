@@ -1,0 +1,1 @@
+"""ONNX -> checked and described ONNX."""

@@ -1,0 +1,28 @@
+"""Converters of ours where skl2onnx has none, or one that answers wrongly: one file a subject.
+
+Each module beside this one names its converters in ``RECIPES``; ``register`` hands them to skl2onnx by its own
+mechanism, so that they also serve inside of pipelines and ensembles that skl2onnx itself converts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+from converters.sklearn.recipes.registry import Recipe, add
+
+_HELPERS = ("registry", "ops")
+
+
+def all_recipes() -> Iterator[Recipe]:
+    """Every converter of ours, module by module."""
+    for module in sorted(entry.name for entry in pkgutil.iter_modules(__path__)):
+        if module not in _HELPERS:
+            yield from importlib.import_module(f"{__name__}.{module}").RECIPES
+
+
+def register() -> None:
+    """Let skl2onnx use our converters from here on, in this process."""
+    for recipe in all_recipes():
+        add(recipe)
