@@ -29,7 +29,7 @@ DTYPES = {
     "tensor(string)": "string",
 }
 
-Shaping = Literal["as it is", "flat", "first column", "second column"]
+Shaping = Literal["as it is", "flat", "column", "first column", "second column"]
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,9 @@ def keep_outputs(model: Any, wanted: Sequence[tuple[str, str, Shaping]]) -> None
         elem_type = present[source].type.tensor_type.elem_type
         inner = f"{name}__raw"
         rename(graph, source, inner if shaping != "as it is" else name)
-        if shaping == "flat":
-            axes = helper.make_tensor(f"{name}__shape", 7, [1], [-1])
+        if shaping in ("flat", "column"):
+            target = [-1] if shaping == "flat" else [-1, 1]
+            axes = helper.make_tensor(f"{name}__shape", 7, [len(target)], target)
             graph.initializer.append(axes)
             graph.node.append(helper.make_node("Reshape", [inner, axes.name], [name], name=f"{name}__flat"))
         elif shaping != "as it is":

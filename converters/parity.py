@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgepack.errors import ConversionError
 
 RTOL = 1e-4
 ATOL = 1e-5
+# For the report's plots: how many pairs of answers it shows, and the decades of the differences that it counts.
+POINTS = 200
+DECADES = range(-16, 3)
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,9 @@ class OutputParity:
     """How one output of the ONNX model compares with the original's method, over ``rows`` rows.
 
     ``max_rel`` is relative to the original, over values larger than ``ATOL``. ``differing`` rows are outside of
-    the tolerance; of these, ``ties`` are labels whose lead in the original is too small for float32.
+    the tolerance; of these, ``ties`` are labels whose lead in the original is too small for the ONNX model's numbers.
+    ``tolerance`` is the relative difference that was allowed, for labels the share of rows; ``accepted`` says that
+    the user asked for it. ``sketch`` is for plots.
     """
 
     name: str
@@ -28,11 +33,15 @@ class OutputParity:
     differing: int
     ties: int
     first_row: int | None
+    tolerance: float = RTOL
+    accepted: bool = False
+    sketch: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def passed(self) -> bool:
         """Every row is within the tolerance, or such a tie."""
-        return self.differing == self.ties
+        allowed = self.tolerance * self.rows if self.label_agreement is not None and self.accepted else 0
+        return self.differing - self.ties <= allowed
 
     def to_json(self) -> dict[str, Any]:
         """The report's entry."""
@@ -45,25 +54,32 @@ class OutputParity:
         else:
             numbers = (
                 f"{self.differing} of {self.rows} rows differ, by up to {self.max_abs:.3g} "
-                f"(relative {self.max_rel:.3g}, allowed {RTOL:g})"
+                f"(relative {self.max_rel:.3g}, allowed {self.tolerance:g})"
             )
         return ConversionError(
             f'output "{self.name}" of the ONNX model does not match {self.method} of the original: {numbers}',
-            hint="give a sample of typical rows if the generated ones are not, train on float32 data, or export "
-            "ONNX yourself and register that",
+            hint="give a sample of typical rows if the generated ones are not, accept a larger difference for this "
+            "output by name if that is enough for you, or export ONNX yourself and register that",
         )
 
 
-def compare_values(name: str, method: str, original: Any, converted: Any) -> OutputParity:
-    """Compare numbers, row by row; NaN equals NaN, and an infinity itself. Raises ``ConversionError`` on shapes."""
+def compare_values(
+    name: str, method: str, original: Any, converted: Any, accepted: float | None = None
+) -> OutputParity:
+    """Compare numbers, row by row; NaN equals NaN, and an infinity itself.
+
+    ``accepted`` is the relative difference that the user allows in place of ``RTOL``. Raises ``ConversionError`` where
+    the shapes differ.
+    """
     import numpy as np
 
     left, right = _same_shape(name, method, original, converted)
+    tolerance = RTOL if accepted is None else accepted
     left, right = left.astype(np.float64), right.astype(np.float64)
     same = (left == right) | (np.isnan(left) & np.isnan(right))
     with np.errstate(invalid="ignore", over="ignore"):
         distance = np.where(same, 0.0, np.abs(left - right))
-        allowed = ATOL + RTOL * np.abs(left)
+        allowed = ATOL + tolerance * np.abs(left)
         off = ~(same | (distance <= allowed))
         large = np.abs(left) > ATOL
         relative = np.where(large & ~same, distance / np.where(large, np.abs(left), 1.0), 0.0)
@@ -78,16 +94,26 @@ def compare_values(name: str, method: str, original: Any, converted: Any) -> Out
         differing=int(bad.sum()),
         ties=0,
         first_row=int(bad.argmax()) if bad.any() else None,
+        tolerance=tolerance,
+        accepted=accepted is not None,
+        sketch=_sketch(left, right, distance),
     )
 
 
 def compare_labels(
-    name: str, method: str, original: Any, converted: Any, margin: Any | None = None, resolution: float = 0.0
+    name: str,
+    method: str,
+    original: Any,
+    converted: Any,
+    margin: Any | None = None,
+    resolution: float = 0.0,
+    accepted: float | None = None,
 ) -> OutputParity:
     """Compare labels; ``margin`` is, for each row, how far the original's best class is ahead of the next.
 
-    A lead of at most ``resolution`` is one that float32 cannot hold, and may be lost. An exact tie is none: there
-    the original's choice is a rule, which the ONNX model has to keep.
+    A lead of at most ``resolution`` is one that the ONNX model's numbers cannot hold, and may be lost. An exact tie is
+    none: there the original's choice is a rule, which the ONNX model has to keep. ``accepted`` is the share of rows
+    whose label may differ, where the user allows some.
     """
     import numpy as np
 
@@ -107,11 +133,25 @@ def compare_labels(
         rows=len(left),
         max_abs=0.0,
         max_rel=0.0,
-        label_agreement=float(1.0 - bad.mean()),
+        label_agreement=float(1.0 - bad.mean()) if bad.size else 1.0,
         differing=int(bad.sum()),
         ties=ties,
         first_row=int(bad.argmax()) if bad.any() else None,
+        tolerance=0.0 if accepted is None else accepted,
+        accepted=accepted is not None,
     )
+
+
+def _sketch(left: Any, right: Any, distance: Any) -> dict[str, Any]:
+    """What the report's plots show: differences counted by decade, and some pairs of answers, evenly picked."""
+    import numpy as np
+
+    finite = np.isfinite(left) & np.isfinite(right)
+    decades = np.floor(np.log10(np.clip(distance[finite], 10.0 ** DECADES[0], 10.0 ** DECADES[-1]))).astype(int)
+    counts = {str(decade): int((decades == decade).sum()) for decade in DECADES if (decades == decade).any()}
+    pairs = np.column_stack([left[finite], right[finite]])
+    picked = pairs[np.linspace(0, len(pairs) - 1, min(POINTS, len(pairs))).astype(int)] if len(pairs) else pairs
+    return {"decades": counts, "points": [[float(f"{value:.6g}") for value in pair] for pair in picked.tolist()]}
 
 
 def summary(outputs: list[OutputParity]) -> dict[str, Any]:
@@ -123,6 +163,7 @@ def summary(outputs: list[OutputParity]) -> dict[str, Any]:
         "max_rel": max((output.max_rel for output in outputs), default=0.0),
         "label_agreement": min(agreements) if agreements else None,
         "passed": all(output.passed for output in outputs),
+        "accepted": {output.name: output.tolerance for output in outputs if output.accepted},
     }
 
 

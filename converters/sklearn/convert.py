@@ -1,172 +1,226 @@
-"""scikit-learn -> ONNX: skl2onnx's own converters on float32, with the label that suits, proven against the original.
+"""scikit-learn -> ONNX: the first way of the ladder whose graph is proven equal to the original.
 
-Runs inside the sandbox only: ``convert`` unpickles. A later recipe is another way to fill ``_to_onnx``, or another
-variant in ``labels.choose``; the comparison that decides over it stays the same.
+Runs inside the sandbox only: ``convert`` unpickles.
 """
 
 from __future__ import annotations
 
-import re
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from converters import graph, manifest, parity, samples
+from converters.options import Options
 from converters.samples import Table
-from converters.sklearn import labels, proof, rows
-from converters.sklearn.inputs import Inputs, complete
-from converters.sklearn.original import ONNX_WAY_OUT, Original, load
+from converters.sklearn import inputs as inputs_of
+from converters.sklearn import known, labels, ladder, proof, rows
+from converters.sklearn.inputs import Inputs
+from converters.sklearn.ladder import Attempt
+from converters.sklearn.loading import load
+from converters.sklearn.original import Asked, Original
 from edgepack.errors import ConversionError
 
-TARGET_OPSET = {"": 18, "ai.onnx.ml": 3}
-IR_VERSION = 8  # the one of opset 18
+
+@dataclass(frozen=True)
+class Rows:
+    """What a conversion is compared on, by kind: ``sample``, ``generated``, ``boundary``."""
+
+    tables: Mapping[str, Table]
+    columns: Sequence[known.Column]
+
+    @property
+    def every(self) -> Table:
+        """All of them in one table."""
+        first, *rest = self.tables.values()
+        for table in rest:
+            first = first.stack(table)
+        return first
 
 
-def convert(path: Path, digest: str, sample: Path | None) -> manifest.Converted:
-    """Convert the pickled estimator in ``path`` and prove it equal, or raise ``ConversionError`` or ``UsageError``."""
+@dataclass(frozen=True)
+class Proven:
+    """A graph that answers like the original, and what was seen of it."""
+
+    model: Any
+    data: bytes
+    recipe: str
+    inputs: Inputs
+    outputs: list[proof.Answer]
+    proofs: list[parity.OutputParity]
+    odd: Mapping[str, Mapping[str, str]]
+    comparer: proof.Comparer
+    notes: list[str]
+
+    @property
+    def faults(self) -> list[str]:
+        """The odd inputs that the original answers and the graph answers otherwise."""
+        return [kind for kind, treated in self.odd.items() if treated["verdict"] == "differs"]
+
+
+def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
+    """Convert the fitted estimator in ``path`` and prove it equal, or raise ``ConversionError`` or ``UsageError``."""
+    _quiet()
     original = load(path)
-    given = None if sample is None else original.select(samples.read(sample))
-    template = given if given is not None else rows.generate(original.model, original.names)
-    if given is None and original.takes_text:
-        raise ConversionError(
-            "the model takes text, and nothing says what its columns hold",
-            hint="give --sample-input with a CSV file of some rows of its inputs",
-        )
-    notes = [*original.warnings, *_known_limits(original)]
-    table = complete(template, notes)
-    by_column = original.by_name or not table.numeric
-    model, names = _to_onnx(original, table, by_column)
-    inputs = Inputs(table, by_column, names)
-    every = table.stack(rows.resample(table)) if given is not None else table
-    model, recipe = labels.choose(original, model, inputs, every)
-    outputs, proofs = proof.settle(original, model, inputs, every, notes)
-    graph.check(model)
-    data = graph.serialize(model)
-    session = graph.Session(data)
-    proof.single_rows(original, session, inputs, every, outputs)
-    odd = {
-        kind: proof.treats(original, session, inputs, rows.with_odd_values(every, value), outputs)
-        for kind, value in (("nan", float("nan")), ("infinity", float("inf")))
-    }
+    notes = list(original.warnings)
+    found = _rows(original, options, notes)
+    tried: list[dict[str, str]] = []
+    proven = _first_proven(original, found, ladder.attempts(original, path.stat().st_size), options, tried)
+    notes += proven.notes
     notes += [
-        f"the original answers inputs with {kind}, the ONNX model answers otherwise: the package rejects them"
-        for kind, how in odd.items()
-        if how == "differs"
+        f"the original answers inputs with {kind.replace('_', ' ')}, the ONNX model answers otherwise: the package "
+        "rejects them"
+        for kind in proven.faults
     ]
-    golden = proof.golden(original, inputs, every, outputs, notes)
-    result = parity.summary(proofs)
+    asked = Asked(original, proven.inputs, found.every)
+    golden = proof.golden(asked, proven.outputs, proven.comparer.resolution, notes)
     source = {
         "framework": "ScikitLearn",
         "version": original.trained_version,
         "digest": digest,
-        "recipe": recipe,
+        "recipe": proven.recipe,
     }
+    result = parity.summary(proven.proofs)
     document = manifest.build(
         source=source,
-        opset=graph.opsets(model),
-        minimum_runtime=graph.minimum_runtime(model),
-        inputs=inputs.describe(original.named),
-        outputs=[entry.output for entry in outputs],
-        methods=_methods(outputs),
-        rejects={kind: how != "equal" for kind, how in odd.items()},
+        opset=graph.opsets(proven.model),
+        minimum_runtime=graph.minimum_runtime(proven.model),
+        inputs=proven.inputs.describe(original.named),
+        outputs=[entry.output for entry in proven.outputs],
+        methods=_methods(proven.outputs),
+        rejects=_rejects(proven.odd),
         parity=result,
     )
     report = {
         "source": source,
         "estimator": type(original.model).__name__,
-        "rows": {"sample": 0 if given is None else len(table), "generated": rows.GENERATED_ROWS},
-        "batches": [1, len(every)],
-        "outputs": [entry.to_json() for entry in proofs],
-        "odd_inputs": odd,
+        "inputs": inputs_of.summary(proven.inputs),
+        "attempts": tried,
+        "rows": proof.by_rows(
+            graph.Session(proven.data), original, proven.inputs, found.tables, proven.comparer, proven.outputs
+        ),
+        "batches": [1, len(found.every)],
+        "outputs": [entry.to_json() for entry in proven.proofs],
+        "odd_inputs": proven.odd,
         "summary": result,
         "warnings": notes,
         "versions": original.versions,
     }
-    return manifest.Converted(data, document, golden, report, original.trained_version)
+    return manifest.Converted(proven.data, document, golden, report, original.trained_version)
 
 
-def _to_onnx(original: Original, table: Table, by_column: bool) -> tuple[Any, tuple[str, ...]]:
-    """A converted model, and the graph's names of the columns, or of the one matrix."""
-    from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import BooleanTensorType, FloatTensorType, Int64TensorType, StringTensorType
+def _rows(original: Original, options: Options, notes: list[str]) -> Rows:
+    """The user's rows if there are any, rows like them or like the training data, and rows on thresholds."""
+    columns = known.columns(original.model, original.names)
+    tables: dict[str, Table] = {}
+    if options.sample is not None:
+        tables["sample"] = inputs_of.complete(original.select(samples.read(options.sample)), notes)
+        tables["generated"] = rows.resample(tables["sample"])
+    else:
+        tables["generated"] = _accepted(original, columns)
+    edges = rows.edges(columns, tables["generated"])
+    if edges is not None and _takes(original, columns, edges):
+        tables["boundary"] = edges
+    return Rows(tables, columns)
 
-    kinds = {"f": FloatTensorType, "i": Int64TensorType, "b": BooleanTensorType, "O": StringTensorType}
-    types = [("X", FloatTensorType([None, len(table.names)]))]
-    if by_column:
-        pairs = zip(table.names, table.columns, strict=True)
-        types = [(name, kinds[column.dtype.kind]([None, 1])) for name, column in pairs]
-    failure: Exception | None = None
-    for options in _option_ladder(original):
+
+def _accepted(original: Original, columns: Sequence[known.Column]) -> Table:
+    """The first of the generated tables that the original answers. Raises ``ConversionError`` where it takes none."""
+    refusal: ConversionError | None = None
+    for table in rows.candidates(columns, original.names):
         try:
-            model = convert_sklearn(
-                original.model,
-                name="model",  # its own choice is random
-                initial_types=types,
-                target_opset=TARGET_OPSET,
-                options={id(original.model): options} if options else None,
-            )
-        except NameError as error:  # skl2onnx's word for an option that this estimator does not have
-            failure = error
+            _answer_once(original, columns, table)
+        except ConversionError as error:
+            refusal = refusal or error
+        else:
+            return table
+    raise refusal or ConversionError("no rows could be made up", hint="give a sample with some rows of its inputs")
+
+
+def _takes(original: Original, columns: Sequence[known.Column], table: Table) -> bool:
+    try:
+        _answer_once(original, columns, table)
+    except ConversionError:
+        return False
+    return True
+
+
+def _answer_once(original: Original, columns: Sequence[known.Column], table: Table) -> None:
+    method = next((name for name in ("predict", "transform") if original.has(name)), "predict")
+    Asked(original, inputs_of.plan(table, columns, original.by_name, "float64"), table).answer(method)
+
+
+def _first_proven(
+    original: Original,
+    found: Rows,
+    attempts: Sequence[Attempt],
+    options: Options,
+    tried: list[dict[str, str]],
+) -> Proven:
+    """The first attempt that is equal throughout, else the first that is equal but on odd inputs.
+
+    Raises the refusal of the first attempt that could be compared, else of the first one.
+    """
+    passed: list[Proven] = []
+    refusals: list[ConversionError] = []
+    for attempt in attempts:
+        try:
+            proven = _prove(original, found, attempt, options)
+        except ConversionError as error:
+            tried.append({"recipe": attempt.name, "outcome": error.what})
+            refusals.append(error)
             continue
-        except Exception as error:  # converters fail in every way, and each one means the same here
-            raise _no_converter(original, error) from error
-        graph.strip(model)
-        model.ir_version = IR_VERSION
-        _complete_opsets(model)
-        names = tuple(value.name for value in model.graph.input)
-        if len(names) != len(types):
-            raise ConversionError("the converter drops inputs of this model", hint=ONNX_WAY_OUT)
-        return model, names
-    raise _no_converter(original, failure or ConversionError("no options")) from failure
+        tried.append({"recipe": proven.recipe, "outcome": f"equal, but on {', '.join(proven.faults) or 'nothing'}"})
+        if not proven.faults:
+            return proven
+        passed.append(proven)
+    if passed:
+        return passed[0]
+    raise min(refusals, key=lambda refusal: "does not match" not in refusal.what)
 
 
-def _known_limits(original: Original) -> list[str]:
-    """What the comparison would only show on rows that are made for it."""
-    if not any(type(part).__name__ == "TreePredictor" for part in rows.walk(original.model)):
-        return []
-    return [
-        "histogram boosting compares in float64, the ONNX model in float32: a value that lies on a threshold to "
-        "seven digits may take the other branch; give a sample to have your own rows compared"
-    ]
-
-
-def _option_ladder(original: Original) -> Sequence[Mapping[str, bool]]:
-    if not original.is_classifier:
-        return ({},)
-    if original.has("predict_proba"):
-        return ({"zipmap": False}, {})
-    return ({"zipmap": False, "raw_scores": True}, {"raw_scores": True}, {"zipmap": False}, {})
-
-
-def _complete_opsets(model: Any) -> None:
-    """Name the main operator set, which a model of only ai.onnx.ml operators omits and our edits need."""
-    from onnx import helper
-
-    if "" not in graph.opsets(model):
-        model.opset_import.append(helper.make_opsetid("", TARGET_OPSET[""]))
-    for entry in model.opset_import:
-        entry.version = max(entry.version, TARGET_OPSET.get(entry.domain, 0))
-
-
-def _no_converter(original: Original, error: Exception) -> ConversionError:
-    kind = type(original.model).__name__
-    if type(error).__name__ == "MissingShapeCalculator":
-        missing = re.search(r"<class '[\w.]*?(\w+)'>", str(error))
-        kind = missing[1] if missing else kind
-        return ConversionError(
-            f"there is no ONNX converter for {kind}", hint=f"use another estimator, or {ONNX_WAY_OUT}"
-        )
-    return ConversionError(f"{kind} cannot be converted ({graph.first_line(error)})", hint=ONNX_WAY_OUT)
+def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) -> Proven:
+    notes: list[str] = []
+    every = found.every
+    planned = inputs_of.plan(every, found.columns, original.by_name, attempt.floats)
+    model, inputs = ladder.build(original, planned, attempt)
+    asked = Asked(original, inputs, every)
+    resolution = attempt.resolution(original, model)
+    model, label = labels.choose(model, asked, resolution)
+    comparer = proof.Comparer(options, resolution)
+    outputs, proofs = proof.settle(model, asked, comparer, notes)
+    graph.check(model)
+    data = graph.serialize(model)
+    session = graph.Session(data)
+    proof.single_rows(session, asked, comparer, outputs)
+    odd = proof.odd_inputs(session, asked, comparer, outputs)
+    recipe = f"{attempt.name}, {label}"
+    return Proven(model, data, recipe, inputs, outputs, proofs, odd, comparer, notes)
 
 
 def _methods(outputs: Sequence[proof.Answer]) -> dict[str, Any]:
     """The default is ``predict_proba`` where there is one, else the first of ``predict`` and ``transform``."""
-    methods: dict[str, Any] = {answer.method: [answer.output.name] for answer in outputs}
+    methods: dict[str, list[str]] = {}
+    for answer in outputs:
+        methods.setdefault(answer.method, []).append(answer.output.name)
     preferred = [name for name in ("predict_proba", "predict", "transform") if name in methods]
     return {"default": preferred[0], **methods}
 
 
-def quiet() -> None:
+def _rejects(odd: Mapping[str, Mapping[str, str]]) -> dict[str, bool]:
+    """What the server is to refuse: what the original refuses, and what the graph answers otherwise."""
+    refused = {kind: treated["verdict"] in ("rejected", "differs") for kind, treated in odd.items()}
+    return {
+        "nan": refused["nan"] or odd["nan"]["verdict"] == "none",
+        "infinity": refused["infinity"] or refused["minus_infinity"] or odd["infinity"]["verdict"] == "none",
+        "huge": refused["huge"],
+        "empty": refused["empty"],
+    }
+
+
+def _quiet() -> None:
     """Silence the frameworks' warnings, which speak to a training script; ``load`` collects those that matter."""
     warnings.simplefilter("ignore")
+    logging.getLogger("skl2onnx").setLevel(logging.ERROR)

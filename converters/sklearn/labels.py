@@ -13,41 +13,40 @@ from collections.abc import Sequence
 from typing import Any
 
 from converters import graph, parity
-from converters.samples import Table
-from converters.sklearn.inputs import Inputs
-from converters.sklearn.original import Original
+from converters.sklearn.original import Asked
 
-CONVERTERS_OWN = "sklearn-default"
-FIRST_MAXIMUM = "sklearn-first-maximum"
+CONVERTERS_OWN = "own label"
+FIRST_MAXIMUM = "first maximum"
 
 
-def choose(original: Original, model: Any, inputs: Inputs, table: Table) -> tuple[Any, str]:
+def choose(model: Any, asked: Asked, resolution: float) -> tuple[Any, str]:
     """The model, or a copy with another label, whichever has fewer wrong labels; and its recipe's name.
 
     Only where ``predict`` is, on every row, the first of the largest ``predict_proba``, another label is tried. A
-    lead that float32 cannot hold counts for neither. Of two that agree alike, the converter's own is taken where the
+    lead of at most ``resolution`` counts for neither. Of two that agree alike, the converter's own is taken where the
     original decides by scores, which are finer than probabilities, else the other, which no order of additions
     changes. Raises ``ConversionError`` where a model cannot be run.
     """
-    roles = {role: source for source, _, role, _ in original.pair([output.name for output in model.graph.output])}
-    if original.classes is None or not {"label", "probabilities"} <= roles.keys():
+    original = asked.original
+    meanings = original.meanings([output.name for output in model.graph.output])
+    sources = {meaning.role: meaning.source for meaning in meanings}
+    if original.classes is None or not {"label", "probabilities"} <= sources.keys():
         return model, CONVERTERS_OWN
-    labels = original.answer("predict", table, inputs.by_column)
-    if not _takes_first_maximum(original, labels, table, inputs.by_column):
+    if not _takes_first_maximum(asked):
         return model, CONVERTERS_OWN
-    other = first_maximum(model, roles["label"], roles["probabilities"], original.classes, original.resolution)
+    other = first_maximum(model, sources["label"], sources["probabilities"], original.classes, resolution)
     if other is None:
         return model, CONVERTERS_OWN
     variants = [(other, FIRST_MAXIMUM), (model, CONVERTERS_OWN)]
     if original.has("decision_function"):
         variants.reverse()
-    feeds, margin = inputs.feeds(table), original.margin(table, inputs.by_column)
+    feeds = asked.inputs.feeds(asked.table)
 
     def wrong(variant: tuple[Any, str]) -> int:
         session = graph.Session(graph.serialize(variant[0]))
         results = dict(zip([port.name for port in session.outputs], session.run(feeds), strict=True))
-        answers = results[roles["label"]].reshape(-1)
-        proof = parity.compare_labels("label", "predict", labels, answers, margin, original.resolution)
+        answers = results[sources["label"]].reshape(-1)
+        proof = parity.compare_labels("label", "predict", asked.answer("predict"), answers, asked.margin(), resolution)
         return proof.differing - proof.ties
 
     return min(variants, key=wrong)
@@ -104,10 +103,10 @@ def first_maximum(model: Any, label: str, probabilities: str, classes: Sequence[
     return changed
 
 
-def _takes_first_maximum(original: Original, labels: Any, table: Table, by_column: bool) -> bool:
+def _takes_first_maximum(asked: Asked) -> bool:
     import numpy as np
 
-    probabilities = original.answer("predict_proba", table, by_column)
-    if labels.ndim != 1 or probabilities.shape != (len(labels), len(original.classes or ())):
+    labels, probabilities = asked.answer("predict"), asked.answer("predict_proba")
+    if labels.ndim != 1 or probabilities.shape != (len(labels), len(asked.original.classes or ())):
         return False
-    return bool((np.asarray(original.model.classes_)[probabilities.argmax(axis=1)] == labels).all())
+    return bool((np.asarray(asked.original.model.classes_)[probabilities.argmax(axis=1)] == labels).all())

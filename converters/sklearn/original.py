@@ -1,25 +1,36 @@
-"""The original of a conversion: a fitted scikit-learn estimator from a file, and what it answers.
-
-Runs inside the sandbox only: ``load`` unpickles, which runs whatever the file says.
-"""
+"""The original of a conversion: a fitted scikit-learn estimator, and what it answers."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import pickle
-import warnings
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from converters.graph import first_line
 from converters.samples import Table
 from converters.sklearn import rows
+from converters.sklearn.inputs import Inputs
 from edgepack.errors import ConversionError, UsageError
 
 ONNX_WAY_OUT = "export ONNX yourself and register that with --framework Onnx"
-PARTS = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
+PARTS = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "xgboost", "lightgbm", "catboost", "onnxmltools")
+# The column of a model that takes a plain list of texts.
+DOCUMENTS = "text"
+# Methods that a converter of ours may answer beside the usual ones, and the names of their outputs.
+FURTHER = {"decision_function": "scores", "score_samples": "sample_scores", "transform": "transformed"}
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What an output of a graph stands for: ``method`` of the original, or item ``part`` of the list it answers."""
+
+    source: str
+    name: str
+    role: str
+    method: str
+    part: int | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,13 @@ class Original:
     @property
     def versions(self) -> dict[str, str]:
         """The parts that took part in the conversion."""
-        return {part: importlib.metadata.version(part) for part in PARTS}
+        found = {}
+        for part in PARTS:
+            try:
+                found[part] = importlib.metadata.version(part)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return found
 
     @property
     def is_classifier(self) -> bool:
@@ -46,9 +63,9 @@ class Original:
 
     @property
     def classes(self) -> list[Any] | None:
-        """The classes as plain values, in the order of the probabilities."""
+        """The classes as plain values, in the order of the probabilities; None for several targets."""
         classes = getattr(self.model, "classes_", None) if self.is_classifier else None
-        return None if classes is None else list(classes.tolist())
+        return list(classes.tolist()) if hasattr(classes, "tolist") else None
 
     @property
     def by_name(self) -> bool:
@@ -61,25 +78,10 @@ class Original:
         return False
 
     @property
-    def takes_text(self) -> bool:
-        """Whether a part of the model has learnt categories or words that are text."""
-        for part in rows.walk(self.model):
-            if hasattr(part, "vocabulary_"):
-                return True
-            if any(found.dtype.kind in "OU" for found in _categories(part)):
-                return True
-        return False
-
-    @property
-    def resolution(self) -> float:
-        """By how much two probabilities must differ at least for float32 to tell them apart.
-
-        Each addition of an ensemble's parts may round off 2**-25, in the worst case all in one direction; of forests
-        up to 2000 trees, classes that were tied came out at most 2**-27 for each tree apart. This is twice that.
-        """
+    def additions(self) -> int:
+        """How many parts of the largest ensemble in it are added up."""
         parts = (getattr(part, "estimators_", ()) for part in rows.walk(self.model))
-        additions = max((len(found) for found in parts if hasattr(found, "__len__")), default=0)
-        return max(2.0**-21, additions * 2.0**-26)
+        return max((len(found) for found in parts if hasattr(found, "__len__")), default=0)
 
     def has(self, method: str) -> bool:
         """Whether the model, as it was fitted, has a method."""
@@ -99,147 +101,108 @@ class Original:
             what = f"the sample has {len(sample.names)} columns, the model takes {len(self.names)}"
         raise UsageError(what, hint="give the input columns only, without the target")
 
-    def answer(self, method: str, table: Table, by_column: bool) -> Any:
-        """What the original says, as a numpy array. Raises ``ConversionError`` when it refuses the rows."""
+    def meanings(self, outputs: Sequence[str]) -> list[Meaning]:
+        """What the graph's outputs stand for, those that have a meaning."""
+        usual = self._usual()[: len(outputs)]
+        found = [Meaning(source, *meaning) for source, meaning in zip(outputs, usual, strict=False)]
+        for source in outputs[len(usual) :]:
+            further = re.fullmatch(r"(?P<method>[a-z_]+?)_?(?P<part>\d+)?", source)
+            if further is None:
+                continue
+            method, part = further["method"], further["part"]
+            if method in FURTHER and self.has(method):
+                found.append(Meaning(source, FURTHER[method], _ROLES[method], method))
+            elif method == "predict_proba" and part is not None:
+                found.append(Meaning(source, f"probabilities_{part}", "probabilities", method, int(part)))
+        return list({meaning.name: meaning for meaning in reversed(found)}.values())[::-1]
+
+    def _usual(self) -> list[tuple[str, str, str]]:
+        """Name, role and method of the outputs that skl2onnx gives such an estimator, in its order."""
+        if not self.has("predict"):
+            return [("transformed", "values", "transform")]
+        if not self.is_classifier and self._regresses():
+            return [("values", "values", "predict")]
+        usual = [("label", "label", "predict")]
+        if self.has("predict_proba"):
+            return [*usual, ("probabilities", "probabilities", "predict_proba")]
+        for method in FURTHER:
+            if self.has(method):
+                return [*usual, (FURTHER[method], _ROLES[method], method)]
+        return usual
+
+    def _regresses(self) -> bool:
+        from sklearn.base import is_regressor
+
+        others = ("decision_function", "predict_proba", "labels_")
+        return bool(is_regressor(self.model)) or not any(map(self.has, others))
+
+
+_ROLES = {"decision_function": "scores", "score_samples": "scores", "transform": "values"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an original answers to the rows of one table; each method is asked once."""
+
+    original: Original
+    inputs: Inputs
+    table: Table
+    _answers: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def answer(self, method: str, part: int | None = None) -> Any:
+        """The answer as a numpy array, rows first; ``part`` picks from a list of them.
+
+        Raises ``ConversionError`` when the original refuses the rows.
+        """
+        if method not in self._answers:
+            self._answers[method] = self._ask(method)
+        found = self._answers[method]
+        return found if part is None else found[part]
+
+    def _ask(self, method: str) -> Any:
         import numpy as np
 
-        given = table.frame() if by_column else table.matrix()
         try:
-            result = getattr(self.model, method)(given)
+            result = getattr(self.original.model, method)(self._given())
         except Exception as error:  # an estimator, possibly the user's own, may raise anything
             raise ConversionError(
                 f"the original fails on the rows it was to be compared on ({first_line(error)})",
-                hint="give --sample-input with some rows of its inputs",
+                hint="give a sample with some rows of its inputs",
             ) from error
-        if isinstance(result, list):
-            raise ConversionError(
-                "the model predicts several targets at once, which this version does not convert",
-                hint="train a model for each target, or register an ONNX export",
-            )
+        if isinstance(result, list):  # one for each of several targets
+            return [np.asarray(one) for one in result]
         return np.asarray(result.toarray() if hasattr(result, "toarray") else result)
 
-    def margin(self, table: Table, by_column: bool) -> Any | None:
+    def _given(self) -> Any:
+        """The rows in the form that the model was trained on."""
+        import numpy as np
+
+        if self.inputs.layout == "columns":
+            return self.inputs.given(self.table).frame()
+        if takes_documents(self.original.model):
+            return list(self.table.columns[0])
+        if self.inputs.layout == "texts":
+            return np.column_stack(self.table.columns)
+        return self.table.matrix()
+
+    def margin(self) -> Any | None:
         """For each row, how far the best class is ahead of the next; None where the model does not say."""
         import numpy as np
 
         for method in ("predict_proba", "decision_function"):
-            if self.is_classifier and self.has(method):
-                scores = self.answer(method, table, by_column)
+            if self.original.is_classifier and self.original.has(method):
+                scores = self.answer(method)
+                if isinstance(scores, list):
+                    return None
                 if scores.ndim == 1:
                     return scores
                 ordered = np.sort(scores, axis=1)
                 return ordered[:, -1] - ordered[:, -2] if scores.shape[1] > 1 else None
         return None
 
-    def pair(self, outputs: Sequence[str]) -> list[tuple[str, str, str, str]]:
-        """For each graph output that has a meaning: it, its new name, its role, the method that it stands for."""
-        if not self.has("predict"):
-            return [(outputs[0], "transformed", "values", "transform")]
-        if self.is_classifier:
-            pairs = [(outputs[0], "label", "label", "predict")]
-            if len(outputs) > 1 and self.has("predict_proba"):
-                pairs.append((outputs[1], "probabilities", "probabilities", "predict_proba"))
-            elif len(outputs) > 1 and self.has("decision_function"):
-                pairs.append((outputs[1], "scores", "scores", "decision_function"))
-            return pairs
-        if len(outputs) == 1:
-            return [(outputs[0], "values", "values", "predict")]
-        pairs = [(outputs[0], "label", "label", "predict")]
-        if self.has("decision_function"):
-            pairs.append((outputs[1], "scores", "scores", "decision_function"))
-        elif self.has("transform"):
-            pairs.append((outputs[1], "transformed", "values", "transform"))
-        return pairs
 
-
-def load(path: Path) -> Original:
-    """Unpickle a fitted estimator from a joblib or pickle file.
-
-    Raises ``ConversionError`` for a file that is broken, needs code that is not here, or holds something else.
-    """
-    import sklearn
-
-    trained = sklearn.__version__
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model = _unpickle(path)
-    notes = []
-    for warning in caught:
-        version = getattr(warning.message, "original_sklearn_version", None)
-        if version is not None and version != trained:
-            trained = str(version)
-            notes.append(
-                f"the model was trained with scikit-learn {version} and read with {sklearn.__version__}; "
-                "the comparison is with what it answers here"
-            )
-    model = _unwrapped(model)
-    _one_thread(model)
-    names, named = _columns(model)
-    return Original(model, names, named, trained, tuple(dict.fromkeys(notes)))
-
-
-def _unpickle(path: Path) -> Any:
-    import joblib
-
-    way_out = "save it again with joblib.dump, or register an ONNX export"
-    try:
-        return joblib.load(path)
-    except ModuleNotFoundError as error:
-        raise ConversionError(
-            f"the model needs the Python module {error.name!r}, which is not installed here",
-            hint=f"install the package that has it beside edgepack, or {way_out}",
-        ) from error
-    except AttributeError as error:
-        raise ConversionError(
-            f"the model needs a class or function that is not there ({first_line(error)})",
-            hint="move it from the training script to an installed package, use the training version of "
-            "scikit-learn, or register an ONNX export",
-        ) from error
-    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, UnicodeDecodeError) as error:
-        raise ConversionError(
-            f"the file is not a whole pickle or joblib file ({first_line(error)})", hint=f"copy it again, {way_out}"
-        ) from error
-    except MemoryError as error:
-        raise ConversionError("the model does not fit in the memory limit", hint="raise the limit") from error
-    except Exception as error:  # a pickle runs code of its own, which may raise anything
-        raise ConversionError(
-            f"the file cannot be unpickled ({type(error).__name__}: {first_line(error)})",
-            hint=f"use the version of scikit-learn that it was trained with, {way_out}",
-        ) from error
-
-
-def _unwrapped(model: Any) -> Any:
-    """The fitted estimator itself: a search answers by its best one."""
-    if not (hasattr(model, "predict") or hasattr(model, "transform")):
-        raise ConversionError(
-            f"the file holds a {type(model).__name__}, not a scikit-learn estimator",
-            hint="save the fitted estimator or pipeline itself",
-        )
-    if isinstance(model, type):
-        raise ConversionError("the file holds a class, not a fitted estimator", hint="save the fitted estimator")
-    return getattr(model, "best_estimator_", model)
-
-
-def _one_thread(model: Any) -> None:
-    """Sums in one order give one result; a forest on several threads adds in the order in which they end."""
-    for part in rows.walk(model):
-        if getattr(part, "n_jobs", None) is not None:
-            part.n_jobs = None
-
-
-def _columns(model: Any) -> tuple[tuple[str, ...], bool]:
-    count = getattr(model, "n_features_in_", None)
-    if not isinstance(count, int) or count < 1:
-        raise ConversionError(
-            f"the {type(model).__name__} does not say how many columns it takes: it is not fitted, or takes text",
-            hint="save it after fit, or register an ONNX export",
-        )
-    names = getattr(model, "feature_names_in_", None)
-    if names is None:
-        return tuple(f"x{index}" for index in range(count)), False
-    return tuple(map(str, names)), True
-
-
-def _categories(part: Any) -> list[Any]:
-    categories = getattr(part, "categories_", None)
-    return [found for found in categories if hasattr(found, "dtype")] if isinstance(categories, list | tuple) else []
+def takes_documents(model: Any) -> bool:
+    """Whether a model takes a plain list of texts, as a vectorizer does."""
+    while hasattr(model, "steps"):
+        model = model.steps[0][1]
+    return not hasattr(model, "n_features_in_") and hasattr(model, "build_analyzer")

@@ -2,66 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from converters import graph, manifest, parity
+from converters.options import Options
 from converters.parity import OutputParity
 from converters.samples import Table
+from converters.sklearn import rows
 from converters.sklearn.inputs import Inputs
-from converters.sklearn.original import ONNX_WAY_OUT, Original
+from converters.sklearn.original import ONNX_WAY_OUT, Asked, Meaning, Original
 from edgepack.errors import ConversionError
 
 GOLDEN_ROWS = 8
-# By how many times what float32 can hold the best class of a golden row leads.
+# By how many times what the graph's numbers can hold the best class of a golden row leads.
 GOLDEN_LEAD = 4
 SINGLE_ROWS = 8
 # What a model may be delivered without, when its converter gets it wrong and ``predict`` right.
-BESIDE = ("decision_function", "transform")
+BESIDE = ("decision_function", "transform", "score_samples")
+ODD = {"nan": float("nan"), "infinity": float("inf"), "minus_infinity": float("-inf"), "huge": 1e39}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An output of the package, and the original's method that it stands for."""
+    """An output of the package, and what it stands for."""
 
     output: manifest.Output
-    method: str
+    meaning: Meaning
+
+    @property
+    def method(self) -> str:
+        """The original's method."""
+        return self.meaning.method
 
 
-def settle(
-    original: Original, model: Any, inputs: Inputs, table: Table, notes: list[str]
-) -> tuple[list[Answer], list[OutputParity]]:
+@dataclass(frozen=True)
+class Comparer:
+    """What two answers are held to: the user's options, and what the graph's numbers can tell apart."""
+
+    options: Options
+    resolution: float
+
+    def compare(self, meaning: Meaning, asked: Asked, result: Any) -> OutputParity:
+        """One output against the original's method."""
+        reference = asked.answer(meaning.method, meaning.part)
+        accepted = self.options.tolerance(meaning.name)
+        if meaning.role == "label":
+            margin = asked.margin()
+            return parity.compare_labels(
+                meaning.name, meaning.method, reference, result, margin, self.resolution, accepted
+            )
+        return parity.compare_values(meaning.name, meaning.method, reference, result, accepted)
+
+
+def settle(model: Any, asked: Asked, comparer: Comparer, notes: list[str]) -> tuple[list[Answer], list[OutputParity]]:
     """Pair the graph's outputs with the original's methods, keep those that are equal, name and shape them.
 
     Raises ``ConversionError`` unless labels, values and probabilities are equal; a method of ``BESIDE`` that
     differs is left out, with a note.
     """
     found = graph.Session(graph.serialize(model))
-    results = found.run(inputs.feeds(table))
-    pairs = original.pair([port.name for port in found.outputs])
+    results = dict(zip([port.name for port in found.outputs], found.run(asked.inputs.feeds(asked.table)), strict=True))
     wanted: list[tuple[str, str, graph.Shaping]] = []
     answers: list[Answer] = []
     proofs: list[OutputParity] = []
-    for (source, name, role, method), result in zip(pairs, results, strict=False):
-        reference = original.answer(method, table, inputs.by_column)
-        shaping, shaped = _shape(reference, result)
-        proof = _compare(original, name, role, method, reference, shaped, table, inputs.by_column)
-        if not proof.passed and method in BESIDE and answers:
-            notes.append(f"{method} is left out: {proof.refusal().what}")
+    for meaning in asked.original.meanings(list(results)):
+        beside = meaning.method in BESIDE and bool(answers)
+        try:
+            shaping, shaped = _shape(asked.answer(meaning.method, meaning.part), results[meaning.source])
+            proof = comparer.compare(meaning, asked, shaped)
+            require([proof])
+        except ConversionError as error:
+            if not beside:
+                raise
+            notes.append(f"{meaning.method} is left out: {error.what}")
             continue
-        require([proof])
         if proof.ties:
             notes.append(
-                f"{proof.ties} of {proof.rows} rows of {method} are labelled otherwise in ONNX: in the original their "
-                f"two best classes are at most {original.resolution:.1g} apart, which float32 cannot hold"
+                f"{proof.ties} of {proof.rows} rows of {meaning.method} are labelled otherwise in ONNX: in the original "
+                f"their two best classes are at most {comparer.resolution:.1g} apart, which its numbers cannot hold"
             )
-        wanted.append((source, name, shaping))
-        axes = (None, *shaped.shape[1:])
+        wanted.append((meaning.source, meaning.name, shaping))
         dtype = "string" if shaped.dtype.kind in "OU" else str(shaped.dtype)
-        answers.append(Answer(manifest.Output(name, role, dtype, axes, original.classes), method))
+        classes = asked.original.classes if meaning.part is None else None
+        output = manifest.Output(meaning.name, meaning.role, dtype, (None, *shaped.shape[1:]), classes)
+        answers.append(Answer(output, meaning))
         proofs.append(proof)
     graph.keep_outputs(model, wanted)
+    graph.prune(model)
     for answer in answers:
         graph.declare_shape(model, answer.output.name, answer.output.shape)
     return answers, proofs
@@ -73,6 +102,8 @@ def _shape(reference: Any, result: Any) -> tuple[graph.Shaping, Any]:
         raise ConversionError("an output of the ONNX model is no plain tensor", hint=ONNX_WAY_OUT)
     if reference.ndim == 1 and result.ndim == 2 and result.shape[1] == 1:
         return "flat", result.reshape(-1)
+    if reference.ndim == 2 and reference.shape[1] == 1 and result.ndim == 1:
+        return "column", result.reshape(-1, 1)
     if reference.ndim == 1 and result.ndim == 2 and result.shape[1] == 2:
         # Two columns for one score: the sign of which of them is the original's depends on the converter.
         off_first, off_second = (float(abs(result[:, column] - reference).sum()) for column in (0, 1))
@@ -80,70 +111,90 @@ def _shape(reference: Any, result: Any) -> tuple[graph.Shaping, Any]:
     return "as it is", result
 
 
-def _compare(
-    original: Original,
-    name: str,
-    role: str,
-    method: str,
-    reference: Any,
-    result: Any,
-    table: Table,
-    by_column: bool,
-) -> OutputParity:
-    if role == "label":
-        margin = original.margin(table, by_column)
-        return parity.compare_labels(name, method, reference, result, margin, original.resolution)
-    return parity.compare_values(name, method, reference, result)
-
-
-def prove(
-    original: Original, session: graph.Session, inputs: Inputs, table: Table, outputs: Sequence[Answer]
-) -> list[OutputParity]:
+def prove(session: graph.Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> list[OutputParity]:
     """Run both on the rows and compare every output."""
-    results = session.run(inputs.feeds(table))
-    return [
-        _compare(
-            original,
-            answer.output.name,
-            answer.output.role,
-            answer.method,
-            original.answer(answer.method, table, inputs.by_column),
-            result,
-            table,
-            inputs.by_column,
-        )
-        for answer, result in zip(outputs, results, strict=True)
-    ]
+    results = session.run(asked.inputs.feeds(asked.table))
+    pairs = zip(outputs, results, strict=True)
+    return [comparer.compare(answer.meaning, asked, result) for answer, result in pairs]
 
 
-def single_rows(
-    original: Original, session: graph.Session, inputs: Inputs, table: Table, outputs: Sequence[Answer]
-) -> None:
+def single_rows(session: graph.Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> None:
     """Batches of one row, which a converter can get wrong alone. Raises ``ConversionError`` where they differ."""
-    for row in range(min(SINGLE_ROWS, len(table))):
-        require(prove(original, session, inputs, table.take(slice(row, row + 1)), outputs))
+    step = max(1, len(asked.table) // SINGLE_ROWS)
+    for row in range(0, min(len(asked.table), step * SINGLE_ROWS), step):
+        alone = Asked(asked.original, asked.inputs, asked.table.take(slice(row, row + 1)))
+        require(prove(session, alone, comparer, outputs))
 
 
-def treats(
-    original: Original, session: graph.Session, inputs: Inputs, odd: Table | None, outputs: Sequence[Answer]
-) -> str:
-    """How original and ONNX model take odd inputs: ``rejected`` by the original, ``equal``, ``differs`` or ``none``."""
-    if odd is None:
-        return "none"
+def odd_inputs(
+    session: graph.Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]
+) -> dict[str, dict[str, str]]:
+    """How the original and the ONNX model take missing, infinite and huge numbers, and no rows at all.
+
+    ``verdict`` is ``rejected`` where the original refuses them, ``equal``, ``differs``, or ``none`` where no input can
+    be such.
+    """
+    tables = {kind: rows.with_odd_values(asked.table, value) for kind, value in ODD.items()}
+    tables["empty"] = asked.table.take(slice(0, 0))
+    return {
+        kind: {"verdict": "none"} if table is None else _odd(session, asked, table, comparer, outputs)
+        for kind, table in tables.items()
+    }
+
+
+def _odd(
+    session: graph.Session, asked: Asked, table: Table, comparer: Comparer, outputs: Sequence[Answer]
+) -> dict[str, str]:
+    odd = Asked(asked.original, asked.inputs, table)
+    original = onnx = "answers"
     try:
-        original.answer(outputs[0].method, odd, inputs.by_column)
-    except ConversionError:
-        return "rejected"
+        for answer in outputs:
+            odd.answer(answer.method, answer.meaning.part)
+    except ConversionError as error:
+        original = error.what
     try:
-        proofs = prove(original, session, inputs, odd, outputs)
+        session.run(asked.inputs.feeds(table))
+    except ConversionError as error:
+        onnx = error.what
+    told = {"original": original, "onnx": onnx}
+    if original != "answers":
+        return {"verdict": "rejected", **told}
+    try:
+        equal = all(proof.passed for proof in prove(session, odd, comparer, outputs))
     except ConversionError:
-        return "differs"
-    return "equal" if all(proof.passed for proof in proofs) else "differs"
+        equal = False
+    return {"verdict": "equal" if equal else "differs", **told}
 
 
-def golden(
-    original: Original, inputs: Inputs, table: Table, outputs: Sequence[Answer], notes: list[str]
-) -> dict[str, Any] | None:
+def by_rows(
+    session: graph.Session,
+    original: Original,
+    inputs: Inputs,
+    tables: Mapping[str, Table],
+    comparer: Comparer,
+    outputs: Sequence[Answer],
+) -> dict[str, Any]:
+    """The comparison once more for each kind of rows by itself, for the report."""
+    found = {}
+    for kind, table in tables.items():
+        proofs = prove(session, Asked(original, inputs, table), comparer, outputs)
+        found[kind] = {
+            "rows": len(table),
+            "outputs": {
+                proof.name: {
+                    "max_abs": proof.max_abs,
+                    "max_rel": proof.max_rel,
+                    "label_agreement": proof.label_agreement,
+                    "differing": proof.differing,
+                    "ties": proof.ties,
+                }
+                for proof in proofs
+            },
+        }
+    return found
+
+
+def golden(asked: Asked, outputs: Sequence[Answer], resolution: float, notes: list[str]) -> dict[str, Any] | None:
     """The first complete rows, as the graph takes them, with the original's answers on them as they were given.
 
     Rows whose best classes are nearly tied are passed over: another processor or number of threads may add their
@@ -151,28 +202,28 @@ def golden(
     """
     import numpy as np
 
-    usable = np.ones(len(table), dtype=bool)
-    for column in table.columns:
-        if column.dtype.kind == "f":
-            usable &= np.isfinite(column)  # JSON has no other numbers
+    usable = np.ones(len(asked.table), dtype=bool)
+    references = [asked.answer(answer.method, answer.meaning.part) for answer in outputs]
+    for column in (*asked.table.columns, *references):
+        if column.dtype.kind == "f":  # JSON has no other numbers
+            usable &= np.isfinite(column).reshape(len(column), -1).all(axis=1)
     if not usable.any():
         raise ConversionError("no row of the sample is complete", hint="give a sample with some complete rows")
-    margin = original.margin(table, inputs.by_column)
+    margin = asked.margin()
     if margin is not None:
-        usable &= np.abs(margin) > GOLDEN_LEAD * original.resolution
+        usable &= np.abs(margin) > GOLDEN_LEAD * resolution
     if not usable.any():
         notes.append("no golden vectors: in every row the best classes are tied")
         return None
-    chosen = table.take(np.flatnonzero(usable)[:GOLDEN_ROWS])
-    feeds = inputs.feeds(chosen)
-    answers = {
-        answer.output.name: manifest.plain(original.answer(answer.method, chosen, inputs.by_column))
-        for answer in outputs
-    }
-    names = {entry.name: entry.graph_name for entry in inputs.describe(named=False)}
+    chosen = np.flatnonzero(usable)[:GOLDEN_ROWS]
+    feeds = asked.inputs.feeds(asked.table.take(chosen))
+    names = {entry.name: entry.graph_name for entry in asked.inputs.describe(named=False)}
     return {
         "inputs": {name: manifest.plain(feeds[graph_name]) for name, graph_name in names.items()},
-        "outputs": answers,
+        "outputs": {
+            answer.output.name: manifest.plain(reference[chosen])
+            for answer, reference in zip(outputs, references, strict=True)
+        },
     }
 
 

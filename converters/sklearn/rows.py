@@ -1,39 +1,90 @@
-"""Generated rows: inputs like those a model was trained on, as far as the fitted model tells.
+"""Generated rows: inputs like those a model was trained on, and the hard ones, as far as the fitted model tells.
 
-Each maker is a function from what is known to a ``Table``; the same model always gets the same rows. Makers of
-harder rows (on thresholds, on category edges) stand beside these.
+Each maker is a function from what is known to a ``Table``; the same model always gets the same rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from converters.samples import Table
+from converters.sklearn.known import Column
 
 GENERATED_ROWS = 512
+EDGE_ROWS = 1200
 SEED = 20_240_517
-# Fitted arrays of shape (anything, n_features) whose columns span the training data.
-POINTS = ("_fit_X", "X_fit_", "X_train_", "support_vectors_", "cluster_centers_", "centroids_", "theta_", "means_")
+UNSEEN_SHARE = 0.1
+UNSEEN_TEXT = "unseen elsewhere"
+TEXT_WORDS = 12
 
 
-def generate(model: Any, names: tuple[str, ...]) -> Table:
-    """Rows drawn evenly from the range that the model knows of each column; standard normal where it knows none."""
+def candidates(known: Sequence[Column], names: tuple[str, ...]) -> Iterator[Table]:
+    """Rows to try on a model, the likeliest first: from the known ranges, then only such as a strict model takes."""
+    table = generate(known, names)
+    yield table
+    yield _numbers(table, abs)
+    yield _numbers(table, lambda column: abs(column) / (abs(column).max() or 1.0))
+    yield _numbers(table, lambda column: abs(column).round())
+
+
+def generate(known: Sequence[Column], names: tuple[str, ...]) -> Table:
+    """Rows drawn evenly from the range that is known of each column; standard normal where none is."""
     import numpy as np
 
     random = np.random.default_rng(SEED)
-    known = feature_ranges(model, len(names))
-    columns = []
-    for index in range(len(names)):
-        normal = random.standard_normal(GENERATED_ROWS)
-        even = random.random(GENERATED_ROWS)
-        if index in known:
-            low, high = known[index]
-            margin = (high - low) * 0.1 or max(abs(low), 1.0) * 0.5
-            columns.append(low - margin + even * (high - low + 2 * margin))
-        else:
-            columns.append(normal)
-    return Table(names, tuple(columns))
+    return Table(names, tuple(_column(column, random) for column in known))
+
+
+def _column(known: Column, random: Any) -> Any:
+    import numpy as np
+
+    normal, even = random.standard_normal(GENERATED_ROWS), random.random(GENERATED_ROWS)
+    if known.words:
+        return _texts(known.words, random)
+    if known.categories:
+        return _drawn(known, random)
+    if known.low is None or known.high is None:
+        return normal
+    margin = (known.high - known.low) * 0.1 or max(abs(known.low), 1.0) * 0.5
+    low = known.low - margin
+    if known.low >= 0:  # a column of amounts or counts
+        low = max(low, 0.0)
+    return np.asarray(low + even * (known.high + margin - low))
+
+
+def _drawn(known: Column, random: Any) -> Any:
+    """Categories, and now and then what is none."""
+    import numpy as np
+
+    values = list(known.categories)
+    text = known.is_text
+    if not known.closed:
+        values.append(UNSEEN_TEXT if text else max(values) + 1)
+    weights = np.ones(len(values))
+    if not known.closed and len(values) > 1:
+        weights *= (1 - UNSEEN_SHARE) / (len(values) - 1)
+        weights[-1] = UNSEEN_SHARE
+    picked = [values[index] for index in random.choice(len(values), GENERATED_ROWS, p=weights / weights.sum())]
+    if text:
+        return np.array([str(value) for value in picked], dtype=object)
+    return np.array(picked, dtype=np.float64 if any(isinstance(value, float) for value in values) else np.int64)
+
+
+def _texts(words: Sequence[str], random: Any) -> Any:
+    import numpy as np
+
+    known = [*words, "unseen", "Elsewhere"]
+    texts = []
+    for _ in range(GENERATED_ROWS):
+        chosen = [known[index] for index in random.integers(0, len(known), random.integers(1, TEXT_WORDS))]
+        texts.append(" ".join(word.upper() if random.random() < UNSEEN_SHARE else word for word in chosen))
+    return np.array(texts, dtype=object)
+
+
+def _numbers(table: Table, change: Any) -> Table:
+    columns = tuple(change(column) if column.dtype.kind == "f" else column for column in table.columns)
+    return Table(table.names, columns)
 
 
 def resample(sample: Table) -> Table:
@@ -52,6 +103,49 @@ def resample(sample: Table) -> Table:
     return Table(sample.names, tuple(columns))
 
 
+def edges(known: Sequence[Column], base: Table) -> Table | None:
+    """Rows of ``base`` with one cell moved onto a value at which the answer may jump, or one step beside it.
+
+    A step is the next float64, and the next float32. None where no such value is known.
+    """
+    import numpy as np
+
+    cells = [
+        (index, value)
+        for index, column in enumerate(known)
+        if base.columns[index].dtype.kind == "f"
+        for cut in dict.fromkeys(column.cuts)
+        if np.isfinite(cut)
+        for value in around(cut)
+    ]
+    if not cells:
+        return None
+    random = np.random.default_rng(SEED)
+    if len(cells) > EDGE_ROWS:
+        cells = [cells[index] for index in np.sort(random.choice(len(cells), EDGE_ROWS, replace=False))]
+    table = base.take(random.integers(0, len(base), len(cells)))
+    columns = [column.copy() for column in table.columns]
+    for row, (index, value) in enumerate(cells):
+        columns[index][row] = value
+    return Table(base.names, tuple(columns))
+
+
+def around(cut: float) -> list[float]:
+    """A value and its neighbours in float64 and float32, finite ones only."""
+    import numpy as np
+
+    single = np.float32(cut)
+    values = [
+        cut,
+        np.nextafter(cut, -np.inf),
+        np.nextafter(cut, np.inf),
+        single,
+        np.nextafter(single, np.float32(-np.inf)),
+        np.nextafter(single, np.float32(np.inf)),
+    ]
+    return [float(value) for value in values if np.isfinite(value)]
+
+
 def with_odd_values(table: Table, value: float) -> Table | None:
     """Up to 64 of the rows with ``value`` in a tenth of the fractional cells, at least one a row; None if none are."""
     import numpy as np
@@ -66,16 +160,6 @@ def with_odd_values(table: Table, value: float) -> Table | None:
     for place, index in enumerate(fractional):
         odd = odd.replaced(index, np.where(chosen[:, place], value, odd.columns[index]))
     return odd
-
-
-def feature_ranges(model: Any, width: int) -> dict[int, tuple[float, float]]:
-    """The smallest and largest training value of a column, as far as fitted attributes show them."""
-    first = _first_step(model)
-    for source in (_from_scaler, _from_points, _from_thresholds):
-        ranges = source(first, width)
-        if ranges:
-            return ranges
-    return {}
 
 
 def walk(model: Any) -> Iterator[Any]:
@@ -99,65 +183,3 @@ def walk(model: Any) -> Iterator[Any]:
             waiting.extend(vars(current).values())
         elif type(current).__name__ == "TreePredictor":
             yield current
-
-
-def _first_step(model: Any) -> Any:
-    while hasattr(model, "steps"):
-        steps = [step for _, step in model.steps if step is not None and step != "passthrough"]
-        if not steps:
-            return model
-        model = steps[0]
-    return model
-
-
-def _from_scaler(model: Any, width: int) -> dict[int, tuple[float, float]]:
-    import numpy as np
-
-    low, high = getattr(model, "data_min_", None), getattr(model, "data_max_", None)
-    if low is None or high is None:
-        middle = next((getattr(model, name) for name in ("mean_", "center_") if hasattr(model, name)), None)
-        spread = getattr(model, "scale_", None)
-        if middle is None:
-            return {}
-        low, high = (np.asarray(middle) + side * (1.0 if spread is None else np.asarray(spread)) for side in (-3, 3))
-    if np.shape(low) != (width,):
-        return {}
-    return {index: (float(low[index]), float(high[index])) for index in range(width)}
-
-
-def _from_points(model: Any, width: int) -> dict[int, tuple[float, float]]:
-    import numpy as np
-
-    for name in POINTS:
-        points = getattr(model, name, None)
-        if isinstance(points, np.ndarray) and points.dtype.kind == "f" and points.shape[1:] == (width,):
-            low, high = points.min(axis=0), points.max(axis=0)
-            return {index: (float(low[index]), float(high[index])) for index in range(width)}
-    return {}
-
-
-def _from_thresholds(model: Any, width: int) -> dict[int, tuple[float, float]]:
-    ranges: dict[int, tuple[float, float]] = {}
-    finders: dict[str, Callable[[Any], Any]] = {"tree_": _tree_splits, "nodes": _histogram_splits}
-    for part in walk(model):
-        for attribute, finder in finders.items():
-            if not hasattr(part, attribute):
-                continue
-            for feature, threshold in finder(part):
-                low, high = ranges.get(feature, (threshold, threshold))
-                ranges[feature] = (min(low, threshold), max(high, threshold))
-    return {index: found for index, found in ranges.items() if 0 <= index < width}
-
-
-def _tree_splits(part: Any) -> Iterator[tuple[int, float]]:
-    features, thresholds = part.tree_.feature, part.tree_.threshold
-    inner = features >= 0
-    return zip(features[inner].tolist(), thresholds[inner].tolist(), strict=True)
-
-
-def _histogram_splits(part: Any) -> Iterator[tuple[int, float]]:
-    import numpy as np
-
-    nodes = part.nodes
-    inner = (nodes["is_leaf"] == 0) & (nodes["is_categorical"] == 0) & np.isfinite(nodes["num_threshold"])
-    return zip(nodes["feature_idx"][inner].tolist(), nodes["num_threshold"][inner].tolist(), strict=True)

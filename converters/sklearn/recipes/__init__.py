@@ -6,11 +6,12 @@ mechanism, so that they also serve inside of pipelines and ensembles that skl2on
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 from collections.abc import Iterator
 
-from converters.sklearn.recipes.registry import Recipe, add
+from converters.sklearn.recipes.registry import Recipe, add, registries
 
 _HELPERS = ("registry", "ops")
 
@@ -19,10 +20,24 @@ def all_recipes() -> Iterator[Recipe]:
     """Every converter of ours, module by module."""
     for module in sorted(entry.name for entry in pkgutil.iter_modules(__path__)):
         if module not in _HELPERS:
-            yield from importlib.import_module(f"{__name__}.{module}").RECIPES
+            yield from getattr(importlib.import_module(f"{__name__}.{module}"), "RECIPES", ())
 
 
 def register() -> None:
     """Let skl2onnx use our converters from here on, in this process."""
     for recipe in all_recipes():
         add(recipe)
+
+
+@contextlib.contextmanager
+def registered(*, ours: bool) -> Iterator[None]:
+    """skl2onnx with our converters or without; afterwards it is as it was before."""
+    known = [(registry, dict(registry)) for registry in registries()]
+    try:
+        if ours:
+            register()
+        yield
+    finally:
+        for registry, before in known:
+            registry.clear()
+            registry.update(before)

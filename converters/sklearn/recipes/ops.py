@@ -9,27 +9,46 @@ ML = "ai.onnx.ml"
 
 
 def label_type(model: Any) -> Any:
-    """skl2onnx's type of a classifier's label."""
+    """skl2onnx's type of a classifier's label; of several targets, those of the first hold for all."""
     from skl2onnx.common.data_types import Int64TensorType, StringTensorType
 
-    return StringTensorType if model.classes_.dtype.kind in "OUS" else Int64TensorType
+    return StringTensorType if classes(model).dtype.kind in "OUS" else Int64TensorType
+
+
+def is_any_classifier(model: Any) -> bool:
+    """Whether skl2onnx takes ``model`` for a classifier, which then wants to be told to leave out its ZipMap."""
+    from sklearn.base import is_classifier
+
+    return bool(is_classifier(model))
+
+
+def is_double(operator: Any) -> bool:
+    """Whether an estimator calculates in float64, as scikit-learn does but where all that it is given is float32."""
+    from skl2onnx.common.data_types import FloatTensorType
+
+    return not all(isinstance(variable.type, FloatTensorType) for variable in operator.inputs)
+
+
+def has_text(operator: Any) -> bool:
+    """Whether some input of an estimator is text."""
+    from skl2onnx.common.data_types import StringTensorType
+
+    return any(isinstance(variable.type, StringTensorType) for variable in operator.inputs)
 
 
 class Ops:
     """One estimator's place in a graph that skl2onnx builds.
 
-    ``model`` is the estimator, ``dtype`` the type of all its arithmetic: float64 where its input is, else float32.
+    ``model`` is the estimator, ``dtype`` the type of all its arithmetic: float32 where its input is, else float64.
     Wherever a tensor's name is taken, an array is too, and becomes a constant; floating constants get ``dtype``.
     """
 
     def __init__(self, scope: Any, operator: Any, container: Any, extra_from: int) -> None:
         import numpy as np
-        from skl2onnx.common.data_types import DoubleTensorType
 
         self.scope, self.operator, self.container = scope, operator, container
         self.model = operator.raw_operator
-        double = isinstance(operator.inputs[0].type, DoubleTensorType)
-        self.dtype = np.dtype(np.float64 if double else np.float32)
+        self.dtype = np.dtype(np.float64 if is_double(operator) else np.float32)
         self._extra = {variable.raw_name: variable for variable in operator.outputs[extra_from:]}
 
     @property
@@ -136,6 +155,43 @@ class Ops:
         found = _parse_sklearn(self.scope, estimator, [fed])
         return tuple(variable.full_name for variable in found)
 
+    def parse(self, estimator: Any, name: str | None = None) -> list[Any]:
+        """Put another fitted estimator into the graph, and return skl2onnx's variables of all its outputs.
+
+        It is fed by the matrix ``name``, or by this estimator's own inputs, each of its own type, where that is None.
+        """
+        from skl2onnx._parse import _parse_sklearn
+        from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+        fed = list(self.operator.inputs)
+        if name is not None:
+            kind = DoubleTensorType if self.dtype.itemsize == 8 else FloatTensorType
+            fed = [self.scope.declare_local_variable("part", kind([None, getattr(estimator, "n_features_in_", None)]))]
+            self.container.add_node(
+                "Identity", [name], [fed[0].full_name], name=self.scope.get_unique_operator_name("part")
+            )
+        if is_any_classifier(estimator):
+            self.scope.add_options(id(estimator), {"zipmap": False})
+        return list(_parse_sklearn(self.scope, estimator, fed))
+
+    def methods(self, estimator: Any, name: str | None = None) -> dict[str, str]:
+        """Put another fitted predictor into the graph, fed as ``parse`` says; each method that it answers, and where.
+
+        A binary ``decision_function`` has shape (rows, 1) or (rows,), numbers are of ``dtype`` (see ``cast``).
+        """
+        found = self.parse(estimator, name)
+        answers = {"predict": found[0].full_name}
+        scored = is_any_classifier(estimator) or hasattr(estimator, "decision_function")
+        if scored and len(found) > 1 and found[1].raw_name in ("probabilities", "scores"):
+            scores = "predict_proba" if hasattr(estimator, "predict_proba") else "decision_function"
+            answers[scores] = self.cast(found[1].full_name)
+        if not scored:
+            answers["predict"] = self.cast(found[0].full_name)
+        for variable in found[1:]:
+            if hasattr(estimator, variable.raw_name):
+                answers[variable.raw_name] = self.cast(variable.full_name)
+        return answers
+
     def answer(self, number: int, name: str) -> None:
         """Make the tensor ``name`` the estimator's output of that number."""
         self.container.add_node(
@@ -155,8 +211,11 @@ class Ops:
 
 
 def classes(model: Any) -> Any:
-    """A classifier's classes as text or int64."""
+    """A classifier's classes as text or int64; those of its first target where it has several."""
     import numpy as np
 
-    known = model.classes_
+    known = getattr(model, "classes_", None)
+    if known is None:
+        known = model.estimators_[0].classes_
+    known = np.asarray(known[0] if isinstance(known, list) else known)
     return known if known.dtype.kind in "OUS" else np.asarray(known).astype(np.int64)

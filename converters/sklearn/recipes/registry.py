@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from converters.sklearn.recipes.ops import Ops, label_type
+from converters.sklearn.recipes.ops import Ops, has_text, is_any_classifier, is_double, label_type
 
-Kind = Literal["classifier", "regressor", "transformer", "clusterer", "outlier"]
+Kind = Literal["classifier", "multilabel", "regressor", "transformer", "clusterer", "outlier"]
 
 # The outputs that skl2onnx's own ensembles expect of a part, by what the part is.
 OUTPUTS: dict[Kind, tuple[str, ...]] = {
     "classifier": ("label", "probabilities"),
+    "multilabel": ("label",),
     "clusterer": ("label", "scores"),
     "outlier": ("label", "scores"),
     "regressor": ("variable",),
@@ -27,17 +28,48 @@ class Recipe:
 
     ``emit`` writes the graph: outputs 0 and 1 of a classifier are its label and its probabilities, or where it has
     none its decision function (any two-dimensional tensor where it has neither); of a clusterer or an outlier
-    detector its label and its scores; a regressor and a transformer have one, ``width(model)`` columns wide.
+    detector its label and its scores; a regressor and a transformer have one, ``width(model)`` columns wide. A
+    ``multilabel`` classifier has one output of shape (rows, targets); ``extra`` names its ``predict_proba`` where that
+    is one matrix, or ``predict_proba_0`` and so on, one for each target, where it is a list.
     ``extra(model)`` names further methods of the estimator, which ``emit`` answers by ``ops.answer_method`` where
-    ``ops.wants`` says so. ``options`` are those of skl2onnx that ``emit`` heeds.
+    ``ops.wants`` says so. ``options`` are those of skl2onnx that ``emit`` heeds. ``delegate(model)`` is the estimator
+    that answers everything for a wrapper such as a search; such a recipe is made by ``delegating``. A transformer that
+    ``keeps_text`` answers text where its input is text.
     """
 
     estimators: tuple[str, ...]
-    kind: Kind
+    kind: Kind | Callable[[Any], Kind]
     emit: Callable[[Ops], None]
     width: Callable[[Any], int | None] = lambda model: 1
     extra: Callable[[Any], Sequence[str]] = lambda model: ()
     options: dict[str, Any] = field(default_factory=dict)
+    delegate: Callable[[Any], Any] | None = None
+    keeps_text: bool = False
+
+    def kind_of(self, model: Any) -> Kind:
+        """What this fitted estimator is."""
+        return self.kind(model) if callable(self.kind) else self.kind
+
+
+def delegating(estimators: tuple[str, ...], to: Callable[[Any], Any]) -> Recipe:
+    """A recipe for wrappers that answer whatever the fitted estimator ``to(model)`` answers, which takes their place."""
+
+    def kind(model: Any) -> Kind:
+        from sklearn.base import is_classifier, is_clusterer, is_outlier_detector
+
+        inner = to(model)
+        if is_classifier(inner):
+            return "multilabel" if isinstance(getattr(inner, "classes_", None), list) else "classifier"
+        if is_clusterer(inner) or is_outlier_detector(inner):
+            return "clusterer" if is_clusterer(inner) else "outlier"
+        return "regressor" if hasattr(inner, "predict") else "transformer"
+
+    def emit(ops: Ops) -> None:
+        # Reached only where a converter of skl2onnx's own declares the wrapper as its part, past our parser.
+        for number, name in enumerate(ops.parse(to(ops.model))[: len(OUTPUTS[kind(ops.model)])]):
+            ops.answer(number, name.full_name)
+
+    return Recipe(estimators, kind, emit, width=lambda model: None, delegate=to)
 
 
 def add(recipe: Recipe) -> None:
@@ -51,7 +83,7 @@ def add(recipe: Recipe) -> None:
         except (ImportError, AttributeError):
             continue
         options = dict(recipe.options)
-        if recipe.kind == "classifier":
+        if recipe.kind == "classifier" or callable(recipe.kind):
             options = {"zipmap": [True, False, "columns"], "output_class_labels": [False, True], **options}
         update_registered_converter(
             estimator,
@@ -65,12 +97,18 @@ def add(recipe: Recipe) -> None:
 
 def _parser(recipe: Recipe) -> Callable[..., Any]:
     def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+        from skl2onnx._parse import _parse_sklearn
         from skl2onnx._supported_operators import sklearn_operator_name_map
         from skl2onnx.common.data_types import guess_tensor_type
 
+        if recipe.delegate is not None:
+            inner = recipe.delegate(model)
+            if is_any_classifier(inner):
+                scope.add_options(id(inner), {"zipmap": False})
+            return _parse_sklearn(scope, inner, inputs, custom_parsers=custom_parsers)
         operator = scope.declare_local_operator(sklearn_operator_name_map[type(model)], model)
         operator.inputs = inputs
-        for name in (*OUTPUTS[recipe.kind], *recipe.extra(model)):
+        for name in (*OUTPUTS[recipe.kind_of(model)], *recipe.extra(model)):
             operator.outputs.append(scope.declare_local_variable(name, guess_tensor_type(inputs[0].type)))
         return operator.outputs
 
@@ -79,19 +117,23 @@ def _parser(recipe: Recipe) -> Callable[..., Any]:
 
 def _shapes(recipe: Recipe) -> Callable[[Any], None]:
     def shapes(operator: Any) -> None:
-        from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType
+        from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType, StringTensorType
 
         model = operator.raw_operator
-        inner = {DoubleTensorType: DoubleTensorType}.get(type(operator.inputs[0].type), FloatTensorType)
+        inner = DoubleTensorType if is_double(operator) else FloatTensorType
         rows = operator.get_first_dimension() if hasattr(operator, "get_first_dimension") else None
-        if recipe.kind in ("regressor", "transformer"):
-            operator.outputs[0].type = inner([rows, recipe.width(model)])
+        kind = recipe.kind_of(model)
+        if kind in ("regressor", "transformer"):
+            kept = StringTensorType if recipe.keeps_text and has_text(operator) else inner
+            operator.outputs[0].type = kept([rows, recipe.width(model)])
+        elif kind == "multilabel":
+            operator.outputs[0].type = label_type(model)([rows, None])
         else:
-            label = label_type(model) if recipe.kind == "classifier" else Int64TensorType
+            label = label_type(model) if kind == "classifier" else Int64TensorType
             operator.outputs[0].type = label([rows])
             if len(operator.outputs) > 1:
                 operator.outputs[1].type = inner([rows, None])
-        for variable in operator.outputs[len(OUTPUTS[recipe.kind]) :]:
+        for variable in operator.outputs[len(OUTPUTS[kind]) :]:
             variable.type = inner([rows, None])
 
     return shapes
@@ -99,6 +141,20 @@ def _shapes(recipe: Recipe) -> Callable[[Any], None]:
 
 def _emitter(recipe: Recipe) -> Callable[[Any, Any, Any], None]:
     def convert(scope: Any, operator: Any, container: Any) -> None:
-        recipe.emit(Ops(scope, operator, container, extra_from=len(OUTPUTS[recipe.kind])))
+        kind = recipe.kind_of(operator.raw_operator)
+        recipe.emit(Ops(scope, operator, container, extra_from=len(OUTPUTS[kind])))
 
     return convert
+
+
+def registries() -> list[dict[Any, Any]]:
+    """Where skl2onnx keeps what it knows: converters, shapes, parsers, and names."""
+    from skl2onnx import _parse, _supported_operators
+    from skl2onnx.common import _registration
+
+    return [
+        _registration._converter_pool,
+        _registration._shape_calculator_pool,
+        _parse.sklearn_parsers_map,
+        _supported_operators.sklearn_operator_name_map,
+    ]

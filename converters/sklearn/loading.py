@@ -1,0 +1,136 @@
+"""Opening a file that holds a fitted estimator: joblib, pickle, skops, or a booster's own format.
+
+Runs inside the sandbox only: unpickling runs whatever the file says.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from converters.graph import first_line
+from converters.sklearn import rows
+from converters.sklearn.original import DOCUMENTS, Original, takes_documents
+from edgepack.errors import ConversionError
+
+
+def load(path: Path) -> Original:
+    """The fitted estimator in a file.
+
+    Raises ``ConversionError`` for a file that is broken, needs code that is not here, or holds something else.
+    """
+    import sklearn
+
+    trained = sklearn.__version__
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = _open(path)
+    notes = []
+    for warning in caught:
+        version = getattr(warning.message, "original_sklearn_version", None)
+        if version is not None and version != trained:
+            trained = str(version)
+            notes.append(
+                f"the model was trained with scikit-learn {version} and read with {sklearn.__version__}; "
+                "the comparison is with what it answers here"
+            )
+    model = _unwrapped(model)
+    _one_thread(model)
+    names, named = _columns(model)
+    return Original(model, names, named, trained, tuple(dict.fromkeys(notes)))
+
+
+def _open(path: Path) -> Any:
+    from converters.boosters.load import is_native, load_native
+
+    if is_native(path):
+        return load_native(path)
+    if zipfile.is_zipfile(path):
+        return _open_skops(path)
+    return _unpickle(path)
+
+
+def _open_skops(path: Path) -> Any:
+    try:
+        from skops import io
+    except ModuleNotFoundError as error:
+        raise ConversionError(
+            "the file is in skops' format, and skops is not installed", hint="install it, or save with joblib.dump"
+        ) from error
+    try:
+        # What it constructs is no more trusted than a pickle: nothing of this process is worth having.
+        return io.load(path, trusted=io.get_untrusted_types(file=path))
+    except Exception as error:  # a damaged or hostile file may fail anywhere
+        raise ConversionError(
+            f"the file cannot be read as a skops file ({type(error).__name__}: {first_line(error)})",
+            hint="save it again with skops.io.dump or joblib.dump",
+        ) from error
+
+
+def _unpickle(path: Path) -> Any:
+    import joblib
+
+    way_out = "save it again with joblib.dump, or register an ONNX export"
+    try:
+        return joblib.load(path)
+    except ModuleNotFoundError as error:
+        raise ConversionError(
+            f"the model needs the Python module {error.name!r}, which is not installed here",
+            hint=f"install the package that has it beside edgepack, or {way_out}",
+        ) from error
+    except AttributeError as error:
+        raise ConversionError(
+            f"the model needs a class or function that is not there ({first_line(error)})",
+            hint="move it from the training script to an installed package, use the training version of "
+            "scikit-learn, or register an ONNX export",
+        ) from error
+    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, UnicodeDecodeError) as error:
+        raise ConversionError(
+            f"the file is not a whole pickle or joblib file ({first_line(error)})", hint=f"copy it again, {way_out}"
+        ) from error
+    except MemoryError as error:
+        raise ConversionError("the model does not fit in the memory limit", hint="raise the limit") from error
+    except Exception as error:  # a pickle runs code of its own, which may raise anything
+        raise ConversionError(
+            f"the file cannot be unpickled ({type(error).__name__}: {first_line(error)})",
+            hint=f"use the version of scikit-learn that it was trained with, {way_out}",
+        ) from error
+
+
+def _unwrapped(model: Any) -> Any:
+    """The fitted estimator itself: a search answers by its best one."""
+    if not (hasattr(model, "predict") or hasattr(model, "transform")):
+        raise ConversionError(
+            f"the file holds a {type(model).__name__}, not a scikit-learn estimator",
+            hint="save the fitted estimator or pipeline itself",
+        )
+    if isinstance(model, type):
+        raise ConversionError("the file holds a class, not a fitted estimator", hint="save the fitted estimator")
+    return getattr(model, "best_estimator_", model)
+
+
+def _one_thread(model: Any) -> None:
+    """Sums in one order give one result; a forest on several threads adds in the order in which they end."""
+    for part in rows.walk(model):
+        if getattr(part, "n_jobs", None) is not None:
+            part.n_jobs = None
+
+
+def _columns(model: Any) -> tuple[tuple[str, ...], bool]:
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None:
+        return tuple(map(str, names)), True
+    count = getattr(model, "n_features_in_", None)
+    if not isinstance(count, int) and hasattr(model, "X_thresholds_"):
+        count = 1  # isotonic regression is along one axis
+    if isinstance(count, int) and count >= 1:
+        return tuple(f"x{index}" for index in range(count)), False
+    if takes_documents(model):
+        return (DOCUMENTS,), False
+    raise ConversionError(
+        f"the {type(model).__name__} does not say how many columns it takes: it is not fitted",
+        hint="save it after fit, or register an ONNX export",
+    )

@@ -1,0 +1,56 @@
+"""Gaussian mixtures: the component, its probabilities, and the log-likelihood of each row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from converters.sklearn.recipes import scoring
+from converters.sklearn.recipes.ops import Ops
+from converters.sklearn.recipes.registry import Recipe
+
+
+def mixture(ops: Ops) -> None:
+    """The likeliest component; ``_estimate_weighted_log_prob`` of scikit-learn's two mixtures."""
+    model = ops.model
+    joint = ops.add("Add", _log_densities(ops), _constants(model))
+    ops.answer(0, ops.first_maximum(joint))
+    ops.answer(1, scoring.from_log_joint(ops, joint))
+    ops.answer_method("score_samples", ops.add("ReduceLogSumExp", joint, [1], keepdims=1))
+
+
+def _log_densities(ops: Ops) -> str:
+    """-0.5 times the squared Mahalanobis distance to each component, shape (rows, components)."""
+    model, x = ops.model, ops.matrix()
+    norms = []
+    for number, mean in enumerate(model.means_):
+        difference = ops.add("Sub", x, mean)
+        chol = _factor(model, number)
+        turned = ops.add("MatMul" if chol.ndim == 2 else "Mul", difference, chol)
+        norms.append(ops.sum(ops.add("Mul", turned, turned), 1, keepdims=True))
+    joined = ops.add("Concat", *norms, axis=1) if len(norms) > 1 else norms[0]
+    return ops.add("Mul", joined, np.float64(-0.5))
+
+
+def _factor(model: Any, number: int) -> Any:
+    chol = np.asarray(model.precisions_cholesky_, dtype=np.float64)
+    if model.covariance_type == "tied":
+        return chol
+    return np.atleast_1d(chol[number])
+
+
+def _constants(model: Any) -> Any:
+    """What does not depend on the row: ask the model at its own means, where the distance is 0."""
+    at_means = np.array([model._estimate_weighted_log_prob(mean[None])[0, k] for k, mean in enumerate(model.means_)])
+    return at_means.astype(np.float64)
+
+
+RECIPES = (
+    Recipe(
+        ("sklearn.mixture.GaussianMixture", "sklearn.mixture.BayesianGaussianMixture"),
+        "clusterer",
+        mixture,
+        extra=lambda model: ("score_samples",),
+    ),
+)
