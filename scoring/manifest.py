@@ -25,7 +25,7 @@ class InputSpec:
     """One input: `name` is what users write, `graph_name` what the graph calls it.
 
     `shape` has None for a free axis; a shape that is itself None has any rank. `columns` names the last
-    axis of a table.
+    axis of a table. `missing` is the text that a null stands for; None where null is no text.
     """
 
     name: str
@@ -33,6 +33,7 @@ class InputSpec:
     dtype: str
     shape: tuple[int | None, ...] | None
     columns: tuple[str, ...] | None = None
+    missing: str | None = None
 
     @property
     def width(self) -> int | None:
@@ -46,6 +47,14 @@ class OutputSpec:
 
     name: str
     graph_name: str
+
+
+@dataclass(frozen=True)
+class Rejects:
+    """Numbers that the original model refuses: missing ones, and those that float32 cannot hold."""
+
+    nan: bool = False
+    huge: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Manifest:
     outputs: tuple[OutputSpec, ...]
     methods: Mapping[str, tuple[str, ...]]
     default_method: str
-    rejects_nan: bool
+    rejects: Rejects
     golden: Golden | None
 
 
@@ -94,7 +103,7 @@ def load_manifest(path: Path) -> Manifest:
         outputs=outputs,
         methods=methods,
         default_method=default,
-        rejects_nan=rejects.take("nan", bool, False),
+        rejects=Rejects(rejects.take("nan", bool, False), rejects.take("huge", bool, False, required=False)),
         golden=_golden(fields.object("golden"), path.parent) if fields.has("golden") else None,
     )
     fields.finish()
@@ -114,7 +123,8 @@ def _input(fields: Fields) -> InputSpec:
     if columns is not None and len(shape) == 2 and shape[1] is not None and len(columns) != shape[1]:
         fields.complain("columns", f"has {len(columns)} names for {shape[1]} columns")
     name = fields.take("name", str, "")
-    return InputSpec(name, fields.take("graph_name", str, name), dtype, tuple(shape), columns)
+    missing = fields.take("missing", str, "", required=False) if fields.has("missing") else None
+    return InputSpec(name, fields.take("graph_name", str, name), dtype, tuple(shape), columns, missing)
 
 
 def _output(fields: Fields) -> OutputSpec:

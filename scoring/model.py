@@ -10,7 +10,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
 from scoring.errors import BadRequest, ConfigurationError, ScoringError
-from scoring.manifest import FILE_NAME, GRAPH_DTYPES, InputSpec, Manifest, OutputSpec, load_manifest
+from scoring.manifest import FILE_NAME, GRAPH_DTYPES, InputSpec, Manifest, OutputSpec, Rejects, load_manifest
 from scoring.payload import Request
 from scoring.tensors import check_rows, to_array
 
@@ -42,7 +42,7 @@ class OnnxModel:
             self.inputs = manifest.inputs
             self.outputs = manifest.outputs
             self.methods = manifest.methods
-        self._rejects_nan = manifest is not None and manifest.rejects_nan
+        self._rejects = Rejects() if manifest is None else manifest.rejects
         self._by_name = {spec.name: spec for spec in self.inputs}
         self._graph_outputs = {output.name: output.graph_name for output in self.outputs}
 
@@ -72,7 +72,7 @@ class OnnxModel:
             raise BadRequest(f"the input {name!r} is missing; the model takes {_listed(self._by_name)}")
         arrays = {}
         for name, spec in self._by_name.items():
-            array = to_array(values[name], spec, rejects_nan=self._rejects_nan)
+            array = to_array(values[name], spec, rejects=self._rejects)
             if array.ndim and not array.shape[0]:
                 raise BadRequest(f"input '{name}' has no rows")
             arrays[name] = array

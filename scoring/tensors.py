@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scoring.errors import BadRequest
-from scoring.manifest import InputSpec
+from scoring.manifest import InputSpec, Rejects
 
 if TYPE_CHECKING:
     # Only for the type checker: at run time it would cost an import.
@@ -20,32 +20,36 @@ if TYPE_CHECKING:
 
 # numpy itself goes no further than 64, and no model comes near.
 _MAX_RANK = 32
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def to_array(value: Any, spec: InputSpec, *, rejects_nan: bool) -> Array:
+def to_array(value: Any, spec: InputSpec, *, rejects: Rejects) -> Array:
     """Convert parsed JSON to the array that `spec` describes.
 
-    A null in a float input is a missing value (NaN), refused when `rejects_nan`. A plain list is taken for
-    a table of one column. Raises BadRequest for a wrong rank, width or type, ragged rows, and numbers that
-    the dtype cannot hold.
+    A null is a missing value: NaN in a float input, its own text in a string input; `rejects` says what the
+    model refuses. A plain list is taken for a table of one column. Raises BadRequest for a wrong rank, width or
+    type, ragged rows, and numbers that the dtype cannot hold.
     """
     if spec.shape is not None and spec.width == 1 and _is_plain_list(value):
         value = [[item] for item in value]
     if spec.dtype == "string":
-        _complain_of_fault(value, spec, rejects_nan)
-        return np.array(value, dtype=object)
+        _complain_of_fault(value, spec, rejects)
+        array = np.array(value, dtype=object)
+        if spec.missing is not None:
+            array[np.array([item is None for item in array.flat], dtype=bool).reshape(array.shape)] = spec.missing
+        return array
     try:
         raw = np.array(value)
     except (ValueError, TypeError, OverflowError):
         raw = None
     if raw is None or raw.dtype.kind not in "biuf" or not _shape_fits(raw.shape, spec.shape):
-        _complain_of_fault(value, spec, rejects_nan)
+        _complain_of_fault(value, spec, rejects)
         # Nothing wrong was found, so what is not a number is a null that stands for a missing value.
         raw = np.array(value, dtype=np.float64)
     if spec.dtype == "bool":
-        return _to_bool(raw, value, spec, rejects_nan)
+        return _to_bool(raw, value, spec, rejects)
     if spec.dtype.startswith("float"):
-        return _to_float(raw, spec)
+        return _to_float(raw, spec, rejects)
     return _to_integer(raw, spec)
 
 
@@ -57,9 +61,14 @@ def check_rows(arrays: dict[str, Array]) -> None:
         raise BadRequest(f"all inputs must have the same number of rows: {told}")
 
 
-def _to_float(raw: Array, spec: InputSpec) -> Array:
+def _to_float(raw: Array, spec: InputSpec, rejects: Rejects) -> Array:
     with np.errstate(over="ignore"):
         array = raw.astype(spec.dtype)
+    if rejects.huge and spec.dtype == "float64":
+        huge = np.abs(array) > _FLOAT32_MAX
+        if huge.any():
+            index = _first(huge)
+            raise BadRequest(f"{_place(spec, index)} is {raw[index]!s}, the model takes no more than float32 can hold")
     # JSON knows no infinity: one that is here was a finite number too large for the dtype.
     overflown = np.isinf(array)
     if overflown.any():
@@ -82,16 +91,16 @@ def _to_integer(raw: Array, spec: InputSpec) -> Array:
     return raw.astype(spec.dtype)
 
 
-def _to_bool(raw: Array, value: Any, spec: InputSpec, rejects_nan: bool) -> Array:
+def _to_bool(raw: Array, value: Any, spec: InputSpec, rejects: Rejects) -> Array:
     if raw.dtype.kind != "b":
-        _complain_of_fault(value, spec, rejects_nan)
+        _complain_of_fault(value, spec, rejects)
     return raw
 
 
-def _complain_of_fault(value: Any, spec: InputSpec, rejects_nan: bool) -> None:
+def _complain_of_fault(value: Any, spec: InputSpec, rejects: Rejects) -> None:
     """Raise BadRequest for the first fault in reading order, if there is any."""
     shape = _concrete_shape(value, spec)
-    _check_level(value, spec, shape, (), rejects_nan)
+    _check_level(value, spec, shape, (), rejects)
 
 
 def _concrete_shape(value: Any, spec: InputSpec) -> tuple[int, ...]:
@@ -110,12 +119,10 @@ def _concrete_shape(value: Any, spec: InputSpec) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _check_level(
-    value: Any, spec: InputSpec, shape: tuple[int, ...], index: tuple[int, ...], rejects_nan: bool
-) -> None:
+def _check_level(value: Any, spec: InputSpec, shape: tuple[int, ...], index: tuple[int, ...], rejects: Rejects) -> None:
     depth = len(index)
     if depth == len(shape):
-        problem = _leaf_problem(value, spec.dtype, rejects_nan)
+        problem = _leaf_problem(value, spec, rejects)
         if problem is not None:
             raise BadRequest(f"{_place(spec, index)} is {problem}")
         return
@@ -128,18 +135,20 @@ def _check_level(
         count = f"{len(value)} {unit}{'' if len(value) == 1 else 's'}"
         raise BadRequest(f"{_place(spec, index)} has {count}, {other}")
     for position, item in enumerate(value):
-        _check_level(item, spec, shape, (*index, position), rejects_nan)
+        _check_level(item, spec, shape, (*index, position), rejects)
 
 
-def _leaf_problem(value: Any, dtype: str, rejects_nan: bool) -> str | None:
+def _leaf_problem(value: Any, spec: InputSpec, rejects: Rejects) -> str | None:
+    dtype = spec.dtype
     if dtype == "string":
-        return None if isinstance(value, str) else f"{_name_of(value)}, the model takes strings"
+        fits = isinstance(value, str) or (value is None and spec.missing is not None)
+        return None if fits else f"{_name_of(value)}, the model takes strings"
     if dtype == "bool":
         return None if isinstance(value, bool) else f"{_name_of(value)}, the model takes true or false"
     if isinstance(value, (int, float)):
         return None
     if value is None and dtype.startswith("float"):
-        return "null, and the model takes no missing values" if rejects_nan else None
+        return "null, and the model takes no missing values" if rejects.nan else None
     return f"{_name_of(value)}, the model takes numbers ({dtype})"
 
 

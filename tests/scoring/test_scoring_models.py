@@ -227,3 +227,42 @@ def test_inputs_of_a_manifest_must_have_as_many_rows(start: Callable[..., Any], 
     status, answer = server.score({"inputs": {"a": [1, 2], "b": [3]}})
     assert status == 400
     assert "'a' has 2, 'b' has 1" in answer["message"]
+
+
+def test_what_the_original_refuses_is_refused_and_a_missing_text_is_written_its_way(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    _save(
+        tmp_path / "model.onnx",
+        [
+            helper.make_node("Identity", ["amount"], ["same"]),
+            helper.make_node("Identity", ["kind"], ["said"]),
+        ],
+        [_tensor("amount", TensorProto.DOUBLE, [None, 1]), _tensor("kind", TensorProto.STRING, [None, 1])],
+        [_tensor("same", TensorProto.DOUBLE, [None, 1]), _tensor("said", TensorProto.STRING, [None, 1])],
+    )
+    manifest = {
+        "schema": "edgepack.model/v1",
+        "file": "model.onnx",
+        "inputs": [
+            {"name": "amount", "graph_name": "amount", "dtype": "float64", "shape": [None, 1]},
+            {"name": "kind", "graph_name": "kind", "dtype": "string", "shape": [None, 1], "missing": "none"},
+        ],
+        "outputs": [{"name": name, "graph_name": name} for name in ("same", "said")],
+        "methods": {"default": "all", "all": ["same", "said"]},
+        "rejects": {"nan": False, "infinity": True, "huge": True},
+        "golden": None,
+    }
+    (tmp_path / "model.manifest.json").write_text(json.dumps(manifest))
+    server = start("--model", tmp_path / "model.onnx", "--port", "0")
+    answer = {"same": [[1e38], [None]], "said": [["none"], ["a"]]}
+    assert server.score({"data": [[1e38, None], [None, "a"]]}) == (200, answer)
+    status, answer = server.score({"data": [[1, "a"], [-1e39, "a"]]})
+    assert status == 400
+    assert "'amount': row 1, column 0 is -1e+39" in answer["message"]
+    manifest["inputs"][1]["missing"] = None  # type: ignore[index]
+    (tmp_path / "model.manifest.json").write_text(json.dumps(manifest))
+    server = start("--model", tmp_path / "model.onnx", "--port", "0")
+    status, answer = server.score({"data": [[1, None]]})
+    assert status == 400
+    assert "null, the model takes strings" in answer["message"]
