@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,6 +30,8 @@ DTYPES = {
     "tensor(string)": "string",
 }
 
+RECURRENT = (b"LSTM", b"GRU")
+
 Shaping = Literal["as it is", "flat", "column", "first column", "second column"]
 
 
@@ -42,39 +45,73 @@ class Port:
 
 
 class Session:
-    """An ONNX model in onnxruntime, on one thread.
+    """An ONNX model in onnxruntime, on one thread, whose inputs and outputs are all plain tensors.
 
     Raises ``ConversionError`` when the runtime cannot load it.
     """
 
     def __init__(self, model: bytes | str) -> None:
-        import onnxruntime as ort
-
-        # Version 1.32 would otherwise look for a device identifier and try to report.
-        ort.disable_telemetry_events()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's own exceptions share no base class below this
-            raise ConversionError(
-                f"onnxruntime {ort.__version__} cannot load the ONNX model ({first_line(error)})",
-                hint="export it with operators and an opset that this runtime has",
-            ) from error
+        self._session = open_session(model)
         self.inputs = tuple(map(_port, self._session.get_inputs()))
         self.outputs = tuple(map(_port, self._session.get_outputs()))
 
     def run(self, feeds: Mapping[str, Any]) -> list[Any]:
         """The outputs in order. Raises ``ConversionError`` when the runtime fails on these inputs."""
-        try:
-            return list(self._session.run(None, dict(feeds)))
-        except Exception as error:  # as above
-            raise ConversionError(
-                f"onnxruntime fails on the ONNX model ({first_line(error)})",
-                hint="export ONNX yourself and register that",
-            ) from error
+        return run(self._session, feeds)
+
+
+def open_session(model: bytes | str) -> Any:
+    """onnxruntime's own session of a model's bytes or file, on one thread. Raises ``ConversionError``."""
+    import onnxruntime as ort
+
+    # Version 1.32 would otherwise look for a device identifier and try to report.
+    ort.disable_telemetry_events()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own exceptions share no base class below this
+        raise ConversionError(
+            f"onnxruntime {ort.__version__} cannot load the ONNX model ({_runtime_reason(error)})",
+            hint="export it with operators and an opset that this runtime has",
+        ) from error
+
+
+def run(session: Any, feeds: Mapping[str, Any]) -> list[Any]:
+    """What a session answers, outputs in order. Raises ``ConversionError`` when it fails on these inputs."""
+    try:
+        return list(session.run(None, dict(feeds)))
+    except Exception as error:  # as above
+        raise ConversionError(
+            f"onnxruntime fails on the ONNX model ({_runtime_reason(error)})",
+            hint="export ONNX yourself and register that",
+        ) from error
+
+
+def _runtime_reason(error: BaseException) -> str:
+    """What onnxruntime says, without its codes, its source's paths and its functions' signatures."""
+    text = " ".join(str(error).split())
+    versions = re.search(r"Opset (\d+) is under development.* is till opset (\d+)", text)
+    if versions is not None:
+        return f"it uses opset {versions[1]}, this runtime takes up to {versions[2]}"
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"^Load model from .* failed: ?", "", text)
+    place = re.search(r"(?:Status Message: )?/\S+:\d+ ", text)
+    if place is not None:
+        text = text[: place.start()] + _after_signature(text[place.end() :])
+    return text[:300]
+
+
+def _after_signature(text: str) -> str:
+    """What follows a C++ function's signature."""
+    depth, start = 0, text.find("(")
+    for index in range(max(start, 0), len(text)):
+        depth += {"(": 1, ")": -1}.get(text[index], 0)
+        if depth == 0:
+            return text[index + 1 :].removeprefix(" const").strip() or text
+    return text
 
 
 def _port(argument: Any) -> Port:
@@ -98,26 +135,32 @@ def strip(model: Any) -> None:
     """Remove what says where and when a graph was made: documentation strings, stack traces, the producer."""
     model.producer_name, model.producer_version, model.domain = PRODUCER, "", ""
     model.model_version = 0
-    model.doc_string = ""
+    _strip_record(model)
     _strip_graph(model.graph)
     for function in model.functions:
-        function.doc_string = ""
+        _strip_record(function)
+        for value in getattr(function, "value_info", ()):
+            _strip_record(value)
         for node in function.node:
             _strip_node(node)
 
 
+def _strip_record(record: Any) -> None:
+    record.doc_string = ""
+    if hasattr(record, "metadata_props"):
+        del record.metadata_props[:]
+
+
 def _strip_graph(graph: Any) -> None:
-    graph.doc_string = ""
+    _strip_record(graph)
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.doc_string = ""
+        _strip_record(value)
     for node in graph.node:
         _strip_node(node)
 
 
 def _strip_node(node: Any) -> None:
-    node.doc_string = ""
-    if hasattr(node, "metadata_props"):
-        del node.metadata_props[:]
+    _strip_record(node)
     for inner in _subgraphs(node):
         _strip_graph(inner)
 
@@ -226,6 +269,24 @@ def prune(model: Any) -> None:
     del graph.node[:], graph.initializer[:]
     graph.node.extend(reversed(used))
     graph.initializer.extend(weights)
+
+
+def sort(model: Any) -> None:
+    """Put the nodes in the order that the specification demands: who writes before who reads."""
+    graph = model.graph
+    known = {entry.name for entry in (*graph.input, *graph.initializer)} | {""}
+    written = {name for node in graph.node for name in node.output}
+    waiting, ordered = list(graph.node), []
+    while waiting:
+        ready = [node for node in waiting if all(name in known or name not in written for name in _reads(node))]
+        if not ready:
+            raise ConversionError("the ONNX graph reads what it has not written", hint="export it again")
+        ordered += ready
+        known.update(name for node in ready for name in node.output)
+        waiting = [node for node in waiting if not known.issuperset(node.output)]
+    copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def _reads(node: Any) -> set[str]:

@@ -22,13 +22,17 @@ GOLDEN_DIGITS = 9
 
 @dataclass(frozen=True)
 class Converted:
-    """What a recipe hands back: the ONNX bytes, the manifest without golden vectors, these, and its report."""
+    """What a recipe hands back: the ONNX bytes, the manifest without golden vectors, these, and its report.
+
+    ``feeds`` are the rows that it was compared on, by the graph's input names, where they can be had.
+    """
 
     model: bytes
     manifest: Mapping[str, Any]
     golden: Mapping[str, Any] | None
     report: Mapping[str, Any]
     framework_version: str
+    feeds: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,11 +124,12 @@ def finish(manifest: Mapping[str, Any], golden: Mapping[str, Any] | None) -> tup
         return to_bytes({**manifest, "golden": None}), None
     data = to_bytes(golden)
     accepted = (manifest["parity"] or {}).get("accepted") or {}
+    rtol = max([RTOL, *accepted.values()])
     entry = {
         "file": GOLDEN_FILE,
         "digest": f"sha256:{hashlib.sha256(data).hexdigest()}",
-        "rtol": max(RTOL, *accepted.values()) if accepted else RTOL,
-        "atol": ATOL,
+        "rtol": rtol,
+        "atol": ATOL * rtol / RTOL,
     }
     return to_bytes({**manifest, "golden": entry}), data
 

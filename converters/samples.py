@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from edgepack.errors import UsageError
 
@@ -62,24 +64,69 @@ class Table:
 
 
 def read(path: Path) -> Table:
-    """The rows of a ``.csv``, ``.json``, ``.npy`` or ``.npz`` file, at most 2000.
+    """The rows of a ``.csv``, ``.json``, ``.npy``, ``.npz`` or ``.parquet`` file, at most 2000.
 
     A CSV file whose first line holds any text that is not a number has a header. JSON is ``{"data": rows}`` or
     ``rows``, rows being lists or records. Raises ``UsageError`` for another kind of file or one that is broken.
     """
-    readers = {".csv": _read_csv, ".json": _read_json, ".npy": _read_numpy, ".npz": _read_numpy}
+    readers = {
+        ".csv": _read_csv,
+        ".json": _read_json,
+        ".npy": _read_numpy,
+        ".npz": _read_numpy,
+        ".parquet": _read_parquet,
+    }
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UsageError(
-            "this kind of sample file is not known", where=path.name, hint="give a .csv, .json, .npy or .npz file"
+            "this kind of sample file is not known",
+            where=path.name,
+            hint="give a .csv, .json, .npy, .npz or .parquet file",
         )
-    try:
+    with _readable(path):
         table = reader(path)
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UsageError(f"the sample cannot be read ({error})", where=path.name, hint="see the file's form") from error
     if len(table) == 0 or not table.names:
         raise UsageError("the sample has no rows", where=path.name, hint="give at least one row of inputs")
     return table.take(slice(0, MAX_SAMPLE_ROWS))
+
+
+def arrays(path: Path) -> dict[str, Any] | None:
+    """Arrays of any rank by name, at most 2000 rows each, where the file holds such; None for one of columns.
+
+    These are ``.npz`` and ``.npy`` files, and JSON of the form ``{"name": nested lists, …}``. Text is of dtype object.
+    Raises ``UsageError`` for a broken file, or one without rows.
+    """
+    with _readable(path):
+        found = _arrays(path)
+    if found is None:
+        return None
+    if not found or any(array.ndim and not len(array) for array in found.values()):
+        raise UsageError("the sample has no rows", where=path.name, hint="give at least one row of inputs")
+    return {name: array[:MAX_SAMPLE_ROWS] if array.ndim else array for name, array in found.items()}
+
+
+def _arrays(path: Path) -> dict[str, Any] | None:
+    import numpy as np
+
+    if path.suffix.lower() in (".npz", ".npy"):
+        found = _load_numpy(path)
+    elif path.suffix.lower() == ".json":
+        document = json.loads(path.read_text())
+        if not isinstance(document, dict) or "data" in document:
+            return None
+        found = {name: np.array(value) for name, value in document.items()}
+    else:
+        return None
+    return {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in found.items()}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What readers raise for a broken file, as one error."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, EOFError, BadZipFile, csv.Error) as error:
+        raise UsageError(f"the sample cannot be read ({error})", where=path.name, hint="see the file's form") from error
 
 
 def _read_csv(path: Path) -> Table:
@@ -105,15 +152,34 @@ def _read_json(path: Path) -> Table:
 
 
 def _read_numpy(path: Path) -> Table:
+    found = _load_numpy(path)
+    if len(found) == 1:
+        (only,) = found.values()
+        if only.ndim == 2:
+            return _from_rows(only.tolist(), None)
+    return Table(tuple(found), tuple(_column(array.reshape(-1).tolist()) for array in found.values()))
+
+
+def _load_numpy(path: Path) -> dict[str, Any]:
     import numpy as np
 
     loaded = np.load(path, allow_pickle=False)
-    arrays = {"data": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    if len(arrays) == 1:
-        (only,) = arrays.values()
-        if only.ndim == 2:
-            return _from_rows(only.tolist(), None)
-    return Table(tuple(arrays), tuple(_column(array.reshape(-1).tolist()) for array in arrays.values()))
+    return {"data": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+
+        frame = pd.read_parquet(path)
+    except ImportError as error:
+        raise UsageError(
+            "a .parquet sample needs pandas with pyarrow where the model is converted",
+            where=path.name,
+            hint="give a .csv, .json or .npz file",
+        ) from error
+    cells = frame.astype(object).where(frame.notna(), None)
+    return Table(tuple(map(str, frame.columns)), tuple(_column(cells[name].tolist()) for name in frame.columns))
 
 
 def _from_rows(rows: Sequence[Sequence[Any]], names: Sequence[str] | None) -> Table:

@@ -92,7 +92,7 @@ def gather(
         )
     for platform in platforms:
         Target(platform)  # raises for a platform that has no wheels, before anything is fetched for another one
-    models = tuple(served(workspace, workspace.models.get(ref)) for ref in refs)
+    models = tuple(served(workspace, workspace.models.get(ref), offline=options.offline) for ref in refs)
     plans = []
     for platform in platforms:
         base = find_base(workspace, options.base, platform, offline=options.offline)

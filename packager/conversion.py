@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import converters
+from converters import Options
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci.compression import decompressed
 from edgepack.oci.layer import LayerEntry
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import unpack_layer
-from packager.model import Conversion, Framework, Model, onnx_path
+from packager.model import Conversion, Framework, Model, Sample, onnx_path
 from packager.model_files import describe_files, write_model_layers
 from packager.paths import model_dir
 from packager.plan import ServedModel
+from packager.samples import keep_sample, write_sample
 from packager.workspace import Workspace
 
 log = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2
 
 
-def served(workspace: Workspace, model: Model) -> ServedModel:
+def served(workspace: Workspace, model: Model, *, offline: bool = False) -> ServedModel:
     """``model`` as an image serves it, converted first where that is needed and was not done yet.
+
+    An ONNX model is served as it is, or as its conversion once that was asked for.
 
     Raises ``UsageError`` for a framework that has no no-code way, and ``ConversionError``.
     """
@@ -34,42 +40,67 @@ def served(workspace: Workspace, model: Model) -> ServedModel:
             where=f"model {model.id}",
             hint="register it with --framework ScikitLearn or as an .onnx file",
         )
-    if model.framework is Framework.ONNX:
+    if model.framework is Framework.ONNX and model.conversion is None:
         file = onnx_path([file.path for file in model.files], f"model {model.id}")
         return ServedModel(model.name, model.version, file, model.layers)
-    conversion = convert(workspace, model)
+    conversion = convert(workspace, model, offline=offline)
     return ServedModel(model.name, model.version, conversion.file, conversion.layers)
 
 
-def convert(workspace: Workspace, model: Model, *, again: bool = False) -> Conversion:
-    """The conversion of ``model``: what the registry remembers, unless its inputs changed or ``again`` is asked for."""
-    key = _key(model)
+def convert(
+    workspace: Workspace,
+    model: Model,
+    options: Options | None = None,
+    *,
+    again: bool = False,
+    offline: bool = False,
+) -> Conversion:
+    """The conversion of ``model``: what the registry remembers, unless its inputs changed or ``again`` is asked for.
+
+    ``options`` is how; None for how it was done the last time, at first with the sample that the model was registered
+    with. Raises what ``converters.convert`` raises.
+    """
     known = model.conversion
+    if options is None and known is not None:
+        how, sample = Options.from_json({**Options().to_json(), **known.options}), known.sample
+    else:
+        how, sample = options or Options(), model.sample
+    if how.sample is not None:
+        sample = keep_sample(how.sample, workspace.store, "--sample")
+    how = replace(how, sample=None)
+    key = _key(model, how, sample)
     if known is not None and known.key == key and not again and _complete(workspace.store, known):
         return known
     log.info("converting %s from %s to ONNX", model.id, model.framework)
-    with tempfile.TemporaryDirectory(prefix="edgepack-convert-") as folder:
-        source = extract(workspace.store, model, Path(folder) / "model")
-        sample = None
-        if model.sample is not None:
-            sample = Path(folder) / f"sample{Path(model.sample.filename).suffix}"
-            sample.write_bytes(workspace.store.read(model.sample.blob, limit=1 << 30))
-        output = Path(folder) / "onnx"
-        output.mkdir()
-        found = converters.convert(source, framework=model.framework.value, output_dir=output, sample=sample)
+    with tempfile.TemporaryDirectory(prefix="edgepack-convert-") as name:
+        folder = Path(name)
+        found = converters.convert(
+            extract(workspace.store, model, folder / "model"),
+            framework=model.framework.value,
+            output_dir=folder / "onnx",
+            options=how if sample is None else replace(how, sample=write_sample(sample, workspace.store, folder)),
+            cache=workspace.cache,
+            again=again,
+            offline=offline,
+        )
         paths = [path for path in (found.model, found.manifest, found.golden) if path is not None]
         entries = [LayerEntry.of_file(path.name, path) for path in paths]
         files = describe_files(entries, found.model)
         layers = write_model_layers(entries, files, model_dir(model.name, model.version), workspace.store, model.id)
         report = workspace.store.put_bytes(found.report.read_bytes(), "application/json")
-    conversion = Conversion(key, layers, report, found.model.name)
+    conversion = Conversion(key, layers, report, found.model.name, how.to_json(), sample)
     workspace.models.save_conversion(model, conversion)
     return conversion
 
 
-def _key(model: Model) -> str:
-    sample = "" if model.sample is None else str(model.sample.blob.digest)
-    parts = [str(_FORMAT), model.framework.value, sample, *(f"{file.path}={file.sha256}" for file in model.files)]
+def _key(model: Model, options: Options, sample: Sample | None) -> str:
+    parts = [
+        str(_FORMAT),
+        model.framework.value,
+        json.dumps(options.to_json(), sort_keys=True),
+        "" if sample is None else str(sample.blob.digest),
+        *(f"{file.path}={file.sha256}" for file in model.files),
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

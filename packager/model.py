@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -53,13 +53,16 @@ class Sample:
 class Conversion:
     """The ONNX form of a model: the layers that go into images, and the parity report.
 
-    ``key`` is a hash over what was converted, ``file`` the ONNX file below the version's folder.
+    ``key`` is a hash over what was converted and how, ``file`` the ONNX file below the version's folder; ``options``
+    and ``sample`` are what it was asked with, so that it can be made again.
     """
 
     key: str
     layers: tuple[Layer, ...]
     report: Descriptor
     file: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sample: Sample | None = None
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,24 @@ def conversion_to_json(conversion: Conversion) -> dict[str, Any]:
         "layers": [layer_to_json(layer) for layer in conversion.layers],
         "report": conversion.report.to_json(),
         "file": conversion.file,
+        "options": dict(conversion.options),
+        "sample": sample_to_json(conversion.sample),
     }
 
 
 def conversion_from_json(value: Mapping[str, Any]) -> Conversion:
     """The conversion that ``conversion_to_json`` wrote."""
     layers = tuple(layer_from_json(layer) for layer in value["layers"])
-    return Conversion(value["key"], layers, Descriptor.from_json(value["report"]), value["file"])
+    report = Descriptor.from_json(value["report"])
+    sample = sample_from_json(value.get("sample"))
+    return Conversion(value["key"], layers, report, value["file"], value.get("options", {}), sample)
+
+
+def sample_to_json(sample: Sample | None) -> dict[str, Any] | None:
+    """A sample as JSON keeps it."""
+    return None if sample is None else {"filename": sample.filename, "blob": sample.blob.to_json()}
+
+
+def sample_from_json(value: Mapping[str, Any] | None) -> Sample | None:
+    """The sample that ``sample_to_json`` wrote."""
+    return None if value is None else Sample(value["filename"], Descriptor.from_json(value["blob"]))

@@ -16,12 +16,18 @@ from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.layer import Layer, LayerEntry, ordered
 from edgepack.oci.store import Store
 from packager.compressors import write_best_layer
-from packager.model import ModelFile
+from packager.model import Framework, ModelFile
 from packager.secrets import SecretSearch, known_secrets
 
 # A file of this size or more is a layer of its own, so that changing its neighbours does not move it.
 OWN_LAYER = 64 << 20
 _PIECE = 1 << 20
+_BY_ENDING = {
+    ".onnx": Framework.ONNX,
+    **dict.fromkeys((".pkl", ".pickle", ".joblib", ".skops"), Framework.SCIKIT_LEARN),
+    **dict.fromkeys((".keras", ".h5"), Framework.TENSORFLOW),
+    **dict.fromkeys((".pt2", ".pt", ".pth"), Framework.PYTORCH),
+}
 
 
 def entries_of(path: Path) -> list[LayerEntry]:
@@ -73,6 +79,13 @@ def _unreadable(error: OSError, path: Path) -> UsageError:
     return UsageError(
         f"cannot be read ({error.strerror})", where=error.filename or path, hint="check its permissions and the disk"
     )
+
+
+def framework_of(path: Path) -> Framework:
+    """What a file's ending, or a folder's content, says that it was trained with; ``Custom`` where it says nothing."""
+    if path.is_dir():
+        return Framework.TENSORFLOW if (path / "saved_model.pb").is_file() else Framework.CUSTOM
+    return _BY_ENDING.get(path.suffix.lower(), Framework.CUSTOM)
 
 
 def describe_files(entries: Sequence[LayerEntry], where: Path) -> tuple[ModelFile, ...]:

@@ -34,9 +34,8 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
-from edgepack.errors import EdgepackError, NoSpaceError, NotFoundError, UsageError, disk_errors
+from edgepack.errors import EdgepackError, NoSpaceError, NotFoundError, UsageError
 from edgepack.names import ModelRef, check_model_name
-from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.layer import LayerEntry
 from edgepack.oci.store import Store
 from packager.model import (
@@ -44,22 +43,21 @@ from packager.model import (
     Framework,
     Model,
     ModelFile,
-    Sample,
     conversion_from_json,
     conversion_to_json,
     layer_from_json,
     layer_to_json,
     onnx_path,
+    sample_from_json,
+    sample_to_json,
 )
-from packager.model_files import describe_files, entries_of, write_model_layers
+from packager.model_files import describe_files, entries_of, framework_of, write_model_layers
 from packager.onnx_file import check_onnx, external_files
 from packager.paths import model_dir
+from packager.samples import keep_sample
 
 # A registration is one short conversation with the database; whoever waits longer than this waits for something stuck.
 _BUSY_SECONDS = 60
-# What the converter takes.
-_MAX_SAMPLE = 1 << 30
-_PIECE = 1 << 20
 
 _metadata = MetaData()
 _names = Table(
@@ -125,13 +123,12 @@ class ModelRegistry:
         check_model_name(name)
         if framework is None and framework_version is not None:
             raise UsageError("a framework version needs a framework", hint="give --framework too")
-        named_onnx = path.suffix.lower() == ".onnx" and not path.is_dir()
-        found = framework or (Framework.ONNX if named_onnx else Framework.CUSTOM)
+        found = framework or framework_of(path)
         entries = entries_of(path)
         if found is Framework.ONNX:
             _check_onnx(path, entries)
         files = describe_files(entries, path)
-        sample = None if sample_input is None else self._keep_sample(sample_input)
+        sample = None if sample_input is None else keep_sample(sample_input, self._store, "--sample-input")
 
         version = self._next_version(name)
         model = Model(
@@ -142,21 +139,6 @@ class ModelRegistry:
         with self._transaction() as connection:
             connection.execute(insert(_models).values(_row(model)))
         return model
-
-    def _keep_sample(self, path: Path) -> Sample:
-        if not path.is_file():
-            raise NotFoundError("there is no such file", where=path, hint="check --sample-input")
-        try:
-            file = path.open("rb")
-        except OSError as error:
-            raise UsageError(f"cannot be read ({error.strerror})", where=path, hint="check --sample-input") from error
-        with file, disk_errors(self._store.root), self._store.writer() as blob:
-            while piece := file.read(_PIECE):
-                blob.write(piece)
-                if file.tell() > _MAX_SAMPLE:
-                    raise UsageError("is larger than 1 GiB", where=path, hint="some hundred rows are a good sample")
-            digest, size = blob.commit()
-        return Sample(path.name, Descriptor("application/octet-stream", digest, size))
 
     def _next_version(self, name: str) -> int:
         first = upsert(_names).values(name=name, last_version=1)
@@ -255,7 +237,7 @@ def _row(model: Model) -> dict[str, Any]:
         "tags": dict(model.tags),
         "files": [[file.path, file.size, file.sha256] for file in model.files],
         "layers": [layer_to_json(layer) for layer in model.layers],
-        "sample": model.sample and {"filename": model.sample.filename, "blob": model.sample.blob.to_json()},
+        "sample": sample_to_json(model.sample),
     }
 
 
@@ -270,6 +252,6 @@ def _model(row: RowMapping) -> Model:
         row["tags"],
         tuple(ModelFile(*file) for file in row["files"]),
         tuple(layer_from_json(layer) for layer in row["layers"]),
-        sample and Sample(sample["filename"], Descriptor.from_json(sample["blob"])),
+        sample_from_json(sample),
         conversion and conversion_from_json(conversion),
     )

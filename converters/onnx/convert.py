@@ -5,68 +5,61 @@ Runs inside the sandbox only.
 
 from __future__ import annotations
 
+import importlib.metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from converters import graph, manifest, parity, samples
-from converters.samples import Table
-from converters.sklearn import rows
-from converters.sklearn.original import PARTS
-from edgepack.errors import ConversionError, UsageError
+from converters import equality, graph, manifest, tensors
+from converters.onnx import edits
+from converters.options import Options
+from converters.tensors import Spec
+from edgepack.errors import ConversionError
 
 RECIPE = "onnx-checked"
 PROTOBUF_LIMIT = 2 << 30
-GOLDEN_ROWS = 4
-# Beyond this, golden vectors would weigh more than they prove.
-GOLDEN_VALUES = 20_000
+PARTS = ("onnx", "onnxruntime", "numpy")
 
 
-def convert(path: Path, digest: str, sample: Path | None) -> manifest.Converted:
+class _Graph:
+    """The model as it was given, answering by tensors; a list of dictionaries becomes the matrix that it was."""
+
+    def __init__(self, model: bytes | str, maps: Mapping[str, edits.Map]) -> None:
+        self._session = graph.open_session(model)
+        self._names = [output.name for output in self._session.get_outputs()]
+        self._maps = maps
+
+    def answer(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        wanted = {entry.name for entry in self._session.get_inputs()}
+        results = graph.run(self._session, {name: value for name, value in feeds.items() if name in wanted})
+        pairs = zip(self._names, results, strict=True)
+        return {name: self._maps[name].matrix(found) if name in self._maps else found for name, found in pairs}
+
+
+def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     """Check and describe the ONNX model in ``path``; raises ``ConversionError`` or ``UsageError``."""
-    original = _load(path)
-    graph.check(original)
-    before = graph.Session(str(path))
-    graph.strip(original)
-    data = graph.serialize(original)
-    after = graph.Session(data)
+    model = _load(path)
+    graph.check(model)
     notes: list[str] = []
-    feeds = _feeds(before, sample)
-    proofs: list[parity.OutputParity] = []
-    golden = None
-    if feeds is not None:
-        try:
-            reference = before.run(feeds)
-        except ConversionError as error:
-            if sample is not None:
-                raise
+    opset = graph.opsets(model).get("", 0)
+    source = {"framework": "Onnx", "version": str(opset), "digest": digest, "recipe": RECIPE}
+    before, model = _loadable(path, model, notes)
+    maps = edits.take_out_maps(model)
+    graph.strip(model)
+    data = graph.serialize(model)
+    after = graph.Session(data)
+    specs = _specs(after)
+    reference = _Graph(before, maps)
+    roles = {**equality.declared_roles(model), **dict.fromkeys(maps, "probabilities")}
+    try:
+        explored = tensors.explore(reference, specs)
+    except ConversionError as error:
+        if options.sample is None:
             notes.append(f"not run, since made-up inputs do not suit it: {error.what}; give a sample to have it run")
-        else:
-            proofs = _compare(before, reference, after.run(feeds))
-            golden = _golden(before, feeds, reference)
-    else:
-        notes.append("not run, since its inputs cannot be made up; give a sample to have it run")
-    result = parity.summary(proofs) if proofs else None
-    opset = graph.opsets(original)
-    version = str(opset.get("", 0))
-    source = {"framework": "Onnx", "version": version, "digest": digest, "recipe": RECIPE}
-    document = manifest.build(
-        source=source,
-        opset=opset,
-        minimum_runtime=graph.minimum_runtime(original),
-        inputs=[manifest.Input(port.name, port.name, port.dtype, port.shape) for port in after.inputs],
-        outputs=[manifest.Output(port.name, "values", port.dtype, port.shape) for port in after.outputs],
-        methods={"default": "predict", "predict": [port.name for port in after.outputs]},
-        rejects={"nan": False, "infinity": False},  # what a graph answers is what it means
-        parity=result,
-    )
-    report = {
-        "source": source,
-        "outputs": [proof.to_json() for proof in proofs],
-        "summary": result,
-        "warnings": notes,
-        "versions": _versions(),
-    }
-    return manifest.Converted(data, document, golden, report, version)
+            return _unproven(after, model, data, source, roles, maps, notes)
+        explored = tensors.Explored(tuple(specs), (1,))
+    proof = equality.prove(reference, after, explored, options, roles)
+    return _with_classes(equality.package(proof, explored, model, source, _versions(), notes), maps)
 
 
 def _load(path: Path) -> Any:
@@ -97,78 +90,65 @@ def _load(path: Path) -> Any:
     return model
 
 
-def _feeds(session: graph.Session, sample: Path | None) -> dict[str, Any] | None:
-    """Inputs from the sample, else random ones where all are float tensors; None where they cannot be made up."""
-    import numpy as np
+def _loadable(path: Path, model: Any, notes: list[str]) -> tuple[bytes | str, Any]:
+    """What the runtime takes as the original, and the model: versioned up where the runtime refuses the old one.
 
-    if sample is not None:
-        return _sample_feeds(session, samples.read(sample))
-    if any(port.dtype not in ("float32", "float64") for port in session.inputs):
-        return None
-    random = np.random.default_rng(rows.SEED)
-    feeds = {}
-    for port in session.inputs:
-        if any(length is None for length in port.shape[1:]):
-            return None
-        shape = [GOLDEN_ROWS if length is None else length for length in port.shape]
-        feeds[port.name] = random.standard_normal(shape).astype(port.dtype)
-    return feeds
-
-
-def _sample_feeds(session: graph.Session, table: Table) -> dict[str, Any]:
-    import numpy as np
-
-    if len(session.inputs) == 1 and table.numeric:
-        (port,) = session.inputs
-        matrix = table.matrix()
-        rest = [length for length in port.shape[1:] if length is not None]
-        if len(rest) == len(port.shape) - 1 and matrix.shape[1] == int(np.prod(rest, dtype=np.int64)):
-            return {port.name: matrix.reshape(-1, *rest).astype(port.dtype)}
-    missing = [port.name for port in session.inputs if port.name not in table.names]
-    if missing:
-        raise UsageError(
-            f"the sample does not fit the model's input {missing[0]!r}",
-            hint="give a column for each input, or for a single input as many columns as it has",
-        )
-    feeds = {}
-    for port in session.inputs:
-        column = table.columns[table.names.index(port.name)]
-        kind = np.dtype(object) if port.dtype == "string" else np.dtype(port.dtype)
-        feeds[port.name] = column.astype(kind).reshape([-1] + [1] * (len(port.shape) - 1))
-    return feeds
+    Raises ``ConversionError`` with the runtime's refusal where that does not help.
+    """
+    try:
+        graph.open_session(str(path))
+    except ConversionError as refusal:
+        newer = edits.versioned_up(model)
+        if newer is None:
+            raise
+        try:
+            data = graph.serialize(newer)
+            graph.open_session(data)
+        except ConversionError:
+            raise refusal from None
+        versions = f"{graph.opsets(model).get('', 0)} to {graph.opsets(newer).get('', 0)}"
+        notes.append(f"versioned up from opset {versions}, since this runtime refuses the old one")
+        return data, newer
+    return str(path), model
 
 
-def _compare(session: graph.Session, before: list[Any], after: list[Any]) -> list[parity.OutputParity]:
-    """The stripped model against the one that was given."""
-    proofs = []
-    for port, left, right in zip(session.outputs, before, after, strict=True):
-        if left.ndim == 0:
-            left, right = left.reshape(1), right.reshape(1)
-        compare = parity.compare_values
-        if port.dtype == "string":
-            proofs.append(parity.compare_labels(port.name, "the graph", left, right))
-        else:
-            proofs.append(compare(port.name, "the graph", left, right))
-        if not proofs[-1].passed:
-            raise proofs[-1].refusal()
-    return proofs
+def _specs(session: graph.Session) -> list[Spec]:
+    return [Spec(port.name, port.dtype, port.shape) for port in session.inputs]
 
 
-def _golden(session: graph.Session, feeds: dict[str, Any], outputs: list[Any]) -> dict[str, Any] | None:
-    import numpy as np
+def _unproven(
+    session: graph.Session,
+    model: Any,
+    data: bytes,
+    source: Mapping[str, str],
+    roles: Mapping[str, str],
+    maps: Mapping[str, edits.Map],
+    notes: Sequence[str],
+) -> manifest.Converted:
+    """The package of a model that could only be checked and described."""
+    outputs = [
+        manifest.Output(port.name, roles.get(port.name, "values"), port.dtype, port.shape) for port in session.outputs
+    ]
+    document = manifest.build(
+        source=source,
+        opset=graph.opsets(model),
+        minimum_runtime=graph.minimum_runtime(model),
+        inputs=[manifest.Input(port.name, port.name, port.dtype, port.shape) for port in session.inputs],
+        outputs=outputs,
+        methods={"default": "predict", "predict": [port.name for port in session.outputs]},
+        rejects={"nan": False, "infinity": False},  # what a graph answers is what it means
+        parity=None,
+    )
+    report = {"source": source, "outputs": [], "summary": None, "warnings": list(notes), "versions": _versions()}
+    return _with_classes(manifest.Converted(data, document, None, report, source["version"]), maps)
 
-    arrays = [*feeds.values(), *outputs]
-    if sum(array.size for array in arrays) > GOLDEN_VALUES:
-        return None
-    if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays):
-        return None  # JSON has no other numbers
-    return {
-        "inputs": {name: manifest.plain(array) for name, array in feeds.items()},
-        "outputs": {port.name: manifest.plain(array) for port, array in zip(session.outputs, outputs, strict=True)},
-    }
+
+def _with_classes(converted: manifest.Converted, maps: Mapping[str, edits.Map]) -> manifest.Converted:
+    for output in converted.manifest["outputs"]:
+        if output["name"] in maps:
+            output["classes"] = list(maps[output["name"]].classes)
+    return converted
 
 
 def _versions() -> dict[str, str]:
-    import importlib.metadata
-
-    return {part: importlib.metadata.version(part) for part in PARTS if part.startswith(("onnx", "numpy"))}
+    return {part: importlib.metadata.version(part) for part in PARTS}

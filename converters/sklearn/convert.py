@@ -108,7 +108,8 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         "warnings": notes,
         "versions": original.versions,
     }
-    return manifest.Converted(proven.data, document, golden, report, original.trained_version)
+    feeds = proven.inputs.feeds(found.every)
+    return manifest.Converted(proven.data, document, golden, report, original.trained_version, feeds)
 
 
 def _rows(original: Original, options: Options, notes: list[str]) -> Rows:
@@ -172,7 +173,8 @@ def _first_proven(
             tried.append({"recipe": attempt.name, "outcome": error.what})
             refusals.append(error)
             continue
-        tried.append({"recipe": proven.recipe, "outcome": f"equal, but on {', '.join(proven.faults) or 'nothing'}"})
+        outcome = f"equal, but on {', '.join(proven.faults)}" if proven.faults else "equal"
+        tried.append({"recipe": proven.recipe, "outcome": outcome})
         if not proven.faults:
             return proven
         passed.append(proven)

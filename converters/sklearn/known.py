@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from converters.boosters import load as boosters
 from converters.sklearn.routes import Place, places
 
 # Fitted arrays of shape (anything, n_features) whose columns span the training data.
@@ -64,7 +65,7 @@ def _categories(place: Place, known: list[Column]) -> None:
     found = getattr(place.part, "categories_", None)
     if hasattr(place.part, "category_count_"):  # of naive Bayes: the categories are the numbers from 0
         found = [list(range(counts.shape[1])) for counts in place.part.category_count_]
-    if type(place.part).__name__ == "SimpleImputer" and getattr(place.part.statistics_, "dtype", None) == object:
+    if type(place.part).__name__ == "SimpleImputer" and place.part.statistics_.dtype.kind == "O":
         found = [[value] for value in place.part.statistics_]
     if not isinstance(found, list) or len(found) != len(place.routes):
         return
@@ -136,6 +137,7 @@ def cuts(part: Any) -> Iterator[tuple[int, float]]:
     for attribute, finder in _FINDERS.items():
         if getattr(part, attribute, None) is not None:
             yield from _thinned(finder(part))
+    yield from _thinned(iter(boosters.cuts(part)))
 
 
 def _thinned(found: Iterator[tuple[int, float]]) -> Iterator[tuple[int, float]]:

@@ -35,8 +35,9 @@ class Attempt:
     def resolution(self, original: Original, model: Any) -> float:
         """By how much two scores must differ at least for the graph's numbers to tell them apart.
 
-        Each addition of an ensemble's parts in float32 may round off 2**-25, in the worst case all in one direction; of
-        forests up to 2000 trees, classes that were tied came out at most 2**-27 for each tree apart. This is twice that.
+        Each addition of an ensemble's parts in float32 may round off 2**-25, in the worst case all in one direction;
+        of forests up to 2000 trees, classes that were tied came out at most 2**-27 for each tree apart. This is twice
+        that.
         """
         if self.floats == "float32":
             return max(2.0**-21, original.additions * 2.0**-26)

@@ -44,13 +44,13 @@ def load(path: Path) -> Original:
 
 
 def _open(path: Path) -> Any:
-    from converters.boosters.load import is_native, load_native
+    from converters.boosters.load import adapt, is_native, load_native
 
     if is_native(path):
         return load_native(path)
     if zipfile.is_zipfile(path):
         return _open_skops(path)
-    return _unpickle(path)
+    return adapt(_unpickle(path))
 
 
 def _open_skops(path: Path) -> Any:
@@ -120,6 +120,11 @@ def _one_thread(model: Any) -> None:
 
 
 def _columns(model: Any) -> tuple[tuple[str, ...], bool]:
+    from converters.boosters.load import columns
+
+    of_booster = columns(model)
+    if of_booster is not None:
+        return of_booster
     names = getattr(model, "feature_names_in_", None)
     if names is not None:
         return tuple(map(str, names)), True

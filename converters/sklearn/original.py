@@ -65,7 +65,7 @@ class Original:
     def classes(self) -> list[Any] | None:
         """The classes as plain values, in the order of the probabilities; None for several targets."""
         classes = getattr(self.model, "classes_", None) if self.is_classifier else None
-        return list(classes.tolist()) if hasattr(classes, "tolist") else None
+        return None if classes is None or isinstance(classes, list) else list(classes.tolist())
 
     @property
     def by_name(self) -> bool:

@@ -80,7 +80,7 @@ def settle(model: Any, asked: Asked, comparer: Comparer, notes: list[str]) -> tu
             continue
         if proof.ties:
             notes.append(
-                f"{proof.ties} of {proof.rows} rows of {meaning.method} are labelled otherwise in ONNX: in the original "
+                f"{proof.ties} of {proof.rows} rows of {meaning.method} are labelled otherwise in ONNX: originally "
                 f"their two best classes are at most {comparer.resolution:.1g} apart, which its numbers cannot hold"
             )
         wanted.append((meaning.source, meaning.name, shaping))
@@ -151,11 +151,11 @@ def _odd(
         for answer in outputs:
             odd.answer(answer.method, answer.meaning.part)
     except ConversionError as error:
-        original = error.what
+        original = f"refuses ({graph.first_line(error.__cause__ or error)})"
     try:
         session.run(asked.inputs.feeds(table))
     except ConversionError as error:
-        onnx = error.what
+        onnx = f"fails ({graph.first_line(error.__cause__ or error)})"
     told = {"original": original, "onnx": onnx}
     if original != "answers":
         return {"verdict": "rejected", **told}

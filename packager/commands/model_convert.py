@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,18 +13,56 @@ from edgepack.commandline import answer, human, note
 from edgepack.errors import UsageError
 from edgepack.files import atomic_write
 from edgepack.names import ModelRef
-from packager.commands.options import common
-from packager.model import Framework
+from packager.commands.options import common, offline, pairs
+from packager.model import Conversion, Framework, Model
 from packager.workspace import Workspace
 
 
 @click.command("convert", short_help="Convert a model to ONNX and prove it equal.")
 @click.option("-m", "--model", required=True, metavar="NAME[:VERSION]", help="The model.")
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the parity report here (JSON).")
+@click.option(
+    "--sample",
+    type=click.Path(path_type=Path),
+    help="Rows to compare on: .csv, .json, .npy, .npz, .parquet.  [default: those that the model was registered with]",
+)
+@click.option("--optimize", is_flag=True, help="Try smaller and faster forms, and keep the best that answers alike.")
+@click.option(
+    "--tolerance",
+    "tolerances",
+    multiple=True,
+    metavar="OUTPUT=REL",
+    help="Accept this relative difference (for labels: share of rows) for an output, * for all; it is recorded.",
+)
+@click.option("--entry", metavar="MODULE:FACTORY", help="PyTorch: the function that makes the module for the weights.")
+@click.option("--signature", help="TensorFlow: the signature to convert.  [default: serving_default]")
+@click.option("--allow-unsafe", is_flag=True, help="Take files that run their own code when loaded (in the sandbox).")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the parity report here: a page with plots (.html), or JSON (any other ending).",
+)
 @click.option("--again", is_flag=True, help="Convert even when it was done before.")
+@offline
 @common
-def command(model: str, report: Path | None, again: bool, workspace: Workspace, output: str) -> None:
-    """Convert a model to ONNX in a process of its own, and compare it with the original row by row."""
+def command(
+    model: str,
+    sample: Path | None,
+    optimize: bool,
+    tolerances: tuple[str, ...],
+    entry: str | None,
+    signature: str | None,
+    allow_unsafe: bool,
+    report: Path | None,
+    again: bool,
+    offline: bool,
+    workspace: Workspace,
+    output: str,
+) -> None:
+    """Convert a model to ONNX in a process of its own, and compare it with the original row by row.
+
+    Every package of the model is built from the last conversion.
+    """
+    from converters import Options
     from packager.conversion import convert
 
     found = workspace.models.get(ModelRef.parse(model))
@@ -30,29 +70,75 @@ def command(model: str, report: Path | None, again: bool, workspace: Workspace, 
         raise UsageError(
             "has no framework to convert from", where=f"model {found.id}", hint="register it with --framework"
         )
-    conversion = convert(workspace, found, again=again)
-    data = workspace.store.read(conversion.report, limit=256 << 20)
-    if report is not None:
-        atomic_write(report, data)
-    value = json.loads(data)
-    layers = [{"digest": str(layer.descriptor.digest), "size": layer.descriptor.size} for layer in conversion.layers]
-    parity = value.get("summary") or {}
-    answer(
-        output,
-        {"model": found.id, "file": conversion.file, "layers": layers, "report": value},
-        [
-            {
-                "model": found.id,
-                "rows": parity.get("rows"),
-                "max_abs": _short(parity.get("max_abs")),
-                "max_rel": _short(parity.get("max_rel")),
-                "label_agreement": parity.get("label_agreement"),
-                "size": human(sum(layer.descriptor.size for layer in conversion.layers)),
-            }
-        ],
+    options = Options(
+        sample=sample,
+        entry=entry,
+        signature=signature,
+        allow_unsafe=allow_unsafe,
+        tolerances={name: _number(value) for name, value in pairs(tolerances, "--tolerance").items()},
+        optimize=optimize,
     )
+    conversion = convert(workspace, found, options, again=again, offline=offline)
+    value = json.loads(workspace.store.read(conversion.report, limit=256 << 20))
+    if report is not None:
+        _write(report, value, found)
+    answer(output, _json(found, conversion, value), _rows(found, conversion, value))
+    for warning in value.get("warnings", []):
+        note(warning)
     if report is not None:
         note(f"the parity report is in {report}")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no number", where="--tolerance", hint="write it as --tolerance probabilities=1e-3"
+        ) from None
+
+
+def _write(path: Path, report: Mapping[str, Any], model: Model) -> None:
+    from converters.report import render
+
+    if path.suffix.lower() in (".html", ".htm"):
+        atomic_write(path, render(report, model.id).encode())
+    else:
+        atomic_write(path, f"{json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False)}\n".encode())
+
+
+def _json(model: Model, conversion: Conversion, report: Mapping[str, Any]) -> dict[str, Any]:
+    layers = [{"digest": str(layer.descriptor.digest), "size": layer.descriptor.size} for layer in conversion.layers]
+    return {"model": model.id, "file": conversion.file, "layers": layers, "report": report}
+
+
+def _rows(model: Model, conversion: Conversion, report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The one line of the model; after ``--optimize`` a line for each form that was tried."""
+    variants = report.get("variants")
+    if variants:
+        return [
+            {
+                "variant": entry["name"],
+                "size": entry["size"] and human(entry["size"]),
+                "one_row": entry["latency"] and f"{entry['latency'] * 1e6:.0f} us",
+                "label_agreement": entry["label_agreement"],
+                "max_rel": _short(entry["max_rel"]),
+                "outcome": "kept" if entry["kept"] else entry["reason"],
+            }
+            for entry in variants
+        ]
+    parity = report.get("summary") or {}
+    return [
+        {
+            "model": model.id,
+            "recipe": report["source"]["recipe"],
+            "rows": parity.get("rows"),
+            "max_abs": _short(parity.get("max_abs")),
+            "max_rel": _short(parity.get("max_rel")),
+            "label_agreement": parity.get("label_agreement"),
+            "size": human(sum(layer.descriptor.size for layer in conversion.layers)),
+        }
+    ]
 
 
 def _short(value: float | None) -> str | None:

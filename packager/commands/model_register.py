@@ -18,7 +18,11 @@ from packager.workspace import Workspace
 @click.option("--framework", help="ScikitLearn, TensorFlow, PyTorch, Onnx or Custom.  [default: by the file's name]")
 @click.option("--framework-version", help="Version of the framework that trained it.")
 @click.option("--tag", "tags", multiple=True, metavar="K=V", help="A tag; may be given many times.")
-@click.option("--sample-input", type=click.Path(path_type=Path), help="A file of example inputs (CSV, JSON, NPZ).")
+@click.option(
+    "--sample-input",
+    type=click.Path(path_type=Path),
+    help="A file of example inputs: .csv, .json, .npy, .npz, .parquet.",
+)
 @common
 def command(
     name: str,

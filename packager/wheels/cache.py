@@ -26,7 +26,8 @@ from edgepack.errors import (
 )
 from edgepack.files import atomic_write, fsync_dir, locked, make_dirs
 from edgepack.oci.digest import Digest
-from packager.wheels.locks import Pin, explained, redacted
+from edgepack.uv import redacted
+from packager.wheels.locks import Pin, explained
 from packager.wheels.tags import Target
 
 _FORMAT = 1

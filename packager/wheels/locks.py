@@ -17,12 +17,12 @@ from edgepack.errors import (
     EdgepackError,
     IncompatibleError,
     InvalidDocumentError,
-    MissingPartError,
     NoSpaceError,
     NotFoundError,
 )
 from edgepack.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Platform
+from edgepack.uv import NO_INDEX, NO_NETWORK, find_uv, redacted, uv_environment
 from packager.wheels.tags import Target
 
 _LOCKS = Path(__file__).parent.parent / "data" / "locks"
@@ -35,18 +35,11 @@ _TIMEOUT = 600
 
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)((?:\s+--hash=\S+)*)\s*")
 _HASH = re.compile(r"--hash=sha256:([a-f0-9]{64})")
-# Some versions of uv know it as an argument only.
-_NO_INDEX = "UV_NO_INDEX"
 # What uv and pip say, in their own words.
-_NO_NETWORK = re.compile(
-    r"network was disabled|error sending request|dns error|Failed to fetch|NewConnectionError|Failed to establish"
-    r"|Max retries exceeded|ConnectTimeout|ReadTimeout|name resolution"
-)
 _NO_WHEEL = re.compile(r"versions of ([\w.-]+) have no usable wheels|Because ([\w.-]+(?:==[^\s,]+)?) has no wheels")
 _UNKNOWN = re.compile(r"Because ([\w.-]+) was not found|there (?:is|are) no versions? of ([\w.<>=!~,-]+)")
 _NOT_IN_LOCK = re.compile(r"No matching distribution found for ([\w.-]+==[^\s(]+)")
 _FETCH = "fetch once with a network, or let pip's index-url or find-links name a folder or index that is in reach"
-_URL = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 @dataclass(frozen=True)
@@ -110,10 +103,10 @@ def resolve(
 
     environment = dict(environment) if environment is not None else uv_environment()
     command = [
-        _uv(), "pip", "compile", "--quiet", "--python", sys.executable, "--no-python-downloads",
+        find_uv(), "pip", "compile", "--quiet", "--python", sys.executable, "--no-python-downloads",
         "--python-version", target.python, "--python-platform", _uv_platform(target),
         "--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate", "--no-strip-extras",
-        *(("--offline",) if offline else ()), *(("--no-index",) if environment.get(_NO_INDEX) == "1" else ()), "-",
+        *(("--offline",) if offline else ()), *(("--no-index",) if environment.get(NO_INDEX) == "1" else ()), "-",
     ]  # fmt: skip
     text = "".join(f"{requirement}\n" for requirement in requirements)
     try:
@@ -139,7 +132,7 @@ def explained(said: str, target: Target) -> EdgepackError:
     if "No space left on device" in flat:
         return NoSpaceError("no space for the wheels", hint="free some space, or let TMPDIR name another disk")
     # Before the others: uv and pip complain of missing packages too when they could not ask.
-    if _NO_NETWORK.search(flat):
+    if NO_NETWORK.search(flat):
         return EdgepackError("no package index is in reach", hint=_FETCH)
     if match := _NO_WHEEL.search(flat):
         return IncompatibleError(
@@ -156,60 +149,6 @@ def explained(said: str, target: Target) -> EdgepackError:
     if "DO NOT MATCH THE HASHES" in flat:
         return DigestMismatchError("a package index gave a file that the lock does not name", hint="make it again")
     return EdgepackError(f"the requirements cannot be resolved: {flat[:600]}", hint="change the requirements")
-
-
-def redacted(text: str) -> str:
-    """``text`` without the credentials that URLs in it carry."""
-    return _URL.sub("****@", text)
-
-
-def uv_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for uv: pip's settings take the place of those of uv that are not set."""
-    found = dict(os.environ if environment is None else environment)
-    settings = _pip_settings(found)
-    if not any(name in found for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")):
-        if url := settings.get("index-url"):
-            found["UV_DEFAULT_INDEX"] = url
-        if extra := settings.get("extra-index-url"):
-            found["UV_EXTRA_INDEX_URL"] = " ".join(extra.split())
-            # pip asks all its indexes for the best version. uv would stop at the first that knows the name, even if
-            # that one has no wheel for the target.
-            found.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
-    if links := settings.get("find-links"):
-        found.setdefault("UV_FIND_LINKS", ",".join(links.split()))
-    if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
-        found.setdefault(_NO_INDEX, "1")
-    if certificates := settings.get("cert"):
-        found.setdefault("SSL_CERT_FILE", certificates)
-    return found
-
-
-def _pip_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """What ``pip config list`` shows for downloads, the strongest source winning (environment, command, global)."""
-    import ast
-    import subprocess
-
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"],
-        env=dict(environment), capture_output=True, text=True, timeout=_TIMEOUT, check=False,
-    )  # fmt: skip
-    found: dict[str, tuple[int, str]] = {}
-    for line in done.stdout.splitlines():
-        key, _, value = line.partition("=")
-        section, _, name = key.rpartition(".")
-        strength = {"global": 1, "download": 2, ":env:": 3}.get(section, 0)
-        if strength > found.get(name, (0, ""))[0]:
-            found[name] = (strength, str(ast.literal_eval(value)))
-    return {name: value for name, (_, value) in found.items()}
-
-
-def _uv() -> str:
-    try:
-        from uv import find_uv_bin
-
-        return str(find_uv_bin())
-    except (ImportError, FileNotFoundError) as error:
-        raise MissingPartError("uv is not installed", hint="install edgepack[packager]") from error
 
 
 def _uv_platform(target: Target) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import converters
+from converters import Options
 from edgepack.errors import ConversionError, EdgepackError, NotFoundError, UsageError
 from edgepack.names import ModelRef
 from packager.conversion import convert, extract, served
@@ -69,11 +71,37 @@ def test_it_is_made_again_when_asked_for_or_gone_or_of_something_else(workspace:
     assert convert(workspace, other).key == first.key
 
 
-def test_the_sample_decides_the_result_too(workspace: Workspace, trained: Path) -> None:
-    with_sample, without = register(workspace, trained), register(workspace, trained, sample=False)
-    key = convert(workspace, without).key
-    known = workspace.models.save_conversion(with_sample, convert(workspace, workspace.models.get(ModelRef("iris"))))
-    assert convert(workspace, known).key != key
+def test_how_it_was_asked_decides_the_result_and_is_remembered(workspace: Workspace, trained: Path) -> None:
+    model = register(workspace, trained, sample=False)
+    plain = convert(workspace, model)
+    asked = Options(sample=trained / "rows.json", tolerances={"probabilities": 1e-3})
+    sampled = convert(workspace, workspace.models.get(ModelRef("iris")), asked)
+    assert sampled.key != plain.key
+    assert json.loads(workspace.store.read(sampled.report))["summary"]["accepted"] == {"probabilities": 1e-3}
+
+    remembered = workspace.models.get(ModelRef("iris"))
+    assert convert(workspace, remembered) == sampled, "whoever asks for nothing gets what was asked for before"
+    for layer in sampled.layers:
+        workspace.store.path(layer.descriptor.digest).unlink()
+    assert convert(workspace, remembered).layers == sampled.layers, "also when it has to be made again"
+    assert convert(workspace, remembered, Options()).layers == plain.layers
+
+
+def test_the_sample_that_a_model_was_registered_with_is_compared_on(workspace: Workspace, trained: Path) -> None:
+    report = json.loads(workspace.store.read(convert(workspace, register(workspace, trained)).report))
+    assert report["rows"]["sample"]["rows"] == len(ROWS)
+
+
+def test_an_onnx_model_is_served_as_it_is_until_its_conversion_is_asked_for(
+    workspace: Workspace, trained: Path, tmp_path: Path
+) -> None:
+    converted = converters.convert(
+        trained / "iris.joblib", framework="ScikitLearn", output_dir=tmp_path / "out", cache=workspace.cache
+    )
+    model = workspace.models.register("net", converted.model)
+    assert served(workspace, model).layers == model.layers
+    conversion = convert(workspace, model)
+    assert served(workspace, workspace.models.get(ModelRef("net"))).layers == conversion.layers
 
 
 def test_a_model_that_cannot_be_converted_stays_registered_and_unconverted(

@@ -11,7 +11,8 @@ from made_wheels import make_wheel, only_folder, sha256
 import packager
 from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError, NotFoundError
 from edgepack.oci.descriptor import Platform
-from packager.wheels.locks import SHIPPED, Pin, parse_lock, redacted, resolve, shipped_lock, uv_environment
+from edgepack.uv import redacted, uv_environment
+from packager.wheels.locks import SHIPPED, Pin, parse_lock, resolve, shipped_lock
 from packager.wheels.tags import Target
 
 AMD64 = Target(Platform("linux", "amd64"))

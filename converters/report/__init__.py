@@ -1,0 +1,5 @@
+"""The parity report as a page for people."""
+
+from converters.report.page import render
+
+__all__ = ["render"]
