@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from edgepack.errors import ConversionError
 PRODUCER = "edgepack"
 # https://onnxruntime.ai/docs/reference/compatibility.html: 1.17 takes opset 20, ai.onnx.ml 4 and IR 9.
 OLDEST_RUNTIME, OLDEST_RUNTIME_OPSET, OLDEST_RUNTIME_ML, OLDEST_RUNTIME_IR = "1.17", 20, 4, 9
+# The oldest that was seen to answer rightly with the exact trees of ai.onnx.ml 5; 1.23 gets sets wrong.
+OLDEST_TREES_RUNTIME, OLDEST_TREES_ML, OLDEST_TREES_IR = "1.27", 5, 10
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -52,12 +55,25 @@ class Session:
 
     def __init__(self, model: bytes | str) -> None:
         self._session = open_session(model)
+        self._recurrent = _holds(model, RECURRENT)
         self.inputs = tuple(map(_port, self._session.get_inputs()))
         self.outputs = tuple(map(_port, self._session.get_outputs()))
 
     def run(self, feeds: Mapping[str, Any]) -> list[Any]:
-        """The outputs in order. Raises ``ConversionError`` when the runtime fails on these inputs."""
+        """The outputs in order. Raises ``ConversionError`` when the runtime fails on these inputs, or would."""
+        if self._recurrent and any(not array.size for array in feeds.values()):
+            # onnxruntime 1.32 does not fail on this but ends the process.
+            raise ConversionError("onnxruntime cannot run LSTM and GRU on no rows", hint="give at least one row")
         return run(self._session, feeds)
+
+
+def _holds(model: bytes | str, operators: Sequence[bytes]) -> bool:
+    """Whether a serialized graph has one of the operators: a node's field 4, a string (onnx.proto, ``NodeProto``)."""
+    marks = [b"\x22" + bytes([len(name)]) + name for name in operators]
+    if isinstance(model, bytes):
+        return any(mark in model for mark in marks)
+    with open(model, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return any(data.find(mark) >= 0 for mark in marks)
 
 
 def open_session(model: bytes | str) -> Any:
@@ -190,16 +206,16 @@ def opsets(model: Any) -> dict[str, int]:
 
 
 def minimum_runtime(model: Any) -> str:
-    """The least onnxruntime that is known to run the model: 1.17, or the one that it was proven with."""
+    """The least onnxruntime that is known to run the model: 1.17, 1.27, or the one that it was proven with."""
     import onnxruntime as ort
 
     versions = opsets(model)
-    old = (
-        versions.get("", 0) <= OLDEST_RUNTIME_OPSET
-        and versions.get("ai.onnx.ml", 0) <= OLDEST_RUNTIME_ML
-        and model.ir_version <= OLDEST_RUNTIME_IR
-    )
-    return OLDEST_RUNTIME if old else ".".join(ort.__version__.split(".")[:2])
+    main, ml = versions.get("", 0), versions.get("ai.onnx.ml", 0)
+    if main <= OLDEST_RUNTIME_OPSET and ml <= OLDEST_RUNTIME_ML and model.ir_version <= OLDEST_RUNTIME_IR:
+        return OLDEST_RUNTIME
+    if main <= OLDEST_RUNTIME_OPSET and ml <= OLDEST_TREES_ML and model.ir_version <= OLDEST_TREES_IR:
+        return OLDEST_TREES_RUNTIME
+    return ".".join(ort.__version__.split(".")[:2])
 
 
 def keep_outputs(model: Any, wanted: Sequence[tuple[str, str, Shaping]]) -> None:

@@ -83,7 +83,7 @@ def compare_values(
         off = ~(same | (distance <= allowed))
         large = np.abs(left) > ATOL
         relative = np.where(large & ~same, distance / np.where(large, np.abs(left), 1.0), 0.0)
-    bad = off.reshape(len(left), -1).any(axis=1)
+    bad = off.any(axis=tuple(range(1, off.ndim)))
     return OutputParity(
         name=name,
         method=method,
@@ -122,7 +122,7 @@ def compare_labels(
         bad = left != right
     else:
         bad = left.astype(str) != right.astype(str)
-    bad = bad.reshape(len(left), -1).any(axis=1)
+    bad = bad.any(axis=tuple(range(1, bad.ndim)))
     ties = 0
     if margin is not None:
         lead = np.abs(margin)

@@ -198,7 +198,7 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
     session = graph.Session(data)
     proof.single_rows(session, asked, comparer, outputs)
     odd = proof.odd_inputs(session, asked, comparer, outputs)
-    recipe = f"{attempt.name}, {label}"
+    recipe = attempt.name if label is None else f"{attempt.name}, {label}"
     return Proven(model, data, recipe, inputs, outputs, proofs, odd, comparer, notes)
 
 

@@ -15,12 +15,11 @@ from typing import Any
 from converters import graph, parity
 from converters.sklearn.original import Asked
 
-CONVERTERS_OWN = "own label"
 FIRST_MAXIMUM = "first maximum"
 
 
-def choose(model: Any, asked: Asked, resolution: float) -> tuple[Any, str]:
-    """The model, or a copy with another label, whichever has fewer wrong labels; and its recipe's name.
+def choose(model: Any, asked: Asked, resolution: float) -> tuple[Any, str | None]:
+    """The model, or a copy with another label, whichever has fewer wrong labels; and what was done to it.
 
     Only where ``predict`` is, on every row, the first of the largest ``predict_proba``, another label is tried. A
     lead of at most ``resolution`` counts for neither. Of two that agree alike, the converter's own is taken where the
@@ -31,18 +30,18 @@ def choose(model: Any, asked: Asked, resolution: float) -> tuple[Any, str]:
     meanings = original.meanings([output.name for output in model.graph.output])
     sources = {meaning.role: meaning.source for meaning in meanings}
     if original.classes is None or not {"label", "probabilities"} <= sources.keys():
-        return model, CONVERTERS_OWN
+        return model, None
     if not _takes_first_maximum(asked):
-        return model, CONVERTERS_OWN
+        return model, None
     other = first_maximum(model, sources["label"], sources["probabilities"], original.classes, resolution)
     if other is None:
-        return model, CONVERTERS_OWN
-    variants = [(other, FIRST_MAXIMUM), (model, CONVERTERS_OWN)]
+        return model, None
+    variants: list[tuple[Any, str | None]] = [(other, FIRST_MAXIMUM), (model, None)]
     if original.has("decision_function"):
         variants.reverse()
     feeds = asked.inputs.feeds(asked.table)
 
-    def wrong(variant: tuple[Any, str]) -> int:
+    def wrong(variant: tuple[Any, str | None]) -> int:
         session = graph.Session(graph.serialize(variant[0]))
         results = dict(zip([port.name for port in session.outputs], session.run(feeds), strict=True))
         answers = results[sources["label"]].reshape(-1)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converters import graph
+from converters import forest, graph
 from converters.sklearn import recipes, rows
 from converters.sklearn.inputs import Floats, Inputs
 from converters.sklearn.original import ONNX_WAY_OUT, Original
@@ -20,6 +20,7 @@ LARGE_FILE = 1 << 20
 # Models of these rooms of scikit-learn bend but do not jump, so that float32 is as good as float64 but for digits.
 SMOOTH = ("neural_network", "svm", "gaussian_process", "kernel_ridge", "linear_model", "decomposition", "pipeline")
 SMOOTH_ALSO = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "LabelBinarizer", "LabelEncoder")
+EXACT_TREES_IR = 10
 # Operators that compare and add in float64, and answer in float32.
 FLOAT_ANSWERS = ("TreeEnsembleRegressor", "TreeEnsembleClassifier")
 
@@ -111,13 +112,19 @@ def _options(original: Original) -> Iterator[Mapping[str, bool]]:
 
 
 def _complete_opsets(model: Any) -> None:
-    """Name the main operator set, which a model of only ai.onnx.ml operators omits and our edits need."""
+    """Name the main operator set, which a model of only ai.onnx.ml operators omits and our edits need.
+
+    Exact trees need a newer ai.onnx.ml than skl2onnx writes, and the IR of its time.
+    """
     from onnx import helper
 
-    if "" not in graph.opsets(model):
-        model.opset_import.append(helper.make_opsetid("", TARGET_OPSET[""]))
+    present = graph.opsets(model)
+    model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in TARGET_OPSET if domain not in present)
     for entry in model.opset_import:
         entry.version = max(entry.version, TARGET_OPSET.get(entry.domain, 0))
+    forest.settle_opset(model)
+    if graph.opsets(model)["ai.onnx.ml"] > TARGET_OPSET["ai.onnx.ml"]:
+        model.ir_version = EXACT_TREES_IR
 
 
 def _no_converter(original: Original, error: Exception) -> ConversionError:

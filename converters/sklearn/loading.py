@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from converters import trained
 from converters.graph import first_line
 from converters.sklearn import rows
 from converters.sklearn.original import DOCUMENTS, Original, takes_documents
@@ -24,23 +25,20 @@ def load(path: Path) -> Original:
     """
     import sklearn
 
-    trained = sklearn.__version__
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of versions that differ, which are told below
         model = _open(path)
+    version = trained.read(path).version or sklearn.__version__
     notes = []
-    for warning in caught:
-        version = getattr(warning.message, "original_sklearn_version", None)
-        if version is not None and version != trained:
-            trained = str(version)
-            notes.append(
-                f"the model was trained with scikit-learn {version} and read with {sklearn.__version__}; "
-                "the comparison is with what it answers here"
-            )
+    if version != sklearn.__version__:
+        notes.append(
+            f"the model was trained with scikit-learn {version} and read with {sklearn.__version__}; "
+            "the comparison is with what it answers here"
+        )
     model = _unwrapped(model)
     _one_thread(model)
     names, named = _columns(model)
-    return Original(model, names, named, trained, tuple(dict.fromkeys(notes)))
+    return Original(model, names, named, version, tuple(notes))
 
 
 def _open(path: Path) -> Any:

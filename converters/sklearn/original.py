@@ -104,6 +104,8 @@ class Original:
     def meanings(self, outputs: Sequence[str]) -> list[Meaning]:
         """What the graph's outputs stand for, those that have a meaning."""
         usual = self._usual()[: len(outputs)]
+        if any(re.fullmatch(r"predict_proba_\d+", source) for source in outputs):
+            usual = usual[:1]  # the probabilities come one matrix a target
         found = [Meaning(source, *meaning) for source, meaning in zip(outputs, usual, strict=False)]
         for source in outputs[len(usual) :]:
             further = re.fullmatch(r"(?P<method>[a-z_]+?)_?(?P<part>\d+)?", source)
@@ -171,7 +173,9 @@ class Asked:
             ) from error
         if isinstance(result, list):  # one for each of several targets
             return [np.asarray(one) for one in result]
-        return np.asarray(result.toarray() if hasattr(result, "toarray") else result)
+        found = np.asarray(result.toarray() if hasattr(result, "toarray") else result)
+        # SparsePCA loses the axis of the rows where there is one row.
+        return found[None, :] if method == "transform" and len(self.table) == 1 and found.ndim == 1 else found
 
     def _given(self) -> Any:
         """The rows in the form that the model was trained on."""

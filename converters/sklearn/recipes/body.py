@@ -28,7 +28,9 @@ class Body:
         self._nodes.append(helper.make_node(op_type, names, [result], name=result, **attributes))
         return result
 
-    def graph(self, inputs: Sequence[tuple[str, Any, int | None]], outputs: Sequence[tuple[str, Any, int | None]]) -> Any:
+    def graph(
+        self, inputs: Sequence[tuple[str, Any, int | None]], outputs: Sequence[tuple[str, Any, int | None]]
+    ) -> Any:
         """The finished graph. Each of ``inputs`` and ``outputs`` is a name, a numpy type and the number of axes."""
         from onnx import helper
 

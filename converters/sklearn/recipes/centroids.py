@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+from converters.sklearn.recipes import distances, scoring
 from converters.sklearn.recipes.ops import Ops
 from converters.sklearn.recipes.registry import Recipe
 
 
 def nearest_centroid(ops: Ops) -> None:
-    """The class whose centroid is nearest."""
+    """The class whose centroid is nearest; where priors count, the one with the largest discriminant score."""
     model, x = ops.model, ops.matrix()
-    difference = ops.add("Sub", ops.add("Unsqueeze", x, [1]), model.centroids_[None])
-    distance = ops.sum(ops.add("Mul", difference, difference), 2)
-    ops.answer(0, ops.class_of(ops.add("ArgMin", distance, axis=1, keepdims=0)))
-    ops.answer(1, ops.add("Neg", distance))
+    prior = getattr(model, "class_prior_", None)  # since scikit-learn 1.6
+    even = prior is None or bool(np.isclose(prior, 1.0 / len(model.classes_)).all())
+    nearness = ops.add("Neg", distances.distance(ops, x, model.centroids_, model.metric, {})) if even else ""
+    if prior is None or not hasattr(model, "predict_proba"):
+        label = ops.class_of(ops.first_maximum(nearness if even else _discriminant(ops, x)))
+        ops.answer(0, label)
+        ops.answer(1, nearness if even else _discriminant(ops, x))
+        return
+    scores = _discriminant(ops, x)
+    one_sided = scoring.one_sided(ops, scores) if len(model.classes_) == 2 else scores
+    label = ops.class_of(ops.first_maximum(nearness if even else scores))
+    scoring.answer_classifier(ops, label, scoring.from_log_joint(ops, scores), one_sided)
 
 
-RECIPES = (Recipe(("sklearn.neighbors.NearestCentroid",), "classifier", nearest_centroid),)
+def _discriminant(ops: Ops, x: str) -> str:
+    """Minus the squared distances in units of the spread within classes, plus twice the log prior."""
+    model = ops.model
+    spread = np.asarray(model.within_class_std_dev_, dtype=np.float64)
+    scale = 1.0 / np.where(spread == 0, 1.0, spread)
+    away = distances.distance(ops, ops.add("Mul", x, scale), model.centroids_ * scale, model.metric, {})
+    return ops.add("Sub", 2.0 * np.log(model.class_prior_), ops.add("Mul", away, away))
+
+
+def _extra(model: Any) -> tuple[str, ...]:
+    return scoring.has_both(model)
+
+
+RECIPES = (Recipe(("sklearn.neighbors.NearestCentroid",), "classifier", nearest_centroid, extra=_extra),)

@@ -65,7 +65,7 @@ def lookup(ops: Ops, column: Column, known: Sequence[Any]) -> str:
 
 def is_missing(value: Any) -> bool:
     """Whether a fitted value stands for a missing one: None, NaN or pandas' NA."""
-    return value is None or value is not value or type(value).__name__ in ("NAType", "NaTType") or _is_nan(value)
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
 
 
 def as_text(value: Any) -> str:
@@ -75,16 +75,12 @@ def as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     number = value.item() if hasattr(value, "item") else value
-    if isinstance(number, bool | float) and number != int(number) or isinstance(number, bytes):
+    if (isinstance(number, bool | float) and number != int(number)) or isinstance(number, bytes):
         raise ConversionError(
             f"a text column has the known value {value!r}, which is no text",
             hint="train with columns that hold either text or numbers",
         )
     return number if isinstance(number, str) else str(int(number))
-
-
-def _is_nan(value: Any) -> bool:
-    return hasattr(value, "dtype") and value.dtype.kind == "f" and bool(value != value)
 
 
 def _text_index(ops: Ops, column: Column, known: Sequence[Any]) -> str:
@@ -118,9 +114,7 @@ def _number_index(ops: Ops, column: Column, known: Sequence[Any]) -> str:
         )
     numbers = np.array([0.0 if gone else float(value) for value, gone in zip(known, missing, strict=True)])
     whole = column.kind == "whole" and bool(np.all(numbers == np.floor(numbers))) and not any(missing)
-    values = numbers.astype(np.int64) if whole else numbers
-    if whole and ops.dtype is not None:
-        values = np.array([int(value) for value in known], dtype=np.int64)
+    values = np.array([int(value) for value in known], dtype=np.int64) if whole else numbers
     name = column.name if whole or column.kind == "number" else ops.cast(column.name)
     equal = ops.cast(ops.add("Equal", name, values[None, :]))
     if any(missing):
@@ -128,5 +122,5 @@ def _number_index(ops: Ops, column: Column, known: Sequence[Any]) -> str:
         flags = np.array(missing, dtype=float)[None, :]
         # NaN equals nothing, and what stands for it among the numbers is no match.
         equal = ops.add("Add", ops.add("Mul", equal, 1.0 - flags), ops.add("Mul", nan, flags))
-    none = ops.add("Sub", 0.5, ops.add("Mul", ops.add("ReduceMax", equal, axes=[1], keepdims=1), 0.25))
+    none = ops.add("Sub", 0.5, ops.add("Mul", ops.add("ReduceMax", equal, [1], keepdims=1), 0.25))
     return ops.first_maximum(ops.add("Concat", equal, none, axis=1))

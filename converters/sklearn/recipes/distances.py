@@ -113,7 +113,9 @@ def over_features(ops: Ops, x: str, points: Any, term: Term, combine: str = "Add
     body = Body(ops.dtype)
     column, row = body.add("Unsqueeze", "x", np.array([1])), body.add("Unsqueeze", "point", np.array([0]))
     total = body.add(combine, "before", term(body, column, row))
-    graph = body.graph([("before", ops.dtype, 2), ("x", ops.dtype, 1), ("point", ops.dtype, 1)], [(total, ops.dtype, 2)])
+    graph = body.graph(
+        [("before", ops.dtype, 2), ("x", ops.dtype, 1), ("point", ops.dtype, 1)], [(total, ops.dtype, 2)]
+    )
     rows = ops.add("Shape", x, start=0, end=1)
     shape = ops.add("Concat", rows, np.array([len(points)]), axis=0)
     start = ops.add("Expand", ops.constant(np.zeros((1, 1))), shape)

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters.sklearn.recipes.columns import as_text, is_missing, lookup, split
+from converters.sklearn.recipes.columns import is_missing, lookup, split
 from converters.sklearn.recipes.ops import Ops
 from converters.sklearn.recipes.registry import Recipe
 
 
 def one_hot_encoder(ops: Ops) -> None:
-    """Per column, the row of its category in a table of what the original makes of each category."""
-    blocks = [block for block in map(_gathered(ops), zip(split(ops), _one_hot_tables(ops.model), strict=True)) if block]
-    ops.answer(0, blocks[0] if len(blocks) == 1 else ops.add("Concat", *blocks, axis=1))
+    """Per column, the row of its category in a table of the codes."""
+    _answer_from(ops, _one_hot_tables(ops.model))
 
 
 def ordinal_encoder(ops: Ops) -> None:
     """Per column, the number of its category."""
-    tables = _ordinal_tables(ops.model)
-    blocks = [ops.add("Gather", table, index, axis=0) for table, index in _looked_up(ops, tables)]
-    ops.answer(0, blocks[0] if len(blocks) == 1 else ops.add("Concat", *blocks, axis=1))
+    _answer_from(ops, _ordinal_tables(ops.model))
 
 
 def target_encoder(ops: Ops) -> None:
@@ -32,32 +29,23 @@ def target_encoder(ops: Ops) -> None:
     import numpy as np
 
     model = ops.model
-    several = model.target_type_ == "multiclass"
-    count = len(model.classes_) if several else 1
+    count = len(model.classes_) if model.target_type_ == "multiclass" else 1
     overall = np.atleast_1d(np.asarray(model.target_mean_, dtype=float))
     tables = []
     for feature in range(len(model.categories_)):
         means = np.stack(model.encodings_[feature * count : (feature + 1) * count], axis=1)
         tables.append(np.vstack([means, overall[None, :]]))
-    blocks = [ops.add("Gather", table, index, axis=0) for table, index in _looked_up(ops, tables)]
+    _answer_from(ops, tables)
+
+
+def _answer_from(ops: Ops, tables: list[Any]) -> None:
+    """For each column the row of its table that stands for its category, the last one for an unknown one."""
+    blocks = [
+        ops.add("Gather", table, lookup(ops, column, list(known)), axis=0)
+        for column, known, table in zip(split(ops), ops.model.categories_, tables, strict=True)
+        if table.shape[1]  # a single category that is dropped leaves nothing
+    ]
     ops.answer(0, blocks[0] if len(blocks) == 1 else ops.add("Concat", *blocks, axis=1))
-
-
-def _looked_up(ops: Ops, tables: list[Any]) -> list[tuple[Any, str]]:
-    pairs = zip(split(ops), ops.model.categories_, tables, strict=True)
-    return [(table, lookup(ops, column, list(known))) for column, known, table in pairs]
-
-
-def _gathered(ops: Ops) -> Any:
-    known = iter(ops.model.categories_)
-
-    def gather(pair: tuple[Any, Any]) -> str | None:
-        column, table = pair
-        values = list(next(known))
-        # A column of one category, which is dropped, leaves nothing.
-        return ops.add("Gather", table, lookup(ops, column, values), axis=0) if table.shape[1] else None
-
-    return gather
 
 
 def _one_hot_tables(model: Any) -> list[Any]:
@@ -74,7 +62,8 @@ def _one_hot_tables(model: Any) -> list[Any]:
         if model.handle_unknown in ("infrequent_if_exist", "warn") and infrequent is not None:
             table[-1, width - 1] = 1.0
         # ``_drop_idx_after_grouping`` counts the infrequent categories as one, as the table's columns do.
-        drop = None if model.drop_idx_ is None else model._drop_idx_after_grouping[feature]
+        drops = getattr(model, "_drop_idx_after_grouping", model.drop_idx_)
+        drop = None if drops is None else drops[feature]
         tables.append(table if drop is None else np.delete(table, int(drop), axis=1))
     return tables
 
@@ -99,7 +88,10 @@ def _groups(model: Any, feature: int, count: int) -> Any:
     import numpy as np
 
     mapping = model._default_to_infrequent_mappings[feature] if getattr(model, "_infrequent_enabled", False) else None
-    return np.arange(count) if mapping is None else np.asarray(mapping)
+    if mapping is None:
+        return np.arange(count)
+    # OrdinalEncoder leaves out the missing category, always the last, which has a code of its own.
+    return np.append(mapping, np.zeros(count - len(mapping), dtype=np.int64))
 
 
 def _infrequent(model: Any, feature: int) -> Any:
@@ -124,5 +116,3 @@ RECIPES = (
     ),
     Recipe(("sklearn.preprocessing.TargetEncoder",), "transformer", target_encoder, width=_target_width),
 )
-
-__all__ = ["RECIPES", "as_text"]

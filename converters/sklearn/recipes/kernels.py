@@ -13,7 +13,7 @@ from edgepack.errors import ConversionError
 
 
 def pairwise(ops: Ops, x: str, points: Any, kernel: Any, given: Mapping[str, Any]) -> str:
-    """The kernel of scikit-learn's name ``kernel`` with its parameters ``gamma``, ``degree``, ``coef0`` as far as given.
+    """The kernel of scikit-learn's name ``kernel``, with ``gamma``, ``degree`` and ``coef0`` as far as given.
 
     Shape (rows, points). A missing ``gamma`` is one over the number of features. Raises ``ConversionError`` for a
     kernel that is a function, or not known here.
@@ -74,7 +74,9 @@ def gaussian(ops: Ops, x: str, points: Any, kernel: Any) -> str:
         inner = _affine(ops, _scaled(ops, x, points, scale), 0.5 / kernel.alpha, 1.0)
         return ops.add("Pow", inner, np.float64(-kernel.alpha))
     if name == "ExpSineSquared":
-        angle = ops.add("Mul", ops.add("Sqrt", distances.squared(ops, x, points)), np.float64(np.pi / kernel.periodicity))
+        angle = ops.add(
+            "Mul", ops.add("Sqrt", distances.squared(ops, x, points)), np.float64(np.pi / kernel.periodicity)
+        )
         wave = ops.add("Mul", ops.add("Sin", angle), scale)
         return _decay(ops, ops.add("Mul", wave, wave), 2.0)
     if name == "Matern":
@@ -112,3 +114,21 @@ def _affine(ops: Ops, name: str, factor: float, summand: float) -> str:
 
 def _decay(ops: Ops, name: str, rate: float) -> str:
     return ops.add("Exp", ops.add("Mul", name, np.float64(-rate)))
+
+
+def gaussian_diagonal(ops: Ops, x: str, kernel: Any) -> str:
+    """A Gaussian process's kernel of each row with itself, shape (rows, 1)."""
+    name = type(kernel).__name__
+    if name in ("Sum", "Product"):
+        parts = (gaussian_diagonal(ops, x, part) for part in (kernel.k1, kernel.k2))
+        return ops.add("Add" if name == "Sum" else "Mul", *parts)
+    if name == "Exponentiation":
+        return ops.add("Pow", gaussian_diagonal(ops, x, kernel.kernel), np.float64(kernel.exponent))
+    if name == "DotProduct":
+        return ops.add("Add", ops.sum(ops.add("Mul", x, x), 1, keepdims=True), np.float64(kernel.sigma_0**2))
+    if name == "PairwiseKernel":
+        raise ConversionError(
+            "a Gaussian process classifier with PairwiseKernel has no ONNX form", hint="use RBF, Matern or their sums"
+        )
+    value = {"ConstantKernel": "constant_value", "WhiteKernel": "noise_level"}.get(name)
+    return ops.for_each_row(np.full((1, 1), 1.0 if value is None else float(getattr(kernel, value))))

@@ -52,9 +52,9 @@ def logistic(ops: Ops) -> None:
     one_vs_rest = mode == "ovr" or (mode == "auto" and model.solver == "liblinear")
     if scoring.is_binary(model):
         doubled = ops.add("Mul", scores, np.float64(2.0)) if mode == "multinomial" else scores
-        proba = scoring.both(ops, ops.add("Sigmoid", doubled))
+        proba = scoring.both(ops, ops.sigmoid(doubled))
     elif one_vs_rest:
-        proba = scoring.shares(ops, ops.add("Sigmoid", scores), len(model.classes_))
+        proba = scoring.shares(ops, ops.sigmoid(scores), len(model.classes_))
     else:
         proba = scoring.softmax(ops, scores)
     scoring.answer_classifier(ops, scoring.choose(ops, scores), proba, scores)
@@ -65,11 +65,13 @@ def discriminant(ops: Ops) -> None:
     model, x = ops.model, ops.matrix()
     scores = linear_scores(ops, x)
     binary = scoring.is_binary(model)
-    proba = scoring.both(ops, ops.add("Sigmoid", scores)) if binary else scoring.softmax(ops, scores)
+    proba = scoring.both(ops, ops.sigmoid(scores)) if binary else scoring.softmax(ops, scores)
     scoring.answer_classifier(ops, scoring.choose(ops, scores), proba, scores)
     if ops.wants("transform"):
         centred = ops.add("Sub", x, model.xbar_) if model.solver == "svd" else x
-        projected = ops.add("MatMul", centred, np.asarray(model.scalings_, dtype=np.float64)[:, : model._max_components])
+        projected = ops.add(
+            "MatMul", centred, np.asarray(model.scalings_, dtype=np.float64)[:, : model._max_components]
+        )
         ops.answer_method("transform", projected)
 
 
@@ -83,7 +85,7 @@ def stochastic(ops: Ops) -> None:
         clipped = ops.add("Clip", scores, np.float64(-1.0), np.float64(1.0))
         proba = ops.add("Mul", ops.add("Add", clipped, np.float64(1.0)), np.float64(0.5))
     elif loss is not None:
-        proba = ops.add("Sigmoid", scores)
+        proba = ops.sigmoid(scores)
     if proba is not None:
         binary = scoring.is_binary(model)
         proba = scoring.both(ops, proba) if binary else scoring.shares(ops, proba, len(model.classes_))
@@ -133,11 +135,12 @@ def _discriminant_extra(model: Any) -> tuple[str, ...]:
 
 
 _REGRESSORS = (
-    "ARDRegression BayesianRidge ElasticNet ElasticNetCV HuberRegressor Lars LarsCV Lasso LassoCV LassoLars "
-    "LassoLarsCV LassoLarsIC LinearRegression MultiTaskElasticNet MultiTaskElasticNetCV MultiTaskLasso "
-    "MultiTaskLassoCV OrthogonalMatchingPursuit OrthogonalMatchingPursuitCV PassiveAggressiveRegressor "
-    "QuantileRegressor Ridge RidgeCV SGDRegressor TheilSenRegressor"
-).split()
+    "ARDRegression", "BayesianRidge", "ElasticNet", "ElasticNetCV", "HuberRegressor", "Lars", "LarsCV", "Lasso",
+    "LassoCV", "LassoLars", "LassoLarsCV", "LassoLarsIC", "LinearRegression", "MultiTaskElasticNet",
+    "MultiTaskElasticNetCV", "MultiTaskLasso", "MultiTaskLassoCV", "OrthogonalMatchingPursuit",
+    "OrthogonalMatchingPursuitCV", "PassiveAggressiveRegressor", "QuantileRegressor", "Ridge", "RidgeCV",
+    "SGDRegressor", "TheilSenRegressor",
+)  # fmt: skip
 _MODULE = "sklearn.linear_model."
 
 RECIPES = (

@@ -41,15 +41,25 @@ def _factor(model: Any, number: int) -> Any:
 
 
 def _constants(model: Any) -> Any:
-    """What does not depend on the row: ask the model at its own means, where the distance is 0."""
-    at_means = np.array([model._estimate_weighted_log_prob(mean[None])[0, k] for k, mean in enumerate(model.means_)])
-    return at_means.astype(np.float64)
+    """What does not depend on the row, one number a component."""
+    from scipy.special import digamma  # type: ignore[import-untyped]
+    from sklearn.mixture._gaussian_mixture import _compute_log_det_cholesky
+
+    features = model.means_.shape[1]
+    determinant = _compute_log_det_cholesky(model.precisions_cholesky_, model.covariance_type, features)
+    constants = model._estimate_log_weights() + determinant - 0.5 * features * np.log(2.0 * np.pi)
+    if hasattr(model, "degrees_of_freedom_"):  # Bayesian: _estimate_log_prob
+        degrees = model.degrees_of_freedom_
+        log_lambda = features * np.log(2.0) + digamma(0.5 * (degrees - np.arange(features)[:, None])).sum(axis=0)
+        constants = constants - 0.5 * features * np.log(degrees)
+        constants = constants + 0.5 * (log_lambda - features / model.mean_precision_)
+    return np.asarray(constants, dtype=np.float64) * np.ones(len(model.means_))
 
 
 RECIPES = (
     Recipe(
         ("sklearn.mixture.GaussianMixture", "sklearn.mixture.BayesianGaussianMixture"),
-        "clusterer",
+        "mixture",
         mixture,
         extra=lambda model: ("score_samples",),
     ),

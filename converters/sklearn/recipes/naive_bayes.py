@@ -51,12 +51,11 @@ def categorical(ops: Ops) -> None:
 
     model = ops.model
     codes = ops.cast(ops.matrix(), int(TensorProto.INT64))
-    joint = None
+    terms = [ops.constant(np.asarray(model.class_log_prior_, dtype=np.float64)[None])]
     for number, table in enumerate(model.feature_log_prob_):
         code = ops.reshape(ops.columns(codes, [number]), [-1])
-        found = ops.add("Gather", np.asarray(table, dtype=np.float64).T, code, axis=0)
-        joint = found if joint is None else ops.add("Add", joint, found)
-    _answer(ops, ops.add("Add", joint, np.asarray(model.class_log_prior_, dtype=np.float64)))
+        terms.append(ops.add("Gather", np.asarray(table, dtype=np.float64).T, code, axis=0))
+    _answer(ops, scoring.added(ops, terms))
 
 
 def _answer(ops: Ops, joint: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from converters.sklearn.recipes.ops import Ops
 
@@ -48,6 +49,31 @@ def count_at_most(ops: Ops, name: str, bounds: object, *, strictly: bool = False
 
     flags = ops.add("Less" if strictly else "LessOrEqual", np.asarray(bounds, dtype=float)[None, :], name)
     return ops.sum(ops.cast(flags, int(TensorProto.INT64)), 1)
+
+
+def places_among(ops: Ops, x: str, bounds: Any) -> tuple[str, Any]:
+    """For a matrix (rows, columns) how many of each column's sorted ``bounds`` (bounds, columns) are at most the value.
+
+    By halving, so that a thousand bounds take ten steps. Returns int64 (rows, columns), and the places (1, columns) at
+    which each column begins in the bounds laid out column by column.
+    """
+    import numpy as np
+    from onnx import TensorProto
+
+    count, columns = bounds.shape
+    size = 1 << int(count).bit_length()
+    padded = np.full((columns, size), np.inf)
+    padded[:, :count] = bounds.T
+    flat = ops.constant(padded.ravel())
+    place = ops.constant((np.arange(columns, dtype=np.int64) * size)[None, :])
+    step = size // 2
+    while step:
+        tried = ops.add("Gather", flat, ops.add("Add", place, step - 1))
+        reached = ops.cast(ops.add("LessOrEqual", tried, x), int(TensorProto.INT64))
+        place = ops.add("Add", place, ops.add("Mul", reached, step))
+        step //= 2
+    found = ops.add("Sub", place, (np.arange(columns, dtype=np.int64) * size)[None, :])
+    return ops.add("Min", found, count), (np.arange(columns, dtype=np.int64) * count)[None, :]
 
 
 def normal_quantile(ops: Ops, name: str) -> str:

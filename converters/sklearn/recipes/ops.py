@@ -64,7 +64,7 @@ class Ops:
         return names[0] if len(names) == 1 else self.add("Concat", *names, axis=1)
 
     def constant(self, value: Any, dtype: Any = None) -> str:
-        """An initializer; text becomes a string tensor, floats get ``dtype`` of the arithmetic unless told otherwise."""
+        """An initializer; text becomes strings, floats get ``dtype`` of the arithmetic unless told otherwise."""
         import numpy as np
         from onnx import TensorProto, helper
 
@@ -78,7 +78,7 @@ class Ops:
             elif array.dtype.kind in "iu":
                 array = array.astype(np.int64)
             kind, content = int(helper.np_dtype_to_tensor_dtype(array.dtype)), array.ravel().tolist()
-        name: str = self.scope.get_unique_variable_name("constant")
+        name = self._unique("constant")
         self.container.add_initializer(name, kind, list(array.shape), content)
         return name
 
@@ -92,17 +92,25 @@ class Ops:
     ) -> tuple[str, ...]:
         """Add a node with several outputs, and return their names. An input that is None is left out."""
         names = ["" if item is None else item if isinstance(item, str) else self.constant(item) for item in inputs]
-        results = [self.scope.get_unique_variable_name(op_type.lower()) for _ in range(outputs)]
+        results = [self._unique(op_type.lower()) for _ in range(outputs)]
+        if "body" in attributes:
+            # skl2onnx declares the version that the nodes need, and does not look into a body.
+            self.container.node_domain_version_pair_sets.add((domain, self.container.target_opset_onnx))
         self.container.add_node(
             op_type,
             names,
             results,
             op_domain=domain,
             op_version=version,
-            name=self.scope.get_unique_operator_name(op_type),
+            name=self.scope.get_unique_operator_name(f"{op_type}{len(self.scope.onnx_operator_names)}"),
             **attributes,
         )
         return tuple(results)
+
+    def _unique(self, seed: str) -> str:
+        """A tensor's name; counted, because skl2onnx tries 1, 2, 3 and so on, which takes long in a large graph."""
+        name: str = self.scope.get_unique_variable_name(f"{seed}{len(self.scope.onnx_variable_names)}")
+        return name
 
     def cast(self, name: str, to: int | None = None) -> str:
         """``name`` as another element type of ONNX, by default that of ``dtype``."""
@@ -121,6 +129,23 @@ class Ops:
     def reshape(self, name: str, shape: Sequence[int]) -> str:
         """Another shape; -1 for what follows from the rest."""
         return self.add("Reshape", name, list(shape))
+
+    def for_each_row(self, row: Any) -> str:
+        """An array whose first axis is 1, repeated for every row of the input."""
+        import numpy as np
+
+        array = np.asarray(row)
+        rows = self.add("Shape", self.operator.inputs[0].full_name, start=0, end=1)
+        rest = np.asarray(array.shape[1:], dtype=np.int64)
+        shape = self.add("Concat", rows, rest, axis=0) if rest.size else rows
+        return self.add("Expand", array, shape)
+
+    def sigmoid(self, name: str) -> str:
+        """1 / (1 + exp(-x)). onnxruntime's own answers 0 for what is below about -40."""
+        import numpy as np
+
+        one = self.constant(np.ones((), self.dtype))
+        return self.add("Reciprocal", self.add("Add", one, self.add("Exp", self.add("Neg", name))))
 
     def first_maximum(self, name: str) -> str:
         """Per row, the index of the first of the largest values, shape (rows,)."""
@@ -195,7 +220,10 @@ class Ops:
     def answer(self, number: int, name: str) -> None:
         """Make the tensor ``name`` the estimator's output of that number."""
         self.container.add_node(
-            "Identity", [name], [self.operator.outputs[number].full_name], name=self.scope.get_unique_operator_name("answer")
+            "Identity",
+            [name],
+            [self.operator.outputs[number].full_name],
+            name=self.scope.get_unique_operator_name("answer"),
         )
 
     def wants(self, method: str) -> bool:

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from converters.sklearn.recipes.ops import Ops, has_text, is_any_classifier, is_double, label_type
 
-Kind = Literal["classifier", "multilabel", "regressor", "transformer", "clusterer", "outlier"]
+Kind = Literal["classifier", "multilabel", "regressor", "transformer", "clusterer", "mixture", "outlier"]
 
 # The outputs that skl2onnx's own ensembles expect of a part, by what the part is.
 OUTPUTS: dict[Kind, tuple[str, ...]] = {
     "classifier": ("label", "probabilities"),
     "multilabel": ("label",),
     "clusterer": ("label", "scores"),
+    "mixture": ("label", "probabilities"),
     "outlier": ("label", "scores"),
     "regressor": ("variable",),
     "transformer": ("variable",),
@@ -34,7 +35,8 @@ class Recipe:
     ``extra(model)`` names further methods of the estimator, which ``emit`` answers by ``ops.answer_method`` where
     ``ops.wants`` says so. ``options`` are those of skl2onnx that ``emit`` heeds. ``delegate(model)`` is the estimator
     that answers everything for a wrapper such as a search; such a recipe is made by ``delegating``. A transformer that
-    ``keeps_text`` answers text where its input is text.
+    ``keeps_text`` answers text where its input is text. A ``parser`` of skl2onnx's form takes apart what is made of
+    steps, and leaves nothing to emit.
     """
 
     estimators: tuple[str, ...]
@@ -45,6 +47,7 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)
     delegate: Callable[[Any], Any] | None = None
     keeps_text: bool = False
+    parser: Callable[..., Any] | None = None
 
     def kind_of(self, model: Any) -> Kind:
         """What this fitted estimator is."""
@@ -52,7 +55,7 @@ class Recipe:
 
 
 def delegating(estimators: tuple[str, ...], to: Callable[[Any], Any]) -> Recipe:
-    """A recipe for wrappers that answer whatever the fitted estimator ``to(model)`` answers, which takes their place."""
+    """A recipe for wrappers that answer whatever the fitted estimator ``to(model)`` inside of them answers."""
 
     def kind(model: Any) -> Kind:
         from sklearn.base import is_classifier, is_clusterer, is_outlier_detector
@@ -74,7 +77,7 @@ def delegating(estimators: tuple[str, ...], to: Callable[[Any], Any]) -> Recipe:
 
 def add(recipe: Recipe) -> None:
     """Register ``recipe`` with skl2onnx for every class of it that is installed."""
-    from skl2onnx import update_registered_converter
+    from skl2onnx import update_registered_converter, update_registered_parser
 
     for dotted in recipe.estimators:
         module, _, name = dotted.rpartition(".")
@@ -82,8 +85,11 @@ def add(recipe: Recipe) -> None:
             estimator = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):
             continue
+        if recipe.parser is not None:
+            update_registered_parser(estimator, recipe.parser)
+            continue
         options = dict(recipe.options)
-        if recipe.kind == "classifier" or callable(recipe.kind):
+        if recipe.kind in ("classifier", "multilabel") or callable(recipe.kind):
             options = {"zipmap": [True, False, "columns"], "output_class_labels": [False, True], **options}
         update_registered_converter(
             estimator,
@@ -108,7 +114,7 @@ def _parser(recipe: Recipe) -> Callable[..., Any]:
             return _parse_sklearn(scope, inner, inputs, custom_parsers=custom_parsers)
         operator = scope.declare_local_operator(sklearn_operator_name_map[type(model)], model)
         operator.inputs = inputs
-        for name in (*OUTPUTS[recipe.kind_of(model)], *recipe.extra(model)):
+        for name in (*OUTPUTS[recipe.kind_of(model)], *recipe.extra(model)):  # noqa: S610  no database here
             operator.outputs.append(scope.declare_local_variable(name, guess_tensor_type(inputs[0].type)))
         return operator.outputs
 

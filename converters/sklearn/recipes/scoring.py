@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,14 +77,19 @@ def ovr_of_ovo(ops: Ops, second_wins: str, confidences: str, count: int) -> str:
     return ops.add("Add", votes, ops.add("Div", total, spread))
 
 
-def answer_classifier(ops: Ops, label: str, proba: str | None, scores: str | None) -> None:
-    """Give a classifier's answers: its label, its probabilities, and its decision function where it has that too."""
+def answer_classifier(ops: Ops, label: str, proba: str | None, scores: str) -> None:
+    """Give a classifier's answers: its label, its probabilities where it has any, and its decision function."""
     ops.answer(0, label)
-    first = proba if proba is not None else scores
-    assert first is not None
-    ops.answer(1, first)
-    if scores is not None:
-        ops.answer_method("decision_function", scores)
+    ops.answer(1, scores if proba is None else proba)
+    ops.answer_method("decision_function", scores)
+
+
+def added(ops: Ops, terms: Sequence[str]) -> str:
+    """The sum of tensors of one shape, from the first to the last as scikit-learn adds."""
+    total, *rest = terms
+    for term in rest:
+        total = ops.add("Add", total, term)
+    return total
 
 
 def has_both(model: Any) -> tuple[str, ...]:

@@ -84,7 +84,10 @@ def _sum(ops: Ops) -> str:
 
 
 def _pairs(ops: Ops) -> str:
-    """libsvm's decision values, of classes 0 and 1, 0 and 2, … 1 and 2, …: shape (rows, pairs), positive for the first."""
+    """libsvm's decision values, of classes 0 and 1, 0 and 2, … 1 and 2, …: shape (rows, pairs).
+
+    Those above zero are for the pair's first class.
+    """
     model = ops.model
     dual, counts = _dense(model._dual_coef_), np.asarray(model._n_support)
     starts = np.concatenate([[0], np.cumsum(counts)])
@@ -115,7 +118,7 @@ def _probabilities(ops: Ops, pairs: str, count: int) -> str:
     model = ops.model
     slopes, offsets = (np.asarray(found, dtype=np.float64) for found in (model._probA, model._probB))
     fitted = ops.add("Add", ops.add("Mul", pairs, slopes), offsets)
-    won = ops.add("Clip", ops.add("Sigmoid", ops.add("Neg", fitted)), np.float64(LEAST), np.float64(1 - LEAST))
+    won = ops.add("Clip", ops.sigmoid(ops.add("Neg", fitted)), np.float64(LEAST), np.float64(1 - LEAST))
     lost = ops.add("Sub", np.float64(1.0), won)
     # Q as sums over pairs: its diagonal adds squares of what a class loses, beside it stand negated products.
     order = [(first, second) for first in range(count) for second in range(first + 1, count)]

@@ -1,0 +1,213 @@
+"""Gradient boosting and AdaBoost: every tree in one ensemble, added to the first guess in double."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from converters import forest
+from converters.forest import Forest
+from converters.sklearn.recipes.ops import ML, Ops, classes
+from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.trees import rounded, tree_of
+from edgepack.errors import ConversionError
+
+_CONSTANT = ("DummyClassifier", "DummyRegressor")
+_RANDOM = ("stratified", "uniform")
+
+
+def gradient_regressor(ops: Ops) -> None:
+    """The first guess and the sum of the trees."""
+    ops.answer(0, ops.cast(_raw(ops)))
+
+
+def gradient_classifier(ops: Ops) -> None:
+    """The class by the sum of the trees: by its sign, where zero is the second of two, or the largest."""
+    answer_scores(ops, ops.model._loss, _raw(ops), second_at_zero=True)
+
+
+def ada_regressor(ops: Ops) -> None:
+    """The median of the parts' predictions, weighted: the first from below that has half of the weight."""
+    import numpy as np
+
+    model = ops.model
+    weights = np.asarray(model.estimator_weights_, dtype=np.float64)[: len(model.estimators_)]
+    if _are_trees(model.estimators_):
+        trees = [tree_of(part, part.tree_.value[:, 0, 0], target=place) for place, part in enumerate(model.estimators_)]
+        predictions = forest.emit(ops, rounded(ops), Forest(trees, len(trees)))
+    else:
+        x = ops.matrix()
+        found = [ops.reshape(ops.methods(part, x)["predict"], [-1, 1]) for part in model.estimators_]
+        predictions = _double(ops, ops.add("Concat", *found, axis=1))
+    ordered, order = ops.add_many("TopK", predictions, [len(weights)], outputs=2, axis=1, largest=0, sorted=1)
+    sums = ops.add("CumSum", ops.add("Gather", ops.constant(weights, np.float64), order, axis=0), np.int64(1))
+    half = ops.add("Mul", ops.columns(sums, [len(weights) - 1]), ops.constant(0.5, np.float64))
+    reached = ops.cast(ops.add("GreaterOrEqual", sums, half), 6)  # int32
+    place = ops.add("ArgMax", reached, axis=1, keepdims=1, select_last_index=0)
+    ops.answer(0, ops.cast(ops.add("GatherElements", ordered, place, axis=1)))
+
+
+def ada_classifier(ops: Ops) -> None:
+    """Each part's class gains its weight, the others lose a share of it."""
+    import numpy as np
+
+    model = ops.model
+    count = len(model.classes_)
+    if count < 2:
+        raise ConversionError("AdaBoostClassifier has learnt a single class", hint="train it on two classes or more")
+    weights = np.asarray(model.estimator_weights_, dtype=np.float64)[: len(model.estimators_)]
+    gains = [np.where(np.eye(count, dtype=bool), weight, -1 / (count - 1) * weight) for weight in weights]
+    if _are_trees(model.estimators_):
+        trees = [
+            tree_of(
+                part, gain[np.searchsorted(model.classes_, part.classes_)[part.tree_.value[:, 0, :].argmax(axis=1)]]
+            )
+            for part, gain in zip(model.estimators_, gains, strict=True)
+        ]
+        total = forest.emit(ops, rounded(ops), Forest(trees, count))
+    else:
+        x, total = ops.matrix(), ""
+        for part, gain in zip(model.estimators_, gains, strict=True):
+            number = _class_number(ops, ops.methods(part, x)["predict"])
+            added = ops.add("Gather", ops.constant(gain, np.float64), number, axis=0)
+            total = ops.add("Add", total, added) if total else added
+    total = ops.add("Div", total, ops.constant(model.estimator_weights_.sum(), np.float64))
+    if count == 2:
+        score = ops.add("Sub", ops.columns(total, [1]), ops.columns(total, [0]))
+        both = ops.add("Concat", ops.add("Neg", score), score, axis=1)
+        halved = ops.add("Div", both, ops.constant(2.0, np.float64))
+        _answer_classes(ops, _is_above(ops, score), ops.add("Softmax", halved, axis=1), score)
+    else:
+        shared = ops.add("Div", total, ops.constant(float(count - 1), np.float64))
+        _answer_classes(ops, ops.first_maximum(total), ops.add("Softmax", shared, axis=1), total)
+
+
+def answer_scores(ops: Ops, loss: Any, raw: str, *, second_at_zero: bool) -> None:
+    """A boosted classifier's outputs from its raw scores, double, shape (rows, 1) for two classes or (rows, classes).
+
+    ``second_at_zero`` says to which of two classes a score of zero belongs.
+    """
+    import numpy as np
+
+    if loss.is_multiclass:
+        _answer_classes(ops, ops.first_maximum(raw), ops.add("Softmax", raw, axis=1), raw)
+        return
+    second = inverse_link(ops, loss, raw)
+    first = ops.add("Sub", ops.constant(1.0, np.float64), second)
+    index = _is_above(ops, raw, or_equal=second_at_zero)
+    _answer_classes(ops, index, ops.add("Concat", first, second, axis=1), raw)
+
+
+def inverse_link(ops: Ops, loss: Any, raw: str) -> str:
+    """Predictions from raw scores, both double. Raises ``ConversionError`` for a link not known here."""
+    import numpy as np
+
+    link = type(loss.link).__name__
+    if link == "IdentityLink":
+        return raw
+    if link == "LogLink":
+        return ops.add("Exp", raw)
+    if link == "LogitLink":
+        return ops.sigmoid(raw)
+    if link == "HalfLogitLink":
+        return ops.sigmoid(ops.add("Mul", raw, ops.constant(2.0, np.float64)))
+    raise ConversionError(f"the link {link} of a loss has no ONNX form here", hint="train with another loss")
+
+
+def _answer_classes(ops: Ops, index: str, probabilities: str, scores: str) -> None:
+    ops.answer(0, ops.class_of(index))
+    ops.answer(1, ops.cast(probabilities))
+    ops.answer_method("decision_function", ops.cast(scores))
+
+
+def _is_above(ops: Ops, score: str, *, or_equal: bool = False) -> str:
+    """1 where a score of shape (rows, 1) is above zero, else 0; int64, (rows,)."""
+    import numpy as np
+
+    above = ops.add("GreaterOrEqual" if or_equal else "Greater", score, ops.constant(0.0, np.float64))
+    return ops.reshape(ops.cast(above, 7), [-1])  # int64
+
+
+def _raw(ops: Ops) -> str:
+    """The raw scores of gradient boosting, double, shape (rows, trees per round)."""
+    import numpy as np
+
+    model, x = ops.model, rounded(ops)
+    rate = model.learning_rate
+    trees = [
+        tree_of(part, rate * part.tree_.value[:, 0, 0], target=target)
+        for stage in model.estimators_
+        for target, part in enumerate(stage)
+    ]
+    count = model.estimators_.shape[1]
+    if isinstance(model.init_, str) or type(model.init_).__name__ in _CONSTANT:
+        if getattr(model.init_, "strategy", None) in _RANDOM:
+            raise ConversionError(
+                f"the first guess of {type(model).__name__} is random", hint="train it with another init"
+            )
+        base = model._raw_predict_init(np.zeros((1, model.n_features_in_), dtype=np.float32))[0]
+        return forest.emit(ops, x, Forest(trees, count, base=base))
+    return ops.add("Add", _first_guess(ops, x), forest.emit(ops, x, Forest(trees, count)))
+
+
+def _first_guess(ops: Ops, x: str) -> str:
+    """The link of what the init estimator predicts, as ``_init_raw_predictions`` of scikit-learn has it."""
+    import numpy as np
+
+    model, loss = ops.model, ops.model._loss
+    inner = copy.copy(ops)
+    inner.dtype = np.dtype(np.float64)  # a logarithm follows, which shows what float32 rounds off
+    found = inner.methods(model.init_, x)
+    if not hasattr(model, "classes_"):
+        return ops.reshape(_double(ops, found["predict"]), [-1, 1])
+    probabilities = _double(ops, found["predict_proba"])
+    if not loss.is_multiclass:
+        probabilities = ops.columns(probabilities, [1])
+    eps = np.finfo(np.float64).eps
+    inside = ops.add("Clip", probabilities, ops.constant(eps, np.float64), ops.constant(1 - eps, np.float64))
+    logs = ops.add("Log", inside)
+    if loss.is_multiclass:
+        return ops.add("Sub", logs, ops.add("ReduceMean", logs, [1], keepdims=1))
+    others = ops.add("Log", ops.add("Sub", ops.constant(1.0, np.float64), inside))
+    logit = ops.add("Sub", logs, others)
+    half = type(loss.link).__name__ == "HalfLogitLink"
+    return ops.add("Mul", logit, ops.constant(0.5, np.float64)) if half else logit
+
+
+def _class_number(ops: Ops, label: str) -> str:
+    """The place of each label among the model's classes, int64, shape (rows,)."""
+    import numpy as np
+
+    known = classes(ops.model)
+    label = ops.reshape(label, [-1])
+    if known.dtype.kind in "OUS":
+        keys = [str(name) for name in known]
+        return ops.add("LabelEncoder", label, domain=ML, keys_strings=keys, values_int64s=list(range(len(keys))))
+    equal = ops.add("Equal", ops.add("Unsqueeze", label, [1]), np.asarray(known)[None, :])
+    return ops.first_maximum(ops.cast(equal, 6))  # int32
+
+
+def _double(ops: Ops, name: str) -> str:
+    from onnx import TensorProto
+
+    return ops.cast(name, int(TensorProto.DOUBLE))
+
+
+def _are_trees(parts: Sequence[Any]) -> bool:
+    return all(hasattr(part, "tree_") for part in parts)
+
+
+_BOTH: tuple[tuple[str, Any, Any], ...] = (
+    ("sklearn.ensemble.GradientBoosting", gradient_classifier, gradient_regressor),
+    ("sklearn.ensemble.AdaBoost", ada_classifier, ada_regressor),
+)
+
+RECIPES = tuple(
+    recipe
+    for name, classify, regress in _BOTH
+    for recipe in (
+        Recipe((f"{name}Classifier",), "classifier", classify, extra=lambda model: ("decision_function",)),
+        Recipe((f"{name}Regressor",), "regressor", regress),
+    )
+)

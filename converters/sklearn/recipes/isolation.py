@@ -1,0 +1,43 @@
+"""Isolation forest: the mean depth of a row's leaves as a score; skl2onnx has it only in float32, with other NaN."""
+
+from __future__ import annotations
+
+from converters import forest
+from converters.forest import Forest
+from converters.sklearn.recipes.ops import Ops
+from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.trees import rounded, tree_of
+
+
+def isolation_forest(ops: Ops) -> None:
+    """The score is 2 to the power of minus the depth over what is to be expected; below the offset is an outlier."""
+    import numpy as np
+    from sklearn.ensemble._iforest import _average_path_length
+
+    model = ops.model
+    depths = zip(model._decision_path_lengths, model._average_path_length_per_tree, strict=True)
+    trees = [
+        tree_of(part, path + mean - 1.0, features=features)
+        for part, features, (path, mean) in zip(model.estimators_, model.estimators_features_, depths, strict=True)
+    ]
+    total = forest.emit(ops, rounded(ops), Forest(trees))
+    expected = len(trees) * float(_average_path_length([model._max_samples])[0])
+    if expected == 0:  # scikit-learn puts 1 for zero over zero
+        total, expected = ops.add("Add", ops.add("Mul", total, _number(ops, 0.0)), _number(ops, 1.0)), 1.0
+    power = ops.add("Neg", ops.add("Div", total, _number(ops, expected)))
+    samples = ops.add("Neg", ops.add("Pow", _number(ops, 2.0), power))
+    scores = ops.add("Sub", samples, _number(ops, model.offset_))
+    outlier = ops.add("Less", scores, _number(ops, 0.0))
+    label = ops.add("Where", outlier, np.array(-1), np.array(1))
+    ops.answer(0, ops.reshape(label, [-1]))
+    ops.answer(1, ops.cast(scores))
+    ops.answer_method("score_samples", ops.cast(samples))
+
+
+def _number(ops: Ops, value: float) -> str:
+    return ops.constant(value, "float64")
+
+
+RECIPES = (
+    Recipe(("sklearn.ensemble.IsolationForest",), "outlier", isolation_forest, extra=lambda model: ("score_samples",)),
+)

@@ -1,0 +1,21 @@
+"""Searches and other wrappers that answer whatever one fitted estimator inside of them answers."""
+
+from __future__ import annotations
+
+from converters.sklearn.recipes.registry import delegating
+
+_MODULE = "sklearn.model_selection."
+
+RECIPES = (
+    delegating(
+        (
+            _MODULE + "GridSearchCV",
+            _MODULE + "RandomizedSearchCV",
+            "sklearn.model_selection._search_successive_halving.HalvingGridSearchCV",
+            "sklearn.model_selection._search_successive_halving.HalvingRandomSearchCV",
+        ),
+        lambda model: model.best_estimator_,
+    ),
+    delegating(("sklearn.frozen.FrozenEstimator",), lambda model: model.estimator),
+    delegating(("sklearn.semi_supervised.SelfTrainingClassifier",), lambda model: model.estimator_),
+)

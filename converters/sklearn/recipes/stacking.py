@@ -1,0 +1,61 @@
+"""Stacking: the parts' answers, and the inputs beside them with ``passthrough``, feed the last estimator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from converters.sklearn.recipes import parts, scoring
+from converters.sklearn.recipes.ops import Ops
+from converters.sklearn.recipes.registry import Recipe
+from edgepack.errors import ConversionError
+
+
+def classifier(ops: Ops) -> None:
+    """What the last estimator answers; its classes are the numbers of the model's."""
+    from onnx import TensorProto
+
+    model = ops.model
+    if isinstance(model.classes_, list):
+        raise ConversionError(
+            "a stacking classifier of several targets has no ONNX form", hint="train a model for each target"
+        )
+    features = _features(ops)
+    ops.answer_method("transform", features)
+    answers = ops.methods(model.final_estimator_, features)
+    number = ops.reshape(ops.cast(answers["predict"], int(TensorProto.INT64)), [-1])
+    ops.answer(0, ops.class_of(number))
+    first = "predict_proba" if "predict_proba" in answers else "decision_function"
+    ops.answer(1, parts.column(ops, parts.pick(answers, model.final_estimator_, first)))
+    if ops.wants("decision_function"):
+        scores = parts.pick(answers, model.final_estimator_, "decision_function")
+        ops.answer_method("decision_function", parts.column(ops, scores))
+
+
+def regressor(ops: Ops) -> None:
+    """What the last estimator predicts."""
+    features = _features(ops)
+    ops.answer_method("transform", features)
+    ops.answer(0, parts.predicted(ops, ops.model.final_estimator_, features))
+
+
+def _features(ops: Ops) -> str:
+    model = ops.model
+    features = []
+    for estimator, method in zip(model.estimators_, model.stack_method_, strict=True):
+        answer = parts.column(ops, parts.pick(ops.methods(estimator), estimator, method))
+        # Of two probabilities that add up to 1, only the second is passed on.
+        binary = method == "predict_proba" and len(model.classes_) == 2
+        features.append(ops.columns(answer, [1]) if binary else answer)
+    if model.passthrough:
+        features.append(ops.matrix())
+    return ops.add("Concat", *features, axis=1)
+
+
+def _extra(model: Any) -> tuple[str, ...]:
+    return (*scoring.has_both(model), "transform")
+
+
+RECIPES = (
+    Recipe(("sklearn.ensemble.StackingClassifier",), "classifier", classifier, extra=_extra),
+    Recipe(("sklearn.ensemble.StackingRegressor",), "regressor", regressor, extra=lambda model: ("transform",)),
+)

@@ -1,0 +1,111 @@
+"""Words and characters are counted as scikit-learn does, in every script and without a locale but C.UTF-8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer, TfidfVectorizer
+from transformer_answers import require_same_matrix, require_same_texts
+
+from edgepack.errors import ConversionError
+
+WORDS = [
+    *("été", "naïve", "Straße", "iPhone", "the", "a", "of", "cat", "dog", "istanbul", "stanbul", "don't", "x_1", "½n"),
+    *("北京", "Москва", "ПРИВЕТ", "привет", "hello", "HELLO", "über"),
+]
+GAPS = [" ", "  ", "\n", "\t \n", ", ", ". ", "-", "\xa0", "'"]
+# Letters that lower case makes longer, marks that are no letters, letters beyond 16 bits.
+CHARACTERS = list("abcİIıéÉ ß\n  \t½²_1-'\u0307\u0301\u200d北𝔸𐐀𐐨ǅ")
+
+
+def texts() -> list[str]:
+    choose = np.random.default_rng(0)
+    gapped = [word + gap for word in WORDS for gap in GAPS]
+    sentences = ["".join(choose.choice(gapped, size)) for size in choose.integers(0, 20, 60)]
+    jumbles = ["".join(choose.choice(CHARACTERS, size)) for size in choose.integers(1, 40, 120)]
+    special = ["", "   ", " a ", "İSTANBUL istanbul İ Aİb", "a\x1cb\x85c", "ﬁ ﬂ DŽ ǅ"]
+    return [str(text) for text in (*sentences, *special, *jumbles)]
+
+
+TEXTS = texts()
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"ngram_range": (1, 3)},
+    {"ngram_range": (2, 2), "binary": True},
+    {"stop_words": ["the", "a", "of", "été"], "ngram_range": (1, 2)},
+    {"stop_words": "english"},
+    {"lowercase": False},
+    {"token_pattern": r"(?u)\b\w+\b", "min_df": 2},
+    {"max_features": 20, "ngram_range": (1, 2)},
+    {"vocabulary": ["cat", "dog", "hello hello", "zz"], "ngram_range": (1, 1)},
+    {"analyzer": "char"},
+    {"analyzer": "char", "ngram_range": (1, 3)},
+    {"analyzer": "char", "ngram_range": (2, 4), "lowercase": False},
+    {"analyzer": "char_wb", "ngram_range": (1, 3)},
+    {"analyzer": "char_wb", "ngram_range": (4, 6)},
+    {"analyzer": "char_wb", "ngram_range": (3, 3), "lowercase": False},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_counts_of_words_and_characters(options: dict[str, Any]) -> None:
+    require_same_texts(CountVectorizer(**options).fit(TEXTS[::2]), TEXTS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"sublinear_tf": True, "ngram_range": (1, 2)}, {"norm": "l1"}, {"norm": None, "use_idf": False}],
+    ids=str,
+)
+def test_weights_of_words(options: dict[str, Any]) -> None:
+    require_same_texts(TfidfVectorizer(**options).fit(TEXTS), TEXTS)
+
+
+@pytest.mark.parametrize("analyzer", ["word", "char", "char_wb"])
+def test_texts_without_a_token_count_nothing(analyzer: str) -> None:
+    require_same_texts(CountVectorizer(analyzer=analyzer).fit(TEXTS), ["", "", ""])
+
+
+@pytest.mark.parametrize("options", [{}, {"sublinear_tf": True}, {"norm": "l1"}, {"use_idf": False}], ids=str)
+def test_counts_of_nothing_weigh_nothing(options: dict[str, Any]) -> None:
+    counts = np.random.default_rng(0).poisson(1.0, (30, 5)).astype(float)
+    counts[3] = 0
+    require_same_matrix(TfidfTransformer(**options).fit(counts), counts)
+
+
+def test_every_letter_is_lowered_as_python_does() -> None:
+    letters = [chr(code) for code in (*range(0xD800), *range(0xE000, 0x20000)) if chr(code).isalpha()]
+    pairs = [f"x{letter}y" for letter in letters if letter not in "Σσς"]
+    rows = [" ".join(pairs[start : start + 2000]) for start in range(0, len(pairs), 2000)]
+    require_same_texts(CountVectorizer(max_features=4000).fit([row.lower() for row in rows]), rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"strip_accents": "ascii"}, "strip_accents"),
+        ({"tokenizer": str.split, "token_pattern": None}, "tokenizer"),
+        ({"preprocessor": str.lower}, "preprocessor"),
+        ({"analyzer": str.split}, "analyzer"),
+        ({"token_pattern": "[a-z]+"}, "token_pattern"),
+    ],
+    ids=str,
+)
+def test_what_has_no_exact_form_is_refused_by_name(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConversionError, match=named):
+        require_same_texts(CountVectorizer(**options).fit(TEXTS), TEXTS)
+
+
+def test_hashes_are_refused() -> None:
+    with pytest.raises(ConversionError, match="HashingVectorizer"):
+        require_same_texts(HashingVectorizer(n_features=16), TEXTS)
+
+
+def test_greek_in_lower_case_is_refused_for_its_final_sigma() -> None:
+    with pytest.raises(ConversionError, match="sigma"):
+        require_same_texts(CountVectorizer().fit(["οδος"]), ["ΟΔΟΣ"])
+    require_same_texts(CountVectorizer(lowercase=False).fit(["οδος ΟΔΟΣ"]), ["ΟΔΟΣ", "οδος"])
