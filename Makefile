@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench lock setup-demo setup-test clean
+.PHONY: demo test check bench matrix lock setup-demo setup-test clean
 
 demo: setup-demo  ## set up, then do the main job once, on real input
 	$(BIN)/edgepack demo
@@ -16,6 +16,9 @@ check: setup-test
 
 bench: setup-test  ## measure sizes and times, as ratios to a yardstick
 	$(BIN)/python -m benchmarks
+
+matrix: setup-test  ## convert and judge every kind of model, and write docs/reference/converters.md
+	$(BIN)/python scripts/matrix.py --write
 
 lock: setup-test  ## pin the newest versions of everything: requirements/, wheels of images, base images
 	$(BIN)/python scripts/lock.py

@@ -4,5 +4,6 @@
 """
 
 from converters.conversion import Conversion, ParitySummary, convert
+from converters.options import Options
 
-__all__ = ["Conversion", "ParitySummary", "convert"]
+__all__ = ["Conversion", "Options", "ParitySummary", "convert"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import logging
 import os
@@ -11,14 +10,16 @@ import signal
 import stat
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from converters import manifest, sandbox, worker
+from converters import artifacts, manifest, sandbox, worker, worlds
+from converters import cache as caches
+from converters.artifacts import Artifact
+from converters.options import Options
 from edgepack.errors import (
     ConversionError,
-    MissingPartError,
     NotFoundError,
     UsageError,
     disk_errors,
@@ -27,25 +28,24 @@ from edgepack.files import atomic_write, make_dirs
 
 log = logging.getLogger(__name__)
 
-# What each framework's recipe imports, and the endings by which its one file in a folder is known.
-PARTS = {
-    "ScikitLearn": ("sklearn", "skl2onnx", "onnx", "onnxruntime", "joblib"),
-    "Onnx": ("onnx", "onnxruntime", "numpy"),
-}
-ENDINGS = {"ScikitLearn": (".pkl", ".pickle", ".joblib"), "Onnx": (".onnx",)}
-NOT_YET = ("TensorFlow", "PyTorch", "Custom")
+FRAMEWORKS = tuple(worker.ROOMS)
 JSON_LIMIT = 64 << 20
+DEFAULTS = Options()
 
 
 @dataclass(frozen=True)
 class ParitySummary:
-    """Over all outputs: rows compared, largest differences, least label agreement (None without labels)."""
+    """Over all outputs: rows compared, largest differences, least label agreement (None without labels).
+
+    ``accepted`` maps outputs to the larger differences that the user allowed.
+    """
 
     rows: int
     max_abs: float
     max_rel: float
     label_agreement: float | None
     passed: bool
+    accepted: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,31 +71,82 @@ def convert(
     *,
     framework: str,
     output_dir: Path,
-    sample: Path | None = None,
+    options: Options = DEFAULTS,
     timeout: float = 600,
     memory: int = 16 << 30,
+    cache: Path | None = None,
+    again: bool = False,
+    offline: bool = False,
 ) -> Conversion:
-    """Convert the model file ``path`` into ``output_dir`` (created if absent): the ONNX model and its papers.
+    """Convert the model ``path`` into ``output_dir`` (created if absent): the ONNX model and its papers.
 
-    ``framework`` is ``ScikitLearn`` or ``Onnx``; ``path`` may be a folder with one such file. ``sample`` is a
-    ``.csv``, ``.json``, ``.npy`` or ``.npz`` file of input rows. ``timeout`` is seconds of wall time, ``memory``
-    bytes of address space. The model is opened only in a process of its own (``converters.sandbox``).
+    ``framework`` is one of ``FRAMEWORKS``; ``path`` is a file, a SavedModel folder, a folder with one model file, or
+    for ``options.entry`` the folder of the weights and their module. ``timeout`` is seconds of wall time for the
+    conversion, ``memory`` bytes of address space. The model is opened only in a process of its own
+    (``converters.sandbox``), by the software that suits it (``converters.worlds``): an environment may have to be made
+    first, below ``cache`` (the user's cache folder), for which ``offline`` asks no package index.
 
-    The same bytes in give the same model, manifest and golden vectors. On any error ``output_dir`` holds no new
-    package. Raises ``UsageError`` (framework, sample), ``NotFoundError`` (a path), ``MissingPartError`` (the
-    framework is not installed), ``ConversionError`` (cannot be converted, or not faithfully), ``NoSpaceError``.
+    The same bytes in give the same model, manifest and golden vectors; what was converted before, with the same
+    options, software and code, comes from the cache unless ``again``. On any error ``output_dir`` holds no new
+    package. Raises ``UsageError`` (framework, options, sample), ``NotFoundError`` (a path), ``MissingPartError`` and
+    ``IncompatibleError`` (software that cannot be had), ``ConversionError`` (cannot be converted, or not faithfully),
+    ``NoSpaceError``.
     """
     _require_framework(framework)
-    file = _model_file(path, framework)
-    if sample is not None and not sample.is_file():
-        raise NotFoundError("there is no such sample file", where=sample, hint="check its path")
-    given = None if sample is None else sample.resolve()
-    digest = _digest(file)
+    if options.sample is not None and not options.sample.is_file():
+        raise NotFoundError("there is no such sample file", where=options.sample, hint="check its path")
+    artifact = artifacts.find(path, framework, options)
+    world = worlds.choose(framework, artifact.path)
+    kept = (cache or caches.default_cache()).absolute()
+    name = caches.key(_facts(framework, artifact, options, world))
+    package = None if again else caches.get(kept, name)
+    conversion = None if package is None else _understood(package, framework, artifact.digest)
+    if package is None or conversion is None:
+        interpreter = world.interpreter(kept, offline=offline)
+        limits = sandbox.Limits(seconds=timeout, memory=memory)
+        package = _made(path, artifact, framework, options, world, interpreter, limits, output_dir)
+        conversion = _understood(package, framework, artifact.digest)
+        if conversion is None:
+            raise ConversionError("the conversion wrote no sound package", where=path.name, hint="run it again")
+        caches.put(kept, name, package)
+    else:
+        log.info("%s was converted before, and nothing has changed since", path.name)
+    return _deliver(package, conversion, output_dir)
+
+
+def _require_framework(framework: str) -> None:
+    if framework == "Custom":
+        raise UsageError(
+            "a model without a framework cannot be converted",
+            hint="export it to ONNX and register that with --framework Onnx",
+        )
+    if framework not in FRAMEWORKS:
+        raise UsageError(f"there is no framework {framework!r}", hint=f"give one of {', '.join(FRAMEWORKS)}")
+
+
+def _facts(framework: str, artifact: Artifact, options: Options, world: worlds.World) -> dict[str, object]:
+    """All that decides what comes out."""
+    sample = options.sample
+    given = options.to_json() | {"sample": sample and [sample.suffix.lower(), artifacts.digest(sample)]}
+    kind = artifact.path.suffix.lower()
+    return {"framework": framework, "model": [kind, artifact.digest], "options": given, "world": world.digest}
+
+
+def _made(
+    path: Path,
+    artifact: Artifact,
+    framework: str,
+    options: Options,
+    world: worlds.World,
+    interpreter: sandbox.Interpreter,
+    limits: sandbox.Limits,
+    output_dir: Path,
+) -> dict[str, bytes]:
+    """The package that a conversion in the sandbox makes; a folder beside where it will go is all that it can write."""
     isolation = sandbox.available()
     if isolation.reason is not None:
         log.warning("the model is opened with less isolation: %s", isolation.reason)
-    # A pickle is one file; an ONNX model may keep its weights in files beside it.
-    readable = [file if framework == "ScikitLearn" else file.parent, *([] if given is None else [given])]
+    given = None if options.sample is None else options.sample.resolve()
     make_dirs(output_dir.resolve())
     with (
         disk_errors(output_dir),
@@ -108,54 +159,28 @@ def convert(
             "converters.worker",
             {
                 "framework": framework,
-                "path": str(file),
-                "digest": digest,
-                "sample": None if given is None else str(given),
+                "path": str(artifact.path),
+                "digest": artifact.digest,
+                "options": options.to_json() | {"sample": None if given is None else str(given)},
             },
+            interpreter=interpreter,
             isolation=isolation,
-            readable=readable,
+            readable=[*artifact.readable, *([] if given is None else [given])],
             folder=folder,
-            limits=sandbox.Limits(seconds=timeout, memory=memory),
+            limits=limits,
         )
-        _require_success(outcome, folder, path, sample, timeout)
-        return _deliver(folder, output_dir, framework, digest, isolation, path)
-
-
-def _require_framework(framework: str) -> None:
-    if framework in NOT_YET:
-        raise UsageError(
-            f"this version converts only scikit-learn models, not {framework}",
-            hint="export the model to ONNX and register that with --framework Onnx",
-        )
-    if framework not in PARTS:
-        known = ", ".join((*PARTS, *NOT_YET))
-        raise UsageError(f"there is no framework {framework!r}", hint=f"give one of {known}")
-    for part in PARTS[framework]:
-        if importlib.util.find_spec(part) is None:
-            raise MissingPartError(
-                f"converting needs the Python package {part}, which is not installed",
-                hint="install edgepack[sklearn]",
-            )
-
-
-def _model_file(path: Path, framework: str) -> Path:
-    if path.is_dir():
-        found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in ENDINGS[framework])
-        if len(found) != 1:
-            raise UsageError(
-                f"the folder has {len(found)} {framework} model files ({', '.join(ENDINGS[framework])}), not one",
-                where=path,
-                hint="name the file itself",
-            )
-        path = found[0]
-    if not path.is_file():
-        raise NotFoundError("there is no such model file", where=path, hint="check its path")
-    return path.resolve()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        try:
+            _require_success(outcome, folder, path, options.sample, limits.seconds)
+        except ConversionError as error:
+            if world.mismatch is None:
+                raise
+            raise ConversionError(
+                f"{error.what}; {world.mismatch}",
+                where=error.where,
+                hint="train it again with one of these, or export ONNX yourself and register that with "
+                "--framework Onnx",
+            ) from error
+        return _collected(folder, isolation, path)
 
 
 def _require_success(outcome: sandbox.Outcome, folder: Path, path: Path, sample: Path | None, timeout: float) -> None:
@@ -207,57 +232,74 @@ def _ending(outcome: sandbox.Outcome) -> str:
     return f"exit code {outcome.code}" + (f", {last[0][:300]}" if last else "")
 
 
-def _deliver(
-    folder: Path,
-    output_dir: Path,
-    framework: str,
-    digest: str,
-    isolation: sandbox.Isolation,
-    path: Path,
-) -> Conversion:
-    """Move the package into place, the manifest last; what the sandbox wrote is data, and is checked as such."""
+def _collected(folder: Path, isolation: sandbox.Isolation, path: Path) -> dict[str, bytes]:
+    """The files that the sandbox wrote, the report with how it was isolated; they are data, and are checked as such."""
     try:
-        papers = _read(folder / manifest.MANIFEST_FILE, JSON_LIMIT)
-        document = json.loads(papers)
+        document = json.loads(_read(folder / manifest.MANIFEST_FILE, JSON_LIMIT))
         report = json.loads(_read(folder / manifest.REPORT_FILE, JSON_LIMIT))
-        model = _read(folder / manifest.MODEL_FILE, sandbox.Limits().file_size)
-        golden = None if document["golden"] is None else _read(folder / manifest.GOLDEN_FILE, JSON_LIMIT)
+        report |= {"schema": manifest.REPORT_SCHEMA, "isolation": isolation.to_json()}
+        package = {
+            manifest.MODEL_FILE: _read(folder / manifest.MODEL_FILE, sandbox.Limits().file_size),
+            manifest.MANIFEST_FILE: _read(folder / manifest.MANIFEST_FILE, JSON_LIMIT),
+            manifest.REPORT_FILE: manifest.to_bytes(report),
+        }
+        if document["golden"] is not None:
+            package[manifest.GOLDEN_FILE] = _read(folder / manifest.GOLDEN_FILE, JSON_LIMIT)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConversionError("the conversion wrote no sound package", where=path.name, hint="run it again") from error
+    return package
+
+
+def _understood(package: caches.Package, framework: str, digest: str) -> Conversion | None:
+    """What a package says of itself, its paths still only names; None where it is not sound."""
+    try:
+        document = json.loads(package[manifest.MANIFEST_FILE])
+        report = json.loads(package[manifest.REPORT_FILE])
+        golden = package.get(manifest.GOLDEN_FILE)
         source, summary = document["source"], document["parity"]
         sound = (
             document["schema"] == manifest.SCHEMA
             and document["file"] == manifest.MODEL_FILE
+            and manifest.MODEL_FILE in package
             and (source["framework"], source["digest"]) == (framework, digest)
+            and (golden is None) == (document["golden"] is None)
             and (golden is None or document["golden"]["file"] == manifest.GOLDEN_FILE)
             and (golden is None or document["golden"]["digest"] == f"sha256:{hashlib.sha256(golden).hexdigest()}")
         )
-        version = str(source["version"])
         parity = None if summary is None else ParitySummary(**summary)
-        warnings = tuple(map(str, report["warnings"]))
-        sound = sound and (parity is None or parity.passed is True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConversionError("the conversion wrote no sound package", where=path.name, hint="run it again") from error
-    if not sound:
-        raise ConversionError("the conversion wrote no sound package", where=path.name, hint="run it again")
-    report |= {"schema": manifest.REPORT_SCHEMA, "isolation": isolation.to_json()}
-    target = {name: output_dir / name for name in (manifest.MODEL_FILE, manifest.REPORT_FILE, manifest.GOLDEN_FILE)}
-    final = output_dir / manifest.MANIFEST_FILE
-    # An older manifest must not vouch for a new model if this is interrupted.
-    final.unlink(missing_ok=True)
-    target[manifest.GOLDEN_FILE].unlink(missing_ok=True)
-    atomic_write(target[manifest.MODEL_FILE], model)
-    atomic_write(target[manifest.REPORT_FILE], manifest.to_bytes(report))
-    if golden is not None:
-        atomic_write(target[manifest.GOLDEN_FILE], golden)
-    atomic_write(final, papers)
-    return Conversion(
-        model=target[manifest.MODEL_FILE],
+        if not sound or (parity is not None and parity.passed is not True):
+            return None
+        return Conversion(
+            model=Path(manifest.MODEL_FILE),
+            manifest=Path(manifest.MANIFEST_FILE),
+            report=Path(manifest.REPORT_FILE),
+            golden=None if golden is None else Path(manifest.GOLDEN_FILE),
+            framework=framework,
+            framework_version=str(source["version"]),
+            parity=parity,
+            warnings=tuple(map(str, report["warnings"])),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _deliver(package: caches.Package, conversion: Conversion, output_dir: Path) -> Conversion:
+    """Write the package into place, the manifest last."""
+    make_dirs(output_dir.resolve())
+    final = output_dir / conversion.manifest
+    with disk_errors(output_dir):
+        # An older manifest must not vouch for a new model if this is interrupted.
+        final.unlink(missing_ok=True)
+        (output_dir / manifest.GOLDEN_FILE).unlink(missing_ok=True)
+    for name in (manifest.MODEL_FILE, manifest.REPORT_FILE, manifest.GOLDEN_FILE, manifest.MANIFEST_FILE):
+        if name in package:
+            atomic_write(output_dir / name, package[name])
+    return replace(
+        conversion,
+        model=output_dir / conversion.model,
         manifest=final,
-        report=target[manifest.REPORT_FILE],
-        golden=None if golden is None else target[manifest.GOLDEN_FILE],
-        framework=framework,
-        framework_version=version,
-        parity=parity,
-        warnings=warnings,
+        report=output_dir / conversion.report,
+        golden=None if conversion.golden is None else output_dir / conversion.golden,
     )
 
 

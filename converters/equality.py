@@ -12,7 +12,7 @@ from typing import Any
 from converters import graph, manifest, parity, tensors
 from converters.options import Options
 from converters.parity import OutputParity
-from converters.tensors import Explored, Reference
+from converters.tensors import Explored, Reference, Spec
 from edgepack.errors import ConversionError
 
 BATCHES = (1, 2, 4, 7)
@@ -23,7 +23,7 @@ GOLDEN_ROWS = 8
 # Beyond this, golden vectors would weigh more than they prove.
 GOLDEN_VALUES = 20_000
 ODD_ROWS = 16
-ODD_KINDS = ("nan", "infinity", "huge", "zeros", "empty", "negative")
+ODD_KINDS = ("nan", "infinity", "huge", "zeros", "empty", "negative", "unknown")
 WAY_OUT = "export ONNX yourself and register that with --framework Onnx"
 
 
@@ -79,12 +79,14 @@ def prove(
             raise proof.refusal()
     warnings: list[str] = []
     base = trials[-1] if own is not None else trials[0 if not explored.batched else len(BATCHES)]
-    odd = {kind: _treats(reference, session, _head(base, explored, ODD_ROWS), kind, options) for kind in ODD_KINDS}
+    some = _head(base, explored, ODD_ROWS)
+    odd = {kind: _treats(reference, session, some, kind, explored.specs, options) for kind in ODD_KINDS}
     for kind, how in odd.items():
         if how == "differs":
             warnings.append(f"the original answers inputs with {_say(kind)}, the ONNX model answers otherwise")
-    if odd["negative"] == "rejected":
-        warnings.append("the original refuses negative whole numbers, which ONNX may take for places from the end")
+    for kind in ("negative", "unknown"):
+        if odd[kind] == "rejected" and _answers(session, tensors.odd(some, kind, explored.specs)):
+            warnings.append(f"the original refuses {_say(kind)}, which the ONNX model takes for others")
     if not explored.batched:
         size = next((spec.shape[0] for spec in explored.specs if spec.shape), 1)
         warnings.append(f"the model takes batches of {size} only")
@@ -176,10 +178,17 @@ def _run(session: graph.Session, values: Mapping[str, Any]) -> list[Any]:
         raise ConversionError(f"the ONNX model fails where the original answers ({sizes})", hint=WAY_OUT) from error
 
 
-def _treats(reference: Reference, session: graph.Session, values: dict[str, Any], kind: str, options: Options) -> str:
+def _treats(
+    reference: Reference,
+    session: graph.Session,
+    values: dict[str, Any],
+    kind: str,
+    specs: Sequence[Spec],
+    options: Options,
+) -> str:
     import numpy as np
 
-    odd = tensors.odd(values, kind)
+    odd = tensors.odd(values, kind, specs)
     if odd is None:
         return "none"
     try:
@@ -196,8 +205,21 @@ def _treats(reference: Reference, session: graph.Session, values: dict[str, Any]
     return "equal" if all(proof.passed for proof in proofs) else "differs"
 
 
+def _answers(session: graph.Session, values: Mapping[str, Any] | None) -> bool:
+    """Whether the ONNX model takes the values at all."""
+    if values is None:
+        return False
+    try:
+        _run(session, values)
+    except ConversionError:
+        return False
+    return True
+
+
 def _say(kind: str) -> str:
-    return {"nan": "NaN", "empty": "no rows", "negative": "negative whole numbers"}.get(kind, kind)
+    return {"nan": "NaN", "empty": "no rows", "negative": "negative whole numbers", "unknown": "unknown values"}.get(
+        kind, kind
+    )
 
 
 def _merged(proofs: Sequence[OutputParity]) -> OutputParity:
@@ -265,7 +287,12 @@ def package(
         source=source,
         opset=graph.opsets(model),
         minimum_runtime=graph.minimum_runtime(model),
-        inputs=[manifest.Input(spec.name, spec.name, spec.dtype, spec.shape) for spec in explored.specs],
+        inputs=[
+            manifest.Input(
+                spec.name, spec.name, spec.dtype, spec.shape, categories=list(spec.values) if spec.closed else None
+            )
+            for spec in explored.specs
+        ],
         outputs=proof.outputs,
         methods={"default": "predict", "predict": names},
         rejects=proof.rejects,

@@ -25,8 +25,23 @@ from pathlib import Path
 from converters.jail import Confinement
 
 UNSHARE = ("--user", "--map-root-user", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child")
+# Given to the frameworks: one thread and plain arithmetic for equal bytes, no accelerator, no chatter, no name lookup.
+QUIET = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "KERAS_BACKEND": "tensorflow",
+    "CUDA_VISIBLE_DEVICES": "",
+    "USER": "nobody",
+    "LOGNAME": "nobody",
+}
 # Facts about the machine's processor, without which a numeric library may pick code that it cannot run.
 PASSED_ON = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LD_LIBRARY_PATH")
+_OURS = Path(__file__).resolve().parent.parent
 STDERR_TAIL = 4000
 NAMESPACE_END_SECONDS = 10
 
@@ -38,6 +53,30 @@ class Limits:
     seconds: float = 600
     memory: int = 16 << 30
     file_size: int = 4 << 30
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python to run: its executable, where its packages are, and the further folders that it needs to be there."""
+
+    python: Path
+    packages: tuple[Path, ...]
+    roots: tuple[Path, ...]
+
+    def paths(self) -> list[Path]:
+        """What it needs to run and to import: its installation, the packages, and our two rooms, nothing beside."""
+        rooms = [_OURS / "converters", _OURS / "edgepack"]
+        prefixes = [Path(sys.base_prefix), Path(sys.base_prefix).resolve()]
+        home = Path.home()
+        # An interpreter installed straight into "/" or into the home folder must not open these to the model.
+        hidden = {home, *home.parents}
+        wanted = dict.fromkeys([*self.roots, *prefixes, *self.packages, *rooms])
+        return [path for path in wanted if path.is_dir() and path not in hidden]
+
+
+def installed() -> Interpreter:
+    """This Python, with the packages that are installed beside us."""
+    return Interpreter(Path(sys.executable), tuple(package_folders()), (Path(sys.prefix),))
 
 
 @dataclass(frozen=True)
@@ -82,8 +121,8 @@ def available() -> Isolation:
     command = [unshare, *UNSHARE, "--", sys.executable, "-P", "-m", "converters.jail"]
     try:
         with tempfile.TemporaryDirectory(prefix="edgepack-root-") as root:
-            command += [root, *map(str, interpreter_paths())]
-            probe = subprocess.run(command, env=environment(), capture_output=True, timeout=30, check=False)
+            command += [root, *map(str, installed().paths())]
+            probe = subprocess.run(command, env=environment(installed()), capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return _process_only(f"unshare does not work here: {error}")
     if probe.returncode != 0:
@@ -100,12 +139,13 @@ def run(
     module: str,
     job: Mapping[str, object],
     *,
+    interpreter: Interpreter,
     isolation: Isolation,
     readable: Sequence[Path],
     folder: Path,
     limits: Limits,
 ) -> Outcome:
-    """Run ``python -m module folder/request.json`` and wait for its end, or end it.
+    """Run ``python -m module folder/request.json`` by ``interpreter`` and wait for its end, or end it.
 
     The request holds ``confinement`` (see ``jail.Confinement``), which the module takes before anything
     untrusted, and ``job``; ``folder`` is all that it can write. Nothing that it started is left running where
@@ -117,19 +157,22 @@ def run(
         stderr = stack.enter_context(tempfile.TemporaryFile())
         confinement = Confinement(
             root=root,
-            readable=tuple(map(str, (*interpreter_paths(), *readable))),
+            readable=tuple(map(str, (*interpreter.paths(), *readable))),
             writable=(str(folder),),
             memory=limits.memory,
             file_size=limits.file_size,
         )
         request = folder / "request.json"
         request.write_text(json.dumps({"confinement": asdict(confinement), "job": dict(job)}))
-        command = [sys.executable, "-P", "-m", module, str(request)]
+        command = [str(interpreter.python), "-P", "-m", module, str(request)]
         if jailed:
             command = [shutil.which("unshare") or "unshare", *UNSHARE, "--", *command]
+        # Scratch files go to the disk, not to the jail's /tmp, which is memory.
+        scratch = folder / "tmp"
+        scratch.mkdir()
         child = subprocess.Popen(
             command,
-            env=environment(),
+            env={**environment(interpreter), "TMPDIR": str(scratch)},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -176,36 +219,24 @@ def _children(pid: int) -> list[int]:
         return []  # a kernel without this file: the group and the parent-death signal remain
 
 
-def environment() -> Mapping[str, str]:
+def environment(interpreter: Interpreter) -> Mapping[str, str]:
     """All that the child learns of the environment; single-threaded and unseeded by chance, for equal bytes."""
+    # Our own folder comes last: where edgepack is installed, packages of another version lie beside it.
+    search = [*interpreter.packages, *(() if _OURS in interpreter.packages else (_OURS,))]
     fixed = {
         "PATH": "/usr/bin:/bin",
         "HOME": "/tmp",  # noqa: S108 - private inside the jail
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": os.pathsep.join(map(str, _module_roots())),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONPATH": os.pathsep.join(map(str, search)),
+        **QUIET,
     }
     return fixed | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
-def _module_roots() -> list[Path]:
-    """Where the caller finds installed packages, and ours."""
-    ours = Path(__file__).resolve().parent.parent
-    installed = [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
-    return list(dict.fromkeys([*(path for path in installed if path.is_dir()), ours]))
-
-
-def interpreter_paths() -> list[Path]:
-    """What Python needs to run and to import: its installation, the packages, and our two rooms, nothing beside."""
-    ours = Path(__file__).resolve().parent.parent
-    packages = [path for path in _module_roots() if path != ours]
-    rooms = [ours / "converters", ours / "edgepack"]
-    prefixes = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.base_prefix).resolve()]
-    home = Path.home()
-    # An interpreter installed straight into "/" or into the home folder must not open these to the model.
-    hidden = {home, *home.parents}
-    return [path for path in dict.fromkeys([*prefixes, *packages, *rooms]) if path.is_dir() and path not in hidden]
+def package_folders() -> list[Path]:
+    """Where the caller finds installed packages."""
+    found = [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+    return list(dict.fromkeys(path for path in found if path.is_dir()))

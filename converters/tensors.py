@@ -21,6 +21,12 @@ LENGTHS = (12, 7, 32, 64, 224, 2, 1)
 WIDEST_RANGE, ORDINARY_NUMBER = 1 << 20, 1000
 WORDS = ("", "a", "cat", "Dog", "the quick brown fox", "Zürich", "straße", "3.14", "未知", "UNSEEN")
 HUGE = 1e39  # finite as float64, not as float32
+_ODD = {
+    ("nan", "f"): float("nan"),
+    ("infinity", "f"): float("inf"),
+    ("huge", "f"): HUGE,
+    ("negative", "i"): -1,
+}
 
 
 class Reference(Protocol):
@@ -57,6 +63,15 @@ class Spec:
     def batched(self) -> bool:
         """Whether the first axis may have any length."""
         return bool(self.shape) and self.shape[0] is None
+
+    @property
+    def unknown(self) -> Any | None:
+        """A value outside of the range or vocabulary that the original was found to take; None where it takes any."""
+        if self.closed and self.kind == "string":
+            return next(word for word in (WORDS[-1], WORDS[-1] * 2) if word not in self.values)
+        if self.closed:
+            return max(self.values) + 1
+        return None if self.high is None or self.high >= min(ORDINARY_NUMBER, _largest(self.dtype)) else self.high + 1
 
     def sized(self, rows: int, length: int) -> tuple[int, ...]:
         """A shape with ``rows`` for an open first axis, ``length`` for the other open ones."""
@@ -194,11 +209,17 @@ def _ranged(reference: Reference, specs: tuple[Spec, ...], spec: Spec, length: i
     return replace(spec, low=0, high=good)
 
 
-def odd(values: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+def _largest(dtype: str) -> int:
+    import numpy as np
+
+    return int(np.iinfo(dtype).max)
+
+
+def odd(values: Mapping[str, Any], kind: str, specs: Sequence[Spec] = ()) -> dict[str, Any] | None:
     """A copy of the feeds with odd values in about a tenth of the cells; None where no input can hold them.
 
-    ``kind`` is ``nan``, ``infinity``, ``huge`` (1e39, float64 only), ``zeros`` (everywhere), ``empty`` (no rows), or
-    ``negative`` (a whole number below 0).
+    ``kind`` is ``nan``, ``infinity``, ``huge`` (1e39, float64 only), ``zeros`` (everywhere), ``empty`` (no rows),
+    ``negative`` (a whole number below 0), or ``unknown`` (what ``specs`` say that the original was not found to take).
     """
     import numpy as np
 
@@ -206,17 +227,16 @@ def odd(values: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
         return {name: array[:0] for name, array in values.items()} if all(map(np.ndim, values.values())) else None
     if kind == "zeros":
         return {name: np.full_like(array, "" if array.dtype == object else 0) for name, array in values.items()}
-    value = {"nan": np.nan, "infinity": np.inf, "huge": HUGE, "negative": -1}[kind]
+    outside = {spec.name: spec.unknown for spec in specs if kind == "unknown" and spec.unknown is not None}
     random = np.random.default_rng(SEED)
     changed = {}
     for name, array in values.items():
-        takes = array.dtype.kind == "i" if kind == "negative" else array.dtype.kind == "f"
-        if kind == "huge" and array.dtype != np.float64:
-            takes = False
-        if takes and array.size:
-            cells = random.random(array.shape) < 0.1
-            cells.reshape(len(array) if array.ndim else 1, -1)[:, 0] = True
-            changed[name] = np.where(cells, array.dtype.type(value), array)
+        value = outside.get(name, _ODD.get((kind, array.dtype.kind)))
+        if value is None or not array.size or (kind == "huge" and array.dtype != np.float64):
+            continue
+        cells = random.random(array.shape) < 0.1
+        cells.reshape(len(array) if array.ndim else 1, -1)[:, 0] = True
+        changed[name] = np.where(cells, np.array(value, dtype=array.dtype), array)
     return {**values, **changed} if changed else None
 
 

@@ -1,24 +1,29 @@
-"""``python -m converters.worker REQUEST``: confine this process, then run one recipe on an untrusted model.
+"""``python -m converters.worker REQUEST``: confine this process, then convert one untrusted model.
 
 The request is a JSON file with ``confinement`` (see ``converters.jail``) and ``job``: ``framework``, ``path``,
-``digest``, ``sample``. The answer, ``response.json`` beside it, is ``{"ok": true}`` with the package's files
+``digest``, ``options``. The answer, ``response.json`` beside it, is ``{"ok": true}`` with the package's files
 beside it, or ``{"ok": false, "error": …}``. Started by ``converters.conversion`` only.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from converters import manifest
 from converters.jail import Confinement, JailError
+from converters.options import Options
 from edgepack.errors import ConversionError, EdgepackError, UsageError
 
 RESPONSE_FILE = "response.json"
 NOT_CONFINED = 97
+# The room of each framework; its ``convert`` module has the one function that converts.
+ROOMS = {"ScikitLearn": "sklearn", "TensorFlow": "tensorflow", "PyTorch": "pytorch", "Onnx": "onnx"}
 
 
 def main(arguments: list[str]) -> int:
@@ -42,8 +47,15 @@ def main(arguments: list[str]) -> int:
 
 
 def _convert(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
-    sample = None if job["sample"] is None else Path(job["sample"])
-    converted = _recipe(job["framework"])(Path(job["path"]), job["digest"], sample)
+    # The frameworks' warnings speak to a training script; a room collects those that matter.
+    warnings.simplefilter("ignore")
+    room = importlib.import_module(f"converters.{ROOMS[job['framework']]}.convert")
+    options = Options.from_json(job["options"])
+    converted: manifest.Converted = room.convert(Path(job["path"]), job["digest"], options)
+    if options.optimize:
+        from converters.optimize import optimize
+
+        converted = optimize(converted)
     papers, golden = manifest.finish(converted.manifest, converted.golden)
     (folder / manifest.MODEL_FILE).write_bytes(converted.model)
     (folder / manifest.MANIFEST_FILE).write_bytes(papers)
@@ -51,17 +63,6 @@ def _convert(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
         (folder / manifest.GOLDEN_FILE).write_bytes(golden)
     (folder / manifest.REPORT_FILE).write_bytes(manifest.to_bytes(converted.report))
     return {"ok": True}
-
-
-def _recipe(framework: str) -> Callable[[Path, str, Path | None], manifest.Converted]:
-    if framework == "ScikitLearn":
-        from converters.sklearn import convert as sklearn
-
-        sklearn.quiet()
-        return sklearn.convert
-    from converters.onnx import convert as onnx
-
-    return onnx.convert
 
 
 def _failure(error: EdgepackError) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import joblib
 import pytest
 
-from converters import Conversion, convert, sandbox
+from converters import Conversion, Options, cache, convert, sandbox
 
 Convert = Callable[..., Conversion]
 
@@ -25,10 +25,25 @@ def save(tmp_path: Path) -> Callable[[Any], Path]:
     return save_model
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache without a conversion in it; environments, which take long to make, are shared by all tests and runs."""
+    shared = cache.default_cache() / "worlds"
+    shared.mkdir(parents=True, exist_ok=True)
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / "worlds").symlink_to(shared)
+    monkeypatch.setenv("EDGEPACK_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture
 def sklearn_to_onnx(tmp_path: Path) -> Convert:
-    def run(path: Path, **options: Any) -> Conversion:
-        return convert(path, framework="ScikitLearn", **{"output_dir": tmp_path / "out", **options})
+    def run(path: Path, sample: Path | None = None, **arguments: Any) -> Conversion:
+        options = Options(sample=sample)
+        return convert(
+            path, framework="ScikitLearn", **{"output_dir": tmp_path / "out", "options": options, **arguments}
+        )
 
     return run
 

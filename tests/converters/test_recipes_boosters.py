@@ -200,7 +200,7 @@ def test_what_cannot_be_converted_says_why() -> None:
     frame = pd.DataFrame({"a": np.nan_to_num(X[:, 0]), "town": np.where(X[:, 1] > 5e3, "Delft", "Gouda")})
     by_text = make("catboost", "Classifier").fit(frame, TWO, cat_features=["town"])
     with pytest.raises(ConversionError, match=r"'town'.*hashes"):
-        load.read(by_text)
+        load.adapt(by_text)
     with pytest.raises(ConversionError, match="linear trees"):
         load.read(make("lightgbm", "Regressor", linear_tree=True).fit(X, Y))
     own = make("lightgbm", "Regressor", objective=lambda truth, found: (found - truth, np.ones_like(found)))

@@ -189,9 +189,12 @@ def test_file_that_holds_no_model_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("framework", ["TensorFlow", "PyTorch", "Custom"])
-def test_other_frameworks_are_told_the_way_out(framework: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"converts only scikit-learn.*--framework Onnx"):
+@pytest.mark.parametrize(
+    ("framework", "sentence"),
+    [("Custom", "without a framework.*--framework Onnx"), ("Caffe", "give one of ScikitLearn")],
+)
+def test_framework_that_is_none_is_told_the_way_out(framework: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=sentence):
         convert(tmp_path / "m", framework=framework, output_dir=tmp_path)
 
 

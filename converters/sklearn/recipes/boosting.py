@@ -109,9 +109,9 @@ def inverse_link(ops: Ops, loss: Any, raw: str) -> str:
     if link == "LogLink":
         return ops.add("Exp", raw)
     if link == "LogitLink":
-        return ops.sigmoid(raw)
+        return ops.sigmoid(raw, np.float64)
     if link == "HalfLogitLink":
-        return ops.sigmoid(ops.add("Mul", raw, ops.constant(2.0, np.float64)))
+        return ops.sigmoid(ops.add("Mul", raw, ops.constant(2.0, np.float64)), np.float64)
     raise ConversionError(f"the link {link} of a loss has no ONNX form here", hint="train with another loss")
 
 

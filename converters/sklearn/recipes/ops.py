@@ -140,11 +140,9 @@ class Ops:
         shape = self.add("Concat", rows, rest, axis=0) if rest.size else rows
         return self.add("Expand", array, shape)
 
-    def sigmoid(self, name: str) -> str:
+    def sigmoid(self, name: str, dtype: Any = None) -> str:
         """1 / (1 + exp(-x)). onnxruntime's own answers 0 for what is below about -40."""
-        import numpy as np
-
-        one = self.constant(np.ones((), self.dtype))
+        one = self.constant(1.0, dtype)
         return self.add("Reciprocal", self.add("Add", one, self.add("Exp", self.add("Neg", name))))
 
     def first_maximum(self, name: str) -> str:

@@ -1,0 +1,157 @@
+"""What a user hands over as a model: which file or folder it is, what belongs to it, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.options import Options
+from edgepack.errors import NotFoundError, UsageError
+
+# The endings by which each framework's one file in a folder is known; a later group serves where an earlier has none.
+ENDINGS: dict[str, Sequence[tuple[str, ...]]] = {
+    "ScikitLearn": ((".pkl", ".pickle", ".joblib", ".skops"), (".json", ".ubj", ".txt", ".cbm")),
+    "TensorFlow": ((".keras",), (".h5", ".hdf5")),
+    "PyTorch": ((".pt2",), (".pt", ".pth", ".ts", ".safetensors")),
+    "Onnx": ((".onnx",),),
+}
+SAVED_MODEL = "saved_model.pb"
+# How an ONNX tensor names the file that its values are in: StringStringEntryProto(key="location", value=…).
+_LOCATION = b"\x0a\x08location\x12"
+_CHUNK = 4 << 20
+_LONGEST_NAME = 4096
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """``path`` is the file or folder to convert; ``readable`` all that belongs to it; all absolute.
+
+    ``digest`` is the SHA-256 of a single file, else of the sorted relative names and SHA-256 of all its files.
+    """
+
+    path: Path
+    readable: tuple[Path, ...]
+    digest: str
+
+
+def find(path: Path, framework: str, options: Options) -> Artifact:
+    """The model of ``framework`` at ``path``, a file, or a folder that is one or holds exactly one.
+
+    Raises ``NotFoundError`` where nothing is, ``UsageError`` where it is not clear which, or a link leads away.
+    """
+    if not path.exists():
+        raise NotFoundError("there is no such model file", where=path, hint="check its path")
+    path = path.resolve()
+    if framework == "PyTorch" and options.entry is not None:
+        return _with_entry(path, options.entry)
+    if framework == "TensorFlow":
+        path = _saved_model(path)
+    if path.is_dir() and not (path / SAVED_MODEL).is_file():
+        path = _only_file(path, framework)
+    if path.is_dir():
+        return Artifact(path, (path,), _digest_of(path, _files(path)))
+    if framework == "Onnx":
+        files = [path, *_external(path)]
+        return Artifact(path, tuple(files), _digest_of(path.parent, files) if len(files) > 1 else digest(path))
+    return Artifact(path, (path,), digest(path))
+
+
+def digest(path: Path) -> str:
+    """``sha256:`` and the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _saved_model(path: Path) -> Path:
+    """The SavedModel folder that ``path`` is, belongs to, or holds as its only one."""
+    if path.name == SAVED_MODEL and path.is_file():
+        return path.parent
+    if path.is_dir() and not (path / SAVED_MODEL).is_file():
+        inner = [entry for entry in path.iterdir() if (entry / SAVED_MODEL).is_file()]
+        if len(inner) == 1:
+            return inner[0]
+    return path
+
+
+def _only_file(folder: Path, framework: str) -> Path:
+    for endings in ENDINGS[framework]:
+        found = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in endings and entry.is_file())
+        if len(found) == 1:
+            return found[0].resolve()
+        if found:
+            break
+    known = ", ".join(ending for group in ENDINGS[framework] for ending in group)
+    raise UsageError(
+        f"the folder has {len(found)} {framework} model files ({known}), not one",
+        where=folder,
+        hint="name the file itself",
+    )
+
+
+def _with_entry(path: Path, entry: str) -> Artifact:
+    """Weights together with the source that builds their model, which lies in the same folder."""
+    if path.is_dir():
+        return Artifact(path, (path,), _digest_of(path, _files(path)))
+    module = entry.partition(":")[0].partition(".")[0]
+    source = [found for found in (path.parent / f"{module}.py", path.parent / module) if found.exists()]
+    if not source:
+        raise NotFoundError(
+            f"there is no module {module!r} beside the weights",
+            where=path.parent,
+            hint=f"put {module}.py into the folder of the weights, or give the folder that has both",
+        )
+    files = [path, *(inner for found in source for inner in (_files(found) if found.is_dir() else [found]))]
+    return Artifact(path, (path, *source), _digest_of(path.parent, files))
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below ``folder`` but caches. A link that leads out of it would not be there in the sandbox."""
+    found = []
+    for base, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for path in (Path(base, name) for name in (*names, *folders)):
+            if path.is_symlink() and not path.resolve().is_relative_to(folder):
+                raise UsageError("the folder has a link that leads out of it", where=path, hint="copy the file there")
+            if path.is_file():
+                found.append(path)
+    return found
+
+
+def _digest_of(base: Path, files: Iterable[Path]) -> str:
+    lines = sorted(f"{path.relative_to(base).as_posix()}\0{digest(path)}\n" for path in files)
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def _external(model: Path) -> list[Path]:
+    """The files beside an ONNX model in which it keeps weights, those that are there."""
+    names: set[str] = set()
+    rest = b""
+    with model.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            window = rest + chunk
+            at = window.find(_LOCATION)
+            while at >= 0:
+                names.add(_text(window, at + len(_LOCATION)))
+                at = window.find(_LOCATION, at + 1)
+            rest = window[-_LONGEST_NAME:]
+    folder = model.parent
+    found = (folder / name for name in names if name)
+    return sorted({path for path in found if path.resolve().is_relative_to(folder) and path.is_file()})
+
+
+def _text(window: bytes, at: int) -> str:
+    """The length-prefixed text there; empty where there is none, or it goes on in the next chunk."""
+    length, shift = 0, 0
+    while at < len(window) and shift < 14:
+        byte = window[at]
+        length |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            break
+    text = window[at : at + length]
+    if len(text) < length or b"\0" in text:
+        return ""
+    return text.decode("utf-8", "ignore")

@@ -1,0 +1,71 @@
+"""What a trained booster is to us, whichever library made it: trees, what they start from, and a last function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from converters.forest import Mode, Tree
+
+Link = Literal["identity", "sigmoid", "softmax", "exp", "log1p exp", "signed square", "positive", "argmax"]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear booster's ``weights``, shape (features, scores); a missing value counts for nothing."""
+
+    weights: Any
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """A booster's function from a row to its prediction.
+
+    ``single_values`` says that values are cast to float32 before they are compared. The scores are ``base`` (float64,
+    one a score) and ``scale`` times the sum of the trees' values, or what ``linear`` gives where that is set;
+    ``single_scores`` says that they are float32, added up tree by tree from ``base`` on, and so is what ``link`` makes
+    of them. ``slope`` multiplies what a sigmoid takes.
+
+    ``missing`` is a number that stands for a missing value beside NaN; in the columns of ``zero_missing`` zero does
+    too. Numbers not above ``flush`` in size count as zero. In ``categorical`` columns a value counts as a whole
+    number, rounded as ``rounding`` says. ``classes`` says that the predictions are probabilities of classes; only
+    readers of models without an estimator set it.
+    """
+
+    features: int
+    single_values: bool
+    single_scores: bool
+    base: Any
+    trees: Sequence[Tree] = ()
+    linear: Linear | None = None
+    scale: float = 1.0
+    link: Link = "identity"
+    slope: float = 1.0
+    missing: float | None = None
+    zero_missing: Sequence[int] = ()
+    flush: float | None = None
+    categorical: Sequence[int] = ()
+    rounding: Literal["down", "to zero"] = "down"
+    classes: bool = False
+
+    @property
+    def width(self) -> int:
+        """How many scores a row has."""
+        return len(self.base)
+
+    def splits(self) -> Iterator[tuple[int, float]]:
+        """Every feature and threshold that a value is compared with."""
+        import numpy as np
+
+        for tree in self.trees:
+            compares = (np.asarray(tree.true) >= 0) & (np.broadcast_to(tree.mode, np.shape(tree.true)) != Mode.MEMBER)
+            yield from zip(tree.feature[compares].tolist(), tree.threshold[compares].tolist(), strict=True)
+
+    def categories(self) -> dict[int, tuple[int, ...]]:
+        """For every categorical column the whole numbers that some node asks for, sorted."""
+        found: dict[int, set[int]] = {}
+        for tree in self.trees:
+            for node, members in tree.members.items():
+                found.setdefault(int(tree.feature[node]), set()).update(members)
+        return {column: tuple(sorted(values)) for column, values in sorted(found.items())}

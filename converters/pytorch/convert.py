@@ -1,0 +1,70 @@
+"""PyTorch -> ONNX: the first of several routes that answers as the original does, or a refusal with the reason.
+
+Runs inside the sandbox only: loading an archive or an entry point runs what the user gave.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import warnings
+from pathlib import Path
+
+from converters import equality, graph, manifest, tensors
+from converters.options import Options
+from converters.pytorch import finish, routes
+from converters.pytorch.loading import load
+from converters.pytorch.original import ONNX_WAY_OUT, Original
+from converters.tensors import Explored
+from edgepack.errors import ConversionError
+
+PARTS = ("torch", "onnxscript", "onnx", "onnxruntime", "numpy")
+
+
+def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
+    """Convert the PyTorch model in ``path`` (a file, or a folder with one) and prove it equal.
+
+    Raises ``ConversionError`` or ``UsageError`` with a way out.
+    """
+    quiet()
+    original = load(path, options)
+    explored = tensors.explore(original, original.specs)
+    failures: list[ConversionError] = []
+    for route in routes.of(original):
+        try:
+            return _package(original, explored, route, digest, options)
+        except ConversionError as error:
+            failures.append(error)
+    raise failures[0] if failures else ConversionError("there is no way to export this model", hint=ONNX_WAY_OUT)
+
+
+def _package(
+    original: Original, explored: Explored, route: routes.Route, digest: str, options: Options
+) -> manifest.Converted:
+    model = route.make()
+    roles = finish.finish(model, original, explored)
+    session = graph.Session(graph.serialize(model))
+    proof = equality.prove(original, session, explored, options, roles)
+    source = {"framework": "PyTorch", "version": original.version, "digest": digest, "recipe": route.recipe}
+    versions = {part: importlib.metadata.version(part) for part in PARTS}
+    return equality.package(proof, explored, model, source, versions, original.notes, {"form": original.kind})
+
+
+def quiet() -> None:
+    """One thread, no gradients, no caches outside of /tmp; silence what speaks to a training script."""
+    import gc
+    import os
+
+    # torch makes millions of small objects on import and export, and hardly a cycle among them.
+    gc.set_threshold(200_000, 20, 20)
+
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", "/tmp/torchinductor")  # noqa: S108 - private inside the jail
+    import torch
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    # The fused kernel of a transformer's layers has no ONNX form; the plain one has the same answers.
+    torch.backends.mha.set_fastpath_enabled(False)
+    for name in ("torch", "torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

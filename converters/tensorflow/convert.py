@@ -1,0 +1,156 @@
+"""TensorFlow and Keras -> ONNX by way of a SavedModel and tf2onnx, proven against the original.
+
+A ``.keras`` file is exported to a SavedModel first: of tf2onnx's ways in, only that one keeps the inputs of a
+Normalization layer and the tables of a StringLookup. Runs inside the sandbox only.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from converters import equality, graph, manifest, tensors
+from converters.options import Options
+from converters.tensorflow import graphs, keras_file, saved_model
+from converters.tensorflow.original import RE_EXPORT, Original, RowByRow
+from edgepack.errors import ConversionError, UsageError
+
+log = logging.getLogger(__name__)
+
+RECIPE, PLAIN_RECIPE = "tensorflow-saved-model", "tensorflow-saved-model-plain"
+ANY_BATCH_RECIPE = "tensorflow-saved-model-any-batch"
+PARTS = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A recipe: the graph, what it is to be like, and whether tf2onnx's optimiser may have it."""
+
+    recipe: str
+    original: Original
+    reference: tensors.Reference
+    frozen: graphs.Frozen
+    optimize: bool
+
+
+def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
+    """Convert a SavedModel folder or a Keras file and prove it equal.
+
+    Raises ``ConversionError`` where there is no way or the answers differ, ``UsageError`` for options that do not fit.
+    """
+    quiet()
+    with tempfile.TemporaryDirectory(prefix="saved-model-") as scratch:
+        original = load(path, options, Path(scratch))
+        frozen = graphs.freeze(original)
+        attempt, model, proof, explored = _first_proven(_ladder(original, frozen), options)
+    warnings = [
+        f"saved with {part} {version}, read with {_version(part)}"
+        for part, version in original.trained_with.items()
+        if version.split(".")[0] != _version(part).split(".")[0]
+    ]
+    if attempt.recipe == ANY_BATCH_RECIPE:
+        warnings.append("the original takes one row at a time; the ONNX model takes any number, compared row by row")
+    elif not explored.batched:
+        warnings.append(f"to have a model that takes any number of rows, {RE_EXPORT}")
+    source = {"framework": "TensorFlow", "version": _version("tensorflow"), "digest": digest, "recipe": attempt.recipe}
+    extra = {"signature": original.signature, "trained_with": dict(original.trained_with)}
+    return equality.package(proof, explored, model, source, _versions(), warnings, extra)
+
+
+def load(path: Path, options: Options, scratch: Path) -> Original:
+    """Read a SavedModel folder, or a ``.keras`` or ``.h5`` file, which is exported into ``scratch``.
+
+    Raises ``ConversionError`` for a file that is broken, unsafe or of another version, ``UsageError`` for a signature
+    or a folder that does not say which model is meant.
+    """
+    path = _one_model(path)
+    if path.is_dir():
+        return saved_model.read(path, options.signature)
+    if options.signature is not None:
+        raise UsageError("a Keras file has no signatures", where=path.name, hint="leave the signature out")
+    return keras_file.read(path, options, scratch)
+
+
+def _one_model(path: Path) -> Path:
+    if not path.is_dir() or any((path / name).exists() for name in saved_model.FILES):
+        return path
+    found = [entry for entry in sorted(path.iterdir()) if entry.suffix in (".keras", ".h5")]
+    found += [name.parent for file in saved_model.FILES for name in sorted(path.glob(f"*/{file}"))]
+    if len(found) != 1:
+        raise UsageError(
+            f"the folder holds {len(found)} TensorFlow models (SavedModel folders, .keras files), not one",
+            where=path.name,
+            hint="name the model itself",
+        )
+    return found[0]
+
+
+def _ladder(original: Original, frozen: graphs.Frozen) -> list[_Attempt]:
+    """What is tried, in this order. tf2onnx's optimiser is wrong at times, for instance on grey pictures."""
+    attempts = [
+        _Attempt(RECIPE, original, original, frozen, True),
+        _Attempt(PLAIN_RECIPE, original, original, frozen, False),
+    ]
+    ports = (*original.inputs, *original.outputs)
+    if any(not spec.shape or spec.shape[0] != 1 for spec in ports):
+        return attempts
+    # A batch of one, baked in when the SavedModel was made.
+    opened = replace(
+        original,
+        inputs=tuple(replace(spec, shape=(None, *spec.shape[1:])) for spec in original.inputs),
+        outputs=tuple(replace(spec, shape=(None, *spec.shape[1:])) for spec in original.outputs),
+    )
+    return [_Attempt(ANY_BATCH_RECIPE, opened, RowByRow(original), graphs.with_open_batch(frozen), True), *attempts]
+
+
+def _first_proven(attempts: list[_Attempt], options: Options) -> tuple[_Attempt, Any, equality.Proof, tensors.Explored]:
+    """The first attempt that is equal. Raises what the first of the plain kind was refused for."""
+    refusal: ConversionError | None = None
+    for attempt in attempts:
+        try:
+            model = graphs.to_onnx(attempt.original, attempt.frozen, attempt.optimize)
+            session = graph.Session(graph.serialize(model))
+            hinted = [graphs.hinted(spec, attempt.frozen) for spec in attempt.original.inputs]
+            explored = tensors.explore(attempt.reference, hinted)
+            proof = equality.prove(attempt.reference, session, explored, options, equality.declared_roles(model))
+        except ConversionError as error:
+            log.debug("%s: %s", attempt.recipe, error)
+            if refusal is None or attempt.recipe == RECIPE:
+                refusal = error
+            continue
+        return attempt, model, proof, explored
+    raise refusal or ConversionError("the model cannot be converted", hint=equality.WAY_OUT)
+
+
+def _version(part: str) -> str:
+    """The installed version; TensorFlow's comes under two names."""
+    for name in (part, f"{part}-cpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "0"
+
+
+def _versions() -> dict[str, str]:
+    found = {part: _version(part) for part in PARTS if not part.endswith("-cpu")}
+    return {part: version for part, version in found.items() if version != "0"}
+
+
+def quiet() -> None:
+    """Before TensorFlow is imported: no device but the processor, one thread and one order of additions, no talk."""
+    os.environ |= {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "KERAS_BACKEND": "tensorflow",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "1",
+    }
+    for name in ("tensorflow", "tf2onnx", "absl"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,179 @@
+"""A signature as a graph of TensorFlow's without variables, and that as an ONNX model. Runs inside the sandbox only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from converters import equality, graph
+from converters.canonical import canonical
+from converters.tensorflow.original import Original, reason
+from converters.tensors import Spec
+from edgepack.errors import ConversionError
+
+OPSET = {"": 18, "ai.onnx.ml": 3}
+IR_VERSION = 8  # the one of opset 18
+PROTOBUF_LIMIT = 2 << 30
+# More of a vocabulary would only make the rows more alike.
+HINTS = 200
+WAYS_OUT = {
+    "Bitcast": "use tf.argmax in the place of keras.ops.argmax",
+    "StringToHashBucketFast": "hash the text before the model, or use a StringLookup",
+    "StringToHashBucketStrong": "hash the text before the model, or use a StringLookup",
+    "StaticRegexReplace": "prepare the text before the model, which then takes numbers of words",
+    "StringSplitV2": "prepare the text before the model, which then takes numbers of words",
+    "StringLower": "prepare the text before the model, which then takes numbers of words",
+}
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A signature as a graph without variables: its tensors' names, and its tables' keys and values."""
+
+    definition: Any
+    inputs: list[str]
+    outputs: list[str]
+    tables: Mapping[bytes, tuple[Any, Any]]
+    names: Mapping[str, str]
+
+
+def freeze(original: Original) -> Frozen:
+    """The original's signature without variables. Raises ``ConversionError`` where TensorFlow cannot make it so."""
+    from tf2onnx import tf_loader
+
+    try:
+        definition, inputs, outputs, tables, names = tf_loader.from_saved_model(
+            str(original.folder),
+            None,
+            None,
+            tag="serve",
+            signatures=[original.signature],
+            return_initialized_tables=True,
+            return_tensors_to_rename=True,
+        )
+    except Exception as error:  # tf2onnx lets TensorFlow's errors through, and has a few of its own
+        raise _no_way(error) from error
+    return Frozen(definition, inputs, outputs, tables, names)
+
+
+def to_onnx(original: Original, frozen: Frozen, optimize: bool) -> Any:
+    """The stripped and checked ONNX model, with the inputs and outputs named and shaped as the original's.
+
+    ``optimize`` lets tf2onnx's own optimiser have it. Raises ``ConversionError`` where an operator has no way.
+    """
+    import tensorflow as tf
+    from onnx import helper
+    from tf2onnx import optimizer, tfonnx
+
+    from converters.tensorflow.handlers import handlers
+
+    try:
+        with tf.Graph().as_default() as body:
+            tf.import_graph_def(frozen.definition, name="")
+            made = tfonnx.process_tf_graph(
+                body,
+                continue_on_error=False,
+                opset=OPSET[""],
+                extra_opset=[helper.make_opsetid(domain, version) for domain, version in OPSET.items() if domain],
+                custom_op_handlers=handlers(frozen.tables),
+                input_names=frozen.inputs,
+                output_names=frozen.outputs,
+                tensors_to_rename=frozen.names,
+                initialized_tables=frozen.tables,
+            )
+            made = optimizer.optimize_graph(made) if optimize else made
+            model = made.make_model("model")
+    except Exception as error:  # handlers fail in every way, and each one means the same here
+        raise _no_way(error) from error
+    if model.ByteSize() >= PROTOBUF_LIMIT:
+        raise ConversionError(
+            "with its weights the model is larger than the 2 GiB that one ONNX file can hold",
+            hint="make it smaller, for instance by float16",
+        )
+    _require_operators(model)
+    graph.strip(model)
+    model.ir_version = IR_VERSION
+    _name(model, original)
+    canonical(model)
+    graph.check(model)
+    return model
+
+
+def _require_operators(model: Any) -> None:
+    """tf2onnx keeps what it cannot convert as it is, and calls that success."""
+    import onnx
+
+    for operator in sorted({(node.domain, node.op_type) for node in model.graph.node}):
+        domain, name = operator
+        if not onnx.defs.has(name, domain):
+            raise ConversionError(
+                f"the model uses TensorFlow's operator {name}, for which there is no ONNX operator",
+                hint=WAYS_OUT.get(name, "replace it in the model by others, or export ONNX yourself"),
+            )
+
+
+def _name(model: Any, original: Original) -> None:
+    """Give inputs and outputs their users' names, axes without a length a plain name, and outputs their shapes."""
+    body = model.graph
+    wanted = {original.exported[spec.name]: spec for spec in (*original.inputs, *original.outputs)}
+    for key in wanted:  # first aside, since a user's name may be another tensor's
+        graph.rename(body, key, f"{key}__exported")
+    taken = {spec.name for spec in wanted.values()}
+    for name in {name for node in body.node for name in (*node.input, *node.output) if name in taken}:
+        graph.rename(body, name, f"{name}__inner")
+    for value in (*body.input, *body.output):
+        spec = wanted.get(value.name)
+        if spec is None:
+            raise ConversionError(
+                f"the converter adds {value.name!r} to the model's inputs or outputs", hint=equality.WAY_OUT
+            )
+        graph.rename(body, f"{value.name}__exported", spec.name)
+        value.name = spec.name
+        value.type.tensor_type.ClearField("shape")
+        value.type.tensor_type.shape.SetInParent()  # a scalar has a shape too, of no axes
+        for number, length in enumerate(spec.shape):
+            axis = value.type.tensor_type.shape.dim.add()
+            if length is None:
+                axis.dim_param = "batch" if number == 0 else f"{spec.name}_{number}"
+            else:
+                axis.dim_value = length
+
+
+def hinted(spec: Spec, frozen: Frozen) -> Spec:
+    """The input with the values that tables and boundaries of the graph know of its type."""
+    import numpy as np
+
+    if spec.kind == "float":
+        return replace(spec, values=_boundaries(frozen.definition))
+    keys: list[Any] = []
+    for found, _ in frozen.tables.values():
+        if spec.kind == "string" and found.dtype == object:
+            keys += [key.decode("utf-8", "replace") for key in found.tolist()]
+        elif spec.kind == "int" and found.dtype.kind == "i":
+            limits = np.iinfo(spec.dtype)
+            keys += [key for key in found.tolist() if limits.min <= key <= limits.max]
+    return replace(spec, values=tuple(sorted(set(keys)))[:HINTS])
+
+
+def _boundaries(definition: Any) -> tuple[float, ...]:
+    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+    found = {float(limit) for node in nodes if node.op == "Bucketize" for limit in node.attr["boundaries"].list.f}
+    return tuple(sorted(found))[:HINTS]
+
+
+def with_open_batch(frozen: Frozen) -> Frozen:
+    """The graph with an open first axis of its inputs; what follows from that TensorFlow finds out again."""
+    definition = type(frozen.definition)()
+    definition.CopyFrom(frozen.definition)
+    names = {name.split(":")[0] for name in frozen.inputs}
+    for node in definition.node:
+        if "_output_shapes" in node.attr:
+            del node.attr["_output_shapes"]
+        if node.name in names and node.attr["shape"].shape.dim:
+            node.attr["shape"].shape.dim[0].size = -1
+    return replace(frozen, definition=definition)
+
+
+def _no_way(error: Exception) -> ConversionError:
+    return ConversionError(f"the model cannot be converted ({reason(error)})", hint=equality.WAY_OUT)

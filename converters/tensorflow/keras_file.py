@@ -1,0 +1,127 @@
+"""A Keras file as an original, exported to a SavedModel for the converter. Runs inside the sandbox only."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from converters.graph import first_line
+from converters.options import Options
+from converters.tensorflow.original import DEFAULT_SIGNATURE, RE_EXPORT, Original, reason, spec_of
+from edgepack.errors import ConversionError
+
+UNSAFE = "convert it with --allow-unsafe if you trust it, which still runs it in the sandbox only, or save it as .keras"
+
+
+def read(path: Path, options: Options, scratch: Path) -> Original:
+    """The model of a ``.keras`` file (of ``.h5`` too, if unsafe files are allowed); exported into ``scratch``.
+
+    Raises ``ConversionError`` for a file that is broken, unsafe, of another version, or cannot be exported.
+    """
+    trained_with = _check_file(path, options)
+    import keras
+    import tensorflow as tf
+
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=not options.allow_unsafe)
+    except Exception as error:  # Keras raises whatever a layer's constructor does
+        raise _unreadable_keras(error, trained_with, keras.__version__) from error
+    if not getattr(model, "inputs", None):
+        raise ConversionError("the Keras model does not say what its inputs are", hint=RE_EXPORT)
+    inner = getattr(model, "_functional", None) or model
+    inputs = tuple(spec_of(name, tensor) for name, tensor in zip(_unique(model.inputs), model.inputs, strict=True))
+    names = [str(name) for name in getattr(inner, "output_names", ())] or [
+        f"output_{number}" for number in range(len(model.outputs))
+    ]
+    outputs = tuple(spec_of(name, tensor) for name, tensor in zip(names, model.outputs, strict=True))
+    structure = getattr(inner, "_inputs_struct", model.inputs[0] if len(model.inputs) == 1 else model.inputs)
+
+    def call(feeds: Mapping[str, Any]) -> Any:
+        tensors = [tf.constant(feeds[spec.name], dtype=spec.dtype) for spec in inputs]
+        answer = model(keras.tree.pack_sequence_as(structure, tensors), training=False)
+        return dict(zip(names, keras.tree.flatten(answer), strict=True))
+
+    signature = {f"input_{number}": spec for number, spec in enumerate(inputs)}
+
+    def exported(*given: Any) -> Any:
+        answer = model(keras.tree.pack_sequence_as(structure, list(given)), training=False)
+        return {f"output_{number}": value for number, value in enumerate(keras.tree.flatten(answer))}
+
+    try:
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        specs = [tf.TensorSpec(spec.shape, spec.dtype, name=key) for key, spec in signature.items()]
+        archive.add_endpoint(DEFAULT_SIGNATURE, exported, input_signature=specs)
+        archive.write_out(scratch, verbose=False)
+    except Exception as error:  # as above, while the layers are traced
+        raise ConversionError(
+            f"Keras cannot export the model ({reason(error)})",
+            hint="replace the layer that it names, or register an ONNX export",
+        ) from error
+    renamed = {spec.name: key for key, spec in signature.items()}
+    renamed |= {spec.name: f"output_{number}" for number, spec in enumerate(outputs)}
+    return Original(call, inputs, outputs, scratch, DEFAULT_SIGNATURE, renamed, trained_with)
+
+
+def _check_file(path: Path, options: Options) -> dict[str, str]:
+    """Refuse what could run code of its own; the versions that the file names. Nothing is loaded for it."""
+    if path.suffix in (".h5", ".hdf5"):
+        if not options.allow_unsafe:
+            raise ConversionError("a Keras .h5 file is unsafe: it can run code when it is loaded", hint=UNSAFE)
+        return {}
+    if path.suffix != ".keras":
+        raise ConversionError(
+            "the file is not a Keras .keras file or a SavedModel folder",
+            hint="save it with model.save('name.keras'), or export a SavedModel with model.export(folder)",
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            metadata, config = (json.loads(archive.read(name)) for name in ("metadata.json", "config.json"))
+        trained_with = {"keras": str(metadata["keras_version"])}
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
+        raise ConversionError(
+            f"the file is not a whole Keras file ({first_line(error)})", hint="save or copy it again"
+        ) from error
+    if not options.allow_unsafe and _has_lambda(config):
+        raise ConversionError(
+            "the model has a Lambda layer, which holds code and is unsafe",
+            hint="replace it by a layer such as Rescaling, or convert it with --allow-unsafe if you trust it",
+        )
+    return trained_with
+
+
+def _has_lambda(config: Any) -> bool:
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if part.get("class_name") in ("Lambda", "__lambda__"):
+                return True
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+    return False
+
+
+def _unreadable_keras(error: Exception, trained_with: Mapping[str, str], here: str) -> ConversionError:
+    saved = trained_with.get("keras", "an unknown version")
+    if "Could not locate class" in str(error) or "Unknown layer" in str(error):
+        return ConversionError(
+            f"the model needs a class of its training script ({reason(error)})",
+            hint=RE_EXPORT,
+        )
+    return ConversionError(
+        f"Keras {here} cannot read this file, saved by Keras {saved} ({reason(error)})", hint=RE_EXPORT
+    )
+
+
+def _unique(tensors: Any) -> list[str]:
+    """Names of inputs without the suffixes of graphs; numbered where two are the same."""
+    names: list[str] = []
+    for tensor in tensors:
+        name = str(tensor.name).split(":")[0]
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return names

@@ -1,0 +1,80 @@
+"""uv, which resolves and installs wheels for us: where it is, and where it is to look for packages."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+
+from edgepack.errors import MissingPartError
+
+# Some versions of uv know it as an argument only.
+NO_INDEX = "UV_NO_INDEX"
+# What uv and pip say when no index is in reach, in their own words.
+NO_NETWORK = re.compile(
+    r"network was disabled|error sending request|dns error|Failed to fetch|NewConnectionError|Failed to establish"
+    r"|Max retries exceeded|ConnectTimeout|ReadTimeout|name resolution"
+)
+_URL = re.compile(r"(?<=://)[^/\s@]+@")
+_TIMEOUT = 60
+
+
+def find_uv() -> str:
+    """The path of uv: the Python package's, else the one on PATH. Raises ``MissingPartError``."""
+    import shutil
+
+    try:
+        from uv import find_uv_bin
+
+        return str(find_uv_bin())
+    except (ImportError, FileNotFoundError) as error:
+        found = shutil.which("uv")
+        if found is None:
+            raise MissingPartError("uv is not installed", hint="install edgepack[packager]") from error
+        return found
+
+
+def redacted(text: str) -> str:
+    """``text`` without the credentials that URLs in it carry."""
+    return _URL.sub("****@", text)
+
+
+def uv_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for uv: pip's settings take the place of those of uv that are not set."""
+    found = dict(os.environ if environment is None else environment)
+    settings = _pip_settings(found)
+    if not any(name in found for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")):
+        if url := settings.get("index-url"):
+            found["UV_DEFAULT_INDEX"] = url
+        if extra := settings.get("extra-index-url"):
+            found["UV_EXTRA_INDEX_URL"] = " ".join(extra.split())
+            # pip asks all its indexes for the best version. uv would stop at the first that knows the name, even if
+            # that one has no wheel for the target.
+            found.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    if links := settings.get("find-links"):
+        found.setdefault("UV_FIND_LINKS", ",".join(links.split()))
+    if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+        found.setdefault(NO_INDEX, "1")
+    if certificates := settings.get("cert"):
+        found.setdefault("SSL_CERT_FILE", certificates)
+    return found
+
+
+def _pip_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """What ``pip config list`` shows for downloads, the strongest source winning (environment, command, global)."""
+    import ast
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"],
+        env=dict(environment), capture_output=True, text=True, timeout=_TIMEOUT, check=False,
+    )  # fmt: skip
+    found: dict[str, tuple[int, str]] = {}
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition("=")
+        section, _, name = key.rpartition(".")
+        strength = {"global": 1, "download": 2, ":env:": 3}.get(section, 0)
+        if strength > found.get(name, (0, ""))[0]:
+            found[name] = (strength, str(ast.literal_eval(value)))
+    return {name: value for name, (_, value) in found.items()}

@@ -1,0 +1,216 @@
+"""Models of named tensors are proven at several sizes and on odd inputs, against whatever answers as the original."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from converters import Options, equality, graph, tensors
+from converters.canonical import canonical
+from converters.tensors import Spec
+from edgepack.errors import ConversionError, UsageError
+
+TABLE = np.arange(20, dtype=np.float32).reshape(10, 2)
+WEIGHTS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+
+
+@dataclass(frozen=True)
+class Original:
+    """A function of arrays; what it raises is its refusal."""
+
+    function: Callable[..., Mapping[str, Any]]
+
+    def answer(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return dict(self.function(**feeds))
+        except (IndexError, ValueError, KeyError) as error:
+            raise ConversionError(str(error)) from error
+
+
+def _model(nodes: list[Any], inputs: list[Any], outputs: list[Any], **weights: Any) -> Any:
+    body = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(*value) for value in inputs],
+        [helper.make_tensor_value_info(*value) for value in outputs],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def _linear(weights: Any = WEIGHTS) -> graph.Session:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    ports = [("x", TensorProto.FLOAT, ["n", 3])], [("y", TensorProto.FLOAT, ["n", 4])]
+    return graph.Session(_model([node], *ports, w=weights).SerializeToString())
+
+
+def _lookup() -> graph.Session:
+    node = helper.make_node("Gather", ["table", "ids"], ["y"])
+    ports = [("ids", TensorProto.INT64, ["n", "t"])], [("y", TensorProto.FLOAT, ["n", "t", 2])]
+    return graph.Session(_model([node], *ports, table=TABLE).SerializeToString())
+
+
+LINEAR = Original(lambda x: {"y": x @ WEIGHTS})
+X = Spec("x", "float32", (None, 3))
+
+
+def _strict_table(ids: Any) -> dict[str, Any]:
+    if (ids < 0).any():
+        raise IndexError("negative")
+    return {"y": TABLE[ids]}
+
+
+def _prove(original: Original, session: graph.Session, *specs: Spec, **options: Any) -> equality.Proof:
+    return equality.prove(original, session, tensors.explore(original, specs), Options(**options))
+
+
+def test_equal_model_is_proven_at_every_size() -> None:
+    proof = _prove(LINEAR, _linear(), X)
+    assert proof.batches == (1, 2, 4, 7, 256)
+    assert [(entry.name, entry.passed, entry.rows) for entry in proof.parities] == [("y", True, 270)]
+    assert proof.odd["nan"] == proof.odd["infinity"] == proof.odd["empty"] == "equal"
+    assert proof.rejects["huge"] is proof.rejects["infinity"] is False
+    assert proof.golden is not None
+    np.testing.assert_allclose(np.array(proof.golden["inputs"]["x"]) @ WEIGHTS, proof.golden["outputs"]["y"], rtol=1e-4)
+
+
+def test_difference_is_refused_unless_it_was_accepted_by_name() -> None:
+    session = _linear(WEIGHTS * np.float32(1.01))
+    with pytest.raises(ConversionError, match=r'output "y".*270 rows differ'):
+        _prove(LINEAR, session, X)
+    proof = _prove(LINEAR, session, X, tolerances={"y": 0.02})
+    assert proof.parities[0].accepted
+
+
+def test_batch_that_was_baked_in_is_noticed() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Reshape", ["z", "shape"], ["y"])]
+    ports = [("x", TensorProto.FLOAT, ["n", 3])], [("y", TensorProto.FLOAT, ["n", 4])]
+    model = _model(nodes, *ports, w=WEIGHTS, shape=np.array([1, 4], np.int64))
+    with pytest.raises(ConversionError, match=r"fails where the original answers \(x \(2, 3\)\)"):
+        _prove(LINEAR, graph.Session(model.SerializeToString()), X)
+
+
+def test_model_of_one_size_is_run_at_that_size_and_says_so() -> None:
+    proof = _prove(LINEAR, _linear(), Spec("x", "float32", (5, 3)))
+    assert proof.batches == (5,)
+    assert proof.parities[0].rows == 40
+    assert proof.warnings == ("the model takes batches of 5 only",)
+
+
+def test_range_of_whole_numbers_is_found_and_what_lies_outside_is_recorded() -> None:
+    original = Original(_strict_table)
+    explored = tensors.explore(original, [Spec("ids", "int64", (None, None))])
+    assert (explored.specs[0].low, explored.specs[0].high) == (0, 9)
+    drawn = tensors.feeds(explored.specs, 200)["ids"]
+    assert (drawn.min(), drawn.max()) == (0, 9)
+    proof = equality.prove(original, _lookup(), explored, Options())
+    assert proof.odd["negative"] == proof.odd["unknown"] == "rejected"
+    # ONNX counts -1 from the end, and refuses 10.
+    assert proof.warnings == ("the original refuses negative whole numbers, which the ONNX model takes for others",)
+
+
+def test_closed_vocabulary_is_kept_to() -> None:
+    words = {"red": 0.0, "green": 1.0}
+    original = Original(lambda word: {"y": np.vectorize(words.__getitem__, otypes=[np.float32])(word)})
+    (spec,) = tensors.explore(original, [Spec("word", "string", (None, 1), tuple(words))]).specs
+    assert spec.closed
+    assert set(tensors.feeds([spec], 50)["word"].ravel()) == set(words)
+
+
+def test_thresholds_are_met_exactly_and_beside() -> None:
+    drawn = tensors.feeds([Spec("x", "float32", (None, 4), values=(0.5,))], 200)["x"]
+    half = np.float32(0.5)
+    for value in (half, np.nextafter(half, np.float32(0)), np.nextafter(half, np.float32(1))):
+        assert (drawn == value).any()
+
+
+def test_input_that_the_original_does_not_have_is_refused() -> None:
+    node = helper.make_node("Add", ["x", "mean"], ["y"])
+    ports = [("x", TensorProto.FLOAT, ["n", 3]), ("mean", TensorProto.FLOAT, [1, 3])]
+    session = graph.Session(_model([node], ports, [("y", TensorProto.FLOAT, ["n", 3])]).SerializeToString())
+    with pytest.raises(ConversionError, match=r"inputs that the original does not have \(mean\)"):
+        _prove(Original(lambda x: {"y": x}), session, X)
+
+
+def test_sample_keeps_its_axes_and_is_matched_by_name(tmp_path: Path) -> None:
+    specs = [Spec("picture", "float32", (None, 4, 4, 3)), Spec("size", "int64", (None, 1))]
+    pictures = np.random.default_rng(0).random((6, 4, 4, 3))
+    np.savez(tmp_path / "s.npz", size=np.arange(6.0)[:, None], picture=pictures, more=np.zeros(6))
+    found = tensors.sample_feeds(specs, tmp_path / "s.npz")
+    np.testing.assert_array_equal(found["picture"], pictures.astype(np.float32))
+    assert found["size"].dtype == np.int64
+    (tmp_path / "s.csv").write_text("a,b,c\n1,2,3\n4,5,6\n")
+    np.testing.assert_array_equal(tensors.sample_feeds([X], tmp_path / "s.csv")["x"], [[1, 2, 3], [4, 5, 6]])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"picture": np.zeros((2, 4, 4, 3))}, "lacks the model's input 'size'"),
+        ({"picture": np.zeros((2, 5, 4, 3)), "size": np.zeros((2, 1))}, r"shape \(2, 5, 4, 3\), the model takes"),
+        ({"picture": np.zeros((2, 4, 4, 3)), "size": np.full((2, 1), 0.5)}, "holds float64, the model takes int64"),
+        ({"picture": np.zeros((0, 4, 4, 3)), "size": np.zeros((0, 1))}, "no rows"),
+    ],
+    ids=["missing", "shape", "fractions", "empty"],
+)
+def test_sample_that_does_not_fit_is_refused(arrays: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    specs = [Spec("picture", "float32", (None, 4, 4, 3)), Spec("size", "int64", (None, 1))]
+    np.savez(tmp_path / "s.npz", **arrays)
+    with pytest.raises(UsageError, match=sentence):
+        tensors.sample_feeds(specs, tmp_path / "s.npz")
+
+
+def test_sample_that_is_broken_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "s.npz").write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(UsageError, match="sample cannot be read"):
+        tensors.sample_feeds([X], tmp_path / "s.npz")
+
+
+def test_too_large_rows_give_no_golden_vectors() -> None:
+    wide = Spec("x", "float32", (None, 30_000))
+    node = helper.make_node("Relu", ["x"], ["y"])
+    ports = [("x", TensorProto.FLOAT, ["n", 30_000])], [("y", TensorProto.FLOAT, ["n", 30_000])]
+    session = graph.Session(_model([node], *ports).SerializeToString())
+    proof = _prove(Original(lambda x: {"y": np.maximum(x, 0)}), session, wide)
+    assert proof.golden is None
+    assert any("no golden vectors" in warning for warning in proof.warnings)
+
+
+def test_equal_graphs_in_another_order_become_the_same_bytes() -> None:
+    def build(first: str, second: str, swapped: bool) -> bytes:
+        nodes = [helper.make_node("Relu", ["x"], [first]), helper.make_node("Neg", ["x"], [second])]
+        nodes = nodes[::-1] if swapped else nodes
+        nodes += [helper.make_node("Add", [first, second], ["y"]), helper.make_node("Abs", ["x"], ["unneeded"])]
+        ports = [("x", TensorProto.FLOAT, ["n", 3])], [("y", TensorProto.FLOAT, ["n", 3])]
+        model = _model(nodes, *ports)
+        canonical(model)
+        graph.check(model)
+        assert [node.op_type for node in model.graph.node] == ["Relu", "Neg", "Add"]
+        return graph.serialize(model)
+
+    assert build("a", "b", swapped=False) == build("t9", "t0", swapped=True)
+
+
+def test_canonical_naming_reaches_into_branches() -> None:
+    def branch(weight: str, out: str) -> Any:
+        node = helper.make_node("Add", ["inner", weight], [out])
+        value = helper.make_tensor_value_info(out, TensorProto.FLOAT, ["n", 3])
+        return helper.make_graph([node], out, [], [value], [numpy_helper.from_array(np.float32([1, 2, 3]), weight)])
+
+    nodes = [
+        helper.make_node("Relu", ["x"], ["inner"]),
+        helper.make_node("If", ["flag"], ["y"], then_branch=branch("w", "p"), else_branch=branch("v", "q")),
+    ]
+    ports = [("x", TensorProto.FLOAT, ["n", 3]), ("flag", TensorProto.BOOL, [])], [("y", TensorProto.FLOAT, ["n", 3])]
+    model = _model(nodes, *ports)
+    canonical(model)
+    graph.check(model)
+    session = graph.Session(graph.serialize(model))
+    (answer,) = session.run({"x": np.float32([[-1, 0, 2]]), "flag": np.array(False)})
+    np.testing.assert_array_equal(answer, [[1, 2, 5]])

@@ -1,0 +1,235 @@
+"""SavedModels and Keras files become ONNX models that answer the same, or are refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from converters import Options, cache, convert, worlds
+from edgepack.errors import MissingPartError
+
+HERE = Path(__file__).resolve().parent
+CONVERTED = (
+    "dense_classifier",
+    "binary_sigmoid",
+    "several_inputs_and_outputs",
+    "cnn_with_batch_norm",
+    "lstm",
+    "text_embedding",
+    "transformer_block",
+    "normalized_regression",
+    "string_lookup",
+    "integer_lookup",
+    "categories_and_bins",
+    "grey_picture",
+    "awkward_names",
+    "known_words_only",
+    "double_precision",
+    "half_precision_accepted",
+    "subclassed_with_one_row",
+    "raw_default_signature",
+    "raw_other_signature",
+    "arithmetic",
+    "exact_erf",
+    "saved_by_tensorflow_1",
+    "h5_file_allowed",
+    "lambda_layer_allowed",
+)
+REFUSED = (
+    "hashing",
+    "half_precision",
+    "raw_wrong_signature",
+    "no_such_operator_in_onnx",
+    "random_answers",
+    "operator_of_an_extension",
+    "without_signatures",
+    "h5_file",
+    "lambda_layer",
+    "class_of_the_training_script",
+    "file_of_another_keras",
+    "broken_file",
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The models that the script wrote, and what became of them."""
+
+    models: Path
+    out: Path
+
+    def entry(self, name: str) -> dict[str, Any]:
+        index = json.loads((self.models / "index.json").read_text())
+        return next(entry for entry in index if entry["name"] == name)
+
+    def read(self, name: str, document: str) -> Any:
+        return json.loads((self.out / name / f"{document}.json").read_text())
+
+    def onnx(self, name: str) -> ort.InferenceSession:
+        return ort.InferenceSession(str(self.out / name / "model.onnx"), providers=["CPUExecutionProvider"])
+
+    def run(self, name: str, **feeds: Any) -> dict[str, Any]:
+        session = self.onnx(name)
+        return dict(zip([port.name for port in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("tensorflow")
+    try:
+        interpreter = worlds.choose("TensorFlow", folder).interpreter(cache.default_cache())
+    except MissingPartError as error:
+        if os.environ.get("EDGEPACK_REQUIRE_REAL") == "1":
+            raise
+        pytest.skip(str(error))
+    models, out = folder / "models", folder / "out"
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    for script, arguments in (
+        ("tensorflow_models.py", [models, *CONVERTED, *REFUSED]),
+        ("tensorflow_conversions.py", [models, out]),
+    ):
+        command = [str(interpreter.python), str(HERE / script), *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return Made(models, out)
+
+
+def _arrays(values: dict[str, Any], manifest: dict[str, Any], ports: str) -> dict[str, Any]:
+    kinds = {port["name"]: object if port["dtype"] == "string" else port["dtype"] for port in manifest[ports]}
+    return {name: np.array(value, dtype=kinds[name]) for name, value in values.items()}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_model_converts_and_answers_the_same(made: Made, name: str) -> None:
+    error = made.out / name / "error.json"
+    assert not error.exists(), error.read_text()
+    onnx.checker.check_model(str(made.out / name / "model.onnx"))
+    manifest, golden, report = (made.read(name, part) for part in ("manifest", "golden", "report"))
+    assert report["summary"]["passed"]
+    assert report["summary"]["rows"] >= 256
+    answers = made.run(name, **_arrays(golden["inputs"], manifest, "inputs"))
+    rtol = max([1e-4, *manifest["parity"]["accepted"].values()])
+    for output, expected in _arrays(golden["outputs"], manifest, "outputs").items():
+        np.testing.assert_allclose(answers[output], expected, rtol=rtol, atol=1e-5)
+    expected_rows = made.models / name / "expected.npz"
+    if expected_rows.exists():  # what Keras itself answered, in another process
+        saved = dict(np.load(expected_rows))
+        named = [saved.pop(f"answer_{number}") for number in range(len(manifest["outputs"]))]
+        answers = made.run(name, **saved)
+        for expected in named:
+            assert any(
+                answer.shape == expected.shape and np.allclose(answer, expected, rtol=1e-4, atol=1e-5)
+                for answer in answers.values()
+            )
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_model_without_a_way_is_refused_with_the_reason(made: Made, name: str) -> None:
+    error = made.read(name, "error")
+    assert re.search(made.entry(name)["reason"], error["text"])
+    assert error["kind"] == ("UsageError" if name == "raw_wrong_signature" else "ConversionError")
+    assert "\n" not in error["text"]
+
+
+def test_inputs_and_outputs_have_the_names_that_users_know(made: Made) -> None:
+    manifest = made.read("awkward_names", "manifest")
+    ports = {port["name"]: (port["dtype"], port["shape"]) for port in manifest["inputs"]}
+    assert ports == {"annual income (k€)": ("float32", [None, 1]), "is it?": ("bool", [None, 2])}
+    assert [port["name"] for port in manifest["outputs"]] == ["left", "right"]
+    assert manifest["methods"] == {"default": "predict", "predict": ["left", "right"]}
+    assert {port.name for port in made.onnx("awkward_names").get_inputs()} == set(ports)
+
+
+def test_signature_is_chosen_by_name(made: Made) -> None:
+    first, second = (made.read(name, "manifest") for name in ("raw_default_signature", "raw_other_signature"))
+    assert {port["name"] for port in first["inputs"]} == {"x"}
+    assert {port["name"]: port["shape"] for port in second["inputs"]} == {"a": [None, 3], "power": []}
+    answer = made.run("raw_other_signature", a=np.array([[1, -2, 3]], np.float32), power=np.array(2, np.float32))
+    np.testing.assert_allclose(answer["powers"], [[1, 4, 9]], rtol=1e-6)
+
+
+def test_only_declared_probabilities_are_called_so(made: Made) -> None:
+    def roles(name: str) -> dict[str, str]:
+        return {port["name"]: port["role"] for port in made.read(name, "manifest")["outputs"]}
+
+    assert roles("several_inputs_and_outputs") == {"kind": "probabilities", "price": "values"}
+    assert set(roles("dense_classifier").values()) == {"probabilities"}
+    assert set(roles("binary_sigmoid").values()) == {"values"}  # one column stays as the model gives it
+
+
+def test_normalization_keeps_its_one_input(made: Made) -> None:
+    assert [port.name for port in made.onnx("normalized_regression").get_inputs()] == ["house"]
+
+
+def test_tables_tell_known_from_unknown(made: Made) -> None:
+    words = np.array([["Zürich"], ["Oslo"], ["nowhere"], [""]], dtype=object)
+    (answers,) = made.run("string_lookup", city=words).values()
+    assert not np.allclose(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[2], answers[3])
+    (answers,) = made.run("integer_lookup", code=np.array([[1138], [12], [5], [-7]], np.int64)).values()
+    assert not np.allclose(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[2], answers[3])
+
+
+def test_batch_of_one_that_was_baked_in_is_opened(made: Made) -> None:
+    manifest, report = (made.read("subclassed_with_one_row", part) for part in ("manifest", "report"))
+    assert manifest["inputs"][0]["shape"] == [None, 5]
+    assert manifest["source"]["recipe"] == "tensorflow-saved-model-any-batch"
+    assert any("row by row" in warning for warning in report["warnings"])
+    rows = np.random.default_rng(0).standard_normal((9, 5)).astype(np.float32)
+    (together,) = made.run("subclassed_with_one_row", inputs=rows).values()
+    alone = [made.run("subclassed_with_one_row", inputs=row[None]) for row in rows]
+    np.testing.assert_allclose(together, np.concatenate([answer["output_0"] for answer in alone]), rtol=1e-5)
+
+
+def test_what_the_original_refuses_is_recorded(made: Made) -> None:
+    assert made.read("lstm", "manifest")["rejects"]["nan"] is True  # answered otherwise
+    assert made.read("dense_classifier", "manifest")["rejects"]["nan"] is False
+    known = made.read("known_words_only", "manifest")
+    assert known["rejects"]["unknown"] is True
+    assert sorted(known["inputs"][0]["categories"]) == ["large", "medium", "small"]
+    assert made.read("text_embedding", "report")["ranges"] == {"tokens": [0, 99]}
+
+
+def test_accepted_difference_is_recorded(made: Made) -> None:
+    parity = made.read("half_precision_accepted", "manifest")["parity"]
+    assert parity["accepted"] == {"out": 0.05}
+    assert 1e-4 < parity["max_rel"] < 0.05
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_nothing_of_where_and_when_is_left(made: Made, name: str) -> None:
+    data = (made.out / name / "model.onnx").read_bytes()
+    assert b"unk__" not in data
+    assert not re.search(rb"/tmp/|/home/|/root/|site-packages|\.py\b", data)
+    assert not re.search(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}", data)  # names of tables are random
+    model = onnx.load_model_from_string(data)
+    assert (model.producer_name, model.ir_version) == ("edgepack", 8)
+    assert not any(node.doc_string for node in model.graph.node)
+
+
+def test_sandboxed_conversion_is_the_same_each_time_and_takes_pictures_as_a_sample(made: Made, tmp_path: Path) -> None:
+    path = made.models / made.entry("cnn_with_batch_norm")["path"]
+    plain = convert(path, framework="TensorFlow", output_dir=tmp_path / "plain")
+    pictures = np.random.default_rng(1).standard_normal((40, 16, 16, 3)).astype(np.float32)
+    np.savez(tmp_path / "s.npz", input_layer=pictures)
+    options = Options(sample=tmp_path / "s.npz")
+    sampled = convert(path, framework="TensorFlow", output_dir=tmp_path / "sampled", options=options)
+    assert plain.model.read_bytes() == sampled.model.read_bytes()
+    report = json.loads(sampled.report.read_text())
+    assert report["rows"]["sample"] == 40
+    assert 40 in report["batches"]
+    assert sampled.golden is not None
+    first = np.array(json.loads(sampled.golden.read_text())["inputs"]["input_layer"], np.float32)
+    np.testing.assert_allclose(first, pictures[: len(first)], rtol=1e-6)
+    assert json.loads(plain.manifest.read_text())["source"]["version"] == report["versions"]["tensorflow"]
