@@ -39,6 +39,7 @@ class Proof:
     sample_rows: int
     generated_rows: int
     warnings: tuple[str, ...]
+    feeds: Mapping[str, Any]
 
     @property
     def rejects(self) -> dict[str, bool]:
@@ -98,7 +99,7 @@ def prove(
     sizes = sorted({len(array) for values in trials for array in values.values() if array.ndim})
     sample_rows = 0 if own is None else max((len(array) for array in own.values() if array.ndim), default=1)
     total = max((proof.rows for proof in proofs), default=0)
-    return Proof(outputs, proofs, odd, golden, tuple(sizes), sample_rows, total - sample_rows, tuple(warnings))
+    return Proof(outputs, proofs, odd, golden, tuple(sizes), sample_rows, total - sample_rows, tuple(warnings), base)
 
 
 def declared_roles(model: Any) -> dict[str, str]:
@@ -287,12 +288,7 @@ def package(
         source=source,
         opset=graph.opsets(model),
         minimum_runtime=graph.minimum_runtime(model),
-        inputs=[
-            manifest.Input(
-                spec.name, spec.name, spec.dtype, spec.shape, categories=list(spec.values) if spec.closed else None
-            )
-            for spec in explored.specs
-        ],
+        inputs=[_input(spec, proof.rejects) for spec in explored.specs],
         outputs=proof.outputs,
         methods={"default": "predict", "predict": names},
         rejects=proof.rejects,
@@ -310,4 +306,19 @@ def package(
         "versions": dict(versions),
         **(extra or {}),
     }
-    return manifest.Converted(graph.serialize(model), document, proof.golden, report, source["version"])
+    return manifest.Converted(graph.serialize(model), document, proof.golden, report, source["version"], proof.feeds)
+
+
+def _input(spec: Spec, rejects: Mapping[str, bool]) -> manifest.Input:
+    """The manifest's entry, with the values that the server is to keep to."""
+    bounded = spec.kind == "int" and not spec.closed
+    return manifest.Input(
+        spec.name,
+        spec.name,
+        spec.dtype,
+        spec.shape,
+        categories=list(spec.values) if spec.closed else None,
+        closed=spec.closed and rejects["unknown"],
+        minimum=0 if bounded and rejects["negative"] else None,
+        maximum=spec.high if bounded and rejects["unknown"] and spec.unknown is not None else None,
+    )

@@ -213,44 +213,98 @@ def _flat(tree: Tree, weight: Any, target: int) -> dict[str, Any]:
 
     true, false = np.asarray(tree.true, dtype=np.int64), np.asarray(tree.false, dtype=np.int64)
     leaf = true < 0
-    if leaf[0]:  # a single leaf: a comparison that leads to it either way
-        zeros = np.zeros(1, dtype=np.int64)
+    if leaf[0]:
+        # A comparison whose two branches answer the same. With one leaf for both, onnxruntime 1.32 makes the tree a
+        # leaf; where that is the first of all, it also takes the leaves that it drops when it joins a chain (see
+        # ``_separated``), and adds them all up where there are several outputs.
+        zeros, either = np.zeros(1, dtype=np.int64), np.ones(1, dtype=bool)
         return {
-            "feature": zeros, "threshold": np.zeros(1), "mode": zeros, "nan_true": zeros.astype(bool),
-            "true": zeros, "false": zeros, "true_leaf": ~zeros.astype(bool), "false_leaf": ~zeros.astype(bool),
-            "weight": weight[:1], "target": np.full(1, target), "members": [],
+            "feature": zeros, "threshold": np.zeros(1), "mode": zeros, "nan_true": ~either,
+            "true": zeros, "false": zeros + 1, "true_leaf": either, "false_leaf": either,
+            "weight": np.repeat(weight[:1], 2), "target": np.full(2, target), "members": [],
         }  # fmt: skip
-    if _is_too_deep(true, false):
-        raise ConversionError(
-            f"a tree has more than {DEEPEST} levels, which onnxruntime cannot read", hint="train it with a max_depth"
-        )
     inner = ~leaf
-    number = np.where(leaf, np.cumsum(leaf), np.cumsum(inner)) - 1
+    feature = np.asarray(tree.feature, dtype=np.int64)
     mode = np.broadcast_to(np.asarray(tree.mode, dtype=np.int64), leaf.shape)
     missing = np.broadcast_to(np.asarray(tree.nan_true, dtype=bool), leaf.shape)
     # onnxruntime 1.32 lets NaN differ from everything, whatever the node says: write == with the branches swapped.
     differs = mode == Mode.NE
     mode, missing = np.where(differs, Mode.EQ, mode), missing ^ differs
     true, false = np.where(differs, false, true), np.where(differs, true, false)
-    mode, threshold = mode.copy(), np.asarray(tree.threshold, dtype=np.float64).copy()
+    threshold = np.asarray(tree.threshold, dtype=np.float64).copy()
     sets = {node: tree.members[node] for node in np.flatnonzero(inner & (mode == Mode.MEMBER)).tolist()}
     for node in [node for node, items in sets.items() if not len(items)]:
         # onnxruntime 1.32 refuses an empty set; nothing is less than this either.
         del sets[node]
         mode[node], threshold[node] = Mode.LT, -np.inf
+    threshold[mode == Mode.MEMBER] = 0.0
+    nodes = {
+        "feature": feature, "threshold": threshold, "mode": mode, "nan_true": missing, "true": true, "false": false,
+        "weight": weight,
+    }  # fmt: skip
+    nodes = _separated(nodes)
+    true, false = nodes["true"], nodes["false"]
+    if _is_too_deep(true, false):
+        raise ConversionError(
+            f"a tree has more than {DEEPEST} levels, which onnxruntime cannot read", hint="train it with a max_depth"
+        )
+    leaf = true < 0
+    inner = ~leaf
+    number = np.where(leaf, np.cumsum(leaf), np.cumsum(inner)) - 1
     return {
-        "feature": np.asarray(tree.feature, dtype=np.int64)[inner],
-        "threshold": np.where(mode == Mode.MEMBER, 0.0, threshold)[inner],
-        "mode": mode[inner],
-        "nan_true": missing[inner],
+        **{name: nodes[name][inner] for name in ("feature", "threshold", "mode", "nan_true")},
         "true": number[true[inner]],
         "false": number[false[inner]],
         "true_leaf": leaf[true[inner]],
         "false_leaf": leaf[false[inner]],
-        "weight": weight[leaf],
+        "weight": nodes["weight"][leaf],
         "target": np.full(int(leaf.sum()), target),
         "members": [np.append(np.asarray(sorted(items), dtype=np.float64), np.nan) for items in sets.values()],
     }
+
+
+def _separated(nodes: dict[str, Any]) -> dict[str, Any]:
+    """The nodes of a tree, none of which onnxruntime joins to the wrong effect; new ones stand at the end.
+
+    onnxruntime 1.32 makes one comparison of two of one feature, with == or a set, the second on the first's false
+    branch, where both true branches look the same. It looks at thresholds and leaves, but not at the ways of missing
+    values, and keeps the first's. A comparison between the two that is always true keeps them apart.
+    """
+    import numpy as np
+
+    feature, mode, missing = nodes["feature"], nodes["mode"], nodes["nan_true"]
+    true, false, weight = nodes["true"], nodes["false"], nodes["weight"]
+    inner = true >= 0
+    if missing[inner].all() or not missing[inner].any():
+        return nodes
+    equality = inner & ((mode == Mode.EQ) | (mode == Mode.MEMBER))
+    first = np.flatnonzero(equality & equality[false] & (feature == feature[false]))
+    second = false[first]
+    here, there = true[first], true[second]
+    leaves = ~inner[here] & ~inner[there] & (weight[here] == weight[there]) & ~missing[first] & missing[second]
+    # Of larger branches only the roots are compared here: to part what would have stayed apart does no harm.
+    branches = inner[here] & inner[there]
+    for name in ("feature", "mode", "threshold"):
+        branches &= nodes[name][here] == nodes[name][there]
+    parted = leaves | branches
+    first, second = first[parted], second[parted]
+    count, total = len(first), len(true)
+    if not count:
+        return nodes
+    between = total + np.arange(count)
+    false = false.copy()
+    false[first] = between
+    none = np.full(count, -1, dtype=np.int64)
+    added = {
+        "feature": (feature[first], none + 1),
+        "threshold": (np.full(count, np.inf), np.zeros(count)),
+        "mode": (np.full(count, Mode.LE, dtype=np.int64), none + 1),
+        "nan_true": (np.ones(count, dtype=bool), np.zeros(count, dtype=bool)),
+        "true": (second, none),
+        "false": (between + count, none),  # a leaf that no row gets to
+        "weight": (np.zeros(count), np.zeros(count)),
+    }
+    return {name: np.concatenate([values, *added[name]]) for name, values in (nodes | {"false": false}).items()}
 
 
 def _is_too_deep(true: Any, false: Any) -> bool:

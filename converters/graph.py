@@ -305,6 +305,16 @@ def sort(model: Any) -> None:
     graph.node.extend(copies)
 
 
+def take_out_unread(model: Any) -> set[str]:
+    """Remove the inputs that no node reads; the names of those that stay."""
+    graph = model.graph
+    read = {name for node in graph.node for name in _reads(node)} | {output.name for output in graph.output}
+    kept = [type(value).FromString(value.SerializeToString()) for value in graph.input if value.name in read]
+    del graph.input[:]
+    graph.input.extend(kept)
+    return {value.name for value in kept}
+
+
 def _reads(node: Any) -> set[str]:
     """The names that a node reads, also from inside its subgraphs."""
     names = set(node.input)

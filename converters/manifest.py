@@ -39,8 +39,9 @@ class Converted:
 class Input:
     """An input as the user and as the graph name it; ``columns`` names the columns of a matrix.
 
-    ``categories`` are the values seen in training, where the model knows them; ``missing`` is what a missing text is
-    written as (a missing number is NaN).
+    ``categories`` are the values seen in training, where the model knows them, ``closed`` says that others are to be
+    refused; ``minimum`` and ``maximum`` bound whole numbers. ``missing`` is what a missing text is written as (a
+    missing number is NaN). An ``unused`` input is no input of the graph: it may be given, and changes nothing.
     """
 
     name: str
@@ -50,6 +51,10 @@ class Input:
     columns: Sequence[str] | None = None
     categories: Sequence[Any] | None = None
     missing: str | None = None
+    closed: bool = False
+    minimum: int | None = None
+    maximum: int | None = None
+    unused: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The manifest's entry."""
@@ -63,8 +68,12 @@ class Input:
         }
         if self.categories is not None:
             entry["categories"] = list(self.categories)
-        if self.missing is not None:
-            entry["missing"] = self.missing
+        for name in ("missing", "minimum", "maximum"):
+            if getattr(self, name) is not None:
+                entry[name] = getattr(self, name)
+        for name in ("closed", "unused"):
+            if getattr(self, name):
+                entry[name] = True
         return entry
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from scoring.fields import Fields, read_document
 
@@ -25,7 +26,9 @@ class InputSpec:
     """One input: `name` is what users write, `graph_name` what the graph calls it.
 
     `shape` has None for a free axis; a shape that is itself None has any rank. `columns` names the last
-    axis of a table. `missing` is the text that a null stands for; None where null is no text.
+    axis of a table. `missing` is the text that a null stands for; None where null is no text. `only` are the
+    values that are taken, `minimum` and `maximum` bound whole numbers; None for no such limit. An `unused` input
+    is none of the graph's: it may be given, and changes nothing.
     """
 
     name: str
@@ -34,6 +37,10 @@ class InputSpec:
     shape: tuple[int | None, ...] | None
     columns: tuple[str, ...] | None = None
     missing: str | None = None
+    only: frozenset[Any] | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+    unused: bool = False
 
     @property
     def width(self) -> int | None:
@@ -123,8 +130,20 @@ def _input(fields: Fields) -> InputSpec:
     if columns is not None and len(shape) == 2 and shape[1] is not None and len(columns) != shape[1]:
         fields.complain("columns", f"has {len(columns)} names for {shape[1]} columns")
     name = fields.take("name", str, "")
-    missing = fields.take("missing", str, "", required=False) if fields.has("missing") else None
-    return InputSpec(name, fields.take("graph_name", str, name), dtype, tuple(shape), columns, missing)
+    closed = fields.take("closed", bool, False, required=False)
+    categories = fields.take("categories", list, [], required=closed)
+    return InputSpec(
+        name,
+        fields.take("graph_name", str, name),
+        dtype,
+        tuple(shape),
+        columns,
+        missing=fields.take("missing", str, "", required=False) if fields.has("missing") else None,
+        only=frozenset(categories) if closed else None,
+        minimum=fields.take("minimum", int, 0, required=False) if fields.has("minimum") else None,
+        maximum=fields.take("maximum", int, 0, required=False) if fields.has("maximum") else None,
+        unused=fields.take("unused", bool, False, required=False),
+    )
 
 
 def _output(fields: Fields) -> OutputSpec:

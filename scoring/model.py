@@ -43,7 +43,8 @@ class OnnxModel:
             self.outputs = manifest.outputs
             self.methods = manifest.methods
         self._rejects = Rejects() if manifest is None else manifest.rejects
-        self._by_name = {spec.name: spec for spec in self.inputs}
+        self._by_name = {spec.name: spec for spec in self.inputs if not spec.unused}
+        self._unused = {spec.name for spec in self.inputs if spec.unused}
         self._graph_outputs = {output.name: output.graph_name for output in self.outputs}
 
     def score(self, request: Request) -> Any:
@@ -65,8 +66,8 @@ class OnnxModel:
         return self.named({self.inputs[0].name: data})
 
     def named(self, values: Mapping[str, Any]) -> dict[str, Array]:
-        """Arrays by input name, from JSON values by input name; all must be there, and no others."""
-        for name in values.keys() - self._by_name.keys():
+        """Arrays by input name, from JSON values by input name; all that are used must be there, and no others."""
+        for name in values.keys() - self._by_name.keys() - self._unused:
             raise BadRequest(f"unknown input {name!r:.80}; the model takes {_listed(self._by_name)}")
         for name in self._by_name.keys() - values.keys():
             raise BadRequest(f"the input {name!r} is missing; the model takes {_listed(self._by_name)}")
@@ -165,6 +166,8 @@ def _check_graph(manifest: Manifest, path: Path, session: Any) -> None:
     graph_inputs = {node.name: node for node in session.get_inputs()}
     graph_outputs = {node.name for node in session.get_outputs()}
     for position, spec in enumerate(manifest.inputs):
+        if spec.unused:
+            continue
         node = graph_inputs.pop(spec.graph_name, None)
         if node is None:
             violations.append(f"inputs[{position}].graph_name {spec.graph_name!r} is no input of the graph")

@@ -24,6 +24,35 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def to_array(value: Any, spec: InputSpec, *, rejects: Rejects) -> Array:
+    """Convert parsed JSON to the array that `spec` describes, and hold it to the values that the model takes.
+
+    Raises BadRequest as `_array` does, and for a value outside of the input's limits.
+    """
+    array = _array(value, spec, rejects)
+    if spec.only is not None or spec.minimum is not None or spec.maximum is not None:
+        _check_limits(array, spec)
+    return array
+
+
+def _check_limits(array: Array, spec: InputSpec) -> None:
+    wrong = np.zeros(array.shape, dtype=bool)
+    told = ""
+    if spec.only is not None:
+        known = spec.only if spec.missing is None else spec.only | {spec.missing}
+        wrong = np.array([item not in known for item in array.ravel().tolist()], dtype=bool).reshape(array.shape)
+        told = "which is none of the values that the model takes"
+    if spec.minimum is not None:
+        wrong |= array < spec.minimum
+        told = f"the model takes whole numbers from {spec.minimum}"
+    if spec.maximum is not None:
+        wrong |= array > spec.maximum
+        told = f"the model takes whole numbers from {spec.minimum or 0} to {spec.maximum}"
+    if wrong.any():
+        index = _first(wrong)
+        raise BadRequest(f"{_place(spec, index)} is {array[index]!r:.80}, {told}")
+
+
+def _array(value: Any, spec: InputSpec, rejects: Rejects) -> Array:
     """Convert parsed JSON to the array that `spec` describes.
 
     A null is a missing value: NaN in a float input, its own text in a string input; `rejects` says what the

@@ -16,17 +16,19 @@ from converters import graph, manifest, parity, samples
 from converters.options import Options
 from converters.samples import Table
 from converters.sklearn import inputs as inputs_of
-from converters.sklearn import known, labels, ladder, proof, rows
+from converters.sklearn import known, labels, ladder, odd, proof, rows
 from converters.sklearn.inputs import Inputs
 from converters.sklearn.ladder import Attempt
 from converters.sklearn.loading import load
 from converters.sklearn.original import Asked, Original
 from edgepack.errors import ConversionError
 
+TRAINING_ROWS = 300
+
 
 @dataclass(frozen=True)
 class Rows:
-    """What a conversion is compared on, by kind: ``sample``, ``generated``, ``boundary``."""
+    """What a conversion is compared on, by kind: ``sample``, ``generated``, ``training``, ``boundary``."""
 
     tables: Mapping[str, Table]
     columns: Sequence[known.Column]
@@ -50,14 +52,9 @@ class Proven:
     inputs: Inputs
     outputs: list[proof.Answer]
     proofs: list[parity.OutputParity]
-    odd: Mapping[str, Mapping[str, str]]
+    odd: odd.Oddities
     comparer: proof.Comparer
     notes: list[str]
-
-    @property
-    def faults(self) -> list[str]:
-        """The odd inputs that the original answers and the graph answers otherwise."""
-        return [kind for kind, treated in self.odd.items() if treated["verdict"] == "differs"]
 
 
 def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
@@ -70,9 +67,8 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     proven = _first_proven(original, found, ladder.attempts(original, path.stat().st_size), options, tried)
     notes += proven.notes
     notes += [
-        f"the original answers inputs with {kind.replace('_', ' ')}, the ONNX model answers otherwise: the package "
-        "rejects them"
-        for kind in proven.faults
+        f"the original answers inputs with {fault}, the ONNX model answers otherwise: the package rejects them"
+        for fault in proven.odd.faults
     ]
     asked = Asked(original, proven.inputs, found.every)
     golden = proof.golden(asked, proven.outputs, proven.comparer.resolution, notes)
@@ -87,10 +83,14 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         source=source,
         opset=graph.opsets(proven.model),
         minimum_runtime=graph.minimum_runtime(proven.model),
-        inputs=proven.inputs.describe(original.named),
+        inputs=proven.inputs.describe(
+            original.named,
+            missing=[name for name, treated in proven.odd.missing.items() if not treated.refused],
+            closed=[name for name, treated in proven.odd.unknown.items() if treated.refused],
+        ),
         outputs=[entry.output for entry in proven.outputs],
         methods=_methods(proven.outputs),
-        rejects=_rejects(proven.odd),
+        rejects=proven.odd.rejects,
         parity=result,
     )
     report = {
@@ -103,7 +103,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         ),
         "batches": [1, len(found.every)],
         "outputs": [entry.to_json() for entry in proven.proofs],
-        "odd_inputs": proven.odd,
+        "odd_inputs": proven.odd.to_json(),
         "summary": result,
         "warnings": notes,
         "versions": original.versions,
@@ -117,10 +117,13 @@ def _rows(original: Original, options: Options, notes: list[str]) -> Rows:
     columns = known.columns(original.model, original.names)
     tables: dict[str, Table] = {}
     if options.sample is not None:
-        tables["sample"] = inputs_of.complete(original.select(samples.read(options.sample)), notes)
+        tables["sample"] = original.select(samples.read(options.sample))
         tables["generated"] = rows.resample(tables["sample"])
     else:
         tables["generated"] = _accepted(original, columns)
+    training = known.training(original.model, original.names, TRAINING_ROWS)
+    if training is not None and _takes(original, columns, training):
+        tables["training"] = training
     edges = rows.edges(columns, tables["generated"])
     if edges is not None and _takes(original, columns, edges):
         tables["boundary"] = edges
@@ -173,9 +176,9 @@ def _first_proven(
             tried.append({"recipe": attempt.name, "outcome": error.what})
             refusals.append(error)
             continue
-        outcome = f"equal, but on {', '.join(proven.faults)}" if proven.faults else "equal"
+        outcome = f"equal, but on {', '.join(proven.odd.faults)}" if proven.odd.faults else "equal"
         tried.append({"recipe": proven.recipe, "outcome": outcome})
-        if not proven.faults:
+        if not proven.odd.faults:
             return proven
         passed.append(proven)
     if passed:
@@ -197,9 +200,9 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
     data = graph.serialize(model)
     session = graph.Session(data)
     proof.single_rows(session, asked, comparer, outputs)
-    odd = proof.odd_inputs(session, asked, comparer, outputs)
+    oddities = odd.find(session, asked, comparer, outputs, found.columns)
     recipe = attempt.name if label is None else f"{attempt.name}, {label}"
-    return Proven(model, data, recipe, inputs, outputs, proofs, odd, comparer, notes)
+    return Proven(model, data, recipe, inputs, outputs, proofs, oddities, comparer, notes)
 
 
 def _methods(outputs: Sequence[proof.Answer]) -> dict[str, Any]:
@@ -209,17 +212,6 @@ def _methods(outputs: Sequence[proof.Answer]) -> dict[str, Any]:
         methods.setdefault(answer.method, []).append(answer.output.name)
     preferred = [name for name in ("predict_proba", "predict", "transform") if name in methods]
     return {"default": preferred[0], **methods}
-
-
-def _rejects(odd: Mapping[str, Mapping[str, str]]) -> dict[str, bool]:
-    """What the server is to refuse: what the original refuses, and what the graph answers otherwise."""
-    refused = {kind: treated["verdict"] in ("rejected", "differs") for kind, treated in odd.items()}
-    return {
-        "nan": refused["nan"] or odd["nan"]["verdict"] == "none",
-        "infinity": refused["infinity"] or refused["minus_infinity"] or odd["infinity"]["verdict"] == "none",
-        "huge": refused["huge"],
-        "empty": refused["empty"],
-    }
 
 
 def _quiet() -> None:

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from converters import manifest
 from converters.samples import Table
 from converters.sklearn.known import Column
-from edgepack.errors import ConversionError
 
 Layout = Literal["matrix", "texts", "columns"]
 Floats = Literal["float64", "float32"]
 
 MATRIX = "X"
-MISSING_TEXT = ""
+# Reserved by Unicode, so that no text holds it.
+MISSING_TEXT = "\uffff"
 
 
 @dataclass(frozen=True)
 class Inputs:
     """One matrix of numbers, one of text, or an input a column; ``dtypes`` are the graph's, one an input.
 
-    ``graph_names`` are what the converter made of the columns' names.
+    ``graph_names`` are what the converter made of the columns' names; ``unused`` says which of these columns the model
+    drops, so that they are no inputs of the graph.
     """
 
     layout: Layout
     names: tuple[str, ...]
     dtypes: tuple[str, ...]
     graph_names: tuple[str, ...]
-    categories: tuple[tuple[Any, ...] | None, ...]
+    known: tuple[Column, ...]
+    unused: tuple[bool, ...]
 
-    def named(self, graph_names: Sequence[str]) -> Inputs:
-        """With the names that the graph has."""
-        return replace(self, graph_names=tuple(graph_names))
+    def of(self, graph_names: Sequence[str], read: Collection[str]) -> Inputs:
+        """With the names that the graph has, and what of them it reads."""
+        unused = self.unused
+        if self.layout == "columns":
+            unused = tuple(name not in read for name in graph_names)
+        return replace(self, graph_names=tuple(graph_names), unused=unused)
 
     def feeds(self, table: Table) -> dict[str, Any]:
         """Feeds of the graph for rows of a table."""
@@ -45,20 +50,24 @@ class Inputs:
             if self.layout == "texts":
                 return {self.graph_names[0]: np.column_stack([_text(column) for column in table.columns])}
             return {
-                name: _text(column).reshape(-1, 1) if dtype == "string" else column.astype(dtype).reshape(-1, 1)
-                for name, dtype, column in zip(self.graph_names, self.dtypes, table.columns, strict=True)
+                name: (_text(column) if dtype == "string" else column.astype(dtype)).reshape(-1, 1)
+                for name, dtype, column, unused in zip(
+                    self.graph_names, self.dtypes, table.columns, self.unused, strict=True
+                )
+                if not unused
             }
 
     def given(self, table: Table) -> Table:
-        """The rows as the original sees them: numbers are fractions but where they are categories."""
+        """The rows as the original sees them: a missing text as in training, whole numbers only for categories."""
         import numpy as np
 
-        if self.layout != "columns":
-            return table
-        columns = [
-            column.astype(np.float64) if dtype.startswith("float") and column.dtype.kind in "iu" else column
-            for dtype, column in zip(self.dtypes, table.columns, strict=True)
-        ]
+        columns = []
+        for index, (column, known) in enumerate(zip(table.columns, self.known, strict=True)):
+            if column.dtype.kind == "O":
+                column = np.array([known.missing if cell is None else cell for cell in column], dtype=object)
+            elif self.layout == "columns" and self.dtypes[index].startswith("float") and column.dtype.kind in "iu":
+                column = column.astype(np.float64)
+            columns.append(column)
         return Table(table.names, tuple(columns))
 
     def initial_types(self) -> list[tuple[str, Any]]:
@@ -76,39 +85,46 @@ class Inputs:
             return [(name, kinds[dtype]([None, 1])) for name, dtype in zip(self.names, self.dtypes, strict=True)]
         return [(MATRIX, kinds[self.dtypes[0]]([None, len(self.names)]))]
 
-    def describe(self, named: bool) -> list[manifest.Input]:
-        """The manifest's inputs."""
+    def describe(
+        self, named: bool, missing: Collection[str] = (), closed: Collection[str] = ()
+    ) -> list[manifest.Input]:
+        """The manifest's inputs; ``missing`` and ``closed`` name the columns that take a missing text, and no unknown."""
         if self.layout != "columns":
-            missing = MISSING_TEXT if self.layout == "texts" else None
+            whole = self.layout == "texts" and set(missing) >= set(self.names)
             columns = self.names if named else None
             shape = (None, len(self.names))
-            return [manifest.Input(MATRIX, self.graph_names[0], self.dtypes[0], shape, columns, missing=missing)]
+            text = MISSING_TEXT if whole else None
+            return [manifest.Input(MATRIX, self.graph_names[0], self.dtypes[0], shape, columns, missing=text)]
         return [
             manifest.Input(
                 name,
                 inner,
                 dtype,
                 (None, 1),
-                categories=categories,
-                missing=MISSING_TEXT if dtype == "string" else None,
+                categories=None if unused else known.categories or None,
+                missing=MISSING_TEXT if name in missing else None,
+                closed=name in closed,
+                unused=unused,
             )
-            for name, inner, dtype, categories in zip(
-                self.names, self.graph_names, self.dtypes, self.categories, strict=True
+            for name, inner, dtype, known, unused in zip(
+                self.names, self.graph_names, self.dtypes, self.known, self.unused, strict=True
             )
         ]
 
 
 def plan(table: Table, known: Sequence[Column], by_name: bool, floats: Floats) -> Inputs:
     """The inputs for such rows, whose numbers are ``floats``; ``by_name`` where a part chooses columns by name."""
-    names = table.names
+    names, kept = table.names, tuple(known)
     text = [column.dtype.kind == "O" for column in table.columns]
-    categories = tuple(tuple(column.categories) or None for column in known)
-    if not by_name and not any(text):
-        return Inputs("matrix", names, (floats,), (MATRIX,), categories)
-    if not by_name and all(text):
-        return Inputs("texts", names, ("string",), (MATRIX,), categories)
+    used = (False,) * len(names)
+    # Only columns of their own can be held to their categories.
+    if not by_name and not any(column.closed for column in known):
+        if not any(text):
+            return Inputs("matrix", names, (floats,), (MATRIX,), kept, used)
+        if all(text):
+            return Inputs("texts", names, ("string",), (MATRIX,), kept, used)
     dtypes = [_dtype(column, entry, floats) for column, entry in zip(table.columns, known, strict=True)]
-    return Inputs("columns", names, tuple(dtypes), names, categories)
+    return Inputs("columns", names, tuple(dtypes), names, kept, used)
 
 
 def _dtype(column: Any, known: Column, floats: Floats) -> str:
@@ -124,21 +140,6 @@ def _text(column: Any) -> Any:
     import numpy as np
 
     return np.array([MISSING_TEXT if cell is None else str(cell) for cell in column], dtype=object)
-
-
-def complete(table: Table, notes: list[str]) -> Table:
-    """The rows that have all their text; a missing text has no one form in ONNX."""
-    import numpy as np
-
-    whole = np.ones(len(table), dtype=bool)
-    for column in table.columns:
-        if column.dtype.kind == "O":
-            whole &= np.array([cell is not None for cell in column])
-    if not whole.any():
-        raise ConversionError("every row of the sample lacks a text", hint="give a sample with complete rows")
-    if not whole.all():
-        notes.append(f"{int((~whole).sum())} sample rows with a missing text were left out of the comparison")
-    return table.take(whole)
 
 
 def summary(inputs: Inputs) -> Mapping[str, Any]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from converters.boosters import load as boosters
-from converters.sklearn.routes import Place, places
+from converters.samples import Table
+from converters.sklearn.routes import Place, places, takes_documents
 
 # Fitted arrays of shape (anything, n_features) whose columns span the training data.
 POINTS = (
@@ -15,18 +16,29 @@ POINTS = (
     "components_means_", "subcluster_centers_", "exemplars_",
 )  # fmt: skip
 CUTS_KEPT = 400
+# Numbers nearer than this to a whole one are it: a way back through a scaler rounds.
+WHOLE = 1e-9
+# For vectorizers that remember no words.
+SOME_WORDS = ("the", "pump", "is", "loud", "and", "leaks", "oil", "Öl", "42", "again")
 
 
 @dataclass
 class Column:
-    """Of one input column: the range seen in training, categories, words of texts, values where an answer may jump."""
+    """Of one input column: the range seen in training, categories, words of texts, values where an answer may jump.
+
+    ``whole``: only whole numbers were seen. ``closed``: a value that is no known category is refused. ``missing`` is
+    what stood for a missing text in training, ``gone`` whether some were missing.
+    """
 
     low: float | None = None
     high: float | None = None
     categories: list[Any] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     cuts: list[float] = field(default_factory=list)
-    closed: bool = False  # a value that is no known category is refused
+    whole: bool = False
+    closed: bool = False
+    missing: float | None = float("nan")
+    gone: bool = False
 
     @property
     def is_text(self) -> bool:
@@ -44,10 +56,15 @@ def columns(model: Any, names: Sequence[str]) -> list[Column]:
     """One entry an input column, from every part that still sees the columns by themselves."""
     known = [Column() for _ in names]
     spans: list[tuple[int, float, float]] = []
+    if takes_documents(model):
+        known[0].words = list(SOME_WORDS)
     for place in places(model, names):
         _categories(place, known)
         _words(place, known)
+        _codes(place, known)
         spans.extend(_spans(place))
+        for column, points in (_points(place) or {}).items():
+            known[column].whole |= _are_whole(points)
         for feature, value in cuts(place.part):
             route = place.routes[feature] if 0 <= feature < len(place.routes) else None
             if route is not None:
@@ -65,17 +82,22 @@ def _categories(place: Place, known: list[Column]) -> None:
     found = getattr(place.part, "categories_", None)
     if hasattr(place.part, "category_count_"):  # of naive Bayes: the categories are the numbers from 0
         found = [list(range(counts.shape[1])) for counts in place.part.category_count_]
-    if type(place.part).__name__ == "SimpleImputer" and place.part.statistics_.dtype.kind == "O":
-        found = [[value] for value in place.part.statistics_]
+    statistics = getattr(place.part, "statistics_", None)  # an unfitted part has none
+    if statistics is not None and statistics.dtype.kind == "O":
+        found = [[value] for value in statistics]
     if not isinstance(found, list) or len(found) != len(place.routes):
         return
     closed = getattr(place.part, "handle_unknown", "error") == "error"
     for route, values in zip(place.routes, found, strict=True):
         if route is None:
             continue
-        plain = [value for value in (v.item() if hasattr(v, "item") else v for v in values) if _is_category(value)]
-        known[route.column].categories += [value for value in plain if value not in known[route.column].categories]
-        known[route.column].closed |= closed
+        listed = [value.item() if hasattr(value, "item") else value for value in values]
+        column = known[route.column]
+        column.categories += [value for value in listed if _is_category(value) and value not in column.categories]
+        column.closed |= closed
+        column.gone |= any(not _is_category(value) for value in listed)
+        if any(value is None for value in listed):
+            column.missing = None
 
 
 def _is_category(value: Any) -> bool:
@@ -86,6 +108,14 @@ def _words(place: Place, known: list[Column]) -> None:
     vocabulary = getattr(place.part, "vocabulary_", None)
     if isinstance(vocabulary, dict) and len(place.routes) == 1 and place.routes[0] is not None:
         known[place.routes[0].column].words += sorted(map(str, vocabulary))
+
+
+def _codes(place: Place, known: list[Column]) -> None:
+    """The whole numbers that a booster takes for categories."""
+    for feature, codes in boosters.codes(place.part).items():
+        route = place.routes[feature] if feature < len(place.routes) else None
+        if route is not None and not known[route.column].categories:
+            known[route.column].categories = [int(code) for code in codes]
 
 
 def _spans(place: Place) -> Iterator[tuple[int, float, float]]:
@@ -120,15 +150,55 @@ def _of_scaler(part: Any, width: int) -> tuple[Any, Any] | None:
 def _of_points(part: Any, width: int) -> tuple[Any, Any] | None:
     import numpy as np
 
+    points = _kept_points(part, width)
+    if points is None or np.isnan(points).all(axis=0).any():
+        return None
+    return np.nanmin(points, axis=0), np.nanmax(points, axis=0)
+
+
+def _kept_points(part: Any, width: int) -> Any | None:
+    """Training rows, or points among them, that a part keeps, shape (points, width)."""
+    import numpy as np
+
     for name in POINTS:
         points = getattr(part, name, None)
-        if (
-            isinstance(points, np.ndarray)
-            and points.dtype.kind in "fi"
-            and points.shape[1:] == (width,)
-            and len(points)
-        ):
-            return points.min(axis=0), points.max(axis=0)
+        if not isinstance(points, np.ndarray) or points.dtype.kind not in "fi":
+            continue
+        if points.shape[1:] == (width,) and len(points):
+            return points.astype(np.float64)
+    return None
+
+
+def _points(place: Place) -> dict[int, Any] | None:
+    """The values of input columns at the points that a part keeps, by column; None where it keeps none."""
+    points = _kept_points(place.part, len(place.routes))
+    if points is None:
+        return None
+    return {
+        route.column: route.back(points[:, feature]) for feature, route in enumerate(place.routes) if route is not None
+    }
+
+
+def _are_whole(values: Any) -> bool:
+    import numpy as np
+
+    finite = values[np.isfinite(values)]
+    return bool(finite.size) and bool((np.abs(finite - np.round(finite)) < WHOLE).all())
+
+
+def training(model: Any, names: Sequence[str], count: int) -> Table | None:
+    """Up to ``count`` rows of the training data, where a part that sees every column keeps them."""
+    import numpy as np
+
+    for place in places(model, names):
+        found = _points(place)
+        if found is None or len(found) < len(names):
+            continue
+        length = len(found[0])
+        picked = np.unique(np.linspace(0, length - 1, min(count, length)).astype(int))
+        values = [found[index][picked] for index in range(len(names))]
+        near = [np.where(np.abs(v - np.round(v)) < WHOLE, np.round(v), v) for v in values]
+        return Table(tuple(names), tuple(near))
     return None
 
 

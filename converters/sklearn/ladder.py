@@ -77,7 +77,8 @@ def build(original: Original, inputs: Inputs, attempt: Attempt) -> tuple[Any, In
     names = tuple(value.name for value in model.graph.input)
     if len(names) != len(inputs.dtypes):
         raise ConversionError("the converter drops inputs of this model", hint=ONNX_WAY_OUT)
-    return model, inputs.named(names)
+    graph.prune(model)
+    return model, inputs.of(names, graph.take_out_unread(model))
 
 
 def _convert(original: Original, inputs: Inputs) -> Any:

@@ -14,7 +14,8 @@ from typing import Any
 from converters import trained
 from converters.graph import first_line
 from converters.sklearn import rows
-from converters.sklearn.original import DOCUMENTS, Original, takes_documents
+from converters.sklearn.original import DOCUMENTS, Original
+from converters.sklearn.routes import takes_documents
 from edgepack.errors import ConversionError
 
 
@@ -102,7 +103,7 @@ def _unwrapped(model: Any) -> Any:
     """The fitted estimator itself: a search answers by its best one."""
     if not (hasattr(model, "predict") or hasattr(model, "transform")):
         raise ConversionError(
-            f"the file holds a {type(model).__name__}, not a scikit-learn estimator",
+            f"the file holds a {type(model).__name__}, which neither predicts nor transforms rows",
             hint="save the fitted estimator or pipeline itself",
         )
     if isinstance(model, type):
@@ -133,6 +134,11 @@ def _columns(model: Any) -> tuple[tuple[str, ...], bool]:
         return tuple(f"x{index}" for index in range(count)), False
     if takes_documents(model):
         return (DOCUMENTS,), False
+    if hasattr(model, "classes_") and not hasattr(model, "predict"):
+        raise ConversionError(
+            f"the {type(model).__name__} transforms labels, not rows",
+            hint="save the model that is to answer; labels are written by it as they were given",
+        )
     raise ConversionError(
         f"the {type(model).__name__} does not say how many columns it takes: it is not fitted",
         hint="save it after fit, or register an ONNX export",

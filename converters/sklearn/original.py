@@ -12,6 +12,7 @@ from converters.graph import first_line
 from converters.samples import Table
 from converters.sklearn import rows
 from converters.sklearn.inputs import Inputs
+from converters.sklearn.routes import takes_documents
 from edgepack.errors import ConversionError, UsageError
 
 ONNX_WAY_OUT = "export ONNX yourself and register that with --framework Onnx"
@@ -181,13 +182,12 @@ class Asked:
         """The rows in the form that the model was trained on."""
         import numpy as np
 
-        if self.inputs.layout == "columns":
-            return self.inputs.given(self.table).frame()
+        table = self.inputs.given(self.table)
         if takes_documents(self.original.model):
-            return list(self.table.columns[0])
-        if self.inputs.layout == "texts":
-            return np.column_stack(self.table.columns)
-        return self.table.matrix()
+            return list(table.columns[0])
+        if self.inputs.layout == "texts" or (self.inputs.layout == "columns" and not self.original.named):
+            return np.column_stack([column.astype(object) for column in table.columns])
+        return table.frame() if self.inputs.layout == "columns" else table.matrix()
 
     def margin(self) -> Any | None:
         """For each row, how far the best class is ahead of the next; None where the model does not say."""
@@ -203,10 +203,3 @@ class Asked:
                 ordered = np.sort(scores, axis=1)
                 return ordered[:, -1] - ordered[:, -2] if scores.shape[1] > 1 else None
         return None
-
-
-def takes_documents(model: Any) -> bool:
-    """Whether a model takes a plain list of texts, as a vectorizer does."""
-    while hasattr(model, "steps"):
-        model = model.steps[0][1]
-    return not hasattr(model, "n_features_in_") and hasattr(model, "build_analyzer")

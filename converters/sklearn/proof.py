@@ -10,7 +10,6 @@ from converters import graph, manifest, parity
 from converters.options import Options
 from converters.parity import OutputParity
 from converters.samples import Table
-from converters.sklearn import rows
 from converters.sklearn.inputs import Inputs
 from converters.sklearn.original import ONNX_WAY_OUT, Asked, Meaning, Original
 from edgepack.errors import ConversionError
@@ -21,7 +20,6 @@ GOLDEN_LEAD = 4
 SINGLE_ROWS = 8
 # What a model may be delivered without, when its converter gets it wrong and ``predict`` right.
 BESIDE = ("decision_function", "transform", "score_samples")
-ODD = {"nan": float("nan"), "infinity": float("inf"), "minus_infinity": float("-inf"), "huge": 1e39}
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,10 @@ def settle(model: Any, asked: Asked, comparer: Comparer, notes: list[str]) -> tu
     for meaning in asked.original.meanings(list(results)):
         beside = meaning.method in BESIDE and bool(answers)
         try:
-            shaping, shaped = _shape(asked.answer(meaning.method, meaning.part), results[meaning.source])
+            reference = asked.answer(meaning.method, meaning.part)
+            if isinstance(reference, list):
+                raise ConversionError(f"{meaning.method} answers a list of arrays", hint=ONNX_WAY_OUT)
+            shaping, shaped = _shape(reference, results[meaning.source])
             proof = comparer.compare(meaning, asked, shaped)
             require([proof])
         except ConversionError as error:
@@ -126,46 +127,6 @@ def single_rows(session: graph.Session, asked: Asked, comparer: Comparer, output
         require(prove(session, alone, comparer, outputs))
 
 
-def odd_inputs(
-    session: graph.Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]
-) -> dict[str, dict[str, str]]:
-    """How the original and the ONNX model take missing, infinite and huge numbers, and no rows at all.
-
-    ``verdict`` is ``rejected`` where the original refuses them, ``equal``, ``differs``, or ``none`` where no input can
-    be such.
-    """
-    tables = {kind: rows.with_odd_values(asked.table, value) for kind, value in ODD.items()}
-    tables["empty"] = asked.table.take(slice(0, 0))
-    return {
-        kind: {"verdict": "none"} if table is None else _odd(session, asked, table, comparer, outputs)
-        for kind, table in tables.items()
-    }
-
-
-def _odd(
-    session: graph.Session, asked: Asked, table: Table, comparer: Comparer, outputs: Sequence[Answer]
-) -> dict[str, str]:
-    odd = Asked(asked.original, asked.inputs, table)
-    original = onnx = "answers"
-    try:
-        for answer in outputs:
-            odd.answer(answer.method, answer.meaning.part)
-    except ConversionError as error:
-        original = f"refuses ({graph.first_line(error.__cause__ or error)})"
-    try:
-        session.run(asked.inputs.feeds(table))
-    except ConversionError as error:
-        onnx = f"fails ({graph.first_line(error.__cause__ or error)})"
-    told = {"original": original, "onnx": onnx}
-    if original != "answers":
-        return {"verdict": "rejected", **told}
-    try:
-        equal = all(proof.passed for proof in prove(session, odd, comparer, outputs))
-    except ConversionError:
-        equal = False
-    return {"verdict": "equal" if equal else "differs", **told}
-
-
 def by_rows(
     session: graph.Session,
     original: Original,
@@ -217,7 +178,7 @@ def golden(asked: Asked, outputs: Sequence[Answer], resolution: float, notes: li
         return None
     chosen = np.flatnonzero(usable)[:GOLDEN_ROWS]
     feeds = asked.inputs.feeds(asked.table.take(chosen))
-    names = {entry.name: entry.graph_name for entry in asked.inputs.describe(named=False)}
+    names = {entry.name: entry.graph_name for entry in asked.inputs.describe(named=False) if not entry.unused}
     return {
         "inputs": {name: manifest.plain(feeds[graph_name]) for name, graph_name in names.items()},
         "outputs": {

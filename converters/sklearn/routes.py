@@ -53,6 +53,7 @@ def _places(model: Any, routes: Routes, columns: Sequence[str], seen: set[int]) 
                 yield from _places(part, [routes[i] for i in _positions(chosen, columns, len(routes))], (), seen)
         return
     if getattr(model, "_preprocessor", None) is not None:  # histogram boosting puts its categories first
+        yield from _places(model._preprocessor, routes, columns, seen)
         routes, columns = after(model._preprocessor, routes, columns), ()
     subsets = getattr(model, "estimators_features_", None)
     for number, child in enumerate(_children(model)):
@@ -78,8 +79,18 @@ def _children(model: Any) -> Iterator[Any]:
         elif type(value).__name__ == "ndarray":
             if value.dtype == object:
                 waiting = [*value.ravel().tolist(), *waiting]
-        elif hasattr(value, "get_params") or hasattr(value, "tree_") or type(value).__name__ == "TreePredictor":
+        elif is_part(value):
             yield value
+
+
+def is_part(value: Any) -> bool:
+    """Whether a value that a fitted estimator keeps is one, or a piece of one such as a calibrated classifier."""
+    if isinstance(value, type):
+        return False
+    if hasattr(value, "get_params") or hasattr(value, "tree_") or type(value).__name__ == "TreePredictor":
+        return True
+    ours = type(value).__module__.startswith("sklearn.")
+    return ours and (hasattr(value, "predict") or hasattr(value, "predict_proba"))
 
 
 def after(step: Any, routes: Routes, columns: Sequence[str] = ()) -> Routes:
@@ -101,8 +112,9 @@ def after(step: Any, routes: Routes, columns: Sequence[str] = ()) -> Routes:
     name = type(step).__name__
     if name == "FunctionTransformer" and step.func is None:
         return routes
-    if name in ("SimpleImputer", "KNNImputer", "IterativeImputer") and not getattr(step, "add_indicator", False):
-        return routes
+    if name in ("SimpleImputer", "KNNImputer", "IterativeImputer"):
+        indicator = getattr(step, "indicator_", None)
+        return [*routes, *([None] * (0 if indicator is None else len(indicator.features_)))]
     if hasattr(step, "get_support") and len(support := step.get_support()) == len(routes):
         return [route for route, kept in zip(routes, support, strict=True) if kept]
     return ()
@@ -165,3 +177,10 @@ def _chain(back: Callable[[Any], Any], factor: float, shift: float) -> Callable[
 
 def _same(value: Any) -> Any:
     return value
+
+
+def takes_documents(model: Any) -> bool:
+    """Whether a model takes a plain list of texts, as a vectorizer does."""
+    while hasattr(model, "steps"):
+        model = model.steps[0][1]
+    return not hasattr(model, "n_features_in_") and hasattr(model, "build_analyzer")

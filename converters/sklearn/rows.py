@@ -10,6 +10,7 @@ from typing import Any
 
 from converters.samples import Table
 from converters.sklearn.known import Column
+from converters.sklearn.routes import is_part
 
 GENERATED_ROWS = 512
 EDGE_ROWS = 1200
@@ -46,6 +47,8 @@ def _column(known: Column, random: Any) -> Any:
         return _drawn(known, random)
     if known.low is None or known.high is None:
         return normal
+    if known.whole:
+        return np.asarray(np.round(known.low - 1 + even * (known.high - known.low + 2)))
     margin = (known.high - known.low) * 0.1 or max(abs(known.low), 1.0) * 0.5
     low = known.low - margin
     if known.low >= 0:  # a column of amounts or counts
@@ -54,10 +57,10 @@ def _column(known: Column, random: Any) -> Any:
 
 
 def _drawn(known: Column, random: Any) -> Any:
-    """Categories, and now and then what is none."""
+    """Categories, and now and then what is none, or a missing text where some were missing in training."""
     import numpy as np
 
-    values = list(known.categories)
+    values: list[Any] = list(known.categories)
     text = known.is_text
     if not known.closed:
         values.append(UNSEEN_TEXT if text else max(values) + 1)
@@ -67,7 +70,9 @@ def _drawn(known: Column, random: Any) -> Any:
         weights[-1] = UNSEEN_SHARE
     picked = [values[index] for index in random.choice(len(values), GENERATED_ROWS, p=weights / weights.sum())]
     if text:
-        return np.array([str(value) for value in picked], dtype=object)
+        gone = random.random(GENERATED_ROWS) < (UNSEEN_SHARE if known.gone else 0)
+        texts = [None if missing else str(value) for value, missing in zip(picked, gone, strict=True)]
+        return np.array(texts, dtype=object)
     return np.array(picked, dtype=np.float64 if any(isinstance(value, float) for value in values) else np.int64)
 
 
@@ -146,6 +151,24 @@ def around(cut: float) -> list[float]:
     return [float(value) for value in values if np.isfinite(value)]
 
 
+def unseen(table: Table, index: int, known: Column) -> Table:
+    """Up to 16 of the rows with a value in one column that is none of its categories."""
+    import numpy as np
+
+    few = table.take(slice(0, 16))
+    column = few.columns[index]
+    value: Any = UNSEEN_TEXT if column.dtype.kind == "O" else max(known.categories) + 1
+    return few.replaced(index, np.full(len(few), value, dtype=column.dtype))
+
+
+def missing(table: Table, index: int) -> Table:
+    """Up to 16 of the rows without a text in one column."""
+    import numpy as np
+
+    few = table.take(slice(0, 16))
+    return few.replaced(index, np.full(len(few), None, dtype=object))
+
+
 def with_odd_values(table: Table, value: float) -> Table | None:
     """Up to 64 of the rows with ``value`` in a tenth of the fractional cells, at least one a row; None if none are."""
     import numpy as np
@@ -178,8 +201,6 @@ def walk(model: Any) -> Iterator[Any]:
         elif type(current).__name__ == "ndarray":
             if current.dtype == object:
                 waiting.extend(current.ravel().tolist())
-        elif hasattr(current, "get_params") or hasattr(current, "tree_"):
+        elif is_part(current):
             yield current
-            waiting.extend(vars(current).values())
-        elif type(current).__name__ == "TreePredictor":
-            yield current
+            waiting.extend(getattr(current, "__dict__", {}).values())

@@ -180,7 +180,9 @@ def test_columns_of_text_and_numbers_become_inputs_of_their_own(
     feeds = {
         entry["graph_name"]: frame[entry["name"]].to_numpy().astype(casts[entry["dtype"]]).reshape(-1, 1)
         for entry in manifest["inputs"]
+        if "unused" not in entry
     }
+    assert "unused" not in feeds, "the model drops that column"
     feeds["city"][0] = "Paris"  # never seen in training
     answers = _run(conversion, feeds)
     frame.loc[0, "city"] = "Paris"
