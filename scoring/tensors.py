@@ -49,7 +49,9 @@ def _check_limits(array: Array, spec: InputSpec) -> None:
         told = f"the model takes whole numbers from {spec.minimum or 0} to {spec.maximum}"
     if wrong.any():
         index = _first(wrong)
-        raise BadRequest(f"{_place(spec, index)} is {array[index]!r:.80}, {told}")
+        value = array[index]
+        shown = repr(value)[:80] if isinstance(value, str) else str(value)
+        raise BadRequest(f"{_place(spec, index)} is {shown}, {told}")
 
 
 def _array(value: Any, spec: InputSpec, rejects: Rejects) -> Array:

@@ -88,7 +88,7 @@ class Inputs:
     def describe(
         self, named: bool, missing: Collection[str] = (), closed: Collection[str] = ()
     ) -> list[manifest.Input]:
-        """The manifest's inputs; ``missing`` and ``closed`` name the columns that take a missing text, and no unknown."""
+        """The manifest's inputs; columns in ``missing`` take a missing text, those in ``closed`` no unknown value."""
         if self.layout != "columns":
             whole = self.layout == "texts" and set(missing) >= set(self.names)
             columns = self.names if named else None

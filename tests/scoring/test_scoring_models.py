@@ -266,3 +266,41 @@ def test_what_the_original_refuses_is_refused_and_a_missing_text_is_written_its_
     status, answer = server.score({"data": [[1, None]]})
     assert status == 400
     assert "null, the model takes strings" in answer["message"]
+
+
+def test_values_are_held_to_the_manifests_limits_and_unused_inputs_change_nothing(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    _save(
+        tmp_path / "model.onnx",
+        [helper.make_node("Identity", ["kind"], ["said"]), helper.make_node("Identity", ["id"], ["same"])],
+        [_tensor("kind", TensorProto.STRING, [None, 1]), _tensor("id", TensorProto.INT64, [None, 1])],
+        [_tensor("said", TensorProto.STRING, [None, 1]), _tensor("same", TensorProto.INT64, [None, 1])],
+    )
+    plain = {"shape": [None, 1]}
+    manifest = {
+        "schema": "edgepack.model/v1",
+        "file": "model.onnx",
+        "inputs": [
+            {"name": "kind", "graph_name": "kind", "dtype": "string", "categories": ["a", "b"], "closed": True, **plain},
+            {"name": "note", "graph_name": "note", "dtype": "float64", "unused": True, **plain},
+            {"name": "id", "graph_name": "id", "dtype": "int64", "minimum": 0, "maximum": 9, **plain},
+        ],
+        "outputs": [{"name": name, "graph_name": name} for name in ("said", "same")],
+        "methods": {"default": "all", "all": ["said", "same"]},
+        "rejects": {"nan": False, "infinity": True},
+        "golden": None,
+    }
+    (tmp_path / "model.manifest.json").write_text(json.dumps(manifest))
+    server = start("--model", tmp_path / "model.onnx", "--port", "0")
+    right = {"said": [["a"], ["b"]], "same": [[0], [9]]}
+    assert server.score({"data": [["a", "any text", 0], ["b", None, 9]]}) == (200, right)
+    assert server.score({"inputs": {"kind": [["a"], ["b"]], "id": [[0], [9]]}}) == (200, right)
+    for row, told in (
+        (["c", 0, 0], "'kind': row 1, column 0 is 'c', which is none of the values"),
+        (["a", 0, -1], "'id': row 1, column 0 is -1, the model takes whole numbers from 0 to 9"),
+        (["a", 0, 10], "'id': row 1, column 0 is 10"),
+    ):
+        status, answer = server.score({"data": [["a", 0, 0], row]})
+        assert status == 400
+        assert told in answer["message"]
