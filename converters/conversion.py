@@ -96,7 +96,7 @@ def convert(
     if options.sample is not None and not options.sample.is_file():
         raise NotFoundError("there is no such sample file", where=options.sample, hint="check its path")
     artifact = artifacts.find(path, framework, options)
-    world = worlds.choose(framework, artifact.path)
+    world = worlds.choose(framework, artifact.path, options.sample)
     kept = (cache or caches.default_cache()).absolute()
     name = caches.key(_facts(framework, artifact, options, world))
     package = None if again else caches.get(kept, name)

@@ -40,7 +40,8 @@ class Input:
     """An input as the user and as the graph name it; ``columns`` names the columns of a matrix.
 
     ``categories`` are the values seen in training, where the model knows them, ``closed`` says that others are to be
-    refused; ``minimum`` and ``maximum`` bound whole numbers. ``missing`` is what a missing text is written as (a
+    refused; ``minimum`` and ``maximum`` bound whole numbers; ``complete`` are positions on the last axis at which no
+    number may be missing. ``missing`` is what a missing text is written as (a
     missing number is NaN). An ``unused`` input is no input of the graph: it may be given, and changes nothing.
     """
 
@@ -54,6 +55,7 @@ class Input:
     closed: bool = False
     minimum: int | None = None
     maximum: int | None = None
+    complete: Sequence[int] = ()
     unused: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -71,6 +73,8 @@ class Input:
         for name in ("missing", "minimum", "maximum"):
             if getattr(self, name) is not None:
                 entry[name] = getattr(self, name)
+        if self.complete:
+            entry["complete"] = list(self.complete)
         for name in ("closed", "unused"):
             if getattr(self, name):
                 entry[name] = True

@@ -35,7 +35,6 @@ KNOWN_TO_WORK: dict[str, tuple[Version, Version]] = {
     "onnxruntime": ((1, 27), (2,)),
     "numpy": ((1, 26), (3,)),
     "protobuf": ((5,), (7,)),
-    "onnxmltools": ((1, 16), (1, 17)),
     "xgboost": ((3,), (4,)),
     "lightgbm": ((4,), (5,)),
     "catboost": ((1, 2), (2,)),
@@ -45,6 +44,7 @@ KNOWN_TO_WORK: dict[str, tuple[Version, Version]] = {
     "torch": ((2, 9), (2, 14)),
     "onnxscript": ((0, 7), (0, 8)),
 }
+PARQUET_PARTS = ("pandas", "pyarrow")
 RUNTIME = ("onnx", "onnxruntime", "numpy", "protobuf")
 PARTS = {
     "ScikitLearn": (*RUNTIME, "scikit-learn", "skl2onnx", "joblib", "pandas", "scipy"),
@@ -86,19 +86,20 @@ class World:
         return sandbox.Interpreter(folder / "bin" / "python", (environments.packages(folder),), (folder,))
 
 
-def choose(framework: str, file: Path) -> World:
+def choose(framework: str, file: Path, sample: Path | None = None) -> World:
     """The world for a model file or folder of ``framework``; nothing is made or opened yet.
 
-    Raises ``UsageError`` for a framework that has none.
+    It has what ``sample``, a file of rows, needs to be read. Raises ``UsageError`` for a framework that has none.
     """
     if framework not in PARTS:
         raise UsageError(f"there is no framework {framework!r}", hint=f"give one of {', '.join(PARTS)}")
+    also = PARQUET_PARTS if sample is not None and sample.suffix.lower() == ".parquet" else ()
     if framework != "ScikitLearn":
-        return _installed(PARTS[framework]) or _from_lock(framework.lower())
+        return _installed([*PARTS[framework], *also]) or _from_lock(framework.lower())
     native = _native(file)
     traces = trained.Traces() if native else trained.read(file)
     boosters = native or tuple(name for name in trained.BOOSTERS if name in traces.modules)
-    further = [*boosters, *(("onnxmltools",) if boosters else ()), *(("skops",) if traces.skops else ())]
+    further = [*boosters, *(("skops",) if traces.skops else ()), *also]
     beside = _installed([*PARTS[framework], *further])
     if beside is not None and (_serves(traces.version) or _own_modules(traces.modules)):
         return beside

@@ -27,7 +27,8 @@ class InputSpec:
 
     `shape` has None for a free axis; a shape that is itself None has any rank. `columns` names the last
     axis of a table. `missing` is the text that a null stands for; None where null is no text. `only` are the
-    values that are taken, `minimum` and `maximum` bound whole numbers; None for no such limit. An `unused` input
+    values that are taken, `minimum` and `maximum` bound whole numbers; None for no such limit. `complete` are
+    positions on the last axis at which no number may be missing. An `unused` input
     is none of the graph's: it may be given, and changes nothing.
     """
 
@@ -40,6 +41,7 @@ class InputSpec:
     only: frozenset[Any] | None = None
     minimum: int | None = None
     maximum: int | None = None
+    complete: tuple[int, ...] = ()
     unused: bool = False
 
     @property
@@ -142,6 +144,7 @@ def _input(fields: Fields) -> InputSpec:
         only=frozenset(categories) if closed else None,
         minimum=fields.take("minimum", int, 0, required=False) if fields.has("minimum") else None,
         maximum=fields.take("maximum", int, 0, required=False) if fields.has("maximum") else None,
+        complete=tuple(fields.take("complete", list, [], required=False)),
         unused=fields.take("unused", bool, False, required=False),
     )
 

@@ -31,7 +31,16 @@ def to_array(value: Any, spec: InputSpec, *, rejects: Rejects) -> Array:
     array = _array(value, spec, rejects)
     if spec.only is not None or spec.minimum is not None or spec.maximum is not None:
         _check_limits(array, spec)
+    if spec.complete:
+        _check_complete(array, spec)
     return array
+
+
+def _check_complete(array: Array, spec: InputSpec) -> None:
+    gone = np.zeros(array.shape, dtype=bool)
+    gone[..., list(spec.complete)] = np.isnan(array[..., list(spec.complete)])
+    if gone.any():
+        raise BadRequest(f"{_place(spec, _first(gone))} is null, and the model takes no missing values there")
 
 
 def _check_limits(array: Array, spec: InputSpec) -> None:

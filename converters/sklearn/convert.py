@@ -87,6 +87,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
             original.named,
             missing=[name for name, treated in proven.odd.missing.items() if not treated.refused],
             closed=[name for name, treated in proven.odd.unknown.items() if treated.refused],
+            complete=[name for name, treated in proven.odd.numbers.items() if treated.refused],
         ),
         outputs=[entry.output for entry in proven.outputs],
         methods=_methods(proven.outputs),

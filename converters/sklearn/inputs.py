@@ -86,15 +86,25 @@ class Inputs:
         return [(MATRIX, kinds[self.dtypes[0]]([None, len(self.names)]))]
 
     def describe(
-        self, named: bool, missing: Collection[str] = (), closed: Collection[str] = ()
+        self,
+        named: bool,
+        missing: Collection[str] = (),
+        closed: Collection[str] = (),
+        complete: Collection[str] = (),
     ) -> list[manifest.Input]:
-        """The manifest's inputs; columns in ``missing`` take a missing text, those in ``closed`` no unknown value."""
+        """The manifest's inputs.
+
+        Columns in ``missing`` take a missing text, those in ``closed`` no unknown value, in ``complete`` no missing
+        number.
+        """
         if self.layout != "columns":
             whole = self.layout == "texts" and set(missing) >= set(self.names)
             columns = self.names if named else None
             shape = (None, len(self.names))
             text = MISSING_TEXT if whole else None
-            return [manifest.Input(MATRIX, self.graph_names[0], self.dtypes[0], shape, columns, missing=text)]
+            places = tuple(index for index, name in enumerate(self.names) if name in complete)
+            graph_name, dtype = self.graph_names[0], self.dtypes[0]
+            return [manifest.Input(MATRIX, graph_name, dtype, shape, columns, missing=text, complete=places)]
         return [
             manifest.Input(
                 name,
@@ -104,6 +114,7 @@ class Inputs:
                 categories=None if unused else known.categories or None,
                 missing=MISSING_TEXT if name in missing else None,
                 closed=name in closed,
+                complete=(0,) if name in complete else (),
                 unused=unused,
             )
             for name, inner, dtype, known, unused in zip(

@@ -45,17 +45,23 @@ class Treated:
 
 @dataclass(frozen=True)
 class Oddities:
-    """Kinds of numbers and the empty batch; by column an unknown category, and a missing text."""
+    """Kinds of numbers and the empty batch; by column an unknown category, a missing text, and a missing number.
+
+    The last is asked by column only where some columns may be missing and others not.
+    """
 
     kinds: Mapping[str, Treated]
     unknown: Mapping[str, Treated]
     missing: Mapping[str, Treated]
+    numbers: Mapping[str, Treated]
 
     @property
     def faults(self) -> list[str]:
         """What the original answers and the graph answers otherwise."""
         found = [kind.replace("_", " ") for kind, treated in self.kinds.items() if treated.verdict == "differs"]
-        for told, by_column in (("an unknown", self.unknown), ("no", self.missing)):
+        if self.numbers and "nan" in found:
+            found.remove("nan")
+        for told, by_column in (("an unknown", self.unknown), ("no", {**self.missing, **self.numbers})):
             found += [f"{told} {name!r}" for name, treated in by_column.items() if treated.verdict == "differs"]
         return found
 
@@ -65,7 +71,7 @@ class Oddities:
         kinds = self.kinds
         never = {kind: treated.verdict == "none" for kind, treated in kinds.items()}
         return {
-            "nan": kinds["nan"].refused or never["nan"],
+            "nan": never["nan"] or (kinds["nan"].refused and all(column.refused for column in self.numbers.values())),
             "infinity": kinds["infinity"].refused or kinds["minus_infinity"].refused or never["infinity"],
             "huge": kinds["huge"].refused,
             "empty": kinds["empty"].refused,
@@ -74,7 +80,7 @@ class Oddities:
     def to_json(self) -> dict[str, Any]:
         """The report's field."""
         found = {kind: treated.to_json() for kind, treated in self.kinds.items()}
-        for told, by_column in (("unknown", self.unknown), ("missing", self.missing)):
+        for told, by_column in (("unknown", self.unknown), ("missing", {**self.missing, **self.numbers})):
             found |= {f"{told} {name!r}": treated.to_json() for name, treated in by_column.items()}
         return found
 
@@ -100,7 +106,22 @@ def find(
             missing[name] = treated(rows.missing(table, index))
         if known[index].categories and asked.inputs.layout != "matrix":
             unknown[name] = treated(rows.unseen(table, index, known[index]))
-    return Oddities(kinds, unknown, missing)
+    numbers = {}
+    if kinds["nan"].refused and _by_column(asked.original.model):
+        numbers = {
+            name: treated(rows.with_odd_values(table, NUMBERS["nan"], [index]))
+            for index, (name, column) in enumerate(zip(table.names, table.columns, strict=True))
+            if column.dtype.kind == "f" and not asked.inputs.unused[index]
+        }
+    return Oddities(kinds, unknown, missing, numbers)
+
+
+def _by_column(model: Any) -> bool:
+    """Whether a part of the model treats columns apart, so that a number may be missing in some of them."""
+    return any(
+        hasattr(part, "transformers_") or type(part).__name__.endswith(("Imputer", "MissingIndicator"))
+        for part in rows.walk(model)
+    )
 
 
 def _treated(session: graph.Session, odd: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> Treated:

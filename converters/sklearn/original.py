@@ -16,7 +16,7 @@ from converters.sklearn.routes import takes_documents
 from edgepack.errors import ConversionError, UsageError
 
 ONNX_WAY_OUT = "export ONNX yourself and register that with --framework Onnx"
-PARTS = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "xgboost", "lightgbm", "catboost", "onnxmltools")
+PARTS = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "xgboost", "lightgbm", "catboost")
 # The column of a model that takes a plain list of texts.
 DOCUMENTS = "text"
 # Methods that a converter of ours may answer beside the usual ones, and the names of their outputs.
@@ -96,6 +96,10 @@ class Original:
             return Table(self.names, tuple(sample.columns[index] for index in order))
         if len(sample.names) == len(self.names) and (not self.named or sample.names[0] == "x0"):
             return Table(self.names if self.named else sample.names, sample.columns)
+        spelled = {_spelled(name): name for name in sample.names}
+        if len(spelled) == len(sample.names) and all(_spelled(name) in spelled for name in self.names):
+            order = [sample.names.index(spelled[_spelled(name)]) for name in self.names]
+            return Table(self.names, tuple(sample.columns[index] for index in order))
         if self.named:
             what = f"the sample lacks the model's column {missing[0]!r}"
         else:
@@ -138,6 +142,11 @@ class Original:
 
         others = ("decision_function", "predict_proba", "labels_")
         return bool(is_regressor(self.model)) or not any(map(self.has, others))
+
+
+def _spelled(name: str) -> str:
+    """A column's name as LightGBM keeps it, which has no spaces."""
+    return re.sub(r"\W", "_", name)
 
 
 _ROLES = {"decision_function": "scores", "score_samples": "scores", "transform": "values"}

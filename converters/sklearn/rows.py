@@ -169,11 +169,18 @@ def missing(table: Table, index: int) -> Table:
     return few.replaced(index, np.full(len(few), None, dtype=object))
 
 
-def with_odd_values(table: Table, value: float) -> Table | None:
-    """Up to 64 of the rows with ``value`` in a tenth of the fractional cells, at least one a row; None if none are."""
+def with_odd_values(table: Table, value: float, only: Sequence[int] | None = None) -> Table | None:
+    """Up to 64 of the rows with ``value`` in a tenth of the fractional cells, at least one a row; None if none are.
+
+    ``only`` names the columns to change.
+    """
     import numpy as np
 
-    fractional = [index for index, column in enumerate(table.columns) if column.dtype.kind == "f"]
+    fractional = [
+        index
+        for index, column in enumerate(table.columns)
+        if column.dtype.kind == "f" and (only is None or index in only)
+    ]
     if not fractional:
         return None
     random = np.random.default_rng(SEED)

@@ -273,16 +273,36 @@ def test_values_are_held_to_the_manifests_limits_and_unused_inputs_change_nothin
 ) -> None:
     _save(
         tmp_path / "model.onnx",
-        [helper.make_node("Identity", ["kind"], ["said"]), helper.make_node("Identity", ["id"], ["same"])],
-        [_tensor("kind", TensorProto.STRING, [None, 1]), _tensor("id", TensorProto.INT64, [None, 1])],
-        [_tensor("said", TensorProto.STRING, [None, 1]), _tensor("same", TensorProto.INT64, [None, 1])],
+        [
+            helper.make_node("Identity", ["kind"], ["said"]),
+            helper.make_node("Identity", ["id"], ["same"]),
+            helper.make_node("Identity", ["sizes"], ["seen"]),
+        ],
+        [
+            _tensor("kind", TensorProto.STRING, [None, 1]),
+            _tensor("id", TensorProto.INT64, [None, 1]),
+            _tensor("sizes", TensorProto.DOUBLE, [None, 2]),
+        ],
+        [
+            _tensor("said", TensorProto.STRING, [None, 1]),
+            _tensor("same", TensorProto.INT64, [None, 1]),
+            _tensor("seen", TensorProto.DOUBLE, [None, 2]),
+        ],
     )
     plain = {"shape": [None, 1]}
     manifest = {
         "schema": "edgepack.model/v1",
         "file": "model.onnx",
         "inputs": [
-            {"name": "kind", "graph_name": "kind", "dtype": "string", "categories": ["a", "b"], "closed": True, **plain},
+            {
+                "name": "kind",
+                "graph_name": "kind",
+                "dtype": "string",
+                "categories": ["a", "b"],
+                "closed": True,
+                **plain,
+            },
+            {"name": "sizes", "graph_name": "sizes", "dtype": "float64", "shape": [None, 2], "complete": [1]},
             {"name": "note", "graph_name": "note", "dtype": "float64", "unused": True, **plain},
             {"name": "id", "graph_name": "id", "dtype": "int64", "minimum": 0, "maximum": 9, **plain},
         ],
@@ -294,13 +314,15 @@ def test_values_are_held_to_the_manifests_limits_and_unused_inputs_change_nothin
     (tmp_path / "model.manifest.json").write_text(json.dumps(manifest))
     server = start("--model", tmp_path / "model.onnx", "--port", "0")
     right = {"said": [["a"], ["b"]], "same": [[0], [9]]}
-    assert server.score({"data": [["a", "any text", 0], ["b", None, 9]]}) == (200, right)
-    assert server.score({"inputs": {"kind": [["a"], ["b"]], "id": [[0], [9]]}}) == (200, right)
+    assert server.score({"data": [["a", 1, 1, "any text", 0], ["b", None, 1, None, 9]]}) == (200, right)
+    sizes = [[None, 1], [1, 1]]
+    assert server.score({"inputs": {"kind": [["a"], ["b"]], "id": [[0], [9]], "sizes": sizes}}) == (200, right)
     for row, told in (
-        (["c", 0, 0], "'kind': row 1, column 0 is 'c', which is none of the values"),
-        (["a", 0, -1], "'id': row 1, column 0 is -1, the model takes whole numbers from 0 to 9"),
-        (["a", 0, 10], "'id': row 1, column 0 is 10"),
+        (["c", 1, 1, 0, 0], "'kind': row 1, column 0 is 'c', which is none of the values"),
+        (["a", 1, 1, 0, -1], "'id': row 1, column 0 is -1, the model takes whole numbers from 0 to 9"),
+        (["a", 1, 1, 0, 10], "'id': row 1, column 0 is 10"),
+        (["a", 1, None, 0, 0], "'sizes': row 1, column 1 is null, and the model takes no missing values there"),
     ):
-        status, answer = server.score({"data": [["a", 0, 0], row]})
+        status, answer = server.score({"data": [["a", 1, 1, 0, 0], row]})
         assert status == 400
         assert told in answer["message"]

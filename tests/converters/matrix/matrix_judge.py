@@ -231,10 +231,15 @@ def feeds(manifest: Mapping[str, Any], rows: Any) -> dict[str, Any]:
     if hasattr(rows, "columns"):
         if len(inputs) == 1 and (inputs[0]["shape"][-1] or 0) > 1:
             return {inputs[0]["graph_name"]: _cast(rows.to_numpy(), inputs[0])}
-        return {entry["graph_name"]: _column(rows[entry["name"]].to_numpy(), entry) for entry in inputs}
+        used = [entry for entry in inputs if not entry.get("unused")]
+        return {entry["graph_name"]: _column(rows[entry["name"]].to_numpy(), entry) for entry in used}
     if len(inputs) == 1:
         return {inputs[0]["graph_name"]: _cast(rows, inputs[0])}
-    return {entry["graph_name"]: _column(rows[:, index], entry) for index, entry in enumerate(inputs)}
+    return {
+        entry["graph_name"]: _column(rows[:, index], entry)
+        for index, entry in enumerate(inputs)
+        if not entry.get("unused")
+    }
 
 
 def _column(values: Any, entry: Mapping[str, Any]) -> Any:
