@@ -136,7 +136,18 @@ def _read_csv(path: Path) -> Table:
         return Table((), ())
     header = not all(_is_number(cell) for cell in lines[0])
     rows = lines[1:] if header else lines
-    return _from_rows([list(map(_cell, row)) for row in rows], lines[0] if header else None)
+    table = _from_rows([list(map(_cell, row)) for row in rows], lines[0] if header else None)
+    return Table(table.names, tuple(map(_flags, table.columns)))
+
+
+def _flags(column: Any) -> Any:
+    """A column of nothing but True and False as flags, which other forms than CSV have themselves."""
+    import numpy as np
+
+    said = set(column.tolist()) if column.dtype.kind == "O" else set()
+    return (
+        np.array([cell == "True" for cell in column], dtype=np.bool_) if said and said <= {"True", "False"} else column
+    )
 
 
 def _read_json(path: Path) -> Table:

@@ -118,7 +118,7 @@ def _rows(original: Original, options: Options, notes: list[str]) -> Rows:
     columns = known.columns(original.model, original.names)
     tables: dict[str, Table] = {}
     if options.sample is not None:
-        tables["sample"] = original.select(samples.read(options.sample))
+        tables["sample"] = known.as_trained(original.select(samples.read(options.sample)), columns)
         tables["generated"] = rows.resample(tables["sample"])
     else:
         tables["generated"] = _accepted(original, columns)

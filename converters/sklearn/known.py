@@ -78,6 +78,19 @@ def columns(model: Any, names: Sequence[str]) -> list[Column]:
     return known
 
 
+def as_trained(sample: Table, known: Sequence[Column]) -> Table:
+    """The user's rows with text where the model knows text: a file may write such categories as numbers or flags."""
+    import numpy as np
+
+    columns = [
+        np.array([None if cell != cell else str(cell) for cell in column.tolist()], dtype=object)
+        if entry.is_text and column.dtype.kind != "O"
+        else column
+        for column, entry in zip(sample.columns, known, strict=True)
+    ]
+    return Table(sample.names, tuple(columns))
+
+
 def _categories(place: Place, known: list[Column]) -> None:
     found = getattr(place.part, "categories_", None)
     if hasattr(place.part, "category_count_"):  # of naive Bayes: the categories are the numbers from 0

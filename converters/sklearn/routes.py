@@ -110,7 +110,7 @@ def after(step: Any, routes: Routes, columns: Sequence[str] = ()) -> Routes:
             for route, pair in zip(routes, affine, strict=True)
         ]
     name = type(step).__name__
-    if name == "FunctionTransformer" and step.func is None:
+    if name == "FunctionTransformer" and _changes_nothing(step.func):
         return routes
     if name in ("SimpleImputer", "KNNImputer", "IterativeImputer"):
         indicator = getattr(step, "indicator_", None)
@@ -118,6 +118,11 @@ def after(step: Any, routes: Routes, columns: Sequence[str] = ()) -> Routes:
     if hasattr(step, "get_support") and len(support := step.get_support()) == len(routes):
         return [route for route, kept in zip(routes, support, strict=True) if kept]
     return ()
+
+
+def _changes_nothing(function: Any) -> bool:
+    """Whether a transformer's function is none, or the check by which histogram boosting passes its numbers on."""
+    return function is None or getattr(getattr(function, "func", None), "__name__", None) == "check_array"
 
 
 def _after_columns(step: Any, routes: Routes, columns: Sequence[str]) -> Routes:

@@ -613,6 +613,13 @@ def arithmetic(folder: Path) -> Path:
     return _raw(folder, function)
 
 
+@saved()
+def grey_picture_of_a_row(folder: Path) -> Path:
+    import tensorflow as tf
+
+    return _raw(folder, lambda x: tf.image.resize(tf.reshape(x, [-1, 2, 3, 1]), (4, 5)))
+
+
 @saved("refused", "operator MatrixInverse, for which there is no ONNX operator")
 def no_such_operator_in_onnx(folder: Path) -> Path:
     import tensorflow as tf

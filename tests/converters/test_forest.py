@@ -170,6 +170,67 @@ def test_values_that_float32_cannot_tell_apart_stay_apart() -> None:
     assert answers.tolist() == [[0.5, 0.5 + 1e-12], [1e300, 0.0], [0.5, 0.5 + 1e-12], [1e300, 0.0]]
 
 
+def _chains(random: Any, outputs: int | None, target: int) -> Tree:
+    """Chains of ==, != and sets on few features, whose branches often answer the same and treat NaN differently."""
+    mode, feature, threshold, true, false, value, members = [], [], [], [], [], [], {}
+    features = int(random.integers(1, 3))
+
+    def leaf(number: float) -> int:
+        for column, entry in ((mode, 0), (feature, 0), (threshold, 0.0), (true, -1), (false, -1), (value, number)):
+            column.append(entry)
+        return len(mode) - 1
+
+    def branch(kind: int) -> int:
+        if kind < 2:
+            return leaf(kind + 1.0)
+        node = leaf(0.0)
+        mode[node], feature[node], threshold[node] = [Mode.LE, Mode.EQ][kind - 2], 1, 3.0
+        true[node], false[node] = leaf(3.0), leaf(4.0)
+        return node
+
+    def chain(length: int) -> int:
+        node = leaf(0.0)
+        if length:
+            mode[node] = int(random.choice([Mode.EQ, Mode.NE, Mode.MEMBER]))
+            feature[node], threshold[node] = 0 if mode[node] == Mode.MEMBER else random.integers(features), 3.0
+            if random.random() < 0.8:
+                threshold[node] = float(random.integers(1, 9))
+            if mode[node] == Mode.MEMBER:
+                members[node] = random.choice(60, int(random.integers(1, 4)), replace=False).tolist()
+            ends = [branch(int(random.integers(4))), chain(length - 1)]
+            true[node], false[node] = ends[::-1] if mode[node] == Mode.NE else ends
+        return node
+
+    chain(int(random.integers(0, 6)))
+    values = np.array(value)
+    return Tree(
+        feature=np.array(feature, dtype=int),
+        threshold=np.array(threshold),
+        true=np.array(true),
+        false=np.array(false),
+        value=values if outputs is None else np.stack([values + number for number in range(outputs)], axis=1),
+        mode=np.array(mode),
+        nan_true=random.random(len(mode)) < random.choice([0.0, 0.5, 1.0]),
+        members=members,
+        target=target,
+    )
+
+
+@pytest.mark.parametrize("kind", ["one output", "several outputs", "leaves of several values"])
+def test_chains_of_categories_whose_leaves_are_equal_answer_one_leaf_each(kind: str) -> None:
+    random = np.random.default_rng(5)
+    outputs = 1 if kind == "one output" else 3
+    for _ in range(60):
+        shape = outputs if kind == "leaves of several values" else None
+        trees = tuple(_chains(random, shape, number % outputs) for number in range(int(random.integers(1, 5))))
+        base = random.integers(0, 2, outputs) if kind == "several outputs" else None
+        ensemble = Forest(trees, outputs, base=base)
+        x = random.integers(-1, 20, (40, 2)) / random.choice([1.0, 2.0], (40, 2))
+        x[:, 0] = np.floor(x[:, 0])  # sets are for whole numbers
+        x[random.random(x.shape) < 0.2] = np.nan
+        np.testing.assert_array_equal(_answers(ensemble, x), _walk(ensemble, x))
+
+
 @pytest.mark.parametrize("value", [np.array([2.5]), np.array([[2.5, -1.0]])])
 def test_a_tree_of_a_single_leaf_answers_its_value(value: Any) -> None:
     leaf = Tree(np.array([-2]), np.array([-2.0]), np.array([-1]), np.array([-1]), value)

@@ -24,6 +24,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import TunedThresholdClassifierCV
 from sklearn.pipeline import make_pipeline
@@ -279,3 +280,33 @@ def test_pickle_of_another_version_is_a_warning_when_it_still_matches(tmp_path: 
     (warning,) = json.loads(conversion.report.read_text())["warnings"]
     assert "trained with scikit-learn 1.0.2" in warning
     assert conversion.warnings == (warning,)
+
+
+def test_samples_of_every_form_are_read_as_the_model_was_trained(save: Save, tmp_path: Path) -> None:
+    """Categories that look like numbers, flags, missing cells, names that a booster spells otherwise."""
+    frame = pd.DataFrame(
+        {
+            "zip code": np.array(["01", "7", "1", None] * 10, dtype=object),
+            "on": [True, False] * 20,
+            "size": [1.5, np.nan, 3.0, 4.0] * 10,
+        }
+    )
+    columns = ColumnTransformer(
+        [
+            ("text", OneHotEncoder(handle_unknown="ignore"), ["zip code"]),
+            ("numbers", SimpleImputer(), ["size"]),
+            ("rest", "passthrough", ["on"]),
+        ]
+    )
+    path = save(make_pipeline(columns, LogisticRegression()).fit(frame, [0, 1, 1, 0] * 10))
+    rows = [[None if cell != cell else cell for cell in row] for row in frame.itertuples(index=False)]
+    samples = [tmp_path / f"rows.{ending}" for ending in ("csv", "json", "parquet")]
+    frame.to_csv(samples[0], index=False)
+    samples[1].write_text(json.dumps({"columns": ["zip_code", "on", "size"], "data": rows}))
+    frame.to_parquet(samples[2])
+    for sample in samples:
+        converted = convert_in_process(path, "sha256:0", Options(sample=sample))
+        kinds = {entry["name"]: (entry["dtype"], entry.get("missing")) for entry in converted.manifest["inputs"]}
+        assert kinds == {"zip code": ("string", "\uffff"), "on": ("bool", None), "size": ("float64", None)}
+        assert converted.report["rows"]["sample"]["rows"] == 40
+        assert converted.manifest["rejects"]["nan"] is False

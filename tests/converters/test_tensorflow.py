@@ -41,6 +41,7 @@ CONVERTED = (
     "raw_other_signature",
     "arithmetic",
     "exact_erf",
+    "grey_picture_of_a_row",
     "saved_by_tensorflow_1",
     "h5_file_allowed",
     "lambda_layer_allowed",
@@ -190,6 +191,11 @@ def test_batch_of_one_that_was_baked_in_is_opened(made: Made) -> None:
     (together,) = made.run("subclassed_with_one_row", inputs=rows).values()
     alone = [made.run("subclassed_with_one_row", inputs=row[None]) for row in rows]
     np.testing.assert_allclose(together, np.concatenate([answer["output_0"] for answer in alone]), rtol=1e-5)
+
+
+def test_graph_that_the_optimiser_breaks_is_delivered_without_it(made: Made) -> None:
+    assert made.read("grey_picture_of_a_row", "manifest")["source"]["recipe"] == "tensorflow-saved-model-plain"
+    assert made.read("arithmetic", "manifest")["source"]["recipe"] == "tensorflow-saved-model"
 
 
 def test_what_the_original_refuses_is_recorded(made: Made) -> None:
