@@ -115,8 +115,12 @@ def build(
     methods: Mapping[str, Any],
     rejects: Mapping[str, bool],
     parity: Mapping[str, Any] | None,
+    row_wise: bool = True,
 ) -> dict[str, Any]:
-    """The manifest but for ``golden``, which ``finish`` adds."""
+    """The manifest but for ``golden``, which ``finish`` adds.
+
+    ``row_wise`` says that the answer to a row is the same in every batch, so that batches may be joined and split.
+    """
     return {
         "schema": SCHEMA,
         "source": dict(source),
@@ -127,6 +131,7 @@ def build(
         "outputs": [entry.to_json() for entry in outputs],
         "methods": dict(methods),
         "rejects": dict(rejects),
+        "row_wise": row_wise,
         "parity": None if parity is None else dict(parity),
     }
 

@@ -27,7 +27,7 @@ def scores(ops: Ops, boosted: Boosted) -> str:
     if boosted.single_scores:
         each = [_added_in_turn(ops, x, boosted, number) for number in range(boosted.width)]
         return ops.cast(each[0] if len(each) == 1 else ops.add("Concat", *each, axis=1), DOUBLE)
-    trees = [_apart(tree) for tree in boosted.trees] or [_leaf(0.0)]
+    trees = list(boosted.trees) or [_leaf(0.0)]
     total = forest.emit(ops, x, forest.Forest(trees, outputs=boosted.width))
     if boosted.scale != 1:
         total = ops.add("Mul", total, _double(ops, boosted.scale))
@@ -43,7 +43,7 @@ def _added_in_turn(ops: Ops, x: str, boosted: Boosted, number: int) -> str:
     import numpy as np
 
     chosen = [
-        _apart(tree if np.ndim(tree.value) == 1 else replace(tree, value=tree.value[:, number]))
+        tree if np.ndim(tree.value) == 1 else replace(tree, value=tree.value[:, number])
         for tree in boosted.trees
         if np.ndim(tree.value) == 2 or tree.target == number
     ]
@@ -57,31 +57,6 @@ def _added_in_turn(ops: Ops, x: str, boosted: Boosted, number: int) -> str:
         running = ops.add("CumSum", added, np.array(1))
         total = ops.add("Gather", running, np.array([len(part) - 1 + bool(total)]), axis=1)
     return total
-
-
-def _apart(tree: forest.Tree) -> forest.Tree:
-    """The tree with no two equal leaves at the true branches of a chain of categories.
-
-    onnxruntime 1.32 takes the nodes of such a chain for one, and then adds up wrong leaves where there are several
-    outputs. The last bit of a double is lost in what follows.
-    """
-    import numpy as np
-
-    if not tree.members or np.ndim(tree.value) != 1:
-        return tree
-    value = np.array(tree.value, dtype=np.float64)
-    waiting = [0]
-    while waiting:
-        node = waiting.pop()
-        true, after = int(tree.true[node]), int(tree.false[node])
-        if true < 0:
-            continue
-        waiting += [true, after]
-        both = node in tree.members and after in tree.members and tree.feature[node] == tree.feature[after]
-        next_true = int(tree.true[after])
-        if both and tree.true[true] < 0 and tree.true[next_true] < 0 and value[true] == value[next_true]:
-            value[next_true] = np.nextafter(value[next_true], np.inf)
-    return replace(tree, value=value)
 
 
 def _leaf(value: float) -> forest.Tree:

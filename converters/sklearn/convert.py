@@ -53,6 +53,7 @@ class Proven:
     outputs: list[proof.Answer]
     proofs: list[parity.OutputParity]
     odd: odd.Oddities
+    row_wise: bool
     comparer: proof.Comparer
     notes: list[str]
 
@@ -93,6 +94,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         methods=_methods(proven.outputs),
         rejects=proven.odd.rejects,
         parity=result,
+        row_wise=proven.row_wise,
     )
     report = {
         "source": source,
@@ -200,10 +202,12 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
     graph.check(model)
     data = graph.serialize(model)
     session = graph.Session(data)
-    proof.single_rows(session, asked, comparer, outputs)
+    row_wise = proof.single_rows(session, asked, comparer, outputs)
+    if not row_wise:
+        notes.append("the original answers a row by the batch that it stands in, and so does the ONNX model")
     oddities = odd.find(session, asked, comparer, outputs, found.columns)
     recipe = attempt.name if label is None else f"{attempt.name}, {label}"
-    return Proven(model, data, recipe, inputs, outputs, proofs, oddities, comparer, notes)
+    return Proven(model, data, recipe, inputs, outputs, proofs, oddities, row_wise, comparer, notes)
 
 
 def _methods(outputs: Sequence[proof.Answer]) -> dict[str, Any]:

@@ -119,12 +119,21 @@ def prove(session: graph.Session, asked: Asked, comparer: Comparer, outputs: Seq
     return [comparer.compare(answer.meaning, asked, result) for answer, result in pairs]
 
 
-def single_rows(session: graph.Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> None:
-    """Batches of one row, which a converter can get wrong alone. Raises ``ConversionError`` where they differ."""
+def single_rows(session: graph.Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> bool:
+    """Prove batches of one row, which a converter can get wrong alone.
+
+    Returns whether the original answers such a row as it does in a batch. Raises ``ConversionError`` where they differ.
+    """
     step = max(1, len(asked.table) // SINGLE_ROWS)
+    row_wise = True
     for row in range(0, min(len(asked.table), step * SINGLE_ROWS), step):
         alone = Asked(asked.original, asked.inputs, asked.table.take(slice(row, row + 1)))
         require(prove(session, alone, comparer, outputs))
+        for answer in outputs:
+            in_batch = asked.answer(answer.method, answer.meaning.part)[row : row + 1]
+            row_wise &= in_batch.shape == alone.answer(answer.method, answer.meaning.part).shape
+            row_wise = row_wise and comparer.compare(answer.meaning, alone, in_batch).passed
+    return row_wise
 
 
 def by_rows(

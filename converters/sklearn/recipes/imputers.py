@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from converters.sklearn.recipes import ties
 from converters.sklearn.recipes.columns import Column, as_text, is_missing, split
 from converters.sklearn.recipes.ops import ML, Ops, has_text
 from converters.sklearn.recipes.registry import Recipe
 from edgepack.errors import ConversionError
+
+# How many rows of each kind to look at for ties, and for how many sums of distances at most.
+TIE_ROWS, TIE_WORK = 256, 500_000_000
 
 
 def simple_imputer(ops: Ops) -> None:
@@ -71,6 +75,7 @@ def knn_imputer(ops: Ops) -> None:
             "KNNImputer with a function of the user's for metric or weights has no ONNX form",
             hint="use metric='nan_euclidean' and weights 'uniform' or 'distance'",
         )
+    _refuse_equally_far_donors(model)
     x = ops.matrix()
     missing = _missing(ops, x, model.missing_values)
     distances = _nan_euclidean(ops, x, missing, model)
@@ -148,6 +153,57 @@ def _nan_euclidean(ops: Ops, x: str, missing: str, model: Any) -> str:
     shared = ops.add("MatMul", ops.add("Sub", 1.0, gone), (~fitted_missing).T.astype(float))
     scaled = ops.add("Div", ops.add("Mul", distance, float(fitted.shape[1])), ops.add("Max", shared, 1.0))
     return ops.add("Where", ops.add("Equal", shared, 0.0), np.inf, ops.add("Sqrt", scaled))
+
+
+def _refuse_equally_far_donors(model: Any) -> None:
+    """Raise ``ConversionError`` where training rows with another value are equally far, at the last of the places.
+
+    The original then takes whichever its partition leaves there. Looked for among the training rows, and such as mix
+    their values, each column of which is taken for missing in turn.
+    """
+    import numpy as np
+    from sklearn.metrics import nan_euclidean_distances
+
+    gone = np.asarray(model._mask_fit_X, dtype=bool)
+    points = np.where(gone, np.nan, model._fit_X).astype(float)
+    cells = TIE_WORK // max(1, points.size * points.shape[1])
+    count = max(1, min(TIE_ROWS, cells))
+    rows = ties.like(points, count)
+    own, mixed = np.split(rows, [min(count, len(points))])
+    fewer = np.where(np.random.default_rng(ties.SEED).random(own.shape) < 0.2, np.nan, own)
+    rows = np.vstack([own, fewer, mixed])
+    for index in np.flatnonzero(model._valid_mask).tolist():
+        donors = np.flatnonzero(~gone[:, index])
+        holed = rows.copy()
+        holed[:, index] = np.nan
+        away = nan_euclidean_distances(holed, points[donors])
+        values = points[donors][:, [index]]
+        # Of the training rows only: others, mixed of their values, are at none from many that have just one of those.
+        of_own, largest = away[: 2 * len(own)], float(np.nanmax(np.abs(points)))
+        if model.weights == "distance" and _several_at_no_distance(of_own, values[:, 0], largest):
+            raise ConversionError(
+                "for some rows several training rows are at no distance from them and hold another value in column "
+                f"{index}; how KNNImputer(weights='distance') weights those is decided by rounding",
+                hint="train it with weights='uniform'",
+            )
+        split = ties.splits(np.where(np.isnan(away), np.inf, away), values, int(model.n_neighbors))
+        if split:
+            raise ConversionError(
+                f"for {split} of {len(rows)} rows like those that the KNNImputer was trained on, training rows that "
+                f"are equally far and hold another value in column {index} stand for the last of the "
+                f"{model.n_neighbors} places; which of them the original takes has no rule",
+                hint="scale the columns first so that distances differ, or use SimpleImputer or IterativeImputer",
+            )
+
+
+def _several_at_no_distance(away: Any, values: Any, largest: float) -> bool:
+    """Whether a row of ``away`` (rows, donors) has two donors of different ``values`` no farther than rounding goes."""
+    import numpy as np
+
+    at = away <= 1e-7 * largest  # a difference of squares is good to half of the digits
+    low = np.where(at, values, np.inf).min(axis=1)
+    high = np.where(at, values, -np.inf).max(axis=1)
+    return bool((high > low).any())
 
 
 def _mean_of_nearest(ops: Ops, distances: str, model: Any, index: int) -> str:

@@ -1,6 +1,7 @@
 """Predictions of the nearest training rows, in double, and of integer data too.
 
-Of training rows that are equally far, the first is taken; scikit-learn takes that which its search met first.
+Of training rows that are equally far, the first is taken; scikit-learn takes that which its search met first. Models
+for which that can make a difference are refused, see ``ties``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import distances, scoring
+from converters.sklearn.recipes import distances, scoring, ties
 from converters.sklearn.recipes.ops import Ops, classes
 from converters.sklearn.recipes.registry import Kind, Recipe
 from edgepack.errors import ConversionError
@@ -24,10 +25,39 @@ def all_distances(ops: Ops, x: str, model: Any) -> str:
 
 def nearest(ops: Ops, x: str, model: Any, count: int) -> tuple[str, str]:
     """Distances and numbers of the ``count`` nearest training rows, nearest first, both of shape (rows, count)."""
-    found = all_distances(ops, x, model)
+    # Ordered by the squares, as the original orders: roots of different numbers may be equal.
+    by_squares = model.effective_metric_ in ("euclidean", "l2")
+    found = distances.squared(ops, x, _points(model)) if by_squares else all_distances(ops, x, model)
     amount = np.array([count], dtype=np.int64)
     away, index = ops.add_many("TopK", found, amount, outputs=2, axis=1, largest=0, sorted=1)
-    return away, index
+    return (ops.add("Sqrt", away) if by_squares else away), index
+
+
+def refuse_ties(model: Any, count: int, targets: Any) -> None:
+    """Raise ``ConversionError`` where training rows that are equally far change what the ``count`` nearest give."""
+    if model.effective_metric_ == "precomputed":
+        return
+    points, metric, given = _points(model), model.effective_metric_, model.effective_metric_params_ or {}
+    summed = {"euclidean": np.square, "l2": np.square, "manhattan": np.abs, "l1": np.abs, "cityblock": np.abs}
+    # This tree adds up as the graph does, and finds the same distances equal; others go by shorter sums or by bounds.
+    near = 0.0 if model._fit_method == "kd_tree" and metric in summed else ties.NEAR
+
+    def away(rows: Any) -> Any:
+        from sklearn.metrics import pairwise_distances
+
+        if metric not in summed:
+            return pairwise_distances(rows, points, metric=metric, **given)
+        total = np.zeros((len(rows), len(points)))
+        for column in range(points.shape[1]):
+            total += summed[metric](rows[:, [column]] - points[None, :, column])
+        return total
+
+    ties.refuse(type(model).__name__, points, targets, count, away, near)
+
+
+def _points(model: Any) -> Any:
+    points = model._fit_X
+    return np.asarray(points.toarray() if hasattr(points, "toarray") else points, dtype=np.float64)
 
 
 def k_classifier(ops: Ops) -> None:
@@ -35,6 +65,7 @@ def k_classifier(ops: Ops) -> None:
     model = ops.model
     away, index = nearest(ops, ops.matrix(), model, model.n_neighbors)
     weights = _weights(ops, model, away)
+    refuse_ties(model, model.n_neighbors, model._y)
 
     def shares(codes: Any, count: int) -> str:
         votes = ops.add("Gather", np.eye(count)[codes], index, axis=0)
@@ -77,6 +108,7 @@ def k_regressor(ops: Ops) -> None:
     away, index = nearest(ops, ops.matrix(), model, model.n_neighbors)
     values = ops.add("Gather", _targets(model), index, axis=0)
     weights = _weights(ops, model, away)
+    refuse_ties(model, model.n_neighbors, _targets(model))
     if weights is None:
         ops.answer(0, ops.add("ReduceMean", values, [1], keepdims=0))
         return
@@ -96,6 +128,7 @@ def local_outlier_factor(ops: Ops) -> None:
     model = ops.model
     away, index = nearest(ops, ops.matrix(), model, model.n_neighbors_)
     reach = np.asarray(model._distances_fit_X_[:, model.n_neighbors_ - 1], dtype=np.float64)
+    refuse_ties(model, model.n_neighbors_, np.column_stack([reach, model._lrd]))
     reached = ops.add("Max", away, ops.add("Gather", reach, index, axis=0))
     mean = ops.add("ReduceMean", reached, [1], keepdims=1)
     density = ops.add("Div", np.float64(1.0), ops.add("Add", mean, np.float64(1e-10)))

@@ -17,6 +17,7 @@ def propagation(ops: Ops) -> None:
     if model.kernel == "rbf":
         weighted = ops.add("MatMul", kernels.pairwise(ops, x, model.X_, "rbf", {"gamma": model.gamma}), shares)
     elif model.kernel == "knn":
+        neighbors.refuse_ties(model.nn_fit, model.nn_fit.n_neighbors, shares)
         _, nearest = neighbors.nearest(ops, x, model.nn_fit, model.nn_fit.n_neighbors)
         weighted = ops.sum(ops.add("Gather", shares, nearest, axis=0), 1)
     else:

@@ -54,6 +54,7 @@ class Made:
     ``answers`` maps a method to what the original answers on all rows, in order; a list of arrays where it has
     several outputs. ``clean`` of the rows come first, the rest are boundary rows. Models of named tensors have
     ``batches`` instead, each with the arrays ``in`` and ``out`` by name. ``refusable`` models are to be refused.
+    ``ask`` is given where the original answers a row by the batch that it stands in: it answers a batch by itself.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Made:
     options: Mapping[str, Any] = field(default_factory=dict)
     batches: tuple[Mapping[str, Any], ...] = ()
     refusable: bool = False
+    ask: Callable[[Any], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

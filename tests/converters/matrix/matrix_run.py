@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from converters import conversion
 from edgepack.errors import ConversionError, UsageError
 
 SECONDS = 300
+# They stop by a norm over the whole batch, so that the answer for a row depends on the others.
+ANSWERING_BY_THE_BATCH = ("NMF", "MiniBatchNMF")
 
 
 def run(name: str, folder: Path, *, in_process: bool = False) -> dict[str, Any]:
@@ -76,7 +79,10 @@ def make(fitted: Fitted, folder: Path) -> Made:
     joblib.dump(fitted.model, path)
     rows = stack(fitted.rows, fitted.boundary)
     answers = matrix_judge.answers(fitted.model, rows)
-    return Made(path, "ScikitLearn", rows, len(fitted.rows), answers, matrix_judge.required(answers))
+    by_batch = type(fitted.model).__name__ in ANSWERING_BY_THE_BATCH
+    ask = partial(matrix_judge.answers, fitted.model) if by_batch else None
+    required = matrix_judge.required(answers)
+    return Made(path, "ScikitLearn", rows, len(fitted.rows), answers, required, ask=ask)
 
 
 def stack(rows: Any, more: Any) -> Any:
