@@ -139,7 +139,8 @@ def around(cut: float) -> list[float]:
     """A value and its neighbours in float64 and float32, finite ones only."""
     import numpy as np
 
-    single = np.float32(cut)
+    with np.errstate(over="ignore"):
+        single = np.float32(cut)
     values = [
         cut,
         np.nextafter(cut, -np.inf),

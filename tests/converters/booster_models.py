@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 from typing import Any
@@ -81,25 +80,19 @@ def session(model: Any, width: int) -> ort.InferenceSession:
     from sklearn.base import is_classifier
 
     from converters import forest
+    from converters.sklearn import recipes
 
-    _register()
-    made = convert_sklearn(
-        model,
-        initial_types=[("X", DoubleTensorType([None, width]))],
-        target_opset={"": 18, "ai.onnx.ml": 3},
-        options={"zipmap": False} if is_classifier(model) else None,
-    )
+    with recipes.registered(ours=True):
+        made = convert_sklearn(
+            model,
+            initial_types=[("X", DoubleTensorType([None, width]))],
+            target_opset={"": 18, "ai.onnx.ml": 3},
+            options={"zipmap": False} if is_classifier(model) else None,
+        )
     forest.settle_opset(made)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     return ort.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-@functools.cache
-def _register() -> None:
-    from converters.sklearn import recipes
-
-    recipes.register()
 
 
 def assert_equal(model: Any, x: Any, *, rtol: float = 2e-6, atol: float = 1e-7) -> None:

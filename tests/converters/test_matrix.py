@@ -24,10 +24,13 @@ def _lines() -> dict[str, str]:
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     return {row.split(" | ")[0].removeprefix("| "): row for row in rows}
 
+EXPERIMENTAL = ("HalvingGridSearchCV", "HalvingRandomSearchCV", "IterativeImputer")
+
 
 def test_page_names_every_estimator_of_scikit_learn() -> None:
-    missing = {name for name, _ in all_estimators()} - _lines().keys()
-    assert not missing
+    # Experimental ones are known only where something has switched them on.
+    known = {name for name, kind in all_estimators() if kind.__name__ not in EXPERIMENTAL}
+    assert not known - _lines().keys()
 
 
 def test_page_tells_of_nothing_that_is_delivered_and_wrong() -> None:

@@ -39,7 +39,7 @@ from converters.sklearn import recipes, rows
 # Relative and absolute differences: of sums of doubles, of doubles rounded to float32, and what is promised of a part
 # that is no tree and calculates in float32 for itself.
 EXACT, ROUNDED, PROMISED = (1e-9, 1e-12), (1e-6, 1e-7), (1e-4, 1e-5)
-METHODS = ("transform", "predict_proba", "decision_function", "score_samples")
+METHODS = ("predict_proba", "decision_function", "score_samples", "transform")
 NOT_TREES = (LinearRegression, LogisticRegression, Ridge, LinearSVC)
 RANDOM = 11
 CANCER, WINE, DIABETES = (load(return_X_y=True) for load in (load_breast_cancer, load_wine, load_diabetes))

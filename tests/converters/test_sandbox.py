@@ -135,7 +135,7 @@ for name in ("response.json", "model.onnx", "model.manifest.json", "parity.json"
     os.symlink({str(secret)!r}, os.path.join(folder, name))
 os._exit(0)
 """
-    with pytest.raises(ConversionError, match="ended unexpectedly"):
+    with pytest.raises(ConversionError, match="code in the model ended the process"):
         sklearn_to_onnx(save(Runs(code)))
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -174,7 +174,7 @@ def test_with_namespaces_the_report_says_so(save: Save, sklearn_to_onnx: Convert
         (b"\x80\x04\x95\xff\x00\x00\x00\x00\x00\x00\x00\x8c", "not a whole pickle or joblib file"),
         (b"c__main__\nGone\n.", "class or function that is not there.*Gone"),
         (b"cchurn_lib.models\nModel\n.", "module 'churn_lib', which is not installed"),
-        (b"}.", "holds a dict, not a scikit-learn estimator"),
+        (b"}.", "holds a dict, which neither predicts nor transforms rows"),
     ],
     ids=["empty", "text", "truncated", "class gone", "module gone", "dict"],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,20 @@ def test_every_rule_is_on_the_page_with_its_reason() -> None:
     for name, reason in rules:
         (line,) = [line for line in lines if line.startswith(f"| {name} |")]
         assert line.endswith(f"| {reason} |")
+
+
+def test_every_field_of_the_manifest_is_on_the_page_with_what_it_says() -> None:
+    schema = json.loads((ROOT / "converters" / "model.manifest.schema.json").read_text("utf-8"))
+    lines = (REFERENCE / "manifest.md").read_text("utf-8").splitlines()
+
+    def check(fields: dict[str, Any], prefix: str) -> None:
+        for name, field in fields.items():
+            (line,) = [line for line in lines if line.startswith(f"| `{prefix}{name}` |")]
+            assert not line.endswith("|  |"), f"{prefix}{name} has no description"
+            check(field.get("properties", {}), f"{prefix}{name}.")
+            check(field.get("items", {}).get("properties", {}), f"{prefix}{name}[].")
+
+    check(schema["properties"], "")
 
 
 def test_a_table_has_as_many_cells_in_every_line() -> None:
