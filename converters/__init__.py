@@ -3,7 +3,22 @@
 ``convert`` is the whole of it. It imports no framework here: the model is opened in another process.
 """
 
-from converters.conversion import Conversion, ParitySummary, convert
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from converters.options import Options
 
+if TYPE_CHECKING:
+    from converters.conversion import Conversion, ParitySummary, convert
+
 __all__ = ["Conversion", "Options", "ParitySummary", "convert"]
+
+
+def __getattr__(name: str) -> Any:
+    """The caller's side, imported when it is first asked for: the other side, in the sandbox, does without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from converters import conversion
+
+    return getattr(conversion, name)

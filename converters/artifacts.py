@@ -86,7 +86,7 @@ def _only_file(folder: Path, framework: str) -> Path:
     known = ", ".join(ending for group in ENDINGS[framework] for ending in group)
     raise UsageError(
         f"the folder has {len(found)} {framework} model files ({known}), not one",
-        where=folder,
+        where=folder.name,
         hint="name the file itself",
     )
 
@@ -100,8 +100,8 @@ def _with_entry(path: Path, entry: str) -> Artifact:
     if not source:
         raise NotFoundError(
             f"there is no module {module!r} beside the weights",
-            where=path.parent,
-            hint=f"put {module}.py into the folder of the weights, or give the folder that has both",
+            where=path.name,
+            hint=f"put {module}.py into the folder of the weights, and give or register that folder",
         )
     files = [path, *(inner for found in source for inner in (_files(found) if found.is_dir() else [found]))]
     return Artifact(path, (path, *source), _digest_of(path.parent, files))
@@ -114,7 +114,9 @@ def _files(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         for path in (Path(base, name) for name in (*names, *folders)):
             if path.is_symlink() and not path.resolve().is_relative_to(folder):
-                raise UsageError("the folder has a link that leads out of it", where=path, hint="copy the file there")
+                raise UsageError(
+                    "the folder has a link that leads out of it", where=path.name, hint="copy the file there"
+                )
             if path.is_file():
                 found.append(path)
     return found

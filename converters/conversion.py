@@ -20,6 +20,7 @@ from converters.artifacts import Artifact
 from converters.options import Options
 from edgepack.errors import (
     ConversionError,
+    NoSpaceError,
     NotFoundError,
     UsageError,
     disk_errors,
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 FRAMEWORKS = tuple(worker.ROOMS)
 JSON_LIMIT = 64 << 20
+LITTLE_SPACE = 1 << 16
 DEFAULTS = Options()
 
 
@@ -71,6 +73,7 @@ def convert(
     *,
     framework: str,
     output_dir: Path,
+    sample: Path | None = None,
     options: Options = DEFAULTS,
     timeout: float = 600,
     memory: int = 16 << 30,
@@ -81,10 +84,11 @@ def convert(
     """Convert the model ``path`` into ``output_dir`` (created if absent): the ONNX model and its papers.
 
     ``framework`` is one of ``FRAMEWORKS``; ``path`` is a file, a SavedModel folder, a folder with one model file, or
-    for ``options.entry`` the folder of the weights and their module. ``timeout`` is seconds of wall time for the
-    conversion, ``memory`` bytes of address space. The model is opened only in a process of its own
-    (``converters.sandbox``), by the software that suits it (``converters.worlds``): an environment may have to be made
-    first, below ``cache`` (the user's cache folder), for which ``offline`` asks no package index.
+    for ``options.entry`` the folder of the weights and their module. ``sample`` is short for ``options.sample``.
+    ``timeout`` is seconds of wall time for the conversion, ``memory`` bytes of address space. The model is opened only
+    in a process of its own (``converters.sandbox``), by the software that suits it (``converters.worlds``): an
+    environment may have to be made first, below ``cache`` (the user's cache folder), for which ``offline`` asks no
+    package index.
 
     The same bytes in give the same model, manifest and golden vectors; what was converted before, with the same
     options, software and code, comes from the cache unless ``again``. On any error ``output_dir`` holds no new
@@ -93,6 +97,8 @@ def convert(
     ``NoSpaceError``.
     """
     _require_framework(framework)
+    options = options if sample is None else replace(options, sample=sample)
+    _require_fitting(framework, options)
     if options.sample is not None and not options.sample.is_file():
         raise NotFoundError("there is no such sample file", where=options.sample, hint="check its path")
     artifact = artifacts.find(path, framework, options)
@@ -122,6 +128,23 @@ def _require_framework(framework: str) -> None:
         )
     if framework not in FRAMEWORKS:
         raise UsageError(f"there is no framework {framework!r}", hint=f"give one of {', '.join(FRAMEWORKS)}")
+
+
+def _require_fitting(framework: str, options: Options) -> None:
+    """Refuse options that only another framework's models have: they would be passed over in silence."""
+    for name, value, theirs in (("entry", options.entry, "PyTorch"), ("signature", options.signature, "TensorFlow")):
+        if value is not None and framework != theirs:
+            raise UsageError(
+                f"a {framework} model has no {name}, only {theirs} models have", hint=f"leave out --{name}"
+            )
+
+
+def software() -> str:
+    """SHA-256 over our code and all software that a model may be opened in.
+
+    While it stays, and so do the model, its options and its sample, the result of a conversion does too.
+    """
+    return hashlib.sha256(f"{caches.FORMAT}\n{caches.code_digest()}\n{worlds.digest()}".encode()).hexdigest()
 
 
 def _facts(framework: str, artifact: Artifact, options: Options, world: worlds.World) -> dict[str, object]:
@@ -188,7 +211,7 @@ def _require_success(outcome: sandbox.Outcome, folder: Path, path: Path, sample:
         raise ConversionError(
             f"the conversion took longer than {timeout:g} seconds and was ended",
             where=path.name,
-            hint="allow more time if the model is large, or register an ONNX export",
+            hint="allow more time if the model is large (--timeout SECONDS), or register an ONNX export",
         )
     if outcome.code == worker.NOT_CONFINED:
         raise ConversionError(
@@ -197,12 +220,22 @@ def _require_success(outcome: sandbox.Outcome, folder: Path, path: Path, sample:
             hint="run where user namespaces are allowed, or where unshare is absent to go without",
         )
     response = _response(folder) if outcome.code == 0 else None
+    if response is None and _is_full(folder):
+        raise NoSpaceError(
+            "no space left on the disk", where=folder.parent, hint="free some space and run the same command again"
+        )
+    if outcome.code == 0 and response is None:
+        raise ConversionError(
+            "code in the model ended the process that opened it",
+            where=path.name,
+            hint="save the model without such code, or register an ONNX export",
+        )
     if response is None:
         log.debug("the conversion's process ended with %s: %s", outcome.code, outcome.stderr)
         raise ConversionError(
             f"the conversion's process ended unexpectedly ({_ending(outcome)})",
             where=path.name,
-            hint="raise the memory limit if the model is large, or register an ONNX export",
+            hint="raise the memory limit if the model is large (--memory GIB), or register an ONNX export",
         )
     if response.get("ok") is True:
         return
@@ -212,9 +245,15 @@ def _require_success(outcome: sandbox.Outcome, folder: Path, path: Path, sample:
         if isinstance(error, dict)
         else ("the conversion failed", "register an ONNX export", "conversion")
     )
-    if kind == "usage":
-        raise UsageError(what, where=(sample or path).name, hint=hint)
+    if kind == "usage" and isinstance(error, dict):
+        raise UsageError(what, where=str(error.get("where") or (sample or path).name), hint=hint)
     raise ConversionError(what, where=path.name, hint=hint)
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether no more can be written below ``folder``, which is all that the process wrote to."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < LITTLE_SPACE
 
 
 def _response(folder: Path) -> Mapping[str, Any] | None:
@@ -227,7 +266,8 @@ def _response(folder: Path) -> Mapping[str, Any] | None:
 
 def _ending(outcome: sandbox.Outcome) -> str:
     if outcome.code < 0:
-        return signal.Signals(-outcome.code).name
+        known = {int(number): number.name for number in signal.Signals}
+        return known.get(-outcome.code, f"signal {-outcome.code}")
     last = outcome.stderr.splitlines()[-1:]
     return f"exit code {outcome.code}" + (f", {last[0][:300]}" if last else "")
 

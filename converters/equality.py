@@ -83,8 +83,11 @@ def prove(
     some = _head(base, explored, ODD_ROWS)
     odd = {kind: _treats(reference, session, some, kind, explored.specs, options) for kind in ODD_KINDS}
     for kind, how in odd.items():
-        if how == "differs":
-            warnings.append(f"the original answers inputs with {_say(kind)}, the ONNX model answers otherwise")
+        if how == "differs" and kind != "zeros":
+            warnings.append(
+                f"the original answers inputs with {_say(kind)}, the ONNX model answers otherwise: the package rejects "
+                "them"
+            )
     for kind in ("negative", "unknown"):
         if odd[kind] == "rejected" and _answers(session, tensors.odd(some, kind, explored.specs)):
             warnings.append(f"the original refuses {_say(kind)}, which the ONNX model takes for others")
@@ -218,9 +221,16 @@ def _answers(session: graph.Session, values: Mapping[str, Any] | None) -> bool:
 
 
 def _say(kind: str) -> str:
-    return {"nan": "NaN", "empty": "no rows", "negative": "negative whole numbers", "unknown": "unknown values"}.get(
-        kind, kind
-    )
+    told = {
+        "nan": "missing numbers",
+        "infinity": "infinite numbers",
+        "huge": "numbers too large for float32",
+        "zeros": "zeros",
+        "empty": "no rows",
+        "negative": "negative whole numbers",
+        "unknown": "unknown values",
+    }
+    return told[kind]
 
 
 def _merged(proofs: Sequence[OutputParity]) -> OutputParity:

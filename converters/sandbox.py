@@ -167,6 +167,9 @@ def run(
         command = [str(interpreter.python), "-P", "-m", module, str(request)]
         if jailed:
             command = [shutil.which("unshare") or "unshare", *UNSHARE, "--", *command]
+        if (setpriv := shutil.which("setpriv")) is not None:
+            # Nobody keeps the time limit when the caller has been killed: then the child ends too.
+            command = [setpriv, "--pdeathsig", "KILL", "--", *command]
         # Scratch files go to the disk, not to the jail's /tmp, which is memory.
         scratch = folder / "tmp"
         scratch.mkdir()

@@ -108,6 +108,17 @@ def choose(framework: str, file: Path, sample: Path | None = None) -> World:
     return _from_lock(f"{kind}-{minor[0]}.{minor[1]}", mismatch)
 
 
+def digest() -> str:
+    """SHA-256 over all software that any model may be opened in: what is installed beside us, and every lock.
+
+    It changes whenever ``choose`` may give another world for the same file, and costs no look at the file.
+    """
+    parts = {*KNOWN_TO_WORK, *PARQUET_PARTS, "skops", *(part for parts in PARTS.values() for part in parts)}
+    beside = {part: installed_version(part) for part in parts}
+    locks = {path.stem: environments.digest(path) for path in LOCKS.glob("*.txt")}
+    return hashlib.sha256(json.dumps([sys.version, beside, locks], sort_keys=True).encode()).hexdigest()
+
+
 def prepare(names: Sequence[str], cache: Path) -> list[Path]:
     """Make the environments of the locks ``names``, of all where there is none; their folders.
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import converters
 from converters import Options
+from converters.conversion import software
+from converters.sandbox import Limits
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci.compression import decompressed
 from edgepack.oci.layer import LayerEntry
@@ -24,7 +26,8 @@ from packager.samples import keep_sample, write_sample
 from packager.workspace import Workspace
 
 log = logging.getLogger(__name__)
-_FORMAT = 2
+_FORMAT = 3
+DEFAULT_LIMITS = Limits()
 
 
 def served(workspace: Workspace, model: Model, *, offline: bool = False) -> ServedModel:
@@ -41,6 +44,9 @@ def served(workspace: Workspace, model: Model, *, offline: bool = False) -> Serv
             hint="register it with --framework ScikitLearn or as an .onnx file",
         )
     if model.framework is Framework.ONNX and model.conversion is None:
+        log.warning(
+            "%s is served as it is, unchecked; to have it checked: edgepack model convert -m %s", model.id, model.id
+        )
         file = onnx_path([file.path for file in model.files], f"model {model.id}")
         return ServedModel(model.name, model.version, file, model.layers)
     conversion = convert(workspace, model, offline=offline)
@@ -52,13 +58,14 @@ def convert(
     model: Model,
     options: Options | None = None,
     *,
+    limits: Limits = DEFAULT_LIMITS,
     again: bool = False,
     offline: bool = False,
 ) -> Conversion:
     """The conversion of ``model``: what the registry remembers, unless its inputs changed or ``again`` is asked for.
 
     ``options`` is how; None for how it was done the last time, at first with the sample that the model was registered
-    with. Raises what ``converters.convert`` raises.
+    with. ``limits`` bound its time and its memory. Raises what ``converters.convert`` raises.
     """
     known = model.conversion
     if options is None and known is not None:
@@ -79,6 +86,8 @@ def convert(
             framework=model.framework.value,
             output_dir=folder / "onnx",
             options=how if sample is None else replace(how, sample=write_sample(sample, workspace.store, folder)),
+            timeout=limits.seconds,
+            memory=limits.memory,
             cache=workspace.cache,
             again=again,
             offline=offline,
@@ -94,8 +103,10 @@ def convert(
 
 
 def _key(model: Model, options: Options, sample: Sample | None) -> str:
+    """What decides the result: the model, how its conversion was asked for, and the software that converts."""
     parts = [
         str(_FORMAT),
+        software(),
         model.framework.value,
         json.dumps(options.to_json(), sort_keys=True),
         "" if sample is None else str(sample.blob.digest),

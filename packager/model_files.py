@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +25,13 @@ OWN_LAYER = 64 << 20
 _PIECE = 1 << 20
 _BY_ENDING = {
     ".onnx": Framework.ONNX,
-    **dict.fromkeys((".pkl", ".pickle", ".joblib", ".skops"), Framework.SCIKIT_LEARN),
-    **dict.fromkeys((".keras", ".h5"), Framework.TENSORFLOW),
-    **dict.fromkeys((".pt2", ".pt", ".pth"), Framework.PYTORCH),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib", ".skops", ".ubj", ".cbm"), Framework.SCIKIT_LEARN),
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), Framework.TENSORFLOW),
+    **dict.fromkeys((".pt2", ".pt", ".pth", ".ts", ".safetensors"), Framework.PYTORCH),
 }
+# How the text forms of LightGBM, XGBoost and CatBoost begin, whose endings may be of anything.
+_BOOSTERS_TEXT = re.compile(rb'tree\r?\n|\s*\{.{0,4000}"(learner|model_info|features_info|oblivious_trees)"', re.DOTALL)
+_SAVED_MODEL = "saved_model.pb"
 
 
 def entries_of(path: Path) -> list[LayerEntry]:
@@ -83,9 +87,20 @@ def _unreadable(error: OSError, path: Path) -> UsageError:
 
 def framework_of(path: Path) -> Framework:
     """What a file's ending, or a folder's content, says that it was trained with; ``Custom`` where it says nothing."""
-    if path.is_dir():
-        return Framework.TENSORFLOW if (path / "saved_model.pb").is_file() else Framework.CUSTOM
-    return _BY_ENDING.get(path.suffix.lower(), Framework.CUSTOM)
+    if not path.is_dir():
+        return _framework_of_file(path)
+    if (path / _SAVED_MODEL).is_file() or len(list(path.glob(f"*/{_SAVED_MODEL}"))) == 1:
+        return Framework.TENSORFLOW
+    found = {_framework_of_file(child) for child in path.iterdir() if child.is_file()} - {Framework.CUSTOM}
+    return found.pop() if len(found) == 1 else Framework.CUSTOM
+
+
+def _framework_of_file(path: Path) -> Framework:
+    ending = path.suffix.lower()
+    if ending in (".json", ".txt", ".model") and path.is_file():
+        with path.open("rb") as file:
+            return Framework.SCIKIT_LEARN if _BOOSTERS_TEXT.match(file.read(4096)) else Framework.CUSTOM
+    return _BY_ENDING.get(ending, Framework.CUSTOM)
 
 
 def describe_files(entries: Sequence[LayerEntry], where: Path) -> tuple[ModelFile, ...]:

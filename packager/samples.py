@@ -18,6 +18,8 @@ def keep_sample(path: Path, store: Store, option: str) -> Sample:
 
     Raises ``NotFoundError``, ``UsageError`` for one that cannot be read or is larger than 1 GiB, ``NoSpaceError``.
     """
+    if path.is_dir():
+        raise UsageError("is a folder, not a file of rows", where=path, hint=f"check {option}")
     if not path.is_file():
         raise NotFoundError("there is no such file", where=path, hint=f"check {option}")
     try:
@@ -34,7 +36,8 @@ def keep_sample(path: Path, store: Store, option: str) -> Sample:
 
 
 def write_sample(sample: Sample, store: Store, folder: Path) -> Path:
-    """The kept file again, in ``folder``, with the ending that says what it is."""
-    path = folder / f"sample{Path(sample.filename).suffix}"
+    """The kept file again, in a folder of its own below ``folder``, by the name that its user knows it by."""
+    path = folder / "sample" / sample.filename
+    path.parent.mkdir()
     path.write_bytes(store.read(sample.blob, limit=_MAX_SAMPLE))
     return path

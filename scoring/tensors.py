@@ -86,6 +86,8 @@ def _array(value: Any, spec: InputSpec, rejects: Rejects) -> Array:
         _complain_of_fault(value, spec, rejects)
         # Nothing wrong was found, so what is not a number is a null that stands for a missing value.
         raw = np.array(value, dtype=np.float64)
+        if not _shape_fits(raw.shape, spec.shape):
+            raise BadRequest(f"{_place(spec, ())} has an empty list where the model takes values")
     if spec.dtype == "bool":
         return _to_bool(raw, value, spec, rejects)
     if spec.dtype.startswith("float"):

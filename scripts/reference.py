@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -69,6 +71,62 @@ def rules_page() -> str:
     return "\n".join(parts)
 
 
+def manifest_page() -> str:
+    """The files of a converted model, and every field of its manifest."""
+    from converters import manifest
+
+    schema = json.loads((ROOT / "converters" / "model.manifest.schema.json").read_text("utf-8"))
+    files = (
+        (manifest.MODEL_FILE, "the model: one file, without paths, comments and stack traces"),
+        (manifest.MANIFEST_FILE, "the manifest: what the model takes, answers and refuses"),
+        (
+            manifest.GOLDEN_FILE,
+            "recorded inputs and the original's answers, for a self-test; not there for every model",
+        ),
+    )
+    return "\n".join(
+        [
+            "# A converted model\n",
+            GENERATED,
+            "A converted model is these files. The scoring server keeps to the manifest, and needs nothing else.\n",
+            _table(("File", "What it is"), ((f"`{name}`", text) for name, text in files)),
+            f"`{manifest.REPORT_FILE}`, the parity report, stays in the model registry and is written by"
+            " `edgepack model convert --report`.\n",
+            f"## `{manifest.MANIFEST_FILE}`\n",
+            f"{schema['description']} `converters/model.manifest.schema.json` is its JSON Schema. *Always* says whether"
+            " the field is in every manifest.\n",
+            _table(("Field", "Type", "Always", "What it says"), _fields(schema, schema["$defs"], "")),
+        ]
+    )
+
+
+def _fields(schema: Mapping[str, Any], shared: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, ...]]:
+    for name, told in schema.get("properties", {}).items():
+        field = {**shared.get(str(told.get("$ref", "")).rpartition("/")[2], {}), **told}
+        always = "yes" if name in schema.get("required", ()) else ""
+        yield f"`{prefix}{name}`", _type(field, shared), always, field.get("description", "")
+        yield from _fields(field, shared, f"{prefix}{name}.")
+        yield from _fields(field.get("items", {}), shared, f"{prefix}{name}[].")
+    others = schema.get("additionalProperties")
+    if isinstance(others, dict) and schema.get("properties"):
+        yield f"`{prefix}…`", _type(others, shared), "", others.get("description", "any other")
+
+
+def _type(field: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
+    """In words: the values that there are, else the type, of lists and maps with that of what they hold."""
+    field = {**shared.get(str(field.get("$ref", "")).rpartition("/")[2], {}), **field}
+    if "const" in field or "enum" in field:
+        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    kinds = field.get("type", "any value")
+    words = [kinds] if isinstance(kinds, str) else list(kinds)
+    held = {"array": field.get("items"), "object": None if "properties" in field else field.get("additionalProperties")}
+    for number, word in enumerate(words):
+        if isinstance(held.get(word), dict):
+            inner = _type(held[word], shared)
+            words[number] = f"{word} of ({inner})" if " or " in inner else f"{word} of {inner}"
+    return " or ".join(words)
+
+
 def _code(words: Iterable[str]) -> str:
     return ", ".join(f"`{word}`" for word in words)
 
@@ -78,7 +136,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-PAGES = {"cli.md": cli_page, "rules.md": rules_page}
+PAGES = {"cli.md": cli_page, "manifest.md": manifest_page, "rules.md": rules_page}
 
 
 def main() -> None:

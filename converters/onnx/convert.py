@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +145,18 @@ def _unproven(
 
 
 def _with_classes(converted: manifest.Converted, maps: Mapping[str, edits.Map]) -> manifest.Converted:
-    for output in converted.manifest["outputs"]:
+    """With the classes of the maps that were taken out; a label and one map are the answers of a classifier."""
+    outputs = converted.manifest["outputs"]
+    for output in outputs:
         if output["name"] in maps:
             output["classes"] = list(maps[output["name"]].classes)
-    return converted
+    labels = [output for output in outputs if output["name"] not in maps and output["dtype"] in ("int64", "string")]
+    if len(maps) != 1 or len(labels) != 1 or len(outputs) != 2:
+        return converted
+    (probabilities,), label = maps, labels[0]
+    label |= {"role": "label", "classes": list(maps[probabilities].classes)}
+    methods = {"default": "predict_proba", "predict": [label["name"]], "predict_proba": [probabilities]}
+    return replace(converted, manifest={**converted.manifest, "methods": methods})
 
 
 def _versions() -> dict[str, str]:

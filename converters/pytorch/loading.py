@@ -171,7 +171,7 @@ def _pickled(path: Path, options: Options) -> Original:
             return examples.of_module(_unpickled_module(path), None, (), options)
         raise ConversionError(
             f"the file is a pickle of {_pickled_class(error)}, which only its own source code can open",
-            hint=f"{EXPORT_WAY_OUT}; or put the class's source beside it and allow unsafe loading",
+            hint=f"{EXPORT_WAY_OUT}; or put the class's source beside it and convert with --allow-unsafe",
         ) from error
     except Exception as error:  # a reader of untrusted bytes fails in every way
         raise ConversionError(f"{DAMAGED} ({reason(error)})", hint=COPY_AGAIN) from error

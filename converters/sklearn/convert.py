@@ -17,7 +17,6 @@ from converters.options import Options
 from converters.samples import Table
 from converters.sklearn import inputs as inputs_of
 from converters.sklearn import known, labels, ladder, odd, proof, rows
-from converters.sklearn.inputs import Inputs
 from converters.sklearn.ladder import Attempt
 from converters.sklearn.loading import load
 from converters.sklearn.original import Asked, Original
@@ -49,7 +48,7 @@ class Proven:
     model: Any
     data: bytes
     recipe: str
-    inputs: Inputs
+    asked: Asked
     outputs: list[proof.Answer]
     proofs: list[parity.OutputParity]
     odd: odd.Oddities
@@ -71,8 +70,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         f"the original answers inputs with {fault}, the ONNX model answers otherwise: the package rejects them"
         for fault in proven.odd.faults
     ]
-    asked = Asked(original, proven.inputs, found.every)
-    golden = proof.golden(asked, proven.outputs, proven.comparer.resolution, notes)
+    golden = proof.golden(proven.asked, proven.outputs, proven.comparer.resolution, notes)
     source = {
         "framework": "ScikitLearn",
         "version": original.trained_version,
@@ -84,7 +82,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         source=source,
         opset=graph.opsets(proven.model),
         minimum_runtime=graph.minimum_runtime(proven.model),
-        inputs=proven.inputs.describe(
+        inputs=proven.asked.inputs.describe(
             original.named,
             missing=[name for name, treated in proven.odd.missing.items() if not treated.refused],
             closed=[name for name, treated in proven.odd.unknown.items() if treated.refused],
@@ -99,10 +97,14 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     report = {
         "source": source,
         "estimator": type(original.model).__name__,
-        "inputs": inputs_of.summary(proven.inputs),
+        "inputs": inputs_of.summary(proven.asked.inputs),
         "attempts": tried,
         "rows": proof.by_rows(
-            graph.Session(proven.data), original, proven.inputs, found.tables, proven.comparer, proven.outputs
+            graph.Session(proven.data),
+            proven.asked,
+            {kind: len(table) for kind, table in found.tables.items()},
+            proven.comparer,
+            proven.outputs,
         ),
         "batches": [1, len(found.every)],
         "outputs": [entry.to_json() for entry in proven.proofs],
@@ -111,7 +113,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         "warnings": notes,
         "versions": original.versions,
     }
-    feeds = proven.inputs.feeds(found.every)
+    feeds = proven.asked.inputs.feeds(found.every)
     return manifest.Converted(proven.data, document, golden, report, original.trained_version, feeds)
 
 
@@ -168,13 +170,16 @@ def _first_proven(
 ) -> Proven:
     """The first attempt that is equal throughout, else the first that is equal but on odd inputs.
 
-    Raises the refusal of the first attempt that could be compared, else of the first one.
+    Raises the refusal of the first attempt that could be compared, else of the first one; that of a converter of ours
+    at once.
     """
     passed: list[Proven] = []
     refusals: list[ConversionError] = []
     for attempt in attempts:
         try:
             proven = _prove(original, found, attempt, options)
+        except ladder.RefusedError:
+            raise
         except ConversionError as error:
             tried.append({"recipe": attempt.name, "outcome": error.what})
             refusals.append(error)
@@ -193,7 +198,7 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
     notes: list[str] = []
     every = found.every
     planned = inputs_of.plan(every, found.columns, original.by_name, attempt.floats)
-    model, inputs = ladder.build(original, planned, attempt)
+    model, inputs = ladder.build(original, planned, attempt, ties_accepted=bool(options.tolerances))
     asked = Asked(original, inputs, every)
     resolution = attempt.resolution(original, model)
     model, label = labels.choose(model, asked, resolution)
@@ -207,7 +212,7 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
         notes.append("the original answers a row by the batch that it stands in, and so does the ONNX model")
     oddities = odd.find(session, asked, comparer, outputs, found.columns)
     recipe = attempt.name if label is None else f"{attempt.name}, {label}"
-    return Proven(model, data, recipe, inputs, outputs, proofs, oddities, row_wise, comparer, notes)
+    return Proven(model, data, recipe, asked, outputs, proofs, oddities, row_wise, comparer, notes)
 
 
 def _methods(outputs: Sequence[proof.Answer]) -> dict[str, Any]:

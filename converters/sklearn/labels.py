@@ -48,7 +48,13 @@ def choose(model: Any, asked: Asked, resolution: float) -> tuple[Any, str | None
         proof = parity.compare_labels("label", "predict", asked.answer("predict"), answers, asked.margin(), resolution)
         return proof.differing - proof.ties
 
-    return min(variants, key=wrong)
+    found = []
+    for variant in variants:
+        count = wrong(variant)
+        if not count:
+            return variant
+        found.append((count, variant))
+    return min(found, key=lambda counted: counted[0])[1]
 
 
 def first_maximum(model: Any, label: str, probabilities: str, classes: Sequence[Any], tolerance: float) -> Any | None:

@@ -25,6 +25,10 @@ EXACT_TREES_IR = 10
 FLOAT_ANSWERS = ("TreeEnsembleRegressor", "TreeEnsembleClassifier")
 
 
+class RefusedError(ConversionError):
+    """One of our converters knows that a part of the model has no right form: no other way is to be tried."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One way: the type of the arithmetic, and whether converters of ours stand in for skl2onnx's."""
@@ -67,9 +71,9 @@ def _smooth(part: Any) -> bool:
     return type(part).__name__ in SMOOTH_ALSO or (len(module) > 1 and module[0] == "sklearn" and module[1] in SMOOTH)
 
 
-def build(original: Original, inputs: Inputs, attempt: Attempt) -> tuple[Any, Inputs]:
+def build(original: Original, inputs: Inputs, attempt: Attempt, *, ties_accepted: bool = False) -> tuple[Any, Inputs]:
     """The graph, and the inputs with the names that it gave them. Raises ``ConversionError``."""
-    with recipes.registered(ours=attempt.ours):
+    with recipes.registered(ours=attempt.ours, ties_accepted=ties_accepted):
         model = _convert(original, inputs)
     graph.strip(model)
     model.ir_version = IR_VERSION
@@ -96,8 +100,8 @@ def _convert(original: Original, inputs: Inputs) -> Any:
             )
         except NameError as error:  # skl2onnx's word for an option that this estimator does not have
             failure = error
-        except ConversionError:
-            raise
+        except ConversionError as error:
+            raise RefusedError(error.what, where=error.where, hint=error.hint) from error
         except Exception as error:  # converters fail in every way, and each one means the same here
             raise _no_converter(original, error) from error
     raise _no_converter(original, failure or ConversionError("no options")) from failure

@@ -6,6 +6,7 @@ Runs inside the sandbox only: unpickling runs whatever the file says.
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -82,21 +83,30 @@ def _unpickle(path: Path) -> Any:
         ) from error
     except AttributeError as error:
         raise ConversionError(
-            f"the model needs a class or function that is not there ({first_line(error)})",
+            f"the model needs a class or function that is not there ({_without_paths(first_line(error))})",
             hint="move it from the training script to an installed package, use the training version of "
             "scikit-learn, or register an ONNX export",
         ) from error
     except (pickle.UnpicklingError, EOFError, KeyError, IndexError, UnicodeDecodeError) as error:
+        # A byte that is no instruction comes as a KeyError of its number.
+        why = "it does not begin as one" if isinstance(error, KeyError) else first_line(error)
         raise ConversionError(
-            f"the file is not a whole pickle or joblib file ({first_line(error)})", hint=f"copy it again, {way_out}"
+            f"the file is not a whole pickle or joblib file ({why})", hint=f"copy it again, {way_out}"
         ) from error
     except MemoryError as error:
-        raise ConversionError("the model does not fit in the memory limit", hint="raise the limit") from error
+        raise ConversionError(
+            "the model does not fit in the memory limit", hint="raise the limit (--memory GIB)"
+        ) from error
     except Exception as error:  # a pickle runs code of its own, which may raise anything
         raise ConversionError(
             f"the file cannot be unpickled ({type(error).__name__}: {first_line(error)})",
             hint=f"use the version of scikit-learn that it was trained with, {way_out}",
         ) from error
+
+
+def _without_paths(text: str) -> str:
+    """Python tells where a module lies, which is nobody's business but this machine's."""
+    return re.sub(r" (from|at|\()[^>]*>", ">", text)
 
 
 def _unwrapped(model: Any) -> Any:

@@ -18,6 +18,13 @@ from converters.sklearn.proof import Answer, Comparer, prove
 from edgepack.errors import ConversionError
 
 NUMBERS = {"nan": float("nan"), "infinity": float("inf"), "minus_infinity": float("-inf"), "huge": 1e39}
+SAID = {
+    "nan": "missing numbers",
+    "infinity": "infinite numbers",
+    "minus_infinity": "numbers of minus infinity",
+    "huge": "numbers too large for float32",
+    "empty": "no rows",
+}
 REFUSED = ("rejected", "differs")
 
 
@@ -58,9 +65,11 @@ class Oddities:
     @property
     def faults(self) -> list[str]:
         """What the original answers and the graph answers otherwise."""
-        found = [kind.replace("_", " ") for kind, treated in self.kinds.items() if treated.verdict == "differs"]
-        if self.numbers and "nan" in found:
-            found.remove("nan")
+        found = [
+            SAID[kind]
+            for kind, treated in self.kinds.items()
+            if treated.verdict == "differs" and not (kind == "nan" and self.numbers)
+        ]
         for told, by_column in (("an unknown", self.unknown), ("no", {**self.missing, **self.numbers})):
             found += [f"{told} {name!r}" for name, treated in by_column.items() if treated.verdict == "differs"]
         return found

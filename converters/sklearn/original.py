@@ -171,6 +171,14 @@ class Asked:
         found = self._answers[method]
         return found if part is None else found[part]
 
+    def part(self, rows: slice) -> Asked:
+        """Some of the rows, with what was answered to all of them."""
+        answers = {
+            method: [part[rows] for part in found] if isinstance(found, list) else found[rows]
+            for method, found in self._answers.items()
+        }
+        return Asked(self.original, self.inputs, self.table.take(rows), answers)
+
     def _ask(self, method: str) -> Any:
         import numpy as np
 

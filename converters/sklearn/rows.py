@@ -115,17 +115,19 @@ def edges(known: Sequence[Column], base: Table) -> Table | None:
     """
     import numpy as np
 
-    cells = [
-        (index, value)
+    cuts = [
+        (index, cut)
         for index, column in enumerate(known)
         if base.columns[index].dtype.kind == "f"
         for cut in dict.fromkeys(column.cuts)
         if np.isfinite(cut)
-        for value in around(cut)
     ]
-    if not cells:
+    if not cuts:
         return None
     random = np.random.default_rng(SEED)
+    if len(cuts) > EDGE_ROWS:  # each gives several rows, of which a part is taken
+        cuts = [cuts[index] for index in np.sort(random.choice(len(cuts), EDGE_ROWS, replace=False))]
+    cells = [(index, value) for index, cut in cuts for value in around(cut)]
     if len(cells) > EDGE_ROWS:
         cells = [cells[index] for index in np.sort(random.choice(len(cells), EDGE_ROWS, replace=False))]
     table = base.take(random.integers(0, len(base), len(cells)))

@@ -43,7 +43,7 @@ class Original:
         except Exception as error:  # TensorFlow's and Keras's errors, or those of the model's own code
             raise ConversionError(
                 f"the original fails on the rows it was to be compared on ({reason(error)})",
-                hint="give --sample-input with some rows of its inputs",
+                hint="give a sample with some rows of its inputs",
             ) from error
         return {name: _text(array) if array.dtype == object else array for name, array in results.items()}
 

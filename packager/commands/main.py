@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
@@ -92,4 +93,7 @@ def build_cli() -> click.Group:
 
 def main() -> None:
     """Entry point of the ``edgepack`` command."""
-    sys.exit(report_errors(build_cli(), "edgepack", "EDGEPACK"))
+    code = report_errors(build_cli(), "edgepack", "EDGEPACK")
+    # The interpreter's last search for garbage would take a fifth of a short command's time, and free what ends anyway.
+    gc.freeze()
+    sys.exit(code)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgepack.commandline import answer, human, note
-from edgepack.errors import UsageError
+from edgepack.errors import NotFoundError, UsageError
 from edgepack.files import atomic_write
 from edgepack.names import ModelRef
 from packager.commands.options import common, offline, pairs
@@ -41,6 +41,20 @@ from packager.workspace import Workspace
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the parity report here: a page with plots (.html), or JSON (any other ending).",
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    metavar="SECONDS",
+    help="End a conversion that takes longer.  [default: 600]",
+)
+@click.option(
+    "--memory",
+    type=click.FloatRange(min=0.5),
+    default=16,
+    metavar="GIB",
+    help="Memory that a conversion may take, in GiB.  [default: 16]",
+)
 @click.option("--again", is_flag=True, help="Convert even when it was done before.")
 @offline
 @common
@@ -53,6 +67,8 @@ def command(
     signature: str | None,
     allow_unsafe: bool,
     report: Path | None,
+    timeout: float,
+    memory: float,
     again: bool,
     offline: bool,
     workspace: Workspace,
@@ -63,8 +79,11 @@ def command(
     Every package of the model is built from the last conversion.
     """
     from converters import Options
+    from converters.sandbox import Limits
     from packager.conversion import convert
 
+    if report is not None and not report.absolute().parent.is_dir():
+        raise NotFoundError("there is no such folder", where=report.parent, hint="make it, or give another --report")
     found = workspace.models.get(ModelRef.parse(model))
     if found.framework is Framework.CUSTOM:
         raise UsageError(
@@ -78,7 +97,8 @@ def command(
         tolerances={name: _number(value) for name, value in pairs(tolerances, "--tolerance").items()},
         optimize=optimize,
     )
-    conversion = convert(workspace, found, options, again=again, offline=offline)
+    limits = Limits(seconds=timeout, memory=int(memory * (1 << 30)))
+    conversion = convert(workspace, found, options, limits=limits, again=again, offline=offline)
     value = json.loads(workspace.store.read(conversion.report, limit=256 << 20))
     if report is not None:
         _write(report, value, found)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import onnx
 import pytest
 import sklearn
@@ -23,12 +24,12 @@ from onnx import TensorProto, helper
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from converters import Conversion, Options, convert
+from converters import Options, convert
+from converters.onnx import convert as onnx_room
 from edgepack.errors import ConversionError, EdgepackError, UsageError
 
-Save = Callable[..., Path]
-Convert = Callable[..., Conversion]
 SIZE_OF_A_LARGE_FILE = (2 << 30) + 4096
+PAGE = b"<!DOCTYPE html>\n<title>404</title>"
 EDGEPACK = [sys.executable, "-c", "import sys; from packager.commands.main import main; sys.exit(main())"]
 
 
@@ -43,9 +44,14 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def trained() -> bytes:
+def model() -> LogisticRegression:
     x, y = load_iris(return_X_y=True)
-    return pickle.dumps(LogisticRegression(max_iter=500).fit(x, y))
+    return LogisticRegression(max_iter=500).fit(x, y)
+
+
+@pytest.fixture(scope="module")
+def trained(model: LogisticRegression) -> bytes:
+    return pickle.dumps(model)
 
 
 def _refused(path: Path, framework: str, tmp_path: Path, **arguments: Any) -> EdgepackError:
@@ -63,8 +69,9 @@ def _refused(path: Path, framework: str, tmp_path: Path, **arguments: Any) -> Ed
     return error
 
 
-@pytest.mark.parametrize("name", ["m.pkl", "m.joblib", "m.skops", "m.ubj", "m.json", "m.txt", "m.cbm"])
-@pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>\n<title>404</title>"], ids=["empty", "page"])
+@pytest.mark.parametrize(
+    ("name", "data"), [("m.pkl", PAGE), ("m.skops", PAGE), ("m.ubj", b""), ("m.json", PAGE), ("m.cbm", PAGE)]
+)
 def test_file_of_something_else_is_told_apart(name: str, data: bytes, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(data)
@@ -72,16 +79,16 @@ def test_file_of_something_else_is_told_apart(name: str, data: bytes, tmp_path: 
     assert re.search(r"not a whole pickle or joblib file|of no booster that is known|not a whole \w+ model", error.what)
 
 
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("part", [0.1, 0.99])
 def test_file_that_was_cut_short_is_to_be_copied_again(part: float, trained: bytes, tmp_path: Path) -> None:
     path = tmp_path / "m.pkl"
     path.write_bytes(trained[: int(len(trained) * part)])
     assert "copy it again" in str(_refused(path, "ScikitLearn", tmp_path))
 
 
-def test_damage_in_a_compressed_file_is_one_sentence(trained: bytes, tmp_path: Path) -> None:
+def test_damage_in_a_compressed_file_is_one_sentence(model: LogisticRegression, tmp_path: Path) -> None:
     path = tmp_path / "m.joblib"
-    joblib.dump(pickle.loads(trained), path, compress=3)
+    joblib.dump(model, path, compress=3)
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 8] = b"\0" * 8
     path.write_bytes(data)
@@ -93,13 +100,11 @@ def test_damage_in_a_compressed_file_is_one_sentence(trained: bytes, tmp_path: P
     ("code", "sentence"),
     [
         ("import os; os._exit(0)", "code in the model ended the process that opened it; save the model without"),
-        ("raise SystemExit(3)", r"ended unexpectedly \(exit code 3\)"),
         ("import ctypes; ctypes.string_at(0)", r"ended unexpectedly \(SIGSEGV\)"),
         ("open('/tmp/x', 'wb').write(b'0' * (600 << 20))", "No space left on device"),
         ("raise RuntimeError('one\\ntwo\\x1b[31m' + 'x' * 100000)", "RuntimeError: one"),
-        ("def f(): f()\nf()", "RecursionError"),
     ],
-    ids=["exit", "code 3", "crash", "fills the disk", "long", "recursion"],
+    ids=["exit", "crash", "fills the disk", "long"],
 )
 def test_code_in_a_pickle_that_ends_badly_is_one_sentence(code: str, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "m.joblib"
@@ -123,14 +128,9 @@ def test_model_of_a_version_that_cannot_be_had_names_those_that_can(trained: byt
     path.write_bytes(trained.replace(b"\x8c" + bytes([len(ours)]) + ours, b"\x8c\x060.22.2"))
     if os.environ.get("EDGEPACK_REQUIRE_REAL") != "1" and not list((tmp_path / "cache/worlds").glob("sklearn-1.2-*")):
         pytest.skip("the environment of scikit-learn 1.2 is not prepared")
-    try:
-        made = convert(path, framework="ScikitLearn", output_dir=tmp_path / "out")
-    except ConversionError as error:
-        assert re.search(r"trained with scikit-learn 0\.22\.2, and versions 1\.2 to 1\.\d+ can be had", error.what)
-        assert error.hint is not None
-        assert "train it again with one of these" in error.hint
-    else:
-        assert any("0.22.2" in warning for warning in made.warnings)
+    error = _refused(path, "ScikitLearn", tmp_path)
+    assert re.search(r"trained with scikit-learn 0\.22\.2, and versions 1\.2 to 1\.\d+ can be had", error.what)
+    assert "train it again with one of these" in str(error)
 
 
 def _onnx(path: Path, operator: str, domain: str = "", opset: int = 17) -> Path:
@@ -165,29 +165,23 @@ def test_graph_of_what_the_runtime_lacks_names_it(
     assert re.search(sentence, str(error))
 
 
+def test_weights_beyond_what_one_onnx_file_holds_are_refused_with_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _onnx(tmp_path / "m.onnx", "Relu")
+    found = onnx.load(path)
+    found.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(400, np.float32), "w"))
+    onnx.save_model(found, path, save_as_external_data=True, size_threshold=0)
+    monkeypatch.setattr(onnx_room, "PROTOBUF_LIMIT", 1600)
+    with pytest.raises(ConversionError, match=r"larger than the 2 GiB.*; make it smaller"):
+        onnx_room.convert(path, "sha256:0", Options())
+
+
 def test_file_of_two_gigabytes_that_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.pkl"
     with path.open("wb") as file:
         file.truncate(SIZE_OF_A_LARGE_FILE)  # holes: it takes no space
     assert "not a whole pickle" in str(_refused(path, "ScikitLearn", tmp_path))
-
-
-def test_weights_beyond_what_one_onnx_file_holds_are_refused_with_the_limit(tmp_path: Path) -> None:
-    rows = SIZE_OF_A_LARGE_FILE // 4096
-    with (tmp_path / "w.bin").open("wb") as file:
-        file.truncate(rows * 4096)
-    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[rows, 1024], data_location=TensorProto.EXTERNAL)
-    for key, value in (("location", "w.bin"), ("offset", "0"), ("length", str(rows * 4096))):
-        weights.external_data.add(key=key, value=value)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", rows])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1024])],
-        [weights],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "m.onnx")
-    assert re.search(r"larger than the 2 GiB.*make it smaller", str(_refused(tmp_path / "m.onnx", "Onnx", tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -260,13 +254,12 @@ def test_command_that_is_stopped_leaves_no_process_and_no_package(
 ) -> None:
     if number == signal.SIGKILL and shutil.which("setpriv") is None:
         pytest.skip("not installed: setpriv")
-    started = tmp_path / "started"
     _registered(command, Runs("import time; time.sleep(60)"), tmp_path)
     with subprocess.Popen(
         [*EDGEPACK, "model", "convert", "-m", "m"],
         env=_environment(tmp_path), stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
-        assert _until(lambda: any("converters.worker" in line for line in _left(tmp_path)), 20), started
+        assert _until(lambda: any("converters.worker" in line for line in _left(tmp_path)), 20)
         process.send_signal(number)
         _, said = process.communicate(timeout=20)
     assert _until(lambda: _left(tmp_path) == [], 5), _left(tmp_path)
@@ -302,9 +295,9 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
 
 @pytest.mark.usefixtures("namespaces")
 def test_full_disk_is_one_sentence_and_the_same_command_works_later(
-    command: Any, trained: bytes, tmp_path: Path
+    command: Any, model: LogisticRegression, tmp_path: Path
 ) -> None:
-    _registered(command, pickle.loads(trained), tmp_path)
+    _registered(command, model, tmp_path)
     scratch = tmp_path / "scratch"
     script = f'mount -t tmpfs -o size=8k none "{scratch}" && exec "$0" "$@"'
     full = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script)
@@ -315,8 +308,10 @@ def test_full_disk_is_one_sentence_and_the_same_command_works_later(
     assert command("model", "convert", "-m", "m").returncode == 0
 
 
-def test_two_commands_at_once_convert_the_same_model_to_the_same(command: Any, trained: bytes, tmp_path: Path) -> None:
-    _registered(command, pickle.loads(trained), tmp_path)
+def test_two_commands_at_once_convert_the_same_model_to_the_same(
+    command: Any, model: LogisticRegression, tmp_path: Path
+) -> None:
+    _registered(command, model, tmp_path)
     line = [*EDGEPACK, "model", "convert", "-m", "m", "--again", "--output", "json"]
     both = [
         subprocess.Popen(line, env=_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

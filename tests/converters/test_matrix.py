@@ -24,6 +24,7 @@ def _lines() -> dict[str, str]:
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     return {row.split(" | ")[0].removeprefix("| "): row for row in rows}
 
+
 EXPERIMENTAL = ("HalvingGridSearchCV", "HalvingRandomSearchCV", "IterativeImputer")
 
 

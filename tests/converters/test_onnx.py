@@ -121,7 +121,14 @@ def test_maps_of_probabilities_become_a_matrix(tmp_path: Path) -> None:
     model = LogisticRegression(max_iter=500).fit(x, np.array(["c", "a", "b"])[y])
     onnx.save(to_onnx(model, x[:1].astype(np.float32)), tmp_path / "m.onnx")
     conversion = _convert(tmp_path / "m.onnx")
-    outputs = {entry["name"]: entry for entry in json.loads(conversion.manifest.read_text())["outputs"]}
+    manifest = json.loads(conversion.manifest.read_text())
+    outputs = {entry["name"]: entry for entry in manifest["outputs"]}
+    assert manifest["methods"] == {
+        "default": "predict_proba",
+        "predict": ["output_label"],
+        "predict_proba": ["output_probability"],
+    }
+    assert outputs["output_label"]["role"] == "label"
     assert outputs["output_probability"]["classes"] == ["a", "b", "c"]
     assert outputs["output_probability"]["role"] == "probabilities"
     session = ort.InferenceSession(str(conversion.model), providers=["CPUExecutionProvider"])

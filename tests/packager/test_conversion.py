@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import converters
-from converters import Options
+from converters import Options, cache, sandbox, worlds
+from converters.conversion import software
 from edgepack.errors import ConversionError, EdgepackError, NotFoundError, UsageError
 from edgepack.names import ModelRef
 from packager.conversion import convert, extract, served
@@ -69,6 +72,54 @@ def test_it_is_made_again_when_asked_for_or_gone_or_of_something_else(workspace:
 
     other = workspace.models.save_conversion(workspace.models.get(ModelRef("iris")), replace(first, key="another"))
     assert convert(workspace, other).key == first.key
+
+
+def test_other_software_converts_again_and_so_does_the_wish(
+    workspace: Workspace, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = convert(workspace, register(workspace, trained))
+    model = workspace.models.get(ModelRef("iris"))
+    runs: list[str] = []
+    real = sandbox.run
+
+    def counted(*arguments: Any, **named: Any) -> sandbox.Outcome:
+        runs.append("run")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(sandbox, "run", counted)
+    assert convert(workspace, model) == first
+    assert runs == []
+    assert convert(workspace, model, again=True) == first, "the cache of conversions does not answer a wish"
+    assert runs == ["run"]
+    monkeypatch.setattr(cache, "code_digest", lambda: "of other code")
+    assert convert(workspace, model).key != first.key
+    assert runs == ["run", "run"]
+    monkeypatch.undo()
+    beside = worlds.installed_version
+    monkeypatch.setattr(worlds, "installed_version", lambda part: "0.9" if part == "skops" else beside(part))
+    assert convert(workspace, model).key != first.key
+
+
+def test_a_changed_lock_is_other_software(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = software()
+    locks = Path(shutil.copytree(worlds.LOCKS, tmp_path / "locks"))
+    monkeypatch.setattr(worlds, "LOCKS", locks)
+    assert software() == before
+    (locks / "onnx.txt").write_text((locks / "onnx.txt").read_text() + "# changed\n")
+    assert software() != before
+
+
+def test_limits_are_kept_to(workspace: Workspace, trained: Path) -> None:
+    with pytest.raises(ConversionError, match=r"longer than 0\.05 seconds"):
+        convert(workspace, register(workspace, trained), limits=sandbox.Limits(seconds=0.05))
+
+
+def test_a_sample_is_called_by_its_own_name(workspace: Workspace, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows of may.csv").write_text("a,b\n1\n")
+    with pytest.raises(UsageError, match=r"^rows of may\.csv: "):
+        convert(workspace, register(workspace, trained), Options(sample=tmp_path / "rows of may.csv"))
+    with pytest.raises(UsageError, match="is a folder"):
+        convert(workspace, workspace.models.get(ModelRef("iris")), Options(sample=tmp_path))
 
 
 def test_how_it_was_asked_decides_the_result_and_is_remembered(workspace: Workspace, trained: Path) -> None:

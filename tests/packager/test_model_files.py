@@ -11,7 +11,8 @@ import pytest
 
 from edgepack.errors import EdgepackError, NotFoundError, UsageError
 from edgepack.oci.store import Store
-from packager.model_files import describe_files, entries_of, write_model_layers
+from packager.model import Framework
+from packager.model_files import describe_files, entries_of, framework_of, write_model_layers
 
 
 def paths(path: Path) -> list[tuple[str, str]]:
@@ -189,3 +190,38 @@ def test_an_executable_bit_on_a_model_file_changes_nothing(tmp_path: Path) -> No
         model.chmod(mode)
         layers.append([(entry.path, entry.kind, entry.mode, entry.size) for entry in entries_of(model)])
     assert layers[0] == layers[1] == layers[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "framework"),
+    [
+        ("m.ubj", b"{L", Framework.SCIKIT_LEARN),
+        ("m.cbm", b"CBM1", Framework.SCIKIT_LEARN),
+        ("m.txt", b"tree\nversion=v4\n", Framework.SCIKIT_LEARN),
+        ("m.json", b'{"learner":{"attributes":{}}}', Framework.SCIKIT_LEARN),
+        ("m.json", b'{\n"features_info":{}}', Framework.SCIKIT_LEARN),
+        ("m.json", b'{"name": "churn"}', Framework.CUSTOM),
+        ("notes.txt", b"trees are nice\n", Framework.CUSTOM),
+        ("m.hdf5", b"", Framework.TENSORFLOW),
+        ("m.safetensors", b"", Framework.PYTORCH),
+        ("m.bin", b"", Framework.CUSTOM),
+    ],
+)
+def test_framework_is_known_by_the_ending_or_by_how_a_booster_begins(
+    name: str, data: bytes, framework: Framework, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert framework_of(tmp_path / name) is framework
+
+
+def test_framework_of_a_folder_is_that_of_its_models_when_they_agree(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("def build(): ...")
+    (tmp_path / "metadata.json").write_text("{}")
+    assert framework_of(tmp_path) is Framework.CUSTOM
+    (tmp_path / "weights.pt").touch()
+    assert framework_of(tmp_path) is Framework.PYTORCH
+    (tmp_path / "m.pkl").touch()
+    assert framework_of(tmp_path) is Framework.CUSTOM
+    (tmp_path / "export" / "1").mkdir(parents=True)
+    (tmp_path / "export" / "1" / "saved_model.pb").touch()
+    assert framework_of(tmp_path / "export") is Framework.TENSORFLOW

@@ -30,14 +30,21 @@ def register() -> None:
 
 
 @contextlib.contextmanager
-def registered(*, ours: bool) -> Iterator[None]:
-    """skl2onnx with our converters or without; afterwards it is as it was before."""
+def registered(*, ours: bool, ties_accepted: bool = False) -> Iterator[None]:
+    """skl2onnx with our converters or without; afterwards it is as it was before.
+
+    ``ties_accepted`` lets through what only differs where training rows are equally far.
+    """
+    from converters.sklearn.recipes import ties
+
+    token = ties.ACCEPTED.set(ties_accepted)
     known = [(registry, dict(registry)) for registry in registries()]
     try:
         if ours:
             register()
         yield
     finally:
+        ties.ACCEPTED.reset(token)
         for registry, before in known:
             registry.clear()
             registry.update(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -76,11 +77,13 @@ def delegating(estimators: tuple[str, ...], to: Callable[[Any], Any]) -> Recipe:
 
 
 def add(recipe: Recipe) -> None:
-    """Register ``recipe`` with skl2onnx for every class of it that is installed."""
+    """Register ``recipe`` with skl2onnx for every class of it whose package has been imported."""
     from skl2onnx import update_registered_converter, update_registered_parser
 
     for dotted in recipe.estimators:
         module, _, name = dotted.rpartition(".")
+        if module.partition(".")[0] not in sys.modules:
+            continue  # no model here can be of it, and importing the boosters for nothing takes half a second
         try:
             estimator = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):

@@ -8,6 +8,7 @@ training row, or of one of its values column by column, the last one taken and t
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from edgepack.errors import ConversionError
@@ -21,6 +22,9 @@ CELLS = 4_000_000
 # Distances this near to each other, relative to the larger, may be equal but for the order of their sums.
 NEAR = 1e-12
 Distances = Callable[[Any], Any]
+# Whether the user has accepted that some answers differ: then the comparison decides alone.
+ACCEPTED: ContextVar[bool] = ContextVar("ties_accepted", default=False)
+WAY_OUT = "or accept some such rows by name (--tolerance label=0.01)"
 
 
 def refuse(name: str, points: Any, targets: Any, count: int, distances: Distances, near: float = NEAR) -> None:
@@ -33,14 +37,14 @@ def refuse(name: str, points: Any, targets: Any, count: int, distances: Distance
     import numpy as np
 
     targets = np.asarray(targets).reshape(len(targets), -1)
-    if count >= len(points):
+    if count >= len(points) or ACCEPTED.get():
         return
     disagreeing = _equal_rows_that_differ(points, targets)
     if disagreeing:
         raise ConversionError(
             f"{disagreeing} training rows of the {name} equal another and have another target; which of them is among "
             f"the {count} nearest depends on the order of the original's search",
-            hint="train on rows that are all different, for instance with the mean or most frequent target of each",
+            hint=f"train on rows that are all different, for instance with the mean or most frequent target, {WAY_OUT}",
         )
     rows = like(points, int(max(1, min(ROWS, WORK // (2 * points.size)))))
     step = max(1, CELLS // len(points))
@@ -53,7 +57,7 @@ def refuse(name: str, points: Any, targets: Any, count: int, distances: Distance
             f"for {split} of {len(looked_at)} rows like the training rows of the {name}, training rows that are "
             f"equally far and differ in their targets stand for the last of the {count} places; which of them the "
             "original takes depends on the order of its search",
-            hint="choose another n_neighbors or metric, or scale the columns, so that distances differ",
+            hint=f"choose another n_neighbors or metric, or scale the columns, so that distances differ, {WAY_OUT}",
         )
 
 
