@@ -5,6 +5,7 @@ Runs in PyTorch's own environment. Writes ``index.json`` as ``tensorflow_models.
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import sys
@@ -33,7 +34,8 @@ def main(arguments: list[str]) -> int:
             np.savez(folder / "answers.npz", **_answers(name, form, path))
             index.append(
                 {
-                    "name": f"{name}-{form}",
+                    "name": f"{name}-{form}" + (", with a sample" if "sample" in options else ""),
+                    "folder": f"{name}-{form}",
                     "path": str(path.relative_to(out)),
                     "framework": "PyTorch",
                     "options": options,
@@ -59,7 +61,11 @@ def _save(name: str, form: str, folder: Path) -> tuple[Path, dict[str, Any]] | N
         if form in ("scripted", "traced"):
             made = torch.jit.script(module) if form == "scripted" else torch.jit.trace(module, examples, strict=False)
             made.save(str(folder / "model.pt"))
-            return folder / "model.pt", {}
+            # An archive does not say what shape its inputs have; a sample does.
+            names = inspect.signature(module.forward).parameters
+            arrays = {input_name: example.numpy() for input_name, example in zip(names, examples, strict=False)}
+            np.savez(folder / "sample.npz", **arrays)
+            return folder / "model.pt", {"sample": f"{folder.name}/sample.npz"}
     except Exception as error:  # noqa: BLE001 - PyTorch's own refusals have many classes
         sys.stderr.write(f"{name} cannot be {form}: {str(error).splitlines()[0][:120]}\n")
         return None

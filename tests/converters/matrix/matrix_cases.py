@@ -102,7 +102,9 @@ def _place(folder: Path, family: str) -> Path:
 
 def _load(place: Path, entry: Mapping[str, Any]) -> Made:
     path = place / entry["path"]
-    options = entry["options"]
+    options = dict(entry["options"])
+    if "sample" in options:
+        options["sample"] = place / options["sample"]
     made = place / entry.get("folder", entry["name"]) / "answers.npz"
     if not made.is_file():  # nothing to compare with: the model is to be refused
         return Made(path, entry["framework"], [], 0, {}, (), options, refusable=True)

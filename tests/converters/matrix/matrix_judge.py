@@ -78,7 +78,10 @@ def judge(made: Made, folder: Path) -> Judgement:
     result.missing = [name for name in made.required if name not in result.methods]
     if made.batches:
         for batch in made.batches:
-            _compare_batch(session, manifest, batch, result)
+            if _fits(manifest, batch):
+                _compare_batch(session, manifest, batch, result)
+        if not result.clean:
+            result.problems.append("no batch has the size that the package takes")
         return result
     total = _length(made.rows)
     usable = _accepted(manifest, made.rows)
@@ -159,12 +162,20 @@ def _compare_batch(session: Any, manifest: Any, batch: Any, result: Judgement) -
         if got.shape != wanted.shape:
             problem: str | None = f"has shape {got.shape}, the original {wanted.shape}"
         elif wanted.dtype.kind in "fc":
-            problem = _values(wanted, got, result) if wanted.size else None
+            accepted = manifest["parity"]["accepted"].get(output["name"], RTOL)
+            problem = _values(wanted, got, result, accepted) if wanted.size else None
         else:
             different = int((wanted.astype(str) != got.astype(str)).sum())
             problem = f"differs in {different} cells" if different else None
         if problem:
             result.problems.append(f"a batch of {rows}: {output['name']} {problem}")
+
+
+def _fits(manifest: Mapping[str, Any], batch: Any) -> bool:
+    """Whether a batch has the number of rows that a package of one size declares."""
+    arrays = _by_name(batch["in"], manifest["inputs"])
+    sizes = [(entry["shape"][0], len(arrays[entry["name"]])) for entry in manifest["inputs"] if entry["shape"]]
+    return all(wanted in (None, rows) for wanted, rows in sizes)
 
 
 def _by_name(arrays: Mapping[str, Any], entries: Any) -> dict[str, Any]:
@@ -174,12 +185,12 @@ def _by_name(arrays: Mapping[str, Any], entries: Any) -> dict[str, Any]:
     return dict(zip(names, arrays.values(), strict=False))
 
 
-def _values(expected: Any, got: Any, result: Judgement) -> str | None:
+def _values(expected: Any, got: Any, result: Judgement, allowed: float = RTOL) -> str | None:
     left, right = expected.astype(np.float64), got.astype(np.float64)
     same = (left == right) | (np.isnan(left) & np.isnan(right))
     with np.errstate(all="ignore"):
         distance = np.where(same, 0.0, np.abs(left - right))
-        off = ~(same | (distance <= ATOL + RTOL * np.abs(left)))
+        off = ~(same | (distance <= ATOL + allowed * np.abs(left)))
         relative = np.where(same, 0.0, distance / (np.abs(left) + ATOL / RTOL))
     largest = float(np.nan_to_num(relative, nan=np.inf).max(initial=0.0))
     result.max_rel = max(result.max_rel, largest)
