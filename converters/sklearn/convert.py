@@ -62,7 +62,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     _quiet()
     original = load(path)
     notes = list(original.warnings)
-    found = _rows(original, options, notes)
+    found = _rows(original, options)
     tried: list[dict[str, str]] = []
     proven = _first_proven(original, found, ladder.attempts(original, path.stat().st_size), options, tried)
     notes += proven.notes
@@ -77,8 +77,14 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         "digest": digest,
         "recipe": proven.recipe,
     }
-    result = parity.summary(proven.proofs)
-    document = manifest.build(
+    document, report = _document(original, proven, source), _report(original, found, proven, source, tried, notes)
+    feeds = proven.asked.inputs.feeds(found.every)
+    return manifest.Converted(proven.data, document, golden, report, original.trained_version, feeds)
+
+
+def _document(original: Original, proven: Proven, source: Mapping[str, str]) -> dict[str, Any]:
+    """The manifest."""
+    return manifest.build(
         source=source,
         opset=graph.opsets(proven.model),
         minimum_runtime=graph.minimum_runtime(proven.model),
@@ -91,33 +97,38 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         outputs=[entry.output for entry in proven.outputs],
         methods=_methods(proven.outputs),
         rejects=proven.odd.rejects,
-        parity=result,
+        parity=parity.summary(proven.proofs),
         row_wise=proven.row_wise,
     )
-    report = {
+
+
+def _report(
+    original: Original,
+    found: Rows,
+    proven: Proven,
+    source: Mapping[str, str],
+    tried: Sequence[Mapping[str, str]],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """The parity report."""
+    lengths = {kind: len(table) for kind, table in found.tables.items()}
+    session = graph.Session(proven.data)
+    return {
         "source": source,
         "estimator": type(original.model).__name__,
         "inputs": inputs_of.summary(proven.asked.inputs),
-        "attempts": tried,
-        "rows": proof.by_rows(
-            graph.Session(proven.data),
-            proven.asked,
-            {kind: len(table) for kind, table in found.tables.items()},
-            proven.comparer,
-            proven.outputs,
-        ),
+        "attempts": list(tried),
+        "rows": proof.by_rows(session, proven.asked, lengths, proven.comparer, proven.outputs),
         "batches": [1, len(found.every)],
         "outputs": [entry.to_json() for entry in proven.proofs],
         "odd_inputs": proven.odd.to_json(),
-        "summary": result,
-        "warnings": notes,
+        "summary": parity.summary(proven.proofs),
+        "warnings": list(notes),
         "versions": original.versions,
     }
-    feeds = proven.asked.inputs.feeds(found.every)
-    return manifest.Converted(proven.data, document, golden, report, original.trained_version, feeds)
 
 
-def _rows(original: Original, options: Options, notes: list[str]) -> Rows:
+def _rows(original: Original, options: Options) -> Rows:
     """The user's rows if there are any, rows like them or like the training data, and rows on thresholds."""
     columns = known.columns(original.model, original.names)
     tables: dict[str, Table] = {}
