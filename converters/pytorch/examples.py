@@ -12,6 +12,7 @@ from converters import samples
 from converters.options import Options
 from converters.pytorch import original as originals
 from converters.pytorch import scripts
+from converters.pytorch.dtypes import dtype_name
 from converters.pytorch.original import Original
 from converters.tensors import Spec
 from edgepack.errors import ConversionError, UsageError
@@ -95,8 +96,6 @@ def _build(
     notes: tuple[str, ...],
 ) -> Original:
     import torch
-
-    from converters.pytorch.loading import dtype_name
 
     tensors = {
         name: array if isinstance(array, torch.Tensor) else torch.from_numpy(array) for name, array in arrays.items()

@@ -12,6 +12,7 @@ from typing import Any
 
 from converters.options import Options
 from converters.pytorch import entry, examples
+from converters.pytorch.dtypes import dtype_name
 from converters.pytorch.original import EXPORT_WAY_OUT, ONNX_WAY_OUT, Original, describe, reason, static_note
 from converters.tensors import Spec
 from edgepack.errors import ConversionError, UsageError
@@ -20,7 +21,6 @@ ENDINGS = (".pt2", ".ts", ".pt", ".pth")
 DAMAGED = "the file is damaged or is no PyTorch model"
 COPY_AGAIN = "copy or export it again"
 # Dtypes that both a runtime's tensors and numpy have.
-DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 
 
 def load(path: Path, options: Options) -> Original:
@@ -209,14 +209,3 @@ def _no_module(what: str) -> ConversionError:
         f"{what}: without its module there is nothing to run",
         hint="put the module's source beside it and give --entry module:factory, or " + EXPORT_WAY_OUT,
     )
-
-
-def dtype_name(name: str, dtype: Any) -> str:
-    """numpy's name of an input's dtype. Raises ``ConversionError`` for one that numpy has not."""
-    text = str(dtype).removeprefix("torch.")
-    if text not in DTYPES:
-        raise ConversionError(
-            f"the model's input {name!r} is {text}, which a request cannot hold",
-            hint="let it take float32 and cast inside",
-        )
-    return text

@@ -1,0 +1,20 @@
+"""The types of tensors that a request can hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgepack.errors import ConversionError
+
+DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+
+
+def dtype_name(name: str, dtype: Any) -> str:
+    """numpy's name of an input's dtype. Raises ``ConversionError`` for one that numpy has not."""
+    text = str(dtype).removeprefix("torch.")
+    if text not in DTYPES:
+        raise ConversionError(
+            f"the model's input {name!r} is {text}, which a request cannot hold",
+            hint="let it take float32 and cast inside",
+        )
+    return text
