@@ -258,6 +258,8 @@ def test_command_that_is_stopped_leaves_no_process_and_no_package(
     with subprocess.Popen(
         [*EDGEPACK, "model", "convert", "-m", "m"],
         env=_environment(tmp_path), stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # Who runs the tests in the background lets them ignore this signal, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         assert _until(lambda: any("converters.worker" in line for line in _left(tmp_path)), 20)
         process.send_signal(number)
