@@ -107,6 +107,8 @@ def find(
     table = asked.table
     kinds = {kind: treated(rows.with_odd_values(table, value)) for kind, value in NUMBERS.items()}
     kinds["empty"] = treated(table.take(slice(0, 0)))
+    if "float64" not in asked.inputs.dtypes:  # float32 does not hold it: the server refuses it for that
+        kinds["huge"] = Treated("none")
     unknown, missing = {}, {}
     for index, (name, column) in enumerate(zip(table.names, table.columns, strict=True)):
         if asked.inputs.unused[index]:

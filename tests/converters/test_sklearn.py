@@ -27,6 +27,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifi
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import TunedThresholdClassifierCV
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
@@ -310,3 +311,15 @@ def test_samples_of_every_form_are_read_as_the_model_was_trained(save: Save, tmp
         assert kinds == {"zip code": ("string", "\uffff"), "on": ("bool", None), "size": ("float64", None)}
         assert converted.report["rows"]["sample"]["rows"] == 40
         assert converted.manifest["rejects"]["nan"] is False
+
+
+def test_large_weights_of_a_smooth_model_take_half_the_bytes(save: Save) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    network = MLPClassifier((300, 300), max_iter=3, random_state=0)
+    path = save(make_pipeline(StandardScaler(), network).fit(x, y))
+    assert path.stat().st_size > 1 << 20
+    converted = convert_in_process(path, "sha256:0", Options())
+    assert converted.manifest["source"]["recipe"].startswith("float32")
+    assert converted.manifest["inputs"][0]["dtype"] == "float32"
+    weights = sum(array.size for array in network.coefs_)
+    assert len(converted.model) < weights * 4 * 1.1
