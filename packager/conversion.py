@@ -43,14 +43,16 @@ def served(workspace: Workspace, model: Model, *, offline: bool = False) -> Serv
             where=f"model {model.id}",
             hint="register it with --framework ScikitLearn or as an .onnx file",
         )
-    if model.framework is Framework.ONNX and model.conversion is None:
-        log.warning(
-            "%s is served as it is, unchecked; to have it checked: edgepack model convert -m %s", model.id, model.id
-        )
+    if is_unchecked(model):
         file = onnx_path([file.path for file in model.files], f"model {model.id}")
         return ServedModel(model.name, model.version, file, model.layers)
     conversion = convert(workspace, model, offline=offline)
     return ServedModel(model.name, model.version, conversion.file, conversion.layers)
+
+
+def is_unchecked(model: Model) -> bool:
+    """Whether an image serves ``model`` as it was registered, since nobody has asked for its conversion."""
+    return model.framework is Framework.ONNX and model.conversion is None
 
 
 def convert(

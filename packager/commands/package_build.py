@@ -39,6 +39,7 @@ def command(
 ) -> None:
     """Build an image that serves a model over HTTP; needs no container engine and no image registry."""
     from packager.build import BuildOptions, build, gather
+    from packager.conversion import is_unchecked
     from packager.wheels.trim import rules_without
 
     refs = [ModelRef.parse(model) for model in models]
@@ -51,6 +52,8 @@ def command(
         return
     built = build(workspace, refs, tag, wanted, options)
     answer(output, build_json(built), _rows(built))
+    for model in filter(is_unchecked, map(workspace.models.get, refs)):
+        note(f"{model.id} is served as it is; to have it checked first: edgepack model convert -m {model.id}")
     for image in built.images:
         note(
             f"{built.tag} for {image.platform}: {human(image.size)} compressed, {human(image.unpacked_size)} unpacked, "
