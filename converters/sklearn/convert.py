@@ -179,7 +179,7 @@ def _first_proven(
     options: Options,
     tried: list[dict[str, str]],
 ) -> Proven:
-    """The first attempt that is equal throughout, else the first that is equal but on odd inputs.
+    """The first attempt that is equal on all that people send, else the first that is equal but on odd inputs.
 
     Raises the refusal of the first attempt that could be compared, else of the first one; that of a converter of ours
     at once.
@@ -197,7 +197,7 @@ def _first_proven(
             continue
         outcome = f"equal, but on {', '.join(proven.odd.faults)}" if proven.odd.faults else "equal"
         tried.append({"recipe": proven.recipe, "outcome": outcome})
-        if not proven.odd.faults:
+        if not proven.odd.grave:
             return proven
         passed.append(proven)
     if passed:

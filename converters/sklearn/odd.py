@@ -75,6 +75,11 @@ class Oddities:
         return found
 
     @property
+    def grave(self) -> bool:
+        """Whether one of them is an input that people do send, so that another way of converting is worth trying."""
+        return bool(set(self.faults) - {SAID[kind] for kind in ("infinity", "minus_infinity", "huge", "empty")})
+
+    @property
     def rejects(self) -> dict[str, bool]:
         """The manifest's field."""
         kinds = self.kinds
