@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -87,7 +88,7 @@ def _unpickle(path: Path) -> Any:
             hint="move it from the training script to an installed package, use the training version of "
             "scikit-learn, or register an ONNX export",
         ) from error
-    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, UnicodeDecodeError) as error:
+    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, UnicodeDecodeError, struct.error) as error:
         # A byte that is no instruction comes as a KeyError of its number.
         why = "it does not begin as one" if isinstance(error, KeyError) else first_line(error)
         raise ConversionError(

@@ -17,14 +17,23 @@ from converters.sklearn.original import Asked
 from converters.sklearn.proof import Answer, Comparer, prove
 from edgepack.errors import ConversionError
 
-NUMBERS = {"nan": float("nan"), "infinity": float("inf"), "minus_infinity": float("-inf"), "huge": 1e39}
+NUMBERS = {
+    "nan": float("nan"),
+    "infinity": float("inf"),
+    "minus_infinity": float("-inf"),
+    "huge": 1e39,
+    # Still too large for float32 when a scaler has made it smaller.
+    "enormous": 1e300,
+}
 SAID = {
     "nan": "missing numbers",
     "infinity": "infinite numbers",
     "minus_infinity": "numbers of minus infinity",
     "huge": "numbers too large for float32",
+    "enormous": "numbers too large for float32 even when scaled",
     "empty": "no rows",
 }
+UNUSUAL = ("infinity", "minus_infinity", "huge", "enormous", "empty")
 REFUSED = ("rejected", "differs")
 
 
@@ -77,7 +86,7 @@ class Oddities:
     @property
     def grave(self) -> bool:
         """Whether one of them is an input that people do send, so that another way of converting is worth trying."""
-        return bool(set(self.faults) - {SAID[kind] for kind in ("infinity", "minus_infinity", "huge", "empty")})
+        return bool(set(self.faults) - {SAID[kind] for kind in UNUSUAL})
 
     @property
     def rejects(self) -> dict[str, bool]:
@@ -87,7 +96,7 @@ class Oddities:
         return {
             "nan": never["nan"] or (kinds["nan"].refused and all(column.refused for column in self.numbers.values())),
             "infinity": kinds["infinity"].refused or kinds["minus_infinity"].refused or never["infinity"],
-            "huge": kinds["huge"].refused,
+            "huge": kinds["huge"].refused or kinds["enormous"].refused,
             "empty": kinds["empty"].refused,
         }
 
@@ -113,7 +122,7 @@ def find(
     kinds = {kind: treated(rows.with_odd_values(table, value)) for kind, value in NUMBERS.items()}
     kinds["empty"] = treated(table.take(slice(0, 0)))
     if "float64" not in asked.inputs.dtypes:  # float32 does not hold it: the server refuses it for that
-        kinds["huge"] = Treated("none")
+        kinds |= dict.fromkeys(("huge", "enormous"), Treated("none"))
     unknown, missing = {}, {}
     for index, (name, column) in enumerate(zip(table.names, table.columns, strict=True)):
         if asked.inputs.unused[index]:

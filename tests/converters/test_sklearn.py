@@ -323,3 +323,15 @@ def test_large_weights_of_a_smooth_model_take_half_the_bytes(save: Save) -> None
     assert converted.manifest["inputs"][0]["dtype"] == "float32"
     weights = sum(array.size for array in network.coefs_)
     assert len(converted.model) < weights * 4 * 1.1
+
+
+def test_a_number_that_is_too_large_only_behind_a_scaler_is_rejected_too(save: Save) -> None:
+    x, y = load_iris(return_X_y=True)
+    model = make_pipeline(StandardScaler(), RandomForestClassifier(5, random_state=0)).fit(x * 1000, y)
+    model.predict([[1e39] * 4])
+    with pytest.raises(ValueError, match="too large for dtype"):
+        model.predict([[1e300] * 4])
+    converted = convert_in_process(save(model), "sha256:0", Options())
+    assert converted.report["odd_inputs"]["huge"]["verdict"] == "equal"
+    assert converted.report["odd_inputs"]["enormous"]["verdict"] == "rejected"
+    assert converted.manifest["rejects"]["huge"] is True
