@@ -1,0 +1,71 @@
+"""The whole command: a model, a sample, measured variants, and the report as a page and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from converters import Options, convert
+from scoring.golden import check_golden
+from scoring.model import load_model
+
+EDGEPACK = [sys.executable, "-c", "import sys; from packager.commands.main import main; sys.exit(main())"]
+VARIANTS = ["plain", "graph, basic", "graph, extended", "float16", "int8, dynamic", "int8, static"]
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A network of float32 weights' size, and rows for it."""
+    x, y = load_breast_cancer(return_X_y=True)
+    network = MLPClassifier((300, 300), max_iter=20, random_state=0)
+    joblib.dump(make_pipeline(StandardScaler(), network).fit(x, y), tmp_path / "net.joblib")
+    np.savetxt(tmp_path / "rows.csv", x[:40], delimiter=",")
+    return tmp_path / "net.joblib"
+
+
+def _run(tmp_path: Path, *words: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [*EDGEPACK, *words, "--output", "json"],
+        env={**os.environ, "EDGEPACK_WORKSPACE": str(tmp_path / "workspace")}, cwd=tmp_path,
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_sample_variants_and_reports_by_the_command(trained: Path, tmp_path: Path) -> None:
+    _run(tmp_path, "model", "register", "-n", "net", "-p", str(trained))
+    words = ("model", "convert", "-m", "net", "--sample", "rows.csv", "--optimize", "--report")
+    found = _run(tmp_path, *words, "report.html")
+    assert found["report"]["rows"]["sample"]["rows"] == 40
+    assert [entry["name"] for entry in found["report"]["variants"]] == VARIANTS
+    assert sum(entry["kept"] for entry in found["report"]["variants"]) == 1
+    page = (tmp_path / "report.html").read_text()
+    for told in ("Parity of net:1", "Optimised variants", "<svg", "int8, static"):
+        assert told in page
+    again = _run(tmp_path, *words, "report.json")
+    assert again["layers"] == found["layers"], "remembered"
+    assert json.loads((tmp_path / "report.json").read_text()) == found["report"]
+
+
+def test_the_server_takes_what_optimising_leaves(trained: Path, tmp_path: Path) -> None:
+    conversion = convert(trained, framework="ScikitLearn", output_dir=tmp_path / "out", options=Options(optimize=True))
+    model = load_model(conversion.model, 1)
+    assert check_golden(model) > 0
+    rows = load_breast_cancer().data[:100]
+    (label,) = model.run(model.rows(rows.tolist()), ["label"])
+    original = joblib.load(trained)
+    assert (label == original.predict(rows)).mean() >= 0.99
