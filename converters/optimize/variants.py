@@ -5,6 +5,7 @@ Each maker takes the plain model's bytes and feeds, and returns the variant's by
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -85,10 +86,12 @@ def _static(data: bytes, feeds: Mapping[str, Any]) -> bytes:
         def get_next(self) -> Mapping[str, Any] | None:
             return next(self._batches, None)
 
-    model = _floats(data)
+    _floats(data)
     with tempfile.TemporaryDirectory() as folder:
-        prepared, target = Path(folder) / "prepared.onnx", Path(folder) / "model.onnx"
-        quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
+        plain, prepared, target = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "model"))
+        # Of a model in memory it takes the weights out, and then cannot find those that it folds.
+        plain.write_bytes(data)
+        quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         quantize_static(
             str(prepared),
             str(target),
@@ -147,7 +150,8 @@ def made(variant: Variant, data: bytes, feeds: Mapping[str, Any]) -> bytes:
     except NotApplicableError:
         raise
     except Exception as error:  # optimisers fail in every way, and each one means the same here
-        raise NotApplicableError(f"cannot be made ({graph.first_line(error)})") from error
+        why = re.sub(r"/\S+", "a file", graph.first_line(error))  # where is this machine's business
+        raise NotApplicableError(f"cannot be made ({why})") from error
     graph.strip(found)
     try:
         return graph.serialize(found)

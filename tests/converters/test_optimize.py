@@ -135,3 +135,37 @@ def test_nodes_are_put_in_order() -> None:
         onnx.checker.check_model(model)
     graph.sort(model)
     onnx.checker.check_model(model)
+
+
+def test_pictures_are_made_into_integers_too() -> None:
+    """A convolution whose weights the preparation leaves as they are, and one that it folds others into."""
+    random = np.random.default_rng(5)
+
+    def weight(name: str, *shape: int) -> Any:
+        return numpy_helper.from_array(random.random(shape).astype(np.float32), name)
+
+    body = helper.make_graph(
+        [
+            helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", ["t", "first"], ["f"]),
+            helper.make_node("Relu", ["f"], ["a"]),
+            helper.make_node("Conv", ["a", "w", "b"], ["c"]),
+            helper.make_node("BatchNormalization", ["c", "scale", "bias", "mean", "var"], ["n"]),
+            helper.make_node("Relu", ["n"], ["r"]),
+            helper.make_node("GlobalAveragePool", ["r"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 9, 9, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 16, 1, 1])],
+        [
+            weight("first", 8, 3, 3, 3),
+            weight("w", 16, 8, 3, 3),
+            *(weight(name, 16) for name in ("b", "scale", "bias", "mean", "var")),
+        ],
+    )
+    data = helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+    feeds = {"x": random.standard_normal((32, 9, 9, 3)).astype(np.float32)}
+    (static,) = (variant for variant in choice.VARIANTS if variant.name == "int8, static")
+    found = ort.InferenceSession(made(static, data, feeds)).run(None, feeds)[0]
+    plain = ort.InferenceSession(data).run(None, feeds)[0]
+    assert np.abs(found - plain).max() < 0.05 * np.abs(plain).max()
