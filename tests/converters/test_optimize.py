@@ -138,7 +138,7 @@ def test_nodes_are_put_in_order() -> None:
 
 
 def test_pictures_are_made_into_integers_too() -> None:
-    """A convolution whose weights the preparation leaves as they are, and one that it folds others into."""
+    """As Keras flattens them: by a shape that is calculated, which a preparation has to see the weights for."""
     random = np.random.default_rng(5)
 
     def weight(name: str, *shape: int) -> Any:
@@ -152,15 +152,20 @@ def test_pictures_are_made_into_integers_too() -> None:
             helper.make_node("Conv", ["a", "w", "b"], ["c"]),
             helper.make_node("BatchNormalization", ["c", "scale", "bias", "mean", "var"], ["n"]),
             helper.make_node("Relu", ["n"], ["r"]),
-            helper.make_node("GlobalAveragePool", ["r"], ["y"]),
+            helper.make_node("GlobalAveragePool", ["r"], ["pooled"]),
+            helper.make_node("Shape", ["pooled"], ["size"]),
+            helper.make_node("Slice", ["size", "start", "end"], ["rows"]),
+            helper.make_node("Concat", ["rows", "width"], ["flat"], axis=0),
+            helper.make_node("Reshape", ["pooled", "flat"], ["y"]),
         ],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 9, 9, 3])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 16, 1, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 16])],
         [
             weight("first", 8, 3, 3, 3),
             weight("w", 16, 8, 3, 3),
             *(weight(name, 16) for name in ("b", "scale", "bias", "mean", "var")),
+            *(numpy_helper.from_array(np.array([v]), name) for name, v in (("start", 0), ("end", 1), ("width", 16))),
         ],
     )
     data = helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
