@@ -58,9 +58,9 @@ def serve(config: ServiceConfig) -> None:
     import uvicorn
 
     from scoring.app import make_app
-    from scoring.golden import check_golden
-    from scoring.model import load_model
-    from scoring.threads import available_cpus
+    from scoring.models.golden import check_golden
+    from scoring.models.onnx_model import load_model
+    from scoring.models.threads import available_cpus
 
     threads = available_cpus()
     place = config.models[0]

@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
-from scoring import payload
+from scoring.models import payload
 from scoring.config import Limits
-from scoring.dispatch import Dispatcher
+from scoring.models.dispatch import Dispatcher
 from scoring.errors import BadRequest
-from scoring.model import OnnxModel
+from scoring.models.onnx_model import OnnxModel
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

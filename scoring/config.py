@@ -1,133 +1,179 @@
-"""The service configuration: service.json (schema `edgepack.service/v1`), then the environment, then flags."""
+"""The service configuration as values; `service_file` reads them from service.json and the environment."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from scoring.errors import ConfigurationError, MissingFileError
-from scoring.fields import Fields, read_document
-from scoring.logs import LEVELS
-
-SCHEMA = "edgepack.service/v1"
 DEFAULT_PORT = 5001
-DEFAULT_BODY_BYTES = 100 * 1024 * 1024  # what the specification's front end accepts
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """Where a served model is: `folder` (absolute) holds `file` and, if there is one, its manifest."""
+    """Where a served model is: `folder` (absolute) holds `file` and, if there is one, its manifest.
+
+    `file` is empty for a model that only an entry script opens. A `pinned` model is loaded at the start and never
+    leaves memory.
+    """
 
     name: str
     version: int
     folder: Path
-    file: str
+    file: str = ""
+    pinned: bool = False
 
     @property
     def path(self) -> Path:
         """The model file itself."""
         return self.folder / self.file
 
+    @property
+    def id(self) -> str:
+        """`name:version`."""
+        return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True)
+class ScriptConfig:
+    """An entry script: `file` is absolute, `folder` (its source directory) joins `sys.path`.
+
+    `workers` processes run it, each on `threads` threads; an `async def run` has `concurrency` calls at once in each
+    worker instead. `start_seconds` is how long import and `init()` may take.
+    """
+
+    file: Path
+    folder: Path
+    workers: int = 1
+    threads: int = 1
+    concurrency: int = 64
+    start_seconds: float = 600.0
+
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may ask for; sizes in bytes."""
+    """What clients may ask for and how long things may take; sizes in bytes, times in seconds.
 
-    body_bytes: int = DEFAULT_BODY_BYTES
+    `queue` requests may wait for a worker or a thread, each for `queue_seconds` at most; beyond that is 503.
+    `scoring_seconds` is how long one call may run. `request_seconds` is how long a client may take to send a request,
+    `idle_seconds` how long a connection may wait for the next one. `drain_seconds` is for how long after SIGTERM new
+    requests are still taken while readiness is down, `grace_seconds` how long those that were begun may take then.
+    """
+
+    body_bytes: int = 100 * MIB  # what the specification's front end accepts
+    header_bytes: int = 64 * 1024
+    connections: int = 1000
+    request_seconds: float = 60.0
+    idle_seconds: float = 75.0
+    queue: int = 256
+    queue_seconds: float = 30.0
+    scoring_seconds: float = 3600.0  # SCORING_TIMEOUT_MS of the specification's server
+    drain_seconds: float = 0.0
+    grace_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How concurrent requests are joined in one run: what one turn of the loop holds, or what `window_seconds` bring.
+
+    `rows` is the largest joined run.
+    """
+
+    enabled: bool = True
+    window_seconds: float = 0.0
+    rows: int = 256
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How models run. `threads` 0: as many as the container's CPU limit gives.
+
+    `processes` share the port. `memory_bytes` is the budget for loaded models; None for no budget.
+    """
+
+    threads: int = 0
+    processes: int = 1
+    memory_bytes: int | None = None
+    batching: Batching = field(default_factory=Batching)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """PEM files: the full chain, and its key; read again when they change."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class Auth:
+    """Who may ask. `mode` is `none`, `key` or `token`; the file holds hashes of keys, or what verifies tokens.
+
+    The file is read again when it changes.
+    """
+
+    mode: str = "none"
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Cors:
+    """What browsers of other origins may do; no origins: nothing is said. `*` is any origin."""
+
+    origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Logging:
+    """`requests` says which requests get a log line: `all`, `errors` (status 400 and above) or `none`."""
+
+    level: str = "info"
+    requests: str = "errors"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Data collection to a ring of CSV files below `folder`, of `quota_bytes` at most.
+
+    `automatic` collects every request's inputs and outputs of models without code; scripts collect by themselves with
+    ModelDataCollector. Off when `folder` is None.
+    """
+
+    folder: Path | None = None
+    quota_bytes: int = 100 * MIB
+    automatic: bool = False
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the service calls itself in descriptions, metrics and collected data."""
+
+    name: str = "ML service"
+    version: str = "1.0"
+    path_prefix: str = ""
+    swagger: Path | None = None
 
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """Everything that the server needs to know before it starts. Port 0 lets the system choose one."""
+    """Everything that the server needs to know before it starts. Port 0 lets the system choose one.
+
+    `root` is the folder below which models are (`AML_APP_ROOT` of the specification), `models` may be none beside a
+    script.
+    """
 
     models: tuple[ModelPlace, ...]
     host: str
-    port: int
-    limits: Limits
-    log_level: str
-
-
-def load_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
-    """Read service.json; relative model paths count from its folder; the environment overrides it.
-
-    Raises MissingFileError when the file or a model is not there, ConfigurationError naming the file and
-    every field that breaks a rule.
-    """
-    path = path.absolute()
-    fields = read_document(path, "service configuration", SCHEMA)
-    models = tuple(_model(entry, path.parent) for entry in fields.objects("models"))
-    if len(models) > 1:
-        fields.complain("models", f"has {len(models)} entries; this server serves exactly one model")
-    if fields.has("entry_script"):
-        fields.complain("entry_script", "must be null: this server runs a model, not a script")
-    host = fields.take("host", str, "0.0.0.0", required=False)  # noqa: S104 - a container's own address
-    port = fields.take("port", int, DEFAULT_PORT, required=False)
-    if not 0 <= port <= 65535:
-        fields.complain("port", f"must be from 0 to 65535, not {port}")
-    limits = fields.object("limits", required=False)
-    body_bytes = limits.take("body_bytes", int, DEFAULT_BODY_BYTES, required=False)
-    if body_bytes < 1:
-        limits.complain("body_bytes", f"must be at least 1, not {body_bytes}")
-    logging = fields.object("logging", required=False)
-    level = logging.take("level", str, "info", required=False)
-    if level not in LEVELS:
-        logging.complain("level", f"must be one of {', '.join(LEVELS)}, not {level!r}")
-    for part in (limits, logging, fields):
-        part.reject_unknown()
-    fields.finish()
-    config = ServiceConfig(models, host, port, Limits(body_bytes), level)
-    return override(config, environment)
-
-
-def single_model(model: Path, environment: Mapping[str, str]) -> ServiceConfig:
-    """The configuration of one ONNX file on a laptop: loopback only, unless told otherwise."""
-    path = model.absolute()
-    place = ModelPlace(name=path.stem, version=0, folder=path.parent, file=path.name)
-    return override(ServiceConfig((place,), "127.0.0.1", DEFAULT_PORT, Limits(), "info"), environment)
-
-
-def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceConfig:
-    """Apply EDGEPACK_HOST, EDGEPACK_PORT and EDGEPACK_LOG_LEVEL; empty ones count as absent.
-
-    Raises ConfigurationError naming every variable that is wrong.
-    """
-    violations = []
-    host = environment.get("EDGEPACK_HOST") or config.host
-    port_text = environment.get("EDGEPACK_PORT") or str(config.port)
-    port = parse_port(port_text)
-    if port is None:
-        violations.append(f"EDGEPACK_PORT must be a whole number from 0 to 65535, not {port_text!r}")
-    level = (environment.get("EDGEPACK_LOG_LEVEL") or config.log_level).lower()
-    if level not in LEVELS:
-        violations.append(f"EDGEPACK_LOG_LEVEL must be one of {', '.join(LEVELS)}, not {level!r}")
-    if port is None or violations:
-        raise ConfigurationError("environment", violations)
-    return replace(config, host=host, port=port, log_level=level)
-
-
-def parse_port(text: str) -> int | None:
-    """A TCP port in ASCII digits, or None when the text is none."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5):
-        return None
-    port = int(text)
-    return port if port <= 65535 else None
-
-
-def check_models(config: ServiceConfig) -> None:
-    """Raise MissingFileError when a configured model file is not there."""
-    for model in config.models:
-        if not model.path.is_file():
-            raise MissingFileError(f"there is no model file at {model.path}; check the path")
-
-
-def _model(fields: Fields, base: Path) -> ModelPlace:
-    name = fields.take("name", str, "")
-    version = fields.take("version", int, 0)
-    folder = fields.take("path", str, "")
-    file = fields.take("file", str, "")
-    parts = PurePosixPath(file).parts
-    if file and (not parts or PurePosixPath(file).is_absolute() or ".." in parts):
-        fields.complain("file", f"must be a path inside of the model's folder, not {file!r}")
-    fields.reject_unknown()
-    return ModelPlace(name, version, base / folder, file)
+    port: int = DEFAULT_PORT
+    script: ScriptConfig | None = None
+    root: Path = Path("/var/azureml-app")
+    limits: Limits = field(default_factory=Limits)
+    runtime: Runtime = field(default_factory=Runtime)
+    tls: Tls | None = None
+    auth: Auth = field(default_factory=Auth)
+    cors: Cors = field(default_factory=Cors)
+    logging: Logging = field(default_factory=Logging)
+    collection: Collection = field(default_factory=Collection)
+    identity: Identity = field(default_factory=Identity)
+    metrics: bool = True
+    docs: bool = True

@@ -2,8 +2,9 @@
 
 ScoringError                 exit code 1: the server cannot start or go on
 ├── ConfigurationError       exit code 2: service.json, a manifest or an argument breaks its rules
-└── MissingFileError         exit code 3: a file that was named is not there
-BadRequest                   never ends the server: an answer of 4xx to one request
+├── MissingFileError         exit code 3: a file that was named is not there
+└── ScriptError              exit code 5: the entry script cannot be imported, or its init() failed
+BadRequest                   never ends the server: an answer of 4xx (or 503) to one request
 """
 
 from __future__ import annotations
@@ -37,10 +38,20 @@ class MissingFileError(ScoringError):
     exit_code = 3
 
 
-class BadRequest(Exception):  # noqa: N818 - an answer to a client, not an error of ours
-    """The request is the client's fault; `status` is the HTTP status, `message` the body's message."""
+class ScriptError(ScoringError):
+    """The entry script cannot be imported or its `init()` failed: starting it again will not help."""
 
-    def __init__(self, message: str, status: int = 400) -> None:
+    exit_code = 5
+
+
+class BadRequest(Exception):  # noqa: N818 - an answer to a client, not an error of ours
+    """The request cannot be answered; `status` is the HTTP status, `message` the body's message.
+
+    `headers` are added to the answer, such as `retry-after` and `www-authenticate`.
+    """
+
+    def __init__(self, message: str, status: int = 400, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
+        self.headers = tuple(headers)

@@ -18,8 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from converters import Options, convert
-from scoring.golden import check_golden
-from scoring.model import load_model
+from scoring.models.golden import check_golden
+from scoring.models.onnx_model import load_model
 
 EDGEPACK = [sys.executable, "-c", "import sys; from packager.commands.main import main; sys.exit(main())"]
 VARIANTS = ["plain", "graph, basic", "graph, extended", "float16", "int8, dynamic", "int8, static"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from scoring.__main__ import bind
-from scoring.threads import available_cpus
+from scoring.models.threads import available_cpus
 
 SERVICE = {
     "schema": "edgepack.service/v1",

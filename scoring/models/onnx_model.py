@@ -10,12 +10,12 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
 from scoring.errors import BadRequest, ConfigurationError, ScoringError
-from scoring.manifest import FILE_NAME, GRAPH_DTYPES, InputSpec, Manifest, OutputSpec, Rejects, load_manifest
-from scoring.payload import Request
-from scoring.tensors import check_rows, to_array
+from scoring.models.manifest import FILE_NAME, GRAPH_DTYPES, InputSpec, Manifest, OutputSpec, Rejects, load_manifest
+from scoring.models.payload import Request
+from scoring.models.tensors import check_rows, to_array
 
 if TYPE_CHECKING:
-    from scoring.tensors import Array
+    from scoring.models.tensors import Array
 
 # The runtime's errors have no base class of their own.
 _RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(

@@ -9,8 +9,8 @@ import numpy as np
 
 from scoring.errors import BadRequest, ConfigurationError, ScoringError
 from scoring.fields import read_document
-from scoring.manifest import Golden
-from scoring.model import OnnxModel
+from scoring.models.manifest import Golden
+from scoring.models.onnx_model import OnnxModel
 
 
 def check_golden(model: OnnxModel) -> int:

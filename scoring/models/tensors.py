@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scoring.errors import BadRequest
-from scoring.manifest import InputSpec, Rejects
+from scoring.models.manifest import InputSpec, Rejects
 
 if TYPE_CHECKING:
     # Only for the type checker: at run time it would cost an import.

@@ -1,0 +1,1 @@
+"""Collected inputs and outputs, in a bounded ring of CSV files."""

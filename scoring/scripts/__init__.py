@@ -1,0 +1,1 @@
+"""Entry scripts of users, contained in worker processes."""

@@ -1,0 +1,1 @@
+"""Seeing inside: metrics, log lines of requests, trace context."""
