@@ -2,3 +2,5 @@
 
 It imports nothing of ours outside itself, so that its layer is small and its start is fast.
 """
+
+__version__ = "0.1.0"

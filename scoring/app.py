@@ -1,133 +1,160 @@
-"""The ASGI application: GET / for health, POST /score for scoring, a JSON message for everything else."""
+"""What happens to every request: its route, who asks, its ids, its answer's common headers, metrics and log."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+import time
+from collections.abc import Coroutine
 from typing import Any
 
-import orjson
-
-from scoring.models import payload
-from scoring.config import Limits
-from scoring.models.dispatch import Dispatcher
+from scoring import __version__
 from scoring.errors import BadRequest
-from scoring.models.onnx_model import OnnxModel
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+from scoring.http.cors import Cors
+from scoring.http.messages import Handler, Reply, Request, Response, message, refusal
+from scoring.http.routing import Route, Routes
+from scoring.request_ids import LONGEST, RequestIds
+from scoring.security.guard import Guard
+from scoring.telemetry.metrics import Metrics
+from scoring.telemetry.request_log import RequestLog
 
 _log = logging.getLogger(__name__)
 
-_JSON = b"application/json"
-_HTML = b"text/html; charset=utf-8"
-_DRAIN_SECONDS = 5.0
+_SERVER_VERSION = b"x-ms-server-version: edgepack/%b\r\n" % __version__.encode()
+_UNEXPECTED = "an unexpected error occurred; the server's log has more"
 
 
-class _Gone(Exception):  # noqa: N818 - an event, not an error
-    """The client went away before its body was whole."""
+class ScoringApp:
+    """Answers requests by `routes`; the connections' `App`. Used on the event loop's thread.
 
-
-def make_app(model: OnnxModel, limits: Limits, threads: int) -> App:
-    """The application that serves `model`; `threads` long calls run at once beside the event loop."""
-
-    def score(body: bytes | bytearray) -> bytes:
-        return payload.dump(model.score(payload.parse(body)))
-
-    dispatcher = Dispatcher(score, threads)
-
-    async def health(scope: Message, receive: Receive, send: Send) -> None:
-        await _respond(send, 200, b"Healthy", _HTML)
-
-    async def score_route(scope: Message, receive: Receive, send: Send) -> None:
-        try:
-            body = await _read_body(scope, receive, limits.body_bytes)
-            await _respond(send, 200, await dispatcher.call(body))
-        except BadRequest as refusal:
-            if refusal.status == 413:
-                await _refuse_body(receive, send, refusal)
-            else:
-                await _respond(send, refusal.status, _message(refusal.message))
-        except _Gone:
-            _log.debug("a client left before its request was whole")
-
-    routes = {"/": ({"GET", "HEAD"}, health), "/score": ({"POST"}, score_route)}
-
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        route = routes.get(scope["path"])
-        if route is None:
-            await _respond(send, 404, _message(f"there is nothing at {scope['path'][:200]}"))
-            return
-        methods, handler = route
-        if scope["method"] not in methods:
-            allowed = ", ".join(sorted(methods))
-            told = _message(f"{scope['path']} takes {allowed}, not {scope['method']}")
-            await _respond(send, 405, told, headers=[(b"allow", allowed.encode())])
-            return
-        try:
-            await handler(scope, receive, send)
-        # The outermost edge: a failed run is answered and logged, and the server goes on.
-        except Exception:  # noqa: BLE001
-            _log.exception("a request failed", extra={"path": scope["path"]})
-            await _respond(send, 500, _message("an unexpected error occurred; the server's log has more"))
-
-    return app
-
-
-async def _read_body(scope: Message, receive: Receive, limit: int) -> bytes | bytearray:
-    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    too_large = BadRequest(f"the body is larger than {limit} bytes", status=413)
-    if int(declared) > limit:
-        raise too_large
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise _Gone
-        part: bytes = message.get("body", b"")
-        if len(body) + len(part) > limit:
-            raise too_large
-        more = message.get("more_body")
-        if not more and not body:
-            return part
-        # Grown in one piece: many small parts would stay with the allocator when the request is over.
-        body += part
-        if not more:
-            return body
-
-
-async def _refuse_body(receive: Receive, send: Send, refusal: BadRequest) -> None:
-    """Answer, then take and drop what the client is still sending.
-
-    Closing with unread bytes would reset the connection, and the client would never see the answer. A client
-    that goes on for longer than a moment is cut off.
+    `prefix` is a path that may stand before every route's. `guard` None: nobody is asked for a key.
     """
-    body = _message(refusal.message)
-    await send(_start(refusal.status, body, _JSON, [(b"connection", b"close")]))
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while (await receive()).get("more_body"):
-                pass
-    except TimeoutError:
-        pass
-    await send({"type": "http.response.body", "body": b""})
 
+    def __init__(
+        self,
+        routes: Routes,
+        *,
+        metrics: Metrics,
+        request_log: RequestLog,
+        guard: Guard | None,
+        cors: Cors,
+        prefix: str = "",
+    ) -> None:
+        self._routes = routes
+        self._metrics = metrics
+        self._request_log = request_log
+        self._guard = guard
+        self._cors = cors
+        self._prefix = prefix.rstrip("/")
+        self._ids = RequestIds()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-async def _respond(
-    send: Send, status: int, body: bytes, kind: bytes = _JSON, headers: Iterable[tuple[bytes, bytes]] = ()
-) -> None:
-    await send(_start(status, body, kind, headers))
-    await send({"type": "http.response.body", "body": body})
+    def handle(self, request: Request) -> Response | Reply:
+        """Answer a request, now or later; never raises."""
+        path = request.path
+        if self._prefix and path.startswith(self._prefix + "/"):
+            path = request.path = path[len(self._prefix) :]
+        route = self._routes.find(path)
+        if route is None:
+            return message(404, f"there is nothing at {path[:200]}")
+        request.route = route
+        try:
+            handler = self._handler(route, request)
+            if isinstance(handler, Response):
+                return handler
+            self._identify(request)
+            if self._guard is not None and route.guarded:
+                self._guard.check(request)
+            answer = handler(request)
+        except BadRequest as error:
+            return refusal(error)
+        # The outermost edge: a failure of ours is answered and logged, and the server goes on.
+        except Exception:  # noqa: BLE001
+            return self._unexpected(request)
+        if isinstance(answer, (Response, Reply)):
+            return answer
+        reply = Reply()
+        task = asyncio.get_running_loop().create_task(self._await(answer, request, reply))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return reply
 
+    def finish(self, request: Request, response: Response) -> bytes:
+        """Count and log an answer; return its common header lines."""
+        route = request.route
+        seconds = time.perf_counter() - request.started
+        name = "" if route is None else route.name
+        self._metrics.observe_request(name, request.method, response.status, seconds)
+        self._request_log.log(request, response, seconds)
+        lines = b""
+        if request.request_id:
+            own = request.request_id
+            lines = f"x-ms-request-id: {own}\r\nx-request-id: {own}\r\n".encode("latin-1")
+            if request.client_request_id:
+                lines += f"x-ms-client-request-id: {request.client_request_id}\r\n".encode("latin-1")
+            lines += _SERVER_VERSION
+        if response.exec_ms is not None:
+            failed = "True" if response.failed else "False"
+            spent = f"x-ms-run-function-failed: {failed}\r\nx-ms-run-fn-exec-ms: {response.exec_ms:.3f}\r\n"
+            lines += spent.encode()
+        if route is not None:
+            if route.cors and self._cors.active:
+                self._add_cors(request, response)
+            if response.problem is not None and route.write_problem is not None:
+                response.body = route.write_problem(response.problem)
+        return lines
 
-def _start(status: int, body: bytes, kind: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Message:
-    known = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-    return {"type": "http.response.start", "status": status, "headers": [*known, *headers]}
+    def refused(self, response: Response) -> None:
+        """Count an answer to what was no request."""
+        self._metrics.count_rejection("bad_http")
+        _log.debug("a client sent what is no request", extra={"status": response.status, "reason": response.problem})
 
+    def _handler(self, route: Route, request: Request) -> Handler | Response:
+        """The handler of the request's method, or the answer where there is none."""
+        method = request.method
+        handler = route.handlers.get(method)
+        if handler is not None and not (method == "OPTIONS" and self._cors.active):
+            return handler
+        allowed = sorted({*route.handlers, *(("HEAD",) if "GET" in route.handlers else ()), "OPTIONS"})
+        if method == "HEAD" and "GET" in route.handlers:
+            return route.handlers["GET"]
+        if method == "OPTIONS":
+            self._identify(request)
+            return self._cors.preflight(request, allowed)
+        told = ", ".join(allowed)
+        return message(405, f"{request.path[:200]} takes {told}, not {method}", [(b"allow", told.encode())])
 
-def _message(text: str) -> bytes:
-    return orjson.dumps({"message": text})
+    def _identify(self, request: Request) -> None:
+        """Give the request its ids, the client's where it sent some; BadRequest 431 for one that is too long."""
+        own = client = None
+        for name, value in request.headers:
+            # All names of ids end so; one comparison for each header of other names.
+            if name.endswith(b"request-id"):
+                if len(value) > LONGEST:
+                    raise BadRequest(f"{name.decode()} is longer than {LONGEST} characters", 431)
+                if name == b"x-ms-client-request-id":
+                    client = value
+                elif name == b"x-ms-request-id" or (name == b"x-request-id" and own is None):
+                    own = value
+        request.request_id = own.decode("latin-1") if own else self._ids.make()
+        request.client_request_id = client.decode("latin-1") if client else ""
+
+    def _add_cors(self, request: Request, response: Response) -> None:
+        headers = self._cors.headers(request)
+        if headers:
+            set_already = {name for name, _ in response.headers or ()}
+            more = [(name, value) for name, value in headers if name not in set_already]
+            response.headers = [*(response.headers or ()), *more]
+
+    async def _await(self, answer: Coroutine[Any, Any, Response], request: Request, reply: Reply) -> None:
+        try:
+            response = await answer
+        except BadRequest as error:
+            response = refusal(error)
+        except Exception:  # noqa: BLE001
+            response = self._unexpected(request)
+        reply.resolve(response)
+
+    def _unexpected(self, request: Request) -> Response:
+        _log.exception("a request failed", extra={"path": request.path, "request_id": request.request_id})
+        return message(500, _UNEXPECTED)

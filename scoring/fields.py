@@ -91,10 +91,10 @@ class Fields:
         values = self.take(field, dict, {}, required=required)
         return Fields(self.path, values, f"{self._prefix}{field}.", self._complaints)
 
-    def objects(self, field: str) -> Iterator[Fields]:
-        """The objects of the list in `field`; complains of a list that is missing or empty."""
-        values = self.take(field, list, [])
-        if not values and isinstance(self.values.get(field), list):
+    def objects(self, field: str, *, required: bool = True) -> Iterator[Fields]:
+        """The objects of the list in `field`; complains of a list that is missing or empty where it is `required`."""
+        values = self.take(field, list, [], required=required)
+        if required and not values and isinstance(self.values.get(field), list):
             self.complain(field, "must not be empty")
         for position, value in enumerate(values):
             name = f"{field}[{position}]"

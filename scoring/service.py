@@ -43,3 +43,6 @@ class Service(Protocol):
 
     def describe(self) -> Description:
         """What the service takes and answers, for swagger.json and the page."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the log says of the service when it is ready."""

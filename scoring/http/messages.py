@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from scoring.errors import BadRequest
+
+if TYPE_CHECKING:
+    from scoring.http.routing import Route
+    from scoring.telemetry.tracing import Trace
 
 JSON = b"application/json"
 HTML = b"text/html; charset=utf-8"
@@ -18,13 +24,14 @@ class Request:
     """One request whose body is whole.
 
     `path` is percent-decoded and has no query; `query` is what follows the `?`, as it came. `request_id` is what
-    logs and answers call it. `started` is `time.perf_counter()` when its head was whole. `route` is the path as the
-    route table has it, for metrics ("" where nothing is found). `client` is the peer's address.
+    logs and answers call it. `started` is `time.perf_counter()` when its head was whole. `route` is what
+    answers it (None where nothing is found). `client` is the peer's address. `trace` is the
+    trace that it is part of, where spans are exported.
     """
 
     __slots__ = (
         "body", "client", "client_request_id", "headers", "method", "path", "query", "request_id", "route", "started",
-        "target",
+        "target", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -39,8 +46,9 @@ class Request:
         self.client = client
         self.request_id = ""
         self.client_request_id = ""
-        self.route = ""
+        self.route: Route | None = None
         self.started = 0.0
+        self.trace: Trace | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that lower-case name, or None."""
@@ -55,10 +63,11 @@ class Response:
 
     `content_type` None leaves that header out. `failed` says that the user's run function failed
     (`x-ms-run-function-failed`), `exec_ms` how long it or the model ran; None for an answer that ran nothing, which
-    gets neither header.
+    gets neither header. `problem` is the sentence of an answer that refuses, for protocols that write it in a shape of
+    their own.
     """
 
-    __slots__ = ("body", "close", "content_type", "exec_ms", "failed", "headers", "status")
+    __slots__ = ("body", "close", "content_type", "exec_ms", "failed", "headers", "problem", "status")
 
     def __init__(
         self,
@@ -78,6 +87,7 @@ class Response:
         self.failed = failed
         self.exec_ms = exec_ms
         self.close = close
+        self.problem: str | None = None
 
 
 class Reply:
@@ -119,6 +129,13 @@ Answer = Response | Reply | Coroutine[Any, Any, Response]
 Handler = Callable[[Request], Answer]
 
 
+def refusal(error: BadRequest) -> Response:
+    """The answer that tells of `error`."""
+    return message(error.status, error.message, list(error.headers))
+
+
 def message(status: int, text: str, headers: Headers | None = None, **more: Any) -> Response:
     """A JSON answer of the contract's shape: `{"message": text}`; `more` are Response's own."""
-    return Response(status, orjson.dumps({"message": text}), headers=headers, **more)
+    response = Response(status, orjson.dumps({"message": text}), headers=headers, **more)
+    response.problem = text
+    return response

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scoring.http.messages import Handler
@@ -13,13 +13,15 @@ class Route:
     """What answers at a path: a handler for each method. HEAD follows GET unless it has its own.
 
     `name` is the path as metrics show it, such as `/v2/models/{name}/infer`. `guarded` routes ask for a key or token
-    where the service has them. `cors` routes may be asked by browsers of other origins.
+    where the service has them. `cors` routes may be asked by browsers of other origins. `write_problem` makes the body
+    of an answer that refuses, where it is not the contract's `{"message": …}`.
     """
 
     name: str
     handlers: Mapping[str, Handler]
     guarded: bool = True
     cors: bool = False
+    write_problem: Callable[[str], bytes] | None = None
 
 
 @dataclass(frozen=True)

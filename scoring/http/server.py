@@ -1,0 +1,104 @@
+"""The listening side: connections are admitted, swept when their time is over, and drained at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+
+from scoring.config import Limits
+from scoring.http.connection import App, Connection
+
+BACKLOG = 2048
+_SWEEP_SECONDS = 0.5
+_HANDSHAKE_SECONDS = 10.0
+
+
+class Connections:
+    """All open connections, at most `limits.connections`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limit = limits.connections
+        self._open: set[Connection] = set()
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, connection: Connection) -> bool:
+        """Count a connection; where there are too many, one that waits between requests makes room, or it is False."""
+        if len(self._open) >= self._limit:
+            idle = next((other for other in self._open if other.idle), None)
+            if idle is None:
+                # Kept apart from the count, but swept like the others while its refusal is on the way.
+                self._open.add(connection)
+                return False
+            self.forget(idle)
+            idle.close_idle()
+        self._open.add(connection)
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        """Stop counting a connection."""
+        self._open.discard(connection)
+
+    def sweep(self) -> None:
+        """Cut off the connections whose deadline has passed."""
+        now = time.perf_counter()
+        for connection in [one for one in self._open if one.deadline < now]:
+            connection.cut()
+
+    def close_idle(self) -> None:
+        """Close what waits between requests."""
+        for connection in list(self._open):
+            connection.close_idle()
+
+    def abort(self) -> None:
+        """Close everything, whatever is under way."""
+        for connection in list(self._open):
+            connection.abort()
+
+
+class HttpServer:
+    """Serves `app` on a bound socket."""
+
+    def __init__(self, app: App, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
+        self._app = app
+        self._limits = limits
+        self._tls = tls
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.connections = Connections(limits)
+
+    async def start(self, listener: socket.socket) -> None:
+        """Begin to accept connections. OSError when the address is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(self._app, self._limits, self.connections),
+            sock=listener,
+            backlog=BACKLOG,
+            ssl=self._tls,
+            ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE_SECONDS,
+        )
+        self._sweep(loop)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.connections.sweep()
+        self._sweeper = loop.call_later(_SWEEP_SECONDS, self._sweep, loop)
+
+    async def drain(self) -> bool:
+        """Accept no more, finish what was begun within `grace_seconds`; False when something had to be cut off."""
+        self.connections.draining = True
+        if self._server is not None:
+            self._server.close()
+        self.connections.close_idle()
+        end = time.perf_counter() + self._limits.grace_seconds
+        while len(self.connections) and time.perf_counter() < end:
+            await asyncio.sleep(0.02)
+            self.connections.close_idle()
+        whole = not len(self.connections)
+        self.connections.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        return whole

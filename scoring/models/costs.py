@@ -1,0 +1,34 @@
+"""What runs of a model cost so far, to tell beforehand which of them would hold the event loop."""
+
+from __future__ import annotations
+
+_NEWEST_WEIGHT = 0.2
+
+
+class Costs:
+    """Seconds of a run by the number of values that go in, in steps of powers of two."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def learn(self, size: int, seconds: float) -> None:
+        """A run of `size` values took `seconds`."""
+        step = size.bit_length()
+        known = self._seconds.get(step)
+        self._seconds[step] = seconds if known is None else known + (seconds - known) * _NEWEST_WEIGHT
+
+    def expect(self, size: int) -> float | None:
+        """Seconds that a run of `size` values will take at most; None while nothing is known that tells.
+
+        Where no run of about that size was seen, a smaller one tells the most that it can be, and a larger one
+        is as dear.
+        """
+        step = size.bit_length()
+        known = self._seconds.get(step)
+        if known is not None:
+            return known
+        smaller = max((other for other in self._seconds if other < step), default=None)
+        if smaller is not None:
+            return self._seconds[smaller] * float(2 ** (step - smaller))
+        larger = min(self._seconds, default=None)
+        return None if larger is None else self._seconds[larger]

@@ -1,0 +1,238 @@
+"""Runs of one model: concurrent requests are joined, short runs stay in the event loop, long ones go to a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+
+from scoring.config import Batching, Limits
+from scoring.errors import BadRequest
+from scoring.http.messages import Reply, Response, message, refusal
+from scoring.models.call import Call
+from scoring.models.costs import Costs
+from scoring.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from scoring.models.onnx_model import OnnxModel
+
+# A thread hop costs about what a small model's whole call does; a loop held for this long harms nobody.
+INLINE_SECONDS = 0.003
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Job:
+    call: Call
+    reply: Reply
+    arrived: float
+    # Called with the outputs when the answer is made; for data collection.
+    seen: Callable[[Call, list[Any]], None] | None
+
+
+class Waiting:
+    """How many requests of the whole service wait for their run, and the bound on them."""
+
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self.limits = limits
+        self.metrics = metrics
+        self.count = 0
+        metrics.gauge("edgepack_queue_length", "Requests that wait for their run.", lambda: float(self.count))
+
+    def enter(self) -> None:
+        """One more waits; BadRequest 503 where the queue is full."""
+        if self.count >= self.limits.queue:
+            self.metrics.count_rejection("queue_full")
+            raise BadRequest("too many requests are waiting; try again later", 503, [(b"retry-after", b"1")])
+        self.count += 1
+
+    def leave(self, count: int) -> None:
+        """So many do not wait any more."""
+        self.count -= count
+
+    def late(self) -> Response:
+        """The answer to one that has waited too long."""
+        self.metrics.count_rejection("queue_timeout")
+        seconds = f"{self.limits.queue_seconds:g}"
+        return message(503, f"the request waited longer than {seconds} seconds for its run", [(b"retry-after", b"1")])
+
+
+class Joiner:
+    """Runs the calls of `model`; used on the event loop's thread.
+
+    Calls of one turn of the loop (or of the window, where one is configured) with the same outputs are one run, as
+    far as the model answers row by row. `threads` runs may be under way in `pool` at once; what comes meanwhile is
+    joined for the next.
+    """
+
+    def __init__(
+        self, model: OnnxModel, name: str, waiting: Waiting, batching: Batching, pool: ThreadPoolExecutor, threads: int
+    ) -> None:
+        self.model = model
+        self._name = name
+        self._waiting = waiting
+        self._metrics = waiting.metrics
+        self._limits = waiting.limits
+        self._window = batching.window_seconds
+        self._rows = batching.rows if batching.enabled and model.joinable else 0
+        self._pool = pool
+        self._free = threads
+        self._costs = Costs()
+        self._jobs: list[_Job] = []
+        self._flushing = False
+
+    def submit(self, call: Call, reply: Reply, seen: Callable[[Call, list[Any]], None] | None = None) -> None:
+        """Run `call` and resolve `reply` with its answer; BadRequest 503 where too many wait."""
+        self._waiting.enter()
+        self._jobs.append(_Job(call, reply, time.perf_counter(), seen))
+        if not self._flushing:
+            self._flushing = True
+            loop = asyncio.get_running_loop()
+            if self._window:
+                loop.call_later(self._window, self._flush)
+            else:
+                loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        jobs = self._jobs
+        while jobs:
+            group = self._next(jobs)
+            if not group:
+                continue
+            size = sum(array.size for job in group for array in job.call.arrays.values())
+            expected = self._costs.expect(size)
+            if expected is not None and expected <= INLINE_SECONDS:
+                self._waiting.leave(len(group))
+                self._finish(group, self._work(group, size, None))
+            elif self._free:
+                self._waiting.leave(len(group))
+                self._start(group, size)
+            else:
+                # All threads are busy: these wait, and are joined with what comes until one is free.
+                jobs[:0] = group
+                return
+
+    def _next(self, jobs: list[_Job]) -> list[_Job]:
+        """Take the first job and those that can be joined with it; drop those that nobody waits for any more."""
+        first = jobs.pop(0)
+        if first.reply.abandoned or first.reply.resolved:
+            self._waiting.leave(1)
+            return []
+        group, rows = [first], first.call.rows
+        if rows is None or not self._rows or not jobs:
+            return group
+        shapes = _shapes(first.call)
+        kept = []
+        for job in jobs:
+            more = job.call.rows
+            fits = more is not None and rows + more <= self._rows and job.call.outputs == first.call.outputs
+            if more is not None and fits and (job.call.arrays.keys() == first.call.arrays.keys()) and (
+                _shapes(job.call) == shapes
+            ):  # fmt: skip
+                group.append(job)
+                rows += more
+            else:
+                kept.append(job)
+        jobs[:] = kept
+        return group
+
+    def _start(self, group: list[_Job], size: int) -> None:
+        loop = asyncio.get_running_loop()
+        options = onnxruntime.RunOptions()
+        self._free -= 1
+
+        def overdue() -> None:
+            options.terminate = True
+            self._metrics.count_timeout()
+            milliseconds = round(self._limits.scoring_seconds * 1000)
+            for job in group:
+                job.reply.resolve(message(500, f"Scoring timeout after {milliseconds} ms", failed=True, exec_ms=0.0))
+
+        timer = loop.call_later(self._limits.scoring_seconds, overdue)
+
+        def done(answers: list[Response]) -> None:
+            timer.cancel()
+            self._free += 1
+            self._finish(group, answers)
+            if self._jobs and not self._flushing:
+                self._flush()
+
+        def work() -> None:
+            answers = self._work(group, size, options)
+            loop.call_soon_threadsafe(done, answers)
+
+        self._pool.submit(work)
+
+    def expire(self) -> None:
+        """Refuse the calls that have waited for too long."""
+        oldest = time.perf_counter() - self._limits.queue_seconds
+        late = [job for job in self._jobs if job.arrived < oldest]
+        if late:
+            self._jobs[:] = [job for job in self._jobs if job.arrived >= oldest]
+            self._waiting.leave(len(late))
+            for job in late:
+                job.reply.resolve(self._waiting.late())
+
+    def _finish(self, group: Sequence[_Job], answers: Sequence[Response]) -> None:
+        for job, answer in zip(group, answers, strict=True):
+            job.reply.resolve(answer)
+
+    def _work(self, group: Sequence[_Job], size: int, options: Any) -> list[Response]:
+        """Run a group; one that fails is run again one by one, so that nobody fails by another's data."""
+        started = time.perf_counter()
+        try:
+            values = self._run(group, options)
+        except Exception as error:  # noqa: BLE001 - told to the client, and logged unless it is the client's own
+            if len(group) > 1:
+                return [answer for job in group for answer in self._work([job], size, options)]
+            return [self._failure(error, started)]
+        seconds = time.perf_counter() - started
+        self._costs.learn(size, seconds)
+        rows = sum(job.call.rows or 0 for job in group)
+        self._metrics.observe_run(self._name, seconds, rows, len(group))
+        answers = []
+        for job, own in zip(group, values, strict=True):
+            try:
+                answer = job.call.write(own)
+                if job.seen is not None:
+                    job.seen(job.call, own)
+            except Exception as error:  # noqa: BLE001
+                answer = self._failure(error, started)
+            answer.exec_ms = seconds * 1000
+            answers.append(answer)
+        return answers
+
+    def _run(self, group: Sequence[_Job], options: Any) -> list[list[Any]]:
+        first = group[0].call
+        if len(group) == 1:
+            return [self.model.run(first.arrays, first.outputs, options)]
+        arrays = {name: np.concatenate([job.call.arrays[name] for job in group]) for name in first.arrays}
+        values = self.model.run(arrays, first.outputs, options)
+        answers, start = [], 0
+        for job in group:
+            end = start + (job.call.rows or 0)
+            answers.append([value[start:end] for value in values])
+            start = end
+        if any(len(value) != start for value in values):
+            raise ValueError("the outputs have not as many rows as the inputs")
+        return answers
+
+    def _failure(self, error: Exception, started: float) -> Response:
+        spent = (time.perf_counter() - started) * 1000
+        if isinstance(error, BadRequest):
+            return refusal(error)
+        _log.error("a run failed", exc_info=error, extra={"model": self._name})
+        return message(500, "the model failed; the server's log has more", failed=True, exec_ms=spent)
+
+
+def _shapes(call: Call) -> list[tuple[int, ...]]:
+    return [array.shape[1:] for array in call.arrays.values()]

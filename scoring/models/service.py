@@ -1,0 +1,130 @@
+"""The service without code: finds the model of a request, loads it when it is not there, and has the joiner run it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from scoring.collection.automatic import Collector
+from scoring.config import ModelPlace, ServiceConfig
+from scoring.errors import BadRequest
+from scoring.http.messages import Answer, Reply, Request, Response
+from scoring.models.call import Call
+from scoring.models.catalog import Catalog
+from scoring.models.joining import Joiner, Waiting
+from scoring.models.threads import available_cpus
+from scoring.openapi.models import describe
+from scoring.service import Description
+from scoring.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from scoring.models.onnx_model import OnnxModel
+
+# Larger bodies are parsed in a thread.
+_INLINE_BYTES = 128 * 1024
+_EXPIRE_SECONDS = 0.5
+
+
+class ModelService:
+    """Serves `config.models`."""
+
+    methods = frozenset({"POST"})
+
+    def __init__(self, config: ServiceConfig, metrics: Metrics) -> None:
+        self._config = config
+        self._waiting = Waiting(config.limits, metrics)
+        self._threads = config.runtime.threads or available_cpus()
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="score")
+        self._collector = Collector(config) if config.collection.automatic else None
+        self._expiry: asyncio.TimerHandle | None = None
+        self.catalog = Catalog(config, metrics, self._attach)
+
+    async def start(self) -> None:
+        """Load, check and warm the models; ScoringError when one cannot be served."""
+        await self.catalog.start()
+        self._expire(asyncio.get_running_loop())
+
+    async def stop(self) -> None:
+        """Write what was collected, and end the threads."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._collector is not None:
+            self._collector.close()
+
+    def ready(self) -> bool:
+        """Models that are not loaded yet are loaded by their first request."""
+        return True
+
+    def score(self, request: Request) -> Answer:
+        """Answer POST /score, or /score?model=NAME[:VERSION] where there are several."""
+        name, version = _wanted(request.query) if request.query else (None, None)
+        return self.infer(name, version, lambda model: model.read(request), size=len(request.body))
+
+    def infer(
+        self, name: str | None, version: int | None, read: Callable[[OnnxModel], Call], *, size: int = 0
+    ) -> Answer:
+        """Run what `read` makes of a request of `size` bytes, for the model `name`.
+
+        BadRequest, raised here or by the coroutine: 404 for an unknown model, 400 for what `read` refuses, 503 where
+        too many wait or the model cannot be loaded.
+        """
+        place = self.catalog.find(name, version)
+        loaded = self.catalog.loaded(place)
+        if loaded is None or size > _INLINE_BYTES:
+            return self._infer(place, read, size)
+        reply = Reply()
+        loaded.attached.submit(read(loaded.model), reply, self._seen(place))
+        return reply
+
+    async def _infer(self, place: ModelPlace, read: Callable[[OnnxModel], Call], size: int) -> Response:
+        loaded = self.catalog.loaded(place) or await self.catalog.load(place)
+        loop = asyncio.get_running_loop()
+        if size > _INLINE_BYTES:
+            call = await loop.run_in_executor(self._pool, read, loaded.model)
+        else:
+            call = read(loaded.model)
+        reply = Reply()
+        answered: asyncio.Future[Response] = loop.create_future()
+        reply.then(lambda response: None if answered.done() else answered.set_result(response))
+        loaded.attached.submit(call, reply, self._seen(place))
+        try:
+            return await answered
+        finally:
+            reply.abandoned = True
+
+    def describe(self) -> Description:
+        """The inputs and outputs of the models."""
+        return describe(self.catalog)
+
+    def _seen(self, place: ModelPlace) -> Callable[[Call, list[Any]], None] | None:
+        collector = self._collector
+        if collector is None:
+            return None
+        return lambda call, values: collector.collect(place, call.arrays, call.outputs, values)
+
+    def _attach(self, model: OnnxModel, place: ModelPlace) -> Joiner:
+        threads = max(1, self._threads // model.threads)
+        return Joiner(model, place.id, self._waiting, self._config.runtime.batching, self._pool, threads)
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        for loaded in self.catalog.all_loaded():
+            loaded.attached.expire()
+        self._expiry = loop.call_later(_EXPIRE_SECONDS, self._expire, loop)
+
+
+def _wanted(query: str) -> tuple[str | None, int | None]:
+    """The model that `?model=NAME[:VERSION]` names; BadRequest for a version that is no number."""
+    from urllib.parse import parse_qs
+
+    names = parse_qs(query).get("model")
+    if not names:
+        return None, None
+    name, colon, version = names[-1].rpartition(":")
+    if not colon:
+        return names[-1], None
+    if not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise BadRequest(f"{names[-1][:80]!r} names no model; write ?model=NAME or ?model=NAME:VERSION")
+    return name, int(version)
