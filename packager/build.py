@@ -16,7 +16,8 @@ from edgepack.oci.manifest import History, ImageConfig, Index, Manifest
 from packager.bases import Base, find_base
 from packager.compressors import write_best_layer
 from packager.conversion import served
-from packager.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer, WheelGroup, plan_image
+from packager.entry_script import EntryScript
+from packager.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer, ServedModel, WheelGroup, plan_image
 from packager.secrets import SecretSearch, known_secrets
 from packager.server import server_entries
 from packager.wheels.envelope import Envelope
@@ -34,10 +35,11 @@ _FOREIGN_TYPES = {
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a user may choose about a build. ``rules`` are what stays out of wheels."""
+    """What a user may choose about a build: ``rules`` are what stays out of wheels, ``script`` runs the models."""
 
     base: str | None = None
     offline: bool = False
+    script: EntryScript | None = None
     rules: tuple[TrimRule, ...] = RULES
 
 
@@ -86,18 +88,24 @@ def gather(
         raise UsageError(
             "a platform stands twice, or there is none", where="--platform", hint="give each one once, with commas"
         )
-    if len(refs) != 1:
-        raise UsageError(
-            f"an image without code serves exactly one model, not {len(refs)}", where="-m", hint="give one -m"
-        )
+    if not refs and options.script is None:
+        raise UsageError("an image needs a model or an entry script", hint="give -m or --entry-script")
     for platform in platforms:
         Target(platform)  # raises for a platform that has no wheels, before anything is fetched for another one
-    models = tuple(served(workspace, workspace.models.get(ref), offline=options.offline) for ref in refs)
+    found = [workspace.models.get(ref) for ref in refs]
+    if len({model.id for model in found}) != len(found):
+        raise UsageError("a model stands twice", where="-m", hint="give each one once")
+    if options.script is None:
+        models = tuple(served(workspace, model, offline=options.offline) for model in found)
+    else:
+        models = tuple(ServedModel(model.name, model.version, "", model.layers) for model in found)
     plans = []
     for platform in platforms:
         base = find_base(workspace, options.base, platform, offline=options.offline)
         wheels = scoring_wheels(workspace, base.facts, platform, options.rules, offline=options.offline)
-        plans.append(plan_image(platform, base, wheels, server_entries(base.facts.python_version), models))
+        plans.append(
+            plan_image(platform, base, wheels, server_entries(base.facts.python_version), models, options.script)
+        )
     return tuple(plans)
 
 

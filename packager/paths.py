@@ -5,8 +5,9 @@ from __future__ import annotations
 PREFIX = "opt/edgepack"
 SERVER_ROOT = f"{PREFIX}/server"
 CONFIG_PATH = f"{PREFIX}/service.json"
-# Azure's images have models here, and entry scripts look for them here.
-MODELS_ROOT = "var/azureml-app/azureml-models"
+# Azure's images have code and models here, and entry scripts look for them here.
+APP_ROOT = "var/azureml-app"
+MODELS_ROOT = f"{APP_ROOT}/azureml-models"
 # Numeric, so that a platform that forbids root can tell without reading /etc/passwd.
 USER = "10001:10001"
 

@@ -1,7 +1,7 @@
 """The layer plan: what an image is made of, most stable first; pure.
 
-Order: base; heavy wheels, one each; the other wheels together; the scoring server; configuration; models. What changes
-with every model version comes last, so that an update moves only that.
+Order: base; heavy wheels, one each; the other wheels together; the scoring server; code; configuration; models. What
+changes with every model version comes last, so that an update moves only that.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from edgepack.errors import UsageError
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.manifest import canonical_json
-from packager.paths import CONFIG_PATH, PREFIX, SERVER_ROOT, USER, model_dir, site_packages
+from packager.paths import APP_ROOT, CONFIG_PATH, PREFIX, SERVER_ROOT, USER, model_dir, site_packages
 
 if TYPE_CHECKING:
     from packager.bases import Base
+    from packager.entry_script import EntryScript
     from packager.wheels.cache import Wheel
 
 # Engines take 127; a lower layer may be somebody's base of tomorrow (DESIGN, "Image").
@@ -73,7 +74,7 @@ PlannedLayer = WheelGroup | FilesLayer | ReadyLayer
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model as an image has it: its layers, and the ONNX file below its version's folder."""
+    """A model as an image has it: its layers, and the file below its version's folder; "" where a script opens it."""
 
     name: str
     version: int
@@ -107,14 +108,17 @@ def plan_image(
     wheels: tuple[WheelGroup, ...],
     server: tuple[LayerEntry, ...],
     models: tuple[ServedModel, ...],
+    script: EntryScript | None = None,
 ) -> LayerPlan:
-    """Plan a no-code image; raises ``UsageError`` for more layers than an image should have."""
+    """Plan an image of models alone or of a script; raises ``UsageError`` for more layers than an image should have."""
     python = base.facts.python or "/usr/bin/python3"
     version = base.facts.python_version or "3"
+    config = LayerEntry.of_bytes(CONFIG_PATH, service_config(models, script))
     layers: tuple[PlannedLayer, ...] = (
         *wheels,
         FilesLayer("server", f"scoring {__version__}", server),
-        FilesLayer("config", "service.json", (LayerEntry.of_bytes(CONFIG_PATH, service_config(models)),)),
+        *((FilesLayer("code", script.file, script.entries),) if script is not None else ()),
+        FilesLayer("config", "service.json", (config,)),
         *(ReadyLayer("model", model.id, layer) for model in models for layer in model.layers),
     )
     count = len(base.manifest.layers) + len(layers)
@@ -145,7 +149,7 @@ def plan_image(
     )
 
 
-def service_config(models: tuple[ServedModel, ...]) -> bytes:
+def service_config(models: tuple[ServedModel, ...], script: EntryScript | None = None) -> bytes:
     """The ``service.json`` of an image; paths are relative to it, so that an unpacked image runs from any root."""
     up = "../" * (len(PREFIX.split("/")))
     return canonical_json(
@@ -160,7 +164,8 @@ def service_config(models: tuple[ServedModel, ...]) -> bytes:
                 }
                 for model in models
             ],
-            "entry_script": None,
+            "entry_script": None if script is None else {"file": script.file, "source_directory": up + script.folder},
+            "root": up + APP_ROOT,
             "host": "0.0.0.0",  # noqa: S104 - inside a container; the engine decides what is published
             "port": PORT,
             "limits": {"body_bytes": 100 << 20},

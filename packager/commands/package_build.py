@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgepack.commandline import answer, human, note
+from edgepack.errors import UsageError
 from edgepack.names import ModelRef, image_tag
 from edgepack.oci.descriptor import Platform
 from packager.commands.options import common, offline
@@ -17,8 +19,13 @@ if TYPE_CHECKING:
     from packager.plan import LayerPlan
 
 
-@click.command("build", short_help="Build an image that serves a model.")
-@click.option("-m", "--model", "models", multiple=True, required=True, metavar="NAME[:VERSION]", help="The model.")
+@click.command("build", short_help="Build an image that serves models.")
+@click.option("-m", "--model", "models", multiple=True, metavar="NAME[:VERSION]", help="A model; may be given again.")
+@click.option("--entry-script", metavar="FILE", help="A score.py with init() and run(); it opens the models itself.")
+@click.option(
+    "--source-directory", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    help="Ship this whole folder; --entry-script is relative to it.",
+)  # fmt: skip
 @click.option("-t", "--tag", required=True, help="Name of the image, such as churn:1.")
 @click.option("--platform", "platforms", metavar="P[,P]", help="linux/amd64, linux/arm64.  [default: this machine's]")
 @click.option("--base", metavar="REF", help="A base image: a recipe, oci:DIR, docker-archive:FILE, or a reference.")
@@ -28,6 +35,8 @@ if TYPE_CHECKING:
 @common
 def command(
     models: tuple[str, ...],
+    entry_script: str | None,
+    source_directory: Path | None,
     tag: str,
     platforms: str | None,
     base: str | None,
@@ -37,14 +46,18 @@ def command(
     workspace: Workspace,
     output: str,
 ) -> None:
-    """Build an image that serves a model over HTTP; needs no container engine and no image registry."""
+    """Build an image that serves models over HTTP; needs no container engine and no image registry."""
     from packager.build import BuildOptions, build, gather
     from packager.conversion import is_unchecked
+    from packager.entry_script import read_entry_script
     from packager.wheels.trim import rules_without
 
     refs = [ModelRef.parse(model) for model in models]
     wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]
-    options = BuildOptions(base, offline, rules_without(keep))
+    if source_directory is not None and entry_script is None:
+        raise UsageError("is given without a script", where="--source-directory", hint="name one by --entry-script")
+    script = read_entry_script(entry_script, source_directory) if entry_script is not None else None
+    options = BuildOptions(base, offline, script, rules_without(keep))
     tag = image_tag(tag)
     if dry_run:
         plans = gather(workspace, refs, wanted, options)
@@ -52,7 +65,7 @@ def command(
         return
     built = build(workspace, refs, tag, wanted, options)
     answer(output, build_json(built), _rows(built))
-    for model in filter(is_unchecked, map(workspace.models.get, refs)):
+    for model in filter(is_unchecked, map(workspace.models.get, refs if script is None else ())):
         note(f"{model.id} is served as it is; to have it checked first: edgepack model convert -m {model.id}")
     for image in built.images:
         note(

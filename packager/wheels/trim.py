@@ -89,12 +89,6 @@ RULES: tuple[TrimRule, ...] = (
         "Cython sources and stubs beside the compiled parser",
         ("httptools/*.pyx", "httptools/*.pxd", "httptools/*.pyi"),
     ),
-    TrimRule(
-        "uvicorn-protocols",
-        "uvicorn",
-        "WebSockets and the parsers of packages that are not in the image",
-        ("uvicorn/protocols/websockets/*_impl.py", "uvicorn/protocols/http/zttp_*.py", "uvicorn/workers.py"),
-    ),
     _only_for_onnxruntime("coloredlogs", "only the tooling of older versions logs in colour"),
     _only_for_onnxruntime("flatbuffers", "only the tooling reads the ORT format in Python"),
     _only_for_onnxruntime("humanfriendly", "only coloredlogs uses it"),

@@ -15,7 +15,7 @@ from packager.workspace import Workspace
 
 # A Python for which no lock is shipped.
 FACTS = BaseFacts("/usr/local/bin/python3.12", "3.12", "2.36", False, "amd64", (0,))
-VERSIONS = {"httptools": "0.6", "numpy": "2.0", "onnxruntime": "1.27", "orjson": "3.10", "uvicorn": "0.30"}
+VERSIONS = {"httptools": "0.6", "numpy": "2.0", "onnxruntime": "1.27", "orjson": "3.10"}
 
 
 @pytest.fixture
