@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PIPELINED = 64
 # A body that comes at this rate or faster is never cut off for its length.
 _BYTES_PER_SECOND = 64 * 1024
-_LINGER_SECONDS = 5.0
+_LINGER_SECONDS = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._ended = False  # nothing more is read from this client
         self._stalled = False  # it does not take what was written
         self._pumping = False
+        self._refusal: Response | None = None  # once it is there, whatever still comes is not looked at
         self.deadline = time.perf_counter() + limits.idle_seconds
         self._reset()
 
@@ -69,7 +70,6 @@ class Connection(asyncio.Protocol):
         self._begun = False
         self._body: bytes | bytearray = b""
         self._started = 0.0
-        self._refusal: Response | None = None
 
     @property
     def idle(self) -> bool:
@@ -141,8 +141,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._reset()
-        self._begun = True
+        if self._refusal is None:
+            self._reset()
+            self._begun = True
 
     def on_url(self, part: bytes) -> None:
         """A part of the request's target."""
@@ -150,14 +151,14 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or a trailer after a body in chunks, which is dropped."""
-        if not self._head_done:
+        if not self._head_done and self._refusal is None:
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Refuse early what can be refused before its body."""
-        self._head_done = True
-        self._started = time.perf_counter()
         if self._refusal is None:
+            self._head_done = True
+            self._started = time.perf_counter()
             self._refusal = self._check_head()
 
     def on_body(self, part: bytes) -> None:

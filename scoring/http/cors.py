@@ -22,7 +22,7 @@ _EXPOSED = (
     b"x-ms-server-version, traceid, retry-after, www-authenticate, inference-header-content-length"
 )
 _TOKEN = re.compile(rb"[a-z0-9\-_]{1,64}")
-_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.\-]*://[^\s/?#,@]+")
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.\-]*://[^\s/?#,@*]+")
 _MOST_NAMES = 32
 _VARY: Headers = [(b"vary", b"origin")]
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 
 from scoring.config import Limits
 from scoring.http.connection import App, Connection
@@ -25,6 +26,9 @@ class Connections:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._open))
 
     def admit(self, connection: Connection) -> bool:
         """Count a connection; where there are too many, one that waits between requests makes room, or it is False."""
