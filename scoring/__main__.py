@@ -9,14 +9,20 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from scoring import logs
 from scoring.config import ServiceConfig
 from scoring.environment import override, whole_number
-from scoring.errors import ConfigurationError, ScoringError
+from scoring.errors import ConfigurationError, ScoringError, cannot_listen
 from scoring.service_file import check_files, load_config, single_model, single_script
+from scoring.telemetry.lines import LineWriter
+
+if TYPE_CHECKING:
+    from scoring.processes import Seat
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,31 +39,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("one of --model, --entry-script and --config is needed")
     try:
         config = _configure(options)
-        logs.configure(config.logging.level)
+        writer = LineWriter(2, logs.dropped)
+        logs.configure(config.logging.level, writer)
         check_files(config)
         # Held from the start, so that a port that is taken is told at once; open only when all is ready.
         listener = bind(config)
         if config.runtime.processes > 1:
             from scoring import processes
 
-            return processes.run(config, listener, serve)
-        serve(config, listener)
+            return processes.run(config, listener, partial(serve, writer))
+        serve(writer, config, listener, None)
     except ScoringError as error:
         sys.stderr.write(f"scoring: {error}\n")
         return error.exit_code
     return 0
 
 
-def serve(config: ServiceConfig, listener: socket.socket) -> None:
+def serve(writer: LineWriter, config: ServiceConfig, listener: socket.socket, seat: Seat | None) -> None:
     """Load everything, answer requests on `listener` until a signal says stop, and finish what was begun.
 
-    Raises ScoringError when the service cannot come up.
+    `writer` takes the log's lines; `seat` is this process's among several, None for the only one. Raises ScoringError
+    when the service cannot come up.
     """
     # The server multiplies no matrices itself: one BLAS thread saves the others' buffers and their start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from scoring.run import run
 
-    run(config, listener)
+    run(config, listener, writer, seat)
 
 
 def bind(config: ServiceConfig) -> socket.socket:
@@ -70,10 +78,7 @@ def bind(config: ServiceConfig) -> socket.socket:
         listener.bind((config.host, config.port))
     except OSError as error:
         listener.close()
-        reason = error.strerror or str(error)
-        raise ScoringError(
-            f"cannot listen on {config.host} port {config.port}: {reason}; choose another with --port or --host"
-        ) from None
+        raise cannot_listen(config.host, config.port, error) from None
     return listener
 
 

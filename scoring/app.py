@@ -17,17 +17,19 @@ from scoring.request_ids import LONGEST, RequestIds
 from scoring.security.guard import Guard
 from scoring.telemetry.metrics import Metrics
 from scoring.telemetry.request_log import RequestLog
+from scoring.telemetry.spans import Spans
 
 _log = logging.getLogger(__name__)
 
-_SERVER_VERSION = b"x-ms-server-version: edgepack/%b\r\n" % __version__.encode()
+_SERVER_VERSION = f"x-ms-server-version: edgepack/{__version__}\r\n"
 _UNEXPECTED = "an unexpected error occurred; the server's log has more"
 
 
 class ScoringApp:
     """Answers requests by `routes`; the connections' `App`. Used on the event loop's thread.
 
-    `prefix` is a path that may stand before every route's. `guard` None: nobody is asked for a key.
+    `prefix` is a path that may stand before every route's. `guard` None: nobody is asked for a key. `spans` None: no
+    traces are exported.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class ScoringApp:
         request_log: RequestLog,
         guard: Guard | None,
         cors: Cors,
+        spans: Spans | None = None,
         prefix: str = "",
     ) -> None:
         self._routes = routes
@@ -45,6 +48,7 @@ class ScoringApp:
         self._request_log = request_log
         self._guard = guard
         self._cors = cors
+        self._spans = spans
         self._prefix = prefix.rstrip("/")
         self._ids = RequestIds()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,8 +67,10 @@ class ScoringApp:
             if isinstance(handler, Response):
                 return handler
             self._identify(request)
+            if self._spans is not None:
+                self._spans.begin(request)
             if self._guard is not None and route.guarded:
-                self._guard.check(request)
+                self._authorize(self._guard, request)
             answer = handler(request)
         except BadRequest as error:
             return refusal(error)
@@ -82,26 +88,22 @@ class ScoringApp:
     def finish(self, request: Request, response: Response) -> bytes:
         """Count and log an answer; return its common header lines."""
         route = request.route
-        seconds = time.perf_counter() - request.started
-        name = "" if route is None else route.name
-        self._metrics.observe_request(name, request.method, response.status, seconds)
-        self._request_log.log(request, response, seconds)
         lines = b""
-        if request.request_id:
-            own = request.request_id
-            lines = f"x-ms-request-id: {own}\r\nx-request-id: {own}\r\n".encode("latin-1")
-            if request.client_request_id:
-                lines += f"x-ms-client-request-id: {request.client_request_id}\r\n".encode("latin-1")
-            lines += _SERVER_VERSION
-        if response.exec_ms is not None:
-            failed = "True" if response.failed else "False"
-            spent = f"x-ms-run-function-failed: {failed}\r\nx-ms-run-fn-exec-ms: {response.exec_ms:.3f}\r\n"
-            lines += spent.encode()
-        if route is not None:
+        if route is None:
+            name = ""
+        else:
+            name = route.name
             if route.cors and self._cors.active:
-                self._add_cors(request, response)
+                response.headers = [*(response.headers or ()), *self._cors.headers(request, response.headers)]
             if response.problem is not None and route.write_problem is not None:
                 response.body = route.write_problem(response.problem)
+            if request.request_id:
+                lines = _common_lines(request, response, route)
+        seconds = time.perf_counter() - request.started
+        self._metrics.observe_request(name, request.method, response.status, seconds)
+        self._request_log.log(request, response, seconds)
+        if self._spans is not None:
+            self._spans.end(request, response)
         return lines
 
     def refused(self, response: Response) -> None:
@@ -125,26 +127,36 @@ class ScoringApp:
         return message(405, f"{request.path[:200]} takes {told}, not {method}", [(b"allow", told.encode())])
 
     def _identify(self, request: Request) -> None:
-        """Give the request its ids, the client's where it sent some; BadRequest 431 for one that is too long."""
-        own = client = None
-        for name, value in request.headers:
-            # All names of ids end so; one comparison for each header of other names.
-            if name.endswith(b"request-id"):
-                if len(value) > LONGEST:
-                    raise BadRequest(f"{name.decode()} is longer than {LONGEST} characters", 431)
-                if name == b"x-ms-client-request-id":
-                    client = value
-                elif name == b"x-ms-request-id" or (name == b"x-request-id" and own is None):
-                    own = value
-        request.request_id = own.decode("latin-1") if own else self._ids.make()
-        request.client_request_id = client.decode("latin-1") if client else ""
+        """Give the request its ids, the client's where it sent some; BadRequest 431 for one that is too long.
 
-    def _add_cors(self, request: Request, response: Response) -> None:
-        headers = self._cors.headers(request)
-        if headers:
-            set_already = {name for name, _ in response.headers or ()}
-            more = [(name, value) for name, value in headers if name not in set_already]
-            response.headers = [*(response.headers or ()), *more]
+        As the specification's server: `x-request-id` is the request's own, and the two of Azure's stand in for each
+        other.
+        """
+        own = ms = client = b""
+        for name, value in request.headers:
+            # All names of ids end so: one comparison for each header of other names.
+            if name.endswith(b"request-id"):
+                if name == b"x-request-id":
+                    own = value
+                elif name == b"x-ms-request-id":
+                    ms = value
+                elif name == b"x-ms-client-request-id":
+                    client = value
+        if len(own) > LONGEST:
+            raise BadRequest(f"x-request-id must not exceed {LONGEST} characters", 431)
+        request.request_id = own.decode("latin-1") or self._ids.make()
+        if len(ms) > LONGEST or len(client) > LONGEST:
+            raise BadRequest(f"x-ms-request-id and x-ms-client-request-id must not exceed {LONGEST} characters", 431)
+        if ms or client:
+            request.client_request_id = (client or ms).decode("latin-1")
+            request.ms_request_id = (ms or client).decode("latin-1")
+
+    def _authorize(self, guard: Guard, request: Request) -> None:
+        try:
+            guard.check(request)
+        except BadRequest as error:
+            self._metrics.count_rejection("forbidden" if error.status == 403 else "unauthorized")
+            raise
 
     async def _await(self, answer: Coroutine[Any, Any, Response], request: Request, reply: Reply) -> None:
         try:
@@ -158,3 +170,18 @@ class ScoringApp:
     def _unexpected(self, request: Request) -> Response:
         _log.exception("a request failed", extra={"path": request.path, "request_id": request.request_id})
         return message(500, _UNEXPECTED)
+
+
+def _common_lines(request: Request, response: Response, route: Route) -> bytes:
+    own = request.request_id
+    lines = f"x-request-id: {own}\r\nx-ms-request-id: {request.ms_request_id or own}\r\n{_SERVER_VERSION}"
+    if request.client_request_id:
+        lines += f"x-ms-client-request-id: {request.client_request_id}\r\n"
+    if route.scores or response.exec_ms is not None:
+        lines += "x-ms-run-function-failed: True\r\n" if response.failed else "x-ms-run-function-failed: False\r\n"
+        if response.exec_ms is not None:
+            lines += f"x-ms-run-fn-exec-ms: {response.exec_ms:.3f}\r\n"
+    trace = request.header(b"traceid")
+    if trace is not None:
+        lines += f"traceid: {trace.decode('latin-1')}\r\n"
+    return lines.encode("latin-1")

@@ -55,3 +55,9 @@ class BadRequest(Exception):  # noqa: N818 - an answer to a client, not an error
         self.message = message
         self.status = status
         self.headers = tuple(headers)
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> ScoringError:
+    """What to tell of an address that cannot be had."""
+    reason = error.strerror or str(error)
+    return ScoringError(f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host")

@@ -4,47 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+from scoring import __version__
 from scoring.app import ScoringApp
 from scoring.config import ServiceConfig
-from scoring.errors import ScoringError
+from scoring.errors import cannot_listen
 from scoring.http.cors import Cors
 from scoring.http.messages import HTML, Request, Response
 from scoring.http.routing import Route, Routes
 from scoring.http.server import HttpServer
 from scoring.http.tls import TlsContext
-from scoring.openapi import routes as openapi_routes
+from scoring.openapi.routes import routes as openapi_routes
 from scoring.security.guard import Guard
 from scoring.service import Service
 from scoring.telemetry.metrics import Metrics
 from scoring.telemetry.request_log import RequestLog
-from scoring.v2 import routes as v2_routes
+from scoring.telemetry.spans import open_spans
+from scoring.v2.routes import routes as v2_routes
+
+if TYPE_CHECKING:
+    from scoring.processes import Seat
+    from scoring.telemetry.lines import LineWriter
 
 _log = logging.getLogger("scoring")
 
 
-def run(config: ServiceConfig, listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT; ScoringError when the service cannot come up."""
-    asyncio.run(_run(config, listener))
+def run(config: ServiceConfig, listener: socket.socket, writer: LineWriter, seat: Seat | None) -> None:
+    """Serve until SIGTERM or SIGINT; ScoringError when the service cannot come up.
+
+    `seat` is this process's among several that share the port, None for the only one.
+    """
+    asyncio.run(_run(config, listener, writer, seat))
 
 
-async def _run(config: ServiceConfig, listener: socket.socket) -> None:
+async def _run(config: ServiceConfig, listener: socket.socket, writer: LineWriter, seat: Seat | None) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    metrics = Metrics()
-    service = _service(config, metrics)
+    info = {"version": __version__}
+    metrics = Metrics(info=info) if seat is None else Metrics(seat.memory, seat.number, info)
+    service = _service(config, metrics, seat)
     stopped = loop.create_task(stop.wait())
     starting = loop.create_task(service.start())
     await asyncio.wait((stopped, starting), return_when=asyncio.FIRST_COMPLETED)
     try:
         if starting.done():
             await starting
-            await _serve(config, listener, service, metrics, stop)
+            parts = _Parts(config, service, metrics, writer)
+            await parts.serve(listener, stop, _told if seat is None else seat.announce)
         else:
             starting.cancel()
     finally:
@@ -53,58 +66,83 @@ async def _run(config: ServiceConfig, listener: socket.socket) -> None:
     _log.info("stopped")
 
 
-async def _serve(
-    config: ServiceConfig, listener: socket.socket, service: Service, metrics: Metrics, stop: asyncio.Event
-) -> None:
-    def is_ready() -> bool:
-        return service.ready() and not stop.is_set()
+class _Parts:
+    """A service that has started, and everything between it and the network."""
 
-    tls = TlsContext(config.tls) if config.tls is not None else None
-    app = ScoringApp(
-        _routes(config, service, metrics, is_ready),
-        metrics=metrics,
-        request_log=RequestLog(config.logging),
-        guard=None if config.auth.mode == "none" else Guard(config.auth),
-        cors=Cors(config.cors),
-        prefix=config.identity.path_prefix,
-    )
-    server = HttpServer(app, config.limits, None if tls is None else tls.context)
-    metrics.gauge("edgepack_connections", "Open connections.", lambda: float(len(server.connections)))
-    try:
-        await server.start(listener)
-    except OSError as error:
-        raise ScoringError(f"cannot listen on port {config.port}: {error.strerror}; choose another") from None
-    host, port = listener.getsockname()[:2]
-    _log.info("ready", extra={"host": host, "port": port, **service.facts()})
-    await stop.wait()
-    # Readiness is down from here on; who balances the load between several services sees it and sends no more.
-    if config.limits.drain_seconds:
-        await asyncio.sleep(config.limits.drain_seconds)
-    if not await server.drain():
-        _log.warning("requests were cut off", extra={"grace_seconds": config.limits.grace_seconds})
+    def __init__(self, config: ServiceConfig, service: Service, metrics: Metrics, writer: LineWriter) -> None:
+        self._config = config
+        self._service = service
+        self._metrics = metrics
+        self._writer = writer
+        self._draining = False
+
+    async def serve(
+        self, listener: socket.socket, stop: asyncio.Event, announce: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        config = self._config
+        tls = None if config.tls is None else TlsContext(config.tls)
+        spans = open_spans(os.environ, config.identity, "http" if tls is None else "https")
+        app = ScoringApp(
+            self._routes(),
+            metrics=self._metrics,
+            request_log=RequestLog(config.logging, self._writer),
+            guard=None if config.auth.mode == "none" else Guard(config.auth),
+            cors=Cors(config.cors),
+            spans=spans,
+            prefix=config.identity.path_prefix,
+        )
+        server = HttpServer(app, config.limits, None if tls is None else tls.context)
+        self._metrics.gauge("edgepack_connections", "Open connections.", lambda: float(len(server.connections)))
+        try:
+            await server.start(listener)
+        except OSError as error:
+            raise cannot_listen(config.host, config.port, error) from None
+        if tls is not None:
+            tls.start()
+        host, port = listener.getsockname()[:2]
+        announce({"host": host, "port": port, **self._service.facts()})
+        await stop.wait()
+        self._draining = True
+        # Readiness is down from here on; who balances the load between several services sees it and sends no more.
+        if config.limits.drain_seconds:
+            await asyncio.sleep(config.limits.drain_seconds)
+        if not await server.drain():
+            _log.warning("requests were cut off", extra={"grace_seconds": config.limits.grace_seconds})
+        if tls is not None:
+            tls.stop()
+        if spans is not None:
+            spans.close()
+
+    def _ready(self) -> bool:
+        return self._service.ready() and not self._draining
+
+    def _routes(self) -> Routes:
+        service, config = self._service, self._config
+        own = {
+            "/": Route("/", {"GET": _health}, guarded=False),
+            "/score": Route("/score", dict.fromkeys(service.methods, service.score), cors=True, scores=True),
+        }
+        if config.metrics:
+            own["/metrics"] = Route("/metrics", {"GET": self._show_metrics})
+        return Routes(own) | openapi_routes(service, config) | v2_routes(service, config, self._ready)
+
+    def _show_metrics(self, request: Request) -> Response:
+        return Response(200, self._metrics.render(), b"text/plain; version=0.0.4; charset=utf-8")
 
 
-def _service(config: ServiceConfig, metrics: Metrics) -> Service:
+def _health(request: Request) -> Response:
+    return Response(200, b"Healthy", HTML)
+
+
+def _told(facts: Mapping[str, Any]) -> None:
+    _log.info("ready", extra=dict(facts))
+
+
+def _service(config: ServiceConfig, metrics: Metrics, seat: Seat | None) -> Service:
     if config.script is not None:
         from scoring.scripts.service import ScriptService
 
         return ScriptService(config, metrics)
     from scoring.models.service import ModelService
 
-    return ModelService(config, metrics)
-
-
-def _routes(config: ServiceConfig, service: Service, metrics: Metrics, is_ready: Callable[[], bool]) -> Routes:
-    def health(request: Request) -> Response:
-        return Response(200, b"Healthy", HTML)
-
-    def show_metrics(request: Request) -> Response:
-        return Response(200, metrics.render(), b"text/plain; version=0.0.4; charset=utf-8")
-
-    own = {
-        "/": Route("/", {"GET": health}, guarded=False),
-        "/score": Route("/score", dict.fromkeys(service.methods, service.score), cors=True),
-    }
-    if config.metrics:
-        own["/metrics"] = Route("/metrics", {"GET": show_metrics})
-    return Routes(own) | openapi_routes(service, config) | v2_routes(service, config, is_ready)
+    return ModelService(config, metrics, None if seat is None else seat.preloaded)

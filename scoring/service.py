@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from scoring.http.messages import Answer, Request
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """One input or output, for people: `shape` has None for a free axis and is None itself for any rank.
+
+    `columns` name the last axis. `note` is a sentence on what is special, such as that values may be missing.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+    columns: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Description:
     """What a service takes and answers, as JSON Schemas of OpenAPI 3.0's subset, each with an `example`.
 
-    `input_schema` and `output_schema` describe the bodies of POST /score. `formats` maps further media types that
-    POST /score takes to their schemas. `methods` maps what GET /score takes, if anything, to its description.
+    `input_schema` and `output_schema` describe the bodies of POST /score. Of alternatives (`oneOf`, `anyOf`) the first
+    is the usual one: Swagger 2 knows no others. `formats` maps further media types that POST /score takes to their
+    schemas. `methods` are what a body may ask for, the usual one first; `inputs` and `outputs` tell of a model without
+    code. `models` describes each of several models by the name that `?model=` takes; the schemas are then the first
+    model's.
     """
 
     input_schema: Mapping[str, Any]
     output_schema: Mapping[str, Any]
     takes_get: bool = False
-    formats: Mapping[str, Mapping[str, Any]] | None = None
+    formats: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    models: Mapping[str, Description] = field(default_factory=dict)
 
 
 class Service(Protocol):

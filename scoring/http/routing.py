@@ -14,7 +14,8 @@ class Route:
 
     `name` is the path as metrics show it, such as `/v2/models/{name}/infer`. `guarded` routes ask for a key or token
     where the service has them. `cors` routes may be asked by browsers of other origins. `write_problem` makes the body
-    of an answer that refuses, where it is not the contract's `{"message": …}`.
+    of an answer that refuses, where it is not the contract's `{"message": …}`. Answers of `scores` routes always say
+    whether the run function failed.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Route:
     guarded: bool = True
     cors: bool = False
     write_problem: Callable[[str], bytes] | None = None
+    scores: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scoring.http.messages import Response
-    from scoring.models.onnx_model import Array
+    from scoring.models.tensors import Array
 
 
 @dataclass(slots=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from scoring.collection.automatic import Collector
 from scoring.config import ModelPlace, ServiceConfig
 from scoring.errors import BadRequest
 from scoring.http.messages import Answer, Reply, Request, Response
@@ -20,6 +19,8 @@ from scoring.service import Description
 from scoring.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
+    from scoring.collection.automatic import Collector
+    from scoring.models.loading import Opened
     from scoring.models.onnx_model import OnnxModel
 
 # Larger bodies are parsed in a thread.
@@ -32,14 +33,14 @@ class ModelService:
 
     methods = frozenset({"POST"})
 
-    def __init__(self, config: ServiceConfig, metrics: Metrics) -> None:
+    def __init__(self, config: ServiceConfig, metrics: Metrics, preloaded: Mapping[str, Opened] | None = None) -> None:
         self._config = config
         self._waiting = Waiting(config.limits, metrics)
         self._threads = config.runtime.threads or available_cpus()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="score")
-        self._collector = Collector(config) if config.collection.automatic else None
+        self._collector = _collector(config)
         self._expiry: asyncio.TimerHandle | None = None
-        self.catalog = Catalog(config, metrics, self._attach)
+        self.catalog = Catalog(config, metrics, self._attach, preloaded)
 
     async def start(self) -> None:
         """Load, check and warm the models; ScoringError when one cannot be served."""
@@ -99,6 +100,15 @@ class ModelService:
         """The inputs and outputs of the models."""
         return describe(self.catalog)
 
+    def facts(self) -> Mapping[str, Any]:
+        """The models for the log: what is in memory, and how many of its golden values agreed."""
+        loaded = self.catalog.all_loaded()
+        return {
+            "models": [place.id for place in self.catalog.places],
+            "threads": self._threads,
+            "golden_values": sum(one.golden_values for one in loaded),
+        }
+
     def _seen(self, place: ModelPlace) -> Callable[[Call, list[Any]], None] | None:
         collector = self._collector
         if collector is None:
@@ -113,6 +123,14 @@ class ModelService:
         for loaded in self.catalog.all_loaded():
             loaded.attached.expire()
         self._expiry = loop.call_later(_EXPIRE_SECONDS, self._expire, loop)
+
+
+def _collector(config: ServiceConfig) -> Collector | None:
+    if config.collection.folder is None or not config.collection.automatic:
+        return None
+    from scoring.collection.automatic import Collector
+
+    return Collector(config)
 
 
 def _wanted(query: str) -> tuple[str | None, int | None]:
