@@ -22,6 +22,8 @@ from scoring.telemetry.spans import Spans
 _log = logging.getLogger(__name__)
 
 _SERVER_VERSION = f"x-ms-server-version: edgepack/{__version__}\r\n"
+# Headers of a request by which it is known; `TraceId` comes back as it was sent.
+_IDS = frozenset({b"x-request-id", b"x-ms-request-id", b"x-ms-client-request-id", b"traceid"})
 _UNEXPECTED = "an unexpected error occurred; the server's log has more"
 
 
@@ -101,7 +103,8 @@ class ScoringApp:
                 lines = _common_lines(request, response, route)
         seconds = time.perf_counter() - request.started
         self._metrics.observe_request(name, request.method, response.status, seconds)
-        self._request_log.log(request, response, seconds)
+        if response.status >= self._request_log.least:
+            self._request_log.log(request, response, seconds)
         if self._spans is not None:
             self._spans.end(request, response)
         return lines
@@ -134,14 +137,16 @@ class ScoringApp:
         """
         own = ms = client = b""
         for name, value in request.headers:
-            # All names of ids end so: one comparison for each header of other names.
-            if name.endswith(b"request-id"):
-                if name == b"x-request-id":
-                    own = value
-                elif name == b"x-ms-request-id":
-                    ms = value
-                elif name == b"x-ms-client-request-id":
-                    client = value
+            if name not in _IDS:
+                continue
+            if name == b"x-request-id":
+                own = value
+            elif name == b"x-ms-request-id":
+                ms = value
+            elif name == b"x-ms-client-request-id":
+                client = value
+            else:
+                request.trace_id = value.decode("latin-1")
         if len(own) > LONGEST:
             raise BadRequest(f"x-request-id must not exceed {LONGEST} characters", 431)
         request.request_id = own.decode("latin-1") or self._ids.make()
@@ -175,13 +180,12 @@ class ScoringApp:
 def _common_lines(request: Request, response: Response, route: Route) -> bytes:
     own = request.request_id
     lines = f"x-request-id: {own}\r\nx-ms-request-id: {request.ms_request_id or own}\r\n{_SERVER_VERSION}"
+    if response.exec_ms is not None:
+        lines += f"x-ms-run-function-failed: {response.failed}\r\nx-ms-run-fn-exec-ms: {response.exec_ms:.3f}\r\n"
+    elif route.scores:
+        lines += f"x-ms-run-function-failed: {response.failed}\r\n"
     if request.client_request_id:
         lines += f"x-ms-client-request-id: {request.client_request_id}\r\n"
-    if route.scores or response.exec_ms is not None:
-        lines += "x-ms-run-function-failed: True\r\n" if response.failed else "x-ms-run-function-failed: False\r\n"
-        if response.exec_ms is not None:
-            lines += f"x-ms-run-fn-exec-ms: {response.exec_ms:.3f}\r\n"
-    trace = request.header(b"traceid")
-    if trace is not None:
-        lines += f"traceid: {trace.decode('latin-1')}\r\n"
+    if request.trace_id:
+        lines += f"traceid: {request.trace_id}\r\n"
     return lines.encode("latin-1")

@@ -21,6 +21,8 @@ _PIPELINED = 64
 # A body that comes at this rate or faster is never cut off for its length.
 _BYTES_PER_SECOND = 64 * 1024
 _LINGER_SECONDS = 2.0
+# Headers that say where a request ends, and for whom it is.
+_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -299,6 +301,8 @@ class Connection(asyncio.Protocol):
         chunked = False
         for name, value in self._headers:
             size += len(name) + len(value) + 4
+            if name not in _FRAMING:
+                continue
             if name == b"host":
                 hosts += 1
             elif name == b"content-length":
@@ -307,7 +311,7 @@ class Connection(asyncio.Protocol):
                 chunked = True
                 if value.strip().lower() != b"chunked":
                     return message(400, "the only transfer-encoding that is understood is chunked")
-            elif name == b"expect":
+            else:
                 expects = value.strip().lower()
         if size > self._limits.header_bytes:
             return self._too_large_head()

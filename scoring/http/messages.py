@@ -25,14 +25,14 @@ class Request:
 
     `path` is percent-decoded and has no query; `query` is what follows the `?`, as it came. `request_id` is what
     logs and answers call it, `client_request_id` and `ms_request_id` are those that the client sent, each standing in
-    for the other ("" for none). `started` is `time.perf_counter()` when its head was whole. `route` is what answers
-    it (None where nothing is found). `client` is the peer's address. `trace` is the trace that it is part of, where
-    spans are exported.
+    for the other ("" for none), `trace_id` is its `TraceId` header. `started` is `time.perf_counter()` when its head
+    was whole. `route` is what answers it (None where nothing is found). `client` is the peer's address. `trace` is
+    the trace that it is part of, where spans are exported.
     """
 
     __slots__ = (
         "body", "client", "client_request_id", "headers", "method", "ms_request_id", "path", "query", "request_id",
-        "route", "started", "target", "trace",
+        "route", "started", "target", "trace", "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +48,7 @@ class Request:
         self.request_id = ""
         self.client_request_id = ""
         self.ms_request_id = ""
+        self.trace_id = ""
         self.route: Route | None = None
         self.started = 0.0
         self.trace: Trace | None = None

@@ -127,21 +127,18 @@ class Joiner:
         if first.reply.abandoned or first.reply.resolved:
             self._waiting.leave(1)
             return []
-        group, rows = [first], first.call.rows
+        call = first.call
+        group, rows = [first], call.rows
         if rows is None or not self._rows or not jobs:
             return group
-        shapes = _shapes(first.call)
         kept = []
         for job in jobs:
             more = job.call.rows
-            fits = more is not None and rows + more <= self._rows and job.call.outputs == first.call.outputs
-            if more is not None and fits and (job.call.arrays.keys() == first.call.arrays.keys()) and (
-                _shapes(job.call) == shapes
-            ):  # fmt: skip
+            if more is None or rows + more > self._rows or not _alike(job.call, call):
+                kept.append(job)
+            else:
                 group.append(job)
                 rows += more
-            else:
-                kept.append(job)
         jobs[:] = kept
         return group
 
@@ -234,5 +231,11 @@ class Joiner:
         return message(500, "the model failed; the server's log has more", failed=True, exec_ms=spent)
 
 
-def _shapes(call: Call) -> list[tuple[int, ...]]:
-    return [array.shape[1:] for array in call.arrays.values()]
+def _alike(one: Call, other: Call) -> bool:
+    """Whether two calls can be one run: the same outputs, and arrays that differ in their number of rows only."""
+    if one.outputs != other.outputs or len(one.arrays) != len(other.arrays):
+        return False
+    return all(
+        (array := other.arrays.get(name)) is not None and mine.shape[1:] == array.shape[1:]
+        for name, mine in one.arrays.items()
+    )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,19 @@ def _environment(extra: dict[str, str] | None) -> dict[str, str]:
 @pytest.fixture
 def start() -> Iterator[Callable[..., Server]]:
     """Start a server with these arguments and wait until it is ready; all are stopped after the test."""
+    with _starter() as starter:
+        yield starter
+
+
+@pytest.fixture(scope="module")
+def start_for_module() -> Iterator[Callable[..., Server]]:
+    """As `start`; the servers are stopped after the module."""
+    with _starter() as starter:
+        yield starter
+
+
+@contextmanager
+def _starter() -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
     def starter(*arguments: str | Path, env: dict[str, str] | None = None) -> Server:
@@ -137,6 +151,14 @@ def iris() -> Iris:
     model = RandomForestClassifier(10, random_state=0).fit(table, labels)
     graph = to_onnx(model, table[:1].astype(np.float32), options={id(model): {"zipmap": False}}, target_opset=18)
     return Iris(model, graph.SerializeToString(), table[::30].tolist())
+
+
+@pytest.fixture(scope="session")
+def iris_file(tmp_path_factory: pytest.TempPathFactory, iris: Iris) -> Path:
+    """The forest's ONNX file, without a manifest."""
+    path = tmp_path_factory.mktemp("iris") / "iris.onnx"
+    path.write_bytes(iris.onnx)
+    return path
 
 
 @pytest.fixture
