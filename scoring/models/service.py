@@ -14,7 +14,7 @@ from scoring.models.call import Call
 from scoring.models.catalog import Catalog
 from scoring.models.joining import Joiner, Waiting
 from scoring.models.threads import available_cpus
-from scoring.openapi.models import describe
+from scoring.openapi.models import Descriptions
 from scoring.service import Description
 from scoring.telemetry.metrics import Metrics
 
@@ -41,6 +41,8 @@ class ModelService:
         self._collector = _collector(config)
         self._expiry: asyncio.TimerHandle | None = None
         self.catalog = Catalog(config, metrics, self._attach, preloaded)
+        # Who has no key sees descriptions too.
+        self._descriptions = Descriptions(self.catalog, private=config.auth.mode != "none")
 
     async def start(self) -> None:
         """Load, check and warm the models; ScoringError when one cannot be served."""
@@ -62,10 +64,18 @@ class ModelService:
     def score(self, request: Request) -> Answer:
         """Answer POST /score, or /score?model=NAME[:VERSION] where there are several."""
         name, version = _wanted(request.query) if request.query else (None, None)
-        return self.infer(name, version, lambda model: model.read(request), size=len(request.body))
+        return self.infer(
+            name, version, lambda model: model.read(request), size=len(request.body), request_id=request.request_id
+        )
 
     def infer(
-        self, name: str | None, version: int | None, read: Callable[[OnnxModel], Call], *, size: int = 0
+        self,
+        name: str | None,
+        version: int | None,
+        read: Callable[[OnnxModel], Call],
+        *,
+        size: int = 0,
+        request_id: str = "",
     ) -> Answer:
         """Run what `read` makes of a request of `size` bytes, for the model `name`.
 
@@ -75,12 +85,14 @@ class ModelService:
         place = self.catalog.find(name, version)
         loaded = self.catalog.loaded(place)
         if loaded is None or size > _INLINE_BYTES:
-            return self._infer(place, read, size)
+            return self._infer(place, read, size, request_id)
         reply = Reply()
-        loaded.attached.submit(read(loaded.model), reply, self._seen(place))
+        loaded.attached.submit(read(loaded.model), reply, self._seen(place, request_id))
         return reply
 
-    async def _infer(self, place: ModelPlace, read: Callable[[OnnxModel], Call], size: int) -> Response:
+    async def _infer(
+        self, place: ModelPlace, read: Callable[[OnnxModel], Call], size: int, request_id: str
+    ) -> Response:
         loaded = self.catalog.loaded(place) or await self.catalog.load(place)
         loop = asyncio.get_running_loop()
         if size > _INLINE_BYTES:
@@ -90,7 +102,7 @@ class ModelService:
         reply = Reply()
         answered: asyncio.Future[Response] = loop.create_future()
         reply.then(lambda response: None if answered.done() else answered.set_result(response))
-        loaded.attached.submit(call, reply, self._seen(place))
+        loaded.attached.submit(call, reply, self._seen(place, request_id))
         try:
             return await answered
         finally:
@@ -98,7 +110,7 @@ class ModelService:
 
     def describe(self) -> Description:
         """The inputs and outputs of the models."""
-        return describe(self.catalog)
+        return self._descriptions.describe()
 
     def facts(self) -> Mapping[str, Any]:
         """The models for the log: what is in memory, and how many of its golden values agreed."""
@@ -109,11 +121,11 @@ class ModelService:
             "golden_values": sum(one.golden_values for one in loaded),
         }
 
-    def _seen(self, place: ModelPlace) -> Callable[[Call, list[Any]], None] | None:
+    def _seen(self, place: ModelPlace, request_id: str) -> Callable[[Call, list[Any]], None] | None:
         collector = self._collector
         if collector is None:
             return None
-        return lambda call, values: collector.collect(place, call.arrays, call.outputs, values)
+        return lambda call, values: collector.collect(place, call.arrays, call.outputs, values, request_id)
 
     def _attach(self, model: OnnxModel, place: ModelPlace) -> Joiner:
         threads = max(1, self._threads // model.threads)

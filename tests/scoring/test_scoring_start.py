@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from scoring.__main__ import bind
+from scoring.config import ServiceConfig
 from scoring.models.threads import available_cpus
 
 SERVICE = {
@@ -62,7 +63,7 @@ def test_all_violations_of_the_configuration_are_told_together(refused: Callable
         tmp_path,
         schema="edgepack.service/v9",
         models=[{"name": 5, "path": "x", "file": "../model.onnx"}],
-        entry_script="score.py",
+        entry_script={"file": "../score.py"},
         port=70000,
         limits={"body_bytes": "big"},
         logging={"level": "loud"},
@@ -77,7 +78,7 @@ def test_all_violations_of_the_configuration_are_told_together(refused: Callable
         "models[0].name",
         "models[0].version",
         "models[0].file",
-        "entry_script",
+        "entry_script.file",
         "port",
         "limits.body_bytes",
         "logging.level",
@@ -87,7 +88,7 @@ def test_all_violations_of_the_configuration_are_told_together(refused: Callable
 
 
 @pytest.mark.parametrize("models", [[], [SERVICE["models"][0]] * 2, None, "x"])  # type: ignore[index]
-def test_the_configuration_names_one_model(refused: Callable[..., Any], tmp_path: Path, models: Any) -> None:
+def test_the_configuration_names_models_each_once(refused: Callable[..., Any], tmp_path: Path, models: Any) -> None:
     result = refused("--config", _service(tmp_path, models=models))
     assert result.returncode == 2
     assert "models" in result.stderr
@@ -276,14 +277,14 @@ def test_threads_follow_the_cpu_limit(
 
 
 def test_the_listener_lets_asyncio_turn_nagle_off() -> None:
-    with bind("127.0.0.1", 0) as listener:
+    with bind(ServiceConfig((), "127.0.0.1", 0)) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_the_server_imports_only_what_its_layer_holds(tmp_path: Path) -> None:
-    names = "argparse, scoring.app, scoring.golden, scoring.model, uvicorn, httptools, orjson"
+    names = "argparse, scoring.run, scoring.models.service, httptools, orjson"
     code = (
-        f"import sys; import scoring.__main__, {names}, uvicorn.protocols.http.httptools_impl\n"
+        f"import sys; import scoring.__main__, {names}\n"
         "tops = {name.partition('.')[0] for name in sys.modules}\n"
         "third = tops - set(sys.stdlib_module_names)\n"
         "print(*sorted(name for name in third if not name.startswith(('_', 'cython'))))"
@@ -292,4 +293,4 @@ def test_the_server_imports_only_what_its_layer_holds(tmp_path: Path) -> None:
     paths = [path for path in sys.path if path]
     command = [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {paths!r}\n{code}"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert output.split() == ["click", "httptools", "numpy", "onnxruntime", "orjson", "scoring", "uvicorn"]
+    assert output.split() == ["httptools", "numpy", "onnxruntime", "orjson", "scoring"]
