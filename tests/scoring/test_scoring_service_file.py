@@ -1,0 +1,164 @@
+"""service.json and the environment: every field is read, documented, and held to its rules."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scoring.config import Auth, Cors, ScriptConfig, ServiceConfig, Tls
+from scoring.environment import override
+from scoring.errors import ConfigurationError, MissingFileError
+from scoring.service_file import check_files, load_config, single_script
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "service.md"
+FULL: dict[str, Any] = {
+    "schema": "edgepack.service/v1",
+    "models": [{"name": "a", "version": 2, "path": "models/a", "file": "m.onnx", "pinned": True}],
+    "entry_script": {
+        "file": "score.py", "source_directory": "code", "workers": 2, "threads": 3, "concurrency": 4,
+        "start_seconds": 5.5,
+    },
+    "root": "app",
+    "host": "127.0.0.1",
+    "port": 6001,
+    "limits": {
+        "body_bytes": 1, "header_bytes": 2048, "connections": 3, "request_seconds": 4, "idle_seconds": 5, "queue": 6,
+        "queue_seconds": 7, "scoring_seconds": 8, "drain_seconds": 9, "grace_seconds": 10,
+    },
+    "runtime": {
+        "threads": 1, "processes": 2, "memory_bytes": 3,
+        "batching": {"enabled": False, "window_seconds": 0.5, "rows": 9},
+    },
+    "tls": {"certificate": "c.pem", "key": "k.pem"},
+    "auth": {"mode": "key", "file": "keys.json"},
+    "cors": {"origins": ["https://a.example"]},
+    "service": {"name": "n", "version": "2", "path_prefix": "/p", "swagger": "s.json"},
+    "logging": {"level": "debug", "requests": "all"},
+    "collection": {"folder": "data", "quota_bytes": 100000, "automatic": True},
+    "metrics": False,
+    "docs": False,
+}  # fmt: skip
+
+
+def read(tmp_path: Path, document: dict[str, Any]) -> ServiceConfig:
+    path = tmp_path / "service.json"
+    path.write_text(json.dumps(document))
+    return load_config(path)
+
+
+def names(document: dict[str, Any], prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for name, value in document.items():
+        if isinstance(value, dict):
+            found |= names(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            found |= names(value[0], f"{prefix}{name}[].")
+        else:
+            found.add(f"{prefix}{name}")
+    return found
+
+
+def test_every_field_is_read_and_none_is_as_by_default(tmp_path: Path) -> None:
+    config = read(tmp_path, FULL)
+    default = ServiceConfig((), "x")
+    for field in dataclasses.fields(ServiceConfig):
+        assert getattr(config, field.name) != getattr(default, field.name), field.name
+    for part, empty in ((config.limits, default.limits), (config.runtime, default.runtime),
+                        (config.runtime.batching, default.runtime.batching), (config.identity, default.identity),
+                        (config.logging, default.logging), (config.collection, default.collection)):  # fmt: skip
+        for field in dataclasses.fields(part):
+            assert getattr(part, field.name) != getattr(empty, field.name), field.name
+    assert config.script == ScriptConfig(tmp_path / "code" / "score.py", tmp_path / "code", 2, 3, 4, 5.5)
+    assert config.tls == Tls(tmp_path / "c.pem", tmp_path / "k.pem")
+    assert config.auth == Auth("key", tmp_path / "keys.json")
+    assert config.cors == Cors(("https://a.example",))
+    assert config.models[0].path == tmp_path / "models" / "a" / "m.onnx"
+
+
+def test_the_reference_page_names_every_field_and_no_other() -> None:
+    rows = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    told = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    assert told == names(FULL) | {"models", "entry_script"}
+
+
+@pytest.mark.parametrize("field", sorted(names(FULL) - {"schema"}))
+def test_a_value_of_a_wrong_kind_is_told_by_its_field(tmp_path: Path, field: str) -> None:
+    document = json.loads(json.dumps(FULL))
+    *above, last = field.replace("[]", "").split(".")
+    part = document
+    for name in above:
+        part = part[name][0] if isinstance(part[name], list) else part[name]
+    part[last] = [["wrong"]]
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, document)
+    assert field.replace("[]", "[0]") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"limits": {"queue": 0}}, "limits.queue must be at least 1"),
+        ({"limits": {"idle_seconds": 0}}, "limits.idle_seconds must be more than 0 seconds"),
+        ({"limits": {"grace_seconds": -1}}, "limits.grace_seconds must be 0 or more seconds"),
+        ({"limits": {"bodybytes": 5}}, "limits.bodybytes is not a field"),
+        ({"port": 65536}, "port must be from 0 to 65535"),
+        ({"auth": {"mode": "key"}}, "auth.file is missing"),
+        ({"auth": {"mode": "password", "file": "x"}}, "auth.mode must be one of none, key, token"),
+        ({"tls": {"certificate": "x"}}, "tls.key is missing"),
+        ({"service": {"path_prefix": "x"}}, "service.path_prefix must begin with '/'"),
+        ({"entry_script": {"file": "../x.py"}}, "entry_script.file must be a path inside"),
+        ({"models": []}, "models must not be empty"),
+        ({"models": [FULL["models"][0], FULL["models"][0]]}, "models[1] is a:2 once more"),
+        ({"models": [{"name": "a", "version": 1, "path": "x"}]}, "models[0].file is missing"),
+    ],
+)
+def test_a_value_that_breaks_a_rule_is_told(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    document = {"schema": FULL["schema"], "models": FULL["models"], **changes}
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, document)
+    assert says in str(caught.value)
+
+
+def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
+    config = override(
+        read(tmp_path, FULL),
+        {
+            "EDGEPACK_HOST": "::1", "EDGEPACK_PORT": "7", "EDGEPACK_LOG_LEVEL": "ERROR",
+            "EDGEPACK_LOG_REQUESTS": "none", "EDGEPACK_WORKERS": "11", "EDGEPACK_PROCESSES": "12",
+            "EDGEPACK_THREADS": "13", "EDGEPACK_MEMORY_BYTES": "14", "EDGEPACK_COLLECTION": "/c",
+            "SERVICE_NAME": "N", "SERVICE_VERSION": "V", "SERVICE_PATH_PREFIX": "/P", "SCORING_TIMEOUT_MS": "1500",
+            "AML_APP_ROOT": "/r", "AML_CORS_ORIGINS": "https://b, https://c", "WORKER_COUNT": "99",
+        },
+    )  # fmt: skip
+    assert (config.host, config.port, config.root) == ("::1", 7, Path("/r"))
+    assert (config.logging.level, config.logging.requests) == ("error", "none")
+    assert config.script is not None
+    assert (config.script.workers, config.script.threads) == (11, 13)
+    assert (config.runtime.processes, config.runtime.threads, config.runtime.memory_bytes) == (12, 13, 14)
+    assert (config.identity.name, config.identity.version, config.identity.path_prefix) == ("N", "V", "/P")
+    assert config.limits.scoring_seconds == 1.5
+    assert config.cors.origins == ("https://b", "https://c")
+    assert config.collection.folder == Path("/c")
+
+
+def test_empty_variables_change_nothing_and_wrong_ones_are_told_together(tmp_path: Path) -> None:
+    config = read(tmp_path, FULL)
+    assert override(config, {"EDGEPACK_PORT": "", "SERVICE_NAME": "", "AML_CORS_ORIGINS": " "}) == config
+    with pytest.raises(ConfigurationError) as caught:
+        override(config, {"EDGEPACK_PORT": "70000", "SCORING_TIMEOUT_MS": "soon", "EDGEPACK_LOG_LEVEL": "loud"})
+    assert len(caught.value.violations) == 3
+
+
+def test_what_a_script_opens_may_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "score.py").write_text("")
+    (tmp_path / "model").mkdir()
+    check_files(single_script(tmp_path / "score.py", tmp_path / "model"))
+    with pytest.raises(MissingFileError, match="no model file"):
+        check_files(single_script(tmp_path / "score.py", tmp_path / "absent"))
+    with pytest.raises(MissingFileError, match="no entry script"):
+        check_files(single_script(tmp_path / "absent.py", None))
