@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from scoring import __version__
+from scoring.config import Cors as CorsConfig
 from scoring.errors import BadRequest
 from scoring.http.cors import Cors
 from scoring.http.messages import Handler, Reply, Request, Response, message, refusal
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 _SERVER_VERSION = f"x-ms-server-version: edgepack/{__version__}\r\n"
 # Headers of a request by which it is known; `TraceId` comes back as it was sent.
 _IDS = frozenset({b"x-request-id", b"x-ms-request-id", b"x-ms-client-request-id", b"traceid"})
+_NO_CORS = Cors(CorsConfig())
 _UNEXPECTED = "an unexpected error occurred; the server's log has more"
 
 
@@ -55,8 +57,8 @@ class ScoringApp:
         self._ids = RequestIds()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def handle(self, request: Request) -> Response | Reply:
-        """Answer a request, now or later; never raises."""
+    def begin(self, request: Request) -> Response | None:
+        """Find the request's route and look at its ids and key: the answer that refuses it, or None; never raises."""
         path = request.path
         if self._prefix and path.startswith(self._prefix + "/"):
             path = request.path = path[len(self._prefix) :]
@@ -64,19 +66,34 @@ class ScoringApp:
         if route is None:
             return message(404, f"there is nothing at {path[:200]}")
         request.route = route
+        method = request.method
+        handler = route.handlers.get(method)
+        if handler is None or method == "OPTIONS":
+            handler = self._other(route, method)
+            if handler is None:
+                allowed = _allowed(route)
+                return message(405, f"{path[:200]} takes {allowed}, not {method}", [(b"allow", allowed.encode())])
+        request.handler = handler
         try:
-            handler = self._handler(route, request)
-            if isinstance(handler, Response):
-                return handler
             self._identify(request)
             if self._spans is not None:
                 self._spans.begin(request)
-            if self._guard is not None and route.guarded:
+            # Browsers send no key with the question whether they may ask.
+            if self._guard is not None and route.guarded and method != "OPTIONS":
                 self._authorize(self._guard, request)
-            answer = handler(request)
         except BadRequest as error:
             return refusal(error)
         # The outermost edge: a failure of ours is answered and logged, and the server goes on.
+        except Exception:  # noqa: BLE001
+            return self._unexpected(request)
+        return None
+
+    def handle(self, request: Request) -> Response | Reply:
+        """Answer a request that `begin` let through, now or later; never raises."""
+        try:
+            answer = request.handler(request)
+        except BadRequest as error:
+            return refusal(error)
         except Exception:  # noqa: BLE001
             return self._unexpected(request)
         if isinstance(answer, (Response, Reply)):
@@ -114,20 +131,17 @@ class ScoringApp:
         self._metrics.count_rejection("bad_http")
         _log.debug("a client sent what is no request", extra={"status": response.status, "reason": response.problem})
 
-    def _handler(self, route: Route, request: Request) -> Handler | Response:
-        """The handler of the request's method, or the answer where there is none."""
-        method = request.method
-        handler = route.handlers.get(method)
-        if handler is not None and not (method == "OPTIONS" and self._cors.active):
-            return handler
-        allowed = sorted({*route.handlers, *(("HEAD",) if "GET" in route.handlers else ()), "OPTIONS"})
-        if method == "HEAD" and "GET" in route.handlers:
-            return route.handlers["GET"]
-        if method == "OPTIONS":
-            self._identify(request)
-            return self._cors.preflight(request, allowed)
-        told = ", ".join(allowed)
-        return message(405, f"{request.path[:200]} takes {told}, not {method}", [(b"allow", told.encode())])
+    def _other(self, route: Route, method: str) -> Handler | None:
+        """The handler of a method that the route has none of its own for, or that CORS answers."""
+        if method == "HEAD":
+            return route.handlers.get("GET")
+        if method != "OPTIONS":
+            return None
+        own = route.handlers.get("OPTIONS")
+        cors = self._cors if route.cors else _NO_CORS
+        if own is not None and not cors.active:
+            return own
+        return lambda request: cors.preflight(request, _allowed(route).split(", "))
 
     def _identify(self, request: Request) -> None:
         """Give the request its ids, the client's where it sent some; BadRequest 431 for one that is too long.
@@ -175,6 +189,11 @@ class ScoringApp:
     def _unexpected(self, request: Request) -> Response:
         _log.exception("a request failed", extra={"path": request.path, "request_id": request.request_id})
         return message(500, _UNEXPECTED)
+
+
+def _allowed(route: Route) -> str:
+    head = ("HEAD",) if "GET" in route.handlers else ()
+    return ", ".join(sorted({*route.handlers, *head, "OPTIONS"}))
 
 
 def _common_lines(request: Request, response: Response, route: Route) -> bytes:

@@ -50,13 +50,14 @@ async def _run(config: ServiceConfig, listener: socket.socket, writer: LineWrite
     info = {"version": __version__}
     metrics = Metrics(info=info) if seat is None else Metrics(seat.memory, seat.number, info)
     service = _service(config, metrics, seat)
+    # Before what may take long: a key or certificate that cannot be used is told at once.
+    parts = _Parts(config, service, metrics, writer)
     stopped = loop.create_task(stop.wait())
     starting = loop.create_task(service.start())
     await asyncio.wait((stopped, starting), return_when=asyncio.FIRST_COMPLETED)
     try:
         if starting.done():
             await starting
-            parts = _Parts(config, service, metrics, writer)
             await parts.serve(listener, stop, _told if seat is None else seat.announce)
         else:
             starting.cancel()
@@ -67,27 +68,30 @@ async def _run(config: ServiceConfig, listener: socket.socket, writer: LineWrite
 
 
 class _Parts:
-    """A service that has started, and everything between it and the network."""
+    """A service, and everything between it and the network. ScoringError for files that cannot be used."""
 
     def __init__(self, config: ServiceConfig, service: Service, metrics: Metrics, writer: LineWriter) -> None:
         self._config = config
         self._service = service
         self._metrics = metrics
         self._writer = writer
+        self._tls = None if config.tls is None else TlsContext(config.tls)
+        self._guard = None if config.auth.mode == "none" else Guard(config.auth)
+        self._cors = Cors(config.cors)
         self._draining = False
 
     async def serve(
         self, listener: socket.socket, stop: asyncio.Event, announce: Callable[[Mapping[str, Any]], None]
     ) -> None:
         config = self._config
-        tls = None if config.tls is None else TlsContext(config.tls)
+        tls = self._tls
         spans = open_spans(os.environ, config.identity, "http" if tls is None else "https")
         app = ScoringApp(
             self._routes(),
             metrics=self._metrics,
             request_log=RequestLog(config.logging, self._writer),
-            guard=None if config.auth.mode == "none" else Guard(config.auth),
-            cors=Cors(config.cors),
+            guard=self._guard,
+            cors=self._cors,
             spans=spans,
             prefix=config.identity.path_prefix,
         )

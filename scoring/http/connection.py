@@ -21,16 +21,21 @@ _PIPELINED = 64
 # A body that comes at this rate or faster is never cut off for its length.
 _BYTES_PER_SECOND = 64 * 1024
 _LINGER_SECONDS = 2.0
+# A request that is refused by its head is still read when its body is no longer, and the connection stays.
+_READ_IN_VAIN = 64 * 1024
 # Headers that say where a request ends, and for whom it is.
 _FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class App(Protocol):
-    """What connections ask. Neither method raises."""
+    """What connections ask. No method raises."""
+
+    def begin(self, request: Request) -> Response | None:
+        """Look at a request whose body has not come yet: the answer that refuses it, or None."""
 
     def handle(self, request: Request) -> Response | Reply:
-        """Answer a request, now or later."""
+        """Answer a request that `begin` let through, now or later."""
 
     def finish(self, request: Request, response: Response) -> bytes:
         """Called once for each answer just before it is written; returns further header lines, each with its CRLF."""
@@ -53,7 +58,9 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self._client = ""
-        self._waiting: deque[tuple[Request, bool]] = deque()
+        self._request: Request | None = None  # whose head is whole and whose body is not
+        self._early: Response | None = None  # what refuses it
+        self._waiting: deque[tuple[Request, bool, Response | None]] = deque()
         self._current: Request | None = None
         self._keep = True
         self._reply: Reply | None = None
@@ -72,6 +79,9 @@ class Connection(asyncio.Protocol):
         self._begun = False
         self._body: bytes | bytearray = b""
         self._started = 0.0
+        self._length = 0
+        self._expects = False
+        self._request = self._early = None
 
     @property
     def idle(self) -> bool:
@@ -162,6 +172,8 @@ class Connection(asyncio.Protocol):
             self._head_done = True
             self._started = time.perf_counter()
             self._refusal = self._check_head()
+            if self._refusal is None:
+                self._begin()
 
     def on_body(self, part: bytes) -> None:
         """A part of the body."""
@@ -170,6 +182,9 @@ class Connection(asyncio.Protocol):
         size = len(self._body) + len(part)
         if size > self._limits.body_bytes:
             self._refusal = self._too_large_body()
+            return
+        if self._early is not None and size > _READ_IN_VAIN:
+            self._refusal = self._early
             return
         if not self._body:
             self._body = part
@@ -188,19 +203,31 @@ class Connection(asyncio.Protocol):
         if len(self._waiting) >= _PIPELINED:
             self._refusal = message(400, f"more than {_PIPELINED} requests were sent ahead of their answers")
             return
-        method = self._parser.get_method().decode("ascii")
-        target = self._target.decode("ascii")
-        path, query = split_target(target)
+        request = self._request
+        if request is None:
+            return
+        self._request = None
         body = self._body
-        request = Request(
-            method, target, path, query, self._headers, body if type(body) is bytes else bytes(body), self._client
-        )
-        request.started = self._started
-        self._waiting.append((request, self._parser.should_keep_alive() and not self._parser.should_upgrade()))
+        request.body = body if type(body) is bytes else bytes(body)
+        keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        self._waiting.append((request, keep, self._early))
         if self._current is None:
             self._pump()
 
     # --- requests and answers ---
+
+    def _begin(self) -> None:
+        """Show the app the head: what it refuses need not send a long body first."""
+        method = self._parser.get_method().decode("ascii")
+        target = self._target.decode("ascii")
+        path, query = split_target(target)
+        request = self._request = Request(method, target, path, query, self._headers, b"", self._client)
+        request.started = self._started
+        early = self._early = self._app.begin(request)
+        if early is not None and (self._length > _READ_IN_VAIN or self._expects):
+            self._refusal = early
+        elif self._expects and self._current is None and not self._waiting:
+            self._transport.write(_CONTINUE)
 
     def _pump(self) -> None:
         """Answer what waits, one after the other, until an answer has to be waited for."""
@@ -208,10 +235,10 @@ class Connection(asyncio.Protocol):
             return
         self._pumping = True
         while self._waiting and self._current is None and not self._stalled:
-            request, self._keep = self._waiting.popleft()
+            request, self._keep, early = self._waiting.popleft()
             self._current = request
             self.deadline = float("inf")
-            answer = self._app.handle(request)
+            answer = early or self._app.handle(request)
             if type(answer) is Response:
                 self._answer(answer)
             elif isinstance(answer, Reply):
@@ -242,8 +269,8 @@ class Connection(asyncio.Protocol):
         """Read no more; close when all that came before has been answered."""
         self._ended = True
         if self._waiting:
-            request, _ = self._waiting.pop()
-            self._waiting.append((request, False))
+            request, _, early = self._waiting.pop()
+            self._waiting.append((request, False, early))
         elif self._current is not None:
             self._keep = False
         elif not self._transport.is_closing():
@@ -255,8 +282,12 @@ class Connection(asyncio.Protocol):
         if self._current is not None or self._waiting:
             return  # _answer comes back here
         self._ended = True
-        self._app.refused(response)
-        self._transport.write(format_response(response, b"", keep=False, head=False))
+        if response is self._early and self._request is not None:
+            lines = self._app.finish(self._request, response)
+        else:
+            lines = b""
+            self._app.refused(response)
+        self._transport.write(format_response(response, lines, keep=False, head=False))
         self._linger()
 
     def _linger(self) -> None:
@@ -329,11 +360,9 @@ class Connection(asyncio.Protocol):
         if (length or chunked) and self._parser.should_upgrade():
             # The parser takes the body for the other protocol's bytes.
             return message(400, "nothing but HTTP/1.1 is spoken here; leave the Upgrade header out")
-        if expects is not None:
-            if expects != b"100-continue":
-                return message(417, "the only expectation that is understood is 100-continue")
-            if self._current is None and not self._waiting:
-                self._transport.write(_CONTINUE)
+        if expects not in (None, b"100-continue"):
+            return message(417, "the only expectation that is understood is 100-continue")
+        self._length, self._expects = length, expects is not None
         return None
 
     def _too_large_body(self) -> Response:

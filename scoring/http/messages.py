@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
@@ -26,13 +26,13 @@ class Request:
     `path` is percent-decoded and has no query; `query` is what follows the `?`, as it came. `request_id` is what
     logs and answers call it, `client_request_id` and `ms_request_id` are those that the client sent, each standing in
     for the other ("" for none), `trace_id` is its `TraceId` header. `started` is `time.perf_counter()` when its head
-    was whole. `route` is what answers it (None where nothing is found). `client` is the peer's address. `trace` is
-    the trace that it is part of, where spans are exported.
+    was whole. `route` is what was found at its path (None for nothing), `handler` what answers it. `client` is the
+    peer's address. `trace` is the trace that it is part of, where spans are exported.
     """
 
     __slots__ = (
-        "body", "client", "client_request_id", "headers", "method", "ms_request_id", "path", "query", "request_id",
-        "route", "started", "target", "trace", "trace_id",
+        "body", "client", "client_request_id", "handler", "headers", "method", "ms_request_id", "path", "query",
+        "request_id", "route", "started", "target", "trace", "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,7 @@ class Request:
         self.ms_request_id = ""
         self.trace_id = ""
         self.route: Route | None = None
+        self.handler: Handler = _unanswered
         self.started = 0.0
         self.trace: Trace | None = None
 
@@ -59,6 +60,10 @@ class Request:
             if found == name:
                 return value
         return None
+
+
+def _unanswered(request: Request) -> NoReturn:
+    raise BadRequest(f"nothing answers {request.method} here", 405)
 
 
 class Response:

@@ -56,8 +56,8 @@ class TlsContext:
             self._timer = None
 
     def _again(self) -> None:
-        self._watched.look()
         self.start()
+        self._watched.look()
 
     def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _first: ssl.SSLContext) -> None:
         """Called in each handshake, also of clients that name no server."""
@@ -66,7 +66,10 @@ class TlsContext:
 
 def _load(config: Tls) -> _Pair:
     context = _load_context(config)
-    problem = _problem(context, config.certificate)
+    try:
+        problem = _problem(context, config.certificate)
+    except OSError as error:  # the file has changed meanwhile, or what follows the first certificate is damaged
+        raise ConfigurationError(str(config.certificate), [f"cannot be read as certificates ({error})"]) from None
     if problem:
         _log.warning("clients may refuse the certificate %s: %s", config.certificate, problem)
     warn_if_open(config.key, "private key")

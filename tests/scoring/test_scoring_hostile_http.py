@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.config import Limits
-from scoring.http.messages import Reply, Request, Response
+from scoring.http.messages import Reply, Request, Response, message
 from scoring.http.server import HttpServer
 
 HOST = b"Host: x\r\n"
@@ -30,6 +30,9 @@ class Echo:
     def __init__(self) -> None:
         self.seen: list[Request] = []
         self.replies: list[Reply] = []
+
+    def begin(self, request: Request) -> Response | None:
+        return message(401, "no key") if request.path == "/guarded" else None
 
     def handle(self, request: Request) -> Response | Reply:
         self.seen.append(request)
@@ -213,6 +216,24 @@ def test_a_body_that_is_shorter_than_it_says_is_400(server: Running) -> None:
 def test_what_comes_after_a_body_is_the_next_request(server: Running) -> None:
     answer = server.send(post(b"Content-Length: 2", body=b"hi") + b"MORE / HTTP/1.1\r\n\r\n")
     assert statuses(answer) == [200, 400]
+
+
+def test_a_request_that_is_refused_by_its_head_need_not_send_a_long_body() -> None:
+    with running(replace(LIMITS, body_bytes=1_000_000)) as one:
+        long = b"POST /guarded HTTP/1.1\r\n" + HOST + b"Content-Length: 900000\r\n\r\n"
+        with one.connect() as client:
+            client.sendall(long)
+            assert statuses(client.recv(10_000)) == [401]
+        asking = b"POST /guarded HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        assert statuses(one.send(asking)) == [401]
+        chunks = b"POST /guarded HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n\r\n" + b"ffff\r\n" + b"x" * 65535 + b"\r\n"
+        assert statuses(one.send(chunks + b"ffff\r\n" + b"x" * 65535)) == [401]
+        assert one.app.seen == []
+
+
+def test_a_refused_request_with_a_short_body_keeps_the_connection(server: Running) -> None:
+    refused = b"POST /guarded HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\nhello"
+    assert statuses(server.send(refused + GET, half=True)) == [401, 200]
 
 
 def test_requests_sent_ahead_are_answered_in_their_order(server: Running) -> None:
