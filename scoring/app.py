@@ -126,8 +126,11 @@ class ScoringApp:
             self._spans.end(request, response)
         return lines
 
-    def refused(self, response: Response) -> None:
-        """Count an answer to what was no request."""
+    def refused(self, response: Response, target: str) -> None:
+        """Count an answer to what was no request, and write it as the route that it was for does."""
+        route = self._routes.find(target)
+        if route is not None and route.write_problem is not None and response.problem is not None:
+            response.body = route.write_problem(response.problem)
         self._metrics.count_rejection("bad_http")
         _log.debug("a client sent what is no request", extra={"status": response.status, "reason": response.problem})
 

@@ -40,8 +40,8 @@ class App(Protocol):
     def finish(self, request: Request, response: Response) -> bytes:
         """Called once for each answer just before it is written; returns further header lines, each with its CRLF."""
 
-    def refused(self, response: Response) -> None:
-        """Bytes that are no request were answered with `response`."""
+    def refused(self, response: Response, target: str) -> None:
+        """Bytes that are no request get `response`; `target` is the target that they named, or ""."""
 
 
 class Connection(asyncio.Protocol):
@@ -286,7 +286,7 @@ class Connection(asyncio.Protocol):
             lines = self._app.finish(self._request, response)
         else:
             lines = b""
-            self._app.refused(response)
+            self._app.refused(response, self._target.decode("ascii", "replace"))
         self._transport.write(format_response(response, lines, keep=False, head=False))
         self._linger()
 

@@ -48,7 +48,7 @@ class Echo:
     def finish(self, request: Request, response: Response) -> bytes:
         return b""
 
-    def refused(self, response: Response) -> None:
+    def refused(self, response: Response, target: str) -> None:
         pass
 
 
