@@ -1,1 +1,1 @@
-"""Collected inputs and outputs, in a bounded ring of CSV files."""
+"""Inputs and outputs of models, kept in a ring of CSV files that never grows beyond its quota."""

@@ -1,0 +1,7 @@
+"""What a request's values can be refused for."""
+
+from __future__ import annotations
+
+
+class InvalidInput(ValueError):  # noqa: N818 - it is about a request, not about the script
+    """A value does not fit the sample; the message names the parameter, the row and the column, as far as known."""

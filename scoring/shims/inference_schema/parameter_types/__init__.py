@@ -1,0 +1,1 @@
+"""What samples a schema can be made of: numpy, pandas, Spark and plain Python values."""
