@@ -1,0 +1,115 @@
+"""What the server and a worker say to each other: length-prefixed frames over one stream socket, and no pickle.
+
+Every frame has the same head, in native byte order, since both ends run on one machine: the length of what follows
+the head, the length of `meta` within it, a sequence number that is counted for each lane, the lane, a status, a kind,
+and seconds. What a field means depends on the kind; fields that a kind does not use are zero.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from struct import Struct
+
+_HEAD = Struct("=IIQHHBd")
+_SIZE = _HEAD.size
+_pack = _HEAD.pack
+_unpack = _HEAD.unpack_from
+
+# A frame's length is 32 bits; a worker that announces more than this has lost its way (or was made to).
+LARGEST = (1 << 31) - 1
+
+# Bodies of answers without a word of the script's. What failed is in the log.
+_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
+_INTERNAL = "An unexpected internal error occurred. Check the logs for more info."
+RUN_FAILED = f'{{"message":"{_FAILED}","status_code":500}}'.encode()
+INTERNAL_ERROR = f'{{"message":"{_INTERNAL}","status_code":500}}'.encode()
+
+# Tells the worker to look whether the running call's time is over. Scripts use the common signals for themselves.
+OVERDUE_SIGNAL = signal.SIGRTMIN + 10
+
+# From the server: meta is the request id, body the request's body.
+CALL = 1
+# The same, but meta is the JSON of everything that the request says beside its body.
+CALL_WHOLE = 2
+# The call of that lane and number is over its time.
+CANCEL = 3
+
+# From the worker, once: the body is the JSON of what the script takes, or of why it cannot start.
+READY = 16
+FAILED = 17
+# An answer: status, seconds that the call ran, meta is empty or the JSON of content type and headers.
+ANSWER = 18
+# An answer of a call whose run function failed.
+ANSWER_FAILED = 19
+# The call was taken back before it began.
+SKIPPED = 20
+# A CANCEL was read: the worker's loop is alive.
+HEARD = 21
+# Parameters cannot be read: the body is the message for the client, status is the HTTP status.
+REFUSED = 22
+
+
+@dataclass(slots=True)
+class Frame:
+    """One frame as it was read."""
+
+    kind: int
+    lane: int
+    number: int
+    status: int
+    seconds: float
+    meta: bytes
+    body: bytes
+
+
+class BrokenStreamError(Exception):
+    """The other end announced a frame that cannot be."""
+
+
+def encode(
+    kind: int, lane: int, number: int, body: bytes, meta: bytes = b"", status: int = 0, seconds: float = 0.0
+) -> bytes:
+    """The bytes of one frame; ValueError when it is longer than a frame may be."""
+    length = len(meta) + len(body)
+    if length > LARGEST:
+        raise ValueError(f"a frame of {length} bytes is longer than {LARGEST}")
+    return _pack(length, len(meta), number, lane, status, kind, seconds) + meta + body
+
+
+class FrameReader:
+    """Cuts a stream into frames; a large frame is put together once, when all of it is there."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._missing = 0
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes, in order; BrokenStreamError for a head that cannot be."""
+        if self._parts:
+            if len(data) < self._missing:
+                self._parts.append(data)
+                self._missing -= len(data)
+                return []
+            self._parts.append(data)
+            data = b"".join(self._parts)
+            self._parts = []
+        frames = []
+        at, end = 0, len(data)
+        while end - at >= _SIZE:
+            length, meta_length, number, lane, status, kind, seconds = _unpack(data, at)
+            if length > LARGEST or meta_length > length:
+                raise BrokenStreamError(f"a frame of {length} bytes with a meta part of {meta_length}")
+            start = at + _SIZE
+            stop = start + length
+            if stop > end:
+                self._missing = stop - end
+                break
+            body = start + meta_length
+            frames.append(Frame(kind, lane, number, status, seconds, data[start:body], data[body:stop]))
+            at = stop
+        else:
+            self._missing = _SIZE - (end - at)
+        if at < end:
+            self._parts.append(data[at:])
+        return frames
