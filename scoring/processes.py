@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 # A process that lived for so long is replaced at once; one that dies sooner waits twice as long each time.
 _SETTLED_SECONDS = 60.0
-_FIRST_WAIT = 0.5
+_FIRST_WAIT = 0.1
 _LONGEST_WAIT = 30.0
 # What processes may take after their own grace before they are killed.
 _KILL_SECONDS = 5.0
@@ -184,7 +184,7 @@ class _Manager:
                 self._ended(child, os.waitstatus_to_exitcode(status))
 
     def _ended(self, child: _Child, code: int) -> None:
-        facts = {"process": child.number, "pid": child.pid, "code": code}
+        facts = {"number": child.number, "pid": child.pid, "code": code}
         child.pid = 0
         if self._stopping:
             if code and not self._code:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,16 +14,28 @@ from scoring.fields import read_document
 from scoring.models.manifest import Golden
 from scoring.models.onnx_model import OnnxModel
 
+if TYPE_CHECKING:
+    from scoring.models.tensors import Array
 
-def check_golden(model: OnnxModel) -> int:
-    """Run the manifest's golden vectors through the model; return how many values agreed (0: none given).
 
-    Raises ScoringError with the numbers when the file is not the one that the manifest names or an output
-    disagrees, ConfigurationError when the file does not fit the model.
+@dataclass(frozen=True)
+class Vectors:
+    """What the converter saw: `arrays` by input name, and the `expected` values by output name."""
+
+    golden: Golden
+    arrays: Mapping[str, Array]
+    expected: Mapping[str, Any]
+
+
+def read_golden(model: OnnxModel) -> Vectors | None:
+    """The golden vectors that the model's manifest names, or None.
+
+    Raises ScoringError when the file is not the one that the manifest names, ConfigurationError when it does not fit
+    the model.
     """
     golden = None if model.manifest is None else model.manifest.golden
     if golden is None:
-        return 0
+        return None
     fields = read_document(golden.path, "file of golden vectors", None)
     digest = "sha256:" + hashlib.sha256(golden.path.read_bytes()).hexdigest()
     if digest != golden.digest:
@@ -31,12 +45,28 @@ def check_golden(model: OnnxModel) -> int:
     for name in expected.keys() - {output.name for output in model.outputs}:
         fields.complain(f"outputs.{name}", "is no output of the model")
     fields.finish()
-    names = list(expected)
     try:
-        values = model.run(model.named(inputs), names)
+        return Vectors(golden, model.named(inputs), expected)
     except BadRequest as error:
-        raise ConfigurationError(str(golden.path), [f"inputs do not fit the model: {error.message}"]) from None
-    return sum(_compare(golden, name, expected[name], value) for name, value in zip(names, values, strict=True))
+        raise _misfit(golden, error) from None
+
+
+def check_golden(model: OnnxModel, vectors: Vectors) -> int:
+    """Run golden vectors through the model; return how many values agreed.
+
+    Raises ScoringError with the numbers when an output disagrees, ConfigurationError when the model refuses them.
+    """
+    golden, expected = vectors.golden, vectors.expected
+    try:
+        values = model.run(vectors.arrays, list(expected))
+    except BadRequest as error:
+        raise _misfit(golden, error) from None
+    compared = zip(expected.items(), values, strict=True)
+    return sum(_compare(golden, name, wanted, value) for (name, wanted), value in compared)
+
+
+def _misfit(golden: Golden, error: BadRequest) -> ConfigurationError:
+    return ConfigurationError(str(golden.path), [f"inputs do not fit the model: {error.message}"])
 
 
 def _compare(golden: Golden, name: str, expected: Any, value: Any) -> int:

@@ -88,6 +88,7 @@ class Joiner:
         self._costs = Costs()
         self._jobs: list[_Job] = []
         self._flushing = False
+        self._running: set[onnxruntime.RunOptions] = set()
 
     def submit(self, call: Call, reply: Reply, seen: Callable[[Call, list[Any]], None] | None = None) -> None:
         """Run `call` and resolve `reply` with its answer; BadRequest 503 where too many wait."""
@@ -100,6 +101,8 @@ class Joiner:
                 loop.call_later(self._window, self._flush)
             else:
                 loop.call_soon(self._flush)
+        elif self._window and sum(job.call.rows or 0 for job in self._jobs) >= self._rows:
+            self._flush()  # there is nothing more to wait for
 
     def _flush(self) -> None:
         self._flushing = False
@@ -146,6 +149,7 @@ class Joiner:
         loop = asyncio.get_running_loop()
         options = onnxruntime.RunOptions()
         self._free -= 1
+        self._running.add(options)
 
         def overdue() -> None:
             options.terminate = True
@@ -159,6 +163,7 @@ class Joiner:
         def done(answers: list[Response]) -> None:
             timer.cancel()
             self._free += 1
+            self._running.discard(options)
             self._finish(group, answers)
             if self._jobs and not self._flushing:
                 self._flush()
@@ -168,6 +173,11 @@ class Joiner:
             loop.call_soon_threadsafe(done, answers)
 
         self._pool.submit(work)
+
+    def stop(self) -> None:
+        """End the runs that are under way."""
+        for options in self._running:
+            options.terminate = True
 
     def expire(self) -> None:
         """Refuse the calls that have waited for too long."""
@@ -189,6 +199,8 @@ class Joiner:
         try:
             values = self._run(group, options)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged unless it is the client's own
+            if options is not None and options.terminate:
+                return [message(503, "the run was ended", failed=True) for _ in group]  # answered at its deadline
             if len(group) > 1:
                 return [answer for job in group for answer in self._work([job], size, options)]
             return [self._failure(error, started)]

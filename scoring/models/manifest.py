@@ -28,8 +28,9 @@ class InputSpec:
     `shape` has None for a free axis; a shape that is itself None has any rank. `columns` names the last
     axis of a table. `missing` is the text that a null stands for; None where null is no text. `only` are the
     values that are taken, `minimum` and `maximum` bound whole numbers; None for no such limit. `complete` are
-    positions on the last axis at which no number may be missing. An `unused` input
-    is none of the graph's: it may be given, and changes nothing.
+    positions on the last axis at which no number may be missing. `categories` are values seen in training, for
+    descriptions. An `unused` input is none of the graph's: it may be given, and changes nothing. An `optional` one may
+    be left out.
     """
 
     name: str
@@ -43,6 +44,8 @@ class InputSpec:
     maximum: int | None = None
     complete: tuple[int, ...] = ()
     unused: bool = False
+    categories: tuple[Any, ...] | None = None
+    optional: bool = False
 
     @property
     def width(self) -> int | None:
@@ -52,18 +55,27 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One output: `name` is what users read, `graph_name` what the graph calls it."""
+    """One output: `name` is what users read, `graph_name` what the graph calls it.
+
+    `dtype` and `shape` are those of an input; dtype is None where they are not known, or the output is no tensor.
+    `role` is `label`, `probabilities`, `scores` or `values`. `classes` are the original's, in the order of its columns.
+    """
 
     name: str
     graph_name: str
+    dtype: str | None = None
+    shape: tuple[int | None, ...] | None = None
+    role: str = "values"
+    classes: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Rejects:
-    """Numbers that the original model refuses: missing ones, and those that float32 cannot hold."""
+    """Numbers that the original model refuses: missing and infinite ones, and those that float32 cannot hold."""
 
     nan: bool = False
     huge: bool = False
+    infinity: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,10 @@ class Golden:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the converter promises of a model. `methods` maps a name to names of outputs."""
+    """What the converter promises of a model. `methods` maps a name to names of outputs.
+
+    `row_wise`: the answer to a row was seen to be the same in every batch.
+    """
 
     path: Path
     file: str
@@ -89,6 +104,7 @@ class Manifest:
     default_method: str
     rejects: Rejects
     golden: Golden | None
+    row_wise: bool = False
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -112,8 +128,14 @@ def load_manifest(path: Path) -> Manifest:
         outputs=outputs,
         methods=methods,
         default_method=default,
-        rejects=Rejects(rejects.take("nan", bool, False), rejects.take("huge", bool, False, required=False)),
+        rejects=Rejects(
+            nan=rejects.take("nan", bool, False),
+            huge=rejects.take("huge", bool, False, required=False),
+            infinity=rejects.take("infinity", bool, False, required=False),
+        ),
         golden=_golden(fields.object("golden"), path.parent) if fields.has("golden") else None,
+        # What was never compared with its original was never seen to answer row by row.
+        row_wise=fields.take("row_wise", bool, False, required=False) and fields.has("parity"),
     )
     fields.finish()
     return manifest
@@ -123,11 +145,7 @@ def _input(fields: Fields) -> InputSpec:
     dtype = fields.take("dtype", str, "")
     if dtype and dtype not in DTYPES:
         fields.complain("dtype", f"must be one of {', '.join(sorted(DTYPES))}, not {dtype!r}")
-    shape = fields.take("shape", list, [])
-    sizes = [size for size in shape if size is not None]
-    if any(not isinstance(size, int) or isinstance(size, bool) or size < 0 for size in sizes):
-        fields.complain("shape", f"must hold whole numbers and null, not {shape!r:.60}")
-        shape = []
+    shape = _shape(fields, required=True)
     columns = fields.strings("columns", required=False)
     if columns is not None and len(shape) == 2 and shape[1] is not None and len(columns) != shape[1]:
         fields.complain("columns", f"has {len(columns)} names for {shape[1]} columns")
@@ -138,7 +156,7 @@ def _input(fields: Fields) -> InputSpec:
         name,
         fields.take("graph_name", str, name),
         dtype,
-        tuple(shape),
+        shape,
         columns,
         missing=fields.take("missing", str, "", required=False) if fields.has("missing") else None,
         only=frozenset(categories) if closed else None,
@@ -146,12 +164,29 @@ def _input(fields: Fields) -> InputSpec:
         maximum=fields.take("maximum", int, 0, required=False) if fields.has("maximum") else None,
         complete=tuple(fields.take("complete", list, [], required=False)),
         unused=fields.take("unused", bool, False, required=False),
+        categories=tuple(categories) or None,
     )
+
+
+def _shape(fields: Fields, *, required: bool) -> tuple[int | None, ...]:
+    shape = fields.take("shape", list, [], required=required)
+    sizes = [size for size in shape if size is not None]
+    if any(not isinstance(size, int) or isinstance(size, bool) or size < 0 for size in sizes):
+        fields.complain("shape", f"must hold whole numbers and null, not {shape!r:.60}")
+        return ()
+    return tuple(shape)
 
 
 def _output(fields: Fields) -> OutputSpec:
     name = fields.take("name", str, "")
-    return OutputSpec(name, fields.take("graph_name", str, name))
+    return OutputSpec(
+        name,
+        fields.take("graph_name", str, name),
+        fields.take("dtype", str, "") if fields.has("dtype") else None,
+        _shape(fields, required=False) if fields.has("shape") else None,
+        fields.take("role", str, "values", required=False),
+        tuple(fields.take("classes", list, [])) if fields.has("classes") else None,
+    )
 
 
 def _methods(fields: Fields, outputs: set[str]) -> tuple[str, dict[str, tuple[str, ...]]]:

@@ -1,4 +1,4 @@
-"""The body of /score: what a client asks, and what it is answered."""
+"""The JSON body of /score: what a client asks."""
 
 from __future__ import annotations
 
@@ -9,51 +9,57 @@ import orjson
 
 from scoring.errors import BadRequest
 
-_FIELDS = {"data", "inputs", "method"}
+# The fields that hold rows: ours, and those that servers of MLflow models take.
+_ROWS = ("data", "input_data", "dataframe_split", "dataframe_records", "instances")
+_FIELDS = {*_ROWS, "inputs", "method"}
+_HINT = 'the body must be a JSON object such as {"data": [[1, 2, 3]]}'
 
 
-@dataclass(frozen=True)
-class Request:
-    """A parsed body: rows in `data`, or values by input name in `inputs`; never both."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A parsed body: rows or a data frame in `data`, which the client wrote in `field`; or values by name in `inputs`.
+
+    `inputs` is None where the rows are in `data`.
+    """
 
     data: Any
+    field: str
     inputs: dict[str, Any] | None
     method: str | None
 
 
-def parse(body: bytes | bytearray) -> Request:
-    """Parse a /score body.
+def parse(body: bytes | bytearray) -> Asked:
+    """Parse a /score body. Where an object has a field twice, the last one counts.
 
-    Raises BadRequest for what is not UTF-8 JSON, not an object, or has other fields than `data` or
-    `inputs`, and `method`.
+    Raises BadRequest for what is not UTF-8 JSON, not an object, or has other fields than one of values and `method`.
     """
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise BadRequest('the body must be a JSON object such as {"data": [[1, 2, 3]]}')
+    if type(document) is not dict:
+        raise BadRequest(_HINT)
+    if len(document) == 1 and "data" in document:
+        return Asked(document["data"], "data", None, None)
+    return _read(document)
+
+
+def _read(document: dict[str, Any]) -> Asked:
     unknown = sorted(document.keys() - _FIELDS)
     if unknown:
         raise BadRequest(f"unknown field {unknown[0]!r:.80}; a body has 'data' or 'inputs', and 'method'")
-    if ("data" in document) == ("inputs" in document):
-        raise BadRequest("the body must have either 'data' or 'inputs'")
-    inputs = document.get("inputs")
-    if "inputs" in document and not isinstance(inputs, dict):
-        raise BadRequest("'inputs' must be an object of input names and values")
-    method = document.get("method")
+    method = document.pop("method", None)
     if method is not None and not isinstance(method, str):
         raise BadRequest("'method' must be a string")
-    return Request(document.get("data"), inputs, method)
-
-
-def dump(answer: Any) -> bytes:
-    """JSON of an answer; arrays become nested lists, NaN and infinity null."""
-    return orjson.dumps(answer, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-
-
-def _plain(value: Any) -> Any:
-    # What orjson does not write by itself: arrays of strings, and arrays that are not contiguous.
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+    if len(document) != 1:
+        raise BadRequest("the body must have either 'data' or 'inputs'")
+    field, value = document.popitem()
+    if field == "inputs":
+        if not isinstance(value, dict):
+            raise BadRequest("'inputs' must be an object of input names and values")
+        return Asked(None, field, value, method)
+    if field == "dataframe_split" and not (isinstance(value, dict) and value.keys() >= {"columns", "data"}):
+        raise BadRequest("'dataframe_split' must be an object with 'columns' and 'data'")
+    if field == "dataframe_records" and not (isinstance(value, list) and all(isinstance(row, dict) for row in value)):
+        raise BadRequest("'dataframe_records' must be a list of objects")
+    return Asked(value, field, None, method)

@@ -13,7 +13,7 @@ from scoring.http.messages import Answer, Reply, Request, Response
 from scoring.models.call import Call
 from scoring.models.catalog import Catalog
 from scoring.models.joining import Joiner, Waiting
-from scoring.models.threads import available_cpus
+from scoring.models.threads import threads_per_process
 from scoring.openapi.models import Descriptions
 from scoring.service import Description
 from scoring.telemetry.metrics import Metrics
@@ -36,7 +36,7 @@ class ModelService:
     def __init__(self, config: ServiceConfig, metrics: Metrics, preloaded: Mapping[str, Opened] | None = None) -> None:
         self._config = config
         self._waiting = Waiting(config.limits, metrics)
-        self._threads = config.runtime.threads or available_cpus()
+        self._threads = threads_per_process(config.runtime)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="score")
         self._collector = _collector(config)
         self._expiry: asyncio.TimerHandle | None = None
@@ -53,6 +53,8 @@ class ModelService:
         """Write what was collected, and end the threads."""
         if self._expiry is not None:
             self._expiry.cancel()
+        for loaded in self.catalog.all_loaded():
+            loaded.attached.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._collector is not None:
             self._collector.close()
@@ -64,9 +66,10 @@ class ModelService:
     def score(self, request: Request) -> Answer:
         """Answer POST /score, or /score?model=NAME[:VERSION] where there are several."""
         name, version = _wanted(request.query) if request.query else (None, None)
-        return self.infer(
-            name, version, lambda model: model.read(request), size=len(request.body), request_id=request.request_id
-        )
+        size = len(request.body)
+        if _is_image(request):
+            size = _INLINE_BYTES + 1  # few bytes may hold many pixels
+        return self.infer(name, version, lambda model: model.read(request), size=size, request_id=request.request_id)
 
     def infer(
         self,
@@ -135,6 +138,13 @@ class ModelService:
         for loaded in self.catalog.all_loaded():
             loaded.attached.expire()
         self._expiry = loop.call_later(_EXPIRE_SECONDS, self._expire, loop)
+
+
+def _is_image(request: Request) -> bool:
+    for name, value in request.headers:
+        if name == b"content-type":
+            return value.startswith(b"image/")
+    return False
 
 
 def _collector(config: ServiceConfig) -> Collector | None:

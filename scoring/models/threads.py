@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scoring.config import Runtime
 
 
 def available_cpus(root: Path = Path("/")) -> int:
@@ -15,6 +19,11 @@ def available_cpus(root: Path = Path("/")) -> int:
     """
     cpus = float(len(os.sched_getaffinity(0)))
     return max(1, math.ceil(min([cpus, *_cgroup_limits(root)])))
+
+
+def threads_per_process(runtime: Runtime) -> int:
+    """Threads that one of the server's processes may keep busy: as configured, or its share of the CPUs."""
+    return runtime.threads or max(1, available_cpus() // runtime.processes)
 
 
 def _cgroup_limits(root: Path) -> list[float]:

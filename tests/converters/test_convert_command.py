@@ -18,8 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from converters import Options, convert
-from scoring.models.golden import check_golden
-from scoring.models.onnx_model import load_model
+from scoring.models.golden import check_golden, read_golden
+from scoring.models.loading import load_model
 
 EDGEPACK = [sys.executable, "-c", "import sys; from packager.commands.main import main; sys.exit(main())"]
 VARIANTS = ["plain", "graph, basic", "graph, extended", "float16", "int8, dynamic", "int8, static"]
@@ -64,7 +64,9 @@ def test_sample_variants_and_reports_by_the_command(trained: Path, tmp_path: Pat
 def test_the_server_takes_what_optimising_leaves(trained: Path, tmp_path: Path) -> None:
     conversion = convert(trained, framework="ScikitLearn", output_dir=tmp_path / "out", options=Options(optimize=True))
     model = load_model(conversion.model, 1)
-    assert check_golden(model) > 0
+    vectors = read_golden(model)
+    assert vectors is not None
+    assert check_golden(model, vectors) > 0
     rows = load_breast_cancer().data[:100]
     (label,) = model.run(model.rows(rows.tolist()), ["label"])
     original = joblib.load(trained)

@@ -68,7 +68,7 @@ def forest(start: Callable[..., Any], converted: Path) -> Any:
         ([[]], ["row 0", "0 values"]),
         (7, ["'features'", "a number"]),
         (None, ["'features'", "null"]),
-        ({"sepal length": [1]}, ["'features'", "an object"]),
+        ({"sepal length": [1]}, ["lacks the column 'sepal width'"]),
     ],
 )
 def test_what_the_model_cannot_read_gets_400_naming_the_place(forest: Any, data: Any, told: list[str]) -> None:
@@ -212,7 +212,7 @@ def test_inputs_of_a_manifest_must_have_as_many_rows(start: Callable[..., Any], 
         [_tensor("a", TensorProto.FLOAT, ["n", 1]), _tensor("b", TensorProto.FLOAT, ["m", 1])],
         [_tensor("all", TensorProto.FLOAT, [None, 1])],
     )
-    manifest = {
+    manifest: dict[str, Any] = {
         "schema": "edgepack.model/v1",
         "file": "model.onnx",
         "inputs": [{"name": n, "graph_name": n, "dtype": "float32", "shape": [None, 1]} for n in "ab"],
@@ -241,7 +241,7 @@ def test_what_the_original_refuses_is_refused_and_a_missing_text_is_written_its_
         [_tensor("amount", TensorProto.DOUBLE, [None, 1]), _tensor("kind", TensorProto.STRING, [None, 1])],
         [_tensor("same", TensorProto.DOUBLE, [None, 1]), _tensor("said", TensorProto.STRING, [None, 1])],
     )
-    manifest = {
+    manifest: dict[str, Any] = {
         "schema": "edgepack.model/v1",
         "file": "model.onnx",
         "inputs": [
@@ -260,7 +260,7 @@ def test_what_the_original_refuses_is_refused_and_a_missing_text_is_written_its_
     status, answer = server.score({"data": [[1, "a"], [-1e39, "a"]]})
     assert status == 400
     assert "'amount': row 1, column 0 is -1e+39" in answer["message"]
-    manifest["inputs"][1]["missing"] = None  # type: ignore[index]
+    manifest["inputs"][1]["missing"] = None
     (tmp_path / "model.manifest.json").write_text(json.dumps(manifest))
     server = start("--model", tmp_path / "model.onnx", "--port", "0")
     status, answer = server.score({"data": [[1, None]]})
@@ -290,7 +290,7 @@ def test_values_are_held_to_the_manifests_limits_and_unused_inputs_change_nothin
         ],
     )
     plain = {"shape": [None, 1]}
-    manifest = {
+    manifest: dict[str, Any] = {
         "schema": "edgepack.model/v1",
         "file": "model.onnx",
         "inputs": [

@@ -1,0 +1,86 @@
+"""Memory of this process: what a load adds to it, and giving back what was freed."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from dataclasses import dataclass, field
+
+_M_ARENA_MAX = -8  # glibc's malloc.h
+
+
+def own_bytes() -> int:
+    """Bytes of this process in memory without those of mapped files, such as libraries."""
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0  # a kernel that does not tell; the sizes of the files stand for it then
+
+
+def keep_together() -> None:
+    """Let threads that start from now on share one heap.
+
+    The C library would give each its own, whose end it does not give back: tens of megabytes of models that are gone.
+    """
+    _glibc("mallopt", _M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Give memory that was freed back to the system: some milliseconds, without the interpreter's lock.
+
+    The C library keeps most of what a model's many small pieces took until it is told.
+    """
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(name: str, *arguments: int) -> None:
+    """Call a function of glibc; nothing happens where the C library is another one and has none of that name."""
+    import ctypes
+
+    function = getattr(ctypes.CDLL(None), name, None)
+    if function is not None:
+        function(*arguments)
+
+
+@dataclass(eq=False)
+class Measurement:
+    """One load that is being measured: `size` is its file's, `others` the sizes of the files loaded meanwhile."""
+
+    size: int
+    before: int = field(default_factory=own_bytes)
+    others: int = 0
+
+
+class Meter:
+    """Tells what loads cost in memory, from the growth of the process; used by several threads.
+
+    Loads that overlap share the growth by the sizes of their files: nothing tells their pages apart.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: list[Measurement] = []
+
+    def begin(self, size: int) -> Measurement:
+        """A load of a file of `size` bytes begins."""
+        # The model would else move into what others left behind, and seem to take nothing.
+        give_back()
+        with self._lock:
+            measurement = Measurement(size)
+            for other in self._running:
+                other.others += size
+                measurement.others += other.size
+            self._running.append(measurement)
+        return measurement
+
+    def end(self, measurement: Measurement) -> int:
+        """The load is over; return its bytes, at least those of its file."""
+        # What the load itself left behind is not the model's.
+        gc.collect(0)
+        give_back()
+        with self._lock:
+            self._running.remove(measurement)
+            grown = own_bytes() - measurement.before
+        share = measurement.size / max(1, measurement.size + measurement.others)
+        return max(measurement.size, int(grown * share))

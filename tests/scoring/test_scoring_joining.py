@@ -1,0 +1,284 @@
+"""Concurrent requests of one model: joined where that changes no answer, bounded, and ended when their time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from scoring.config import Batching, Limits, ServiceConfig
+from scoring.errors import BadRequest
+from scoring.http.messages import Reply, Request, Response
+from scoring.models.costs import Costs
+from scoring.models.service import ModelService
+from scoring.service_file import single_model
+from scoring.telemetry.metrics import Metrics
+
+
+class Recording(Metrics):
+    """Remembers the runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: list[tuple[int, int]] = []
+
+    def observe_run(self, model: str, seconds: float, rows: int, requests: int) -> None:
+        self.runs.append((rows, requests))
+
+
+def request(document: Any) -> Request:
+    return Request("POST", "/score", "/score", "", [], json.dumps(document).encode())
+
+
+async def ask(service: ModelService, *documents: Any) -> list[Response]:
+    """Send all in one turn of the loop; return their answers."""
+    loop = asyncio.get_running_loop()
+    waiting: list[asyncio.Future[Response]] = []
+    for document in documents:
+        future: asyncio.Future[Response] = loop.create_future()
+        waiting.append(future)
+        try:
+            reply = service.score(request(document))
+        except BadRequest as error:
+            future.set_result(Response(error.status, error.message.encode(), headers=list(error.headers)))
+            continue
+        assert isinstance(reply, Reply)
+        reply.then(future.set_result)
+    return list(await asyncio.gather(*waiting))
+
+
+def with_service(config: ServiceConfig, test: Callable[[ModelService, Recording], Awaitable[None]]) -> None:
+    async def run() -> None:
+        metrics = Recording()
+        service = ModelService(config, metrics)
+        await service.start()
+        metrics.runs.clear()
+        try:
+            await test(service, metrics)
+        finally:
+            await service.stop()
+
+    asyncio.run(run())
+
+
+def batching(config: ServiceConfig, **changes: Any) -> ServiceConfig:
+    return replace(config, runtime=replace(config.runtime, batching=Batching(**changes)))
+
+
+@pytest.fixture
+def config(rewrite: Callable[..., Path]) -> ServiceConfig:
+    return single_model(rewrite(row_wise=True) / "model.onnx")
+
+
+def test_requests_of_one_turn_are_one_run_and_each_gets_its_own_rows(config: ServiceConfig, iris: Any) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        parts = [iris.rows[:1], iris.rows[1:4], iris.rows[4:5]]
+        answers = await ask(service, *({"data": rows} for rows in parts))
+        for rows, answer in zip(parts, answers, strict=True):
+            assert np.allclose(json.loads(answer.body), iris.model.predict_proba(rows), atol=1e-5)
+        assert metrics.runs == [(5, 3)]
+
+    with_service(config, test)
+
+
+def test_requests_that_want_other_outputs_run_apart(config: ServiceConfig, iris: Any) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        rows = iris.rows[:1]
+        documents = [{"data": rows, "method": method} for method in ("predict", "both", "predict", "predict_proba")]
+        answers = await ask(service, *documents)
+        assert [answer.status for answer in answers] == [200] * 4
+        assert answers[0].body == answers[2].body != answers[3].body
+        assert sorted(metrics.runs) == [(1, 1), (1, 1), (2, 2)]
+
+    with_service(config, test)
+
+
+def test_a_request_that_is_refused_takes_no_other_with_it(config: ServiceConfig, iris: Any) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        answers = await ask(service, {"data": iris.rows[:1]}, {"data": [[1, 2]]}, {"data": iris.rows[:2]})
+        assert [answer.status for answer in answers] == [200, 400, 200]
+
+    with_service(config, test)
+
+
+def test_a_joined_run_has_no_more_rows_than_configured(config: ServiceConfig, iris: Any) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        await ask(service, *({"data": iris.rows[:2]} for _ in range(5)))
+        assert metrics.runs == [(4, 2), (4, 2), (2, 1)]
+
+    with_service(batching(config, rows=5), test)
+
+
+def test_joining_can_be_switched_off(config: ServiceConfig, iris: Any) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        await ask(service, *({"data": iris.rows[:1]} for _ in range(3)))
+        assert metrics.runs == [(1, 1)] * 3
+
+    with_service(batching(config, enabled=False), test)
+
+
+def test_a_window_joins_what_comes_later_and_ends_when_it_is_full(config: ServiceConfig, iris: Any) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        one = asyncio.ensure_future(ask(service, {"data": iris.rows[:1]}))
+        await asyncio.sleep(0.02)
+        await asyncio.gather(one, ask(service, {"data": iris.rows[:1]}))
+        assert metrics.runs == [(2, 2)]
+        started = time.perf_counter()
+        await ask(service, *({"data": iris.rows[:2]} for _ in range(2)))
+        assert time.perf_counter() - started < 0.2
+        assert metrics.runs[1:] == [(4, 2)]
+
+    with_service(batching(config, window_seconds=0.3, rows=4), test)
+
+
+def test_a_model_whose_rows_depend_on_each_other_is_not_joined(rewrite: Callable[..., Path], iris: Any) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        await ask(service, *({"data": iris.rows[:1]} for _ in range(3)))
+        assert metrics.runs == [(1, 1)] * 3
+
+    with_service(single_model(rewrite(row_wise=False) / "model.onnx"), test)
+
+
+def slow_graph(path: Path) -> None:
+    """A loop of matrix products, as many as the input says."""
+    float32, boolean = TensorProto.FLOAT, TensorProto.BOOL
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["state_in", "weights"], ["state_out"]),
+            helper.make_node("Identity", ["go_in"], ["go_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_in", boolean, []),
+            helper.make_tensor_value_info("state_in", float32, [128, 128]),
+        ],
+        [
+            helper.make_tensor_value_info("go_out", boolean, []),
+            helper.make_tensor_value_info("state_out", float32, [128, 128]),
+        ],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("Loop", ["turns", "", "start"], ["end"], body=body),
+            helper.make_node("ReduceSum", ["end"], ["sum"], keepdims=0),
+        ],
+        "slow",
+        [helper.make_tensor_value_info("turns", TensorProto.INT64, [])],
+        [helper.make_tensor_value_info("sum", float32, [])],
+        [
+            onnx.numpy_helper.from_array(np.eye(128, dtype=np.float32), "weights"),
+            onnx.numpy_helper.from_array(np.eye(128, dtype=np.float32), "start"),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> ServiceConfig:
+    slow_graph(tmp_path / "slow.onnx")
+    config = single_model(tmp_path / "slow.onnx")
+    return replace(config, runtime=replace(config.runtime, threads=1))
+
+
+def turns(number: int) -> dict[str, Any]:
+    return {"inputs": {"turns": number}}
+
+
+FOREVER = 10**9
+
+
+def test_a_run_that_takes_too_long_is_ended_and_the_next_one_runs(slow: ServiceConfig) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        started = time.perf_counter()
+        (late,) = await ask(service, turns(FOREVER))
+        assert 0.2 < time.perf_counter() - started < 5
+        assert (late.status, late.failed, json.loads(late.body)) == (
+            500, True, {"message": "Scoring timeout after 250 ms", "status_code": 500},
+        )  # fmt: skip
+        (good,) = await ask(service, turns(3))
+        assert (good.status, json.loads(good.body)) == (200, 128.0)
+
+    with_service(replace(slow, limits=Limits(scoring_seconds=0.25)), test)
+
+
+def test_the_loop_goes_on_while_a_long_run_is_under_way(slow: ServiceConfig) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        running = asyncio.ensure_future(ask(service, turns(FOREVER)))
+        longest = 0.0
+        for _ in range(30):
+            started = time.perf_counter()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.perf_counter() - started)
+        assert longest < 0.2
+        assert (await running)[0].status == 500
+
+    with_service(replace(slow, limits=Limits(scoring_seconds=0.5)), test)
+
+
+def test_more_than_the_queue_holds_is_refused_and_so_is_what_waits_too_long(slow: ServiceConfig) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        running = asyncio.ensure_future(ask(service, turns(FOREVER)))
+        await asyncio.sleep(0.05)
+        answers = await ask(service, turns(1), turns(1), turns(1))
+        assert [answer.status for answer in answers] == [503, 503, 503]
+        assert all(answer.headers == [(b"retry-after", b"1")] for answer in answers)
+        assert b"too many requests" in answers[2].body
+        assert b"longer than 0.3 seconds" in answers[0].body
+        await running
+        assert (await ask(service, turns(1)))[0].status == 200
+
+    limits = Limits(queue=2, queue_seconds=0.3, scoring_seconds=2)
+    with_service(replace(slow, limits=limits), test)
+
+
+def test_who_has_left_is_not_run(slow: ServiceConfig) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        running = asyncio.ensure_future(ask(service, turns(FOREVER)))
+        await asyncio.sleep(0.05)
+        gone = service.score(request(turns(2)))
+        assert isinstance(gone, Reply)
+        gone.abandoned = True
+        await running
+        await ask(service, turns(3))
+        assert not gone.resolved
+        assert len(metrics.runs) == 1
+
+    with_service(replace(slow, limits=Limits(scoring_seconds=0.3)), test)
+
+
+def test_stopping_does_not_wait_for_a_run_without_end(slow: ServiceConfig) -> None:
+    async def run() -> float:
+        service = ModelService(slow, Metrics())
+        await service.start()
+        running = asyncio.ensure_future(ask(service, turns(FOREVER)))
+        await asyncio.sleep(0.1)
+        started = time.perf_counter()
+        await service.stop()
+        pool: ThreadPoolExecutor = service._pool
+        await asyncio.to_thread(pool.shutdown, True)
+        running.cancel()
+        return time.perf_counter() - started
+
+    assert asyncio.run(run()) < 5
+
+
+def test_what_runs_cost_is_known_from_runs_of_other_sizes() -> None:
+    costs = Costs()
+    assert costs.expect(10) is None
+    costs.learn(100, 0.001)
+    assert costs.expect(100) == 0.001
+    assert costs.expect(5) == 0.001  # no dearer than more values
+    assert costs.expect(1000) == pytest.approx(0.008)  # at most in proportion
+    costs.learn(100, 0.002)
+    assert 0.001 < (costs.expect(100) or 0) < 0.002
