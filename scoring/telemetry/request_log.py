@@ -15,7 +15,10 @@ _PATH_CHARACTERS = 200
 
 
 class RequestLog:
-    """Writes the lines of answers with a status of `least` and above. Headers, bodies and queries never get there: they may hold keys and people's data."""
+    """Writes the lines of answers whose status is at least `least`.
+
+    Headers, bodies and queries never get there: they may hold keys and people's data.
+    """
 
     def __init__(self, config: Logging, writer: LineWriter) -> None:
         self.least = {"all": 0, "errors": 400}.get(config.requests, 1000)
