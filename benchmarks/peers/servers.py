@@ -137,7 +137,7 @@ class Server:
             "AML_APP_ROOT": str(self.folder),
             "HOME": str(self.folder),
             "BENTOML_HOME": str(self.folder),
-            "PYTHONPATH": f"{ROOT}:{APPS}",
+            "PYTHONPATH": str(ROOT if self.kind.environment in (None, "echo") else APPS),
         }
         return {**kept, **own, **self.kind.variables}
 
