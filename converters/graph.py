@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,10 +79,10 @@ def _holds(model: bytes | str, operators: Sequence[bytes]) -> bool:
 
 def open_session(model: bytes | str) -> Any:
     """onnxruntime's own session of a model's bytes or file, on one thread. Raises ``ConversionError``."""
+    # Read at import: version 1.32 would otherwise look for a device identifier and try to report.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort
 
-    # Version 1.32 would otherwise look for a device identifier and try to report.
-    ort.disable_telemetry_events()
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

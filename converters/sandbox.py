@@ -36,6 +36,7 @@ QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "",
+    "ORT_DISABLE_TELEMETRY": "1",
     "USER": "nobody",
     "LOGNAME": "nobody",
 }

@@ -135,6 +135,7 @@ def plan_image(
             "PYTHONPATH": f"/{SERVER_ROOT}:/{site_packages(version)}",
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "ORT_DISABLE_TELEMETRY": "1",
         },
         entrypoint=(python, "-m", "scoring", "--config", f"/{CONFIG_PATH}"),
         labels={

@@ -12,7 +12,7 @@ from scoring import __version__
 from scoring.config import Cors as CorsConfig
 from scoring.errors import BadRequest
 from scoring.http.cors import Cors
-from scoring.http.messages import Handler, Reply, Request, Response, message, refusal
+from scoring.http.messages import Handler, Headers, Reply, Request, Response, message, refusal
 from scoring.http.routing import Route, Routes
 from scoring.request_ids import LONGEST, RequestIds
 from scoring.security.guard import Guard
@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 _SERVER_VERSION = f"x-ms-server-version: edgepack/{__version__}\r\n"
 # Headers of a request by which it is known; `TraceId` comes back as it was sent.
 _IDS = frozenset({b"x-request-id", b"x-ms-request-id", b"x-ms-client-request-id", b"traceid"})
+# Headers of an answer that are the server's to give.
+_OURS = _IDS | {b"x-ms-run-fn-exec-ms", b"x-ms-run-function-failed", b"x-ms-server-version"}
 _NO_CORS = Cors(CorsConfig())
 _UNEXPECTED = "an unexpected error occurred; the server's log has more"
 
@@ -117,6 +119,8 @@ class ScoringApp:
             if response.problem is not None and route.write_problem is not None:
                 response.body = route.write_problem(response.problem)
             if request.request_id:
+                if response.headers:
+                    response.headers = _others(request, response.headers)
                 lines = _common_lines(request, response, route)
         seconds = time.perf_counter() - request.started
         self._metrics.observe_request(name, request.method, response.status, seconds)
@@ -197,6 +201,12 @@ class ScoringApp:
 def _allowed(route: Route) -> str:
     head = ("HEAD",) if "GET" in route.handlers else ()
     return ", ".join(sorted({*route.handlers, *head, "OPTIONS"}))
+
+
+def _others(request: Request, headers: Headers) -> Headers:
+    """Headers without those that the server gives; a script may name the client where the client did not."""
+    ours = _OURS if request.client_request_id else _OURS - {b"x-ms-client-request-id"}
+    return [header for header in headers if header[0].lower() not in ours]
 
 
 def _common_lines(request: Request, response: Response, route: Route) -> bytes:

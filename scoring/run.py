@@ -96,6 +96,8 @@ class _Parts:
             prefix=config.identity.path_prefix,
         )
         server = HttpServer(app, config.limits, None if tls is None else tls.context)
+        dropped = "Log lines that nobody read in time."
+        self._metrics.gauge("edgepack_log_lines_dropped", dropped, lambda: float(self._writer.dropped))
         self._metrics.gauge("edgepack_connections", "Open connections.", lambda: float(len(server.connections)))
         try:
             await server.start(listener)
@@ -105,8 +107,10 @@ class _Parts:
             tls.start()
         host, port = listener.getsockname()[:2]
         announce({"host": host, "port": port, **self._service.facts()})
+        publisher = asyncio.ensure_future(self._publish())
         await stop.wait()
         self._draining = True
+        publisher.cancel()
         # Readiness is down from here on; who balances the load between several services sees it and sends no more.
         if config.limits.drain_seconds:
             await asyncio.sleep(config.limits.drain_seconds)
@@ -116,6 +120,12 @@ class _Parts:
             tls.stop()
         if spans is not None:
             spans.close()
+
+    async def _publish(self) -> None:
+        """Let the other processes of this port show the gauges of this one."""
+        while self._config.runtime.processes > 1:
+            self._metrics.publish()
+            await asyncio.sleep(1)
 
     def _ready(self) -> bool:
         return self._service.ready() and not self._draining

@@ -42,6 +42,8 @@ TEST_PARTS = {
     "newuidmap": "uidmap",
     "zstd": "zstd",
     "openssl": "openssl",
+    "chromium": "chromium",
+    "wrk": "wrk",
 }
 WITHOUT = {
     "demo": "the base image cannot be built; give one with: edgepack package build --base REF",

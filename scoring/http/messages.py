@@ -143,7 +143,7 @@ def refusal(error: BadRequest) -> Response:
 
 
 def message(status: int, text: str, headers: Headers | None = None, **more: Any) -> Response:
-    """A JSON answer of the contract's shape: `{"message": text}`; `more` are Response's own."""
-    response = Response(status, orjson.dumps({"message": text}), headers=headers, **more)
+    """A JSON answer of the contract's shape, with `message` and `status_code`; `more` are Response's own."""
+    response = Response(status, orjson.dumps({"message": text, "status_code": status}), headers=headers, **more)
     response.problem = text
     return response

@@ -77,6 +77,7 @@ def test_the_environment_of_the_base_is_kept_but_for_what_finds_our_modules() ->
         "PYTHONPATH": "/opt/edgepack/server:/opt/edgepack/lib/python3.12/site-packages",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
     }
 
 

@@ -68,7 +68,7 @@ def test_other_paths_and_methods_get_a_json_message(
     assert found == status
     assert headers.get("allow") == allow
     assert headers["content-type"] == "application/json"
-    assert list(json.loads(body)) == ["message"]
+    assert list(json.loads(body)) == ["message", "status_code"]
 
 
 def test_one_connection_serves_many_requests(server: Any, iris: Any) -> None:

@@ -92,7 +92,7 @@ def test_keys_guard_scoring_and_leave_health_open(
         assert status == 401
         assert 'error="invalid_token"' in headers["www-authenticate"]
         assert headers["access-control-allow-origin"] == PAGE  # so that the page can read why
-        assert json.loads(body) == {"message": "the key is not one of this service"}
+        assert json.loads(body) == {"message": "the key is not one of this service", "status_code": 401}
         for key in made.values():
             assert ask(connection, "POST", "/score", ROWS, Authorization=f"bearer {key}")[0] == 200
         status, headers, body = ask(
@@ -133,7 +133,7 @@ def test_tokens_guard_scoring(
         for _ in range(2):
             assert ask(connection, "POST", "/score", ROWS, Authorization=f"Bearer {tokens[0]}")[0] == 200
         status, headers, body = ask(connection, "POST", "/score", ROWS, Authorization=f"Bearer {tokens[1]}")
-        assert (status, json.loads(body)) == (403, {"message": "the token is for another service"})
+        assert (status, json.loads(body)) == (403, {"message": "the token is for another service", "status_code": 403})
         assert 'error="insufficient_scope"' in headers["www-authenticate"]
         assert ask(connection, "POST", "/score", ROWS, Authorization=f"Bearer {tokens[0][:-2]}")[0] == 401
         assert ask(connection, "POST", "/score", ROWS)[0] == 401
