@@ -101,6 +101,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Tell what is at work that nobody waits any more."""
         self._ended = True
+        self._body = b""
+        self._request = None
         self._waiting.clear()
         if self._reply is not None:
             self._reply.abandoned = True
@@ -207,7 +209,8 @@ class Connection(asyncio.Protocol):
         if request is None:
             return
         self._request = None
-        body = self._body
+        # Not kept here: a connection may wait long for its next request, or to be collected.
+        body, self._body = self._body, b""
         request.body = body if type(body) is bytes else bytes(body)
         keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         self._waiting.append((request, keep, self._early))

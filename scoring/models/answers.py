@@ -29,6 +29,9 @@ def writer(outputs: Sequence[OutputSpec]) -> Write:
             return lambda values: Response(200, dump(values[0]))
         return lambda values: Response(200, dump(_translated(values[0], table)))
 
+    if not any(tables):
+        return lambda values: Response(200, dump(dict(zip(names, values, strict=True))))
+
     def write(values: list[Any]) -> Response:
         told = [
             value if table is None else _translated(value, table) for value, table in zip(values, tables, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # A thread hop costs about what a small model's whole call does; a loop held for this long harms nobody.
 INLINE_SECONDS = 0.003
+
+_ALWAYS = (None,)
 
 _log = logging.getLogger(__name__)
 
@@ -88,21 +90,26 @@ class Joiner:
         self._costs = Costs()
         self._jobs: list[_Job] = []
         self._flushing = False
+        self._loop = asyncio.get_running_loop()
+        # What asyncio's loop has still to do in this turn, where it shows that: without, every run waits for the next.
+        self._turn: Sized = getattr(self._loop, "_ready", _ALWAYS)
         self._running: set[onnxruntime.RunOptions] = set()
 
     def submit(self, call: Call, reply: Reply, seen: Callable[[Call, list[Any]], None] | None = None) -> None:
         """Run `call` and resolve `reply` with its answer; BadRequest 503 where too many wait."""
         self._waiting.enter()
         self._jobs.append(_Job(call, reply, time.perf_counter(), seen))
-        if not self._flushing:
+        if self._flushing:
+            if self._window and sum(job.call.rows or 0 for job in self._jobs) >= self._rows:
+                self._flush()  # there is nothing more to wait for
+        elif self._window:
             self._flushing = True
-            loop = asyncio.get_running_loop()
-            if self._window:
-                loop.call_later(self._window, self._flush)
-            else:
-                loop.call_soon(self._flush)
-        elif self._window and sum(job.call.rows or 0 for job in self._jobs) >= self._rows:
-            self._flush()  # there is nothing more to wait for
+            self._loop.call_later(self._window, self._flush)
+        elif len(self._turn):
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         self._flushing = False
@@ -146,7 +153,7 @@ class Joiner:
         return group
 
     def _start(self, group: list[_Job], size: int) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         options = onnxruntime.RunOptions()
         self._free -= 1
         self._running.add(options)
@@ -247,7 +254,8 @@ def _alike(one: Call, other: Call) -> bool:
     """Whether two calls can be one run: the same outputs, and arrays that differ in their number of rows only."""
     if one.outputs != other.outputs or len(one.arrays) != len(other.arrays):
         return False
-    return all(
-        (array := other.arrays.get(name)) is not None and mine.shape[1:] == array.shape[1:]
-        for name, mine in one.arrays.items()
-    )
+    for name, array in one.arrays.items():
+        match = other.arrays.get(name)
+        if match is None or match.shape[1:] != array.shape[1:]:
+            return False
+    return True

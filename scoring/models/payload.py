@@ -15,7 +15,7 @@ _FIELDS = {*_ROWS, "inputs", "method"}
 _HINT = 'the body must be a JSON object such as {"data": [[1, 2, 3]]}'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """A parsed body: rows or a data frame in `data`, which the client wrote in `field`; or values by name in `inputs`.
 
@@ -29,9 +29,14 @@ class Asked:
 
 
 def parse(body: bytes | bytearray) -> Asked:
-    """Parse a /score body. Where an object has a field twice, the last one counts.
+    """Parse a /score body; raises BadRequest as `load` and `ask` do."""
+    return ask(load(body))
 
-    Raises BadRequest for what is not UTF-8 JSON, not an object, or has other fields than one of values and `method`.
+
+def load(body: bytes | bytearray) -> dict[str, Any]:
+    """The object that a body holds; where it has a field twice, the last one counts.
+
+    Raises BadRequest for what is not UTF-8 JSON or not an object.
     """
     try:
         document = orjson.loads(body)
@@ -39,12 +44,13 @@ def parse(body: bytes | bytearray) -> Asked:
         raise BadRequest(f"the body is not JSON: {error}") from None
     if type(document) is not dict:
         raise BadRequest(_HINT)
+    return document
+
+
+def ask(document: dict[str, Any]) -> Asked:
+    """What the object of a body asks for; BadRequest for other fields than one of values and `method`."""
     if len(document) == 1 and "data" in document:
         return Asked(document["data"], "data", None, None)
-    return _read(document)
-
-
-def _read(document: dict[str, Any]) -> Asked:
     unknown = sorted(document.keys() - _FIELDS)
     if unknown:
         raise BadRequest(f"unknown field {unknown[0]!r:.80}; a body has 'data' or 'inputs', and 'method'")

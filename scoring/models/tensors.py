@@ -40,6 +40,8 @@ class Reader:
         self.dtype = np.dtype(object if spec.dtype == "string" else spec.dtype)
         self._code = _CODES.get(spec.dtype)
         self._shape = spec.shape
+        # The shape of a single row, which is what most requests hold; None where the input is no table of known width.
+        self._one_row = (1, spec.width) if spec.width and spec.shape and spec.shape[0] in (None, 1) else None
         self._huge = rejects.huge and spec.dtype == "float64"
         self._limited = spec.only is not None or spec.minimum is not None or spec.maximum is not None
 
@@ -49,6 +51,10 @@ class Reader:
         A null is a missing value: NaN in a float input, its own text in a string input. Raises BadRequest for a
         wrong rank, width or type, ragged rows, numbers that the dtype cannot hold, and what the model refuses.
         """
+        if self._one_row is not None and type(value) is list and len(value) == 1:
+            row = value[0]
+            if type(row) is list and len(row) == self._one_row[1]:
+                return self.read_flat(row, self._one_row)
         if self.spec.width == 1 and _is_plain_list(value):
             return self.read_flat(value, (len(value), 1))
         found = _flatten(value, self._shape)

@@ -147,7 +147,8 @@ class WorkerProcess:
             self._unsent = memoryview(data)
             self._outgoing.clear()
         try:
-            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            # An empty view would still hold the whole frame.
+            self._unsent = self._unsent[self._socket.send(self._unsent) :] or memoryview(b"")
         except BlockingIOError:
             pass
         except OSError:  # its end tells what happened

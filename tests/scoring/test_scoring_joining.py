@@ -44,16 +44,20 @@ async def ask(service: ModelService, *documents: Any) -> list[Response]:
     """Send all in one turn of the loop; return their answers."""
     loop = asyncio.get_running_loop()
     waiting: list[asyncio.Future[Response]] = []
-    for document in documents:
-        future: asyncio.Future[Response] = loop.create_future()
-        waiting.append(future)
+
+    def send(document: Any, future: asyncio.Future[Response]) -> None:
         try:
             reply = service.score(request(document))
         except BadRequest as error:
             future.set_result(Response(error.status, error.message.encode(), headers=list(error.headers)))
-            continue
+            return
         assert isinstance(reply, Reply)
         reply.then(future.set_result)
+
+    for document in documents:
+        waiting.append(loop.create_future())
+        # As connections do: each reads in a step of its own.
+        loop.call_soon(send, document, waiting[-1])
     return list(await asyncio.gather(*waiting))
 
 
@@ -114,7 +118,7 @@ def test_a_request_that_is_refused_takes_no_other_with_it(config: ServiceConfig,
 def test_a_joined_run_has_no_more_rows_than_configured(config: ServiceConfig, iris: Any) -> None:
     async def test(service: ModelService, metrics: Recording) -> None:
         await ask(service, *({"data": iris.rows[:2]} for _ in range(5)))
-        assert metrics.runs == [(4, 2), (4, 2), (2, 1)]
+        assert sorted(metrics.runs) == [(2, 1), (4, 2), (4, 2)]  # the first ones are in threads, and may end later
 
     with_service(batching(config, rows=5), test)
 
