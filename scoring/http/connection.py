@@ -25,6 +25,7 @@ _LINGER_SECONDS = 2.0
 _READ_IN_VAIN = 64 * 1024
 # Headers that say where a request ends, and for whom it is.
 _FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+_NEVER = float("inf")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -213,9 +214,12 @@ class Connection(asyncio.Protocol):
         body, self._body = self._body, b""
         request.body = body if type(body) is bytes else bytes(body)
         keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
-        self._waiting.append((request, keep, self._early))
-        if self._current is None:
-            self._pump()
+        if self._current is None and not self._waiting and not self._stalled and not self._pumping:
+            self._handle(request, keep, self._early)
+        else:
+            self._waiting.append((request, keep, self._early))
+            if self._current is None:
+                self._pump()
 
     # --- requests and answers ---
 
@@ -238,16 +242,19 @@ class Connection(asyncio.Protocol):
             return
         self._pumping = True
         while self._waiting and self._current is None and not self._stalled:
-            request, self._keep, early = self._waiting.popleft()
-            self._current = request
-            self.deadline = float("inf")
-            answer = early or self._app.handle(request)
-            if type(answer) is Response:
-                self._answer(answer)
-            elif isinstance(answer, Reply):
-                self._reply = answer
-                answer.then(self._answer)
+            self._handle(*self._waiting.popleft())
         self._pumping = False
+
+    def _handle(self, request: Request, keep: bool, early: Response | None) -> None:
+        self._current = request
+        self._keep = keep
+        self.deadline = _NEVER
+        answer = early or self._app.handle(request)
+        if type(answer) is Response:
+            self._answer(answer)
+        elif isinstance(answer, Reply):
+            self._reply = answer
+            answer.then(self._answer)
 
     def _answer(self, response: Response) -> None:
         request = self._current
