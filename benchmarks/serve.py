@@ -25,7 +25,7 @@ from benchmarks.peers.environments import MissingError
 from benchmarks.peers.servers import APPS, KINDS, ROOT, Server
 
 MIB = 1024 * 1024
-OWN = ("own", "script", "binary", "echo", "echo-uvloop", "uvicorn", "uvicorn-uvloop", "alone")
+OWN = ("own", "script", "binary", "server-echo", "echo", "echo-uvloop", "uvicorn", "uvicorn-uvloop", "alone")
 PEERS = ("azure", "mlserver", "bentoml", "litserve")
 STARTS = 5
 
@@ -69,20 +69,21 @@ class Figures:
 
 def _lines() -> list[Line]:
     one, hundred = Load("own", "logistic"), Load("own", "logistic", 100)
-    single, echo = Load("own", "logistic", 1, 1), Load("echo", "logistic", 1, 1)
+    single, echo = Load("own", "logistic", 1, 1), Load("server-echo", "logistic", 1, 1)
     found = [
         Line("logistic", "logistic, 1 row: ours / Azure", one, Load("azure", "logistic"), 20),
         Line("logistic", "logistic, 1 row: ours / MLServer", one, Load("mlserver", "logistic"), 40),
         Line("logistic", "logistic, 1 row: ours / BentoML", one, Load("bentoml", "logistic")),
         Line("logistic", "logistic, 1 row: ours / LitServe", one, Load("litserve", "logistic")),
-        Line("logistic", "logistic, 1 row: ours / our echo", one, Load("echo", "logistic"), 0.65),
+        Line("logistic", "logistic, 1 row: ours / our server's echo", one, Load("server-echo", "logistic"), 0.65),
+        Line("logistic", "logistic, 1 row: ours / our protocol's echo", one, Load("echo", "logistic")),
         Line("hundred", "logistic, 100 rows: ours / Azure", hundred, Load("azure", "logistic", 100), 12),
         Line("hundred", "logistic, 100 rows: ours / MLServer", hundred, Load("mlserver", "logistic", 100)),
         Line("hundred", "logistic, 100 rows: ours / BentoML", hundred, Load("bentoml", "logistic", 100)),
         Line("hundred", "logistic, 100 rows: ours / LitServe", hundred, Load("litserve", "logistic", 100)),
         Line("v2", "100 rows: V2 binary / our JSON", Load("binary", "logistic", 100), hundred, 2),
         Line("script", "one script, 1 row: ours / Azure", Load("script", "logistic"), Load("azure", "logistic"), 8),
-        Line("latency", "1 connection, p50: ours / echo", single, echo, 2, True, ("p50", "p50")),
+        Line("latency", "1 connection, p50: ours / server's echo", single, echo, 2, True, ("p50", "p50")),
         Line("latency", "1 connection, ours: p99 / p50", single, single, 4, True, ("p99", "p50")),
         Line("mlp", "MLP of 4 MB, 1 row: ours / Azure", Load("own", "mlp"), Load("azure", "mlp"), 15),
         Line("mlp", "MLP of 4 MB, 1 row: ours / MLServer", Load("own", "mlp"), Load("mlserver", "mlp")),

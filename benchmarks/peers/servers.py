@@ -100,6 +100,7 @@ KINDS = {
         variables={"BENTOML_DO_NOT_TRACK": "True"},
     ),
     "litserve": Kind("LitServe", _app("lit_app.py"), "litserve", "/health", "/predict"),
+    "server-echo": Kind("our server's echo", _app("server_echo.py"), "echo", echoes=True),
     "echo": Kind("echo", _app("echo.py", "asyncio"), "echo", echoes=True),
     "echo-uvloop": Kind("echo, uvloop", _app("echo.py", "uvloop"), "echo", echoes=True),
     "uvicorn": Kind("uvicorn's echo", _app("uvicorn_echo.py", "asyncio"), "echo", echoes=True),

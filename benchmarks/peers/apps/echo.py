@@ -23,13 +23,17 @@ class Echo:
         pass
 
 
-async def serve(port: int) -> None:
+def listen(port: int) -> socket.socket:
     # Named as TCP, so that the loop turns Nagle off.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
     listener.listen(BACKLOG)
-    await HttpServer(Echo(), Limits()).start(listener)
+    return listener
+
+
+async def serve(port: int) -> None:
+    await HttpServer(Echo(), Limits()).start(listen(port))
     await asyncio.Event().wait()
 
 
