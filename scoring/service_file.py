@@ -5,6 +5,7 @@ docs/reference/service.md lists every field; a test holds it to what is read her
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 
 from scoring.config import (
@@ -38,7 +39,7 @@ def load_config(path: Path) -> ServiceConfig:
     breaks a rule.
     """
     path = path.absolute()
-    base = path.parent
+    base = path.parent.resolve()
     fields = read_document(path, "service configuration", SCHEMA)
     script = _script(fields, base)
     models = tuple(_model(entry, base) for entry in fields.objects("models", required=script is None))
@@ -48,7 +49,7 @@ def load_config(path: Path) -> ServiceConfig:
         host=fields.take("host", str, "0.0.0.0", required=False),  # noqa: S104 - a container's own address
         port=_at_least(fields, "port", DEFAULT_PORT, 0, 65535),
         script=script,
-        root=base / fields.take("root", str, "/var/azureml-app", required=False),
+        root=_from(base, fields.take("root", str, "/var/azureml-app", required=False)),
         limits=_limits(fields),
         runtime=_runtime(fields),
         tls=_tls(fields, base),
@@ -107,7 +108,7 @@ def _model(fields: Fields, base: Path) -> ModelPlace:
     _check_inside(fields, "file", file)
     pinned = fields.take("pinned", bool, False, required=False)
     fields.reject_unknown()
-    return ModelPlace(name, version, base / folder, file, pinned)
+    return ModelPlace(name, version, _from(base, folder), file, pinned)
 
 
 def _check_models(fields: Fields, models: tuple[ModelPlace, ...], script: ScriptConfig | None) -> None:
@@ -129,7 +130,7 @@ def _script(fields: Fields, base: Path) -> ScriptConfig | None:
         return None
     part = fields.object("entry_script")
     default = ScriptConfig(base, base)
-    folder = base / part.take("source_directory", str, ".", required=False)
+    folder = _from(base, part.take("source_directory", str, ".", required=False))
     file_name = part.take("file", str, "")
     _check_inside(part, "file", file_name)
     script = ScriptConfig(
@@ -238,6 +239,11 @@ def _identity(fields: Fields, base: Path, models: tuple[ModelPlace, ...]) -> Ide
         part.complain("path_prefix", f"must begin with '/', not {identity.path_prefix!r:.60}")
     part.reject_unknown()
     return identity
+
+
+def _from(base: Path, given: str) -> Path:
+    """That path as seen from `base`, without `..`: scripts are told of it, and the specification's has none."""
+    return Path(os.path.normpath(base / given))
 
 
 def _check_inside(fields: Fields, field: str, file: str) -> None:

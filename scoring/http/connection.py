@@ -25,6 +25,8 @@ _LINGER_SECONDS = 2.0
 _READ_IN_VAIN = 64 * 1024
 # Headers that say where a request ends, and for whom it is.
 _FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+# One piece of memory for what all connections receive: each feeds its parser before the next one reads.
+_BUFFER = memoryview(bytearray(256 * 1024))
 _NEVER = float("inf")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -45,7 +47,7 @@ class App(Protocol):
         """Bytes that are no request get `response`; `target` is the target that they named, or ""."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Reads requests, gives them to the app one at a time, writes the answers.
 
     `deadline` is when the server's sweep cuts the connection off: a client that is silent between requests, sends
@@ -109,8 +111,16 @@ class Connection(asyncio.Protocol):
             self._reply.abandoned = True
         self._connections.forget(self)
 
-    def data_received(self, data: bytes) -> None:
-        """Feed the parser; what it cannot read is answered and the connection closed."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return _BUFFER
+
+    def buffer_updated(self, size: int) -> None:
+        """Feed the parser with what came."""
+        self._feed(_BUFFER[:size])
+
+    def _feed(self, data: memoryview) -> None:
+        """What the parser cannot read is answered, and the connection closed."""
         if self._ended:
             return
         if not self._begun and self._current is None:

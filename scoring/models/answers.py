@@ -13,6 +13,9 @@ from scoring.models.manifest import OutputSpec
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
+# Found once: every answer is written by it.
+_dumps = orjson.dumps
+
 Write = Callable[[list[Any]], Response]
 
 
@@ -26,11 +29,11 @@ def writer(outputs: Sequence[OutputSpec]) -> Write:
     if len(names) == 1:
         table = tables[0]
         if table is None:
-            return lambda values: Response(200, dump(values[0]))
+            return lambda values: Response(200, _dumps(values[0], _plain, _OPTIONS))
         return lambda values: Response(200, dump(_translated(values[0], table)))
 
     if not any(tables):
-        return lambda values: Response(200, dump(dict(zip(names, values, strict=True))))
+        return lambda values: Response(200, _dumps(dict(zip(names, values)), _plain, _OPTIONS))  # noqa: B905
 
     def write(values: list[Any]) -> Response:
         told = [

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,16 +27,22 @@ INLINE_SECONDS = 0.003
 
 _ALWAYS = (None,)
 
+# Called with a call and its outputs when the answer is made; for data collection.
+Seen = Callable[[Call, list[Any]], None]
+
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Job:
-    call: Call
-    reply: Reply
-    arrived: float
-    # Called with the outputs when the answer is made; for data collection.
-    seen: Callable[[Call, list[Any]], None] | None
+class _Job(Reply):
+    """A call that waits for its run, and the reply that its answer resolves."""
+
+    __slots__ = ("arrived", "call", "seen")
+
+    def __init__(self, call: Call, seen: Seen | None) -> None:
+        super().__init__()
+        self.call = call
+        self.arrived = time.perf_counter()
+        self.seen = seen
 
 
 class Waiting:
@@ -90,30 +95,39 @@ class Joiner:
         self._costs = Costs()
         self._jobs: list[_Job] = []
         self._flushing = False
+        self._gathered = 0
         self._loop = asyncio.get_running_loop()
         # What asyncio's loop has still to do in this turn, where it shows that: without, every run waits for the next.
         self._turn: Sized = getattr(self._loop, "_ready", _ALWAYS)
         self._running: set[onnxruntime.RunOptions] = set()
 
-    def submit(self, call: Call, reply: Reply, seen: Callable[[Call, list[Any]], None] | None = None) -> None:
-        """Run `call` and resolve `reply` with its answer; BadRequest 503 where too many wait."""
+    def submit(self, call: Call, seen: Seen | None = None) -> Reply:
+        """Run `call`; BadRequest 503 where too many wait. `seen` is told of the outputs."""
         self._waiting.enter()
-        self._jobs.append(_Job(call, reply, time.perf_counter(), seen))
+        job = _Job(call, seen)
+        self._jobs.append(job)
         if self._flushing:
             if self._window and sum(job.call.rows or 0 for job in self._jobs) >= self._rows:
                 self._flush()  # there is nothing more to wait for
         elif self._window:
             self._flushing = True
             self._loop.call_later(self._window, self._flush)
-        elif len(self._turn):
+        elif self._turn:
             self._flushing = True
             self._loop.call_soon(self._flush)
         else:
             self._flush()
+        return job
 
     def _flush(self) -> None:
-        self._flushing = False
         jobs = self._jobs
+        if len(jobs) > self._gathered and self._turn:
+            # More came in this turn, and there may be more: what the loop has in its hands waits for nothing.
+            self._gathered = len(jobs)
+            self._loop.call_soon(self._flush)
+            return
+        self._gathered = 0
+        self._flushing = False
         while jobs:
             group = self._next(jobs)
             if not group:
@@ -134,7 +148,7 @@ class Joiner:
     def _next(self, jobs: list[_Job]) -> list[_Job]:
         """Take the first job and those that can be joined with it; drop those that nobody waits for any more."""
         first = jobs.pop(0)
-        if first.reply.abandoned or first.reply.resolved:
+        if first.abandoned or first.resolved:
             self._waiting.leave(1)
             return []
         call = first.call
@@ -163,7 +177,7 @@ class Joiner:
             self._metrics.count_timeout()
             milliseconds = round(self._limits.scoring_seconds * 1000)
             for job in group:
-                job.reply.resolve(message(500, f"Scoring timeout after {milliseconds} ms", failed=True, exec_ms=0.0))
+                job.resolve(message(500, f"Scoring timeout after {milliseconds} ms", failed=True, exec_ms=0.0))
 
         timer = loop.call_later(self._limits.scoring_seconds, overdue)
 
@@ -194,11 +208,11 @@ class Joiner:
             self._jobs[:] = [job for job in self._jobs if job.arrived >= oldest]
             self._waiting.leave(len(late))
             for job in late:
-                job.reply.resolve(self._waiting.late())
+                job.resolve(self._waiting.late())
 
     def _finish(self, group: Sequence[_Job], answers: Sequence[Response]) -> None:
         for job, answer in zip(group, answers, strict=True):
-            job.reply.resolve(answer)
+            job.resolve(answer)
 
     def _work(self, group: Sequence[_Job], size: int, options: Any) -> list[Response]:
         """Run a group; one that fails is run again one by one, so that nobody fails by another's data."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoring.config import ModelPlace, ServiceConfig
 from scoring.errors import BadRequest
-from scoring.http.messages import Answer, Reply, Request, Response
+from scoring.http.messages import Answer, Request, Response
 from scoring.models.call import Call
 from scoring.models.catalog import Catalog
 from scoring.models.joining import Joiner, Waiting
@@ -89,9 +89,7 @@ class ModelService:
         loaded = self.catalog.loaded(place)
         if loaded is None or size > _INLINE_BYTES:
             return self._infer(place, read, size, request_id)
-        reply = Reply()
-        loaded.attached.submit(read(loaded.model), reply, self._seen(place, request_id))
-        return reply
+        return loaded.attached.submit(read(loaded.model), self._seen(place, request_id))
 
     async def _infer(
         self, place: ModelPlace, read: Callable[[OnnxModel], Call], size: int, request_id: str
@@ -102,10 +100,9 @@ class ModelService:
             call = await loop.run_in_executor(self._pool, read, loaded.model)
         else:
             call = read(loaded.model)
-        reply = Reply()
+        reply = loaded.attached.submit(call, self._seen(place, request_id))
         answered: asyncio.Future[Response] = loop.create_future()
         reply.then(lambda response: None if answered.done() else answered.set_result(response))
-        loaded.attached.submit(call, reply, self._seen(place, request_id))
         try:
             return await answered
         finally:
