@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import socket
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return processes.run(config, listener, partial(serve, writer))
         serve(writer, config, listener, None)
     except ScoringError as error:
+        # The sentence is the last thing that is said, after the lines that are still on their way.
+        logging.shutdown()
         sys.stderr.write(f"scoring: {error}\n")
         return error.exit_code
     return 0

@@ -140,7 +140,7 @@ class ScoringApp:
 
     def _other(self, route: Route, method: str) -> Handler | None:
         """The handler of a method that the route has none of its own for, or that CORS answers."""
-        if method == "HEAD":
+        if method == "HEAD" and not route.scores:
             return route.handlers.get("GET")
         if method != "OPTIONS":
             return None
@@ -199,7 +199,7 @@ class ScoringApp:
 
 
 def _allowed(route: Route) -> str:
-    head = ("HEAD",) if "GET" in route.handlers else ()
+    head = ("HEAD",) if "GET" in route.handlers and not route.scores else ()
     return ", ".join(sorted({*route.handlers, *head, "OPTIONS"}))
 
 

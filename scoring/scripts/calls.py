@@ -102,7 +102,8 @@ class Caller:
             if isinstance(result, AMLResponse):
                 status, failed, meta, body = encode_raw(result)
             else:
-                body = encode_json(result)
+                # As the specification's server, which answers nothing by an empty object.
+                body = b"{}" if result is None else encode_json(result)
             kind = frames.ANSWER_FAILED if failed else frames.ANSWER
             return frames.encode(kind, frame.lane, frame.number, body, meta, status, seconds)
         except UnserializableError as error:

@@ -72,18 +72,16 @@ def read_object(content_type: str, body: bytes) -> dict[str, Any]:
 
 
 def pick_parameters(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """The arguments of a decorated `run`; 400 for a parameter that has no value, or that `run` does not have."""
+    """The arguments of a decorated `run`; 400 for a parameter that has no value.
+
+    What else is given is left alone, as by the server that such scripts were written for: their clients may send it.
+    """
     arguments = {}
     for name, parameter in parameters.items():
         value = given.get(name, parameter.default)
         if value is inspect.Parameter.empty:
             raise RefusedInputError(f"A value is not provided for the {name!r} parameter.")
         arguments[name] = value
-    if len(given) > len(arguments) or not arguments.keys() >= given.keys():
-        unknown = next(name for name in given if name not in arguments)
-        raise RefusedInputError(
-            f"{unknown!r:.100} is not a parameter of this service; it takes {', '.join(arguments)}."
-        )
     return arguments
 
 

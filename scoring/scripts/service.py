@@ -100,7 +100,7 @@ class ScriptService:
         """Hand the request to a worker; BadRequest 405 for another method, 503 when too many wait."""
         if self._pool is None:
             raise BadRequest("The service has not started.", 503)
-        method = "GET" if request.method == "HEAD" else request.method
+        method = request.method
         if self._by_body and method == "POST":
             return self._pool.submit(frames.CALL, request.request_id.encode("latin-1", "replace"), request.body)
         if method not in self.methods:
@@ -163,7 +163,7 @@ class ScriptService:
             self._described = described
             self._by_body = described["style"] == "text" and not described["headers"]
             if described["style"] == "raw":
-                self.methods = frozenset(("GET", "POST", "OPTIONS"))
+                self.methods = frozenset(("GET", "HEAD", "POST", "OPTIONS"))
         self._failures = 0
         self._ready.add(worker)
         if described["async"]:

@@ -241,7 +241,7 @@ def run(request):
 
 def test_the_sample_of_the_specification_serves_binary_data(tmp_path: Path) -> None:
     with serve(tmp_path, SAMPLE) as service:
-        assert service.service.methods == {"GET", "POST", "OPTIONS"}
+        assert service.service.methods == {"GET", "HEAD", "POST", "OPTIONS"}
         data = bytes(range(256))
         response = service.ask(data)
         assert (response.status, response.body, response.content_type) == (200, data, b"text/html; charset=utf-8")

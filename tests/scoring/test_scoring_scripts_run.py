@@ -94,7 +94,7 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ("name", "expected"),
     [
         ("text", "é\ud800"),
-        ("none", None),
+        ("none", {}),
         ("tuple", [1, 2.5]),
         ("keys", {"1": "a", "null": 2}),
         ("big", 2**70),
@@ -164,7 +164,7 @@ def test_decorated_run_refuses_what_it_does_not_take_with_distinct_messages(deco
     assert wrong_type.status == 415
     assert json_of(wrong_type) == {"message": "Expects Content-Type to be application/json", "status_code": 415}
     bodies: list[str | bytes] = [
-        "", "{", "[1]", "{}", '{"data": [[1,2]], "rate": 1}', '{"data": "x"}', '{"data": [[1,2]], "scale": "x"}',
+        "", "{", "[1]", "{}", '{"data": "x"}', '{"data": [[1,2]], "scale": "x"}',
     ]  # fmt: skip
     found = {}
     for body in bodies:
@@ -173,6 +173,9 @@ def test_decorated_run_refuses_what_it_does_not_take_with_distinct_messages(deco
         assert not response.failed
         found[json_of(response)["message"]] = body
     assert len(found) == len(bodies)
+    assert (
+        decorated.ask('{"data": [[1, 2]], "rate": 1}', headers=headers).status == 200
+    )  # what is unknown is left alone
     for body in ('{"data": [[NaN, 1]]}', "[" * 1_000_000, b"\xff", '{"data": [[1], [2, 3]]}', '{"data": [[1, 2, 3]]}'):
         assert decorated.ask(body, headers=headers).status == 400, body[:40]
 
