@@ -54,14 +54,16 @@ class ScriptConfig:
 class Limits:
     """What clients may ask for and how long things may take; sizes in bytes, times in seconds.
 
-    `queue` requests may wait for a worker or a thread, each for `queue_seconds` at most; beyond that is 503.
-    `scoring_seconds` is how long one call may run. `request_seconds` is how long a client may take to send a request,
-    `idle_seconds` how long a connection may wait for the next one. `drain_seconds` is for how long after SIGTERM new
-    requests are still taken while readiness is down, `grace_seconds` how long those that were begun may take then.
+    `held_bytes` bound the bodies of all requests that are under way. `queue` requests may wait for a worker or a
+    thread, each for `queue_seconds` at most; beyond that is 503. `scoring_seconds` is how long one call may run.
+    `request_seconds` is how long a client may take to send a request, `idle_seconds` how long a connection may wait
+    for the next one. `drain_seconds` is for how long after SIGTERM new requests are still taken while readiness is
+    down, `grace_seconds` how long those that were begun may take then.
     """
 
     body_bytes: int = 100 * MIB  # what the specification's front end accepts
     header_bytes: int = 64 * 1024
+    held_bytes: int = 512 * MIB
     connections: int = 1000
     request_seconds: float = 60.0
     idle_seconds: float = 75.0
@@ -118,9 +120,13 @@ class Auth:
 
 @dataclass(frozen=True)
 class Cors:
-    """What browsers of other origins may do; no origins: nothing is said. `*` is any origin."""
+    """What browsers of other origins may do; no origins: nothing is said. `*` is any origin.
+
+    `source` is what names the origins, for who has to mend them.
+    """
 
     origins: tuple[str, ...] = ()
+    source: str = field(default="cors.origins of service.json", compare=False)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from scoring.config import (
     ServiceConfig,
     Tls,
 )
-from scoring.errors import MissingFileError
+from scoring.errors import ConfigurationError, MissingFileError
 from scoring.fields import Fields, read_document
 from scoring.logs import LEVELS
 
@@ -42,8 +42,9 @@ def load_config(path: Path) -> ServiceConfig:
     base = path.parent.resolve()
     fields = read_document(path, "service configuration", SCHEMA)
     script = _script(fields, base)
-    models = tuple(_model(entry, base) for entry in fields.objects("models", required=script is None))
-    _check_models(fields, models, script)
+    entries = list(fields.objects("models", required=script is None))
+    models = tuple(_model(entry, base) for entry in entries)
+    _check_models(fields, entries, models, script)
     config = ServiceConfig(
         models=models,
         host=fields.take("host", str, "0.0.0.0", required=False),  # noqa: S104 - a container's own address
@@ -67,8 +68,13 @@ def load_config(path: Path) -> ServiceConfig:
 
 
 def single_model(model: Path) -> ServiceConfig:
-    """The configuration of one ONNX file on a laptop: loopback only, unless told otherwise."""
+    """The configuration of one ONNX file on a laptop: loopback only, unless told otherwise.
+
+    A folder stands for its `model.onnx`, or for the only .onnx file in it; ConfigurationError where it has neither.
+    """
     path = model.absolute()
+    if path.is_dir():
+        path = _only_model(path)
     place = ModelPlace(name=path.stem, version=0, folder=path.parent, file=path.name)
     return ServiceConfig((place,), "127.0.0.1", root=path.parent, identity=Identity(name=path.stem))
 
@@ -76,6 +82,8 @@ def single_model(model: Path) -> ServiceConfig:
 def single_script(script: Path, model: Path | None) -> ServiceConfig:
     """The configuration of one entry script on a laptop, with the file or folder that it takes its model from."""
     path = script.absolute()
+    if path.is_dir():
+        raise ConfigurationError("--entry-script", [f"{path} is a folder; name a .py file in it"])
     models: tuple[ModelPlace, ...] = ()
     if model is not None:
         # As the specification's local deployment names what was never registered: version 0, 30 characters.
@@ -89,6 +97,14 @@ def single_script(script: Path, model: Path | None) -> ServiceConfig:
         root=path.parent,
         identity=Identity(name=path.stem),
     )
+
+
+def _only_model(folder: Path) -> Path:
+    usual = folder / "model.onnx"
+    found = [usual] if usual.is_file() else [path for path in folder.glob("*.onnx") if path.is_file()]
+    if len(found) != 1:
+        raise ConfigurationError("--model", [f"{folder} is a folder; name an .onnx file in it"])
+    return found[0]
 
 
 def check_files(config: ServiceConfig) -> None:
@@ -111,12 +127,19 @@ def _model(fields: Fields, base: Path) -> ModelPlace:
     return ModelPlace(name, version, _from(base, folder), file, pinned)
 
 
-def _check_models(fields: Fields, models: tuple[ModelPlace, ...], script: ScriptConfig | None) -> None:
-    for position, model in enumerate(models):
-        if not model.file and script is None:
+def _check_models(
+    fields: Fields, entries: list[Fields], models: tuple[ModelPlace, ...], script: ScriptConfig | None
+) -> None:
+    known: set[str] = set()
+    for position, (entry, model) in enumerate(zip(entries, models, strict=True)):
+        if script is None and entry.values.get("file") in (None, ""):
             fields.complain(f"models[{position}].file", "is missing; it must be a string")
-        if any(other.id == model.id for other in models[:position]):
+        # What stands for a name or version of a wrong kind is nobody's.
+        if entry.values.get("name") != model.name or entry.values.get("version") is not model.version:
+            continue
+        if model.id in known:
             fields.complain(f"models[{position}]", f"is {model.id} once more")
+        known.add(model.id)
 
 
 def _script(fields: Fields, base: Path) -> ScriptConfig | None:
@@ -151,6 +174,7 @@ def _limits(fields: Fields) -> Limits:
     limits = Limits(
         body_bytes=_at_least(part, "body_bytes", default.body_bytes, 1),
         header_bytes=_at_least(part, "header_bytes", default.header_bytes, 1024),
+        held_bytes=_at_least(part, "held_bytes", default.held_bytes, 1),
         connections=_at_least(part, "connections", default.connections, 1),
         request_seconds=_seconds(part, "request_seconds", default.request_seconds),
         idle_seconds=_seconds(part, "idle_seconds", default.idle_seconds),
@@ -171,7 +195,7 @@ def _runtime(fields: Fields) -> Runtime:
     runtime = Runtime(
         threads=_at_least(part, "threads", 0, 0, 1024),
         processes=_at_least(part, "processes", 1, 1, 256),
-        memory_bytes=_at_least(part, "memory_bytes", 0, 1) if part.has("memory_bytes") else None,
+        memory_bytes=_at_least(part, "memory_bytes", 1, 1) if part.has("memory_bytes") else None,
         batching=Batching(
             enabled=batching.take("enabled", bool, default.enabled, required=False),
             window_seconds=_seconds(batching, "window_seconds", default.window_seconds, zero=True),

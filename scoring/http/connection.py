@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, cast
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import httptools
 
 from scoring.config import Limits
+from scoring.http.head import check_head, too_large_body, too_large_head
 from scoring.http.messages import Headers, Reply, Request, Response, message
 from scoring.http.wire import format_response, split_target
 
@@ -18,21 +20,25 @@ if TYPE_CHECKING:
 
 # Requests that a client may send before the first one is answered.
 _PIPELINED = 64
-# A body that comes at this rate or faster is never cut off for its length.
+# Who sends a body or takes an answer at this rate or faster is never cut off for its length.
 _BYTES_PER_SECOND = 64 * 1024
+# After a refusal: for how long what still comes is dropped, since the last byte and altogether.
 _LINGER_SECONDS = 2.0
+_LONGEST_LINGER_SECONDS = 30.0
+# Bytes at once of a client that is still sending a body, and does not only keep the connection alive.
+_BRISK = 4096
 # A request that is refused by its head is still read when its body is no longer, and the connection stays.
 _READ_IN_VAIN = 64 * 1024
-# Headers that say where a request ends, and for whom it is.
-_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 # One piece of memory for what all connections receive: each feeds its parser before the next one reads.
 _BUFFER = memoryview(bytearray(256 * 1024))
 _NEVER = float("inf")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+_log = logging.getLogger(__name__)
+
 
 class App(Protocol):
-    """What connections ask. No method raises."""
+    """What connections ask."""
 
     def begin(self, request: Request) -> Response | None:
         """Look at a request whose body has not come yet: the answer that refuses it, or None."""
@@ -42,6 +48,9 @@ class App(Protocol):
 
     def finish(self, request: Request, response: Response) -> bytes:
         """Called once for each answer just before it is written; returns further header lines, each with its CRLF."""
+
+    def left(self, request: Request) -> None:
+        """The client of a request went away before its answer."""
 
     def refused(self, response: Response, target: str) -> None:
         """Bytes that are no request get `response`; `target` is the target that they named, or ""."""
@@ -61,35 +70,46 @@ class Connection(asyncio.BufferedProtocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self._client = ""
-        self._request: Request | None = None  # whose head is whole and whose body is not
-        self._early: Response | None = None  # what refuses it
-        self._waiting: deque[tuple[Request, bool, Response | None]] = deque()
-        self._current: Request | None = None
-        self._keep = True
-        self._reply: Reply | None = None
-        self._ended = False  # nothing more is read from this client
-        self._stalled = False  # it does not take what was written
-        self._pumping = False
-        self._refusal: Response | None = None  # once it is there, whatever still comes is not looked at
-        self.deadline = time.perf_counter() + limits.idle_seconds
+        # The request that is being received: its head, then its body, and what refuses it by its head.
+        self._begun = False
+        self._number = 0
+        self._request: Request | None = None
+        self._early: Response | None = None
         self._reset()
+        # Those that are whole: the one at work, whether the connection may stay after it, and those that wait.
+        self._current: Request | None = None
+        self._reply: Reply | None = None
+        self._keep = True
+        self._waiting: deque[tuple[Request, bool, Response | None]] = deque()
+        self._held = 0  # bytes of bodies
+        self._reading = True  # else what still comes is dropped
+        self._paused = False  # reading, until those that wait are answered
+        self._refusal: Response | None = None  # is written when all before it are answered, and is the last answer
+        self._last = False  # close when all are answered
+        self._lingering = 0.0  # until when, once the last answer is written
+        self._stalled = False  # the client does not take what was written
+        self._pumping = False
+        self.deadline = time.perf_counter() + limits.idle_seconds
 
     def _reset(self) -> None:
         self._target = b""
         self._headers: Headers = []
-        self._head_bytes = 0
         self._head_done = False
-        self._begun = False
         self._body: bytes | bytearray = b""
+        self._overhead = 0
         self._started = 0.0
         self._length = 0
         self._expects = False
-        self._request = self._early = None
 
     @property
-    def idle(self) -> bool:
-        """Whether the connection only waits for a next request."""
+    def quiet(self) -> bool:
+        """Whether no request is under way; an answer may still be."""
         return self._current is None and not self._begun and not self._waiting
+
+    @property
+    def evictable(self) -> bool:
+        """Whether the connection only waits for a next request."""
+        return self.quiet and self._reading and not self._transport.get_write_buffer_size()
 
     # --- what the transport calls ---
 
@@ -99,16 +119,20 @@ class Connection(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self._client = peer[0] if isinstance(peer, tuple) else ""
         if not self._connections.admit(self):
-            self._refuse(message(503, "too many connections; try again later", [(b"retry-after", b"1")]))
+            self._stop(message(503, "too many connections; try again later", [(b"retry-after", b"1")]))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell what is at work that nobody waits any more."""
-        self._ended = True
-        self._body = b""
+        self._reading = False
+        self._reset()
         self._request = None
         self._waiting.clear()
+        current, self._current = self._current, None
         if self._reply is not None:
             self._reply.abandoned = True
+        if current is not None:
+            self._app.left(current)
+        self._release(self._held)
         self._connections.forget(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -116,51 +140,59 @@ class Connection(asyncio.BufferedProtocol):
         return _BUFFER
 
     def buffer_updated(self, size: int) -> None:
-        """Feed the parser with what came."""
-        self._feed(_BUFFER[:size])
-
-    def _feed(self, data: memoryview) -> None:
-        """What the parser cannot read is answered, and the connection closed."""
-        if self._ended:
+        """Feed the parser with what came; what it cannot read is answered, and the connection closed."""
+        if not self._reading:
+            if self._lingering and size >= _BRISK:
+                self.deadline = min(time.perf_counter() + _LINGER_SECONDS, self._lingering)
             return
-        if not self._begun and self._current is None:
-            self.deadline = time.perf_counter() + self._limits.request_seconds
+        number = self._number if self._begun else 0
+        held = self._held
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(_BUFFER[:size])
         except httptools.HttpParserUpgrade:
             # We speak nothing else: the request is answered as if it had not asked, and is the last one.
-            if self._refusal is None:
-                self._last()
+            self._stop(self._refusal)
+        except httptools.HttpParserCallbackError:
+            _log.exception("a connection failed")
+            self.abort()
         except httptools.HttpParserError as error:
-            if self._refusal is None:
-                self._refusal = message(400, f"this is not HTTP/1.1: {error}"[:200])
-        if not self._head_done and self._begun:
-            # Counted roughly, with what came before the head; a head that is whole is measured for itself.
-            self._head_bytes += len(data)
-            if self._head_bytes > 2 * self._limits.header_bytes and self._refusal is None:
-                self._refusal = self._too_large_head()
-        if self._refusal is not None and not self._ended:
-            self._refuse(self._refusal)
+            self._stop(self._refusal or message(400, f"this is not HTTP/1.1: {error}"[:200]))
+        if number == self._number and self._begun:
+            # What is no body: a head that goes on, sizes of chunks, trailers.
+            self._overhead += size - max(0, self._held - held)
+            if self._overhead > 2 * self._limits.header_bytes + 8 * len(self._body):
+                self._refusal = self._refusal or too_large_head(self._limits)
+        if self._refusal is not None and self._reading:
+            self._stop(self._refusal)
 
     def eof_received(self) -> bool:
-        """The client sends no more; it may still wait for answers."""
-        if self._begun and not self._ended:
-            self._refuse(message(400, "the request ended before it was whole"))
-        elif self.idle:
+        """The client sends no more; it may still wait for answers, but who has closed altogether looks the same."""
+        if self._transport.get_extra_info("ssl_object") is not None:
             return False
-        self._last()
+        if self._begun and self._reading:
+            self._stop(message(400, "the request ended before it was whole"))
+            return True
+        if self._lingering or self.quiet:
+            return False
+        if self._reply is not None:
+            # What has not begun to run need not begin; who only closed one side gets what is there by then.
+            self._reply.abandoned = True
+            self.deadline = time.perf_counter() + self._limits.idle_seconds
+        self._stop(None)
         return True
 
     def pause_writing(self) -> None:
         """The client takes its answer slowly."""
         self._stalled = True
-        self.deadline = time.perf_counter() + self._limits.request_seconds
+        left = self._transport.get_write_buffer_size() / _BYTES_PER_SECOND
+        self.deadline = time.perf_counter() + self._limits.request_seconds + left
 
     def resume_writing(self) -> None:
         """The client goes on taking."""
         self._stalled = False
         if self._current is None:
-            self._pump()
+            self._wait()
+            self._next()
 
     # --- what the parser calls ---
 
@@ -169,6 +201,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._refusal is None:
             self._reset()
             self._begun = True
+            self._number += 1
+            if self._current is None and not self._stalled:
+                self._wait()
 
     def on_url(self, part: bytes) -> None:
         """A part of the request's target."""
@@ -184,8 +219,12 @@ class Connection(asyncio.BufferedProtocol):
         if self._refusal is None:
             self._head_done = True
             self._started = time.perf_counter()
-            self._refusal = self._check_head()
-            if self._refusal is None:
+            version, upgrade = self._parser.get_http_version(), self._parser.should_upgrade()
+            head = check_head(self._target, self._headers, version, upgrade, self._limits)
+            if isinstance(head, Response):
+                self._refusal = head
+            else:
+                self._length, self._expects = head
                 self._begin()
 
     def on_body(self, part: bytes) -> None:
@@ -194,42 +233,41 @@ class Connection(asyncio.BufferedProtocol):
             return
         size = len(self._body) + len(part)
         if size > self._limits.body_bytes:
-            self._refusal = self._too_large_body()
-            return
-        if self._early is not None and size > _READ_IN_VAIN:
+            self._refusal = too_large_body(self._limits)
+        elif self._early is not None and size > _READ_IN_VAIN:
             self._refusal = self._early
-            return
-        if not self._body:
-            self._body = part
-            return
-        # Grown in one piece: many small parts would stay with the allocator when the request is over.
-        if isinstance(self._body, bytes):
-            self._body = bytearray(self._body)
-        self._body += part
-        self.deadline = self._started + self._limits.request_seconds + size / _BYTES_PER_SECOND
+        elif not self._connections.hold(len(part)):
+            self._refusal = message(503, "too many bodies are under way; try again later", [(b"retry-after", b"1")])
+        else:
+            self._held += len(part)
+            if not self._body:
+                self._body = part
+                return
+            # Grown in one piece: many small parts would stay with the allocator when the request is over.
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += part
+            if self._current is None and not self._stalled:
+                self.deadline = self._started + self._limits.request_seconds + size / _BYTES_PER_SECOND
 
     def on_message_complete(self) -> None:
         """A request is whole."""
         self._begun = False
-        if self._refusal is not None or self._ended:
+        request, self._request = self._request, None
+        if request is None or self._refusal is not None:
             return
-        if len(self._waiting) >= _PIPELINED:
-            self._refusal = message(400, f"more than {_PIPELINED} requests were sent ahead of their answers")
-            return
-        request = self._request
-        if request is None:
-            return
-        self._request = None
-        # Not kept here: a connection may wait long for its next request, or to be collected.
         body, self._body = self._body, b""
         request.body = body if type(body) is bytes else bytes(body)
         keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         if self._current is None and not self._waiting and not self._stalled and not self._pumping:
             self._handle(request, keep, self._early)
-        else:
+        elif len(self._waiting) < _PIPELINED:
             self._waiting.append((request, keep, self._early))
-            if self._current is None:
-                self._pump()
+            if not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+        else:
+            self._refusal = message(400, f"more than {_PIPELINED} requests were sent ahead of their answers")
 
     # --- requests and answers ---
 
@@ -245,15 +283,6 @@ class Connection(asyncio.BufferedProtocol):
             self._refusal = early
         elif self._expects and self._current is None and not self._waiting:
             self._transport.write(_CONTINUE)
-
-    def _pump(self) -> None:
-        """Answer what waits, one after the other, until an answer has to be waited for."""
-        if self._pumping:
-            return
-        self._pumping = True
-        while self._waiting and self._current is None and not self._stalled:
-            self._handle(*self._waiting.popleft())
-        self._pumping = False
 
     def _handle(self, request: Request, keep: bool, early: Response | None) -> None:
         self._current = request
@@ -271,43 +300,62 @@ class Connection(asyncio.BufferedProtocol):
         self._current = self._reply = None
         if request is None or self._transport.is_closing():
             return
-        lines = self._app.finish(request, response)
+        if request.body:
+            self._release(len(request.body))
         keep = self._keep and not response.close and not self._connections.draining
-        if not self._waiting and not keep:
-            self._ended = True
-        data = format_response(response, lines, keep=keep, head=request.method == "HEAD")
-        self.deadline = time.perf_counter() + self._limits.idle_seconds
+        try:
+            lines = self._app.finish(request, response)
+            data = format_response(response, lines, keep=keep, head=request.method == "HEAD")
+        except Exception:  # noqa: BLE001 - one connection's end, and not its neighbours'
+            _log.exception("an answer could not be written")
+            self.abort()
+            return
+        self._wait()
         self._transport.write(data)
         if not keep:
-            self._linger() if self._begun else self._transport.close()
-        elif self._refusal is not None:
-            self._refuse(self._refusal)
-        elif self._waiting:
-            self._pump()
+            unread = self._begun or self._waiting or self._refusal is not None
+            self._waiting.clear()
+            self._reading = False
+            self._linger() if unread else self._transport.close()
+        elif self._waiting or self._paused or not self._reading:
+            self._next()
 
-    def _last(self) -> None:
-        """Read no more; close when all that came before has been answered."""
-        self._ended = True
-        if self._waiting:
-            request, _, early = self._waiting.pop()
-            self._waiting.append((request, False, early))
-        elif self._current is not None:
-            self._keep = False
-        elif not self._transport.is_closing():
+    def _next(self) -> None:
+        """Answer what waits, one after the other; then what was put off until all are answered."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._waiting and self._current is None and not self._stalled and not self._transport.is_closing():
+                self._handle(*self._waiting.popleft())
+        finally:
+            self._pumping = False
+        if self._current is not None or self._waiting or self._lingering or self._transport.is_closing():
+            return
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+        elif self._last:
             self._transport.close()
+        elif self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _stop(self, refusal: Response | None) -> None:
+        """Read no more; when all that came before is answered, write the refusal, if there is one, and close."""
+        self._reading = False
+        self._refusal = refusal
+        self._last = True
+        self._next()
 
     def _refuse(self, response: Response) -> None:
-        """Answer what is no request, after what was one, and close."""
-        self._refusal = response
-        if self._current is not None or self._waiting:
-            return  # _answer comes back here
-        self._ended = True
+        head = False
         if response is self._early and self._request is not None:
             lines = self._app.finish(self._request, response)
+            head = self._request.method == "HEAD"
         else:
             lines = b""
             self._app.refused(response, self._target.decode("ascii", "replace"))
-        self._transport.write(format_response(response, lines, keep=False, head=False))
+        self._transport.write(format_response(response, lines, keep=False, head=head))
         self._linger()
 
     def _linger(self) -> None:
@@ -315,17 +363,29 @@ class Connection(asyncio.BufferedProtocol):
 
         Closing with unread bytes would reset the connection, and the client would never see the answer.
         """
-        self._ended = True
+        now = time.perf_counter()
+        self._lingering = now + _LONGEST_LINGER_SECONDS
+        self.deadline = now + _LINGER_SECONDS
         if self._transport.can_write_eof():
-            self.deadline = time.perf_counter() + _LINGER_SECONDS
             self._transport.write_eof()
+            if self._paused:
+                self._transport.resume_reading()
         else:
             self._transport.close()
 
-    def close_idle(self) -> None:
+    def _wait(self) -> None:
+        """Set the deadline of what the client does next: send the rest of a request, or another one."""
+        limits = self._limits
+        self.deadline = time.perf_counter() + (limits.request_seconds if self._begun else limits.idle_seconds)
+
+    def _release(self, size: int) -> None:
+        self._held -= size
+        self._connections.held -= size
+
+    def close_quiet(self) -> None:
         """Close at once where nothing is under way, else after the current answer."""
-        if self.idle:
-            self._ended = True
+        if self.quiet and not self._lingering:
+            self._reading = False
             self._transport.close()
 
     def abort(self) -> None:
@@ -334,59 +394,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def cut(self) -> None:
         """The deadline has passed."""
-        if self._begun and not self._ended and not self._stalled:
-            late = message(408, f"the request was not whole within {self._limits.request_seconds:g} seconds")
-            self._refuse(late)
-        elif self._ended or self._stalled:
-            self._transport.abort()
+        if self._stalled or self._lingering or not self._reading:
+            self.abort()
+        elif self._begun:
+            self._stop(message(408, f"the request was not whole within {self._limits.request_seconds:g} seconds"))
         else:
-            self._ended = True
-            self._transport.close()
-
-    # --- checks of the head ---
-
-    def _check_head(self) -> Response | None:
-        hosts = length = 0
-        size = len(self._target)
-        expects: bytes | None = None
-        chunked = False
-        for name, value in self._headers:
-            size += len(name) + len(value) + 4
-            if name not in _FRAMING:
-                continue
-            if name == b"host":
-                hosts += 1
-            elif name == b"content-length":
-                length = int(value)
-            elif name == b"transfer-encoding":
-                chunked = True
-                if value.strip().lower() != b"chunked":
-                    return message(400, "the only transfer-encoding that is understood is chunked")
-            else:
-                expects = value.strip().lower()
-        if size > self._limits.header_bytes:
-            return self._too_large_head()
-        version = self._parser.get_http_version()
-        if version not in ("1.1", "1.0"):
-            return message(400, "only HTTP/1.1 is spoken here")
-        if chunked and version == "1.0":
-            return message(400, "HTTP/1.0 has no transfer-encoding")
-        if hosts != 1 and (version == "1.1" or hosts > 1):
-            return message(400, "a request must have exactly one Host header")
-        if not self._target.isascii():
-            return message(400, "the request's target is not ASCII")
-        if length > self._limits.body_bytes:
-            return self._too_large_body()
-        if (length or chunked) and self._parser.should_upgrade():
-            # The parser takes the body for the other protocol's bytes.
-            return message(400, "nothing but HTTP/1.1 is spoken here; leave the Upgrade header out")
-        if expects not in (None, b"100-continue"):
-            return message(417, "the only expectation that is understood is 100-continue")
-        self._length, self._expects = length, expects is not None
-        return None
-
-    def _too_large_body(self) -> Response:
-        return message(413, f"the body is larger than {self._limits.body_bytes} bytes")
-
-    def _too_large_head(self) -> Response:
-        return message(431, f"the request's head is larger than {self._limits.header_bytes} bytes")
+            self.close_quiet()

@@ -40,7 +40,7 @@ class Cors:
         wrong = [origin for origin in origins if origin != "*" and not _ORIGIN.fullmatch(origin)]
         if wrong:
             raise ConfigurationError(
-                "cors", [f"origins: {origin!r:.200} is not * or like https://host:port" for origin in wrong]
+                config.source, [f"{origin!r:.200} is not * or like https://host:port" for origin in wrong]
             )
         self.active = bool(origins)
         self._any = "*" in origins

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 
-from scoring.http.messages import Headers, Response
+from scoring.http.messages import JSON, Headers, Response
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +49,12 @@ def format_response(response: Response, lines: bytes, *, keep: bool, head: bool)
     body = response.body
     status = response.status
     start = _STATUS.get(status) or f"HTTP/1.1 {status} \r\ndate: ".encode()
-    if response.content_type is not None:
-        lines += b"content-type: %b\r\n" % response.content_type
+    kind = response.content_type
+    if kind is not None:
+        if kind is not JSON and not _VALUE.fullmatch(kind):
+            _log.warning("the content type of an answer was left out")
+        else:
+            lines += b"content-type: %b\r\n" % kind
     if response.headers:
         lines += _lines(response.headers)
     if not keep:

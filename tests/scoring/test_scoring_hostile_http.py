@@ -48,6 +48,9 @@ class Echo:
     def finish(self, request: Request, response: Response) -> bytes:
         return b""
 
+    def left(self, request: Request) -> None:
+        pass
+
     def refused(self, response: Response, target: str) -> None:
         pass
 
@@ -341,7 +344,7 @@ def test_more_connections_than_the_limit_get_503_and_idle_ones_make_room(server:
     busy = [server.connect() for _ in range(20)]
     for client in busy:
         client.sendall(b"GET /la")
-    wait_until(lambda: sum(not one.idle for one in server.server.connections) == 20)
+    wait_until(lambda: sum(not one.quiet for one in server.server.connections) == 20)
     assert statuses(server.send(GET)) == [503]
     for client in busy:
         client.close()
@@ -402,3 +405,108 @@ def test_any_bytes_in_any_pieces_get_answers_of_200_or_4xx(server: Running, part
         except OSError:
             answer = b""
     assert all(status == 200 or 400 <= status < 500 for status in statuses(answer))
+
+
+def test_trailers_and_sizes_of_chunks_do_not_grow_without_end(server: Running) -> None:
+    start = post(CHUNKED, body=b"2\r\nhi\r\n0\r\nX-Trailer: ")
+    with server.connect() as client:
+        client.sendall(start)
+        with pytest.raises(OSError):  # noqa: PT012 - the moment at which the server refuses is not known
+            for _ in range(200):
+                client.sendall(b"a" * 100_000)
+            raise OSError(read_all(client))
+    assert statuses(server.send(GET, half=True)) == [200]
+
+
+def test_requests_sent_ahead_wait_in_the_network_and_not_in_memory() -> None:
+    with running(replace(LIMITS, body_bytes=1_000_000, request_seconds=20)) as one, one.connect() as client:
+        client.sendall(b"GET /later HTTP/1.1\r\n" + HOST + b"\r\n")
+        wait_until(lambda: len(one.app.replies) == 1)
+        client.setblocking(False)
+        ahead = post(b"Content-Length: 900000", body=b"x" * 900_000)
+        sent, idle = 0, 0
+        data = ahead * 20
+        while sent < len(data) and idle < 20:
+            try:
+                sent += client.send(data[sent : sent + 100_000])
+                idle = 0
+            except BlockingIOError:
+                idle += 1
+                time.sleep(0.02)
+        assert one.server.connections.held <= 1_000_000
+        assert sent < len(data)
+
+
+def test_bodies_of_all_requests_are_bounded_together() -> None:
+    with running(replace(LIMITS, body_bytes=1_000_000, held_bytes=1_500_000, request_seconds=20)) as one:
+        with one.connect() as first, one.connect() as second:
+            half = post(b"Content-Length: 1000000", b"Connection: close", body=b"x" * 999_999)
+            first.sendall(half)
+            wait_until(lambda: one.server.connections.held == 999_999)
+            second.sendall(half)
+            assert statuses(read_all(second)) == [503]
+            first.sendall(b"x")
+            assert statuses(read_all(first)) == [200]
+        wait_until(lambda: one.server.connections.held == 0)
+
+
+def test_one_who_reads_nothing_is_not_kept_beyond_the_limit() -> None:
+    with running(replace(LIMITS, connections=3, request_seconds=20, idle_seconds=20)) as one:
+        clients = [one.connect() for _ in range(12)]
+        for client in clients:
+            client.sendall(b"GET /big HTTP/1.1\r\n" + HOST + b"\r\n")
+        wait_until(lambda: len(one.app.seen) == 3)
+        time.sleep(0.1)
+        assert len(one.server.connections) == 3
+        assert len(one.app.seen) == 3
+        for client in clients:
+            client.close()
+
+
+def test_one_who_reads_steadily_gets_a_long_answer_whole() -> None:
+    with running(replace(LIMITS, request_seconds=0.5)) as one, one.connect() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.sendall(b"GET /big HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        received = 0
+        while part := client.recv(400_000):
+            received += len(part)
+            time.sleep(0.03)
+        assert received > 20_000_000
+
+
+def test_a_body_that_comes_while_another_request_is_at_work_cuts_nothing() -> None:
+    with running(replace(LIMITS, request_seconds=0.6)) as one, one.connect() as client:
+        client.sendall(b"GET /later HTTP/1.1\r\n" + HOST + b"\r\n")
+        wait_until(lambda: len(one.app.replies) == 1)
+        client.sendall(post(b"Content-Length: 8", b"Connection: close", body=b"half"))
+        time.sleep(1.6)
+        one.loop.call_soon_threadsafe(one.app.replies[0].resolve, Response(200, b"first", b"text/plain"))
+        time.sleep(0.1)
+        client.sendall(b"half")
+        assert statuses(read_all(client)) == [200, 200]
+
+
+def test_line_ends_between_requests_keep_no_connection_open(server: Running) -> None:
+    started = time.monotonic()
+    with server.connect() as client, pytest.raises(OSError):  # noqa: PT012
+        while time.monotonic() - started < 9:
+            client.sendall(b"\r\n")
+            time.sleep(0.1)
+            client.setblocking(False)
+            try:
+                if client.recv(1) == b"":
+                    raise OSError
+            except BlockingIOError:
+                pass
+            client.setblocking(True)
+    assert time.monotonic() - started < 4
+
+
+def test_an_app_that_fails_ends_its_own_connection_only(server: Running) -> None:
+    before = server.app.finish
+    server.app.finish = lambda request, response: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    try:
+        assert statuses(server.send(GET)) == []
+    finally:
+        server.app.finish = before  # type: ignore[method-assign]
+    assert statuses(server.send(GET, half=True)) == [200]

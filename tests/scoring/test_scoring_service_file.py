@@ -27,8 +27,8 @@ FULL: dict[str, Any] = {
     "host": "127.0.0.1",
     "port": 6001,
     "limits": {
-        "body_bytes": 1, "header_bytes": 2048, "connections": 3, "request_seconds": 4, "idle_seconds": 5, "queue": 6,
-        "queue_seconds": 7, "scoring_seconds": 8, "drain_seconds": 9, "grace_seconds": 10,
+        "body_bytes": 1, "held_bytes": 2, "header_bytes": 2048, "connections": 3, "request_seconds": 4,
+        "idle_seconds": 5, "queue": 6, "queue_seconds": 7, "scoring_seconds": 8, "drain_seconds": 9, "grace_seconds": 10,
     },
     "runtime": {
         "threads": 1, "processes": 2, "memory_bytes": 3,

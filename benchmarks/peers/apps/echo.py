@@ -19,6 +19,9 @@ class Echo:
     def finish(self, request: Request, response: Response) -> bytes:
         return b""
 
+    def left(self, request: Request) -> None:
+        pass
+
     def refused(self, response: Response, target: str) -> None:
         pass
 
