@@ -12,10 +12,12 @@ class Costs:
         self._seconds: dict[int, float] = {}
 
     def learn(self, size: int, seconds: float) -> None:
-        """A run of `size` values took `seconds`."""
+        """A run of `size` values took `seconds`; a slow one is forgotten slowly, since the next may be like it."""
         step = size.bit_length()
         known = self._seconds.get(step)
-        self._seconds[step] = seconds if known is None else known + (seconds - known) * _NEWEST_WEIGHT
+        if known is not None and seconds < known:
+            seconds = known + (seconds - known) * _NEWEST_WEIGHT
+        self._seconds[step] = seconds
 
     def expect(self, size: int) -> float | None:
         """Seconds that a run of `size` values will take at most; None while nothing is known that tells.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 INLINE_SECONDS = 0.003
 
 _ALWAYS = (None,)
+# More requests than that are no better together.
+_MOST_GATHERED = 64
 
 # Called with a call and its outputs when the answer is made; for data collection.
 Seen = Callable[[Call, list[Any]], None]
@@ -54,9 +56,14 @@ class Waiting:
         self.count = 0
         metrics.gauge("edgepack_queue_length", "Requests that wait for their run.", lambda: float(self.count))
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another one."""
+        return self.count >= self.limits.queue
+
     def enter(self) -> None:
         """One more waits; BadRequest 503 where the queue is full."""
-        if self.count >= self.limits.queue:
+        if self.full:
             self.metrics.count_rejection("queue_full")
             raise BadRequest("too many requests are waiting; try again later", 503, [(b"retry-after", b"1")])
         self.count += 1
@@ -94,106 +101,33 @@ class Joiner:
         self._free = threads
         self._costs = Costs()
         self._jobs: list[_Job] = []
-        self._flushing = False
-        self._gathered = 0
         self._loop = asyncio.get_running_loop()
         # What asyncio's loop has still to do in this turn, where it shows that: without, every run waits for the next.
         self._turn: Sized = getattr(self._loop, "_ready", _ALWAYS)
+        self._scheduled: asyncio.Handle | None = None
+        self._gathered = 0
+        self._busy = False
         self._running: set[onnxruntime.RunOptions] = set()
 
     def submit(self, call: Call, seen: Seen | None = None) -> Reply:
         """Run `call`; BadRequest 503 where too many wait. `seen` is told of the outputs."""
+        if self._waiting.full and not self._busy:
+            self._run_jobs()  # only what waits for a thread is to fill the queue
         self._waiting.enter()
         job = _Job(call, seen)
         self._jobs.append(job)
-        if self._flushing:
+        if self._busy:
+            return job  # an answer has let this one in, and the loop that gave the answer goes on with it
+        if self._scheduled is not None:
             if self._window and sum(job.call.rows or 0 for job in self._jobs) >= self._rows:
-                self._flush()  # there is nothing more to wait for
+                self._run_jobs()  # there is nothing more to wait for
         elif self._window:
-            self._flushing = True
-            self._loop.call_later(self._window, self._flush)
+            self._scheduled = self._loop.call_later(self._window, self._run_jobs)
         elif self._turn:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._scheduled = self._loop.call_soon(self._gather)
         else:
-            self._flush()
+            self._run_jobs()
         return job
-
-    def _flush(self) -> None:
-        jobs = self._jobs
-        if len(jobs) > self._gathered and self._turn:
-            # More came in this turn, and there may be more: what the loop has in its hands waits for nothing.
-            self._gathered = len(jobs)
-            self._loop.call_soon(self._flush)
-            return
-        self._gathered = 0
-        self._flushing = False
-        while jobs:
-            group = self._next(jobs)
-            if not group:
-                continue
-            size = sum(array.size for job in group for array in job.call.arrays.values())
-            expected = self._costs.expect(size)
-            if expected is not None and expected <= INLINE_SECONDS:
-                self._waiting.leave(len(group))
-                self._finish(group, self._work(group, size, None))
-            elif self._free:
-                self._waiting.leave(len(group))
-                self._start(group, size)
-            else:
-                # All threads are busy: these wait, and are joined with what comes until one is free.
-                jobs[:0] = group
-                return
-
-    def _next(self, jobs: list[_Job]) -> list[_Job]:
-        """Take the first job and those that can be joined with it; drop those that nobody waits for any more."""
-        first = jobs.pop(0)
-        if first.abandoned or first.resolved:
-            self._waiting.leave(1)
-            return []
-        call = first.call
-        group, rows = [first], call.rows
-        if rows is None or not self._rows or not jobs:
-            return group
-        kept = []
-        for job in jobs:
-            more = job.call.rows
-            if more is None or rows + more > self._rows or not _alike(job.call, call):
-                kept.append(job)
-            else:
-                group.append(job)
-                rows += more
-        jobs[:] = kept
-        return group
-
-    def _start(self, group: list[_Job], size: int) -> None:
-        loop = self._loop
-        options = onnxruntime.RunOptions()
-        self._free -= 1
-        self._running.add(options)
-
-        def overdue() -> None:
-            options.terminate = True
-            self._metrics.count_timeout()
-            milliseconds = round(self._limits.scoring_seconds * 1000)
-            for job in group:
-                job.resolve(message(500, f"Scoring timeout after {milliseconds} ms", failed=True, exec_ms=0.0))
-
-        timer = loop.call_later(self._limits.scoring_seconds, overdue)
-
-        def done(answers: list[Response]) -> None:
-            timer.cancel()
-            self._free += 1
-            self._running.discard(options)
-            self._finish(group, answers)
-            if self._jobs and not self._flushing:
-                self._flush()
-
-        def work() -> None:
-            answers = self._work(group, size, options)
-            loop.call_soon_threadsafe(done, answers)
-
-        self._pool.submit(work)
 
     def stop(self) -> None:
         """End the runs that are under way."""
@@ -210,36 +144,136 @@ class Joiner:
             for job in late:
                 job.resolve(self._waiting.late())
 
-    def _finish(self, group: Sequence[_Job], answers: Sequence[Response]) -> None:
+    def _gather(self) -> None:
+        """Wait for another turn while the last one brought more: what the loop has in its hands costs no time."""
+        count = len(self._jobs)
+        if self._gathered < count < _MOST_GATHERED and self._turn:
+            self._gathered = count
+            self._scheduled = self._loop.call_soon(self._gather)
+        else:
+            self._run_jobs()
+
+    def _run_jobs(self) -> None:
+        """Run what waits, as far as it is short or a thread is free."""
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        self._gathered = 0
+        self._busy = True
+        try:
+            while self._jobs:
+                group = self._next()
+                if not group:
+                    continue
+                expected = self._costs.expect(_size(group))
+                if expected is not None and expected <= INLINE_SECONDS:
+                    self._waiting.leave(len(group))
+                    answers, costs = self._work(group, None)
+                    self._finish(group, answers, costs)
+                elif self._free:
+                    self._waiting.leave(len(group))
+                    self._start(group)
+                else:
+                    # All threads are busy: these wait, and are joined with what comes until one is free.
+                    self._jobs[:0] = group
+                    return
+        finally:
+            self._busy = False
+
+    def _next(self) -> list[_Job]:
+        """Take the first job and those that can be joined with it; drop those that nobody waits for any more."""
+        jobs = self._jobs
+        first = jobs.pop(0)
+        if first.abandoned:
+            self._drop(first)
+            return []
+        call = first.call
+        group, rows = [first], call.rows
+        if rows is None or not self._rows or not jobs:
+            return group
+        kept = []
+        for job in jobs:
+            more = job.call.rows
+            if job.abandoned:
+                self._drop(job)
+            elif more is None or rows + more > self._rows or not _alike(job.call, call):
+                kept.append(job)
+            else:
+                group.append(job)
+                rows += more
+        jobs[:] = kept
+        return group
+
+    def _drop(self, job: _Job) -> None:
+        self._waiting.leave(1)
+        job.resolve(message(503, "the client has left"))
+
+    def _start(self, group: list[_Job]) -> None:
+        """Run a group in a thread, for `scoring_seconds` at most."""
+        loop = self._loop
+        options = onnxruntime.RunOptions()
+        self._free -= 1
+        self._running.add(options)
+
+        def overdue() -> None:
+            options.terminate = True
+            self._metrics.count_timeout()
+            milliseconds = round(self._limits.scoring_seconds * 1000)
+            for job in group:
+                job.resolve(message(500, f"Scoring timeout after {milliseconds} ms", failed=True, exec_ms=0.0))
+
+        timer = loop.call_later(self._limits.scoring_seconds, overdue)
+
+        def done(answers: list[Response], costs: list[tuple[int, float]]) -> None:
+            timer.cancel()
+            self._free += 1
+            self._running.discard(options)
+            self._finish(group, answers, costs)
+            if self._jobs and not self._busy:
+                self._run_jobs()
+
+        self._pool.submit(lambda: loop.call_soon_threadsafe(done, *self._work(group, options)))
+
+    def _finish(self, group: Sequence[_Job], answers: Sequence[Response], costs: Sequence[tuple[int, float]]) -> None:
+        for size, seconds in costs:
+            self._costs.learn(size, seconds)
         for job, answer in zip(group, answers, strict=True):
             job.resolve(answer)
 
-    def _work(self, group: Sequence[_Job], size: int, options: Any) -> list[Response]:
-        """Run a group; one that fails is run again one by one, so that nobody fails by another's data."""
+    def _work(self, group: Sequence[_Job], options: Any) -> tuple[list[Response], list[tuple[int, float]]]:
+        """Run a group; one that fails is run again one by one, so that nobody fails by another's data.
+
+        Returns the answers, and what the runs cost: numbers of values, and seconds.
+        """
         started = time.perf_counter()
         try:
             values = self._run(group, options)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged unless it is the client's own
             if options is not None and options.terminate:
-                return [message(503, "the run was ended", failed=True) for _ in group]  # answered at its deadline
-            if len(group) > 1:
-                return [answer for job in group for answer in self._work([job], size, options)]
-            return [self._failure(error, started)]
+                return [message(503, "the run was ended", failed=True) for _ in group], []  # has been answered
+            if len(group) == 1:
+                return [self._failure(error, started)], []
+            singles = [self._work([job], options) for job in group]
+            return [answer for answers, _ in singles for answer in answers], [
+                cost for _, part in singles for cost in part
+            ]
         seconds = time.perf_counter() - started
-        self._costs.learn(size, seconds)
         rows = sum(job.call.rows or 0 for job in group)
         self._metrics.observe_run(self._name, seconds, rows, len(group))
         answers = []
         for job, own in zip(group, values, strict=True):
             try:
                 answer = job.call.write(own)
-                if job.seen is not None:
-                    job.seen(job.call, own)
             except Exception as error:  # noqa: BLE001
                 answer = self._failure(error, started)
             answer.exec_ms = seconds * 1000
             answers.append(answer)
-        return answers
+            if job.seen is not None:
+                try:
+                    job.seen(job.call, own)
+                except Exception:  # noqa: BLE001 - the answer is right all the same
+                    _log.exception("the data of a request could not be collected")
+        return answers, [(_size(group), seconds)]
 
     def _run(self, group: Sequence[_Job], options: Any) -> list[list[Any]]:
         first = group[0].call
@@ -262,6 +296,15 @@ class Joiner:
             return refusal(error)
         _log.error("a run failed", exc_info=error, extra={"model": self._name})
         return message(500, "the model failed; the server's log has more", failed=True, exec_ms=spent)
+
+
+def _size(group: Sequence[_Job]) -> int:
+    """How much goes into a run: numbers, and characters of texts."""
+    size = 0
+    for job in group:
+        for array in job.call.arrays.values():
+            size += array.size if array.dtype != object else sum(map(len, array.flat))
+    return size
 
 
 def _alike(one: Call, other: Call) -> bool:

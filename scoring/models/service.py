@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from scoring.config import ModelPlace, ServiceConfig
 from scoring.errors import BadRequest
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 _INLINE_BYTES = 128 * 1024
 _EXPIRE_SECONDS = 0.5
 
+_log = logging.getLogger(__name__)
+
 
 class ModelService:
     """Serves `config.models`."""
@@ -39,6 +43,10 @@ class ModelService:
         self._threads = threads_per_process(config.runtime)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="score")
         self._collector = _collector(config)
+        # Large bodies are read one after the other, beside the runs.
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
+        # Those of models that were let go as well, while they have something to do.
+        self._joiners: WeakSet[Joiner] = WeakSet()
         self._expiry: asyncio.TimerHandle | None = None
         self.catalog = Catalog(config, metrics, self._attach, preloaded)
         # Who has no key sees descriptions too.
@@ -53,9 +61,10 @@ class ModelService:
         """Write what was collected, and end the threads."""
         if self._expiry is not None:
             self._expiry.cancel()
-        for loaded in self.catalog.all_loaded():
-            loaded.attached.stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for joiner in list(self._joiners):
+            joiner.stop()
+        for pool in (self._pool, self._reader):
+            pool.shutdown(wait=False, cancel_futures=True)
         if self._collector is not None:
             self._collector.close()
 
@@ -97,7 +106,11 @@ class ModelService:
         loaded = self.catalog.loaded(place) or await self.catalog.load(place)
         loop = asyncio.get_running_loop()
         if size > _INLINE_BYTES:
-            call = await loop.run_in_executor(self._pool, read, loaded.model)
+            self._waiting.enter()
+            try:
+                call = await loop.run_in_executor(self._reader, read, loaded.model)
+            finally:
+                self._waiting.leave(1)
         else:
             call = read(loaded.model)
         reply = loaded.attached.submit(call, self._seen(place, request_id))
@@ -129,11 +142,13 @@ class ModelService:
 
     def _attach(self, model: OnnxModel, place: ModelPlace) -> Joiner:
         threads = max(1, self._threads // model.threads)
-        return Joiner(model, place.id, self._waiting, self._config.runtime.batching, self._pool, threads)
+        joiner = Joiner(model, place.id, self._waiting, self._config.runtime.batching, self._pool, threads)
+        self._joiners.add(joiner)
+        return joiner
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
-        for loaded in self.catalog.all_loaded():
-            loaded.attached.expire()
+        for joiner in list(self._joiners):
+            joiner.expire()
         self._expiry = loop.call_later(_EXPIRE_SECONDS, self._expire, loop)
 
 
@@ -145,7 +160,10 @@ def _is_image(request: Request) -> bool:
 
 
 def _collector(config: ServiceConfig) -> Collector | None:
-    if config.collection.folder is None or not config.collection.automatic:
+    if config.collection.folder is None:
+        return None
+    if not config.collection.automatic:
+        _log.warning("nothing is collected: collection.folder needs collection.automatic for models without code")
         return None
     from scoring.collection.automatic import Collector
 

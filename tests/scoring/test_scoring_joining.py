@@ -255,10 +255,80 @@ def test_who_has_left_is_not_run(slow: ServiceConfig) -> None:
         gone.abandoned = True
         await running
         await ask(service, turns(3))
-        assert not gone.resolved
-        assert len(metrics.runs) == 1
+        assert gone.resolved  # so that nothing waits for it for ever
+        assert metrics.runs == [(0, 1)]
 
     with_service(replace(slow, limits=Limits(scoring_seconds=0.3)), test)
+
+
+def test_a_burst_that_the_model_can_take_is_not_refused(config: ServiceConfig, iris: Any) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        await ask(service, {"data": iris.rows[:1]})
+        answers = await ask(service, *({"data": iris.rows[:1]} for _ in range(300)))
+        assert {answer.status for answer in answers} == {200}
+
+    with_service(replace(config, limits=Limits(queue=8)), test)
+
+
+def test_answers_that_let_in_further_requests_do_not_nest(config: ServiceConfig, iris: Any) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        document = {"data": iris.rows[:1]}
+        await ask(service, document)
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        left = 3000
+
+        def again(response: Response) -> None:
+            nonlocal left
+            assert response.status == 200
+            left -= 1
+            if left == 0:
+                ended.set_result(None)
+            elif left > 0:
+                service.score(request(document)).then(again)  # type: ignore[union-attr]
+
+        # Something else is done in the same turn: the run comes after it, and the answers come out of the run.
+        loop.call_soon(lambda: service.score(request(document)).then(again))  # type: ignore[union-attr]
+        loop.call_soon(int)
+        await ended
+
+    with_service(batching(config, enabled=False), test)
+
+
+def test_large_bodies_wait_in_the_same_queue(slow: ServiceConfig) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        running = asyncio.ensure_future(ask(service, turns(FOREVER)))
+        await asyncio.sleep(0.05)
+        large = Request("POST", "/score", "/score", "", [], json.dumps(turns(1)).encode() + b" " * 200_000)
+
+        async def one() -> int:
+            try:
+                answer = service.score(large)
+                assert not isinstance(answer, (Reply, Response))
+                return (await answer).status
+            except BadRequest as error:
+                return error.status
+
+        assert set(await asyncio.gather(*(one() for _ in range(20)))) == {503}
+        await running
+        assert (await ask(service, turns(1)))[0].status == 200
+
+    with_service(replace(slow, limits=Limits(queue=4, queue_seconds=0.3, scoring_seconds=2)), test)
+
+
+def test_collecting_data_that_fails_harms_no_answer(config: ServiceConfig, iris: Any) -> None:
+    async def test(service: ModelService, metrics: Recording) -> None:
+        loaded = service.catalog.all_loaded()[0]
+        call = loaded.model.read(request({"data": iris.rows[:1]}))
+
+        def fails(call: Any, values: Any) -> None:
+            raise OSError("full")
+
+        answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        loaded.attached.submit(call, fails).then(answered.set_result)
+        assert (await answered).status == 200
+
+    with_service(config, test)
 
 
 def test_stopping_does_not_wait_for_a_run_without_end(slow: ServiceConfig) -> None:
@@ -285,4 +355,6 @@ def test_what_runs_cost_is_known_from_runs_of_other_sizes() -> None:
     assert costs.expect(5) == 0.001  # no dearer than more values
     assert costs.expect(1000) == pytest.approx(0.008)  # at most in proportion
     costs.learn(100, 0.002)
+    assert costs.expect(100) == 0.002  # a slow one counts at once
+    costs.learn(100, 0.001)
     assert 0.001 < (costs.expect(100) or 0) < 0.002

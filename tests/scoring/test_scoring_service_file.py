@@ -28,7 +28,8 @@ FULL: dict[str, Any] = {
     "port": 6001,
     "limits": {
         "body_bytes": 1, "held_bytes": 2, "header_bytes": 2048, "connections": 3, "request_seconds": 4,
-        "idle_seconds": 5, "queue": 6, "queue_seconds": 7, "scoring_seconds": 8, "drain_seconds": 9, "grace_seconds": 10,
+        "idle_seconds": 5, "queue": 6, "queue_seconds": 7, "scoring_seconds": 8, "drain_seconds": 9,
+        "grace_seconds": 10,
     },
     "runtime": {
         "threads": 1, "processes": 2, "memory_bytes": 3,
@@ -122,6 +123,40 @@ def test_a_value_that_breaks_a_rule_is_told(tmp_path: Path, changes: dict[str, A
     with pytest.raises(ConfigurationError) as caught:
         read(tmp_path, document)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"models": [{"name": "a", "version": text, "path": "x", "file": "y"} for text in "12"]},
+            ["models[0].version must be a whole number, not '1'", "models[1].version must be a whole number, not '2'"],
+        ),
+        ({"runtime": {"memory_bytes": "1GB"}}, ["runtime.memory_bytes must be a whole number, not '1GB'"]),
+        (
+            {"models": [{"name": "a", "version": 1, "path": "x", "file": 5}]},
+            ["models[0].file must be a string, not 5"],
+        ),
+        ({"tls": "chain.pem"}, ["tls must be an object, not 'chain.pem'"]),
+        (
+            {"runtime": {"memory_byte": 5}},
+            ["runtime.memory_byte is not a field that this server knows; did you mean 'memory_bytes'?"],
+        ),
+        ({"quux": 5}, ["quux is not a field that this server knows"]),
+    ],
+)
+def test_one_fault_is_told_once_and_with_what_may_be_meant(
+    tmp_path: Path, changes: dict[str, Any], says: list[str]
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, {"schema": FULL["schema"], "models": FULL["models"], **changes})
+    assert list(caught.value.violations) == says
+
+
+def test_the_pages_example_is_read(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```json\n(\{.*?\n\})\n```", PAGE.read_text(), re.DOTALL)
+    config = read(tmp_path, json.loads(example))
+    assert config.models[0].file == "model.onnx"
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
