@@ -83,7 +83,7 @@ class Batching:
 
     enabled: bool = True
     window_seconds: float = 0.0
-    rows: int = 256
+    rows: int = 1024
 
 
 @dataclass(frozen=True)

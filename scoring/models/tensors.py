@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scoring.errors import BadRequest
-from scoring.models.faults import MAX_RANK, complain, complain_of_leaf, place, unravel
+from scoring.models.faults import MAX_RANK, complain, complain_of_leaf, place, some, unravel
 from scoring.models.manifest import InputSpec, Rejects
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class Reader:
         self.dtype = np.dtype(object if spec.dtype == "string" else spec.dtype)
         self._code = _CODES.get(spec.dtype)
         self._shape = spec.shape
-        # The shape of a single row, which is what most requests hold; None where the input is no table of known width.
-        self._one_row = (1, spec.width) if spec.width and spec.shape and spec.shape[0] in (None, 1) else None
+        table = spec.width and spec.shape is not None and spec.shape[0] is None
+        self._pack_row = _pack(spec.width, self._code) if table and spec.width and self._code else None
         self._huge = rejects.huge and spec.dtype == "float64"
         self._limited = spec.only is not None or spec.minimum is not None or spec.maximum is not None
 
@@ -51,10 +52,11 @@ class Reader:
         A null is a missing value: NaN in a float input, its own text in a string input. Raises BadRequest for a
         wrong rank, width or type, ragged rows, numbers that the dtype cannot hold, and what the model refuses.
         """
-        if self._one_row is not None and type(value) is list and len(value) == 1:
-            row = value[0]
-            if type(row) is list and len(row) == self._one_row[1]:
-                return self.read_flat(row, self._one_row)
+        if self._pack_row is not None and type(value) is list and value:
+            # Rows of known width, packed one by one: what is no row of so many numbers cannot be packed.
+            with suppress(struct.error, TypeError, OverflowError):
+                packed = b"".join(starmap(self._pack_row, value))
+                return self._checked(np.frombuffer(packed, self.dtype).reshape(len(value), -1))
         if self.spec.width == 1 and _is_plain_list(value):
             return self.read_flat(value, (len(value), 1))
         found = _flatten(value, self._shape)
@@ -72,6 +74,9 @@ class Reader:
                 array = _packed(flat, code, self.dtype).reshape(shape)
             except (struct.error, OverflowError):
                 array = (self._floats if self.dtype.kind == "f" else self._integers)(flat, shape)
+        return self._checked(array)
+
+    def _checked(self, array: Array) -> Array:
         if self._huge:
             self._check_huge(array)
         if self._limited:
@@ -212,6 +217,8 @@ class Reader:
         if wrong.any():
             value = array[_first(wrong)]
             shown = repr(value)[:80] if isinstance(value, str) else str(value)
+            if spec.only is not None and spec.minimum is None and spec.maximum is None:
+                told += f": {some(spec.only)}"
             self._refuse(wrong, f"{shown}, {told}")
 
     def _refuse(self, wrong: Array, told: str) -> None:
