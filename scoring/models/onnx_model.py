@@ -143,6 +143,9 @@ class OnnxModel:
 
         Arrays of strings are of dtype object. Raises BadRequest naming the input, row and column.
         """
+        if self._table is not None and len(arrays) == 1 and self._table.spec.name in arrays:
+            name = self._table.spec.name
+            return {name: self._table.check(arrays[name])}
         self._check_names(arrays)
         return self._together({name: reader.check(arrays[name]) for name, reader in self._given(arrays)})
 
@@ -218,7 +221,8 @@ class OnnxModel:
         if set(map(type, data)) != {list} or set(map(len, data)) != {total}:
             for number, row in enumerate(data):
                 if not isinstance(row, list):
-                    raise BadRequest(f"row {number} of '{field}' is not a list of values")
+                    told = "is no list; a row must be a list of values, even a single row"
+                    raise BadRequest(f"row {number} of '{field}' {told}")
                 if len(row) != total:
                     raise BadRequest(f"row {number} of '{field}' has {len(row)} values, the model takes {total}")
         arrays = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from scoring.errors import BadRequest
 from scoring.models.call import Call
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
     from scoring.models.tensors import Array
 
 
+_MOST_PLANS = 64
+_Key = tuple[str | None, tuple[Wanted, ...] | None, bool]
+_PLANS: WeakKeyDictionary[OnnxModel, dict[_Key, tuple[tuple[Wanted, ...], tuple[str, ...]]]] = WeakKeyDictionary()
+
+
 def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> Call:
     """The run that an inference asks of `model`; `place` is what the answer calls it.
 
     Raises BadRequest for tensors that the model does not take, and for outputs and methods that it does not have.
     """
-    wanted = _wanted(model, inference.head)
+    wanted, names = _plan(model, inference.head)
     arrays = model.checked(_widened(model, inference.tensors))
     lengths = {array.shape[0] if array.ndim else None for array in arrays.values()}
 
@@ -31,7 +37,22 @@ def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> Call:
 
     # Whether the model answers row by row at all is known to the joiner.
     rows = lengths.pop() if len(lengths) == 1 else None
-    return Call(arrays, tuple(output.name for output in wanted), rows, write)
+    return Call(arrays, names, rows, write)
+
+
+def _plan(model: OnnxModel, head: Head) -> tuple[tuple[Wanted, ...], tuple[str, ...]]:
+    """The outputs that are wanted of `model`, and their names; kept, since clients ask for the same again and again."""
+    plans = _PLANS.get(model)
+    if plans is None:
+        plans = _PLANS[model] = {}
+    key = (head.method, head.outputs, head.binary)
+    plan = plans.get(key)
+    if plan is None:
+        if len(plans) >= _MOST_PLANS:
+            plans.clear()
+        wanted = _wanted(model, head)
+        plan = plans[key] = (wanted, tuple(output.name for output in wanted))
+    return plan
 
 
 def _widened(model: OnnxModel, tensors: dict[str, Array]) -> dict[str, Array]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scoring.models.catalog import Catalog
     from scoring.models.onnx_model import OnnxModel
 
+_MOST_TARGETS = 1024
 _MODELS = "/v2/models/"
 
 
@@ -44,6 +45,7 @@ class ModelRoutes:
         self._catalog = service.catalog
         self._limit = limit
         self._is_ready = is_ready
+        self._targets: dict[tuple[str, str], tuple[Route, ModelPlace, str]] = {}
         # What metrics call the paths; chosen by the path's parts, after the route table's prefix.
         self._by_parts = {
             (versioned, action): Route(
@@ -110,6 +112,10 @@ class ModelRoutes:
 
         Raises BadRequest: 404 for what is not there, 405 where the method is not for it.
         """
+        known = self._targets.get((request.method, request.path))
+        if known is not None:
+            request.route, place, action = known
+            return place, action
         name, *rest = request.path[len(_MODELS) :].split("/")
         version = None
         if len(rest) > 1 and rest[0] == "versions":
@@ -124,7 +130,12 @@ class ModelRoutes:
             allowed = "OPTIONS, POST" if action == "infer" else "GET, HEAD, OPTIONS"
             told = f"{request.path[:200]} takes {allowed}, not {request.method}"
             raise BadRequest(told, 405, [(b"allow", allowed.encode())])
-        return self._catalog.find(name, None if version is None else _version(name, version)), action
+        place = self._catalog.find(name, None if version is None else _version(name, version))
+        # Only paths that name a model come here; a version may be written in many ways.
+        if len(self._targets) >= _MOST_TARGETS:
+            self._targets.clear()
+        self._targets[request.method, request.path] = (route, place, action)
+        return place, action
 
     async def _load_and_describe(self, place: ModelPlace) -> Response:
         return self._description((await self._catalog.load(place)).model, place)
