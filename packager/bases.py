@@ -42,13 +42,18 @@ class Base:
         return public_name(self.name)
 
 
+def is_recipe(name: str | None) -> bool:
+    """Whether the base called ``name`` is built from a recipe of ours, the default among them, and not brought here."""
+    return name is None or name in recipes()
+
+
 def find_base(workspace: Workspace, name: str | None, platform: Platform, *, offline: bool = False) -> Base:
     """The base called ``name`` (our recipe when ``None``) for ``platform``, brought into the workspace's store.
 
     Raises ``NotFoundError``, ``IncompatibleError`` for a wrong architecture or a base without Python or glibc, and
     what its place raises.
     """
-    if name is None or name in recipes():
+    if name is None or is_recipe(name):
         name = name or DEFAULT_RECIPE
         descriptor = build_recipe(workspace, name, platform, offline=offline)
         copy(workspace.bases, workspace.store, descriptor)

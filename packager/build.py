@@ -13,16 +13,16 @@ from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.manifest import History, ImageConfig, Index, Manifest
-from packager.bases import Base, find_base
+from packager.bases import Base, find_base, is_recipe
 from packager.compressors import write_best_layer
 from packager.conversion import served
-from packager.entry_script import EntryScript
+from packager.entry_script import EntryScript, check_entry_script
 from packager.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer, ServedModel, WheelGroup, plan_image
 from packager.secrets import SecretSearch, known_secrets
 from packager.server import server_entries
 from packager.wheels.envelope import Envelope
 from packager.wheels.layers import WheelLayers
-from packager.wheels.stack import scoring_wheels
+from packager.wheels.stack import modules_of, scoring_wheels
 from packager.wheels.tags import Target
 from packager.wheels.trim import RULES, TrimRule
 from packager.workspace import Workspace
@@ -103,6 +103,10 @@ def gather(
     for platform in platforms:
         base = find_base(workspace, options.base, platform, offline=options.offline)
         wheels = scoring_wheels(workspace, base.facts, platform, options.rules, offline=options.offline)
+        if options.script is not None:
+            # What a base of somebody else's brings besides Python is not known.
+            packages = modules_of(wheels) if is_recipe(options.base) else None
+            check_entry_script(options.script, base.facts.python_version, packages)
         plans.append(
             plan_image(platform, base, wheels, server_entries(base.facts.python_version), models, options.script)
         )

@@ -6,8 +6,10 @@ import hashlib
 import json
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import converters
 from converters import Options
@@ -15,7 +17,8 @@ from converters.conversion import software
 from converters.sandbox import Limits
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci.compression import decompressed
-from edgepack.oci.layer import LayerEntry
+from edgepack.oci.digest import VerifyingReader
+from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import unpack_layer
 from packager.model import Conversion, Framework, Model, Sample, onnx_path
@@ -27,6 +30,7 @@ from packager.workspace import Workspace
 
 log = logging.getLogger(__name__)
 _FORMAT = 3
+_PIECE = 1 << 20
 DEFAULT_LIMITS = Limits()
 
 
@@ -123,16 +127,27 @@ def _complete(store: Store, conversion: Conversion) -> bool:
 
 def extract(store: Store, model: Model, target: Path) -> Path:
     """Unpack the files of ``model`` below ``target``; returns its file or folder. Raises ``NotFoundError``."""
-    for at, layer in enumerate(model.layers):
-        part = target.with_name(f"{target.name}-{at}")
-        part.mkdir(parents=True)
-        with store.open(layer.descriptor) as stream:
-            unpack_layer(decompressed(stream, layer.descriptor, layer.unpacked_size), part)
-        _merge(part, target)
+    unpack_layers(store, model.layers, target)
     found = list((target / model_dir(model.name, model.version)).glob("*"))
     if not found:
         raise NotFoundError("its files are not in the store", where=f"model {model.id}", hint="register it again")
     return found[0]
+
+
+def unpack_layers(store: Store, layers: Sequence[Layer], target: Path, *, keep_owner: bool | None = None) -> None:
+    """Unpack ``layers`` into one tree ``target``, verified by their digests; what they need meanwhile is beside it.
+
+    Raises ``NotFoundError`` for a layer that is not in the store, ``VerificationError`` for one that is not sound.
+    """
+    for at, layer in enumerate(layers):
+        part = target.with_name(f"{target.name}-{at}")
+        part.mkdir(parents=True)
+        with store.open(layer.descriptor) as stream:
+            reader = cast(BinaryIO, VerifyingReader(stream, layer.descriptor.digest, layer.descriptor.size))
+            unpack_layer(decompressed(reader, layer.descriptor, layer.unpacked_size), part, keep_owner=keep_owner)
+            while reader.read(_PIECE):  # what follows the archive is part of the digest too
+                pass
+        _merge(part, target)
 
 
 def _merge(part: Path, target: Path) -> None:

@@ -24,7 +24,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
     "package": (
         "Build, move and look at images.",
         {
-            "build": "Build an image that serves a model.",
+            "build": "Build an image that serves models.",
             "push": "Push an image to a registry, a file, a folder or an engine.",
             "pull": "Pull an image from a registry.",
             "load": "Load images from an archive or an OCI layout.",

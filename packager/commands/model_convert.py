@@ -37,6 +37,10 @@ from packager.workspace import Workspace
 @click.option("--signature", help="TensorFlow: the signature to convert.  [default: serving_default]")
 @click.option("--allow-unsafe", is_flag=True, help="Take files that run their own code when loaded (in the sandbox).")
 @click.option(
+    "-o", "folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="Write the converted model to this new folder too: DIR/model.onnx and what belongs to it.",
+)  # fmt: skip
+@click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the parity report here: a page with plots (.html), or JSON (any other ending).",
@@ -66,6 +70,7 @@ def command(
     entry: str | None,
     signature: str | None,
     allow_unsafe: bool,
+    folder: Path | None,
     report: Path | None,
     timeout: float,
     memory: float,
@@ -81,7 +86,10 @@ def command(
     from converters import Options
     from converters.sandbox import Limits
     from packager.conversion import convert
+    from packager.export import check_target, write_conversion
 
+    if folder is not None:
+        check_target(folder)
     if report is not None and not report.absolute().parent.is_dir():
         raise NotFoundError("there is no such folder", where=report.parent, hint="make it, or give another --report")
     found = workspace.models.get(ModelRef.parse(model))
@@ -102,11 +110,14 @@ def command(
     value = json.loads(workspace.store.read(conversion.report, limit=256 << 20))
     if report is not None:
         _write(report, value, found)
-    answer(output, _json(found, conversion, value), _rows(found, conversion, value))
+    path = None if folder is None else write_conversion(workspace.store, found, conversion, folder)
+    answer(output, _json(found, conversion, value, path), _rows(found, conversion, value))
     for warning in value.get("warnings", []):
         note(warning)
     if report is not None:
         note(f"the parity report is in {report}")
+    if path is not None:
+        note(f"the converted model is in {folder}; to serve it: python -m scoring --model {path}")
 
 
 def _number(text: str) -> float:
@@ -127,9 +138,10 @@ def _write(path: Path, report: Mapping[str, Any], model: Model) -> None:
         atomic_write(path, f"{json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False)}\n".encode())
 
 
-def _json(model: Model, conversion: Conversion, report: Mapping[str, Any]) -> dict[str, Any]:
+def _json(model: Model, conversion: Conversion, report: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
     layers = [{"digest": str(layer.descriptor.digest), "size": layer.descriptor.size} for layer in conversion.layers]
-    return {"model": model.id, "file": conversion.file, "layers": layers, "report": report}
+    written = {} if path is None else {"path": str(path)}
+    return {"model": model.id, "file": conversion.file, **written, "layers": layers, "report": report}
 
 
 def _rows(model: Model, conversion: Conversion, report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

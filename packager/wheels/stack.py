@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 from edgepack.files import atomic_write, make_dirs
@@ -47,3 +48,14 @@ def direct_requirements() -> tuple[str, ...]:
     """What the scoring server imports."""
     text = files("scoring").joinpath("requirements.in").read_text("ascii")
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def modules_of(groups: Iterable[WheelGroup]) -> frozenset[str]:
+    """The modules and packages at the top of these wheels, as they are imported."""
+    found = set()
+    for wheel in (wheel for group in groups for wheel in group.wheels):
+        with zipfile.ZipFile(wheel.path) as archive:
+            for path in archive.namelist():
+                top, slash, _ = path.partition("/")
+                found.add(top if slash else top.partition(".")[0])
+    return frozenset(name for name in found if name.isidentifier())

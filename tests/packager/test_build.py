@@ -139,7 +139,8 @@ def test_a_platform_that_fails_leaves_the_tag_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("refs", "error", "says"),
-    [([], UsageError, "needs a model or an entry script"), (["churn", "churn:1"], UsageError, "stands twice"), (["absent"], NotFoundError, "registered are churn"),
+    [([], UsageError, "needs a model or an entry script"), (["churn", "churn:1"], UsageError, "stands twice"),
+     (["absent"], NotFoundError, "registered are churn"),
      (["churn:9"], NotFoundError, "its versions are 1"), (["code"], UsageError, "has no framework")],
 )  # fmt: skip
 def test_models_that_cannot_be_served_are_refused(

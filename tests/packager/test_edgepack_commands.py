@@ -218,7 +218,12 @@ def test_an_image_whose_parts_do_not_agree_is_refused(shell: Shell) -> None:
         ("package build -m churn -t c:1 --platform linux", 2, "'linux' is not a platform; write it as linux/amd64"),
         ("package build -m churn -t c:1 --platform linux/amd64,", 2, "'' is not a platform; write it as"),
         ("package build -m churn -t c:1 --keep all", 2, "no rule is named all; the rules are onnxruntime-"),
-        ("package build -m a -m b -t c:1", 2, "exactly one model, not 2; give one -m"),
+        ("package build -t c:1", 2, "an image needs a model or an entry script; give -m or --entry-script"),
+        (
+            "package build -t c:1 --entry-script s.py --source-directory no",
+            3,
+            "no: there is no such folder; check --so",
+        ),
         ("package build -m a -t c:1 --platform linux/amd64,linux/amd64", 2, "a platform stands twice"),
         ("package inspect nope", 3, "there is no image 'nope'; see: edgepack package list"),
         ("package inspect oci:absent", 3, "not an OCI image layout; give a folder that has oci-layout in it"),

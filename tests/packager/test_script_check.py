@@ -1,0 +1,166 @@
+"""An entry script that cannot start in an image is refused when the image is built, and nothing else is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from made_bases import AMD64
+from made_wheels import make_wheel, sha256
+from test_build import make_workspace
+
+from edgepack.errors import NotFoundError, UsageError
+from edgepack.oci.digest import Digest
+from packager.build import BuildOptions, gather
+from packager.entry_script import check_entry_script, read_entry_script
+from packager.plan import WheelGroup
+from packager.script_check import PROVIDED, check_script, standard_library
+from packager.wheels.cache import WheelCache
+from packager.wheels.stack import modules_of
+from scoring.scripts import shims
+
+PACKAGES = frozenset({"numpy", "onnxruntime", "orjson"})
+BOTH = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"
+
+
+def check(script: str, python: str = "3.11", **others: str) -> None:
+    """Check ``script`` beside modules that are given by their names."""
+    texts = {"score.py": script, **{f"{name.replace('.', '/')}.py": text for name, text in others.items()}}
+    sources = {path: text.encode for path, text in texts.items()}
+    check_script("score.py", sources, python, PACKAGES)
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("x = 1\ndef init(:\n    pass\n", "score.py line 2: not Python (invalid syntax); correct it"),
+        ("x = '\0'\n", "score.py: not Python (source code string cannot contain null bytes); correct it"),
+        ("(" * 9999, "score.py line 1: not Python (too many nested parentheses); correct it"),
+        ("def init():\n    pass\n", "score.py: has no run(); an entry script must define init() and run()"),
+        ("class A:\n    def init(self): run = 1\n" + BOTH.replace("init", "start"), "score.py: has no init()"),
+        ("\n\nimport joblib\n" + BOTH, "score.py line 3 imports joblib, which the image does not have; "
+         "it has numpy, onnxruntime and orjson"),
+        ("import numpy, sklearn.svm as svm\n" + BOTH, "score.py line 1 imports sklearn, which"),
+        ("from sklearn.externals import joblib\n" + BOTH, "score.py line 1 imports sklearn, which"),
+        ("from azureml.core.run import Run\n" + BOTH, "score.py line 1 imports azureml.core.run, which"),
+        ("def init():\n    import pandas\nasync def run(data): ...\n", "score.py line 2 imports pandas"),
+        ("def load():\n    import torch\ndef init(): load()\nrun = print\n", "score.py line 2 imports torch"),
+        ("try:\n    import torch\nexcept ValueError:\n    pass\n" + BOTH, "score.py line 2 imports torch"),
+        ("try: pass\nexcept ImportError: pass\nfinally:\n    import torch\n" + BOTH, "score.py line 4 imports torch"),
+        ("with open('x'):\n    import torch\n" + BOTH, "score.py line 2 imports torch"),
+    ],
+)  # fmt: skip
+def test_what_cannot_start_is_told_with_its_line(script: str, says: str) -> None:
+    with pytest.raises(UsageError) as error:
+        check(script)
+    assert str(error.value).startswith(says) or says in str(error.value)
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        BOTH,
+        "import json, xml.dom.minidom, numpy as np\nfrom onnxruntime import InferenceSession\n" + BOTH,
+        "from __future__ import annotations\n" + BOTH,
+        "import azureml.core.model\nfrom azureml.core import Model\nfrom azureml.train import automl\n" + BOTH,
+        "from inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType\n" + BOTH,
+        "try:\n    import pandas as pd\nexcept ImportError:\n    pd = None\n" + BOTH,
+        "try:\n    import ujson\nexcept (ValueError, builtins.ModuleNotFoundError):\n    import simplejson\n" + BOTH,
+        "try:\n    import ujson\nexcept:\n    pass\nelse:\n    import torch\n" + BOTH,
+        "import contextlib\nwith contextlib.suppress(ImportError):\n    import torch\n" + BOTH,
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas\n" + BOTH,
+        BOTH + "if __name__ == '__main__':\n    import requests\n",
+        "def train():\n    import sklearn\n" + BOTH,
+        "import sys\nsys.path.append('/opt/ours')\nimport ours\n" + BOTH,
+        "from sys import path\npath.append('/opt/ours')\nimport ours\n" + BOTH,
+        "init = print\nfor run in [print]:\n    pass\n",
+        "from json import dumps as run, loads as init\n",
+        "def setup():\n    global init, run\n    init = run = print\nsetup()\n",
+        "x = '\\d'\n" + BOTH,
+        "",
+    ],
+)
+def test_what_may_start_is_left_alone(script: str) -> None:
+    check(script or "from score_parts import *\n", score_parts="")
+
+
+def test_modules_of_the_source_directory_are_looked_at_where_the_script_reaches_them() -> None:
+    check("import tables\n" + BOTH, tables="import numpy\n\ndef f():\n    import pandas\n", other="import torch\n")
+    with pytest.raises(UsageError, match=r"^tables\.py line 2 imports torch"):
+        check("def init():\n    import tables\nrun = init\n", tables="\nimport torch\n")
+    package = {"helpers.__init__": "from .inner import x\n", "helpers.inner": "from . import deep\nx = 1\n"}
+    check("from helpers import x\n" + BOTH, **package, **{"helpers.deep": ""})
+    with pytest.raises(UsageError, match=r"^helpers/deep\.py line 1 imports torch"):
+        check("from helpers import x\n" + BOTH, **package, **{"helpers.deep": "import torch\nimport helpers\n"})
+    with pytest.raises(UsageError, match=r"^tables\.py line 1: not Python"):
+        check("import tables\n" + BOTH, tables="def\n")
+
+
+def test_the_standard_library_is_that_of_the_image() -> None:
+    check("import distutils\n" + BOTH)
+    with pytest.raises(UsageError, match="line 1 imports distutils"):
+        check("import distutils\n" + BOTH, python="3.12")
+    with pytest.raises(UsageError, match="line 1 imports compression"):
+        check("import compression\n" + BOTH)
+    assert standard_library(sys.version_info.minor) >= {name for name in sys.stdlib_module_names if name[0] != "_"}
+
+
+def test_the_syntax_of_a_python_newer_than_this_one_is_not_judged() -> None:
+    check("not of this Python\n", python=f"3.{sys.version_info.minor + 1}")
+
+
+def test_the_server_gives_what_is_taken_for_given() -> None:
+    assert frozenset(shims._OURS) == PROVIDED
+
+
+def test_a_source_directory_and_its_links_are_searched_as_the_server_does(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    (code / "real").mkdir(parents=True)
+    (code / "real/tables.py").write_text("")
+    (code / "linked").symlink_to("real")
+    (code / "main.py").write_text("import tables2, linked.tables, code.real.tables, real.tables\n" + BOTH)
+    (code / "score.py").symlink_to("main.py")
+    (code / "tables2.py").symlink_to("real/tables.py")
+    check_entry_script(read_entry_script("score.py", code), "3.11", PACKAGES)
+    (code / "real/tables.py").write_text("import torch\n")
+    with pytest.raises(UsageError, match=r"tables2\.py line 1 imports torch"):
+        check_entry_script(read_entry_script("score.py", code), "3.11", PACKAGES)
+
+
+def test_what_is_not_there_is_told_with_its_own_option(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="there is no such folder; check --source-directory"):
+        read_entry_script("score.py", tmp_path / "absent")
+    with pytest.raises(NotFoundError, match="there is no such file; check --entry-script"):
+        read_entry_script("score.py", tmp_path)
+    with pytest.raises(NotFoundError, match="there is no such file; check --entry-script"):
+        read_entry_script(str(tmp_path / "score.py"), None)
+
+
+def test_the_packages_of_an_image_are_those_of_its_wheels(tmp_path: Path) -> None:
+    cache = WheelCache(tmp_path / "cache")
+    files = {"ours/__init__.py": b"", "single.py": b"", "fast.cpython-311-x86_64-linux-gnu.so": b"", "ours.libs/x": b""}
+    path = make_wheel(tmp_path, "dist", files=files)
+    wheel = cache.add(path, Digest(sha256(path)))
+    assert modules_of([WheelGroup("wheel", "dist", (wheel,))]) == {"ours", "single", "fast"}
+
+
+def test_a_build_checks_the_script_and_takes_the_imports_of_a_foreign_base_on_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("packager.build.scoring_wheels", lambda *_, **__: ())
+    workspace = make_workspace(tmp_path)
+    script = tmp_path / "score.py"
+
+    def plan() -> int:
+        return len(gather(workspace, [], (AMD64,), BuildOptions("tiny:1", script=read_entry_script(str(script), None))))
+
+    script.write_text("import pandas\n" + BOTH)
+    assert plan() == 1
+    monkeypatch.setattr("packager.build.is_recipe", lambda _: True)
+    with pytest.raises(UsageError, match=r"line 1 imports pandas, .*; it has the standard library alone"):
+        plan()
+    script.write_text("def init(: pass\n")
+    with pytest.raises(UsageError, match="line 1: not Python"):
+        plan()
