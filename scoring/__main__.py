@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from scoring import logs
+from scoring import __version__, logs
 from scoring.config import ServiceConfig
 from scoring.environment import override, whole_number
 from scoring.errors import ConfigurationError, ScoringError, cannot_listen
@@ -107,11 +107,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m scoring",
         description="Serve an ONNX model or an entry script over HTTP: GET /, POST /score, /docs and more.",
     )
+    parser.add_argument("--version", action="version", version=__version__)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--config", type=Path, metavar="FILE", help="a service.json")
     source.add_argument("--entry-script", type=Path, metavar="FILE", help="a score.py with init() and run()")
     parser.add_argument(
-        "--model", type=Path, metavar="FILE", help="an ONNX file; beside --entry-script, the file or folder it opens"
+        "--model", type=Path, metavar="FILE", help="an ONNX file or its folder; beside --entry-script, what it opens"
     )
     parser.add_argument("--host", help="the address to listen on (default without --config: 127.0.0.1)")
     parser.add_argument("--port", type=_port, help="the port to listen on (default 5001; 0: any free one)")

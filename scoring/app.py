@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
-from functools import partial
 from typing import Any
 
 from scoring import __version__
@@ -14,23 +13,26 @@ from scoring.config import Cors as CorsConfig
 from scoring.config import Limits
 from scoring.errors import BadRequest
 from scoring.http.cors import Cors
-from scoring.http.messages import Answer, Handler, Headers, Reply, Request, Response, message, refusal
+from scoring.http.messages import Handler, Headers, Reply, Request, Response, message, refusal
 from scoring.http.routing import Route, Routes
 from scoring.request_ids import LONGEST, RequestIds
 from scoring.security.guard import Guard
 from scoring.telemetry.metrics import Metrics
 from scoring.telemetry.request_log import RequestLog
 from scoring.telemetry.spans import Spans
+from scoring.unpacking import Unpacker
 
 _log = logging.getLogger(__name__)
 
 _SERVER_VERSION = f"x-ms-server-version: edgepack/{__version__}\r\n"
 # Headers of a request by which it is known; `TraceId` comes back as it was sent.
 _IDS = frozenset({b"x-request-id", b"x-ms-request-id", b"x-ms-client-request-id", b"traceid"})
-# Headers of an answer that are the server's to give.
+# Headers of a request that every request is looked through for.
 _NOTED = _IDS | {b"content-encoding"}
+# Headers of an answer that are the server's to give.
 _OURS = _IDS | {b"x-ms-run-fn-exec-ms", b"x-ms-run-function-failed", b"x-ms-server-version"}
 _NO_CORS = Cors(CorsConfig())
+_LIMITS = Limits()
 _UNEXPECTED = "an unexpected error occurred; the server's log has more"
 
 
@@ -38,7 +40,7 @@ class ScoringApp:
     """Answers requests by `routes`; the connections' `App`. Used on the event loop's thread.
 
     `prefix` is a path that may stand before every route's. `guard` None: nobody is asked for a key. `spans` None: no
-    traces are exported. `body_bytes` is what a compressed body may unpack to.
+    traces are exported. `limits` bound what compressed bodies unpack to.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class ScoringApp:
         cors: Cors,
         spans: Spans | None = None,
         prefix: str = "",
-        body_bytes: int = Limits.body_bytes,
+        limits: Limits = _LIMITS,
     ) -> None:
         self._routes = routes
         self._metrics = metrics
@@ -60,7 +62,7 @@ class ScoringApp:
         self._cors = cors
         self._spans = spans
         self._prefix = prefix.rstrip("/")
-        self._body_bytes = body_bytes
+        self._unpacker = Unpacker(limits)
         self._ids = RequestIds()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -177,8 +179,8 @@ class ScoringApp:
                 client = value
             elif name == b"traceid":
                 request.trace_id = value.decode("latin-1")
-            elif request.route is not None and request.route.scores:
-                request.handler = partial(_unpacked, request.handler, self._body_bytes, value)
+            elif request.route is not None and request.route.unpacks:
+                request.handler = self._unpacker.before(request.handler, value)
         if len(own) > LONGEST:
             raise BadRequest(f"x-request-id must not exceed {LONGEST} characters", 431)
         request.request_id = own.decode("latin-1") or self._ids.make()
@@ -207,17 +209,6 @@ class ScoringApp:
     def _unexpected(self, request: Request) -> Response:
         _log.exception("a request failed", extra={"path": request.path, "request_id": request.request_id})
         return message(500, _UNEXPECTED)
-
-
-def _unpacked(handler: Handler, limit: int, encoding: bytes, request: Request) -> Answer:
-    """Answer a request whose body is compressed as if it had come plain; BadRequest as `plain` raises."""
-    from scoring.v2.encoding import plain
-
-    request.body = plain(request.body, encoding, limit)
-    size = str(len(request.body)).encode()
-    kept = [header for header in request.headers if header[0] not in (b"content-encoding", b"content-length")]
-    request.headers = [*kept, (b"content-length", size)]
-    return handler(request)
 
 
 def _allowed(route: Route) -> str:

@@ -66,7 +66,7 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
         identity=identity,
         logging=logging,
         collection=collection,
-        cors=Cors(tuple(origins)) if origins else config.cors,
+        cors=Cors(tuple(origins), "AML_CORS_ORIGINS") if origins else config.cors,
     )
 
 

@@ -87,9 +87,10 @@ class Fields:
         return value  # type: ignore[no-any-return]
 
     def object(self, field: str, *, required: bool = True) -> Fields:
-        """The object in `field`, empty when it is absent or no object."""
+        """The object in `field`, empty when it is absent or no object; what is no object has no fields to miss."""
         values = self.take(field, dict, {}, required=required)
-        return Fields(self.path, values, f"{self._prefix}{field}.", self._complaints)
+        wrong = self.values.get(field) is not None and not isinstance(self.values[field], dict)
+        return Fields(self.path, values, f"{self._prefix}{field}.", [] if wrong else self._complaints)
 
     def objects(self, field: str, *, required: bool = True) -> Iterator[Fields]:
         """The objects of the list in `field`; complains of a list that is missing or empty where it is `required`."""
@@ -115,8 +116,13 @@ class Fields:
 
     def reject_unknown(self) -> None:
         """Complain of every field that nothing has asked for: a misspelled one would be silently ignored."""
-        for field in self.values.keys() - self._taken:
-            self.complain(field, "is not a field that this server knows")
+        for field in sorted(self.values.keys() - self._taken):
+            # Only for who has misspelled something.
+            from difflib import get_close_matches
+
+            close = get_close_matches(field, sorted(self._taken), 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            self.complain(field, f"is not a field that this server knows{hint}")
 
     def finish(self) -> None:
         """Raise ConfigurationError with all complaints of the whole document, if there are any."""

@@ -94,6 +94,7 @@ class _Parts:
             cors=self._cors,
             spans=spans,
             prefix=config.identity.path_prefix,
+            limits=config.limits,
         )
         server = HttpServer(app, config.limits, None if tls is None else tls.context)
         dropped = "Log lines that nobody read in time."
@@ -132,9 +133,12 @@ class _Parts:
 
     def _routes(self) -> Routes:
         service, config = self._service, self._config
+        # A script that takes the request itself takes its body as it came.
+        unpacks = "OPTIONS" not in service.methods
+        score = dict.fromkeys(service.methods, service.score)
         own = {
             "/": Route("/", {"GET": _health}, guarded=False),
-            "/score": Route("/score", dict.fromkeys(service.methods, service.score), cors=True, scores=True),
+            "/score": Route("/score", score, cors=True, scores=True, unpacks=unpacks),
         }
         if config.metrics:
             own["/metrics"] = Route("/metrics", {"GET": self._show_metrics})

@@ -64,6 +64,7 @@ class ModelDataCollector:
         """
         writer = self._writer
         if writer is None:
+            _tell_once()
             return {}
         now = utc_now()
         request = request_id.get() or _identifier()
@@ -164,6 +165,15 @@ def _writer(settings: Mapping[str, Any]) -> Writer | None:
                 log.warning("nothing is collected: %s cannot be written (%s)", folder, error.strerror)
                 _writers[folder] = None
         return _writers[folder]
+
+
+def _tell_once() -> None:
+    """Warn of rows that go nowhere, unless the environment wants that or something else was said already."""
+    with _lock:
+        if _writers or any(name in os.environ for name in _SWITCHES):
+            return
+        _writers[""] = None
+    log.warning("nothing is collected: collection.folder is not configured")
 
 
 def _switched_on(configured: bool) -> bool:

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
 from scoring.config import Limits
+from scoring.http.application import App
 from scoring.http.head import check_head, too_large_body, too_large_head
 from scoring.http.messages import Headers, Reply, Request, Response, message
 from scoring.http.wire import format_response, split_target
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 # Requests that a client may send before the first one is answered.
 _PIPELINED = 64
-# Who sends a body or takes an answer at this rate or faster is never cut off for its length.
+# Who sends a body at this rate, or takes an answer at the other, is never cut off for its length.
 _BYTES_PER_SECOND = 64 * 1024
+_LEAST_BYTES_PER_SECOND = 4 * 1024
 # After a refusal: for how long what still comes is dropped, since the last byte and altogether.
 _LINGER_SECONDS = 2.0
 _LONGEST_LINGER_SECONDS = 30.0
@@ -35,25 +37,6 @@ _NEVER = float("inf")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _log = logging.getLogger(__name__)
-
-
-class App(Protocol):
-    """What connections ask."""
-
-    def begin(self, request: Request) -> Response | None:
-        """Look at a request whose body has not come yet: the answer that refuses it, or None."""
-
-    def handle(self, request: Request) -> Response | Reply:
-        """Answer a request that `begin` let through, now or later."""
-
-    def finish(self, request: Request, response: Response) -> bytes:
-        """Called once for each answer just before it is written; returns further header lines, each with its CRLF."""
-
-    def left(self, request: Request) -> None:
-        """The client of a request went away before its answer."""
-
-    def refused(self, response: Response, target: str) -> None:
-        """Bytes that are no request get `response`; `target` is the target that they named, or ""."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -87,7 +70,8 @@ class Connection(asyncio.BufferedProtocol):
         self._refusal: Response | None = None  # is written when all before it are answered, and is the last answer
         self._last = False  # close when all are answered
         self._lingering = 0.0  # until when, once the last answer is written
-        self._stalled = False  # the client does not take what was written
+        self._stalled = False  # the client does not take what was written, of which so much was left:
+        self._unsent = 0
         self._pumping = False
         self.deadline = time.perf_counter() + limits.idle_seconds
 
@@ -184,8 +168,8 @@ class Connection(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The client takes its answer slowly."""
         self._stalled = True
-        left = self._transport.get_write_buffer_size() / _BYTES_PER_SECOND
-        self.deadline = time.perf_counter() + self._limits.request_seconds + left
+        self._unsent = self._transport.get_write_buffer_size()
+        self.deadline = time.perf_counter() + self._limits.request_seconds
 
     def resume_writing(self) -> None:
         """The client goes on taking."""
@@ -394,7 +378,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def cut(self) -> None:
         """The deadline has passed."""
-        if self._stalled or self._lingering or not self._reading:
+        if self._stalled:
+            left = self._transport.get_write_buffer_size()
+            if self._unsent - left < self._limits.request_seconds * _LEAST_BYTES_PER_SECOND:
+                self.abort()
+            self._unsent = left
+            self.deadline = time.perf_counter() + self._limits.request_seconds
+        elif self._lingering or not self._reading:
             self.abort()
         elif self._begun:
             self._stop(message(408, f"the request was not whole within {self._limits.request_seconds:g} seconds"))

@@ -15,7 +15,7 @@ class Route:
     `name` is the path as metrics show it, such as `/v2/models/{name}/infer`. `guarded` routes ask for a key or token
     where the service has them. `cors` routes may be asked by browsers of other origins. `write_problem` makes the body
     of an answer that refuses, where it is not the contract's `{"message": …}`. Answers of `scores` routes always say
-    whether the run function failed.
+    whether the run function failed. `unpacks` routes are given compressed bodies as if they had come plain.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Route:
     cors: bool = False
     write_problem: Callable[[str], bytes] | None = None
     scores: bool = False
+    unpacks: bool = False
 
 
 @dataclass(frozen=True)

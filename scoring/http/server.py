@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 
 from scoring.config import Limits
-from scoring.http.connection import App, Connection
+from scoring.http.application import App
+from scoring.http.connection import Connection
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from scoring.models.background import in_thread
 from scoring.models.directory import Directory
 from scoring.models.loading import Opened, check_manifest, open_model, settle_runtime
 from scoring.models.memory import Meter, give_back, keep_together
-from scoring.models.residents import Loaded, Residents, mib
+from scoring.models.onnx_file import check_onnx
+from scoring.models.residents import Loaded, Residents, told_size
 from scoring.models.threads import threads_per_process
 from scoring.telemetry.metrics import Metrics
 
@@ -108,11 +109,13 @@ class Catalog(Generic[T]):
     async def start(self) -> None:
         """Load what must be in memory: everything, or with a budget what is pinned and as many others as fit.
 
-        Files and manifests of the others are looked at. Raises ScoringError when one of all these is wrong.
+        Of the others, the manifest is read and the file is held to be whole. Raises ScoringError when one of all these
+        is wrong.
         """
         residents = self._residents
         full = False
         if residents.budget is not None:
+            self._warn_of_large(residents.budget)
             await in_thread(settle_runtime)
         # In turn: what runs beside it would disturb what is measured of each.
         for place in sorted(self.places, key=lambda place: not place.pinned):
@@ -120,13 +123,14 @@ class Catalog(Generic[T]):
                 full = full or residents.held() + _file_bytes(place) > residents.budget
                 if full:
                     check_manifest(place.path)
+                    check_onnx(place.path)
                     continue
             loaded = await self._open(place)
             if residents.over:
                 if place.pinned:
                     raise ScoringError(
-                        f"the pinned models up to {place.id} take {mib(residents.held())} MiB, runtime.memory_bytes "
-                        f"allows {mib(residents.budget or 0)}; pin fewer models or allow more"
+                        f"the pinned models up to {place.id} take {told_size(residents.held())}, runtime.memory_bytes "
+                        f"allows {told_size(residents.budget or 0)}; pin fewer models or allow more"
                     )
                 full = True
                 residents.let_go(loaded)
@@ -180,7 +184,19 @@ class Catalog(Generic[T]):
         facts = {"seconds": round(seconds, 4), "threads": model.threads, "joinable": model.joinable}
         measured = {"bytes": grown} if grown else {}
         _log.info("model loaded", extra={"model": place.id, **facts, **measured})
+        if model.manifest is None:
+            _log.info(
+                "no manifest is beside the model: it answers by its graph's own outputs", extra={"model": place.id}
+            )
         return loaded
+
+    def _warn_of_large(self, budget: int) -> None:
+        large = [place.id for place in self.places if _file_bytes(place) > budget]
+        if large:
+            _log.warning(
+                "models whose files are larger than runtime.memory_bytes will be answered with 507",
+                extra={"models": large, "memory_bytes": budget},
+            )
 
     def _read(self, place: ModelPlace) -> tuple[Opened, int]:
         """The model, and with a budget what it adds to the process; called in a thread."""

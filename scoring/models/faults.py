@@ -5,7 +5,7 @@ Rows and columns count from 0, as they do in the arrays that models are trained 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from scoring.errors import BadRequest
@@ -13,6 +13,7 @@ from scoring.models.manifest import InputSpec, Rejects
 
 # numpy itself goes no further than 64, and no model comes near.
 MAX_RANK = 32
+_SHOWN = 10
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 
 
@@ -57,6 +58,8 @@ def place(spec: InputSpec, index: tuple[int, ...]) -> str:
         return f"input '{spec.name}': row {index[0]}"
     if table and len(index) == 2:
         names = spec.columns
+        if spec.shape is not None and spec.shape[1] == 1 and names in (None, (spec.name,)):
+            return f"input '{spec.name}': row {index[0]}"
         name = f" ('{names[index[1]]}')" if names is not None and index[1] < len(names) else ""
         return f"input '{spec.name}': row {index[0]}, column {index[1]}{name}"
     return f"input '{spec.name}': element {''.join(f'[{position}]' for position in index)}"
@@ -65,6 +68,13 @@ def place(spec: InputSpec, index: tuple[int, ...]) -> str:
 def name_of(value: Any) -> str:
     """What JSON calls the value."""
     return _NAMES.get(type(value), "a number")
+
+
+def some(values: Iterable[Any]) -> str:
+    """The first of many values for a sentence, in order."""
+    told = sorted(values)
+    more = len(told) - _SHOWN
+    return ", ".join(f"{value!r:.80}" for value in told[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -219,6 +219,8 @@ class Joiner:
             options.terminate = True
             self._metrics.count_timeout()
             milliseconds = round(self._limits.scoring_seconds * 1000)
+            facts = {"model": self._name, "milliseconds": milliseconds, "requests": len(group)}
+            _log.error("a run took too long and was ended", extra=facts)
             for job in group:
                 job.resolve(message(500, f"Scoring timeout after {milliseconds} ms", failed=True, exec_ms=0.0))
 

@@ -13,6 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 from scoring.errors import ConfigurationError, MissingFileError, ScoringError
 from scoring.models.golden import check_golden, read_golden
 from scoring.models.manifest import FILE_NAME, Manifest, load_manifest
+from scoring.models.onnx_file import check_onnx
 from scoring.models.onnx_model import OnnxModel, dtype_of, first_line
 from scoring.models.warm import answers_by_row, run_seconds, warm
 
@@ -71,12 +72,13 @@ def load_model(path: Path, threads: int) -> OnnxModel:
     """Load the model at `path`, with the manifest beside it if there is one, to run on `threads` threads.
 
     Its `joinable` is what graph and manifest say. Raises ScoringError when the runtime refuses the file or is too old
-    for it, ConfigurationError when the manifest is wrong or tells of another graph.
+    for it, ConfigurationError when it is no ONNX file, or the manifest is wrong or tells of another graph.
     """
     manifest = check_manifest(path)
     try:
         session = onnxruntime.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
     except RUNTIME_ERRORS as error:
+        check_onnx(path)
         raise ScoringError(f"{path} is not a model that ONNX Runtime can load: {first_line(error)}") from None
     if manifest is not None:
         _check_graph(manifest, path, session)

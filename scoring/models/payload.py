@@ -12,6 +12,7 @@ from scoring.errors import BadRequest
 # The fields that hold rows: ours, and those that servers of MLflow models take.
 _ROWS = ("data", "input_data", "dataframe_split", "dataframe_records", "instances")
 _FIELDS = {*_ROWS, "inputs", "method"}
+_MLFLOW = "or one of 'dataframe_split', 'dataframe_records', 'instances' and 'input_data', as MLflow's clients send"
 _HINT = 'the body must be a JSON object such as {"data": [[1, 2, 3]]}'
 
 
@@ -41,10 +42,22 @@ def load(body: bytes | bytearray) -> dict[str, Any]:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
+        raise BadRequest(_no_json(bytes(body), error)) from None
     if type(document) is not dict:
         raise BadRequest(_HINT)
     return document
+
+
+def _no_json(body: bytes, error: Exception) -> str:
+    if not body.strip():
+        return 'the body is empty; send {"data": [[…]]}'
+    import re
+
+    # As a value of its own: what Python and JavaScript write for numbers that JSON does not have.
+    found = re.search(rb"[\[:,\s](NaN|-?Infinity)\s*[\],}]", body)
+    if found is not None:
+        return f"{found[1].decode()} is not JSON; send null"
+    return f"the body is not JSON: {error}"
 
 
 def ask(document: dict[str, Any]) -> Asked:
@@ -53,7 +66,7 @@ def ask(document: dict[str, Any]) -> Asked:
         return Asked(document["data"], "data", None, None)
     unknown = sorted(document.keys() - _FIELDS)
     if unknown:
-        raise BadRequest(f"unknown field {unknown[0]!r:.80}; a body has 'data' or 'inputs', and 'method'")
+        raise BadRequest(f"unknown field {unknown[0]!r:.80}; a body has 'data' or 'inputs', {_MLFLOW}, and 'method'")
     method = document.pop("method", None)
     if method is not None and not isinstance(method, str):
         raise BadRequest("'method' must be a string")
@@ -61,8 +74,11 @@ def ask(document: dict[str, Any]) -> Asked:
         raise BadRequest("the body must have either 'data' or 'inputs'")
     field, value = document.popitem()
     if field == "inputs":
+        # MLflow's clients send rows here, too.
+        if isinstance(value, list):
+            return Asked(value, field, None, method)
         if not isinstance(value, dict):
-            raise BadRequest("'inputs' must be an object of input names and values")
+            raise BadRequest("'inputs' must be an object of input names and values, or a list of rows")
         return Asked(None, field, value, method)
     if field == "dataframe_split" and not (isinstance(value, dict) and value.keys() >= {"columns", "data"}):
         raise BadRequest("'dataframe_split' must be an object with 'columns' and 'data'")

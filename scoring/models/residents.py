@@ -171,7 +171,8 @@ class Residents(Generic[T]):
     def _too_large(self, place: ModelPlace, needed: int) -> BadRequest:
         budget = self.budget or 0
         return BadRequest(
-            f"the model {place.id!r} takes {mib(needed)} MiB, more than is left of the {mib(budget)} MiB for models",
+            f"the model {place.id!r} takes {told_size(needed)}, more than is left of the {told_size(budget)} that "
+            "runtime.memory_bytes allows",
             507,
         )
 
@@ -190,6 +191,6 @@ def _key(place: ModelPlace) -> _Key:
     return place.name, place.version
 
 
-def mib(size: int) -> str:
-    """Bytes as a number of MiB with one decimal."""
-    return f"{size / _MIB:.1f}"
+def told_size(size: int) -> str:
+    """A number of bytes for people: in MiB with one decimal, or as it is where that would say little."""
+    return f"{size / _MIB:.1f} MiB" if size >= _MIB else f"{size} bytes"

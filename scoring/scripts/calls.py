@@ -28,6 +28,10 @@ from scoring.scripts.script import OBJECT, RAW, EntryScript
 
 logger = logging.getLogger("scoring.scripts")
 
+# What an AMLRequest has, and the text of a body has not.
+_OF_REQUESTS = {name for name in dir(AMLRequest) if not name.startswith("_")}
+_OF_REQUESTS |= {"method", "path", "query_string", "headers", "data", "remote_addr", "scheme"}
+
 
 class OverdueError(BaseException):
     """Raised inside a call whose time is over; no `except Exception` of a script takes it."""
@@ -129,6 +133,9 @@ class Caller:
             logger.error("run() was stopped: its time was over", extra={"traceback": format_traceback(error)})
         else:
             text_of_error = describe_error(error)
+            asked = error.name if isinstance(error, AttributeError) and isinstance(error.obj, str) else ""
+            if self._script.style != RAW and asked in _OF_REQUESTS:
+                text_of_error += "; put @rawhttp on run() to get the request"
             logger.error("run() failed with %s", text_of_error, extra={"traceback": format_traceback(error)})
         return failed_answer(frame, seconds)
 

@@ -59,7 +59,8 @@ def read_object(content_type: str, body: bytes) -> dict[str, Any]:
     """The JSON object in the body; 415 for another content type, 400 for what is no JSON object."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type != "application/json" and not (media_type.startswith("application/") and "+json" in media_type):
-        raise RefusedInputError("Expects Content-Type to be application/json", 415)
+        sent = f", not {media_type[:80]}" if media_type else ""
+        raise RefusedInputError(f"Expects Content-Type to be application/json{sent}", 415)
     if not body:
         raise RefusedInputError("POST body is empty. Expecting a JSON dictionary.")
     try:

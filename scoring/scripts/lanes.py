@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 from scoring.http.messages import Reply
 from scoring.scripts import frames
 from scoring.scripts.process import WorkerProcess
@@ -29,6 +31,11 @@ class Call:
         self.arrived = arrived
         self.begun = 0.0
         self.overdue = False
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request, for the log."""
+        return self.meta.decode("latin-1") if self.kind == frames.CALL else str(orjson.loads(self.meta)[0])
 
     @property
     def unwanted(self) -> bool:

@@ -110,27 +110,27 @@ class Pool:
         if worker in self._condemned:
             self._end_condemned(worker)
 
-    def remove(self, worker: WorkerProcess) -> bool:
+    def remove(self, worker: WorkerProcess) -> list[str]:
         """The worker is gone: calls that it had begun have failed, the others go to other lanes.
 
-        Returns whether it was at work.
+        Returns the ids of the requests that it was at work on.
         """
         self._condemned.pop(worker, None)
         gone = [lane for lane in self._lanes if lane.worker is worker]
         self._lanes = [lane for lane in self._lanes if lane.worker is not worker]
         again: list[Call] = []
-        at_work = False
+        lost: list[str] = []
         for lane in gone:
             for number, call in lane.calls.items():
                 if lane.has_begun(number):
-                    at_work = True
+                    lost.append(call.request_id)
                     seconds = self._loop.time() - (call.begun if lane.is_async else lane.since or call.begun)
                     call.reply.resolve(Response(500, frames.RUN_FAILED, failed=True, exec_ms=seconds * 1000))
                 elif not call.unwanted:
                     again.append(call)
         self._waiting.extendleft(sorted(again, key=lambda call: call.arrived, reverse=True))
         self._hand_out()
-        return at_work
+        return lost
 
     def fail_all(self) -> None:
         """Answer what waits: there is nobody left to run it."""
@@ -204,7 +204,8 @@ class Pool:
         lane.stuck = True
         self._metrics.count_timeout()
         limit = f"{self._limits.scoring_seconds * 1000:.0f}"
-        logger.error("a call ran longer than %s ms and is stopped", limit, extra={"worker": lane.worker.number})
+        extra = {"worker": lane.worker.number, "request_id": call.request_id}
+        logger.error("a call ran longer than %s ms and is stopped", limit, extra=extra)
         text = f"Scoring timeout after {limit} ms"
         call.reply.resolve(message(500, text, failed=True, exec_ms=seconds * 1000))
         worker = lane.worker

@@ -114,7 +114,11 @@ def failure(file: Path, step: str, error: BaseException) -> StartError:
             line = at.tb_lineno
         at = at.tb_next
     where = f"{file}, line {line}" if line else str(file)
-    return StartError(f"{step} failed with {describe_error(error)} ({where}); see the log for the traceback", details)
+    told = describe_error(error)
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        # Its own text names the file and the line once more.
+        told = f"{type(error).__name__}: {error.msg}"
+    return StartError(f"{step} failed with {told} ({where}); see the log for the traceback", details)
 
 
 def _import(file: Path) -> ModuleType:

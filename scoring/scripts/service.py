@@ -140,7 +140,8 @@ class ScriptService:
 
     def _too_slow(self, worker: WorkerProcess) -> None:
         seconds = f"{self._script.start_seconds:g}"
-        worker.problem = f"the entry script {self._script.file} did not start within {seconds} s; let init() do less"
+        what = f"the entry script {self._script.file} did not start within {seconds} s"
+        worker.problem = f"{what}; let init() do less, or raise entry_script.start_seconds"
         worker.kill()
 
     def _on_frames(self, worker: WorkerProcess, found: list[Frame]) -> None:
@@ -180,18 +181,21 @@ class ScriptService:
         worker.deadline.cancel()
         del self._workers[worker.number]
         if worker not in self._ready:
-            what = f"the worker of the entry script {self._script.file} ended with {describe_exit(code)} at its start"
+            how = f"{describe_exit(code)} while importing the script or in init()"
+            what = f"the worker of the entry script {self._script.file} ended with {how}"
             self._not_started(worker.number, worker.problem or what)
             return
         self._ready.discard(worker)
+        lost = [] if self._pool is None else self._pool.remove(worker)
         if not self._stopping:
-            extra = {"worker": worker.number, "pid": worker.pid}
+            extra: dict[str, Any] = {"worker": worker.number, "pid": worker.pid}
+            if lost:
+                extra |= {"request_id": lost[0]} if len(lost) == 1 else {"request_ids": lost}
             how = _ENDED.get(worker.ended_for) or f"ended with {describe_exit(code)}"
             logger.error("a worker of the entry script %s; another one is started", how, extra=extra)
             overdue = worker.ended_for == "timeout"
             self._metrics.count_worker_exit("timeout" if overdue else "exit" if code == 0 else "crash")
-        at_work = self._pool is not None and self._pool.remove(worker)
-        if at_work and not self._stopping:
+        if lost and not self._stopping:
             self._start_worker(worker.number)
         elif not self._stopping:
             # Nobody asked for its end: the next one may end the same way, and at once.

@@ -12,12 +12,14 @@ from scoring.telemetry.tracing import trace_of
 
 # A client may write a long path, and a log is read by people.
 _PATH_CHARACTERS = 200
+_PROBLEM_CHARACTERS = 200
 
 
 class RequestLog:
     """Writes the lines of answers whose status is at least `least`.
 
-    Headers, bodies and queries never get there: they may hold keys and people's data.
+    Headers, bodies and queries never get there: they may hold keys and people's data. The sentence of a refusal does,
+    which names the place of a fault and may name the value there.
     """
 
     def __init__(self, config: Logging, writer: LineWriter) -> None:
@@ -36,7 +38,6 @@ class RequestLog:
             "level": "info" if status < 400 else "warning" if status < 500 else "error",
             "logger": "scoring.requests",
             "message": "request",
-            "request_id": request.request_id,
             "method": request.method,
             "path": request.path[:_PATH_CHARACTERS],
             "status": status,
@@ -45,6 +46,10 @@ class RequestLog:
             "bytes_out": len(response.body),
             "client": request.client,
         }
+        if request.request_id:
+            line["request_id"] = request.request_id
+        if response.problem is not None and status >= 400:
+            line["problem"] = response.problem[:_PROBLEM_CHARACTERS]
         if request.client_request_id:
             line["client_request_id"] = request.client_request_id
         if response.exec_ms is not None:

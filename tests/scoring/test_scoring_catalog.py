@@ -204,6 +204,10 @@ def test_what_does_not_fit_at_the_start_is_looked_at_all_the_same(tmp_path: Path
     _promise(later, methods={"default": "none"})
     with pytest.raises(ScoringError, match=r"names the method 'none'"):
         _run(start())
+    later.path.write_bytes(b"broken")
+    _promise(later)
+    with pytest.raises(ScoringError, match=r"is not an ONNX file"):
+        _run(start())
     later.path.unlink()
     with pytest.raises(ScoringError, match=r"there is no model file"):
         _run(start())
@@ -421,15 +425,15 @@ def test_a_model_that_cannot_be_loaded_is_refused_for_a_while_and_then_tried_aga
 ) -> None:
     first, place = _place(tmp_path, "first", mib=2), _place(tmp_path, "bad", mib=2)
     right = place.path.read_bytes()
-    if fault == "broken":
-        place.path.write_bytes(right[:2000] + bytes(len(right)))
-    else:
+    if fault == "differs":
         _promise(place, 2.5)
     gate = Gate(monkeypatch)
 
     async def work() -> None:
         catalog, metrics = _catalog(first, place, budget=3)
         await catalog.start()
+        if fault == "broken":
+            place.path.write_bytes(right[:2000] + bytes(len(right)))
         for _ in range(3):
             with pytest.raises(BadRequest, match=r"'bad:1' cannot be loaded now; the server's log has more") as refusal:
                 await catalog.load(place)
@@ -440,7 +444,7 @@ def test_a_model_that_cannot_be_loaded_is_refused_for_a_while_and_then_tried_aga
         assert not catalog.available(place)
         reasons = [record.__dict__["reason"] for record in caplog.records if "could not be loaded" in record.message]
         assert len(reasons) == 1
-        assert ("ONNX Runtime can load" if fault == "broken" else "at most 2.5 apart") in reasons[0]
+        assert ("is not an ONNX file" if fault == "broken" else "at most 2.5 apart") in reasons[0]
         place.path.write_bytes(right)
         _promise(place)
         later = time.monotonic() + catalog_module.RETRY_SECONDS

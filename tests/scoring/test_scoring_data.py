@@ -90,6 +90,8 @@ FRAME = {"columns": ["rate", "age", "income"], "index": [7, 8], "data": [[row[2]
         {"input_data": FRAME},
         {"input_data": ROWS},
         {"inputs": {"X": ROWS}},
+        {"inputs": ROWS},
+        {"inputs": SHUFFLED},
         {"data": ROWS, "method": "all"},
     ],
 )
@@ -137,12 +139,14 @@ def test_a_single_record_is_one_row(table: OnnxModel) -> None:
         ({"method": "all"}, "either 'data' or 'inputs'"),
         ({"data": ROWS, "method": 1}, "'method' must be a string"),
         ({"data": ROWS, "method": "predict"}, "the model has 'all'"),
-        ({"inputs": ROWS}, "'inputs' must be an object"),
+        ({"data": ROWS, "Data": 1}, "as MLflow's clients send"),
+        ({"inputs": 5}, "'inputs' must be an object"),
         (ROWS, "must be a JSON object"),
         ({}, "either"),
-        (b"", "not JSON"),
-        (b'{"data": [[1, 2, NaN]]}', "not JSON"),
-        (b'{"data": [[1, 2, Infinity]]}', "not JSON"),
+        (b"", "the body is empty; send"),
+        (b'{"data": [[1, 2, NaN]]}', "NaN is not JSON; send null"),
+        (b'{"data": [[1, 2, -Infinity]]}', "-Infinity is not JSON; send null"),
+        (b'{"data": [["NaN", 2, 1]', "not JSON: "),
         (b'{"data": [[1, 2, 1e400]]}', "not JSON"),
         (b'\xef\xbb\xbf{"data": [[1, 2, 3]]}', "not JSON"),
         ('{"data": [[1, 2, 3]]}'.encode("utf-16"), "not JSON"),
@@ -199,18 +203,22 @@ def test_columns_of_several_types_with_missing_values(mixed: OnnxModel, body: An
 @pytest.mark.parametrize(
     ("record", "told"),
     [
-        ({"color": 1}, "'color': row 1, column 0 is a number"),
-        ({"size": "2"}, "'size': row 1, column 0 is a string"),
-        ({"size": 1e39}, "'size': row 1, column 0 is 1e+39, which float32 cannot hold"),
-        ({"count": None}, "'count': row 1, column 0 is null"),
-        ({"count": 2.5}, "'count': row 1, column 0 is 2.5, the model takes whole numbers"),
-        ({"count": 2**63}, "'count': row 1, column 0 is 9223372036854775808"),
-        ({"count": [1]}, "'count': row 1, column 0 is a list"),
-        ({"count": {}}, "'count': row 1, column 0 is an object"),
+        ({"color": 1}, "'color': row 1 is a number"),
+        ({"size": "2"}, "'size': row 1 is a string"),
+        ({"size": 1e39}, "'size': row 1 is 1e+39, which float32 cannot hold"),
+        ({"count": None}, "'count': row 1 is null"),
+        ({"count": 2.5}, "'count': row 1 is 2.5, the model takes whole numbers"),
+        ({"count": 2**63}, "'count': row 1 is 9223372036854775808"),
+        ({"count": [1]}, "'count': row 1 is a list"),
+        ({"count": {}}, "'count': row 1 is an object"),
     ],
 )
 def test_a_wrong_value_among_columns_is_named(mixed: OnnxModel, record: Any, told: str) -> None:
     assert told in refusal(mixed, {"data": [MIXED[0], MIXED[0] | record]}).message
+
+
+def test_a_row_of_several_inputs_is_a_list_even_a_single_one(mixed: OnnxModel) -> None:
+    assert "even a single row" in refusal(mixed, {"data": ["red", 1.5, 2, 3]}).message
 
 
 def test_inputs_of_one_axis_are_columns_of_records(tmp_path: Path) -> None:
@@ -356,7 +364,7 @@ def test_binary_arrays_are_held_to_what_json_is_held_to(mixed: OnnxModel, table:
         ({"size": np.array([1.5, 2], np.float32)}, "has shape [2], the model takes [any, 1]"),
         ({"size": np.ones((3, 1), np.float32)}, "'size' has 3"),
         ({"size": np.ones((0, 1), np.float32)}, "'size' has no rows"),
-        ({"color": np.array([["red"], [5]], object)}, "'color': row 1, column 0 is a number"),
+        ({"color": np.array([["red"], [5]], object)}, "'color': row 1 is a number"),
         ({"town": np.ones(1)}, "unknown input 'town'"),
     ]
     for changed, told in wrong:

@@ -189,7 +189,8 @@ def test_a_schema_needs_json(schema: Server, kind: str | None) -> None:
     headers = {"content-type": kind} if kind else {}
     for body in (b'{"data": [[1, 2, 3]]}', b""):
         answer = ask(schema, "POST", "/score", body, headers)
-        assert (answer.status, answer.message) == (415, "Expects Content-Type to be application/json")
+        told = "Expects Content-Type to be application/json" + (f", not {kind}" if kind else "")
+        assert (answer.status, answer.message) == (415, told)
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"])

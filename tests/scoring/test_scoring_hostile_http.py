@@ -339,21 +339,21 @@ def test_a_client_that_does_not_take_its_answer_is_cut_off(server: Running) -> N
         wait_until(lambda: len(server.server.connections) == 0)
 
 
-def test_more_connections_than_the_limit_get_503_and_idle_ones_make_room(server: Running) -> None:
-    wait_until(lambda: len(server.server.connections) == 0)
-    busy = [server.connect() for _ in range(20)]
-    for client in busy:
-        client.sendall(b"GET /la")
-    wait_until(lambda: sum(not one.quiet for one in server.server.connections) == 20)
-    assert statuses(server.send(GET)) == [503]
-    for client in busy:
-        client.close()
-    wait_until(lambda: len(server.server.connections) == 0)
-    idle = [server.connect() for _ in range(20)]
-    wait_until(lambda: len(server.server.connections) == 20)
-    assert statuses(server.send(GET, half=True)) == [200]
-    for client in idle:
-        client.close()
+def test_more_connections_than_the_limit_get_503_and_idle_ones_make_room() -> None:
+    with running(replace(LIMITS, request_seconds=20, idle_seconds=20)) as server:
+        busy = [server.connect() for _ in range(20)]
+        for client in busy:
+            client.sendall(b"GET /la")
+        wait_until(lambda: sum(not one.quiet for one in server.server.connections) == 20)
+        assert statuses(server.send(GET)) == [503]
+        for client in busy:
+            client.close()
+        wait_until(lambda: len(server.server.connections) == 0)
+        idle = [server.connect() for _ in range(20)]
+        wait_until(lambda: len(server.server.connections) == 20)
+        assert statuses(server.send(GET, half=True)) == [200]
+        for client in idle:
+            client.close()
 
 
 def test_draining_finishes_what_was_begun_and_takes_no_more() -> None:
@@ -433,7 +433,7 @@ def test_requests_sent_ahead_wait_in_the_network_and_not_in_memory() -> None:
             except BlockingIOError:
                 idle += 1
                 time.sleep(0.02)
-        assert one.server.connections.held <= 1_000_000
+        assert one.server.connections.held <= 900_000 + 256 * 1024  # one that is whole, and what came with its end
         assert sent < len(data)
 
 

@@ -20,7 +20,7 @@ from conftest import Server
 
 from scoring import logs
 from scoring.config import Logging
-from scoring.http.messages import Request, Response
+from scoring.http.messages import Request, Response, message
 from scoring.telemetry import lines as lines_module
 from scoring.telemetry.lines import LineWriter
 from scoring.telemetry.request_log import RequestLog
@@ -105,6 +105,20 @@ def test_secrets_never_get_into_a_line(pipe: Pipe) -> None:
     text = json.dumps(pipe.read())
     assert "hunter2" not in text
     assert "secret" not in text
+
+
+def test_a_refusal_is_logged_with_what_the_client_was_told(pipe: Pipe) -> None:
+    log = RequestLog(Logging(requests="all"), pipe.writer)
+    log.log(request(), message(400, "x" * 300), 0.001)
+    unknown = request("/nothing")
+    unknown.request_id = ""
+    log.log(unknown, message(404, "there is nothing at /nothing"), 0.001)
+    log.log(request(), Response(200, b"[1]"), 0.001)
+    refused, missing, answered = pipe.read()
+    assert refused["problem"] == "x" * 200
+    assert missing["problem"] == "there is nothing at /nothing"
+    assert "request_id" not in missing
+    assert "problem" not in answered
 
 
 def test_a_path_that_is_long_or_no_unicode_is_logged_all_the_same(pipe: Pipe) -> None:

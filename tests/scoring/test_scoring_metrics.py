@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +22,8 @@ from scoring.telemetry.cells import Cells, share
 from scoring.telemetry.exposition import number, sample
 from scoring.telemetry.metrics import LATENCY, Metrics
 from scoring.telemetry.processes import usage
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 
 
 def samples(metrics: Metrics) -> Mapping[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -277,3 +281,25 @@ def test_a_server_shows_what_it_has_done(converted: Path, start: Callable[..., S
     assert found["edgepack_model_load_seconds_count", "0", "loaded", "model"] == 1
     assert found["process_resident_memory_bytes",] > 10_000_000
     assert found["edgepack_build_info", __version__] == 1
+
+
+def test_the_reference_page_names_every_metric_and_no_other(
+    converted: Path, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    (tmp_path / "score.py").write_text("def init(): ...\ndef run(data):\n    return data\n")
+    model = {"name": "iris", "version": 1, "path": str(converted), "file": "model.onnx"}
+    more = {"host": "127.0.0.1", "port": 0, "runtime": {"memory_bytes": 1 << 30}}
+    (tmp_path / "service.json").write_text(json.dumps({"schema": "edgepack.service/v1", "models": [model], **more}))
+    shown = set()
+    for arguments in (
+        ("--config", tmp_path / "service.json"),
+        ("--entry-script", tmp_path / "score.py", "--port", "0"),
+    ):
+        server = start(*arguments)
+        assert server.score({"data": [[1, 2, 3, 4]]})[0] == 200
+        page = server.request("GET", "/metrics")[2].decode()
+        shown |= set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
+    told = PAGE.read_text()
+    rows = [line.split("|")[1] for line in told.splitlines() if line.startswith("| `")]
+    # Counted when a model leaves, which none does here.
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == shown | {"edgepack_model_evictions_total"}

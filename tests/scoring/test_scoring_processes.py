@@ -134,8 +134,8 @@ def test_a_model_that_cannot_be_served_stops_the_start_with_its_code(
     config = _service(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"no model")
     failed = refused("--config", config, "--host", "127.0.0.1", "--port", "0")
-    assert failed.returncode == 1
-    assert failed.stderr.count("is not a model that ONNX Runtime can load") == 1
+    assert failed.returncode == 2
+    assert failed.stderr.count("is not an ONNX file") == 1
 
 
 def test_a_process_that_cannot_start_stops_the_others(

@@ -72,7 +72,8 @@ def test_the_end_of_a_worker_fails_its_call_and_is_repaired(
         assert len(after) == 1
         assert before not in after
         assert service.service.ready()
-    assert any(how in record.getMessage() for record in caplog.records)
+    (record,) = (record for record in caplog.records if how in record.getMessage())
+    assert record.__dict__["request_id"] == ""
     assert [told for told in service.metrics.told if told[0] == "exit"] == [
         ("exit", "exit" if code == "os._exit(0)" else "crash")
     ]
@@ -97,6 +98,23 @@ def test_what_a_script_does_to_its_process_stays_there(tmp_path: Path, code: str
         service.ask(code)
         assert service.ask("pass").status in (200, 500)
         assert service.service.ready()
+
+
+def test_the_end_of_a_worker_is_logged_with_the_request_that_it_was_at(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(tmp_path, EVAL) as service:
+        assert failed(service.ask("os._exit(3)", request_id="the-id"))
+    (record,) = (record for record in caplog.records if "exit code 3" in record.getMessage())
+    assert record.__dict__["request_id"] == "the-id"
+
+
+def test_a_run_that_takes_its_text_for_a_request_is_told_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(tmp_path, "def init(): ...\ndef run(data):\n    return data.headers\n") as service:
+        assert failed(service.ask("x"))
+        service.wait(lambda: any("put @rawhttp on run()" in record.getMessage() for record in caplog.records))
 
 
 def test_a_worker_that_closes_its_own_socket_is_replaced(tmp_path: Path) -> None:

@@ -59,6 +59,11 @@ def test_a_native_hang_costs_one_worker_and_the_calls_behind_it_nothing(
         assert {json_of(answer) for answer in answers[2:]} == {pid_of(service)} != {before}
     assert ("exit", "timeout") in service.metrics.told
     assert any("its call ran too long" in record.getMessage() for record in caplog.records)
+    with serve(tmp_path, EVAL, ONE_SECOND) as service:
+        for headers in ({}, {"content-type": "text/plain"}):
+            assert timed_out(service.ask("time.sleep(60)", request_id="the-id", headers=headers))
+    found = [record for record in caplog.records if "ran longer than" in record.getMessage()]
+    assert [record.__dict__["request_id"] for record in found[-2:]] == ["the-id"] * 2
 
 
 def test_answers_before_a_long_call_do_not_wait_for_it(tmp_path: Path) -> None:

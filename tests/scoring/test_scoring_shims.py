@@ -433,6 +433,20 @@ def test_collection_reaches_the_worker_by_its_environment(tmp_path: Path) -> Non
     assert "EDGEPACK_WORKER_COLLECTION" not in environment(config())
 
 
+def test_a_collector_without_a_folder_says_so_once() -> None:
+    code = """
+from scoring.scripts.shims import install
+install()
+from azureml.monitoring import ModelDataCollector
+for _ in range(3):
+    print(ModelDataCollector("m", designation="inputs").collect([1]))
+"""
+    found = python(code)
+    assert found.stdout == "{}\n" * 3
+    assert found.stderr.count("nothing is collected: collection.folder is not configured") == 1
+    assert "collected" not in python(code, env={"AML_MODEL_DC_STORAGE_ENABLED": "false"}).stderr
+
+
 def test_spark_frames_need_pyspark() -> None:
     code = """
 import sys

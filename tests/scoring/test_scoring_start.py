@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import socket
 import subprocess
 import sys
@@ -12,9 +13,13 @@ from typing import Any
 
 import pytest
 
+from scoring import __version__
 from scoring.__main__ import bind
 from scoring.config import ServiceConfig
+from scoring.errors import ConfigurationError
+from scoring.models.onnx_file import check_onnx
 from scoring.models.threads import available_cpus
+from scoring.service_file import single_model, single_script
 
 SERVICE = {
     "schema": "edgepack.service/v1",
@@ -139,9 +144,79 @@ def test_a_taken_port_is_told_in_one_sentence(refused: Callable[..., Any], conve
 def test_a_file_that_is_no_model_is_told_in_one_sentence(refused: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
     result = refused("--model", tmp_path / "broken.onnx", "--port", "0")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stderr.count("\n") == 1
-    assert "broken.onnx" in result.stderr
+    assert "broken.onnx: is not an ONNX file" in result.stderr
+    assert "edgepack model convert" in result.stderr
+    assert "--entry-script" in result.stderr
+    assert "ONNXRuntimeError" not in result.stderr
+
+
+def test_what_is_no_whole_onnx_file_is_told_from_what_is(iris_file: Path, tmp_path: Path) -> None:
+    check_onnx(iris_file)
+    whole = iris_file.read_bytes()
+    for content in (b"", b"a,b\n1,2\n", pickle.dumps([1.0] * 100), whole[:-1], whole[: len(whole) // 2], whole + b"x"):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(ConfigurationError, match="is not an ONNX file"):
+            check_onnx(tmp_path / "x")
+
+
+def test_a_model_that_the_runtime_cannot_run_is_code_1(refused: Callable[..., Any], tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    graph = helper.make_graph(
+        [helper.make_node("NoSuchOperator", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", 1, [None])],
+        [helper.make_tensor_value_info("y", 1, [None])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), tmp_path / "odd.onnx")
+    result = refused("--model", tmp_path / "odd.onnx", "--port", "0")
+    assert result.returncode == 1
+    assert "cannot load" not in result.stderr
+    assert "odd.onnx" in result.stderr
+
+
+def test_a_folder_stands_for_its_only_model(tmp_path: Path) -> None:
+    for command in (single_model, lambda path: single_script(path, None)):
+        with pytest.raises(ConfigurationError, match=r"is a folder; name an? \.(onnx|py) file in it"):
+            command(tmp_path)
+    (tmp_path / "churn.onnx").touch()
+    assert single_model(tmp_path).models[0].path == tmp_path / "churn.onnx"
+    (tmp_path / "other.onnx").touch()
+    with pytest.raises(ConfigurationError, match="is a folder"):
+        single_model(tmp_path)
+    (tmp_path / "model.onnx").touch()
+    assert single_model(tmp_path).models[0].path == tmp_path / "model.onnx"
+
+
+def test_the_version_is_told(refused: Callable[..., Any]) -> None:
+    result = refused("--version")
+    assert (result.returncode, result.stdout) == (0, f"{__version__}\n")
+
+
+def test_origins_that_are_none_are_told_with_who_says_them(refused: Callable[..., Any], iris_file: Path) -> None:
+    result = refused("--model", iris_file, "--port", "0", env={"AML_CORS_ORIGINS": "app.example"})
+    assert result.returncode == 2
+    assert "AML_CORS_ORIGINS: 'app.example' is not" in result.stderr
+
+
+def test_what_may_surprise_is_logged_at_the_start(start: Callable[..., Any], iris_file: Path, tmp_path: Path) -> None:
+    model = {"name": "iris", "version": 1, "path": str(iris_file.parent), "file": iris_file.name}
+    collection = {"folder": "collected"}
+    path = _service(tmp_path, models=[model], runtime={"memory_bytes": 10}, collection=collection)
+    server = start("--config", path)
+    status, answer = server.score({"data": [[1, 2, 3, 4]]})
+    assert status == 507
+    assert "of the 10 bytes that runtime.memory_bytes allows" in answer["message"]
+    server.stop()
+    told = "".join(server.lines)
+    assert "larger than runtime.memory_bytes" in told
+    assert "needs collection.automatic" in told
+    server = start("--model", iris_file, "--port", "0")
+    server.stop()
+    assert "no manifest is beside the model" in "".join(server.lines)
 
 
 def _golden(folder: Path) -> Any:

@@ -116,6 +116,14 @@ def test_tritons_client_gets_every_kind_of_tensor_back(start: Start, tmp_path: P
             asking.infer("mirror", inputs, outputs=[triton.InferRequestedOutput("out_FP16", binary_data=False)])
 
 
+def test_text_for_numbers_is_told_by_the_datatype(start: Start, several: Path) -> None:
+    server = start("--config", several)
+    for data in (["1", "2", "3", "4"], [1, 2, 3, 4]):
+        entry = {"name": "features", "datatype": "BYTES", "shape": [1, 4], "data": data}
+        _, _, body = server.request("POST", "/v2/models/iris/infer", json.dumps({"inputs": [entry]}).encode())
+        assert json.loads(body)["error"] == "input 'features' is BYTES, the model takes FP32"
+
+
 def test_tritons_client_finds_out_what_is_served(start: Start, several: Path) -> None:
     server = start("--config", several)
     with client(server.port) as asking:
