@@ -27,12 +27,12 @@ class Request:
     logs and answers call it, `client_request_id` and `ms_request_id` are those that the client sent, each standing in
     for the other ("" for none), `trace_id` is its `TraceId` header. `started` is `time.perf_counter()` when its head
     was whole. `route` is what was found at its path (None for nothing), `handler` what answers it. `client` is the
-    peer's address. `trace` is the trace that it is part of, where spans are exported.
+    peer's address. `trace` is the trace that it is part of, where spans are exported. `content_type` is the header's value.
     """
 
     __slots__ = (
-        "body", "client", "client_request_id", "handler", "headers", "method", "ms_request_id", "path", "query",
-        "request_id", "route", "started", "target", "trace", "trace_id",
+        "body", "client", "client_request_id", "content_type", "handler", "headers", "method", "ms_request_id", "path",
+        "query", "request_id", "route", "started", "target", "trace", "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,11 @@ class Request:
         self.headers = headers
         self.body = body
         self.client = client
+        self.content_type: bytes | None = None
+        for name, value in headers:
+            if name == b"content-type":
+                self.content_type = value
+                break
         self.request_id = ""
         self.client_request_id = ""
         self.ms_request_id = ""

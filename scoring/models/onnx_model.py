@@ -90,7 +90,7 @@ class OnnxModel:
         Raises BadRequest, 400 for what does not fit the model, naming row and column, and 415 for a content type
         that it does not take.
         """
-        kind = request.header(b"content-type")
+        kind = request.content_type
         if kind is None or kind == b"application/json" or is_json(kind):
             body = request.body
             single = self._single

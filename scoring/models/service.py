@@ -76,7 +76,8 @@ class ModelService:
         """Answer POST /score, or /score?model=NAME[:VERSION] where there are several."""
         name, version = _wanted(request.query) if request.query else (None, None)
         size = len(request.body)
-        if _is_image(request):
+        kind = request.content_type
+        if kind is not None and kind.startswith(b"image/"):
             size = _INLINE_BYTES + 1  # few bytes may hold many pixels
         return self.infer(name, version, lambda model: model.read(request), size=size, request_id=request.request_id)
 
@@ -150,13 +151,6 @@ class ModelService:
         for joiner in list(self._joiners):
             joiner.expire()
         self._expiry = loop.call_later(_EXPIRE_SECONDS, self._expire, loop)
-
-
-def _is_image(request: Request) -> bool:
-    for name, value in request.headers:
-        if name == b"content-type":
-            return value.startswith(b"image/")
-    return False
 
 
 def _collector(config: ServiceConfig) -> Collector | None:
