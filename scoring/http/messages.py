@@ -27,7 +27,7 @@ class Request:
     logs and answers call it, `client_request_id` and `ms_request_id` are those that the client sent, each standing in
     for the other ("" for none), `trace_id` is its `TraceId` header. `started` is `time.perf_counter()` when its head
     was whole. `route` is what was found at its path (None for nothing), `handler` what answers it. `client` is the
-    peer's address. `trace` is the trace that it is part of, where spans are exported. `content_type` is the header's value.
+    peer's address. `trace` is the trace that it is part of, where spans are exported. `content_type` is the header.
     """
 
     __slots__ = (
