@@ -305,7 +305,7 @@ def _size(group: Sequence[_Job]) -> int:
     size = 0
     for job in group:
         for array in job.call.arrays.values():
-            size += array.size if array.dtype != object else sum(map(len, array.flat))
+            size += sum(map(len, array.flat)) if array.dtype.hasobject else array.size
     return size
 
 

@@ -74,11 +74,17 @@ class ModelService:
 
     def score(self, request: Request) -> Answer:
         """Answer POST /score, or /score?model=NAME[:VERSION] where there are several."""
-        name, version = _wanted(request.query) if request.query else (None, None)
         size = len(request.body)
         kind = request.content_type
         if kind is not None and kind.startswith(b"image/"):
             size = _INLINE_BYTES + 1  # few bytes may hold many pixels
+        if not request.query and size <= _INLINE_BYTES:
+            # Nearly every request.
+            place = self.catalog.find(None, None)
+            loaded = self.catalog.loaded(place)
+            if loaded is not None:
+                return loaded.attached.submit(loaded.model.read(request), self._seen(place, request.request_id))
+        name, version = _wanted(request.query) if request.query else (None, None)
         return self.infer(name, version, lambda model: model.read(request), size=size, request_id=request.request_id)
 
     def infer(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from itertools import chain, starmap
 from typing import TYPE_CHECKING, Any
@@ -41,6 +40,7 @@ class Reader:
         self.dtype = np.dtype(object if spec.dtype == "string" else spec.dtype)
         self._code = _CODES.get(spec.dtype)
         self._shape = spec.shape
+        self._width = spec.width or -1
         table = spec.width and spec.shape is not None and spec.shape[0] is None
         self._pack_row = _pack(spec.width, self._code) if table and spec.width and self._code else None
         self._huge = rejects.huge and spec.dtype == "float64"
@@ -54,9 +54,13 @@ class Reader:
         """
         if self._pack_row is not None and type(value) is list and value:
             # Rows of known width, packed one by one: what is no row of so many numbers cannot be packed.
-            with suppress(struct.error, TypeError, OverflowError):
+            try:
                 packed = b"".join(starmap(self._pack_row, value))
-                return self._checked(np.frombuffer(packed, self.dtype).reshape(len(value), -1))
+            except (struct.error, TypeError, OverflowError):
+                pass  # what is wrong is found below
+            else:
+                array = np.frombuffer(packed, self.dtype).reshape(len(value), self._width)
+                return self._checked(array) if self._huge or self._limited else array
         if self.spec.width == 1 and _is_plain_list(value):
             return self.read_flat(value, (len(value), 1))
         found = _flatten(value, self._shape)
