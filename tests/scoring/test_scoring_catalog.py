@@ -195,7 +195,7 @@ def test_what_does_not_fit_at_the_start_is_looked_at_all_the_same(tmp_path: Path
     first, later = _place(tmp_path, "a", mib=8), _place(tmp_path, "b", mib=8)
 
     async def start() -> None:
-        catalog, _ = _catalog(first, later, budget=14)
+        catalog, _ = _catalog(first, later, budget=15.9)
         await catalog.start()
         assert _names(catalog) == ["a"]
         assert (await catalog.load(later)).place is later
@@ -328,7 +328,7 @@ def test_a_run_under_way_keeps_a_model_that_is_let_go(tmp_path: Path) -> None:
     a, b = _place(tmp_path, "a", mib=8), _place(tmp_path, "b", mib=8)
 
     async def work() -> None:
-        catalog, _ = _catalog(a, b, budget=14)
+        catalog, _ = _catalog(a, b, budget=15.9)
         held = await catalog.load(a)
         await catalog.load(b)
         assert _names(catalog) == ["b"]
@@ -410,7 +410,7 @@ def test_two_models_that_fit_one_at_a_time_are_loaded_one_after_the_other(
     gate = Gate(monkeypatch)
 
     async def work() -> None:
-        catalog, metrics = _catalog(a, b, budget=14)
+        catalog, metrics = _catalog(a, b, budget=15.9)
         await asyncio.gather(catalog.load(a), catalog.load(b))
         assert gate.most == 1
         assert len(catalog.all_loaded()) == 1
@@ -431,7 +431,7 @@ def test_a_model_that_cannot_be_loaded_is_refused_for_a_while_and_then_tried_aga
     gate = Gate(monkeypatch)
 
     async def work() -> None:
-        catalog, metrics = _catalog(first, place, budget=14)
+        catalog, metrics = _catalog(first, place, budget=15.9)
         await catalog.start()
         if fault == "broken":
             place.path.write_bytes(right[:2000] + bytes(len(right)))
