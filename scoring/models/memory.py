@@ -7,6 +7,8 @@ import threading
 from dataclasses import dataclass, field
 
 _M_ARENA_MAX = -8  # glibc's malloc.h
+_M_MMAP_THRESHOLD = -3
+_LARGE_BYTES = 8 * 1024 * 1024
 
 
 def own_bytes() -> int:
@@ -24,6 +26,15 @@ def keep_together() -> None:
     The C library would give each its own, whose end it does not give back: tens of megabytes of models that are gone.
     """
     _glibc("mallopt", _M_ARENA_MAX, 1)
+
+
+def return_large_pieces() -> None:
+    """Let large bodies go back to the system when they are freed.
+
+    The C library raises the size from which it does so to that of the largest piece that was ever freed, and keeps
+    smaller ones among what is in use.
+    """
+    _glibc("mallopt", _M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def give_back() -> None:
