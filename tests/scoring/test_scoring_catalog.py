@@ -249,7 +249,7 @@ def test_a_model_larger_than_the_budget_is_refused_and_takes_nobodys_place(tmp_p
 
     _run(work())
     pinned = _place(tmp_path, "pinned", mib=6, pinned=True)
-    with pytest.raises(ScoringError, match=r"pinned models up to pinned:1 take \d+\.\d MiB.* allows 4\.0"):
+    with pytest.raises(ScoringError, match=r"pinned models up to pinned:1 take 6\.\d MiB.* allows 4\.0"):
         _run(_catalog(pinned, budget=4)[0].start())
 
 
