@@ -19,6 +19,7 @@ from scoring import __version__, logs
 from scoring.config import ServiceConfig
 from scoring.environment import override, whole_number
 from scoring.errors import ConfigurationError, ScoringError, cannot_listen
+from scoring.models.memory import settle_heap
 from scoring.service_file import check_files, load_config, single_model, single_script
 from scoring.telemetry.lines import LineWriter
 
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before all else: as the first process of a container, a signal without a handler is ignored.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
+    settle_heap()
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.config is options.entry_script is options.model is None:

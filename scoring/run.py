@@ -19,7 +19,6 @@ from scoring.http.messages import HTML, Request, Response
 from scoring.http.routing import Route, Routes
 from scoring.http.server import HttpServer
 from scoring.http.tls import TlsContext
-from scoring.models.memory import return_large_pieces
 from scoring.openapi.routes import routes as openapi_routes
 from scoring.security.guard import Guard
 from scoring.service import Service
@@ -44,7 +43,6 @@ def run(config: ServiceConfig, listener: socket.socket, writer: LineWriter, seat
 
 
 async def _run(config: ServiceConfig, listener: socket.socket, writer: LineWriter, seat: Seat | None) -> None:
-    return_large_pieces()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

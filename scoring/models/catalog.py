@@ -15,7 +15,7 @@ from scoring.errors import BadRequest, ScoringError
 from scoring.models.background import in_thread
 from scoring.models.directory import Directory
 from scoring.models.loading import Opened, check_manifest, open_model, settle_runtime
-from scoring.models.memory import Meter, give_back, keep_together
+from scoring.models.memory import Meter, give_back
 from scoring.models.onnx_file import check_onnx
 from scoring.models.residents import Loaded, Residents, told_size
 from scoring.models.threads import threads_per_process
@@ -56,7 +56,6 @@ class Catalog(Generic[T]):
         attach: Callable[[OnnxModel, ModelPlace], T],
         preloaded: Mapping[str, Opened] | None = None,
     ) -> None:
-        keep_together()
         self.places = config.models
         self.directory = Directory(config.models)
         self.find = self.directory.find

@@ -154,7 +154,7 @@ class Joiner:
             self._run_jobs()
 
     def _run_jobs(self) -> None:
-        """Run what waits, as far as it is short or a thread is free."""
+        """Run what waits, as far as it is known to be short, or a thread is free."""
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
@@ -165,7 +165,7 @@ class Joiner:
                 group = self._next()
                 if not group:
                     continue
-                expected = self._costs.expect(_size(group))
+                expected = self._costs.expect(_size(group)) if self.model.predictable else None
                 if expected is not None and expected <= INLINE_SECONDS:
                     self._waiting.leave(len(group))
                     answers, costs = self._work(group, None)

@@ -13,7 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 from scoring.errors import ConfigurationError, MissingFileError, ScoringError
 from scoring.models.golden import check_golden, read_golden
 from scoring.models.manifest import FILE_NAME, Manifest, load_manifest
-from scoring.models.onnx_file import check_onnx
+from scoring.models.onnx_file import check_onnx, has_operator
 from scoring.models.onnx_model import OnnxModel, dtype_of, first_line
 from scoring.models.warm import answers_by_row, run_seconds, warm
 
@@ -31,6 +31,11 @@ _SLOW_ROW_SECONDS = 0.001
 _SLOW_ROWS_SECONDS = 0.005
 _MANY_ROWS = 100
 _WORTH = 0.8
+
+# Operators by which a value, and not the number of values, may say how much is computed: the turns of a loop, and, as
+# far as it comes from a whole number that is sent, the size of what is made.
+_TURNS = ("Loop",)
+_SIZES = ("ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample")
 
 # An ONNX file of one Identity node.
 _SMALLEST = bytes.fromhex(
@@ -71,8 +76,9 @@ def settle_runtime() -> None:
 def load_model(path: Path, threads: int) -> OnnxModel:
     """Load the model at `path`, with the manifest beside it if there is one, to run on `threads` threads.
 
-    Its `joinable` is what graph and manifest say. Raises ScoringError when the runtime refuses the file or is too old
-    for it, ConfigurationError when it is no ONNX file, or the manifest is wrong or tells of another graph.
+    Its `joinable` is what graph and manifest say, its `predictable` what the operators do. Raises ScoringError when
+    the runtime refuses the file or is too old for it, ConfigurationError when it is no ONNX file, or the manifest is
+    wrong or tells of another graph.
     """
     manifest = check_manifest(path)
     try:
@@ -85,6 +91,8 @@ def load_model(path: Path, threads: int) -> OnnxModel:
     model = OnnxModel(path, session, manifest)
     model.threads = threads
     model.joinable = _may_join(manifest, session)
+    whole_numbers = any("int" in node.type for node in session.get_inputs())
+    model.predictable = not has_operator(path, _TURNS + _SIZES if whole_numbers else _TURNS)
     return model
 
 

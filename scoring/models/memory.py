@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import threading
 from dataclasses import dataclass, field
 
-_M_ARENA_MAX = -8  # glibc's malloc.h
+# glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+
 _LARGE_BYTES = 8 * 1024 * 1024
+# So much may stay at the end of a heap for the next run.
+_SPARE_BYTES = 1024 * 1024
 
 
 def own_bytes() -> int:
@@ -20,21 +26,16 @@ def own_bytes() -> int:
     return 0  # a kernel that does not tell; the sizes of the files stand for it then
 
 
-def keep_together() -> None:
-    """Let threads that start from now on share one heap.
+def settle_heap() -> None:
+    """Make the C library give back what is freed; to be called before the process has other threads.
 
-    The C library would give each its own, whose end it does not give back: tens of megabytes of models that are gone.
+    Each thread would have a heap of its own, whose end is kept for it: tens of megabytes of models that are gone. And
+    the size from which a piece goes back to the system at once would be raised to that of the largest piece that was
+    ever freed, so that large bodies would stay among what is in use.
     """
-    _glibc("mallopt", _M_ARENA_MAX, 1)
-
-
-def return_large_pieces() -> None:
-    """Let large bodies go back to the system when they are freed.
-
-    The C library raises the size from which it does so to that of the largest piece that was ever freed, and keeps
-    smaller ones among what is in use.
-    """
-    _glibc("mallopt", _M_MMAP_THRESHOLD, _LARGE_BYTES)
+    _mallopt(_M_ARENA_MAX, 1)
+    _mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    _mallopt(_M_TRIM_THRESHOLD, _SPARE_BYTES)
 
 
 def give_back() -> None:
@@ -42,16 +43,21 @@ def give_back() -> None:
 
     The C library keeps most of what a model's many small pieces took until it is told.
     """
-    _glibc("malloc_trim", 0)
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "malloc_trim"):
+        return
+    # malloc_trim leaves the end of a heap that is a thread's own; a large piece that is freed there takes it along.
+    _mallopt(_M_TRIM_THRESHOLD, _SPARE_BYTES)
+    library.malloc.restype = ctypes.c_void_p
+    library.free(ctypes.c_void_p(library.malloc(ctypes.c_size_t(_SPARE_BYTES))))
+    library.malloc_trim(ctypes.c_size_t(0))
 
 
-def _glibc(name: str, *arguments: int) -> None:
-    """Call a function of glibc; nothing happens where the C library is another one and has none of that name."""
-    import ctypes
-
-    function = getattr(ctypes.CDLL(None), name, None)
+def _mallopt(option: int, value: int) -> None:
+    """Set an option of glibc's; nothing happens where the C library is another one."""
+    function = getattr(ctypes.CDLL(None), "mallopt", None)
     if function is not None:
-        function(*arguments)
+        function(option, value)
 
 
 @dataclass(eq=False)

@@ -37,7 +37,8 @@ class OnnxModel:
     `inputs` and `outputs` are what users name, `methods` what a request may ask for (empty without a
     manifest), `default_method` what it asks for when it names none, `manifest` the converter's promises or None.
     `formats` are the media types beside JSON of which a whole body may be the input. `threads` work on one run.
-    `joinable`: rows of several calls may be one run, because each is answered as it is alone. The loader sets both.
+    `joinable`: rows of several calls may be one run, because each is answered as it is alone. `predictable`: what a run
+    costs depends on how much goes in, and on no value. The loader sets all three.
     """
 
     def __init__(self, path: Path, session: Any, manifest: Manifest | None) -> None:
@@ -45,6 +46,7 @@ class OnnxModel:
         self.manifest = manifest
         self.threads = 1
         self.joinable = False
+        self.predictable = False
         # The session's own run checks names once more, which has been done here.
         self._run = getattr(session, "_sess", session).run
         if manifest is None:
