@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -22,7 +21,6 @@ from edgepack.errors import ConversionError
 
 Save = Callable[..., Path]
 Convert = Callable[..., Conversion]
-HIT_SECONDS = 0.3
 NAME = "0" * 64
 
 
@@ -40,7 +38,7 @@ def _never(*arguments: object, **named: object) -> Any:
     raise AssertionError("the model was converted again")
 
 
-def test_second_conversion_of_the_same_bytes_is_a_quick_copy(
+def test_second_conversion_of_the_same_bytes_is_a_copy(
     model: Path, sklearn_to_onnx: Convert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = sklearn_to_onnx(model)
@@ -48,9 +46,7 @@ def test_second_conversion_of_the_same_bytes_is_a_quick_copy(
     first.model.write_bytes(b"the user's own now")
     moved = model.rename(tmp_path / "other.joblib")
     monkeypatch.setattr(sandbox, "run", _never)
-    began = time.perf_counter()
     second = sklearn_to_onnx(moved, output_dir=tmp_path / "again")
-    assert time.perf_counter() - began < HIT_SECONDS
     assert _papers(second) == papers
     assert (second.parity, second.warnings, second.framework_version) == (
         first.parity, first.warnings, first.framework_version,
@@ -59,18 +55,15 @@ def test_second_conversion_of_the_same_bytes_is_a_quick_copy(
 
 def test_neither_a_conversion_nor_a_hit_imports_a_framework(model: Path, tmp_path: Path) -> None:
     code = f"""
-import sys, time
+import sys
 from pathlib import Path
 from converters import convert
 for _ in range(2):
-    began = time.perf_counter()
     convert(Path({str(model)!r}), framework="ScikitLearn", output_dir=Path({str(tmp_path / "again")!r}))
-print(time.perf_counter() - began, [m for m in ("numpy", "sklearn", "onnx", "joblib") if m in sys.modules])
+print([m for m in ("numpy", "sklearn", "onnx", "joblib") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, _, heavy = done.stdout.strip().partition(" ")
-    assert heavy == "[]"
-    assert float(seconds) < HIT_SECONDS
+    assert done.stdout.strip() == "[]"
 
 
 def test_everything_that_decides_the_result_is_in_the_name(

@@ -139,12 +139,13 @@ def test_a_window_joins_what_comes_later_and_ends_when_it_is_full(config: Servic
         await asyncio.sleep(0.02)
         await asyncio.gather(one, ask(service, {"data": iris.rows[:1]}))
         assert metrics.runs == [(2, 2)]
-        started = time.perf_counter()
-        await ask(service, *({"data": iris.rows[:2]} for _ in range(2)))
-        assert time.perf_counter() - started < 0.2
-        assert metrics.runs[1:] == [(4, 2)]
+
+    async def full(service: ModelService, metrics: Recording) -> None:
+        await asyncio.wait_for(ask(service, *({"data": iris.rows[:2]} for _ in range(2))), 30)
+        assert metrics.runs == [(4, 2)]
 
     with_service(batching(config, window_seconds=0.3, rows=4), test)
+    with_service(batching(config, window_seconds=60, rows=4), full)
 
 
 def test_a_model_whose_rows_depend_on_each_other_is_not_joined(rewrite: Callable[..., Path], iris: Any) -> None:
@@ -221,15 +222,12 @@ def test_a_run_that_takes_too_long_is_ended_and_the_next_one_runs(slow: ServiceC
 def test_the_loop_goes_on_while_a_long_run_is_under_way(slow: ServiceConfig) -> None:
     async def test(service: ModelService, metrics: Recording) -> None:
         running = asyncio.ensure_future(ask(service, turns(FOREVER)))
-        longest = 0.0
-        for _ in range(30):
-            started = time.perf_counter()
+        for _ in range(10):
             await asyncio.sleep(0.01)
-            longest = max(longest, time.perf_counter() - started)
-        assert longest < 0.2
+        assert not running.done()
         assert (await running)[0].status == 500
 
-    with_service(replace(slow, limits=Limits(scoring_seconds=0.5)), test)
+    with_service(replace(slow, limits=Limits(scoring_seconds=1)), test)
 
 
 def test_a_value_that_asks_for_a_long_run_does_not_hold_the_loop(slow: ServiceConfig) -> None:
