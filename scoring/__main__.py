@@ -26,6 +26,8 @@ from scoring.telemetry.lines import LineWriter
 if TYPE_CHECKING:
     from scoring.processes import Seat
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT.
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns the exit code: 0 done, 1 failed, 2 wrong input, 3 not found, 5 the entry script cannot start.
     """
     # Before all else: as the first process of a container, a signal without a handler is ignored.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, _leave)
     settle_heap()
     parser = _parser()
@@ -133,4 +135,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        # All is done but to leave: a second signal would kill the process before it gives its exit code.
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)

@@ -64,6 +64,9 @@ class ScoringApp:
         self._prefix = prefix.rstrip("/")
         self._unpacker = Unpacker(limits)
         self._ids = RequestIds()
+        # Answers of one run have the same time: its line is made once.
+        self._exec_ms: float | None = None
+        self._exec_line = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, request: Request) -> Response | None:
@@ -128,7 +131,7 @@ class ScoringApp:
             if request.request_id:
                 if response.headers:
                     response.headers = _others(request, response.headers)
-                lines = _common_lines(request, response, route)
+                lines = self._common_lines(request, response, route)
         seconds = time.perf_counter() - request.started
         self._metrics.observe_request(name, request.method, response.status, seconds)
         if response.status >= self._request_log.least:
@@ -206,6 +209,23 @@ class ScoringApp:
             response = self._unexpected(request)
         reply.resolve(response)
 
+    def _common_lines(self, request: Request, response: Response, route: Route) -> bytes:
+        own = request.request_id
+        lines = f"x-request-id: {own}\r\nx-ms-request-id: {request.ms_request_id or own}\r\n{_SERVER_VERSION}"
+        exec_ms = response.exec_ms
+        if exec_ms is not None:
+            if exec_ms is not self._exec_ms:
+                self._exec_ms = exec_ms
+                self._exec_line = f"x-ms-run-fn-exec-ms: {exec_ms:.3f}\r\n"
+            lines += f"x-ms-run-function-failed: {response.failed}\r\n{self._exec_line}"
+        elif route.scores:
+            lines += f"x-ms-run-function-failed: {response.failed}\r\n"
+        if request.client_request_id:
+            lines += f"x-ms-client-request-id: {request.client_request_id}\r\n"
+        if request.trace_id:
+            lines += f"traceid: {request.trace_id}\r\n"
+        return lines.encode("latin-1")
+
     def _unexpected(self, request: Request) -> Response:
         _log.exception("a request failed", extra={"path": request.path, "request_id": request.request_id})
         return message(500, _UNEXPECTED)
@@ -220,17 +240,3 @@ def _others(request: Request, headers: Headers) -> Headers:
     """Headers without those that the server gives; a script may name the client where the client did not."""
     ours = _OURS if request.client_request_id else _OURS - {b"x-ms-client-request-id"}
     return [header for header in headers if header[0].lower() not in ours]
-
-
-def _common_lines(request: Request, response: Response, route: Route) -> bytes:
-    own = request.request_id
-    lines = f"x-request-id: {own}\r\nx-ms-request-id: {request.ms_request_id or own}\r\n{_SERVER_VERSION}"
-    if response.exec_ms is not None:
-        lines += f"x-ms-run-function-failed: {response.failed}\r\nx-ms-run-fn-exec-ms: {response.exec_ms:.3f}\r\n"
-    elif route.scores:
-        lines += f"x-ms-run-function-failed: {response.failed}\r\n"
-    if request.client_request_id:
-        lines += f"x-ms-client-request-id: {request.client_request_id}\r\n"
-    if request.trace_id:
-        lines += f"traceid: {request.trace_id}\r\n"
-    return lines.encode("latin-1")

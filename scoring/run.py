@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from scoring import __version__
@@ -45,8 +47,14 @@ def run(config: ServiceConfig, listener: socket.socket, writer: LineWriter, seat
 async def _run(config: ServiceConfig, listener: socket.socket, writer: LineWriter, seat: Seat | None) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+
+    def told_to_stop(number: int, frame: FrameType | None) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and the process is about to
+            loop.call_soon_threadsafe(stop.set)
+
+    # Not by the loop's own handlers, which it takes away when it closes.
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        signal.signal(number, told_to_stop)
     info = {"version": __version__}
     metrics = Metrics(info=info) if seat is None else Metrics(seat.memory, seat.number, info)
     service = _service(config, metrics, seat)

@@ -55,7 +55,15 @@ def rules_page() -> str:
         "Switch a rule off with `edgepack package build --keep NAME`.\n",
         _table(
             ("Name", "Distribution", "What stays out", "Reason"),
-            ((rule.name, rule.distribution, _code(rule.globs) or "all of it", rule.reason) for rule in RULES),
+            (
+                (
+                    rule.name,
+                    "any" if rule.distribution == "*" else rule.distribution,
+                    ("symbols of " if rule.shortens else "") + _code(rule.globs) or "all of it",
+                    rule.reason,
+                )
+                for rule in RULES
+            ),
         ),
     ]
     for name in recipes():

@@ -31,6 +31,7 @@ from installer.utils import Scheme, fix_shebang
 from edgepack.errors import DigestMismatchError, UnsafeArchiveError, VerificationError
 from edgepack.oci.layer import LayerEntry
 from packager.bytecode import compile_sources, compiled_path, earns_bytecode
+from packager.wheels.symbols import without_symbols
 from packager.wheels.trim import TrimRule, file_rules
 
 if TYPE_CHECKING:
@@ -114,8 +115,8 @@ class _TrimmedWheel(WheelFile):
     def __init__(self, archive: zipfile.ZipFile, rules: Sequence[TrimRule]) -> None:
         super().__init__(archive)
         self._archive = archive
-        self._rules = rules
         self._where = str(archive.filename).rpartition("/")[2]
+        self._rules = rules
         self.trimmed: set[str] = set()
         seen: set[str] = set()
         for item in archive.infolist():
@@ -159,6 +160,10 @@ class _TrimmedWheel(WheelFile):
             if not item.file_size:
                 member.read()  # nobody reads an empty file later on
             yield listed[name], member, bool(stat.S_ISREG(mode) and mode & 0o111)
+
+    def is_cut(self, path: str) -> bool:
+        """Whether the file ``path`` stays without its symbols."""
+        return any(rule.cuts(path) for rule in self._rules)
 
     def has_lost(self, module: str) -> bool:
         """Whether ``module`` is among what was trimmed."""
@@ -213,7 +218,7 @@ class _LayerDestination(WheelDestination):
     def write_file(
         self, scheme: Scheme, path: str | os.PathLike[str], stream: BinaryIO, is_executable: bool
     ) -> RecordEntry:
-        """Collect a file of the wheel; only scripts and modules are read now."""
+        """Collect a file of the wheel; only scripts and modules are read now, Python's and compiled ones."""
         where = f"{self._folders[scheme]}/{path}"
         mode = 0o755 if is_executable or scheme == "scripts" else 0o644
         if scheme == "scripts":
@@ -221,6 +226,10 @@ class _LayerDestination(WheelDestination):
                 return self._collect(_File.of_bytes(where, fixed.read(), mode))
         if not isinstance(stream, _Member) or where.endswith(".py") or stream.wanted.name != "sha256":
             return self._collect(_File.of_bytes(where, stream.read(), mode))
+        if self._source.is_cut(where):
+            kept = without_symbols(stream.read())
+            if len(kept) < stream.size:
+                return self._collect(_File.of_bytes(where, kept, mode))
         entry = LayerEntry(where, "file", mode, stream.size, content=stream.again)
         return self._collect(_File(entry, stream.wanted.value.rstrip("=")))
 

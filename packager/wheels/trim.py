@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgepack.errors import UsageError
+from packager.wheels.symbols import without_symbols
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class TrimRule:
     """Leaves files of ``distribution`` (its normalised name) out.
 
     ``globs`` are matched against whole paths in the wheel; ``*`` crosses folders. With ``only_for`` the whole
-    distribution is left out, as long as nothing but that distribution asks for it.
+    distribution is left out, as long as nothing but that distribution asks for it. A rule that ``shortens`` keeps the
+    files, without what only debuggers read. ``distribution`` ``*`` is any.
     """
 
     name: str
@@ -29,10 +31,15 @@ class TrimRule:
     reason: str
     globs: tuple[str, ...] = ()
     only_for: str = ""
+    shortens: bool = False
 
     def leaves_out(self, path: str) -> bool:
         """Whether the file ``path`` of the distribution stays out by this rule."""
-        return self._pattern.match(path) is not None
+        return not self.shortens and self._pattern.match(path) is not None
+
+    def cuts(self, path: str) -> bool:
+        """Whether the file ``path`` of the distribution stays without its symbols by this rule."""
+        return self.shortens and self._pattern.match(path) is not None
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -89,6 +96,13 @@ RULES: tuple[TrimRule, ...] = (
         "Cython sources and stubs beside the compiled parser",
         ("httptools/*.pyx", "httptools/*.pxd", "httptools/*.pyi"),
     ),
+    TrimRule(
+        "symbols",
+        "*",
+        "names of symbols and lines of sources in compiled modules, which only debuggers read",
+        ("*.so", "*.so.*"),
+        shortens=True,
+    ),
     _only_for_onnxruntime("coloredlogs", "only the tooling of older versions logs in colour"),
     _only_for_onnxruntime("flatbuffers", "only the tooling reads the ORT format in Python"),
     _only_for_onnxruntime("humanfriendly", "only coloredlogs uses it"),
@@ -122,8 +136,8 @@ def rules_without(names: Iterable[str]) -> tuple[TrimRule, ...]:
 
 
 def file_rules(rules: Sequence[TrimRule], distribution: str) -> tuple[TrimRule, ...]:
-    """Those of ``rules`` that leave single files of ``distribution`` out."""
-    return tuple(rule for rule in rules if rule.distribution == distribution and rule.globs)
+    """Those of ``rules`` that leave single files of ``distribution`` out, or shorten them."""
+    return tuple(rule for rule in rules if rule.distribution in (distribution, "*") and rule.globs)
 
 
 def dropped(
@@ -160,4 +174,8 @@ def saved_bytes(wheels: Mapping[str, Path], rules: Sequence[TrimRule], whole: Ma
                 rule = whole.get(name) or next((rule for rule in own if rule.leaves_out(item.filename)), None)
                 if rule is not None:
                     saved[rule.name] += item.file_size
+                    continue
+                for rule in own:
+                    if rule.cuts(item.filename):
+                        saved[rule.name] += item.file_size - len(without_symbols(archive.read(item)))
     return saved

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from scoring.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from scoring.models.onnx_model import OnnxModel
+    from scoring.models.tensors import Array
 
 # A thread hop costs about what a small model's whole call does; a loop held for this long harms nobody.
 INLINE_SECONDS = 0.003
@@ -47,23 +49,31 @@ class _Job(Reply):
         self.seen = seen
 
 
+@dataclass(slots=True)
+class _Group:
+    """Jobs that are one run: how many rows (0 where they do not count), and how much goes in.
+
+    `size` is in numbers, and characters of texts.
+    """
+
+    jobs: list[_Job]
+    rows: int
+    size: int
+
+
 class Waiting:
     """How many requests of the whole service wait for their run, and the bound on them."""
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self.limits = limits
+        self.most = limits.queue
         self.metrics = metrics
         self.count = 0
         metrics.gauge("edgepack_queue_length", "Requests that wait for their run.", lambda: float(self.count))
 
-    @property
-    def full(self) -> bool:
-        """Whether there is no room for another one."""
-        return self.count >= self.limits.queue
-
     def enter(self) -> None:
         """One more waits; BadRequest 503 where the queue is full."""
-        if self.full:
+        if self.count >= self.most:
             self.metrics.count_rejection("queue_full")
             raise BadRequest("too many requests are waiting; try again later", 503, [(b"retry-after", b"1")])
         self.count += 1
@@ -111,9 +121,10 @@ class Joiner:
 
     def submit(self, call: Call, seen: Seen | None = None) -> Reply:
         """Run `call`; BadRequest 503 where too many wait. `seen` is told of the outputs."""
-        if self._waiting.full and not self._busy:
+        waiting = self._waiting
+        if waiting.count >= waiting.most and not self._busy:
             self._run_jobs()  # only what waits for a thread is to fill the queue
-        self._waiting.enter()
+        waiting.enter()
         job = _Job(call, seen)
         self._jobs.append(job)
         if self._busy:
@@ -163,52 +174,52 @@ class Joiner:
         try:
             while self._jobs:
                 group = self._next()
-                if not group:
+                if group is None:
                     continue
-                expected = self._costs.expect(_size(group)) if self.model.predictable else None
+                expected = self._costs.expect(group.size) if self.model.predictable else None
                 if expected is not None and expected <= INLINE_SECONDS:
-                    self._waiting.leave(len(group))
+                    self._waiting.leave(len(group.jobs))
                     answers, costs = self._work(group, None)
                     self._finish(group, answers, costs)
                 elif self._free:
-                    self._waiting.leave(len(group))
+                    self._waiting.leave(len(group.jobs))
                     self._start(group)
                 else:
                     # All threads are busy: these wait, and are joined with what comes until one is free.
-                    self._jobs[:0] = group
+                    self._jobs[:0] = group.jobs
                     return
         finally:
             self._busy = False
 
-    def _next(self) -> list[_Job]:
+    def _next(self) -> _Group | None:
         """Take the first job and those that can be joined with it; drop those that nobody waits for any more."""
         jobs = self._jobs
         first = jobs.pop(0)
         if first.abandoned:
             self._drop(first)
-            return []
-        call = first.call
-        group, rows = [first], call.rows
+            return None
+        rows = first.call.rows
         if rows is None or not self._rows or not jobs:
-            return group
-        kept = []
+            return _grouped([first])
+        kind, most = first.call.kind, self._rows
+        taken, kept = [first], []
         for job in jobs:
-            more = job.call.rows
+            call = job.call
             if job.abandoned:
                 self._drop(job)
-            elif more is None or rows + more > self._rows or not _alike(job.call, call):
+            elif call.rows is None or rows + call.rows > most or call.kind != kind:
                 kept.append(job)
             else:
-                group.append(job)
-                rows += more
+                taken.append(job)
+                rows += call.rows
         jobs[:] = kept
-        return group
+        return _grouped(taken)
 
     def _drop(self, job: _Job) -> None:
         self._waiting.leave(1)
         job.resolve(message(503, "the client has left"))
 
-    def _start(self, group: list[_Job]) -> None:
+    def _start(self, group: _Group) -> None:
         """Run a group in a thread, for `scoring_seconds` at most."""
         loop = self._loop
         options = onnxruntime.RunOptions()
@@ -219,9 +230,9 @@ class Joiner:
             options.terminate = True
             self._metrics.count_timeout()
             milliseconds = round(self._limits.scoring_seconds * 1000)
-            facts = {"model": self._name, "milliseconds": milliseconds, "requests": len(group)}
+            facts = {"model": self._name, "milliseconds": milliseconds, "requests": len(group.jobs)}
             _log.error("a run took too long and was ended", extra=facts)
-            for job in group:
+            for job in group.jobs:
                 job.resolve(message(500, f"Scoring timeout after {milliseconds} ms", failed=True, exec_ms=0.0))
 
         timer = loop.call_later(self._limits.scoring_seconds, overdue)
@@ -236,13 +247,13 @@ class Joiner:
 
         self._pool.submit(lambda: loop.call_soon_threadsafe(done, *self._work(group, options)))
 
-    def _finish(self, group: Sequence[_Job], answers: Sequence[Response], costs: Sequence[tuple[int, float]]) -> None:
+    def _finish(self, group: _Group, answers: Sequence[Response], costs: Sequence[tuple[int, float]]) -> None:
         for size, seconds in costs:
             self._costs.learn(size, seconds)
-        for job, answer in zip(group, answers, strict=True):
+        for job, answer in zip(group.jobs, answers, strict=True):
             job.resolve(answer)
 
-    def _work(self, group: Sequence[_Job], options: Any) -> tuple[list[Response], list[tuple[int, float]]]:
+    def _work(self, group: _Group, options: Any) -> tuple[list[Response], list[tuple[int, float]]]:
         """Run a group; one that fails is run again one by one, so that nobody fails by another's data.
 
         Returns the answers, and what the runs cost: numbers of values, and seconds.
@@ -252,39 +263,39 @@ class Joiner:
             values = self._run(group, options)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged unless it is the client's own
             if options is not None and options.terminate:
-                return [message(503, "the run was ended", failed=True) for _ in group], []  # has been answered
-            if len(group) == 1:
+                return [message(503, "the run was ended", failed=True) for _ in group.jobs], []  # has been answered
+            if len(group.jobs) == 1:
                 return [self._failure(error, started)], []
-            singles = [self._work([job], options) for job in group]
+            singles = [self._work(_grouped([job]), options) for job in group.jobs]
             return [answer for answers, _ in singles for answer in answers], [
                 cost for _, part in singles for cost in part
             ]
         seconds = time.perf_counter() - started
-        rows = sum(job.call.rows or 0 for job in group)
-        self._metrics.observe_run(self._name, seconds, rows, len(group))
+        milliseconds = seconds * 1000
+        self._metrics.observe_run(self._name, seconds, group.rows, len(group.jobs))
         answers = []
-        for job, own in zip(group, values, strict=True):
+        for job, own in zip(group.jobs, values, strict=True):
             try:
                 answer = job.call.write(own)
             except Exception as error:  # noqa: BLE001
                 answer = self._failure(error, started)
-            answer.exec_ms = seconds * 1000
+            answer.exec_ms = milliseconds
             answers.append(answer)
             if job.seen is not None:
                 try:
                     job.seen(job.call, own)
                 except Exception:  # noqa: BLE001 - the answer is right all the same
                     _log.exception("the data of a request could not be collected")
-        return answers, [(_size(group), seconds)]
+        return answers, [(group.size, seconds)]
 
-    def _run(self, group: Sequence[_Job], options: Any) -> list[list[Any]]:
-        first = group[0].call
-        if len(group) == 1:
+    def _run(self, group: _Group, options: Any) -> list[list[Any]]:
+        first = group.jobs[0].call
+        if len(group.jobs) == 1:
             return [self.model.run(first.arrays, first.outputs, options)]
-        arrays = {name: np.concatenate([job.call.arrays[name] for job in group]) for name in first.arrays}
+        arrays = {name: np.concatenate([job.call.arrays[name] for job in group.jobs]) for name in first.arrays}
         values = self.model.run(arrays, first.outputs, options)
         answers, start = [], 0
-        for job in group:
+        for job in group.jobs:
             end = start + (job.call.rows or 0)
             answers.append([value[start:end] for value in values])
             start = end
@@ -300,21 +311,18 @@ class Joiner:
         return message(500, "the model failed; the server's log has more", failed=True, exec_ms=spent)
 
 
-def _size(group: Sequence[_Job]) -> int:
-    """How much goes into a run: numbers, and characters of texts."""
+def _grouped(jobs: list[_Job]) -> _Group:
+    call = jobs[0].call
+    if len(jobs) == 1:
+        return _Group(jobs, call.rows or 0, _size(call.arrays))
+    rows = sum([job.call.rows or 0 for job in jobs])
+    if call.rows and not any(array.dtype.hasobject for array in call.arrays.values()):
+        return _Group(jobs, rows, _size(call.arrays) * rows // call.rows)
+    return _Group(jobs, rows, sum(_size(job.call.arrays) for job in jobs))
+
+
+def _size(arrays: Mapping[str, Array]) -> int:
     size = 0
-    for job in group:
-        for array in job.call.arrays.values():
-            size += sum(map(len, array.flat)) if array.dtype.hasobject else array.size
+    for array in arrays.values():
+        size += sum(map(len, array.flat)) if array.dtype.hasobject else array.size
     return size
-
-
-def _alike(one: Call, other: Call) -> bool:
-    """Whether two calls can be one run: the same outputs, and arrays that differ in their number of rows only."""
-    if one.outputs != other.outputs or len(one.arrays) != len(other.arrays):
-        return False
-    for name, array in one.arrays.items():
-        match = other.arrays.get(name)
-        if match is None or match.shape[1:] != array.shape[1:]:
-            return False
-    return True

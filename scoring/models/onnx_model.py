@@ -13,7 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 from scoring.errors import BadRequest, ScoringError
 from scoring.models import payload
 from scoring.models.answers import Write, writer
-from scoring.models.call import Call
+from scoring.models.call import Call, kind_of
 from scoring.models.frames import Columns, columns_of, listed
 from scoring.models.large import LARGE_BYTES, read_rows
 from scoring.models.manifest import GRAPH_DTYPES, InputSpec, Manifest, OutputSpec, Rejects
@@ -83,6 +83,9 @@ class OnnxModel:
         self._default = self._answers[None]
         plain = self._divisible and not self._symbols and self._single is not None and self._single.rank == 2
         self._table = self._single if plain else None
+        # Where all tables are of one width, so is the kind of their calls.
+        width = None if self._table is None else self._table.spec.width
+        self._table_kind = None if width is None else (self._default[0], {self.inputs[0].name: (width,)})
         self._media = Media(self._readers)
         self.formats = self._media.types
 
@@ -97,16 +100,16 @@ class OnnxModel:
             body = request.body
             single = self._single
             if len(body) > LARGE_BYTES and single is not None and single.rank == 2 and not self._symbols:
-                table = read_rows(body, single)
-                if table is not None:
-                    return self._call({single.spec.name: table}, None)
+                rows = read_rows(body, single)
+                if rows is not None:
+                    return self._call({single.spec.name: rows}, None)
             document = payload.load(body)
-            if self._table is not None and len(document) == 1:
+            table = self._table
+            if table is not None and len(document) == 1:
                 # What nearly every request is, without the detours of all the other forms.
                 data = document.get("data")
                 if type(data) is list and data and type(data[0]) is list:
-                    outputs, write = self._default
-                    return Call({self._table.spec.name: self._table.read(data)}, outputs, len(data), write)
+                    return self._table_call(table, table.read(data))
             asked = payload.ask(document)
             return self._call(self.arrays(asked), asked.method)
         arrays, method = self._media.read(kind, request.body, request.query)
@@ -190,6 +193,11 @@ class OnnxModel:
         except BadRequest:
             return None
 
+    def _table_call(self, table: Reader, array: Array) -> Call:
+        outputs, write = self._default
+        arrays = {table.spec.name: array}
+        return Call(arrays, outputs, len(array), self._table_kind or kind_of(arrays, outputs), write)
+
     def _call(self, arrays: dict[str, Array], method: str | None) -> Call:
         found = self._answers.get(method)
         if found is None:
@@ -201,7 +209,7 @@ class OnnxModel:
         if self._divisible:
             lengths = {len(array) for array in arrays.values()}
             rows = lengths.pop() if len(lengths) == 1 else None
-        return Call(arrays, outputs, rows, write)
+        return Call(arrays, outputs, rows, kind_of(arrays, outputs), write)
 
     def _framed(self, data: Any, field: str) -> Any:
         """Rows in the model's order, or values by input name, of what has names."""

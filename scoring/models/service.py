@@ -48,6 +48,8 @@ class ModelService:
         # Those of models that were let go as well, while they have something to do.
         self._joiners: WeakSet[Joiner] = WeakSet()
         self._expiry: asyncio.TimerHandle | None = None
+        # That of the one model which is there for good, where nobody else has to be told of its calls.
+        self._only: Joiner | None = None
         self.catalog = Catalog(config, metrics, self._attach, preloaded)
         # Who has no key sees descriptions too.
         self._descriptions = Descriptions(self.catalog, private=config.auth.mode != "none")
@@ -55,6 +57,8 @@ class ModelService:
     async def start(self) -> None:
         """Load, check and warm the models; ScoringError when one cannot be served."""
         await self.catalog.start()
+        if len(self.catalog.places) == 1 and self._config.runtime.memory_bytes is None and self._collector is None:
+            self._only = self.catalog.all_loaded()[0].attached
         self._expire(asyncio.get_running_loop())
 
     async def stop(self) -> None:
@@ -78,12 +82,10 @@ class ModelService:
         kind = request.content_type
         if kind is not None and kind.startswith(b"image/"):
             size = _INLINE_BYTES + 1  # few bytes may hold many pixels
-        if not request.query and size <= _INLINE_BYTES:
+        only = self._only
+        if only is not None and not request.query and size <= _INLINE_BYTES:
             # Nearly every request.
-            place = self.catalog.find(None, None)
-            loaded = self.catalog.loaded(place)
-            if loaded is not None:
-                return loaded.attached.submit(loaded.model.read(request), self._seen(place, request.request_id))
+            return only.submit(only.model.read(request))
         name, version = _wanted(request.query) if request.query else (None, None)
         return self.infer(name, version, lambda model: model.read(request), size=size, request_id=request.request_id)
 

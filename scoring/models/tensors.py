@@ -55,11 +55,11 @@ class Reader:
         if self._pack_row is not None and type(value) is list and value:
             # Rows of known width, packed one by one: what is no row of so many numbers cannot be packed.
             try:
-                packed = b"".join(starmap(self._pack_row, value))
+                packed = self._pack_row(*value[0]) if len(value) == 1 else b"".join(starmap(self._pack_row, value))
             except (struct.error, TypeError, OverflowError):
                 pass  # what is wrong is found below
             else:
-                array = np.frombuffer(packed, self.dtype).reshape(len(value), self._width)
+                array: Array = np.ndarray((len(value), self._width), self.dtype, packed)
                 return self._checked(array) if self._huge or self._limited else array
         if self.spec.width == 1 and _is_plain_list(value):
             return self.read_flat(value, (len(value), 1))

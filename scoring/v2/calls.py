@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from scoring.errors import BadRequest
-from scoring.models.call import Call
+from scoring.models.call import Call, kind_of
 from scoring.v2 import answer, datatypes
 from scoring.v2.head import Head, Wanted
 from scoring.v2.inference import Inference
@@ -37,7 +37,7 @@ def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> Call:
 
     # Whether the model answers row by row at all is known to the joiner.
     rows = lengths.pop() if len(lengths) == 1 else None
-    return Call(arrays, names, rows, write)
+    return Call(arrays, names, rows, kind_of(arrays, names), write)
 
 
 def _plan(model: OnnxModel, head: Head) -> tuple[tuple[Wanted, ...], tuple[str, ...]]:

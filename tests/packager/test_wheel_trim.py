@@ -73,11 +73,21 @@ def test_rules_have_names_of_their_own_and_reasons() -> None:
         ("onnxruntime", "onnxruntime/ThirdPartyNotices.txt", True),
         ("onnxruntime", "onnxruntime/transformers/models/x.py", False),
         ("scipy", "numpy/tests/test_a.py", True),
+        ("scipy", "scipy/linalg/a.cpython-311-x86_64-linux-gnu.so", True),
     ],
 )
 def test_which_files_stay(distribution: str, path: str, stays: bool) -> None:
     left_out = any(rule.leaves_out(path) for rule in file_rules(RULES, distribution))
     assert left_out is not stays
+
+
+@pytest.mark.parametrize(
+    ("path", "cut"),
+    [("a/b.cpython-311-x86_64-linux-gnu.so", True), ("a.libs/libb.so.3", True), ("a/b.py", False), ("a/so", False)],
+)
+def test_compiled_modules_lose_their_symbols(path: str, cut: bool) -> None:
+    assert any(rule.cuts(path) for rule in file_rules(RULES, "any")) is cut
+    assert not any(rule.cuts(path) for rule in file_rules(rules_without(["symbols"]), "any"))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +157,7 @@ def test_the_trimmed_stack_imports_and_scores_by_itself(stack: tuple[Wheel, ...]
 def test_every_rule_for_the_shipped_stack_saves_something(stack: tuple[Wheel, ...]) -> None:
     whole = dropped(stack, RULES)
     saved = saved_bytes({wheel.name: wheel.path for wheel in stack}, RULES, whole)
-    here = {wheel.name for wheel in stack}
+    here = {"*", *(wheel.name for wheel in stack)}
     idle = [rule.name for rule in RULES if rule.distribution in here and not saved[rule.name]]
     assert not idle
     assert not {wheel.name for group in group_wheels(stack) for wheel in group.wheels} & set(whole)

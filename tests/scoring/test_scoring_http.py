@@ -216,6 +216,15 @@ def _turns_for(server: Any, seconds: float) -> int:
         turns *= 4
 
 
+def test_it_leaves_with_its_exit_code_however_often_it_is_told_to(start: Callable[..., Any], tmp_path: Path) -> None:
+    _slow_graph(tmp_path / "slow.onnx")
+    server = start("--model", tmp_path / "slow.onnx", "--port", "0")
+    while server.process.poll() is None:
+        server.process.terminate()
+        time.sleep(0.001)
+    assert server.process.returncode == 0
+
+
 def test_health_answers_during_a_long_run_and_sigterm_lets_it_finish(start: Callable[..., Any], tmp_path: Path) -> None:
     _slow_graph(tmp_path / "slow.onnx")
     server = start("--model", tmp_path / "slow.onnx", "--port", "0")
