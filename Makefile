@@ -1,13 +1,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench matrix lock setup-demo setup-test clean
+.PHONY: demo test test-whole check bench matrix lock setup-demo setup-test clean
 
 demo: setup-demo  ## set up, then do the main job once, on real input
 	$(BIN)/edgepack demo
 
 test: setup-test check  ## set up, then run every check and test
 	$(BIN)/python -m pytest
+
+test-whole: setup-test check  ## as test, with every repetition of what takes long
+	EDGEPACK_WHOLE=1 $(BIN)/python -m pytest
 
 check: setup-test
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sampling_kit import times
 from small_images import small_image
 
 from edgepack.errors import NoSpaceError, UsageError
@@ -26,7 +27,7 @@ from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
 
-KILLS = 30
+KILLS = times(30, 10)
 
 # Does everything that a store is used for, again and again, with other content each time.
 WORKER = """

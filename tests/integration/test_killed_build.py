@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 from image_kit import Commands, Site, image_of
+from sampling_kit import times
 
 pytestmark = pytest.mark.real("mmdebstrap")
 
-KILLS = 10
+KILLS = times(10, 4)
 WORDS = ("package", "build", "-m", "mlp:1", "-t", "mlp:1", "--platform", "linux/amd64")
 
 

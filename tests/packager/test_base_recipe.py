@@ -213,6 +213,12 @@ def test_a_version_that_is_gone_is_named_when_locked_and_a_warning_when_not(
 
 
 @pytest.mark.real("mmdebstrap")
+@pytest.mark.parametrize(
+    "base",
+    [PLATFORMS[0], *(pytest.param(other, marks=pytest.mark.whole) for other in PLATFORMS[1:])],
+    indirect=True,
+    ids=str,
+)
 def test_a_build_elsewhere_gives_the_same_layer(base: Built, tmp_path: Path) -> None:
     again = build(base.platform, tmp_path / "elsewhere")
     assert (again.diff_id, again.size) == (base.diff_id, base.size)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from live_kit import JSON, ROW, Server, ask, post, send, statuses, write_config, write_iris, write_script
+from sampling_kit import times
 
 LIMITS = {"body_bytes": 24 << 20, "request_seconds": 1, "header_bytes": 16_384}
 DEEP = 10_000_000
@@ -355,7 +356,7 @@ def test_many_bad_bodies_leave_no_memory_behind(server: Server) -> None:
             assert ask(server, "POST", "/score", large[number % len(large)], JSON).status == 400
 
     def flood_at_once() -> None:
-        threads = [threading.Thread(target=flood, args=(25,)) for _ in range(4)]
+        threads = [threading.Thread(target=flood, args=(times(25, 10),)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -366,10 +367,10 @@ def test_many_bad_bodies_leave_no_memory_behind(server: Server) -> None:
     flood_at_once()
     # 8 MB a body, and four of them at a time.
     assert resident(server) < before + (130 << 20)
-    flood(60)
+    flood(times(60, 20))
     middle = resident(server)
     flood_at_once()
-    flood(60)
+    flood(times(60, 20))
     assert resident(server) < middle + (50 << 20)
 
 
