@@ -206,6 +206,8 @@ class Connection(asyncio.BufferedProtocol):
             version, upgrade = self._parser.get_http_version(), self._parser.should_upgrade()
             head = check_head(self._target, self._headers, version, upgrade, self._limits)
             if isinstance(head, Response):
+                if head.status == 413:
+                    self._begin()  # a request all the same, with ids and a route
                 self._refusal = head
             else:
                 self._length, self._expects = head
@@ -333,7 +335,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, response: Response) -> None:
         head = False
-        if response is self._early and self._request is not None:
+        if self._request is not None:
             lines = self._app.finish(self._request, response)
             head = self._request.method == "HEAD"
         else:

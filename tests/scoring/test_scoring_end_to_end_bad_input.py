@@ -301,6 +301,31 @@ def test_a_body_that_is_longer_than_it_says_is_two_requests(server: Server) -> N
     assert statuses(received) == [200, 400]
 
 
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"Content-Length: 99999999999\r\n\r\n", 413),
+        (b"Transfer-Encoding: chunked\r\n\r\n2000000\r\n" + b"1" * 0x2000000, 413),
+        (b"Content-Length: 100\r\n\r\n{", 408),
+        (b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
+    ],
+)
+def test_a_request_that_is_refused_after_its_head_has_its_ids_and_is_counted(
+    server: Server, rest: bytes, status: int
+) -> None:
+    def counted() -> float:
+        page = ask(server, "GET", "/metrics").body.decode().splitlines()
+        labels = f'route="/score",method="POST",code="{status}"'
+        return sum(float(line.rpartition(" ")[2]) for line in page if f"_requests_total{{{labels}}}" in line)
+
+    before = counted()
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nx-request-id: mine\r\n"
+    received = send(server, head + rest)
+    assert statuses(received) == [status]
+    assert b"x-request-id: mine\r\n" in received.replace(b"X-", b"x-")
+    assert counted() == before + 1
+
+
 def test_slow_clients_are_cut_off_and_block_nobody(server: Server) -> None:
     with ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(30)]
