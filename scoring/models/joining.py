@@ -294,10 +294,12 @@ class Joiner:
             return [self.model.run(first.arrays, first.outputs, options)]
         arrays = {name: np.concatenate([job.call.arrays[name] for job in group.jobs]) for name in first.arrays}
         values = self.model.run(arrays, first.outputs, options)
-        answers, start = [], 0
+        answers: list[list[Any]] = []
+        start = 0
+        single = values[0] if len(values) == 1 else None
         for job in group.jobs:
             end = start + (job.call.rows or 0)
-            answers.append([value[start:end] for value in values])
+            answers.append([value[start:end] for value in values] if single is None else [single[start:end]])
             start = end
         if any(len(value) != start for value in values):
             raise ValueError("the outputs have not as many rows as the inputs")
