@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from scoring.config import Cors, ServiceConfig
+from scoring.config import Auth, Cors, ServiceConfig, Tls
 from scoring.errors import ConfigurationError
 from scoring.logs import LEVELS
-from scoring.service_file import REQUEST_LOGS
+from scoring.service_file import AUTH_MODES, REQUEST_LOGS
 
 
 def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceConfig:
     """Apply the variables to `config`; empty ones count as absent.
 
     Ours: EDGEPACK_HOST, EDGEPACK_PORT, EDGEPACK_LOG_LEVEL, EDGEPACK_LOG_REQUESTS, EDGEPACK_WORKERS,
-    EDGEPACK_PROCESSES, EDGEPACK_THREADS, EDGEPACK_MEMORY_BYTES, EDGEPACK_COLLECTION. The specification's:
+    EDGEPACK_PROCESSES, EDGEPACK_THREADS, EDGEPACK_MEMORY_BYTES, EDGEPACK_COLLECTION, EDGEPACK_AUTH_MODE,
+    EDGEPACK_AUTH_FILE, EDGEPACK_TLS_CERTIFICATE, EDGEPACK_TLS_KEY. The specification's:
     SERVICE_NAME, SERVICE_VERSION, SERVICE_PATH_PREFIX, SCORING_TIMEOUT_MS, WORKER_COUNT, AML_APP_ROOT,
     AML_CORS_ORIGINS. Raises ConfigurationError naming every variable that is wrong.
     """
@@ -53,6 +54,7 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
         level=reader.one_of("EDGEPACK_LOG_LEVEL", config.logging.level, LEVELS),
         requests=reader.one_of("EDGEPACK_LOG_REQUESTS", config.logging.requests, REQUEST_LOGS),
     )
+    auth, tls = _auth(reader, config.auth), _tls(reader, config.tls)
     if reader.violations:
         raise ConfigurationError("environment", reader.violations)
     return replace(
@@ -67,7 +69,31 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
         logging=logging,
         collection=collection,
         cors=Cors(tuple(origins), "AML_CORS_ORIGINS") if origins else config.cors,
+        auth=auth,
+        tls=tls,
     )
+
+
+def _auth(reader: _Reader, auth: Auth) -> Auth:
+    mode = reader.one_of("EDGEPACK_AUTH_MODE", auth.mode, AUTH_MODES)
+    file = reader.path("EDGEPACK_AUTH_FILE", auth.file)
+    if mode != "none" and file is None:
+        reader.violations.append(f"EDGEPACK_AUTH_FILE must name a file where EDGEPACK_AUTH_MODE is {mode!r}")
+    elif mode == "none" and file is not None and file != auth.file:
+        # Who names a file of keys does not want to be open to all.
+        reader.violations.append("EDGEPACK_AUTH_MODE must be key or token where EDGEPACK_AUTH_FILE is set")
+    return Auth(mode, file)
+
+
+def _tls(reader: _Reader, tls: Tls | None) -> Tls | None:
+    certificate = reader.path("EDGEPACK_TLS_CERTIFICATE", None if tls is None else tls.certificate)
+    key = reader.path("EDGEPACK_TLS_KEY", None if tls is None else tls.key)
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        reader.violations.append("EDGEPACK_TLS_CERTIFICATE and EDGEPACK_TLS_KEY must be set together")
+        return None
+    return Tls(certificate, key)
 
 
 class _Reader:
@@ -77,6 +103,10 @@ class _Reader:
 
     def text(self, name: str, fallback: str) -> str:
         return self._environment.get(name) or fallback
+
+    def path(self, name: str, fallback: Path | None) -> Path | None:
+        text = self._environment.get(name)
+        return Path(text) if text else fallback
 
     def number(self, name: str, least: int, most: int) -> int | None:
         text = self._environment.get(name)

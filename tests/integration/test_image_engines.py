@@ -6,8 +6,13 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
+import sys
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +81,59 @@ def test_docker_runs_it_on_the_hosts_network_at_another_port(site: Site, docker:
     with container(docker, loaded, "--network=host", *address) as name:
         wait_healthy(port, 60, lambda: alive(docker, name))
         assert_scores(port, site.models[1])
+
+
+@pytest.mark.real("dockerd", "docker", "ip", "openssl")
+def test_a_container_is_secured_by_what_is_mounted_beside_it(docker: tuple[str, ...], loaded: str, place: Path) -> None:
+    folder = place / "secured"
+    folder.mkdir()
+    command = [sys.executable, "-m", "scoring.security", "keys"]
+    keys = json.loads(run(*command, "new", folder / "keys.json"))
+    pair = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    pair += ["-addext", "subjectAltName=DNS:localhost", "-keyout", f"{folder}/key.pem", "-out", f"{folder}/chain.pem"]
+    run("openssl", *pair)
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, 10001, 10001)
+    port = free_port()
+    secured = {"AUTH_MODE": "key", "AUTH_FILE": "keys.json", "TLS_CERTIFICATE": "chain.pem", "TLS_KEY": "key.pem"}
+    options = ["--volume", f"{folder}:/run/churn:ro", "--publish", f"127.0.0.1:{port}:5001"]
+    for name, value in secured.items():
+        options += ["--env", f"EDGEPACK_{name}={value if name == 'AUTH_MODE' else f'/run/churn/{value}'}"]
+    context = ssl.create_default_context(cafile=str(folder / "chain.pem"))
+
+    def status(key: str) -> int:
+        asked = urllib.request.Request(f"https://localhost:{port}/metrics", headers={"Authorization": f"Bearer {key}"})
+        try:
+            return int(urllib.request.urlopen(asked, context=context, timeout=10).status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def until(wanted: int, key: str) -> None:
+        end = time.monotonic() + 60
+        while (found := status(key)) != wanted:
+            assert time.monotonic() < end, found
+            time.sleep(0.2)
+
+    with container(docker, loaded, *options):
+        until(200, keys["primary"])
+        assert status("x" * 43) == 401
+        run(*command, "regenerate", folder / "keys.json", "primary")
+        until(401, keys["primary"])
+        assert status(keys["secondary"]) == 200
 
 
 @pytest.mark.real("dockerd", "docker", "ip")

@@ -13,7 +13,7 @@ import pytest
 from scoring.config import Auth, Cors, ScriptConfig, ServiceConfig, Tls
 from scoring.environment import override
 from scoring.errors import ConfigurationError, MissingFileError
-from scoring.service_file import check_files, load_config, single_script
+from scoring.service_file import check_files, load_config, single_model, single_script
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "service.md"
 FULL: dict[str, Any] = {
@@ -168,6 +168,8 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
             "EDGEPACK_THREADS": "13", "EDGEPACK_MEMORY_BYTES": "14", "EDGEPACK_COLLECTION": "/c",
             "SERVICE_NAME": "N", "SERVICE_VERSION": "V", "SERVICE_PATH_PREFIX": "/P", "SCORING_TIMEOUT_MS": "1500",
             "AML_APP_ROOT": "/r", "AML_CORS_ORIGINS": "https://b, https://c", "WORKER_COUNT": "99",
+            "EDGEPACK_AUTH_MODE": "token", "EDGEPACK_AUTH_FILE": "/t.json", "EDGEPACK_TLS_CERTIFICATE": "/c.pem",
+            "EDGEPACK_TLS_KEY": "/k.pem",
         },
     )  # fmt: skip
     assert (config.host, config.port, config.root) == ("::1", 7, Path("/r"))
@@ -179,6 +181,8 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     assert config.limits.scoring_seconds == 1.5
     assert config.cors.origins == ("https://b", "https://c")
     assert config.collection.folder == Path("/c")
+    assert config.auth == Auth("token", Path("/t.json"))
+    assert config.tls == Tls(Path("/c.pem"), Path("/k.pem"))
 
 
 def test_empty_variables_change_nothing_and_wrong_ones_are_told_together(tmp_path: Path) -> None:
@@ -187,6 +191,22 @@ def test_empty_variables_change_nothing_and_wrong_ones_are_told_together(tmp_pat
     with pytest.raises(ConfigurationError) as caught:
         override(config, {"EDGEPACK_PORT": "70000", "SCORING_TIMEOUT_MS": "soon", "EDGEPACK_LOG_LEVEL": "loud"})
     assert len(caught.value.violations) == 3
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"EDGEPACK_AUTH_MODE": "key"}, "EDGEPACK_AUTH_FILE must name a file"),
+        ({"EDGEPACK_AUTH_FILE": "/keys.json"}, "EDGEPACK_AUTH_MODE must be key or token"),
+        ({"EDGEPACK_AUTH_MODE": "password", "EDGEPACK_AUTH_FILE": "/keys.json"}, "must be one of none, key, token"),
+        ({"EDGEPACK_TLS_KEY": "/k.pem"}, "must be set together"),
+        ({"EDGEPACK_TLS_CERTIFICATE": "/c.pem"}, "must be set together"),
+    ],
+)
+def test_half_of_what_secures_a_service_is_refused(tmp_path: Path, environment: dict[str, str], told: str) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match=told):
+        override(single_model(tmp_path / "m.onnx"), environment)
 
 
 def test_what_a_script_opens_may_be_a_folder(tmp_path: Path) -> None:
