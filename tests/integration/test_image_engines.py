@@ -89,21 +89,11 @@ def test_a_container_is_secured_by_what_is_mounted_beside_it(docker: tuple[str, 
     folder.mkdir()
     command = [sys.executable, "-m", "scoring.security", "keys"]
     keys = json.loads(run(*command, "new", folder / "keys.json"))
-    pair = [
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    pair += ["-addext", "subjectAltName=DNS:localhost", "-keyout", f"{folder}/key.pem", "-out", f"{folder}/chain.pem"]
-    run("openssl", *pair)
+    run(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+        "-keyout", folder / "key.pem", "-out", folder / "chain.pem",
+    )  # fmt: skip
     for path in (folder, *folder.iterdir()):
         os.chown(path, 10001, 10001)
     port = free_port()
