@@ -36,6 +36,7 @@ _WORTH = 0.8
 # far as it comes from a whole number that is sent, the size of what is made.
 _TURNS = ("Loop",)
 _SIZES = ("ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample")
+_SEARCHED_BYTES = 64 * 1024 * 1024
 
 # An ONNX file of one Identity node.
 _SMALLEST = bytes.fromhex(
@@ -91,8 +92,7 @@ def load_model(path: Path, threads: int) -> OnnxModel:
     model = OnnxModel(path, session, manifest)
     model.threads = threads
     model.joinable = _may_join(manifest, session)
-    whole_numbers = any("int" in node.type for node in session.get_inputs())
-    model.predictable = not has_operator(path, _TURNS + _SIZES if whole_numbers else _TURNS)
+    model.predictable = _predictable(path, session)
     return model
 
 
@@ -150,6 +150,14 @@ def _may_join(manifest: Manifest | None, session: Any) -> bool:
         return False
     # The runtime shows a shape that it does not know as an empty one.
     return all(shapes) if manifest is None else manifest.row_wise
+
+
+def _predictable(path: Path, session: Any) -> bool:
+    """Whether no value that is sent can make a run long: by the operators, as far as the file is not too large."""
+    if path.stat().st_size > _SEARCHED_BYTES:
+        return False  # a search takes time, and a thread is little beside the runs
+    whole_numbers = any("int" in node.type for node in session.get_inputs())
+    return not has_operator(path, _TURNS + _SIZES if whole_numbers else _TURNS)
 
 
 def _check_runtime(manifest: Manifest) -> None:
