@@ -71,12 +71,11 @@ class Waiting:
         self.count = 0
         metrics.gauge("edgepack_queue_length", "Requests that wait for their run.", lambda: float(self.count))
 
-    def enter(self) -> None:
-        """One more waits; BadRequest 503 where the queue is full."""
+    def check(self) -> None:
+        """BadRequest 503 where the queue is full."""
         if self.count >= self.most:
             self.metrics.count_rejection("queue_full")
             raise BadRequest("too many requests are waiting; try again later", 503, [(b"retry-after", b"1")])
-        self.count += 1
 
     def leave(self, count: int) -> None:
         """So many do not wait any more."""
@@ -122,9 +121,11 @@ class Joiner:
     def submit(self, call: Call, seen: Seen | None = None) -> Reply:
         """Run `call`; BadRequest 503 where too many wait. `seen` is told of the outputs."""
         waiting = self._waiting
-        if waiting.count >= waiting.most and not self._busy:
-            self._run_jobs()  # only what waits for a thread is to fill the queue
-        waiting.enter()
+        if waiting.count >= waiting.most:
+            if not self._busy:
+                self._run_jobs()  # only what waits for a thread is to fill the queue
+            waiting.check()
+        waiting.count += 1
         job = _Job(call, seen)
         self._jobs.append(job)
         if self._busy:
@@ -200,7 +201,7 @@ class Joiner:
             return None
         rows = first.call.rows
         if rows is None or not self._rows or not jobs:
-            return _grouped([first])
+            return _grouped([first], rows or 0)
         kind, most = first.call.kind, self._rows
         taken, kept = [first], []
         for job in jobs:
@@ -213,7 +214,7 @@ class Joiner:
                 taken.append(job)
                 rows += call.rows
         jobs[:] = kept
-        return _grouped(taken)
+        return _grouped(taken, rows)
 
     def _drop(self, job: _Job) -> None:
         self._waiting.leave(1)
@@ -266,7 +267,7 @@ class Joiner:
                 return [message(503, "the run was ended", failed=True) for _ in group.jobs], []  # has been answered
             if len(group.jobs) == 1:
                 return [self._failure(error, started)], []
-            singles = [self._work(_grouped([job]), options) for job in group.jobs]
+            singles = [self._work(_grouped([job], job.call.rows or 0), options) for job in group.jobs]
             return [answer for answers, _ in singles for answer in answers], [
                 cost for _, part in singles for cost in part
             ]
@@ -313,11 +314,10 @@ class Joiner:
         return message(500, "the model failed; the server's log has more", failed=True, exec_ms=spent)
 
 
-def _grouped(jobs: list[_Job]) -> _Group:
+def _grouped(jobs: list[_Job], rows: int) -> _Group:
     call = jobs[0].call
     if len(jobs) == 1:
-        return _Group(jobs, call.rows or 0, _size(call.arrays))
-    rows = sum([job.call.rows or 0 for job in jobs])
+        return _Group(jobs, rows, _size(call.arrays))
     if call.rows and not any(array.dtype.hasobject for array in call.arrays.values()):
         return _Group(jobs, rows, _size(call.arrays) * rows // call.rows)
     return _Group(jobs, rows, sum(_size(job.call.arrays) for job in jobs))

@@ -98,18 +98,19 @@ class OnnxModel:
         kind = request.content_type
         if kind is None or kind == b"application/json" or is_json(kind):
             body = request.body
-            single = self._single
-            if len(body) > LARGE_BYTES and single is not None and single.rank == 2 and not self._symbols:
-                rows = read_rows(body, single)
-                if rows is not None:
-                    return self._call({single.spec.name: rows}, None)
+            if len(body) > LARGE_BYTES:
+                large = self._read_large(body)
+                if large is not None:
+                    return large
             document = payload.load(body)
             table = self._table
             if table is not None and len(document) == 1:
                 # What nearly every request is, without the detours of all the other forms.
                 data = document.get("data")
                 if type(data) is list and data and type(data[0]) is list:
-                    return self._table_call(table, table.read(data))
+                    arrays = {table.spec.name: table.read(data)}
+                    outputs, write = self._default
+                    return Call(arrays, outputs, len(data), self._table_kind or kind_of(arrays, outputs), write)
             asked = payload.ask(document)
             return self._call(self.arrays(asked), asked.method)
         arrays, method = self._media.read(kind, request.body, request.query)
@@ -193,10 +194,12 @@ class OnnxModel:
         except BadRequest:
             return None
 
-    def _table_call(self, table: Reader, array: Array) -> Call:
-        outputs, write = self._default
-        arrays = {table.spec.name: array}
-        return Call(arrays, outputs, len(array), self._table_kind or kind_of(arrays, outputs), write)
+    def _read_large(self, body: bytes) -> Call | None:
+        single = self._single
+        if single is None or single.rank != 2 or self._symbols:
+            return None
+        rows = read_rows(body, single)
+        return None if rows is None else self._call({single.spec.name: rows}, None)
 
     def _call(self, arrays: dict[str, Array], method: str | None) -> Call:
         found = self._answers.get(method)

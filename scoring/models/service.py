@@ -48,7 +48,6 @@ class ModelService:
         # Those of models that were let go as well, while they have something to do.
         self._joiners: WeakSet[Joiner] = WeakSet()
         self._expiry: asyncio.TimerHandle | None = None
-        # That of the one model which is there for good, where nobody else has to be told of its calls.
         self._only: Joiner | None = None
         self.catalog = Catalog(config, metrics, self._attach, preloaded)
         # Who has no key sees descriptions too.
@@ -57,8 +56,7 @@ class ModelService:
     async def start(self) -> None:
         """Load, check and warm the models; ScoringError when one cannot be served."""
         await self.catalog.start()
-        if len(self.catalog.places) == 1 and self._config.runtime.memory_bytes is None and self._collector is None:
-            self._only = self.catalog.all_loaded()[0].attached
+        self._only = self._find_only()
         self._expire(asyncio.get_running_loop())
 
     async def stop(self) -> None:
@@ -78,14 +76,14 @@ class ModelService:
 
     def score(self, request: Request) -> Answer:
         """Answer POST /score, or /score?model=NAME[:VERSION] where there are several."""
+        only = self._only
         size = len(request.body)
+        if only is not None and size <= _INLINE_BYTES and not request.query:
+            # Nearly every request.
+            return only.submit(only.model.read(request))
         kind = request.content_type
         if kind is not None and kind.startswith(b"image/"):
             size = _INLINE_BYTES + 1  # few bytes may hold many pixels
-        only = self._only
-        if only is not None and not request.query and size <= _INLINE_BYTES:
-            # Nearly every request.
-            return only.submit(only.model.read(request))
         name, version = _wanted(request.query) if request.query else (None, None)
         return self.infer(name, version, lambda model: model.read(request), size=size, request_id=request.request_id)
 
@@ -115,7 +113,8 @@ class ModelService:
         loaded = self.catalog.loaded(place) or await self.catalog.load(place)
         loop = asyncio.get_running_loop()
         if size > _INLINE_BYTES:
-            self._waiting.enter()
+            self._waiting.check()
+            self._waiting.count += 1
             try:
                 call = await loop.run_in_executor(self._reader, read, loaded.model)
             finally:
@@ -142,6 +141,13 @@ class ModelService:
             "threads": self._threads,
             "golden_values": sum(one.golden_values for one in loaded),
         }
+
+    def _find_only(self) -> Joiner | None:
+        """The joiner of the one model, if it is there for good, takes no pictures, and nobody is told of its calls."""
+        if len(self.catalog.places) > 1 or self._config.runtime.memory_bytes is not None or self._collector is not None:
+            return None
+        joiner = self.catalog.all_loaded()[0].attached
+        return None if any(kind.startswith("image/") for kind in joiner.model.formats) else joiner
 
     def _seen(self, place: ModelPlace, request_id: str) -> Callable[[Call, list[Any]], None] | None:
         collector = self._collector
