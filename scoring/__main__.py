@@ -26,8 +26,6 @@ from scoring.telemetry.lines import LineWriter
 if TYPE_CHECKING:
     from scoring.processes import Seat
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT.
@@ -35,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns the exit code: 0 done, 1 failed, 2 wrong input, 3 not found, 5 the entry script cannot start.
     """
     # Before all else: as the first process of a container, a signal without a handler is ignored.
-    for number in _SIGNALS:
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     settle_heap()
     parser = _parser()
@@ -135,9 +133,8 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    finally:
-        # All is done but to leave: a second signal would kill the process before it gives its exit code.
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+    _code = main()
+    logging.shutdown()
+    sys.stderr.flush()
+    # At once: a thread may be in a run that nothing stops, and a second signal would take the exit code away.
+    os._exit(_code)

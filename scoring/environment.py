@@ -76,13 +76,13 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
 
 def _auth(reader: _Reader, auth: Auth) -> Auth:
     mode = reader.one_of("EDGEPACK_AUTH_MODE", auth.mode, AUTH_MODES)
-    file = reader.path("EDGEPACK_AUTH_FILE", auth.file)
-    if mode != "none" and file is None:
-        reader.violations.append(f"EDGEPACK_AUTH_FILE must name a file where EDGEPACK_AUTH_MODE is {mode!r}")
-    elif mode == "none" and file is not None and file != auth.file:
+    own = reader.path("EDGEPACK_AUTH_FILE", None)
+    if mode == "none" and own is not None:
         # Who names a file of keys does not want to be open to all.
         reader.violations.append("EDGEPACK_AUTH_MODE must be key or token where EDGEPACK_AUTH_FILE is set")
-    return Auth(mode, file)
+    elif mode in AUTH_MODES and mode != "none" and (own or auth.file) is None:
+        reader.violations.append(f"EDGEPACK_AUTH_FILE must name a file where EDGEPACK_AUTH_MODE is {mode!r}")
+    return Auth(mode, own or auth.file)
 
 
 def _tls(reader: _Reader, tls: Tls | None) -> Tls | None:

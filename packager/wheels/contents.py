@@ -85,6 +85,10 @@ class _Member(io.BytesIO):
         """The same file from its beginning."""
         return _Member(self._archive, self._item, self.wanted, self._where)
 
+    def cut(self) -> io.BytesIO:
+        """The same file without its symbols."""
+        return io.BytesIO(without_symbols(self.again().read()))
+
     def read(self, size: int | None = -1) -> bytes:
         """Read at most ``size`` bytes; raises ``DigestMismatchError`` at the end of another file than RECORD's."""
         if self._file is None:
@@ -224,12 +228,15 @@ class _LayerDestination(WheelDestination):
         if scheme == "scripts":
             with fix_shebang(io.BytesIO(stream.read()), self._envelope.interpreter) as fixed:
                 return self._collect(_File.of_bytes(where, fixed.read(), mode))
-        if not isinstance(stream, _Member) or where.endswith(".py") or stream.wanted.name != "sha256":
-            return self._collect(_File.of_bytes(where, stream.read(), mode))
-        if self._source.is_cut(where):
+        if isinstance(stream, _Member) and self._source.is_cut(where):
+            # Made again when it is written: all modules of a large wheel would not fit in memory.
             kept = without_symbols(stream.read())
             if len(kept) < stream.size:
-                return self._collect(_File.of_bytes(where, kept, mode))
+                entry = LayerEntry(where, "file", mode, len(kept), content=stream.again().cut)
+                return self._collect(_File(entry, _sha256(kept)))
+            stream = stream.again()
+        if not isinstance(stream, _Member) or where.endswith(".py") or stream.wanted.name != "sha256":
+            return self._collect(_File.of_bytes(where, stream.read(), mode))
         entry = LayerEntry(where, "file", mode, stream.size, content=stream.again)
         return self._collect(_File(entry, stream.wanted.value.rstrip("=")))
 

@@ -48,7 +48,7 @@ class Envelope:
             self.python,
             self.interpreter,
             self.prefix,
-            sorted((rule.distribution, rule.globs) for rule in self.rules if rule.globs),
+            sorted((rule.distribution, rule.globs, rule.shortens) for rule in self.rules if rule.globs),
             [builder_version(), WITHOUT_BYTECODE] if self.compiles else None,
             compressor_name(),
             self.mtime,

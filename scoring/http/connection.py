@@ -191,7 +191,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_url(self, part: bytes) -> None:
         """A part of the request's target."""
-        self._target = self._target + part if self._target else part
+        if self._refusal is None:
+            self._target = self._target + part if self._target else part
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or a trailer after a body in chunks, which is dropped."""
@@ -207,7 +208,8 @@ class Connection(asyncio.BufferedProtocol):
             head = check_head(self._target, self._headers, version, upgrade, self._limits)
             if isinstance(head, Response):
                 if head.status == 413:
-                    self._begin()  # a request all the same, with ids and a route
+                    self._begin()  # a request all the same, with ids and a route, and perhaps another fault
+                    head = self._early or head
                 self._refusal = head
             else:
                 self._length, self._expects = head
@@ -239,8 +241,10 @@ class Connection(asyncio.BufferedProtocol):
     def on_message_complete(self) -> None:
         """A request is whole."""
         self._begun = False
+        if self._refusal is not None:
+            return  # it is answered by that, with its ids
         request, self._request = self._request, None
-        if request is None or self._refusal is not None:
+        if request is None:
             return
         body, self._body = self._body, b""
         request.body = body if type(body) is bytes else bytes(body)
@@ -253,6 +257,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._paused = True
                 self._transport.pause_reading()
         else:
+            self._request = request
             self._refusal = message(400, f"more than {_PIPELINED} requests were sent ahead of their answers")
 
     # --- requests and answers ---

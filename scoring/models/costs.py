@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 _NEWEST_WEIGHT = 0.2
-# So many times what is known may be another program's doing.
-_ODD = 4
 
 
 class Costs:
@@ -12,25 +10,12 @@ class Costs:
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
-        # What the last run took where it was far slower than those before.
-        self._doubted: dict[int, float] = {}
 
     def learn(self, size: int, seconds: float) -> None:
-        """A run of `size` values took `seconds`; a slow one is forgotten slowly, since the next may be like it.
-
-        One that is far slower than all before counts when the next one is slow too.
-        """
+        """A run of `size` values took `seconds`; a slow one is forgotten slowly, since the next may be like it."""
         step = size.bit_length()
         known = self._seconds.get(step)
-        doubted = self._doubted.pop(step, None)
-        if known is None:
-            pass
-        elif seconds > known * _ODD:
-            if doubted is None:
-                self._doubted[step] = seconds
-                return
-            seconds = min(seconds, doubted)
-        elif seconds < known:
+        if known is not None and seconds < known:
             seconds = known + (seconds - known) * _NEWEST_WEIGHT
         self._seconds[step] = seconds
 

@@ -66,16 +66,21 @@ class Waiting:
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self.limits = limits
-        self.most = limits.queue
         self.metrics = metrics
         self.count = 0
         metrics.gauge("edgepack_queue_length", "Requests that wait for their run.", lambda: float(self.count))
 
-    def check(self) -> None:
-        """BadRequest 503 where the queue is full."""
-        if self.count >= self.most:
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another one."""
+        return self.count >= self.limits.queue
+
+    def enter(self) -> None:
+        """One more waits; BadRequest 503 where the queue is full."""
+        if self.full:
             self.metrics.count_rejection("queue_full")
             raise BadRequest("too many requests are waiting; try again later", 503, [(b"retry-after", b"1")])
+        self.count += 1
 
     def leave(self, count: int) -> None:
         """So many do not wait any more."""
@@ -120,12 +125,9 @@ class Joiner:
 
     def submit(self, call: Call, seen: Seen | None = None) -> Reply:
         """Run `call`; BadRequest 503 where too many wait. `seen` is told of the outputs."""
-        waiting = self._waiting
-        if waiting.count >= waiting.most:
-            if not self._busy:
-                self._run_jobs()  # only what waits for a thread is to fill the queue
-            waiting.check()
-        waiting.count += 1
+        if self._waiting.full and not self._busy:
+            self._run_jobs()  # only what waits for a thread is to fill the queue
+        self._waiting.enter()
         job = _Job(call, seen)
         self._jobs.append(job)
         if self._busy:
@@ -177,7 +179,7 @@ class Joiner:
                 group = self._next()
                 if group is None:
                     continue
-                expected = self._costs.expect(group.size) if self.model.predictable else None
+                expected = self._costs.expect(group.size) if self.model.bounded else None
                 if expected is not None and expected <= INLINE_SECONDS:
                     self._waiting.leave(len(group.jobs))
                     answers, costs = self._work(group, None)
@@ -257,9 +259,9 @@ class Joiner:
     def _work(self, group: _Group, options: Any) -> tuple[list[Response], list[tuple[int, float]]]:
         """Run a group; one that fails is run again one by one, so that nobody fails by another's data.
 
-        Returns the answers, and what the runs cost: numbers of values, and seconds.
+        Returns the answers, and what the runs cost: numbers of values, and seconds of a processor.
         """
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.thread_time()
         try:
             values = self._run(group, options)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged unless it is the client's own
@@ -272,6 +274,8 @@ class Joiner:
                 cost for _, part in singles for cost in part
             ]
         seconds = time.perf_counter() - started
+        # One thread was at work for this long, whatever else the machine did meanwhile; of several, only one is known.
+        cost = time.thread_time() - used if self.model.threads == 1 else seconds
         milliseconds = seconds * 1000
         self._metrics.observe_run(self._name, seconds, group.rows, len(group.jobs))
         answers = []
@@ -287,7 +291,7 @@ class Joiner:
                     job.seen(job.call, own)
                 except Exception:  # noqa: BLE001 - the answer is right all the same
                     _log.exception("the data of a request could not be collected")
-        return answers, [(group.size, seconds)]
+        return answers, [(group.size, cost)]
 
     def _run(self, group: _Group, options: Any) -> list[list[Any]]:
         first = group.jobs[0].call

@@ -11,9 +11,10 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
 from scoring.errors import ConfigurationError, MissingFileError, ScoringError
+from scoring.models.effort import is_bounded
 from scoring.models.golden import check_golden, read_golden
 from scoring.models.manifest import FILE_NAME, Manifest, load_manifest
-from scoring.models.onnx_file import check_onnx, has_operator
+from scoring.models.onnx_file import check_onnx
 from scoring.models.onnx_model import OnnxModel, dtype_of, first_line
 from scoring.models.warm import answers_by_row, run_seconds, warm
 
@@ -31,12 +32,6 @@ _SLOW_ROW_SECONDS = 0.001
 _SLOW_ROWS_SECONDS = 0.005
 _MANY_ROWS = 100
 _WORTH = 0.8
-
-# Operators by which a value, and not the number of values, may say how much is computed: the turns of a loop, and, as
-# far as it comes from a whole number that is sent, the size of what is made.
-_TURNS = ("Loop",)
-_SIZES = ("ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample")
-_SEARCHED_BYTES = 64 * 1024 * 1024
 
 # An ONNX file of one Identity node.
 _SMALLEST = bytes.fromhex(
@@ -77,9 +72,8 @@ def settle_runtime() -> None:
 def load_model(path: Path, threads: int) -> OnnxModel:
     """Load the model at `path`, with the manifest beside it if there is one, to run on `threads` threads.
 
-    Its `joinable` is what graph and manifest say, its `predictable` what the operators do. Raises ScoringError when
-    the runtime refuses the file or is too old for it, ConfigurationError when it is no ONNX file, or the manifest is
-    wrong or tells of another graph.
+    Its `joinable` is what graph and manifest say. Raises ScoringError when the runtime refuses the file or is too old
+    for it, ConfigurationError when it is no ONNX file, or the manifest is wrong or tells of another graph.
     """
     manifest = check_manifest(path)
     try:
@@ -92,7 +86,7 @@ def load_model(path: Path, threads: int) -> OnnxModel:
     model = OnnxModel(path, session, manifest)
     model.threads = threads
     model.joinable = _may_join(manifest, session)
-    model.predictable = _predictable(path, session)
+    model.bounded = is_bounded(path)
     return model
 
 
@@ -150,14 +144,6 @@ def _may_join(manifest: Manifest | None, session: Any) -> bool:
         return False
     # The runtime shows a shape that it does not know as an empty one.
     return all(shapes) if manifest is None else manifest.row_wise
-
-
-def _predictable(path: Path, session: Any) -> bool:
-    """Whether no value that is sent can make a run long: by the operators, as far as the file is not too large."""
-    if path.stat().st_size > _SEARCHED_BYTES:
-        return False  # a search takes time, and a thread is little beside the runs
-    whole_numbers = any("int" in node.type for node in session.get_inputs())
-    return not has_operator(path, _TURNS + _SIZES if whole_numbers else _TURNS)
 
 
 def _check_runtime(manifest: Manifest) -> None:

@@ -46,8 +46,9 @@ def give_back() -> None:
     library = ctypes.CDLL(None)
     if not hasattr(library, "malloc_trim"):
         return
-    # malloc_trim leaves the end of a heap that is a thread's own; a large piece that is freed there takes it along.
-    _mallopt(_M_TRIM_THRESHOLD, _SPARE_BYTES)
+    # malloc_trim leaves the end of a heap that is a thread's own, where there was a thread before they were settled; a
+    # large piece that is freed there takes it along.
+    settle_heap()
     library.malloc.restype = ctypes.c_void_p
     library.free(ctypes.c_void_p(library.malloc(ctypes.c_size_t(_SPARE_BYTES))))
     library.malloc_trim(ctypes.c_size_t(0))

@@ -1,9 +1,7 @@
-"""What an ONNX file tells without being read: whether it is a model at all, and which operators are in it."""
+"""Whether a file is an ONNX model at all: the outermost fields of its protobuf, without reading what they hold."""
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,8 +12,6 @@ _GRAPH = 7
 _LAST_FIELD = 100
 _VARINT, _BYTES = 0, 2
 _MOST_FIELDS = 100_000
-# The start of the field of a NodeProto that names the operator.
-_OPERATOR = bytes([4 << 3 | _BYTES])
 
 
 def check_onnx(path: Path) -> None:
@@ -33,15 +29,6 @@ def check_onnx(path: Path) -> None:
             "or open it from a script (--entry-script)"
         ],
     )
-
-
-def has_operator(path: Path, operators: Iterable[str]) -> bool:
-    """Whether one of the operators may be in the graph of the model at `path`, or in a graph inside of that.
-
-    Sometimes it is true where only a name or a weight looks like one.
-    """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(_OPERATOR + bytes([len(name)]) + name.encode()) >= 0 for name in operators)
 
 
 def _has_graph(file: BinaryIO, size: int) -> bool:

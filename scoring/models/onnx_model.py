@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
 from scoring.errors import BadRequest, ScoringError
@@ -37,8 +38,8 @@ class OnnxModel:
     `inputs` and `outputs` are what users name, `methods` what a request may ask for (empty without a
     manifest), `default_method` what it asks for when it names none, `manifest` the converter's promises or None.
     `formats` are the media types beside JSON of which a whole body may be the input. `threads` work on one run.
-    `joinable`: rows of several calls may be one run, because each is answered as it is alone. `predictable`: what a run
-    costs depends on how much goes in, and on no value. The loader sets all three.
+    `joinable`: rows of several calls may be one run, because each is answered as it is alone. `bounded`: what a run
+    costs goes by how much is sent, and by no value. The loader sets all three.
     """
 
     def __init__(self, path: Path, session: Any, manifest: Manifest | None) -> None:
@@ -46,7 +47,7 @@ class OnnxModel:
         self.manifest = manifest
         self.threads = 1
         self.joinable = False
-        self.predictable = False
+        self.bounded = False
         # The session's own run checks names once more, which has been done here.
         self._run = getattr(session, "_sess", session).run
         if manifest is None:
@@ -85,7 +86,7 @@ class OnnxModel:
         self._table = self._single if plain else None
         # Where all tables are of one width, so is the kind of their calls.
         width = None if self._table is None else self._table.spec.width
-        self._table_kind = None if width is None else (self._default[0], {self.inputs[0].name: (width,)})
+        self._table_kind = width and kind_of({self.inputs[0].name: np.empty((0, width))}, self._default[0])
         self._media = Media(self._readers)
         self.formats = self._media.types
 

@@ -113,8 +113,7 @@ class ModelService:
         loaded = self.catalog.loaded(place) or await self.catalog.load(place)
         loop = asyncio.get_running_loop()
         if size > _INLINE_BYTES:
-            self._waiting.check()
-            self._waiting.count += 1
+            self._waiting.enter()
             try:
                 call = await loop.run_in_executor(self._reader, read, loaded.model)
             finally:

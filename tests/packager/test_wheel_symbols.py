@@ -73,6 +73,16 @@ def test_a_file_that_is_cut_short_stays_as_it_is(module: bytes) -> None:
     assert without_symbols(cut) is cut
 
 
+def test_what_others_look_for_in_a_file_stays(module: bytes) -> None:
+    for name in (b".qtmetadata", b".dep-v0"):
+        # In the names of the sections, which stand behind the last segment.
+        named = module.replace(b".debug_aranges\0", name.ljust(len(b".debug_aranges"), b"x") + b"\0")
+        assert named != module
+        assert without_symbols(named) is named
+    more = module + b"PK appended"
+    assert without_symbols(more) is more
+
+
 @given(place=st.integers(16, 63), value=st.integers(0, 255), more=st.integers(0, 2**64 - 1))
 def test_a_header_that_lies_breaks_nothing(module: bytes, place: int, value: int, more: int) -> None:
     data = bytearray(module[:4096])

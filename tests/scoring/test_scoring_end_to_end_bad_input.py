@@ -305,6 +305,7 @@ def test_a_body_that_is_longer_than_it_says_is_two_requests(server: Server) -> N
     ("rest", "status"),
     [
         (b"Content-Length: 99999999999\r\n\r\n", 413),
+        (b"Content-Length: 26000000\r\n\r\n" + b"1" * 26_000_000, 413),
         (b"Transfer-Encoding: chunked\r\n\r\n2000000\r\n" + b"1" * 0x2000000, 413),
         (b"Content-Length: 100\r\n\r\n{", 408),
         (b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),

@@ -196,6 +196,14 @@ def test_what_is_over_a_limit_is_told_so(server: Running, data: bytes, status: i
     assert statuses(server.send(data)) == [status]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_refused_head_request_has_no_body(server: Running, whole: bool) -> None:
+    head = b"HEAD /a HTTP/1.1\r\n" + HOST + b"Content-Length: 10001\r\n\r\n"
+    answer = server.send(head + b"x" * 10001 if whole else head)
+    assert statuses(answer) == [413]
+    assert answer.endswith(b"\r\n\r\n")
+
+
 def test_a_client_that_sends_on_still_gets_its_413(server: Running) -> None:
     with server.connect() as client:
         client.sendall(post(b"Content-Length: 3000000"))

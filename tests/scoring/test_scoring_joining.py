@@ -21,7 +21,6 @@ from scoring.errors import BadRequest
 from scoring.http.messages import Reply, Request, Response
 from scoring.models import joining
 from scoring.models.costs import Costs
-from scoring.models.loading import load_model
 from scoring.models.service import ModelService
 from scoring.service_file import single_model
 from scoring.telemetry.metrics import Metrics
@@ -240,25 +239,6 @@ def test_a_value_that_asks_for_a_long_run_does_not_hold_the_loop(slow: ServiceCo
     with_service(replace(slow, limits=Limits(scoring_seconds=0.25)), test)
 
 
-@pytest.mark.parametrize(
-    ("operator", "dtype", "predictable"),
-    [("Range", TensorProto.INT64, False), ("Range", TensorProto.FLOAT, True), ("Add", TensorProto.INT64, True)],
-)
-def test_sizes_that_are_sent_make_a_run_unpredictable(
-    tmp_path: Path, operator: str, dtype: int, predictable: bool
-) -> None:
-    inputs = ["x", "x", "x"] if operator == "Range" else ["x", "x"]
-    graph = helper.make_graph(
-        [helper.make_node(operator, inputs, ["y"])],
-        "graph",
-        [helper.make_tensor_value_info("x", dtype, [])],
-        [helper.make_tensor_value_info("y", dtype, None)],
-    )
-    path = tmp_path / "model.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
-    assert load_model(path, 1).predictable == predictable
-
-
 def test_more_than_the_queue_holds_is_refused_and_so_is_what_waits_too_long(slow: ServiceConfig) -> None:
     async def test(service: ModelService, metrics: Recording) -> None:
         running = asyncio.ensure_future(ask(service, turns(FOREVER)))
@@ -392,15 +372,3 @@ def test_what_runs_cost_is_known_from_runs_of_other_sizes() -> None:
     assert costs.expect(100) == 0.002  # a slow one counts at once
     costs.learn(100, 0.001)
     assert 0.001 < (costs.expect(100) or 0) < 0.002
-
-
-def test_one_run_that_is_far_slower_than_the_others_may_be_anothers_doing() -> None:
-    costs = Costs()
-    costs.learn(100, 0.001)
-    costs.learn(100, 0.5)
-    assert costs.expect(100) == 0.001
-    costs.learn(100, 0.001)
-    costs.learn(100, 0.5)
-    assert costs.expect(100) == 0.001
-    costs.learn(100, 0.4)
-    assert costs.expect(100) == 0.4  # two in turn are the model's own

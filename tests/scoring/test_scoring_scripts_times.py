@@ -129,7 +129,7 @@ def test_calls_go_round_a_lane_with_a_long_one_while_others_are_busy(
             await asyncio.gather(*[client() for _ in range(4)])
             return answered
 
-        assert service.runner.run(both()) > 100
+        assert service.runner.run(both()) > 10
     # They would have to be taken back before another lane can have them.
     assert 0 < len(beside_long) < 25
 

@@ -198,6 +198,7 @@ def test_empty_variables_change_nothing_and_wrong_ones_are_told_together(tmp_pat
     [
         ({"EDGEPACK_AUTH_MODE": "key"}, "EDGEPACK_AUTH_FILE must name a file"),
         ({"EDGEPACK_AUTH_FILE": "/keys.json"}, "EDGEPACK_AUTH_MODE must be key or token"),
+        ({"EDGEPACK_AUTH_FILE": "/keys.json", "EDGEPACK_AUTH_MODE": "none"}, "must be key or token"),
         ({"EDGEPACK_AUTH_MODE": "password", "EDGEPACK_AUTH_FILE": "/keys.json"}, "must be one of none, key, token"),
         ({"EDGEPACK_TLS_KEY": "/k.pem"}, "must be set together"),
         ({"EDGEPACK_TLS_CERTIFICATE": "/c.pem"}, "must be set together"),

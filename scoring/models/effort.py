@@ -1,0 +1,136 @@
+"""Whether a value that is sent can make a run of a graph long: by which tensors say how much is computed.
+
+What a run costs goes by the sizes of its inputs, unless a value among them becomes a number of turns or the size of
+something that is made. Read from the file's protobuf, of which little has to be looked at. Source: the
+operators of ONNX up to opset 24 and those of ONNX Runtime, and onnx.proto for the numbers of fields.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+# Larger files are not looked through: a thread costs little beside their runs.
+_MOST_BYTES = 64 * 1024 * 1024
+
+# Which inputs say how large the outputs are, or how much is done for them.
+_SIZES: dict[str, tuple[int, ...]] = {
+    "AffineGrid": (1,),
+    "BlackmanWindow": (0,),
+    "CenterCropPad": (1,),
+    "Col2Im": (1, 2),
+    "ConstantOfShape": (0,),
+    "CropAndResize": (3,),
+    "DFT": (1,),
+    "Expand": (1,),
+    "HammingWindow": (0,),
+    "HannWindow": (0,),
+    "ImageDecoder": (0,),
+    "MaxUnpool": (2,),
+    "MelWeightMatrix": (0, 1, 2, 3, 4),
+    "OneHot": (1,),
+    "Pad": (1,),
+    "Range": (0, 1, 2),
+    "Resize": (1, 2, 3),
+    "STFT": (1, 3),
+    "Tile": (1, 2),
+    "Upsample": (1,),
+}
+# Operators with a graph inside, which is not looked into.
+_NESTED = frozenset(
+    {"BeamSearch", "GreedySearch", "If", "Loop", "Sampling", "Scan", "SequenceMap", "WhisperBeamSearch"}
+)
+# What comes out tells of the input's shape only.
+_SHAPES = frozenset({"Shape", "Size"})
+
+# Numbers of the fields, by message.
+_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
+_GRAPH_NODE, _GRAPH_INPUT = 1, 11
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR = 1, 2, 4
+_VALUE_NAME = 1
+_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
+
+
+def is_bounded(path: Path) -> bool:
+    """Whether the sizes of what is sent bound what a run of the model at `path` costs, as far as its file tells.
+
+    False as well for what is not known: large files, functions, graphs inside of operators.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if len(content) > _MOST_BYTES:
+            return False
+        try:
+            return _is_bounded(content)
+        except (IndexError, ValueError):
+            return False  # the runtime reads it otherwise than we do
+
+
+def _is_bounded(model: mmap.mmap) -> bool:
+    nodes: list[dict[int, list[bytes]]] = []
+    # The names of tensors whose values come from what is sent.
+    sent: set[bytes] = set()
+    for number, start, end in _fields(model, 0, len(model)):
+        if number == _MODEL_FUNCTIONS:
+            return False
+        if number == _MODEL_GRAPH:
+            for part, first, last in _fields(model, start, end):
+                if part == _GRAPH_NODE:
+                    nodes.append(_strings(model, first, last))
+                elif part == _GRAPH_INPUT:
+                    sent.update(_strings(model, first, last).get(_VALUE_NAME, ()))
+    # They stand in the order in which they can be run.
+    return all(_node_is_bounded(node, sent) for node in nodes)
+
+
+def _node_is_bounded(node: dict[int, list[bytes]], sent: set[bytes]) -> bool:
+    """Whether the node is; adds what comes out of it to `sent` where that depends on values that are sent."""
+    operator = b"".join(node.get(_NODE_OPERATOR, ())).decode("ascii", "replace")
+    if operator in _NESTED:
+        return False
+    inputs = node.get(_NODE_INPUT, [])
+    if any(inputs[place] in sent for place in _SIZES.get(operator, ()) if place < len(inputs)):
+        return False
+    if operator not in _SHAPES and not sent.isdisjoint(inputs):
+        sent.update(node.get(_NODE_OUTPUT, ()))
+    return True
+
+
+def _strings(data: mmap.mmap, start: int, end: int) -> dict[int, list[bytes]]:
+    """The fields of a node, or of a value, that are names, by number."""
+    found: dict[int, list[bytes]] = {}
+    for number, first, last in _fields(data, start, end):
+        if number in (_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR):
+            found.setdefault(number, []).append(data[first:last])
+    return found
+
+
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, beginning and end of each field of a message that holds bytes; ValueError where it is no message."""
+    place = start
+    while place < end:
+        tag, place = _varint(data, place)
+        kind = tag & 7
+        if kind == _VARINT:
+            _, place = _varint(data, place)
+        elif kind == _BYTES:
+            size, place = _varint(data, place)
+            yield tag >> 3, place, place + size
+            place += size
+        elif kind in (_FIXED_32, _FIXED_64):
+            place += 4 if kind == _FIXED_32 else 8
+        else:
+            raise ValueError("no protobuf")
+    if place != end:
+        raise ValueError("no protobuf")
+
+
+def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[place]
+        place += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+        shift += 7
