@@ -25,7 +25,8 @@ def test_it(engine):
 
 @pytest.mark.parametrize(("required", "code", "says"), [("1", 1, "a real part is missing"), ("", 0, "not installed")])
 def test_a_missing_part_skips_or_fails_before_any_fixture(tmp_path: Path, required: str, code: int, says: str) -> None:
-    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    for name in ("conftest.py", "sampling_kit.py"):
+        shutil.copy(Path(__file__).with_name(name), tmp_path)
     (tmp_path / "test_part.py").write_text(NEEDS_A_PART)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-rsfE", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
