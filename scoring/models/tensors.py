@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -104,7 +105,7 @@ class Reader:
         kind = self.dtype.kind
         if kind == "O":
             array = self._texts(array.ravel().tolist(), array.shape)
-        elif kind == "f" and not np.isfinite(array).all():
+        elif kind == "f" and not _is_finite(array):
             if self.rejects.nan:
                 self._refuse(np.isnan(array), "NaN, and the model takes no missing values")
             if self.rejects.infinity:
@@ -228,6 +229,11 @@ class Reader:
     def _refuse(self, wrong: Array, told: str) -> None:
         if wrong.any():
             raise BadRequest(f"{place(self.spec, _first(wrong))} is {told}")
+
+
+def _is_finite(array: Array) -> bool:
+    # One number that is not makes the sum of squares none; so may large ones, which are then looked at one by one.
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
 def check_rows(arrays: dict[str, Array]) -> None:
