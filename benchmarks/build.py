@@ -89,7 +89,7 @@ def docker_rebuilds(folder: Path) -> list[float] | None:
         run("docker", "import", str(context / "base.tar"), "base:1")
         lines = ["FROM base:1", *(f"ADD {kind}.tar /" for kind in kinds if kind not in ("base", "model"))]
         lines += ["COPY model.onnx /var/azureml-app/azureml-models/m/1/model.onnx", "USER 10001:10001",
-                  'ENTRYPOINT ["/usr/bin/python3.11", "-m", "scoring"]']  # fmt: skip
+                  'ENTRYPOINT ["/usr/bin/python3.11", "-m", "edge_server"]']  # fmt: skip
         (context / "Dockerfile").write_text("\n".join(lines) + "\n")
         (context / ".dockerignore").write_text("base.tar\n")
         spent = []

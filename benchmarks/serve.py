@@ -295,7 +295,7 @@ class Bench:
 
     def size(self, peers: list[str], rounds: int) -> None:
         """Print the bytes of the server's own layer: its package, and what it needs but numpy and onnxruntime."""
-        size = sum(path.stat().st_size for path in (ROOT / "scoring").rglob("*") if _shipped(path))
+        size = sum(path.stat().st_size for path in (ROOT / "edge_server").rglob("*") if _shipped(path))
         for name in ("httptools", "orjson"):
             files = [found for found in metadata.files(name) or [] if _shipped(Path(str(found.locate())))]
             size += sum(Path(str(found.locate())).stat().st_size for found in files)

@@ -137,7 +137,7 @@ def plan_image(
             "PYTHONDONTWRITEBYTECODE": "1",
             "ORT_DISABLE_TELEMETRY": "1",
         },
-        entrypoint=(python, "-m", "scoring", "--config", f"/{CONFIG_PATH}"),
+        entrypoint=(python, "-m", "edge_server", "--config", f"/{CONFIG_PATH}"),
         labels={
             **base.config.labels,
             "io.edgepack.models": ",".join(model.id for model in models),

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 
 from edgepack.errors import UsageError
 
-# Modules that the server gives to scripts: the names of scoring/scripts/shims.py.
+# Modules that the server gives to scripts: the names of edge_server/scripts/shims.py.
 PROVIDED = frozenset(
     {
         "azureml",
@@ -33,7 +33,7 @@ PROVIDED = frozenset(
         "azureml.train.automl",
     }
 )
-_SERVERS = frozenset({"inference_schema", "scoring"})
+_SERVERS = frozenset({"inference_schema", "edge_server"})
 # What the standard library lost and gained since Python 3.11, which is the oldest that edgepack runs on.
 _LOST = {
     12: "asynchat asyncore distutils imp smtpd",

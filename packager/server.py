@@ -12,13 +12,13 @@ from packager.paths import SERVER_ROOT
 
 
 def server_entries(python: str | None) -> tuple[LayerEntry, ...]:
-    """The modules of ``scoring``, with bytecode where this interpreter makes it for Python ``python``."""
-    spec = find_spec("scoring")  # found and not imported: the workstation need not have the server's wheels
+    """The modules of ``edge_server``, with bytecode where this interpreter makes it for Python ``python``."""
+    spec = find_spec("edge_server")  # found and not imported: the workstation need not have the server's wheels
     if spec is None or spec.origin is None:
-        raise MissingPartError("the scoring server is not installed", where="scoring", hint="install edgepack again")
+        raise MissingPartError("the scoring server is not installed", where="edge_server", hint="install edgepack again")
     root = Path(spec.origin).parent
     sources = {
-        f"{SERVER_ROOT}/scoring/{path.relative_to(root)}": path.read_bytes() for path in sorted(root.rglob("*.py"))
+        f"{SERVER_ROOT}/edge_server/{path.relative_to(root)}": path.read_bytes() for path in sorted(root.rglob("*.py"))
     }
     entries = [LayerEntry.of_bytes(path, data) for path, data in sources.items()]
     if python is not None and compiles_for(python):

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = {
     "edgepack": set(),
-    "scoring": set(),
+    "edge_server": set(),
     "edge_agent": {"edgepack"},
     "converters": {"edgepack"},
     "packager": {"edgepack", "converters"},
@@ -33,7 +33,7 @@ IO_MODULES = {
     "subprocess", "tarfile", "tempfile", "threading", "time", "urllib", "urllib3", "zipfile",
 }  # fmt: skip
 # What stands in for libraries that entry scripts import.
-SHIMS = ROOT / "scoring" / "shims"
+SHIMS = ROOT / "edge_server" / "shims"
 PURE_PATHS = {"PurePath", "PurePosixPath", "PureWindowsPath"}
 MAX_LINES = 400
 
@@ -227,7 +227,7 @@ def test_the_agents_plan_is_light_to_import() -> None:
 
 
 def test_the_server_loads_nothing_of_ours() -> None:
-    assert loaded_by("import scoring, scoring.__main__") & (set(ROOMS) - {"scoring"}) == set()
+    assert loaded_by("import edge_server, edge_server.__main__") & (set(ROOMS) - {"edge_server"}) == set()
 
 
 @pytest.mark.parametrize("room", ["edgepack", "converters", "packager"])

@@ -64,18 +64,18 @@ def _flat(answer: dict[str, Any]) -> list[list[float]]:
 KINDS = {
     "own": Kind(
         "ours",
-        lambda port, folder, model: ["-m", "scoring", "--model", str(model / "model.onnx"), "--port", str(port)],
+        lambda port, folder, model: ["-m", "edge_server", "--model", str(model / "model.onnx"), "--port", str(port)],
     ),
     "script": Kind(
         "ours, entry script",
         lambda port, folder, model: [
-            "-m", "scoring", "--entry-script", str(APPS / "score.py"),
+            "-m", "edge_server", "--entry-script", str(APPS / "score.py"),
             "--model", str(model / "model.onnx"), "--port", str(port),
         ],
     ),
     "binary": Kind(
         "ours, V2 binary",
-        lambda port, folder, model: ["-m", "scoring", "--model", str(model / "model.onnx"), "--port", str(port)],
+        lambda port, folder, model: ["-m", "edge_server", "--model", str(model / "model.onnx"), "--port", str(port)],
         path="/v2/models/model/infer",
         body="binary",
     ),

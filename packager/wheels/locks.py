@@ -27,8 +27,8 @@ from packager.wheels.tags import Target
 
 _LOCKS = Path(__file__).parent.parent / "data" / "locks"
 SHIPPED = (Platform("linux", "amd64"), Platform("linux", "arm64"))
-# What the server imports (scoring/requirements.in), for maintainers who make the shipped locks anew.
-_SCORING = Path(__file__).parent.parent.parent / "scoring" / "requirements.in"
+# What the server imports (edge_server/requirements.in), for maintainers who make the shipped locks anew.
+_SCORING = Path(__file__).parent.parent.parent / "edge_server" / "requirements.in"
 # uv knows these as targets; a glibc between two of them takes the older one.
 _UV_GLIBCS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 _TIMEOUT = 600

@@ -46,7 +46,7 @@ def _lock(workspace: Workspace, target: Target, offline: bool) -> str:
 
 def direct_requirements() -> tuple[str, ...]:
     """What the scoring server imports."""
-    text = files("scoring").joinpath("requirements.in").read_text("ascii")
+    text = files("edge_server").joinpath("requirements.in").read_text("ascii")
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 

@@ -244,7 +244,7 @@ def test_edited_graph_is_valid_and_keeps_nothing_unused() -> None:
 @contextmanager
 def _server(model: Path, port: int) -> Iterator[str]:
     """The scoring server on a delivered folder, answering; ended by its own signal."""
-    command = [sys.executable, "-m", "scoring", "--model", str(model), "--port", str(port)]
+    command = [sys.executable, "-m", "edge_server", "--model", str(model), "--port", str(port)]
     with subprocess.Popen(
         command, cwd=ROOT, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -13,7 +13,7 @@ from agent_lab import Agent, a_free_port, make_images
 
 HEAVY = {
     "numpy", "onnx", "onnxruntime", "sqlalchemy", "docker", "requests", "cryptography", "pandas", "sklearn", "asyncio",
-    "packager", "converters", "scoring",
+    "packager", "converters", "edge_server",
 }  # fmt: skip
 
 # Runs the command that follows, then tells what is loaded and what it took.

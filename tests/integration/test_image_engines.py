@@ -87,7 +87,7 @@ def test_docker_runs_it_on_the_hosts_network_at_another_port(site: Site, docker:
 def test_a_container_is_secured_by_what_is_mounted_beside_it(docker: tuple[str, ...], loaded: str, place: Path) -> None:
     folder = place / "secured"
     folder.mkdir()
-    command = [sys.executable, "-m", "scoring.security", "keys"]
+    command = [sys.executable, "-m", "edge_server.security", "keys"]
     keys = json.loads(run(*command, "new", folder / "keys.json"))
     run(
         "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",

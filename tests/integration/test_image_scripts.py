@@ -202,7 +202,7 @@ def test_a_script_in_an_image_serves_and_writes_nothing(
     status, seen = device.ask(port, "POST", "/score", {})
     assert status == 200, device.runtime.logs("script")
     assert len(seen["ours"]) == 6
-    assert all(path.startswith("/opt/edgepack/server/scoring/") for path in seen["ours"]), seen["ours"]
+    assert all(path.startswith("/opt/edgepack/server/edge_server/") for path in seen["ours"]), seen["ours"]
     assert seen["written"] == ["/tmp"]
     assert seen["in_tmp"] == ["probe"]
     writable = {mount for mount in seen["writable_mounts"] if not mount.startswith(("/proc", "/dev"))}
@@ -240,7 +240,7 @@ def test_a_script_that_cannot_start_ends_its_container(workshop: Commands, folde
     ended = device.runtime.inspect("broken")
     assert ended is not None
     assert (ended.state, ended.exit_code) == ("exited", 5)
-    said = [line for line in device.runtime.logs("broken").splitlines() if line.startswith("scoring: ")]
+    said = [line for line in device.runtime.logs("broken").splitlines() if line.startswith("edge-server: ")]
     assert len(said) == 1
     assert "the licence is missing" in said[0]
     assert "(/var/azureml-app/broken.py, line 2)" in said[0]

@@ -99,7 +99,7 @@ def test_two_patch_releases_of_one_minor_version_make_the_same_bytecode_of_the_s
     other = Path("/usr/bin/python3.11")
     if not other.exists() or not bytecode.compiles_for("3.11"):
         pytest.skip("needs Debian's Python 3.11 beside one of the same minor version")
-    server = Path(__file__).parents[2] / "scoring"
+    server = Path(__file__).parents[2] / "edge_server"
     sources = [(f"/{path.name}", path.read_bytes()) for path in sorted(server.glob("*.py"))]
     command = [str(other), "-I", "-S", "-W", "ignore", bytecode.__file__]
     done = subprocess.run(command, input=marshal.dumps(sources), capture_output=True, check=True)

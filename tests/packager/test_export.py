@@ -58,14 +58,14 @@ def test_the_command_writes_a_folder_that_the_server_serves(
     assert asked.exit_code == 0
     answer = json.loads(asked.stdout)
     assert answer["path"] == str(out / "model.onnx")
-    assert f"python -m scoring --model {out / 'model.onnx'}" in asked.stderr
+    assert f"python -m edge_server --model {out / 'model.onnx'}" in asked.stderr
     assert sorted(path.name for path in out.iterdir()) == NAMES
     assert [path.name for path in tmp_path.glob(".*")] == []
     assert out.stat().st_mode & 0o777 == 0o755
 
     assert answer["layers"][0]["digest"] == str(conversion.layers[0].descriptor.digest)
     server = subprocess.Popen(
-        [sys.executable, "-m", "scoring", "--model", str(out / "model.onnx"), "--port", "0", "--host", "127.0.0.1"],
+        [sys.executable, "-m", "edge_server", "--model", str(out / "model.onnx"), "--port", "0", "--host", "127.0.0.1"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

@@ -46,7 +46,7 @@ def served(layers: int = 1) -> ServedModel:
     return ServedModel("Churn", 3, "m.onnx", tuple(Layer(blob(at), blob(at).digest, at) for at in range(layers)))
 
 
-SERVER = (LayerEntry.of_bytes("opt/edgepack/server/scoring/__init__.py", b"# server\n"),)
+SERVER = (LayerEntry.of_bytes("opt/edgepack/server/edge_server/__init__.py", b"# server\n"),)
 GROUPS = (WheelGroup("wheel", "onnxruntime 1", ()), WheelGroup("wheels", "numpy 2, orjson 3", ()))
 
 
@@ -64,7 +64,7 @@ def test_it_runs_as_a_number_and_never_as_root_on_azures_port() -> None:
     plan = plan_image(AMD64, base_of(), GROUPS, SERVER, (served(),))
     assert (plan.user, plan.port) == ("10001:10001", 5001)
     assert plan.entrypoint == (
-        "/usr/local/bin/python3.12", "-m", "scoring", "--config", "/opt/edgepack/service.json",
+        "/usr/local/bin/python3.12", "-m", "edge_server", "--config", "/opt/edgepack/service.json",
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def test_the_shipped_lock_pins_all_that_the_server_imports_and_names_no_host(pla
     text = shipped_lock(platform)
     assert text is not None
     pins = {pin.name: pin for pin in parse_lock(text)}
-    wanted = (Path(packager.__file__).parent.parent / "scoring" / "requirements.in").read_text()
+    wanted = (Path(packager.__file__).parent.parent / "edge_server" / "requirements.in").read_text()
     assert set(re.findall(r"^([a-z0-9]+)", wanted, re.MULTILINE)) <= set(pins)
     assert all(pin.hashes for pin in pins.values())
     assert not re.search(r"://|@|index-url|find-links", text)

@@ -18,7 +18,7 @@ from packager.plan import WheelGroup
 from packager.script_check import PROVIDED, check_script, standard_library
 from packager.wheels.cache import WheelCache
 from packager.wheels.stack import modules_of
-from scoring.scripts import shims
+from edge_server.scripts import shims
 
 PACKAGES = frozenset({"numpy", "onnxruntime", "orjson"})
 BOTH = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"

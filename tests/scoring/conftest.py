@@ -80,7 +80,7 @@ def _starter() -> Iterator[Callable[..., Server]]:
 
     def starter(*arguments: str | Path, env: dict[str, str] | None = None) -> Server:
         process = subprocess.Popen(
-            [sys.executable, "-m", "scoring", *map(str, arguments)],
+            [sys.executable, "-m", "edge_server", *map(str, arguments)],
             stderr=subprocess.PIPE,
             text=True,
             env=_environment(env),
@@ -120,7 +120,7 @@ def refused() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def starter(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "scoring", *map(str, arguments)],
+            [sys.executable, "-m", "edge_server", *map(str, arguments)],
             capture_output=True,
             text=True,
             check=False,

@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from scoring.errors import BadRequest
-from scoring.http.messages import Request
-from scoring.models.loading import load_model
-from scoring.models.onnx_model import OnnxModel
+from edge_server.errors import BadRequest
+from edge_server.http.messages import Request
+from edge_server.models.loading import load_model
+from edge_server.models.onnx_model import OnnxModel
 
 
 def tensor(name: str, kind: int, shape: list[Any] | None) -> Any:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scoring.config import Cors, Limits, ScriptConfig, ServiceConfig
-from scoring.errors import BadRequest
-from scoring.http.messages import Reply, Request, Response, message
-from scoring.scripts.service import ScriptService
-from scoring.telemetry.metrics import Metrics
+from edge_server.config import Cors, Limits, ScriptConfig, ServiceConfig
+from edge_server.errors import BadRequest
+from edge_server.http.messages import Reply, Request, Response, message
+from edge_server.scripts.service import ScriptService
+from edge_server.telemetry.metrics import Metrics
 
 INIT = "def init():\n    pass\n\n"
 

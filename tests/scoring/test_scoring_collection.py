@@ -19,13 +19,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.collection.automatic import Collector
-from scoring.collection.place import CORRELATIONS, file_path, utc_now
-from scoring.collection.ring import LOCK, Ring
-from scoring.collection.table import encode, whole_length
-from scoring.collection.writer import MOST_ROWS, Rows, Writer
-from scoring.config import Collection, Identity, ModelPlace, ServiceConfig
-from scoring.errors import ScoringError
+from edge_server.collection.automatic import Collector
+from edge_server.collection.place import CORRELATIONS, file_path, utc_now
+from edge_server.collection.ring import LOCK, Ring
+from edge_server.collection.table import encode, whole_length
+from edge_server.collection.writer import MOST_ROWS, Rows, Writer
+from edge_server.config import Collection, Identity, ModelPlace, ServiceConfig
+from edge_server.errors import ScoringError
 
 HEADER = b"a,b\n"
 CELLS = st.one_of(
@@ -153,8 +153,8 @@ def test_a_row_torn_by_another_process_is_cut_off_before_the_next(tmp_path: Path
 WRITE = """
 import sys
 from pathlib import Path
-from scoring.collection.ring import Ring
-from scoring.collection.table import encode
+from edge_server.collection.ring import Ring
+from edge_server.collection.table import encode
 ring = Ring(Path(sys.argv[1]), int(sys.argv[2]))
 for number in range(400):
     ring.append({("d/x.csv", b"who,number,text\\n"): encode([[sys.argv[3], number, "a\\nb,\\"c\\"" * 3]])})
@@ -306,7 +306,7 @@ def test_a_folder_that_cannot_be_written_stops_automatic_collection_at_the_start
 SCRIPT = """
 import sys
 import numpy as np
-from scoring.scripts.shims import install
+from edge_server.scripts.shims import install
 install()
 from azureml.monitoring import ModelDataCollector
 inputs = ModelDataCollector("m", designation="inputs", feature_names=["a", "b"])

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.config import Cors as CorsConfig
-from scoring.errors import ConfigurationError
-from scoring.http.cors import Cors
-from scoring.http.messages import Headers, Request
+from edge_server.config import Cors as CorsConfig
+from edge_server.errors import ConfigurationError
+from edge_server.http.cors import Cors
+from edge_server.http.messages import Headers, Request
 
 PAGE = b"https://page.example"
 KNOWN = {b"content-type", b"authorization", b"x-request-id", b"traceid", b"traceparent", b"tracestate"} | {

@@ -14,9 +14,9 @@ import pytest
 from made_models import answer, echo, manifest, refusal, request, save, tensor
 from onnx import TensorProto, helper
 
-from scoring.errors import BadRequest, ScoringError
-from scoring.models.loading import load_model
-from scoring.models.onnx_model import OnnxModel
+from edge_server.errors import BadRequest, ScoringError
+from edge_server.models.loading import load_model
+from edge_server.models.onnx_model import OnnxModel
 
 NAMES = ["age", "income", "rate"]
 ROWS = [[30, 1.5, 0.25], [40, 2.5, 0.5]]

@@ -16,12 +16,12 @@ from made_models import echo, manifest, request, save, tensor
 from onnx import TensorProto, helper
 from PIL import Image
 
-from scoring.errors import BadRequest
-from scoring.models import large
-from scoring.models.loading import load_model
-from scoring.models.manifest import InputSpec, Rejects
-from scoring.models.onnx_model import OnnxModel
-from scoring.models.tensors import Reader
+from edge_server.errors import BadRequest
+from edge_server.models import large
+from edge_server.models.loading import load_model
+from edge_server.models.manifest import InputSpec, Rejects
+from edge_server.models.onnx_model import OnnxModel
+from edge_server.models.tensors import Reader
 
 KINDS = ("application/json", None, "application/octet-stream", "application/x-npy", "image/png", "image/jpeg")
 FIELDS = ["data", "inputs", "method", "dataframe_split", "dataframe_records", "instances", "input_data", "x"]

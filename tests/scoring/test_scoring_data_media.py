@@ -16,10 +16,10 @@ from made_models import answer, echo, manifest, refusal, save, tensor
 from onnx import TensorProto, helper
 from PIL import Image
 
-from scoring.errors import BadRequest
-from scoring.http.messages import Request
-from scoring.models.loading import load_model
-from scoring.models.onnx_model import OnnxModel
+from edge_server.errors import BadRequest
+from edge_server.http.messages import Request
+from edge_server.models.loading import load_model
+from edge_server.models.onnx_model import OnnxModel
 
 RAW = "application/octet-stream"
 NPY = "application/x-npy"
@@ -275,9 +275,9 @@ def test_without_pillow_pictures_get_415_and_nothing_imports_it_before(tmp_path:
     program = f"""
 import sys
 from pathlib import Path
-from scoring.errors import BadRequest
-from scoring.http.messages import Request
-from scoring.models.loading import load_model
+from edge_server.errors import BadRequest
+from edge_server.http.messages import Request
+from edge_server.models.loading import load_model
 model = load_model(Path({str(path)!r}), 1)
 model.read(Request("POST", "/score", "/score", "", [], b'{{"data": [[[[1]], [[2]], [[3]]]]}}'))
 assert not any(name.split(".")[0] == "PIL" for name in sys.modules)

@@ -15,7 +15,7 @@ import pytest
 from live_kit import JSON, ROW, Server, ask, post, write_config, write_iris, write_script
 from onnx import TensorProto, helper, numpy_helper
 
-from scoring.security.__main__ import main
+from edge_server.security.__main__ import main
 
 SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
 SERVER_FAILED = "An unexpected internal error occurred. Check the logs for more info."
@@ -362,7 +362,7 @@ def test_a_script_that_cannot_start_ends_the_server(
 ) -> None:
     done = refused("--entry-script", write_script(tmp_path / "source", code), "--port", "0")
     assert done.returncode == 5
-    sentence = [line for line in done.stderr.splitlines() if line.startswith("scoring: ")]
+    sentence = [line for line in done.stderr.splitlines() if line.startswith("edge-server: ")]
     assert len(sentence) == 1
     assert says in sentence[0]
     assert sentence == done.stderr.splitlines()[-1:]

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.config import Limits
-from scoring.http.messages import Reply, Request, Response, message
-from scoring.http.server import HttpServer
+from edge_server.config import Limits
+from edge_server.http.messages import Reply, Request, Response, message
+from edge_server.http.server import HttpServer
 
 HOST = b"Host: x\r\n"
 GET = b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n"

@@ -16,14 +16,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from scoring.config import Batching, Limits, ServiceConfig
-from scoring.errors import BadRequest
-from scoring.http.messages import Reply, Request, Response
-from scoring.models import joining
-from scoring.models.costs import Costs
-from scoring.models.service import ModelService
-from scoring.service_file import single_model
-from scoring.telemetry.metrics import Metrics
+from edge_server.config import Batching, Limits, ServiceConfig
+from edge_server.errors import BadRequest
+from edge_server.http.messages import Reply, Request, Response
+from edge_server.models import joining
+from edge_server.models.costs import Costs
+from edge_server.models.service import ModelService
+from edge_server.service_file import single_model
+from edge_server.telemetry.metrics import Metrics
 
 
 class Recording(Metrics):

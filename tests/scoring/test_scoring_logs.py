@@ -19,12 +19,12 @@ import pytest
 from conftest import Server
 from steps_kit import instructions
 
-from scoring import logs
-from scoring.config import Logging
-from scoring.http.messages import Request, Response, message
-from scoring.telemetry import lines as lines_module
-from scoring.telemetry.lines import LineWriter
-from scoring.telemetry.request_log import RequestLog
+from edge_server import logs
+from edge_server.config import Logging
+from edge_server.http.messages import Request, Response, message
+from edge_server.telemetry import lines as lines_module
+from edge_server.telemetry.lines import LineWriter
+from edge_server.telemetry.request_log import RequestLog
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -71,7 +71,7 @@ def test_a_request_line_has_what_is_needed_to_find_it_again(pipe: Pipe) -> None:
     assert abs((datetime.now(UTC) - moment).total_seconds()) < 60
     assert line == {
         "level": "info",
-        "logger": "scoring.requests",
+        "logger": "edge_server.requests",
         "message": "request",
         "request_id": "the-id",
         "client_request_id": "theirs",
@@ -234,13 +234,13 @@ def run(code: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stderr.splitlines()]
 
 
-WRITER = "from scoring.telemetry.lines import LineWriter; writer = LineWriter(2, logs.dropped)"
+WRITER = "from edge_server.telemetry.lines import LineWriter; writer = LineWriter(2, logs.dropped)"
 
 
 @pytest.mark.parametrize("writer", ["", ", writer"])
 def test_every_line_is_there_when_the_process_ends(writer: str) -> None:
     lines = run(
-        f"import logging; from scoring import logs; {WRITER}; logs.configure('info'{writer})\n"
+        f"import logging; from edge_server import logs; {WRITER}; logs.configure('info'{writer})\n"
         "for number in range(500): logging.info('line %d', number)"
     )
     assert [line["message"] for line in lines] == [f"line {number}" for number in range(500)]
@@ -248,7 +248,7 @@ def test_every_line_is_there_when_the_process_ends(writer: str) -> None:
 
 def test_records_become_lines_with_extras_traceback_and_request_id() -> None:
     lines = run(
-        "import logging; from scoring import logs; logs.configure('info')\n"
+        "import logging; from edge_server import logs; logs.configure('info')\n"
         "log = logging.getLogger('a.b')\n"
         "log.debug('not this one')\n"
         "logs.request_id.set('r1')\n"
@@ -292,7 +292,7 @@ def test_a_server_logs_the_requests_that_it_is_asked_to(converted: Path, start: 
     assert status == 400
     assert server.stop() == 0
     told = [json.loads(line) for line in server.lines]
-    good, bad = (line for line in told if line["logger"] == "scoring.requests")
+    good, bad = (line for line in told if line["logger"] == "edge_server.requests")
     assert (good["status"], good["level"], good["path"], good["bytes_in"]) == (200, "info", "/score", 24)
     assert good["exec_ms"] <= good["ms"]
     assert (bad["status"], bad["level"], bad["request_id"]) == (400, "warning", headers["x-ms-request-id"])

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from scoring.config import MIB
+from edge_server.config import MIB
 
 MEASURE = """
 import json, sys, threading
 import numpy as np
 from pathlib import Path
-from scoring.models.loading import open_model
-from scoring.models.memory import Meter, settle_heap
+from edge_server.models.loading import open_model
+from edge_server.models.memory import Meter, settle_heap
 
 if "settled" in sys.argv:
     settle_heap()

@@ -17,12 +17,12 @@ from conftest import Server
 from prometheus_client.parser import text_string_to_metric_families
 from steps_kit import instructions
 
-from scoring import __version__
-from scoring.telemetry import cells
-from scoring.telemetry.cells import Cells, share
-from scoring.telemetry.exposition import number, sample
-from scoring.telemetry.metrics import LATENCY, Metrics
-from scoring.telemetry.processes import usage
+from edge_server import __version__
+from edge_server.telemetry import cells
+from edge_server.telemetry.cells import Cells, share
+from edge_server.telemetry.exposition import number, sample
+from edge_server.telemetry.metrics import LATENCY, Metrics
+from edge_server.telemetry.processes import usage
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 

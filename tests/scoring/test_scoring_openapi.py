@@ -20,12 +20,12 @@ from conftest import Iris, Server, write_golden
 from made_models import echo, manifest, save, tensor
 from onnx import TensorProto, helper
 
-from scoring.config import ModelPlace, ServiceConfig
-from scoring.openapi.dialects import translated
-from scoring.openapi.documents import document
-from scoring.openapi.models import describe
-from scoring.openapi.page import page
-from scoring.service import Description
+from edge_server.config import ModelPlace, ServiceConfig
+from edge_server.openapi.dialects import translated
+from edge_server.openapi.documents import document
+from edge_server.openapi.models import describe
+from edge_server.openapi.page import page
+from edge_server.service import Description
 
 VALIDATORS = {
     "2": validators.OpenAPIV2SpecValidator,
@@ -420,7 +420,7 @@ def test_with_keys_a_description_is_open_and_shows_nobodys_data(
     tmp_path: Path, iris: Iris, start: Callable[..., Server]
 ) -> None:
     made = subprocess.run(
-        [sys.executable, "-m", "scoring.security", "keys", "new", tmp_path / "keys.json"],
+        [sys.executable, "-m", "edge_server.security", "keys", "new", tmp_path / "keys.json"],
         check=True,
         capture_output=True,
     )

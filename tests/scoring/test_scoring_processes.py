@@ -18,7 +18,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from scoring.processes import _share_address
+from edge_server.processes import _share_address
 
 SECONDS = 20
 

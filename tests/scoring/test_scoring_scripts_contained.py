@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from scripted import EVAL, INIT, Scripted, failed, json_of, pid_of, serve
 
-from scoring.config import Limits
+from edge_server.config import Limits
 
 
 @pytest.fixture(scope="module")
@@ -239,9 +239,9 @@ import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from scripted import INIT, configure
-from scoring.http.messages import Request
-from scoring.scripts.service import ScriptService
-from scoring.telemetry.metrics import Metrics
+from edge_server.http.messages import Request
+from edge_server.scripts.service import ScriptService
+from edge_server.telemetry.metrics import Metrics
 
 async def main():
     code = INIT + "import time\\ndef run(data): time.sleep(60)"

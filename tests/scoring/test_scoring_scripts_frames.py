@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.scripts import frames
-from scoring.scripts.frames import BrokenStreamError, FrameReader
-from scoring.scripts.page import SharedPage
+from edge_server.scripts import frames
+from edge_server.scripts.frames import BrokenStreamError, FrameReader
+from edge_server.scripts.page import SharedPage
 
 MESSAGES = st.lists(
     st.tuples(

@@ -142,7 +142,7 @@ def test_a_script_that_cannot_start_ends_the_server_with_a_code_of_its_own(
 
 def test_a_server_that_is_told_to_stop_while_its_script_starts_ends_at_once(tmp_path: Path) -> None:
     file = write(tmp_path, "import time\nprint('starting')\ntime.sleep(60)\n")
-    command = [sys.executable, "-m", "scoring", "--entry-script", str(file), "--port", "0"]
+    command = [sys.executable, "-m", "edge_server", "--entry-script", str(file), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         while "starting" not in server.stderr.readline():

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import INIT, Scripted, failed, json_of, serve
 
-from scoring.scripts.forms import read_multipart, read_urlencoded
-from scoring.scripts.inputs import RefusedInputError
-from scoring.scripts.outputs import UnserializableError, encode_raw
-from scoring.scripts.rawhttp import AMLRequest, AMLResponse, InvalidJSONError
+from edge_server.scripts.forms import read_multipart, read_urlencoded
+from edge_server.scripts.inputs import RefusedInputError
+from edge_server.scripts.outputs import UnserializableError, encode_raw
+from edge_server.scripts.rawhttp import AMLRequest, AMLResponse, InvalidJSONError
 
 RAW = (
     "from azureml.contrib.services.aml_request import AMLRequest, rawhttp\n"

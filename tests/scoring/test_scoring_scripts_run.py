@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from scripted import INIT, Scripted, configure, failed, json_of, serve
 
-from scoring.errors import ScriptError
+from edge_server.errors import ScriptError
 
 ECHO = INIT + "def run(data):\n    return [type(data).__name__, data]\n"
 

@@ -1,4 +1,4 @@
-"""`python -m scoring.security`: what it makes is what the guard takes."""
+"""`python -m edge_server.security`: what it makes is what the guard takes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from scoring.config import Auth
-from scoring.errors import BadRequest
-from scoring.http.messages import Request
-from scoring.security.__main__ import main
-from scoring.security.guard import Guard
+from edge_server.config import Auth
+from edge_server.errors import BadRequest
+from edge_server.http.messages import Request
+from edge_server.security.__main__ import main
+from edge_server.security.guard import Guard
 
 
 def asking(credential: str) -> Request:
@@ -88,7 +88,7 @@ def test_one_key_is_made_anew_and_a_running_service_takes_it(
 
 def test_a_key_of_ones_own_comes_by_standard_input(keys_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_keys(keys_file, capsys)
-    command = [sys.executable, "-m", "scoring.security", "keys", "regenerate", str(keys_file), "primary", "--stdin"]
+    command = [sys.executable, "-m", "edge_server.security", "keys", "regenerate", str(keys_file), "primary", "--stdin"]
     own = "own-" * 10
     done = subprocess.run(command, input=own + "\n", text=True, capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
@@ -170,7 +170,7 @@ def test_exit_codes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == code
-    assert capsys.readouterr().err.startswith("scoring.security: ")
+    assert capsys.readouterr().err.startswith("edge_server.security: ")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.security import ed25519
-from scoring.security.ed25519 import PublicKey
+from edge_server.security import ed25519
+from edge_server.security.ed25519 import PublicKey
 
 P = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.config import Auth
-from scoring.errors import BadRequest, ConfigurationError, MissingFileError
-from scoring.http.messages import Headers, Request
-from scoring.security.guard import Guard
-from scoring.security.keys import digest_of, document, new_key, read_keys
+from edge_server.config import Auth
+from edge_server.errors import BadRequest, ConfigurationError, MissingFileError
+from edge_server.http.messages import Headers, Request
+from edge_server.security.guard import Guard
+from edge_server.security.keys import digest_of, document, new_key, read_keys
 
 PRIMARY, SECONDARY = "p" * 43, "s" * 43
 

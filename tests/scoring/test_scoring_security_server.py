@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from scoring.security.__main__ import main
+from edge_server.security.__main__ import main
 
 Answer = tuple[int, dict[str, str], bytes]
 Server = Any  # conftest.Server

@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.config import Auth
-from scoring.errors import BadRequest, ConfigurationError, MissingFileError
-from scoring.http.messages import Request
-from scoring.security import jwt
-from scoring.security.guard import Guard
-from scoring.security.token_rules import read_rules
-from scoring.security.tokens import REMEMBERED, WRONG_A_SECOND, Tokens
+from edge_server.config import Auth
+from edge_server.errors import BadRequest, ConfigurationError, MissingFileError
+from edge_server.http.messages import Request
+from edge_server.security import jwt
+from edge_server.security.guard import Guard
+from edge_server.security.token_rules import read_rules
+from edge_server.security.tokens import REMEMBERED, WRONG_A_SECOND, Tokens
 
 NOW = 1_800_000_000.0
 SECRET = "k" * 43

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from scoring import __version__
-from scoring.__main__ import bind
-from scoring.config import ServiceConfig
-from scoring.errors import ConfigurationError
-from scoring.models.onnx_file import check_onnx
-from scoring.models.threads import available_cpus
-from scoring.service_file import single_model, single_script
+from edge_server import __version__
+from edge_server.__main__ import bind
+from edge_server.config import ServiceConfig
+from edge_server.errors import ConfigurationError
+from edge_server.models.onnx_file import check_onnx
+from edge_server.models.threads import available_cpus
+from edge_server.service_file import single_model, single_script
 
 SERVICE = {
     "schema": "edgepack.service/v1",
@@ -357,9 +357,9 @@ def test_the_listener_lets_asyncio_turn_nagle_off() -> None:
 
 
 def test_the_server_imports_only_what_its_layer_holds(tmp_path: Path) -> None:
-    names = "argparse, scoring.run, scoring.models.service, httptools, orjson"
+    names = "argparse, edge_server.run, edge_server.models.service, httptools, orjson"
     code = (
-        f"import sys; import scoring.__main__, {names}\n"
+        f"import sys; import edge_server.__main__, {names}\n"
         "tops = {name.partition('.')[0] for name in sys.modules}\n"
         "third = tops - set(sys.stdlib_module_names)\n"
         "print(*sorted(name for name in third if not name.startswith(('_', 'cython'))))"
@@ -368,4 +368,4 @@ def test_the_server_imports_only_what_its_layer_holds(tmp_path: Path) -> None:
     paths = [path for path in sys.path if path]
     command = [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {paths!r}\n{code}"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert output.split() == ["httptools", "numpy", "onnxruntime", "orjson", "scoring"]
+    assert output.split() == ["httptools", "numpy", "onnxruntime", "orjson", "edge_server"]

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from scoring.config import Tls
-from scoring.errors import ConfigurationError, MissingFileError
-from scoring.http.tls import TlsContext
+from edge_server.config import Tls
+from edge_server.errors import ConfigurationError, MissingFileError
+from edge_server.http.tls import TlsContext
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 

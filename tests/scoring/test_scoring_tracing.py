@@ -19,11 +19,11 @@ from conftest import Server
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.config import Identity
-from scoring.http.messages import Request, Response
-from scoring.http.routing import Route
-from scoring.telemetry.spans import Spans, open_spans
-from scoring.telemetry.tracing import trace_of
+from edge_server.config import Identity
+from edge_server.http.messages import Request, Response
+from edge_server.http.routing import Route
+from edge_server.telemetry.spans import Spans, open_spans
+from edge_server.telemetry.tracing import trace_of
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"

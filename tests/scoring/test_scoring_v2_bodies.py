@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scoring.errors import BadRequest
-from scoring.v2 import answer
-from scoring.v2.encoding import plain
-from scoring.v2.head import Wanted
-from scoring.v2.inference import parse
+from edge_server.errors import BadRequest
+from edge_server.v2 import answer
+from edge_server.v2.encoding import plain
+from edge_server.v2.head import Wanted
+from edge_server.v2.inference import parse
 
 DTYPES = {
     "BOOL": np.bool_,
@@ -361,8 +361,8 @@ def test_what_cannot_be_unpacked_is_refused(encoding: bytes, packed: bytes, stat
 
 _BOMB = """
 import gzip, tracemalloc
-from scoring.errors import BadRequest
-from scoring.v2.encoding import plain
+from edge_server.errors import BadRequest
+from edge_server.v2.encoding import plain
 bomb = gzip.compress(bytes(50_000_000))
 tracemalloc.start()
 try:

@@ -295,7 +295,7 @@ def test_an_entry_script_has_health_and_no_models(start: Start, tmp_path: Path) 
 
 
 def test_health_is_open_and_models_ask_for_a_key(start: Start, several: Path) -> None:
-    from scoring.security import keys
+    from edge_server.security import keys
 
     document = json.loads(several.read_text())
     primary, secondary = "p" * 43, "s" * 43

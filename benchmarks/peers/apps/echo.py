@@ -4,9 +4,9 @@ import asyncio
 import socket
 import sys
 
-from scoring.config import Limits
-from scoring.http.messages import Request, Response
-from scoring.http.server import BACKLOG, HttpServer
+from edge_server.config import Limits
+from edge_server.http.messages import Request, Response
+from edge_server.http.server import BACKLOG, HttpServer
 
 
 class Echo:

@@ -5,17 +5,17 @@ import sys
 
 from echo import listen
 
-from scoring import logs
-from scoring.app import ScoringApp
-from scoring.config import Cors as CorsConfig
-from scoring.config import Limits, Logging
-from scoring.http.cors import Cors
-from scoring.http.messages import Request, Response
-from scoring.http.routing import Route, Routes
-from scoring.http.server import HttpServer
-from scoring.telemetry.lines import LineWriter
-from scoring.telemetry.metrics import Metrics
-from scoring.telemetry.request_log import RequestLog
+from edge_server import logs
+from edge_server.app import ScoringApp
+from edge_server.config import Cors as CorsConfig
+from edge_server.config import Limits, Logging
+from edge_server.http.cors import Cors
+from edge_server.http.messages import Request, Response
+from edge_server.http.routing import Route, Routes
+from edge_server.http.server import HttpServer
+from edge_server.telemetry.lines import LineWriter
+from edge_server.telemetry.metrics import Metrics
+from edge_server.telemetry.request_log import RequestLog
 
 
 def echo(request: Request) -> Response:

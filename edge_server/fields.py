@@ -1,0 +1,130 @@
+"""Reading a JSON document field by field, collecting every violation instead of stopping at the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+
+from edge_server.errors import ConfigurationError, MissingFileError
+
+Value = TypeVar("Value")
+
+_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+def read_document(path: Path, what: str, schema: str | None) -> Fields:
+    """Read the JSON object in `path`, checking that its `schema` is the one expected.
+
+    Raises MissingFileError when there is no such file, ConfigurationError when it is not a JSON object.
+    """
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise MissingFileError(f"there is no {what} at {path}; check the path") from None
+    except OSError as error:
+        raise ConfigurationError(str(path), [f"cannot be read ({error.strerror})"]) from None
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise ConfigurationError(str(path), [f"is not JSON ({error})"]) from None
+    if not isinstance(document, dict):
+        raise ConfigurationError(str(path), ["must hold one JSON object"])
+    fields = Fields(path, document)
+    if schema is not None and (found := fields.take("schema", str, "")) != schema and found:
+        fields.complain("schema", f"is {found!r}, this server reads {schema!r}")
+    return fields
+
+
+class Fields:
+    """One JSON object of a document. Reading never raises: complaints are kept until `finish`."""
+
+    def __init__(
+        self, path: Path, values: dict[str, Any], prefix: str = "", complaints: list[str] | None = None
+    ) -> None:
+        self.path = path
+        self.values = values
+        self._prefix = prefix
+        self._complaints: list[str] = [] if complaints is None else complaints
+        self._taken: set[str] = set()
+
+    def complain(self, field: str, problem: str) -> None:
+        """Keep a violation of `field`, which is relative to this object."""
+        self._complaints.append(f"{self._prefix}{field} {problem}")
+
+    def has(self, field: str) -> bool:
+        """Whether the field is there and is not null."""
+        self._taken.add(field)
+        return self.values.get(field) is not None
+
+    def take(self, field: str, kind: type[Value], fallback: Value, *, required: bool = True) -> Value:
+        """Return the field's value of that kind; complain and return `fallback` when it is not so.
+
+        A field that is absent or null is complained of only when it is `required`.
+        """
+        self._taken.add(field)
+        value = self.values.get(field)
+        if value is None:
+            if required:
+                self.complain(field, f"is missing; it must be {_NAMES[kind]}")
+            return fallback
+        # bool is an int to Python and is none to JSON; a whole number is a number to both.
+        fits = isinstance(value, (int, float) if kind is float else kind) and (
+            kind is bool or not isinstance(value, bool)
+        )
+        if not fits:
+            self.complain(field, f"must be {_NAMES[kind]}, not {value!r:.60}")
+            return fallback
+        return value  # type: ignore[no-any-return]
+
+    def object(self, field: str, *, required: bool = True) -> Fields:
+        """The object in `field`, empty when it is absent or no object; what is no object has no fields to miss."""
+        values = self.take(field, dict, {}, required=required)
+        wrong = self.values.get(field) is not None and not isinstance(self.values[field], dict)
+        return Fields(self.path, values, f"{self._prefix}{field}.", [] if wrong else self._complaints)
+
+    def objects(self, field: str, *, required: bool = True) -> Iterator[Fields]:
+        """The objects of the list in `field`; complains of a list that is missing or empty where it is `required`."""
+        values = self.take(field, list, [], required=required)
+        if required and not values and isinstance(self.values.get(field), list):
+            self.complain(field, "must not be empty")
+        for position, value in enumerate(values):
+            name = f"{field}[{position}]"
+            if isinstance(value, dict):
+                yield Fields(self.path, value, f"{self._prefix}{name}.", self._complaints)
+            else:
+                self.complain(name, f"must be an object, not {value!r:.60}")
+
+    def strings(self, field: str, *, required: bool = True) -> tuple[str, ...] | None:
+        """The list of strings in `field`; None when it is absent, null or wrong."""
+        values = self.take(field, list, [], required=required)
+        if not self.has(field):
+            return None
+        if any(not isinstance(value, str) for value in values):
+            self.complain(field, "must be a list of strings")
+            return None
+        return tuple(values)
+
+    def reject_unknown(self) -> None:
+        """Complain of every field that nothing has asked for: a misspelled one would be silently ignored."""
+        for field in sorted(self.values.keys() - self._taken):
+            # Only for who has misspelled something.
+            from difflib import get_close_matches
+
+            close = get_close_matches(field, sorted(self._taken), 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            self.complain(field, f"is not a field that this server knows{hint}")
+
+    def finish(self) -> None:
+        """Raise ConfigurationError with all complaints of the whole document, if there are any."""
+        if self._complaints:
+            raise ConfigurationError(str(self.path), self._complaints)

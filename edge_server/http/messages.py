@@ -1,0 +1,154 @@
+"""What a handler is given and what it returns: values that know nothing of sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import orjson
+
+from edge_server.errors import BadRequest
+
+if TYPE_CHECKING:
+    from edge_server.http.routing import Route
+    from edge_server.telemetry.tracing import Trace
+
+JSON = b"application/json"
+HTML = b"text/html; charset=utf-8"
+
+# Names in lower case, in the order in which they came; a name may come more than once.
+Headers = list[tuple[bytes, bytes]]
+
+
+class Request:
+    """One request whose body is whole.
+
+    `path` is percent-decoded and has no query; `query` is what follows the `?`, as it came. `request_id` is what
+    logs and answers call it, `client_request_id` and `ms_request_id` are those that the client sent, each standing in
+    for the other ("" for none), `trace_id` is its `TraceId` header. `started` is `time.perf_counter()` when its head
+    was whole. `route` is what was found at its path (None for nothing), `handler` what answers it. `client` is the
+    peer's address. `trace` is the trace that it is part of, where spans are exported. `content_type` is the header.
+    """
+
+    __slots__ = (
+        "body", "client", "client_request_id", "content_type", "handler", "headers", "method", "ms_request_id", "path",
+        "query", "request_id", "route", "started", "target", "trace", "trace_id",
+    )  # fmt: skip
+
+    def __init__(
+        self, method: str, target: str, path: str, query: str, headers: Headers, body: bytes, client: str = ""
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body = body
+        self.client = client
+        self.content_type: bytes | None = None
+        for name, value in headers:
+            if name == b"content-type":
+                self.content_type = value
+                break
+        self.request_id = ""
+        self.client_request_id = ""
+        self.ms_request_id = ""
+        self.trace_id = ""
+        self.route: Route | None = None
+        self.handler: Handler = _unanswered
+        self.started = 0.0
+        self.trace: Trace | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that lower-case name, or None."""
+        for found, value in self.headers:
+            if found == name:
+                return value
+        return None
+
+
+def _unanswered(request: Request) -> NoReturn:
+    raise BadRequest(f"nothing answers {request.method} here", 405)
+
+
+class Response:
+    """One answer. `headers` come beside content-type and content-length, which the connection writes.
+
+    `content_type` None leaves that header out. `failed` says that the user's run function failed
+    (`x-ms-run-function-failed`), `exec_ms` how long it or the model ran; None for an answer that ran nothing, which
+    gets neither header. `problem` is the sentence of an answer that refuses, for protocols that write it in a shape of
+    their own.
+    """
+
+    __slots__ = ("body", "close", "content_type", "exec_ms", "failed", "headers", "problem", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        content_type: bytes | None = JSON,
+        headers: Headers | None = None,
+        *,
+        failed: bool = False,
+        exec_ms: float | None = None,
+        close: bool = False,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers
+        self.failed = failed
+        self.exec_ms = exec_ms
+        self.close = close
+        self.problem: str | None = None
+
+
+class Reply:
+    """An answer that comes later, without the price of a future; used on the event loop's thread only.
+
+    `abandoned` says that nobody waits any more: the client has gone.
+    """
+
+    __slots__ = ("_response", "_then", "abandoned")
+
+    def __init__(self) -> None:
+        self._response: Response | None = None
+        self._then: Callable[[Response], None] | None = None
+        self.abandoned = False
+
+    def resolve(self, response: Response) -> None:
+        """Give the answer; a second one is dropped."""
+        if self._response is not None:
+            return
+        self._response = response
+        if self._then is not None:
+            self._then(response)
+
+    def then(self, callback: Callable[[Response], None]) -> None:
+        """Call `callback` with the answer, at once when it is there."""
+        self._then = callback
+        if self._response is not None:
+            callback(self._response)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the answer is there."""
+        return self._response is not None
+
+
+# A handler answers at once, or with a reply that is resolved later, or as a coroutine (the dearest of the three).
+# BadRequest may be raised before, or within the coroutine.
+Answer = Response | Reply | Coroutine[Any, Any, Response]
+Handler = Callable[[Request], Answer]
+
+
+def refusal(error: BadRequest) -> Response:
+    """The answer that tells of `error`."""
+    return message(error.status, error.message, list(error.headers))
+
+
+def message(status: int, text: str, headers: Headers | None = None, **more: Any) -> Response:
+    """A JSON answer of the contract's shape, with `message` and `status_code`; `more` are Response's own."""
+    response = Response(status, orjson.dumps({"message": text, "status_code": status}), headers=headers, **more)
+    response.problem = text
+    return response

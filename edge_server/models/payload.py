@@ -1,0 +1,87 @@
+"""The JSON body of /score: what a client asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from edge_server.errors import BadRequest
+
+# The fields that hold rows: ours, and those that servers of MLflow models take.
+_ROWS = ("data", "input_data", "dataframe_split", "dataframe_records", "instances")
+_FIELDS = {*_ROWS, "inputs", "method"}
+_MLFLOW = "or one of 'dataframe_split', 'dataframe_records', 'instances' and 'input_data', as MLflow's clients send"
+_HINT = 'the body must be a JSON object such as {"data": [[1, 2, 3]]}'
+
+
+@dataclass(slots=True)
+class Asked:
+    """A parsed body: rows or a data frame in `data`, which the client wrote in `field`; or values by name in `inputs`.
+
+    `inputs` is None where the rows are in `data`.
+    """
+
+    data: Any
+    field: str
+    inputs: dict[str, Any] | None
+    method: str | None
+
+
+def parse(body: bytes | bytearray) -> Asked:
+    """Parse a /score body; raises BadRequest as `load` and `ask` do."""
+    return ask(load(body))
+
+
+def load(body: bytes | bytearray) -> dict[str, Any]:
+    """The object that a body holds; where it has a field twice, the last one counts.
+
+    Raises BadRequest for what is not UTF-8 JSON or not an object.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(_no_json(bytes(body), error)) from None
+    if type(document) is not dict:
+        raise BadRequest(_HINT)
+    return document
+
+
+def _no_json(body: bytes, error: Exception) -> str:
+    if not body.strip():
+        return 'the body is empty; send {"data": [[…]]}'
+    import re
+
+    # As a value of its own: what Python and JavaScript write for numbers that JSON does not have.
+    found = re.search(rb"[\[:,\s](NaN|-?Infinity)\s*[\],}]", body)
+    if found is not None:
+        return f"{found[1].decode()} is not JSON; send null"
+    return f"the body is not JSON: {error}"
+
+
+def ask(document: dict[str, Any]) -> Asked:
+    """What the object of a body asks for; BadRequest for other fields than one of values and `method`."""
+    if len(document) == 1 and "data" in document:
+        return Asked(document["data"], "data", None, None)
+    unknown = sorted(document.keys() - _FIELDS)
+    if unknown:
+        raise BadRequest(f"unknown field {unknown[0]!r:.80}; a body has 'data' or 'inputs', {_MLFLOW}, and 'method'")
+    method = document.pop("method", None)
+    if method is not None and not isinstance(method, str):
+        raise BadRequest("'method' must be a string")
+    if len(document) != 1:
+        raise BadRequest("the body must have either 'data' or 'inputs'")
+    field, value = document.popitem()
+    if field == "inputs":
+        # MLflow's clients send rows here, too.
+        if isinstance(value, list):
+            return Asked(value, field, None, method)
+        if not isinstance(value, dict):
+            raise BadRequest("'inputs' must be an object of input names and values, or a list of rows")
+        return Asked(None, field, value, method)
+    if field == "dataframe_split" and not (isinstance(value, dict) and value.keys() >= {"columns", "data"}):
+        raise BadRequest("'dataframe_split' must be an object with 'columns' and 'data'")
+    if field == "dataframe_records" and not (isinstance(value, list) and all(isinstance(row, dict) for row in value)):
+        raise BadRequest("'dataframe_records' must be a list of objects")
+    return Asked(value, field, None, method)

@@ -1,0 +1,234 @@
+"""The service's description as Swagger 2, OpenAPI 3.0 or 3.1."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from edge_server.config import ServiceConfig
+from edge_server.openapi.dialects import translated
+from edge_server.openapi.inference import inference_paths, inference_schemas
+from edge_server.service import Description
+
+# What `?version=` takes, and the document's own word for it.
+VERSIONS: Mapping[str, str] = {"2": "2.0", "3": "3.0.3", "3.1": "3.1.0"}
+
+_JSON = "application/json"
+_HTML = "text/html"
+
+# The words of the specification's example.
+_HEALTH = "Simple health check endpoint to ensure the service is up at any given point."
+_HEALTHY = "If service is up and running, this response will be returned with the content 'Healthy'"
+_RUN = "Run web service's model and get the prediction output"
+_INPUT = "The input payload for executing the real-time machine learning service."
+_OUTPUT = "The service processed the input correctly and provided a result prediction, if applicable."
+_FAILED = "The service failed to execute due to an error."
+_BEARER = "For example: Bearer abc123"
+_ERROR: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"status_code": {"type": "integer", "format": "int32"}, "message": {"type": "string"}},
+}
+
+_QUERY: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "shape": ("Of a raw tensor, where the model leaves it open.", {"type": "string", "example": "1,3,224,224"}),
+    "scale": ("What white is in an image.", {"type": "string", "enum": ["1", "255"], "default": "1"}),
+}
+
+
+def document(description: Description, config: ServiceConfig, version: str) -> dict[str, Any]:
+    """The document of `version`, one of VERSIONS."""
+    return _swagger_2(description, config) if version == "2" else _openapi_3(description, config, version)
+
+
+def _swagger_2(description: Description, config: ServiceConfig) -> dict[str, Any]:
+    """By the shape of the specification's example."""
+    error = {"schema": {"$ref": "#/definitions/ErrorResponse"}}
+    parameter = {
+        "name": "serviceInputPayload",
+        "in": "body",
+        "description": _INPUT,
+        "schema": {"$ref": "#/definitions/ServiceInput"},
+    }
+    responses = {
+        "200": {"description": _OUTPUT, "schema": {"$ref": "#/definitions/ServiceOutput"}},
+        **{status: {"description": told, **error} for status, told in _refusals(description, config).items()},
+        "default": {"description": _FAILED, **error},
+    }
+    run = {"operationId": "RunMLService", "description": _RUN, "security": [{"Bearer": []}]}
+    chosen = [{**rest, **schema} for rest, schema in _model_parameter(description)]
+    score: dict[str, Any] = {"post": {**run, "parameters": [parameter, *chosen], "responses": responses}}
+    if description.takes_get:
+        score["get"] = {**run, "operationId": "RunMLServiceByQuery", "responses": responses}
+    health = {
+        "operationId": "ServiceHealthCheck",
+        "description": _HEALTH,
+        "produces": [_HTML],
+        "responses": {
+            "200": {"description": _HEALTHY, "schema": {"type": "string"}, "examples": {_HTML: "Healthy"}},
+            "default": {"description": _FAILED, **error},
+        },
+    }
+    return {
+        "swagger": VERSIONS["2"],
+        "info": _info(config),
+        **({"basePath": config.identity.path_prefix} if config.identity.path_prefix else {}),
+        "schemes": ["http" if config.tls is None else "https"],
+        "consumes": [_JSON],
+        "produces": [_JSON],
+        "securityDefinitions": {
+            "Bearer": {"type": "apiKey", "name": "Authorization", "in": "header", "description": _BEARER}
+        },
+        "paths": {"/": {"get": health}, "/score": score},
+        "definitions": {
+            "ServiceInput": translated(description.input_schema, "2"),
+            "ServiceOutput": translated(description.output_schema, "2"),
+            "ErrorResponse": dict(_ERROR),
+        },
+    }
+
+
+def _openapi_3(description: Description, config: ServiceConfig, version: str) -> dict[str, Any]:
+    error = {"content": {_JSON: {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}}
+    schemas, bodies, answers = _components(description, version)
+    content: dict[str, Any] = {_JSON: bodies}
+    content |= {kind: {"schema": translated(schema, version)} for kind, schema in description.formats.items()}
+    responses = {
+        "200": {"description": _OUTPUT, "content": {_JSON: answers}},
+        **{status: {"description": told, **error} for status, told in _refusals(description, config).items()},
+        "default": {"description": _FAILED, **error},
+    }
+    run = {"operationId": "RunMLService", "description": _RUN, **_security(config)}
+    chosen = [
+        {**rest, "schema": translated(schema, version)}
+        for rest, schema in (*_model_parameter(description), *_format_parameters(description))
+    ]
+    score: dict[str, Any] = {
+        "post": {
+            **run,
+            **({"parameters": chosen} if chosen else {}),
+            "requestBody": {"description": _INPUT, "required": True, "content": content},
+            "responses": responses,
+        }
+    }
+    if description.takes_get:
+        score["get"] = {**run, "operationId": "RunMLServiceByQuery", "responses": responses}
+    health = {
+        "operationId": "ServiceHealthCheck",
+        "description": _HEALTH,
+        "responses": {
+            "200": {
+                "description": _HEALTHY,
+                "content": {_HTML: {"schema": {"type": "string"}, "example": "Healthy"}},
+            },
+            "default": {"description": _FAILED, **error},
+        },
+    }
+    paths: dict[str, Any] = {"/": {"get": health}, "/score": score}
+    schemas["ErrorResponse"] = dict(_ERROR)
+    if config.script is None:
+        paths |= inference_paths(config, _security(config))
+        schemas |= {name: translated(schema, version) for name, schema in inference_schemas().items()}
+    return {
+        "openapi": VERSIONS[version],
+        "info": _info(config),
+        "servers": [{"url": config.identity.path_prefix or "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"Bearer": {"type": "http", "scheme": "bearer", "description": _BEARER}},
+        },
+    }
+
+
+def _components(description: Description, version: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The schemas, and what stands for JSON in request and answer: one schema each, or one for each model."""
+    if not description.models:
+        schemas = {
+            "ServiceInput": translated(description.input_schema, version),
+            "ServiceOutput": translated(description.output_schema, version),
+        }
+        return schemas, _referred("ServiceInput"), _referred("ServiceOutput")
+    # Those that nobody knows yet take anything, once.
+    known = {_key(name, number): one for number, (name, one) in enumerate(description.models.items()) if one.inputs}
+    schemas = {f"ServiceInput.{name}": translated(one.input_schema, version) for name, one in known.items()}
+    schemas |= {f"ServiceOutput.{name}": translated(one.output_schema, version) for name, one in known.items()}
+    taken: list[dict[str, Any]] = [_referred(f"ServiceInput.{name}")["schema"] for name in known]
+    given: list[dict[str, Any]] = [_referred(f"ServiceOutput.{name}")["schema"] for name in known]
+    if len(known) < len(description.models):
+        taken.append({"type": "object"})
+        given.append({})
+    schemas |= {"ServiceInput": {"anyOf": taken}, "ServiceOutput": {"anyOf": given}}
+    examples = {
+        _key(name, number): {"summary": f"/score?model={quote(name, safe='')}", "value": one.input_schema["example"]}
+        for number, (name, one) in enumerate(description.models.items())
+        if "example" in one.input_schema
+    }
+    bodies = _referred("ServiceInput")
+    return schemas, {**bodies, **({"examples": examples} if examples else {})}, _referred("ServiceOutput")
+
+
+def _key(name: str, number: int) -> str:
+    """A model's name where OpenAPI takes it as a component's, else its number."""
+    return name if re.fullmatch(r"[a-zA-Z0-9._-]+", name) else f"model-{number}"
+
+
+def _referred(name: str) -> dict[str, Any]:
+    return {"schema": {"$ref": f"#/components/schemas/{name}"}}
+
+
+def _model_parameter(description: Description) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """`?model=` without its schema, and the schema, where there are several models."""
+    if not description.models:
+        return []
+    names = sorted(description.models)
+    told = "The model, NAME or NAME:VERSION; the highest version by default."
+    return [
+        (
+            {"name": "model", "in": "query", "required": True, "description": f"{told} {', '.join(names)}"},
+            {"type": "string"},
+        )
+    ]
+
+
+def _format_parameters(description: Description) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """What the query tells of bodies that are no JSON."""
+    if not description.formats:
+        return []
+    names = ["shape"] if "application/octet-stream" in description.formats else []
+    names += ["scale"] if any(kind.startswith("image/") for kind in description.formats) else []
+    found = [({"name": name, "in": "query", "description": _QUERY[name][0]}, _QUERY[name][1]) for name in names]
+    if description.methods:
+        told = "What to answer to a body that is no JSON."
+        found.append(
+            (
+                {"name": "method", "in": "query", "description": told},
+                {"type": "string", "enum": list(description.methods)},
+            )
+        )
+    return found
+
+
+def _refusals(description: Description, config: ServiceConfig) -> dict[str, str]:
+    found = {"400": "The request does not fit; the message names row and column."}
+    if config.auth.mode != "none":
+        found["401"] = "There is no key or token, or it is not valid."
+        found["403"] = "The token does not allow this."
+    if description.models:
+        found["404"] = "There is no such model."
+    found["413"] = f"The body is larger than {config.limits.body_bytes} bytes."
+    found["415"] = "The content type is not taken."
+    if config.script is not None:
+        found["500"] = "The entry script failed."
+    found["503"] = "Too many requests wait; the header Retry-After says when to come again."
+    return found
+
+
+def _info(config: ServiceConfig) -> dict[str, Any]:
+    name = config.identity.name
+    return {"title": name, "description": f"API specification for {name}", "version": config.identity.version}
+
+
+def _security(config: ServiceConfig) -> dict[str, Any]:
+    return {} if config.auth.mode == "none" else {"security": [{"Bearer": []}]}

@@ -1,0 +1,132 @@
+"""The Open Inference Protocol's paths and schemas for OpenAPI 3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_server.config import ServiceConfig
+
+Schema = dict[str, Any]
+
+_JSON = "application/json"
+_OCTETS = "application/octet-stream"
+_DATATYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64"]
+_DATATYPES.append("BYTES")
+_HEADER = "Inference-Header-Content-Length"
+
+
+def inference_paths(config: ServiceConfig, security: Mapping[str, Any]) -> dict[str, Any]:
+    """The paths below /v2; `security` stands in what is guarded."""
+    models = sorted({place.name for place in config.models})
+    name = _parameter("name", "The model.", {"type": "string", "example": models[0]})
+    version = _parameter("version", "Its version.", {"type": "string", "pattern": "^[0-9]{1,9}$"})
+    paths: dict[str, Any] = {
+        "/v2": _get("ServerMetadata", "What the server is.", "ServerMetadata", security),
+        "/v2/health/live": _health("ServerLive", "Whether the server lives."),
+        "/v2/health/ready": _health("ServerReady", "Whether requests would be answered."),
+    }
+    for prefix, parameters, suffix in (
+        ("/v2/models/{name}", [name], ""),
+        ("/v2/models/{name}/versions/{version}", [name, version], "Version"),
+    ):
+        described = _get(f"Model{suffix}Metadata", "What the model takes and answers.", "ModelMetadata", security)
+        ready = _get(f"Model{suffix}Ready", "Whether the model would answer.", "ModelReady", security)
+        ready["get"]["responses"]["503"] = _answer("The model would not answer.", "ModelReady")
+        for path in (described, ready):
+            path["get"]["responses"] |= {"404": _answer("There is no such model.", "InferenceError")}
+            path["parameters"] = parameters
+        paths[prefix] = described
+        paths[f"{prefix}/ready"] = ready
+        paths[f"{prefix}/infer"] = {**_infer(f"Model{suffix}Infer", security), "parameters": parameters}
+    return paths
+
+
+def inference_schemas() -> dict[str, Schema]:
+    """The protocol's objects by name, in OpenAPI 3.0's words."""
+    text: Schema = {"type": "string"}
+    texts: Schema = {"type": "array", "items": text}
+    shape: Schema = {"type": "array", "items": {"type": "integer", "format": "int64"}}
+    datatype: Schema = {"type": "string", "enum": _DATATYPES}
+    parameters: Schema = {"type": "object"}
+    data: Schema = {"type": "array", "items": {}, "description": "values in row-major order, nested or flat"}
+    described = _object(["name", "datatype", "shape"], name=text, datatype=datatype, shape=shape)
+    tensors: Schema = {"type": "array", "items": described}
+    given = _object(
+        ["name", "shape", "datatype"], name=text, shape=shape, datatype=datatype, parameters=parameters, data=data
+    )
+    return {
+        "InferenceRequest": _object(
+            ["inputs"],
+            id=text,
+            parameters=parameters,
+            inputs={"type": "array", "items": given, "minItems": 1},
+            outputs={"type": "array", "items": _object(["name"], name=text, parameters=parameters)},
+        ),
+        "InferenceResponse": _object(
+            ["model_name", "outputs"],
+            model_name=text,
+            model_version=text,
+            id=text,
+            parameters=parameters,
+            outputs={"type": "array", "items": given},
+        ),
+        "InferenceError": _object(["error"], error=text),
+        "ServerMetadata": _object(["name", "version", "extensions"], name=text, version=text, extensions=texts),
+        "ServerHealth": {"type": "object", "additionalProperties": {"type": "boolean"}},
+        "ModelReady": _object(["name", "ready"], name=text, ready={"type": "boolean"}),
+        "ModelMetadata": _object(
+            ["name", "platform", "inputs", "outputs"],
+            name=text,
+            versions=texts,
+            platform=text,
+            inputs=tensors,
+            outputs=tensors,
+        ),
+    }
+
+
+def _object(required: list[str], **properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _infer(operation: str, security: Mapping[str, Any]) -> dict[str, Any]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    told = f"Binary tensors follow the JSON; {_HEADER} says how long that is."
+    answered = _answer("The outputs.", "InferenceResponse")
+    answered["content"] |= {_OCTETS: binary}
+    return {
+        "post": {
+            "operationId": operation,
+            "description": "Run the model.",
+            **security,
+            "requestBody": {
+                "description": told,
+                "required": True,
+                "content": {_JSON: {"schema": _reference("InferenceRequest")}, _OCTETS: binary},
+            },
+            "responses": {"200": answered, "default": _answer("The request was refused.", "InferenceError")},
+        }
+    }
+
+
+def _get(operation: str, told: str, schema: str, security: Mapping[str, Any]) -> dict[str, Any]:
+    responses = {"200": _answer("It is there.", schema), "default": _answer("It was refused.", "InferenceError")}
+    return {"get": {"operationId": operation, "description": told, **security, "responses": responses}}
+
+
+def _health(operation: str, told: str) -> dict[str, Any]:
+    responses = {"200": _answer("Yes.", "ServerHealth"), "503": _answer("No.", "ServerHealth")}
+    return {"get": {"operationId": operation, "description": told, "responses": responses}}
+
+
+def _answer(told: str, schema: str) -> dict[str, Any]:
+    return {"description": told, "content": {_JSON: {"schema": _reference(schema)}}}
+
+
+def _parameter(name: str, told: str, schema: Schema) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "description": told, "schema": schema}
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}

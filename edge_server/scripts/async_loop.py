@@ -1,0 +1,82 @@
+"""How a worker takes calls of an `async def run`: all at once in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from typing import Any
+
+from edge_server.scripts import frames
+from edge_server.scripts.calls import Caller, OverdueError, failed_answer
+from edge_server.scripts.frames import Frame, FrameReader
+from edge_server.scripts.loops import RECEIVE
+from edge_server.scripts.page import SharedPage
+
+
+class AsyncLoop:
+    """Calls of an `async def run`, all of them at once in one event loop; the server bounds how many."""
+
+    def __init__(
+        self, connection: socket.socket, page: SharedPage, caller: Caller, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._connection = connection
+        self._page = page
+        self._caller = caller
+        self._loop = loop
+        self._reader = FrameReader()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._answers: list[bytes] = []
+        self._process = os.getpid()
+        signal.signal(frames.OVERDUE_SIGNAL, self._on_overdue)
+
+    def run(self) -> None:
+        """Return when the socket has ended."""
+        self._loop.add_reader(self._connection.fileno(), self._on_readable)
+        self._loop.run_forever()
+
+    def _on_readable(self) -> None:
+        if os.getpid() != self._process:
+            os._exit(0)
+        data = self._connection.recv(RECEIVE)
+        if not data:
+            self._loop.remove_reader(self._connection.fileno())
+            self._loop.stop()
+            return
+        for frame in self._reader.feed(data):
+            if frame.kind == frames.CANCEL:
+                if task := self._tasks.get(frame.number):
+                    task.cancel()
+                self._put(frames.encode(frames.HEARD, 0, frame.number, b""))
+            else:
+                self._page.begin(0, frame.number)
+                self._tasks[frame.number] = self._loop.create_task(self._call(frame), name=f"run-{frame.number}")
+
+    async def _call(self, frame: Frame) -> None:
+        answer = failed_answer(frame)
+        try:
+            answer = await self._caller.answer_async(frame)
+        except OverdueError:
+            pass  # it came beside the script's code
+        finally:
+            self._tasks.pop(frame.number, None)
+            self._put(answer)
+
+    def _put(self, answer: bytes) -> None:
+        if not self._answers:
+            self._loop.call_soon(self._flush)
+        self._answers.append(answer)
+
+    def _flush(self) -> None:
+        answers = b"".join(self._answers)
+        self._answers.clear()
+        self._connection.sendall(answers)
+
+    def _on_overdue(self, number: int, at: Any) -> None:
+        try:
+            task = asyncio.current_task(self._loop)
+        except RuntimeError:
+            return
+        if task is not None and task is self._tasks.get(self._page.overdue(0)):
+            raise OverdueError

@@ -1,0 +1,26 @@
+"""What a worker's answer frame says, as an HTTP response."""
+
+from __future__ import annotations
+
+import orjson
+
+from edge_server.http.messages import JSON, Response, message
+from edge_server.scripts import frames
+from edge_server.scripts.frames import Frame
+
+
+def read_answer(frame: Frame) -> Response:
+    """The response that the frame asks for; ValueError or TypeError when it asks for none that there is."""
+    if frame.kind not in (frames.ANSWER, frames.ANSWER_FAILED, frames.REFUSED) or not 200 <= frame.status <= 599:
+        raise ValueError(f"a frame of kind {frame.kind} with status {frame.status}")
+    if frame.kind == frames.REFUSED:
+        return message(frame.status, frame.body.decode("utf-8", "replace"))
+    content_type: bytes | None = JSON
+    headers = None
+    if frame.meta:
+        given_type, given = orjson.loads(frame.meta)
+        content_type = None if given_type is None else given_type.encode("latin-1")
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in given]
+    failed = frame.kind == frames.ANSWER_FAILED
+    milliseconds = frame.seconds * 1000
+    return Response(frame.status, frame.body, content_type, headers, failed=failed, exec_ms=milliseconds)

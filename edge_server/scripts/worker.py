@@ -1,0 +1,126 @@
+"""The worker process: imports the script, calls init(), then answers calls until the server closes the socket.
+
+`python -m edge_server.scripts.worker SOCKET LOG PAGE OPTIONS`: three inherited descriptors and the JSON of WorkerOptions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import io
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from edge_server.scripts import frames, shims
+from edge_server.scripts.calls import Caller
+from edge_server.scripts.loops import DirectLoop, Loop, ThreadLoop
+from edge_server.scripts.outputs import encode_json
+from edge_server.scripts.page import SharedPage
+from edge_server.scripts.records import PipeHandler
+from edge_server.scripts.script import EntryScript, StartError, failure, load
+
+if TYPE_CHECKING:
+    import asyncio
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(arguments: list[str]) -> int:
+    """Run one worker; the exit status is 0 after the server's end, 5 when the script cannot start."""
+    connection = socket.socket(fileno=int(arguments[0]))
+    log, memory = int(arguments[1]), int(arguments[2])
+    options: dict[str, Any] = orjson.loads(arguments[3])
+    _tie_to(options["server"])
+    for descriptor in (connection.fileno(), log):
+        os.set_inheritable(descriptor, False)
+    threads = options["threads"]
+    page = SharedPage(memory, threads)
+    os.close(memory)
+    # A fork must not speak for its parent, nor keep the socket open when the parent is gone.
+    os.register_at_fork(after_in_child=connection.close)
+    _set_up_output(log, options["level"])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Before READY: a signal that nobody handles would end the process.
+    signal.signal(frames.OVERDUE_SIGNAL, signal.SIG_IGN)
+    loop = Loops()
+    try:
+        script = _start(Path(options["file"]), options["folder"], options["root"], loop)
+    except StartError as error:
+        body = encode_json({"sentence": error.sentence, "details": error.details})
+        connection.sendall(frames.encode(frames.FAILED, 0, 0, body))
+        return 5
+    caller = Caller(script)
+    serving: Loop
+    if script.is_async:
+        from edge_server.scripts.async_loop import AsyncLoop
+
+        serving = AsyncLoop(connection, page, caller, loop.get())
+    elif threads > 1:
+        serving = ThreadLoop(connection, page, caller, threads)
+    else:
+        serving = DirectLoop(connection, page, caller)
+    connection.sendall(frames.encode(frames.READY, 0, 0, encode_json(script.describe())))
+    serving.run()
+    return 0
+
+
+class Loops:
+    """The event loop of `async def` functions, made when there is one: an import of asyncio costs memory."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def get(self) -> asyncio.AbstractEventLoop:
+        """The one loop of the process."""
+        if self._loop is None:
+            import asyncio
+
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        return self._loop
+
+
+def _tie_to(server: int) -> None:
+    """Die with the server, whatever the script does."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:
+        os._exit(0)
+
+
+def _set_up_output(log: int, level: str) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    root = logging.getLogger()
+    root.handlers[:] = [PipeHandler(log)]
+    root.setLevel(level.upper())
+
+
+def _start(file: Path, folder: str, root: str, loop: Loops) -> EntryScript:
+    """Import the script and run its init(); StartError when that fails."""
+    # The script's folder first, as for a program; the folder of models and scripts last.
+    sys.path.insert(0, folder)
+    sys.path.append(root)
+    try:
+        shims.install()
+        script = load(file)
+        if inspect.iscoroutinefunction(script.init):
+            loop.get().run_until_complete(script.init())
+        else:
+            script.init()
+    except StartError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - scripts call sys.exit() too
+        raise failure(file, "init() of the entry script", error) from None
+    return script
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,69 @@
+"""One log line for each request that the configuration asks for."""
+
+from __future__ import annotations
+
+import time
+
+from edge_server.config import Logging
+from edge_server.http.messages import Request, Response
+from edge_server.logs import dump
+from edge_server.telemetry.lines import LineWriter
+from edge_server.telemetry.tracing import trace_of
+
+# A client may write a long path, and a log is read by people.
+_PATH_CHARACTERS = 200
+_PROBLEM_CHARACTERS = 200
+
+
+class RequestLog:
+    """Writes the lines of answers whose status is at least `least`.
+
+    Headers, bodies and queries never get there: they may hold keys and people's data. The sentence of a refusal does,
+    which names the place of a fault and may name the value there.
+    """
+
+    def __init__(self, config: Logging, writer: LineWriter) -> None:
+        self.least = {"all": 0, "errors": 400}.get(config.requests, 1000)
+        self._writer = writer
+        self._second = 0
+        self._prefix = ""
+
+    def log(self, request: Request, response: Response, seconds: float) -> None:
+        """Write the line of one answered request, if it is asked for; `seconds` are those from its head to now."""
+        status = response.status
+        if status < self.least:
+            return
+        line: dict[str, object] = {
+            "time": self._time(),
+            "level": "info" if status < 400 else "warning" if status < 500 else "error",
+            "logger": "edge_server.requests",
+            "message": "request",
+            "method": request.method,
+            "path": request.path[:_PATH_CHARACTERS],
+            "status": status,
+            "ms": round(seconds * 1000, 3),
+            "bytes_in": len(request.body),
+            "bytes_out": len(response.body),
+            "client": request.client,
+        }
+        if request.request_id:
+            line["request_id"] = request.request_id
+        if response.problem is not None and status >= 400:
+            line["problem"] = response.problem[:_PROBLEM_CHARACTERS]
+        if request.client_request_id:
+            line["client_request_id"] = request.client_request_id
+        if response.exec_ms is not None:
+            line["exec_ms"] = round(response.exec_ms, 3)
+        trace = request.trace or trace_of(request.headers)
+        if trace is not None:
+            line["trace_id"] = trace.trace_id
+            line["span_id"] = trace.span_id
+        self._writer.write(dump(line) + b"\n")
+
+    def _time(self) -> str:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._prefix}.{int((now - second) * 1000):03d}+00:00"

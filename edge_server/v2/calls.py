@@ -1,0 +1,113 @@
+"""What an inference is to a model: the run that it asks for, and the description of what may be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from edge_server.errors import BadRequest
+from edge_server.models.call import Call, kind_of
+from edge_server.v2 import answer, datatypes
+from edge_server.v2.head import Head, Wanted
+from edge_server.v2.inference import Inference
+
+if TYPE_CHECKING:
+    from edge_server.config import ModelPlace
+    from edge_server.models.onnx_model import OnnxModel
+    from edge_server.models.tensors import Array
+
+
+_MOST_PLANS = 64
+_Key = tuple[str | None, tuple[Wanted, ...] | None, bool]
+_PLANS: WeakKeyDictionary[OnnxModel, dict[_Key, tuple[tuple[Wanted, ...], tuple[str, ...]]]] = WeakKeyDictionary()
+
+
+def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> Call:
+    """The run that an inference asks of `model`; `place` is what the answer calls it.
+
+    Raises BadRequest for tensors that the model does not take, and for outputs and methods that it does not have.
+    """
+    wanted, names = _plan(model, inference.head)
+    arrays = model.checked(_widened(model, inference.tensors))
+    lengths = {array.shape[0] if array.ndim else None for array in arrays.values()}
+
+    def write(values: list[Any]) -> Any:
+        return answer.write(place.name, str(place.version), inference.head.id, wanted, values)
+
+    # Whether the model answers row by row at all is known to the joiner.
+    rows = lengths.pop() if len(lengths) == 1 else None
+    return Call(arrays, names, rows, kind_of(arrays, names), write)
+
+
+def _plan(model: OnnxModel, head: Head) -> tuple[tuple[Wanted, ...], tuple[str, ...]]:
+    """The outputs that are wanted of `model`, and their names; kept, since clients ask for the same again and again."""
+    plans = _PLANS.get(model)
+    if plans is None:
+        plans = _PLANS[model] = {}
+    key = (head.method, head.outputs, head.binary)
+    plan = plans.get(key)
+    if plan is None:
+        if len(plans) >= _MOST_PLANS:
+            plans.clear()
+        wanted = _wanted(model, head)
+        plan = plans[key] = (wanted, tuple(output.name for output in wanted))
+    return plan
+
+
+def _widened(model: OnnxModel, tensors: dict[str, Array]) -> dict[str, Array]:
+    """The tensors in the dtypes that the model takes: a wider one of the same kind holds all that a client may give.
+
+    What the model does not know is left for its own checks, and what it does not use may be of any kind.
+    """
+    for spec in model.inputs:
+        array = tensors.get(spec.name)
+        if array is None or spec.unused or datatypes.fits(array, spec.dtype):
+            continue
+        given, wanted = str(datatypes.of(array.dtype)), datatypes.DATATYPES[spec.dtype]
+        if not datatypes.widens(given, wanted):
+            raise BadRequest(f"input {spec.name!r} is {given}, the model takes {wanted}")
+        tensors = {**tensors, spec.name: array.astype(spec.dtype)}
+    return tensors
+
+
+def _wanted(model: OnnxModel, head: Head) -> tuple[Wanted, ...]:
+    outputs = {output.name: output.dtype for output in model.outputs}
+    if head.method is not None:
+        if head.method not in model.methods:
+            known = ", ".join(map(repr, model.methods)) or "none"
+            raise BadRequest(f"unknown method {head.method!r:.80}; the model has {known}")
+        outputs = {name: outputs[name] for name in model.methods[head.method]}
+    if head.outputs is None:
+        # Sequences and maps of a graph without manifest are left out: V2 has tensors only.
+        wanted = tuple(Wanted(name, head.binary) for name, dtype in outputs.items() if dtype is not None)
+        if not wanted:
+            raise BadRequest("the model answers no tensors; ask /score")
+    else:
+        wanted = head.outputs
+    for output in wanted:
+        if output.name not in outputs:
+            raise BadRequest(f"unknown output {output.name!r:.80}; there are {', '.join(map(repr, outputs))}")
+        dtype = outputs[output.name]
+        if dtype is None:
+            raise BadRequest(f"the output {output.name!r} is a sequence or a map, which V2 does not have; ask /score")
+        if dtype == "float16" and not output.binary:
+            raise BadRequest(f"the output {output.name!r} is FP16, which goes as binary data only")
+    return wanted
+
+
+def describe(model: OnnxModel, name: str, versions: Sequence[int]) -> dict[str, Any]:
+    """The protocol's "Model Metadata Response JSON Object"."""
+    return {
+        "name": name,
+        "versions": [str(version) for version in versions],
+        "platform": "onnxruntime_onnx",
+        "inputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in model.inputs],
+        "outputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in model.outputs if spec.dtype is not None],
+    }
+
+
+def _tensor(name: str, dtype: str, shape: tuple[int | None, ...] | None) -> dict[str, Any]:
+    # A shape that nobody knows is shown as one free axis, which every tensor has that is asked in batches.
+    lengths = [-1 if length is None else length for length in (shape or (None,))]
+    return {"name": name, "datatype": datatypes.DATATYPES[dtype], "shape": lengths}

@@ -1,0 +1,111 @@
+"""What a client asks of a model: the body of `…/infer`, JSON with binary tensors behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from edge_server.errors import BadRequest
+from edge_server.models.manifest import InputSpec, Rejects
+from edge_server.models.tensors import Reader
+from edge_server.v2 import datatypes, head, strings
+from edge_server.v2.head import Head, Tensor
+
+if TYPE_CHECKING:
+    from edge_server.models.tensors import Array
+
+_NOTHING = Rejects()  # what the model itself refuses is checked later, of all tensors alike
+
+
+class Inference(NamedTuple):
+    """A parsed request: what its JSON says, and the arrays.
+
+    `tensors` are by the names that the client uses, of the shape and datatype that it says; those of binary data are
+    views of the body where its bytes allow.
+    """
+
+    head: Head
+    tensors: dict[str, Array]
+
+
+def parse(body: bytes, header_length: bytes | None) -> Inference:
+    """Read a whole body; `header_length` is the header Inference-Header-Content-Length, None where it is missing.
+
+    Raises BadRequest for everything that is not as the protocol says, naming the field or the tensor. Nothing is
+    allocated by what a shape says, only by the bytes that came.
+    """
+    position = len(body)
+    if header_length is not None:
+        position = _size(header_length, position)
+    if position == len(body):
+        said = head.read(body)
+    elif position <= head.LONGEST:
+        said = head.read_again(body[:position])
+    else:
+        said = head.read(memoryview(body)[:position])
+    tensors: dict[str, Array] = {}
+    for tensor in said.tensors:
+        size = tensor.size
+        if size is None:
+            tensors[tensor.name] = _from_json(tensor)
+            continue
+        left = len(body) - position
+        if size > left:
+            raise BadRequest(f"{_input(tensor)} has {size} bytes of binary data, the body has {left} left for it")
+        tensors[tensor.name] = _from_bytes(tensor, body, position, size)
+        position += size
+    if position != len(body):
+        raise BadRequest(f"the body has {len(body) - position} bytes after the last binary tensor")
+    return Inference(said, tensors)
+
+
+def _size(value: bytes, total: int) -> int:
+    if not value.isdigit() or len(value) > 19:
+        raise BadRequest("Inference-Header-Content-Length must be a whole number of bytes")
+    size = int(value)
+    if size > total:
+        raise BadRequest(f"Inference-Header-Content-Length is {size}, the body has {total} bytes")
+    return size
+
+
+def _from_bytes(tensor: Tensor, body: bytes, position: int, size: int) -> Array:
+    count = tensor.elements
+    if tensor.datatype == "BYTES":
+        texts = strings.split(memoryview(body)[position : position + size], count, _input(tensor))
+        return _reshaped(np.array(texts, dtype=object), tensor)
+    array = np.frombuffer(body, datatypes.ELEMENTS[tensor.datatype], count, position)
+    if tensor.datatype == "BOOL" and count and array.view(np.uint8).max() > 1:
+        raise BadRequest(f"{_input(tensor)} has bytes other than 0 and 1, which are no BOOL")
+    # The JSON before it may have any length, and the runtime's kernels read whole elements.
+    return _reshaped(array if array.flags.aligned else array.copy(), tensor)
+
+
+def _from_json(tensor: Tensor) -> Array:
+    data, shape, count = tensor.data, tensor.shape, tensor.elements
+    nested = not isinstance(data, list) or not shape or (bool(data) and isinstance(data[0], list))
+    if not nested and len(data) != count:
+        raise BadRequest(f"{_input(tensor)} has {len(data)} values, its shape {list(shape)} needs {count}")
+    if not count:
+        return _reshaped(np.empty(0, datatypes.ELEMENTS.get(tensor.datatype, object)), tensor)
+    # The tensor is held to what it says of itself, as a model's input is to what the model takes.
+    spec = InputSpec(tensor.name, tensor.name, datatypes.DTYPES[tensor.datatype], shape)
+    reader = Reader(spec, _NOTHING)
+    try:
+        return reader.read(data) if nested else reader.read_flat(data, shape)
+    except BadRequest:
+        if nested or tensor.datatype != "BYTES" or not all(isinstance(item, (int, float)) for item in data):
+            raise
+        # Numbers that are called BYTES: what the model takes instead is told where that is known.
+        return _reshaped(np.fromiter(data, object, count), tensor)
+
+
+def _reshaped(array: Array, tensor: Tensor) -> Array:
+    try:
+        return array.reshape(tensor.shape)
+    except ValueError:  # an axis of no length beside others that are too long for any machine
+        raise BadRequest(f"the shape {list(tensor.shape)} of {_input(tensor)} is too large") from None
+
+
+def _input(tensor: Tensor) -> str:
+    return f"input {tensor.name!r:.80}"

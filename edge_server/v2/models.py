@@ -1,0 +1,150 @@
+"""The paths below /v2/models/: what a model takes and answers, whether it is ready, and inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+
+from edge_server.config import ModelPlace
+from edge_server.errors import BadRequest
+from edge_server.http.messages import Answer, Request, Response
+from edge_server.http.routing import Route, Routes
+from edge_server.v2 import errors
+from edge_server.v2.calls import call, describe
+from edge_server.v2.encoding import plain
+from edge_server.v2.inference import parse
+
+if TYPE_CHECKING:
+    from edge_server.models.call import Call
+    from edge_server.models.catalog import Catalog
+    from edge_server.models.onnx_model import OnnxModel
+
+_MOST_TARGETS = 1024
+_MODELS = "/v2/models/"
+
+
+class Models(Protocol):
+    """The service without code; `edge_server.models.service.ModelService` is one."""
+
+    @property
+    def catalog(self) -> Catalog[Any]: ...
+
+    def infer(
+        self, name: str | None, version: int | None, read: Callable[[OnnxModel], Call], *, size: int = 0
+    ) -> Answer:
+        """Run what `read` makes of a request of `size` bytes, for the model of that name and version."""
+
+
+class ModelRoutes:
+    """Answers for the models of `service`; `limit` is the largest body in bytes, also when it was compressed."""
+
+    def __init__(self, service: Models, limit: int, is_ready: Callable[[], bool]) -> None:
+        self._service = service
+        self._catalog = service.catalog
+        self._limit = limit
+        self._is_ready = is_ready
+        self._targets: dict[tuple[str, str], tuple[Route, ModelPlace, str]] = {}
+        # What metrics call the paths; chosen by the path's parts, after the route table's prefix.
+        self._by_parts = {
+            (versioned, action): Route(
+                "/v2/models/{name}" + ("/versions/{version}" if versioned else "") + (action and f"/{action}"),
+                {"POST": self.post} if action == "infer" else {"GET": self.get},
+                cors=True,
+                write_problem=errors.body,
+            )
+            for versioned in (False, True)
+            for action in ("", "ready", "infer")
+        }
+
+    def routes(self) -> Routes:
+        """All of them, as the route table has them."""
+        index = Route("/v2/repository/index", {"POST": self.index}, write_problem=errors.body)
+        below = Route("/v2/models/{name}", {"GET": self.get, "POST": self.post}, cors=True, write_problem=errors.body)
+        return Routes({"/v2/repository/index": index}, {_MODELS: below})
+
+    def get(self, request: Request) -> Answer:
+        """GET of a model's metadata, or of whether it is ready."""
+        place, action = self._target(request)
+        if action == "ready":
+            # One that is not in memory is ready as well: its first request brings it there.
+            good = self._is_ready() and self._catalog.available(place)
+            return Response(200 if good else 503, orjson.dumps({"name": place.name, "ready": good}))
+        loaded = self._catalog.loaded(place)
+        return self._load_and_describe(place) if loaded is None else self._description(loaded.model, place)
+
+    def post(self, request: Request) -> Answer:
+        """POST of an inference."""
+        place, _ = self._target(request)
+        encoding = header_length = None
+        for header, value in request.headers:
+            if header == b"inference-header-content-length":
+                header_length = value
+            elif header == b"content-encoding":
+                encoding = value
+
+        def read(model: OnnxModel) -> Call:
+            body = request.body if encoding is None else plain(request.body, encoding, self._limit)
+            return call(model, place, parse(body, header_length))
+
+        # A small body may unpack to a large one, which must not hold the loop.
+        size = len(request.body) if encoding is None else self._limit
+        return self._service.infer(place.name, place.version, read, size=size)
+
+    def index(self, request: Request) -> Response:
+        """POST for the list of models (the index of Triton's "Model Repository Extension")."""
+        serving = self._is_ready()
+        states = {True: "READY", False: "UNAVAILABLE"}
+        entries = [
+            {
+                "name": place.name,
+                "version": str(place.version),
+                "state": states[serving and self._catalog.available(place)],
+                "reason": "",
+            }
+            for place in self._catalog.places
+        ]
+        return Response(200, orjson.dumps(entries))
+
+    def _target(self, request: Request) -> tuple[ModelPlace, str]:
+        """What the path names: a model, and `""`, `ready` or `infer`.
+
+        Raises BadRequest: 404 for what is not there, 405 where the method is not for it.
+        """
+        known = self._targets.get((request.method, request.path))
+        if known is not None:
+            request.route, place, action = known
+            return place, action
+        name, *rest = request.path[len(_MODELS) :].split("/")
+        version = None
+        if len(rest) > 1 and rest[0] == "versions":
+            version = rest[1]
+            del rest[:2]
+        action = rest[0] if rest else ""
+        route = self._by_parts.get((version is not None, action))
+        if route is None or len(rest) > 1 or rest == [""] or not name:
+            raise BadRequest(f"there is nothing at {request.path[:200]}", 404)
+        request.route = route
+        if (request.method == "POST") != (action == "infer"):
+            allowed = "OPTIONS, POST" if action == "infer" else "GET, HEAD, OPTIONS"
+            told = f"{request.path[:200]} takes {allowed}, not {request.method}"
+            raise BadRequest(told, 405, [(b"allow", allowed.encode())])
+        place = self._catalog.find(name, None if version is None else _version(name, version))
+        # Only paths that name a model come here; a version may be written in many ways.
+        if len(self._targets) >= _MOST_TARGETS:
+            self._targets.clear()
+        self._targets[request.method, request.path] = (route, place, action)
+        return place, action
+
+    async def _load_and_describe(self, place: ModelPlace) -> Response:
+        return self._description((await self._catalog.load(place)).model, place)
+
+    def _description(self, model: OnnxModel, place: ModelPlace) -> Response:
+        return Response(200, orjson.dumps(describe(model, place.name, self._catalog.directory.versions(place.name))))
+
+
+def _version(name: str, text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise BadRequest(f"there is no version {text[:80]!r} of the model {name[:80]!r}; versions are numbers", 404)

@@ -1,0 +1,57 @@
+"""The paths below /v2: the Open Inference Protocol over REST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn, cast
+
+import orjson
+
+from edge_server.config import ServiceConfig
+from edge_server.errors import BadRequest
+from edge_server.http.messages import Request, Response
+from edge_server.http.routing import Route, Routes
+from edge_server.service import Service
+from edge_server.v2 import errors
+
+
+def routes(service: Service, config: ServiceConfig, is_ready: Callable[[], bool]) -> Routes:
+    """What answers below /v2; where an entry script is served, health and the server's own description.
+
+    Health is open to everybody, the rest is guarded. Every path below /v2 has a route, so that every error there is by
+    V2's schema.
+    """
+    known = {"name": config.identity.name, "version": config.identity.version}
+    described = orjson.dumps({**known, "extensions": [] if config.script else ["binary_tensor_data"]})
+
+    def metadata(request: Request) -> Response:
+        return Response(200, described)
+
+    def live(request: Request) -> Response:
+        return Response(200, b'{"live":true}')
+
+    def ready(request: Request) -> Response:
+        # The status is the answer; the protocol's object says "live" here too, and "ready" is what is meant.
+        good = is_ready()
+        return Response(200 if good else 503, orjson.dumps({"live": True, "ready": good}))
+
+    server = Route("/v2", {"GET": metadata}, write_problem=errors.body)
+    own = Routes(
+        {
+            "/v2": server,
+            "/v2/": server,  # so the protocol's OpenAPI document writes it
+            "/v2/health/live": Route("/v2/health/live", {"GET": live}, guarded=False, write_problem=errors.body),
+            "/v2/health/ready": Route("/v2/health/ready", {"GET": ready}, guarded=False, write_problem=errors.body),
+        }
+    )
+    others = Routes({}, {"/v2/": Route("/v2/{path}", {"GET": _nothing, "POST": _nothing}, write_problem=errors.body)})
+    if config.script is not None:
+        return own | others
+    # Not before: it needs numpy, which an entry script may do without.
+    from edge_server.v2.models import ModelRoutes, Models
+
+    return own | ModelRoutes(cast(Models, service), config.limits.body_bytes, is_ready).routes() | others
+
+
+def _nothing(request: Request) -> NoReturn:
+    raise BadRequest(f"there is nothing at {request.path[:200]}", 404)

@@ -1,0 +1,48 @@
+"""BYTES tensors in binary data: each element is its length (4 bytes, little-endian), then its bytes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+from edge_server.errors import BadRequest
+
+_LENGTH = struct.Struct("<I")
+
+
+def split(content: memoryview, count: int, where: str) -> list[str]:
+    """The `count` strings that `content` consists of.
+
+    BadRequest where it ends too early, goes on for too long, or holds what is not UTF-8: the runtime's strings are
+    text.
+    """
+    # Each element takes its length at least, so a huge count is refused before anything is made for it.
+    if count * _LENGTH.size > len(content):
+        raise BadRequest(f"{where} has {len(content)} bytes of binary data, too few for {count} strings")
+    found = []
+    position = 0
+    for number in range(count):
+        start = position + _LENGTH.size
+        if start > len(content):
+            raise BadRequest(f"{where} ends before the length of string {number}")
+        (length,) = _LENGTH.unpack_from(content, position)
+        position = start + length
+        if position > len(content):
+            raise BadRequest(f"{where} ends within string {number}, which says that it has {length} bytes")
+        try:
+            found.append(str(content[start:position], "utf-8"))
+        except UnicodeDecodeError:
+            raise BadRequest(f"{where}: string {number} is not UTF-8") from None
+    if position != len(content):
+        raise BadRequest(f"{where} has {len(content) - position} bytes after its last string")
+    return found
+
+
+def join(values: Iterable[str]) -> bytes:
+    """Strings as binary data."""
+    parts = []
+    for value in values:
+        content = value.encode()
+        parts.append(_LENGTH.pack(len(content)))
+        parts.append(content)
+    return b"".join(parts)
