@@ -16,9 +16,11 @@ from pathlib import Path
 
 from benchmarks import bare
 from benchmarks.lab import edgepack, seconds
-from converters import cache, environments, sandbox, worlds
+from converters.package import cache
+from converters.sandbox import launch
+from converters.software import environments, selection
 from edgepack.errors import EdgepackError, MissingPartError
-from edgepack.uv import find_uv, uv_environment
+from edgepack.host.uv import find_uv, uv_environment
 
 ROUNDS = 3
 ONNXMLTOOLS = "onnxmltools==1.16.0"
@@ -83,7 +85,7 @@ def measure(case: str, framework: str, folder: Path) -> Times:
     try:
         interpreter = _world(case, framework, path).interpreter(kept, offline=True)
         _run(interpreter, "train", case, folder)
-        interpreter = worlds.choose(framework, path).interpreter(kept, offline=True)
+        interpreter = selection.choose(framework, path).interpreter(kept, offline=True)
         if case == "lightgbm":
             interpreter = _with_onnxmltools(interpreter, folder / "onnxmltools")
         edgepack(folder / "workspace", "model", "register", "-n", "m", "-p", str(path), "--framework", framework)
@@ -100,17 +102,17 @@ def measure(case: str, framework: str, folder: Path) -> Times:
     return times
 
 
-def _world(case: str, framework: str, path: Path) -> worlds.World:
+def _world(case: str, framework: str, path: Path) -> selection.World:
     """Where a case can be trained; the file, which is not there yet, decides later where it is converted."""
     if case == "lightgbm":
-        lock = worlds.LOCKS / "boosters-1.9.txt"
-        return worlds.World(lock.stem, environments.digest(lock), lock)
+        lock = selection.LOCKS / "boosters-1.9.txt"
+        return selection.World(lock.stem, environments.digest(lock), lock)
     if framework == "ScikitLearn":
-        return worlds.World("installed", "")
-    return worlds.choose(framework, path)
+        return selection.World("installed", "")
+    return selection.choose(framework, path)
 
 
-def _with_onnxmltools(interpreter: sandbox.Interpreter, folder: Path) -> sandbox.Interpreter:
+def _with_onnxmltools(interpreter: launch.Interpreter, folder: Path) -> launch.Interpreter:
     """The interpreter and LightGBM's usual converter, the yardstick, which nothing of ours needs."""
     command = [find_uv(), "pip", "install", "--quiet", "--no-deps", "--target", str(folder), ONNXMLTOOLS]
     if subprocess.run(command, env=uv_environment(), cwd=folder.parent, capture_output=True, check=False).returncode:
@@ -118,10 +120,10 @@ def _with_onnxmltools(interpreter: sandbox.Interpreter, folder: Path) -> sandbox
     return replace(interpreter, packages=(*interpreter.packages, folder))
 
 
-def _run(interpreter: sandbox.Interpreter, verb: str, case: str, folder: Path) -> str:
+def _run(interpreter: launch.Interpreter, verb: str, case: str, folder: Path) -> str:
     """``bare.py`` by an environment's Python, with the settings that the sandbox gives: one thread, no accelerator."""
     command = [str(interpreter.python), "-P", bare.__file__, verb, case, str(folder)]
-    environment = {**sandbox.environment(interpreter), "TMPDIR": str(folder), "HOME": str(folder)}
+    environment = {**launch.environment(interpreter), "TMPDIR": str(folder), "HOME": str(folder)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"bare.py {verb} {case}: {done.stderr}")

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from converters import artifacts, manifest, sandbox, worker, worlds
-from converters import cache as caches
-from converters.artifacts import Artifact
 from converters.options import Options
+from converters.package import artifacts, manifest
+from converters.package import cache as caches
+from converters.package.artifacts import Artifact
+from converters.sandbox import launch, worker
+from converters.software import selection
 from edgepack.errors import (
     ConversionError,
     NoSpaceError,
@@ -25,7 +27,7 @@ from edgepack.errors import (
     UsageError,
     disk_errors,
 )
-from edgepack.files import atomic_write, make_dirs
+from edgepack.host.files import atomic_write, make_dirs
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +88,9 @@ def convert(
     ``framework`` is one of ``FRAMEWORKS``; ``path`` is a file, a SavedModel folder, a folder with one model file, or
     for ``options.entry`` the folder of the weights and their module. ``sample`` is short for ``options.sample``.
     ``timeout`` is seconds of wall time for the conversion, ``memory`` bytes of address space. The model is opened only
-    in a process of its own (``converters.sandbox``), by the software that suits it (``converters.worlds``): an
-    environment may have to be made first, below ``cache`` (the user's cache folder), for which ``offline`` asks no
-    package index.
+    in a process of its own (``converters.sandbox.launch``), by the software that suits it
+    (``converters.software.selection``): an environment may have to be made first, below ``cache`` (the user's cache
+    folder), for which ``offline`` asks no package index.
 
     The same bytes in give the same model, manifest and golden vectors; what was converted before, with the same
     options, software and code, comes from the cache unless ``again``. On any error ``output_dir`` holds no new
@@ -102,14 +104,14 @@ def convert(
     if options.sample is not None and not options.sample.is_file():
         raise NotFoundError("there is no such sample file", where=options.sample, hint="check its path")
     artifact = artifacts.find(path, framework, options)
-    world = worlds.choose(framework, artifact.path, options.sample)
+    world = selection.choose(framework, artifact.path, options.sample)
     kept = (cache or caches.default_cache()).absolute()
     name = caches.key(_facts(framework, artifact, options, world))
     package = None if again else caches.get(kept, name)
     conversion = None if package is None else _understood(package, framework, artifact.digest)
     if package is None or conversion is None:
         interpreter = world.interpreter(kept, offline=offline)
-        limits = sandbox.Limits(seconds=timeout, memory=memory)
+        limits = launch.Limits(seconds=timeout, memory=memory)
         package = _made(path, artifact, framework, options, world, interpreter, limits, output_dir)
         conversion = _understood(package, framework, artifact.digest)
         if conversion is None:
@@ -144,10 +146,10 @@ def software() -> str:
 
     While it stays, and so do the model, its options and its sample, the result of a conversion does too.
     """
-    return hashlib.sha256(f"{caches.FORMAT}\n{caches.code_digest()}\n{worlds.digest()}".encode()).hexdigest()
+    return hashlib.sha256(f"{caches.FORMAT}\n{caches.code_digest()}\n{selection.digest()}".encode()).hexdigest()
 
 
-def _facts(framework: str, artifact: Artifact, options: Options, world: worlds.World) -> dict[str, object]:
+def _facts(framework: str, artifact: Artifact, options: Options, world: selection.World) -> dict[str, object]:
     """All that decides what comes out."""
     sample = options.sample
     given = options.to_json() | {"sample": sample and [sample.suffix.lower(), artifacts.digest(sample)]}
@@ -160,13 +162,13 @@ def _made(
     artifact: Artifact,
     framework: str,
     options: Options,
-    world: worlds.World,
-    interpreter: sandbox.Interpreter,
-    limits: sandbox.Limits,
+    world: selection.World,
+    interpreter: launch.Interpreter,
+    limits: launch.Limits,
     output_dir: Path,
 ) -> dict[str, bytes]:
     """The package that a conversion in the sandbox makes; a folder beside where it will go is all that it can write."""
-    isolation = sandbox.available()
+    isolation = launch.available()
     if isolation.reason is not None:
         log.warning("the model is opened with less isolation: %s", isolation.reason)
     given = None if options.sample is None else options.sample.resolve()
@@ -178,8 +180,8 @@ def _made(
         ) as made,
     ):
         folder = Path(made)
-        outcome = sandbox.run(
-            "converters.worker",
+        outcome = launch.run(
+            "converters.sandbox.worker",
             {
                 "framework": framework,
                 "path": str(artifact.path),
@@ -206,7 +208,7 @@ def _made(
         return _collected(folder, isolation, path)
 
 
-def _require_success(outcome: sandbox.Outcome, folder: Path, path: Path, sample: Path | None, timeout: float) -> None:
+def _require_success(outcome: launch.Outcome, folder: Path, path: Path, sample: Path | None, timeout: float) -> None:
     if outcome.timed_out:
         raise ConversionError(
             f"the conversion took longer than {timeout:g} seconds and was ended",
@@ -264,7 +266,7 @@ def _response(folder: Path) -> Mapping[str, Any] | None:
     return response if isinstance(response, dict) else None
 
 
-def _ending(outcome: sandbox.Outcome) -> str:
+def _ending(outcome: launch.Outcome) -> str:
     if outcome.code < 0:
         known = {int(number): number.name for number in signal.Signals}
         return known.get(-outcome.code, f"signal {-outcome.code}")
@@ -272,14 +274,14 @@ def _ending(outcome: sandbox.Outcome) -> str:
     return f"exit code {outcome.code}" + (f", {last[0][:300]}" if last else "")
 
 
-def _collected(folder: Path, isolation: sandbox.Isolation, path: Path) -> dict[str, bytes]:
+def _collected(folder: Path, isolation: launch.Isolation, path: Path) -> dict[str, bytes]:
     """The files that the sandbox wrote, the report with how it was isolated; they are data, and are checked as such."""
     try:
         document = json.loads(_read(folder / manifest.MANIFEST_FILE, JSON_LIMIT))
         report = json.loads(_read(folder / manifest.REPORT_FILE, JSON_LIMIT))
         report |= {"schema": manifest.REPORT_SCHEMA, "isolation": isolation.to_json()}
         package = {
-            manifest.MODEL_FILE: _read(folder / manifest.MODEL_FILE, sandbox.Limits().file_size),
+            manifest.MODEL_FILE: _read(folder / manifest.MODEL_FILE, launch.Limits().file_size),
             manifest.MANIFEST_FILE: _read(folder / manifest.MANIFEST_FILE, JSON_LIMIT),
             manifest.REPORT_FILE: manifest.to_bytes(report),
         }

@@ -10,7 +10,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from converters import cache, worlds
+from converters.package import cache
+from converters.software import selection
 from edgepack.errors import EdgepackError
 
 
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     """Make the environments named, or all; 0, or the error's exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        for folder in worlds.prepare(arguments, cache.default_cache()):
+        for folder in selection.prepare(arguments, cache.default_cache()):
             sys.stdout.write(f"{folder}\n")
     except EdgepackError as error:
         sys.stderr.write(f"error: {error}\n")

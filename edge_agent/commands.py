@@ -11,12 +11,12 @@ import click
 
 from edge_agent.device import Device
 from edgepack import __version__
-from edgepack.commandline import answer, human, note, report_errors
-from edgepack.desired import PAYLOAD_TYPE, Desired
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.host.console import answer, human, note, report_errors
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.manifest import parse_object
-from edgepack.reported import ReportedService
+from edgepack.state.desired import PAYLOAD_TYPE, Desired
+from edgepack.state.reported import ReportedService
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 # A desired state for a thousand services is a tenth of this.
@@ -147,7 +147,7 @@ def rollback(device: Device, name: str, allow_unsigned: bool, output: str) -> No
 def receipt(device: Device, path: Path | None) -> None:
     """Write what the device holds, so that the next bundle can leave it out: edgepack bundle create --since FILE."""
     from edgepack.bundle.receipt import Receipt
-    from edgepack.files import atomic_write
+    from edgepack.host.files import atomic_write
 
     data = Receipt.of_store(device.store, device.name, Platform.host()).to_bytes()
     if path is None:

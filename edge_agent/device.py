@@ -17,7 +17,7 @@ from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.select import RuntimeName, choose
 from edge_agent.state import StateFile
 from edgepack.errors import NotFoundError, SignatureError, disk_errors
-from edgepack.files import locked, make_dirs
+from edgepack.host.files import locked, make_dirs
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
@@ -127,7 +127,7 @@ class Device:
 
         Raises ``NotFoundError`` when it was not imported and ``IncompatibleError`` when it is for other platforms.
         """
-        from edgepack.bundle.needs import platform_manifest
+        from edgepack.oci.graph import platform_manifest
 
         return platform_manifest(self.store, self.store.describe(image), Platform.host()).digest
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from edgepack.errors import DigestMismatchError, VerificationError
-from edgepack.files import fsync_dir, locked, make_dirs, publish
+from edgepack.host.files import fsync_dir, locked, make_dirs, publish
 from edgepack.oci import mediatypes
-from edgepack.oci.compression import decompressed
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.store import Store
+from edgepack.oci.tar.compression import decompressed
 from edgepack.oci.unpack import RefuseWhiteouts, UnpackLimits, Whiteouts, unpack_layer
 
 # For a layer that does not say how large it is: the heaviest framework wheels stay below.

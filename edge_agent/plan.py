@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from edge_agent.records import Deployment, ServiceRecord
-from edgepack.desired import Desired, DesiredService
 from edgepack.oci.digest import Digest
-from edgepack.reported import ServiceState
+from edgepack.state.desired import Desired, DesiredService
+from edgepack.state.reported import ServiceState
 
 # States in which nothing of the service runs, so that its port is free.
 _IDLE = (ServiceState.STOPPED, ServiceState.FAILED)

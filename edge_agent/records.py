@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from edgepack.desired import DesiredService
-from edgepack.reported import ServiceState
+from edgepack.state.desired import DesiredService
+from edgepack.state.reported import ServiceState
 
 
 class Outcome(StrEnum):

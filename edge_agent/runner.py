@@ -12,10 +12,10 @@ from edge_agent.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_r
 from edge_agent.probe import Health, probe, wait_healthy
 from edge_agent.records import Deployment, Outcome, ServiceRecord
 from edge_agent.runtimes.base import Runtime, ServiceSpec
-from edgepack.desired import Desired, DesiredService
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError, VerificationError
 from edgepack.oci.digest import Digest
-from edgepack.reported import ServiceState
+from edgepack.state.desired import Desired, DesiredService
+from edgepack.state.reported import ServiceState
 
 log = logging.getLogger(__name__)
 # A service that runs is given this long to answer before it is started anew.

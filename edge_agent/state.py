@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_agent.records import Deployment, Outcome, ServiceRecord
-from edgepack.desired import DesiredService, read_service
+from edgepack.documents import Fields, raise_all
 from edgepack.errors import EdgepackError, NoSpaceError, UsageError, disk_errors
-from edgepack.fields import Fields, raise_all
 from edgepack.oci.digest import Digest
-from edgepack.reported import ServiceState
+from edgepack.state.desired import DesiredService, read_service
+from edgepack.state.reported import ServiceState
 
 _VERSION = 1
 _SCHEMA = (

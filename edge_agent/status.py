@@ -6,7 +6,7 @@ from edge_agent.device import Device
 from edge_agent.probe import probe
 from edge_agent.records import ServiceRecord
 from edgepack.errors import EdgepackError
-from edgepack.reported import ReportedService, ServiceState
+from edgepack.state.reported import ReportedService, ServiceState
 
 _LOOKS = 5
 

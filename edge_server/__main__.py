@@ -13,14 +13,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from edge_server import __version__, logs
-from edge_server.config import ServiceConfig
-from edge_server.environment import override, whole_number
+from edge_server import __version__
+from edge_server.config.environment import override, whole_number
+from edge_server.config.service_file import check_files, load_config, single_model, single_script
+from edge_server.config.values import ServiceConfig
 from edge_server.errors import ConfigurationError, ScoringError, cannot_listen
-from edge_server.models.memory import settle_heap
-from edge_server.service_file import check_files, load_config, single_model, single_script
+from edge_server.models.running.memory import settle_heap
+from edge_server.telemetry import logs
 from edge_server.telemetry.lines import LineWriter
 
 if TYPE_CHECKING:

@@ -9,18 +9,18 @@ from collections.abc import Coroutine
 from typing import Any
 
 from edge_server import __version__
-from edge_server.config import Cors as CorsConfig
-from edge_server.config import Limits
+from edge_server.config.values import Cors as CorsConfig
+from edge_server.config.values import Limits
 from edge_server.errors import BadRequest
 from edge_server.http.cors import Cors
 from edge_server.http.messages import Handler, Headers, Reply, Request, Response, message, refusal
+from edge_server.http.request_ids import LONGEST, RequestIds
 from edge_server.http.routing import Route, Routes
-from edge_server.request_ids import LONGEST, RequestIds
+from edge_server.http.unpacking import Unpacker
 from edge_server.security.guard import Guard
 from edge_server.telemetry.metrics import Metrics
 from edge_server.telemetry.request_log import RequestLog
 from edge_server.telemetry.spans import Spans
-from edge_server.unpacking import Unpacker
 
 _log = logging.getLogger(__name__)
 

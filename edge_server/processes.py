@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
-from edge_server.config import ServiceConfig
+from edge_server.config.values import ServiceConfig
 from edge_server.errors import ScoringError
-from edge_server.models.threads import threads_per_process
+from edge_server.models.running.threads import threads_per_process
 from edge_server.telemetry.cells import share
 
 if TYPE_CHECKING:
-    from edge_server.models.loading import Opened
+    from edge_server.models.files.loading import Opened
 
 # A process that lived for so long is replaced at once; one that dies sooner waits twice as long each time.
 _SETTLED_SECONDS = 60.0

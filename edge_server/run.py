@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_server import __version__
 from edge_server.app import ScoringApp
-from edge_server.config import ServiceConfig
+from edge_server.config.values import ServiceConfig
 from edge_server.errors import cannot_listen
 from edge_server.http.cors import Cors
 from edge_server.http.messages import HTML, Request, Response

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.errors import NotFoundError
-from edgepack.files import make_dirs
+from edgepack.host.files import make_dirs
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.store import Store
 from edgepack.signing.keys import KeyRing
 
 if TYPE_CHECKING:
-    from packager.models import ModelRegistry
+    from packager.models.registry import ModelRegistry
 
 
 def _home(variable: str, fallback: str) -> Path:
@@ -62,7 +62,7 @@ class Workspace:
     @cached_property
     def models(self) -> ModelRegistry:
         """The model registry."""
-        from packager.models import ModelRegistry  # SQLAlchemy takes a quarter of a second to import
+        from packager.models.registry import ModelRegistry  # SQLAlchemy takes a quarter of a second to import
 
         return ModelRegistry(f"sqlite:///{self.root / 'models.db'}", self.store)
 

@@ -43,7 +43,7 @@ def _pages(command: click.Command, context: click.Context, name: str) -> list[st
 
 def rules_page() -> str:
     """What stays out of images, and why."""
-    from packager.debian.recipe import load_recipe, recipes
+    from packager.bases.debian.recipe import load_recipe, recipes
     from packager.wheels.trim import RULES
 
     parts = [
@@ -81,9 +81,9 @@ def rules_page() -> str:
 
 def manifest_page() -> str:
     """The files of a converted model, and every field of its manifest."""
-    from converters import manifest
+    from converters.package import manifest
 
-    schema = json.loads((ROOT / "converters" / "model.manifest.schema.json").read_text("utf-8"))
+    schema = json.loads((ROOT / "converters" / "package" / "model.manifest.schema.json").read_text("utf-8"))
     files = (
         (manifest.MODEL_FILE, "the model: one file, without paths, comments and stack traces"),
         (manifest.MANIFEST_FILE, "the manifest: what the model takes, answers and refuses"),
@@ -101,8 +101,8 @@ def manifest_page() -> str:
             f"`{manifest.REPORT_FILE}`, the parity report, stays in the model registry and is written by"
             " `edgepack model convert --report`.\n",
             f"## `{manifest.MANIFEST_FILE}`\n",
-            f"{schema['description']} `converters/model.manifest.schema.json` is its JSON Schema. *Always* says whether"
-            " the field is in every manifest.\n",
+            f"{schema['description']} `converters/package/model.manifest.schema.json` is its JSON Schema. *Always*"
+            " says whether the field is in every manifest.\n",
             _table(("Field", "Type", "Always", "What it says"), _fields(schema, schema["$defs"], "")),
         ]
     )

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from converters.cache import default_cache
-from edgepack.uv import find_uv, redacted, uv_environment
+from converters.package.cache import default_cache
+from edgepack.host.uv import find_uv, redacted, uv_environment
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 

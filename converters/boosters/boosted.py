@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from converters.forest import Mode, Tree
+from converters.graph.forest import Mode, Tree
 
 Link = Literal["identity", "sigmoid", "softmax", "exp", "log1p exp", "signed square", "positive", "argmax"]
 

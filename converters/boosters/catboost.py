@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.boosters.boosted import Boosted, Link
-from converters.forest import Mode, Tree
+from converters.graph.forest import Mode, Tree
 from edgepack.errors import ConversionError
 
 # What a loss does to a score; every other loss of one or several numbers leaves it as it is.

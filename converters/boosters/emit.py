@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from converters import forest
 from converters.boosters.boosted import Boosted
-from converters.sklearn.recipes.ops import Ops
+from converters.graph import forest
+from converters.sklearn.recipes.writing.ops import Ops
 from edgepack.errors import ConversionError
 
 FLOAT, INT64, DOUBLE = 1, 7, 11  # onnx.TensorProto

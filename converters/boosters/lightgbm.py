@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from converters.boosters.boosted import Boosted, Link
-from converters.forest import Mode, Tree
+from converters.graph.forest import Mode, Tree
 from edgepack.errors import ConversionError
 
 LINKS: dict[str, Link] = {

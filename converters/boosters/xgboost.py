@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from converters.boosters.boosted import Boosted, Linear, Link
-from converters.forest import Mode, Tree
+from converters.graph.forest import Mode, Tree
 from edgepack.errors import ConversionError
 
 # What an objective does to a score; that on which there is no entry here is refused.

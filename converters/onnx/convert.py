@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from converters import equality, graph, manifest, tensors
+from converters.graph import graph
 from converters.onnx import edits
 from converters.options import Options
-from converters.tensors import Spec
+from converters.package import manifest
+from converters.proof import equality, tensors
+from converters.proof.tensors import Spec
 from edgepack.errors import ConversionError
 
 RECIPE = "onnx-checked"

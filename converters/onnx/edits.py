@@ -31,7 +31,7 @@ def take_out_maps(model: Any) -> dict[str, Map]:
     """
     from onnx import helper
 
-    from converters import graph
+    from converters.graph import graph
 
     found: dict[str, Map] = {}
     maps = [node for node in model.graph.node if node.op_type == "ZipMap" and node.domain == "ai.onnx.ml"]
@@ -53,7 +53,7 @@ def versioned_up(model: Any) -> Any | None:
     """The model on a newer operator set; None where it is new already or the converter fails."""
     from onnx import version_converter
 
-    from converters import graph
+    from converters.graph import graph
 
     if graph.opsets(model).get("", NEWER_OPSET) >= NEWER_OPSET:
         return None

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converters import graph, manifest
+from converters.graph import graph
 from converters.optimize.variants import VARIANTS, NotApplicableError, Variant, made
-from converters.parity import RTOL
+from converters.package import manifest
+from converters.proof.parity import RTOL
 from edgepack.errors import ConversionError
 
 RUNS = 60

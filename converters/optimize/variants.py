@@ -54,7 +54,7 @@ def _graph_level(level: str) -> Callable[[bytes, Mapping[str, Any]], bytes]:
 def _half(data: bytes, feeds: Mapping[str, Any]) -> bytes:
     from onnxruntime.transformers import float16
 
-    from converters import graph
+    from converters.graph import graph
 
     half = float16.convert_float_to_float16(_floats(data), keep_io_types=True)
     graph.sort(half)
@@ -143,7 +143,7 @@ def made(variant: Variant, data: bytes, feeds: Mapping[str, Any]) -> bytes:
     """The variant's bytes, stripped like every package's. Raises ``NotApplicableError`` with the reason."""
     import onnx
 
-    from converters import graph
+    from converters.graph import graph
 
     try:
         found = onnx.load_from_string(variant.make(data, feeds))

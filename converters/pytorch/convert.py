@@ -10,12 +10,14 @@ import logging
 import warnings
 from pathlib import Path
 
-from converters import equality, graph, manifest, tensors
+from converters.graph import graph
 from converters.options import Options
+from converters.package import manifest
+from converters.proof import equality, tensors
+from converters.proof.tensors import Explored
 from converters.pytorch import finish, routes
 from converters.pytorch.loading import load
 from converters.pytorch.original import ONNX_WAY_OUT, Original
-from converters.tensors import Explored
 from edgepack.errors import ConversionError
 
 PARTS = ("torch", "onnxscript", "onnx", "onnxruntime", "numpy")

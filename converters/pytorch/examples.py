@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters import samples
 from converters.options import Options
+from converters.proof import samples
+from converters.proof.tensors import Spec
 from converters.pytorch import original as originals
 from converters.pytorch import scripts
 from converters.pytorch.dtypes import dtype_name
 from converters.pytorch.original import Original
-from converters.tensors import Spec
 from edgepack.errors import ConversionError, UsageError
 
 SAMPLE_WAY_OUT = "give --sample with a .npz file that has an array for each input, by its name"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from converters import graph, tensors
+from converters.graph import graph
+from converters.proof import tensors
+from converters.proof.tensors import Explored
 from converters.pytorch.original import Original
-from converters.tensors import Explored
 
 IR_VERSION = 8  # the one of opset 18; exporters write a newer one for metadata, which is stripped
 # What may stand between a softmax and the output that it makes.

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from converters.options import Options
+from converters.proof.tensors import Spec
 from converters.pytorch import entry, examples
 from converters.pytorch.dtypes import dtype_name
 from converters.pytorch.original import EXPORT_WAY_OUT, ONNX_WAY_OUT, Original, describe, reason, static_note
-from converters.tensors import Spec
 from edgepack.errors import ConversionError, UsageError
 
 ENDINGS = (".pt2", ".ts", ".pt", ".pth")

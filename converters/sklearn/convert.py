@@ -1,4 +1,4 @@
-"""scikit-learn -> ONNX: the first way of the ladder whose graph is proven equal to the original.
+"""scikit-learn -> ONNX: the first attempt whose graph is proven equal to the original.
 
 Runs inside the sandbox only: ``convert`` unpickles.
 """
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters import graph, manifest, parity, samples
+from converters.graph import graph
 from converters.options import Options
-from converters.samples import Table
+from converters.package import manifest
+from converters.proof import parity, samples
+from converters.proof.samples import Table
 from converters.sklearn import inputs as inputs_of
-from converters.sklearn import known, labels, ladder, odd, proof, rows
-from converters.sklearn.ladder import Attempt
+from converters.sklearn import labels, proof, rows, training_columns, unusual_inputs
+from converters.sklearn.attempts import Attempt, RefusedError, attempts, build
 from converters.sklearn.loading import load
 from converters.sklearn.original import Asked, Original
 from edgepack.errors import ConversionError
@@ -30,7 +32,7 @@ class Rows:
     """What a conversion is compared on, by kind: ``sample``, ``generated``, ``training``, ``boundary``."""
 
     tables: Mapping[str, Table]
-    columns: Sequence[known.Column]
+    columns: Sequence[training_columns.Column]
 
     @property
     def every(self) -> Table:
@@ -51,7 +53,7 @@ class Proven:
     asked: Asked
     outputs: list[proof.Answer]
     proofs: list[parity.OutputParity]
-    odd: odd.Oddities
+    odd: unusual_inputs.Oddities
     row_wise: bool
     comparer: proof.Comparer
     notes: list[str]
@@ -64,7 +66,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     notes = list(original.warnings)
     found = _rows(original, options)
     tried: list[dict[str, str]] = []
-    proven = _first_proven(original, found, ladder.attempts(original, path.stat().st_size), options, tried)
+    proven = _first_proven(original, found, attempts(original, path.stat().st_size), options, tried)
     notes += proven.notes
     notes += [
         f"the original answers inputs with {fault}, the ONNX model answers otherwise: the package rejects them"
@@ -130,14 +132,14 @@ def _report(
 
 def _rows(original: Original, options: Options) -> Rows:
     """The user's rows if there are any, rows like them or like the training data, and rows on thresholds."""
-    columns = known.columns(original.model, original.names)
+    columns = training_columns.columns(original.model, original.names)
     tables: dict[str, Table] = {}
     if options.sample is not None:
-        tables["sample"] = known.as_trained(original.select(samples.read(options.sample)), columns)
+        tables["sample"] = training_columns.as_trained(original.select(samples.read(options.sample)), columns)
         tables["generated"] = rows.resample(tables["sample"])
     else:
         tables["generated"] = _accepted(original, columns)
-    training = known.training(original.model, original.names, TRAINING_ROWS)
+    training = training_columns.training(original.model, original.names, TRAINING_ROWS)
     if training is not None and _takes(original, columns, training):
         tables["training"] = training
     edges = rows.edges(columns, tables["generated"])
@@ -146,7 +148,7 @@ def _rows(original: Original, options: Options) -> Rows:
     return Rows(tables, columns)
 
 
-def _accepted(original: Original, columns: Sequence[known.Column]) -> Table:
+def _accepted(original: Original, columns: Sequence[training_columns.Column]) -> Table:
     """The first of the generated tables that the original answers. Raises ``ConversionError`` where it takes none."""
     refusal: ConversionError | None = None
     for table in rows.candidates(columns, original.names):
@@ -159,7 +161,7 @@ def _accepted(original: Original, columns: Sequence[known.Column]) -> Table:
     raise refusal or ConversionError("no rows could be made up", hint="give a sample with some rows of its inputs")
 
 
-def _takes(original: Original, columns: Sequence[known.Column], table: Table) -> bool:
+def _takes(original: Original, columns: Sequence[training_columns.Column], table: Table) -> bool:
     try:
         _answer_once(original, columns, table)
     except ConversionError:
@@ -167,7 +169,7 @@ def _takes(original: Original, columns: Sequence[known.Column], table: Table) ->
     return True
 
 
-def _answer_once(original: Original, columns: Sequence[known.Column], table: Table) -> None:
+def _answer_once(original: Original, columns: Sequence[training_columns.Column], table: Table) -> None:
     method = next((name for name in ("predict", "transform") if original.has(name)), "predict")
     Asked(original, inputs_of.plan(table, columns, original.by_name, "float64"), table).answer(method)
 
@@ -175,7 +177,7 @@ def _answer_once(original: Original, columns: Sequence[known.Column], table: Tab
 def _first_proven(
     original: Original,
     found: Rows,
-    attempts: Sequence[Attempt],
+    candidates: Sequence[Attempt],
     options: Options,
     tried: list[dict[str, str]],
 ) -> Proven:
@@ -186,10 +188,10 @@ def _first_proven(
     """
     passed: list[Proven] = []
     refusals: list[ConversionError] = []
-    for attempt in attempts:
+    for attempt in candidates:
         try:
             proven = _prove(original, found, attempt, options)
-        except ladder.RefusedError:
+        except RefusedError:
             raise
         except ConversionError as error:
             tried.append({"recipe": attempt.name, "outcome": error.what})
@@ -209,7 +211,7 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
     notes: list[str] = []
     every = found.every
     planned = inputs_of.plan(every, found.columns, original.by_name, attempt.floats)
-    model, inputs = ladder.build(original, planned, attempt, ties_accepted=bool(options.tolerances))
+    model, inputs = build(original, planned, attempt, ties_accepted=bool(options.tolerances))
     asked = Asked(original, inputs, every)
     resolution = attempt.resolution(original, model)
     model, label = labels.choose(model, asked, resolution)
@@ -221,7 +223,7 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
     row_wise = proof.single_rows(session, asked, comparer, outputs)
     if not row_wise:
         notes.append("the original answers a row by the batch that it stands in, and so does the ONNX model")
-    oddities = odd.find(session, asked, comparer, outputs, found.columns)
+    oddities = unusual_inputs.find(session, asked, comparer, outputs, found.columns)
     recipe = attempt.name if label is None else f"{attempt.name}, {label}"
     return Proven(model, data, recipe, asked, outputs, proofs, oddities, row_wise, comparer, notes)
 

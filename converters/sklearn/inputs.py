@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from converters import manifest
-from converters.samples import Table
-from converters.sklearn.known import Column
+from converters.package import manifest
+from converters.proof.samples import Table
+from converters.sklearn.training_columns import Column
 
 Layout = Literal["matrix", "texts", "columns"]
 Floats = Literal["float64", "float32"]

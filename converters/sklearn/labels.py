@@ -12,7 +12,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from converters import graph, parity
+from converters.graph import graph
+from converters.proof import parity
 from converters.sklearn.original import Asked
 
 FIRST_MAXIMUM = "first maximum"

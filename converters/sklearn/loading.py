@@ -13,11 +13,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from converters import trained
-from converters.graph import first_line
+from converters.graph.graph import first_line
 from converters.sklearn import rows
 from converters.sklearn.original import DOCUMENTS, Original
 from converters.sklearn.routes import takes_documents
+from converters.software import trained
 from edgepack.errors import ConversionError
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from converters.graph import first_line
-from converters.samples import Table
+from converters.graph.graph import first_line
+from converters.proof.samples import Table
 from converters.sklearn import rows
 from converters.sklearn.inputs import Inputs
 from converters.sklearn.routes import takes_documents

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converters import graph, manifest, parity
+from converters.graph import graph
 from converters.options import Options
-from converters.parity import OutputParity
+from converters.package import manifest
+from converters.proof import parity
+from converters.proof.parity import OutputParity
 from converters.sklearn.original import ONNX_WAY_OUT, Asked, Meaning
 from edgepack.errors import ConversionError
 

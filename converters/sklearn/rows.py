@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from converters.samples import Table
-from converters.sklearn.known import Column
+from converters.proof.samples import Table
 from converters.sklearn.routes import is_part
+from converters.sklearn.training_columns import Column
 
 GENERATED_ROWS = 512
 EDGE_ROWS = 1200

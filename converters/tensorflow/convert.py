@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from converters import equality, graph, manifest, tensors
+from converters.graph import graph
 from converters.options import Options
+from converters.package import manifest
+from converters.proof import equality, tensors
 from converters.tensorflow import graphs, keras_file, saved_model
 from converters.tensorflow.original import RE_EXPORT, Original, RowByRow
 from edgepack.errors import ConversionError, UsageError

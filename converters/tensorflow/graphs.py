@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from converters import equality, graph
-from converters.canonical import canonical
+from converters.graph import graph
+from converters.graph.canonical import canonical
+from converters.proof import equality
+from converters.proof.tensors import Spec
 from converters.tensorflow.original import Original, reason
-from converters.tensors import Spec
 from edgepack.errors import ConversionError
 
 OPSET = {"": 18, "ai.onnx.ml": 3}

@@ -30,7 +30,7 @@ from edge_agent.runtimes.instances import (
 )
 from edge_agent.runtimes.unpacked import UnpackedImage, UnpackedImages, check_platform
 from edgepack.errors import MissingPartError, NotFoundError, RuntimeFailedError, disk_errors
-from edgepack.files import atomic_write, make_dirs
+from edgepack.host.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import ImageConfig, canonical_json

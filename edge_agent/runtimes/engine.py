@@ -23,7 +23,7 @@ from edge_agent.runtimes.container import container_name, container_options
 from edge_agent.runtimes.instances import check_port, spec_hash
 from edge_agent.runtimes.unpacked import check_platform, read_image, verify_blobs
 from edgepack.errors import EdgepackError, MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError
-from edgepack.oci.archive import stream_archive
+from edgepack.oci.archive.write import stream_archive
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import ImageConfig, Manifest

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_agent.runtimes.base import ServiceSpec
 from edgepack.errors import InvalidReferenceError, RuntimeFailedError, disk_errors
-from edgepack.files import atomic_write, make_dirs
+from edgepack.host.files import atomic_write, make_dirs
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import canonical_json
 

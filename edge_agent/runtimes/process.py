@@ -33,7 +33,7 @@ from edge_agent.runtimes.translate import command, environment, python_minor
 from edge_agent.runtimes.tree import merge_trees
 from edge_agent.runtimes.unpacked import UnpackedImages
 from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, disk_errors
-from edgepack.files import fsync_dir, locked, make_dirs
+from edgepack.host.files import fsync_dir, locked, make_dirs
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest

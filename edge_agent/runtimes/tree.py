@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgepack.errors import UnsafeArchiveError, disk_errors
-from edgepack.files import publish
+from edgepack.host.files import publish
 from edgepack.oci.unpack import sync_file_system
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edge_agent.layers import LayerCache
 from edgepack.errors import IncompatibleError, InvalidDocumentError, NotFoundError
-from edgepack.files import atomic_write, fsync_dir, locked, make_dirs
+from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest, VerifyingReader

@@ -12,7 +12,7 @@ from typing import Any
 from edge_server.collection.place import WORKSPACE, correlations, file_path
 from edge_server.collection.ring import Ring
 from edge_server.collection.writer import Part, Rows, Writer
-from edge_server.config import ModelPlace, ServiceConfig
+from edge_server.config.values import ModelPlace, ServiceConfig
 from edge_server.errors import ScoringError
 
 # More values a row than that are no table: an image is told by its shape.

@@ -14,8 +14,8 @@ import orjson
 from edge_server.collection.place import WORKSPACE, correlations, file_path, utc_now
 from edge_server.collection.ring import Ring
 from edge_server.collection.writer import Rows, Writer
-from edge_server.config import Collection
-from edge_server.logs import request_id
+from edge_server.config.values import Collection
+from edge_server.telemetry.logs import request_id
 
 log = logging.getLogger(__name__)
 

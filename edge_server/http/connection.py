@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from edge_server.config import Limits
+from edge_server.config.values import Limits
 from edge_server.http.application import App
 from edge_server.http.head import check_head, too_large_body, too_large_head
 from edge_server.http.messages import Headers, Reply, Request, Response, message

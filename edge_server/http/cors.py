@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from edge_server.config import Cors as CorsConfig
+from edge_server.config.values import Cors as CorsConfig
 from edge_server.errors import ConfigurationError
 from edge_server.http.messages import Headers, Request, Response
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_server.config import Limits
+from edge_server.config.values import Limits
 from edge_server.http.messages import Headers, Response, message
 
 # Headers that say where a request ends, and for whom it is.

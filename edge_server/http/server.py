@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Iterator
 
-from edge_server.config import Limits
+from edge_server.config.values import Limits
 from edge_server.http.application import App
 from edge_server.http.connection import Connection
 

@@ -8,7 +8,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_server.config import Tls
+from edge_server.config.values import Tls
 from edge_server.errors import ConfigurationError, MissingFileError
 from edge_server.security.watched import Watched, warn_if_open
 

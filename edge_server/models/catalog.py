@@ -10,19 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
-from edge_server.config import ModelPlace, ServiceConfig
+from edge_server.config.values import ModelPlace, ServiceConfig
 from edge_server.errors import BadRequest, ScoringError
-from edge_server.models.background import in_thread
-from edge_server.models.directory import Directory
-from edge_server.models.loading import Opened, check_manifest, open_model, settle_runtime
-from edge_server.models.memory import Meter, give_back
-from edge_server.models.onnx_file import check_onnx
-from edge_server.models.residents import Loaded, Residents, told_size
-from edge_server.models.threads import threads_per_process
+from edge_server.models.files.directory import Directory
+from edge_server.models.files.loading import Opened, check_manifest, open_model, settle_runtime
+from edge_server.models.files.onnx_file import check_onnx
+from edge_server.models.running.background import in_thread
+from edge_server.models.running.loaded_models import Loaded, Residents, told_size
+from edge_server.models.running.memory import Meter, give_back
+from edge_server.models.running.threads import threads_per_process
 from edge_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from edge_server.models.onnx_model import OnnxModel
+    from edge_server.models.running.onnx_model import OnnxModel
 
 # What is attached to a loaded model by whom the catalog serves: that which runs its calls.
 T = TypeVar("T")

@@ -9,21 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from edge_server.config import ModelPlace, ServiceConfig
+from edge_server.config.values import ModelPlace, ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Answer, Request, Response
-from edge_server.models.call import Call
 from edge_server.models.catalog import Catalog
-from edge_server.models.joining import Joiner, Waiting
-from edge_server.models.threads import threads_per_process
+from edge_server.models.running.call import Call
+from edge_server.models.running.joining import Joiner, Waiting
+from edge_server.models.running.threads import threads_per_process
 from edge_server.openapi.models import Descriptions
 from edge_server.service import Description
 from edge_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from edge_server.collection.automatic import Collector
-    from edge_server.models.loading import Opened
-    from edge_server.models.onnx_model import OnnxModel
+    from edge_server.models.files.loading import Opened
+    from edge_server.models.running.onnx_model import OnnxModel
 
 # Larger bodies are parsed in a thread.
 _INLINE_BYTES = 128 * 1024

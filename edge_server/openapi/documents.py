@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from edge_server.config import ServiceConfig
+from edge_server.config.values import ServiceConfig
 from edge_server.openapi.dialects import translated
 from edge_server.openapi.inference import inference_paths, inference_schemas
 from edge_server.service import Description

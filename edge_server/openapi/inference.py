@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_server.config import ServiceConfig
+from edge_server.config.values import ServiceConfig
 
 Schema = dict[str, Any]
 

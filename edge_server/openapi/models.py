@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from edge_server.errors import ScoringError
-from edge_server.models.manifest import InputSpec, OutputSpec, Rejects
+from edge_server.models.files.manifest import InputSpec, OutputSpec, Rejects
 from edge_server.openapi import schemas
 from edge_server.service import Description, Tensor
 
 if TYPE_CHECKING:
-    from edge_server.config import ModelPlace
+    from edge_server.config.values import ModelPlace
     from edge_server.models.catalog import Catalog
-    from edge_server.models.manifest import Manifest
-    from edge_server.models.onnx_model import OnnxModel
+    from edge_server.models.files.manifest import Manifest
+    from edge_server.models.running.onnx_model import OnnxModel
 
 # A larger example makes no description any better.
 _EXAMPLE_BYTES = 16 * 1024
@@ -87,7 +87,7 @@ def describe(model: OnnxModel, *, private: bool = False) -> Description:
 
 
 def _unloaded(place: ModelPlace, *, private: bool) -> Description:
-    from edge_server.models.loading import check_manifest
+    from edge_server.models.files.loading import check_manifest
 
     try:
         manifest = check_manifest(place.path)
@@ -109,15 +109,15 @@ def _unloaded(place: ModelPlace, *, private: bool) -> Description:
 
 
 def _example(manifest: Manifest) -> Any:
-    from edge_server.models.example import example_body
-    from edge_server.models.frames import Columns
+    from edge_server.models.bodies.example import example_body
+    from edge_server.models.bodies.frames import Columns
 
     return example_body(manifest.inputs, manifest, Columns.of(manifest.inputs))
 
 
 def _made_up(inputs: Sequence[InputSpec]) -> Any:
-    from edge_server.models.example import example_body
-    from edge_server.models.frames import Columns
+    from edge_server.models.bodies.example import example_body
+    from edge_server.models.bodies.frames import Columns
 
     return example_body(inputs, None, Columns.of(inputs))
 

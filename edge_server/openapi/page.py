@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from edge_server.config import ServiceConfig
+from edge_server.config.values import ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import HTML, Response
 from edge_server.openapi.page_parts import SCRIPT, STYLE

@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
-from edge_server.config import ServiceConfig
+from edge_server.config.fields import read_document
+from edge_server.config.values import ServiceConfig
 from edge_server.errors import BadRequest, ConfigurationError
-from edge_server.fields import read_document
 from edge_server.http.messages import Request, Response
 from edge_server.http.routing import Route, Routes
 from edge_server.service import Description, Service

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edge_server.models.frames import Columns
-from edge_server.models.manifest import InputSpec, OutputSpec, Rejects
+from edge_server.models.bodies.frames import Columns
+from edge_server.models.files.manifest import InputSpec, OutputSpec, Rejects
 
 Schema = dict[str, Any]
 

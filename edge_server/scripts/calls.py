@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 
-from edge_server.logs import request_id
 from edge_server.scripts import frames
 from edge_server.scripts.frames import Frame
 from edge_server.scripts.inputs import (
@@ -25,6 +24,7 @@ from edge_server.scripts.inputs import (
 from edge_server.scripts.outputs import UnserializableError, describe_error, encode_json, encode_raw
 from edge_server.scripts.rawhttp import AMLRequest, AMLResponse
 from edge_server.scripts.script import OBJECT, RAW, EntryScript
+from edge_server.telemetry.logs import request_id
 
 logger = logging.getLogger("edge_server.scripts")
 

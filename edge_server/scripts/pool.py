@@ -6,14 +6,14 @@ import asyncio
 import logging
 from collections import deque
 
-from edge_server.config import Limits
+from edge_server.config.values import Limits
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Reply, Response, message
 from edge_server.scripts import frames
 from edge_server.scripts.frames import Frame
-from edge_server.scripts.lanes import Call, Cost, Lane
 from edge_server.scripts.process import WorkerProcess
 from edge_server.scripts.replies import read_answer
+from edge_server.scripts.slots import Call, Cost, Lane
 from edge_server.telemetry.metrics import Metrics
 
 _RETRY_AFTER = [(b"retry-after", b"1")]

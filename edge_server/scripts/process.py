@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 
-from edge_server.config import ScriptConfig, ServiceConfig
+from edge_server.config.values import ScriptConfig, ServiceConfig
 from edge_server.scripts.frames import BrokenStreamError, Frame, FrameReader
 from edge_server.scripts.output import WorkerOutput
 from edge_server.scripts.page import SharedPage

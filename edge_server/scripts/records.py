@@ -7,7 +7,7 @@ import os
 
 import orjson
 
-from edge_server.logs import request_id
+from edge_server.telemetry.logs import request_id
 
 _LONGEST = 64 * 1024
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import orjson
 
-from edge_server.config import ServiceConfig
+from edge_server.compat import azure
+from edge_server.config.values import ServiceConfig
 from edge_server.errors import BadRequest, ScriptError
 from edge_server.http.messages import Reply, Request
-from edge_server.scripts import frames, shims
+from edge_server.scripts import frames
 from edge_server.scripts.frames import Frame
-from edge_server.scripts.lanes import Lane
 from edge_server.scripts.pool import Pool
 from edge_server.scripts.process import WorkerProcess, describe_exit
+from edge_server.scripts.slots import Lane
 from edge_server.service import Description
 from edge_server.telemetry.metrics import Metrics
 
@@ -44,7 +45,7 @@ class ScriptService:
         self._config = config
         self._script = config.script
         self._metrics = metrics
-        self._environment = shims.environment(config)
+        self._environment = azure.environment(config)
         self._scheme = "https" if config.tls else "http"
         self._workers: dict[int, WorkerProcess] = {}
         self._ready: set[WorkerProcess] = set()

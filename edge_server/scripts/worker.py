@@ -1,6 +1,7 @@
 """The worker process: imports the script, calls init(), then answers calls until the server closes the socket.
 
-`python -m edge_server.scripts.worker SOCKET LOG PAGE OPTIONS`: three inherited descriptors and the JSON of WorkerOptions.
+`python -m edge_server.scripts.worker SOCKET LOG PAGE OPTIONS`: three inherited descriptors and the JSON of
+WorkerOptions.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from edge_server.scripts import frames, shims
+from edge_server.compat import azure
+from edge_server.scripts import frames
 from edge_server.scripts.calls import Caller
 from edge_server.scripts.loops import DirectLoop, Loop, ThreadLoop
 from edge_server.scripts.outputs import encode_json
@@ -109,7 +111,7 @@ def _start(file: Path, folder: str, root: str, loop: Loops) -> EntryScript:
     sys.path.insert(0, folder)
     sys.path.append(root)
     try:
-        shims.install()
+        azure.install()
         script = load(file)
         if inspect.iscoroutinefunction(script.init):
             loop.get().run_until_complete(script.init())

@@ -139,7 +139,9 @@ def _show(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m edge_server.security", description="Make keys and tokens for a service.")
+    parser = argparse.ArgumentParser(
+        "python -m edge_server.security", description="Make keys and tokens for a service."
+    )
     nouns = parser.add_subparsers(required=True, metavar="keys|token")
 
     verbs = nouns.add_parser("keys", help="two keys, of which the service has digests only").add_subparsers(

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from edge_server.config import Auth
+from edge_server.config.values import Auth
 from edge_server.errors import ConfigurationError
 from edge_server.http.messages import Request
 from edge_server.security.refusals import ambiguous, nothing_tried

@@ -13,8 +13,8 @@ from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 
+from edge_server.config.fields import Fields, read_document
 from edge_server.errors import ConfigurationError
-from edge_server.fields import Fields, read_document
 from edge_server.security.refusals import invalid
 
 SCHEMA = "edgepack.keys/v1"

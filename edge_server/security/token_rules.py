@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from edge_server.config.fields import Fields, read_document
 from edge_server.errors import ConfigurationError, MissingFileError
-from edge_server.fields import Fields, read_document
 from edge_server.security.ed25519 import PublicKey
 from edge_server.security.watched import warn_if_open
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edge_server.config import Identity
+from edge_server.config.values import Identity
 from edge_server.telemetry.tracing import Trace, trace_of
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from edge_server.errors import BadRequest
-from edge_server.models.call import Call, kind_of
+from edge_server.models.running.call import Call, kind_of
 from edge_server.v2 import answer, datatypes
 from edge_server.v2.head import Head, Wanted
 from edge_server.v2.inference import Inference
 
 if TYPE_CHECKING:
-    from edge_server.config import ModelPlace
-    from edge_server.models.onnx_model import OnnxModel
-    from edge_server.models.tensors import Array
+    from edge_server.config.values import ModelPlace
+    from edge_server.models.bodies.tensors import Array
+    from edge_server.models.running.onnx_model import OnnxModel
 
 
 _MOST_PLANS = 64

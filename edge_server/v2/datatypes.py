@@ -12,7 +12,7 @@ from edge_server.errors import BadRequest
 _NAMES = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64", "string": "BYTES"}
 _NAMES |= {f"{sign}int{bits}": f"{sign}int{bits}".upper() for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
-# V2's name of each of our dtypes (edge_server.models.manifest.DTYPES), and the other way round.
+# V2's name of each of our dtypes (edge_server.models.files.manifest.DTYPES), and the other way round.
 DATATYPES: Mapping[str, str] = MappingProxyType(_NAMES)
 DTYPES: Mapping[str, str] = MappingProxyType({datatype: dtype for dtype, datatype in _NAMES.items()})
 

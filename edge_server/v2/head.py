@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from edge_server.errors import BadRequest
-from edge_server.models.faults import MAX_RANK
+from edge_server.models.bodies.faults import MAX_RANK
 from edge_server.v2 import datatypes
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from edge_server.errors import BadRequest
-from edge_server.models.manifest import InputSpec, Rejects
-from edge_server.models.tensors import Reader
+from edge_server.models.bodies.tensors import Reader
+from edge_server.models.files.manifest import InputSpec, Rejects
 from edge_server.v2 import datatypes, head, strings
 from edge_server.v2.head import Head, Tensor
 
 if TYPE_CHECKING:
-    from edge_server.models.tensors import Array
+    from edge_server.models.bodies.tensors import Array
 
 _NOTHING = Rejects()  # what the model itself refuses is checked later, of all tensors alike
 

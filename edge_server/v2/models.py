@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from edge_server.config import ModelPlace
+from edge_server.config.values import ModelPlace
 from edge_server.errors import BadRequest
+from edge_server.http.encoding import plain
 from edge_server.http.messages import Answer, Request, Response
 from edge_server.http.routing import Route, Routes
 from edge_server.v2 import errors
 from edge_server.v2.calls import call, describe
-from edge_server.v2.encoding import plain
 from edge_server.v2.inference import parse
 
 if TYPE_CHECKING:
-    from edge_server.models.call import Call
     from edge_server.models.catalog import Catalog
-    from edge_server.models.onnx_model import OnnxModel
+    from edge_server.models.running.call import Call
+    from edge_server.models.running.onnx_model import OnnxModel
 
 _MOST_TARGETS = 1024
 _MODELS = "/v2/models/"

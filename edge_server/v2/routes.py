@@ -7,7 +7,7 @@ from typing import NoReturn, cast
 
 import orjson
 
-from edge_server.config import ServiceConfig
+from edge_server.config.values import ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Request, Response
 from edge_server.http.routing import Route, Routes

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from edgepack.bundle.archive import INDEX, LAYOUT, LIST, TarIn, blob_name
-from edgepack.bundle.contents import PAYLOAD_TYPE, Contents, Limits
+from edgepack.bundle.container import INDEX, LAYOUT, LIST, TarIn, blob_name
+from edgepack.bundle.listing import PAYLOAD_TYPE, Contents, Limits
 from edgepack.bundle.rules import Plan, plan
 from edgepack.errors import (
     DigestMismatchError,

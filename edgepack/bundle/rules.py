@@ -18,14 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from edgepack.bundle.contents import Contents, Referrer
-from edgepack.bundle.needs import needs, runs_on
+from edgepack.bundle.listing import Contents, Referrer
 from edgepack.errors import IncompatibleError, NotFoundError, SizeMismatchError, VerificationError
 from edgepack.oci.copy import read_verified
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
+from edgepack.oci.graph import needs, runs_on
 from edgepack.oci.manifest import Manifest
-from edgepack.oci.places import BlobSource
+from edgepack.oci.sources import BlobSource
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,24 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.bundle.archive import INDEX, LAYOUT, LIST, TarOut, blob_name
-from edgepack.bundle.contents import PAYLOAD_TYPE, Contents, Limits, NamedImage, Referrer, checked_name, is_head, plain
-from edgepack.bundle.needs import needs
+from edgepack.bundle.container import INDEX, LAYOUT, LIST, TarOut, blob_name
+from edgepack.bundle.listing import (
+    PAYLOAD_TYPE,
+    Contents,
+    Limits,
+    NamedImage,
+    Referrer,
+    checked_name,
+    is_head,
+    plain,
+)
 from edgepack.bundle.receipt import Receipt
 from edgepack.errors import NotFoundError, SignatureError, UsageError
-from edgepack.files import replacing
+from edgepack.host.files import replacing
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
+from edgepack.oci.graph import needs
 from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import PrivateKey

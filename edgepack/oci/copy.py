@@ -10,7 +10,7 @@ from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest
-from edgepack.oci.places import BlobSink, BlobSource
+from edgepack.oci.sources import BlobSink, BlobSource
 
 # Two levels are what exists (an index of images); deeper ones are only made to exhaust whoever reads them.
 MAX_DEPTH = 8

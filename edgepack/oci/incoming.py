@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from edgepack.errors import DigestMismatchError, NoSpaceError, SizeMismatchError, disk_errors
-from edgepack.files import publish
+from edgepack.host.files import publish
 from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor
 from edgepack.oci.digest import Digest
 

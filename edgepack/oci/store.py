@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, SizeMismatchError, UsageError
-from edgepack.files import atomic_write, locked, make_dirs
+from edgepack.host.files import atomic_write, locked, make_dirs
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.incoming import CHUNK, IncomingBlob
 from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest
-from edgepack.oci.places import BlobSource
+from edgepack.oci.sources import BlobSource
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 

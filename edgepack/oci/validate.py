@@ -19,7 +19,7 @@ from typing import Any
 
 from edgepack.errors import NotFoundError, UsageError, VerificationError
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.places import BlobSource
+from edgepack.oci.sources import BlobSource
 
 # The kernel's overlay file system and Docker stop here.
 MAX_LAYERS = 127

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from edgepack.errors import NotFoundError, UsageError, disk_errors
-from edgepack.files import atomic_write, fsync_dir, locked, make_dirs
+from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

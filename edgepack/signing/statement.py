@@ -16,7 +16,7 @@ from edgepack.oci.copy import images, read_verified
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import ImageConfig, Index, Manifest
-from edgepack.oci.places import BlobSource
+from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import PrivateKey, PublicKey

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edgepack.commandline import answer, human
+from edgepack.host.console import answer, human
 from edgepack.oci.descriptor import Platform
 from packager.commands.options import common
 from packager.workspace import Workspace
@@ -22,7 +22,7 @@ def command(
     recipe: str | None, platforms: str | None, locked: bool, again: bool, workspace: Workspace, output: str
 ) -> None:
     """Build the base image RECIPE out of Debian's packages, with no container engine and no image registry."""
-    from packager.bases import DEFAULT_RECIPE, build_recipe
+    from packager.bases.find import DEFAULT_RECIPE, build_recipe
 
     name = recipe or DEFAULT_RECIPE
     wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]

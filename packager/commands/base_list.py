@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edgepack.commandline import answer, human
+from edgepack.host.console import answer, human
 from packager.commands.options import common
 from packager.workspace import Workspace
 
@@ -16,8 +16,8 @@ from packager.workspace import Workspace
 def command(workspace: Workspace, output: str) -> None:
     """List the recipes of base images, and what of them is built in the cache."""
     from edgepack.oci.descriptor import Platform
-    from packager.bases import recipe_tag
-    from packager.debian import load_recipe, recipes
+    from packager.bases.debian import load_recipe, recipes
+    from packager.bases.find import recipe_tag
 
     rows: list[dict[str, Any]] = []
     tags = workspace.bases.tags()

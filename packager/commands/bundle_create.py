@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgepack.commandline import answer, human, note
 from edgepack.errors import NotFoundError
+from edgepack.host.console import answer, human, note
 from edgepack.names import image_tag
 from packager.commands.options import common
 from packager.workspace import Workspace

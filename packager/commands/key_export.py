@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgepack.commandline import answer
-from edgepack.files import atomic_write
+from edgepack.host.console import answer
+from edgepack.host.files import atomic_write
 from packager.commands.options import common
 from packager.workspace import Workspace
 

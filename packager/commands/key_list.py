@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgepack.commandline import answer, note
+from edgepack.host.console import answer, note
 from packager.commands.options import common
 from packager.workspace import Workspace
 

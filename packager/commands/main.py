@@ -9,7 +9,7 @@ import sys
 import click
 
 from edgepack import __version__
-from edgepack.commandline import report_errors
+from edgepack.host.console import report_errors
 
 # Noun -> what it is, and verb -> the line that help shows for it. The module of a verb is noun_verb.
 NOUNS: dict[str, tuple[str, dict[str, str]]] = {

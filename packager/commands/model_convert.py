@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from edgepack.commandline import answer, human, note
 from edgepack.errors import NotFoundError, UsageError
-from edgepack.files import atomic_write
+from edgepack.host.console import answer, human, note
+from edgepack.host.files import atomic_write
 from edgepack.names import ModelRef
 from packager.commands.options import common, offline, pairs
-from packager.model import Conversion, Framework, Model
+from packager.models.model import Conversion, Framework, Model
 from packager.workspace import Workspace
 
 
@@ -84,9 +84,9 @@ def command(
     Every package of the model is built from the last conversion.
     """
     from converters import Options
-    from converters.sandbox import Limits
-    from packager.conversion import convert
-    from packager.export import check_target, write_conversion
+    from converters.sandbox.launch import Limits
+    from packager.models.conversion import convert
+    from packager.models.export import check_target, write_conversion
 
     if folder is not None:
         check_target(folder)

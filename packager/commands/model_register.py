@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from edgepack.commandline import answer, human
+from edgepack.host.console import answer, human
 from packager.commands.options import common, pairs
-from packager.model import Framework, Model
+from packager.models.model import Framework, Model
 from packager.workspace import Workspace
 
 

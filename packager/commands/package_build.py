@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgepack.commandline import answer, human, note
 from edgepack.errors import UsageError
+from edgepack.host.console import answer, human, note
 from edgepack.names import ModelRef, image_tag
 from edgepack.oci.descriptor import Platform
 from packager.commands.options import common, offline
 from packager.workspace import Workspace
 
 if TYPE_CHECKING:
-    from packager.build import Build
-    from packager.plan import LayerPlan
+    from packager.images.build import Build
+    from packager.images.plan import LayerPlan
 
 
 @click.command("build", short_help="Build an image that serves models.")
@@ -47,9 +47,9 @@ def command(
     output: str,
 ) -> None:
     """Build an image that serves models over HTTP; needs no container engine and no image registry."""
-    from packager.build import BuildOptions, build, gather
-    from packager.conversion import is_unchecked
-    from packager.entry_script import read_entry_script
+    from packager.images.build import BuildOptions, build, gather
+    from packager.inference.entry_script import read_entry_script
+    from packager.models.conversion import is_unchecked
     from packager.wheels.trim import rules_without
 
     refs = [ModelRef.parse(model) for model in models]

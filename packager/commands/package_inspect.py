@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgepack.commandline import answer, human, note
+from edgepack.host.console import answer, human, note
 from packager.commands.options import common, offline
 from packager.workspace import Workspace
 
@@ -15,8 +15,8 @@ from packager.workspace import Workspace
 @common
 def command(image: str, offline: bool, workspace: Workspace, output: str) -> None:
     """Show IMAGE: a tag of the workspace, oci:DIR, oci-archive:FILE, docker-daemon:NAME or a registry's reference."""
-    from packager.look import signers, views
-    from packager.places import open_source
+    from packager.images.inspect import signers, views
+    from packager.places.places import open_source
 
     with open_source(image, workspace, offline=offline) as (source, root):
         found = views(source, root)

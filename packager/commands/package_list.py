@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from edgepack.commandline import answer, human, note
 from edgepack.errors import EdgepackError
+from edgepack.host.console import answer, human, note
 from edgepack.oci import mediatypes
 from packager.commands.options import common
 from packager.workspace import Workspace
@@ -17,7 +17,7 @@ from packager.workspace import Workspace
 @common
 def command(workspace: Workspace, output: str) -> None:
     """List the images of the workspace."""
-    from packager.look import views
+    from packager.images.inspect import views
 
     found: list[dict[str, Any]] = []
     for tag, root in sorted(workspace.store.tags().items()):

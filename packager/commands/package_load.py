@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgepack.commandline import answer, human
+from edgepack.host.console import answer, human
 from edgepack.names import image_tag
 from packager.commands.options import common
 from packager.workspace import Workspace
@@ -16,7 +16,7 @@ from packager.workspace import Workspace
 @common
 def command(source: str, tag: str | None, workspace: Workspace, output: str) -> None:
     """Load an image from SOURCE: an archive's file, an OCI layout's folder, or docker-daemon:NAME."""
-    from packager.places import load
+    from packager.places.places import load
 
     name, root, report = load(workspace, source, None if tag is None else image_tag(tag))
     value = {"tag": name, "digest": str(root.digest), "moved_bytes": report.moved_bytes}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from edgepack.commandline import answer, human
 from edgepack.errors import UsageError
+from edgepack.host.console import answer, human
 from edgepack.names import image_tag
 from packager.commands.options import common
 from packager.workspace import Workspace
@@ -17,7 +17,7 @@ from packager.workspace import Workspace
 @common
 def command(reference: str, tag: str | None, workspace: Workspace, output: str) -> None:
     """Pull the image REFERENCE with what is attached to it, verified while it streams; a pull that was cut resumes."""
-    from packager.places import fetch, in_registry
+    from packager.places.places import fetch, in_registry
 
     named, at, _ = in_registry(reference).partition("@")
     if at and tag is None and ":" not in named.rpartition("/")[2]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgepack.commandline import answer, human, note
+from edgepack.host.console import answer, human, note
 from edgepack.names import image_tag
 from packager.commands.options import common
 from packager.workspace import Workspace
@@ -20,7 +20,7 @@ def command(tag: str, destination: str | None, workspace: Workspace, output: str
     DESTINATION is a registry's reference, oci:DIR, oci-archive:FILE, docker-archive:FILE (the two are the same file)
     or docker-daemon:NAME; without it, the registry that TAG names.
     """
-    from packager.places import send
+    from packager.places.places import send
 
     tag = image_tag(tag)
     root = workspace.image(tag)

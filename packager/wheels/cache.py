@@ -24,9 +24,9 @@ from edgepack.errors import (
     VerificationError,
     disk_errors,
 )
-from edgepack.files import atomic_write, fsync_dir, locked, make_dirs
+from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
+from edgepack.host.uv import redacted
 from edgepack.oci.digest import Digest
-from edgepack.uv import redacted
 from packager.wheels.locks import Pin, explained
 from packager.wheels.tags import Target
 

@@ -30,7 +30,7 @@ from installer.utils import Scheme, fix_shebang
 
 from edgepack.errors import DigestMismatchError, UnsafeArchiveError, VerificationError
 from edgepack.oci.layer import LayerEntry
-from packager.bytecode import compile_sources, compiled_path, earns_bytecode
+from packager.layers.bytecode import compile_sources, compiled_path, earns_bytecode
 from packager.wheels.symbols import without_symbols
 from packager.wheels.trim import TrimRule, file_rules
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from installer.scripts import ScriptSection
 
     from packager.wheels.cache import Wheel
-    from packager.wheels.envelope import Envelope
+    from packager.wheels.cache_key import Envelope
 
 # What installers write themselves; a wheel's own would be untrue here, and signatures do not cover our RECORD.
 _NOT_TAKEN = ("INSTALLER", "REQUESTED", "direct_url.json", "RECORD.jws", "RECORD.p7s")

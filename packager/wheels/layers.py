@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import EdgepackError
-from edgepack.files import atomic_write, make_dirs
+from edgepack.host.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
-from packager.compressors import write_best_layer
-from packager.plan import WheelGroup
+from packager.images.plan import WheelGroup
+from packager.layers.compressors import write_best_layer
 from packager.wheels.cache import Wheel
-from packager.wheels.envelope import Envelope
+from packager.wheels.cache_key import Envelope
 from packager.wheels.trim import RULES, TrimRule, dropped
 
 HEAVY = 5_000_000

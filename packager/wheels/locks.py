@@ -20,9 +20,9 @@ from edgepack.errors import (
     NoSpaceError,
     NotFoundError,
 )
-from edgepack.files import atomic_write, make_dirs
+from edgepack.host.files import atomic_write, make_dirs
+from edgepack.host.uv import NO_INDEX, NO_NETWORK, find_uv, redacted, uv_environment
 from edgepack.oci.descriptor import Platform
-from edgepack.uv import NO_INDEX, NO_NETWORK, find_uv, redacted, uv_environment
 from packager.wheels.tags import Target
 
 _LOCKS = Path(__file__).parent.parent / "data" / "locks"

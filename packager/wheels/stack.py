@@ -6,10 +6,10 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
-from edgepack.files import atomic_write, make_dirs
+from edgepack.host.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Platform
-from packager.facts import BaseFacts
-from packager.plan import WheelGroup
+from packager.bases.facts import BaseFacts
+from packager.images.plan import WheelGroup
 from packager.wheels.cache import WheelCache
 from packager.wheels.layers import group_wheels
 from packager.wheels.locks import parse_lock, resolve, shipped_lock

@@ -79,7 +79,7 @@ def session(model: Any, width: int) -> ort.InferenceSession:
     from skl2onnx.common.data_types import DoubleTensorType
     from sklearn.base import is_classifier
 
-    from converters import forest
+    from converters.graph import forest
     from converters.sklearn import recipes
 
     with recipes.registered(ours=True):

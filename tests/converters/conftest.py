@@ -10,7 +10,9 @@ from typing import Any
 import joblib
 import pytest
 
-from converters import Conversion, Options, cache, convert, sandbox
+from converters import Conversion, Options, convert
+from converters.package import cache
+from converters.sandbox import launch
 
 Convert = Callable[..., Conversion]
 
@@ -51,7 +53,7 @@ def sklearn_to_onnx(tmp_path: Path) -> Convert:
 @pytest.fixture
 def namespaces() -> None:
     """Only where the kernel gives namespaces; where real parts are required, that it does not is a failure."""
-    isolation = sandbox.available()
+    isolation = launch.available()
     if isolation.kind == "namespaces":
         return
     if os.environ.get("EDGEPACK_REQUIRE_REAL") == "1":

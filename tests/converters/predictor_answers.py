@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.datasets import make_classification, make_regression
 
-from converters import forest, graph
+from converters.graph import forest, graph
 from converters.sklearn import recipes
 
 METHODS = ("predict", "predict_proba", "decision_function", "score_samples")

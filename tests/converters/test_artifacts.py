@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from converters import Options, artifacts
+from converters import Options
+from converters.package import artifacts
 from edgepack.errors import NotFoundError, UsageError
 
 NONE = Options()

@@ -261,7 +261,7 @@ def test_command_that_is_stopped_leaves_no_process_and_no_package(
         # Who runs the tests in the background lets them ignore this signal, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
-        assert _until(lambda: any("converters.worker" in line for line in _left(tmp_path)), 20)
+        assert _until(lambda: any("converters.sandbox.worker" in line for line in _left(tmp_path)), 20)
         process.send_signal(number)
         _, said = process.communicate(timeout=20)
     assert _until(lambda: _left(tmp_path) == [], 5), _left(tmp_path)

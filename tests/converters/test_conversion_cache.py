@@ -16,7 +16,10 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from converters import Conversion, Options, cache, conversion, convert, environments, sandbox, worlds
+from converters import Conversion, Options, conversion, convert
+from converters.package import cache
+from converters.sandbox import launch
+from converters.software import environments, selection
 from edgepack.errors import ConversionError
 
 Save = Callable[..., Path]
@@ -45,7 +48,7 @@ def test_second_conversion_of_the_same_bytes_is_a_copy(
     papers = _papers(first)
     first.model.write_bytes(b"the user's own now")
     moved = model.rename(tmp_path / "other.joblib")
-    monkeypatch.setattr(sandbox, "run", _never)
+    monkeypatch.setattr(launch, "run", _never)
     second = sklearn_to_onnx(moved, output_dir=tmp_path / "again")
     assert _papers(second) == papers
     assert (second.parity, second.warnings, second.framework_version) == (
@@ -80,7 +83,7 @@ def test_everything_that_decides_the_result_is_in_the_name(
     def name(path: Path = model, **options: Any) -> str:
         given = Options(**options)
         artifact = conversion.artifacts.find(path, "ScikitLearn", given)
-        world = worlds.choose("ScikitLearn", artifact.path)
+        world = selection.choose("ScikitLearn", artifact.path)
         return cache.key(conversion._facts("ScikitLearn", artifact, given, world))
 
     names = [
@@ -95,8 +98,10 @@ def test_everything_that_decides_the_result_is_in_the_name(
         name(tolerances={"label": 0.2}),
         name(signature="serve"),
     ]
-    beside = worlds.installed_version
-    monkeypatch.setattr(worlds, "installed_version", lambda part: "1.28.9" if part == "onnxruntime" else beside(part))
+    beside = selection.installed_version
+    monkeypatch.setattr(
+        selection, "installed_version", lambda part: "1.28.9" if part == "onnxruntime" else beside(part)
+    )
     names.append(name())
     monkeypatch.undo()
     monkeypatch.setattr(cache, "code_digest", lambda: "of other code")

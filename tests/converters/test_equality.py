@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from converters import Options, equality, graph, tensors
-from converters.canonical import canonical
-from converters.tensors import Spec
+from converters import Options
+from converters.graph import graph
+from converters.graph.canonical import canonical
+from converters.proof import equality, tensors
+from converters.proof.tensors import Spec
 from edgepack.errors import ConversionError, UsageError
 
 TABLE = np.arange(20, dtype=np.float32).reshape(10, 2)

@@ -1,4 +1,4 @@
-"""Tree ensembles written by ``converters.forest`` answer what walking the trees answers, to the bit."""
+"""Tree ensembles written by ``converters.graph.forest`` answer what walking the trees answers, to the bit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from converters import forest, graph
-from converters.forest import Forest, Mode, Tree
+from converters.graph import forest, graph
+from converters.graph.forest import Forest, Mode, Tree
 from edgepack.errors import ConversionError
 
 

@@ -12,9 +12,10 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from converters import graph, manifest
+from converters.graph import graph
 from converters.optimize import choice, optimize
 from converters.optimize.variants import NotApplicableError, Variant, made
+from converters.package import manifest
 
 
 def network(sizes: Sequence[int], scale: float = 1.0) -> bytes:

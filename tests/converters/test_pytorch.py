@@ -18,7 +18,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from converters import Conversion, Options, cache, convert, worlds
+from converters import Conversion, Options, convert
+from converters.package import cache
+from converters.software import selection
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -34,7 +36,7 @@ Result = dict[str, Any]
 
 
 def _python(arguments: list[str]) -> None:
-    world = worlds.choose("PyTorch", Path("model.pt2"))
+    world = selection.choose("PyTorch", Path("model.pt2"))
     environment = {
         "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}",
         "OMP_NUM_THREADS": "1",

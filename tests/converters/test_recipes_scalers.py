@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
-from converters import graph
+from converters.graph import graph
 from converters.sklearn import recipes
 
 SCALES, MIDDLES = [1e-8, 1, 1e5, 1e9, 3, 1], [0, 5, 1e6, 1.6e9, -2, 7]

@@ -33,7 +33,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
-from converters import forest, graph
+from converters.graph import forest, graph
 from converters.sklearn import recipes, rows
 
 # Relative and absolute differences: of sums of doubles, of doubles rounded to float32, and what is promised of a part

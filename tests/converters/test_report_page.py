@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters import parity
+from converters.proof import parity
 from converters.report import render
 
 

@@ -19,15 +19,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from converters.samples import Table
-from converters.sklearn import known, rows
+from converters.proof.samples import Table
+from converters.sklearn import rows, training_columns
 
 X, Y = load_iris(return_X_y=True)
 NAMES = ("a", "b", "c", "d")
 
 
-def _columns(model: Any, names: tuple[str, ...] = NAMES) -> list[known.Column]:
-    return known.columns(model, names)
+def _columns(model: Any, names: tuple[str, ...] = NAMES) -> list[training_columns.Column]:
+    return training_columns.columns(model, names)
 
 
 def _flips(model: Any, cuts: list[float], column: int, base: Any) -> int:
@@ -101,7 +101,7 @@ def test_training_points_and_whole_numbers_are_taken_from_models_that_keep_them(
     assert not fraction.whole
     generated = rows.generate([whole, fraction], ("n", "f"))
     assert (generated.columns[0] == np.round(generated.columns[0])).all()
-    training = known.training(model, ("n", "f"), 40)
+    training = training_columns.training(model, ("n", "f"), 40)
     assert training is not None
     assert len(training) == 40
     given = {tuple(np.round(row, 9)) for row in x}
@@ -117,7 +117,7 @@ def test_counted_categories_of_naive_bayes_are_whole_numbers_from_0() -> None:
 
 def test_boundary_rows_change_one_cell_each() -> None:
     base = Table(("a", "b"), (np.zeros(5), np.full(5, 9.0)))
-    table = rows.edges([known.Column(cuts=[0.1]), known.Column(cuts=[1e300])], base)
+    table = rows.edges([training_columns.Column(cuts=[0.1]), training_columns.Column(cuts=[1e300])], base)
     assert table is not None
     changed = (table.columns[0] != 0) ^ (table.columns[1] != 9)
     assert changed.all()
@@ -126,4 +126,4 @@ def test_boundary_rows_change_one_cell_each() -> None:
     assert float(np.float32(0.1)) in singles
     assert np.nextafter(0.1, 1) in singles
     assert np.isfinite(table.columns[1]).all(), "what float32 cannot hold has no neighbours there"
-    assert rows.edges([known.Column(), known.Column()], base) is None
+    assert rows.edges([training_columns.Column(), training_columns.Column()], base) is None

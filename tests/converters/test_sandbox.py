@@ -17,7 +17,8 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from converters import Conversion, convert, sandbox
+from converters import Conversion, convert
+from converters.sandbox import launch
 from edgepack.errors import ConversionError, NotFoundError, UsageError
 
 Save = Callable[..., Path]
@@ -95,7 +96,7 @@ def test_model_that_never_ends_is_ended_with_all_that_it_started(
     save: Save, sklearn_to_onnx: Convert, tmp_path: Path
 ) -> None:
     code = "import os, time\nif os.fork() == 0 and {escape}:\n    os.setsid()\ntime.sleep(120)"
-    escape = sandbox.available().kind == "namespaces"  # else a new session gets away, as the report says
+    escape = launch.available().kind == "namespaces"  # else a new session gets away, as the report says
     began = time.monotonic()
     with pytest.raises(ConversionError, match="longer than 3 seconds and was ended; allow more time"):
         sklearn_to_onnx(save(Runs(code.format(escape=escape))), timeout=3)
@@ -143,13 +144,13 @@ os._exit(0)
 def test_without_namespaces_the_report_says_so(
     save: Save, sklearn_to_onnx: Convert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sandbox.available.cache_clear()
+    launch.available.cache_clear()
     with monkeypatch.context() as patch:
         patch.setenv("PATH", "/nonexistent")
-        less = sandbox.available()
-    sandbox.available.cache_clear()
+        less = launch.available()
+    launch.available.cache_clear()
     assert less.kind == "process"
-    monkeypatch.setattr(sandbox, "available", lambda: less)
+    monkeypatch.setattr(launch, "available", lambda: less)
     x, y = load_iris(return_X_y=True)
     conversion = sklearn_to_onnx(save(LogisticRegression(max_iter=500).fit(x, y)))
     isolation = json.loads(conversion.report.read_text())["isolation"]

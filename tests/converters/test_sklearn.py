@@ -35,7 +35,7 @@ from sklearn.svm import SVC
 import converters
 from converters import Conversion, Options
 from converters.sklearn.convert import convert as convert_in_process
-from converters.sklearn.recipes.registry import registries
+from converters.sklearn.recipes.writing.registry import registries
 from edgepack.errors import ConversionError, UsageError
 
 Save = Callable[..., Path]
@@ -78,7 +78,7 @@ def test_classifier_answers_like_the_original_and_is_described(save: Save, sklea
     assert manifest["outputs"][1]["shape"] == [None, 3]
     assert manifest["outputs"][1]["classes"] == [0, 1, 2]
     assert manifest["rejects"] == {"nan": True, "infinity": True, "huge": False, "empty": True}
-    schema = json.loads((Path(converters.__file__).parent / "model.manifest.schema.json").read_text())
+    schema = json.loads((Path(converters.__file__).parent / "package" / "model.manifest.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(manifest)
     assert conversion.parity is not None
     assert conversion.parity.passed

@@ -15,7 +15,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from converters import Options, cache, convert, worlds
+from converters import Options, convert
+from converters.package import cache
+from converters.software import selection
 from edgepack.errors import MissingPartError
 
 HERE = Path(__file__).resolve().parent
@@ -88,7 +90,7 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("tensorflow")
     try:
-        interpreter = worlds.choose("TensorFlow", folder).interpreter(cache.default_cache())
+        interpreter = selection.choose("TensorFlow", folder).interpreter(cache.default_cache())
     except MissingPartError as error:
         if os.environ.get("EDGEPACK_REQUIRE_REAL") == "1":
             raise

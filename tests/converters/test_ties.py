@@ -30,7 +30,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
-from converters import Conversion, graph, parity
+from converters import Conversion
+from converters.graph import graph
+from converters.proof import parity
 from converters.sklearn import labels
 
 ROOT = Path(__file__).parents[2]

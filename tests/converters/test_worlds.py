@@ -34,7 +34,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from converters import convert, environments, trained, worlds
+from converters import convert
+from converters.software import environments, selection, trained
 from edgepack.errors import ConversionError, IncompatibleError, MissingPartError, NoSpaceError, UsageError
 
 HERE = sklearn.__version__
@@ -91,7 +92,7 @@ def test_reading_the_traces_runs_nothing(tmp_path: Path) -> None:
     path, touched = tmp_path / "m.pkl", tmp_path / "touched"
     path.write_bytes(pickle.dumps([Touches(str(touched)), {"_sklearn_version": "1.3.2"}]))
     assert trained.read(path).version == "1.3.2"
-    worlds.choose("ScikitLearn", path)
+    selection.choose("ScikitLearn", path)
     assert not touched.exists()
 
 
@@ -148,14 +149,14 @@ def test_both_ends_of_a_large_file_are_searched(tmp_path: Path, monkeypatch: pyt
 
 
 def test_model_of_the_series_beside_us_is_read_by_it(model: Any, tmp_path: Path) -> None:
-    assert worlds.choose("ScikitLearn", _from_version(model, tmp_path / "m.pkl", f"{SERIES}.9")).name == "installed"
+    assert selection.choose("ScikitLearn", _from_version(model, tmp_path / "m.pkl", f"{SERIES}.9")).name == "installed"
     (tmp_path / "n.pkl").write_bytes(b"says nothing")
-    assert worlds.choose("ScikitLearn", tmp_path / "n.pkl").name == "installed"
+    assert selection.choose("ScikitLearn", tmp_path / "n.pkl").name == "installed"
 
 
 @pytest.mark.parametrize(("version", "name"), [("1.5.0", "sklearn-1.5"), ("1.2.1", "sklearn-1.2")])
 def test_model_of_another_series_is_read_by_its_own(version: str, name: str, model: Any, tmp_path: Path) -> None:
-    world = worlds.choose("ScikitLearn", _from_version(model, tmp_path / "m.pkl", version))
+    world = selection.choose("ScikitLearn", _from_version(model, tmp_path / "m.pkl", version))
     assert (world.name, world.mismatch) == (name, None)
 
 
@@ -163,7 +164,7 @@ def test_model_of_another_series_is_read_by_its_own(version: str, name: str, mod
 def test_version_that_cannot_be_had_is_read_by_the_nearest_and_said(
     version: str, name: str, model: Any, tmp_path: Path
 ) -> None:
-    world = worlds.choose("ScikitLearn", _from_version(model, tmp_path / "m.pkl", version))
+    world = selection.choose("ScikitLearn", _from_version(model, tmp_path / "m.pkl", version))
     assert world.name == name
     assert world.mismatch == f"it was trained with scikit-learn {version}, and versions 1.2 to 1.9 can be had"
 
@@ -171,11 +172,11 @@ def test_version_that_cannot_be_had_is_read_by_the_nearest_and_said(
 def test_boosters_that_are_not_installed_come_with_the_series_of_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beside = worlds.installed_version
-    monkeypatch.setattr(worlds, "installed_version", lambda part: None if part in trained.BOOSTERS else beside(part))
+    beside = selection.installed_version
+    monkeypatch.setattr(selection, "installed_version", lambda part: None if part in trained.BOOSTERS else beside(part))
     named = b"\x8c\x10_sklearn_version\x94\x8c\x051.4.2\x94\x8c\x11lightgbm.sklearn\x94\x8c\x0eLGBMClassifier\x94\x93"
     (tmp_path / "m.pkl").write_bytes(b"\x80\x04" + named)
-    assert worlds.choose("ScikitLearn", tmp_path / "m.pkl").name == "boosters-1.4"
+    assert selection.choose("ScikitLearn", tmp_path / "m.pkl").name == "boosters-1.4"
     for ending, start in (
         (".ubj", b"{L\0learner{"),
         (".cbm", b"CBM1"),
@@ -184,7 +185,7 @@ def test_boosters_that_are_not_installed_come_with_the_series_of_the_model(
     ):
         path = tmp_path / f"m{ending}"
         path.write_bytes(start)
-        assert worlds.choose("ScikitLearn", path).name == "boosters-1.9"
+        assert selection.choose("ScikitLearn", path).name == "boosters-1.9"
 
 
 @pytest.mark.parametrize(
@@ -197,14 +198,14 @@ def test_file_of_a_booster_needs_that_booster_only(
 ) -> None:
     there = {booster: "3.2.0" if booster == "xgboost" else "4.7.0" if booster == "lightgbm" else "1.2.10"}
     there["onnxmltools"] = "1.16.0"
-    beside = worlds.installed_version
+    beside = selection.installed_version
     monkeypatch.setattr(
-        worlds,
+        selection,
         "installed_version",
         lambda part: there.get(part) if part in (*trained.BOOSTERS, *there) else beside(part),
     )
     (tmp_path / "m.txt").write_bytes(start)
-    assert worlds.choose("ScikitLearn", tmp_path / "m.txt").name == "installed"
+    assert selection.choose("ScikitLearn", tmp_path / "m.txt").name == "installed"
 
 
 def test_module_of_the_users_own_is_looked_for_where_it_is_installed(
@@ -215,22 +216,22 @@ def test_module_of_the_users_own_is_looked_for_where_it_is_installed(
     (packages / "churn_lib.py").touch()
     data = pickle.dumps(model).replace(HERE.encode(), b"1.5.0") + b"\x8c\x09churn_lib\x94\x8c\x05Model\x94\x93"
     (tmp_path / "m.pkl").write_bytes(data)
-    assert worlds.choose("ScikitLearn", tmp_path / "m.pkl").name == "sklearn-1.5"
+    assert selection.choose("ScikitLearn", tmp_path / "m.pkl").name == "sklearn-1.5"
     monkeypatch.syspath_prepend(packages)
-    assert worlds.choose("ScikitLearn", tmp_path / "m.pkl").name == "installed"
+    assert selection.choose("ScikitLearn", tmp_path / "m.pkl").name == "installed"
 
 
 def test_version_known_not_to_work_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    beside = worlds.installed_version
-    monkeypatch.setattr(worlds, "installed_version", lambda part: "7.36.2" if part == "protobuf" else beside(part))
+    beside = selection.installed_version
+    monkeypatch.setattr(selection, "installed_version", lambda part: "7.36.2" if part == "protobuf" else beside(part))
     (tmp_path / "m.onnx").touch()
-    assert worlds.choose("Onnx", tmp_path / "m.onnx").name == "onnx"
+    assert selection.choose("Onnx", tmp_path / "m.onnx").name == "onnx"
 
 
 def test_every_lock_pins_wheels_by_hash_and_names_no_place() -> None:
-    locks = sorted(worlds.LOCKS.glob("*.txt"))
-    assert {f"sklearn-{a}.{b}" for a, b in worlds.SERIES} <= {path.stem for path in locks}
-    assert {f"boosters-{a}.{b}" for a, b in worlds.SERIES} <= {path.stem for path in locks}
+    locks = sorted(selection.LOCKS.glob("*.txt"))
+    assert {f"sklearn-{a}.{b}" for a, b in selection.SERIES} <= {path.stem for path in locks}
+    assert {f"boosters-{a}.{b}" for a, b in selection.SERIES} <= {path.stem for path in locks}
     for path in locks:
         text = path.read_text()
         assert re.findall(r"^(?:https?:|-|/).*|.*(?:://|\.whl).*", text, re.MULTILINE) == [], path.name
@@ -239,7 +240,7 @@ def test_every_lock_pins_wheels_by_hash_and_names_no_place() -> None:
         assert len(pins) == len(re.findall(r"^\w", text, re.MULTILINE)) > 5, path.name
         if series := re.fullmatch(r"(?:sklearn|boosters)-(.+)", path.stem):
             assert any(name == "scikit-learn" and version.startswith(f"{series[1]}.") for name, version in pins)
-    assert "# apart: torch==" in (worlds.LOCKS / "pytorch.txt").read_text()
+    assert "# apart: torch==" in (selection.LOCKS / "pytorch.txt").read_text()
 
 
 # Environments, made from a wheel of ours in a folder, with no index.
@@ -397,7 +398,7 @@ def test_without_uv_the_part_is_named(lock: Path, tmp_path: Path, monkeypatch: p
 
 def test_unknown_environment_is_told_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no environment 'caffe'; give some of boosters-1\.2, .*tensorflow"):
-        worlds.prepare(["caffe"], tmp_path)
+        selection.prepare(["caffe"], tmp_path)
 
 
 def test_command_that_prepares_says_what_it_made_or_why_not(own_cache: Path) -> None:
@@ -421,7 +422,7 @@ def test_command_that_prepares_says_what_it_made_or_why_not(own_cache: Path) -> 
 def old(own_cache: Path) -> Path:
     """An environment of scikit-learn 1.5; skipped only where no package index is in reach."""
     try:
-        return environments.ready(worlds.LOCKS / "sklearn-1.5.txt", own_cache)
+        return environments.ready(selection.LOCKS / "sklearn-1.5.txt", own_cache)
     except MissingPartError as error:
         if os.environ.get("EDGEPACK_REQUIRE_REAL") == "1":
             raise
@@ -486,7 +487,7 @@ def test_code_in_a_pickle_cannot_change_the_environment_that_reads_it(
 def test_pickle_that_another_version_cannot_read_names_those_that_can_be_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worlds, "SERIES", {(1, 5): (3, 99)})
+    monkeypatch.setattr(selection, "SERIES", {(1, 5): (3, 99)})
     path = tmp_path / "m.pkl"
     path.write_bytes(
         b"\x80\x04\x8c\x0csklearn.gone\x94\x8c\x04Gone\x94\x93\x8c\x10_sklearn_version\x94\x8c\x060.24.2\x94."

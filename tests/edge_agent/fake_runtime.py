@@ -16,9 +16,9 @@ from edge_agent.probe import Health
 from edge_agent.runner import Clock, Runner
 from edge_agent.runtimes.base import Instance, Runtime, ServiceSpec
 from edge_agent.state import StateFile
-from edgepack.desired import Desired, DesiredService
 from edgepack.errors import MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError, SignatureError
 from edgepack.oci.digest import Digest
+from edgepack.state.desired import Desired, DesiredService
 
 
 def image(name: str) -> Digest:

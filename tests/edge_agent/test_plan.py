@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from edge_agent.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_rollback
 from edge_agent.records import Deployment, Outcome, ServiceRecord
-from edgepack.desired import Desired, DesiredService
-from edgepack.reported import ServiceState
+from edgepack.state.desired import Desired, DesiredService
+from edgepack.state.reported import ServiceState
 
 NAMES = ["one", "two", "three"]
 services = st.builds(

@@ -181,7 +181,7 @@ def test_a_rollback_to_an_unsigned_image_wants_it_said_again(lab: Lab) -> None:
 
 
 def desired(image: Digest):  # type: ignore[no-untyped-def]
-    from edgepack.desired import Desired
+    from edgepack.state.desired import Desired
 
     return Desired((service(image),))
 

@@ -18,7 +18,7 @@ from edge_agent.records import Outcome, ServiceRecord
 from edge_agent.state import StateFile
 from edgepack.errors import EdgepackError, NoSpaceError, UsageError
 from edgepack.oci.digest import Digest
-from edgepack.reported import ServiceState
+from edgepack.state.reported import ServiceState
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,9 +121,9 @@ import sys
 from pathlib import Path
 from edge_agent.records import Outcome
 from edge_agent.state import StateFile
-from edgepack.desired import DesiredService
+from edgepack.state.desired import DesiredService
 from edgepack.oci.digest import Digest
-from edgepack.reported import ServiceState
+from edgepack.state.reported import ServiceState
 state = StateFile(Path(sys.argv[1]))
 for number in range(1_000_000):
     spec = DesiredService("churn", Digest.of(str(number).encode()), 6789)

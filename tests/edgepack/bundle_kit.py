@@ -9,8 +9,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgepack.bundle.archive import INDEX, LAYOUT, LIST, TarOut, blob_name
-from edgepack.bundle.contents import PAYLOAD_TYPE, Contents
+from edgepack.bundle.container import INDEX, LAYOUT, LIST, TarOut, blob_name
+from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest

@@ -39,7 +39,7 @@ from edgepack.errors import (
     VerificationError,
 )
 from edgepack.oci import mediatypes
-from edgepack.oci.archive import Archive, stream_archive, write_archive
+from edgepack.oci.archive.write import Archive, stream_archive, write_archive
 from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest

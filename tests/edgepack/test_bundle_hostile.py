@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from bundle_kit import add_image, add_index, add_layer, blobs, damage, forge, member, members, simple, write_tar
 
-from edgepack.bundle.contents import Contents, Limits, NamedImage, Referrer
+from edgepack.bundle.listing import Contents, Limits, NamedImage, Referrer
 from edgepack.bundle.read import import_bundle, read_list
 from edgepack.bundle.write import write_bundle
 from edgepack.errors import (

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from bundle_kit import AMD64, ARM64, add_image, add_index, add_layer, blobs, damage, simple, snapshot
 
-from edgepack.bundle.needs import needs, platform_manifest
 from edgepack.bundle.read import ImportedImage, import_bundle
 from edgepack.bundle.receipt import Receipt
 from edgepack.bundle.write import write_bundle
 from edgepack.errors import IncompatibleError, NotFoundError, SignatureError, UsageError, VerificationError
 from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.graph import needs, platform_manifest
 from edgepack.oci.store import Store
 from edgepack.signing.keys import TrustStore, create_key
 from edgepack.signing.statement import attach, verify_image

@@ -22,8 +22,8 @@ from bundle_kit import (
     snapshot,
 )
 
-from edgepack.bundle.archive import header
-from edgepack.bundle.contents import PAYLOAD_TYPE, Contents
+from edgepack.bundle.container import header
+from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
 from edgepack.bundle.read import read_list
 from edgepack.bundle.receipt import Receipt
 from edgepack.bundle.write import write_bundle

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from edgepack import errors
-from edgepack.commandline import answer, human, printable, report_errors
+from edgepack.host.console import answer, human, printable, report_errors
 
 TREE = {
     errors.EdgepackError: 1, errors.UsageError: 2, errors.NotFoundError: 3, errors.VerificationError: 4,
@@ -118,7 +118,7 @@ def test_every_flag_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_answer_that_nobody_reads_to_its_end_is_no_traceback(tmp_path: Path) -> None:
     code = (
         "import sys, click\n"
-        "from edgepack.commandline import answer, report_errors\n"
+        "from edgepack.host.console import answer, report_errors\n"
         "cli = click.Command('tool', callback=lambda: answer('json', ['x' * 100] * 100_000, []))\n"
         "sys.exit(report_errors(cli, 'tool', 'EDGEPACK'))\n"
     )

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.desired import SCHEMA, Desired, DesiredService
 from edgepack.errors import InvalidDocumentError
 from edgepack.oci.digest import Digest
+from edgepack.state.desired import SCHEMA, Desired, DesiredService
 
 IMAGE = Digest.of(b"image")
 
@@ -127,7 +127,7 @@ def test_everything_wrong_is_told_at_once() -> None:
     found = violations(document(churn(name="X", port=0), 5, churn(image=None), schema="other", serial=-1, extra=1))
 
     assert found == (
-        "schema must be edgepack.desired/v1",
+        "schema must be edgepack.state.desired/v1",
         "serial must be from 0 to 9223372036854775807",
         "services[1] must be an object",
         "services[0].name: 'X' is not a service name",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from edgepack.documents import Fields, raise_all
 from edgepack.errors import InvalidDocumentError, UsageError
-from edgepack.fields import Fields, raise_all
 
 
 def fields(value: object, path: str = "") -> tuple[Fields, list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgepack.errors import NotFoundError, UsageError
-from edgepack.files import atomic_write, locked, make_dirs, replacing
+from edgepack.host.files import atomic_write, locked, make_dirs, replacing
 
 
 def names(folder: Path) -> list[str]:
@@ -60,7 +60,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     code = (
-        "import os, sys; from pathlib import Path; from edgepack.files import replacing\n"
+        "import os, sys; from pathlib import Path; from edgepack.host.files import replacing\n"
         "with replacing(Path(sys.argv[1])) as file:\n"
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)\n"
     )
@@ -104,7 +104,7 @@ def test_impossible_targets_are_told_clearly(tmp_path: Path) -> None:
 def test_a_lock_is_held_against_threads_and_freed_by_death(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     code = (
-        "import os, sys; from pathlib import Path; from edgepack.files import locked\n"
+        "import os, sys; from pathlib import Path; from edgepack.host.files import locked\n"
         "with locked(Path(sys.argv[1])):\n"
         "    os.kill(os.getpid(), 9)\n"
     )

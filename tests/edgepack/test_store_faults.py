@@ -19,7 +19,7 @@ from small_images import small_image
 
 from edgepack.errors import NoSpaceError, UsageError
 from edgepack.oci import mediatypes
-from edgepack.oci.archive import write_archive
+from edgepack.oci.archive.write import write_archive
 from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -38,7 +38,7 @@ from small_images import image, Gzip
 from edgepack.oci.copy import copy
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.store import Store
-from edgepack.oci.archive import write_archive
+from edgepack.oci.archive.write import write_archive
 
 root, seed = Path(sys.argv[1]), int(sys.argv[3])
 print("ready", flush=True)
@@ -227,7 +227,7 @@ from pathlib import Path
 root = Path(sys.argv[1])
 sys.path.insert(0, sys.argv[2])
 from small_images import image
-from edgepack.oci.archive import Archive, write_archive
+from edgepack.oci.archive.write import Archive, write_archive
 from edgepack.oci.copy import copy
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.store import Store

@@ -25,10 +25,10 @@ from edgepack.errors import (
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.store import Store
-from packager import debian
-from packager.debian import mirror
-from packager.debian.debs import merged_link, merged_path, read_package, without_dangling
-from packager.debian.rules import Rule, Rules
+from packager.bases import debian
+from packager.bases.debian import mirror
+from packager.bases.debian.debs import merged_link, merged_path, read_package, without_dangling
+from packager.bases.debian.rules import Rule, Rules
 
 RECIPE = debian.load_recipe("debian12-python3.11")
 PLATFORMS = [Platform.parse(name) for name in RECIPE.platforms]

@@ -11,12 +11,12 @@ import pytest
 from made_bases import AMD64, ARM64, debian, libc, make_base, make_index
 
 from edgepack.errors import EdgepackError, IncompatibleError, NotFoundError
-from edgepack.oci.archive import write_archive
+from edgepack.oci.archive.write import write_archive
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import LayerEntry
-from packager import bases
-from packager.bases import DEFAULT_RECIPE, build_recipe, find_base, recipe_tag
-from packager.debian.recipe import load_recipe
+from packager.bases import find
+from packager.bases.debian.recipe import load_recipe
+from packager.bases.find import DEFAULT_RECIPE, build_recipe, find_base, recipe_tag
 from packager.workspace import Workspace
 
 
@@ -36,7 +36,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Platform]:
             if isinstance(content, bytes):
                 yield LayerEntry.of_bytes(path, content, 0o755)
 
-    monkeypatch.setattr(bases, "base_entries", entries)
+    monkeypatch.setattr(find, "base_entries", entries)
     return calls
 
 
@@ -63,7 +63,7 @@ def test_a_build_of_a_base_that_fails_leaves_no_tag(workspace: Workspace, monkey
         yield LayerEntry.of_bytes("a", b"a")
         raise EdgepackError("no mirror can be read")
 
-    monkeypatch.setattr(bases, "base_entries", entries)
+    monkeypatch.setattr(find, "base_entries", entries)
     with pytest.raises(EdgepackError, match="no mirror"):
         build_recipe(workspace, DEFAULT_RECIPE, AMD64)
     assert workspace.bases.tags() == {}
@@ -88,7 +88,7 @@ def test_a_change_of_recipe_lock_or_python_makes_another_base(tmp_path: Path, mo
     lock = next((tmp_path / "recipe").glob("lock-*.json"))
     lock.write_text(lock.read_text() + " ")
     assert recipe_tag(copied, AMD64) != before
-    monkeypatch.setattr(bases, "python_version", lambda: "3.99.0")
+    monkeypatch.setattr(find, "python_version", lambda: "3.99.0")
     assert recipe_tag(recipe, AMD64) != before
 
 

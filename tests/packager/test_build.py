@@ -18,8 +18,8 @@ from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentErr
 from edgepack.names import ModelRef
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.manifest import History, ImageConfig, Index
-from packager.build import Build, BuildOptions, build
-from packager.plan import WheelGroup
+from packager.images.build import Build, BuildOptions, build
+from packager.images.plan import WheelGroup
 from packager.workspace import Workspace
 
 
@@ -28,7 +28,7 @@ def _no_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object, **__: object) -> tuple[WheelGroup, ...]:
         return ()
 
-    monkeypatch.setattr("packager.build.scoring_wheels", none)
+    monkeypatch.setattr("packager.images.build.scoring_wheels", none)
 
 
 def make_workspace(folder: Path, versions: int = 1) -> Workspace:

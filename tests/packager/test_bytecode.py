@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from edgepack.errors import RuntimeFailedError
-from packager import bytecode
-from packager.bytecode import compile_sources, compiled_path, compiles_for, earns_bytecode
+from packager.layers import bytecode
+from packager.layers.bytecode import compile_sources, compiled_path, compiles_for, earns_bytecode
 
 SOURCES = [
     (f"/opt/x/{path.name}", path.read_bytes())

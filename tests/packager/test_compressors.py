@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepack.oci import mediatypes
-from edgepack.oci.compression import decompressed
 from edgepack.oci.layer import LayerEntry
 from edgepack.oci.store import Store
-from packager.compressors import Gzip, compressor_name, write_best_layer
+from edgepack.oci.tar.compression import decompressed
+from packager.layers.compressors import Gzip, compressor_name, write_best_layer
 
 TEXT = b"".join(b"line %d of a file\n" % number for number in range(150_000))
 NOISE = random.Random(7).randbytes(3_000_000)  # noqa: S311

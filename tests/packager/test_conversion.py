@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 import converters
-from converters import Options, cache, sandbox, worlds
+from converters import Options
 from converters.conversion import software
+from converters.package import cache
+from converters.sandbox import launch
+from converters.software import selection
 from edgepack.errors import ConversionError, EdgepackError, NotFoundError, UsageError
 from edgepack.names import ModelRef
-from packager.conversion import convert, extract, served
-from packager.model import Framework, Model
+from packager.models.conversion import convert, extract, served
+from packager.models.model import Framework, Model
 from packager.workspace import Workspace
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.2, 2.9, 4.3, 1.3], [7.7, 2.6, 6.9, 2.3]]
@@ -80,13 +83,13 @@ def test_other_software_converts_again_and_so_does_the_wish(
     first = convert(workspace, register(workspace, trained))
     model = workspace.models.get(ModelRef("iris"))
     runs: list[str] = []
-    real = sandbox.run
+    real = launch.run
 
-    def counted(*arguments: Any, **named: Any) -> sandbox.Outcome:
+    def counted(*arguments: Any, **named: Any) -> launch.Outcome:
         runs.append("run")
         return real(*arguments, **named)
 
-    monkeypatch.setattr(sandbox, "run", counted)
+    monkeypatch.setattr(launch, "run", counted)
     assert convert(workspace, model) == first
     assert runs == []
     assert convert(workspace, model, again=True) == first, "the cache of conversions does not answer a wish"
@@ -95,15 +98,15 @@ def test_other_software_converts_again_and_so_does_the_wish(
     assert convert(workspace, model).key != first.key
     assert runs == ["run", "run"]
     monkeypatch.undo()
-    beside = worlds.installed_version
-    monkeypatch.setattr(worlds, "installed_version", lambda part: "0.9" if part == "skops" else beside(part))
+    beside = selection.installed_version
+    monkeypatch.setattr(selection, "installed_version", lambda part: "0.9" if part == "skops" else beside(part))
     assert convert(workspace, model).key != first.key
 
 
 def test_a_changed_lock_is_other_software(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = software()
-    locks = Path(shutil.copytree(worlds.LOCKS, tmp_path / "locks"))
-    monkeypatch.setattr(worlds, "LOCKS", locks)
+    locks = Path(shutil.copytree(selection.LOCKS, tmp_path / "locks"))
+    monkeypatch.setattr(selection, "LOCKS", locks)
     assert software() == before
     (locks / "onnx.txt").write_text((locks / "onnx.txt").read_text() + "# changed\n")
     assert software() != before
@@ -111,7 +114,7 @@ def test_a_changed_lock_is_other_software(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_limits_are_kept_to(workspace: Workspace, trained: Path) -> None:
     with pytest.raises(ConversionError, match=r"longer than 0\.05 seconds"):
-        convert(workspace, register(workspace, trained), limits=sandbox.Limits(seconds=0.05))
+        convert(workspace, register(workspace, trained), limits=launch.Limits(seconds=0.05))
 
 
 def test_a_sample_is_called_by_its_own_name(workspace: Workspace, trained: Path, tmp_path: Path) -> None:

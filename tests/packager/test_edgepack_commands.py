@@ -18,8 +18,8 @@ import pytest
 from click.testing import CliRunner
 from made_bases import AMD64, debian, make_base
 
-from edgepack.commandline import report_errors
 from edgepack.errors import NotFoundError
+from edgepack.host.console import report_errors
 from packager.commands.main import NOUNS, VERBS, build_cli
 from packager.workspace import Workspace
 

@@ -11,9 +11,9 @@ from test_build import make_workspace
 
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.names import ModelRef
-from packager.build import BuildOptions, gather
-from packager.entry_script import read_entry_script
-from packager.plan import FilesLayer, service_config
+from packager.images.build import BuildOptions, gather
+from packager.images.plan import FilesLayer, service_config
+from packager.inference.entry_script import read_entry_script
 
 SCRIPT = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"
 

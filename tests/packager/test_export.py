@@ -16,9 +16,9 @@ from test_conversion import ROWS, register, trained
 
 from edgepack.errors import NoSpaceError, NotFoundError, UsageError, VerificationError
 from packager.commands.main import build_cli
-from packager.conversion import convert, unpack_layers
-from packager.export import check_target, write_conversion
-from packager.model import Conversion, Model
+from packager.models.conversion import convert, unpack_layers
+from packager.models.export import check_target, write_conversion
+from packager.models.model import Conversion, Model
 from packager.workspace import Workspace
 
 __all__ = ["trained"]
@@ -134,7 +134,7 @@ def test_an_error_halfway_leaves_nothing(
         unpack_layers(*arguments, **named)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("packager.export.unpack_layers", full)
+    monkeypatch.setattr("packager.models.export.unpack_layers", full)
     with pytest.raises(NoSpaceError):
         write_conversion(workspace.store, model, conversion, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

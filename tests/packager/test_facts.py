@@ -13,7 +13,7 @@ from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.manifest import ImageConfig, Manifest
 from edgepack.oci.store import Store
-from packager.facts import BaseFacts, base_facts, check_base
+from packager.bases.facts import BaseFacts, base_facts, check_base
 
 Files = Mapping[str, bytes | str]
 

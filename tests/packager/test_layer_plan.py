@@ -18,14 +18,22 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.manifest import ImageConfig, Manifest
-from packager.bases import Base, find_base
-from packager.build import BuildOptions, execute
-from packager.compressors import compressor_name
-from packager.facts import BaseFacts
-from packager.model_files import describe_files, entries_of, write_model_layers
-from packager.paths import model_dir
-from packager.plan import MAX_LAYERS, FilesLayer, ReadyLayer, ServedModel, WheelGroup, plan_image, service_config
-from packager.secrets import SecretSearch
+from packager.bases.facts import BaseFacts
+from packager.bases.find import Base, find_base
+from packager.images.build import BuildOptions, execute
+from packager.images.plan import (
+    MAX_LAYERS,
+    FilesLayer,
+    ReadyLayer,
+    ServedModel,
+    WheelGroup,
+    plan_image,
+    service_config,
+)
+from packager.layers.compressors import compressor_name
+from packager.layers.paths import model_dir
+from packager.layers.secrets import SecretSearch
+from packager.models.files import describe_files, entries_of, write_model_layers
 from packager.workspace import Workspace
 
 GOLDEN = Path(__file__).parent / "golden"

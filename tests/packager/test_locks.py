@@ -10,8 +10,8 @@ from made_wheels import make_wheel, only_folder, sha256
 
 import packager
 from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError, NotFoundError
+from edgepack.host.uv import redacted, uv_environment
 from edgepack.oci.descriptor import Platform
-from edgepack.uv import redacted, uv_environment
 from packager.wheels.locks import SHIPPED, Pin, parse_lock, resolve, shipped_lock
 from packager.wheels.tags import Target
 

@@ -20,9 +20,9 @@ from edgepack.names import ModelRef
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
-from packager.conversion import extract
-from packager.model import Conversion, Framework
-from packager.models import ModelRegistry
+from packager.models.conversion import extract
+from packager.models.model import Conversion, Framework
+from packager.models.registry import ModelRegistry
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ _REGISTER = """
 import sys
 from pathlib import Path
 from edgepack.oci.store import Store
-from packager.models import ModelRegistry
+from packager.models.registry import ModelRegistry
 root = Path(sys.argv[1])
 registry = ModelRegistry(f"sqlite:///{root / 'models.db'}", Store.create(root / "store"))
 print("ready", flush=True)

@@ -14,10 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.errors import UsageError
 from edgepack.oci.store import Store
-from packager.conversion import served
-from packager.model import Framework, onnx_path
-from packager.models import ModelRegistry
-from packager.onnx_file import check_onnx, external_files
+from packager.models.conversion import served
+from packager.models.model import Framework, onnx_path
+from packager.models.onnx_file import check_onnx, external_files
+from packager.models.registry import ModelRegistry
 from packager.workspace import Workspace
 
 

@@ -9,11 +9,11 @@ import pytest
 from made_bases import AMD64, ARM64, debian, make_base, make_index
 
 from edgepack.errors import EdgepackError, NotFoundError, UsageError
-from edgepack.oci.archive import Archive, write_archive
+from edgepack.oci.archive.write import Archive, write_archive
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.store import Store
 from edgepack.signing.statement import attach, verify_image
-from packager.places import in_registry, load, open_source, send
+from packager.places.places import in_registry, load, open_source, send
 from packager.workspace import Workspace
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from packager.debian.recipe import load_recipe, recipes
+from packager.bases.debian.recipe import load_recipe, recipes
 from packager.wheels.trim import RULES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -33,7 +33,7 @@ def test_every_rule_is_on_the_page_with_its_reason() -> None:
 
 
 def test_every_field_of_the_manifest_is_on_the_page_with_what_it_says() -> None:
-    schema = json.loads((ROOT / "converters" / "model.manifest.schema.json").read_text("utf-8"))
+    schema = json.loads((ROOT / "converters" / "package" / "model.manifest.schema.json").read_text("utf-8"))
     lines = (REFERENCE / "manifest.md").read_text("utf-8").splitlines()
 
     def check(fields: dict[str, Any], prefix: str) -> None:

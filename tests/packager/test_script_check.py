@@ -10,15 +10,15 @@ from made_bases import AMD64
 from made_wheels import make_wheel, sha256
 from test_build import make_workspace
 
+from edge_server.compat import azure
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci.digest import Digest
-from packager.build import BuildOptions, gather
-from packager.entry_script import check_entry_script, read_entry_script
-from packager.plan import WheelGroup
-from packager.script_check import PROVIDED, check_script, standard_library
+from packager.images.build import BuildOptions, gather
+from packager.images.plan import WheelGroup
+from packager.inference.entry_script import check_entry_script, read_entry_script
+from packager.inference.script_check import PROVIDED, check_script, standard_library
 from packager.wheels.cache import WheelCache
 from packager.wheels.stack import modules_of
-from edge_server.scripts import shims
 
 PACKAGES = frozenset({"numpy", "onnxruntime", "orjson"})
 BOTH = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"
@@ -112,7 +112,7 @@ def test_the_syntax_of_a_python_newer_than_this_one_is_not_judged() -> None:
 
 
 def test_the_server_gives_what_is_taken_for_given() -> None:
-    assert frozenset(shims._OURS) == PROVIDED
+    assert frozenset(azure._OURS) == PROVIDED
 
 
 def test_a_source_directory_and_its_links_are_searched_as_the_server_does(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_the_packages_of_an_image_are_those_of_its_wheels(tmp_path: Path) -> Non
 def test_a_build_checks_the_script_and_takes_the_imports_of_a_foreign_base_on_trust(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("packager.build.scoring_wheels", lambda *_, **__: ())
+    monkeypatch.setattr("packager.images.build.scoring_wheels", lambda *_, **__: ())
     workspace = make_workspace(tmp_path)
     script = tmp_path / "score.py"
 
@@ -158,7 +158,7 @@ def test_a_build_checks_the_script_and_takes_the_imports_of_a_foreign_base_on_tr
 
     script.write_text("import pandas\n" + BOTH)
     assert plan() == 1
-    monkeypatch.setattr("packager.build.is_recipe", lambda _: True)
+    monkeypatch.setattr("packager.images.build.is_recipe", lambda _: True)
     with pytest.raises(UsageError, match=r"line 1 imports pandas, .*; it has the standard library alone"):
         plan()
     script.write_text("def init(: pass\n")

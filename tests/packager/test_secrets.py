@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgepack.errors import EdgepackError
 from edgepack.oci.layer import LayerEntry
-from packager.secrets import MIN_LENGTH, Secret, SecretSearch, known_secrets
+from packager.layers.secrets import MIN_LENGTH, Secret, SecretSearch, known_secrets
 
 SECRET = Secret("a test", b"s3cr3t/+~value")
 

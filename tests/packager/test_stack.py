@@ -9,7 +9,7 @@ from made_bases import AMD64
 from made_wheels import make_wheel, only_folder
 
 from edgepack.errors import EdgepackError
-from packager.facts import BaseFacts
+from packager.bases.facts import BaseFacts
 from packager.wheels.stack import direct_requirements, scoring_wheels
 from packager.workspace import Workspace
 

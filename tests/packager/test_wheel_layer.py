@@ -18,12 +18,12 @@ import pytest
 from made_wheels import make_wheel, sha256
 
 from edgepack.errors import DigestMismatchError, EdgepackError, UnsafeArchiveError, VerificationError
-from edgepack.oci.compression import decompressed
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
+from edgepack.oci.tar.compression import decompressed
 from packager.wheels.cache import Wheel, WheelCache
-from packager.wheels.envelope import Envelope
+from packager.wheels.cache_key import Envelope
 from packager.wheels.layers import HEAVY, WheelLayers, group_wheels, wheel_layers
 from packager.wheels.trim import TrimRule
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from edgepack.errors import EdgepackError, UsageError
-from edgepack.oci.compression import decompressed
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.store import Store
+from edgepack.oci.tar.compression import decompressed
 from packager.wheels.cache import Wheel, WheelCache
-from packager.wheels.envelope import Envelope
+from packager.wheels.cache_key import Envelope
 from packager.wheels.layers import group_wheels, wheel_layers
 from packager.wheels.locks import parse_lock, shipped_lock
 from packager.wheels.tags import Target

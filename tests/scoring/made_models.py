@@ -12,8 +12,8 @@ from onnx import helper
 
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Request
-from edge_server.models.loading import load_model
-from edge_server.models.onnx_model import OnnxModel
+from edge_server.models.files.loading import load_model
+from edge_server.models.running.onnx_model import OnnxModel
 
 
 def tensor(name: str, kind: int, shape: list[Any] | None) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edge_server.config import Cors, Limits, ScriptConfig, ServiceConfig
+from edge_server.config.values import Cors, Limits, ScriptConfig, ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Reply, Request, Response, message
 from edge_server.scripts.service import ScriptService

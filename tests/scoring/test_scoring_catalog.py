@@ -19,13 +19,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_server.config import MIB, ModelPlace, Runtime, ServiceConfig
+from edge_server.config.values import MIB, ModelPlace, Runtime, ServiceConfig
 from edge_server.errors import BadRequest, ScoringError
 from edge_server.models import catalog as catalog_module
 from edge_server.models.catalog import LOADS_AT_ONCE, Catalog
-from edge_server.models.loading import Opened, open_model
-from edge_server.models.memory import own_bytes
-from edge_server.models.onnx_model import OnnxModel
+from edge_server.models.files.loading import Opened, open_model
+from edge_server.models.running.memory import own_bytes
+from edge_server.models.running.onnx_model import OnnxModel
 from edge_server.telemetry.metrics import Metrics
 
 WIDTH = 8
@@ -299,9 +299,9 @@ def test_a_model_that_left_gives_its_memory_back(tmp_path: Path) -> None:
     script = f"""
 import asyncio, json
 from pathlib import Path
-from edge_server.config import MIB, ModelPlace, Runtime, ServiceConfig
+from edge_server.config.values import MIB, ModelPlace, Runtime, ServiceConfig
 from edge_server.models.catalog import Catalog
-from edge_server.models.memory import own_bytes
+from edge_server.models.running.memory import own_bytes
 from edge_server.telemetry.metrics import Metrics
 
 async def work():
@@ -524,7 +524,7 @@ def test_a_manifest_that_says_rows_depend_on_each_other_is_believed(tmp_path: Pa
 def test_threads_are_kept_only_where_they_make_slow_runs_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edge_server.models import loading
+    from edge_server.models.files import loading
 
     place = _place(tmp_path, "a")
     assert open_model(place.path, 4).model.threads == 1

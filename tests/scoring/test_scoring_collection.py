@@ -24,7 +24,7 @@ from edge_server.collection.place import CORRELATIONS, file_path, utc_now
 from edge_server.collection.ring import LOCK, Ring
 from edge_server.collection.table import encode, whole_length
 from edge_server.collection.writer import MOST_ROWS, Rows, Writer
-from edge_server.config import Collection, Identity, ModelPlace, ServiceConfig
+from edge_server.config.values import Collection, Identity, ModelPlace, ServiceConfig
 from edge_server.errors import ScoringError
 
 HEADER = b"a,b\n"
@@ -306,7 +306,7 @@ def test_a_folder_that_cannot_be_written_stops_automatic_collection_at_the_start
 SCRIPT = """
 import sys
 import numpy as np
-from edge_server.scripts.shims import install
+from edge_server.compat.azure import install
 install()
 from azureml.monitoring import ModelDataCollector
 inputs = ModelDataCollector("m", designation="inputs", feature_names=["a", "b"])

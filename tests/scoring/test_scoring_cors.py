@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_server.config import Cors as CorsConfig
+from edge_server.config.values import Cors as CorsConfig
 from edge_server.errors import ConfigurationError
 from edge_server.http.cors import Cors
 from edge_server.http.messages import Headers, Request

@@ -15,8 +15,8 @@ from made_models import answer, echo, manifest, refusal, request, save, tensor
 from onnx import TensorProto, helper
 
 from edge_server.errors import BadRequest, ScoringError
-from edge_server.models.loading import load_model
-from edge_server.models.onnx_model import OnnxModel
+from edge_server.models.files.loading import load_model
+from edge_server.models.running.onnx_model import OnnxModel
 
 NAMES = ["age", "income", "rate"]
 ROWS = [[30, 1.5, 0.25], [40, 2.5, 0.5]]

@@ -17,11 +17,11 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from edge_server.errors import BadRequest
-from edge_server.models import large
-from edge_server.models.loading import load_model
-from edge_server.models.manifest import InputSpec, Rejects
-from edge_server.models.onnx_model import OnnxModel
-from edge_server.models.tensors import Reader
+from edge_server.models.bodies import large
+from edge_server.models.bodies.tensors import Reader
+from edge_server.models.files.loading import load_model
+from edge_server.models.files.manifest import InputSpec, Rejects
+from edge_server.models.running.onnx_model import OnnxModel
 
 KINDS = ("application/json", None, "application/octet-stream", "application/x-npy", "image/png", "image/jpeg")
 FIELDS = ["data", "inputs", "method", "dataframe_split", "dataframe_records", "instances", "input_data", "x"]

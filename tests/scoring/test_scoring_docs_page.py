@@ -18,7 +18,7 @@ from conftest import Server
 from made_models import manifest, save, tensor
 from onnx import TensorProto, helper
 
-from edge_server.config import Auth, Identity, ServiceConfig
+from edge_server.config.values import Auth, Identity, ServiceConfig
 from edge_server.openapi.page import page
 from edge_server.service import Description, Tensor
 
@@ -58,7 +58,9 @@ def several(tmp_path_factory: pytest.TempPathFactory, start_for_module: Callable
     (folder / "models").mkdir()
     models = [echo(folder / "models", "plain", ["a", "b"]), echo(folder / "models", EVIL, [EVIL, "<b>b</b>"])]
     made = subprocess.run(
-        [sys.executable, "-m", "edge_server.security", "keys", "new", folder / "keys.json"], check=True, capture_output=True
+        [sys.executable, "-m", "edge_server.security", "keys", "new", folder / "keys.json"],
+        check=True,
+        capture_output=True,
     )
     document = {
         "schema": "edgepack.service/v1",

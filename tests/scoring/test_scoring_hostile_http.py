@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_server.config import Limits
+from edge_server.config.values import Limits
 from edge_server.http.messages import Reply, Request, Response, message
 from edge_server.http.server import HttpServer
 

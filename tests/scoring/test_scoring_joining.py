@@ -16,13 +16,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edge_server.config import Batching, Limits, ServiceConfig
+from edge_server.config.service_file import single_model
+from edge_server.config.values import Batching, Limits, ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Reply, Request, Response
-from edge_server.models import joining
-from edge_server.models.costs import Costs
+from edge_server.models.running import joining
+from edge_server.models.running.costs import Costs
 from edge_server.models.service import ModelService
-from edge_server.service_file import single_model
 from edge_server.telemetry.metrics import Metrics
 
 

@@ -19,10 +19,10 @@ import pytest
 from conftest import Server
 from steps_kit import instructions
 
-from edge_server import logs
-from edge_server.config import Logging
+from edge_server.config.values import Logging
 from edge_server.http.messages import Request, Response, message
 from edge_server.telemetry import lines as lines_module
+from edge_server.telemetry import logs
 from edge_server.telemetry.lines import LineWriter
 from edge_server.telemetry.request_log import RequestLog
 

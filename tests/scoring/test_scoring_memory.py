@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from edge_server.config import MIB
+from edge_server.config.values import MIB
 
 MEASURE = """
 import json, sys, threading
 import numpy as np
 from pathlib import Path
-from edge_server.models.loading import open_model
-from edge_server.models.memory import Meter, settle_heap
+from edge_server.models.files.loading import open_model
+from edge_server.models.running.memory import Meter, settle_heap
 
 if "settled" in sys.argv:
     settle_heap()

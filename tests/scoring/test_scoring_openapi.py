@@ -20,7 +20,7 @@ from conftest import Iris, Server, write_golden
 from made_models import echo, manifest, save, tensor
 from onnx import TensorProto, helper
 
-from edge_server.config import ModelPlace, ServiceConfig
+from edge_server.config.values import ModelPlace, ServiceConfig
 from edge_server.openapi.dialects import translated
 from edge_server.openapi.documents import document
 from edge_server.openapi.models import describe

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from scripted import EVAL, INIT, Scripted, failed, json_of, pid_of, serve
 
-from edge_server.config import Limits
+from edge_server.config.values import Limits
 
 
 @pytest.fixture(scope="module")

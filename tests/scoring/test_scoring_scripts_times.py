@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from scripted import EVAL, failed, json_of, pid_of, serve
 
-from edge_server.config import Limits
-from edge_server.scripts.lanes import Call, Lane
+from edge_server.config.values import Limits
+from edge_server.scripts.slots import Call, Lane
 
 ONE_SECOND = Limits(scoring_seconds=0.5)
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from edge_server.config import Auth
+from edge_server.config.values import Auth
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Request
 from edge_server.security.__main__ import main

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_server.config import Auth
+from edge_server.config.values import Auth
 from edge_server.errors import BadRequest, ConfigurationError, MissingFileError
 from edge_server.http.messages import Headers, Request
 from edge_server.security.guard import Guard

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_server.config import Auth
+from edge_server.config.values import Auth
 from edge_server.errors import BadRequest, ConfigurationError, MissingFileError
 from edge_server.http.messages import Request
 from edge_server.security import jwt

@@ -17,8 +17,8 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from edge_server.config import Collection, ModelPlace, ServiceConfig
-from edge_server.scripts.shims import environment
+from edge_server.compat.azure import environment
+from edge_server.config.values import Collection, ModelPlace, ServiceConfig
 
 # The specification's own samples, as they stand there.
 ARRAYS = """
@@ -109,7 +109,7 @@ def run(data):
 # A worker in short: install, import the script, init, run.
 WORKER = """
 import importlib.util, json, sys
-from edge_server.scripts.shims import install
+from edge_server.compat.azure import install
 install()
 light = sorted({"pandas", "numpy", "joblib", "sklearn", "inference_schema", "azureml"} & set(sys.modules))
 assert not light, light
@@ -155,7 +155,7 @@ def answered(done: subprocess.CompletedProcess[str]) -> Any:
 
 def asked(code: str, **more: Any) -> str:
     """What a line of code prints after the shims have been installed."""
-    done = python(f"from edge_server.scripts.shims import install\ninstall()\n{code}", **more)
+    done = python(f"from edge_server.compat.azure import install\ninstall()\n{code}", **more)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -234,8 +234,8 @@ def test_models_that_are_elsewhere_are_linked_below_one_folder_while_the_server_
     code = """
 import os, sys
 from pathlib import Path
-from edge_server.config import ModelPlace, ServiceConfig
-from edge_server.scripts.shims import environment
+from edge_server.config.values import ModelPlace, ServiceConfig
+from edge_server.compat.azure import environment
 base = Path(sys.argv[1])
 places = [ModelPlace("a", 1, base / "x", "a.onnx"), ModelPlace("a", 2, base / "y", "a.onnx")]
 places = (*places, ModelPlace("b", 7, base / "x"))
@@ -402,7 +402,7 @@ except azureml.exceptions.ModelNotFoundException:
 
 def test_inference_schema_is_ours_unless_the_installed_one_is_chosen(installed: dict[str, str]) -> None:
     ours = "import inference_schema.schema_util as u; print(u.__name__)"
-    assert asked(ours, env=installed) == "edge_server.shims.inference_schema.schema_util"
+    assert asked(ours, env=installed) == "edge_server.compat.inference_schema.schema_util"
     inner = "from inference_schema._inner import x; print(x)"
     assert asked(inner, env={**installed, "EDGEPACK_INFERENCE_SCHEMA": "installed"}) == "real"
 
@@ -435,7 +435,7 @@ def test_collection_reaches_the_worker_by_its_environment(tmp_path: Path) -> Non
 
 def test_a_collector_without_a_folder_says_so_once() -> None:
     code = """
-from edge_server.scripts.shims import install
+from edge_server.compat.azure import install
 install()
 from azureml.monitoring import ModelDataCollector
 for _ in range(3):

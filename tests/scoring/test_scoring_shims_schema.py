@@ -18,15 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from steps_kit import instructions
 
-from edge_server.shims.inference_schema.errors import InvalidInput
-from edge_server.shims.inference_schema.parameter_types.abstract_parameter_type import AbstractParameterType
-from edge_server.shims.inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType
-from edge_server.shims.inference_schema.parameter_types.pandas_parameter_type import PandasParameterType
-from edge_server.shims.inference_schema.parameter_types.standard_py_parameter_type import (
+from edge_server.compat.inference_schema.errors import InvalidInput
+from edge_server.compat.inference_schema.parameter_types.abstract_parameter_type import AbstractParameterType
+from edge_server.compat.inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType
+from edge_server.compat.inference_schema.parameter_types.pandas_parameter_type import PandasParameterType
+from edge_server.compat.inference_schema.parameter_types.standard_py_parameter_type import (
     StandardPythonParameterType,
 )
-from edge_server.shims.inference_schema.schema_decorators import input_schema, output_schema
-from edge_server.shims.inference_schema.schema_util import (
+from edge_server.compat.inference_schema.schema_decorators import input_schema, output_schema
+from edge_server.compat.inference_schema.schema_util import (
     get_input_schema,
     get_output_schema,
     get_schemas_dict,
@@ -118,7 +118,7 @@ class Types:
         self.util = importlib.import_module(f"{package}.schema_util")
 
 
-OURS = Types("edge_server.shims.inference_schema")
+OURS = Types("edge_server.compat.inference_schema")
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ import pytest
 
 from edge_server import __version__
 from edge_server.__main__ import bind
-from edge_server.config import ServiceConfig
+from edge_server.config.service_file import single_model, single_script
+from edge_server.config.values import ServiceConfig
 from edge_server.errors import ConfigurationError
-from edge_server.models.onnx_file import check_onnx
-from edge_server.models.threads import available_cpus
-from edge_server.service_file import single_model, single_script
+from edge_server.models.files.onnx_file import check_onnx
+from edge_server.models.running.threads import available_cpus
 
 SERVICE = {
     "schema": "edgepack.service/v1",

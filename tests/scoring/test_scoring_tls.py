@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from edge_server.config import Tls
+from edge_server.config.values import Tls
 from edge_server.errors import ConfigurationError, MissingFileError
 from edge_server.http.tls import TlsContext
 

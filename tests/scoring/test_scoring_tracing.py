@@ -19,7 +19,7 @@ from conftest import Server
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_server.config import Identity
+from edge_server.config.values import Identity
 from edge_server.http.messages import Request, Response
 from edge_server.http.routing import Route
 from edge_server.telemetry.spans import Spans, open_spans

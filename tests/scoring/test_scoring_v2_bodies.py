@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge_server.errors import BadRequest
+from edge_server.http.encoding import plain
 from edge_server.v2 import answer
-from edge_server.v2.encoding import plain
 from edge_server.v2.head import Wanted
 from edge_server.v2.inference import parse
 
@@ -362,7 +362,7 @@ def test_what_cannot_be_unpacked_is_refused(encoding: bytes, packed: bytes, stat
 _BOMB = """
 import gzip, tracemalloc
 from edge_server.errors import BadRequest
-from edge_server.v2.encoding import plain
+from edge_server.http.encoding import plain
 bomb = gzip.compress(bytes(50_000_000))
 tracemalloc.start()
 try:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import sys
 
-from edge_server.config import Limits
+from edge_server.config.values import Limits
 from edge_server.http.messages import Request, Response
 from edge_server.http.server import BACKLOG, HttpServer
 

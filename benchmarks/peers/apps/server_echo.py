@@ -5,14 +5,14 @@ import sys
 
 from echo import listen
 
-from edge_server import logs
 from edge_server.app import ScoringApp
-from edge_server.config import Cors as CorsConfig
-from edge_server.config import Limits, Logging
+from edge_server.config.values import Cors as CorsConfig
+from edge_server.config.values import Limits, Logging
 from edge_server.http.cors import Cors
 from edge_server.http.messages import Request, Response
 from edge_server.http.routing import Route, Routes
 from edge_server.http.server import HttpServer
+from edge_server.telemetry import logs
 from edge_server.telemetry.lines import LineWriter
 from edge_server.telemetry.metrics import Metrics
 from edge_server.telemetry.request_log import RequestLog

@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
-from converters.sklearn.recipes.registry import Recipe, add, registries
+from converters.sklearn.recipes.writing.registry import Recipe, add, registries
 
 _HELPERS = ("registry", "ops")
 

@@ -6,11 +6,11 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from converters import forest
-from converters.forest import Forest
-from converters.sklearn.recipes.ops import ML, Ops, classes
-from converters.sklearn.recipes.registry import Recipe
+from converters.graph import forest
+from converters.graph.forest import Forest
 from converters.sklearn.recipes.trees import rounded, tree_of
+from converters.sklearn.recipes.writing.ops import ML, Ops, classes
+from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
 
 _CONSTANT = ("DummyClassifier", "DummyRegressor")

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import isotonic, parts, scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes import isotonic
+from converters.sklearn.recipes.writing import class_scores, parts
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 # What scikit-learn takes for rounding, above 1.
 SLACK = 1e-5
@@ -20,7 +21,7 @@ def calibrated(ops: Ops) -> None:
     """The mean of what the calibrated parts answer."""
     model = ops.model
     found = [_one(ops, part) for part in model.calibrated_classifiers_]
-    mean = ops.add("Div", scoring.added(ops, found), np.float64(len(found)))
+    mean = ops.add("Div", class_scores.added(ops, found), np.float64(len(found)))
     ops.answer(0, ops.class_of(ops.first_maximum(mean)))
     ops.answer(1, mean)
 
@@ -43,7 +44,7 @@ def _by_class(ops: Ops, part: Any, scores: str) -> str:
     count = len(part.classes)
     where = {int(np.flatnonzero(part.classes == known)[0]): n for n, known in enumerate(part.estimator.classes_)}
     if count == 2:
-        return scoring.both(ops, _calibrate(ops, part.calibrators[0], scores))
+        return class_scores.both(ops, _calibrate(ops, part.calibrators[0], scores))
     columns = []
     for number in range(count):
         if number in where and where[number] < len(part.calibrators):
@@ -51,7 +52,7 @@ def _by_class(ops: Ops, part: Any, scores: str) -> str:
             columns.append(_calibrate(ops, part.calibrators[where[number]], score))
         else:  # a class that this fold did not see
             columns.append(ops.for_each_row(np.zeros((1, 1))))
-    return scoring.shares(ops, ops.add("Concat", *columns, axis=1), count)
+    return class_scores.shares(ops, ops.add("Concat", *columns, axis=1), count)
 
 
 def _calibrate(ops: Ops, calibrator: Any, score: str) -> str:
@@ -69,7 +70,7 @@ def _temperature(ops: Ops, part: Any, scores: str) -> str:
         logits = ops.add("Concat", ops.add("Neg", scores), scores, axis=1) if binary else scores
     else:
         logits = ops.add("Log", ops.add("Add", scores, np.float64(TINY)))
-    return scoring.softmax(ops, ops.add("Mul", logits, np.float64(part.calibrators[0].beta_)))
+    return class_scores.softmax(ops, ops.add("Mul", logits, np.float64(part.calibrators[0].beta_)))
 
 
 RECIPES = (Recipe(("sklearn.calibration.CalibratedClassifierCV",), "classifier", calibrated),)

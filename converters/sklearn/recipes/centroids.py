@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import distances, scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import class_scores, distances
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def nearest_centroid(ops: Ops) -> None:
@@ -23,9 +23,9 @@ def nearest_centroid(ops: Ops) -> None:
         ops.answer(1, nearness if even else _discriminant(ops, x))
         return
     scores = _discriminant(ops, x)
-    one_sided = scoring.one_sided(ops, scores) if len(model.classes_) == 2 else scores
+    one_sided = class_scores.one_sided(ops, scores) if len(model.classes_) == 2 else scores
     label = ops.class_of(ops.first_maximum(nearness if even else scores))
-    scoring.answer_classifier(ops, label, scoring.from_log_joint(ops, scores), one_sided)
+    class_scores.answer_classifier(ops, label, class_scores.from_log_joint(ops, scores), one_sided)
 
 
 def _discriminant(ops: Ops, x: str) -> str:
@@ -38,7 +38,7 @@ def _discriminant(ops: Ops, x: str) -> str:
 
 
 def _extra(model: Any) -> tuple[str, ...]:
-    return scoring.has_both(model)
+    return class_scores.has_both(model)
 
 
 RECIPES = (Recipe(("sklearn.neighbors.NearestCentroid",), "classifier", nearest_centroid, extra=_extra),)

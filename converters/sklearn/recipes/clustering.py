@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import distances
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import distances
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def centre_distances(ops: Ops, x: str, centres: Any) -> str:

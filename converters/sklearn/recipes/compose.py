@@ -15,9 +15,9 @@ import numpy as np
 
 from converters.sklearn.recipes.clustering import centre_distances
 from converters.sklearn.recipes.decomposition import linear
-from converters.sklearn.recipes.ops import Ops, is_any_classifier
-from converters.sklearn.recipes.registry import Recipe
 from converters.sklearn.recipes.selection import selected
+from converters.sklearn.recipes.writing.ops import Ops, is_any_classifier
+from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
 
 # Transformers that take each column for itself, whatever it holds.

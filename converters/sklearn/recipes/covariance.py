@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def elliptic_envelope(ops: Ops) -> None:

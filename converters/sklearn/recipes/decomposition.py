@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def linear(ops: Ops, x: str, mean: Any, matrix: Any, offset: Any = None) -> str:

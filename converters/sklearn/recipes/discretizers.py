@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters.sklearn.recipes.numbers import count_at_most
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing.numbers import count_at_most
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def k_bins_discretizer(ops: Ops) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.sklearn.recipes import scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import class_scores
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def quadratic(ops: Ops) -> None:
@@ -19,9 +19,9 @@ def quadratic(ops: Ops) -> None:
     spread = np.array([np.log(scaling).sum() for scaling in model.scalings_])
     norm = ops.add("Mul", ops.add("Concat", *norms, axis=1), np.float64(-0.5))
     posterior = ops.add("Add", norm, np.log(model.priors_) - 0.5 * spread)
-    scores = scoring.one_sided(ops, posterior) if len(model.classes_) == 2 else posterior
+    scores = class_scores.one_sided(ops, posterior) if len(model.classes_) == 2 else posterior
     label = ops.class_of(ops.first_maximum(posterior))
-    scoring.answer_classifier(ops, label, scoring.from_log_joint(ops, posterior), scores)
+    class_scores.answer_classifier(ops, label, class_scores.from_log_joint(ops, posterior), scores)
 
 
 RECIPES = (
@@ -29,6 +29,6 @@ RECIPES = (
         ("sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",),
         "classifier",
         quadratic,
-        extra=scoring.has_both,
+        extra=class_scores.has_both,
     ),
 )

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes.ops import Ops, classes
-from converters.sklearn.recipes.registry import Kind, Recipe
+from converters.sklearn.recipes.writing.ops import Ops, classes
+from converters.sklearn.recipes.writing.registry import Kind, Recipe
 from edgepack.errors import ConversionError
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters.sklearn.recipes.columns import is_missing, lookup, split
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing.columns import is_missing, lookup, split
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def one_hot_encoder(ops: Ops) -> None:

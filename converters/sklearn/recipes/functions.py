@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from converters.sklearn.recipes import numbers
-from converters.sklearn.recipes.ops import Ops, has_text
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import numbers
+from converters.sklearn.recipes.writing.ops import Ops, has_text
+from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
 
 Emit = Callable[[Ops, str], str]

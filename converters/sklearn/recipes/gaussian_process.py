@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import kernels, numbers, scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import class_scores, kernels, numbers
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 # sklearn.gaussian_process._gpc: the logistic function as a sum of five error functions.
 LAMBDAS = (0.41, 0.4, 0.37, 0.44, 0.39)
@@ -35,14 +35,14 @@ def classifier(ops: Ops) -> None:
     binary = type(inner).__name__ == "_BinaryGaussianProcessClassifierLaplace"
     latents, probabilities = _laplace(ops, [inner] if binary else inner.estimators_, x)
     if binary:
-        ops.answer(0, ops.class_of(scoring.above(ops, latents)))
-        ops.answer(1, scoring.both(ops, probabilities))
+        ops.answer(0, ops.class_of(class_scores.above(ops, latents)))
+        ops.answer(1, class_scores.both(ops, probabilities))
     elif type(inner).__name__ == "OneVsRestClassifier":
         ops.answer(0, ops.class_of(ops.first_maximum(probabilities)))
-        ops.answer(1, scoring.shares(ops, probabilities))
+        ops.answer(1, class_scores.shares(ops, probabilities))
     else:
         wins = ops.cast(ops.add("Greater", latents, np.float64(0.0)))
-        scores = scoring.ovr_of_ovo(ops, wins, probabilities, len(ops.model.classes_))
+        scores = class_scores.ovr_of_ovo(ops, wins, probabilities, len(ops.model.classes_))
         ops.answer(0, ops.class_of(ops.first_maximum(scores)))
         ops.answer(1, scores)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters import forest
-from converters.forest import Forest, Mode, Tree
+from converters.graph import forest
+from converters.graph.forest import Forest, Mode, Tree
 from converters.sklearn.recipes.boosting import answer_scores, inverse_link
-from converters.sklearn.recipes.columns import is_missing, lookup, split
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing.columns import is_missing, lookup, split
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def histogram_regressor(ops: Ops) -> None:

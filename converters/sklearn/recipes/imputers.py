@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from converters.sklearn.recipes import ties
-from converters.sklearn.recipes.columns import Column, as_text, is_missing, split
-from converters.sklearn.recipes.ops import ML, Ops, has_text
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing.columns import Column, as_text, is_missing, split
+from converters.sklearn.recipes.writing.ops import ML, Ops, has_text
+from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
 
 # How many rows of each kind to look at for ties, and for how many sums of distances at most.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from converters import forest
-from converters.forest import Forest
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.graph import forest
+from converters.graph.forest import Forest
 from converters.sklearn.recipes.trees import rounded, tree_of
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def isolation_forest(ops: Ops) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes.body import Body
-from converters.sklearn.recipes.loops import iterate, solve_positive
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing.body import Body
+from converters.sklearn.recipes.writing.loops import iterate, solve_positive
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
 
 _TINY = float(np.finfo(np.float32).eps)  # sklearn.decomposition._nmf.EPSILON

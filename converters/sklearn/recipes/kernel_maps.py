@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import kernels
 from converters.sklearn.recipes.decomposition import linear
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import kernels
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def nystroem(ops: Ops) -> None:

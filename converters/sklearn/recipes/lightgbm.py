@@ -7,8 +7,8 @@ graphs do not load on float64.
 from __future__ import annotations
 
 from converters.boosters import emit, lightgbm
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def classifier(ops: Ops) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Kind, Recipe, delegating
+from converters.sklearn.recipes.writing import class_scores
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Kind, Recipe, delegating
 from edgepack.errors import ConversionError
 
 
@@ -50,23 +50,23 @@ def logistic(ops: Ops) -> None:
     # Before scikit-learn 1.8 a parameter said how several classes are told apart.
     mode = getattr(model, "multi_class", "deprecated")
     one_vs_rest = mode == "ovr" or (mode == "auto" and model.solver == "liblinear")
-    if scoring.is_binary(model):
+    if class_scores.is_binary(model):
         doubled = ops.add("Mul", scores, np.float64(2.0)) if mode == "multinomial" else scores
-        proba = scoring.both(ops, ops.sigmoid(doubled))
+        proba = class_scores.both(ops, ops.sigmoid(doubled))
     elif one_vs_rest:
-        proba = scoring.shares(ops, ops.sigmoid(scores), len(model.classes_))
+        proba = class_scores.shares(ops, ops.sigmoid(scores), len(model.classes_))
     else:
-        proba = scoring.softmax(ops, scores)
-    scoring.answer_classifier(ops, scoring.choose(ops, scores), proba, scores)
+        proba = class_scores.softmax(ops, scores)
+    class_scores.answer_classifier(ops, class_scores.choose(ops, scores), proba, scores)
 
 
 def discriminant(ops: Ops) -> None:
     """Linear discriminant analysis: classes, and the projection as a further method."""
     model, x = ops.model, ops.matrix()
     scores = linear_scores(ops, x)
-    binary = scoring.is_binary(model)
-    proba = scoring.both(ops, ops.sigmoid(scores)) if binary else scoring.softmax(ops, scores)
-    scoring.answer_classifier(ops, scoring.choose(ops, scores), proba, scores)
+    binary = class_scores.is_binary(model)
+    proba = class_scores.both(ops, ops.sigmoid(scores)) if binary else class_scores.softmax(ops, scores)
+    class_scores.answer_classifier(ops, class_scores.choose(ops, scores), proba, scores)
     if ops.wants("transform"):
         centred = ops.add("Sub", x, model.xbar_) if model.solver == "svd" else x
         projected = ops.add(
@@ -87,9 +87,9 @@ def stochastic(ops: Ops) -> None:
     elif loss is not None:
         proba = ops.sigmoid(scores)
     if proba is not None:
-        binary = scoring.is_binary(model)
-        proba = scoring.both(ops, proba) if binary else scoring.shares(ops, proba, len(model.classes_))
-    scoring.answer_classifier(ops, scoring.choose(ops, scores), proba, scores)
+        binary = class_scores.is_binary(model)
+        proba = class_scores.both(ops, proba) if binary else class_scores.shares(ops, proba, len(model.classes_))
+    class_scores.answer_classifier(ops, class_scores.choose(ops, scores), proba, scores)
 
 
 def scored(ops: Ops) -> None:
@@ -102,7 +102,7 @@ def scored(ops: Ops) -> None:
         ops.answer(0, positive)
         ops.answer_method("decision_function", scores)
     else:
-        scoring.answer_classifier(ops, scoring.choose(ops, scores), None, scores)
+        class_scores.answer_classifier(ops, class_scores.choose(ops, scores), None, scores)
 
 
 def one_class(ops: Ops) -> None:
@@ -155,7 +155,7 @@ RECIPES = (
         (_MODULE + "LogisticRegression", _MODULE + "LogisticRegressionCV"),
         "classifier",
         logistic,
-        extra=scoring.has_both,
+        extra=class_scores.has_both,
     ),
     Recipe(
         ("sklearn.discriminant_analysis.LinearDiscriminantAnalysis",),
@@ -163,7 +163,7 @@ RECIPES = (
         discriminant,
         extra=_discriminant_extra,
     ),
-    Recipe((_MODULE + "SGDClassifier",), "classifier", stochastic, extra=scoring.has_both),
+    Recipe((_MODULE + "SGDClassifier",), "classifier", stochastic, extra=class_scores.has_both),
     Recipe(
         (
             _MODULE + "RidgeClassifier",

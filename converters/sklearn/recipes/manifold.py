@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from converters.sklearn.recipes.kernel_maps import kernel_components
-from converters.sklearn.recipes.loops import solve_positive
 from converters.sklearn.recipes.neighbors import all_distances, nearest
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing.loops import solve_positive
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
 
 

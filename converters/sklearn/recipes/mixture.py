@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import class_scores
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def mixture(ops: Ops) -> None:
@@ -16,7 +16,7 @@ def mixture(ops: Ops) -> None:
     model = ops.model
     joint = ops.add("Add", _log_densities(ops), _constants(model))
     ops.answer(0, ops.first_maximum(joint))
-    ops.answer(1, scoring.from_log_joint(ops, joint))
+    ops.answer(1, class_scores.from_log_joint(ops, joint))
     ops.answer_method("score_samples", ops.add("ReduceLogSumExp", joint, [1], keepdims=1))
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import parts, scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Kind, Recipe
+from converters.sklearn.recipes.writing import class_scores, parts
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Kind, Recipe
 from edgepack.errors import ConversionError
 
 
@@ -32,10 +32,10 @@ def one_vs_rest(ops: Ops) -> None:
                 ops.answer_method(method, found)
         return
     single = len(model.estimators_) == 1
-    label = ops.class_of(scoring.above(ops, scores, limit) if single else ops.first_maximum(scores))
+    label = ops.class_of(class_scores.above(ops, scores, limit) if single else ops.first_maximum(scores))
     if proba is not None:
-        proba = scoring.both(ops, proba) if single else _shares(ops, proba)
-    scoring.answer_classifier(ops, label, proba, scores)
+        proba = class_scores.both(ops, proba) if single else _shares(ops, proba)
+    class_scores.answer_classifier(ops, label, proba, scores)
 
 
 def one_vs_one(ops: Ops) -> None:
@@ -49,13 +49,13 @@ def one_vs_one(ops: Ops) -> None:
         wins.append(parts.column(ops, found["predict"]))
         confidences.append(_scores(ops, estimator, found))
     count = len(model.classes_)
-    scores = scoring.ovr_of_ovo(ops, _joined(ops, wins), _preferred(ops, confidences), count)
+    scores = class_scores.ovr_of_ovo(ops, _joined(ops, wins), _preferred(ops, confidences), count)
     if count > 2:
-        scoring.answer_classifier(ops, ops.class_of(ops.first_maximum(scores)), None, scores)
+        class_scores.answer_classifier(ops, ops.class_of(ops.first_maximum(scores)), None, scores)
         return
     second = ops.columns(scores, [1])
-    label = ops.class_of(scoring.above(ops, second, parts.threshold(model.estimators_[0])))
-    scoring.answer_classifier(ops, label, None, second)
+    label = ops.class_of(class_scores.above(ops, second, parts.threshold(model.estimators_[0])))
+    class_scores.answer_classifier(ops, label, None, second)
 
 
 def output_code(ops: Ops) -> None:
@@ -113,7 +113,7 @@ def _kind(model: Any) -> Kind:
 def _extra(model: Any) -> tuple[str, ...]:
     if model.multilabel_:
         return tuple(name for name in ("predict_proba", "decision_function") if hasattr(model, name))
-    return scoring.has_both(model)
+    return class_scores.has_both(model)
 
 
 _MODULE = "sklearn.multiclass."

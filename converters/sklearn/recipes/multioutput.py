@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import parts
-from converters.sklearn.recipes.ops import Ops, classes
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import parts
+from converters.sklearn.recipes.writing.ops import Ops, classes
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def classifier(ops: Ops) -> None:

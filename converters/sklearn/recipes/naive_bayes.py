@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.sklearn.recipes import scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import class_scores
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def gaussian(ops: Ops) -> None:
@@ -55,12 +55,12 @@ def categorical(ops: Ops) -> None:
     for number, table in enumerate(model.feature_log_prob_):
         code = ops.reshape(ops.columns(codes, [number]), [-1])
         terms.append(ops.add("Gather", np.asarray(table, dtype=np.float64).T, code, axis=0))
-    _answer(ops, scoring.added(ops, terms))
+    _answer(ops, class_scores.added(ops, terms))
 
 
 def _answer(ops: Ops, joint: str) -> None:
     ops.answer(0, ops.class_of(ops.first_maximum(joint)))
-    ops.answer(1, scoring.from_log_joint(ops, joint))
+    ops.answer(1, class_scores.from_log_joint(ops, joint))
 
 
 _MODULE = "sklearn.naive_bayes."

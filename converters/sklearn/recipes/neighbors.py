@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import distances, scoring, ties
-from converters.sklearn.recipes.ops import Ops, classes
-from converters.sklearn.recipes.registry import Kind, Recipe
+from converters.sklearn.recipes import ties
+from converters.sklearn.recipes.writing import class_scores, distances
+from converters.sklearn.recipes.writing.ops import Ops, classes
+from converters.sklearn.recipes.writing.registry import Kind, Recipe
 from edgepack.errors import ConversionError
 
 
@@ -71,7 +72,7 @@ def k_classifier(ops: Ops) -> None:
         votes = ops.add("Gather", np.eye(count)[codes], index, axis=0)
         if weights is not None:
             votes = ops.add("Mul", votes, ops.add("Unsqueeze", weights, [2]))
-        return scoring.shares(ops, ops.sum(votes, 1), count)
+        return class_scores.shares(ops, ops.sum(votes, 1), count)
 
     _answer_classes(ops, shares)
 
@@ -86,7 +87,9 @@ def radius_classifier(ops: Ops) -> None:
     def votes(codes: Any, known: Any, outlier: Any) -> str:
         found = ops.add("MatMul", near, np.eye(len(known))[codes])
         stand_in = (np.asarray(known) == outlier).astype(np.float64)[None]
-        return scoring.shares(ops, ops.add("Where", empty, stand_in, found), len(known) if stand_in.any() else None)
+        return class_scores.shares(
+            ops, ops.add("Where", empty, stand_in, found), len(known) if stand_in.any() else None
+        )
 
     if isinstance(model.classes_, list):
         _refuse_several("RadiusNeighborsClassifier")

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Kind, Recipe
+from converters.sklearn.recipes.writing import class_scores
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Kind, Recipe
 from edgepack.errors import ConversionError
 
 _ACTIVATIONS = {"relu": "Relu", "logistic": "Sigmoid", "tanh": "Tanh", "exp": "Exp"}
@@ -24,8 +24,8 @@ def classifier(ops: Ops) -> None:
         ops.answer(0, ops.cast(ops.add("Greater", proba, np.float64(0.5)), int(TensorProto.INT64)))
         ops.answer_method("predict_proba", proba)
     elif model.out_activation_ == "logistic":
-        ops.answer(0, ops.class_of(scoring.above(ops, proba, 0.5)))
-        ops.answer(1, scoring.both(ops, proba))
+        ops.answer(0, ops.class_of(class_scores.above(ops, proba, 0.5)))
+        ops.answer(1, class_scores.both(ops, proba))
     else:
         ops.answer(0, ops.class_of(ops.first_maximum(proba)))
         ops.answer(1, proba)
@@ -43,7 +43,7 @@ def _forward(ops: Ops) -> str:
         last = number == len(model.coefs_) - 1
         activation = model.out_activation_ if last else model.activation
         if activation == "softmax":
-            x = scoring.softmax(ops, x)
+            x = class_scores.softmax(ops, x)
         elif activation in _ACTIVATIONS:
             x = ops.add(_ACTIVATIONS[activation], x)
         elif activation != "identity":

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def standard_scaler(ops: Ops) -> None:

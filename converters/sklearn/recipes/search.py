@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from converters.sklearn.recipes.registry import delegating
+from converters.sklearn.recipes.writing.registry import delegating
 
 _MODULE = "sklearn.model_selection."
 

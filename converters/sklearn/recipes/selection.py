@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import scoring
-from converters.sklearn.recipes.ops import Ops, is_any_classifier
-from converters.sklearn.recipes.registry import Kind, Recipe
+from converters.sklearn.recipes.writing import class_scores
+from converters.sklearn.recipes.writing.ops import Ops, is_any_classifier
+from converters.sklearn.recipes.writing.registry import Kind, Recipe
 from edgepack.errors import ConversionError
 
 
@@ -49,7 +49,7 @@ def _kind(model: Any) -> Kind:
 
 
 def _extra(model: Any) -> tuple[str, ...]:
-    return (*(scoring.has_both(model) if _kind(model) == "classifier" else ()), "transform")
+    return (*(class_scores.has_both(model) if _kind(model) == "classifier" else ()), "transform")
 
 
 _MODULE = "sklearn.feature_selection."

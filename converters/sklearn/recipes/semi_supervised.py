@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.sklearn.recipes import kernels, neighbors, scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes import neighbors
+from converters.sklearn.recipes.writing import class_scores, kernels
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
 
 
@@ -24,7 +25,7 @@ def propagation(ops: Ops) -> None:
         raise ConversionError(
             "label propagation with a kernel that is a Python function has no ONNX form", hint="use 'rbf' or 'knn'"
         )
-    proba = scoring.shares(ops, weighted)
+    proba = class_scores.shares(ops, weighted)
     ops.answer(0, ops.class_of(ops.first_maximum(proba)))
     ops.answer(1, proba)
 

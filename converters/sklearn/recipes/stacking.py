@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters.sklearn.recipes import parts, scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import class_scores, parts
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
 
 
@@ -52,7 +52,7 @@ def _features(ops: Ops) -> str:
 
 
 def _extra(model: Any) -> tuple[str, ...]:
-    return (*scoring.has_both(model), "transform")
+    return (*class_scores.has_both(model), "transform")
 
 
 RECIPES = (

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import kernels, scoring
-from converters.sklearn.recipes.body import Body
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import class_scores, kernels
+from converters.sklearn.recipes.writing.body import Body
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
 
 # libsvm's bounds: the least probability of a pair, its rounds, and when it stops (divided by the classes).
@@ -29,16 +29,16 @@ def classifier(ops: Ops) -> None:
     if count == 2:
         # libsvm's first class is positive, scikit-learn's second.
         scores = ops.add("Neg", pairs)
-        label = ops.class_of(scoring.above(ops, scores, inclusive=True))
+        label = ops.class_of(class_scores.above(ops, scores, inclusive=True))
     else:
         # scikit-learn takes a pair for lost below zero, libsvm unless it is above.
         lost = ops.cast(ops.add("Less", pairs, np.float64(0.0)))
         scores = pairs
         if model.decision_function_shape == "ovr":
-            scores = scoring.ovr_of_ovo(ops, lost, ops.add("Neg", pairs), count)
+            scores = class_scores.ovr_of_ovo(ops, lost, ops.add("Neg", pairs), count)
         label = ops.class_of(ops.first_maximum(scores if _breaks_ties(model) else _votes(ops, pairs, count)))
     proba = _probabilities(ops, pairs, count) if hasattr(model, "predict_proba") else None
-    scoring.answer_classifier(ops, label, proba, scores)
+    class_scores.answer_classifier(ops, label, proba, scores)
 
 
 def regressor(ops: Ops) -> None:
@@ -175,7 +175,7 @@ def _coupling(dtype: Any, count: int) -> Any:
 
 
 RECIPES = (
-    Recipe(("sklearn.svm.SVC", "sklearn.svm.NuSVC"), "classifier", classifier, extra=scoring.has_both),
+    Recipe(("sklearn.svm.SVC", "sklearn.svm.NuSVC"), "classifier", classifier, extra=class_scores.has_both),
     Recipe(("sklearn.svm.SVR", "sklearn.svm.NuSVR"), "regressor", regressor),
     Recipe(("sklearn.svm.OneClassSVM",), "outlier", one_class, extra=lambda model: ("score_samples",)),
 )

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import functions, isotonic, numbers, parts
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes import functions, isotonic
+from converters.sklearn.recipes.writing import numbers, parts
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
 
 

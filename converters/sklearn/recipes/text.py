@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes.ops import ML, Ops
 from converters.sklearn.recipes.preprocessing import normalized
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing.ops import ML, Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
 
 _PAD = "\uffff\uffff"  # no word character, and no single one: nothing that a text is cut into

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import parts, scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import class_scores, parts
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 SLACK = 1e-12
 
@@ -37,7 +37,7 @@ def _answer(ops: Ops, estimator: Any, threshold: Any, pos_label: Any) -> None:
         threshold = 0.5 if method == "predict_proba" else 0.0
     # A tuned threshold is the score of a training row, which has to stay on its side when sums round otherwise.
     least = float(threshold) - SLACK * abs(float(threshold))
-    chosen = scoring.above(ops, score, least, inclusive=True)
+    chosen = class_scores.above(ops, score, least, inclusive=True)
     known = model.classes_
     if pos_label is not None:
         order = [int(np.flatnonzero(known != pos_label)[0]), int(np.flatnonzero(known == pos_label)[0])]
@@ -52,6 +52,6 @@ def _answer(ops: Ops, estimator: Any, threshold: Any, pos_label: Any) -> None:
 _MODULE = "sklearn.model_selection."
 
 RECIPES = (
-    Recipe((_MODULE + "FixedThresholdClassifier",), "classifier", fixed, extra=scoring.has_both),
-    Recipe((_MODULE + "TunedThresholdClassifierCV",), "classifier", tuned, extra=scoring.has_both),
+    Recipe((_MODULE + "FixedThresholdClassifier",), "classifier", fixed, extra=class_scores.has_both),
+    Recipe((_MODULE + "TunedThresholdClassifierCV",), "classifier", tuned, extra=class_scores.has_both),
 )

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from converters import forest
-from converters.forest import Forest, Tree
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Kind, Recipe
+from converters.graph import forest
+from converters.graph.forest import Forest, Tree
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Kind, Recipe
 
 
 def rounded(ops: Ops) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import parts, scoring
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Recipe
+from converters.sklearn.recipes.writing import class_scores, parts
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def classifier(ops: Ops) -> None:
@@ -25,7 +25,7 @@ def classifier(ops: Ops) -> None:
             answers.append(predicted)
             vote = ops.cast(ops.add("Equal", predicted, np.arange(len(model.classes_), dtype=np.float64)[None]))
         votes.append(vote if weight == 1.0 else ops.add("Mul", vote, np.float64(weight)))
-    total = scoring.added(ops, votes)
+    total = class_scores.added(ops, votes)
     if model.voting == "soft":
         total = ops.add("Div", total, np.float64(_weights(model).sum()))
     ops.answer(0, ops.class_of(ops.first_maximum(total)))
@@ -42,7 +42,7 @@ def regressor(ops: Ops) -> None:
     weighted = [
         ops.add("Mul", value, np.float64(weight)) for value, weight in zip(values, _weights(model), strict=True)
     ]
-    ops.answer(0, ops.add("Div", scoring.added(ops, weighted), np.float64(_weights(model).sum())))
+    ops.answer(0, ops.add("Div", class_scores.added(ops, weighted), np.float64(_weights(model).sum())))
     if ops.wants("transform"):
         ops.answer_method("transform", ops.add("Concat", *values, axis=1))
 

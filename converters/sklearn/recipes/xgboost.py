@@ -11,8 +11,8 @@ import json
 from typing import Any
 
 from converters.boosters import emit, xgboost
-from converters.sklearn.recipes.ops import Ops
-from converters.sklearn.recipes.registry import Kind, Recipe
+from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.registry import Kind, Recipe
 
 
 def _scores(model: Any) -> int:

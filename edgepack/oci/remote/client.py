@@ -15,13 +15,13 @@ from edgepack.oci.copy import copy, read_verified
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest, parse_object
-from edgepack.oci.places import BlobSource
 from edgepack.oci.reference import Reference, checked_tag, is_repository
 from edgepack.oci.remote.credentials import CredentialLookup, DockerConfig
 from edgepack.oci.remote.download import ResumingStream
 from edgepack.oci.remote.session import Session
 from edgepack.oci.remote.transport import Policy, Response
 from edgepack.oci.remote.upload import BlobUpload
+from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import referrers_tag
 
 _DOCUMENTS = mediatypes.INDEXES | mediatypes.MANIFESTS

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 from edgepack.errors import DigestMismatchError, RegistryError, RegistryUnavailableError, SizeMismatchError
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.places import BlobSource
 from edgepack.oci.remote.session import Session, error_code
 from edgepack.oci.remote.transport import Response
+from edgepack.oci.sources import BlobSource
 
 log = logging.getLogger(__name__)
 

@@ -75,8 +75,8 @@ def make_foreign(family: str, folder: Path, say: Callable[[str], None]) -> None:
 
     What that script said stands in ``make.log`` beside the models.
     """
-    from converters import cache as caches
-    from converters import environments, worlds
+    from converters.package import cache as caches
+    from converters.software import environments, selection
     from edgepack.errors import EdgepackError
 
     script, lock = FOREIGN[family]
@@ -86,7 +86,7 @@ def make_foreign(family: str, folder: Path, say: Callable[[str], None]) -> None:
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     try:
-        python = environments.ready(worlds.LOCKS / f"{lock}.txt", caches.default_cache()) / "bin" / "python"
+        python = environments.ready(selection.LOCKS / f"{lock}.txt", caches.default_cache()) / "bin" / "python"
     except EdgepackError as error:
         say(f"{family}: {error.what}")
         return

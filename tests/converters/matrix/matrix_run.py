@@ -108,8 +108,8 @@ def _convert(made: Made, package: Path) -> None:
 
 def _convert_here(path: Path, package: Path) -> None:
     """The recipe itself, in this process, with no sandbox: for quick trials."""
-    from converters import manifest
     from converters.options import Options
+    from converters.package import manifest
     from converters.sklearn import convert as room
 
     warnings.simplefilter("ignore")

@@ -1,0 +1,1 @@
+"""A converted model's files: what came in, the manifest, and the cache of conversions."""

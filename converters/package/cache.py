@@ -1,0 +1,138 @@
+"""Conversions that are done already: found again by the digest of all that went into them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgepack.errors import EdgepackError, disk_errors
+from edgepack.host.files import make_dirs
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+INDEX = "entry.json"
+# What all entries may take together; those used longest ago go first.
+LIMIT = 8 << 30
+
+Package = Mapping[str, bytes]
+
+
+def default_cache() -> Path:
+    """``EDGEPACK_CACHE``, or the user's cache folder (XDG base directories)."""
+    named = os.environ.get("EDGEPACK_CACHE")
+    if named:
+        return Path(named).absolute()
+    return (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgepack").absolute()
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 over this package's own source: another version of it may convert differently."""
+    package = Path(__file__).parents[1]
+    found = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        found.update(f"{path.relative_to(package)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()
+
+
+def key(facts: Mapping[str, object]) -> str:
+    """The name of an entry: ``facts`` (JSON values: model, options, sample, environment), this code and this format."""
+    whole = json.dumps([FORMAT, code_digest(), dict(facts)], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def get(cache: Path, name: str) -> Package | None:
+    """The files of entry ``name``, or None. An entry whose bytes are not what was put is dropped."""
+    folder = _folder(cache, name)
+    try:
+        index = json.loads((folder / INDEX).read_bytes())
+        package = {str(file): (folder / str(file)).read_bytes() for file in index}
+        sound = all(hashlib.sha256(data).hexdigest() == index[file] for file, data in package.items())
+    except FileNotFoundError:
+        if folder.exists():
+            _drop(folder)
+        return None
+    except (OSError, ValueError, TypeError, KeyError):
+        sound = False
+    if not sound:
+        log.warning("a kept conversion was damaged, and is made again")
+        _drop(folder)
+        return None
+    try:
+        os.utime(folder)
+    except OSError:  # a cache that may only be read serves too
+        log.debug("the cache in %s cannot be written", cache)
+    return package
+
+
+def put(cache: Path, name: str, package: Package) -> None:
+    """Keep the files of a conversion as entry ``name``, whole or not at all; what is there already stays.
+
+    A cache that cannot be written is no error: the conversion itself has succeeded.
+    """
+    folder = _folder(cache, name)
+    try:
+        make_dirs(folder.parent)
+        with disk_errors(folder.parent):
+            _put(folder, package)
+            _trim(folder.parent)
+    except (EdgepackError, OSError) as error:
+        log.warning("the conversion is not kept for the next time: %s", error)
+
+
+def _put(folder: Path, package: Package) -> None:
+    making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+    try:
+        for file, data in package.items():
+            (making / file).write_bytes(data)
+        index = {file: hashlib.sha256(data).hexdigest() for file, data in package.items()}
+        (making / INDEX).write_text(json.dumps(index, sort_keys=True))
+        try:
+            making.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process kept the same conversion meanwhile
+                raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _folder(cache: Path, name: str) -> Path:
+    return cache / "conversions" / name
+
+
+def _drop(folder: Path) -> None:
+    """Take an entry away in one step, so that no other process sees half of it."""
+    try:
+        grave = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+        folder.rename(grave / folder.name)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        shutil.rmtree(grave, ignore_errors=True)
+
+
+def _trim(folder: Path) -> None:
+    """Drop the entries used longest ago beyond the limit, and what killed processes left a day ago."""
+    entries = []
+    newest = 0.0
+    for entry in folder.iterdir():
+        try:
+            size = sum(path.stat().st_size for path in entry.iterdir())
+            entries.append((entry.stat().st_mtime, size, entry))
+        except OSError:
+            continue  # gone meanwhile
+    newest = max((used for used, _, _ in entries), default=0.0)
+    total = 0
+    for used, size, entry in sorted(entries, key=lambda found: found[0], reverse=True):
+        stale = entry.name.startswith(".") and newest - used > 86400
+        total += size
+        if stale or (total > LIMIT and not entry.name.startswith(".") and total > size):
+            _drop(entry)

@@ -1,0 +1,1 @@
+"""The comparison of the ONNX model with the original: inputs, runs, differences, the verdict."""

@@ -1,0 +1,336 @@
+"""The proof for models of named tensors: the original beside the ONNX model, at several sizes and on odd inputs.
+
+Neutral to frameworks, like ``converters.proof.tensors``, whose values it takes. Runs inside the sandbox only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from converters.graph import graph
+from converters.options import Options
+from converters.package import manifest
+from converters.proof import parity, tensors
+from converters.proof.parity import OutputParity
+from converters.proof.tensors import Explored, Reference, Spec
+from edgepack.errors import ConversionError
+
+BATCHES = (1, 2, 4, 7)
+MANY_ROWS, FEWEST_MANY, MANY_VALUES = 256, 8, 1 << 20
+# How often a model of one size is run, on other values.
+STATIC_RUNS = 8
+GOLDEN_ROWS = 8
+# Beyond this, golden vectors would weigh more than they prove.
+GOLDEN_VALUES = 20_000
+ODD_ROWS = 16
+ODD_KINDS = ("nan", "infinity", "huge", "zeros", "empty", "negative", "unknown")
+WAY_OUT = "export ONNX yourself and register that with --framework Onnx"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared: per output, per odd kind (``rejected``, ``equal``, ``differs``, ``none``); golden vectors."""
+
+    outputs: tuple[manifest.Output, ...]
+    parities: tuple[OutputParity, ...]
+    odd: Mapping[str, str]
+    golden: Mapping[str, Any] | None
+    batches: tuple[int, ...]
+    sample_rows: int
+    generated_rows: int
+    warnings: tuple[str, ...]
+    feeds: Mapping[str, Any]
+
+    @property
+    def rejects(self) -> dict[str, bool]:
+        """The manifest's field: kinds that the package must refuse, as the original does or since answers differ."""
+        kinds = {kind: how in ("rejected", "differs") for kind, how in self.odd.items()}
+        kinds.pop("zeros")
+        if self.odd["huge"] == "none":
+            kinds["huge"] = kinds["infinity"]  # a float32 input holds it as infinity
+        return kinds
+
+
+def prove(
+    reference: Reference,
+    session: graph.Session,
+    explored: Explored,
+    options: Options,
+    roles: Mapping[str, str] | None = None,
+) -> Proof:
+    """Compare every output of the loaded graph with the original's of that name, at sizes 1, 2, 4, 7 and many.
+
+    Inputs of the graph bear the names of the specs. ``roles`` maps outputs to what was declared of them; the others
+    are ``values``. Raises ``ConversionError`` where an output differs or either refuses plausible rows, ``UsageError``
+    where the user's sample does not fit.
+    """
+    _same_inputs(session, explored)
+    trials = _generated(explored)
+    own = None if options.sample is None else tensors.sample_feeds(explored.specs, options.sample)
+    if own is not None:
+        trials += [own] if explored.batched else list(_slices(own, explored))
+    parts: dict[str, list[OutputParity]] = {port.name: [] for port in session.outputs}
+    for values in trials:
+        original = reference.answer(values)
+        for proof in _compare(original, session, values, options):
+            parts[proof.name].append(proof)
+    proofs = tuple(_merged(found) for found in parts.values())
+    for proof in proofs:
+        if not proof.passed:
+            raise proof.refusal()
+    warnings: list[str] = []
+    base = trials[-1] if own is not None else trials[0 if not explored.batched else len(BATCHES)]
+    some = _head(base, explored, ODD_ROWS)
+    odd = {kind: _treats(reference, session, some, kind, explored.specs, options) for kind in ODD_KINDS}
+    for kind, how in odd.items():
+        if how == "differs" and kind != "zeros":
+            warnings.append(
+                f"the original answers inputs with {_say(kind)}, the ONNX model answers otherwise: the package rejects "
+                "them"
+            )
+    for kind in ("negative", "unknown"):
+        if odd[kind] == "rejected" and _answers(session, tensors.odd(some, kind, explored.specs)):
+            warnings.append(f"the original refuses {_say(kind)}, which the ONNX model takes for others")
+    if not explored.batched:
+        size = next((spec.shape[0] for spec in explored.specs if spec.shape), 1)
+        warnings.append(f"the model takes batches of {size} only")
+    roles = roles or {}
+    outputs = tuple(
+        manifest.Output(port.name, roles.get(port.name, "values"), port.dtype, port.shape) for port in session.outputs
+    )
+    golden = _golden(reference, session, _head(base, explored, GOLDEN_ROWS), explored, warnings)
+    sizes = sorted({len(array) for values in trials for array in values.values() if array.ndim})
+    sample_rows = 0 if own is None else max((len(array) for array in own.values() if array.ndim), default=1)
+    total = max((proof.rows for proof in proofs), default=0)
+    return Proof(outputs, proofs, odd, golden, tuple(sizes), sample_rows, total - sample_rows, tuple(warnings), base)
+
+
+def declared_roles(model: Any) -> dict[str, str]:
+    """The outputs that are declared ``probabilities``: made by a Softmax over the columns, or by Sigmoids of several.
+
+    One column of a Sigmoid stays a value, as the original gives it. ``model`` is an ONNX model with declared shapes.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    found = {}
+    for output in model.graph.output:
+        axes = output.type.tensor_type.shape.dim
+        node = makers.get(output.name)
+        while node is not None and node.op_type in ("Identity", "Cast"):
+            node = makers.get(node.input[0])
+        if node is None or len(axes) != 2 or axes[1].dim_value < 2:
+            continue
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)
+        if node.op_type == "Sigmoid" or (node.op_type == "Softmax" and axis in (-1, 1)):
+            found[output.name] = "probabilities"
+    return found
+
+
+def _same_inputs(session: graph.Session, explored: Explored) -> None:
+    have, want = {port.name for port in session.inputs}, {spec.name for spec in explored.specs}
+    if have - want:
+        extra = ", ".join(sorted(have - want))
+        raise ConversionError(f"the ONNX model takes inputs that the original does not have ({extra})", hint=WAY_OUT)
+
+
+def _generated(explored: Explored) -> list[dict[str, Any]]:
+    specs, (length, *others) = explored.specs, explored.lengths
+    if not explored.batched:
+        return [tensors.feeds(specs, 1, tensors.SEED + run, length) for run in range(STATIC_RUNS)]
+    values = sum(int(array.size) for array in tensors.feeds(specs, 1, length=length).values())
+    many = max(FEWEST_MANY, min(MANY_ROWS, MANY_VALUES // max(1, values)))
+    trials = [tensors.feeds(specs, rows, length=length) for rows in (*BATCHES, many)]
+    return trials + [tensors.feeds(specs, BATCHES[-1], length=other) for other in others]
+
+
+def _slices(own: Mapping[str, Any], explored: Explored) -> list[dict[str, Any]]:
+    """The user's rows, in batches of the one size that the model takes."""
+    size = next((spec.shape[0] for spec in explored.specs if spec.shape), None) or 1
+    total = min((len(array) for array in own.values() if array.ndim), default=0)
+    return [
+        {name: array[start : start + size] if array.ndim else array for name, array in own.items()}
+        for start in range(0, total - size + 1, size)
+    ]
+
+
+def _head(values: Mapping[str, Any], explored: Explored, rows: int) -> dict[str, Any]:
+    """The first rows, where the number of them may be chosen."""
+    batched = {spec.name for spec in explored.specs if spec.batched}
+    return {name: array[:rows] if name in batched else array for name, array in values.items()}
+
+
+def _compare(
+    original: Mapping[str, Any], session: graph.Session, values: Mapping[str, Any], options: Options
+) -> list[OutputParity]:
+    import numpy as np
+
+    proofs = []
+    for port, result in zip(session.outputs, _run(session, values), strict=True):
+        if port.name not in original:
+            raise ConversionError(f'the original has no output "{port.name}" as the ONNX model has', hint=WAY_OUT)
+        left, right = np.atleast_1d(original[port.name]), np.atleast_1d(result)
+        compare = parity.compare_values if right.dtype.kind == "f" else parity.compare_labels
+        proofs.append(compare(port.name, "predict", left, right, accepted=options.tolerance(port.name)))
+    return proofs
+
+
+def _run(session: graph.Session, values: Mapping[str, Any]) -> list[Any]:
+    """The ONNX model's outputs. Raises ``ConversionError`` that tells the sizes, which are the usual reason."""
+    try:
+        return session.run({port.name: values[port.name] for port in session.inputs})
+    except ConversionError as error:
+        sizes = ", ".join(f"{name} {array.shape}" for name, array in values.items())
+        raise ConversionError(f"the ONNX model fails where the original answers ({sizes})", hint=WAY_OUT) from error
+
+
+def _treats(
+    reference: Reference,
+    session: graph.Session,
+    values: dict[str, Any],
+    kind: str,
+    specs: Sequence[Spec],
+    options: Options,
+) -> str:
+    import numpy as np
+
+    odd = tensors.odd(values, kind, specs)
+    if odd is None:
+        return "none"
+    try:
+        original = reference.answer(odd)
+    except ConversionError:
+        return "rejected"
+    try:
+        if kind == "empty":  # there is nothing to compare but shapes
+            pairs = zip(session.outputs, _run(session, odd), strict=True)
+            return "equal" if all(np.shape(original[port.name]) == found.shape for port, found in pairs) else "differs"
+        proofs = _compare(original, session, odd, options)
+    except ConversionError:
+        return "differs"
+    return "equal" if all(proof.passed for proof in proofs) else "differs"
+
+
+def _answers(session: graph.Session, values: Mapping[str, Any] | None) -> bool:
+    """Whether the ONNX model takes the values at all."""
+    if values is None:
+        return False
+    try:
+        _run(session, values)
+    except ConversionError:
+        return False
+    return True
+
+
+def _say(kind: str) -> str:
+    told = {
+        "nan": "missing numbers",
+        "infinity": "infinite numbers",
+        "huge": "numbers too large for float32",
+        "zeros": "zeros",
+        "empty": "no rows",
+        "negative": "negative whole numbers",
+        "unknown": "unknown values",
+    }
+    return told[kind]
+
+
+def _merged(proofs: Sequence[OutputParity]) -> OutputParity:
+    """One proof over the rows of all."""
+    rows, differing = sum(proof.rows for proof in proofs), sum(proof.differing for proof in proofs)
+    labelled = proofs[0].label_agreement is not None
+    decades: dict[str, int] = {}
+    for proof in proofs:
+        for decade, count in proof.sketch.get("decades", {}).items():
+            decades[decade] = decades.get(decade, 0) + count
+    longest = max(proofs, key=lambda proof: len(proof.sketch.get("points", ())))
+    return replace(
+        proofs[0],
+        rows=rows,
+        max_abs=max(proof.max_abs for proof in proofs),
+        max_rel=max(proof.max_rel for proof in proofs),
+        label_agreement=1.0 - differing / max(1, rows) if labelled else None,
+        differing=differing,
+        ties=sum(proof.ties for proof in proofs),
+        first_row=None,
+        sketch=longest.sketch | ({"decades": decades} if decades else {}),
+    )
+
+
+def _golden(
+    reference: Reference, session: graph.Session, values: dict[str, Any], explored: Explored, warnings: list[str]
+) -> dict[str, Any] | None:
+    """Some rows with the original's answers; None, with a warning, where they are too many values or not finite."""
+    import numpy as np
+
+    rows = GOLDEN_ROWS if explored.batched else 1
+    while rows:
+        chosen = _head(values, explored, rows)
+        original = reference.answer(chosen)
+        answers = {port.name: np.asarray(original[port.name]) for port in session.outputs}
+        arrays = [*chosen.values(), *answers.values()]
+        if sum(array.size for array in arrays) <= GOLDEN_VALUES:
+            break
+        rows //= 2
+    else:
+        warnings.append(f"no golden vectors: one row has more than {GOLDEN_VALUES} values")
+        return None
+    if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays):
+        warnings.append("no golden vectors: the answers are not finite")  # JSON has no other numbers
+        return None
+    return {
+        "inputs": {name: manifest.plain(array) for name, array in chosen.items()},
+        "outputs": {name: manifest.plain(array) for name, array in answers.items()},
+    }
+
+
+def package(
+    proof: Proof,
+    explored: Explored,
+    model: Any,
+    source: Mapping[str, str],
+    versions: Mapping[str, str],
+    warnings: Sequence[str] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> manifest.Converted:
+    """The proven ONNX model with its papers; ``source`` is the manifest's, ``extra`` more fields of the report."""
+    names = [output.name for output in proof.outputs]
+    summary = parity.summary(list(proof.parities))
+    document = manifest.build(
+        source=source,
+        opset=graph.opsets(model),
+        minimum_runtime=graph.minimum_runtime(model),
+        inputs=[_input(spec, proof.rejects) for spec in explored.specs],
+        outputs=proof.outputs,
+        methods={"default": "predict", "predict": names},
+        rejects=proof.rejects,
+        parity=summary,
+    )
+    report = {
+        "source": dict(source),
+        "rows": {"sample": proof.sample_rows, "generated": proof.generated_rows},
+        "batches": list(proof.batches),
+        "ranges": {spec.name: [spec.low, spec.high] for spec in explored.specs if spec.high is not None},
+        "outputs": [entry.to_json() for entry in proof.parities],
+        "odd_inputs": dict(proof.odd),
+        "summary": summary,
+        "warnings": [*warnings, *proof.warnings],
+        "versions": dict(versions),
+        **(extra or {}),
+    }
+    return manifest.Converted(graph.serialize(model), document, proof.golden, report, source["version"], proof.feeds)
+
+
+def _input(spec: Spec, rejects: Mapping[str, bool]) -> manifest.Input:
+    """The manifest's entry, with the values that the server is to keep to."""
+    bounded = spec.kind == "int" and not spec.closed
+    return manifest.Input(
+        spec.name,
+        spec.name,
+        spec.dtype,
+        spec.shape,
+        categories=list(spec.values) if spec.closed else None,
+        closed=spec.closed and rejects["unknown"],
+        minimum=0 if bounded and rejects["negative"] else None,
+        maximum=spec.high if bounded and rejects["unknown"] and spec.unknown is not None else None,
+    )

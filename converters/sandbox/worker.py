@@ -1,0 +1,94 @@
+"""``python -m converters.sandbox.worker REQUEST``: confine this process, then convert one untrusted model.
+
+The request is a JSON file with ``confinement`` (see ``converters.sandbox.jail``) and ``job``: ``framework``, ``path``,
+``digest``, ``options``. The answer, ``response.json`` beside it, is ``{"ok": true}`` with the package's files
+beside it, or ``{"ok": false, "error": …}``. Started by ``converters.conversion`` only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from converters.options import ANY_OUTPUT, Options
+from converters.package import manifest
+from converters.sandbox.jail import Confinement, JailError
+from edgepack.errors import ConversionError, EdgepackError, UsageError
+
+RESPONSE_FILE = "response.json"
+NOT_CONFINED = 97
+# The room of each framework; its ``convert`` module has the one function that converts.
+ROOMS = {"ScikitLearn": "sklearn", "TensorFlow": "tensorflow", "PyTorch": "pytorch", "Onnx": "onnx"}
+
+
+def main(arguments: list[str]) -> int:
+    """Answer the request in ``arguments[0]``; 97 when the process could not be confined, and then did nothing."""
+    request_file = Path(arguments[0])
+    request = json.loads(request_file.read_text())
+    try:
+        Confinement(**request["confinement"]).take()
+    except JailError as error:
+        sys.stderr.write(f"{error}\n")
+        return NOT_CONFINED
+    folder = request_file.parent
+    try:
+        response = _convert(folder, request["job"])
+    except EdgepackError as error:
+        response = _failure(error)
+    except MemoryError:
+        response = _failure(
+            ConversionError("the conversion ran out of its memory limit", hint="raise the limit (--memory GIB)")
+        )
+    (folder / RESPONSE_FILE).write_text(json.dumps(response))
+    return 0
+
+
+def _convert(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    # The frameworks' warnings speak to a training script; a room collects those that matter.
+    warnings.simplefilter("ignore")
+    room = importlib.import_module(f"converters.{ROOMS[job['framework']]}.convert")
+    options = Options.from_json(job["options"])
+    path = Path(job["path"])
+    converted: manifest.Converted = room.convert(path, job["digest"], options)
+    _require_known(options, converted, path)
+    if options.optimize:
+        from converters.optimize import optimize
+
+        converted = optimize(converted)
+    papers, golden = manifest.finish(converted.manifest, converted.golden)
+    (folder / manifest.MODEL_FILE).write_bytes(converted.model)
+    (folder / manifest.MANIFEST_FILE).write_bytes(papers)
+    if golden is not None:
+        (folder / manifest.GOLDEN_FILE).write_bytes(golden)
+    (folder / manifest.REPORT_FILE).write_bytes(manifest.to_bytes(converted.report))
+    return {"ok": True}
+
+
+def _require_known(options: Options, converted: manifest.Converted, path: Path) -> None:
+    """Refuse a tolerance for an output that the model has not, which a typing error would pass over in silence."""
+    names = [str(output["name"]) for output in converted.manifest["outputs"]]
+    unknown = sorted(options.tolerances.keys() - {*names, ANY_OUTPUT})
+    if unknown:
+        raise UsageError(
+            f"the model has no output {unknown[0]!r} to accept a difference of",
+            where=path.name,
+            hint=f"give --tolerance for {', '.join(names)}, or {ANY_OUTPUT} for all",
+        )
+
+
+def _failure(error: EdgepackError) -> dict[str, Any]:
+    kind = "usage" if isinstance(error, UsageError) else "conversion"
+    return {"ok": False, "error": {"kind": kind, "what": error.what, "where": error.where, "hint": error.hint}}
+
+
+if __name__ == "__main__":
+    CODE = main(sys.argv[1:])
+    sys.stderr.flush()
+    # All is written. Taking a framework apart again piece by piece takes a quarter of a second, of TensorFlow more.
+    os._exit(CODE)

@@ -1,0 +1,1 @@
+"""The vocabulary that recipes write graphs with."""

@@ -1,0 +1,1 @@
+"""The service's configuration: values, service.json, and the environment's overrides."""

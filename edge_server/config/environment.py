@@ -1,0 +1,130 @@
+"""What the environment says over service.json: variables of ours, and those of the specification's server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from edge_server.config.service_file import AUTH_MODES, REQUEST_LOGS
+from edge_server.config.values import Auth, Cors, ServiceConfig, Tls
+from edge_server.errors import ConfigurationError
+from edge_server.telemetry.logs import LEVELS
+
+
+def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceConfig:
+    """Apply the variables to `config`; empty ones count as absent.
+
+    Ours: EDGEPACK_HOST, EDGEPACK_PORT, EDGEPACK_LOG_LEVEL, EDGEPACK_LOG_REQUESTS, EDGEPACK_WORKERS,
+    EDGEPACK_PROCESSES, EDGEPACK_THREADS, EDGEPACK_MEMORY_BYTES, EDGEPACK_COLLECTION, EDGEPACK_AUTH_MODE,
+    EDGEPACK_AUTH_FILE, EDGEPACK_TLS_CERTIFICATE, EDGEPACK_TLS_KEY. The specification's:
+    SERVICE_NAME, SERVICE_VERSION, SERVICE_PATH_PREFIX, SCORING_TIMEOUT_MS, WORKER_COUNT, AML_APP_ROOT,
+    AML_CORS_ORIGINS. Raises ConfigurationError naming every variable that is wrong.
+    """
+    reader = _Reader(environment)
+    limits, runtime, script, identity = config.limits, config.runtime, config.script, config.identity
+    timeout = reader.number("SCORING_TIMEOUT_MS", 1, 10**12)
+    if timeout is not None:
+        limits = replace(limits, scoring_seconds=timeout / 1000)
+    workers = reader.number("EDGEPACK_WORKERS", 1, 256) or reader.number("WORKER_COUNT", 1, 256)
+    if workers is not None and script is not None:
+        script = replace(script, workers=workers)
+    threads = reader.number("EDGEPACK_THREADS", 1, 1024)
+    runtime = replace(
+        runtime,
+        threads=threads or runtime.threads,
+        processes=reader.number("EDGEPACK_PROCESSES", 1, 256) or runtime.processes,
+        memory_bytes=reader.number("EDGEPACK_MEMORY_BYTES", 1, 1 << 62) or runtime.memory_bytes,
+    )
+    if threads is not None and script is not None:
+        script = replace(script, threads=threads)
+    identity = replace(
+        identity,
+        name=reader.text("SERVICE_NAME", identity.name),
+        version=reader.text("SERVICE_VERSION", identity.version),
+        path_prefix=reader.text("SERVICE_PATH_PREFIX", identity.path_prefix),
+    )
+    collection = config.collection
+    if folder := environment.get("EDGEPACK_COLLECTION"):
+        collection = replace(collection, folder=Path(folder))
+    origins = [origin.strip() for origin in environment.get("AML_CORS_ORIGINS", "").split(",") if origin.strip()]
+    port = reader.number("EDGEPACK_PORT", 0, 65535)
+    logging = replace(
+        config.logging,
+        level=reader.one_of("EDGEPACK_LOG_LEVEL", config.logging.level, LEVELS),
+        requests=reader.one_of("EDGEPACK_LOG_REQUESTS", config.logging.requests, REQUEST_LOGS),
+    )
+    auth, tls = _auth(reader, config.auth), _tls(reader, config.tls)
+    if reader.violations:
+        raise ConfigurationError("environment", reader.violations)
+    return replace(
+        config,
+        host=reader.text("EDGEPACK_HOST", config.host),
+        port=config.port if port is None else port,
+        root=Path(reader.text("AML_APP_ROOT", str(config.root))),
+        script=script,
+        limits=limits,
+        runtime=runtime,
+        identity=identity,
+        logging=logging,
+        collection=collection,
+        cors=Cors(tuple(origins), "AML_CORS_ORIGINS") if origins else config.cors,
+        auth=auth,
+        tls=tls,
+    )
+
+
+def _auth(reader: _Reader, auth: Auth) -> Auth:
+    mode = reader.one_of("EDGEPACK_AUTH_MODE", auth.mode, AUTH_MODES)
+    own = reader.path("EDGEPACK_AUTH_FILE", None)
+    if mode == "none" and own is not None:
+        # Who names a file of keys does not want to be open to all.
+        reader.violations.append("EDGEPACK_AUTH_MODE must be key or token where EDGEPACK_AUTH_FILE is set")
+    elif mode in AUTH_MODES and mode != "none" and (own or auth.file) is None:
+        reader.violations.append(f"EDGEPACK_AUTH_FILE must name a file where EDGEPACK_AUTH_MODE is {mode!r}")
+    return Auth(mode, own or auth.file)
+
+
+def _tls(reader: _Reader, tls: Tls | None) -> Tls | None:
+    certificate = reader.path("EDGEPACK_TLS_CERTIFICATE", None if tls is None else tls.certificate)
+    key = reader.path("EDGEPACK_TLS_KEY", None if tls is None else tls.key)
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        reader.violations.append("EDGEPACK_TLS_CERTIFICATE and EDGEPACK_TLS_KEY must be set together")
+        return None
+    return Tls(certificate, key)
+
+
+class _Reader:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.violations: list[str] = []
+
+    def text(self, name: str, fallback: str) -> str:
+        return self._environment.get(name) or fallback
+
+    def path(self, name: str, fallback: Path | None) -> Path | None:
+        text = self._environment.get(name)
+        return Path(text) if text else fallback
+
+    def number(self, name: str, least: int, most: int) -> int | None:
+        text = self._environment.get(name)
+        if not text:
+            return None
+        value = whole_number(text)
+        if value is None or not least <= value <= most:
+            self.violations.append(f"{name} must be a whole number from {least} to {most}, not {text!r:.60}")
+            return None
+        return value
+
+    def one_of(self, name: str, fallback: str, values: tuple[str, ...]) -> str:
+        value = (self._environment.get(name) or fallback).lower()
+        if value not in values:
+            self.violations.append(f"{name} must be one of {', '.join(values)}, not {value!r:.60}")
+        return value
+
+
+def whole_number(text: str) -> int | None:
+    """A number in ASCII digits, or None when the text is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None

@@ -1,0 +1,79 @@
+"""Outputs to the JSON of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from edge_server.http.messages import Response
+from edge_server.models.files.manifest import OutputSpec
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+# Found once: every answer is written by it.
+_dumps = orjson.dumps
+
+Write = Callable[[list[Any]], Response]
+
+
+def writer(outputs: Sequence[OutputSpec]) -> Write:
+    """What writes the answer of these outputs: the value when it is one, else an object of them by name.
+
+    Arrays become nested lists, NaN and infinity null, maps objects. Labels are the original's classes.
+    """
+    names = [output.name for output in outputs]
+    tables = [_classes(output) for output in outputs]
+    if len(names) == 1:
+        table = tables[0]
+        if table is None:
+            return lambda values: Response(200, _dumps(values[0], _plain, _OPTIONS))
+        return lambda values: Response(200, dump(_translated(values[0], table)))
+
+    if not any(tables):
+        return lambda values: Response(200, _dumps(dict(zip(names, values)), _plain, _OPTIONS))  # noqa: B905
+
+    def write(values: list[Any]) -> Response:
+        told = [
+            value if table is None else _translated(value, table) for value, table in zip(values, tables, strict=True)
+        ]
+        return Response(200, dump(dict(zip(names, told, strict=True))))
+
+    return write
+
+
+def dump(answer: Any) -> bytes:
+    """JSON of an answer; arrays become nested lists, NaN and infinity null."""
+    return orjson.dumps(answer, default=_plain, option=_OPTIONS)
+
+
+def _plain(value: Any) -> Any:
+    # What orjson does not write by itself: arrays of strings, and arrays that are not contiguous.
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def _classes(output: OutputSpec) -> dict[Any, Any] | None:
+    """The original's class for each label of the graph; None where the two are written alike.
+
+    A graph has no truth values and no mixed types as labels: it writes them as numbers or texts.
+    """
+    classes = output.classes
+    if output.role != "label" or not classes or output.dtype is None:
+        return None
+    if output.dtype == "string":
+        return None if all(isinstance(value, str) for value in classes) else {str(value): value for value in classes}
+    if all(type(value) is int for value in classes) or output.dtype == "bool":
+        return None
+    if all(isinstance(value, (int, float)) for value in classes):
+        return dict(zip(classes, classes, strict=True))
+    return dict(enumerate(classes))
+
+
+def _translated(value: Any, table: dict[Any, Any]) -> Any:
+    # A label that is no class, such as an outlier's -1, stays what it is.
+    labels = [table.get(label, label) for label in value.ravel().tolist()]
+    return labels if value.ndim == 1 else np.array(labels, dtype=object).reshape(value.shape)

@@ -1,0 +1,128 @@
+"""What is wrong with values that no array could be made of: found in reading order, told with row and column.
+
+Rows and columns count from 0, as they do in the arrays that models are trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from edge_server.errors import BadRequest
+from edge_server.models.files.manifest import InputSpec, Rejects
+
+# numpy itself goes no further than 64, and no model comes near.
+MAX_RANK = 32
+_SHOWN = 10
+_NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+
+
+def complain(value: Any, spec: InputSpec, rejects: Rejects) -> NoReturn:
+    """Raise BadRequest for the first fault of a nested list that `spec` does not describe."""
+    _check_level(value, spec, _concrete_shape(value, spec), (), rejects)
+    if value == []:
+        raise BadRequest(f"{place(spec, ())} has no rows")
+    raise BadRequest(f"{place(spec, ())} has an empty list where the model takes values")
+
+
+def complain_of_leaf(flat: Sequence[Any], spec: InputSpec, shape: tuple[int, ...], rejects: Rejects) -> NoReturn:
+    """Raise BadRequest for the first of the values, given in reading order, that is none for `spec`."""
+    for position, value in enumerate(flat):
+        problem = leaf_problem(value, spec, rejects)
+        if problem is not None:
+            raise BadRequest(f"{place(spec, unravel(position, shape))} is {problem}")
+    raise BadRequest(f"{place(spec, ())} does not fit the model")
+
+
+def leaf_problem(value: Any, spec: InputSpec, rejects: Rejects) -> str | None:
+    """What a single value is that cannot be taken, such as `a string, the model takes numbers`; else None."""
+    dtype = spec.dtype
+    if dtype == "string":
+        fits = isinstance(value, str) or (value is None and spec.missing is not None)
+        return None if fits else f"{name_of(value)}, the model takes strings"
+    if dtype == "bool":
+        return None if isinstance(value, bool) else f"{name_of(value)}, the model takes true or false"
+    if isinstance(value, (int, float)):
+        return None
+    if value is None and dtype.startswith("float"):
+        return "null, and the model takes no missing values" if rejects.nan else None
+    return f"{name_of(value)}, the model takes numbers ({dtype})"
+
+
+def place(spec: InputSpec, index: tuple[int, ...]) -> str:
+    """Where a value stands, such as `input 'x': row 2, column 0 ('age')`."""
+    table = spec.shape is not None and len(spec.shape) == 2
+    if not index:
+        return f"input '{spec.name}'"
+    if len(index) == 1:
+        return f"input '{spec.name}': row {index[0]}"
+    if table and len(index) == 2:
+        names = spec.columns
+        if spec.shape is not None and spec.shape[1] == 1 and names in (None, (spec.name,)):
+            return f"input '{spec.name}': row {index[0]}"
+        name = f" ('{names[index[1]]}')" if names is not None and index[1] < len(names) else ""
+        return f"input '{spec.name}': row {index[0]}, column {index[1]}{name}"
+    return f"input '{spec.name}': element {''.join(f'[{position}]' for position in index)}"
+
+
+def name_of(value: Any) -> str:
+    """What JSON calls the value."""
+    return _NAMES.get(type(value), "a number")
+
+
+def some(values: Iterable[Any]) -> str:
+    """The first of many values for a sentence, in order."""
+    told = sorted(values)
+    more = len(told) - _SHOWN
+    return ", ".join(f"{value!r:.80}" for value in told[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The index of the element that is at `position` in reading order."""
+    index: list[int] = []
+    for size in reversed(shape):
+        position, rest = divmod(position, size)
+        index.append(rest)
+    return tuple(reversed(index))
+
+
+def _concrete_shape(value: Any, spec: InputSpec) -> tuple[int, ...]:
+    """The shape to hold the value to: fixed axes by the model, free ones by the first element.
+
+    Where the value has too few levels for the model, the check that follows names the place.
+    """
+    axes = (None,) * MAX_RANK if spec.shape is None else spec.shape
+    shape: list[int] = []
+    for size in axes:
+        if spec.shape is None and not isinstance(value, list):
+            break
+        length = len(value) if isinstance(value, list) else 0
+        shape.append(length if size is None else size)
+        value = value[0] if length else None
+    return tuple(shape)
+
+
+def _check_level(value: Any, spec: InputSpec, shape: tuple[int, ...], index: tuple[int, ...], rejects: Rejects) -> None:
+    depth = len(index)
+    if depth == len(shape):
+        problem = leaf_problem(value, spec, rejects)
+        if problem is not None:
+            raise BadRequest(f"{place(spec, index)} is {problem}")
+        return
+    if not isinstance(value, list):
+        raise BadRequest(f"{place(spec, index)} is {name_of(value)}, {_needed(spec, depth)}")
+    if len(value) != shape[depth]:
+        free = spec.shape is None or spec.shape[depth] is None
+        other = f"row 0 has {shape[depth]}" if free else f"the model takes {shape[depth]}"
+        unit = "row" if depth == 0 else "value"
+        count = f"{len(value)} {unit}{'' if len(value) == 1 else 's'}"
+        raise BadRequest(f"{place(spec, index)} has {count}, {other}")
+    for position, item in enumerate(value):
+        _check_level(item, spec, shape, (*index, position), rejects)
+
+
+def _needed(spec: InputSpec, depth: int) -> str:
+    if spec.shape is not None and len(spec.shape) == 2:
+        return "the model takes a list of rows" if depth == 0 else "a row must be a list of values, even a single row"
+    rank = "" if spec.shape is None else f" of {len(spec.shape)} levels"
+    return f"the model takes nested lists{rank}"

@@ -1,0 +1,1 @@
+"""Model files: which there are, their manifest, and how they are opened and checked."""

@@ -1,0 +1,1 @@
+"""Running models: sessions, threads, memory, and requests joined into one run."""

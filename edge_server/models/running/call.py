@@ -1,0 +1,32 @@
+"""One run that a request asks for: the arrays that go in, the outputs that come out, how the answer is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_server.http.messages import Response
+    from edge_server.models.bodies.tensors import Array
+
+
+@dataclass(slots=True)
+class Call:
+    """`arrays` by the model's input names (checked: dtype, shape, values); `outputs` are names of the model's outputs.
+
+    `rows` is the common length of axis 0 where the call may be joined with others of an equal `kind`, which stands for
+    the outputs and the shapes beyond axis 0; None where it must run alone. `write` makes the response of the outputs'
+    values, in the order of `outputs`, each with `rows` rows where rows is not None.
+    """
+
+    arrays: Mapping[str, Array]
+    outputs: tuple[str, ...]
+    rows: int | None
+    kind: object
+    write: Callable[[list[Any]], Response]
+
+
+def kind_of(arrays: Mapping[str, Array], outputs: tuple[str, ...]) -> object:
+    """What is equal for calls that can be one run."""
+    return outputs, {name: array.shape[1:] for name, array in arrays.items()}

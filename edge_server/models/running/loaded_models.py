@@ -1,0 +1,196 @@
+"""The models in memory and the budget that they keep: who is there, who leaves for others, what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from edge_server.config.values import ModelPlace
+from edge_server.errors import BadRequest
+from edge_server.models.running.background import in_thread
+from edge_server.models.running.memory import give_back
+
+if TYPE_CHECKING:
+    from edge_server.models.running.onnx_model import OnnxModel
+
+# What is attached to a loaded model by whom the catalog serves: that which runs its calls.
+T = TypeVar("T")
+
+# A model that is let go is gone by then, unless a run is under way or something refers to it in a circle.
+_LEAVE_SECONDS = 0.25
+_POLL_SECONDS = 0.01
+_MIB = 1024 * 1024
+
+_log = logging.getLogger(__name__)
+_Key = tuple[str, int]
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Loaded(Generic[T]):
+    """A model in memory: `bytes` is what its load added to the process, 0 where there is no budget to keep.
+
+    `used` grows with each use. Who holds this may go on running the model after it was let go.
+    """
+
+    place: ModelPlace
+    model: OnnxModel
+    attached: T
+    golden_values: int
+    bytes: int
+    used: int = 0
+
+
+class Residents(Generic[T]):
+    """Models in memory; used on the event loop's thread. `budget` in bytes, None for no limit.
+
+    `evicted` is called with the place of each model that leaves for others.
+    """
+
+    def __init__(self, budget: int | None, evicted: Callable[[ModelPlace], None]) -> None:
+        self.budget = budget
+        self._evicted = evicted
+        self._loaded: dict[_Key, Loaded[T]] = {}
+        # What the models that are being loaded are expected to take.
+        self._reserved: dict[_Key, int] = {}
+        # What each model took when it was last loaded.
+        self._costs: dict[_Key, int] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._ticks = count(1)
+
+    def use(self, name: str, version: int) -> Loaded[T] | None:
+        """The model if it is in memory, marked as used now."""
+        found = self._loaded.get((name, version))
+        if found is not None:
+            found.used = next(self._ticks)
+        return found
+
+    def all(self) -> tuple[Loaded[T], ...]:
+        """Everything in memory."""
+        return tuple(self._loaded.values())
+
+    def held(self) -> int:
+        """Bytes of what is in memory, and of what is on its way there."""
+        return sum(loaded.bytes for loaded in self._loaded.values()) + sum(self._reserved.values())
+
+    @property
+    def over(self) -> bool:
+        """Whether the budget is exceeded."""
+        return self.budget is not None and self.held() > self.budget
+
+    def add(self, loaded: Loaded[T]) -> None:
+        """Take in a model that was loaded."""
+        key = _key(loaded.place)
+        loaded.used = next(self._ticks)
+        self._reserved.pop(key, None)
+        self._loaded[key] = loaded
+        self._costs[key] = loaded.bytes
+
+    async def make_room(self, place: ModelPlace, size: int) -> None:
+        """Let go of what was used least recently until the model, whose file has `size` bytes, fits; keep its room.
+
+        BadRequest 507 when it does not fit beside what is pinned.
+        """
+        if self.budget is None:
+            return
+        key = _key(place)
+        # Before the first load nothing is known but the file's size; afterwards what it took then.
+        needed = max(size, self._costs.get(key, 0))
+        if needed + self._pinned(None) > self.budget:
+            raise self._too_large(place, needed)
+        while self.held() + needed > self.budget:
+            if self._evict_one(None):
+                continue
+            if not self._reserved:
+                break
+            # Others that are being loaded hold the rest; one of them can leave when it is there.
+            await asyncio.sleep(_POLL_SECONDS)
+        self._reserved[key] = needed
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=_LEAVE_SECONDS)
+
+    def cancel_room(self, place: ModelPlace) -> None:
+        """The model that room was kept for does not come."""
+        self._reserved.pop(_key(place), None)
+
+    def settle(self, loaded: Loaded[T]) -> None:
+        """Keep the budget now that it is known what the newest model takes.
+
+        BadRequest 507 when it does not fit beside what is pinned; it is let go then, and nobody else.
+        """
+        if self.budget is None:
+            return
+        if loaded.bytes + self._pinned(loaded) > self.budget:
+            self.let_go(loaded)
+            raise self._too_large(loaded.place, loaded.bytes)
+        while self.over and self._evict_one(loaded):
+            pass
+
+    def let_go(self, loaded: Loaded[T]) -> None:
+        """Forget the model; its memory is given back when its last run is over."""
+        del self._loaded[_key(loaded.place)]
+        loop = asyncio.get_running_loop()
+        gone = asyncio.Event()
+
+        def left(reference: weakref.ref[OnnxModel]) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(gone.set)
+
+        task = loop.create_task(_reclaim(weakref.ref(loaded.model, left), gone))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def clear(self) -> None:
+        """Forget all."""
+        leaving = tuple(self._leaving)
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        self._loaded.clear()
+
+    def _evict_one(self, but: Loaded[T] | None) -> bool:
+        """Let go of the model used least recently; nothing here refers to it afterwards. False when all must stay."""
+        free = (one for one in self._loaded.values() if not one.place.pinned and one is not but)
+        victim = min(free, key=lambda one: one.used, default=None)
+        if victim is None:
+            return False
+        _log.info("model let go", extra={"model": victim.place.id, "bytes": victim.bytes})
+        self._evicted(victim.place)
+        self.let_go(victim)
+        return True
+
+    def _pinned(self, but: Loaded[T] | None) -> int:
+        return sum(one.bytes for one in self._loaded.values() if one.place.pinned and one is not but)
+
+    def _too_large(self, place: ModelPlace, needed: int) -> BadRequest:
+        budget = self.budget or 0
+        return BadRequest(
+            f"the model {place.id!r} takes {told_size(needed)}, more than is left of the {told_size(budget)} that "
+            "runtime.memory_bytes allows",
+            507,
+        )
+
+
+async def _reclaim(reference: weakref.ref[OnnxModel], gone: asyncio.Event) -> None:
+    """Wait until the model is gone, and give its memory back; `reference` lives until then."""
+    try:
+        await asyncio.wait_for(gone.wait(), _LEAVE_SECONDS)
+    except TimeoutError:
+        gc.collect()
+        await gone.wait()
+    await in_thread(give_back)
+
+
+def _key(place: ModelPlace) -> _Key:
+    return place.name, place.version
+
+
+def told_size(size: int) -> str:
+    """A number of bytes for people: in MiB with one decimal, or as it is where that would say little."""
+    return f"{size / _MIB:.1f} MiB" if size >= _MIB else f"{size} bytes"

@@ -1,0 +1,334 @@
+"""One ONNX model: its session, what it takes, what it answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
+
+from edge_server.errors import BadRequest, ScoringError
+from edge_server.models.bodies import payload
+from edge_server.models.bodies.answers import Write, writer
+from edge_server.models.bodies.frames import Columns, columns_of, listed
+from edge_server.models.bodies.large import LARGE_BYTES, read_rows
+from edge_server.models.bodies.media import Media, is_json
+from edge_server.models.bodies.tensors import Reader, check_rows
+from edge_server.models.files.manifest import GRAPH_DTYPES, InputSpec, Manifest, OutputSpec, Rejects
+from edge_server.models.running.call import Call, kind_of
+
+if TYPE_CHECKING:
+    from edge_server.http.messages import Request
+    from edge_server.models.bodies.tensors import Array
+
+# `tensor(float)`, `optional(tensor(float))`; sequences and maps are none.
+_TENSOR = re.compile(r"(optional\()?tensor\((\w+)\)+")
+# What the runtime says of itself before what it says of the data, and where in its sources.
+_NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S*/\S*:\d+ |\S*\.(?:cc|h):\d+ ")
+_NO_MEMORY = "Failed to allocate"
+
+
+class OnnxModel:
+    """A loaded model; its calls may come from several threads at once.
+
+    `inputs` and `outputs` are what users name, `methods` what a request may ask for (empty without a
+    manifest), `default_method` what it asks for when it names none, `manifest` the converter's promises or None.
+    `formats` are the media types beside JSON of which a whole body may be the input. `threads` work on one run.
+    `joinable`: rows of several calls may be one run, because each is answered as it is alone. `bounded`: what a run
+    costs goes by how much is sent, and by no value. The loader sets all three.
+    """
+
+    def __init__(self, path: Path, session: Any, manifest: Manifest | None) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.threads = 1
+        self.joinable = False
+        self.bounded = False
+        # The session's own run checks names once more, which has been done here.
+        self._run = getattr(session, "_sess", session).run
+        if manifest is None:
+            self.inputs = _graph_inputs(path, session)
+            self.outputs = _graph_outputs(path, session)
+            self.methods: Mapping[str, tuple[str, ...]] = {}
+            self.default_method: str | None = None
+        else:
+            self.inputs = manifest.inputs
+            self.outputs = manifest.outputs
+            self.methods = manifest.methods
+            self.default_method = manifest.default_method
+        rejects = Rejects() if manifest is None else manifest.rejects
+        self._readers = {spec.name: Reader(spec, rejects) for spec in self.inputs if not spec.unused}
+        self._unused = {spec.name for spec in self.inputs if spec.unused}
+        self._needed = [name for name, reader in self._readers.items() if not reader.spec.optional]
+        # The usual case needs nothing of what several inputs do.
+        self._single = next(iter(self._readers.values())) if len(self.inputs) == len(self._readers) == 1 else None
+        self._columns = Columns.of(self.inputs)
+        self._symbols = _symbols(session, {spec.graph_name: spec.name for spec in self.inputs})
+        self._divisible = all(
+            reader.spec.shape is not None and reader.spec.shape[:1] == (None,) for reader in self._readers.values()
+        )
+        self._graph_inputs = {spec.name: spec.graph_name for spec in self.inputs}
+        self._graph_outputs = {output.name: output.graph_name for output in self.outputs}
+        by_name = {output.name: output for output in self.outputs}
+        self._answers: dict[str | None, tuple[tuple[str, ...], Write]] = {
+            method: (names, writer([by_name[name] for name in names])) for method, names in self.methods.items()
+        }
+        if manifest is None:
+            self._answers[None] = (tuple(by_name), writer(self.outputs))
+        else:
+            self._answers[None] = self._answers[manifest.default_method]
+        self._default = self._answers[None]
+        plain = self._divisible and not self._symbols and self._single is not None and self._single.rank == 2
+        self._table = self._single if plain else None
+        # Where all tables are of one width, so is the kind of their calls.
+        width = None if self._table is None else self._table.spec.width
+        self._table_kind = width and kind_of({self.inputs[0].name: np.empty((0, width))}, self._default[0])
+        self._media = Media(self._readers)
+        self.formats = self._media.types
+
+    def read(self, request: Request) -> Call:
+        """The run that a request to /score asks for.
+
+        Raises BadRequest, 400 for what does not fit the model, naming row and column, and 415 for a content type
+        that it does not take.
+        """
+        kind = request.content_type
+        if kind is None or kind == b"application/json" or is_json(kind):
+            body = request.body
+            if len(body) > LARGE_BYTES:
+                large = self._read_large(body)
+                if large is not None:
+                    return large
+            document = payload.load(body)
+            table = self._table
+            if table is not None and len(document) == 1:
+                # What nearly every request is, without the detours of all the other forms.
+                data = document.get("data")
+                if type(data) is list and data and type(data[0]) is list:
+                    arrays = {table.spec.name: table.read(data)}
+                    outputs, write = self._default
+                    return Call(arrays, outputs, len(data), self._table_kind or kind_of(arrays, outputs), write)
+            asked = payload.ask(document)
+            return self._call(self.arrays(asked), asked.method)
+        arrays, method = self._media.read(kind, request.body, request.query)
+        return self._call(self.checked(arrays), method)
+
+    def arrays(self, asked: payload.Asked) -> dict[str, Array]:
+        """Arrays by input name of a parsed body; BadRequest when they do not fit the model."""
+        return self.rows(asked.data, asked.field) if asked.inputs is None else self.named(asked.inputs)
+
+    def rows(self, data: Any, field: str = "data") -> dict[str, Array]:
+        """Arrays by input name, from JSON rows or a data frame; several tables take their columns side by side.
+
+        `field` is what the client calls them.
+        """
+        if type(data) is dict or (type(data) is list and data and type(data[0]) is dict):
+            data = self._framed(data, field)
+            if type(data) is dict:
+                return self.named(data)
+        if self._single is not None:
+            if type(data) is list and not data:
+                raise BadRequest(f"'{field}' has no rows")
+            spec = self._single.spec
+            array = self._single.read(data)
+            if self._symbols:
+                self._check_symbols({spec.name: array})
+            return {spec.name: array}
+        return self._split(data, field)
+
+    def named(self, values: Mapping[str, Any]) -> dict[str, Array]:
+        """Arrays by input name, from JSON values by input name; all that are needed must be there, and no others."""
+        self._check_names(values)
+        return self._together({name: reader.read(values[name]) for name, reader in self._given(values)})
+
+    def checked(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Arrays by input name, held to all that values of JSON are held to: names, types, shapes, values, rows.
+
+        Arrays of strings are of dtype object. Raises BadRequest naming the input, row and column.
+        """
+        if self._table is not None and len(arrays) == 1 and self._table.spec.name in arrays:
+            name = self._table.spec.name
+            return {name: self._table.check(arrays[name])}
+        self._check_names(arrays)
+        return self._together({name: reader.check(arrays[name]) for name, reader in self._given(arrays)})
+
+    def run(self, arrays: Mapping[str, Array], outputs: Sequence[str], options: Any = None) -> list[Any]:
+        """The named outputs' values for arrays by input name.
+
+        `options` are the runtime's RunOptions, by which a run is stopped from another thread. Raises BadRequest when
+        the graph cannot take these arrays; the runtime's other errors pass through.
+        """
+        names = self._graph_inputs
+        feeds = {names[name]: array for name, array in arrays.items()}
+        try:
+            values: list[Any] = self._run([self._graph_outputs[name] for name in outputs], feeds, options)
+        except (runtime_state.InvalidArgument, runtime_state.Fail, runtime_state.RuntimeException) as error:
+            told = str(error)
+            if _NO_MEMORY in told or (options is not None and options.terminate):
+                raise
+            raise BadRequest(f"the model does not take these inputs: {_NOISE.sub('', first_line(error))}") from None
+        return values
+
+    @cached_property
+    def _example(self) -> dict[str, Any]:
+        from edge_server.models.bodies.example import example_body
+
+        return example_body(self.inputs, self.manifest, self._columns)
+
+    def example(self) -> dict[str, Any]:
+        """A body for POST /score: the first of the golden inputs, else one made of what the model says it takes."""
+        return self._example
+
+    @cached_property
+    def example_answer(self) -> Any:
+        """What `example` is answered with, as parsed JSON; None where the model cannot answer what was made up."""
+        import orjson
+
+        asked = payload.parse(orjson.dumps(self.example()))
+        try:
+            call = self._call(self.arrays(asked), asked.method)
+            return orjson.loads(call.write(self.run(call.arrays, call.outputs)).body)
+        except BadRequest:
+            return None
+
+    def _read_large(self, body: bytes) -> Call | None:
+        single = self._single
+        if single is None or single.rank != 2 or self._symbols:
+            return None
+        rows = read_rows(body, single)
+        return None if rows is None else self._call({single.spec.name: rows}, None)
+
+    def _call(self, arrays: dict[str, Array], method: str | None) -> Call:
+        found = self._answers.get(method)
+        if found is None:
+            if not self.methods:
+                raise BadRequest("this model has no methods; leave 'method' out")
+            raise BadRequest(f"unknown method {method!r:.80}; the model has {listed(self.methods)}")
+        outputs, write = found
+        rows = None
+        if self._divisible:
+            lengths = {len(array) for array in arrays.values()}
+            rows = lengths.pop() if len(lengths) == 1 else None
+        return Call(arrays, outputs, rows, kind_of(arrays, outputs), write)
+
+    def _framed(self, data: Any, field: str) -> Any:
+        """Rows in the model's order, or values by input name, of what has names."""
+        if self._columns is not None:
+            return self._columns.rows(data, field)
+        if isinstance(data, dict) and data.keys() <= self._readers.keys() | self._unused:
+            return data
+        raise BadRequest(f"'{field}' names columns, and the model has none; it takes {listed(self._readers)}")
+
+    def _split(self, data: Any, field: str) -> dict[str, Array]:
+        """Rows of a model of several tables: their columns stand side by side."""
+        widths = [columns_of(spec, len(self.inputs)) for spec in self.inputs]
+        known = [width for width in widths if width is not None]
+        if len(known) != len(widths):
+            raise BadRequest(f"'{field}' fits a model of one input; give 'inputs' with {listed(self._readers)}")
+        total = sum(known)
+        if not isinstance(data, list) or not data:
+            raise BadRequest(f"'{field}' must be a list of rows, and have at least one")
+        if set(map(type, data)) != {list} or set(map(len, data)) != {total}:
+            for number, row in enumerate(data):
+                if not isinstance(row, list):
+                    told = "is no list; a row must be a list of values, even a single row"
+                    raise BadRequest(f"row {number} of '{field}' {told}")
+                if len(row) != total:
+                    raise BadRequest(f"row {number} of '{field}' has {len(row)} values, the model takes {total}")
+        arrays = {}
+        columns = list(zip(*data, strict=True))
+        start = 0
+        for spec, width in zip(self.inputs, known, strict=True):
+            end = start + width
+            reader = self._readers.get(spec.name)
+            if reader is not None and width == 1:
+                shape = (len(data), 1) if spec.width == 1 else (len(data),)
+                arrays[spec.name] = reader.read_flat(columns[start], shape)
+            elif reader is not None:
+                arrays[spec.name] = reader.read([row[start:end] for row in data])
+            start = end
+        return arrays
+
+    def _given(self, values: Mapping[str, Any]) -> Iterable[tuple[str, Reader]]:
+        return [(name, reader) for name, reader in self._readers.items() if name in values]
+
+    def _check_names(self, values: Mapping[str, Any]) -> None:
+        for name in values.keys() - self._readers.keys() - self._unused:
+            raise BadRequest(f"unknown input {name!r:.80}; the model takes {listed(self._readers)}")
+        for name in self._needed:
+            if name not in values:
+                raise BadRequest(f"the input {name!r} is missing; the model takes {listed(self._readers)}")
+
+    def _together(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        # Without a manifest a graph may well have inputs of different lengths.
+        if self.manifest is not None and len(arrays) > 1:
+            check_rows(arrays)
+        if self._symbols:
+            self._check_symbols(arrays)
+        return arrays
+
+    def _check_symbols(self, arrays: Mapping[str, Array]) -> None:
+        """Axes that the graph calls by one name are of one length: some graphs would stretch the shorter silently."""
+        for symbol, places in self._symbols.items():
+            found = [
+                (name, axis, arrays[name].shape[axis])
+                for name, axis in places
+                if name in arrays and axis < arrays[name].ndim
+            ]
+            if len({size for _, _, size in found}) > 1:
+                told = ", ".join(f"{size} in axis {axis} of '{name}'" for name, axis, size in found)
+                raise BadRequest(f"the length {symbol!r} must be the same wherever the model has it, and is {told}")
+
+
+def _graph_inputs(path: Path, session: Any) -> tuple[InputSpec, ...]:
+    specs = []
+    overridable = session.get_overridable_initializers()
+    for node in (*session.get_inputs(), *overridable):
+        dtype = dtype_of(node.type)
+        if dtype is None:
+            raise ScoringError(f"{path}: the input {node.name!r} is {node.type}, which cannot be given as JSON")
+        optional = node.type.startswith("optional(") or node in overridable
+        specs.append(InputSpec(node.name, node.name, dtype, _shape_of(node), optional=optional))
+    if not specs:
+        raise ScoringError(f"{path}: the graph has no inputs, so that there is nothing to score")
+    return tuple(specs)
+
+
+def _graph_outputs(path: Path, session: Any) -> tuple[OutputSpec, ...]:
+    specs = []
+    for node in session.get_outputs():
+        dtype = dtype_of(node.type)
+        if dtype is None and _TENSOR.fullmatch(node.type):
+            raise ScoringError(f"{path}: the output {node.name!r} is {node.type}, which JSON and numpy do not have")
+        specs.append(OutputSpec(node.name, node.name, dtype, None if dtype is None else _shape_of(node)))
+    return tuple(specs)
+
+
+def _shape_of(node: Any) -> tuple[int | None, ...] | None:
+    # The runtime shows a shape that it does not know as an empty one.
+    return tuple(size if isinstance(size, int) else None for size in node.shape) or None
+
+
+def _symbols(session: Any, names: Mapping[str, str]) -> dict[str, list[tuple[str, int]]]:
+    """Names of lengths that the graph has more than once, with the inputs and axes that have them."""
+    places: dict[str, list[tuple[str, int]]] = {}
+    for node in session.get_inputs():
+        for axis, size in enumerate(node.shape):
+            if isinstance(size, str) and size and node.name in names:
+                places.setdefault(size, []).append((names[node.name], axis))
+    return {symbol: found for symbol, found in places.items() if len(found) > 1}
+
+
+def dtype_of(graph_type: str) -> str | None:
+    """`tensor(float)` to `float32`; None for what is no tensor, or of a type that numpy does not have."""
+    found = _TENSOR.fullmatch(graph_type)
+    return None if found is None else GRAPH_DTYPES.get(found[2])
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its name."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

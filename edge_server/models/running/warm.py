@@ -1,0 +1,125 @@
+"""First runs of a loaded model: they make the first request a fast one, and tell whether rows may be joined."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_server.models.files.manifest import InputSpec
+from edge_server.models.running.onnx_model import OnnxModel
+
+if TYPE_CHECKING:
+    from edge_server.models.bodies.tensors import Array
+
+    Arrays = Mapping[str, Array]
+
+# Runs of one row and of several differ by float32 rounding where matrix products take another path.
+_RTOL = 1e-4
+_ATOL = 1e-5
+_ROWS = 3
+_COMPARED_ROWS = 8
+# What a free axis beside the first may be: most graphs take 1, images need some width.
+_FREE_SIZES = (1, 64)
+
+
+def warm(model: OnnxModel, known: Arrays | None) -> Arrays | None:
+    """Run the model once, on inputs that are `known` to be good or else on made ones; return what it ran on.
+
+    None when nothing that was made fits the model; its first request is then the first run.
+    """
+    if known is not None:
+        _run(model, known)
+        return known
+    for size in _FREE_SIZES:
+        made = {spec.name: _made(spec, size) for spec in model.inputs if not spec.unused}
+        if _fits(model, made):
+            return made
+    return None
+
+
+def answers_by_row(model: OnnxModel, arrays: Arrays) -> bool:
+    """Whether each of the first rows of `arrays` is answered alone as it is among the others."""
+    if any(array.ndim == 0 for array in arrays.values()):
+        return False
+    rows = min(len(array) for array in arrays.values())
+    if rows < _ROWS:
+        # Something must stand beside a row for it to matter.
+        arrays = {name: np.concatenate([array[:rows]] * _ROWS) for name, array in arrays.items()}
+        rows *= _ROWS
+    rows = min(rows, _COMPARED_ROWS)
+    try:
+        together = _run(model, {name: array[:rows] for name, array in arrays.items()})
+        if not all(isinstance(value, np.ndarray) and value.ndim and len(value) == rows for value in together):
+            return False
+        for row in range(rows):
+            alone = _run(model, {name: array[row : row + 1] for name, array in arrays.items()})
+            if not all(_agree(one, all_[row : row + 1]) for one, all_ in zip(alone, together, strict=True)):
+                return False
+    except Exception:  # noqa: BLE001 - a graph that does not take one row, or several, does not answer row by row
+        return False
+    return True
+
+
+def run_seconds(model: OnnxModel, arrays: Arrays, rows: int) -> float | None:
+    """How long a run of so many rows takes: the faster of two. None when the model does not take so many."""
+    if any(array.ndim == 0 or not len(array) for array in arrays.values()):
+        return None
+    taken = {name: np.resize(array, (rows, *array.shape[1:])) for name, array in arrays.items()}
+    try:
+        return min(_timed(model, taken) for _ in range(2))
+    except Exception:  # noqa: BLE001 - as above
+        return None
+
+
+def _fits(model: OnnxModel, arrays: Arrays) -> bool:
+    try:
+        _run(model, arrays)
+    # The runtime's errors have no base class, and any of them only says that these inputs do not fit.
+    except Exception:  # noqa: BLE001
+        return False
+    return True
+
+
+def _timed(model: OnnxModel, arrays: Arrays) -> float:
+    started = time.perf_counter()
+    _run(model, arrays)
+    return time.perf_counter() - started
+
+
+def _run(model: OnnxModel, arrays: Arrays) -> list[Any]:
+    return model.run(arrays, [output.name for output in model.outputs])
+
+
+def _agree(alone: Any, among: Any) -> bool:
+    if not isinstance(alone, np.ndarray) or alone.shape != among.shape:
+        return False
+    if alone.dtype.kind == "f":
+        return bool(np.allclose(alone, among, rtol=_RTOL, atol=_ATOL, equal_nan=True))
+    return bool(np.array_equal(alone, among))
+
+
+def _made(spec: InputSpec, size: int) -> Array:
+    """An input that differs from row to row, within what the specification allows; free axes are of `size`."""
+    shape = spec.shape or (None,)
+    sizes = [_ROWS if shape[0] is None else shape[0], *(size if axis is None else axis for axis in shape[1:])]
+    count = int(np.prod(sizes))
+    if spec.only is not None:
+        values: list[Any] = sorted(spec.only, key=repr)
+        flat = np.array([values[position % len(values)] for position in range(count)], dtype=_dtype(spec))
+    elif spec.dtype == "string":
+        flat = np.array([spec.missing or str(position % 3) for position in range(count)], dtype=object)
+    elif spec.dtype.startswith("float"):
+        # 37 is prime: no column is the same in all rows.
+        flat = ((np.arange(count) % 37) / 37).astype(spec.dtype)
+    else:
+        lowest = spec.minimum or 0
+        span = 2 if spec.maximum is None else min(2, spec.maximum - lowest + 1)
+        flat = (lowest + np.arange(count) % max(1, span)).astype(spec.dtype)
+    return flat.reshape(sizes)
+
+
+def _dtype(spec: InputSpec) -> Any:
+    return object if spec.dtype == "string" else spec.dtype

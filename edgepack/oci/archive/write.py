@@ -1,0 +1,158 @@
+"""One file for an image that every tool takes: a tar that is an OCI layout and has Docker's ``manifest.json`` too.
+
+``docker load`` reads ``manifest.json`` (and, with the containerd store, ``index.json``); Podman, skopeo and umoci read
+either. Nothing but the images is inside: the containerd store takes every file for a blob.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from edgepack.errors import UsageError
+from edgepack.host.files import replacing
+from edgepack.oci import copy, mediatypes
+from edgepack.oci.archive.docker import MANIFEST_NAME
+from edgepack.oci.archive.read import BLOBS, INDEX_NAME, LAYOUT_NAME, Archive, familiar
+from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.digest import Digest, VerifyingReader
+from edgepack.oci.manifest import Index, Manifest, canonical_json
+from edgepack.oci.reference import Reference
+from edgepack.oci.sources import BlobSource
+
+__all__ = ["Archive", "stream_archive", "write_archive"]
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_CHUNK = 1 << 20
+
+
+def write_archive(
+    source: BlobSource, images: Mapping[str, Descriptor], path: Path, *, platform: Platform | None = None
+) -> None:
+    """Write ``images`` (reference, such as ``churn:1``, to what it names) from ``source`` to the file ``path``.
+
+    The same images make the same bytes. Where an image has several platforms, all are in the archive, and
+    ``manifest.json``, which can name one only, names that of ``platform`` (by default of this machine).
+    ``path`` is replaced when all of it is on the disk, verified; until then, and after an error, it is as it was.
+    Raises ``UsageError`` for zstd layers, which Docker before 23 does not load, and for references and platforms that
+    do not fit, ``NotFoundError`` and ``VerificationError`` for missing and altered blobs, ``NoSpaceError``.
+    """
+    pieces = _archive(source, images, platform or Platform.host())
+    with replacing(path) as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+def stream_archive(
+    source: BlobSource, images: Mapping[str, Descriptor], stream: BinaryIO, *, platform: Platform | None = None
+) -> None:
+    """Write the same archive to ``stream``. After an error what came out is a tar without an end, which no tool loads.
+
+    Raises what ``write_archive`` raises.
+    """
+    for piece in _archive(source, images, platform or Platform.host()):
+        stream.write(piece)
+
+
+def _archive(source: BlobSource, images: Mapping[str, Descriptor], platform: Platform) -> Iterator[bytes]:
+    if not images:
+        raise UsageError("there is no image to write", hint="name at least one")
+    references = {tag: _reference(tag) for tag in images}
+    documents = {
+        INDEX_NAME: _index(images, references),
+        MANIFEST_NAME: _docker_manifest(source, images, references, platform),
+        LAYOUT_NAME: _LAYOUT,
+    }
+    blobs = {item.digest: item for root in images.values() for item in copy.walk(source, root)}
+    return _tar(source, documents, [item for _, item in sorted(blobs.items())])
+
+
+def _tar(source: BlobSource, documents: Mapping[str, bytes], blobs: list[Descriptor]) -> Iterator[bytes]:
+    # The documents first, so that a reader knows early what is coming.
+    for name, data in sorted(documents.items()):
+        yield _header(name, len(data)) + data + _padding(len(data))
+    yield _header("blobs") + _header(BLOBS)
+    for blob in blobs:
+        yield _header(f"{BLOBS}/{blob.digest.hex}", blob.size)
+        with source.open(blob) as stream:
+            reader = VerifyingReader(stream, blob.digest, blob.size)
+            while chunk := reader.read(_CHUNK):
+                yield chunk
+        yield _padding(blob.size)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _header(name: str, size: int | None = None) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode = (tarfile.DIRTYPE, 0o755) if size is None else (tarfile.REGTYPE, 0o644)
+    info.size = size or 0
+    try:
+        return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    except ValueError:  # 8 GiB and more do not fit in a USTAR header
+        return info.tobuf(tarfile.PAX_FORMAT, "ascii", "strict")
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _reference(tag: str) -> Reference:
+    reference = Reference.parse(tag)
+    if reference.digest is not None:
+        raise UsageError("an archive names images by tag, not by digest", where=tag, hint="leave the digest out")
+    return reference
+
+
+def _index(images: Mapping[str, Descriptor], references: Mapping[str, Reference]) -> bytes:
+    named: dict[str, Descriptor] = {}
+    for tag, root in images.items():
+        name = familiar(references[tag])
+        if name in named:
+            raise UsageError(f"two images for {name}", where=tag, hint="give each its own tag")
+        notes = {mediatypes.REF_NAME: name, mediatypes.CONTAINERD_NAME: str(references[tag])}
+        named[name] = root.with_annotations(notes)
+    return Index(tuple(item for _, item in sorted(named.items()))).to_bytes()
+
+
+def _docker_manifest(
+    source: BlobSource, images: Mapping[str, Descriptor], references: Mapping[str, Reference], platform: Platform
+) -> bytes:
+    entries: dict[Digest, dict[str, Any]] = {}
+    for tag, root in images.items():
+        found = copy.images(source, root)
+        for _, manifest in found:
+            _check_image(tag, manifest)
+        manifest = _for_platform(tag, found, platform)
+        new = {
+            "Config": f"{BLOBS}/{manifest.config.digest.hex}",
+            "Layers": [f"{BLOBS}/{layer.digest.hex}" for layer in manifest.layers],
+            "RepoTags": [],
+        }
+        entries.setdefault(manifest.config.digest, new)["RepoTags"].append(familiar(references[tag]))
+    for entry in entries.values():
+        entry["RepoTags"].sort()
+    return canonical_json([entry for _, entry in sorted(entries.items())])
+
+
+def _check_image(tag: str, manifest: Manifest) -> None:
+    if manifest.config.media_type not in mediatypes.CONFIGS:
+        raise UsageError(f"is no container image but {manifest.config.media_type}", where=tag)
+    for layer in manifest.layers:
+        if layer.media_type in mediatypes.ZSTD_LAYERS:
+            raise UsageError(
+                f"the layer {layer.digest} is compressed with zstd, which Docker before 23 does not load",
+                where=tag,
+                hint="build the image with gzip or plain layers",
+            )
+
+
+def _for_platform(tag: str, found: tuple[tuple[Descriptor, Manifest], ...], platform: Platform) -> Manifest:
+    if len(found) == 1:
+        return found[0][1]
+    for descriptor, manifest in found:
+        if descriptor.platform == platform:
+            return manifest
+    there = ", ".join(sorted(str(descriptor.platform) for descriptor, _ in found)) or "none"
+    raise UsageError(f"has no image for {platform}", where=tag, hint=f"name one of its platforms: {there}")

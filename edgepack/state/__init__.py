@@ -1,0 +1,1 @@
+"""Desired and reported state: the documents between whoever manages a device and the device."""

@@ -1,0 +1,153 @@
+"""Desired state: which services a device shall run, each image by its digest.
+
+A service that a document does not name is left as it is: an empty document never means "remove everything".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Literal, cast
+
+from edgepack.documents import Fields, raise_all
+from edgepack.errors import UsageError
+from edgepack.names import check_service_name
+from edgepack.oci.digest import Digest
+from edgepack.oci.manifest import canonical_json, parse_object
+
+SCHEMA = "edgepack.state.desired/v1"
+PAYLOAD_TYPE = "application/vnd.edgepack.desired.v1+json"
+Status = Literal["running", "stopped"]
+_NO_SERVICE = "x" * 3
+_NO_IMAGE = Digest("0" * 64)
+# RFC 3986, section 3.3 and 3.4: what the target of a request may hold.
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,1023}")
+_MAX_SERIAL = (1 << 63) - 1
+_MAX_TIMEOUT = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class DesiredService:
+    """A service: ``image`` is the digest of a manifest or index, ``port`` a TCP port of the device's ``address``."""
+
+    name: str
+    image: Digest
+    port: int
+    status: Status = "running"
+    address: str = "127.0.0.1"
+    env: Mapping[str, str] = field(default_factory=dict)
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    health_path: str = "/"
+    health_timeout_seconds: float = 60.0
+
+    def collides(self, other: DesiredService) -> bool:
+        """Whether both want the same port; an address that stands for all meets every other."""
+        wild = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+        return self.port == other.port and (
+            self.address == other.address or self.address in wild or other.address in wild
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """The service as a document shows it."""
+        value: dict[str, object] = {
+            "name": self.name, "image": str(self.image), "port": self.port, "status": self.status,
+            "address": self.address, "env": dict(self.env),
+            "health": {"path": self.health_path, "timeout_seconds": self.health_timeout_seconds},
+        }  # fmt: skip
+        if self.memory_bytes is not None:
+            value["memory_bytes"] = self.memory_bytes
+        if self.cpus is not None:
+            value["cpus"] = self.cpus
+        return value
+
+
+@dataclass(frozen=True)
+class Desired:
+    """A desired state. ``serial`` only grows; ``None`` where nobody counts."""
+
+    services: tuple[DesiredService, ...]
+    serial: int | None = None
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: object = "desired state") -> Desired:
+        """Read a document; raises ``InvalidDocumentError`` naming every wrong field."""
+        violations: list[str] = []
+        fields = Fields(parse_object(data, where), "", violations)
+        if fields.take("schema", str, required=True) not in (SCHEMA, None):
+            fields.wrong("schema", f"must be {SCHEMA}")
+        serial = fields.take("serial", int)
+        if serial is not None and not 0 <= serial <= _MAX_SERIAL:
+            fields.wrong("serial", f"must be from 0 to {_MAX_SERIAL}")
+        services = tuple(read_service(item) for item in fields.each("services"))
+        fields.finish()
+        _check_unique(services, fields)
+        raise_all(where, violations)
+        return cls(services, serial)
+
+    def to_bytes(self) -> bytes:
+        """The canonical document."""
+        value: dict[str, object] = {"schema": SCHEMA, "services": [one.to_json() for one in self.services]}
+        if self.serial is not None:
+            value["serial"] = self.serial
+        return canonical_json(value)
+
+
+def read_service(fields: Fields) -> DesiredService:
+    """One service; what is wrong goes to the violations of ``fields``, and something harmless takes its place."""
+    name = fields.parsed("name", check_service_name) or _NO_SERVICE
+    image = fields.parsed("image", Digest.parse) or _NO_IMAGE
+    port = fields.take("port", int, required=True)
+    if port is not None and not 0 < port < 65536:
+        fields.wrong("port", "must be from 1 to 65535")
+    status = fields.take("status", str, "running")
+    if status not in ("running", "stopped"):
+        fields.wrong("status", "must be running or stopped")
+    address = fields.parsed("address", _address, required=False) or "127.0.0.1"
+    memory, cpus = fields.take("memory_bytes", int), fields.take("cpus", float)
+    if memory is not None and not 1 << 20 <= memory < 1 << 63:
+        fields.wrong("memory_bytes", "must be at least 1048576")
+    if cpus is not None and not 0 < cpus <= 4096:
+        fields.wrong("cpus", "must be more than 0, such as 0.5")
+    env = _env(fields)
+    health = fields.child("health")
+    path, timeout = health.take("path", str), health.take("timeout_seconds", float)
+    if path is not None and not _PATH.fullmatch(path):
+        health.wrong("path", "must be a path such as /health, without spaces")
+    if timeout is not None and not 0 < timeout <= _MAX_TIMEOUT:
+        health.wrong("timeout_seconds", f"must be more than 0 and at most {_MAX_TIMEOUT:g}")
+    health.finish()
+    fields.finish()
+    return DesiredService(
+        name, image, port or 0, cast(Status, status), address, env, memory, cpus, path or "/", timeout or 60.0
+    )
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise UsageError(f"{text!r} is not an IP address such as 127.0.0.1") from None
+
+
+def _env(fields: Fields) -> dict[str, str]:
+    env = fields.take("env", dict, {}) or {}
+    for key, value in env.items():
+        # What execve(2) can take.
+        if not key or "=" in key or "\0" in key:
+            fields.wrong("env", f"must not have the name {key!r}")
+        elif not isinstance(value, str) or "\0" in value:
+            fields.wrong(f"env.{key}", "must be text, without zero bytes")
+    return env
+
+
+def _check_unique(services: tuple[DesiredService, ...], fields: Fields) -> None:
+    names = [one.name for one in services if one.name != _NO_SERVICE]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        fields.wrong("services", f"name {name!r} twice")
+    running = [one for one in services if one.status == "running" and one.port]
+    for at, one in enumerate(running):
+        if any(one.collides(other) for other in running[:at]):
+            fields.wrong("services", f"give port {one.port} to more than one service")

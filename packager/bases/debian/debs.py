@@ -1,0 +1,123 @@
+"""One Debian package: what of its files stays in a layer, and under which path."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import posixpath
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from edgepack.errors import VerificationError
+from edgepack.oci.layer import LayerEntry, normalised_mode
+from packager.bases.debian.rules import Rules
+
+# The folders that Debian merged into /usr: packages still name some of their files by the old path.
+_MERGED = ("bin", "sbin", "lib", "lib64")
+
+
+@dataclass(frozen=True, order=True)
+class LockedPackage:
+    """One package, by the SHA-256 (hex) of its ``.deb``."""
+
+    name: str
+    version: str
+    architecture: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """A downloaded package with its control fields as Debian wrote them."""
+
+    locked: LockedPackage
+    control: str
+    data: bytes = field(repr=False)
+
+    def installed(self) -> str:
+        """Its paragraph of dpkg's status file."""
+        return re.sub(r"^(Package: .*\n)", r"\1Status: install ok installed\n", self.control, count=1)
+
+
+def read_package(path: Path) -> Package:
+    """Read a ``.deb``, an ``ar`` archive of two tars (deb(5)); raises ``VerificationError`` when it is none."""
+    content = path.read_bytes()
+    parts: dict[str, bytes] = {}
+    position = len(b"!<arch>\n")
+    try:
+        while position + 60 <= len(content):
+            name = content[position : position + 16].decode("ascii").strip().rstrip("/")
+            size = int(content[position + 48 : position + 58])
+            parts[name.split(".tar")[0]] = content[position + 60 : position + 60 + size]
+            position += 60 + size + size % 2
+        with tarfile.open(fileobj=io.BytesIO(parts["control"])) as archive:
+            file = archive.extractfile("./control")
+            control = file.read().decode() if file else ""
+        fields = dict(re.findall(r"^(Package|Version|Architecture): (.*)$", control, re.MULTILINE))
+        digest = hashlib.sha256(content).hexdigest()
+        locked = LockedPackage(fields["Package"], fields["Version"], fields["Architecture"], digest)
+        return Package(locked, control, parts["data"])
+    except (KeyError, ValueError, tarfile.TarError) as error:
+        raise VerificationError("is not a Debian package", where=path, hint="remove it and try again") from error
+
+
+def unpacked(package: Package, rules: Rules, tree: Path, also: str) -> Iterator[LayerEntry]:
+    """The files and links of ``package`` that ``rules`` let stay; folders are left to what stands in them.
+
+    Writes the files below ``tree``, and those below the folder ``also`` even when they stay out.
+    """
+    with tarfile.open(fileobj=io.BytesIO(package.data)) as archive:
+        for member in archive:
+            path = merged_path(member.name)
+            stays = rules.of_path(path) is None
+            if member.issym() and stays:
+                yield LayerEntry(path, "symlink", 0o777, linkname=merged_link(member.name, member.linkname))
+            # A hard link becomes a file of its own: what it names may stay out.
+            elif (member.isreg() or member.islnk()) and (stays or path.startswith(also + "/")):
+                content = archive.extractfile(member)
+                if content is None:
+                    raise VerificationError(f"{member.name} has no content", where=package.locked.name)
+                (tree / path).parent.mkdir(parents=True, exist_ok=True)
+                with content, (tree / path).open("wb") as file:
+                    shutil.copyfileobj(content, file)
+                if stays:
+                    entry = LayerEntry.of_file(path, tree / path)
+                    yield replace(entry, mode=normalised_mode(member.mode))  # which drops set-user-ID
+
+
+def merged_path(name: str) -> str:
+    """The path from the root of the image of a package's file, with /bin, /sbin and /lib* merged into /usr.
+
+    ``..`` cannot climb above the root; the root itself is the empty string.
+    """
+    path = posixpath.normpath("/" + name).lstrip("/")
+    return f"usr/{path}" if path.split("/", 1)[0] in _MERGED else path
+
+
+def merged_link(name: str, target: str) -> str:
+    """What the merged link ``name`` of a package points to, relative, so that it holds below any root."""
+    aim = merged_path(posixpath.join("/", posixpath.dirname(name), target))
+    return posixpath.relpath("/" + aim, "/" + posixpath.dirname(merged_path(name)))
+
+
+def without_dangling(entries: Mapping[str, LayerEntry]) -> dict[str, LayerEntry]:
+    """The entries but for the symbolic links whose aims are not among them, and the links to those, and so on."""
+    found = dict(entries)
+    while True:
+        places = set(found)
+        for path in found:
+            while path := posixpath.dirname(path):
+                places.add(path)
+        dangling = [path for path, entry in found.items() if entry.kind == "symlink" and _aim(entry) not in places]
+        if not dangling:
+            return found
+        for path in dangling:
+            del found[path]
+
+
+def _aim(link: LayerEntry) -> str:
+    return posixpath.normpath(posixpath.join("/", posixpath.dirname(link.path), link.linkname)).lstrip("/")

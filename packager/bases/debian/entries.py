@@ -1,0 +1,99 @@
+"""The files of a base image: what packages bring, what is made, and bytecode."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from edgepack.errors import IncompatibleError, NotFoundError, disk_errors
+from edgepack.oci.descriptor import Platform
+from edgepack.oci.layer import LayerEntry, NoCompression, ordered, write_layer
+from edgepack.oci.store import Store
+from packager.bases.debian.debs import Package, unpacked, without_dangling
+from packager.bases.debian.mirror import fetch
+from packager.bases.debian.recipe import Lock, Recipe, lock_path, read_lock, write_lock
+from packager.bases.debian.rules import path_pattern
+from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
+
+log = logging.getLogger(__name__)
+_CERTIFICATES = "usr/share/ca-certificates"
+_CERTIFICATE_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+
+
+def base_entries(
+    recipe: Recipe, platform: Platform, workdir: Path, *, locked: bool = False, mirrors: Sequence[str] = ()
+) -> Iterator[LayerEntry]:
+    """The files of the base image, to be written as one layer while ``workdir`` is still there.
+
+    Uses the locked versions. Where the mirror no longer has them it uses what the mirror has, with one warning,
+    or, with ``locked``, raises ``NotFoundError`` that names package and version. ``mirrors`` are lines of apt's
+    ``sources.list``; without any, this machine's mirrors of Debian. What ``workdir`` already holds in the locked
+    version is not downloaded again. Raises ``MissingPartError`` without ``mmdebstrap``, ``IncompatibleError`` for a
+    platform that recipe or mirror lacks, ``DigestMismatchError``, ``NoSpaceError``, and ``EdgepackError`` when no
+    mirror can be read.
+    """
+    recipe.of_platform(platform)
+    lock = read_lock(recipe, platform)
+    if locked and lock is None:
+        raise NotFoundError("there is no lock to keep to", where=lock_path(recipe, platform), hint="write one first")
+    yield from _entries(recipe, platform, workdir, fetch(recipe, platform, workdir, lock, locked, mirrors))
+
+
+def update_lock(recipe: Recipe, platform: Platform, workdir: Path, *, mirrors: Sequence[str] = ()) -> Lock:
+    """Write the lock of the newest versions that the mirror has; needs the Python minor version of the recipe."""
+    if not compiles_for(recipe.python_minor):
+        hint = f"run it with Python {recipe.python_minor}"
+        raise IncompatibleError("a lock names a layer with bytecode in it", where=recipe.name, hint=hint)
+    recipe.of_platform(platform)
+    packages = fetch(recipe, platform, workdir, None, False, mirrors)
+    entries = _entries(recipe, platform, workdir, packages)
+    layer = write_layer(entries, Store.create(workdir / "store"), NoCompression(), kind="base")
+    lock = Lock(tuple(package.locked for package in packages), str(layer.diff_id), layer.unpacked_size)
+    write_lock(recipe, platform, lock)
+    return lock
+
+
+def _entries(recipe: Recipe, platform: Platform, workdir: Path, packages: Iterable[Package]) -> list[LayerEntry]:
+    kept = [package for package in packages if recipe.rules.of_package(package.locked.name) is None]
+    tree = workdir / "tree"
+    with disk_errors(workdir):
+        shutil.rmtree(tree, ignore_errors=True)
+        found = {
+            entry.path: entry for package in kept for entry in unpacked(package, recipe.rules, tree, _CERTIFICATES)
+        }
+        found.update((entry.path, entry) for entry in _made(recipe, platform, kept, tree))
+        found = without_dangling(found)
+        found.update((entry.path, entry) for entry in _bytecode(recipe, found, tree))
+    return ordered(found.values())
+
+
+def _made(recipe: Recipe, platform: Platform, packages: Iterable[Package], tree: Path) -> Iterator[LayerEntry]:
+    for path, mode in recipe.folders.items():
+        yield LayerEntry(path, "dir", mode)
+    for path in ("bin", "sbin", *recipe.of_platform(platform)["library_dirs"]):
+        yield LayerEntry(path, "symlink", 0o777, linkname=f"usr/{path}")
+    for path, target in recipe.links.items():
+        yield LayerEntry(path, "symlink", 0o777, linkname=target)
+    for path, text in recipe.files.items():
+        yield LayerEntry.of_bytes(path, text.encode())
+    certificates = sorted((tree / _CERTIFICATES).rglob("*.crt"))
+    bundle = b"".join(path.read_bytes().rstrip(b"\n") + b"\n" for path in certificates)
+    yield LayerEntry.of_bytes(_CERTIFICATE_BUNDLE, bundle)
+    # Scanners for licenses and vulnerabilities find the packages here, in the form of dpkg's own database.
+    status = "\n".join(package.installed() for package in packages)
+    yield LayerEntry.of_bytes("var/lib/dpkg/status", status.encode())
+
+
+def _bytecode(recipe: Recipe, found: Mapping[str, LayerEntry], tree: Path) -> Iterator[LayerEntry]:
+    """Bytecode of the modules that a server imports: deterministic, and never checked against its source."""
+    if not compiles_for(recipe.python_minor):
+        log.info("no bytecode in the base: this is not Python %s", recipe.python_minor)
+        return
+    wanted = path_pattern(f"usr/lib/python{recipe.python_minor}/{pattern}" for pattern in recipe.bytecode)
+    sources = sorted(path for path, entry in found.items() if entry.kind == "file" and wanted.fullmatch(path))
+    compiled = compile_sources((f"/{path}", (tree / path).read_bytes()) for path in sources)
+    for path, data in zip(sources, compiled, strict=True):
+        if data is not None:
+            yield LayerEntry.of_bytes(compiled_path(path, recipe.python_minor), data)

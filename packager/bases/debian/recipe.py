@@ -1,0 +1,113 @@
+"""Recipes of base images and their locks, as they lie in ``dockerfiles/base``."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import dockerfiles
+from edgepack.errors import IncompatibleError, InvalidDocumentError, NotFoundError
+from edgepack.host.files import atomic_write
+from edgepack.oci.descriptor import Platform
+from packager.bases.debian.debs import LockedPackage
+from packager.bases.debian.rules import Rule, Rules
+
+RECIPES = Path(dockerfiles.__file__).parent / "base"
+_RECIPE_SCHEMA = "edgepack.base-recipe/v1"
+_LOCK_SCHEMA = "edgepack.base-lock/v1"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a base image is made of; ``folder`` holds the recipe and its locks."""
+
+    folder: Path
+    name: str
+    suite: str
+    packages: tuple[str, ...]
+    rules: Rules
+    platforms: Mapping[str, Mapping[str, Any]]
+    env: Mapping[str, str]
+    python: str
+    python_minor: str
+    glibc: str
+    user: str
+    bytecode: tuple[str, ...]
+    folders: Mapping[str, int]
+    links: Mapping[str, str]
+    files: Mapping[str, str]
+
+    def without(self, *rules: str) -> Recipe:
+        """The recipe with these rules switched off; raises ``UsageError`` for a name that no rule has."""
+        return replace(self, rules=self.rules.without(rules))
+
+    def of_platform(self, platform: Platform) -> Mapping[str, Any]:
+        """What differs for ``platform``; raises ``IncompatibleError`` for one that the recipe does not have."""
+        if str(platform) not in self.platforms:
+            hint = f"choose from {', '.join(self.platforms)}"
+            raise IncompatibleError(f"this base cannot be built for {platform}", where=self.name, hint=hint)
+        return self.platforms[str(platform)]
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What a recipe gave on the day when it was locked: the whole closure, and the layer's plain tar (bytes)."""
+
+    packages: tuple[LockedPackage, ...]
+    diff_id: str
+    unpacked_size: int
+
+
+def recipes() -> list[str]:
+    """The names of the recipes that come with edgepack."""
+    return sorted(path.parent.name for path in RECIPES.glob("*/recipe.toml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read recipe ``name``; raises ``NotFoundError`` or ``InvalidDocumentError``."""
+    if name not in recipes():
+        raise NotFoundError(f"no base recipe is named {name!r}", hint=f"choose from {', '.join(recipes())}")
+    path = RECIPES / name / "recipe.toml"
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+        if (schema := document.pop("schema")) != _RECIPE_SCHEMA:
+            raise InvalidDocumentError(path, [f"schema is {schema!r}, not {_RECIPE_SCHEMA!r}"])
+        rules = Rules(tuple(_rule(rule, fields) for rule, fields in document.pop("rules").items()))
+        document |= {key: tuple(document[key]) for key in ("packages", "bytecode")}
+        return Recipe(folder=path.parent, rules=rules, **document)
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise InvalidDocumentError(path, [f"is not a base recipe ({error})"]) from error
+
+
+def _rule(name: str, fields: Mapping[str, Any]) -> Rule:
+    lists = {key: tuple(value) for key, value in fields.items() if key != "reason"}
+    return Rule(name=name, reason=fields["reason"], **lists)
+
+
+def lock_path(recipe: Recipe, platform: Platform) -> Path:
+    """Where the lock of ``recipe`` for ``platform`` is kept."""
+    return recipe.folder / f"lock-{str(platform).replace('/', '-')}.json"
+
+
+def read_lock(recipe: Recipe, platform: Platform) -> Lock | None:
+    """The lock, or ``None`` when there is none; raises ``InvalidDocumentError`` for one that cannot be read."""
+    path = lock_path(recipe, platform)
+    try:
+        document = json.loads(path.read_bytes())
+        if (schema := document.pop("schema")) != _LOCK_SCHEMA:
+            raise InvalidDocumentError(path, [f"schema is {schema!r}, not {_LOCK_SCHEMA!r}"])
+        return Lock(tuple(LockedPackage(**package) for package in document.pop("packages")), **document)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidDocumentError(path, [f"is not a lock ({error})"], hint="write it again") from error
+
+
+def write_lock(recipe: Recipe, platform: Platform, lock: Lock) -> None:
+    """Replace the lock of ``recipe`` for ``platform``."""
+    text = json.dumps({"schema": _LOCK_SCHEMA, **asdict(lock)}, indent=1) + "\n"
+    atomic_write(lock_path(recipe, platform), text.encode())

@@ -1,0 +1,187 @@
+"""What a base image offers: its Python, its C library, its processor, read from its files and cached by digest."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+from edgepack.errors import IncompatibleError, UnsafeArchiveError
+from edgepack.host.files import atomic_write, make_dirs
+from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.manifest import Manifest
+from edgepack.oci.sources import BlobSource
+from edgepack.oci.tar.compression import decompressed
+
+_PYTHON = re.compile(r"(?:usr/)?(?:local/)?bin/python(3)\.(\d+)")
+_LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so)")
+_MUSL = re.compile(r"(?:.*/)?ld-musl-[a-z0-9_]+\.so\.1")
+_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+_GLIBC_VERSION = re.compile(rb"GNU C Library \([^)]*\) (?:stable|development) release version (\d+)\.(\d+)")
+# ELF, e_machine: System V gABI, chapter 4.
+_MACHINES = {62: "amd64", 183: "arm64", 40: "arm", 3: "386", 243: "riscv64"}
+_LIMIT = 16 << 30
+_PREFIX = 64 << 20
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """What a base offers; ``None`` where there is none.
+
+    ``python`` is the interpreter's absolute path, ``python_version`` and ``glibc`` are such as ``3.11`` and ``2.36``,
+    ``unpacked_sizes`` the bytes of each layer's plain tar.
+    """
+
+    python: str | None
+    python_version: str | None
+    glibc: str | None
+    musl: bool
+    architecture: str | None
+    unpacked_sizes: tuple[int, ...] = ()
+
+
+def base_facts(source: BlobSource, descriptor: Descriptor, manifest: Manifest, cache: Path) -> BaseFacts:
+    """The facts of the image ``manifest``, from ``cache`` when they are known."""
+    path = cache / "facts" / f"{descriptor.digest.hex}.json"
+    known = _cached(path)
+    if known is not None and len(known.unpacked_sizes) == len(manifest.layers):
+        return known
+    files = _Files()
+    sizes = tuple(_read_layer(source, layer, files) for layer in manifest.layers)
+    facts = files.facts(sizes)
+    make_dirs(path.parent)
+    atomic_write(path, json.dumps(asdict(facts), sort_keys=True).encode())
+    return facts
+
+
+def _cached(path: Path) -> BaseFacts | None:
+    try:
+        known = json.loads(path.read_bytes())
+        facts = BaseFacts(**{**known, "unpacked_sizes": tuple(map(int, known["unpacked_sizes"]))})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # never made, by another version, or not readable: made again
+    texts = (facts.python, facts.python_version, facts.glibc, facts.architecture)
+    sound = isinstance(facts.musl, bool) and all(isinstance(text, str | None) for text in texts)
+    return facts if sound else None
+
+
+@dataclass
+class _Files:
+    """The files that tell of a base, by their paths: what upper layers replace or remove is gone."""
+
+    machines: dict[str, str | None] = field(default_factory=dict)
+    glibcs: dict[str, str] = field(default_factory=dict)
+    musl: set[str] = field(default_factory=set)
+
+    def remove(self, path: str, *, below: bool = False) -> None:
+        """Forget ``path`` and what lies below it, or with ``below`` only that."""
+        for known in {*self.machines, *self.glibcs, *self.musl}:
+            if known.startswith(f"{path}/") or (known == path and not below):
+                self.machines.pop(known, None)
+                self.glibcs.pop(known, None)
+                self.musl.discard(known)
+
+    def facts(self, unpacked_sizes: tuple[int, ...]) -> BaseFacts:
+        """What the files amount to."""
+        pythons = [match for path in self.machines if (match := _PYTHON.fullmatch(path))]
+        # /usr/local is where official images put the Python that they are about; Debian's own may stand beside it.
+        best = max(pythons, key=lambda match: ("local/" in match[0], int(match[2]), match[0]), default=None)
+        libc = next(iter(self.glibcs), None)
+        return BaseFacts(
+            python=None if best is None else f"/{best[0]}",
+            python_version=None if best is None else f"{best[1]}.{best[2]}",
+            glibc=None if libc is None else self.glibcs[libc],
+            musl=bool(self.musl),
+            # A link says nothing, and there may be libraries of a second architecture beside the first.
+            architecture=(best and self.machines[best[0]]) or (libc and self.machines.get(libc)) or None,
+            unpacked_sizes=unpacked_sizes,
+        )
+
+
+def _read_layer(source: BlobSource, layer: Descriptor, files: _Files) -> int:
+    """Note what the layer brings and removes; the bytes of its plain tar."""
+    with source.open(layer) as stream:
+        plain = _Counted(decompressed(stream, layer, _LIMIT))
+        added = _Files()
+        try:
+            with tarfile.open(fileobj=cast(BinaryIO, plain), mode="r|") as tar:
+                for member in tar:
+                    _note(tar, member, files, added)
+        except tarfile.TarError as error:
+            raise UnsafeArchiveError(f"the layer is not a tar ({error})", where=f"layer {layer.digest}") from error
+        plain.drain()
+    # At the end: a whiteout hides what lower layers have, wherever in its own layer it stands (image-spec, layer.md).
+    for path in {*added.machines, *added.glibcs, *added.musl}:
+        files.remove(path)
+    files.machines |= added.machines
+    files.glibcs |= added.glibcs
+    files.musl |= added.musl
+    return plain.count
+
+
+def _note(tar: tarfile.TarFile, member: tarfile.TarInfo, files: _Files, added: _Files) -> None:
+    path = member.name.removeprefix("./").strip("/")
+    name, folder = PurePosixPath(path).name, str(PurePosixPath(path).parent)
+    if name == _OPAQUE:
+        files.remove(folder, below=True)
+    elif name.startswith(_WHITEOUT):
+        files.remove(str(PurePosixPath(folder) / name.removeprefix(_WHITEOUT)))
+    elif _PYTHON.fullmatch(path) and not member.isdir():
+        added.machines[path] = _machine(_head(tar, member, 64))
+    elif _LIBC.fullmatch(path) and member.isreg():
+        data = _head(tar, member, _PREFIX)
+        if found := _GLIBC_VERSION.search(data):
+            added.machines[path] = _machine(data)
+            added.glibcs[path] = f"{int(found[1])}.{int(found[2])}"
+    elif _MUSL.fullmatch(path):
+        added.musl.add(path)
+
+
+class _Counted(io.RawIOBase):
+    """Counts what is read through it."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(size)
+        self.count += len(data)
+        return data
+
+    def drain(self) -> None:
+        while self.read(1 << 18):
+            pass
+
+
+def _head(tar: tarfile.TarFile, member: tarfile.TarInfo, size: int) -> bytes:
+    if not member.isreg():
+        return b""
+    file = tar.extractfile(member)
+    return b"" if file is None else file.read(size)
+
+
+def _machine(data: bytes) -> str | None:
+    if len(data) < 20 or data[:4] != b"\x7fELF":
+        return None
+    return _MACHINES.get(int.from_bytes(data[18:20], "little" if data[5] == 1 else "big"))
+
+
+def check_base(facts: BaseFacts, platform: Platform, name: str) -> None:
+    """Raise ``IncompatibleError`` unless a Python of our kind can run in the base on ``platform``."""
+    where = f"base {name}"
+    if facts.architecture is not None and facts.architecture != platform.architecture:
+        raise IncompatibleError(
+            f"its programs are for {facts.architecture}, not for {platform}",
+            where=where,
+            hint="give a base of the right architecture",
+        )
+    if facts.python is None:
+        raise IncompatibleError("has no Python 3", where=where, hint="give a base with Python, or leave --base out")
+    if facts.glibc is None:
+        lacking = "has musl, for which onnxruntime has no wheels" if facts.musl else "has no glibc that can be found"
+        raise IncompatibleError(lacking, where=where, hint="give a base with glibc, or leave --base out")

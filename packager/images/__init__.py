@@ -1,0 +1,1 @@
+"""Images: planned, built and inspected."""

@@ -1,0 +1,175 @@
+"""The layer plan: what an image is made of, most stable first; pure.
+
+Order: base; heavy wheels, one each; the other wheels together; the scoring server; code; configuration; models. What
+changes with every model version comes last, so that an update moves only that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from edgepack import __version__
+from edgepack.errors import UsageError
+from edgepack.oci.descriptor import Platform
+from edgepack.oci.layer import Layer, LayerEntry
+from edgepack.oci.manifest import canonical_json
+from packager.layers.paths import APP_ROOT, CONFIG_PATH, PREFIX, SERVER_ROOT, USER, model_dir, site_packages
+
+if TYPE_CHECKING:
+    from packager.bases.find import Base
+    from packager.inference.entry_script import EntryScript
+    from packager.wheels.cache import Wheel
+
+# Engines take 127; a lower layer may be somebody's base of tomorrow (DESIGN, "Image").
+MAX_LAYERS = 60
+PORT = 5001
+
+
+@dataclass(frozen=True)
+class WheelGroup:
+    """Wheels that share a layer."""
+
+    kind: str
+    title: str
+    wheels: tuple[Wheel, ...]
+
+    @property
+    def planned_size(self) -> int:
+        """Bytes of what goes in: the wheel files."""
+        return sum(wheel.size for wheel in self.wheels)
+
+
+@dataclass(frozen=True)
+class FilesLayer:
+    """A layer of a few small files."""
+
+    kind: str
+    title: str
+    entries: tuple[LayerEntry, ...] = field(repr=False)
+
+    @property
+    def planned_size(self) -> int:
+        """Bytes of what goes in: the files."""
+        return sum(entry.size for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class ReadyLayer:
+    """A layer that is in the store already."""
+
+    kind: str
+    title: str
+    layer: Layer
+
+    @property
+    def planned_size(self) -> int:
+        """Bytes of the layer's blob."""
+        return self.layer.descriptor.size
+
+
+PlannedLayer = WheelGroup | FilesLayer | ReadyLayer
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model as an image has it: its layers, and the file below its version's folder; "" where a script opens it."""
+
+    name: str
+    version: int
+    file: str
+    layers: tuple[Layer, ...]
+
+    @property
+    def id(self) -> str:
+        """``name:version``."""
+        return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """An image for one platform: what comes on top of the base, and how it is run."""
+
+    platform: Platform
+    base: Base
+    layers: tuple[PlannedLayer, ...]
+    env: Mapping[str, str]
+    entrypoint: tuple[str, ...]
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    user: str = USER
+    port: int = PORT
+
+
+def plan_image(
+    platform: Platform,
+    base: Base,
+    wheels: tuple[WheelGroup, ...],
+    server: tuple[LayerEntry, ...],
+    models: tuple[ServedModel, ...],
+    script: EntryScript | None = None,
+) -> LayerPlan:
+    """Plan an image of models alone or of a script; raises ``UsageError`` for more layers than an image should have."""
+    python = base.facts.python or "/usr/bin/python3"
+    version = base.facts.python_version or "3"
+    config = LayerEntry.of_bytes(CONFIG_PATH, service_config(models, script))
+    layers: tuple[PlannedLayer, ...] = (
+        *wheels,
+        FilesLayer("server", f"scoring {__version__}", server),
+        *((FilesLayer("code", script.file, script.entries),) if script is not None else ()),
+        FilesLayer("config", "service.json", (config,)),
+        *(ReadyLayer("model", model.id, layer) for model in models for layer in model.layers),
+    )
+    count = len(base.manifest.layers) + len(layers)
+    if count > MAX_LAYERS:
+        raise UsageError(
+            f"the image would have {count} layers, more than {MAX_LAYERS}", hint="give a base with fewer layers"
+        )
+    return LayerPlan(
+        platform,
+        base,
+        layers,
+        env={
+            **base.config.env,
+            "PYTHONPATH": f"/{SERVER_ROOT}:/{site_packages(version)}",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "ORT_DISABLE_TELEMETRY": "1",
+        },
+        entrypoint=(python, "-m", "edge_server", "--config", f"/{CONFIG_PATH}"),
+        labels={
+            **base.config.labels,
+            "io.edgepack.models": ",".join(model.id for model in models),
+            "io.edgepack.python": version,
+        },
+        annotations={
+            "org.opencontainers.image.base.digest": str(base.descriptor.digest),
+            **({"org.opencontainers.image.base.name": base.reference} if base.reference else {}),
+        },
+    )
+
+
+def service_config(models: tuple[ServedModel, ...], script: EntryScript | None = None) -> bytes:
+    """The ``service.json`` of an image; paths are relative to it, so that an unpacked image runs from any root."""
+    up = "../" * (len(PREFIX.split("/")))
+    return canonical_json(
+        {
+            "schema": "edgepack.service/v1",
+            "models": [
+                {
+                    "name": model.name,
+                    "version": model.version,
+                    "path": f"{up}{model_dir(model.name, model.version)}",
+                    "file": model.file,
+                }
+                for model in models
+            ],
+            "entry_script": None if script is None else {"file": script.file, "source_directory": up + script.folder},
+            "root": up + APP_ROOT,
+            "host": "0.0.0.0",  # noqa: S104 - inside a container; the engine decides what is published
+            "port": PORT,
+            "limits": {"body_bytes": 100 << 20},
+            "logging": {"level": "info"},
+        }
+    )

@@ -1,0 +1,1 @@
+"""What runs the models of an image besides the server: entry scripts."""

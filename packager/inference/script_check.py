@@ -1,0 +1,240 @@
+"""What can be told of an entry script without running it: its syntax, its functions, and what it imports.
+
+Only what fails for sure is complained of. Imports that may never run, or may fail, are left alone: those in branches,
+in ``try`` with an ``except`` for them, below ``with suppress``, and in functions, but for those of the script that
+``init()`` and ``run()`` come to.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from edgepack.errors import UsageError
+
+# Modules that the server gives to scripts: the names of edge_server/compat/azure.py.
+PROVIDED = frozenset(
+    {
+        "azureml",
+        "azureml.contrib",
+        "azureml.contrib.services",
+        "azureml.contrib.services.aml_request",
+        "azureml.contrib.services.aml_response",
+        "azureml.core",
+        "azureml.core.model",
+        "azureml.exceptions",
+        "azureml.monitoring",
+        "azureml.monitoring.modeldatacollector",
+        "azureml.train",
+        "azureml.train.automl",
+    }
+)
+_SERVERS = frozenset({"inference_schema", "edge_server"})
+# What the standard library lost and gained since Python 3.11, which is the oldest that edgepack runs on.
+_LOST = {
+    12: "asynchat asyncore distutils imp smtpd",
+    13: "aifc audioop cgi cgitb chunk crypt imghdr lib2to3 mailcap msilib nis nntplib ossaudiodev pipes sndhdr spwd"
+    " sunau telnetlib uu xdrlib",
+}
+_GAINED = {14: "annotationlib compression"}
+_MISSING = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
+_Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, by its absolute name; ``names`` are what ``from`` takes out of it."""
+
+    module: str
+    names: tuple[str, ...]
+    line: int
+
+
+def check_script(
+    file: str, sources: Mapping[str, Callable[[], bytes]], python: str | None, packages: frozenset[str] | None
+) -> None:
+    """Raise ``UsageError`` for a script that cannot start in an image with Python ``python``, such as ``3.11``.
+
+    ``file`` is the script and ``sources`` everything that is shipped, by its path below the source directory;
+    ``packages`` are the modules at the top of the image's packages, None where nobody knows them.
+    """
+    minor = int((python or "3.11").partition(".")[2])
+    tree = _parsed(file, sources[file](), minor)
+    if tree is None:
+        return
+    names = _bound(tree)
+    for name in ("init", "run"):
+        if name not in names and "*" not in names:
+            raise UsageError(f"has no {name}()", where=file, hint="an entry script must define init() and run()")
+    if packages is not None:
+        _check_imports(file, tree, sources, minor, packages)
+
+
+def standard_library(minor: int) -> frozenset[str]:
+    """The modules at the top of the standard library of Python 3.``minor``."""
+    lost = {version: frozenset(names.split()) for version, names in _LOST.items()}
+    gained = {version: frozenset(names.split()) for version, names in _GAINED.items()}
+    found = sys.stdlib_module_names | frozenset[str]().union(*lost.values(), *gained.values())
+    found -= frozenset[str]().union(*(names for version, names in lost.items() if version <= minor))
+    return found - frozenset[str]().union(*(names for version, names in gained.items() if version > minor))
+
+
+def imports_of(tree: ast.Module, package: str, functions: frozenset[str] = frozenset()) -> Iterator[Import]:
+    """The imports that run when the module is imported, and when its ``functions`` are called.
+
+    ``package`` is what relative imports start from, "" for a script. See the module's own words for what is left out.
+    """
+    for node in _running(tree, functions):
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, (), node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".") if package else []
+            if node.level > len(parts):
+                continue  # fails, or is of a package whose name is not known here
+            above = parts[: len(parts) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield Import(module, tuple(alias.name for alias in node.names), node.lineno)
+
+
+def _parsed(file: str, source: bytes, minor: int) -> ast.Module | None:
+    """The syntax tree; None for the source of a newer Python than this one, of whose syntax nothing is known."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source, file, feature_version=(3, minor))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        if minor > sys.version_info.minor:
+            return None
+        line = f" line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        said = error.msg if isinstance(error, SyntaxError) else str(error) or "too deep"
+        raise UsageError(f"not Python ({said})", where=f"{file}{line}", hint="correct it") from None
+
+
+def _bound(tree: ast.Module) -> set[str]:
+    """The names that the module may have once it was imported, "*" for those that another module decides."""
+    found: set[str] = set()
+    pending: list[ast.AST] = list(tree.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        if not isinstance(node, _Function | ast.ClassDef):
+            pending += ast.iter_child_nodes(node)
+    return found | {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+
+
+def _called(tree: ast.Module) -> frozenset[str]:
+    """The functions of the script that run: ``init``, ``run``, and those that these or the script itself mention."""
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    pending: list[ast.AST] = [node for node in tree.body if not isinstance(node, _Function | ast.If)]
+    pending += [functions[name] for name in ("init", "run") if name in functions]
+    found = {"init", "run"}
+    while pending:
+        names = {node.id for node in ast.walk(pending.pop()) if isinstance(node, ast.Name)}
+        fresh = names & functions.keys() - found
+        found |= fresh
+        pending += [functions[name] for name in fresh]
+    return frozenset(found)
+
+
+def _running(node: ast.AST, functions: frozenset[str]) -> Iterator[ast.AST]:
+    """The statements below ``node`` that run for sure, those of ``functions`` among them."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr | ast.If | ast.ExceptHandler | ast.match_case):
+            continue
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and child.name not in functions:
+            continue
+        if isinstance(child, ast.With) and any(_name(item.context_expr) == "suppress" for item in child.items):
+            continue
+        if isinstance(child, ast.Try | ast.TryStar) and any(_catches(handler) for handler in child.handlers):
+            child = ast.Module(child.finalbody, [])
+        yield child
+        yield from _running(child, functions)
+
+
+def _catches(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(_name(kind) in _MISSING for kind in kinds)
+
+
+def _name(node: ast.expr) -> str:
+    """The last part of a dotted name, or of what is called."""
+    if isinstance(node, ast.Call):
+        return _name(node.func)
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _changes_path(tree: ast.Module) -> bool:
+    """Whether the module has to do with ``sys.path``, so that imports may find what cannot be seen here."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (node.attr == "addsitedir" or ast.unparse(node) == "sys.path"):
+            return True
+        if isinstance(node, ast.ImportFrom) and node.module == "sys" and "path" in {one.name for one in node.names}:
+            return True
+    return False
+
+
+def _check_imports(
+    file: str, tree: ast.Module, sources: Mapping[str, Callable[[], bytes]], minor: int, packages: frozenset[str]
+) -> None:
+    own = {top for path in sources if (top := _top(path))}
+    there = own | standard_library(minor) | packages | _SERVERS
+    found: list[tuple[str, Import]] = []
+    seen, pending = {file}, [(file, tree, _called(tree))]
+    while pending:
+        path, tree, functions = pending.pop(0)
+        if _changes_path(tree):
+            return
+        for one in imports_of(tree, _package(path) if path != file else "", functions):
+            top = one.module.partition(".")[0]
+            if top in own:
+                fresh = [module for module in _modules(one, sources) if module not in seen]
+                seen.update(fresh)
+                parsed = [(module, _parsed(module, sources[module](), minor)) for module in fresh]
+                pending += [(module, inner, frozenset()) for module, inner in parsed if inner is not None]
+            elif top not in there and one.module not in PROVIDED:
+                found.append((path, one))
+    if found:
+        path, one = found[0]
+        module = one.module if one.module.startswith("azureml.") else one.module.partition(".")[0]
+        raise UsageError(
+            f"{path} line {one.line} imports {module}, which the image does not have",
+            hint=f"it has {_listed(sorted(packages))}",
+        )
+
+
+def _top(path: str) -> str:
+    """The name by which the file at ``path``, or the folder at its top, is imported; "" for what is no module."""
+    top, slash, _ = path.partition("/")
+    return top if slash else top.partition(".")[0] if top.endswith((".py", ".pyc", ".so")) else ""
+
+
+def _package(path: str) -> str:
+    """The package that the module in ``path`` is in, as relative imports see it."""
+    return ".".join(PurePosixPath(path).parent.parts)
+
+
+def _modules(one: Import, sources: Mapping[str, Callable[[], bytes]]) -> Iterator[str]:
+    """The files of the source directory that run for this import: the packages on the way, and the module."""
+    parts = one.module.split(".")
+    names = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+    for name in [*names, *(f"{names[-1]}/{inner}" for inner in one.names)]:
+        path = next((path for path in (f"{name}/__init__.py", f"{name}.py") if path in sources), None)
+        if path is not None:
+            yield path
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "the standard library alone"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,1 @@
+"""What goes into layers: the server, bytecode, compression, paths, and the search for credentials."""

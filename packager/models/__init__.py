@@ -1,0 +1,1 @@
+"""The model registry: what was registered, its files as layers, its conversion to ONNX."""

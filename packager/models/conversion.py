@@ -1,0 +1,163 @@
+"""The ONNX form of a registered model: converted once, proven equal, and kept as layers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import converters
+from converters import Options
+from converters.conversion import software
+from converters.sandbox.launch import Limits
+from edgepack.errors import NotFoundError, UsageError
+from edgepack.oci.digest import VerifyingReader
+from edgepack.oci.layer import Layer, LayerEntry
+from edgepack.oci.store import Store
+from edgepack.oci.tar.compression import decompressed
+from edgepack.oci.unpack import unpack_layer
+from packager.images.plan import ServedModel
+from packager.layers.paths import model_dir
+from packager.models.files import describe_files, write_model_layers
+from packager.models.model import Conversion, Framework, Model, Sample, onnx_path
+from packager.models.samples import keep_sample, write_sample
+from packager.workspace import Workspace
+
+log = logging.getLogger(__name__)
+_FORMAT = 3
+_PIECE = 1 << 20
+DEFAULT_LIMITS = Limits()
+
+
+def served(workspace: Workspace, model: Model, *, offline: bool = False) -> ServedModel:
+    """``model`` as an image serves it, converted first where that is needed and was not done yet.
+
+    An ONNX model is served as it is, or as its conversion once that was asked for.
+
+    Raises ``UsageError`` for a framework that has no no-code way, and ``ConversionError``.
+    """
+    if model.framework is Framework.CUSTOM:
+        raise UsageError(
+            "has no framework, and an image without code needs one",
+            where=f"model {model.id}",
+            hint="register it with --framework ScikitLearn or as an .onnx file",
+        )
+    if is_unchecked(model):
+        file = onnx_path([file.path for file in model.files], f"model {model.id}")
+        return ServedModel(model.name, model.version, file, model.layers)
+    conversion = convert(workspace, model, offline=offline)
+    return ServedModel(model.name, model.version, conversion.file, conversion.layers)
+
+
+def is_unchecked(model: Model) -> bool:
+    """Whether an image serves ``model`` as it was registered, since nobody has asked for its conversion."""
+    return model.framework is Framework.ONNX and model.conversion is None
+
+
+def convert(
+    workspace: Workspace,
+    model: Model,
+    options: Options | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    again: bool = False,
+    offline: bool = False,
+) -> Conversion:
+    """The conversion of ``model``: what the registry remembers, unless its inputs changed or ``again`` is asked for.
+
+    ``options`` is how; None for how it was done the last time, at first with the sample that the model was registered
+    with. ``limits`` bound its time and its memory. Raises what ``converters.convert`` raises.
+    """
+    known = model.conversion
+    if options is None and known is not None:
+        how, sample = Options.from_json({**Options().to_json(), **known.options}), known.sample
+    else:
+        how, sample = options or Options(), model.sample
+    if how.sample is not None:
+        sample = keep_sample(how.sample, workspace.store, "--sample")
+    how = replace(how, sample=None)
+    key = _key(model, how, sample)
+    if known is not None and known.key == key and not again and _complete(workspace.store, known):
+        return known
+    log.info("converting %s from %s to ONNX", model.id, model.framework)
+    with tempfile.TemporaryDirectory(prefix="edgepack-convert-") as name:
+        folder = Path(name)
+        found = converters.convert(
+            extract(workspace.store, model, folder / "model"),
+            framework=model.framework.value,
+            output_dir=folder / "onnx",
+            options=how if sample is None else replace(how, sample=write_sample(sample, workspace.store, folder)),
+            timeout=limits.seconds,
+            memory=limits.memory,
+            cache=workspace.cache,
+            again=again,
+            offline=offline,
+        )
+        paths = [path for path in (found.model, found.manifest, found.golden) if path is not None]
+        entries = [LayerEntry.of_file(path.name, path) for path in paths]
+        files = describe_files(entries, found.model)
+        layers = write_model_layers(entries, files, model_dir(model.name, model.version), workspace.store, model.id)
+        report = workspace.store.put_bytes(found.report.read_bytes(), "application/json")
+    conversion = Conversion(key, layers, report, found.model.name, how.to_json(), sample)
+    workspace.models.save_conversion(model, conversion)
+    return conversion
+
+
+def _key(model: Model, options: Options, sample: Sample | None) -> str:
+    """What decides the result: the model, how its conversion was asked for, and the software that converts."""
+    parts = [
+        str(_FORMAT),
+        software(),
+        model.framework.value,
+        json.dumps(options.to_json(), sort_keys=True),
+        "" if sample is None else str(sample.blob.digest),
+        *(f"{file.path}={file.sha256}" for file in model.files),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _complete(store: Store, conversion: Conversion) -> bool:
+    return all(store.has(layer.descriptor) for layer in conversion.layers) and store.has(conversion.report)
+
+
+def extract(store: Store, model: Model, target: Path) -> Path:
+    """Unpack the files of ``model`` below ``target``; returns its file or folder. Raises ``NotFoundError``."""
+    unpack_layers(store, model.layers, target)
+    found = list((target / model_dir(model.name, model.version)).glob("*"))
+    if not found:
+        raise NotFoundError("its files are not in the store", where=f"model {model.id}", hint="register it again")
+    return found[0]
+
+
+def unpack_layers(store: Store, layers: Sequence[Layer], target: Path, *, keep_owner: bool | None = None) -> None:
+    """Unpack ``layers`` into one tree ``target``, verified by their digests; what they need meanwhile is beside it.
+
+    Raises ``NotFoundError`` for a layer that is not in the store, ``VerificationError`` for one that is not sound.
+    """
+    for at, layer in enumerate(layers):
+        part = target.with_name(f"{target.name}-{at}")
+        part.mkdir(parents=True)
+        with store.open(layer.descriptor) as stream:
+            reader = cast(BinaryIO, VerifyingReader(stream, layer.descriptor.digest, layer.descriptor.size))
+            unpack_layer(decompressed(reader, layer.descriptor, layer.unpacked_size), part, keep_owner=keep_owner)
+            while reader.read(_PIECE):  # what follows the archive is part of the digest too
+                pass
+        _merge(part, target)
+
+
+def _merge(part: Path, target: Path) -> None:
+    """Move the tree ``part`` into the tree ``target``; only folders are in both."""
+    if not target.exists():
+        part.rename(target)
+        return
+    for child in part.iterdir():
+        other = target / child.name
+        if child.is_dir() and not child.is_symlink() and other.exists():
+            _merge(child, other)
+        else:
+            child.rename(other)

@@ -1,0 +1,43 @@
+"""Files of example inputs, kept in the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgepack.errors import NotFoundError, UsageError, disk_errors
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.store import Store
+from packager.models.model import Sample
+
+_PIECE = 1 << 20
+_MAX_SAMPLE = 1 << 30
+
+
+def keep_sample(path: Path, store: Store, option: str) -> Sample:
+    """Put the file that a user gave by ``option`` into ``store``.
+
+    Raises ``NotFoundError``, ``UsageError`` for one that cannot be read or is larger than 1 GiB, ``NoSpaceError``.
+    """
+    if path.is_dir():
+        raise UsageError("is a folder, not a file of rows", where=path, hint=f"check {option}")
+    if not path.is_file():
+        raise NotFoundError("there is no such file", where=path, hint=f"check {option}")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror})", where=path, hint=f"check {option}") from error
+    with file, disk_errors(store.root), store.writer() as blob:
+        while piece := file.read(_PIECE):
+            blob.write(piece)
+            if file.tell() > _MAX_SAMPLE:
+                raise UsageError("is larger than 1 GiB", where=path, hint="some hundred rows are a good sample")
+        digest, size = blob.commit()
+    return Sample(path.name, Descriptor("application/octet-stream", digest, size))
+
+
+def write_sample(sample: Sample, store: Store, folder: Path) -> Path:
+    """The kept file again, in a folder of its own below ``folder``, by the name that its user knows it by."""
+    path = folder / "sample" / sample.filename
+    path.parent.mkdir()
+    path.write_bytes(store.read(sample.blob, limit=_MAX_SAMPLE))
+    return path

@@ -1,0 +1,1 @@
+"""The places that images come from and go to."""
