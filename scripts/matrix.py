@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-MATRIX = ROOT / "tests" / "converters" / "matrix"
 PAGE = ROOT / "docs" / "reference" / "converters.md"
 SECONDS = 900
-sys.path[:0] = [str(MATRIX), str(ROOT)]
+sys.path.insert(0, str(ROOT))
 
 
 def main() -> int:
@@ -31,35 +30,33 @@ def main() -> int:
     arguments = _arguments()
     if arguments.worker:
         return _work(arguments)
-    import matrix_cases
+    from tests.converters.matrix import cases
 
     folder = (arguments.results or Path(tempfile.gettempdir()) / "edgepack-matrix").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     foreign = (
-        []
-        if arguments.sample or arguments.in_process
-        else [name for name in matrix_cases.FOREIGN if _wanted(arguments, name)]
+        [] if arguments.sample or arguments.in_process else [name for name in cases.FOREIGN if _wanted(arguments, name)]
     )
     for name in foreign:
-        matrix_cases.make_foreign(name, folder, lambda line: print(line, file=sys.stderr))
-    names = matrix_cases.SAMPLE if arguments.sample else matrix_cases.names(folder, arguments.family)
+        cases.make_foreign(name, folder, lambda line: print(line, file=sys.stderr))
+    names = cases.SAMPLE if arguments.sample else cases.names(folder, arguments.family)
     if arguments.only:
-        names = [name for name in matrix_cases.names(folder, None) if name in arguments.only]
+        names = [name for name in cases.names(folder, None) if name in arguments.only]
         unknown = sorted(set(arguments.only) - set(names))
         if unknown:
             print(f"there is no case {', '.join(unknown)}", file=sys.stderr)
             return 2
     results = _run(names, folder, arguments)
     _save(folder, results)
-    import matrix_page
+    from tests.converters.matrix import page
 
-    print(matrix_page.summary(results))
-    absent = [family for family in matrix_cases.FOREIGN if not any(result["family"] == family for result in results)]
+    print(page.summary(results))
+    absent = [family for family in cases.FOREIGN if not any(result["family"] == family for result in results)]
     if arguments.write and absent:
         print(f"the page is not written: there are no models of {', '.join(absent)}", file=sys.stderr)
         return 1
     if arguments.write:
-        PAGE.write_text(matrix_page.page(results))
+        PAGE.write_text(page.page(results))
     return 1 if any(result["status"] == "wrong" for result in results) else 0
 
 
@@ -142,9 +139,9 @@ def _drive(
 
 
 def _died(name: str, folder: Path) -> dict[str, Any]:
-    import matrix_cases
+    from tests.converters.matrix import cases
 
-    case = matrix_cases.find(name, folder)
+    case = cases.find(name, folder)
     entry = {"name": name, "family": case.family, "estimator": case.estimator, "kind": case.kind}
     return {**entry, "status": "failed", "reason": "the process died or hung"}
 
@@ -172,12 +169,12 @@ def _ask(worker: subprocess.Popen[str], name: str) -> str:
 
 def _work(arguments: argparse.Namespace) -> int:
     """Answer names on stdin by results on stdout, one line each."""
-    import matrix_run
+    from tests.converters.matrix import run
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # frameworks may speak on stdout
     for line in sys.stdin:
-        result = matrix_run.run(line.strip(), arguments.results, in_process=arguments.in_process)
+        result = run.run(line.strip(), arguments.results, in_process=arguments.in_process)
         answers.write(json.dumps(result) + "\n")
         answers.flush()
     return 0

@@ -8,7 +8,8 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from sampling_kit import WHOLE
+
+from tests.support.sampling import WHOLE
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

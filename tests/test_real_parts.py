@@ -25,11 +25,13 @@ def test_it(engine):
 
 @pytest.mark.parametrize(("required", "code", "says"), [("1", 1, "a real part is missing"), ("", 0, "not installed")])
 def test_a_missing_part_skips_or_fails_before_any_fixture(tmp_path: Path, required: str, code: int, says: str) -> None:
-    for name in ("conftest.py", "sampling_kit.py"):
-        shutil.copy(Path(__file__).with_name(name), tmp_path)
-    (tmp_path / "test_part.py").write_text(NEEDS_A_PART)
+    tests = tmp_path / "tests"
+    for name in ("__init__.py", "conftest.py", "support/__init__.py", "support/sampling.py"):
+        (tests / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(__file__).parent / name, tests / name)
+    (tests / "test_part.py").write_text(NEEDS_A_PART)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-rsfE", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-rsfE", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tests)],
         env={**os.environ, "EDGEPACK_REQUIRE_REAL": required}, cwd=tmp_path, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip

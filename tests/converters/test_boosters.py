@@ -9,12 +9,12 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from booster_models import assert_equal, data, make, require
 from sklearn.base import is_classifier
 
 from converters import Conversion
 from converters.boosters import load
 from edgepack.errors import ConversionError
+from tests.converters.support.booster_models import assert_equal, data, make, require
 
 X, Y = data()
 TWO, THREE = (np.median(Y) < Y).astype(int), np.digitize(Y, np.quantile(Y, [0.3, 0.6]))

@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 from sklearn.utils import all_estimators
 
+from tests.converters.matrix.cases import SAMPLE
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "converters.md"
-sys.path.append(str(Path(__file__).parent / "matrix"))
-
-import matrix_page  # noqa: E402
-from matrix_cases import SAMPLE  # noqa: E402
 
 
 def _lines() -> dict[str, str]:
@@ -51,26 +49,26 @@ def test_sample_converts_as_the_page_says(tmp_path: Path) -> None:
     assert sorted(results) == sorted(SAMPLE)
     page = _lines()
     said = {name: page[name] for name in SAMPLE}
-    found = {name: f"| {' | '.join(matrix_page.line(result))} |" for name, result in results.items()}
+    found = {name: f"| {' | '.join(page.line(result))} |" for name, result in results.items()}
     assert found == said
 
 
 def test_judge_finds_a_threshold_that_is_moved_by_one_unit_in_the_last_place(tmp_path: Path) -> None:
     """The boundary rows and the judge are what the page rests on: a package that is off by one ulp must not pass."""
-    import matrix_judge
-    import matrix_run
     import numpy as np
     import onnx
-    from matrix_cases import find
+
+    from tests.converters.matrix import judge, run
+    from tests.converters.matrix.cases import find
 
     fitted = find("Binarizer", tmp_path).fit()
-    made = matrix_run.make(fitted, tmp_path)
+    made = run.make(fitted, tmp_path)
     verdicts = []
     for threshold in (0.0, float(np.nextafter(0.0, 1.0))):
         folder = tmp_path / f"package-{len(verdicts)}"
         folder.mkdir()
         _binarizer(threshold, folder)
-        verdicts.append(matrix_judge.judge(made, folder))
+        verdicts.append(judge.judge(made, folder))
     right, wrong = verdicts
     assert onnx.load(tmp_path / "package-0" / "model.onnx").graph.node
     assert right.problems == []

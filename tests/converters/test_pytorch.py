@@ -22,8 +22,8 @@ from converters import Conversion, Options, convert
 from converters.package import cache
 from converters.software import selection
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+PROGRAMS = Path(__file__).parent / "programs"
+ROOT = Path(__file__).parents[2]
 # One of each form and each kind of trouble; ``make matrix`` runs them all.
 CASES = (
     "mlp program", "lstm program", "parts program", "choice program", "lstm scripted", "transformer scripted",
@@ -38,7 +38,7 @@ Result = dict[str, Any]
 def _python(arguments: list[str]) -> None:
     world = selection.choose("PyTorch", Path("model.pt2"))
     environment = {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{PROGRAMS}",
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PATH": os.environ["PATH"],
@@ -53,13 +53,13 @@ def _python(arguments: list[str]) -> None:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pytorch") / "models"
-    _python([str(HERE / "pytorch_models.py"), str(folder), *CASES])
+    _python([str(PROGRAMS / "pytorch_models.py"), str(folder), *CASES])
     return folder
 
 
 @pytest.fixture(scope="module")
 def results(models: Path) -> dict[str, Result]:
-    _python([str(HERE / "pytorch_run.py"), str(models), str(models.parent / "out")])
+    _python([str(PROGRAMS / "pytorch_run.py"), str(models), str(models.parent / "out")])
     found: dict[str, Result] = json.loads((models.parent / "out" / "results.json").read_text())
     return found
 

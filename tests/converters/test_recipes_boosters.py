@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from booster_models import assert_equal, data, make, require, session
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, VotingClassifier, VotingRegressor
 from sklearn.impute import SimpleImputer
@@ -19,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from converters.boosters import load
 from edgepack.errors import ConversionError
+from tests.converters.support.booster_models import assert_equal, data, make, require, session
 
 X, Y = data()
 TWO, THREE = (np.median(Y) < Y).astype(int), np.digitize(Y, np.quantile(Y, [0.3, 0.6]))

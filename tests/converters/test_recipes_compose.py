@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from predictor_answers import require_same_answers
 from sklearn.cluster import Birch, KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
@@ -17,9 +16,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler, TargetEncoder
-from transformer_answers import require_same_matrix, require_same_table
 
 from edgepack.errors import ConversionError
+from tests.converters.support.predictor_answers import require_same_answers
+from tests.converters.support.transformer_answers import require_same_matrix, require_same_table
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.standard_normal((80, 6))

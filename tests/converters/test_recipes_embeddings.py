@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn import cluster, decomposition, kernel_approximation, manifold, neighbors, random_projection
 from sklearn.neural_network import BernoulliRBM
-from transformer_answers import require_same_matrix
 
 from edgepack.errors import ConversionError
+from tests.converters.support.transformer_answers import require_same_matrix
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.standard_normal((80, 12))
@@ -97,7 +97,7 @@ def test_topics_settle_as_the_original_lets_them() -> None:
     ids=lambda model: type(model).__name__,
 )
 def test_clusterers_predict_and_measure(model: Any) -> None:
-    from predictor_answers import matrix_to_onnx
+    from tests.converters.support.predictor_answers import matrix_to_onnx
 
     model.fit(X)
     session = matrix_to_onnx(model, 12)

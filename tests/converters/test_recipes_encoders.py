@@ -11,9 +11,14 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
-from transformer_answers import around, require_same_matrix, require_same_table, require_same_texts
 
 from edgepack.errors import ConversionError
+from tests.converters.support.transformer_answers import (
+    around,
+    require_same_matrix,
+    require_same_table,
+    require_same_texts,
+)
 
 ROWS = 100
 RANDOM = np.random.default_rng(0)

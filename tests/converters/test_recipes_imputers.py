@@ -9,9 +9,9 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, MissingIndicator, SimpleImputer
-from transformer_answers import require_same_matrix, require_same_texts
 
 from edgepack.errors import ConversionError
+from tests.converters.support.transformer_answers import require_same_matrix, require_same_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 RANDOM = np.random.default_rng(0)

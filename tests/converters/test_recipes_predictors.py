@@ -6,15 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from predictor_answers import (
-    answers,
-    classes,
-    matrix_to_onnx,
-    require_equal,
-    require_same_answers,
-    to_onnx,
-    values,
-)
 from scipy import special
 from sklearn.covariance import EllipticEnvelope
 from sklearn.cross_decomposition import CCA, PLSSVD, PLSCanonical, PLSRegression
@@ -58,6 +49,15 @@ from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 from sklearn.svm import SVC, SVR, LinearSVC, NuSVC, NuSVR, OneClassSVM
 
 from edgepack.errors import ConversionError
+from tests.converters.support.predictor_answers import (
+    answers,
+    classes,
+    matrix_to_onnx,
+    require_equal,
+    require_same_answers,
+    to_onnx,
+    values,
+)
 
 BOTH = {"label", "probabilities", "decision_function"}
 PROBA = {"label", "probabilities"}

@@ -17,10 +17,10 @@ from sklearn.preprocessing import (
     QuantileTransformer,
     SplineTransformer,
 )
-from transformer_answers import around, require_same_matrix
 
 from converters.sklearn.recipes.functions import FUNCTIONS
 from edgepack.errors import ConversionError
+from tests.converters.support.transformer_answers import around, require_same_matrix
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.standard_normal((60, 3)).round(2)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer, TfidfVectorizer
-from transformer_answers import require_same_matrix, require_same_texts
 
 from edgepack.errors import ConversionError
+from tests.converters.support.transformer_answers import require_same_matrix, require_same_texts
 
 WORDS = [
     *("été", "naïve", "Straße", "iPhone", "the", "a", "of", "cat", "dog", "istanbul", "stanbul", "don't", "x_1", "½n"),

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from predictor_answers import matrix_to_onnx, require_same_answers
 from sklearn.datasets import load_digits, load_iris
 from sklearn.impute import KNNImputer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, LocalOutlierFactor
 from sklearn.semi_supervised import LabelSpreading
-from transformer_answers import require_same_matrix
 
 from converters.sklearn.recipes import ties
 from edgepack.errors import ConversionError
+from tests.converters.support.predictor_answers import matrix_to_onnx, require_same_answers
+from tests.converters.support.transformer_answers import require_same_matrix
 
 RANDOM = np.random.default_rng(3)
 FRACTIONS = RANDOM.standard_normal((120, 4))

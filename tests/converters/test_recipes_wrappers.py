@@ -9,7 +9,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from predictor_answers import answers, classes, matrix_to_onnx, require_equal, require_same_answers, to_onnx, values
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.ensemble import (
@@ -51,6 +50,15 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from converters import Options
 from converters.sklearn import convert
 from edgepack.errors import ConversionError
+from tests.converters.support.predictor_answers import (
+    answers,
+    classes,
+    matrix_to_onnx,
+    require_equal,
+    require_same_answers,
+    to_onnx,
+    values,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TREE = DecisionTreeClassifier(max_depth=3, random_state=0)

@@ -20,7 +20,7 @@ from converters.package import cache
 from converters.software import selection
 from edgepack.errors import MissingPartError
 
-HERE = Path(__file__).resolve().parent
+PROGRAMS = Path(__file__).resolve().parent / "programs"
 CONVERTED = (
     "dense_classifier",
     "binary_sigmoid",
@@ -96,12 +96,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
             raise
         pytest.skip(str(error))
     models, out = folder / "models", folder / "out"
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAMS.parents[2]), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     for script, arguments in (
         ("tensorflow_models.py", [models, *CONVERTED, *REFUSED]),
         ("tensorflow_conversions.py", [models, out]),
     ):
-        command = [str(interpreter.python), str(HERE / script), *map(str, arguments)]
+        command = [str(interpreter.python), str(PROGRAMS / script), *map(str, arguments)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     return Made(models, out)

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from parts_kit import docker_engine, started
 
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
+from tests.support.parts import docker_engine, started
 
 
 @pytest.fixture

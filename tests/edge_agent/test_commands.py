@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent_lab import Agent, Images, a_free_port, make_images
 
 from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import create_key
 from edgepack.state.desired import PAYLOAD_TYPE
+from tests.edge_agent.support.agent import Agent, Images, a_free_port, make_images
 
 
 @pytest.fixture(scope="module")

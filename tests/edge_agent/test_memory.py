@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent_lab import Agent, a_free_port, make_images
+
+from tests.edge_agent.support.agent import Agent, a_free_port, make_images
 
 HEAVY = {
     "numpy", "onnx", "onnxruntime", "sqlalchemy", "docker", "requests", "cryptography", "pandas", "sklearn", "asyncio",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fake_runtime import V1, V2, V3, service
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from edge_agent.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_r
 from edge_agent.records import Deployment, Outcome, ServiceRecord
 from edgepack.state.desired import Desired, DesiredService
 from edgepack.state.reported import ServiceState
+from tests.edge_agent.support.fake_runtime import V1, V2, V3, service
 
 NAMES = ["one", "two", "three"]
 services = st.builds(

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent_lab import Agent, Images, a_free_port, make_images
+
+from tests.edge_agent.support.agent import Agent, Images, a_free_port, make_images
 
 # Every durable write and every effect of an update that goes well, in order.
 CHAIN = ["prepare", "set_serial", "begin", "stop", "start", "finish"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from fake_runtime import V1, V2, V3, Faults, Lab, PowerCutError, lab, power_cut, service
 
 from edgepack.errors import (
     EdgepackError,
@@ -16,6 +15,17 @@ from edgepack.errors import (
     VerificationError,
 )
 from edgepack.oci.digest import Digest
+from tests.edge_agent.support.fake_runtime import (
+    V1,
+    V2,
+    V3,
+    Faults,
+    Lab,
+    PowerCutError,
+    lab,
+    power_cut,
+    service,
+)
 
 __all__ = ["lab"]
 

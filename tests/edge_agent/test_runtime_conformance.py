@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime_lab import build_image, copy_store, make_runtime
 
 from edge_agent.runtimes.base import Instance, Runtime, ServiceSpec
 from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, VerificationError
@@ -24,7 +23,9 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.serve import serve
 from edgepack.oci.store import Store
+from tests.edge_agent.support.runtimes import build_image, copy_store, make_runtime
 
+ROOT = Path(__file__).parents[2]
 KINDS = [
     pytest.param("docker", marks=pytest.mark.real("dockerd", "mmdebstrap", "ip")),
     pytest.param("podman", marks=pytest.mark.real("podman", "runc", "mmdebstrap")),
@@ -342,7 +343,7 @@ from pathlib import Path
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 sys.path.insert(0, sys.argv[1])
-from runtime_lab import make_runtime
+from tests.edge_agent.support.runtimes import make_runtime
 kind, store, state, address, image = sys.argv[2:]
 runtime = make_runtime(kind, Store.create(Path(store)), Path(state), address or None)
 print("go", flush=True)
@@ -357,7 +358,7 @@ def test_killed_while_it_prepares_it_prepares_again(
     store = copy_store(lab.store, open_dir / "store")
     state = open_dir / "state"
     image = lab.image(f"killed after {delay}", store)
-    argv = [sys.executable, "-c", PREPARE, str(Path(__file__).parent)]
+    argv = [sys.executable, "-c", PREPARE, str(ROOT)]
     argv += [lab.kind, str(store.root), str(state), lab.address or "", str(image)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
@@ -383,7 +384,7 @@ from edge_agent.runtimes.base import ServiceSpec
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 sys.path.insert(0, sys.argv[1])
-from runtime_lab import make_runtime
+from tests.edge_agent.support.runtimes import make_runtime
 kind, store, state, address, image, port = sys.argv[2:]
 runtime = make_runtime(kind, Store.create(Path(store)), Path(state), address or None)
 print("go", flush=True)
@@ -395,7 +396,7 @@ runtime.start(ServiceSpec("churn", Digest.parse(image), int(port), env={"GREETIN
 def test_killed_while_it_starts_a_service_there_is_one_of_it_in_the_end(
     lab: Lab, runtime: Runtime, spec: ServiceSpec, delay: float
 ) -> None:
-    argv = [sys.executable, "-c", START, str(Path(__file__).parent)]
+    argv = [sys.executable, "-c", START, str(ROOT)]
     argv += [lab.kind, str(lab.store.root), str(lab.state), lab.address or "", str(spec.image), str(spec.port)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None

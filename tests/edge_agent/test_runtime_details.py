@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime_lab import build_image, copy_store, make_runtime
 
 from edge_agent.runtimes import supervision
 from edge_agent.runtimes.base import Runtime, ServiceSpec
@@ -35,6 +34,7 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer, LayerEntry, NoCompression, write_layer
 from edgepack.oci.manifest import ImageConfig, Manifest
 from edgepack.oci.store import Store
+from tests.edge_agent.support.runtimes import build_image, copy_store, make_runtime
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_runtime import V1, V2, V3, image, service
 
 from edge_agent.records import Outcome, ServiceRecord
 from edge_agent.state import StateFile
 from edgepack.errors import EdgepackError, NoSpaceError, UsageError
 from edgepack.oci.digest import Digest
 from edgepack.state.reported import ServiceState
+from tests.edge_agent.support.fake_runtime import V1, V2, V3, image, service
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,19 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parts_kit import docker_engine
-from small_images import (
-    AMD64,
-    ARM64,
-    Gzip,
-    entries,
-    gzipped,
-    image,
-    member,
-    small_image,
-    tar_of,
-    two_platforms,
-)
 
 from edgepack.errors import (
     DigestMismatchError,
@@ -47,6 +34,19 @@ from edgepack.oci.layer import write_layer
 from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
+from tests.edgepack.support.small_images import (
+    AMD64,
+    ARM64,
+    Gzip,
+    entries,
+    gzipped,
+    image,
+    member,
+    small_image,
+    tar_of,
+    two_platforms,
+)
+from tests.support.parts import docker_engine
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bundle_kit import blobs, damage, simple
 
 from edgepack.bundle.read import import_bundle
 from edgepack.bundle.write import write_bundle
@@ -22,6 +21,7 @@ from edgepack.oci.graph import needs
 from edgepack.oci.store import Store
 from edgepack.signing.keys import TrustStore, create_key
 from edgepack.signing.statement import verify_image
+from tests.edgepack.support.bundles import blobs, damage, simple
 
 KEY = create_key()
 TRUST = [KEY.public]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_kit import add_image, add_index, add_layer, blobs, damage, forge, member, members, simple, write_tar
 
 from edgepack.bundle.listing import Contents, Limits, NamedImage, Referrer
 from edgepack.bundle.read import import_bundle, read_list
@@ -33,6 +32,18 @@ from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.signing.keys import create_key
 from edgepack.signing.statement import attach
+from tests.edgepack.support.bundles import (
+    add_image,
+    add_index,
+    add_layer,
+    blobs,
+    damage,
+    forge,
+    member,
+    members,
+    simple,
+    write_tar,
+)
 
 KEY, OTHER = create_key(), create_key()
 TRUST = [KEY.public]

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundle_kit import AMD64, ARM64, add_image, add_index, add_layer, blobs, damage, simple, snapshot
 
 from edgepack.bundle.read import ImportedImage, import_bundle
 from edgepack.bundle.receipt import Receipt
@@ -18,6 +17,17 @@ from edgepack.oci.graph import needs, platform_manifest
 from edgepack.oci.store import Store
 from edgepack.signing.keys import TrustStore, create_key
 from edgepack.signing.statement import attach, verify_image
+from tests.edgepack.support.bundles import (
+    AMD64,
+    ARM64,
+    add_image,
+    add_index,
+    add_layer,
+    blobs,
+    damage,
+    simple,
+    snapshot,
+)
 
 KEY, OTHER = create_key(), create_key()
 TRUST = [KEY.public]

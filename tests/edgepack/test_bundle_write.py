@@ -10,17 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bundle_kit import (
-    AMD64,
-    ARM64,
-    add_image,
-    add_index,
-    add_layer,
-    digest_of,
-    members,
-    simple,
-    snapshot,
-)
 
 from edgepack.bundle.container import header
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
@@ -43,6 +32,17 @@ from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import create_key
 from edgepack.signing.statement import attach, verify_image
+from tests.edgepack.support.bundles import (
+    AMD64,
+    ARM64,
+    add_image,
+    add_index,
+    add_layer,
+    digest_of,
+    members,
+    simple,
+    snapshot,
+)
 
 KEY, OTHER = create_key(), create_key()
 

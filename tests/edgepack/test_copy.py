@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from small_images import AMD64, ARM64, entries, image, small_image, two_platforms
 
 from edgepack.errors import DigestMismatchError, NotFoundError, SizeMismatchError, VerificationError
 from edgepack.oci import mediatypes
@@ -20,6 +19,7 @@ from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
+from tests.edgepack.support.small_images import AMD64, ARM64, entries, image, small_image, two_platforms
 
 
 @pytest.fixture

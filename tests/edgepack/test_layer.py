@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_images import Gzip, entries
 
 from edgepack.errors import UsageError
 from edgepack.oci import mediatypes
 from edgepack.oci.layer import Layer, LayerEntry, NoCompression, ordered, write_layer
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
+from tests.edgepack.support.small_images import Gzip, entries
 
 
 def plain(store: Store, given_entries: list[LayerEntry]) -> Layer:
@@ -184,6 +184,6 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path, store: 
 
 
 def test_a_second_opinion_finds_nothing_wrong(store: Store) -> None:
-    from small_images import two_platforms
+    from tests.edgepack.support.small_images import two_platforms
 
     assert validate(store, two_platforms(store)) == []

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
-from registry_simulator import Simulator, digest_of, running
-from small_images import entries, image
 
 from edgepack.errors import (
     DigestMismatchError,
@@ -33,9 +28,9 @@ from edgepack.oci.reference import Reference
 from edgepack.oci.remote import Policy, RemoteRepository, anonymous
 from edgepack.oci.remote.transport import seconds_to_wait
 from edgepack.oci.store import Store
-
-QUICK = Policy(attempts=3, backoff=0.01, longest_wait=0.05, connect_timeout=5, read_timeout=5)
-BLOB = bytes(range(256)) * 12_000  # 3 MB
+from tests.edgepack.support.blobs import BLOB, QUICK, Bytes, blob
+from tests.edgepack.support.registry_simulator import Simulator, digest_of, running
+from tests.edgepack.support.small_images import entries, image
 
 
 @pytest.fixture
@@ -52,23 +47,6 @@ def store(tmp_path: Path) -> Store:
 def client(sim: Simulator, policy: Policy = QUICK, **options: object) -> RemoteRepository:
     reference = Reference.parse(f"127.0.0.1:{sim.port}/team/churn:1")
     return RemoteRepository(reference, credentials=anonymous, policy=policy, **options)  # type: ignore[arg-type]
-
-
-def blob(data: bytes = BLOB) -> Descriptor:
-    return Descriptor(mediatypes.LAYER, Digest.of(data), len(data))
-
-
-class Bytes:
-    """A source of one blob; ``opened`` lists the offsets at which it was read."""
-
-    def __init__(self, data: bytes = BLOB) -> None:
-        self.data = data
-        self.opened: list[int] = []
-
-    @contextmanager
-    def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
-        self.opened.append(offset)
-        yield io.BytesIO(self.data[offset:])
 
 
 def hold(sim: Simulator, data: bytes = BLOB) -> Descriptor:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from small_images import Gzip, entries, image, two_platforms
 
 from edgepack.errors import AuthenticationError, NotFoundError, RegistryError
 from edgepack.oci import mediatypes
@@ -26,6 +25,7 @@ from edgepack.oci.manifest import Manifest
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote import Credentials, Policy, RemoteRepository, anonymous
 from edgepack.oci.store import Store
+from tests.edgepack.support.small_images import Gzip, entries, image, two_platforms
 
 pytestmark = pytest.mark.real("docker-registry")
 

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from parts_kit import docker_engine
-from small_images import Gzip, entries, image, two_platforms
 
 from edgepack.errors import NotFoundError, RegistryUnavailableError, UsageError
 from edgepack.oci import mediatypes
@@ -29,6 +27,8 @@ from edgepack.oci.reference import Reference
 from edgepack.oci.remote import Policy, RemoteRepository, anonymous
 from edgepack.oci.serve import serve
 from edgepack.oci.store import Store
+from tests.edgepack.support.small_images import Gzip, entries, image, two_platforms
+from tests.support.parts import docker_engine
 
 CHURN = LayerEntry.of_bytes("opt/model.bin", bytes(range(256)) * 1000)
 

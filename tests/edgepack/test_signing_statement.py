@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_kit import AMD64, ARM64, add_image, add_index, add_layer, simple, snapshot
 
 import edgepack
 from edgepack.errors import SignatureError, VerificationError
@@ -20,6 +19,7 @@ from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import PrivateKey, create_key
 from edgepack.signing.statement import attach, make_statement, verify_image
+from tests.edgepack.support.bundles import AMD64, ARM64, add_image, add_index, add_layer, simple, snapshot
 
 KEY, OTHER = create_key(), create_key()
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from small_images import small_image, two_platforms
 
 from edgepack.errors import (
     DigestMismatchError,
@@ -28,6 +27,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.store import Store, referrers_tag
+from tests.edgepack.support.small_images import small_image, two_platforms
 
 DATA = b"some bytes " * 1000
 

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sampling_kit import times
-from small_images import small_image
 
 from edgepack.errors import NoSpaceError, UsageError
 from edgepack.oci import mediatypes
@@ -26,7 +24,10 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
+from tests.edgepack.support.small_images import small_image
+from tests.support.sampling import times
 
+ROOT = Path(__file__).parents[2]
 KILLS = times(30, 10)
 
 # Does everything that a store is used for, again and again, with other content each time.
@@ -34,7 +35,7 @@ WORKER = """
 import itertools, random, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from small_images import image, Gzip
+from tests.edgepack.support.small_images import image, Gzip
 from edgepack.oci.copy import copy
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.store import Store
@@ -67,7 +68,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_store(tmp_path: Path) -> N
     chance = random.Random(20)  # noqa: S311 - moments, not secrets
     worked = 0
     for seed in range(KILLS):
-        command = [sys.executable, "-c", WORKER, str(root), str(Path(__file__).parent), str(seed)]
+        command = [sys.executable, "-c", WORKER, str(root), str(ROOT), str(seed)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -189,7 +190,7 @@ def test_a_full_disk_is_one_clear_error_and_nothing_is_half_done(small_disk: Pat
 
 
 def big_image(store: Store) -> Descriptor:
-    from small_images import image
+    from tests.edgepack.support.small_images import image
 
     return image(
         store, [write_layer([LayerEntry.of_bytes("m", os.urandom(3 << 20))], store, NoCompression(), kind="model")]
@@ -226,7 +227,7 @@ import json, resource, sys
 from pathlib import Path
 root = Path(sys.argv[1])
 sys.path.insert(0, sys.argv[2])
-from small_images import image
+from tests.edgepack.support.small_images import image
 from edgepack.oci.archive.write import Archive, write_archive
 from edgepack.oci.copy import copy
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
@@ -251,9 +252,7 @@ before = peak()
 work("large", 300 << 20)
 print(json.dumps([before, peak()]))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)], stdout=subprocess.PIPE, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(ROOT)], stdout=subprocess.PIPE, check=True)
 
     before, after = json.loads(done.stdout)
     assert after - before < 16, f"{before} MB before, {after} MB after a blob of 300 MB"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_images import AMD64, Gzip, entries, image, member, small_image, tar_of, two_platforms
 
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -19,6 +18,16 @@ from edgepack.oci.layer import Layer, NoCompression, write_layer
 from edgepack.oci.manifest import Index
 from edgepack.oci.store import Store
 from edgepack.oci.validate import MAX_LAYERS, validate
+from tests.edgepack.support.small_images import (
+    AMD64,
+    Gzip,
+    entries,
+    image,
+    member,
+    small_image,
+    tar_of,
+    two_platforms,
+)
 
 
 @pytest.fixture

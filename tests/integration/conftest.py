@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from image_kit import Commands, Second, Site, write_model
-from parts_kit import docker_engine, docker_registry, remove_tree, run
-from refusal_kit import Desk
+
+from tests.integration.support.images import Commands, Second, Site, write_model
+from tests.integration.support.refusals import Desk
+from tests.support.parts import docker_engine, docker_registry, remove_tree, run
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from image_kit import Site, image_of
-from refusal_kit import Desk
 
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.manifest import ImageConfig, Manifest
 from edgepack.oci.store import Store
+from tests.integration.support.images import Site, image_of
+from tests.integration.support.refusals import Desk
 
 pytestmark = pytest.mark.real("mmdebstrap")
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from image_kit import Commands, Site, image_of
-from parts_kit import docker_registry, free_port, run, unmount_below
-from refusal_kit import Desk, assert_empty, assert_one_sentence, assert_whole
+
+from tests.integration.support.images import Commands, Site, image_of
+from tests.integration.support.refusals import Desk, assert_empty, assert_one_sentence, assert_whole
+from tests.support.parts import docker_registry, free_port, run, unmount_below
 
 pytestmark = pytest.mark.real("mmdebstrap")
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_kit import Commands, Second, Site, assert_scores
-from parts_kit import free_port, mounts_below, processes_with, run
+
+from tests.integration.support.images import Commands, Second, Site, assert_scores
+from tests.support.parts import free_port, mounts_below, processes_with, run
 
 pytestmark = pytest.mark.real("mmdebstrap")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_kit import PLATFORMS, Commands, Second, Site, image_of, measure
 
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
+from tests.integration.support.images import PLATFORMS, Commands, Second, Site, image_of, measure
 
 pytestmark = pytest.mark.real("mmdebstrap")
 

@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from image_kit import Commands, Site, assert_scores, image_of, wait_healthy
-from parts_kit import free_port, remove_tree, run, unmount_below
+
+from tests.integration.support.images import Commands, Site, assert_scores, image_of, wait_healthy
+from tests.support.parts import free_port, remove_tree, run, unmount_below
 
 pytestmark = [
     pytest.mark.real("mmdebstrap"),

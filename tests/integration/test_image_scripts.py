@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from image_kit import Commands, expected, image_of, request, rows, write_model
-from parts_kit import free_port, processes_with, remove_tree, run
 
 from edge_agent.runtimes.base import ServiceSpec
 from edge_agent.runtimes.crun import CrunRuntime
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
+from tests.integration.support.images import Commands, expected, image_of, request, rows, write_model
+from tests.support.parts import free_port, processes_with, remove_tree, run
 
 pytestmark = [
     pytest.mark.real("mmdebstrap", "crun", "ip"),

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_kit import SITE_PACKAGES, Commands, Second, Site, image_of, measure
-from parts_kit import run
 
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 from edgepack.signing.keys import TrustStore
 from edgepack.signing.statement import verify_image
+from tests.integration.support.images import SITE_PACKAGES, Commands, Second, Site, image_of, measure
+from tests.support.parts import run
 
 pytestmark = pytest.mark.real("mmdebstrap")
 

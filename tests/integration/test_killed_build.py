@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
-from image_kit import Commands, Site, image_of
-from sampling_kit import times
+
+from tests.integration.support.images import Commands, Site, image_of
+from tests.support.sampling import times
 
 pytestmark = pytest.mark.real("mmdebstrap")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_bases import AMD64, ARM64, debian, libc, make_base, make_index
 
 from edgepack.errors import EdgepackError, IncompatibleError, NotFoundError
 from edgepack.oci.archive.write import write_archive
@@ -18,6 +17,7 @@ from packager.bases import find
 from packager.bases.debian.recipe import load_recipe
 from packager.bases.find import DEFAULT_RECIPE, build_recipe, find_base, recipe_tag
 from packager.workspace import Workspace
+from tests.packager.support.bases import AMD64, ARM64, debian, libc, make_base, make_index
 
 
 @pytest.fixture

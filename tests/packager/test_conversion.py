@@ -19,36 +19,14 @@ from converters.software import selection
 from edgepack.errors import ConversionError, EdgepackError, NotFoundError, UsageError
 from edgepack.names import ModelRef
 from packager.models.conversion import convert, extract, served
-from packager.models.model import Framework, Model
+from packager.models.model import Framework
 from packager.workspace import Workspace
-
-ROWS = [[5.1, 3.5, 1.4, 0.2], [6.2, 2.9, 4.3, 1.3], [7.7, 2.6, 6.9, 2.3]]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small classifier and rows for it, in files."""
-    import joblib
-    from sklearn.datasets import load_iris
-    from sklearn.linear_model import LogisticRegression
-
-    folder = tmp_path_factory.mktemp("trained")
-    data = load_iris()
-    joblib.dump(LogisticRegression(max_iter=500).fit(data.data, data.target), folder / "iris.joblib")
-    (folder / "rows.json").write_text(json.dumps({"data": ROWS}))
-    return folder
+from tests.packager.support.trained import ROWS, register
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace", tmp_path / "cache")
-
-
-def register(workspace: Workspace, trained: Path, sample: bool = True) -> Model:
-    return workspace.models.register(
-        "iris", trained / "iris.joblib", framework=Framework.SCIKIT_LEARN,
-        sample_input=trained / "rows.json" if sample else None,
-    )  # fmt: skip
 
 
 def test_a_model_is_converted_once_and_served_by_its_onnx_form(workspace: Workspace, trained: Path) -> None:

@@ -16,12 +16,12 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from made_bases import AMD64, debian, make_base
 
 from edgepack.errors import NotFoundError
 from edgepack.host.console import report_errors
 from packager.commands.main import NOUNS, VERBS, build_cli
 from packager.workspace import Workspace
+from tests.packager.support.bases import AMD64, debian, make_base
 
 EVERY = [*([noun, verb] for noun, (_, verbs) in NOUNS.items() for verb in verbs), *([verb] for verb in VERBS)]
 
@@ -343,7 +343,7 @@ sys.addaudithook(hook)
 @pytest.mark.real("unshare")
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
 def test_a_build_from_caches_opens_no_socket(shell: Shell) -> None:
-    from test_onnx_file import model
+    from tests.packager.support.onnx_models import model
 
     (shell.folder / "m.onnx").write_bytes(model().SerializeToString())
     cache = os.environ.get("EDGEPACK_CACHE") or str(Path.home() / ".cache/edgepack")
@@ -370,7 +370,7 @@ def test_a_build_from_caches_opens_no_socket(shell: Shell) -> None:
 
 
 def test_offline_without_a_cache_says_what_to_do(shell: Shell, free_port: Callable[[], int]) -> None:
-    from test_onnx_file import model
+    from tests.packager.support.onnx_models import model
 
     (shell.folder / "m.onnx").write_bytes(model().SerializeToString())
     shell.run("model", "register", "-n", "m", "-p", "m.onnx")

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from made_bases import AMD64
-from test_build import make_workspace
 
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.names import ModelRef
 from packager.images.build import BuildOptions, gather
 from packager.images.plan import FilesLayer, service_config
 from packager.inference.entry_script import read_entry_script
+from tests.packager.support.bases import AMD64
+from tests.packager.support.workspaces import make_workspace
 
 SCRIPT = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from test_conversion import ROWS, register, trained
 
 from edgepack.errors import NoSpaceError, NotFoundError, UsageError, VerificationError
 from packager.commands.main import build_cli
@@ -20,6 +19,7 @@ from packager.models.conversion import convert, unpack_layers
 from packager.models.export import check_target, write_conversion
 from packager.models.model import Conversion, Model
 from packager.workspace import Workspace
+from tests.packager.support.trained import ROWS, register, trained
 
 __all__ = ["trained"]
 NAMES = ["golden.json", "model.manifest.json", "model.onnx"]

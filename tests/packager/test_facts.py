@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from made_bases import AMD64, ARM64, MUSL, debian, elf, libc, make_base
 
 from edgepack.errors import IncompatibleError, UnsafeArchiveError
 from edgepack.oci import mediatypes
@@ -14,6 +13,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.manifest import ImageConfig, Manifest
 from edgepack.oci.store import Store
 from packager.bases.facts import BaseFacts, base_facts, check_base
+from tests.packager.support.bases import AMD64, ARM64, MUSL, debian, elf, libc, make_base
 
 Files = Mapping[str, bytes | str]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_bases import AMD64, debian, make_base
 
 from edgepack import __version__
 from edgepack.errors import UsageError
@@ -35,6 +34,7 @@ from packager.layers.paths import model_dir
 from packager.layers.secrets import SecretSearch
 from packager.models.files import describe_files, entries_of, write_model_layers
 from packager.workspace import Workspace
+from tests.packager.support.bases import AMD64, debian, make_base
 
 GOLDEN = Path(__file__).parent / "golden"
 

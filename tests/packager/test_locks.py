@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from made_wheels import make_wheel, only_folder, sha256
 
 import packager
 from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError, NotFoundError
@@ -14,6 +13,7 @@ from edgepack.host.uv import redacted, uv_environment
 from edgepack.oci.descriptor import Platform
 from packager.wheels.locks import SHIPPED, Pin, parse_lock, resolve, shipped_lock
 from packager.wheels.tags import Target
+from tests.packager.support.wheels import make_wheel, only_folder, sha256
 
 AMD64 = Target(Platform("linux", "amd64"))
 ARM64 = Target(Platform("linux", "arm64"))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from edgepack.errors import UsageError
 from edgepack.oci.store import Store
@@ -19,16 +18,7 @@ from packager.models.model import Framework, onnx_path
 from packager.models.onnx_file import check_onnx, external_files
 from packager.models.registry import ModelRegistry
 from packager.workspace import Workspace
-
-
-def model() -> onnx.ModelProto:
-    weights = numpy_helper.from_array(np.arange(1024, dtype="float32").reshape(4, 256), "w")
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 256])], [weights],
-    )  # fmt: skip
-    return helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 17)])
+from tests.packager.support.onnx_models import model
 
 
 def with_external_data(folder: Path) -> Path:

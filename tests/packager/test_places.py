@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from made_bases import AMD64, ARM64, debian, make_base, make_index
 
 from edgepack.errors import EdgepackError, NotFoundError, UsageError
 from edgepack.oci.archive.write import Archive, write_archive
@@ -15,6 +14,7 @@ from edgepack.oci.store import Store
 from edgepack.signing.statement import attach, verify_image
 from packager.places.places import in_registry, load, open_source, send
 from packager.workspace import Workspace
+from tests.packager.support.bases import AMD64, ARM64, debian, make_base, make_index
 
 
 @pytest.fixture

@@ -6,9 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_bases import AMD64
-from made_wheels import make_wheel, sha256
-from test_build import make_workspace
 
 from edge_server.compat import azure
 from edgepack.errors import NotFoundError, UsageError
@@ -19,6 +16,9 @@ from packager.inference.entry_script import check_entry_script, read_entry_scrip
 from packager.inference.script_check import PROVIDED, check_script, standard_library
 from packager.wheels.cache import WheelCache
 from packager.wheels.stack import modules_of
+from tests.packager.support.bases import AMD64
+from tests.packager.support.wheels import make_wheel, sha256
+from tests.packager.support.workspaces import make_workspace
 
 PACKAGES = frozenset({"numpy", "onnxruntime", "orjson"})
 BOTH = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"

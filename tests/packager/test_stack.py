@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_bases import AMD64
-from made_wheels import make_wheel, only_folder
 
 from edgepack.errors import EdgepackError
 from packager.bases.facts import BaseFacts
 from packager.wheels.stack import direct_requirements, scoring_wheels
 from packager.workspace import Workspace
+from tests.packager.support.bases import AMD64
+from tests.packager.support.wheels import make_wheel, only_folder
 
 # A Python for which no lock is shipped.
 FACTS = BaseFacts("/usr/local/bin/python3.12", "3.12", "2.36", False, "amd64", (0,))

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_wheels import make_wheel, sha256
 
 from edgepack.errors import DigestMismatchError, EdgepackError, UnsafeArchiveError, VerificationError
 from edgepack.oci.digest import Digest
@@ -26,6 +25,7 @@ from packager.wheels.cache import Wheel, WheelCache
 from packager.wheels.cache_key import Envelope
 from packager.wheels.layers import HEAVY, WheelLayers, group_wheels, wheel_layers
 from packager.wheels.trim import TrimRule
+from tests.packager.support.wheels import make_wheel, sha256
 
 HERE = ".".join(map(str, sys.version_info[:2]))
 ENVELOPE = Envelope(python=HERE, interpreter=f"/usr/bin/python{HERE}")

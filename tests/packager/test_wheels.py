@@ -6,7 +6,6 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
-from made_wheels import make_wheel, only_folder, sha256
 
 from edgepack.errors import DigestMismatchError, EdgepackError, IncompatibleError, NotFoundError, VerificationError
 from edgepack.oci.descriptor import Platform
@@ -14,6 +13,7 @@ from edgepack.oci.digest import Digest
 from packager.wheels.cache import WheelCache, best
 from packager.wheels.locks import Pin
 from packager.wheels.tags import Target
+from tests.packager.support.wheels import make_wheel, only_folder, sha256
 
 AMD64 = Target(Platform("linux", "amd64"))
 OLD = Target(Platform("linux", "amd64"), glibc="2.17")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 TREES = 25
 
 
@@ -24,9 +24,10 @@ def models() -> Iterator[tuple[str, Any, Any, str]]:
     import catboost
     import lightgbm
     import xgboost
-    from matrix_case import fine, numbers, with_missing
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
+    from tests.converters.matrix.case import fine, numbers, with_missing
 
     quiet = {"n_estimators": TREES, "random_state": 0, "n_jobs": 1}
     makers = {
@@ -56,8 +57,9 @@ def models() -> Iterator[tuple[str, Any, Any, str]]:
 def main(arguments: list[str]) -> int:
     """Write the models."""
     import joblib
-    from matrix_boundary import boundary_rows
-    from matrix_judge import answers
+
+    from tests.converters.matrix.boundary import boundary_rows
+    from tests.converters.matrix.judge import answers
 
     out, index = Path(arguments[0]), []
     for name, model, data, target in models():

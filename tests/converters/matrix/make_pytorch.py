@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TESTS))
+PROGRAMS = Path(__file__).resolve().parent.parent / "programs"
+sys.path.insert(0, str(PROGRAMS))
 
 
 def main(arguments: list[str]) -> int:
@@ -70,9 +70,9 @@ def _save(name: str, form: str, folder: Path) -> tuple[Path, dict[str, Any]] | N
         sys.stderr.write(f"{name} cannot be {form}: {str(error).splitlines()[0][:120]}\n")
         return None
     torch.save(module.state_dict(), folder / "weights.pt")
-    source = (TESTS / "pytorch_modules.py").read_text()
+    source = (PROGRAMS / "pytorch_modules.py").read_text()
     (folder / "network.py").write_text(f"{source}\n\ndef example_inputs():\n    return examples({name!r})\n")
-    shutil.copy(TESTS / "pytorch_modules.py", folder / "pytorch_modules.py")
+    shutil.copy(PROGRAMS / "pytorch_modules.py", folder / "pytorch_modules.py")
     return folder / "weights.pt", {"entry": f"network:{name}"}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "programs"))
 
 WORDS = np.array(["", "a", "cat", "Dog", "red fox", "Zürich", "42", "unseen"])
 # Tried in turn: the largest whole number, and the length of open axes.

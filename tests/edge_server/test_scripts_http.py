@@ -1,0 +1,151 @@
+"""Entry scripts behind the whole server: the contract's answers as clients see them, and how the server ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.edge_server.support.scripts import INIT
+
+SCRIPT = (
+    INIT
+    + """
+import json, os, time
+
+def run(data):
+    print("scoring", data)
+    if data.startswith("sleep"):
+        time.sleep(float(data[5:]))
+    if data == "crash":
+        os._exit(1)
+    if data == "set":
+        return {1}
+    return [data, os.getpid()]
+"""
+)
+
+
+def write(folder: Path, code: str) -> Path:
+    """A script in a source folder of its own."""
+    source = folder / "source"
+    source.mkdir()
+    file = source / "score.py"
+    file.write_text(code)
+    return file
+
+
+def serve_script(start: Callable[..., Any], file: Path, **env: str) -> Any:
+    """Serve the script on a free port."""
+    return start("--entry-script", file, "--port", "0", env=env)
+
+
+def test_a_script_is_served_with_the_headers_of_the_contract(start: Callable[..., Any], tmp_path: Path) -> None:
+    server = serve_script(start, write(tmp_path, SCRIPT))
+    status, headers, body = server.request("POST", "/score", b"x")
+    assert (status, json.loads(body)[0], headers["content-type"]) == (200, "x", "application/json")
+    assert headers["x-ms-run-function-failed"] == "False"
+    assert len(headers["x-ms-run-fn-exec-ms"].partition(".")[2]) == 3
+    status, headers, body = server.request("GET", "/score?a=1")
+    assert json.loads(body)[0] == '{"a": 1}'
+    assert server.request("HEAD", "/score?a=1")[0] == 405
+    assert server.request("PUT", "/score")[0] == 405
+    status, headers, body = server.request("POST", "/score", b"set")
+    assert (status, headers["x-ms-run-function-failed"]) == (500, "False")
+    status, headers, body = server.request("POST", "/score", b"crash")
+    assert (status, headers["x-ms-run-function-failed"]) == (500, "True")
+    assert json.loads(body)["message"].startswith("An unexpected error occurred in scoring script")
+    assert server.request("POST", "/score", b"y")[0] == 200
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in server.lines]
+    printed = next(line for line in lines if line["message"] == "scoring x")
+    assert (printed["logger"], printed["stream"], printed["worker"]) == ("script", "stdout", 0)
+
+
+def test_health_answers_while_a_call_hangs_and_its_time_is_kept(start: Callable[..., Any], tmp_path: Path) -> None:
+    server = serve_script(start, write(tmp_path, SCRIPT), SCORING_TIMEOUT_MS="1500")
+    found: list[tuple[int, dict[str, str], bytes]] = []
+    client = threading.Thread(target=lambda: found.append(server.request("POST", "/score", b"sleep60")))
+    client.start()
+    time.sleep(0.2)
+    assert server.request("GET", "/")[2] == b"Healthy"
+    assert not found
+    client.join()
+    status, headers, body = found[0]
+    assert (status, json.loads(body)) == (500, {"message": "Scoring timeout after 1500 ms", "status_code": 500})
+    assert headers["x-ms-run-function-failed"] == "True"
+    assert server.request("POST", "/score", b"x")[0] == 200
+
+
+def test_a_call_whose_client_has_left_is_not_run(start: Callable[..., Any], tmp_path: Path) -> None:
+    server = serve_script(start, write(tmp_path, SCRIPT))
+    with socket.create_connection(("127.0.0.1", server.port)) as first:
+        first.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nsleep0.5")
+        time.sleep(0.1)
+        with socket.create_connection(("127.0.0.1", server.port)) as second:
+            # Ends with a reset: an orderly end may come from a client that still waits.
+            second.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            second.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ngone")
+            time.sleep(0.1)
+        assert first.recv(100).startswith(b"HTTP/1.1 200")
+    assert server.request("POST", "/score", b"after")[0] == 200
+    assert server.stop() == 0
+    assert not any("scoring gone" in line for line in server.lines)
+
+
+def test_a_server_that_is_told_to_stop_finishes_what_a_script_began(start: Callable[..., Any], tmp_path: Path) -> None:
+    server = serve_script(start, write(tmp_path, SCRIPT))
+    found: list[int] = []
+    client = threading.Thread(target=lambda: found.append(server.request("POST", "/score", b"sleep0.7")[0]))
+    client.start()
+    time.sleep(0.2)
+    assert server.stop() == 0
+    client.join()
+    assert found == [200]
+
+
+def test_a_raw_script_gets_options_and_binary_bodies(start: Callable[..., Any], tmp_path: Path) -> None:
+    code = """
+from azureml.contrib.services.aml_request import rawhttp
+from azureml.contrib.services.aml_response import AMLResponse
+def init(): pass
+@rawhttp
+def run(request):
+    headers = {"Access-Control-Allow-Origin": "http://a", "X-Method": request.method, "Content-Type": "image/png"}
+    return AMLResponse(request.data, 201, headers)
+"""
+    server = serve_script(start, write(tmp_path, code))
+    status, headers, body = server.request("POST", "/score", b"\xff\x00")
+    assert (status, body, headers["content-type"], headers["x-method"]) == (201, b"\xff\x00", "image/png", "POST")
+    status, headers, _ = server.request("OPTIONS", "/score")
+    assert (status, headers["access-control-allow-origin"], headers["x-method"]) == (201, "http://a", "OPTIONS")
+
+
+def test_a_script_that_cannot_start_ends_the_server_with_a_code_of_its_own(
+    refused: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    file = write(tmp_path, "import os\n\ndef init():\n    os.environ['NOT_THERE']\n\ndef run(data): ...\n")
+    outcome = refused("--entry-script", file, "--port", "0")
+    assert outcome.returncode == 5
+    for part in ("init()", "KeyError: 'NOT_THERE'", f"{file}, line 4"):
+        assert part in outcome.stderr
+    assert '"traceback"' in outcome.stderr
+
+
+def test_a_server_that_is_told_to_stop_while_its_script_starts_ends_at_once(tmp_path: Path) -> None:
+    file = write(tmp_path, "import time\nprint('starting')\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "edge_server", "--entry-script", str(file), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        while "starting" not in server.stderr.readline():
+            pass
+        server.send_signal(signal.SIGTERM)
+        server.wait(10)
