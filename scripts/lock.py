@@ -1,7 +1,7 @@
 """Pin the newest versions of everything that edgepack is tested with; run by hand, then run the tests.
 
 ``python scripts/lock.py [requirements|worlds [NAME...]]``: all of it, or one part: ``requirements/`` for edgepack
-itself, ``converters/locks/`` for the environments in which models are converted.
+itself, ``converters/software/locks/`` for the environments in which models are converted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from setup import EXTRAS, ROOT, find_uv, pip_settings
 
-LOCKS = ROOT / "converters" / "locks"
+LOCKS = ROOT / "converters" / "software" / "locks"
 # What torch brings along for graphics cards. Its CPU build is installed apart and needs none of it.
 TORCH_ONLY = re.compile(r"(torch|triton|cuda-.*|nvidia-.*)==")
 
@@ -29,7 +29,7 @@ def lock_requirements() -> None:
 
 
 def lock_worlds(names: Sequence[str] = ()) -> None:
-    """Write converters/locks/*.txt: each series of scikit-learn alone and with the boosters, the other frameworks."""
+    """Write converters/software/locks: each series of scikit-learn, alone and with the boosters, and the others."""
     series = sorted(path.stem.removeprefix("sklearn-") for path in LOCKS.glob("sklearn-*.in"))
     sources = {name: [f"{name}.in"] for name in ("onnx", "tensorflow", "pytorch")}
     for minor in series:
@@ -37,7 +37,7 @@ def lock_worlds(names: Sequence[str] = ()) -> None:
         sources[f"boosters-{minor}"] = [f"sklearn-{minor}.in", "boosters.in"]
     for name in names or sources:
         path = LOCKS / f"{name}.txt"
-        compile_lock(path, [f"converters/locks/{source}" for source in sources[name]])
+        compile_lock(path, [f"converters/software/locks/{source}" for source in sources[name]])
         path.write_text(without_torch(path.read_text()))
 
 
