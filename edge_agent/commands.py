@@ -96,8 +96,8 @@ def import_(device: Device, path: Path, allow_unsigned: bool, output: str) -> No
 @_common
 def apply(device: Device, file: Path, allow_unsigned: bool, output: str) -> None:
     """Make the device run the desired state in FILE (JSON, or signed), and wait until it is healthy."""
-    from edge_agent.runner import Runner
-    from edge_agent.status import status
+    from edge_agent.reconcile.runner import Runner
+    from edge_agent.reconcile.status import status
 
     Runner(device, allow_unsigned=allow_unsigned).apply(_read_desired(device, file))
     _answer_status(output, status(device))
@@ -117,7 +117,7 @@ def _read_desired(device: Device, file: Path) -> Desired:
 @_common
 def status_(device: Device, output: str) -> None:
     """Show every service: its state, its image, and the image that a rollback returns to."""
-    from edge_agent.status import status
+    from edge_agent.reconcile.status import status
 
     found = status(device)
     if not found:
@@ -131,8 +131,8 @@ def status_(device: Device, output: str) -> None:
 @_common
 def rollback(device: Device, name: str, allow_unsigned: bool, output: str) -> None:
     """Return service NAME to its last good image and run it; needs no network."""
-    from edge_agent.runner import Runner
-    from edge_agent.status import status
+    from edge_agent.reconcile.runner import Runner
+    from edge_agent.reconcile.status import status
 
     Runner(device, allow_unsigned=allow_unsigned).rollback(name)
     _answer_status(output, status(device))

@@ -12,10 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import cast
 
-from edge_agent.records import ServiceRecord
 from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.select import RuntimeName, choose
-from edge_agent.state import StateFile
+from edge_agent.state.database import StateFile
+from edge_agent.state.records import ServiceRecord
 from edgepack.errors import NotFoundError, SignatureError, disk_errors
 from edgepack.host.files import locked, make_dirs
 from edgepack.oci.descriptor import Platform

@@ -110,7 +110,7 @@ def is_command(path: Path) -> bool:
 
 
 def is_plan(path: Path) -> bool:
-    return path.relative_to(ROOT).parts in (("packager", "images", "plan.py"), ("edge_agent", "plan.py"))
+    return path.relative_to(ROOT).parts in (("packager", "images", "plan.py"), ("edge_agent", "reconcile", "plan.py"))
 
 
 def test_the_rooms_are_all_there() -> None:
@@ -223,7 +223,7 @@ def test_the_agent_is_light_to_import() -> None:
 
 
 def test_the_agents_plan_is_light_to_import() -> None:
-    assert loaded_by("import edge_agent.plan") & (HEAVY | set(ROOMS) - {"edge_agent", "edgepack"}) == set()
+    assert loaded_by("import edge_agent.reconcile.plan") & (HEAVY | set(ROOMS) - {"edge_agent", "edgepack"}) == set()
 
 
 def test_the_server_loads_nothing_of_ours() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from edge_agent.runtimes.base import ServiceSpec
-from edge_agent.runtimes.bundle import OPEN_FILES, PIDS_LIMIT, TMP_BYTES
 from edge_agent.runtimes.instances import checked_service
+from edge_agent.runtimes.runtime_spec import OPEN_FILES, PIDS_LIMIT, TMP_BYTES
 from edgepack.oci.manifest import ImageConfig
 
 _CONTAINER_PORT = "5001"

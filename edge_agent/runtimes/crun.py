@@ -17,7 +17,6 @@ from typing import Literal
 
 from edge_agent.runtimes import supervision
 from edge_agent.runtimes.base import Instance, ServiceSpec
-from edge_agent.runtimes.bundle import bundle_config, numeric_user
 from edge_agent.runtimes.instances import (
     all_specs,
     check_port,
@@ -28,7 +27,8 @@ from edge_agent.runtimes.instances import (
     tail,
     write_spec,
 )
-from edge_agent.runtimes.unpacked import UnpackedImage, UnpackedImages, check_platform
+from edge_agent.runtimes.runtime_spec import bundle_config, numeric_user
+from edge_agent.runtimes.unpacked.images import UnpackedImage, UnpackedImages, check_platform
 from edgepack.errors import MissingPartError, NotFoundError, RuntimeFailedError, disk_errors
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Descriptor

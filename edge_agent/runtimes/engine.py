@@ -21,7 +21,7 @@ from typing import Any
 from edge_agent.runtimes.base import Instance, ServiceSpec
 from edge_agent.runtimes.container import container_name, container_options
 from edge_agent.runtimes.instances import check_port, spec_hash
-from edge_agent.runtimes.unpacked import check_platform, read_image, verify_blobs
+from edge_agent.runtimes.unpacked.images import check_platform, read_image, verify_blobs
 from edgepack.errors import EdgepackError, MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError
 from edgepack.oci.archive.write import stream_archive
 from edgepack.oci.descriptor import Descriptor

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from edge_agent.runtimes import supervision
 from edge_agent.runtimes.base import Instance, ServiceSpec
-from edge_agent.runtimes.bundle import numeric_user, service_env
 from edge_agent.runtimes.instances import (
     all_specs,
     check_port,
@@ -29,9 +28,10 @@ from edge_agent.runtimes.instances import (
     tail,
     write_spec,
 )
+from edge_agent.runtimes.runtime_spec import numeric_user, service_env
 from edge_agent.runtimes.translate import command, environment, python_minor
-from edge_agent.runtimes.tree import merge_trees
-from edge_agent.runtimes.unpacked import UnpackedImages
+from edge_agent.runtimes.unpacked.images import UnpackedImages
+from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, disk_errors
 from edgepack.host.files import fsync_dir, locked, make_dirs
 from edgepack.oci import mediatypes

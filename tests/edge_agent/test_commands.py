@@ -316,7 +316,7 @@ def test_a_state_dir_that_is_a_file_is_wrong_usage(new: Agent, tmp_path: Path) -
 # Everything is imported before, for the Python that runs the tests may be out of another user's reach.
 AS_NOBODY = """
 import os, sys
-import edge_agent.commands, edge_agent.runner, edge_agent.runtimes.process, edge_agent.status
+import edge_agent.commands, edge_agent.reconcile.runner, edge_agent.runtimes.process, edge_agent.reconcile.status
 import edgepack.bundle.receipt, edgepack.signing.envelope, edgepack.signing.statement, encodings.idna, sqlite3
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 edge_agent.commands.main()

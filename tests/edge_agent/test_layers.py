@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.layers import LayerCache
+from edge_agent.runtimes.unpacked.layers import LayerCache
 from edgepack.errors import DigestMismatchError, NotFoundError, UnsafeArchiveError, VerificationError
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
@@ -138,7 +138,7 @@ def test_several_at_once_unpack_it_once(store: Store, cache: LayerCache, monkeyp
 UNPACK = """
 import sys
 from pathlib import Path
-from edge_agent.layers import LayerCache
+from edge_agent.runtimes.unpacked.layers import LayerCache
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store

@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_rollback
-from edge_agent.records import Deployment, Outcome, ServiceRecord
+from edge_agent.reconcile.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_rollback
+from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edgepack.state.desired import Desired, DesiredService
 from edgepack.state.reported import ServiceState
 from tests.edge_agent.support.fake_runtime import V1, V2, V3, service

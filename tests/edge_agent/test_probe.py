@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from edge_agent.probe import Health, probe, wait_healthy
+from edge_agent.reconcile.probe import Health, probe, wait_healthy
 
 
 @contextmanager

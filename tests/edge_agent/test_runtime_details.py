@@ -20,7 +20,7 @@ from edge_agent.runtimes.instances import checked_service, service_lock, tail
 from edge_agent.runtimes.select import choose
 from edge_agent.runtimes.supervisor import start_ticks
 from edge_agent.runtimes.translate import command, environment, python_minor
-from edge_agent.runtimes.tree import merge_trees
+from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.errors import (
     IncompatibleError,
     InvalidReferenceError,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.records import Outcome, ServiceRecord
-from edge_agent.state import StateFile
+from edge_agent.state.database import StateFile
+from edge_agent.state.records import Outcome, ServiceRecord
 from edgepack.errors import EdgepackError, NoSpaceError, UsageError
 from edgepack.oci.digest import Digest
 from edgepack.state.reported import ServiceState
@@ -119,8 +119,8 @@ def test_the_serial_is_kept(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from edge_agent.records import Outcome
-from edge_agent.state import StateFile
+from edge_agent.state.records import Outcome
+from edge_agent.state.database import StateFile
 from edgepack.state.desired import DesiredService
 from edgepack.oci.digest import Digest
 from edgepack.state.reported import ServiceState

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from edge_agent import runner, status
 from edge_agent.device import Device
-from edge_agent.probe import Health
-from edge_agent.runner import Clock, Runner
+from edge_agent.reconcile import runner, status
+from edge_agent.reconcile.probe import Health
+from edge_agent.reconcile.runner import Clock, Runner
 from edge_agent.runtimes.base import Instance, Runtime, ServiceSpec
-from edge_agent.state import StateFile
+from edge_agent.state.database import StateFile
 from edgepack.errors import MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError, SignatureError
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
@@ -71,7 +71,7 @@ class World:
         return [one for (_, name), one in self.running.items() if name == service and not one.exited]
 
     def probe(self, address: str, port: int, path: str, timeout: float = 2.0) -> Health:
-        """In place of ``edge_agent.probe.probe``."""
+        """In place of ``edge_agent.reconcile.probe.probe``."""
         for one in self.running.values():
             if one.spec.port == port and not one.exited:
                 faults = self.of(one.spec.image)

@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_agent.commands import main
 from edge_agent.runtimes.process import ProcessRuntime
-from edge_agent.state import StateFile
+from edge_agent.state.database import StateFile
 
 when, number, log = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 sys.argv = ["edge-agent", *sys.argv[4:]]

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from edge_agent.records import Deployment, Outcome, ServiceRecord
+from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edgepack.documents import Fields, raise_all
 from edgepack.errors import EdgepackError, NoSpaceError, UsageError, disk_errors
 from edgepack.oci.digest import Digest

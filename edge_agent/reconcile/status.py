@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edge_agent.device import Device
-from edge_agent.probe import probe
-from edge_agent.records import ServiceRecord
+from edge_agent.reconcile.probe import probe
+from edge_agent.state.records import ServiceRecord
 from edgepack.errors import EdgepackError
 from edgepack.state.reported import ReportedService, ServiceState
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from edge_agent.records import Deployment, ServiceRecord
+from edge_agent.state.records import Deployment, ServiceRecord
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
 from edgepack.state.reported import ServiceState

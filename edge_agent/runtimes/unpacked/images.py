@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.layers import LayerCache
+from edge_agent.runtimes.unpacked.layers import LayerCache
 from edgepack.errors import IncompatibleError, InvalidDocumentError, NotFoundError
 from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
 from edgepack.oci import mediatypes

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_agent.device import Device
-from edge_agent.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_rollback
-from edge_agent.probe import Health, probe, wait_healthy
-from edge_agent.records import Deployment, Outcome, ServiceRecord
+from edge_agent.reconcile.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_rollback
+from edge_agent.reconcile.probe import Health, probe, wait_healthy
 from edge_agent.runtimes.base import Runtime, ServiceSpec
+from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError, VerificationError
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
