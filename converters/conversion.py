@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from converters.options import Options
-from converters.package import artifacts, manifest
 from converters.package import cache as caches
-from converters.package.artifacts import Artifact
+from converters.package import manifest
 from converters.sandbox import launch, worker
 from converters.software import selection
+from converters.source import model_files
+from converters.source.model_files import ModelFiles
 from edgepack.errors import (
     ConversionError,
     NoSpaceError,
@@ -103,17 +104,17 @@ def convert(
     _require_fitting(framework, options)
     if options.sample is not None and not options.sample.is_file():
         raise NotFoundError("there is no such sample file", where=options.sample, hint="check its path")
-    artifact = artifacts.find(path, framework, options)
-    world = selection.choose(framework, artifact.path, options.sample)
+    files = model_files.find(path, framework, options)
+    world = selection.choose(framework, files.path, options.sample)
     kept = (cache or caches.default_cache()).absolute()
-    name = caches.key(_facts(framework, artifact, options, world))
+    name = caches.key(_facts(framework, files, options, world))
     package = None if again else caches.get(kept, name)
-    conversion = None if package is None else _understood(package, framework, artifact.digest)
+    conversion = None if package is None else _understood(package, framework, files.digest)
     if package is None or conversion is None:
         interpreter = world.interpreter(kept, offline=offline)
         limits = launch.Limits(seconds=timeout, memory=memory)
-        package = _made(path, artifact, framework, options, world, interpreter, limits, output_dir)
-        conversion = _understood(package, framework, artifact.digest)
+        package = _made(path, files, framework, options, world, interpreter, limits, output_dir)
+        conversion = _understood(package, framework, files.digest)
         if conversion is None:
             raise ConversionError("the conversion wrote no sound package", where=path.name, hint="run it again")
         caches.put(kept, name, package)
@@ -149,17 +150,17 @@ def software() -> str:
     return hashlib.sha256(f"{caches.FORMAT}\n{caches.code_digest()}\n{selection.digest()}".encode()).hexdigest()
 
 
-def _facts(framework: str, artifact: Artifact, options: Options, world: selection.World) -> dict[str, object]:
+def _facts(framework: str, files: ModelFiles, options: Options, world: selection.World) -> dict[str, object]:
     """All that decides what comes out."""
     sample = options.sample
-    given = options.to_json() | {"sample": sample and [sample.suffix.lower(), artifacts.digest(sample)]}
-    kind = artifact.path.suffix.lower()
-    return {"framework": framework, "model": [kind, artifact.digest], "options": given, "world": world.digest}
+    given = options.to_json() | {"sample": sample and [sample.suffix.lower(), model_files.digest(sample)]}
+    kind = files.path.suffix.lower()
+    return {"framework": framework, "model": [kind, files.digest], "options": given, "world": world.digest}
 
 
 def _made(
     path: Path,
-    artifact: Artifact,
+    files: ModelFiles,
     framework: str,
     options: Options,
     world: selection.World,
@@ -184,13 +185,13 @@ def _made(
             "converters.sandbox.worker",
             {
                 "framework": framework,
-                "path": str(artifact.path),
-                "digest": artifact.digest,
+                "path": str(files.path),
+                "digest": files.digest,
                 "options": options.to_json() | {"sample": None if given is None else str(given)},
             },
             interpreter=interpreter,
             isolation=isolation,
-            readable=[*artifact.readable, *([] if given is None else [given])],
+            readable=[*files.readable, *([] if given is None else [given])],
             folder=folder,
             limits=limits,
         )

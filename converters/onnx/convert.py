@@ -15,7 +15,7 @@ from converters.graph import graph
 from converters.onnx import edits
 from converters.options import Options
 from converters.package import manifest
-from converters.proof import equality, tensors
+from converters.proof import comparison, tensors
 from converters.proof.tensors import Spec
 from edgepack.errors import ConversionError
 
@@ -53,7 +53,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     after = graph.Session(data)
     specs = _specs(after)
     reference = _Graph(before, maps)
-    roles = {**equality.declared_roles(model), **dict.fromkeys(maps, "probabilities")}
+    roles = {**comparison.declared_roles(model), **dict.fromkeys(maps, "probabilities")}
     try:
         explored = tensors.explore(reference, specs)
     except ConversionError as error:
@@ -61,8 +61,8 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
             notes.append(f"not run, since made-up inputs do not suit it: {error.what}; give a sample to have it run")
             return _unproven(after, model, data, source, roles, maps, notes)
         explored = tensors.Explored(tuple(specs), (1,))
-    proof = equality.prove(reference, after, explored, options, roles)
-    return _with_classes(equality.package(proof, explored, model, source, _versions(), notes), maps)
+    proof = comparison.prove(reference, after, explored, options, roles)
+    return _with_classes(comparison.package(proof, explored, model, source, _versions(), notes), maps)
 
 
 def _load(path: Path) -> Any:

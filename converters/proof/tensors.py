@@ -1,7 +1,7 @@
 """Values for models whose inputs are named tensors of any rank: plausible, odd, and the user's own.
 
 Neutral to frameworks: what an original takes is found out by asking it (``Reference.answer``).
-``converters.proof.equality.prove`` compares with these values. Runs inside the sandbox only.
+``converters.proof.comparison.prove`` compares with these values. Runs inside the sandbox only.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 from converters.graph import graph
 from converters.options import Options
 from converters.package import manifest
-from converters.proof import equality, tensors
+from converters.proof import comparison, tensors
 from converters.proof.tensors import Explored
 from converters.pytorch import finish, routes
 from converters.pytorch.loading import load
@@ -46,10 +46,10 @@ def _package(
     model = route.make()
     roles = finish.finish(model, original, explored)
     session = graph.Session(graph.serialize(model))
-    proof = equality.prove(original, session, explored, options, roles)
+    proof = comparison.prove(original, session, explored, options, roles)
     source = {"framework": "PyTorch", "version": original.version, "digest": digest, "recipe": route.recipe}
     versions = {part: importlib.metadata.version(part) for part in PARTS}
-    return equality.package(proof, explored, model, source, versions, original.notes, {"form": original.kind})
+    return comparison.package(proof, explored, model, source, versions, original.notes, {"form": original.kind})
 
 
 def quiet() -> None:

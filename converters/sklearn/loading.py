@@ -17,7 +17,7 @@ from converters.graph.graph import first_line
 from converters.sklearn import rows
 from converters.sklearn.original import DOCUMENTS, Original
 from converters.sklearn.routes import takes_documents
-from converters.software import trained
+from converters.source import traces
 from edgepack.errors import ConversionError
 
 
@@ -31,7 +31,7 @@ def load(path: Path) -> Original:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of versions that differ, which are told below
         model = _open(path)
-    version = trained.read(path).version or sklearn.__version__
+    version = traces.read(path).version or sklearn.__version__
     notes = []
     if version != sklearn.__version__:
         notes.append(

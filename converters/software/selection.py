@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.sandbox import launch
-from converters.software import environments, trained
+from converters.software import environments
+from converters.source import traces
 from edgepack.errors import ConversionError, UsageError
 
 LOCKS = Path(__file__).parent / "locks"
@@ -98,13 +99,13 @@ def choose(framework: str, file: Path, sample: Path | None = None) -> World:
     if framework != "ScikitLearn":
         return _installed([*PARTS[framework], *also]) or _from_lock(framework.lower())
     native = _native(file)
-    traces = trained.Traces() if native else trained.read(file)
-    boosters = native or tuple(name for name in trained.BOOSTERS if name in traces.modules)
-    further = [*boosters, *(("skops",) if traces.skops else ()), *also]
+    found = traces.Traces() if native else traces.read(file)
+    boosters = native or tuple(name for name in traces.BOOSTERS if name in found.modules)
+    further = [*boosters, *(("skops",) if found.skops else ()), *also]
     beside = _installed([*PARTS[framework], *further])
-    if beside is not None and (_serves(traces.version) or _own_modules(traces.modules)):
+    if beside is not None and (_serves(found.version) or _own_modules(found.modules)):
         return beside
-    minor, mismatch = _series(traces.version)
+    minor, mismatch = _series(found.version)
     kind = "boosters" if boosters else "sklearn"
     return _from_lock(f"{kind}-{minor[0]}.{minor[1]}", mismatch)
 
@@ -183,7 +184,7 @@ def _serves(version: str | None) -> bool:
 
 def _own_modules(modules: Iterable[str]) -> bool:
     """Whether a pickle needs a module that is installed beside us and in no lock: the user's own."""
-    ours = {"sklearn", "numpy", "scipy", "pandas", "joblib", "skops", "converters", "edgepack", *trained.BOOSTERS}
+    ours = {"sklearn", "numpy", "scipy", "pandas", "joblib", "skops", "converters", "edgepack", *traces.BOOSTERS}
     folders = [str(path) for path in launch.package_folders()]
     others = set(modules) - ours - set(sys.stdlib_module_names)
     return any(importlib.machinery.PathFinder.find_spec(name, folders) is not None for name in others)

@@ -17,7 +17,7 @@ from typing import Any
 from converters.graph import graph
 from converters.options import Options
 from converters.package import manifest
-from converters.proof import equality, tensors
+from converters.proof import comparison, tensors
 from converters.tensorflow import graphs, keras_file, saved_model
 from converters.tensorflow.original import RE_EXPORT, Original, RowByRow
 from edgepack.errors import ConversionError, UsageError
@@ -61,7 +61,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         warnings.append(f"to have a model that takes any number of rows, {RE_EXPORT}")
     source = {"framework": "TensorFlow", "version": _version("tensorflow"), "digest": digest, "recipe": attempt.recipe}
     extra = {"signature": original.signature, "trained_with": dict(original.trained_with)}
-    return equality.package(proof, explored, model, source, _versions(), warnings, extra)
+    return comparison.package(proof, explored, model, source, _versions(), warnings, extra)
 
 
 def load(path: Path, options: Options, scratch: Path) -> Original:
@@ -110,7 +110,9 @@ def _ladder(original: Original, frozen: graphs.Frozen) -> list[_Attempt]:
     return [_Attempt(ANY_BATCH_RECIPE, opened, RowByRow(original), graphs.with_open_batch(frozen), True), *attempts]
 
 
-def _first_proven(attempts: list[_Attempt], options: Options) -> tuple[_Attempt, Any, equality.Proof, tensors.Explored]:
+def _first_proven(
+    attempts: list[_Attempt], options: Options
+) -> tuple[_Attempt, Any, comparison.Proof, tensors.Explored]:
     """The first attempt that is equal. Raises what the first of the plain kind was refused for."""
     refusal: ConversionError | None = None
     for attempt in attempts:
@@ -119,14 +121,14 @@ def _first_proven(attempts: list[_Attempt], options: Options) -> tuple[_Attempt,
             session = graph.Session(graph.serialize(model))
             hinted = [graphs.hinted(spec, attempt.frozen) for spec in attempt.original.inputs]
             explored = tensors.explore(attempt.reference, hinted)
-            proof = equality.prove(attempt.reference, session, explored, options, equality.declared_roles(model))
+            proof = comparison.prove(attempt.reference, session, explored, options, comparison.declared_roles(model))
         except ConversionError as error:
             log.debug("%s: %s", attempt.recipe, error)
             if refusal is None or attempt.recipe == RECIPE:
                 refusal = error
             continue
         return attempt, model, proof, explored
-    raise refusal or ConversionError("the model cannot be converted", hint=equality.WAY_OUT)
+    raise refusal or ConversionError("the model cannot be converted", hint=comparison.WAY_OUT)
 
 
 def _version(part: str) -> str:

@@ -82,7 +82,7 @@ def test_everything_that_decides_the_result_is_in_the_name(
 
     def name(path: Path = model, **options: Any) -> str:
         given = Options(**options)
-        artifact = conversion.artifacts.find(path, "ScikitLearn", given)
+        artifact = conversion.model_files.find(path, "ScikitLearn", given)
         world = selection.choose("ScikitLearn", artifact.path)
         return cache.key(conversion._facts("ScikitLearn", artifact, given, world))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from converters.sklearn.recipes import isotonic
-from converters.sklearn.recipes.writing import class_scores, parts
+from converters.sklearn.recipes.writing import class_scores, inner_estimators
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 
@@ -29,7 +29,7 @@ def calibrated(ops: Ops) -> None:
 def _one(ops: Ops, part: Any) -> str:
     estimator = part.estimator
     count = len(part.classes)
-    method, scores = parts.response(ops, estimator, ("decision_function", "predict_proba"))
+    method, scores = inner_estimators.response(ops, estimator, ("decision_function", "predict_proba"))
     if method == "predict_proba" and count == 2 and part.method != "temperature":
         scores = ops.columns(scores, [1])
     proba = _temperature(ops, part, scores) if part.method == "temperature" else _by_class(ops, part, scores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters.sklearn.recipes.writing.numbers import count_at_most
+from converters.sklearn.recipes.writing.arithmetic import count_at_most
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from converters.sklearn.recipes.writing import numbers
+from converters.sklearn.recipes.writing import arithmetic
 from converters.sklearn.recipes.writing.ops import Ops, has_text
 from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
@@ -60,7 +60,9 @@ def _inverse_hyperbolic_sine(ops: Ops, name: str) -> str:
     size = ops.add("Abs", name)
     square = ops.add("Mul", name, name)
     root = ops.add("Add", ops.add("Sqrt", ops.add("Add", square, 1.0)), 1.0)
-    return ops.add("Mul", ops.add("Sign", name), numbers.log1p(ops, ops.add("Add", size, ops.add("Div", square, root))))
+    return ops.add(
+        "Mul", ops.add("Sign", name), arithmetic.log1p(ops, ops.add("Add", size, ops.add("Div", square, root)))
+    )
 
 
 def _logit(ops: Ops, name: str) -> str:
@@ -95,12 +97,12 @@ FUNCTIONS: dict[str, Emit] = {
     "exp": _plain("Exp"),
     "exp2": _power_of(2.0),
     "expit": _plain("Sigmoid"),
-    "expm1": numbers.expm1,
+    "expm1": arithmetic.expm1,
     "fabs": _plain("Abs"),
     "floor": _plain("Floor"),
     "log": _plain("Log"),
     "log10": _log_of_base(10.0),
-    "log1p": numbers.log1p,
+    "log1p": arithmetic.log1p,
     "log2": _log_of_base(2.0),
     "logit": _logit,
     "nan_to_num": _without_nan,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes.writing import class_scores, kernels, numbers
+from converters.sklearn.recipes.writing import arithmetic, class_scores, kernels
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 
@@ -88,7 +88,7 @@ def erf(ops: Ops, name: str) -> str:
 
 
 def _quotient(ops: Ops, name: str, table: tuple[tuple[float, ...], tuple[float, ...]]) -> str:
-    return ops.add("Div", *(numbers.polynomial(ops, name, coefficients) for coefficients in table))
+    return ops.add("Div", *(arithmetic.polynomial(ops, name, coefficients) for coefficients in table))
 
 
 _NEAR = (

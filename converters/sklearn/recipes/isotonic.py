@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes.writing import numbers
+from converters.sklearn.recipes.writing import arithmetic
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 
@@ -40,7 +40,7 @@ def polyline(ops: Ops, x: str, knots: Any, values: Any) -> str:
     # min and max, unlike Clip, let a NaN through.
     x = ops.add("Min", ops.add("Max", x, np.float64(knots[0])), np.float64(knots[-1]))
     # The segment is the number of inner knots at or below x.
-    segment = numbers.count_at_most(ops, x, knots[1:-1]) if len(knots) > 2 else None
+    segment = arithmetic.count_at_most(ops, x, knots[1:-1]) if len(knots) > 2 else None
 
     def of_segment(table: Any) -> str:
         if segment is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes.writing import class_scores, parts
+from converters.sklearn.recipes.writing import class_scores, inner_estimators
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Kind, Recipe
 from edgepack.errors import ConversionError
@@ -22,8 +22,8 @@ def one_vs_rest(ops: Ops) -> None:
     scores = _preferred(ops, answers)
     proba = None
     if hasattr(model, "predict_proba"):
-        proba = _joined(ops, [parts.pick(found, model.estimator, "predict_proba") for found in answers])
-    limit = parts.threshold(model.estimators_[0])
+        proba = _joined(ops, [inner_estimators.pick(found, model.estimator, "predict_proba") for found in answers])
+    limit = inner_estimators.threshold(model.estimators_[0])
     if _kind(model) == "multilabel":
         chosen = ops.add("Greater", scores, np.float64(limit))
         ops.answer(0, ops.cast(chosen, int(TensorProto.INT64)))
@@ -46,7 +46,7 @@ def one_vs_one(ops: Ops) -> None:
     wins, confidences = [], []
     for estimator in model.estimators_:
         found = ops.methods(estimator)
-        wins.append(parts.column(ops, found["predict"]))
+        wins.append(inner_estimators.column(ops, found["predict"]))
         confidences.append(_scores(ops, estimator, found))
     count = len(model.classes_)
     scores = class_scores.ovr_of_ovo(ops, _joined(ops, wins), _preferred(ops, confidences), count)
@@ -54,7 +54,7 @@ def one_vs_one(ops: Ops) -> None:
         class_scores.answer_classifier(ops, ops.class_of(ops.first_maximum(scores)), None, scores)
         return
     second = ops.columns(scores, [1])
-    label = ops.class_of(class_scores.above(ops, second, parts.threshold(model.estimators_[0])))
+    label = ops.class_of(class_scores.above(ops, second, inner_estimators.threshold(model.estimators_[0])))
     class_scores.answer_classifier(ops, label, None, second)
 
 
@@ -80,13 +80,13 @@ def _binary(ops: Ops, estimator: Any) -> dict[str, str]:
 
 def _scores(ops: Ops, estimator: Any, found: dict[str, str]) -> dict[str, str]:
     if not hasattr(estimator, "decision_function") and not hasattr(estimator, "predict_proba"):
-        return {"predict": parts.column(ops, found["predict"])}
+        return {"predict": inner_estimators.column(ops, found["predict"])}
     answers = {}
     if hasattr(estimator, "decision_function"):
-        scores = parts.pick(found, estimator, "decision_function")
-        answers["decision_function"] = parts.column(ops, scores)
+        scores = inner_estimators.pick(found, estimator, "decision_function")
+        answers["decision_function"] = inner_estimators.column(ops, scores)
     if "predict_proba" in found:
-        answers["predict_proba"] = ops.columns(parts.column(ops, found["predict_proba"]), [1])
+        answers["predict_proba"] = ops.columns(inner_estimators.column(ops, found["predict_proba"]), [1])
     return answers
 
 

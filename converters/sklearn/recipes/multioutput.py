@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes.writing import parts
+from converters.sklearn.recipes.writing import inner_estimators
 from converters.sklearn.recipes.writing.ops import Ops, classes
 from converters.sklearn.recipes.writing.registry import Recipe
 
@@ -18,14 +18,14 @@ def classifier(ops: Ops) -> None:
         found = ops.methods(estimator)
         labels.append(_label_column(ops, found["predict"]))
         if ops.wants(f"predict_proba_{number}"):
-            proba = parts.pick(found, estimator, "predict_proba")
-            ops.answer_method(f"predict_proba_{number}", parts.column(ops, proba))
+            proba = inner_estimators.pick(found, estimator, "predict_proba")
+            ops.answer_method(f"predict_proba_{number}", inner_estimators.column(ops, proba))
     ops.answer(0, ops.add("Concat", *labels, axis=1))
 
 
 def regressor(ops: Ops) -> None:
     """Each part's values, side by side."""
-    values = [parts.predicted(ops, estimator) for estimator in ops.model.estimators_]
+    values = [inner_estimators.predicted(ops, estimator) for estimator in ops.model.estimators_]
     ops.answer(0, ops.add("Concat", *values, axis=1))
 
 
@@ -39,7 +39,7 @@ def classifier_chain(ops: Ops) -> None:
         columns = []
         for number in order:
             estimator, answers = found[number]
-            answer = parts.column(ops, parts.pick(answers, estimator, method))
+            answer = inner_estimators.column(ops, inner_estimators.pick(answers, estimator, method))
             columns.append(ops.columns(answer, [1]) if method == "predict_proba" else answer)
         joined = ops.add("Concat", *columns, axis=1)
         if method == "predict":
@@ -53,7 +53,7 @@ def classifier_chain(ops: Ops) -> None:
 def regressor_chain(ops: Ops) -> None:
     """Regressors in a chain."""
     found = _chain(ops)
-    values = [parts.column(ops, found[number][1]["predict"]) for number in np.argsort(ops.model.order_)]
+    values = [inner_estimators.column(ops, found[number][1]["predict"]) for number in np.argsort(ops.model.order_)]
     ops.answer(0, ops.add("Concat", *values, axis=1))
 
 
@@ -64,7 +64,7 @@ def _chain(ops: Ops) -> list[tuple[Any, dict[str, str]]]:
     found = []
     for estimator in model.estimators_:
         answers = ops.methods(estimator, features)
-        answer = parts.column(ops, parts.pick(answers, estimator, wanted))
+        answer = inner_estimators.column(ops, inner_estimators.pick(answers, estimator, wanted))
         if wanted == "predict_proba":
             answer = ops.columns(answer, [1])
         features = ops.add("Concat", features, answer, axis=1)

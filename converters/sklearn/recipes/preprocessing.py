@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters.sklearn.recipes.writing import numbers
+from converters.sklearn.recipes.writing import arithmetic
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
@@ -41,8 +41,8 @@ def power_transformer(ops: Ops) -> None:
         result = _box_cox(ops, ops.add("Log", x), power)
     else:
         low = ops.add("Neg", ops.add("Min", x, 0.0))
-        above = _box_cox(ops, numbers.log1p(ops, ops.add("Max", x, 0.0)), power)
-        below = ops.add("Neg", _box_cox(ops, numbers.log1p(ops, low), 2.0 - power))
+        above = _box_cox(ops, arithmetic.log1p(ops, ops.add("Max", x, 0.0)), power)
+        below = ops.add("Neg", _box_cox(ops, arithmetic.log1p(ops, low), 2.0 - power))
         result = ops.add("Where", ops.add("Less", x, 0.0), below, above)
         result = ops.add("Where", ops.add("IsNaN", x), x, result)
     if model.standardize:
@@ -59,7 +59,7 @@ def _box_cox(ops: Ops, logarithm: str, power: Any) -> str:
     import numpy as np
 
     zero = np.abs(power) < np.spacing(1.0)
-    powered = numbers.expm1(ops, ops.add("Mul", logarithm, np.where(zero, 1.0, power)[None, :]))
+    powered = arithmetic.expm1(ops, ops.add("Mul", logarithm, np.where(zero, 1.0, power)[None, :]))
     divided = ops.add("Div", powered, np.where(zero, 1.0, power)[None, :])
     return divided if not zero.any() else ops.add("Where", zero[None, :], logarithm, divided)
 
@@ -116,7 +116,7 @@ def _place(ops: Ops, x: str, quantiles: Any, references: Any, model: Any) -> str
         end = _BOUNDS - float(np.spacing(1))
         least, most = (NormalDist().inv_cdf(bound) for bound in (end, 1 - end))
         inside = ops.add("Min", ops.add("Max", place, _BOUNDS / 2), 1.0 - _BOUNDS / 2)
-        place = ops.add("Min", ops.add("Max", numbers.normal_quantile(ops, inside), least), most)
+        place = ops.add("Min", ops.add("Max", arithmetic.normal_quantile(ops, inside), least), most)
     return ops.add("Where", ops.add("IsNaN", x), x, place)
 
 
@@ -125,7 +125,7 @@ def _interpolate(ops: Ops, x: str, points: Any, values: Any) -> str:
     import numpy as np
 
     # numpy takes the last of the points that are at most x, and of equal points the last.
-    found, starts = numbers.places_among(ops, x, points)
+    found, starts = arithmetic.places_among(ops, x, points)
     last = len(points) - 1
     held = ops.add("Max", ops.add("Min", ops.add("Sub", found, 1), max(last - 1, 0)), 0)
     steps, rises = np.diff(points, axis=0), np.broadcast_to(np.diff(values)[:, None], (last, points.shape[1]))

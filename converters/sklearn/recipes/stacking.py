@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters.sklearn.recipes.writing import class_scores, parts
+from converters.sklearn.recipes.writing import class_scores, inner_estimators
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
@@ -25,24 +25,24 @@ def classifier(ops: Ops) -> None:
     number = ops.reshape(ops.cast(answers["predict"], int(TensorProto.INT64)), [-1])
     ops.answer(0, ops.class_of(number))
     first = "predict_proba" if "predict_proba" in answers else "decision_function"
-    ops.answer(1, parts.column(ops, parts.pick(answers, model.final_estimator_, first)))
+    ops.answer(1, inner_estimators.column(ops, inner_estimators.pick(answers, model.final_estimator_, first)))
     if ops.wants("decision_function"):
-        scores = parts.pick(answers, model.final_estimator_, "decision_function")
-        ops.answer_method("decision_function", parts.column(ops, scores))
+        scores = inner_estimators.pick(answers, model.final_estimator_, "decision_function")
+        ops.answer_method("decision_function", inner_estimators.column(ops, scores))
 
 
 def regressor(ops: Ops) -> None:
     """What the last estimator predicts."""
     features = _features(ops)
     ops.answer_method("transform", features)
-    ops.answer(0, parts.predicted(ops, ops.model.final_estimator_, features))
+    ops.answer(0, inner_estimators.predicted(ops, ops.model.final_estimator_, features))
 
 
 def _features(ops: Ops) -> str:
     model = ops.model
     features = []
     for estimator, method in zip(model.estimators_, model.stack_method_, strict=True):
-        answer = parts.column(ops, parts.pick(ops.methods(estimator), estimator, method))
+        answer = inner_estimators.column(ops, inner_estimators.pick(ops.methods(estimator), estimator, method))
         # Of two probabilities that add up to 1, only the second is passed on.
         binary = method == "predict_proba" and len(model.classes_) == 2
         features.append(ops.columns(answer, [1]) if binary else answer)

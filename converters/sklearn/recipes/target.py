@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from converters.sklearn.recipes import functions, isotonic
-from converters.sklearn.recipes.writing import numbers, parts
+from converters.sklearn.recipes.writing import arithmetic, inner_estimators
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
@@ -16,7 +16,7 @@ from edgepack.errors import ConversionError
 def transformed_target(ops: Ops) -> None:
     """The prediction, taken back to the target's own scale."""
     model = ops.model
-    ops.answer(0, inverse(ops, model.transformer_, parts.predicted(ops, model.regressor_)))
+    ops.answer(0, inverse(ops, model.transformer_, inner_estimators.predicted(ops, model.regressor_)))
 
 
 def inverse(ops: Ops, transformer: Any, y: str) -> str:
@@ -80,13 +80,13 @@ def _yeo_johnson(ops: Ops, y: str, power: float) -> str:
     # Each branch is worked out on its own side of zero, so that neither makes NaN of the other's values.
     upper, lower = ops.add("Max", y, np.float64(0.0)), ops.add("Neg", ops.add("Min", y, np.float64(0.0)))
     if abs(power) < np.spacing(1.0):
-        above = numbers.expm1(ops, upper)
+        above = arithmetic.expm1(ops, upper)
     else:
         above = ops.add("Sub", _root(ops, upper, power), np.float64(1.0))
     if abs(power - 2) > np.spacing(1.0):
         below = ops.add("Sub", np.float64(1.0), _root(ops, lower, 2.0 - power))
     else:
-        below = ops.add("Neg", numbers.expm1(ops, lower))
+        below = ops.add("Neg", arithmetic.expm1(ops, lower))
     return ops.add("Where", ops.add("Less", y, np.float64(0.0)), below, above)
 
 

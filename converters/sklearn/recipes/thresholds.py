@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes.writing import class_scores, parts
+from converters.sklearn.recipes.writing import class_scores, inner_estimators
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 
@@ -31,8 +31,8 @@ def _answer(ops: Ops, estimator: Any, threshold: Any, pos_label: Any) -> None:
     wanted = [wanted] if isinstance(wanted, str) else wanted
     method = next(name for name in wanted if hasattr(estimator, name))
     answers = ops.methods(estimator)
-    scores = parts.column(ops, parts.pick(answers, estimator, method))
-    score = parts.of_class(ops, estimator, method, scores, pos_label)
+    scores = inner_estimators.column(ops, inner_estimators.pick(answers, estimator, method))
+    score = inner_estimators.of_class(ops, estimator, method, scores, pos_label)
     if isinstance(threshold, str):
         threshold = 0.5 if method == "predict_proba" else 0.0
     # A tuned threshold is the score of a training row, which has to stay on its side when sums round otherwise.
@@ -44,9 +44,12 @@ def _answer(ops: Ops, estimator: Any, threshold: Any, pos_label: Any) -> None:
         chosen = ops.add("Gather", np.array(order), chosen, axis=0)
     ops.answer(0, ops.class_of(chosen))
     first = "predict_proba" if hasattr(model, "predict_proba") else method
-    ops.answer(1, parts.column(ops, parts.pick(answers, estimator, first)))
+    ops.answer(1, inner_estimators.column(ops, inner_estimators.pick(answers, estimator, first)))
     if ops.wants("decision_function"):
-        ops.answer_method("decision_function", parts.column(ops, parts.pick(answers, estimator, "decision_function")))
+        ops.answer_method(
+            "decision_function",
+            inner_estimators.column(ops, inner_estimators.pick(answers, estimator, "decision_function")),
+        )
 
 
 _MODULE = "sklearn.model_selection."

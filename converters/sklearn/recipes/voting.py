@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes.writing import class_scores, parts
+from converters.sklearn.recipes.writing import class_scores, inner_estimators
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 
@@ -17,11 +17,11 @@ def classifier(ops: Ops) -> None:
     votes, answers = [], []
     for estimator, weight in zip(model.estimators_, _weights(model), strict=True):
         if model.voting == "soft":
-            vote = parts.response(ops, estimator, "predict_proba")[1]
+            vote = inner_estimators.response(ops, estimator, "predict_proba")[1]
             answers.append(vote)
         else:
             # The parts were fitted on the classes' numbers.
-            predicted = parts.column(ops, ops.methods(estimator)["predict"], 1)
+            predicted = inner_estimators.column(ops, ops.methods(estimator)["predict"], 1)
             answers.append(predicted)
             vote = ops.cast(ops.add("Equal", predicted, np.arange(len(model.classes_), dtype=np.float64)[None]))
         votes.append(vote if weight == 1.0 else ops.add("Mul", vote, np.float64(weight)))
@@ -38,7 +38,7 @@ def classifier(ops: Ops) -> None:
 def regressor(ops: Ops) -> None:
     """The mean of the predictions."""
     model = ops.model
-    values = [parts.predicted(ops, estimator) for estimator in model.estimators_]
+    values = [inner_estimators.predicted(ops, estimator) for estimator in model.estimators_]
     weighted = [
         ops.add("Mul", value, np.float64(weight)) for value, weight in zip(values, _weights(model), strict=True)
     ]

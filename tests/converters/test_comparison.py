@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from converters import Options
 from converters.graph import graph
 from converters.graph.canonical import canonical
-from converters.proof import equality, tensors
+from converters.proof import comparison, tensors
 from converters.proof.tensors import Spec
 from edgepack.errors import ConversionError, UsageError
 
@@ -73,8 +73,8 @@ def _strict_table(ids: Any) -> dict[str, Any]:
     return {"y": TABLE[ids]}
 
 
-def _prove(original: Original, session: graph.Session, *specs: Spec, **options: Any) -> equality.Proof:
-    return equality.prove(original, session, tensors.explore(original, specs), Options(**options))
+def _prove(original: Original, session: graph.Session, *specs: Spec, **options: Any) -> comparison.Proof:
+    return comparison.prove(original, session, tensors.explore(original, specs), Options(**options))
 
 
 def test_equal_model_is_proven_at_every_size() -> None:
@@ -116,7 +116,7 @@ def test_range_of_whole_numbers_is_found_and_what_lies_outside_is_recorded() -> 
     assert (explored.specs[0].low, explored.specs[0].high) == (0, 9)
     drawn = tensors.feeds(explored.specs, 200)["ids"]
     assert (drawn.min(), drawn.max()) == (0, 9)
-    proof = equality.prove(original, _lookup(), explored, Options())
+    proof = comparison.prove(original, _lookup(), explored, Options())
     assert proof.odd["negative"] == proof.odd["unknown"] == "rejected"
     # ONNX counts -1 from the end, and refuses 10.
     assert proof.warnings == ("the original refuses negative whole numbers, which the ONNX model takes for others",)

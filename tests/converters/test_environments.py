@@ -35,7 +35,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from converters import convert
-from converters.software import environments, selection, trained
+from converters.software import environments, selection
+from converters.source import traces
 from edgepack.errors import ConversionError, IncompatibleError, MissingPartError, NoSpaceError, UsageError
 
 HERE = sklearn.__version__
@@ -59,15 +60,15 @@ def _from_version(model: Any, path: Path, version: str) -> Path:
 def test_version_and_modules_are_read_from_every_pickle_protocol(protocol: int, model: Any, tmp_path: Path) -> None:
     path = tmp_path / "m.pkl"
     path.write_bytes(pickle.dumps(model, protocol=protocol))
-    traces = trained.read(path)
-    assert traces.version == HERE
-    assert {"sklearn", "numpy"} <= traces.modules
+    found = traces.read(path)
+    assert found.version == HERE
+    assert {"sklearn", "numpy"} <= found.modules
 
 
 @pytest.mark.parametrize("compress", [0, 3, ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)], ids=str)
 def test_version_is_read_from_what_joblib_packed(compress: Any, model: Any, tmp_path: Path) -> None:
     joblib.dump(model, tmp_path / "m.joblib", compress=compress)
-    assert trained.read(tmp_path / "m.joblib").version == HERE
+    assert traces.read(tmp_path / "m.joblib").version == HERE
 
 
 def test_version_is_read_from_a_skops_file(tmp_path: Path) -> None:
@@ -75,9 +76,9 @@ def test_version_is_read_from_a_skops_file(tmp_path: Path) -> None:
     schema = {"__class__": "Pipeline", "__module__": "sklearn.pipeline", "content": {"_sklearn_version": text}}
     with zipfile.ZipFile(tmp_path / "m.skops", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("schema.json", json.dumps(schema, indent=2))
-    traces = trained.read(tmp_path / "m.skops")
-    assert (traces.version, traces.skops) == ("1.4.2", True)
-    assert "sklearn" in traces.modules
+    found = traces.read(tmp_path / "m.skops")
+    assert (found.version, found.skops) == ("1.4.2", True)
+    assert "sklearn" in found.modules
 
 
 class Touches:
@@ -91,7 +92,7 @@ class Touches:
 def test_reading_the_traces_runs_nothing(tmp_path: Path) -> None:
     path, touched = tmp_path / "m.pkl", tmp_path / "touched"
     path.write_bytes(pickle.dumps([Touches(str(touched)), {"_sklearn_version": "1.3.2"}]))
-    assert trained.read(path).version == "1.3.2"
+    assert traces.read(path).version == "1.3.2"
     selection.choose("ScikitLearn", path)
     assert not touched.exists()
 
@@ -101,22 +102,22 @@ def test_boosters_are_known_by_the_classes_that_are_named_not_by_a_mention(tmp_p
     for protocol in (2, 4):
         data = pickle.dumps(["try xgboost.sklearn", HERE], protocol=protocol)
         path.write_bytes(data)
-        assert trained.read(path).modules == frozenset()
+        assert traces.read(path).modules == frozenset()
     path.write_bytes(b"\x80\x02clightgbm.sklearn\nLGBMClassifier\n)\x81.")
-    assert "lightgbm" in trained.read(path).modules
+    assert "lightgbm" in traces.read(path).modules
     path.write_bytes(b"\x80\x04\x8c\x0fxgboost.sklearn\x94\x8c\x0dXGBClassifier\x94\x93\x94.")
-    assert "xgboost" in trained.read(path).modules
+    assert "xgboost" in traces.read(path).modules
 
 
 def test_a_class_named_across_two_chunks_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trained, "CHUNK", 1024)
+    monkeypatch.setattr(traces, "CHUNK", 1024)
     path = tmp_path / "m.pkl"
     for before in range(980, 1030, 7):
         path.write_bytes(
             b"\0" * before
             + b"\x8c\x0dcatboost.core\x94\x8c\x08CatBoost\x94\x93\x8c\x10_sklearn_version\x94\x8c\x051.6.1"
         )
-        assert trained.read(path) == trained.Traces("1.6.1", trained.read(path).modules | {"catboost"})
+        assert traces.read(path) == traces.Traces("1.6.1", traces.read(path).modules | {"catboost"})
 
 
 @given(st.binary(max_size=200), st.sampled_from([bytes, gzip.compress, zlib.compress, bz2.compress, lzma.compress]))
@@ -125,27 +126,27 @@ def test_no_bytes_break_the_search(tmp_path_factory: pytest.TempPathFactory, dat
     packed = pack(data)
     for whole in (packed, packed[: len(packed) // 2], b"PK" + packed):
         path.write_bytes(whole)
-        trained.read(path)
+        traces.read(path)
 
 
 def test_file_that_unpacks_to_far_more_is_not_searched_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trained, "MOST", 64 << 20)
+    monkeypatch.setattr(traces, "MOST", 64 << 20)
     path = tmp_path / "bomb.joblib"
     path.write_bytes(zlib.compress(bytes(512 << 20), 1))
-    taken = sum(map(len, trained._plain(io.BytesIO(path.read_bytes()), path.read_bytes()[:8])))
-    assert 64 << 20 <= taken <= (64 << 20) + trained.CHUNK
-    assert trained.read(path) == trained.Traces()
+    taken = sum(map(len, traces._plain(io.BytesIO(path.read_bytes()), path.read_bytes()[:8])))
+    assert 64 << 20 <= taken <= (64 << 20) + traces.CHUNK
+    assert traces.read(path) == traces.Traces()
 
 
 def test_both_ends_of_a_large_file_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trained, "EDGE", 1000)
+    monkeypatch.setattr(traces, "EDGE", 1000)
     path = tmp_path / "m.pkl"
     named, version = b"cxgboost.core\nBooster\n", b"X\x10\x00\x00\x00_sklearn_versionq\x01X\x05\x00\x00\x001.7.2"
     for size in (0, 900, 1100, 5000):
         path.write_bytes(named + bytes(size) + version)
-        assert trained.read(path) == trained.Traces("1.7.2", frozenset({"xgboost"}))
+        assert traces.read(path) == traces.Traces("1.7.2", frozenset({"xgboost"}))
 
 
 def test_model_of_the_series_beside_us_is_read_by_it(model: Any, tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_boosters_that_are_not_installed_come_with_the_series_of_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside = selection.installed_version
-    monkeypatch.setattr(selection, "installed_version", lambda part: None if part in trained.BOOSTERS else beside(part))
+    monkeypatch.setattr(selection, "installed_version", lambda part: None if part in traces.BOOSTERS else beside(part))
     named = b"\x8c\x10_sklearn_version\x94\x8c\x051.4.2\x94\x8c\x11lightgbm.sklearn\x94\x8c\x0eLGBMClassifier\x94\x93"
     (tmp_path / "m.pkl").write_bytes(b"\x80\x04" + named)
     assert selection.choose("ScikitLearn", tmp_path / "m.pkl").name == "boosters-1.4"
@@ -202,7 +203,7 @@ def test_file_of_a_booster_needs_that_booster_only(
     monkeypatch.setattr(
         selection,
         "installed_version",
-        lambda part: there.get(part) if part in (*trained.BOOSTERS, *there) else beside(part),
+        lambda part: there.get(part) if part in (*traces.BOOSTERS, *there) else beside(part),
     )
     (tmp_path / "m.txt").write_bytes(start)
     assert selection.choose("ScikitLearn", tmp_path / "m.txt").name == "installed"
@@ -307,7 +308,7 @@ def test_environment_whose_python_is_gone_is_made_again(lock: Path, tmp_path: Pa
 _READY = """
 import sys
 from pathlib import Path
-from converters import environments
+from converters.software import environments
 environments.ready(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

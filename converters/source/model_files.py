@@ -26,7 +26,7 @@ _LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True)
-class Artifact:
+class ModelFiles:
     """``path`` is the file or folder to convert; ``readable`` all that belongs to it; all absolute.
 
     ``digest`` is the SHA-256 of a single file, else of the sorted relative names and SHA-256 of all its files.
@@ -37,7 +37,7 @@ class Artifact:
     digest: str
 
 
-def find(path: Path, framework: str, options: Options) -> Artifact:
+def find(path: Path, framework: str, options: Options) -> ModelFiles:
     """The model of ``framework`` at ``path``, a file, or a folder that is one or holds exactly one.
 
     Raises ``NotFoundError`` where nothing is, ``UsageError`` where it is not clear which, or a link leads away.
@@ -52,11 +52,11 @@ def find(path: Path, framework: str, options: Options) -> Artifact:
     if path.is_dir() and not (path / SAVED_MODEL).is_file():
         path = _only_file(path, framework)
     if path.is_dir():
-        return Artifact(path, (path,), _digest_of(path, _files(path)))
+        return ModelFiles(path, (path,), _digest_of(path, _files(path)))
     if framework == "Onnx":
         files = [path, *_external(path)]
-        return Artifact(path, tuple(files), _digest_of(path.parent, files) if len(files) > 1 else digest(path))
-    return Artifact(path, (path,), digest(path))
+        return ModelFiles(path, tuple(files), _digest_of(path.parent, files) if len(files) > 1 else digest(path))
+    return ModelFiles(path, (path,), digest(path))
 
 
 def digest(path: Path) -> str:
@@ -91,10 +91,10 @@ def _only_file(folder: Path, framework: str) -> Path:
     )
 
 
-def _with_entry(path: Path, entry: str) -> Artifact:
+def _with_entry(path: Path, entry: str) -> ModelFiles:
     """Weights together with the source that builds their model, which lies in the same folder."""
     if path.is_dir():
-        return Artifact(path, (path,), _digest_of(path, _files(path)))
+        return ModelFiles(path, (path,), _digest_of(path, _files(path)))
     module = entry.partition(":")[0].partition(".")[0]
     source = [found for found in (path.parent / f"{module}.py", path.parent / module) if found.exists()]
     if not source:
@@ -104,7 +104,7 @@ def _with_entry(path: Path, entry: str) -> Artifact:
             hint=f"put {module}.py into the folder of the weights, and give or register that folder",
         )
     files = [path, *(inner for found in source for inner in (_files(found) if found.is_dir() else [found]))]
-    return Artifact(path, (path, *source), _digest_of(path.parent, files))
+    return ModelFiles(path, (path, *source), _digest_of(path.parent, files))
 
 
 def _files(folder: Path) -> list[Path]:

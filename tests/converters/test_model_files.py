@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from converters import Options
-from converters.package import artifacts
+from converters.source import model_files
 from edgepack.errors import NotFoundError, UsageError
 
 NONE = Options()
@@ -31,18 +31,18 @@ def _saved_model(folder: Path) -> Path:
 def test_file_has_its_own_digest(tmp_path: Path) -> None:
     (tmp_path / "m.pkl").write_bytes(b"model")
     for given in (tmp_path / "m.pkl", tmp_path):
-        found = artifacts.find(given, "ScikitLearn", NONE)
-        assert found == artifacts.Artifact(tmp_path / "m.pkl", (tmp_path / "m.pkl",), _sha256(b"model"))
+        found = model_files.find(given, "ScikitLearn", NONE)
+        assert found == model_files.ModelFiles(tmp_path / "m.pkl", (tmp_path / "m.pkl",), _sha256(b"model"))
 
 
 def test_saved_model_is_its_whole_folder_however_it_is_named(tmp_path: Path) -> None:
     folder = _saved_model(tmp_path / "export" / "1")
-    found = artifacts.find(folder, "TensorFlow", NONE)
+    found = model_files.find(folder, "TensorFlow", NONE)
     assert (found.path, found.readable) == (folder, (folder,))
-    assert artifacts.find(folder.parent, "TensorFlow", NONE) == found
-    assert artifacts.find(folder / "saved_model.pb", "TensorFlow", NONE) == found
+    assert model_files.find(folder.parent, "TensorFlow", NONE) == found
+    assert model_files.find(folder / "saved_model.pb", "TensorFlow", NONE) == found
     (folder / "variables" / "variables.index").rename(folder / "variables" / "variables.data")
-    assert artifacts.find(folder, "TensorFlow", NONE).digest != found.digest
+    assert model_files.find(folder, "TensorFlow", NONE).digest != found.digest
 
 
 def test_digest_of_a_folder_is_over_names_and_contents_in_order(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_digest_of_a_folder_is_over_names_and_contents_in_order(tmp_path: Path) 
         f"{name}\0{_sha256(data)}\n"
         for name, data in (("saved_model.pb", b"graph"), ("variables/variables.index", b"index"))
     )
-    assert artifacts.find(folder, "TensorFlow", NONE).digest == _sha256(lines.encode())
+    assert model_files.find(folder, "TensorFlow", NONE).digest == _sha256(lines.encode())
 
 
 def test_link_out_of_a_model_folder_is_refused(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_link_out_of_a_model_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"x")
     (folder / "assets").symlink_to(tmp_path / "secret")
     with pytest.raises(UsageError, match="link that leads out of it; copy the file there"):
-        artifacts.find(folder, "TensorFlow", NONE)
+        model_files.find(folder, "TensorFlow", NONE)
 
 
 def test_weights_that_an_onnx_model_keeps_beside_it_belong_to_it_and_its_neighbours_do_not(tmp_path: Path) -> None:
@@ -76,12 +76,12 @@ def test_weights_that_an_onnx_model_keeps_beside_it_belong_to_it_and_its_neighbo
     path = tmp_path / "m.onnx"
     onnx.save_model(helper.make_model(graph), path, save_as_external_data=True, location=long, size_threshold=0)
     (tmp_path / "secret.key").write_bytes(b"x")
-    found = artifacts.find(path, "Onnx", NONE)
+    found = model_files.find(path, "Onnx", NONE)
     assert found.readable == (path, tmp_path / long)
     data = bytearray((tmp_path / long).read_bytes())
     data[0] ^= 1
     (tmp_path / long).write_bytes(data)
-    assert artifacts.find(path, "Onnx", NONE).digest != found.digest
+    assert model_files.find(path, "Onnx", NONE).digest != found.digest
 
 
 @pytest.mark.parametrize("name", ["../secret.key", "/etc/hostname"])
@@ -91,7 +91,7 @@ def test_onnx_model_that_names_files_elsewhere_is_shown_none_of_them(name: str, 
     folder.mkdir()
     data = b"\x0a\x08location\x12" + bytes([len(name)]) + name.encode()
     (folder / "m.onnx").write_bytes(data)
-    assert artifacts.find(folder, "Onnx", NONE).readable == (folder / "m.onnx",)
+    assert model_files.find(folder, "Onnx", NONE).readable == (folder / "m.onnx",)
 
 
 def test_weights_of_an_entry_point_come_with_its_module(tmp_path: Path) -> None:
@@ -100,19 +100,19 @@ def test_weights_of_an_entry_point_come_with_its_module(tmp_path: Path) -> None:
     (folder / "weights.pt").write_bytes(b"w")
     options = Options(entry="net:build")
     with pytest.raises(NotFoundError, match=r"no module 'net' beside the weights.*net\.py"):
-        artifacts.find(folder / "weights.pt", "PyTorch", options)
+        model_files.find(folder / "weights.pt", "PyTorch", options)
     (folder / "net.py").write_text("def build(): ...")
     (folder / "secret.key").write_bytes(b"x")
-    found = artifacts.find(folder / "weights.pt", "PyTorch", options)
+    found = model_files.find(folder / "weights.pt", "PyTorch", options)
     assert found.readable == (folder / "weights.pt", folder / "net.py")
     (folder / "net.py").write_text("def build(): pass")
-    assert artifacts.find(folder / "weights.pt", "PyTorch", options).digest != found.digest
-    assert artifacts.find(folder, "PyTorch", options).path == folder
+    assert model_files.find(folder / "weights.pt", "PyTorch", options).digest != found.digest
+    assert model_files.find(folder, "PyTorch", options).path == folder
 
 
 def test_folder_with_a_pickle_and_other_files_is_that_pickle(tmp_path: Path) -> None:
     (tmp_path / "m.joblib").write_bytes(b"m")
     (tmp_path / "metadata.json").write_text("{}")
-    assert artifacts.find(tmp_path, "ScikitLearn", NONE).path.name == "m.joblib"
+    assert model_files.find(tmp_path, "ScikitLearn", NONE).path.name == "m.joblib"
     (tmp_path / "m.joblib").unlink()
-    assert artifacts.find(tmp_path, "ScikitLearn", NONE).path.name == "metadata.json"
+    assert model_files.find(tmp_path, "ScikitLearn", NONE).path.name == "metadata.json"
