@@ -12,7 +12,7 @@ from typing import Any
 
 from converters.boosters import catboost, categories, lightgbm, xgboost
 from converters.boosters.boosted import Boosted
-from converters.graph.graph import first_line
+from converters.error_text import first_line
 from edgepack.errors import ConversionError
 
 # Files that no other reader of scikit-learn models takes, whatever they hold.

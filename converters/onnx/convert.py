@@ -11,12 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from converters.graph import graph
-from converters.onnx import edits
+from converters.error_text import first_line
+from converters.graph import edits
+from converters.graph.session import Session, open_session, run_session
+from converters.onnx import rewrites
 from converters.options import Options
-from converters.package import manifest
-from converters.proof import comparison, tensors
-from converters.proof.tensors import Spec
+from converters.package import assembly, manifest
+from converters.proof import comparison
+from converters.proof.exploration import explore
+from converters.proof.specs import Explored, Spec
 from edgepack.errors import ConversionError
 
 RECIPE = "onnx-checked"
@@ -27,14 +30,14 @@ PARTS = ("onnx", "onnxruntime", "numpy")
 class _Graph:
     """The model as it was given, answering by tensors; a list of dictionaries becomes the matrix that it was."""
 
-    def __init__(self, model: bytes | str, maps: Mapping[str, edits.Map]) -> None:
-        self._session = graph.open_session(model)
+    def __init__(self, model: bytes | str, maps: Mapping[str, rewrites.Map]) -> None:
+        self._session = open_session(model)
         self._names = [output.name for output in self._session.get_outputs()]
         self._maps = maps
 
     def answer(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         wanted = {entry.name for entry in self._session.get_inputs()}
-        results = graph.run(self._session, {name: value for name, value in feeds.items() if name in wanted})
+        results = run_session(self._session, {name: value for name, value in feeds.items() if name in wanted})
         pairs = zip(self._names, results, strict=True)
         return {name: self._maps[name].matrix(found) if name in self._maps else found for name, found in pairs}
 
@@ -42,27 +45,27 @@ class _Graph:
 def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     """Check and describe the ONNX model in ``path``; raises ``ConversionError`` or ``UsageError``."""
     model = _load(path)
-    graph.check(model)
+    edits.check(model)
     notes: list[str] = []
-    opset = graph.opsets(model).get("", 0)
+    opset = edits.opsets(model).get("", 0)
     source = {"framework": "Onnx", "version": str(opset), "digest": digest, "recipe": RECIPE}
     before, model = _loadable(path, model, notes)
-    maps = edits.take_out_maps(model)
-    graph.strip(model)
-    data = graph.serialize(model)
-    after = graph.Session(data)
+    maps = rewrites.take_out_maps(model)
+    edits.strip(model)
+    data = edits.serialize(model)
+    after = Session(data)
     specs = _specs(after)
     reference = _Graph(before, maps)
     roles = {**comparison.declared_roles(model), **dict.fromkeys(maps, "probabilities")}
     try:
-        explored = tensors.explore(reference, specs)
+        explored = explore(reference, specs)
     except ConversionError as error:
         if options.sample is None:
             notes.append(f"not run, since made-up inputs do not suit it: {error.what}; give a sample to have it run")
             return _unproven(after, model, data, source, roles, maps, notes)
-        explored = tensors.Explored(tuple(specs), (1,))
+        explored = Explored(tuple(specs), (1,))
     proof = comparison.prove(reference, after, explored, options, roles)
-    return _with_classes(comparison.package(proof, explored, model, source, _versions(), notes), maps)
+    return _with_classes(assembly.package(proof, explored, model, source, _versions(), notes), maps)
 
 
 def _load(path: Path) -> Any:
@@ -82,7 +85,7 @@ def _load(path: Path) -> Any:
             onnx.load_external_data_for_model(model, str(path.parent))
         except (onnx.checker.ValidationError, OSError, ValueError) as error:
             raise ConversionError(
-                f"the model keeps weights in another file that cannot be read ({graph.first_line(error)})",
+                f"the model keeps weights in another file that cannot be read ({first_line(error)})",
                 hint="put that file beside the model, or export with the weights inside",
             ) from error
         if model.ByteSize() >= PROTOBUF_LIMIT:
@@ -99,33 +102,33 @@ def _loadable(path: Path, model: Any, notes: list[str]) -> tuple[bytes | str, An
     Raises ``ConversionError`` with the runtime's refusal where that does not help.
     """
     try:
-        graph.open_session(str(path))
+        open_session(str(path))
     except ConversionError as refusal:
-        newer = edits.versioned_up(model)
+        newer = rewrites.versioned_up(model)
         if newer is None:
             raise
         try:
-            data = graph.serialize(newer)
-            graph.open_session(data)
+            data = edits.serialize(newer)
+            open_session(data)
         except ConversionError:
             raise refusal from None
-        versions = f"{graph.opsets(model).get('', 0)} to {graph.opsets(newer).get('', 0)}"
+        versions = f"{edits.opsets(model).get('', 0)} to {edits.opsets(newer).get('', 0)}"
         notes.append(f"versioned up from opset {versions}, since this runtime refuses the old one")
         return data, newer
     return str(path), model
 
 
-def _specs(session: graph.Session) -> list[Spec]:
+def _specs(session: Session) -> list[Spec]:
     return [Spec(port.name, port.dtype, port.shape) for port in session.inputs]
 
 
 def _unproven(
-    session: graph.Session,
+    session: Session,
     model: Any,
     data: bytes,
     source: Mapping[str, str],
     roles: Mapping[str, str],
-    maps: Mapping[str, edits.Map],
+    maps: Mapping[str, rewrites.Map],
     notes: Sequence[str],
 ) -> manifest.Converted:
     """The package of a model that could only be checked and described."""
@@ -134,8 +137,8 @@ def _unproven(
     ]
     document = manifest.build(
         source=source,
-        opset=graph.opsets(model),
-        minimum_runtime=graph.minimum_runtime(model),
+        opset=edits.opsets(model),
+        minimum_runtime=edits.minimum_runtime(model),
         inputs=[manifest.Input(port.name, port.name, port.dtype, port.shape) for port in session.inputs],
         outputs=outputs,
         methods={"default": "predict", "predict": [port.name for port in session.outputs]},
@@ -146,7 +149,7 @@ def _unproven(
     return _with_classes(manifest.Converted(data, document, None, report, source["version"]), maps)
 
 
-def _with_classes(converted: manifest.Converted, maps: Mapping[str, edits.Map]) -> manifest.Converted:
+def _with_classes(converted: manifest.Converted, maps: Mapping[str, rewrites.Map]) -> manifest.Converted:
     """With the classes of the maps that were taken out; a label and one map are the answers of a classifier."""
     outputs = converted.manifest["outputs"]
     for output in outputs:

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converters.graph import graph
+from converters.graph import edits
+from converters.graph.session import Session
 from converters.optimize.variants import VARIANTS, NotApplicableError, Variant, made
 from converters.package import manifest
 from converters.proof.parity import RTOL
@@ -49,7 +50,7 @@ def optimize(converted: manifest.Converted) -> manifest.Converted:
         note = "not optimised: there are no rows to compare variants on; give a sample"
         warnings = [*converted.report["warnings"], note]
         return dataclasses.replace(converted, report={**converted.report, "warnings": warnings})
-    plain = graph.Session(converted.model)
+    plain = Session(converted.model)
     answers = dict(zip([port.name for port in plain.outputs], plain.run(converted.feeds), strict=True))
     one = {name: value[:1] for name, value in converted.feeds.items()}
     labels = {output["name"] for output in converted.manifest["outputs"] if output["role"] == "label"}
@@ -67,7 +68,7 @@ def optimize(converted: manifest.Converted) -> manifest.Converted:
 def _measured(
     variant: Variant,
     converted: manifest.Converted,
-    plain: graph.Session,
+    plain: Session,
     answers: Mapping[str, Any],
     one: Mapping[str, Any],
     labels: set[str],
@@ -75,7 +76,7 @@ def _measured(
 ) -> Measured:
     try:
         data = made(variant, converted.model, converted.feeds or {})
-        session = graph.Session(data)
+        session = Session(data)
         results = dict(zip([port.name for port in session.outputs], session.run(converted.feeds or {}), strict=True))
         by_one = session.run(one)
     except NotApplicableError as error:
@@ -127,7 +128,7 @@ def _compare(
     return (min(agreements) if agreements else None), absolute, relative, within
 
 
-def _latencies(sessions: Sequence[graph.Session], one: Mapping[str, Any]) -> list[float]:
+def _latencies(sessions: Sequence[Session], one: Mapping[str, Any]) -> list[float]:
     """Median seconds of one row, the sessions taking turns, so that what else the machine does meets all alike."""
     times: list[list[float]] = [[] for _ in sessions]
     for session in sessions:
@@ -160,8 +161,8 @@ def _with(
     document = {
         **converted.manifest,
         "source": source,
-        "opset": graph.opsets(model),
-        "minimum_runtime": graph.minimum_runtime(model),
+        "opset": edits.opsets(model),
+        "minimum_runtime": edits.minimum_runtime(model),
         "parity": parity,
     }
     return dataclasses.replace(
@@ -184,7 +185,7 @@ def _golden(converted: manifest.Converted, data: bytes) -> Mapping[str, Any] | N
 
     if converted.golden is None:
         return None
-    session = graph.Session(data)
+    session = Session(data)
     names = {entry["name"]: entry["graph_name"] for entry in converted.manifest["inputs"]}
     ports = {port.name: port for port in session.inputs}
     feeds = {

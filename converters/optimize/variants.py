@@ -54,11 +54,11 @@ def _graph_level(level: str) -> Callable[[bytes, Mapping[str, Any]], bytes]:
 def _half(data: bytes, feeds: Mapping[str, Any]) -> bytes:
     from onnxruntime.transformers import float16
 
-    from converters.graph import graph
+    from converters.graph import edits
 
     half = float16.convert_float_to_float16(_floats(data), keep_io_types=True)
-    graph.sort(half)
-    graph.check(half)
+    edits.sort(half)
+    edits.check(half)
     made: bytes = half.SerializeToString(deterministic=True)
     return made
 
@@ -143,17 +143,18 @@ def made(variant: Variant, data: bytes, feeds: Mapping[str, Any]) -> bytes:
     """The variant's bytes, stripped like every package's. Raises ``NotApplicableError`` with the reason."""
     import onnx
 
-    from converters.graph import graph
+    from converters.error_text import first_line
+    from converters.graph import edits
 
     try:
         found = onnx.load_from_string(variant.make(data, feeds))
     except NotApplicableError:
         raise
     except Exception as error:  # optimisers fail in every way, and each one means the same here
-        why = re.sub(r"/\S+", "a file", graph.first_line(error))  # where is this machine's business
+        why = re.sub(r"/\S+", "a file", first_line(error))  # where is this machine's business
         raise NotApplicableError(f"cannot be made ({why})") from error
-    graph.strip(found)
+    edits.strip(found)
     try:
-        return graph.serialize(found)
+        return edits.serialize(found)
     except ConversionError as error:
         raise NotApplicableError(error.what) from error

@@ -1,6 +1,6 @@
 """The proof for models of named tensors: the original beside the ONNX model, at several sizes and on odd inputs.
 
-Neutral to frameworks, like ``converters.proof.tensors``, whose values it takes. Runs inside the sandbox only.
+Neutral to frameworks, like ``converters.proof.feeds``, whose values it takes. Runs inside the sandbox only.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from converters.graph import graph
+from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
-from converters.proof import parity, tensors
+from converters.proof import feeds, parity
 from converters.proof.parity import OutputParity
-from converters.proof.tensors import Explored, Reference, Spec
+from converters.proof.specs import Explored, Reference, Spec
 from edgepack.errors import ConversionError
 
 BATCHES = (1, 2, 4, 7)
@@ -55,7 +55,7 @@ class Proof:
 
 def prove(
     reference: Reference,
-    session: graph.Session,
+    session: Session,
     explored: Explored,
     options: Options,
     roles: Mapping[str, str] | None = None,
@@ -68,7 +68,7 @@ def prove(
     """
     _same_inputs(session, explored)
     trials = _generated(explored)
-    own = None if options.sample is None else tensors.sample_feeds(explored.specs, options.sample)
+    own = None if options.sample is None else feeds.sample_feeds(explored.specs, options.sample)
     if own is not None:
         trials += [own] if explored.batched else list(_slices(own, explored))
     parts: dict[str, list[OutputParity]] = {port.name: [] for port in session.outputs}
@@ -91,7 +91,7 @@ def prove(
                 "them"
             )
     for kind in ("negative", "unknown"):
-        if odd[kind] == "rejected" and _answers(session, tensors.odd(some, kind, explored.specs)):
+        if odd[kind] == "rejected" and _answers(session, feeds.unusual(some, kind, explored.specs)):
             warnings.append(f"the original refuses {_say(kind)}, which the ONNX model takes for others")
     if not explored.batched:
         size = next((spec.shape[0] for spec in explored.specs if spec.shape), 1)
@@ -127,7 +127,7 @@ def declared_roles(model: Any) -> dict[str, str]:
     return found
 
 
-def _same_inputs(session: graph.Session, explored: Explored) -> None:
+def _same_inputs(session: Session, explored: Explored) -> None:
     have, want = {port.name for port in session.inputs}, {spec.name for spec in explored.specs}
     if have - want:
         extra = ", ".join(sorted(have - want))
@@ -137,11 +137,11 @@ def _same_inputs(session: graph.Session, explored: Explored) -> None:
 def _generated(explored: Explored) -> list[dict[str, Any]]:
     specs, (length, *others) = explored.specs, explored.lengths
     if not explored.batched:
-        return [tensors.feeds(specs, 1, tensors.SEED + run, length) for run in range(STATIC_RUNS)]
-    values = sum(int(array.size) for array in tensors.feeds(specs, 1, length=length).values())
+        return [feeds.random_feeds(specs, 1, feeds.SEED + run, length) for run in range(STATIC_RUNS)]
+    values = sum(int(array.size) for array in feeds.random_feeds(specs, 1, length=length).values())
     many = max(FEWEST_MANY, min(MANY_ROWS, MANY_VALUES // max(1, values)))
-    trials = [tensors.feeds(specs, rows, length=length) for rows in (*BATCHES, many)]
-    return trials + [tensors.feeds(specs, BATCHES[-1], length=other) for other in others]
+    trials = [feeds.random_feeds(specs, rows, length=length) for rows in (*BATCHES, many)]
+    return trials + [feeds.random_feeds(specs, BATCHES[-1], length=other) for other in others]
 
 
 def _slices(own: Mapping[str, Any], explored: Explored) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ def _head(values: Mapping[str, Any], explored: Explored, rows: int) -> dict[str,
 
 
 def _compare(
-    original: Mapping[str, Any], session: graph.Session, values: Mapping[str, Any], options: Options
+    original: Mapping[str, Any], session: Session, values: Mapping[str, Any], options: Options
 ) -> list[OutputParity]:
     import numpy as np
 
@@ -175,7 +175,7 @@ def _compare(
     return proofs
 
 
-def _run(session: graph.Session, values: Mapping[str, Any]) -> list[Any]:
+def _run(session: Session, values: Mapping[str, Any]) -> list[Any]:
     """The ONNX model's outputs. Raises ``ConversionError`` that tells the sizes, which are the usual reason."""
     try:
         return session.run({port.name: values[port.name] for port in session.inputs})
@@ -186,7 +186,7 @@ def _run(session: graph.Session, values: Mapping[str, Any]) -> list[Any]:
 
 def _treats(
     reference: Reference,
-    session: graph.Session,
+    session: Session,
     values: dict[str, Any],
     kind: str,
     specs: Sequence[Spec],
@@ -194,7 +194,7 @@ def _treats(
 ) -> str:
     import numpy as np
 
-    odd = tensors.odd(values, kind, specs)
+    odd = feeds.unusual(values, kind, specs)
     if odd is None:
         return "none"
     try:
@@ -211,7 +211,7 @@ def _treats(
     return "equal" if all(proof.passed for proof in proofs) else "differs"
 
 
-def _answers(session: graph.Session, values: Mapping[str, Any] | None) -> bool:
+def _answers(session: Session, values: Mapping[str, Any] | None) -> bool:
     """Whether the ONNX model takes the values at all."""
     if values is None:
         return False
@@ -258,7 +258,7 @@ def _merged(proofs: Sequence[OutputParity]) -> OutputParity:
 
 
 def _golden(
-    reference: Reference, session: graph.Session, values: dict[str, Any], explored: Explored, warnings: list[str]
+    reference: Reference, session: Session, values: dict[str, Any], explored: Explored, warnings: list[str]
 ) -> dict[str, Any] | None:
     """Some rows with the original's answers; None, with a warning, where they are too many values or not finite."""
     import numpy as np
@@ -282,55 +282,3 @@ def _golden(
         "inputs": {name: manifest.plain(array) for name, array in chosen.items()},
         "outputs": {name: manifest.plain(array) for name, array in answers.items()},
     }
-
-
-def package(
-    proof: Proof,
-    explored: Explored,
-    model: Any,
-    source: Mapping[str, str],
-    versions: Mapping[str, str],
-    warnings: Sequence[str] = (),
-    extra: Mapping[str, Any] | None = None,
-) -> manifest.Converted:
-    """The proven ONNX model with its papers; ``source`` is the manifest's, ``extra`` more fields of the report."""
-    names = [output.name for output in proof.outputs]
-    summary = parity.summary(list(proof.parities))
-    document = manifest.build(
-        source=source,
-        opset=graph.opsets(model),
-        minimum_runtime=graph.minimum_runtime(model),
-        inputs=[_input(spec, proof.rejects) for spec in explored.specs],
-        outputs=proof.outputs,
-        methods={"default": "predict", "predict": names},
-        rejects=proof.rejects,
-        parity=summary,
-    )
-    report = {
-        "source": dict(source),
-        "rows": {"sample": proof.sample_rows, "generated": proof.generated_rows},
-        "batches": list(proof.batches),
-        "ranges": {spec.name: [spec.low, spec.high] for spec in explored.specs if spec.high is not None},
-        "outputs": [entry.to_json() for entry in proof.parities],
-        "odd_inputs": dict(proof.odd),
-        "summary": summary,
-        "warnings": [*warnings, *proof.warnings],
-        "versions": dict(versions),
-        **(extra or {}),
-    }
-    return manifest.Converted(graph.serialize(model), document, proof.golden, report, source["version"], proof.feeds)
-
-
-def _input(spec: Spec, rejects: Mapping[str, bool]) -> manifest.Input:
-    """The manifest's entry, with the values that the server is to keep to."""
-    bounded = spec.kind == "int" and not spec.closed
-    return manifest.Input(
-        spec.name,
-        spec.name,
-        spec.dtype,
-        spec.shape,
-        categories=list(spec.values) if spec.closed else None,
-        closed=spec.closed and rejects["unknown"],
-        minimum=0 if bounded and rejects["negative"] else None,
-        maximum=spec.high if bounded and rejects["unknown"] and spec.unknown is not None else None,
-    )

@@ -10,11 +10,13 @@ import logging
 import warnings
 from pathlib import Path
 
-from converters.graph import graph
+from converters.graph import edits
+from converters.graph.session import Session
 from converters.options import Options
-from converters.package import manifest
-from converters.proof import comparison, tensors
-from converters.proof.tensors import Explored
+from converters.package import assembly, manifest
+from converters.proof import comparison
+from converters.proof.exploration import explore
+from converters.proof.specs import Explored
 from converters.pytorch import finish, routes
 from converters.pytorch.loading import load
 from converters.pytorch.original import ONNX_WAY_OUT, Original
@@ -30,7 +32,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     """
     quiet()
     original = load(path, options)
-    explored = tensors.explore(original, original.specs)
+    explored = explore(original, original.specs)
     failures: list[ConversionError] = []
     for route in routes.of(original):
         try:
@@ -45,11 +47,11 @@ def _package(
 ) -> manifest.Converted:
     model = route.make()
     roles = finish.finish(model, original, explored)
-    session = graph.Session(graph.serialize(model))
+    session = Session(edits.serialize(model))
     proof = comparison.prove(original, session, explored, options, roles)
     source = {"framework": "PyTorch", "version": original.version, "digest": digest, "recipe": route.recipe}
     versions = {part: importlib.metadata.version(part) for part in PARTS}
-    return comparison.package(proof, explored, model, source, versions, original.notes, {"form": original.kind})
+    return assembly.package(proof, explored, model, source, versions, original.notes, {"form": original.kind})
 
 
 def quiet() -> None:

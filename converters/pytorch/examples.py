@@ -10,7 +10,7 @@ from typing import Any
 
 from converters.options import Options
 from converters.proof import samples
-from converters.proof.tensors import Spec
+from converters.proof.specs import Spec
 from converters.pytorch import original as originals
 from converters.pytorch import scripts
 from converters.pytorch.dtypes import dtype_name

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from converters.graph import graph
-from converters.proof import tensors
-from converters.proof.tensors import Explored
+from converters.graph import edits
+from converters.proof import feeds
+from converters.proof.specs import Explored
 from converters.pytorch.original import Original
 
 IR_VERSION = 8  # the one of opset 18; exporters write a newer one for metadata, which is stripped
@@ -20,7 +20,7 @@ def finish(model: Any, original: Original, explored: Explored) -> dict[str, str]
 
     Raises ``ConversionError`` when the graph does not keep to the ONNX specification.
     """
-    graph.strip(model)
+    edits.strip(model)
     model.ir_version = min(model.ir_version, IR_VERSION)
     # Inner shapes name the exporter's symbols; a runtime infers them anew.
     del model.graph.value_info[:]
@@ -32,7 +32,7 @@ def finish(model: Any, original: Original, explored: Explored) -> dict[str, str]
         for value in model.graph.output:
             if value.name == name:
                 _declare(value, _with_unknown(value, shape))
-    graph.check(model)
+    edits.check(model)
     return roles(model)
 
 
@@ -56,7 +56,7 @@ def _output_shapes(original: Original, explored: Explored) -> dict[str, tuple[in
     import numpy as np
 
     asked = [(rows, length) for length in explored.lengths for rows in ((2, 4) if explored.batched else (1,))]
-    answers = [original.answer(tensors.feeds(explored.specs, rows, length=length)) for rows, length in asked]
+    answers = [original.answer(feeds.random_feeds(explored.specs, rows, length=length)) for rows, length in asked]
     shapes = {}
     for name in original.outputs:
         seen = [np.shape(answer[name]) for answer in answers]

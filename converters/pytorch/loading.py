@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.options import Options
-from converters.proof.tensors import Spec
+from converters.proof.specs import Spec
 from converters.pytorch import entry, examples
 from converters.pytorch.dtypes import dtype_name
 from converters.pytorch.original import EXPORT_WAY_OUT, ONNX_WAY_OUT, Original, describe, reason, static_note

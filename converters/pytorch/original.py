@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from converters.proof.tensors import Spec
+from converters.proof.specs import Spec
 from edgepack.errors import ConversionError
 
 Kind = Literal["program", "script", "module"]

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converters.graph import forest, graph
+from converters.error_text import first_line
+from converters.graph import edits, forest
 from converters.sklearn import recipes, rows
 from converters.sklearn.inputs import Floats, Inputs
 from converters.sklearn.original import ONNX_WAY_OUT, Original
@@ -75,14 +76,14 @@ def build(original: Original, inputs: Inputs, attempt: Attempt, *, ties_accepted
     """The graph, and the inputs with the names that it gave them. Raises ``ConversionError``."""
     with recipes.registered(ours=attempt.ours, ties_accepted=ties_accepted):
         model = _convert(original, inputs)
-    graph.strip(model)
+    edits.strip(model)
     model.ir_version = IR_VERSION
     _complete_opsets(model)
     names = tuple(value.name for value in model.graph.input)
     if len(names) != len(inputs.dtypes):
         raise ConversionError("the converter drops inputs of this model", hint=ONNX_WAY_OUT)
-    graph.prune(model)
-    return model, inputs.of(names, graph.take_out_unread(model))
+    edits.prune(model)
+    return model, inputs.of(names, edits.take_out_unread(model))
 
 
 def _convert(original: Original, inputs: Inputs) -> Any:
@@ -123,12 +124,12 @@ def _complete_opsets(model: Any) -> None:
     """
     from onnx import helper
 
-    present = graph.opsets(model)
+    present = edits.opsets(model)
     model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in TARGET_OPSET if domain not in present)
     for entry in model.opset_import:
         entry.version = max(entry.version, TARGET_OPSET.get(entry.domain, 0))
     forest.settle_opset(model)
-    if graph.opsets(model)["ai.onnx.ml"] > TARGET_OPSET["ai.onnx.ml"]:
+    if edits.opsets(model)["ai.onnx.ml"] > TARGET_OPSET["ai.onnx.ml"]:
         model.ir_version = EXACT_TREES_IR
 
 
@@ -140,4 +141,4 @@ def _no_converter(original: Original, error: Exception) -> ConversionError:
         return ConversionError(
             f"there is no ONNX converter for {kind}", hint=f"use another estimator, or {ONNX_WAY_OUT}"
         )
-    return ConversionError(f"{kind} cannot be converted ({graph.first_line(error)})", hint=ONNX_WAY_OUT)
+    return ConversionError(f"{kind} cannot be converted ({first_line(error)})", hint=ONNX_WAY_OUT)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.graph import graph
+from converters.graph import edits
+from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
 from converters.proof import parity, samples
@@ -88,8 +89,8 @@ def _document(original: Original, proven: Proven, source: Mapping[str, str]) -> 
     """The manifest."""
     return manifest.build(
         source=source,
-        opset=graph.opsets(proven.model),
-        minimum_runtime=graph.minimum_runtime(proven.model),
+        opset=edits.opsets(proven.model),
+        minimum_runtime=edits.minimum_runtime(proven.model),
         inputs=proven.asked.inputs.describe(
             original.named,
             missing=[name for name, treated in proven.odd.missing.items() if not treated.refused],
@@ -114,7 +115,7 @@ def _report(
 ) -> dict[str, Any]:
     """The parity report."""
     lengths = {kind: len(table) for kind, table in found.tables.items()}
-    session = graph.Session(proven.data)
+    session = Session(proven.data)
     return {
         "source": source,
         "estimator": type(original.model).__name__,
@@ -217,9 +218,9 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
     model, label = labels.choose(model, asked, resolution)
     comparer = proof.Comparer(options, resolution)
     outputs, proofs = proof.settle(model, asked, comparer, notes)
-    graph.check(model)
-    data = graph.serialize(model)
-    session = graph.Session(data)
+    edits.check(model)
+    data = edits.serialize(model)
+    session = Session(data)
     row_wise = proof.single_rows(session, asked, comparer, outputs)
     if not row_wise:
         notes.append("the original answers a row by the batch that it stands in, and so does the ONNX model")

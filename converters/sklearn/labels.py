@@ -12,7 +12,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from converters.graph import graph
+from converters.graph import edits
+from converters.graph.session import Session
 from converters.proof import parity
 from converters.sklearn.original import Asked
 
@@ -43,7 +44,7 @@ def choose(model: Any, asked: Asked, resolution: float) -> tuple[Any, str | None
     feeds = asked.inputs.feeds(asked.table)
 
     def wrong(variant: tuple[Any, str | None]) -> int:
-        session = graph.Session(graph.serialize(variant[0]))
+        session = Session(edits.serialize(variant[0]))
         results = dict(zip([port.name for port in session.outputs], session.run(feeds), strict=True))
         answers = results[sources["label"]].reshape(-1)
         proof = parity.compare_labels("label", "predict", asked.answer("predict"), answers, asked.margin(), resolution)
@@ -74,7 +75,7 @@ def first_maximum(model: Any, label: str, probabilities: str, classes: Sequence[
         return None
     changed = copy.deepcopy(model)
     body = changed.graph
-    graph.rename(body, label, "label__converter")
+    edits.rename(body, label, "label__converter")
     for output in body.output:
         if output.name == "label__converter":
             output.name = label
@@ -105,7 +106,7 @@ def first_maximum(model: Any, label: str, probabilities: str, classes: Sequence[
             helper.make_node("Gather", ["label__classes", "label__index"], [label], name="label__class", axis=0),
         ]
     )
-    graph.prune(changed)
+    edits.prune(changed)
     return changed
 
 

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from converters.graph.graph import first_line
+from converters.error_text import first_line
 from converters.sklearn import rows
 from converters.sklearn.original import DOCUMENTS, Original
 from converters.sklearn.routes import takes_documents

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from converters.graph.graph import first_line
+from converters.error_text import first_line
 from converters.proof.samples import Table
 from converters.sklearn import rows
 from converters.sklearn.inputs import Inputs

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converters.graph import graph
+from converters.graph import edits
+from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
 from converters.proof import parity
@@ -60,9 +61,9 @@ def settle(model: Any, asked: Asked, comparer: Comparer, notes: list[str]) -> tu
     Raises ``ConversionError`` unless labels, values and probabilities are equal; a method of ``BESIDE`` that
     differs is left out, with a note.
     """
-    found = graph.Session(graph.serialize(model))
+    found = Session(edits.serialize(model))
     results = dict(zip([port.name for port in found.outputs], found.run(asked.inputs.feeds(asked.table)), strict=True))
-    wanted: list[tuple[str, str, graph.Shaping]] = []
+    wanted: list[tuple[str, str, edits.Shaping]] = []
     answers: list[Answer] = []
     proofs: list[OutputParity] = []
     for meaning in asked.original.meanings(list(results)):
@@ -90,14 +91,14 @@ def settle(model: Any, asked: Asked, comparer: Comparer, notes: list[str]) -> tu
         output = manifest.Output(meaning.name, meaning.role, dtype, (None, *shaped.shape[1:]), classes)
         answers.append(Answer(output, meaning))
         proofs.append(proof)
-    graph.keep_outputs(model, wanted)
-    graph.prune(model)
+    edits.keep_outputs(model, wanted)
+    edits.prune(model)
     for answer in answers:
-        graph.declare_shape(model, answer.output.name, answer.output.shape)
+        edits.declare_shape(model, answer.output.name, answer.output.shape)
     return answers, proofs
 
 
-def _shape(reference: Any, result: Any) -> tuple[graph.Shaping, Any]:
+def _shape(reference: Any, result: Any) -> tuple[edits.Shaping, Any]:
     """Bring a converter's result to the original's shape where the two only write it differently."""
     if not hasattr(result, "shape"):
         raise ConversionError("an output of the ONNX model is no plain tensor", hint=ONNX_WAY_OUT)
@@ -112,14 +113,14 @@ def _shape(reference: Any, result: Any) -> tuple[graph.Shaping, Any]:
     return "as it is", result
 
 
-def prove(session: graph.Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> list[OutputParity]:
+def prove(session: Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> list[OutputParity]:
     """Run both on the rows and compare every output."""
     results = session.run(asked.inputs.feeds(asked.table))
     pairs = zip(outputs, results, strict=True)
     return [comparer.compare(answer.meaning, asked, result) for answer, result in pairs]
 
 
-def single_rows(session: graph.Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> bool:
+def single_rows(session: Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> bool:
     """Prove batches of one row, which a converter can get wrong alone.
 
     Returns whether the original answers such a row as it does in a batch. Raises ``ConversionError`` where they differ.
@@ -137,7 +138,7 @@ def single_rows(session: graph.Session, asked: Asked, comparer: Comparer, output
 
 
 def by_rows(
-    session: graph.Session,
+    session: Session,
     asked: Asked,
     lengths: Mapping[str, int],
     comparer: Comparer,

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converters.graph import graph
+from converters.error_text import first_line
+from converters.graph.session import Session
 from converters.proof.samples import Table
 from converters.sklearn import rows
 from converters.sklearn.original import Asked
@@ -109,7 +110,7 @@ class Oddities:
 
 
 def find(
-    session: graph.Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer], known: Sequence[Column]
+    session: Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer], known: Sequence[Column]
 ) -> Oddities:
     """Ask the original and the graph, on some of the rows that they were compared on."""
 
@@ -149,17 +150,17 @@ def _by_column(model: Any) -> bool:
     )
 
 
-def _treated(session: graph.Session, odd: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> Treated:
+def _treated(session: Session, odd: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> Treated:
     original = onnx = "answers"
     try:
         for answer in outputs:
             odd.answer(answer.method, answer.meaning.part)
     except ConversionError as error:
-        original = f"refuses ({graph.first_line(error.__cause__ or error)})"
+        original = f"refuses ({first_line(error.__cause__ or error)})"
     try:
         session.run(odd.inputs.feeds(odd.table))
     except ConversionError as error:
-        onnx = f"fails ({graph.first_line(error.__cause__ or error)})"
+        onnx = f"fails ({first_line(error.__cause__ or error)})"
     if original != "answers":
         return Treated("rejected", original, onnx)
     try:

@@ -14,10 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from converters.graph import graph
+from converters.graph import edits
+from converters.graph.session import Session
 from converters.options import Options
-from converters.package import manifest
-from converters.proof import comparison, tensors
+from converters.package import assembly, manifest
+from converters.proof import comparison
+from converters.proof.exploration import explore
+from converters.proof.specs import Explored, Reference
 from converters.tensorflow import graphs, keras_file, saved_model
 from converters.tensorflow.original import RE_EXPORT, Original, RowByRow
 from edgepack.errors import ConversionError, UsageError
@@ -35,7 +38,7 @@ class _Attempt:
 
     recipe: str
     original: Original
-    reference: tensors.Reference
+    reference: Reference
     frozen: graphs.Frozen
     optimize: bool
 
@@ -61,7 +64,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         warnings.append(f"to have a model that takes any number of rows, {RE_EXPORT}")
     source = {"framework": "TensorFlow", "version": _version("tensorflow"), "digest": digest, "recipe": attempt.recipe}
     extra = {"signature": original.signature, "trained_with": dict(original.trained_with)}
-    return comparison.package(proof, explored, model, source, _versions(), warnings, extra)
+    return assembly.package(proof, explored, model, source, _versions(), warnings, extra)
 
 
 def load(path: Path, options: Options, scratch: Path) -> Original:
@@ -110,17 +113,15 @@ def _ladder(original: Original, frozen: graphs.Frozen) -> list[_Attempt]:
     return [_Attempt(ANY_BATCH_RECIPE, opened, RowByRow(original), graphs.with_open_batch(frozen), True), *attempts]
 
 
-def _first_proven(
-    attempts: list[_Attempt], options: Options
-) -> tuple[_Attempt, Any, comparison.Proof, tensors.Explored]:
+def _first_proven(attempts: list[_Attempt], options: Options) -> tuple[_Attempt, Any, comparison.Proof, Explored]:
     """The first attempt that is equal. Raises what the first of the plain kind was refused for."""
     refusal: ConversionError | None = None
     for attempt in attempts:
         try:
             model = graphs.to_onnx(attempt.original, attempt.frozen, attempt.optimize)
-            session = graph.Session(graph.serialize(model))
+            session = Session(edits.serialize(model))
             hinted = [graphs.hinted(spec, attempt.frozen) for spec in attempt.original.inputs]
-            explored = tensors.explore(attempt.reference, hinted)
+            explored = explore(attempt.reference, hinted)
             proof = comparison.prove(attempt.reference, session, explored, options, comparison.declared_roles(model))
         except ConversionError as error:
             log.debug("%s: %s", attempt.recipe, error)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from converters.graph import graph
+from converters.graph import edits
 from converters.graph.canonical import canonical
 from converters.proof import comparison
-from converters.proof.tensors import Spec
+from converters.proof.specs import Spec
 from converters.tensorflow.original import Original, reason
 from edgepack.errors import ConversionError
 
@@ -93,11 +93,11 @@ def to_onnx(original: Original, frozen: Frozen, optimize: bool) -> Any:
             hint="make it smaller, for instance by float16",
         )
     _require_operators(model)
-    graph.strip(model)
+    edits.strip(model)
     model.ir_version = IR_VERSION
     _name(model, original)
     canonical(model)
-    graph.check(model)
+    edits.check(model)
     return model
 
 
@@ -119,17 +119,17 @@ def _name(model: Any, original: Original) -> None:
     body = model.graph
     wanted = {original.exported[spec.name]: spec for spec in (*original.inputs, *original.outputs)}
     for key in wanted:  # first aside, since a user's name may be another tensor's
-        graph.rename(body, key, f"{key}__exported")
+        edits.rename(body, key, f"{key}__exported")
     taken = {spec.name for spec in wanted.values()}
     for name in {name for node in body.node for name in (*node.input, *node.output) if name in taken}:
-        graph.rename(body, name, f"{name}__inner")
+        edits.rename(body, name, f"{name}__inner")
     for value in (*body.input, *body.output):
         spec = wanted.get(value.name)
         if spec is None:
             raise ConversionError(
                 f"the converter adds {value.name!r} to the model's inputs or outputs", hint=comparison.WAY_OUT
             )
-        graph.rename(body, f"{value.name}__exported", spec.name)
+        edits.rename(body, f"{value.name}__exported", spec.name)
         value.name = spec.name
         value.type.tensor_type.ClearField("shape")
         value.type.tensor_type.shape.SetInParent()  # a scalar has a shape too, of no axes

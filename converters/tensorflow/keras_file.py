@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from converters.graph.graph import first_line
+from converters.error_text import first_line
 from converters.options import Options
 from converters.tensorflow.original import DEFAULT_SIGNATURE, RE_EXPORT, Original, reason, spec_of
 from edgepack.errors import ConversionError

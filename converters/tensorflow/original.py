@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.graph.graph import DTYPES
-from converters.proof.tensors import Spec
+from converters.graph.session import DTYPES
+from converters.proof.specs import Spec
 from edgepack.errors import ConversionError
 
 DEFAULT_SIGNATURE = "serving_default"

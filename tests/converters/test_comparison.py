@@ -12,10 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from converters import Options
-from converters.graph import graph
+from converters.graph import edits
 from converters.graph.canonical import canonical
-from converters.proof import comparison, tensors
-from converters.proof.tensors import Spec
+from converters.graph.session import Session
+from converters.proof import comparison, feeds
+from converters.proof.exploration import explore
+from converters.proof.specs import Spec
 from edgepack.errors import ConversionError, UsageError
 
 TABLE = np.arange(20, dtype=np.float32).reshape(10, 2)
@@ -51,16 +53,16 @@ def _product(x: Any) -> Any:
         return x @ WEIGHTS
 
 
-def _linear(weights: Any = WEIGHTS) -> graph.Session:
+def _linear(weights: Any = WEIGHTS) -> Session:
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     ports = [("x", TensorProto.FLOAT, ["n", 3])], [("y", TensorProto.FLOAT, ["n", 4])]
-    return graph.Session(_model([node], *ports, w=weights).SerializeToString())
+    return Session(_model([node], *ports, w=weights).SerializeToString())
 
 
-def _lookup() -> graph.Session:
+def _lookup() -> Session:
     node = helper.make_node("Gather", ["table", "ids"], ["y"])
     ports = [("ids", TensorProto.INT64, ["n", "t"])], [("y", TensorProto.FLOAT, ["n", "t", 2])]
-    return graph.Session(_model([node], *ports, table=TABLE).SerializeToString())
+    return Session(_model([node], *ports, table=TABLE).SerializeToString())
 
 
 LINEAR = Original(lambda x: {"y": _product(x)})
@@ -73,8 +75,8 @@ def _strict_table(ids: Any) -> dict[str, Any]:
     return {"y": TABLE[ids]}
 
 
-def _prove(original: Original, session: graph.Session, *specs: Spec, **options: Any) -> comparison.Proof:
-    return comparison.prove(original, session, tensors.explore(original, specs), Options(**options))
+def _prove(original: Original, session: Session, *specs: Spec, **options: Any) -> comparison.Proof:
+    return comparison.prove(original, session, explore(original, specs), Options(**options))
 
 
 def test_equal_model_is_proven_at_every_size() -> None:
@@ -100,7 +102,7 @@ def test_batch_that_was_baked_in_is_noticed() -> None:
     ports = [("x", TensorProto.FLOAT, ["n", 3])], [("y", TensorProto.FLOAT, ["n", 4])]
     model = _model(nodes, *ports, w=WEIGHTS, shape=np.array([1, 4], np.int64))
     with pytest.raises(ConversionError, match=r"fails where the original answers \(x \(2, 3\)\)"):
-        _prove(LINEAR, graph.Session(model.SerializeToString()), X)
+        _prove(LINEAR, Session(model.SerializeToString()), X)
 
 
 def test_model_of_one_size_is_run_at_that_size_and_says_so() -> None:
@@ -112,9 +114,9 @@ def test_model_of_one_size_is_run_at_that_size_and_says_so() -> None:
 
 def test_range_of_whole_numbers_is_found_and_what_lies_outside_is_recorded() -> None:
     original = Original(_strict_table)
-    explored = tensors.explore(original, [Spec("ids", "int64", (None, None))])
+    explored = explore(original, [Spec("ids", "int64", (None, None))])
     assert (explored.specs[0].low, explored.specs[0].high) == (0, 9)
-    drawn = tensors.feeds(explored.specs, 200)["ids"]
+    drawn = feeds.random_feeds(explored.specs, 200)["ids"]
     assert (drawn.min(), drawn.max()) == (0, 9)
     proof = comparison.prove(original, _lookup(), explored, Options())
     assert proof.odd["negative"] == proof.odd["unknown"] == "rejected"
@@ -125,13 +127,13 @@ def test_range_of_whole_numbers_is_found_and_what_lies_outside_is_recorded() -> 
 def test_closed_vocabulary_is_kept_to() -> None:
     words = {"red": 0.0, "green": 1.0}
     original = Original(lambda word: {"y": np.vectorize(words.__getitem__, otypes=[np.float32])(word)})
-    (spec,) = tensors.explore(original, [Spec("word", "string", (None, 1), tuple(words))]).specs
+    (spec,) = explore(original, [Spec("word", "string", (None, 1), tuple(words))]).specs
     assert spec.closed
-    assert set(tensors.feeds([spec], 50)["word"].ravel()) == set(words)
+    assert set(feeds.random_feeds([spec], 50)["word"].ravel()) == set(words)
 
 
 def test_thresholds_are_met_exactly_and_beside() -> None:
-    drawn = tensors.feeds([Spec("x", "float32", (None, 4), values=(0.5,))], 200)["x"]
+    drawn = feeds.random_feeds([Spec("x", "float32", (None, 4), values=(0.5,))], 200)["x"]
     half = np.float32(0.5)
     for value in (half, np.nextafter(half, np.float32(0)), np.nextafter(half, np.float32(1))):
         assert (drawn == value).any()
@@ -140,7 +142,7 @@ def test_thresholds_are_met_exactly_and_beside() -> None:
 def test_input_that_the_original_does_not_have_is_refused() -> None:
     node = helper.make_node("Add", ["x", "mean"], ["y"])
     ports = [("x", TensorProto.FLOAT, ["n", 3]), ("mean", TensorProto.FLOAT, [1, 3])]
-    session = graph.Session(_model([node], ports, [("y", TensorProto.FLOAT, ["n", 3])]).SerializeToString())
+    session = Session(_model([node], ports, [("y", TensorProto.FLOAT, ["n", 3])]).SerializeToString())
     with pytest.raises(ConversionError, match=r"inputs that the original does not have \(mean\)"):
         _prove(Original(lambda x: {"y": x}), session, X)
 
@@ -149,11 +151,11 @@ def test_sample_keeps_its_axes_and_is_matched_by_name(tmp_path: Path) -> None:
     specs = [Spec("picture", "float32", (None, 4, 4, 3)), Spec("size", "int64", (None, 1))]
     pictures = np.random.default_rng(0).random((6, 4, 4, 3))
     np.savez(tmp_path / "s.npz", size=np.arange(6.0)[:, None], picture=pictures, more=np.zeros(6))
-    found = tensors.sample_feeds(specs, tmp_path / "s.npz")
+    found = feeds.sample_feeds(specs, tmp_path / "s.npz")
     np.testing.assert_array_equal(found["picture"], pictures.astype(np.float32))
     assert found["size"].dtype == np.int64
     (tmp_path / "s.csv").write_text("a,b,c\n1,2,3\n4,5,6\n")
-    np.testing.assert_array_equal(tensors.sample_feeds([X], tmp_path / "s.csv")["x"], [[1, 2, 3], [4, 5, 6]])
+    np.testing.assert_array_equal(feeds.sample_feeds([X], tmp_path / "s.csv")["x"], [[1, 2, 3], [4, 5, 6]])
 
 
 @pytest.mark.parametrize(
@@ -170,20 +172,20 @@ def test_sample_that_does_not_fit_is_refused(arrays: dict[str, Any], sentence: s
     specs = [Spec("picture", "float32", (None, 4, 4, 3)), Spec("size", "int64", (None, 1))]
     np.savez(tmp_path / "s.npz", **arrays)
     with pytest.raises(UsageError, match=sentence):
-        tensors.sample_feeds(specs, tmp_path / "s.npz")
+        feeds.sample_feeds(specs, tmp_path / "s.npz")
 
 
 def test_sample_that_is_broken_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "s.npz").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(UsageError, match="sample cannot be read"):
-        tensors.sample_feeds([X], tmp_path / "s.npz")
+        feeds.sample_feeds([X], tmp_path / "s.npz")
 
 
 def test_too_large_rows_give_no_golden_vectors() -> None:
     wide = Spec("x", "float32", (None, 30_000))
     node = helper.make_node("Relu", ["x"], ["y"])
     ports = [("x", TensorProto.FLOAT, ["n", 30_000])], [("y", TensorProto.FLOAT, ["n", 30_000])]
-    session = graph.Session(_model([node], *ports).SerializeToString())
+    session = Session(_model([node], *ports).SerializeToString())
     proof = _prove(Original(lambda x: {"y": np.maximum(x, 0)}), session, wide)
     assert proof.golden is None
     assert any("no golden vectors" in warning for warning in proof.warnings)
@@ -197,9 +199,9 @@ def test_equal_graphs_in_another_order_become_the_same_bytes() -> None:
         ports = [("x", TensorProto.FLOAT, ["n", 3])], [("y", TensorProto.FLOAT, ["n", 3])]
         model = _model(nodes, *ports)
         canonical(model)
-        graph.check(model)
+        edits.check(model)
         assert [node.op_type for node in model.graph.node] == ["Relu", "Neg", "Add"]
-        return graph.serialize(model)
+        return edits.serialize(model)
 
     assert build("a", "b", swapped=False) == build("t9", "t0", swapped=True)
 
@@ -217,7 +219,7 @@ def test_canonical_naming_reaches_into_branches() -> None:
     ports = [("x", TensorProto.FLOAT, ["n", 3]), ("flag", TensorProto.BOOL, [])], [("y", TensorProto.FLOAT, ["n", 3])]
     model = _model(nodes, *ports)
     canonical(model)
-    graph.check(model)
-    session = graph.Session(graph.serialize(model))
+    edits.check(model)
+    session = Session(edits.serialize(model))
     (answer,) = session.run({"x": np.float32([[-1, 0, 2]]), "flag": np.array(False)})
     np.testing.assert_array_equal(answer, [[1, 2, 5]])

@@ -9,8 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from converters.graph import forest, graph
+from converters.graph import edits, forest
 from converters.graph.forest import Forest, Mode, Tree
+from converters.graph.session import Session
 from edgepack.errors import ConversionError
 
 
@@ -49,8 +50,8 @@ def _answers(trees: Forest, x: Any) -> Any:
     writer = Writer()
     model = writer.model(forest.emit(writer, "X", trees))
     forest.settle_opset(model)
-    graph.check(model)
-    session = graph.Session(graph.serialize(model))
+    edits.check(model)
+    session = Session(edits.serialize(model))
     (whole,) = session.run({"X": x})
     one_by_one = np.vstack([session.run({"X": x[row : row + 1]})[0] for row in range(len(x))])
     np.testing.assert_array_equal(whole, one_by_one)
@@ -268,5 +269,5 @@ def test_tree_operators_of_two_versions_are_refused_and_a_graph_without_ours_is_
         forest.settle_opset(model)
     del model.graph.node[0]
     forest.settle_opset(model)
-    assert graph.opsets(model)[forest.ML] == 3
+    assert edits.opsets(model)[forest.ML] == 3
     assert isinstance(model, onnx.ModelProto)

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from converters.graph import graph
+from converters.graph import edits
 from converters.optimize import choice, optimize
 from converters.optimize.variants import NotApplicableError, Variant, made
 from converters.package import manifest
@@ -134,7 +134,7 @@ def test_nodes_are_put_in_order() -> None:
     model.graph.node.extend(copies)
     with pytest.raises(onnx.checker.ValidationError, match="sorted"):
         onnx.checker.check_model(model)
-    graph.sort(model)
+    edits.sort(model)
     onnx.checker.check_model(model)
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
-from converters.graph import graph
+from converters.graph import edits
+from converters.graph.session import Session
 from converters.sklearn import recipes
 
 SCALES, MIDDLES = [1e-8, 1, 1e5, 1e9, 3, 1], [0, 5, 1e6, 1.6e9, -2, 7]
@@ -29,13 +30,13 @@ SCALERS = [
 ]
 
 
-def _session(model: Any, types: list[tuple[str, Any]]) -> graph.Session:
+def _session(model: Any, types: list[tuple[str, Any]]) -> Session:
     from skl2onnx import convert_sklearn
 
     with recipes.registered(ours=True):
         made = convert_sklearn(model, initial_types=types, target_opset={"": 18, "ai.onnx.ml": 3})
-    graph.check(made)
-    return graph.Session(graph.serialize(made))
+    edits.check(made)
+    return Session(edits.serialize(made))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])

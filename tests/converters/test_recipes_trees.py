@@ -33,7 +33,8 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
-from converters.graph import forest, graph
+from converters.graph import edits, forest
+from converters.graph.session import Session
 from converters.sklearn import recipes, rows
 
 # Relative and absolute differences: of sums of doubles, of doubles rounded to float32, and what is promised of a part
@@ -45,7 +46,7 @@ RANDOM = 11
 CANCER, WINE, DIABETES = (load(return_X_y=True) for load in (load_breast_cancer, load_wine, load_diabetes))
 
 
-def _converted(model: Any, types: list[tuple[str, Any]]) -> graph.Session:
+def _converted(model: Any, types: list[tuple[str, Any]]) -> Session:
     from skl2onnx import convert_sklearn
     from sklearn.base import is_classifier
 
@@ -53,20 +54,18 @@ def _converted(model: Any, types: list[tuple[str, Any]]) -> graph.Session:
     with recipes.registered(ours=True):
         made = convert_sklearn(model, initial_types=types, target_opset={"": 18, "ai.onnx.ml": 3}, options=options)
     forest.settle_opset(made)
-    graph.check(made)
-    return graph.Session(graph.serialize(made))
+    edits.check(made)
+    return Session(edits.serialize(made))
 
 
-def _matrix(model: Any, width: int, dtype: Any = np.float64) -> graph.Session:
+def _matrix(model: Any, width: int, dtype: Any = np.float64) -> Session:
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
     kind = DoubleTensorType if dtype == np.float64 else FloatTensorType
     return _converted(model, [("X", kind([None, width]))])
 
 
-def _equal(
-    model: Any, session: graph.Session, x: Any, feeds: dict[str, Any], within: tuple[float, float] = EXACT
-) -> None:
+def _equal(model: Any, session: Session, x: Any, feeds: dict[str, Any], within: tuple[float, float] = EXACT) -> None:
     """Every output of the graph beside the method that it stands for; labels to the letter."""
     found = dict(zip([port.name for port in session.outputs], session.run(feeds), strict=True))
     first = next(iter(found))

@@ -31,7 +31,8 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
 from converters import Conversion
-from converters.graph import graph
+from converters.graph import edits
+from converters.graph.session import Session
 from converters.proof import parity
 from converters.sklearn import labels
 
@@ -227,15 +228,15 @@ def test_edited_graph_is_valid_and_keeps_nothing_unused() -> None:
         [onnx.numpy_helper.from_array(np.array(["a", "b", "c"], dtype=object), "names")],
     )
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    before = graph.serialize(model)
+    before = edits.serialize(model)
     changed = labels.first_maximum(model, "label", "p", ["a", "b", "ç"], 1e-6)
     assert changed is not None
-    assert graph.serialize(model) == before
+    assert edits.serialize(model) == before
     onnx.checker.check_model(changed, full_check=True)
     assert [output.name for output in changed.graph.output] == ["label", "p"]
     assert "old" not in {name for node in changed.graph.node for name in node.output}
     assert "names" not in {tensor.name for tensor in changed.graph.initializer}
-    session = graph.Session(graph.serialize(changed))
+    session = Session(edits.serialize(changed))
     rows = np.array([[1, 1 + 1e-7, 0], [0, 1, 1], [0, 0, 1], [0, 1, 2]], np.float32)
     assert session.run({"x": rows})[0].tolist() == ["a", "b", "ç", "ç"]
     body.output[0].type.tensor_type.elem_type = kind.INT64

@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.datasets import make_classification, make_regression
 
-from converters.graph import forest, graph
+from converters.graph import edits, forest
+from converters.graph.session import Session
 from converters.sklearn import recipes
 
 METHODS = ("predict", "predict_proba", "decision_function", "score_samples")
@@ -30,7 +31,7 @@ def values(targets: int = 1, *, positive: bool = False) -> tuple[Any, Any]:
     return x, np.abs(y) / 50 + 0.2 if positive else y
 
 
-def to_onnx(model: Any, types: list[tuple[str, Any]], *, ours: bool = True) -> graph.Session:
+def to_onnx(model: Any, types: list[tuple[str, Any]], *, ours: bool = True) -> Session:
     """The model's graph, by our recipes or by skl2onnx alone."""
     from skl2onnx import convert_sklearn
 
@@ -38,18 +39,18 @@ def to_onnx(model: Any, types: list[tuple[str, Any]], *, ours: bool = True) -> g
     with recipes.registered(ours=ours):
         made = convert_sklearn(model, initial_types=types, target_opset={"": 18, "ai.onnx.ml": 3}, options=options)
     forest.settle_opset(made)
-    graph.check(made)
-    return graph.Session(graph.serialize(made))
+    edits.check(made)
+    return Session(edits.serialize(made))
 
 
-def matrix_to_onnx(model: Any, columns: int, *, ours: bool = True) -> graph.Session:
+def matrix_to_onnx(model: Any, columns: int, *, ours: bool = True) -> Session:
     """The graph of a model that takes one matrix of float64."""
     from skl2onnx.common.data_types import DoubleTensorType
 
     return to_onnx(model, [("X", DoubleTensorType([None, columns]))], ours=ours)
 
 
-def answers(session: graph.Session, feeds: dict[str, Any]) -> dict[str, Any]:
+def answers(session: Session, feeds: dict[str, Any]) -> dict[str, Any]:
     """What the graph answers, by output."""
     return dict(zip([port.name for port in session.outputs], session.run(feeds), strict=True))
 
@@ -74,7 +75,7 @@ def expected(model: Any, given: Any) -> dict[str, Any]:
     return found
 
 
-def require_equal(model: Any, session: graph.Session, given: Any, feeds: dict[str, Any]) -> set[str]:
+def require_equal(model: Any, session: Session, given: Any, feeds: dict[str, Any]) -> set[str]:
     """Assert that every method answers alike; the names of the outputs that were compared."""
     results = answers(session, feeds)
     if "scores" not in results and "probabilities" in results and not hasattr(model, "predict_proba"):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converters.graph import edits
+
 NEWER_OPSET = 18
 
 
@@ -31,8 +33,6 @@ def take_out_maps(model: Any) -> dict[str, Map]:
     """
     from onnx import helper
 
-    from converters.graph import graph
-
     found: dict[str, Map] = {}
     maps = [node for node in model.graph.node if node.op_type == "ZipMap" and node.domain == "ai.onnx.ml"]
     for node in maps:
@@ -44,7 +44,7 @@ def take_out_maps(model: Any) -> dict[str, Map]:
         node.CopyFrom(helper.make_node("Identity", list(node.input), list(node.output), name=node.name))
         output.ClearField("type")
         output.type.tensor_type.elem_type = 1
-        graph.declare_shape(model, output.name, (None, len(classes)))
+        edits.declare_shape(model, output.name, (None, len(classes)))
         found[output.name] = Map(classes)
     return found
 
@@ -53,9 +53,7 @@ def versioned_up(model: Any) -> Any | None:
     """The model on a newer operator set; None where it is new already or the converter fails."""
     from onnx import version_converter
 
-    from converters.graph import graph
-
-    if graph.opsets(model).get("", NEWER_OPSET) >= NEWER_OPSET:
+    if edits.opsets(model).get("", NEWER_OPSET) >= NEWER_OPSET:
         return None
     try:
         return version_converter.convert_version(model, NEWER_OPSET)

@@ -1,27 +1,23 @@
-"""Values for models whose inputs are named tensors of any rank: plausible, odd, and the user's own.
+"""Values for models whose inputs are named tensors of any rank: plausible, unusual, and the user's own.
 
-Neutral to frameworks: what an original takes is found out by asking it (``Reference.answer``).
-``converters.proof.comparison.prove`` compares with these values. Runs inside the sandbox only.
+Neutral to frameworks. ``converters.proof.comparison.prove`` compares with these values. Runs inside the sandbox only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from converters.proof import samples
-from edgepack.errors import ConversionError, UsageError
+from converters.proof.specs import WORDS, Spec
+from edgepack.errors import UsageError
 
 SEED = 20_240_517
-# Lengths that are tried for an axis that may have any: of text, of series, of pictures that are halved some times.
-LENGTHS = (12, 7, 32, 64, 224, 2, 1)
-# Up to where it is asked which whole numbers a model takes, and what is drawn where it takes all of these.
-WIDEST_RANGE, ORDINARY_NUMBER = 1 << 20, 1000
-WORDS = ("", "a", "cat", "Dog", "the quick brown fox", "Zürich", "straße", "3.14", "未知", "UNSEEN")
+# For axes of any length, where nothing else is known.
+USUAL_LENGTH = 12
 HUGE = 1e39  # finite as float64, not as float32
-_ODD = {
+_UNUSUAL = {
     ("nan", "f"): float("nan"),
     ("infinity", "f"): float("inf"),
     ("huge", "f"): HUGE,
@@ -29,71 +25,7 @@ _ODD = {
 }
 
 
-class Reference(Protocol):
-    """The original, as something that answers named arrays with named arrays."""
-
-    def answer(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        """The outputs by name. Raises ``ConversionError`` when the original refuses these inputs."""
-        ...
-
-
-@dataclass(frozen=True)
-class Spec:
-    """An input: ``dtype`` is numpy's name for it or ``string``, ``shape`` has None for an axis of any length.
-
-    ``values`` are those that matter (a vocabulary, thresholds) and are drawn often; ``closed`` says that the original
-    takes no others. ``low`` and ``high`` are the least and the largest whole number that it takes, both included, None
-    while nobody has asked it.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
-    values: tuple[Any, ...] = ()
-    low: int | None = None
-    high: int | None = None
-    closed: bool = False
-
-    @property
-    def kind(self) -> str:
-        """``float``, ``int``, ``bool`` or ``string``."""
-        return next(kind for kind in ("float", "uint", "int", "bool", "string") if kind in self.dtype).lstrip("u")
-
-    @property
-    def batched(self) -> bool:
-        """Whether the first axis may have any length."""
-        return bool(self.shape) and self.shape[0] is None
-
-    @property
-    def unknown(self) -> Any | None:
-        """A value outside of the range or vocabulary that the original was found to take; None where it takes any."""
-        if self.closed and self.kind == "string":
-            return next(word for word in (WORDS[-1], WORDS[-1] * 2) if word not in self.values)
-        if self.closed:
-            return max(self.values) + 1
-        return None if self.high is None or self.high >= min(ORDINARY_NUMBER, _largest(self.dtype)) else self.high + 1
-
-    def sized(self, rows: int, length: int) -> tuple[int, ...]:
-        """A shape with ``rows`` for an open first axis, ``length`` for the other open ones."""
-        return tuple(
-            (rows if number == 0 else length) if axis is None else axis for number, axis in enumerate(self.shape)
-        )
-
-
-@dataclass(frozen=True)
-class Explored:
-    """Inputs with the ranges that the original takes; ``lengths`` are one or two that suit the open axes."""
-
-    specs: tuple[Spec, ...]
-    lengths: tuple[int, ...]
-
-    @property
-    def batched(self) -> bool:
-        """Whether the number of rows may be chosen."""
-        return any(spec.batched for spec in self.specs)
-
-
-def feeds(specs: Sequence[Spec], rows: int, seed: int = SEED, length: int = LENGTHS[0]) -> dict[str, Any]:
+def random_feeds(specs: Sequence[Spec], rows: int, seed: int = SEED, length: int = USUAL_LENGTH) -> dict[str, Any]:
     """Random values, the same for the same arguments: by input name an array with ``rows`` rows.
 
     Floats are standard normal, one row in eight ten times as large; whole numbers lie within the range, its ends
@@ -147,76 +79,8 @@ def _whole_numbers(spec: Spec, shape: tuple[int, ...], random: Any) -> Any:
     return np.where(ends < 0.03, low, np.where(ends > 0.97, high, cells))
 
 
-def explore(reference: Reference, specs: Sequence[Spec]) -> Explored:
-    """Find lengths, ranges of whole numbers and closed vocabularies that the original takes, by asking it.
-
-    Raises ``ConversionError``, with its first refusal, where it takes nothing that was tried.
-    """
-    refusal: ConversionError | None = None
-    # A vocabulary is no hint at the range: of two inputs it may belong to the other.
-    plain = tuple(replace(spec, values=()) if spec.kind == "int" else spec for spec in specs)
-    closed = tuple(replace(spec, closed=bool(spec.values) and spec.kind in ("int", "string")) for spec in specs)
-    for tried in (plain, closed):
-        lengths: list[int] = []
-        for length in LENGTHS if any(axis is None for spec in tried for axis in spec.shape[1:]) else LENGTHS[:1]:
-            try:
-                reference.answer(feeds(tried, 2, length=length))
-            except ConversionError as error:
-                refusal = refusal or error
-                continue
-            lengths.append(length)
-            if len(lengths) == 2:
-                break
-        if lengths:
-            ranged = [spec if spec.closed else _ranged(reference, tried, spec, lengths[0]) for spec in tried]
-            pairs = zip(ranged, specs, strict=True)
-            return Explored(tuple(_with_values(spec, told) for spec, told in pairs), tuple(lengths))
-    raise refusal or ConversionError("the model takes no inputs", hint="export it with inputs")
-
-
-def _with_values(spec: Spec, told: Spec) -> Spec:
-    """The vocabulary again, as far as it lies in the range that was found."""
-    if spec.kind != "int" or spec.closed or spec.low is None or spec.high is None:
-        return spec
-    wide = spec.high >= ORDINARY_NUMBER
-    return replace(spec, values=tuple(value for value in told.values if wide or spec.low <= value <= spec.high))
-
-
-def _ranged(reference: Reference, specs: tuple[Spec, ...], spec: Spec, length: int) -> Spec:
-    """The input with the range of whole numbers that the original takes, found by halving."""
-    import numpy as np
-
-    if spec.kind != "int" or spec.high is not None:
-        return spec
-    others = feeds(specs, 2, length=length)
-
-    def takes(value: int) -> bool:
-        try:
-            reference.answer({**others, spec.name: np.full_like(others[spec.name], value)})
-        except ConversionError:
-            return False
-        return True
-
-    limits = np.iinfo(spec.dtype)
-    top = min(WIDEST_RANGE, int(limits.max))
-    if takes(top):
-        low = -ORDINARY_NUMBER if limits.min < 0 and takes(max(-WIDEST_RANGE, int(limits.min))) else 0
-        return replace(spec, low=max(low, int(limits.min)), high=min(ORDINARY_NUMBER, top))
-    good, bad = 1, top
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if takes(middle) else (good, middle)
-    return replace(spec, low=0, high=good)
-
-
-def _largest(dtype: str) -> int:
-    import numpy as np
-
-    return int(np.iinfo(dtype).max)
-
-
-def odd(values: Mapping[str, Any], kind: str, specs: Sequence[Spec] = ()) -> dict[str, Any] | None:
-    """A copy of the feeds with odd values in about a tenth of the cells; None where no input can hold them.
+def unusual(values: Mapping[str, Any], kind: str, specs: Sequence[Spec] = ()) -> dict[str, Any] | None:
+    """A copy of the feeds with unusual values in about a tenth of the cells; None where no input can hold them.
 
     ``kind`` is ``nan``, ``infinity``, ``huge`` (1e39, float64 only), ``zeros`` (everywhere), ``empty`` (no rows),
     ``negative`` (a whole number below 0), or ``unknown`` (what ``specs`` say that the original was not found to take).
@@ -231,7 +95,7 @@ def odd(values: Mapping[str, Any], kind: str, specs: Sequence[Spec] = ()) -> dic
     random = np.random.default_rng(SEED)
     changed = {}
     for name, array in values.items():
-        value = outside.get(name, _ODD.get((kind, array.dtype.kind)))
+        value = outside.get(name, _UNUSUAL.get((kind, array.dtype.kind)))
         if value is None or not array.size or (kind == "huge" and array.dtype != np.float64):
             continue
         cells = random.random(array.shape) < 0.1
