@@ -51,7 +51,7 @@ class Workspace:
         """What ``tag`` names; raises ``NotFoundError``."""
         found = self.store.tags().get(tag)
         if found is None:
-            raise NotFoundError(f"there is no image {tag!r}", where=self.root, hint="see: edgepack package list")
+            raise NotFoundError(f"image {tag!r} not found", where=self.root, hint="see: edgepack package list")
         return found
 
     @cached_property

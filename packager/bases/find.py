@@ -19,7 +19,7 @@ from packager.bases.debian import Recipe, base_entries, load_recipe, recipes
 from packager.bases.facts import BaseFacts, base_facts, check_base
 from packager.images.inspect import platform_of
 from packager.layers.compressors import compressor_name, write_best_layer
-from packager.places.places import open_source, public_name
+from packager.places.table import find_source, public_name
 from packager.workspace import Workspace
 
 DEFAULT_RECIPE = "debian12-python3.11"
@@ -58,7 +58,7 @@ def find_base(workspace: Workspace, name: str | None, platform: Platform, *, off
         descriptor = build_recipe(workspace, name, platform, offline=offline)
         copy(workspace.bases, workspace.store, descriptor)
     else:
-        with open_source(name, workspace, offline=offline) as (source, root):
+        with find_source(name, workspace.store).open(offline=offline) as (source, root):
             descriptor = _for_platform(images(source, root), source, platform, name)
             copy(source, workspace.store, descriptor)
     manifest = workspace.store.manifest(descriptor)

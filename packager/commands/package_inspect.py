@@ -16,9 +16,9 @@ from packager.workspace import Workspace
 def command(image: str, offline: bool, workspace: Workspace, output: str) -> None:
     """Show IMAGE: a tag of the workspace, oci:DIR, oci-archive:FILE, docker-daemon:NAME or a registry's reference."""
     from packager.images.inspect import signers, views
-    from packager.places.places import open_source
+    from packager.places.table import find_source
 
-    with open_source(image, workspace, offline=offline) as (source, root):
+    with find_source(image, workspace.store).open(offline=offline) as (source, root):
         found = views(source, root)
         signed_by = signers(workspace.store, root, workspace.keys.list())
     value = {

@@ -16,8 +16,8 @@ from packager.workspace import Workspace
 @common
 def command(source: str, tag: str | None, workspace: Workspace, output: str) -> None:
     """Load an image from SOURCE: an archive's file, an OCI layout's folder, or docker-daemon:NAME."""
-    from packager.places.places import load
+    from packager.places.table import find_file
 
-    name, root, report = load(workspace, source, None if tag is None else image_tag(tag))
-    value = {"tag": name, "digest": str(root.digest), "moved_bytes": report.moved_bytes}
-    answer(output, value, [{**value, "moved_bytes": human(report.moved_bytes)}])
+    loaded = find_file(source).load(workspace.store, None if tag is None else image_tag(tag))
+    value = {"tag": loaded.tag, "digest": str(loaded.root.digest), "moved_bytes": loaded.report.moved_bytes}
+    answer(output, value, [{**value, "moved_bytes": human(loaded.report.moved_bytes)}])

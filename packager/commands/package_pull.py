@@ -17,18 +17,19 @@ from packager.workspace import Workspace
 @common
 def command(reference: str, tag: str | None, workspace: Workspace, output: str) -> None:
     """Pull the image REFERENCE with what is attached to it, verified while it streams; a pull that was cut resumes."""
-    from packager.places.places import fetch, in_registry
+    from packager.places.table import find_registry
 
-    named, at, _ = in_registry(reference).partition("@")
+    place = find_registry(reference)
+    named, at, _ = place.name.partition("@")
     if at and tag is None and ":" not in named.rpartition("/")[2]:
         raise UsageError("is a digest, and an image here has a name", where=reference, hint="give one with --tag")
     name = image_tag(tag or named)
-    root, report = fetch(workspace.store, reference, name)
+    loaded = place.load(workspace.store, name)
     value = {
         "tag": name,
-        "digest": str(root.digest),
-        "moved_bytes": report.moved_bytes,
-        "present_bytes": report.present_bytes,
+        "digest": str(loaded.root.digest),
+        "moved_bytes": loaded.report.moved_bytes,
+        "present_bytes": loaded.report.present_bytes,
     }
-    answer(output, value, [{**value, "moved_bytes": human(report.moved_bytes),
-                            "present_bytes": human(report.present_bytes)}])  # fmt: skip
+    answer(output, value, [{**value, "moved_bytes": human(loaded.report.moved_bytes),
+                            "present_bytes": human(loaded.report.present_bytes)}])  # fmt: skip

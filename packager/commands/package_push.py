@@ -20,11 +20,11 @@ def command(tag: str, destination: str | None, workspace: Workspace, output: str
     DESTINATION is a registry's reference, oci:DIR, oci-archive:FILE, docker-archive:FILE (the two are the same file)
     or docker-daemon:NAME; without it, the registry that TAG names.
     """
-    from packager.places.places import send
+    from packager.places.table import find_destination
 
     tag = image_tag(tag)
     root = workspace.image(tag)
-    report = send(workspace.store, tag, root, destination or tag)
+    report = find_destination(destination or tag).send(workspace.store, tag, root)
     value = {
         "tag": tag,
         "digest": str(root.digest),

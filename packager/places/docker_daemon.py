@@ -1,14 +1,55 @@
-"""A container engine on this workstation, by Docker's API; the one module here that knows the docker package."""
+"""``docker-daemon:NAME``: a container engine on this workstation, by Docker's API.
+
+The one module here that knows the docker package.
+"""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgepack.errors import EdgepackError, MissingPartError, NotFoundError, disk_errors
+from edgepack.names import image_tag
+from edgepack.oci.archive.write import Archive, write_archive
+from edgepack.oci.copy import CopyReport
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.sources import BlobSource
+from edgepack.oci.store import Store
+from packager.places.place import Place, pick
+
+
+@dataclass(frozen=True)
+class DockerDaemon(Place):
+    """An image of the engine, which gives and takes archives."""
+
+    prefix = "docker-daemon:"
+    wanted = "name"
+
+    @contextmanager
+    def open(self, *, offline: bool = False) -> Iterator[tuple[BlobSource, Descriptor]]:
+        """The engine's image of that name."""
+        if offline and _is_remote():
+            raise EdgepackError(
+                "DOCKER_HOST names an engine on another machine", where="--offline", hint="unset one of the two"
+            )
+        with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+            path = Path(folder) / "image.tar"
+            _save_image(self.name, path)
+            with Archive(path) as archive:
+                yield archive, pick(archive.images(), None, self.name)
+
+    def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
+        """Give the engine the image by that name."""
+        with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+            path = Path(folder) / "image.tar"
+            write_archive(store, {image_tag(self.name): root}, path)
+            _load_image(path)
+            return CopyReport(path.stat().st_size, 1, 0)
 
 
 @contextmanager
@@ -36,19 +77,19 @@ def _engine() -> Iterator[Any]:
         client.close()
 
 
-def is_remote() -> bool:
+def _is_remote() -> bool:
     """Whether ``DOCKER_HOST`` names an engine on another machine."""
     return os.environ.get("DOCKER_HOST", "").partition("://")[0] in ("tcp", "ssh", "http", "https")
 
 
-def save_image(name: str, path: Path) -> None:
+def _save_image(name: str, path: Path) -> None:
     """Write the engine's image ``name`` as an archive to ``path``."""
     with _engine() as client, disk_errors(path), path.open("wb") as file:
         for chunk in client.images.get(name).save(named=True):
             file.write(chunk)
 
 
-def load_image(path: Path) -> None:
+def _load_image(path: Path) -> None:
     """Give the engine the archive at ``path``."""
     with _engine() as client, path.open("rb") as file:
         client.images.load(file)

@@ -12,7 +12,7 @@ from edgepack.oci.archive.write import Archive, write_archive
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.store import Store
 from edgepack.signing.statement import attach, verify_image
-from packager.places.places import in_registry, load, open_source, send
+from packager.places.table import find_destination, find_file, find_registry, find_source
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, ARM64, debian, make_base, make_index
 
@@ -30,7 +30,7 @@ def image(workspace: Workspace) -> Descriptor:
 
 
 def found(text: str, workspace: Workspace, *, offline: bool = False) -> str:
-    with open_source(text, workspace, offline=offline) as (_, root):
+    with find_source(text, workspace.store).open(offline=offline) as (_, root):
         return str(root.digest)
 
 
@@ -44,7 +44,7 @@ def test_a_layout_is_found_by_its_tag_where_it_was_sent_to(
 ) -> None:
     for name in ("with:colon", "a:b:c", "there", "there:1"):
         (tmp_path / name).mkdir()
-    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/{folder}:{tag}")
+    find_destination(f"oci:{tmp_path}/{folder}:{tag}").send(workspace.store, "churn:1", image)
     assert Store.open_existing(tmp_path / folder).tags().keys() == {tag}
     assert found(f"oci:{tmp_path}/{folder}:{tag}", workspace) == str(image.digest)
 
@@ -52,12 +52,12 @@ def test_a_layout_is_found_by_its_tag_where_it_was_sent_to(
 def test_without_a_tag_an_image_keeps_its_name_there(workspace: Workspace, image: Descriptor, tmp_path: Path) -> None:
     (tmp_path / "there:1").mkdir()
     for folder in ("layout", "there:1"):
-        send(workspace.store, "churn:1", image, f"oci:{tmp_path}/{folder}")
+        find_destination(f"oci:{tmp_path}/{folder}").send(workspace.store, "churn:1", image)
         assert Store.open_existing(tmp_path / folder).tags().keys() == {"churn:1"}
 
 
 def test_a_layout_of_one_nameless_image_needs_no_tag(workspace: Workspace, image: Descriptor, tmp_path: Path) -> None:
-    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/layout")
+    find_destination(f"oci:{tmp_path}/layout").send(workspace.store, "churn:1", image)
     layout = Store.open_existing(tmp_path / "layout")
     index = layout.index()
     (tmp_path / "layout/index.json").write_bytes(
@@ -71,7 +71,7 @@ def test_an_archive_is_found_with_and_without_its_tag(
     workspace: Workspace, image: Descriptor, tmp_path: Path, transport: str
 ) -> None:
     (tmp_path / "a:b").mkdir()
-    send(workspace.store, "churn:1", image, f"{transport}:{tmp_path}/a:b/c.tar")
+    find_destination(f"{transport}:{tmp_path}/a:b/c.tar").send(workspace.store, "churn:1", image)
     for text in (f"{tmp_path}/a:b/c.tar", f"{tmp_path}/a:b/c.tar:churn:1"):
         assert found(f"{transport}:{text}", workspace) == str(image.digest)
 
@@ -82,11 +82,11 @@ def test_latest_is_what_a_name_without_a_tag_means(workspace: Workspace, image: 
 
 
 def test_one_of_several_images_must_be_named(workspace: Workspace, image: Descriptor, tmp_path: Path) -> None:
-    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/l:one")
-    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/l:two")
+    find_destination(f"oci:{tmp_path}/l:one").send(workspace.store, "churn:1", image)
+    find_destination(f"oci:{tmp_path}/l:two").send(workspace.store, "churn:1", image)
     with pytest.raises(NotFoundError, match=r"l: holds 2 images; it has one, two; write .*l:NAME for one of them"):
         found(f"oci:{tmp_path}/l", workspace)
-    with pytest.raises(NotFoundError, match=r"there is no 'three'; it has one, two"):
+    with pytest.raises(NotFoundError, match=r"'three' not found; it has one, two"):
         found(f"oci:{tmp_path}/l:three", workspace)
 
 
@@ -102,20 +102,22 @@ def test_what_is_not_there_is_named(workspace: Workspace, tmp_path: Path, text: 
 
 @pytest.mark.parametrize("text", ["oci:", "docker://", "docker-archive:", "docker-daemon:"])
 def test_a_transport_without_a_place_is_refused(workspace: Workspace, text: str) -> None:
-    with pytest.raises(UsageError, match="names no place"):
+    with pytest.raises(UsageError, match="missing after"):
         found(text, workspace)
 
 
 def test_a_name_that_is_not_here_and_names_no_registry_is_not_asked_of_the_network(workspace: Workspace) -> None:
-    with pytest.raises(NotFoundError, match=r"no image 'python:3.12'; .* docker://python:3.12"):
+    with pytest.raises(NotFoundError, match=r"image 'python:3.12' not found; .* docker://python:3.12"):
         found("python:3.12", workspace)
-    with pytest.raises(UsageError, match="names no registry"):
-        send(workspace.store, "churn:1", workspace.store.put_bytes(b"{}", "application/json"), "churn:1")
+    with pytest.raises(UsageError, match="does not name a registry"):
+        find_destination("churn:1").send(
+            workspace.store, "churn:1", workspace.store.put_bytes(b"{}", "application/json")
+        )
 
 
 @pytest.mark.parametrize("text", ["docker://python:3.12", "r.example:5000/x@sha256:" + "0" * 64])
 def test_offline_says_what_it_would_need_and_how_to_get_it(workspace: Workspace, text: str) -> None:
-    with pytest.raises(EdgepackError, match=r"--offline: .* would need the network; bring it here .* package pull"):
+    with pytest.raises(EdgepackError, match=r"--offline: .* would need the network; fetch it .* package pull"):
         found(text, workspace, offline=True)
 
 
@@ -126,10 +128,10 @@ def test_offline_takes_no_engine_on_another_machine(workspace: Workspace, monkey
 
 
 def test_only_a_registry_can_be_pulled_from() -> None:
-    assert in_registry("docker://r.example/x:1") == "r.example/x:1"
-    assert in_registry("r.example:5000/x") == "r.example:5000/x"
-    with pytest.raises(UsageError, match="bring it here with: edgepack package load oci:/x"):
-        in_registry("oci:/x")
+    assert find_registry("docker://r.example/x:1").name == "r.example/x:1"
+    assert find_registry("r.example:5000/x").name == "r.example:5000/x"
+    with pytest.raises(UsageError, match="load it with: edgepack package load oci:/x"):
+        find_registry("oci:/x")
 
 
 # ---- Moving -------------------------------------------------------------------------------------------------------
@@ -140,50 +142,50 @@ def test_an_index_goes_through_layout_and_archive_unchanged(workspace: Workspace
     root = make_index(workspace.store, images)
     workspace.store.tag("churn:1", root)
     for text in (f"oci:{tmp_path}/layout", f"oci-archive:{tmp_path}/a.tar"):
-        send(workspace.store, "churn:1", root, text)
+        find_destination(text).send(workspace.store, "churn:1", root)
         other = Workspace(tmp_path / f"other-{text[:8]}", tmp_path / "cache")
-        name, loaded, report = load(other, text, None)
-        assert (name, loaded.digest) == ("churn:1", root.digest)
-        assert report.moved_blobs == 7
-        assert load(other, text, None)[2].moved_bytes == 0
+        loaded = find_file(text).load(other.store, None)
+        assert (loaded.tag, loaded.root.digest) == ("churn:1", root.digest)
+        assert loaded.report.moved_blobs == 7
+        assert find_file(text).load(other.store, None).report.moved_bytes == 0
 
 
 def test_signatures_travel_with_a_layout(workspace: Workspace, image: Descriptor, tmp_path: Path) -> None:
     key = workspace.keys.create("mine")
     attach(workspace.store, image, "churn:1", key)
-    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/layout")
+    find_destination(f"oci:{tmp_path}/layout").send(workspace.store, "churn:1", image)
     other = Workspace(tmp_path / "other", tmp_path / "cache")
-    load(other, f"oci:{tmp_path}/layout", "mine:1")
+    find_file(f"oci:{tmp_path}/layout").load(other.store, "mine:1")
     verify_image(other.store, image.digest, [key.public])
 
 
 def test_load_takes_a_folder_or_file_without_a_word_before_it(
     workspace: Workspace, image: Descriptor, tmp_path: Path
 ) -> None:
-    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/layout")
-    send(workspace.store, "churn:1", image, f"docker-archive:{tmp_path}/a.tar")
+    find_destination(f"oci:{tmp_path}/layout").send(workspace.store, "churn:1", image)
+    find_destination(f"docker-archive:{tmp_path}/a.tar").send(workspace.store, "churn:1", image)
     for text in (f"{tmp_path}/layout", f"{tmp_path}/a.tar", f"{tmp_path}/a.tar:churn:1"):
-        assert load(workspace, text, "again:1")[1].digest == image.digest
+        assert find_file(text).load(workspace.store, "again:1").root.digest == image.digest
     with pytest.raises(NotFoundError, match="no such file or folder"):
-        load(workspace, f"{tmp_path}/absent", None)
+        find_file(f"{tmp_path}/absent").load(workspace.store, None)
 
 
 def test_an_image_without_a_full_name_must_be_given_one(
     workspace: Workspace, image: Descriptor, tmp_path: Path
 ) -> None:
-    send(workspace.store, "churn:1", image, f"oci:{tmp_path}/layout:one")
+    find_destination(f"oci:{tmp_path}/layout:one").send(workspace.store, "churn:1", image)
     with pytest.raises(UsageError, match="has no name of its own; give one with --tag"):
-        load(workspace, f"oci:{tmp_path}/layout", None)
-    assert load(workspace, f"oci:{tmp_path}/layout", "churn:2")[0] == "churn:2"
+        find_file(f"oci:{tmp_path}/layout").load(workspace.store, None)
+    assert find_file(f"oci:{tmp_path}/layout").load(workspace.store, "churn:2").tag == "churn:2"
 
 
 def test_a_cut_archive_changes_nothing(workspace: Workspace, image: Descriptor, tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
-    send(workspace.store, "churn:1", image, f"docker-archive:{path}")
+    find_destination(f"docker-archive:{path}").send(workspace.store, "churn:1", image)
     with Archive(path) as archive:
         assert len(archive.images()) == 1
     os.truncate(path, path.stat().st_size // 2)
     other = Workspace(tmp_path / "other", tmp_path / "cache")
     with pytest.raises(EdgepackError):
-        load(other, str(path), "x:1")
+        find_file(str(path)).load(other.store, "x:1")
     assert other.store.tags() == {}

@@ -1,0 +1,42 @@
+"""``oci-archive:FILE[:TAG]`` and ``docker-archive:FILE[:TAG]``: one tar; those written here are both at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from edgepack.oci.archive.write import Archive, write_archive
+from edgepack.oci.copy import CopyReport
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.sources import BlobSource
+from edgepack.oci.store import Store
+from packager.places.place import Place, pick, split_tag
+
+
+@dataclass(frozen=True)
+class OciArchive(Place):
+    """An archive, which may hold several images."""
+
+    prefix = "oci-archive:"
+    wanted = "path"
+
+    @contextmanager
+    def open(self, *, offline: bool = False) -> Iterator[tuple[BlobSource, Descriptor]]:
+        """The image of that tag, or the only one."""
+        path, tag = split_tag(self.name)
+        with Archive(path) as archive:
+            yield archive, pick(archive.images(), tag, path)
+
+    def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
+        """Write the file anew, with this image alone."""
+        path, name = split_tag(self.name)
+        write_archive(store, {name or tag: root}, path)
+        return CopyReport(path.stat().st_size, 1, 0)
+
+
+@dataclass(frozen=True)
+class DockerArchive(OciArchive):
+    """The same file by Docker's word for it."""
+
+    prefix = "docker-archive:"

@@ -1,0 +1,125 @@
+"""What every place is: somewhere that an image comes from, and mostly somewhere that one can be sent to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar, Protocol, runtime_checkable
+
+from edgepack.errors import NotFoundError, UsageError
+from edgepack.names import image_tag
+from edgepack.oci import mediatypes
+from edgepack.oci.copy import CopyReport, copy
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import Digest
+from edgepack.oci.sources import BlobSource
+from edgepack.oci.store import Store
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image that a place gave to a store: its tag there, what the tag names, and what moved."""
+
+    tag: str
+    root: Descriptor
+    report: CopyReport
+
+
+class ImageSource(ABC):
+    """Where one image comes from."""
+
+    @abstractmethod
+    def open(self, *, offline: bool = False) -> AbstractContextManager[tuple[BlobSource, Descriptor]]:
+        """The image and where its blobs come from, while the context is open.
+
+        Raises ``NotFoundError``, ``EdgepackError`` for what would need the network while ``offline``, and what the
+        place raises.
+        """
+
+
+@dataclass(frozen=True)
+class Place(ImageSource):
+    """A place by the ``text`` that the user wrote; ``name`` is what follows the ``prefix``."""
+
+    prefix: ClassVar[str]
+    wanted: ClassVar[str]
+    """What must follow the prefix."""
+
+    text: str
+    name: str
+
+    @abstractmethod
+    def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
+        """Copy the image ``root``, called ``tag`` in ``store``, to this place; raises what the place raises."""
+
+    def load(self, store: Store, tag: str | None = None) -> Loaded:
+        """Copy the image to ``store`` and tag it ``tag`` there, or with its own name.
+
+        What is attached to it comes too where the place has such. Raises ``UsageError`` for an image without a full
+        name, and what ``open`` raises; ``store`` has no new tag then.
+        """
+        with self.open() as (source, root):
+            name = tag or root.annotations.get(mediatypes.REF_NAME)
+            if name is None or (tag is None and ":" not in name):
+                raise UsageError("has no name of its own", where=self.text, hint="give one with --tag NAME:TAG")
+            report = copy(source, store, root)
+            if isinstance(source, HasReferrers):
+                copy_referrers(source, store, root)
+        store.tag(image_tag(name), root)
+        return Loaded(image_tag(name), root, report)
+
+    @property
+    def public_name(self) -> str | None:
+        """What others call this place; ``None`` for a file or engine of this machine."""
+        return None
+
+
+@runtime_checkable
+class HasReferrers(Protocol):
+    """A source that also has artifacts attached to images."""
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """What is attached to ``subject``."""
+
+    def open(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[BinaryIO]:
+        """The bytes of a blob."""
+
+
+def copy_referrers(source: HasReferrers, sink: Store, root: Descriptor) -> None:
+    """Copy the artifacts attached to ``root``: without its signatures an image is not the whole package."""
+    for artifact in source.referrers(root.digest):
+        copy(source, sink, artifact)
+        sink.add_referrer(root.digest, artifact)
+
+
+def split_tag(text: str) -> tuple[Path, str | None]:
+    """``PATH[:TAG]``, where the tag may be ``name:tag``, and the path may have colons too."""
+    cuts = [at for at, letter in enumerate(text) if letter == ":" and at > 0]
+    choices = [(text, None), *((text[:at], text[at + 1 :]) for at in reversed(cuts))]
+    # The longest existing path; else the one to be made in the deepest folder, with the longest tag.
+    path, tag = next(
+        (choice for choice in choices if Path(choice[0]).exists()),
+        max(
+            (choice for choice in choices if Path(choice[0]).parent.is_dir()),
+            key=lambda choice: (len(Path(choice[0]).parent.parts), -len(choice[0])),
+            default=choices[-1],
+        ),
+    )
+    return Path(path), tag or None
+
+
+def pick(images: Mapping[str, Descriptor], tag: str | None, where: object) -> Descriptor:
+    """The image of that tag, or the only one; raises ``NotFoundError`` that lists what there is."""
+    if tag is not None:
+        for name in (tag, f"{tag}:latest"):
+            if name in images:
+                return images[name]
+    elif len(images) == 1:
+        return next(iter(images.values()))
+    have = f"it has {', '.join(sorted(images))}" if images else "push an image there first"
+    if tag is None and images:
+        have += f"; write {where}:NAME for one of them"
+    raise NotFoundError(f"{tag!r} not found" if tag else f"holds {len(images)} images", where=where, hint=have)

@@ -1,0 +1,58 @@
+"""``docker://REFERENCE`` or a bare reference that says which registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgepack.errors import EdgepackError
+from edgepack.oci.copy import CopyReport, copy
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.sources import BlobSource
+from edgepack.oci.store import Store
+from packager.places.place import Place
+
+if TYPE_CHECKING:
+    from edgepack.oci.remote import RemoteRepository
+
+
+@dataclass(frozen=True)
+class Registry(Place):
+    """An image in a registry; the HTTP client is imported when it is asked."""
+
+    prefix = "docker://"
+    wanted = "reference"
+
+    @contextmanager
+    def open(self, *, offline: bool = False) -> Iterator[tuple[BlobSource, Descriptor]]:
+        """What the reference names."""
+        if offline:
+            raise EdgepackError(
+                f"{self.name} is not in the workspace, and fetching it would need the network",
+                where="--offline",
+                hint=f"fetch it while there is one: edgepack package pull {self.name}",
+            )
+        repository = self._repository()
+        yield repository, repository.resolve()
+
+    def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
+        """Copy what the registry lacks, and attach there what is attached here."""
+        repository = self._repository()
+        report = copy(store, repository, root)
+        repository.tag(repository.reference.tag or "latest", root)
+        for artifact in store.referrers(root.digest):
+            repository.attach(artifact, store)
+        return report
+
+    @property
+    def public_name(self) -> str | None:
+        """The reference."""
+        return self.name
+
+    def _repository(self) -> RemoteRepository:
+        from edgepack.oci.reference import Reference
+        from edgepack.oci.remote import RemoteRepository
+
+        return RemoteRepository(Reference.parse(self.name))
