@@ -1,5 +1,5 @@
 """``python -m edge_agent``"""
 
-from edge_agent.commands import main
+from edge_agent.commands.main import main
 
 main()

@@ -102,11 +102,11 @@ def found(room: str, tops: set[str]) -> list[Import]:
 
 
 def is_command(path: Path) -> bool:
-    """``packager/commands/*``, ``edge_agent/commands*``, and how both commands end (DESIGN rule 2)."""
+    """``packager/commands/*``, ``edge_agent/commands/*``, and what both commands share (DESIGN rule 2)."""
     room, *rest = path.relative_to(ROOT).parts
-    if (room, *rest) == ("edgepack", "host", "console.py"):
+    if (room, *rest) in (("edgepack", "host", "console.py"), ("edgepack", "host", "commands.py")):
         return True
-    return room in ("packager", "edge_agent") and rest[0].startswith("commands")
+    return room in ("packager", "edge_agent") and rest[0] == "commands"
 
 
 def is_plan(path: Path) -> bool:

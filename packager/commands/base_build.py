@@ -12,7 +12,7 @@ from packager.commands.options import common
 from packager.workspace import Workspace
 
 
-@click.command("build", short_help="Build a base image from its recipe.")
+@click.command("build")
 @click.argument("recipe", required=False)
 @click.option("--platform", "platforms", metavar="P[,P]", help="linux/amd64, linux/arm64.  [default: this machine's]")
 @click.option("--locked", is_flag=True, help="Refuse other versions of Debian's packages than the recipe's lock names.")

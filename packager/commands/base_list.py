@@ -11,7 +11,7 @@ from packager.commands.options import common
 from packager.workspace import Workspace
 
 
-@click.command("list", short_help="List the recipes and what is built of them.")
+@click.command("list")
 @common
 def command(workspace: Workspace, output: str) -> None:
     """List the recipes of base images, and what of them is built in the cache."""

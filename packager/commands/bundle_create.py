@@ -13,7 +13,7 @@ from packager.commands.options import common
 from packager.workspace import Workspace
 
 
-@click.command("create", short_help="Write images and their signatures to one file.")
+@click.command("create")
 @click.argument("tags", nargs=-1, required=True, metavar="TAG...")
 @click.option("-o", "path", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The bundle's file.")
 @click.option("--key", metavar="NAME", help="Sign with this key; without it a device needs --allow-unsigned.")

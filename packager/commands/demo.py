@@ -7,15 +7,17 @@ from pathlib import Path
 
 import click
 
+from edgepack.host.commands import debug_option
 
-@click.command("demo", short_help="Do the main job once, on real input, from training to rollback.")
+
+@click.command("demo")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Work here and keep everything.")
 @click.option("--port", type=click.IntRange(1, 65535), default=6789, show_default=True, help="Port of the service.")
 @click.option(
     "--runtime", type=click.Choice(["auto", "docker", "crun", "process"]), default="auto", show_default=True,
     help="What runs the service on the device.",
 )  # fmt: skip
-@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")
+@debug_option
 def command(folder: Path | None, port: int, runtime: str) -> None:
     """Train a model, register, convert, build, sign, carry to a device, score, update, roll back.
 

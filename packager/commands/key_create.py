@@ -9,7 +9,7 @@ from packager.commands.options import common
 from packager.workspace import Workspace
 
 
-@click.command("create", short_help="Create a signing key.")
+@click.command("create")
 @click.option("-n", "--name", required=True, help="Name of the key.")
 @common
 def command(name: str, workspace: Workspace, output: str) -> None:

@@ -12,7 +12,7 @@ from packager.commands.options import common
 from packager.workspace import Workspace
 
 
-@click.command("export", short_help="Write a key's public half.")
+@click.command("export")
 @click.argument("name")
 @click.option("-o", "path", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: stdout]")
 @common

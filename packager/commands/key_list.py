@@ -9,7 +9,7 @@ from packager.commands.options import common
 from packager.workspace import Workspace
 
 
-@click.command("list", short_help="List the signing keys.")
+@click.command("list")
 @common
 def command(workspace: Workspace, output: str) -> None:
     """List the signing keys of the workspace."""

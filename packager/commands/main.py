@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import sys
 
 import click
 
 from edgepack import __version__
+from edgepack.host.commands import LazyGroup
 from edgepack.host.console import report_errors
 
 # Noun -> what it is, and verb -> the line that help shows for it. The module of a verb is noun_verb.
@@ -49,45 +49,16 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
 VERBS = {"demo": "Do the main job once, on real input, from training to rollback."}
 
 
-class LazyGroup(click.Group):
-    """A group that knows the names and help lines of its commands, and imports one when it is called."""
-
-    def __init__(self, name: str, text: str, verbs: dict[str, str], prefix: str) -> None:
-        super().__init__(name, help=text, short_help=text, no_args_is_help=True)
-        self._verbs = verbs
-        self._prefix = prefix
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The verbs in the order in which they are used."""
-        return [*self._verbs, *super().list_commands(ctx)]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name."""
-        if cmd_name not in self._verbs:
-            return super().get_command(ctx, cmd_name)
-        module = importlib.import_module(f"packager.commands.{self._prefix}{cmd_name}")
-        command = module.command
-        assert isinstance(command, click.Command)  # noqa: S101
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing them."""
-        rows = [(name, self._verbs.get(name) or self.commands[name].get_short_help_str()) for name in
-                self.list_commands(ctx)]  # fmt: skip
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-
 def build_cli() -> click.Group:
     """The whole command."""
     cli = LazyGroup(
         "edgepack",
-        "From a trained model file to a verified, signed, small scoring container on an offline device.",
-        dict(VERBS),
-        "",
+        verbs=VERBS,
+        modules="packager.commands.",
+        help="From a trained model file to a verified, signed, small scoring container on an offline device.",
     )
     for noun, (text, verbs) in NOUNS.items():
-        cli.add_command(LazyGroup(noun, text, verbs, f"{noun}_"), noun)
+        cli.add_command(LazyGroup(noun, verbs=verbs, modules=f"packager.commands.{noun}_", help=text, short_help=text))
     return click.version_option(__version__, message="%(prog)s %(version)s")(cli)
 
 

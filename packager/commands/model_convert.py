@@ -18,7 +18,7 @@ from packager.models.model import Conversion, Framework, Model
 from packager.workspace import Workspace
 
 
-@click.command("convert", short_help="Convert a model to ONNX and prove it equal.")
+@click.command("convert")
 @click.option("-m", "--model", required=True, metavar="NAME[:VERSION]", help="The model.")
 @click.option(
     "--sample",

@@ -10,7 +10,7 @@ from packager.commands.options import common
 from packager.workspace import Workspace
 
 
-@click.command("list", short_help="List registered models.")
+@click.command("list")
 @click.option("-n", "--name", help="Only the versions of this model.")
 @common
 def command(name: str | None, workspace: Workspace, output: str) -> None:

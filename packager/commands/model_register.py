@@ -12,7 +12,7 @@ from packager.models.model import Framework, Model
 from packager.workspace import Workspace
 
 
-@click.command("register", short_help="Register a model file or folder under a name.")
+@click.command("register")
 @click.option("-n", "--name", required=True, help="Name of the model.")
 @click.option("-p", "--path", type=click.Path(path_type=Path), required=True, help="The model's file or folder.")
 @click.option("--framework", help="ScikitLearn, TensorFlow, PyTorch, Onnx or Custom.  [default: by the file's name]")

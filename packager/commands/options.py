@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from edgepack.errors import UsageError
+from edgepack.host.commands import debug_option, output_option
 from packager.workspace import Workspace
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -21,14 +22,8 @@ def _workspace(_ctx: click.Context, _param: click.Parameter, value: Path | None)
 def common(function: _F) -> _F:
     """Add ``--workspace``, ``--output`` and ``--debug``; the command gets a ``Workspace`` and the output's name."""
     for option in (
-        click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error."),
-        click.option(
-            "--output",
-            type=click.Choice(["table", "json"]),
-            default="table",
-            envvar="EDGEPACK_OUTPUT",
-            help="How to print the answer; JSON is the stable interface.",
-        ),
+        debug_option,
+        output_option,
         click.option(
             "--workspace",
             type=click.Path(file_okay=False, path_type=Path),

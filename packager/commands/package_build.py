@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from packager.images.plan import LayerPlan
 
 
-@click.command("build", short_help="Build an image that serves models.")
+@click.command("build")
 @click.option("-m", "--model", "models", multiple=True, metavar="NAME[:VERSION]", help="A model; may be given again.")
 @click.option("--entry-script", metavar="FILE", help="A score.py with init() and run(); it opens the models itself.")
 @click.option(

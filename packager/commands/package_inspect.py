@@ -9,7 +9,7 @@ from packager.commands.options import common, offline
 from packager.workspace import Workspace
 
 
-@click.command("inspect", short_help="Show an image's platforms, layers and signatures.")
+@click.command("inspect")
 @click.argument("image")
 @offline
 @common

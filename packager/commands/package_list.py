@@ -13,7 +13,7 @@ from packager.commands.options import common
 from packager.workspace import Workspace
 
 
-@click.command("list", short_help="List the images of the workspace.")
+@click.command("list")
 @common
 def command(workspace: Workspace, output: str) -> None:
     """List the images of the workspace."""

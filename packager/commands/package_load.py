@@ -10,7 +10,7 @@ from packager.commands.options import common
 from packager.workspace import Workspace
 
 
-@click.command("load", short_help="Load images from an archive or an OCI layout.")
+@click.command("load")
 @click.argument("source")
 @click.option("-t", "--tag", help="Its name in the workspace.  [default: its name there]")
 @common

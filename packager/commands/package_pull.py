@@ -11,7 +11,7 @@ from packager.commands.options import common
 from packager.workspace import Workspace
 
 
-@click.command("pull", short_help="Pull an image from a registry.")
+@click.command("pull")
 @click.argument("reference")
 @click.option("-t", "--tag", help="Its name in the workspace.  [default: the reference]")
 @common

@@ -10,7 +10,7 @@ from packager.commands.options import common
 from packager.workspace import Workspace
 
 
-@click.command("push", short_help="Push an image to a registry, a file, a folder or an engine.")
+@click.command("push")
 @click.argument("tag")
 @click.argument("destination", required=False)
 @common

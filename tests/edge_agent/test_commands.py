@@ -11,8 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from edge_agent.commands.main import VERBS, cli
 from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import create_key
@@ -263,6 +266,17 @@ def test_flags_may_be_variables(agent: Agent, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str) -> None:
+    done = CliRunner().invoke(cli, [verb, "--help"])
+
+    assert done.exit_code == 0
+    assert "--debug" in done.stdout
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None
+    assert (command.name, command.short_help) == (verb, VERBS[verb])
+
+
 MISTAKES = {
     "no such verb": (["aply"], 2, "no such command 'aply'"),
     "no such flag": (["status", "--colour"], 2, "no such option"),
@@ -316,10 +330,11 @@ def test_a_state_dir_that_is_a_file_is_wrong_usage(new: Agent, tmp_path: Path) -
 # Everything is imported before, for the Python that runs the tests may be out of another user's reach.
 AS_NOBODY = """
 import os, sys
-import edge_agent.commands, edge_agent.reconcile.runner, edge_agent.runtimes.process, edge_agent.reconcile.status
+import edge_agent.commands.main, edge_agent.commands.apply, edge_agent.commands.receipt, edge_agent.commands.rollback
+import edge_agent.commands.status, edge_agent.reconcile.runner, edge_agent.reconcile.status, edge_agent.runtimes.process
 import edgepack.bundle.receipt, edgepack.signing.envelope, edgepack.signing.statement, encodings.idna, sqlite3
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
-edge_agent.commands.main()
+edge_agent.commands.main.main()
 """
 
 

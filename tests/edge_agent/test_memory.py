@@ -21,7 +21,7 @@ HEAVY = {
 TELL = """
 import json, sys
 from pathlib import Path
-from edge_agent.commands import main
+from edge_agent.commands.main import main
 try:
     main()
 except SystemExit as ended:

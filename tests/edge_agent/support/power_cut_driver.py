@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_agent.commands import main
+from edge_agent.commands.main import main
 from edge_agent.runtimes.process import ProcessRuntime
 from edge_agent.state.database import StateFile
 

@@ -1,0 +1,35 @@
+"""``edge-agent apply``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_agent.commands.options import allow_unsigned, answer_status, common, read_file
+from edge_agent.device import Device
+from edgepack.oci.manifest import parse_object
+from edgepack.state.desired import PAYLOAD_TYPE, Desired
+
+
+@click.command("apply")
+@click.argument("file", type=click.Path(path_type=Path))
+@allow_unsigned
+@common
+def command(device: Device, file: Path, allow_unsigned: bool, output: str) -> None:
+    """Make the device run the desired state in FILE (JSON, or signed), and wait until it is healthy."""
+    from edge_agent.reconcile.runner import Runner
+    from edge_agent.reconcile.status import status
+
+    Runner(device, allow_unsigned=allow_unsigned).apply(_read_desired(device, file))
+    answer_status(output, status(device))
+
+
+def _read_desired(device: Device, file: Path) -> Desired:
+    """A document that the operator wrote by hand, or one in an envelope, whose signature is then verified."""
+    from edgepack.signing.envelope import verify
+
+    data = read_file(file, hint="write a desired state, see the README")
+    if "payloadType" in parse_object(data, file):
+        data = verify(data, PAYLOAD_TYPE, device.trust.keys(), where=file).payload
+    return Desired.from_bytes(data, file)

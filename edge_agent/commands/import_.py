@@ -1,0 +1,33 @@
+"""``edge-agent import``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_agent.commands.options import allow_unsigned, common
+from edge_agent.device import Device
+from edgepack.host.console import answer, human, note
+from edgepack.oci.descriptor import Platform
+
+
+@click.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@allow_unsigned
+@common
+def command(device: Device, path: Path, allow_unsigned: bool, output: str) -> None:
+    """Verify the bundle at PATH and import its images; nothing is started."""
+    from edgepack.bundle.read import import_bundle
+
+    with device.changing():
+        report = import_bundle(
+            path, device.store, device.trust.keys(), allow_unsigned=allow_unsigned, platform=Platform.host()
+        )
+    images = [{"name": one.name, "digest": str(one.digest), "signed_by": list(one.key_ids)} for one in report.images]
+    answer(
+        output,
+        {"images": images, "moved_bytes": report.moved_bytes, "present_bytes": report.present_bytes},
+        [{"image": one.name, "digest": one.digest, "signed_by": ", ".join(one.key_ids)} for one in report.images],
+    )
+    note(f"imported {human(report.moved_bytes)}; {human(report.present_bytes)} already present")

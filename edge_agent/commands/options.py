@@ -1,0 +1,61 @@
+"""What several verbs share: options, the file of an argument, the answer about services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgepack.errors import NotFoundError, UsageError
+from edgepack.host.commands import debug_option, output_option
+from edgepack.host.console import answer, human
+from edgepack.state.reported import ReportedService
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+# A desired state for a thousand services is a tenth of this.
+_MAX_DOCUMENT = 4 << 20
+
+allow_unsigned = click.option(
+    "--allow-unsigned", is_flag=True, envvar="EDGEPACK_ALLOW_UNSIGNED",
+    help="Accept what no trusted key has signed. Anybody could have made it.",
+)  # fmt: skip
+
+
+def common(function: _F) -> _F:
+    """Add ``--output`` and ``--debug``; the command gets the device and the output's name."""
+    return click.pass_obj(output_option(debug_option(function)))  # type: ignore[return-value]
+
+
+def read_file(file: Path, hint: str) -> bytes:
+    """The bytes of a small file; raises ``NotFoundError`` with the ``hint``, or ``UsageError``."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(_MAX_DOCUMENT + 1)
+    except FileNotFoundError:
+        raise NotFoundError("there is no such file", where=file, hint=hint) from None
+    except IsADirectoryError:
+        raise UsageError("is a folder", where=file, hint=f"give a file; {hint}") from None
+    except PermissionError:
+        raise UsageError("may not be read", where=file, hint="check who owns it") from None
+    if len(data) > _MAX_DOCUMENT:
+        raise UsageError(f"is longer than {human(_MAX_DOCUMENT)}", where=file, hint="check which file that is")
+    return data
+
+
+def answer_status(output: str, services: tuple[ReportedService, ...]) -> None:
+    """Print the services."""
+
+    def row(one: ReportedService) -> dict[str, object]:
+        return {
+            "name": one.name,
+            "state": one.state.value,
+            "digest": one.digest and f"sha256:{one.digest.short}",
+            "last_good": one.last_good and f"sha256:{one.last_good.short}",
+            "port": one.port,
+            "runtime": one.runtime,
+            "reason": one.reason,
+        }
+
+    answer(output, {"services": [one.to_json() for one in services]}, [row(one) for one in services])

@@ -1,0 +1,29 @@
+"""``edge-agent receipt``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_agent.device import Device
+from edgepack.host.commands import debug_option
+from edgepack.oci.descriptor import Platform
+
+
+@click.command("receipt")
+@click.option(
+    "-o", "--out", "path", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: stdout]"
+)
+@debug_option
+@click.pass_obj
+def command(device: Device, path: Path | None) -> None:
+    """Write what the device holds, so that the next bundle can leave it out: edgepack bundle create --since FILE."""
+    from edgepack.bundle.receipt import Receipt
+    from edgepack.host.files import atomic_write
+
+    data = Receipt.of_store(device.store, device.name, Platform.host()).to_bytes()
+    if path is None:
+        click.echo(data.decode())
+    else:
+        atomic_write(path, data)

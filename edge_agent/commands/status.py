@@ -1,0 +1,21 @@
+"""``edge-agent status``"""
+
+from __future__ import annotations
+
+import click
+
+from edge_agent.commands.options import answer_status, common
+from edge_agent.device import Device
+from edgepack.host.console import note
+
+
+@click.command("status")
+@common
+def command(device: Device, output: str) -> None:
+    """Show every service: its state, its image, and the image that a rollback returns to."""
+    from edge_agent.reconcile.status import status
+
+    found = status(device)
+    if not found:
+        note(f"no services in {device.root}; run some with: edge-agent apply FILE")
+    answer_status(output, found)
