@@ -1,39 +1,79 @@
-"""What an image needs: the blobs below it, for every platform or for one."""
+"""Walking an image's graph: an index names manifests, a manifest its configuration and layers.
+
+One depth-first visit serves every caller: each descriptor once, on the way down and on the way up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from edgepack.errors import IncompatibleError, InvalidReferenceError, NotFoundError, VerificationError
 from edgepack.oci import mediatypes
-from edgepack.oci.copy import read_verified
 from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Index, Manifest, parse_object
-from edgepack.oci.sources import BlobSource
+from edgepack.oci.sources import BlobSource, read_verified
+
+# Two levels exist in the field (an index of images); deeper ones are only made to exhaust a reader.
+MAX_DEPTH = 8
+
+_Children = Callable[[Descriptor], tuple[Descriptor, ...]]
+
+
+def walk(source: BlobSource, root: Descriptor) -> Iterator[Descriptor]:
+    """``root`` and everything that it needs, each once, dependencies first, so ``root`` comes last.
+
+    Raises ``VerificationError`` for indexes nested deeper than ``MAX_DEPTH`` and for a document of another type than
+    its descriptor says, and what ``source`` raises.
+    """
+    visit = _visit(root, lambda item: children(source, item), set(), 0)
+    return (item for item, finished in visit if finished)
 
 
 def needs(source: BlobSource, root: Descriptor, platform: Platform | None = None) -> Iterator[Descriptor]:
-    """``root`` and everything below it, each once, what names before what is named.
+    """``root`` and everything that it needs, each once, what names before what is named, so ``root`` comes first.
 
     With a ``platform``, of an index only the manifests for it. An index or manifest that ``source`` does not have is
-    yielded and not looked into. Raises ``IncompatibleError`` when there is nothing for ``platform``, and
-    ``VerificationError`` or ``InvalidDocumentError`` for a document that is not what its descriptor says.
+    yielded without what it names. Raises ``IncompatibleError`` when there is nothing for ``platform``, and
+    ``VerificationError`` or ``InvalidDocumentError`` as ``walk`` does.
     """
-    seen = set()
-    waiting = [root]  # a stack and not recursion: how deep indexes nest is the sender's choice
-    while waiting:
-        item = waiting.pop()
-        # By size and type too: a second descriptor that lies about the blob must not hide behind the first.
-        name = (item.digest, item.size, item.media_type)
-        if name in seen:
-            continue
-        seen.add(name)
-        yield item
+
+    def present(item: Descriptor) -> tuple[Descriptor, ...]:
         try:
-            children = _children(source, item, platform)
+            return children(source, item, platform)
         except NotFoundError:
-            continue
-        waiting.extend(reversed(children))
+            return ()
+
+    return (item for item, finished in _visit(root, present, set(), 0) if not finished)
+
+
+def images(source: BlobSource, root: Descriptor) -> tuple[tuple[Descriptor, Manifest], ...]:
+    """The image manifests that ``root`` names, each once: itself, or one for each platform of an index."""
+
+    def of_index(item: Descriptor) -> tuple[Descriptor, ...]:
+        return children(source, item) if item.media_type in mediatypes.INDEXES else ()
+
+    visit = _visit(root, of_index, set(), 0)
+    found = [item for item, finished in visit if not finished and item.media_type not in mediatypes.INDEXES]
+    return tuple((item, Manifest.from_bytes(read_verified(source, item), f"manifest {item.digest}")) for item in found)
+
+
+def _visit(
+    item: Descriptor, children_of: _Children, seen: set[tuple[Digest, int, str]], depth: int
+) -> Iterator[tuple[Descriptor, bool]]:
+    """``item`` with False, then everything below it, then ``item`` with True."""
+    # Before going down, not after: an index may name the same child many times, at every level. By size and type too: a
+    # second descriptor that lies about the blob must not hide behind the first.
+    name = (item.digest, item.size, item.media_type)
+    if name in seen:
+        return
+    seen.add(name)
+    yield item, False
+    if depth >= MAX_DEPTH and item.media_type in mediatypes.INDEXES:
+        raise VerificationError(f"indexes are nested more than {MAX_DEPTH} deep", where=f"index {item.digest}")
+    for child in children_of(item):
+        yield from _visit(child, children_of, seen, depth + 1)
+    yield item, True
 
 
 def platform_manifest(source: BlobSource, root: Descriptor, platform: Platform) -> Descriptor:
@@ -42,18 +82,22 @@ def platform_manifest(source: BlobSource, root: Descriptor, platform: Platform) 
     Raises ``IncompatibleError`` and ``NotFoundError``.
     """
     while root.media_type in mediatypes.INDEXES:
-        root = _children(source, root, platform)[0]
-    _children(source, root, platform)
+        root = children(source, root, platform)[0]
+    children(source, root, platform)
     return root
 
 
-def _children(source: BlobSource, item: Descriptor, platform: Platform | None) -> tuple[Descriptor, ...]:
+def children(source: BlobSource, item: Descriptor, platform: Platform | None = None) -> tuple[Descriptor, ...]:
+    """What the index or manifest ``item`` names; nothing for other blobs, which are not read.
+
+    With a ``platform``, of an index only the manifests for it. Raises as ``needs`` does, and ``NotFoundError``.
+    """
     if item.media_type in mediatypes.INDEXES:
-        index = Index.from_bytes(read_verified(source, item), f"index {item.digest}")
+        index = Index.from_bytes(read_verified(source, item), f"index {item.digest}", implied=item.media_type)
         _check_type(item, index.media_type)
         return index.manifests if platform is None else _matching(index, item, platform)
     if item.media_type in mediatypes.MANIFESTS:
-        manifest = Manifest.from_bytes(read_verified(source, item), f"manifest {item.digest}")
+        manifest = Manifest.from_bytes(read_verified(source, item), f"manifest {item.digest}", implied=item.media_type)
         _check_type(item, manifest.media_type)
         if platform is not None and manifest.config.media_type in mediatypes.CONFIGS:
             _check_platform(source, item, manifest, platform)

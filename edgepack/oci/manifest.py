@@ -65,12 +65,11 @@ def _text(value: Mapping[str, Any], key: str, where: object, default: str = "") 
     return text or default
 
 
-def _media_type(value: Mapping[str, Any], known: frozenset[str], other: str, where: object) -> str:
+def _media_type(value: Mapping[str, Any], known: frozenset[str], implied: str, other: str, where: object) -> str:
     """The document's own type; it must not be readable as two kinds of document (manifest.md, "mediaType")."""
     if value.get("schemaVersion") != 2:
         raise InvalidDocumentError(where, ["schemaVersion must be 2"])
     # Before mediaType was asked for, manifests and indexes were told apart by their fields alone.
-    implied = mediatypes.MANIFEST if known is mediatypes.MANIFESTS else mediatypes.INDEX
     found = _text(value, "mediaType", where) or implied
     if found not in known or other in value:
         raise InvalidDocumentError(where, [f"{found!r} with {sorted(value)} is another kind of document"])
@@ -205,10 +204,12 @@ class Manifest:
     artifact_type: str | None = None
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: object = "image manifest") -> Manifest:
-        """Read a manifest; raises ``InvalidDocumentError``."""
+    def from_bytes(
+        cls, data: bytes, where: object = "image manifest", *, implied: str = mediatypes.MANIFEST
+    ) -> Manifest:
+        """Read a manifest, of the type ``implied`` when it does not name its own; raises ``InvalidDocumentError``."""
         value = parse_object(data, where)
-        media_type = _media_type(value, mediatypes.MANIFESTS, "manifests", where)
+        media_type = _media_type(value, mediatypes.MANIFESTS, implied, "manifests", where)
         subject = value.get("subject")
         return cls(
             config=Descriptor.from_json(value.get("config"), f"{where}: config"),
@@ -250,10 +251,10 @@ class Index:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: object = "image index") -> Index:
-        """Read an index; raises ``InvalidDocumentError``."""
+    def from_bytes(cls, data: bytes, where: object = "image index", *, implied: str = mediatypes.INDEX) -> Index:
+        """Read an index, of the type ``implied`` when it does not name its own; raises ``InvalidDocumentError``."""
         value = parse_object(data, where)
-        media_type = _media_type(value, mediatypes.INDEXES, "layers", where)
+        media_type = _media_type(value, mediatypes.INDEXES, implied, "layers", where)
         return cls(
             manifests=_each(value.get("manifests"), Descriptor.from_json, where, "manifests"),
             media_type=media_type,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
+from edgepack.errors import SizeMismatchError
 from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import VerifyingReader
+from edgepack.oci.manifest import MAX_MANIFEST_SIZE
 
 
 class BlobSource(Protocol):
@@ -26,3 +29,14 @@ class BlobSink(Protocol):
 
     def put(self, descriptor: Descriptor, source: BlobSource) -> None:
         """Take the blob from ``source``, verifying it."""
+
+
+def read_verified(source: BlobSource, descriptor: Descriptor, limit: int = MAX_MANIFEST_SIZE) -> bytes:
+    """The bytes of a small blob, verified; raises ``VerificationError`` and ``NotFoundError``."""
+    if descriptor.size > limit:
+        raise SizeMismatchError(f"is {descriptor.size} bytes; at most {limit} are read", where=descriptor.digest)
+    with source.open(descriptor) as stream:
+        reader, parts = VerifyingReader(stream, descriptor.digest, descriptor.size), []
+        while chunk := reader.read(1 << 20):
+            parts.append(chunk)
+    return b"".join(parts)

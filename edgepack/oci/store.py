@@ -15,14 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, SizeMismatchError, UsageError
+from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, SizeMismatchError
 from edgepack.host.files import atomic_write, locked, make_dirs
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor
-from edgepack.oci.digest import Digest, VerifyingReader
+from edgepack.oci.digest import Digest
 from edgepack.oci.incoming import CHUNK, IncomingBlob
 from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest
-from edgepack.oci.sources import BlobSource
+from edgepack.oci.sources import BlobSource, read_verified
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -117,14 +117,8 @@ class Store:
                 self.path(digest).unlink()
 
     def read(self, descriptor: Descriptor, limit: int = MAX_MANIFEST_SIZE) -> bytes:
-        """The blob's verified bytes; raises ``NotFoundError``, ``VerificationError``, ``UsageError`` past ``limit``."""
-        if descriptor.size > limit:
-            raise UsageError(f"is {descriptor.size} bytes; at most {limit} are read", where=descriptor.digest)
-        with self.open(descriptor) as file:
-            reader, parts = VerifyingReader(file, descriptor.digest, descriptor.size), []
-            while chunk := reader.read(CHUNK):
-                parts.append(chunk)
-        return b"".join(parts)
+        """The blob's verified bytes, at most ``limit``; raises ``NotFoundError`` and ``VerificationError``."""
+        return read_verified(self, descriptor, limit)
 
     def manifest(self, descriptor: Descriptor) -> Manifest:
         """The image manifest of that name, verified."""

@@ -308,14 +308,19 @@ def test_what_would_fill_the_memory_is_refused(bundle: Path, store: Store, devic
 
 
 def test_indexes_that_nest_for_ever_do_not_exhaust_the_reader(tmp_path: Path, store: Store, device: Store) -> None:
-    top = store.resolve("churn:1")
-    top = Descriptor(top.media_type, top.digest, top.size)
+    image = store.resolve("churn:1")
+    manifest = store.manifest(image)
+    top = Descriptor(image.media_type, image.digest, image.size)
+    documents = [top]
     for _ in range(800):
         top = add_index(store, top, top)
+        documents.insert(0, top)
     store.tag("deep:1", top)
-    write_bundle(store, ["deep:1"], tmp_path / "b.tar", key=None)
-    import_bundle(tmp_path / "b.tar", device, [], allow_unsigned=True)
-    assert damage(device) == []
+    with pytest.raises(VerificationError, match="indexes are nested more than 8 deep"):
+        write_bundle(store, ["deep:1"], tmp_path / "b.tar", key=None)
+    forged = Contents((NamedImage("deep:1", top),), (), (*documents, manifest.config, *manifest.layers))
+    forge(tmp_path / "b.tar", forged, store)
+    refused(tmp_path / "b.tar", device, VerificationError, "indexes are nested more than 8 deep", allow_unsigned=True)
 
 
 @pytest.mark.parametrize("kind", [mediatypes.INDEX, mediatypes.MANIFEST])

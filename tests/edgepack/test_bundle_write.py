@@ -24,9 +24,9 @@ from edgepack.errors import (
     UsageError,
 )
 from edgepack.oci import mediatypes
-from edgepack.oci.copy import images
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
+from edgepack.oci.graph import images
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.signing import envelope

@@ -10,16 +10,16 @@ from typing import BinaryIO
 
 import pytest
 
-from edgepack.errors import DigestMismatchError, NotFoundError, SizeMismatchError, VerificationError
+from edgepack.errors import DigestMismatchError, NotFoundError, SizeMismatchError
 from edgepack.oci import mediatypes
-from edgepack.oci.copy import copy, images, walk
+from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
-from edgepack.oci.manifest import Index, Manifest
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
-from tests.edgepack.support.small_images import AMD64, ARM64, entries, image, small_image, two_platforms
+from tests.edgepack.support.small_images import entries, image, small_image, two_platforms
 
 
 @pytest.fixture
@@ -34,22 +34,6 @@ def sink(tmp_path: Path) -> Store:
 
 def blobs(store: Store) -> set[str]:
     return {path.name for path in (store.root / "blobs" / "sha256").iterdir()}
-
-
-class Counting:
-    """A source that counts what is opened."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.opened: list[Descriptor] = []
-
-    @contextmanager
-    def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
-        self.opened.append(descriptor)
-        if len(self.opened) > 100:
-            raise AssertionError("reads without end")
-        with self.store.open(descriptor, offset) as stream:
-            yield stream
 
 
 def test_a_copy_brings_everything_once_and_again_moves_nothing(source: Store, sink: Store) -> None:
@@ -81,23 +65,6 @@ def test_only_what_the_other_side_lacks_moves(source: Store, sink: Store) -> Non
     assert list(heard.values()) == [True, True, True]
 
 
-def test_the_needed_comes_before_what_needs_it(source: Store) -> None:
-    root = two_platforms(source)
-
-    order = list(walk(source, root))
-
-    place = {item.digest: number for number, item in enumerate(order)}
-    assert order[-1] == root
-    assert len(place) == len(order)
-    for descriptor, manifest in images(source, root):
-        assert all(place[item.digest] < place[descriptor.digest] for item in manifest.blobs)
-
-
-def test_the_images_of_an_index_are_one_for_each_platform(source: Store) -> None:
-    assert [descriptor.platform for descriptor, _ in images(source, two_platforms(source))] == [AMD64, ARM64]
-    assert len(images(source, small_image(source))) == 1
-
-
 def test_an_altered_blob_is_not_copied(source: Store, sink: Store) -> None:
     root = small_image(source)
     layer = source.manifest(root).layers[1]
@@ -120,28 +87,6 @@ def test_an_incomplete_source_says_what_is_missing(source: Store, sink: Store) -
         copy(source, sink, root)
 
     assert not sink.has(root)
-
-
-def test_indexes_that_name_each_other_many_times_are_read_once(source: Store) -> None:
-    item = small_image(source)
-    for _ in range(6):
-        item = source.put_bytes(Index((item,) * 10).to_bytes(), mediatypes.INDEX)
-    counting = Counting(source)
-
-    assert len(list(walk(counting, item))) == 10
-    assert len(images(counting, item)) == 1
-    assert len(counting.opened) == 14
-
-
-def test_indexes_nested_without_end_are_refused(source: Store) -> None:
-    item = small_image(source)
-    for _ in range(12):
-        item = source.put_bytes(Index((item,)).to_bytes(), mediatypes.INDEX)
-
-    with pytest.raises(VerificationError, match="nested"):
-        list(walk(source, item))
-    with pytest.raises(VerificationError, match="nested"):
-        images(source, item)
 
 
 def test_a_second_descriptor_of_a_blob_cannot_lie_about_its_size(source: Store, sink: Store) -> None:

@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.errors import AuthenticationError, EdgepackError, RegistryError, RegistryUnavailableError, UsageError
-from edgepack.oci.copy import read_verified
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote import CredentialLookup, Credentials, Policy, RemoteRepository, anonymous
 from edgepack.oci.remote.auth import Challenge, Token, parse_challenges
+from edgepack.oci.sources import read_verified
 from tests.edgepack.support.blobs import BLOB, QUICK, Bytes, blob
 from tests.edgepack.support.registry_simulator import Simulator, digest_of, running
 

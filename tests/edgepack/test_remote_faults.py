@@ -19,7 +19,7 @@ from edgepack.errors import (
     SizeMismatchError,
 )
 from edgepack.oci import mediatypes
-from edgepack.oci.copy import copy, read_verified
+from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
@@ -27,6 +27,7 @@ from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote import Policy, RemoteRepository, anonymous
 from edgepack.oci.remote.transport import seconds_to_wait
+from edgepack.oci.sources import read_verified
 from edgepack.oci.store import Store
 from tests.edgepack.support.blobs import BLOB, QUICK, Bytes, blob
 from tests.edgepack.support.registry_simulator import Simulator, digest_of, running

@@ -172,7 +172,7 @@ def test_missing_blobs_and_tags_are_not_found(store: Store) -> None:
 def test_a_read_has_a_limit(store: Store) -> None:
     descriptor = store.put_bytes(DATA, mediatypes.LAYER)
 
-    with pytest.raises(UsageError, match="at most 100 are read"):
+    with pytest.raises(SizeMismatchError, match="at most 100 are read"):
         store.read(descriptor, limit=100)
 
 

@@ -16,11 +16,12 @@ from edgepack.errors import (
     SizeMismatchError,
     VerificationError,
 )
-from edgepack.oci import copy, mediatypes
+from edgepack.oci import mediatypes
 from edgepack.oci.archive.docker import DockerArchive, read_docker_archive
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest
+from edgepack.oci.graph import children
+from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index
 from edgepack.oci.reference import DOCKER_HUB, Reference
 from edgepack.oci.tar.index import MAX_UNPACKED, TarIndex
 
@@ -116,13 +117,13 @@ class Archive:
     def _check_complete(self, root: Descriptor) -> None:
         """Of an index some platforms may be missing, as ``docker save`` leaves them out; an image is whole."""
         if root.media_type in mediatypes.INDEXES:
-            children = Index.from_bytes(copy.read_verified(self, root), f"index {root.digest}").manifests
-            present = [child for child in children if child.media_type in mediatypes.MANIFESTS and self.has(child)]
+            present = [
+                child for child in children(self, root) if child.media_type in mediatypes.MANIFESTS and self.has(child)
+            ]
         else:
             present = [root]
         for descriptor in present:
-            data = copy.read_verified(self, descriptor)
-            for blob in Manifest.from_bytes(data, f"manifest {descriptor.digest}").blobs:
+            for blob in children(self, descriptor):
                 if not self.has(blob):
                     raise VerificationError(
                         f"blob {blob.digest} is missing or has another size", where=descriptor.digest

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from edgepack.errors import UsageError
 from edgepack.host.files import replacing
-from edgepack.oci import copy, mediatypes
+from edgepack.oci import graph, mediatypes
 from edgepack.oci.archive.docker import MANIFEST_NAME
 from edgepack.oci.archive.read import BLOBS, INDEX_NAME, LAYOUT_NAME, Archive, familiar
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -65,7 +65,7 @@ def _archive(source: BlobSource, images: Mapping[str, Descriptor], platform: Pla
         MANIFEST_NAME: _docker_manifest(source, images, references, platform),
         LAYOUT_NAME: _LAYOUT,
     }
-    blobs = {item.digest: item for root in images.values() for item in copy.walk(source, root)}
+    blobs = {item.digest: item for root in images.values() for item in graph.walk(source, root)}
     return _tar(source, documents, [item for _, item in sorted(blobs.items())])
 
 
@@ -121,7 +121,7 @@ def _docker_manifest(
 ) -> bytes:
     entries: dict[Digest, dict[str, Any]] = {}
     for tag, root in images.items():
-        found = copy.images(source, root)
+        found = graph.images(source, root)
         for _, manifest in found:
             _check_image(tag, manifest)
         manifest = _for_platform(tag, found, platform)

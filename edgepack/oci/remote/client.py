@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, RegistryError, SizeMismatchError
 from edgepack.oci import mediatypes
-from edgepack.oci.copy import copy, read_verified
+from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
+from edgepack.oci.graph import children
 from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest, parse_object
 from edgepack.oci.reference import Reference, checked_tag, is_repository
 from edgepack.oci.remote.credentials import CredentialLookup, DockerConfig
@@ -21,7 +22,7 @@ from edgepack.oci.remote.download import ResumingStream
 from edgepack.oci.remote.session import Session
 from edgepack.oci.remote.transport import Policy, Response
 from edgepack.oci.remote.upload import BlobUpload
-from edgepack.oci.sources import BlobSource
+from edgepack.oci.sources import BlobSource, read_verified
 from edgepack.oci.store import referrers_tag
 
 _DOCUMENTS = mediatypes.INDEXES | mediatypes.MANIFESTS
@@ -189,7 +190,7 @@ class RemoteRepository:
         subject = _subject(data, artifact)
         if subject is None:
             raise InvalidDocumentError(f"manifest {artifact.digest}", ["has no subject"])
-        for blob in Manifest.from_bytes(data).blobs:
+        for blob in children(source, artifact):
             copy(source, self, blob)
         self.put(artifact, source)
 
