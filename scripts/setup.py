@@ -44,6 +44,7 @@ TEST_PARTS = {
     "openssl": "openssl",
     "chromium": "chromium",
     "wrk": "wrk",
+    "curl": "curl",
 }
 WITHOUT = {
     "demo": "the base image cannot be built; give one with: edgepack package build --base REF",
