@@ -1,4 +1,4 @@
-"""Who may import whom (DESIGN section 3), what importing costs, and how long a module may be."""
+"""Who may import whom, what importing costs, how long a module may be (docs/architecture.md, "Who imports whom")."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def found(room: str, tops: set[str]) -> list[Import]:
 
 
 def is_command(path: Path) -> bool:
-    """``packager/commands/*``, ``edge_agent/commands/*``, and what both commands share (DESIGN rule 2)."""
+    """``packager/commands/*``, ``edge_agent/commands/*``, and what both commands share."""
     room, *rest = path.relative_to(ROOT).parts
     if (room, *rest) in (("edgepack", "host", "console.py"), ("edgepack", "host", "commands.py")):
         return True

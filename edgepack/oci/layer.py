@@ -1,7 +1,7 @@
 """Deterministic layers: the same entries make the same tar, on any host, at any time.
 
 Names sorted by bytes, parents included, integer mtime, uid and gid 0, no user names, USTAR headers with PAX only where
-a name needs it (image-spec 1.1, layer.md; DESIGN "Model layer").
+a name needs it (image-spec 1.1, layer.md; docs/architecture.md, "Model layer").
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A second opinion on an image: everything computed again, by another way than the code that wrote it.
 
 Shares no parser, hasher or tar code with the rest of this package: documents are read as plain JSON, layers with the
-standard library (image-spec 1.1, manifest.md, config.md, layer.md; DESIGN "Model layer").
+standard library (image-spec 1.1, manifest.md, config.md, layer.md; docs/architecture.md,
+"Model layer").
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from edgepack.oci.sources import BlobSource
 
 # The kernel's overlay file system and Docker stop here.
 MAX_LAYERS = 127
-# Layers of these kinds are written here, so all the rules of DESIGN hold; a base is as its maker made it.
+# edgepack writes layers of these kinds, so all rules of docs/architecture.md, "Model layer" hold; not for a base.
 _OURS = frozenset({"wheel", "wheels", "server", "code", "config", "model"})
 _INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFEST_TYPES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from packager.inference.entry_script import EntryScript
     from packager.wheels.cache import Wheel
 
-# Engines take 127; a lower layer may be somebody's base of tomorrow (DESIGN, "Image").
+# Engines allow 127, and somebody may build on top of this image (docs/architecture.md, "Image").
 MAX_LAYERS = 60
 PORT = 5001
 
