@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Callable
 
 import pytest
 
+from tests.support import ports
 from tests.support.sampling import WHOLE
 
 
@@ -37,10 +37,4 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Gives loopback ports that nobody listens on."""
-
-    def give() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return give
+    return ports.free_port

@@ -20,7 +20,8 @@ from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import create_key
 from edgepack.state.desired import PAYLOAD_TYPE
-from tests.edge_agent.support.agent import Agent, Images, a_free_port, make_images
+from tests.edge_agent.support.agent import Agent, Images, make_images
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
 @pytest.fixture
 def new(images: Images, tmp_path: Path) -> Iterator[Agent]:
     """A device that is not there yet."""
-    agent = Agent(tmp_path / "device", images, a_free_port())
+    agent = Agent(tmp_path / "device", images, free_port())
     yield agent
     agent.close()
 

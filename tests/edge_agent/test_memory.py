@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge_agent.support.agent import Agent, a_free_port, make_images
+from tests.edge_agent.support.agent import Agent, make_images
+from tests.support.ports import free_port
 
 HEAVY = {
     "numpy", "onnx", "onnxruntime", "sqlalchemy", "docker", "requests", "cryptography", "pandas", "sklearn", "asyncio",
@@ -37,7 +38,7 @@ Path(FOUND).write_text(json.dumps({"loaded": loaded, "rss": memory["Rss"], "pss"
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Agent]:
-    agent = Agent(tmp_path / "device", make_images(tmp_path), a_free_port())
+    agent = Agent(tmp_path / "device", make_images(tmp_path), free_port())
     agent.take_in("v1")
     assert agent.apply("v1").code == 0
     yield agent

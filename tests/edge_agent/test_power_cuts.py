@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge_agent.support.agent import Agent, Images, a_free_port, make_images
+from tests.edge_agent.support.agent import Agent, Images, make_images
+from tests.support.ports import free_port
 
 # Every durable write and every effect of an update that goes well, in order.
 CHAIN = ["prepare", "set_serial", "begin", "stop", "start", "finish"]
@@ -32,7 +33,7 @@ def stocked(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def agent(images: Images, stocked: Path, tmp_path: Path) -> Iterator[Agent]:
     """A device that runs version 1."""
     shutil.copytree(stocked, tmp_path / "device")
-    agent = Agent(tmp_path / "device", images, a_free_port())
+    agent = Agent(tmp_path / "device", images, free_port())
     assert agent.apply("v1").code == 0
     yield agent
     agent.close()

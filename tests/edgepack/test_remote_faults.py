@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -161,8 +161,8 @@ def test_what_retry_after_may_say() -> None:
     assert [seconds_to_wait(text) for text in (None, "", "soon", "-1", "٣")] == [None] * 5
 
 
-def test_nobody_listening_is_one_sentence(free_port: object) -> None:
-    port = free_port()  # type: ignore[operator]
+def test_nobody_listening_is_one_sentence(free_port: Callable[[], int]) -> None:
+    port = free_port()
     with pytest.raises(RegistryUnavailableError, match=f"http://127.0.0.1:{port}: cannot be reached"):
         client(Simulator(port=port)).resolve()
 

@@ -8,9 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,49 +25,17 @@ from edgepack.oci.reference import Reference
 from edgepack.oci.remote import Credentials, Policy, RemoteRepository, anonymous
 from edgepack.oci.store import Store
 from tests.edgepack.support.small_images import Gzip, entries, image, two_platforms
+from tests.support.parts import docker_registry
 
 pytestmark = pytest.mark.real("docker-registry")
 
 ANN = Credentials("ann", "open sesame")
 
 
-@contextmanager
-def registry(folder: Path, *, password: bool, relative: bool = False) -> Iterator[int]:
+def registry(folder: Path, *, password: bool, relative: bool = False) -> AbstractContextManager[int]:
     """A registry of our own; gives its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    config = {
-        "version": 0.1,
-        "log": {"level": "error"},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-        "http": {"addr": f"127.0.0.1:{port}", "relativeurls": relative, "secret": "for-a-test"},
-    }
-    if password:
-        users = subprocess.run(
-            ["htpasswd", "-Bbn", ANN.username, ANN.password], check=True, capture_output=True, text=True
-        ).stdout
-        (folder / "users").write_text(users)
-        config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "users")}}
-    (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log, env={"PATH": os.defpath}
-        )
-        try:
-            deadline = time.monotonic() + 20
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except OSError:
-                    assert process.poll() is None, (folder / "log").read_text()
-                    assert time.monotonic() < deadline, (folder / "log").read_text()
-                    time.sleep(0.05)
-            yield port
-        finally:
-            process.terminate()
-            process.wait(20)
+    user = {"user": ANN.username, "password": ANN.password} if password else {}
+    return docker_registry(folder / "registry", **user, relative=relative)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.integration.support.images import Commands, Second, Site, assert_scores
-from tests.support.parts import free_port, mounts_below, processes_with, run
+from tests.support.parts import mounts_below, processes_with, run
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.real("mmdebstrap")
 

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.support.images import Commands, Site, assert_scores, image_of, wait_healthy
-from tests.support.parts import free_port, remove_tree, run, unmount_below
+from tests.support.parts import remove_tree, run, unmount_below
+from tests.support.ports import free_port
 
 pytestmark = [
     pytest.mark.real("mmdebstrap"),

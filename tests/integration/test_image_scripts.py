@@ -20,7 +20,8 @@ from edge_agent.runtimes.crun import CrunRuntime
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 from tests.integration.support.images import Commands, expected, image_of, request, rows, write_model
-from tests.support.parts import free_port, processes_with, remove_tree, run
+from tests.support.parts import processes_with, remove_tree, run
+from tests.support.ports import free_port
 
 pytestmark = [
     pytest.mark.real("mmdebstrap", "crun", "ip"),

@@ -12,12 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.ports import free_port, hold_a_number
 
 
 def run(*argv: object, env: Mapping[str, str] | None = None, timeout: float = 180) -> str:
@@ -55,15 +50,20 @@ def started(
 
 
 @contextmanager
-def docker_registry(folder: Path, user: str | None = None, password: str = "") -> Iterator[int]:
-    """A registry with storage below ``folder``, and a user where one is given; gives its port."""
+def docker_registry(
+    folder: Path, user: str | None = None, password: str = "", *, relative: bool = False
+) -> Iterator[int]:
+    """A registry with storage below ``folder``, and a user where one is given; gives its port.
+
+    ``relative``: it answers with locations that name no host.
+    """
     folder.mkdir(parents=True)
     port = free_port()
     config: dict[str, object] = {
         "version": 0.1,
         "log": {"level": "error"},
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-        "http": {"addr": f"127.0.0.1:{port}", "secret": "for-a-test"},
+        "http": {"addr": f"127.0.0.1:{port}", "relativeurls": relative, "secret": "for-a-test"},
     }
     if user is not None:
         (folder / "users").write_text(run("htpasswd", "-Bbn", user, password))
@@ -85,11 +85,14 @@ def _listens(port: int) -> bool:
 @contextmanager
 def docker_engine(folder: Path) -> Iterator[str]:
     """A Docker engine below ``folder`` with a bridge of its own; gives its address."""
-    bridge = f"edi{os.getpid() % 100000}"
+    number = hold_a_number("bridges", 250)
+    bridge = f"edt{number}"
     address = f"unix://{folder}/docker.sock"
+    if Path("/sys/class/net", bridge).exists():  # of a run that was killed: a live one would hold the number
+        run("ip", "link", "delete", bridge)
     run("ip", "link", "add", bridge, "type", "bridge")
     try:
-        run("ip", "address", "add", f"10.{150 + os.getpid() % 50}.{os.getpid() // 50 % 250}.1/24", "dev", bridge)
+        run("ip", "address", "add", f"10.150.{number}.1/24", "dev", bridge)
         run("ip", "link", "set", bridge, "up")
         argv = ["dockerd", "--host", address, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
         argv += ["--pidfile", f"{folder}/pid", "--bridge", bridge, "--iptables=false", "--ip6tables=false"]

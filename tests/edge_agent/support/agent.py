@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -189,10 +188,3 @@ class Agent:
         end = time.monotonic() + 10
         while self.processes() and time.monotonic() < end:
             time.sleep(0.02)
-
-
-def a_free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
