@@ -41,6 +41,7 @@ COLLECTION = "EDGEPACK_WORKER_COLLECTION"
 CHOICE = "EDGEPACK_INFERENCE_SCHEMA"
 
 _SERVICES = "azureml.contrib.services"
+_MONITORING = "azureml.monitoring"
 _CORE_MODEL = "azureml.core.model"
 _JOBLIB = "sklearn.externals.joblib"
 _SCHEMA = "inference_schema"
@@ -67,14 +68,12 @@ _OURS: dict[str, dict[str, str]] = {
         "rawhttp": "edge_server.scripts.rawhttp:rawhttp",
     },
     f"{_SERVICES}.aml_response": {"AMLResponse": "edge_server.scripts.rawhttp:AMLResponse"},
-    "azureml.monitoring": {"ModelDataCollector": "edge_server.collection.collector:ModelDataCollector"},
-    "azureml.monitoring.modeldatacollector": {
-        "ModelDataCollector": "edge_server.collection.collector:ModelDataCollector"
-    },
+    _MONITORING: {"ModelDataCollector": "edge_server.collection.collector:ModelDataCollector"},
+    f"{_MONITORING}.modeldatacollector": {"ModelDataCollector": "edge_server.collection.collector:ModelDataCollector"},
     "azureml.train": {},
     "azureml.train.automl": {},
 }
-_ALWAYS = frozenset(name for name in _OURS if name.startswith((_SERVICES, "azureml.monitoring")))
+_ALWAYS = frozenset(name for name in _OURS if name.startswith((_SERVICES, _MONITORING)))
 _INSTALL = {"azureml.train.automl": "azureml-train-automl-runtime", "azureml.train": "azureml-train-core"}
 
 
@@ -150,6 +149,15 @@ def install() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
+def always_ours() -> tuple[str, ...]:
+    """The modules that are ours whatever is installed or lies beside the script."""
+    return (_SERVICES, _MONITORING) if _takes_installed_schema() else (_SERVICES, _MONITORING, _SCHEMA)
+
+
+def _takes_installed_schema() -> bool:
+    return os.environ.get(CHOICE) == "installed"
+
+
 class _Finder:
     """Answers for the names of ours, and for patched modules of installed packages, before any other finder."""
 
@@ -163,7 +171,7 @@ class _Finder:
         head = name.partition(".")[0]
         if head == "azureml":
             return self._azureml(name, path)
-        if head == _SCHEMA and os.environ.get(CHOICE) != "installed":
+        if head == _SCHEMA and not _takes_installed_schema():
             ours = f"edge_server.compat.{name}"
             return _spec(name, _Alias(ours)) if importlib.util.find_spec(ours) else None
         if name == _JOBLIB and self._installed(name, path) is None and importlib.util.find_spec("joblib"):

@@ -14,10 +14,13 @@ from typing import Any
 
 from edge_server.scripts.outputs import describe_error
 from edge_server.scripts.rawhttp import is_raw
+from edge_server.scripts.user_modules import HiddenModuleError, is_free
 
 # How a request becomes arguments.
 TEXT, OBJECT, RAW = "text", "object", "raw"
 _UNDESCRIBED = {"type": "object", "example": {}}
+# The module's name where the script's own is that of a package beside it.
+_OTHER_NAME = "__entry_script__"
 
 
 class StartError(Exception):
@@ -67,9 +70,9 @@ class EntryScript:
         return False
 
 
-def load(file: Path) -> EntryScript:
-    """Import the script under its stem and look at its functions; StartError when that fails."""
-    module = _import(file)
+def load(file: Path, folder: Path) -> EntryScript:
+    """Import the script of that source folder under its stem and look at its functions; StartError when that fails."""
+    module = _import(file, folder)
     for name in ("init", "run"):
         if not callable(getattr(module, name, None)):
             raise StartError(f"{file} has no {name}() function; an entry script must define init() and run()")
@@ -121,19 +124,22 @@ def failure(file: Path, step: str, error: BaseException) -> StartError:
     return StartError(f"{step} failed with {told} ({where}); see the log for the traceback", details)
 
 
-def _import(file: Path) -> ModuleType:
+def _import(file: Path, folder: Path) -> ModuleType:
     import importlib.util
 
     if not file.is_file():
         raise StartError(f"there is no entry script at {file}; check the path")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    name = file.stem if is_free(file.stem, file, folder) else _OTHER_NAME
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise StartError(f"the entry script {file} is not a Python file; its name must end with .py")
     module = importlib.util.module_from_spec(spec)
     # Pickles of the script's own classes look for the module; one of the standard library keeps its name.
-    sys.modules.setdefault(file.stem, module)
+    sys.modules.setdefault(name, module)
     try:
         spec.loader.exec_module(module)
+    except HiddenModuleError as error:
+        raise StartError(str(error)) from None
     except BaseException as error:  # noqa: BLE001 - scripts call sys.exit() too
         raise failure(file, "importing the entry script", error) from None
     return module

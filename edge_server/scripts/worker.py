@@ -27,6 +27,7 @@ from edge_server.scripts.outputs import encode_json
 from edge_server.scripts.page import SharedPage
 from edge_server.scripts.records import PipeHandler
 from edge_server.scripts.script import EntryScript, StartError, failure, load
+from edge_server.scripts.user_modules import HiddenModuleError, set_up
 
 if TYPE_CHECKING:
     import asyncio
@@ -107,18 +108,18 @@ def _set_up_output(log: int, level: str) -> None:
 
 def _start(file: Path, folder: str, root: str, loop: Loops) -> EntryScript:
     """Import the script and run its init(); StartError when that fails."""
-    # The script's folder first, as for a program; the folder of models and scripts last.
-    sys.path.insert(0, folder)
-    sys.path.append(root)
     try:
+        set_up(file, Path(folder), root, azure.always_ours())
         azure.install()
-        script = load(file)
+        script = load(file, Path(folder))
         if inspect.iscoroutinefunction(script.init):
             loop.get().run_until_complete(script.init())
         else:
             script.init()
     except StartError:
         raise
+    except HiddenModuleError as error:
+        raise StartError(str(error)) from None
     except BaseException as error:  # noqa: BLE001 - scripts call sys.exit() too
         raise failure(file, "init() of the entry script", error) from None
     return script

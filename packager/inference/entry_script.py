@@ -59,7 +59,8 @@ def read_entry_script(script: str, source_directory: Path | None) -> EntryScript
 def check_entry_script(script: EntryScript, python: str | None, packages: frozenset[str] | None) -> None:
     """Raise ``UsageError`` for what cannot start in an image with Python ``python`` and the modules ``packages``.
 
-    Nothing is run. ``packages`` is None where nobody knows what is in the image's base; imports are then not looked at.
+    Nothing is run. ``packages`` is None where nobody knows what is in the image's base; of the imports, only those of
+    modules that another one hides are then refused.
     """
     below = f"{script.folder}/"
     entries = {entry.path.removeprefix(below): entry for entry in script.entries if entry.path.startswith(below)}
@@ -70,10 +71,12 @@ def check_entry_script(script: EntryScript, python: str | None, packages: frozen
         if entry.kind != "file":
             path = f"{path}/"  # what is in a folder has a name of its own, what is in a linked one has not
         sources[path] = partial(_read, entry)
-    if script.folder != APP_ROOT:  # the folder above is searched too: the source directory is a package
-        sources |= {f"{script.folder.rpartition('/')[2]}/{path}": read for path, read in sources.items()}
+    name = script.folder.rpartition("/")[2] if script.folder != APP_ROOT else ""
+    if name and not any(path.startswith((f"{name}/", f"{name}.")) for path in sources):
+        # The folder above is searched too: the source directory may be a package.
+        sources |= {f"{name}/{path}": read for path, read in sources.items()}
     if script.file in sources:  # else it is below a link to a folder
-        check_script(script.file, sources, python, packages)
+        check_script(script.file, sources, python, packages, name)
 
 
 def _read(entry: LayerEntry) -> bytes:

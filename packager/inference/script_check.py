@@ -1,6 +1,6 @@
 """What can be told of an entry script without running it: its syntax, its functions, and what it imports.
 
-Only what fails for sure is complained of. Imports that may never run, or may fail, are left alone: those in branches,
+Only what fails for sure is refused. Imports that may never run, or may fail, are left alone: those in branches,
 in ``try`` with an ``except`` for them, below ``with suppress``, and in functions, but for those of the script that
 ``init()`` and ``run()`` come to.
 """
@@ -34,6 +34,11 @@ PROVIDED = frozenset(
     }
 )
 _SERVERS = frozenset({"inference_schema", "edge_server"})
+# What a worker of the server has, whatever the source directory has: edge_server/scripts/user_modules.py.
+_KEPT = frozenset({*_SERVERS, "orjson", "azureml.contrib.services", "azureml.monitoring"})
+_NEVER = "edge_server"
+# Modules of the standard library of other systems.
+_ELSEWHERE = frozenset({"msilib", "msvcrt", "nt", "ossaudiodev", "winreg", "winsound"})
 # What the standard library lost and gained since Python 3.11, which is the oldest that edgepack runs on.
 _LOST = {
     12: "asynchat asyncore distutils imp smtpd",
@@ -41,6 +46,8 @@ _LOST = {
     " sunau telnetlib uu xdrlib",
 }
 _GAINED = {14: "annotationlib compression"}
+# Not those with a tag of an interpreter, which nobody writes by hand.
+_MODULE_SUFFIXES = (".py", ".pyc", ".so", ".abi3.so")
 _MISSING = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -55,12 +62,17 @@ class Import:
 
 
 def check_script(
-    file: str, sources: Mapping[str, Callable[[], bytes]], python: str | None, packages: frozenset[str] | None
+    file: str,
+    sources: Mapping[str, Callable[[], bytes]],
+    python: str | None,
+    packages: frozenset[str] | None,
+    package: str = "",
 ) -> None:
     """Raise ``UsageError`` for a script that cannot start in an image with Python ``python``, such as ``3.11``.
 
-    ``file`` is the script and ``sources`` everything that is shipped, by its path below the source directory;
-    ``packages`` are the modules at the top of the image's packages, None where nobody knows them.
+    ``file`` is the script and ``sources`` everything that is shipped, by its path below the source directory, and once
+    more below ``package``, the directory's own name, unless something in it has the same. ``packages`` are the modules
+    at the top of the image's packages, None where nobody knows them.
     """
     minor = int((python or "3.11").partition(".")[2])
     tree = _parsed(file, sources[file](), minor)
@@ -70,8 +82,9 @@ def check_script(
     for name in ("init", "run"):
         if name not in names and "*" not in names:
             raise UsageError(f"has no {name}()", where=file, hint="an entry script must define init() and run()")
-    if packages is not None:
-        _check_imports(file, tree, sources, minor, packages)
+    if any(_top(path) == _NEVER for path in sources):
+        raise UsageError("has the name of the server's own package", where=_NEVER, hint="rename it")
+    _check_imports(file, tree, sources, minor, packages, package)
 
 
 def standard_library(minor: int) -> frozenset[str]:
@@ -185,32 +198,67 @@ def _changes_path(tree: ast.Module) -> bool:
 
 
 def _check_imports(
-    file: str, tree: ast.Module, sources: Mapping[str, Callable[[], bytes]], minor: int, packages: frozenset[str]
+    file: str,
+    tree: ast.Module,
+    sources: Mapping[str, Callable[[], bytes]],
+    minor: int,
+    packages: frozenset[str] | None,
+    package: str,
 ) -> None:
+    """Raise ``UsageError`` for the first import of a module that is hidden, else for the first that is missing."""
     own = {top for path in sources if (top := _top(path))}
-    there = own | standard_library(minor) | packages | _SERVERS
-    found: list[tuple[str, Import]] = []
+    known = own | standard_library(minor) | _SERVERS
+    missing: list[tuple[str, Import]] = []
+    everywhere = packages is not None
     seen, pending = {file}, [(file, tree, _called(tree))]
     while pending:
         path, tree, functions = pending.pop(0)
-        if _changes_path(tree):
-            return
+        everywhere = everywhere and not _changes_path(tree)
         for one in imports_of(tree, _package(path) if path != file else "", functions):
             top = one.module.partition(".")[0]
             if top in own:
+                if one != Import(package, (), one.line):  # else the directory's own name, which nobody imports alone
+                    _check_hidden(path, one, sources, minor, packages or frozenset())
                 fresh = [module for module in _modules(one, sources) if module not in seen]
                 seen.update(fresh)
                 parsed = [(module, _parsed(module, sources[module](), minor)) for module in fresh]
                 pending += [(module, inner, frozenset()) for module, inner in parsed if inner is not None]
-            elif top not in there and one.module not in PROVIDED:
-                found.append((path, one))
-    if found:
-        path, one = found[0]
+            elif packages is not None and top not in known | packages and one.module not in PROVIDED:
+                missing.append((path, one))
+    if missing and everywhere:
+        path, one = missing[0]
         module = one.module if one.module.startswith("azureml.") else one.module.partition(".")[0]
         raise UsageError(
             f"{path} line {one.line} imports {module}, which the image does not have",
-            hint=f"it has {_listed(sorted(packages))}",
+            hint=f"it has {_listed(sorted(packages or ()))}",
         )
+
+
+def _check_hidden(
+    path: str, one: Import, sources: Mapping[str, Callable[[], bytes]], minor: int, packages: frozenset[str]
+) -> None:
+    """Raise ``UsageError`` for the import of a module of the source directory that another one of its name hides."""
+    reached = next(_modules(one, sources, _MODULE_SUFFIXES), None)
+    if reached is None:
+        return  # what is imported is another module, and the source directory only has a folder of its name
+    top = one.module.partition(".")[0]
+    if top in standard_library(minor) - _ELSEWHERE:
+        whose = "the standard library's"
+    elif any(f"{name}.".startswith(f"{kept}.") for name in _names(one) for kept in _KEPT):
+        whose = "the server's"
+    elif top in packages and not reached.startswith((f"{top}.", f"{top}/__init__.")):
+        whose = "an installed package's"
+    else:
+        return
+    raise UsageError(
+        f"cannot be imported in {path} line {one.line}: {whose} module {top} has its name",
+        where=reached,
+        hint="rename it",
+    )
+
+
+def _names(one: Import) -> list[str]:
+    return [one.module, *(f"{one.module}.{name}" for name in one.names)]
 
 
 def _top(path: str) -> str:
@@ -224,14 +272,17 @@ def _package(path: str) -> str:
     return ".".join(PurePosixPath(path).parent.parts)
 
 
-def _modules(one: Import, sources: Mapping[str, Callable[[], bytes]]) -> Iterator[str]:
+def _modules(
+    one: Import, sources: Mapping[str, Callable[[], bytes]], suffixes: tuple[str, ...] = (".py",)
+) -> Iterator[str]:
     """The files of the source directory that run for this import: the packages on the way, and the module."""
     parts = one.module.split(".")
     names = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
     for name in [*names, *(f"{names[-1]}/{inner}" for inner in one.names)]:
-        path = next((path for path in (f"{name}/__init__.py", f"{name}.py") if path in sources), None)
-        if path is not None:
-            yield path
+        paths = (f"{path}{suffix}" for path in (f"{name}/__init__", name) for suffix in suffixes)
+        found = next((path for path in paths if path in sources), None)
+        if found is not None:
+            yield found
 
 
 def _listed(names: list[str]) -> str:

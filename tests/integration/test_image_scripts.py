@@ -187,7 +187,7 @@ def device(workshop: Commands, script_image: Any, folder: Path) -> Iterator[Devi
     runtime = CrunRuntime(state, Store.open_existing(workshop.workspace / "store"))
     made = Device(runtime, alone)
     yield made
-    for name in ("script", "models", "broken"):
+    for name in ("script", "models", "broken", "own"):
         runtime.stop(name)
     alone.close()
     assert processes_with(str(state)) == []
@@ -233,6 +233,24 @@ def test_several_models_in_an_image_are_asked_for_by_name(workshop: Commands, fo
         assert answer["outputs"][0]["data"] == pytest.approx([value for row in wanted for value in row], abs=1e-5)
     assert device.ask(port, "POST", "/score?model=third", {"data": rows()})[0] == 404
     device.runtime.stop("models")
+
+
+def test_a_users_own_scoring_package_is_imported_in_an_image(
+    workshop: Commands, folder: Path, tmp_path: Path, device: Device
+) -> None:
+    source = tmp_path / "own"
+    (source / "scoring").mkdir(parents=True)
+    (source / "scoring/features.py").write_text("def double(x):\n    return 2 * x\n")
+    (source / "packager.py").write_text("ONE = 1\n")
+    (source / "score.py").write_text(
+        "from packager import ONE\nfrom scoring.features import double\n\n\ndef init():\n    pass\n\n\n"
+        "def run(data):\n    return double(21) + ONE\n"
+    )
+    words = ("--entry-script", "score.py", "--source-directory", source)
+    built = workshop.build("mlp:1", "own:1", *words, platform=PLATFORM)
+    port = device.start("own", built)
+    assert device.ask(port, "POST", "/score", {}) == (200, 43), device.runtime.logs("own")
+    device.runtime.stop("own")
 
 
 def test_a_script_that_cannot_start_ends_its_container(workshop: Commands, folder: Path, device: Device) -> None:

@@ -19,6 +19,7 @@ from packager.wheels.stack import modules_of
 from tests.packager.support.bases import AMD64
 from tests.packager.support.wheels import make_wheel, sha256
 from tests.packager.support.workspaces import make_workspace
+from tests.support.user_modules import USER_MODULES, UserModules
 
 PACKAGES = frozenset({"numpy", "onnxruntime", "orjson"})
 BOTH = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"
@@ -116,17 +117,50 @@ def test_the_server_gives_what_is_taken_for_given() -> None:
 
 
 def test_a_source_directory_and_its_links_are_searched_as_the_server_does(tmp_path: Path) -> None:
-    code = tmp_path / "code"
+    code = tmp_path / "ours"
     (code / "real").mkdir(parents=True)
     (code / "real/tables.py").write_text("")
     (code / "linked").symlink_to("real")
-    (code / "main.py").write_text("import tables2, linked.tables, code.real.tables, real.tables\n" + BOTH)
+    (code / "main.py").write_text("import tables2, linked.tables, ours.real.tables, real.tables\n" + BOTH)
     (code / "score.py").symlink_to("main.py")
     (code / "tables2.py").symlink_to("real/tables.py")
     check_entry_script(read_entry_script("score.py", code), "3.11", PACKAGES)
     (code / "real/tables.py").write_text("import torch\n")
     with pytest.raises(UsageError, match=r"tables2\.py line 1 imports torch"):
         check_entry_script(read_entry_script("score.py", code), "3.11", PACKAGES)
+
+
+@pytest.mark.parametrize("case", USER_MODULES, ids=lambda case: case.name)
+@pytest.mark.parametrize("packages", [PACKAGES, None], ids=["known base", "foreign base"])
+def test_a_users_module_is_imported_or_refused_by_name(
+    tmp_path: Path, case: UserModules, packages: frozenset[str] | None
+) -> None:
+    folder = case.write(tmp_path)
+    script = read_entry_script("score.py", folder)
+    if not case.refused or (case.refused == "numpy" and packages is None):
+        check_entry_script(script, "3.11", packages)
+        return
+    with pytest.raises(UsageError) as error:
+        check_entry_script(script, "3.11", packages)
+    assert error.value.exit_code == 2
+    assert case.refused in str(error.value)
+    assert str(error.value).endswith("; rename it")
+    assert "\n" not in str(error.value)
+
+
+def test_a_users_module_may_have_a_name_that_the_standard_library_no_longer_has(tmp_path: Path) -> None:
+    (tmp_path / "imp.py").write_text("")
+    (tmp_path / "score.py").write_text("import imp\n" + BOTH)
+    script = read_entry_script("score.py", tmp_path)
+    check_entry_script(script, "3.12", PACKAGES)
+    with pytest.raises(UsageError, match=r"^imp\.py: cannot be imported in score\.py line 1: the standard library's"):
+        check_entry_script(script, "3.11", PACKAGES)
+
+
+def test_a_script_that_is_called_as_the_server_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "edge_server.py").write_text(BOTH)
+    with pytest.raises(UsageError, match=r"^edge_server: has the name of the server's own package; rename it"):
+        check_entry_script(read_entry_script(str(tmp_path / "edge_server.py"), None), "3.11", PACKAGES)
 
 
 def test_what_is_not_there_is_told_with_its_own_option(tmp_path: Path) -> None:

@@ -130,9 +130,16 @@ def configure(folder: Path, code: str, limits: Limits | None = None, **script: A
 @contextlib.contextmanager
 def serve(folder: Path, code: str, limits: Limits | None = None, **script: Any) -> Iterator[Scripted]:
     """Serve a script; `script` are options of ScriptConfig. ScriptError when it cannot start."""
+    with serve_config(configure(folder, code, limits, **script)) as scripted:
+        yield scripted
+
+
+@contextlib.contextmanager
+def serve_config(config: ServiceConfig) -> Iterator[Scripted]:
+    """Serve the script of a configuration. ScriptError when it cannot start."""
     metrics = Counting()
     with asyncio.Runner() as runner:
-        service = ScriptService(configure(folder, code, limits, **script), metrics)
+        service = ScriptService(config, metrics)
         runner.run(service.start())
         try:
             yield Scripted(runner, service, metrics)

@@ -1,0 +1,97 @@
+"""Modules beside an entry script are imported, whatever their names, or refused by name before the service starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_server.config.values import ScriptConfig, ServiceConfig
+from edge_server.errors import ScriptError
+from tests.edge_server.support.scripts import json_of, serve_config
+from tests.edge_server.support.server import Server
+from tests.support.user_modules import USER_MODULES, UserModules
+
+SCALER = "class Scaler:\n    def __init__(self, factor):\n        self.factor = factor\n"
+OPENS = """
+import pickle
+from pathlib import Path
+
+import joblib
+
+
+def init():
+    global scalers
+    folder = Path(__file__).parent
+    scalers = [pickle.loads((folder / "scaler.pkl").read_bytes()), joblib.load(folder / "scaler.joblib")]
+
+
+def run(data):
+    return [scaler.factor for scaler in scalers]
+"""
+
+
+@pytest.mark.parametrize("case", USER_MODULES, ids=lambda case: case.name)
+def test_a_users_module_is_imported_or_refused_by_name(tmp_path: Path, case: UserModules) -> None:
+    folder = case.write(tmp_path)
+    # As --entry-script has it: on a laptop nothing above the script's folder is the service's.
+    config = ServiceConfig((), "127.0.0.1", 0, ScriptConfig(folder / "score.py", folder), root=folder)
+    if not case.refused:
+        with serve_config(config) as service:
+            assert json_of(service.ask("")) == 42
+        return
+    with pytest.raises(ScriptError) as error, serve_config(config):
+        pass
+    assert error.value.exit_code == 5
+    assert str(error.value).startswith(f"{folder}")
+    assert case.refused in str(error.value)
+    assert str(error.value).endswith("; rename it")
+
+
+@pytest.mark.parametrize("name", ["scoring", "packager", "converters", "edgepack"])
+def test_a_model_is_unpickled_with_classes_of_a_users_package(tmp_path: Path, name: str) -> None:
+    package = tmp_path / name
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "features.py").write_text(SCALER)
+    (tmp_path / "score.py").write_text(OPENS)
+    code = (
+        f"import joblib, pickle; from {name}.features import Scaler; "
+        "open('scaler.pkl', 'wb').write(pickle.dumps(Scaler(3))); joblib.dump(Scaler(4), 'scaler.joblib')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    config = ServiceConfig((), "127.0.0.1", 0, ScriptConfig(tmp_path / "score.py", tmp_path), root=tmp_path)
+    with serve_config(config) as service:
+        assert json_of(service.ask("")) == [3, 4]
+
+
+def test_the_command_refuses_by_name_and_ends_with_5(
+    tmp_path: Path, refused: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (tmp_path / "logging.py").write_text("level = 1\n")
+    (tmp_path / "score.py").write_text("\nimport logging\n\n\ndef init(): ...\n\n\ndef run(data): ...\n")
+    ended = refused("--entry-script", tmp_path / "score.py", "--port", "0")
+    assert ended.returncode == 5
+    assert ended.stderr.splitlines()[-1] == (
+        f"edge-server: {tmp_path}/logging.py cannot be imported in {tmp_path}/score.py, line 2: "
+        "the standard library's module logging has its name; rename it"
+    )
+
+
+def test_the_server_starts_in_a_folder_whose_modules_have_names_of_the_standard_library(tmp_path: Path) -> None:
+    for name in ("logging", "http", "socket", "json", "argparse", "signal", "orjson", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('this is the user\\'s')\n")
+    (tmp_path / "score.py").write_text("def init():\n    raise ValueError('reached')\n\n\ndef run(data): ...\n")
+    command = [sys.executable, "-m", "edge_server", "--entry-script", "score.py", "--port", "0"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 5, ended.stderr
+    assert "ValueError: reached" in ended.stderr
+
+
+def test_a_script_served_from_its_own_folder_finds_its_packages(tmp_path: Path, start: Callable[..., Server]) -> None:
+    folder = next(case for case in USER_MODULES if case.name == "folder packager").write(tmp_path / "a b")
+    server = start("--entry-script", folder / "score.py", "--port", "0")
+    assert server.score({}) == (200, 42)
