@@ -16,6 +16,7 @@ import pytest
 
 from converters.software.selection import LOCKS
 from edgepack.host.uv import NO_NETWORK, find_uv, uv_environment
+from tests.support.distributions import build
 from tests.support.parts import run
 from tests.support.required import skip_or_fail
 
@@ -104,14 +105,7 @@ LARGE = {"tensorflow", "pytorch"}
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from this checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (built,) = folder.glob("*.whl")
-    return built
+    return build(tmp_path_factory.mktemp("wheel"), "wheel")
 
 
 def install(name: str, wheel: Path, folder: Path, *arguments: str) -> str:
