@@ -91,7 +91,7 @@ def test_the_digest_of_one_manifest_never_changes() -> None:
         Platform("linux", "arm64"),
         (Digest.of(b"layer"),),
         env={"PATH": "/usr/bin", "LANG": "C.UTF-8"},
-        entrypoint=("/usr/bin/python3.11", "-m", "edge_server"),
+        entrypoint=("/usr/bin/python3.11", "-m", "scoring"),
         user="10001:10001",
         exposed_ports=("5001/tcp",),
         labels={"name": "größe"},

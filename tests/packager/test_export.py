@@ -19,9 +19,8 @@ from packager.models.conversion import convert, unpack_layers
 from packager.models.export import check_target, write_conversion
 from packager.models.model import Conversion, Model
 from packager.workspace import Workspace
-from tests.packager.support.trained import ROWS, register, trained
+from tests.packager.support.trained import ROWS, register
 
-__all__ = ["trained"]
 NAMES = ["golden.json", "model.manifest.json", "model.onnx"]
 
 
