@@ -1,13 +1,34 @@
-"""Reading documents field by field, so that all violations are reported together."""
+"""JSON documents: one serialisation, and reading field by field, so that all violations are reported together."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from edgepack.errors import EdgepackError, InvalidDocumentError
 
 _T = TypeVar("_T")
+
+
+def canonical_json(value: object) -> bytes:
+    """The one serialisation of ``value``."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def parse_object(data: bytes, where: object) -> dict[str, Any]:
+    """Parse a JSON object; raises ``InvalidDocumentError``."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDocumentError(where, [f"not JSON ({error})"]) from error
+    if not isinstance(value, dict):
+        raise InvalidDocumentError(where, ["must be a JSON object"])
+    try:
+        canonical_json(value)
+    except (UnicodeEncodeError, RecursionError) as error:  # half of a surrogate pair has no UTF-8
+        raise InvalidDocumentError(where, ["holds text that is not Unicode"]) from error
+    return value
 
 
 class Fields:

@@ -8,7 +8,7 @@ import click
 
 from edge_agent.commands.options import allow_unsigned, answer_status, common, read_file
 from edge_agent.device import Device
-from edgepack.oci.manifest import parse_object
+from edgepack.documents import parse_object
 from edgepack.state.desired import PAYLOAD_TYPE, Desired
 
 

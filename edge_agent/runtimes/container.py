@@ -7,7 +7,7 @@ from typing import Any
 from edge_agent.runtimes.base import ServiceSpec
 from edge_agent.runtimes.instances import checked_service
 from edge_agent.runtimes.runtime_spec import OPEN_FILES, PIDS_LIMIT, TMP_BYTES
-from edgepack.oci.manifest import ImageConfig
+from edgepack.oci.config import ImageConfig
 
 _CONTAINER_PORT = "5001"
 

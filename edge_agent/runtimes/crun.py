@@ -29,11 +29,12 @@ from edge_agent.runtimes.instances import (
 )
 from edge_agent.runtimes.runtime_spec import bundle_config, numeric_user
 from edge_agent.runtimes.unpacked.images import UnpackedImage, UnpackedImages, check_platform
+from edgepack.documents import canonical_json
 from edgepack.errors import MissingPartError, NotFoundError, RuntimeFailedError, disk_errors
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import ImageConfig, canonical_json
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import OverlayWhiteouts
 

@@ -24,9 +24,10 @@ from edge_agent.runtimes.instances import check_port, spec_hash
 from edge_agent.runtimes.unpacked.images import check_platform, read_image, verify_blobs
 from edgepack.errors import EdgepackError, MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError
 from edgepack.oci.archive.write import stream_archive
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import ImageConfig, Manifest
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.serve import serve
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import sync_file_system

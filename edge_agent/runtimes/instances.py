@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge_agent.runtimes.base import ServiceSpec
+from edgepack.documents import canonical_json
 from edgepack.errors import InvalidReferenceError, RuntimeFailedError, disk_errors
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import canonical_json
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 # A log is set aside when a service starts and it has grown beyond this; one older log is kept.

@@ -35,9 +35,9 @@ from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, disk_errors
 from edgepack.host.files import fsync_dir, locked, make_dirs
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import ImageConfig
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import RefuseWhiteouts
 

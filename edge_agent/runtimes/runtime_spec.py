@@ -7,7 +7,7 @@ from typing import Any
 
 from edge_agent.runtimes.base import ServiceSpec
 from edgepack.errors import IncompatibleError
-from edgepack.oci.manifest import ImageConfig
+from edgepack.oci.config import ImageConfig
 
 PIDS_LIMIT = 512
 OPEN_FILES = 4096

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgepack.errors import IncompatibleError
-from edgepack.oci.manifest import ImageConfig
+from edgepack.oci.config import ImageConfig
 
 PYTHON_LABEL = "io.edgepack.python"
 _PYTHON = re.compile(r"python3\.(\d{1,2})")

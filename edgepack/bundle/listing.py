@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from edgepack.documents import canonical_json, parse_object
 from edgepack.errors import EdgepackError, InvalidDocumentError, SizeMismatchError, UsageError
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, canonical_json, parse_object
+from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index
 
 SCHEMA = "edgepack.bundle/v1"
 PAYLOAD_TYPE = "application/vnd.edgepack.bundle.v1+json"

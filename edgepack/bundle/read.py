@@ -61,17 +61,6 @@ class ImportReport:
     present_bytes: int
 
 
-def read_list(
-    path: Path, trusted: Collection[PublicKey], *, allow_unsigned: bool = False, limits: Limits | None = None
-) -> tuple[Contents, tuple[str, ...]]:
-    """The verified list of the bundle at ``path`` and the keys that signed it; the rest is not looked at.
-
-    Raises as ``import_bundle`` does.
-    """
-    with _opened(path) as stream, _as_verification(path):
-        return _read_list(TarIn(stream, path), trusted, allow_unsigned, limits or Limits(), path)
-
-
 def import_bundle(
     path: Path,
     store: Store,
@@ -96,7 +85,7 @@ def import_bundle(
     limits = limits or Limits()
     with _opened(path) as stream, _as_verification(path):
         tar = TarIn(stream, path)
-        contents, _ = _read_list(tar, trusted, allow_unsigned, limits, path)
+        contents = _read_list(tar, trusted, allow_unsigned, limits, path)
         head = _read_head(tar, contents, path)
         source = _Overlay(head, contents, store)
         taken = plan(contents, source, platform, store.has, path)
@@ -115,14 +104,14 @@ def import_bundle(
 
 def _read_list(
     tar: TarIn, trusted: Collection[PublicKey], allow_unsigned: bool, limits: Limits, where: Path
-) -> tuple[Contents, tuple[str, ...]]:
+) -> Contents:
     data = tar.first(LIST, limits.list_bytes)
     opened = envelope.open_unsigned(data, PAYLOAD_TYPE, where=where) if allow_unsigned else None
     if opened is None:
         opened = envelope.verify(data, PAYLOAD_TYPE, trusted, where=where)
     contents = Contents.from_bytes(opened.payload, where)
     contents.check_limits(limits, where)
-    return contents, opened.key_ids
+    return contents
 
 
 def _read_head(tar: TarIn, contents: Contents, where: Path) -> dict[Digest, bytes]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from edgepack.documents import canonical_json, parse_object
 from edgepack.errors import InvalidDocumentError, InvalidReferenceError
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import canonical_json, parse_object
 from edgepack.oci.store import Store
 
 SCHEMA = "edgepack.receipt/v1"

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from edgepack.documents import parse_object
 from edgepack.errors import IncompatibleError, InvalidReferenceError, NotFoundError, VerificationError
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import Index, Manifest, parse_object
+from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.sources import BlobSource, read_verified
 
 # Two levels exist in the field (an index of images); deeper ones are only made to exhaust a reader.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from edgepack.errors import UsageError
 from edgepack.oci import mediatypes
@@ -64,9 +64,19 @@ class Layer:
     diff_id: Digest
     unpacked_size: int
 
-    def annotated(self, annotations: Mapping[str, str]) -> Layer:
-        """The same layer with these annotations on its descriptor."""
-        return Layer(self.descriptor.with_annotations(annotations), self.diff_id, self.unpacked_size)
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Layer:
+        """The layer that ``to_json`` wrote; for another value ``KeyError``, ``ValueError`` or ``UsageError``."""
+        descriptor = Descriptor.from_json(value["descriptor"])
+        return cls(descriptor, Digest.parse(value["diff_id"]), int(value["unpacked_size"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """The layer as a JSON object."""
+        return {
+            "descriptor": self.descriptor.to_json(),
+            "diff_id": str(self.diff_id),
+            "unpacked_size": self.unpacked_size,
+        }
 
 
 class Compressor(Protocol):

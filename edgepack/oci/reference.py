@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgepack.errors import InvalidReferenceError
 from edgepack.oci.digest import Digest
@@ -80,14 +80,6 @@ class Reference:
     def api_host(self) -> str:
         """The ``host[:port]`` that answers the registry's API."""
         return DOCKER_HUB_HOST if self.registry == DOCKER_HUB else self.registry
-
-    def with_digest(self, digest: Digest) -> Reference:
-        """The same repository at exactly this digest, the tag kept for people to read."""
-        return replace(self, digest=digest)
-
-    def with_tag(self, tag: str) -> Reference:
-        """The same repository at this tag; raises ``InvalidReferenceError``."""
-        return replace(self, tag=checked_tag(tag), digest=None)
 
     def __str__(self) -> str:
         text = self.name if self.tag is None else f"{self.name}:{self.tag}"

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -239,14 +239,6 @@ class Store:
     def _set_tag(self, tag: str, descriptor: Descriptor) -> None:
         if not self.has(descriptor):
             raise NotFoundError(f"blob {descriptor.digest} is not here", where=self.root)
-        self._edit(lambda names: {**names, tag: descriptor.with_annotations({mediatypes.REF_NAME: tag})})
-
-    def untag(self, tag: str) -> None:
-        """Forget ``tag``; its blobs stay."""
-        with locked(self._lock):
-            self._edit(lambda names: {name: item for name, item in names.items() if name != tag})
-
-    def _edit(self, change: Callable[[dict[str, Descriptor]], dict[str, Descriptor]]) -> None:
         index = self.index()
         nameless = [item for item in index.manifests if mediatypes.REF_NAME not in item.annotations]
         names = {
@@ -254,8 +246,10 @@ class Store:
             for item in index.manifests
             if mediatypes.REF_NAME in item.annotations
         }
-        after = [*nameless, *(item for _, item in sorted(change(names).items()))]
-        data = Index(tuple(after), annotations=index.annotations).to_bytes()
+        names[tag] = descriptor.with_annotations({mediatypes.REF_NAME: tag})
+        data = Index(
+            (*nameless, *(item for _, item in sorted(names.items()))), annotations=index.annotations
+        ).to_bytes()
         if data != self._index.read_bytes():
             atomic_write(self._index, data)
 

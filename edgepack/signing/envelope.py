@@ -10,8 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgepack.documents import canonical_json, parse_object
 from edgepack.errors import InvalidDocumentError, SignatureError
-from edgepack.oci.manifest import canonical_json, parse_object
 from edgepack.signing.keys import PrivateKey, PublicKey
 
 if TYPE_CHECKING:

@@ -20,11 +20,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgepack.documents import canonical_json, parse_object
 from edgepack.errors import InvalidDocumentError, InvalidReferenceError, SignatureError
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import Index, Manifest, canonical_json, parse_object
+from edgepack.oci.manifest import Index, Manifest
 from edgepack.signing import envelope
 from edgepack.signing.keys import PublicKey
 

@@ -12,10 +12,11 @@ from typing import Protocol
 import edgepack
 from edgepack.errors import InvalidDocumentError, NotFoundError, SignatureError, VerificationError
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import images
-from edgepack.oci.manifest import ImageConfig, Index, Manifest
+from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.sources import BlobSource, read_verified
 from edgepack.oci.store import Store
 from edgepack.signing import envelope

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Literal, cast
 
-from edgepack.documents import Fields, raise_all
+from edgepack.documents import Fields, canonical_json, parse_object, raise_all
 from edgepack.errors import UsageError
 from edgepack.names import check_service_name
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import canonical_json, parse_object
 
 SCHEMA = "edgepack.state.desired/v1"
 PAYLOAD_TYPE = "application/vnd.edgepack.desired.v1+json"

@@ -11,10 +11,11 @@ from platform import python_version
 
 from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError
 from edgepack.oci import mediatypes
+from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.graph import images
-from edgepack.oci.manifest import History, ImageConfig, Manifest
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.sources import BlobSource
 from packager.bases.debian import Recipe, base_entries, load_recipe, recipes
 from packager.bases.facts import BaseFacts, base_facts, check_base

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from edgepack.errors import UsageError
 from edgepack.names import ModelRef, image_tag
 from edgepack.oci import mediatypes
+from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
-from edgepack.oci.manifest import History, ImageConfig, Index, Manifest
+from edgepack.oci.manifest import Index, Manifest
 from packager.bases.find import Base, find_base, is_recipe
 from packager.images.plan import (
     FilesLayer,

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from edgepack.errors import InvalidDocumentError, SignatureError
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.graph import images
-from edgepack.oci.manifest import ImageConfig, Manifest
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.sources import BlobSource, read_verified
 from edgepack.oci.store import Store
 from edgepack.signing.keys import PublicKey

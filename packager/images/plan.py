@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgepack import __version__
+from edgepack.documents import canonical_json
 from edgepack.errors import UsageError
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import Layer, LayerEntry
-from edgepack.oci.manifest import canonical_json
 from packager.layers.paths import APP_ROOT, CONFIG_PATH, PREFIX, SERVER_ROOT, USER, model_dir, site_packages
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import Any
 
 from edgepack.errors import UsageError
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 
 
@@ -104,25 +103,11 @@ def onnx_path(paths: Sequence[str], where: object) -> str:
     raise UsageError(f"holds {len(named)} files that end in .onnx", where=where, hint="an Onnx model has exactly one")
 
 
-def layer_to_json(layer: Layer) -> dict[str, Any]:
-    """A layer as JSON keeps it."""
-    return {
-        "descriptor": layer.descriptor.to_json(),
-        "diff_id": str(layer.diff_id),
-        "unpacked_size": layer.unpacked_size,
-    }
-
-
-def layer_from_json(value: Mapping[str, Any]) -> Layer:
-    """The layer that ``layer_to_json`` wrote."""
-    return Layer(Descriptor.from_json(value["descriptor"]), Digest.parse(value["diff_id"]), int(value["unpacked_size"]))
-
-
 def conversion_to_json(conversion: Conversion) -> dict[str, Any]:
     """A conversion as JSON keeps it."""
     return {
         "key": conversion.key,
-        "layers": [layer_to_json(layer) for layer in conversion.layers],
+        "layers": [layer.to_json() for layer in conversion.layers],
         "report": conversion.report.to_json(),
         "file": conversion.file,
         "options": dict(conversion.options),
@@ -132,7 +117,7 @@ def conversion_to_json(conversion: Conversion) -> dict[str, Any]:
 
 def conversion_from_json(value: Mapping[str, Any]) -> Conversion:
     """The conversion that ``conversion_to_json`` wrote."""
-    layers = tuple(layer_from_json(layer) for layer in value["layers"])
+    layers = tuple(Layer.from_json(layer) for layer in value["layers"])
     report = Descriptor.from_json(value["report"])
     sample = sample_from_json(value.get("sample"))
     return Conversion(value["key"], layers, report, value["file"], value.get("options", {}), sample)

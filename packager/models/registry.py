@@ -36,7 +36,7 @@ from sqlalchemy.schema import CreateTable
 
 from edgepack.errors import EdgepackError, NoSpaceError, NotFoundError, UsageError
 from edgepack.names import ModelRef, check_model_name
-from edgepack.oci.layer import LayerEntry
+from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.store import Store
 from packager.layers.paths import model_dir
 from packager.models.files import describe_files, entries_of, framework_of, write_model_layers
@@ -47,8 +47,6 @@ from packager.models.model import (
     ModelFile,
     conversion_from_json,
     conversion_to_json,
-    layer_from_json,
-    layer_to_json,
     onnx_path,
     sample_from_json,
     sample_to_json,
@@ -236,7 +234,7 @@ def _row(model: Model) -> dict[str, Any]:
         "created": model.created,
         "tags": dict(model.tags),
         "files": [[file.path, file.size, file.sha256] for file in model.files],
-        "layers": [layer_to_json(layer) for layer in model.layers],
+        "layers": [layer.to_json() for layer in model.layers],
         "sample": sample_to_json(model.sample),
     }
 
@@ -251,7 +249,7 @@ def _model(row: RowMapping) -> Model:
         row["created"],
         row["tags"],
         tuple(ModelFile(*file) for file in row["files"]),
-        tuple(layer_from_json(layer) for layer in row["layers"]),
+        tuple(Layer.from_json(layer) for layer in row["layers"]),
         sample_from_json(sample),
         conversion and conversion_from_json(conversion),
     )

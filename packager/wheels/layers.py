@@ -8,12 +8,9 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from edgepack.errors import EdgepackError
 from edgepack.host.files import atomic_write, make_dirs
-from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
 from packager.images.plan import WheelGroup
@@ -71,7 +68,7 @@ class WheelLayers:
 
     def _known(self, group: WheelGroup) -> Layer | None:
         try:
-            layer = _layer_from_json(json.loads(self._path(group).read_bytes()))
+            layer = Layer.from_json(json.loads(self._path(group).read_bytes()))
         except (FileNotFoundError, ValueError, KeyError, TypeError, EdgepackError):
             return None  # never made, or not readable: made again
         return layer if self._store.has(layer.descriptor) else None
@@ -86,7 +83,7 @@ class WheelLayers:
             layer = write_best_layer(
                 entries, self._store, kind=group.kind, title=group.title, mtime=self._envelope.mtime
             )
-        atomic_write(self._path(group), json.dumps(_layer_to_json(layer), sort_keys=True).encode())
+        atomic_write(self._path(group), json.dumps(layer.to_json(), sort_keys=True).encode())
         return layer
 
 
@@ -97,15 +94,3 @@ def wheel_layers(
     groups = group_wheels(wheels, envelope.rules, requested)
     made = WheelLayers(store, cache, envelope).make(groups)
     return [made[group] for group in groups]
-
-
-def _layer_to_json(layer: Layer) -> dict[str, Any]:
-    return {
-        "descriptor": layer.descriptor.to_json(),
-        "diff_id": str(layer.diff_id),
-        "unpacked_size": layer.unpacked_size,
-    }
-
-
-def _layer_from_json(value: dict[str, Any]) -> Layer:
-    return Layer(Descriptor.from_json(value["descriptor"]), Digest.parse(value["diff_id"]), int(value["unpacked_size"]))

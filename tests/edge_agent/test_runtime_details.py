@@ -29,10 +29,11 @@ from edgepack.errors import (
     UnsafeArchiveError,
 )
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer, LayerEntry, NoCompression, write_layer
-from edgepack.oci.manifest import ImageConfig, Manifest
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from tests.edge_agent.support.runtimes import build_image, copy_store, make_runtime
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgepack.bundle.listing import Contents, Limits, NamedImage, Referrer
-from edgepack.bundle.read import import_bundle, read_list
+from edgepack.bundle.read import import_bundle
 from edgepack.bundle.write import write_bundle
 from edgepack.errors import (
     DigestMismatchError,
@@ -37,6 +37,7 @@ from tests.edgepack.support.bundles import (
     add_index,
     add_layer,
     blobs,
+    contents_of,
     damage,
     forge,
     member,
@@ -203,12 +204,8 @@ def test_the_list_of_one_bundle_does_not_pass_for_that_of_another(tmp_path: Path
     refused(bundle, device, VerificationError, "bytes and not|altered|must be")
 
 
-def contents_of(bundle: Path) -> Contents:
-    return read_list(bundle, TRUST)[0]
-
-
 def test_a_list_signed_as_something_else_is_refused(bundle: Path, store: Store, device: Store) -> None:
-    forge(bundle, contents_of(bundle), store, KEY, payload_type=mediatypes.IN_TOTO)
+    forge(bundle, contents_of(bundle, TRUST)[0], store, KEY, payload_type=mediatypes.IN_TOTO)
     refused(bundle, device, SignatureError, "in-toto")
 
 
@@ -217,14 +214,14 @@ def test_a_trusted_list_does_not_make_up_for_an_image_that_another_key_signed(
 ) -> None:
     attach(store, store.resolve("churn:1"), "churn:1", OTHER)
     write_bundle(store, ["churn:1"], tmp_path / "b.tar", key=None)
-    contents = read_list(tmp_path / "b.tar", [], allow_unsigned=True)[0]
+    contents = contents_of(tmp_path / "b.tar")[0]
     forge(tmp_path / "b.tar", contents, store, KEY)
     refused(tmp_path / "b.tar", device, SignatureError, OTHER.id)
     assert blobs(device) == set()
 
 
 def test_every_image_of_the_list_needs_its_statement(bundle: Path, store: Store, device: Store) -> None:
-    contents = contents_of(bundle)
+    contents = contents_of(bundle, TRUST)[0]
     second = add_image(store, [add_layer(store, 10, "second")])
     more = [second, *store.manifest(second).blobs]
     forge(
@@ -242,7 +239,7 @@ def test_every_image_of_the_list_needs_its_statement(bundle: Path, store: Store,
 
 
 def test_a_statement_on_another_image_is_not_taken_for_this_one(bundle: Path, store: Store, device: Store) -> None:
-    contents = contents_of(bundle)
+    contents = contents_of(bundle, TRUST)[0]
     evil = add_image(store, [add_layer(store, 10, "evil")])
     config, layer = store.manifest(evil).blobs
     referrer = Referrer(evil.digest, contents.referrers[0].descriptor)
@@ -257,13 +254,15 @@ def test_a_statement_on_another_image_is_not_taken_for_this_one(bundle: Path, st
 
 def test_a_blob_that_no_image_needs_is_refused(bundle: Path, store: Store, device: Store) -> None:
     extra = add_layer(store, 10, "extra")
-    forge(bundle, replace(contents_of(bundle), blobs=(*contents_of(bundle).blobs, extra)), store, KEY)
+    forge(
+        bundle, replace(contents_of(bundle, TRUST)[0], blobs=(*contents_of(bundle, TRUST)[0].blobs, extra)), store, KEY
+    )
     refused(bundle, device, VerificationError, f"{extra.digest}, which none of its images needs")
     assert blobs(device) == set()
 
 
 def test_a_blob_that_is_nowhere_is_named(bundle: Path, store: Store, device: Store) -> None:
-    contents = contents_of(bundle)
+    contents = contents_of(bundle, TRUST)[0]
     kept, *gone = contents.body
     forge(bundle, replace(contents, blobs=(*contents.head, kept)), store, KEY)
     refused(bundle, device, VerificationError, f"lacks {gone[0].digest}, {gone[1].digest}, which this device")
@@ -273,20 +272,20 @@ def test_a_blob_that_is_nowhere_is_named(bundle: Path, store: Store, device: Sto
 
 
 def test_a_layer_listed_larger_than_its_manifest_says_is_refused(bundle: Path, store: Store, device: Store) -> None:
-    contents = contents_of(bundle)
+    contents = contents_of(bundle, TRUST)[0]
     grown = replace(contents.body[0], size=contents.body[0].size + 5)
     forge(bundle, replace(contents, blobs=(*contents.head, grown, *contents.body[1:])), store, KEY)
     refused(bundle, device, SizeMismatchError, "is listed with")
 
 
 def test_a_list_with_layers_before_manifests_is_refused(bundle: Path, store: Store, device: Store) -> None:
-    contents = contents_of(bundle)
+    contents = contents_of(bundle, TRUST)[0]
     forge(bundle, replace(contents, blobs=(*contents.body, *contents.head)), store, KEY)
     refused(bundle, device, VerificationError, "before layers")
 
 
 def test_an_artifact_that_is_attached_to_something_else_is_refused(bundle: Path, store: Store, device: Store) -> None:
-    contents = contents_of(bundle)
+    contents = contents_of(bundle, TRUST)[0]
     artifact = Manifest(store.put_bytes(b"{}", mediatypes.EMPTY), (), artifact_type="application/x.report")
     held = replace(store.put_bytes(artifact.to_bytes(), mediatypes.MANIFEST), artifact_type="application/x.report")
     lying = Referrer(contents.images[0].descriptor.digest, held)
@@ -296,7 +295,7 @@ def test_an_artifact_that_is_attached_to_something_else_is_refused(bundle: Path,
 
 
 def test_what_would_fill_the_memory_is_refused(bundle: Path, store: Store, device: Store) -> None:
-    contents = contents_of(bundle)
+    contents = contents_of(bundle, TRUST)[0]
     large = Descriptor(mediatypes.CONFIG, Digest.of(b"large"), 5 << 20)
     forged = replace(contents, blobs=(*contents.head, large, *contents.body))
     store.path(large.digest).write_bytes(bytes(5 << 20))

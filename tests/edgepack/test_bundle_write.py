@@ -13,7 +13,6 @@ import pytest
 
 from edgepack.bundle.container import header
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
-from edgepack.bundle.read import read_list
 from edgepack.bundle.receipt import Receipt
 from edgepack.bundle.write import write_bundle
 from edgepack.errors import (
@@ -38,6 +37,7 @@ from tests.edgepack.support.bundles import (
     add_image,
     add_index,
     add_layer,
+    contents_of,
     digest_of,
     members,
     simple,
@@ -83,7 +83,7 @@ def test_an_image_is_signed_unless_that_key_has_signed_it(tmp_path: Path) -> Non
     before = snapshot(store.root)
     write_bundle(store, ["churn:1"], tmp_path / "b.tar", key=KEY)
     assert snapshot(store.root) == before
-    contents, _ = read_list(tmp_path / "b.tar", [KEY.public])
+    contents, _ = contents_of(tmp_path / "b.tar", [KEY.public])
     assert len(contents.referrers) == 2
 
 
@@ -97,7 +97,7 @@ def test_everything_that_is_attached_travels(tmp_path: Path) -> None:
     held = store.put_bytes(artifact.to_bytes(), mediatypes.MANIFEST)
     store.add_referrer(image.digest, replace(held, artifact_type="application/x.sbom"))
     write_bundle(store, ["churn:1"], tmp_path / "b.tar", key=None)
-    contents, signers = read_list(tmp_path / "b.tar", [], allow_unsigned=True)
+    contents, signers = contents_of(tmp_path / "b.tar")
     assert signers == ()
     assert [one.descriptor.digest for one in contents.referrers] == [held.digest]
     assert report.digest in {blob.digest for blob in contents.body}
@@ -117,7 +117,7 @@ def test_a_receipt_leaves_out_what_it_names_and_other_platforms(tmp_path: Path) 
     shared, own = store.manifest(arm).layers
     receipt = Receipt("lathe-7", ARM64, frozenset([shared.digest, Digest.of(b"unrelated")]))
     report = write_bundle(store, ["churn:1"], tmp_path / "b.tar", key=KEY, receipt=receipt)
-    contents, _ = read_list(tmp_path / "b.tar", [KEY.public])
+    contents, _ = contents_of(tmp_path / "b.tar", [KEY.public])
     assert contents.platform == ARM64
     assert [blob.digest for blob in contents.omitted] == [shared.digest]
     assert report.omitted_bytes == shared.size

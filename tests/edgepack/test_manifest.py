@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgepack.documents import canonical_json
 from edgepack.errors import EdgepackError, InvalidDocumentError, InvalidReferenceError
 from edgepack.oci import mediatypes
+from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor, Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import History, ImageConfig, Index, Manifest, canonical_json
+from edgepack.oci.manifest import Index, Manifest
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)

@@ -208,7 +208,6 @@ def test_a_disk_that_cannot_be_written_is_one_clear_error_and_can_be_read(small_
         lambda: store.put_bytes(b"new", mediatypes.LAYER),
         lambda: write_layer([LayerEntry.of_bytes("m", b"new")], store, NoCompression(), kind="model"),
         lambda: store.tag("second:1", first),
-        lambda: store.untag("first:1"),
         lambda: write_archive(store, {"first:1": first}, small_disk / "second.tar"),
         lambda: Store.create(small_disk / "another"),
     ):

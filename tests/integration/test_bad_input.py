@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Platform
-from edgepack.oci.manifest import ImageConfig, Manifest
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from tests.integration.support.images import Site, image_of
 from tests.integration.support.refusals import Desk

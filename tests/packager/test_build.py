@@ -14,8 +14,9 @@ import pytest
 
 from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError, NotFoundError, UsageError
 from edgepack.names import ModelRef
+from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.descriptor import Platform
-from edgepack.oci.manifest import History, ImageConfig, Index
+from edgepack.oci.manifest import Index
 from packager.images.build import Build, BuildOptions, build
 from packager.images.plan import WheelGroup
 from packager.workspace import Workspace

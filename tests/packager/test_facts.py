@@ -9,8 +9,9 @@ import pytest
 
 from edgepack.errors import IncompatibleError, UnsafeArchiveError
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.manifest import ImageConfig, Manifest
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from packager.bases.facts import BaseFacts, base_facts, check_base
 from tests.packager.support.bases import AMD64, ARM64, MUSL, debian, elf, libc, make_base

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from edgepack import __version__
 from edgepack.errors import UsageError
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer, LayerEntry
-from edgepack.oci.manifest import ImageConfig, Manifest
+from edgepack.oci.manifest import Manifest
 from packager.bases.facts import BaseFacts
 from packager.bases.find import Base, find_base
 from packager.images.build import BuildOptions, execute

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.runtimes.unpacked.layers import LayerCache
+from edgepack.documents import canonical_json
 from edgepack.errors import IncompatibleError, InvalidDocumentError, NotFoundError
 from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest, VerifyingReader
-from edgepack.oci.manifest import ImageConfig, Manifest, canonical_json
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import Whiteouts
 

@@ -15,9 +15,10 @@ from typing import Any
 
 from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, VerificationError
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import MAX_MANIFEST_SIZE, ImageConfig, Manifest
+from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Manifest
 from edgepack.oci.tar.compression import decompressed
 from edgepack.oci.tar.index import TarIndex
 

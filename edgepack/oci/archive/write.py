@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from edgepack.documents import canonical_json
 from edgepack.errors import UsageError
 from edgepack.host.files import replacing
 from edgepack.oci import graph, mediatypes
@@ -18,7 +19,7 @@ from edgepack.oci.archive.docker import MANIFEST_NAME
 from edgepack.oci.archive.read import BLOBS, INDEX_NAME, LAYOUT_NAME, Archive, familiar
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest, VerifyingReader
-from edgepack.oci.manifest import Index, Manifest, canonical_json
+from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.reference import Reference
 from edgepack.oci.sources import BlobSource
 

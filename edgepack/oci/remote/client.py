@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import BinaryIO
 from urllib.parse import quote
 
+from edgepack.documents import parse_object
 from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, RegistryError, SizeMismatchError
 from edgepack.oci import mediatypes
 from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import children
-from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest, parse_object
+from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest
 from edgepack.oci.reference import Reference, checked_tag, is_repository
 from edgepack.oci.remote.credentials import CredentialLookup, DockerConfig
 from edgepack.oci.remote.download import ResumingStream

@@ -16,10 +16,11 @@ from typing import Any
 
 from edgepack.bundle.write import write_bundle
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
-from edgepack.oci.manifest import ImageConfig, Manifest
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.signing.keys import PrivateKey, create_key
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from edge_agent.runtimes.base import Runtime
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer, LayerEntry, NoCompression, write_layer
-from edgepack.oci.manifest import ImageConfig, Manifest
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 
 # Answers on its port with what it sees of the place where it runs.

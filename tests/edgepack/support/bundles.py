@@ -6,18 +6,19 @@ import hashlib
 import io
 import random
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from edgepack.bundle.container import INDEX, LAYOUT, LIST, TarOut, blob_name
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import ImageConfig, Index, Manifest
+from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.store import Store
 from edgepack.signing import envelope
-from edgepack.signing.keys import PrivateKey
+from edgepack.signing.keys import PrivateKey, PublicKey
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64")
@@ -88,6 +89,15 @@ def forge(path: Path, contents: Contents, store: Store, *keys: PrivateKey, paylo
         for blob in contents.blobs:
             tar.add(blob_name(blob.digest), blob.size, [store.path(blob.digest).read_bytes()])
         tar.end()
+
+
+def contents_of(path: Path, trusted: Collection[PublicKey] = ()) -> tuple[Contents, tuple[str, ...]]:
+    """The list of a bundle and the keys that signed it, as an independent reader of tars finds it."""
+    name, data = next((info.name, data) for info, data in members(path))
+    assert name == LIST
+    opened = None if trusted else envelope.open_unsigned(data, PAYLOAD_TYPE)
+    opened = opened or envelope.verify(data, PAYLOAD_TYPE, trusted)
+    return Contents.from_bytes(opened.payload), opened.key_ids
 
 
 def damage(store: Store) -> list[str]:

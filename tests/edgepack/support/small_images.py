@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgepack.oci import mediatypes
+from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.layer import Layer, LayerEntry, NoCompression, write_layer
-from edgepack.oci.manifest import History, ImageConfig, Index, Manifest
+from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.store import Store
 
 AMD64 = Platform("linux", "amd64")

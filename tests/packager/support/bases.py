@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import ImageConfig, Index, Manifest
+from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.store import Store
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
