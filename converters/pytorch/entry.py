@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.pytorch.original import EXPORT_WAY_OUT, reason
+from converters.source import user_modules
 from edgepack.errors import ConversionError, UsageError
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -53,8 +54,9 @@ def _weights(path: Path) -> Path:
 
 
 def _import(folder: Path, source: str) -> Any:
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
+    modules = user_modules.imported(folder, source)
+    user_modules.require_not_loaded(folder, modules, {name.partition(".")[0] for name in sys.modules})
+    user_modules.make_importable(folder, modules)
     try:
         return importlib.import_module(source)
     except ModuleNotFoundError as error:

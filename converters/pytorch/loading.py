@@ -15,6 +15,7 @@ from converters.proof.specs import Spec
 from converters.pytorch import entry, examples
 from converters.pytorch.dtypes import dtype_name
 from converters.pytorch.original import EXPORT_WAY_OUT, ONNX_WAY_OUT, Original, describe, reason, static_note
+from converters.source import traces, user_modules
 from edgepack.errors import ConversionError, UsageError
 
 ENDINGS = (".pt2", ".ts", ".pt", ".pth")
@@ -184,7 +185,12 @@ def _unpickled_module(path: Path) -> Any:
     """What the pickle holds, with its class's source from the file's folder. Runs the user's code."""
     import torch
 
-    sys.path.insert(0, str(path.parent))
+    modules: dict[str, Path] = {}
+    for name in traces.of_torch(path):
+        if not user_modules.is_taken(name.partition(".")[0]):
+            modules |= user_modules.imported(path.parent, name)
+    user_modules.require_not_loaded(path.parent, modules, {name.partition(".")[0] for name in sys.modules})
+    user_modules.make_importable(path.parent, modules)
     try:
         found = torch.load(path, map_location="cpu", weights_only=False)
     except (ImportError, AttributeError) as error:

@@ -17,7 +17,7 @@ from converters.error_text import first_line
 from converters.sklearn import rows
 from converters.sklearn.original import DOCUMENTS, Original
 from converters.sklearn.routes import takes_documents
-from converters.source import traces
+from converters.source import traces, user_modules
 from edgepack.errors import ConversionError
 
 
@@ -78,6 +78,7 @@ def _unpickle(path: Path) -> Any:
     try:
         return joblib.load(path)
     except ModuleNotFoundError as error:
+        user_modules.require_not_named(path, {(error.name or "").partition(".")[0]})
         raise ConversionError(
             f"the model needs the Python module {error.name!r}, which is not installed here",
             hint=f"install the package that has it beside edgepack, or {way_out}",

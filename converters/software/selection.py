@@ -19,7 +19,7 @@ from pathlib import Path
 
 from converters.sandbox import launch
 from converters.software import environments
-from converters.source import traces
+from converters.source import traces, user_modules
 from edgepack.errors import ConversionError, UsageError
 
 LOCKS = Path(__file__).parent / "locks"
@@ -91,7 +91,8 @@ class World:
 def choose(framework: str, file: Path, sample: Path | None = None) -> World:
     """The world for a model file or folder of ``framework``; nothing is made or opened yet.
 
-    It has what ``sample``, a file of rows, needs to be read. Raises ``UsageError`` for a framework that has none.
+    It has what ``sample``, a file of rows, needs to be read. Raises ``UsageError`` for a framework that has none,
+    and for a pickle whose classes are of a package that has one of our names.
     """
     if framework not in PARTS:
         raise UsageError(f"there is no framework {framework!r}", hint=f"give one of {', '.join(PARTS)}")
@@ -100,6 +101,7 @@ def choose(framework: str, file: Path, sample: Path | None = None) -> World:
         return _installed([*PARTS[framework], *also]) or _from_lock(framework.lower())
     native = _native(file)
     found = traces.Traces() if native else traces.read(file)
+    user_modules.require_not_named(file, found.modules)
     boosters = native or tuple(name for name in traces.BOOSTERS if name in found.modules)
     further = [*boosters, *(("skops",) if found.skops else ()), *also]
     beside = _installed([*PARTS[framework], *further])
@@ -184,7 +186,7 @@ def _serves(version: str | None) -> bool:
 
 def _own_modules(modules: Iterable[str]) -> bool:
     """Whether a pickle needs a module that is installed beside us and in no lock: the user's own."""
-    ours = {"sklearn", "numpy", "scipy", "pandas", "joblib", "skops", "converters", "edgepack", *traces.BOOSTERS}
+    ours = {"sklearn", "numpy", "scipy", "pandas", "joblib", "skops", *traces.BOOSTERS}
     folders = [str(path) for path in launch.package_folders()]
     others = set(modules) - ours - set(sys.stdlib_module_names)
     return any(importlib.machinery.PathFinder.find_spec(name, folders) is not None for name in others)

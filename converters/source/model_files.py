@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.options import Options
+from converters.source import traces, user_modules
 from edgepack.errors import NotFoundError, UsageError
 
 # The endings by which each framework's one file in a folder is known; a later group serves where an earlier has none.
@@ -53,6 +54,8 @@ def find(path: Path, framework: str, options: Options) -> ModelFiles:
         path = _only_file(path, framework)
     if path.is_dir():
         return ModelFiles(path, (path,), _digest_of(path, _files(path)))
+    if framework == "PyTorch":
+        return _with_classes(path, options.allow_unsafe)
     if framework == "Onnx":
         files = [path, *_external(path)]
         return ModelFiles(path, tuple(files), _digest_of(path.parent, files) if len(files) > 1 else digest(path))
@@ -93,18 +96,44 @@ def _only_file(folder: Path, framework: str) -> Path:
 
 def _with_entry(path: Path, entry: str) -> ModelFiles:
     """Weights together with the source that builds their model, which lies in the same folder."""
-    if path.is_dir():
-        return ModelFiles(path, (path,), _digest_of(path, _files(path)))
-    module = entry.partition(":")[0].partition(".")[0]
-    source = [found for found in (path.parent / f"{module}.py", path.parent / module) if found.exists()]
-    if not source:
+    folder = path if path.is_dir() else path.parent
+    source = entry.partition(":")[0]
+    module = source.partition(".")[0]
+    modules = user_modules.imported(folder, source)
+    # Other modules than these may be installed, with weights of ours beside them.
+    if module not in modules and (path.is_file() or user_modules.is_taken(module)):
         raise NotFoundError(
             f"there is no module {module!r} beside the weights",
             where=path.name,
             hint=f"put {module}.py into the folder of the weights, and give or register that folder",
         )
-    files = [path, *(inner for found in source for inner in (_files(found) if found.is_dir() else [found]))]
-    return ModelFiles(path, (path, *source), _digest_of(path.parent, files))
+    user_modules.require_free_names(folder, modules)
+    user_modules.require_none_of_ours(folder)
+    if path.is_dir():
+        return ModelFiles(path, (path,), _digest_of(path, _files(path)))
+    # A folder beside a module of the same name may hold what the module reads.
+    both = [place for place in (folder / f"{module}.py", folder / module) if place.exists()]
+    return _with_places(path, [*both, *(place for place in modules.values() if place not in both)])
+
+
+def _with_classes(path: Path, unpickled: bool) -> ModelFiles:
+    """A file of PyTorch's, with the source of its classes where it is to be ``unpickled`` by them."""
+    named = traces.of_torch(path)
+    user_modules.require_not_named(path, {name.partition(".")[0] for name in named})
+    modules: dict[str, Path] = {}
+    if unpickled:
+        for name in sorted(name for name in named if not user_modules.is_taken(name.partition(".")[0])):
+            modules |= user_modules.imported(path.parent, name)
+        user_modules.require_free_names(path.parent, modules)
+    return _with_places(path, list(modules.values()))
+
+
+def _with_places(path: Path, places: Sequence[Path]) -> ModelFiles:
+    """A model's file with the source files and packages beside it that belong to it."""
+    if not places:
+        return ModelFiles(path, (path,), digest(path))
+    files = [path, *(inner for place in places for inner in (_files(place) if place.is_dir() else [place]))]
+    return ModelFiles(path, (path, *places), _digest_of(path.parent, files))
 
 
 def _files(folder: Path) -> list[Path]:

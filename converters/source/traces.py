@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from converters.source.user_modules import OURS
+
 BOOSTERS = ("xgboost", "lightgbm", "catboost")
 CHUNK = 4 << 20
 # Of a large plain file only both ends are searched: the first class and the last version are there.
@@ -38,8 +40,8 @@ _VERSION = re.compile(
     rb"_sklearn_version(?:\x94|q.|r.{4}|\np\d+\n|\n)?(?:\x95.{8})?(?:\x8c.|X.{4}|V)" + _NUMBER, re.DOTALL
 )
 # GLOBAL, and the two texts before STACK_GLOBAL.
-_GLOBAL = re.compile(rb"c([A-Za-z_]\w*)(?:\.\w+)*\n[A-Za-z_][\w.]*\n")
-_STACK_GLOBAL = re.compile(rb"\x8c.([A-Za-z_]\w*)(?:\.\w+)*\x94?(?:\x8c.[A-Za-z_][\w.]*\x94?|h.|j.{4})\x93", re.DOTALL)
+_GLOBAL = re.compile(rb"c([A-Za-z_]\w*(?:\.\w+)*)\n[A-Za-z_][\w.]*\n")
+_STACK_GLOBAL = re.compile(rb"\x8c.([A-Za-z_]\w*(?:\.\w+)*)\x94?(?:\x8c.[A-Za-z_][\w.]*\x94?|h.|j.{4})\x93", re.DOTALL)
 _SKOPS_VERSION = re.compile(rb'"_sklearn_version":\s*\{[^{}]*"content":\s*"\\"' + _NUMBER)
 _SKOPS_MODULE = re.compile(rb'"__module__":\s*"([A-Za-z_]\w*)')
 
@@ -63,6 +65,22 @@ def read(path: Path) -> Traces:
         return _search(_plain(file, head))
 
 
+def of_torch(path: Path) -> frozenset[str]:
+    """The modules, by full names, whose classes a file of ``torch.save`` names; none for another kind of file."""
+    with path.open("rb") as file:
+        if file.read(1) == b"\x80":  # before version 1.6, a plain pickle
+            return frozenset(_modules(file.read(HEAD)))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next((name for name in archive.namelist() if name.partition("/")[2] == "data.pkl"), None)
+            if name is None:
+                return frozenset()
+            with archive.open(name) as data:
+                return frozenset(_modules(data.read(HEAD)))
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error):
+        return frozenset()
+
+
 def _skops(file: BinaryIO) -> Traces:
     try:
         with zipfile.ZipFile(file) as archive, archive.open("schema.json") as schema:
@@ -82,11 +100,16 @@ def _search(chunks: Iterator[bytes]) -> Traces:
         window = rest + chunk
         version = version or _version(window)
         if position < HEAD:
-            found = [*_GLOBAL.findall(window), *_STACK_GLOBAL.findall(window)]
-            modules.update(name.decode("ascii", "ignore") for name in found)
+            modules.update(name.partition(".")[0] for name in _modules(window))
         modules.update(name for name in BOOSTERS if name not in modules and _names(window, name.encode()))
+        modules.update(name for name in OURS if name not in modules and _names_class(window, name.encode()))
         rest, position = window[-LONGEST:], position + len(chunk)
     return Traces(version, frozenset(modules))
+
+
+def _modules(window: bytes) -> set[str]:
+    """The modules, by their full names, whose classes and functions are named."""
+    return {name.decode("ascii", "ignore") for name in (*_GLOBAL.findall(window), *_STACK_GLOBAL.findall(window))}
 
 
 def _version(window: bytes) -> str | None:
@@ -105,6 +128,18 @@ def _names(window: bytes, module: bytes) -> bool:
         begins = window[at - 1 : at] == b"c" or window[at - 2 : at - 1] == b"\x8c"
         if begins and window[at + len(module) : at + len(module) + 1] in (b".", b"\n", b"\x94", b"\x8c"):
             return True
+        at = window.find(module, at + 1)
+    return False
+
+
+def _names_class(window: bytes, module: bytes) -> bool:
+    """Whether a class or function in ``module`` is named, and not merely the word: it may be that of a column."""
+    at = window.find(module)
+    while at >= 0:
+        for pattern, start in ((_GLOBAL, at - 1), (_STACK_GLOBAL, at - 2)):
+            match = pattern.match(window, start) if start >= 0 else None
+            if match is not None and match[1].partition(b".")[0] == module:
+                return True
         at = window.find(module, at + 1)
     return False
 

@@ -200,3 +200,9 @@ def test_entry_point_runs_in_the_sandbox_only(models: Path, tmp_path: Path) -> N
     assert json.loads(conversion.manifest.read_text())["inputs"][0]["shape"] == [None, 5]
     if json.loads(conversion.report.read_text())["isolation"]["kind"] == "namespaces":
         assert not mark.exists()
+
+
+def test_pickled_module_is_opened_by_the_source_beside_it(models: Path, tmp_path: Path) -> None:
+    conversion = _convert(models / "whole.pt", tmp_path / "out", allow_unsafe=True, sample=models / "mlp.npz")
+    assert conversion.parity is not None
+    assert conversion.parity.passed
