@@ -1,23 +1,42 @@
-"""What every test may use: real parts that are found or required, and free ports."""
+"""What every test may use: real parts that are found or required, and free ports; and how tests are spread."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
-from tests.support import ports
+from tests.support import ports, spread
+from tests.support.required import REQUIRED, skip_or_fail
 from tests.support.sampling import WHOLE
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked ``whole`` unless everything is to be run."""
+    """Leave out what is marked ``whole`` unless all is to be run; with several processes, begin with the longest."""
     left_out = [] if WHOLE else [item for item in items if item.get_closest_marker("whole")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: spread.place(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """What shares fixtures of a module or a folder is run by one process."""
+    return spread.scheduler(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,11 +46,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     Before any fixture, since one of a wider scope could skip the test first.
     """
     missing = [part for mark in item.iter_markers("real") for part in mark.args if shutil.which(part) is None]
-    if not missing:
-        return
-    if os.environ.get("EDGEPACK_REQUIRE_REAL") == "1":
-        pytest.fail(f"a real part is missing: {', '.join(missing)}", pytrace=False)
-    pytest.skip(f"not installed: {', '.join(missing)}")
+    if missing:
+        skip_or_fail(f"{'a real part is missing' if REQUIRED else 'not installed'}: {', '.join(missing)}")
 
 
 @pytest.fixture

@@ -26,7 +26,15 @@ def test_it(engine):
 @pytest.mark.parametrize(("required", "code", "says"), [("1", 1, "a real part is missing"), ("", 0, "not installed")])
 def test_a_missing_part_skips_or_fails_before_any_fixture(tmp_path: Path, required: str, code: int, says: str) -> None:
     tests = tmp_path / "tests"
-    for name in ("__init__.py", "conftest.py", "support/__init__.py", "support/ports.py", "support/sampling.py"):
+    for name in (
+        "__init__.py",
+        "conftest.py",
+        "support/__init__.py",
+        "support/ports.py",
+        "support/required.py",
+        "support/sampling.py",
+        "support/spread.py",
+    ):
         (tests / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(__file__).parent / name, tests / name)
     (tests / "test_part.py").write_text(NEEDS_A_PART)
