@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from edgepack.bundle.container import INDEX, LAYOUT, LIST, TarIn, blob_name
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents, Limits
 from edgepack.bundle.rules import Plan, plan
+from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarIn, blob_name
 from edgepack.errors import (
     DigestMismatchError,
     InvalidDocumentError,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.bundle.container import INDEX, LAYOUT, LIST, TarOut, blob_name
 from edgepack.bundle.listing import (
     PAYLOAD_TYPE,
     Contents,
@@ -18,6 +17,7 @@ from edgepack.bundle.listing import (
     plain,
 )
 from edgepack.bundle.receipt import Receipt
+from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarOut, blob_name
 from edgepack.errors import NotFoundError, SignatureError, UsageError
 from edgepack.host.files import replacing
 from edgepack.oci import mediatypes

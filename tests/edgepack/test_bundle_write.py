@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.bundle.container import header
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
 from edgepack.bundle.receipt import Receipt
+from edgepack.bundle.tar import header
 from edgepack.bundle.write import write_bundle
 from edgepack.errors import (
     DigestMismatchError,

@@ -9,8 +9,8 @@ import tarfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from edgepack.bundle.container import INDEX, LAYOUT, LIST, TarOut, blob_name
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
+from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarOut, blob_name
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
