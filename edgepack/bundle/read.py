@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents, Limits
 from edgepack.bundle.rules import Plan, plan
-from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarIn, blob_name
+from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarReader, blob_name
 from edgepack.errors import (
     DigestMismatchError,
     InvalidDocumentError,
@@ -84,7 +84,7 @@ def import_bundle(
     """
     limits = limits or Limits()
     with _opened(path) as stream, _as_verification(path):
-        tar = TarIn(stream, path)
+        tar = TarReader(stream, path)
         contents = _read_list(tar, trusted, allow_unsigned, limits, path)
         head = _read_head(tar, contents, path)
         source = _Overlay(head, contents, store)
@@ -103,7 +103,7 @@ def import_bundle(
 
 
 def _read_list(
-    tar: TarIn, trusted: Collection[PublicKey], allow_unsigned: bool, limits: Limits, where: Path
+    tar: TarReader, trusted: Collection[PublicKey], allow_unsigned: bool, limits: Limits, where: Path
 ) -> Contents:
     data = tar.first(LIST, limits.list_bytes)
     opened = envelope.open_unsigned(data, PAYLOAD_TYPE, where=where) if allow_unsigned else None
@@ -114,7 +114,7 @@ def _read_list(
     return contents
 
 
-def _read_head(tar: TarIn, contents: Contents, where: Path) -> dict[Digest, bytes]:
+def _read_head(tar: TarReader, contents: Contents, where: Path) -> dict[Digest, bytes]:
     names = [blob_name(blob.digest) for blob in contents.blobs]
     tar.expecting([LIST, LAYOUT[0], INDEX, *names])
     for name, data in (LAYOUT, (INDEX, contents.layout_index())):
@@ -143,7 +143,7 @@ def _check_space(store: Store, absent: Iterable[Descriptor]) -> None:
 
 
 def _take_body(
-    tar: TarIn,
+    tar: TarReader,
     contents: Contents,
     store: Store,
     needed: Collection[Digest],

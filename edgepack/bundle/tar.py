@@ -17,13 +17,12 @@ from edgepack.errors import DigestMismatchError, SizeMismatchError, UnsafeArchiv
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.sources import BlobSource
+from edgepack.oci.tar.header import BLOCK, END, padding, tar_header
 
 LIST = "edgepack.bundle.json"
 LAYOUT = ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 INDEX = "index.json"
-_BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 20
-_END = bytes(2 * _BLOCK)
 _KINDS = {
     tarfile.LNKTYPE: "a link", tarfile.SYMTYPE: "a link", tarfile.CHRTYPE: "a device", tarfile.BLKTYPE: "a device",
     tarfile.FIFOTYPE: "a pipe", tarfile.DIRTYPE: "a folder",
@@ -35,17 +34,7 @@ def blob_name(digest: Digest) -> str:
     return f"blobs/sha256/{digest.hex}"
 
 
-def header(name: str, size: int) -> bytes:
-    """The header of a member: mode 0644, time 0, owner 0, USTAR, and PAX only for 8 GiB and more."""
-    info = tarfile.TarInfo(name)
-    info.size = size
-    try:
-        return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
-    except ValueError:
-        return info.tobuf(tarfile.PAX_FORMAT, "ascii", "strict")
-
-
-class TarOut:
+class TarWriter:
     """Writes the members of a bundle to ``file``."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -53,14 +42,14 @@ class TarOut:
 
     def add(self, name: str, size: int, content: Iterable[bytes]) -> None:
         """Append a member whose ``content`` has ``size`` bytes."""
-        self._file.write(header(name, size))
+        self._file.write(tar_header(name, size=size))
         for chunk in content:
             self._file.write(chunk)
-        self._file.write(bytes(-size % _BLOCK))
+        self._file.write(padding(size))
 
     def end(self) -> None:
         """Close the archive."""
-        self._file.write(_END)
+        self._file.write(END)
 
 
 class _Member:
@@ -107,7 +96,7 @@ def _cut_short(where: object) -> SizeMismatchError:
     return SizeMismatchError("is cut short", where=where, hint="copy the bundle again")
 
 
-class TarIn:
+class TarReader:
     """Reads the expected members of a bundle from ``stream``, which may be a pipe, and refuses everything else.
 
     Each method raises ``SizeMismatchError`` when the stream ends too early, and ``UnsafeArchiveError`` or
@@ -126,12 +115,12 @@ class TarIn:
 
     def first(self, name: str, limit: int) -> bytes:
         """The content of the first member, whose size, at most ``limit``, nobody has told yet."""
-        block = self._exactly(_BLOCK)
+        block = self._exactly(BLOCK)
         try:
             size = tarfile.TarInfo.frombuf(block, "ascii", "strict").size
         except (tarfile.HeaderError, ValueError):
             size = -1
-        if not 0 <= size <= limit or block != header(name, size):
+        if not 0 <= size <= limit or block != tar_header(name, size=size):
             raise VerificationError(
                 f"is not a bundle: a tar whose first member is {name}, of at most {limit} bytes",
                 where=self._where,
@@ -149,9 +138,9 @@ class TarIn:
 
     def enter(self, name: str, size: int) -> None:
         """Pass the header of the next member; its content is then to be copied or skipped."""
-        expected = header(name, size)
-        block = self._exactly(_BLOCK)
-        if block != expected[:_BLOCK] or self._exactly(len(expected) - _BLOCK) != expected[_BLOCK:]:
+        expected = tar_header(name, size=size)
+        block = self._exactly(BLOCK)
+        if block != expected[:BLOCK] or self._exactly(len(expected) - BLOCK) != expected[BLOCK:]:
             raise self._refusal(block, name, size)
 
     def copy(self, size: int, take: Callable[[BlobSource], object]) -> None:
@@ -168,9 +157,9 @@ class TarIn:
 
     def end(self) -> None:
         """Check that the archive ends here, and the stream with it."""
-        block = self._exactly(len(_END))
-        if block != _END:
-            raise self._refusal(block[:_BLOCK], None, 0)
+        block = self._exactly(len(END))
+        if block != END:
+            raise self._refusal(block[:BLOCK], None, 0)
         if self._stream.read(1):
             raise UnsafeArchiveError("goes on after its end", where=self._where, hint="copy the bundle again")
 
@@ -180,7 +169,7 @@ class TarIn:
         return data
 
     def _padding(self, size: int) -> None:
-        if any(self._exactly(-size % _BLOCK)):
+        if any(self._exactly(len(padding(size)))):
             raise UnsafeArchiveError("has bytes between its members", where=self._where, hint="copy the bundle again")
 
     def _skip(self, amount: int) -> None:

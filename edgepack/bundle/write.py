@@ -17,7 +17,7 @@ from edgepack.bundle.listing import (
     plain,
 )
 from edgepack.bundle.receipt import Receipt
-from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarOut, blob_name
+from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarWriter, blob_name
 from edgepack.errors import NotFoundError, SignatureError, UsageError
 from edgepack.host.files import replacing
 from edgepack.oci import mediatypes
@@ -71,7 +71,7 @@ def write_bundle(
     contents.check_limits(Limits(), path)
     signed = envelope.sign(contents.to_bytes(), PAYLOAD_TYPE, *([] if key is None else [key]))
     with replacing(path) as file:
-        tar = TarOut(file)
+        tar = TarWriter(file)
         for name, data in ((LIST, signed), LAYOUT, (INDEX, contents.layout_index())):
             tar.add(name, len(data), [data])
         for blob in contents.omitted:

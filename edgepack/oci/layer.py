@@ -9,26 +9,19 @@ from __future__ import annotations
 import hashlib
 import io
 import stat
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from edgepack.errors import UsageError
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
+from edgepack.oci.tar.header import END, MemberKind, padding, tar_header
 
-EntryKind = Literal["file", "dir", "symlink", "hardlink"]
-_TYPES: dict[str, bytes] = {
-    "file": tarfile.REGTYPE,
-    "dir": tarfile.DIRTYPE,
-    "symlink": tarfile.SYMTYPE,
-    "hardlink": tarfile.LNKTYPE,
-}
 # Compressors may cut their output by how the input arrives, so it always arrives in pieces of this size.
 _PIECE = 1 << 20
 
@@ -38,7 +31,7 @@ class LayerEntry:
     """One name in a layer. ``path`` is relative to the root of the image; ``content`` opens a file's ``size`` bytes."""
 
     path: str
-    kind: EntryKind = "file"
+    kind: MemberKind = "file"
     mode: int = 0o644
     size: int = 0
     linkname: str = ""
@@ -215,24 +208,12 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _tar(entries: list[LayerEntry], mtime: int) -> Iterator[bytes]:
     for entry in entries:
-        yield _header(entry, mtime)
-        if entry.kind == "file" and entry.size:
+        size = entry.size if entry.kind == "file" else 0
+        yield tar_header(entry.path, entry.kind, size=size, mode=entry.mode, mtime=mtime, linkname=entry.linkname)
+        if size:
             yield from _content(entry)
-            yield bytes(-entry.size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def _header(entry: LayerEntry, mtime: int) -> bytes:
-    info = tarfile.TarInfo(entry.path)
-    info.type = _TYPES[entry.kind]
-    info.mode = entry.mode & 0o7777
-    info.mtime = mtime
-    info.linkname = entry.linkname
-    info.size = entry.size if entry.kind == "file" else 0
-    try:
-        return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
-    except ValueError:  # too long, too large, or not ASCII: only then a PAX header
-        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+            yield padding(size)
+    yield END
 
 
 def _content(entry: LayerEntry) -> Iterator[bytes]:

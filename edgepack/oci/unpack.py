@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from edgepack.errors import UnsafeArchiveError, disk_errors
-from edgepack.oci.tar.stream import Member, MemberKind, TarStream
+from edgepack.oci.tar.header import MemberKind
+from edgepack.oci.tar.stream import Member, TarStream
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

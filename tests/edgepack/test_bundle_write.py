@@ -13,7 +13,6 @@ import pytest
 
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
 from edgepack.bundle.receipt import Receipt
-from edgepack.bundle.tar import header
 from edgepack.bundle.write import write_bundle
 from edgepack.errors import (
     DigestMismatchError,
@@ -28,6 +27,7 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.graph import images
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
+from edgepack.oci.tar.header import tar_header
 from edgepack.signing import envelope
 from edgepack.signing.keys import create_key
 from edgepack.signing.statement import attach, verify_image
@@ -165,7 +165,7 @@ def test_unknown_tags_are_named(tmp_path: Path) -> None:
 
 def test_a_member_of_eight_gibibytes_and_more_has_a_header_that_tar_reads() -> None:
     size = 9 << 30
-    data = header("blobs/sha256/" + "a" * 64, size)
+    data = tar_header("blobs/sha256/" + "a" * 64, size=size)
     assert len(data) == 3 * 512
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         assert (tar.firstmember.name[-64:], tar.firstmember.size) == ("a" * 64, size)

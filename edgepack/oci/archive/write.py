@@ -6,7 +6,6 @@ either. Nothing but the images is inside: the containerd store takes every file 
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +21,7 @@ from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.reference import Reference
 from edgepack.oci.sources import BlobSource
+from edgepack.oci.tar.header import END, padding, tar_header
 
 __all__ = ["Archive", "stream_archive", "write_archive"]
 
@@ -73,30 +73,16 @@ def _archive(source: BlobSource, images: Mapping[str, Descriptor], platform: Pla
 def _tar(source: BlobSource, documents: Mapping[str, bytes], blobs: list[Descriptor]) -> Iterator[bytes]:
     # The documents first, so that a reader knows early what is coming.
     for name, data in sorted(documents.items()):
-        yield _header(name, len(data)) + data + _padding(len(data))
-    yield _header("blobs") + _header(BLOBS)
+        yield tar_header(name, size=len(data)) + data + padding(len(data))
+    yield tar_header("blobs", "dir", mode=0o755) + tar_header(BLOBS, "dir", mode=0o755)
     for blob in blobs:
-        yield _header(f"{BLOBS}/{blob.digest.hex}", blob.size)
+        yield tar_header(f"{BLOBS}/{blob.digest.hex}", size=blob.size)
         with source.open(blob) as stream:
             reader = VerifyingReader(stream, blob.digest, blob.size)
             while chunk := reader.read(_CHUNK):
                 yield chunk
-        yield _padding(blob.size)
-    yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def _header(name: str, size: int | None = None) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.type, info.mode = (tarfile.DIRTYPE, 0o755) if size is None else (tarfile.REGTYPE, 0o644)
-    info.size = size or 0
-    try:
-        return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
-    except ValueError:  # 8 GiB and more do not fit in a USTAR header
-        return info.tobuf(tarfile.PAX_FORMAT, "ascii", "strict")
-
-
-def _padding(size: int) -> bytes:
-    return bytes(-size % tarfile.BLOCKSIZE)
+        yield padding(blob.size)
+    yield END
 
 
 def _reference(tag: str) -> Reference:

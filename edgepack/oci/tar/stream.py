@@ -10,11 +10,11 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from edgepack.errors import UnsafeArchiveError
+from edgepack.oci.tar.header import BLOCK, MemberKind
 
-MemberKind = Literal["file", "dir", "symlink", "hardlink"]
 _KINDS: dict[bytes, MemberKind] = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
@@ -29,7 +29,6 @@ _REFUSED = {
     tarfile.GNUTYPE_SPARSE: "a sparse file",
 }
 _GNU_MAGIC = b"ustar  \0"
-_BLOCK = tarfile.BLOCKSIZE
 # Linux takes no path beyond 4096 bytes; a header for one name that is larger than this is an attack on memory.
 _MAX_EXTENSION = 1 << 20
 _CHUNK = 1 << 18
@@ -77,7 +76,7 @@ class TarStream:
             else:
                 member = _member(info, extended)
                 extended = {}
-                self._left, self._padding = member.size, -member.size % _BLOCK
+                self._left, self._padding = member.size, -member.size % BLOCK
                 yield member
                 for _ in self.chunks():
                     pass
@@ -98,7 +97,7 @@ class TarStream:
 
     def _block(self) -> bytes | None:
         """The next header block; ``None`` at the end of the archive."""
-        block = self._exactly(_BLOCK, at_end=True)
+        block = self._exactly(BLOCK, at_end=True)
         if block.strip(b"\0"):
             return block
         while chunk := self._stream.read(_CHUNK):
@@ -129,7 +128,7 @@ class TarStream:
     def _extension(self, info: tarfile.TarInfo) -> bytes:
         if not 0 <= info.size <= _MAX_EXTENSION:
             raise UnsafeArchiveError(f"a header of {info.size} bytes", where=info.name)
-        return self._exactly(info.size + -info.size % _BLOCK)[: info.size]
+        return self._exactly(info.size + -info.size % BLOCK)[: info.size]
 
 
 def _text(data: bytes) -> str:

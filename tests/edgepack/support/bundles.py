@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
-from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarOut, blob_name
+from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarWriter, blob_name
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -83,7 +83,7 @@ def forge(path: Path, contents: Contents, store: Store, *keys: PrivateKey, paylo
     """A bundle over any list, signed; its blobs come from ``store`` as they are there."""
     signed = envelope.sign(contents.to_bytes(), payload_type, *keys)
     with path.open("wb") as file:
-        tar = TarOut(file)
+        tar = TarWriter(file)
         for name, data in ((LIST, signed), LAYOUT, (INDEX, contents.layout_index())):
             tar.add(name, len(data), [data])
         for blob in contents.blobs:
