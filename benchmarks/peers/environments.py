@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from converters.package.cache import default_cache
-from edgepack.host.uv import find_uv, redacted, uv_environment
+from edgepack.host.uv import find_uv, uv_environment
+from edgepack.text import redacted
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from edgepack.errors import EdgepackError, disk_errors
-from edgepack.host.files import make_dirs
+from edgepack.host.files import discard, make_dirs, sweep, temporary_beside
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +88,7 @@ def put(cache: Path, name: str, package: Package) -> None:
 
 
 def _put(folder: Path, package: Package) -> None:
-    making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
-    try:
+    with temporary_beside(folder) as making:
         for file, data in package.items():
             (making / file).write_bytes(data)
         index = {file: hashlib.sha256(data).hexdigest() for file, data in package.items()}
@@ -100,8 +98,6 @@ def _put(folder: Path, package: Package) -> None:
         except OSError:
             if not folder.is_dir():  # else another process kept the same conversion meanwhile
                 raise
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
 
 
 def _folder(cache: Path, name: str) -> Path:
@@ -109,30 +105,23 @@ def _folder(cache: Path, name: str) -> Path:
 
 
 def _drop(folder: Path) -> None:
-    """Take an entry away in one step, so that no other process sees half of it."""
-    try:
-        grave = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
-        folder.rename(grave / folder.name)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        shutil.rmtree(grave, ignore_errors=True)
+    """Remove an entry in one step, so that no other process sees half of it."""
+    with contextlib.suppress(OSError):  # a cache that may only be read serves too
+        discard(folder)
 
 
 def _trim(folder: Path) -> None:
-    """Drop the entries used longest ago beyond the limit, and what killed processes left a day ago."""
+    """Drop the entries used longest ago beyond the limit, and what killed processes left."""
+    sweep(folder, ".*")
     entries = []
-    newest = 0.0
-    for entry in folder.iterdir():
+    for entry in folder.glob("[!.]*"):
         try:
             size = sum(path.stat().st_size for path in entry.iterdir())
             entries.append((entry.stat().st_mtime, size, entry))
         except OSError:
             continue  # gone meanwhile
-    newest = max((used for used, _, _ in entries), default=0.0)
     total = 0
-    for used, size, entry in sorted(entries, key=lambda found: found[0], reverse=True):
-        stale = entry.name.startswith(".") and newest - used > 86400
+    for _, size, entry in sorted(entries, key=lambda found: found[0], reverse=True):
         total += size
-        if stale or (total > LIMIT and not entry.name.startswith(".") and total > size):
+        if total > LIMIT and total > size:
             _drop(entry)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 
 from edgepack.errors import EdgepackError, IncompatibleError, MissingPartError, NoSpaceError, disk_errors
-from edgepack.host.files import locked, make_dirs
-from edgepack.host.uv import NO_INDEX, NO_NETWORK, find_uv, redacted, uv_environment
+from edgepack.host.files import discard, locked, make_dirs, temporary_beside
+from edgepack.host.uv import NO_INDEX, NO_NETWORK, find_uv, uv_environment
+from edgepack.text import redacted
 
 log = logging.getLogger(__name__)
 
@@ -70,20 +69,11 @@ def _is_whole(folder: Path) -> bool:
 
 def _make(lock: Path, target: Path, offline: bool) -> None:
     uv = find_uv()
-    for left in target.parent.glob(f".{target.name}.making-*"):
-        shutil.rmtree(left, ignore_errors=True)
     log.info("making the environment %s, once", lock.stem)
-    with disk_errors(target.parent):
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.making-", dir=target.parent))
-    try:
+    with disk_errors(target.parent), temporary_beside(target) as folder:
         _fill(uv, lock, folder, offline)
-        with disk_errors(target):
-            if target.exists():
-                target.rename(folder.with_name(folder.name + "-old"))
-            folder.rename(target)
-    finally:
-        for left in target.parent.glob(f"{folder.name}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        discard(target)  # one whose Python is gone
+        folder.rename(target)
 
 
 def _fill(uv: str, lock: Path, folder: Path, offline: bool) -> None:

@@ -16,6 +16,7 @@ from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, Us
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
 from edgepack.state.reported import ServiceState
+from edgepack.text import printable
 
 log = logging.getLogger(__name__)
 # A service that runs is given this long to answer before it is started anew.
@@ -228,8 +229,7 @@ def _last_words(log_text: str) -> str:
     lines = [line for line in log_text.splitlines() if line.strip()]
     if not lines:
         return ""
-    text = "".join(letter if letter.isprintable() else " " for letter in lines[-1]).strip()
-    return f"; it last wrote: {text[:_LAST_WORDS]}"
+    return f"; it last wrote: {printable(lines[-1].strip())[:_LAST_WORDS]}"
 
 
 def _without_place(error: Exception) -> str:

@@ -33,7 +33,7 @@ from edge_agent.runtimes.translate import command, environment, python_minor
 from edge_agent.runtimes.unpacked.images import UnpackedImages
 from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, disk_errors
-from edgepack.host.files import fsync_dir, locked, make_dirs
+from edgepack.host.files import discard, locked, make_dirs
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -109,11 +109,7 @@ class ProcessRuntime:
             return
         if self._trees.is_dir():
             with locked(self._trees / f".{image.hex}.lock"), disk_errors(self._trees):
-                tree, doomed = self._trees / image.hex, self._trees / f"{image.hex}.old.tmp"
-                if tree.is_dir():  # renamed first: a tree that is half removed must not look whole
-                    tree.rename(doomed)
-                    fsync_dir(self._trees)
-                shutil.rmtree(doomed, ignore_errors=True)
+                discard(self._trees / image.hex)
         self._images.forget(image)
 
     def _folder(self, service: str) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from edgepack.errors import EdgepackError, disk_errors
+from edgepack.text import printable
 
 
 def report_errors(cli: click.Command, name: str, prefix: str) -> int:
@@ -65,12 +66,11 @@ def _debug() -> None:
 
 
 def _say(name: str, text: str) -> None:
-    click.echo(f"{name}: {printable(text)}", err=True)
+    click.echo(f"{name}: {printable(_one_line(text))}", err=True)
 
 
-def printable(text: str) -> str:
-    """``text`` on one line, without what moves a terminal's cursor: it may come from a file, a server or a service."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def note(text: str) -> None:
@@ -97,7 +97,7 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return printable(str(value))
+    return printable(_one_line(str(value)))
 
 
 def human(size: int) -> str:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and locks between processes."""
+"""Files and folders that appear whole or not at all, what killed processes left of them, and locks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import fcntl
 import glob
 import os
 import secrets
+import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -42,8 +44,8 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
             raise UsageError("is a folder", where=path, hint="give the name of a file")
         if not path.parent.exists():
             raise NotFoundError("there is no such folder", where=path.parent, hint="make it, or give another path")
-        _sweep(path)
-        temporary, fd = _locked_temporary(path, mode)
+        _sweep_beside(path)
+        temporary, fd = _locked_file(path, mode)
         file = os.fdopen(fd, "wb")
         try:
             os.fchmod(fd, mode)  # the umask must not decide who reads a key
@@ -60,9 +62,73 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
                 file.close()
 
 
-def _locked_temporary(path: Path, mode: int) -> tuple[Path, int]:
+@contextlib.contextmanager
+def temporary_beside(target: Path, mode: int = 0o700) -> Iterator[Path]:
+    """A new folder beside ``target``, to be filled and renamed to it; it is removed at the end unless it was renamed.
+
+    What killed processes left of earlier ones goes first.
+    """
+    _sweep_beside(target)
+    temporary, fd = _locked_folder(target, mode)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(fd)
+
+
+def discard(folder: Path) -> None:
+    """Remove ``folder`` and what killed processes left beside it; absent is fine.
+
+    It is renamed first: a folder that is half removed never stands under its own name.
+    """
+    _sweep_beside(folder)
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        with contextlib.suppress(OSError):  # so that nobody else sweeps it meanwhile, which would do no harm
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        doomed = _temporary(folder)
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker
+            folder.rename(doomed)
+            fsync_dir(folder.parent)
+            shutil.rmtree(doomed)
+    finally:
+        os.close(fd)
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove the files and folders in ``folder`` that killed processes left under names like ``pattern``.
+
+    A living process holds a lock on its own, which then stays. Nothing is raised: what cannot be removed now is left
+    for the next time.
+    """
+    for left in folder.glob(pattern):
+        with contextlib.suppress(OSError):  # in use, gone, or not ours
+            fd = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISDIR(os.fstat(fd).st_mode):
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
+            finally:
+                os.close(fd)
+
+
+def _sweep_beside(path: Path) -> None:
+    sweep(path.parent, f".{glob.escape(path.name)}.{'[0-9a-f]' * 12}.tmp")
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
+def _locked_file(path: Path, mode: int) -> tuple[Path, int]:
     while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        temporary = _temporary(path)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.fstat(fd).st_nlink:  # else another writer swept it before it was locked
@@ -70,15 +136,21 @@ def _locked_temporary(path: Path, mode: int) -> tuple[Path, int]:
         os.close(fd)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what killed writers of ``path`` left; a living one holds a lock on its file."""
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 12}.tmp"):
+def _locked_folder(path: Path, mode: int) -> tuple[Path, int]:
+    while True:
+        temporary = _temporary(path)
+        temporary.mkdir(mode=0o700)
         try:
-            with stale.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                stale.unlink(missing_ok=True)
-        except OSError:
-            continue  # in use, gone, or not ours
+            fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:  # another process swept it before it was locked
+            continue
+        # Not every file system locks a folder (NFS); then no other process can sweep it either.
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        if temporary.exists():
+            os.fchmod(fd, mode)  # the umask must not decide who may enter
+            return temporary, fd
+        os.close(fd)
 
 
 def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -16,7 +16,6 @@ NO_NETWORK = re.compile(
     r"network was disabled|error sending request|dns error|Failed to fetch|NewConnectionError|Failed to establish"
     r"|Max retries exceeded|ConnectTimeout|ReadTimeout|name resolution"
 )
-_URL = re.compile(r"(?<=://)[^/\s@]+@")
 _TIMEOUT = 60
 
 
@@ -33,11 +32,6 @@ def find_uv() -> str:
         if found is None:
             raise MissingPartError("uv is not installed", hint="install edgepack[packager]") from error
         return found
-
-
-def redacted(text: str) -> str:
-    """``text`` without the credentials that URLs in it carry."""
-    return _URL.sub("****@", text)
 
 
 def uv_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:

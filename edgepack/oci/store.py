@@ -6,7 +6,6 @@ tags change under a lock by replacing ``index.json``. Killed at any moment, what
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import secrets
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, SizeMismatchError
-from edgepack.host.files import atomic_write, locked, make_dirs
+from edgepack.host.files import atomic_write, locked, make_dirs, sweep
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor
 from edgepack.oci.digest import Digest
@@ -199,14 +198,8 @@ class Store:
         make_dirs(self._ingest)
 
     def _sweep(self) -> None:
-        """Remove what killed writers of unnamed blobs left; a living writer holds a lock on its file."""
-        for path in self._ingest.glob("*.tmp"):
-            try:
-                with path.open("rb") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink(missing_ok=True)
-            except (BlockingIOError, FileNotFoundError):
-                continue
+        """Remove what killed writers of unnamed blobs left."""
+        sweep(self._ingest, "*.tmp")
 
     # Names
 

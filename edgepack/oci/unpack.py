@@ -17,6 +17,7 @@ from typing import BinaryIO, Protocol
 from edgepack.errors import UnsafeArchiveError, disk_errors
 from edgepack.oci.tar.header import MemberKind
 from edgepack.oci.tar.stream import Member, TarStream
+from edgepack.text import printable
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -277,11 +278,6 @@ class _Unpacker:
         if self._open is not None:
             os.close(self._open[1])
             self._open = None
-
-
-def printable(name: str) -> str:
-    """``name`` as it can be shown: control characters and bytes that are no text are escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
 
 
 def _clean(name: str, where: str) -> str:

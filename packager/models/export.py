@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import glob
-import os
-import secrets
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from edgepack.errors import NotFoundError, UsageError, disk_errors
-from edgepack.host.files import fsync_dir
+from edgepack.host.files import fsync_dir, temporary_beside
 from edgepack.oci.store import Store
 from packager.layers.paths import model_dir
 from packager.models.conversion import unpack_layers
@@ -41,7 +34,7 @@ def write_conversion(store: Store, model: Model, conversion: Conversion, folder:
     """
     check_target(folder)
     target = folder.resolve()
-    with disk_errors(folder), _beside(target) as temporary:
+    with disk_errors(folder), temporary_beside(target) as temporary:
         tree = temporary / "tree"
         unpack_layers(store, conversion.layers, tree, keep_owner=False)
         found = tree / model_dir(model.name, model.version)
@@ -56,28 +49,3 @@ def write_conversion(store: Store, model: Model, conversion: Conversion, folder:
             raise
         fsync_dir(target.parent)
     return folder / conversion.file
-
-
-@contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A new folder beside ``target``, which goes at the end, as do those of writers that were killed."""
-    for stale in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 12}.tmp"):
-        with contextlib.suppress(OSError), _held(stale):  # a living writer holds its own
-            shutil.rmtree(stale, ignore_errors=True)
-    path = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    path.mkdir(mode=0o700)
-    try:
-        with _held(path):
-            yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(fd)

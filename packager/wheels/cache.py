@@ -24,9 +24,9 @@ from edgepack.errors import (
     VerificationError,
     disk_errors,
 )
-from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
-from edgepack.host.uv import redacted
+from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs, temporary_beside
 from edgepack.oci.digest import Digest
+from edgepack.text import redacted
 from packager.wheels.locks import Pin, explained
 from packager.wheels.tags import Target
 
@@ -84,13 +84,11 @@ class WheelCache:
         place = self.root / digest.hex
         if (wheel := self._read(digest)) is not None:
             return wheel
-        import tempfile
-
         make_dirs(self.root)
         about = _about(path)
         # A folder appears whole, by one rename; whoever comes second finds it there.
-        with disk_errors(self.root), tempfile.TemporaryDirectory(prefix=".new-", dir=self.root) as name:
-            fresh = Path(name) / digest.hex
+        with disk_errors(self.root), temporary_beside(place) as folder:
+            fresh = folder / digest.hex
             fresh.mkdir()
             _copy_verified(path, fresh / path.name, digest)
             atomic_write(fresh / "wheel.json", json.dumps(about, sort_keys=True).encode())
@@ -98,7 +96,7 @@ class WheelCache:
             with locked(self.root / ".lock"):
                 if self._read(digest) is None:
                     if place.exists():  # damaged: it goes with the temporary folder
-                        place.rename(Path(name) / "damaged")
+                        place.rename(folder / "damaged")
                     fresh.rename(place)
             fsync_dir(self.root)
         return _wheel(place, digest, about)

@@ -21,8 +21,9 @@ from edgepack.errors import (
     NotFoundError,
 )
 from edgepack.host.files import atomic_write, make_dirs
-from edgepack.host.uv import NO_INDEX, NO_NETWORK, find_uv, redacted, uv_environment
+from edgepack.host.uv import NO_INDEX, NO_NETWORK, find_uv, uv_environment
 from edgepack.oci.descriptor import Platform
+from edgepack.text import redacted
 from packager.wheels.tags import Target
 
 _LOCKS = Path(__file__).parent.parent / "data" / "locks"

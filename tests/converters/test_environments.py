@@ -339,11 +339,11 @@ def test_environment_that_was_being_made_at_a_kill_is_not_taken_for_whole(
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    left = list((tmp_path / "c/worlds").glob(".*.making-*"))
+    left = list((tmp_path / "c/worlds").glob(".*.tmp"))
     assert len(left) == 1
     folder = environments.ready(lock, tmp_path / "c")
     assert _answer(folder).startswith("42 ")
-    assert list((tmp_path / "c/worlds").glob(".*.making-*")) == []
+    assert list((tmp_path / "c/worlds").glob(".*.tmp")) == []
 
 
 def test_what_cannot_be_fetched_is_said_with_the_way_to_prepare_it(lock: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgepack.errors import NotFoundError, UsageError
-from edgepack.host.files import atomic_write, locked, make_dirs, replacing
+from edgepack.host.files import atomic_write, discard, locked, make_dirs, replacing, sweep, temporary_beside
 
 
 def names(folder: Path) -> list[str]:
@@ -83,6 +83,63 @@ def test_a_living_writer_is_not_swept(tmp_path: Path) -> None:
 
     assert path.read_bytes() == b"first to begin, last to end"
     assert names(tmp_path) == ["a.json"]
+
+
+LEAVE = """
+import os, sys; from pathlib import Path; from edgepack.host.files import discard, temporary_beside
+target = Path(sys.argv[1])
+with temporary_beside(target) as folder:
+    (folder / "half").mkdir()
+    if sys.argv[2] == "filling":
+        os.kill(os.getpid(), 9)
+    folder.rename(target)
+os.fsync = lambda fd: os.kill(os.getpid(), 9)
+discard(target)
+"""
+
+
+@pytest.mark.parametrize("killed", ["filling", "removing"])
+@pytest.mark.parametrize("next_one", ["fills", "removes", "sweeps"])
+def test_a_folder_that_a_killed_process_left_is_swept_by_the_next(tmp_path: Path, killed: str, next_one: str) -> None:
+    target = tmp_path / "a [1]"
+    subprocess.run([sys.executable, "-c", LEAVE, str(target), killed], check=False, timeout=60)
+    (left,) = tmp_path.iterdir()
+    assert (left / "half").is_dir()
+
+    if next_one == "fills":
+        with temporary_beside(target) as folder:
+            assert names(tmp_path) == [folder.name]
+            folder.rename(target)
+        assert names(tmp_path) == [target.name]
+        assert names(target) == []
+    elif next_one == "removes":
+        discard(target)
+        assert names(tmp_path) == []
+    else:
+        sweep(tmp_path, ".*.tmp")
+        assert names(tmp_path) == []
+
+
+def test_a_folder_that_a_living_process_fills_is_not_swept(tmp_path: Path) -> None:
+    with temporary_beside(tmp_path / "a") as first:
+        with temporary_beside(tmp_path / "a") as second:
+            assert names(tmp_path) == sorted([first.name, second.name])
+        discard(tmp_path / "a")
+        assert names(tmp_path) == [first.name]
+
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_the_umask_does_not_decide_who_enters_a_folder(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with temporary_beside(tmp_path / "a", 0o755) as open_to_all, temporary_beside(tmp_path / "b") as private:
+            modes = [open_to_all.stat().st_mode & 0o777, private.stat().st_mode & 0o777]
+    finally:
+        os.umask(before)
+
+    assert modes == [0o755, 0o700]
 
 
 def test_impossible_targets_are_told_clearly(tmp_path: Path) -> None:

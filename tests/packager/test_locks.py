@@ -9,7 +9,7 @@ import pytest
 
 import packager
 from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError, NotFoundError
-from edgepack.host.uv import redacted, uv_environment
+from edgepack.host.uv import uv_environment
 from edgepack.oci.descriptor import Platform
 from packager.wheels.locks import SHIPPED, Pin, parse_lock, resolve, shipped_lock
 from packager.wheels.tags import Target
@@ -134,8 +134,3 @@ def test_the_environment_of_pip_wins_over_its_file(monkeypatch: pytest.MonkeyPat
     found = uv_environment()
     assert found["UV_FIND_LINKS"] == "/one,/two"
     assert found["UV_DEFAULT_INDEX"] == "http://127.0.0.1:1/environment"
-
-
-def test_credentials_are_taken_out_of_what_tools_say() -> None:
-    assert redacted("see https://ann:pw@host/simple now") == "see https://****@host/simple now"
-    assert redacted("see https://host/a@b") == "see https://host/a@b"

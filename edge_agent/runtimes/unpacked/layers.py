@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import secrets
-import shutil
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from edgepack.errors import DigestMismatchError, VerificationError
-from edgepack.host.files import fsync_dir, locked, make_dirs, publish
+from edgepack.host.files import discard, locked, make_dirs, publish, temporary_beside
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
@@ -56,7 +53,6 @@ class LayerCache:
         self.root.chmod(0o700)  # files of set owners and world-writable folders are nobody else's business
         with locked(self.root / f"{diff_id.hex}.lock"):
             if not target.is_dir():  # another process may have been quicker
-                self._sweep(diff_id)
                 self._unpack(store, layer, diff_id, whiteouts or RefuseWhiteouts())
         return target
 
@@ -64,54 +60,31 @@ class LayerCache:
         """Give back the layer's disk; absent is fine."""
         if not self.root.is_dir():
             return
-        lock = self.root / f"{diff_id.hex}.lock"
-        with locked(lock):
-            self._sweep(diff_id)
-            with contextlib.suppress(FileNotFoundError):
-                # Renamed first, so that a tree that is half removed never stands under the layer's name.
-                doomed = self._temporary(diff_id)
-                self.path(diff_id).rename(doomed)
-                fsync_dir(self.root)
-                shutil.rmtree(doomed)
+        with locked(self.root / f"{diff_id.hex}.lock"):
+            discard(self.path(diff_id))
         # The lock's file stays: whoever waits on it must not share the name with a lock on a new file.
 
-    def _temporary(self, diff_id: Digest) -> Path:
-        return self.root / f"{diff_id.hex}.{secrets.token_hex(6)}.tmp"
-
-    def _sweep(self, diff_id: Digest) -> None:
-        """Remove what killed processes left of this layer; its lock is held."""
-        for path in self.root.glob(f"{diff_id.hex}.*.tmp"):
-            shutil.rmtree(path)
-
     def _unpack(self, store: Store, layer: Descriptor, diff_id: Digest, whiteouts: Whiteouts) -> None:
-        temporary = self._temporary(diff_id)
         limit = _announced_size(layer)
-        with store.open(layer) as blob:
-            temporary.mkdir(mode=0o755)
+        with store.open(layer) as blob, temporary_beside(self.path(diff_id), 0o755) as temporary:
+            verified = cast(BinaryIO, VerifyingReader(blob, layer.digest, layer.size, where=f"layer {layer.digest}"))
+            plain = _Hashing(decompressed(verified, layer, limit))
             try:
-                verified = cast(
-                    BinaryIO, VerifyingReader(blob, layer.digest, layer.size, where=f"layer {layer.digest}")
+                unpack_layer(
+                    cast(BinaryIO, plain), temporary, limits=UnpackLimits(content_bytes=limit), whiteouts=whiteouts
                 )
-                plain = _Hashing(decompressed(verified, layer, limit))
-                try:
-                    unpack_layer(
-                        cast(BinaryIO, plain), temporary, limits=UnpackLimits(content_bytes=limit), whiteouts=whiteouts
-                    )
-                except VerificationError:
-                    # That the blob was altered explains more than what is odd about it, and lets it be fetched again.
-                    _read_to_end(verified)
-                    raise
+            except VerificationError:
+                # That the blob was altered explains more than what else is wrong with it, and lets it be fetched again.
                 _read_to_end(verified)
-                if plain.hexdigest() != diff_id.hex:
-                    raise DigestMismatchError(
-                        f"unpacks to sha256:{plain.hexdigest()} and its image says {diff_id}",
-                        where=f"layer {layer.digest}",
-                        hint="build the image again",
-                    )
-                publish(temporary, self.path(diff_id))
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
                 raise
+            _read_to_end(verified)
+            if plain.hexdigest() != diff_id.hex:
+                raise DigestMismatchError(
+                    f"unpacks to sha256:{plain.hexdigest()} and its image says {diff_id}",
+                    where=f"layer {layer.digest}",
+                    hint="build the image again",
+                )
+            publish(temporary, self.path(diff_id))
 
 
 def _read_to_end(verified: BinaryIO) -> None:

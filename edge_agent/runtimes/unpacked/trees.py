@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgepack.errors import UnsafeArchiveError, disk_errors
-from edgepack.host.files import publish
+from edgepack.host.files import publish, temporary_beside
 from edgepack.oci.unpack import sync_file_system
 
 
@@ -19,21 +18,13 @@ def merge_trees(layers: Sequence[Path], target: Path) -> None:
 
     The caller holds a lock on ``target``. Raises ``UnsafeArchiveError`` for what is no file, folder or link.
     """
-    for left in target.parent.glob(f"{target.name}.*.tmp"):
-        shutil.rmtree(left)
     if target.is_dir():
         return
-    temporary = target.with_name(f"{target.name}.{secrets.token_hex(6)}.tmp")
-    with disk_errors(target):
-        try:
-            temporary.mkdir(mode=0o755)
-            for layer in layers:
-                _add(layer, temporary)
-            sync_file_system(temporary)
-            publish(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    with disk_errors(target), temporary_beside(target, 0o755) as temporary:
+        for layer in layers:
+            _add(layer, temporary)
+        sync_file_system(temporary)
+        publish(temporary, target)
 
 
 def _add(source: Path, target: Path) -> None:

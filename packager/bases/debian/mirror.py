@@ -23,6 +23,7 @@ from edgepack.errors import (
     disk_errors,
 )
 from edgepack.oci.descriptor import Platform
+from edgepack.text import redacted
 from packager.bases.debian.debs import Package, read_package
 from packager.bases.debian.recipe import Lock, Recipe, lock_path
 
@@ -125,8 +126,7 @@ def _failure(text: str, recipe: Recipe, platform: Platform) -> EdgepackError:
     if "index files failed to download" in text or "Unable to fetch some archives" in text:
         hint = "check the network and apt's sources, or name a base image"
         return EdgepackError("no mirror of Debian could be read", where=recipe.name, hint=hint)
-    # An address may carry a password.
-    last = re.sub(r"//[^/@\s]+@", "//", next(iter(re.findall(r"^E: (.*)", text, re.MULTILINE)), "it does not say why"))
+    last = redacted(next(iter(re.findall(r"^E: (.*)", text, re.MULTILINE)), "it does not say why"))
     return EdgepackError(f"mmdebstrap failed: {last}", where=recipe.name, hint="run it by hand to see more")
 
 

@@ -1,0 +1,18 @@
+"""Text from elsewhere, made fit to be shown: file names, servers' messages, what a service wrote."""
+
+from __future__ import annotations
+
+import re
+
+# RFC 3986, section 3.2.1: the user information of a URL; a password may hold an "@" that nobody escaped.
+_USERINFO = re.compile(r"(?<=://)[^/\s]+@")
+
+
+def printable(text: str) -> str:
+    """``text`` with an escape such as ``\\x1b`` for every character that could move a terminal's cursor or hide."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def redacted(text: str) -> str:
+    """``text`` without the credentials that URLs in it carry."""
+    return _USERINFO.sub("****@", text)
