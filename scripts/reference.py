@@ -51,6 +51,8 @@ def rules_page() -> str:
         GENERATED,
         "Each rule has a name. A rule that leaves a whole distribution out does so only as long as nothing else in the"
         " image asks for it.\n",
+        "In patterns `*` and `?` stay within one folder, `**/` is any number of folders, and a final `/**` is"
+        " everything below a folder.\n",
         "## Wheels\n",
         "Switch a rule off with `edgepack package build --keep NAME`.\n",
         _table(
@@ -59,7 +61,7 @@ def rules_page() -> str:
                 (
                     rule.name,
                     "any" if rule.distribution == "*" else rule.distribution,
-                    ("symbols of " if rule.shortens else "") + _code(rule.globs) or "all of it",
+                    ("symbols of " if rule.shortens else "") + _code(rule.paths) or "all of it",
                     rule.reason,
                 )
                 for rule in RULES
@@ -70,7 +72,7 @@ def rules_page() -> str:
         rules = load_recipe(name).rules
         parts += [
             f"## Base `{name}`\n",
-            "Patterns are relative to the root of the image; `/**` is everything below a folder.\n",
+            "Patterns are relative to the root of the image.\n",
             _table(
                 ("Name", "Packages", "What stays out", "What stays in all the same", "Reason"),
                 ((rule.name, _code(rule.packages), _code(rule.paths), _code(rule.keep), rule.reason) for rule in rules),

@@ -17,7 +17,7 @@ from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.graph import images
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.sources import BlobSource
-from packager.bases.debian import Recipe, base_entries, load_recipe, recipes
+from packager.bases.debian import BaseRecipe, base_entries, load_recipe, recipes
 from packager.bases.facts import BaseFacts, base_facts, check_base
 from packager.images.inspect import platform_of
 from packager.layers.compressors import compressor_name, write_best_layer
@@ -91,7 +91,7 @@ def _for_platform(
     )
 
 
-def recipe_tag(recipe: Recipe, platform: Platform) -> str:
+def recipe_tag(recipe: BaseRecipe, platform: Platform) -> str:
     """The tag of a recipe's image in the cache; it changes with the recipe, its lock, and who writes bytecode."""
     key = hashlib.sha256()
     for path in sorted(recipe.folder.iterdir()):

@@ -49,15 +49,16 @@ def command(
     """Build an image that serves models over HTTP; needs no container engine and no image registry."""
     from packager.images.build import BuildOptions, build, gather
     from packager.inference.entry_script import read_entry_script
+    from packager.layers.rules import rules_without
     from packager.models.conversion import is_unchecked
-    from packager.wheels.trim import rules_without
+    from packager.wheels.trim import RULES
 
     refs = [ModelRef.parse(model) for model in models]
     wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]
     if source_directory is not None and entry_script is None:
         raise UsageError("is given without a script", where="--source-directory", hint="name one by --entry-script")
     script = read_entry_script(entry_script, source_directory) if entry_script is not None else None
-    options = BuildOptions(base, offline, script, rules_without(keep))
+    options = BuildOptions(base, offline, script, rules_without(RULES, keep))
     tag = image_tag(tag)
     if dry_run:
         plans = gather(workspace, refs, wanted, options)

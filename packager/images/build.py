@@ -29,8 +29,8 @@ from packager.layers.compressors import write_best_layer
 from packager.layers.secrets import SecretSearch, known_secrets
 from packager.layers.server import server_entries
 from packager.models.conversion import served
-from packager.wheels.cache_key import Envelope
 from packager.wheels.layers import WheelLayers
+from packager.wheels.settings import LayerSettings
 from packager.wheels.stack import modules_of, scoring_wheels
 from packager.wheels.tags import Target
 from packager.wheels.trim import RULES, TrimRule
@@ -159,11 +159,11 @@ def execute(
     """
     store = workspace.store
     facts = plan.base.facts
-    envelope = Envelope(facts.python_version or "3.11", facts.python or "/usr/bin/python3.11", rules=options.rules)
+    settings = LayerSettings(facts.python_version or "3.11", facts.python or "/usr/bin/python3.11", rules=options.rules)
     for planned in plan.layers:
         if isinstance(planned, FilesLayer):
             search.check_entries(planned.entries)
-    wheels = WheelLayers(store, workspace.root / "cache", envelope)
+    wheels = WheelLayers(store, workspace.root / "cache", settings)
     made = wheels.make([layer for layer in plan.layers if isinstance(layer, WheelGroup)])
     layers = [_layer(workspace, planned, made) for planned in plan.layers]
     base = _base_layers(plan.base)

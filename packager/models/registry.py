@@ -24,7 +24,6 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
-    func,
     insert,
     select,
     update,
@@ -186,11 +185,6 @@ class ModelRegistry:
                 .values(conversion=conversion_to_json(conversion))
             )
         return self.get(ModelRef(model.name, model.version))
-
-    def count(self) -> int:
-        """How many versions of models there are."""
-        with self._transaction() as connection:
-            return int(connection.scalar(select(func.count()).select_from(_models)) or 0)
 
 
 def _check_onnx(path: Path, entries: list[LayerEntry]) -> None:

@@ -30,9 +30,10 @@ from installer.utils import Scheme, fix_shebang
 
 from edgepack.errors import DigestMismatchError, UnsafeArchiveError, VerificationError
 from edgepack.oci.layer import LayerEntry
-from packager.layers.bytecode import compile_sources, compiled_path, earns_bytecode
+from packager.layers.bytecode import compile_sources, compiled_path
 from packager.wheels.symbols import without_symbols
 from packager.wheels.trim import TrimRule, file_rules
+from packager.wheels.without_bytecode import earns_bytecode
 
 if TYPE_CHECKING:
     import os
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from installer.scripts import ScriptSection
 
     from packager.wheels.cache import Wheel
-    from packager.wheels.cache_key import Envelope
+    from packager.wheels.settings import LayerSettings
 
 # What installers write themselves; a wheel's own would be untrue here, and signatures do not cover our RECORD.
 _NOT_TAKEN = ("INSTALLER", "REQUESTED", "direct_url.json", "RECORD.jws", "RECORD.p7s")
@@ -50,7 +51,7 @@ _NO_RECORD = RecordEntry("-", None, None)
 
 
 @contextmanager
-def wheel_entries(wheel: Wheel, envelope: Envelope) -> Iterator[list[LayerEntry]]:
+def wheel_entries(wheel: Wheel, settings: LayerSettings) -> Iterator[list[LayerEntry]]:
     """The entries that ``wheel`` puts into a layer; their contents can be read while the context is open.
 
     Reading a content to its end raises ``DigestMismatchError`` when it is not what the wheel's RECORD says. Raises
@@ -58,8 +59,8 @@ def wheel_entries(wheel: Wheel, envelope: Envelope) -> Iterator[list[LayerEntry]
     """
     try:
         with zipfile.ZipFile(wheel.path) as archive:
-            source = _TrimmedWheel(archive, file_rules(envelope.rules, wheel.name))
-            destination = _LayerDestination(envelope, source)
+            source = _TrimmedWheel(archive, file_rules(settings.rules, wheel.name))
+            destination = _LayerDestination(settings, source)
             installer.install(source, destination, {"INSTALLER": b"edgepack\n"})
             yield destination.entries()
     # The format's own breaches come as these from installer and zipfile, which check by assert in places.
@@ -189,21 +190,21 @@ class _File:
 
 
 class _LayerDestination(WheelDestination):
-    """Collects what a wheel installs, below the envelope's prefix."""
+    """Collects what a wheel installs, below the prefix."""
 
-    def __init__(self, envelope: Envelope, source: _TrimmedWheel) -> None:
-        self._envelope = envelope
+    def __init__(self, settings: LayerSettings, source: _TrimmedWheel) -> None:
+        self._settings = settings
         self._source = source
         self._files: dict[str, _File] = {}
-        self._site = envelope.site_packages
-        prefix = envelope.prefix.strip("/")
+        self._site = settings.site_packages
+        prefix = settings.prefix.strip("/")
         # "Installed paths" of sysconfig's posix_prefix scheme.
         self._folders = {
             "purelib": self._site,
             "platlib": self._site,
             "scripts": f"{prefix}/bin",
             "data": prefix,
-            "headers": f"{prefix}/include/python{envelope.python}/{source.distribution}",
+            "headers": f"{prefix}/include/python{settings.python}/{source.distribution}",
         }
 
     def entries(self) -> list[LayerEntry]:
@@ -216,7 +217,7 @@ class _LayerDestination(WheelDestination):
             return _NO_RECORD
         if "/" in name or name in ("", ".", ".."):
             raise UnsafeArchiveError(f"{name!r} is no name for a script", where=self._source.distribution)
-        file_name, data = Script(name, module, attr, section).generate(self._envelope.interpreter, "posix")
+        file_name, data = Script(name, module, attr, section).generate(self._settings.interpreter, "posix")
         return self._collect(_File.of_bytes(f"{self._folders['scripts']}/{file_name}", data, 0o755))
 
     def write_file(
@@ -226,7 +227,7 @@ class _LayerDestination(WheelDestination):
         where = f"{self._folders[scheme]}/{path}"
         mode = 0o755 if is_executable or scheme == "scripts" else 0o644
         if scheme == "scripts":
-            with fix_shebang(io.BytesIO(stream.read()), self._envelope.interpreter) as fixed:
+            with fix_shebang(io.BytesIO(stream.read()), self._settings.interpreter) as fixed:
                 return self._collect(_File.of_bytes(where, fixed.read(), mode))
         if isinstance(stream, _Member) and self._source.is_cut(where):
             # Made again when it is written: all modules of a large wheel would not fit in memory.
@@ -244,7 +245,7 @@ class _LayerDestination(WheelDestination):
         self, scheme: Scheme, record_file_path: str, records: Iterable[tuple[Scheme, RecordEntry]]
     ) -> None:
         """Add the bytecode, and a RECORD that is true for what was collected."""
-        if self._envelope.compiles:
+        if self._settings.compiles:
             self._compile()
         path = f"{self._folders[scheme]}/{record_file_path}"
         text = io.StringIO(newline="")
@@ -265,7 +266,7 @@ class _LayerDestination(WheelDestination):
         compiled = compile_sources((f"/{self._site}/{name}", source) for name, source in chosen)
         for (name, _), data in zip(chosen, compiled, strict=True):
             if data is not None:
-                self._collect(_File.of_bytes(f"{self._site}/{compiled_path(name, self._envelope.python)}", data))
+                self._collect(_File.of_bytes(f"{self._site}/{compiled_path(name, self._settings.python)}", data))
 
     def _collect(self, file: _File) -> RecordEntry:
         if file.entry.path in self._files:

@@ -16,7 +16,7 @@ from edgepack.oci.store import Store
 from packager.images.plan import WheelGroup
 from packager.layers.compressors import write_best_layer
 from packager.wheels.cache import Wheel
-from packager.wheels.cache_key import Envelope
+from packager.wheels.settings import LayerSettings
 from packager.wheels.trim import RULES, TrimRule, dropped
 
 HEAVY = 5_000_000
@@ -40,10 +40,10 @@ def group_wheels(
 class WheelLayers:
     """Makes the layers of wheel groups in ``store`` and remembers them below ``<cache>/layers``."""
 
-    def __init__(self, store: Store, cache: Path, envelope: Envelope) -> None:
+    def __init__(self, store: Store, cache: Path, settings: LayerSettings) -> None:
         self._store = store
         self._cache = cache / "layers"
-        self._envelope = envelope
+        self._settings = settings
 
     def make(self, groups: Sequence[WheelGroup]) -> dict[WheelGroup, Layer]:
         """The layer of every group, made side by side where the store lacks it.
@@ -63,7 +63,7 @@ class WheelLayers:
         return {group: layer for group, layer in found.items() if layer is not None}
 
     def _path(self, group: WheelGroup) -> Path:
-        parts = [self._envelope.key, group.kind, *(wheel.digest.hex for wheel in group.wheels)]
+        parts = [self._settings.key, group.kind, *(wheel.digest.hex for wheel in group.wheels)]
         return self._cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
     def _known(self, group: WheelGroup) -> Layer | None:
@@ -78,19 +78,10 @@ class WheelLayers:
 
         with ExitStack() as stack:
             entries = [
-                entry for wheel in group.wheels for entry in stack.enter_context(wheel_entries(wheel, self._envelope))
+                entry for wheel in group.wheels for entry in stack.enter_context(wheel_entries(wheel, self._settings))
             ]
             layer = write_best_layer(
-                entries, self._store, kind=group.kind, title=group.title, mtime=self._envelope.mtime
+                entries, self._store, kind=group.kind, title=group.title, mtime=self._settings.mtime
             )
         atomic_write(self._path(group), json.dumps(layer.to_json(), sort_keys=True).encode())
         return layer
-
-
-def wheel_layers(
-    wheels: Iterable[Wheel], store: Store, cache: Path, envelope: Envelope, requested: Iterable[str] = ()
-) -> list[Layer]:
-    """The layers of ``wheels``, heavy ones first; see ``group_wheels`` and ``WheelLayers``."""
-    groups = group_wheels(wheels, envelope.rules, requested)
-    made = WheelLayers(store, cache, envelope).make(groups)
-    return [made[group] for group in groups]

@@ -7,16 +7,17 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
-from packager.layers.bytecode import WITHOUT_BYTECODE, builder_version, compiles_for
+from packager.layers.bytecode import builder_version, compiles_for
 from packager.layers.compressors import compressor_name
 from packager.wheels.trim import RULES, TrimRule
+from packager.wheels.without_bytecode import WITHOUT_BYTECODE
 
 # To be raised when the same inputs give other bytes than before.
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Envelope:
+class LayerSettings:
     """Everything but the wheels that decides the bytes of their layers.
 
     ``python`` is the image's minor version, ``interpreter`` its path there; ``bytecode`` is made where this interpreter
@@ -48,7 +49,7 @@ class Envelope:
             self.python,
             self.interpreter,
             self.prefix,
-            sorted((rule.distribution, rule.globs, rule.shortens) for rule in self.rules if rule.globs),
+            sorted((rule.distribution, rule.paths, rule.shortens) for rule in self.rules if rule.paths),
             [builder_version(), WITHOUT_BYTECODE] if self.compiles else None,
             compressor_name(),
             self.mtime,

@@ -6,22 +6,19 @@ Every rule can be switched off by its name. A rule is proven by a test that impo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import translate
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
-from edgepack.errors import UsageError
-from packager.wheels.symbols import without_symbols
+from packager.layers.rules import path_pattern
 
 
 @dataclass(frozen=True)
 class TrimRule:
     """Leaves files of ``distribution`` (its normalised name) out.
 
-    ``globs`` are matched against whole paths in the wheel; ``*`` crosses folders. With ``only_for`` the whole
+    ``paths`` are patterns of ``path_pattern``, relative to the root of the wheel. With ``only_for`` the whole
     distribution is left out, as long as nothing but that distribution asks for it. A rule that ``shortens`` keeps the
     files, without what only debuggers read. ``distribution`` ``*`` is any.
     """
@@ -29,21 +26,21 @@ class TrimRule:
     name: str
     distribution: str
     reason: str
-    globs: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     only_for: str = ""
     shortens: bool = False
 
     def leaves_out(self, path: str) -> bool:
         """Whether the file ``path`` of the distribution stays out by this rule."""
-        return not self.shortens and self._pattern.match(path) is not None
+        return not self.shortens and self._pattern.fullmatch(path) is not None
 
     def cuts(self, path: str) -> bool:
         """Whether the file ``path`` of the distribution stays without its symbols by this rule."""
-        return self.shortens and self._pattern.match(path) is not None
+        return self.shortens and self._pattern.fullmatch(path) is not None
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(translate, self.globs)) or r"(?!)")
+        return path_pattern(self.paths)
 
 
 def _only_for_onnxruntime(distribution: str, reason: str) -> TrimRule:
@@ -61,46 +58,48 @@ RULES: tuple[TrimRule, ...] = (
         "onnxruntime-tooling",
         "onnxruntime",
         "optimising, quantising and testing models happens before an image is built",
-        tuple(f"onnxruntime/{folder}/*" for folder in ("backend", "datasets", "quantization", "tools", "transformers")),
+        tuple(
+            f"onnxruntime/{folder}/**" for folder in ("backend", "datasets", "quantization", "tools", "transformers")
+        ),
     ),
     TrimRule(
         "numpy-tests",
         "numpy",
         "numpy's own tests and the extension modules that only they import",
-        ("numpy/*tests/*", "numpy/conftest.py", "numpy/_core/_*_tests.*.so", "numpy/_core/_simd.*.so"),
+        ("numpy/**/*tests/**", "numpy/conftest.py", "numpy/_core/_*_tests.*.so", "numpy/_core/_simd.*.so"),
     ),
     TrimRule(
         "numpy-build",
         "numpy",
         "headers, static libraries and tools for compiling against numpy",
         (
-            "numpy/_core/include/*",
-            "numpy/_core/lib/*",
-            "numpy/random/lib/*",
-            "numpy/random/_examples/*",
-            "numpy/f2py/*",
-            "numpy/distutils/*",
-            "numpy/_pyinstaller/*",
-            "numpy/*.pxd",
+            "numpy/_core/include/**",
+            "numpy/_core/lib/**",
+            "numpy/random/lib/**",
+            "numpy/random/_examples/**",
+            "numpy/f2py/**",
+            "numpy/distutils/**",
+            "numpy/_pyinstaller/**",
+            "numpy/**/*.pxd",
         ),
     ),
     TrimRule(
         "numpy-stubs",
         "numpy",
         "types that only a type checker reads",
-        ("numpy/*.pyi", "numpy/py.typed", "numpy/typing/mypy_plugin.py"),
+        ("numpy/**/*.pyi", "numpy/py.typed", "numpy/typing/mypy_plugin.py"),
     ),
     TrimRule(
         "httptools-sources",
         "httptools",
         "Cython sources and stubs beside the compiled parser",
-        ("httptools/*.pyx", "httptools/*.pxd", "httptools/*.pyi"),
+        ("httptools/**/*.pyx", "httptools/**/*.pxd", "httptools/**/*.pyi"),
     ),
     TrimRule(
         "symbols",
         "*",
         "names of symbols and lines of sources in compiled modules, which only debuggers read",
-        ("*.so", "*.so.*"),
+        ("**/*.so", "**/*.so.*"),
         shortens=True,
     ),
     _only_for_onnxruntime("coloredlogs", "only the tooling of older versions logs in colour"),
@@ -125,19 +124,9 @@ class Distribution(Protocol):
         """The normalised names of what it asks for."""
 
 
-def rules_without(names: Iterable[str]) -> tuple[TrimRule, ...]:
-    """All rules but those named; raises ``UsageError`` for a name that no rule has."""
-    off = set(names)
-    if unknown := sorted(off - {rule.name for rule in RULES}):
-        raise UsageError(
-            f"no rule is named {', '.join(unknown)}", hint=f"the rules are {', '.join(rule.name for rule in RULES)}"
-        )
-    return tuple(rule for rule in RULES if rule.name not in off)
-
-
 def file_rules(rules: Sequence[TrimRule], distribution: str) -> tuple[TrimRule, ...]:
     """Those of ``rules`` that leave single files of ``distribution`` out, or shorten them."""
-    return tuple(rule for rule in rules if rule.distribution in (distribution, "*") and rule.globs)
+    return tuple(rule for rule in rules if rule.distribution in (distribution, "*") and rule.paths)
 
 
 def dropped(
@@ -160,22 +149,3 @@ def dropped(
         if not more:
             return found
         found |= more
-
-
-def saved_bytes(wheels: Mapping[str, Path], rules: Sequence[TrimRule], whole: Mapping[str, TrimRule]) -> dict[str, int]:
-    """The bytes of files that each rule keeps out of ``wheels`` (files by their distribution's name)."""
-    import zipfile
-
-    saved = dict.fromkeys((rule.name for rule in rules), 0)
-    for name, path in wheels.items():
-        own = file_rules(rules, name)
-        with zipfile.ZipFile(path) as archive:
-            for item in archive.infolist():
-                rule = whole.get(name) or next((rule for rule in own if rule.leaves_out(item.filename)), None)
-                if rule is not None:
-                    saved[rule.name] += item.file_size
-                    continue
-                for rule in own:
-                    if rule.cuts(item.filename):
-                        saved[rule.name] += item.file_size - len(without_symbols(archive.read(item)))
-    return saved

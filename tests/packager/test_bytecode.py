@@ -14,7 +14,8 @@ import pytest
 
 from edgepack.errors import RuntimeFailedError
 from packager.layers import bytecode
-from packager.layers.bytecode import compile_sources, compiled_path, compiles_for, earns_bytecode
+from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
+from packager.wheels.without_bytecode import earns_bytecode
 
 SOURCES = [
     (f"/opt/x/{path.name}", path.read_bytes())

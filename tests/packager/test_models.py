@@ -64,7 +64,6 @@ def test_versions_count_up_for_each_name_and_the_latest_is_found_without_one(
     assert registry.get(ModelRef("churn", 2)).version == 2
     assert [model.id for model in registry.list()] == ["churn:1", "churn:2", "churn:3", "other:1"]
     assert [model.id for model in registry.list("other")] == ["other:1"]
-    assert registry.count() == 4
 
 
 def _register_five(folder: Path, path: Path, start: object, found: object) -> None:
@@ -159,7 +158,7 @@ def test_a_sample_is_kept_by_its_name_and_bytes(registry: ModelRegistry, tmp_pat
     assert store_of(tmp_path).read(model.sample.blob) == b"1,2\n"
     with pytest.raises(NotFoundError, match="--sample-input"):
         registry.register("churn", a_file(tmp_path), sample_input=tmp_path / "absent.csv")
-    assert registry.count() == 1
+    assert len(registry.list()) == 1
 
 
 def test_a_conversion_is_remembered(registry: ModelRegistry, tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
 from edgepack.oci.tar.compression import decompressed
 from packager.wheels.cache import Wheel, WheelCache
-from packager.wheels.cache_key import Envelope
-from packager.wheels.layers import HEAVY, WheelLayers, group_wheels, wheel_layers
+from packager.wheels.layers import HEAVY, WheelLayers, group_wheels
+from packager.wheels.settings import LayerSettings
 from packager.wheels.trim import TrimRule
-from tests.packager.support.wheels import make_wheel, sha256
+from tests.packager.support.wheels import make_wheel, sha256, wheel_layers
 
 HERE = ".".join(map(str, sys.version_info[:2]))
-ENVELOPE = Envelope(python=HERE, interpreter=f"/usr/bin/python{HERE}")
+SETTINGS = LayerSettings(python=HERE, interpreter=f"/usr/bin/python{HERE}")
 SITE = f"opt/edgepack/lib/python{HERE}/site-packages"
 SCRIPTS = "[console_scripts]\nrun = thing.cli:main\ntest = thing.tests.all:main\n"
 FILES = {
@@ -46,7 +46,7 @@ FILES = {
     "thing-1.0.dist-info/direct_url.json": b"{}",
     "thing-1.0.dist-info/licenses/LICENSE": b"free",
 }
-NO_TESTS = TrimRule("thing-tests", "thing", "not needed", ("thing/tests/*",))
+NO_TESTS = TrimRule("thing-tests", "thing", "not needed", ("thing/tests/**",))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def _contents(store: Store, layer: Layer) -> dict[str, tuple[tarfile.TarInfo, by
 
 
 def test_every_file_goes_where_its_scheme_says(tmp_path: Path, store: Store) -> None:
-    (layer,) = wheel_layers([_thing(tmp_path)], store, tmp_path / "cache", replace(ENVELOPE, rules=(NO_TESTS,)))
+    (layer,) = wheel_layers([_thing(tmp_path)], store, tmp_path / "cache", replace(SETTINGS, rules=(NO_TESTS,)))
     found = _contents(store, layer)
     assert found[f"{SITE}/thing/lib.so"][1] == FILES["thing/lib.so"]
     assert found[f"{SITE}/thing/lib.so"][0].mode == 0o755
@@ -92,8 +92,8 @@ def test_every_file_goes_where_its_scheme_says(tmp_path: Path, store: Store) -> 
 
 def test_what_a_rule_leaves_out_is_gone_with_its_script(tmp_path: Path, store: Store) -> None:
     wheel = _thing(tmp_path)
-    (whole,) = wheel_layers([wheel], store, tmp_path / "cache", replace(ENVELOPE, rules=()))
-    (less,) = wheel_layers([wheel], store, tmp_path / "cache", replace(ENVELOPE, rules=(NO_TESTS,)))
+    (whole,) = wheel_layers([wheel], store, tmp_path / "cache", replace(SETTINGS, rules=()))
+    (less,) = wheel_layers([wheel], store, tmp_path / "cache", replace(SETTINGS, rules=(NO_TESTS,)))
     gone = set(_contents(store, whole)) - set(_contents(store, less))
     pyc = f"__pycache__/{{}}.cpython-{HERE.replace('.', '')}.pyc"
     assert gone == {
@@ -107,8 +107,8 @@ def test_what_a_rule_leaves_out_is_gone_with_its_script(tmp_path: Path, store: S
 
 @pytest.mark.parametrize("bytecode", [True, False])
 def test_record_is_true_for_what_is_in_the_layer(tmp_path: Path, store: Store, bytecode: bool) -> None:
-    envelope = replace(ENVELOPE, rules=(NO_TESTS,), bytecode=bytecode)
-    (layer,) = wheel_layers([_thing(tmp_path)], store, tmp_path / "cache", envelope)
+    settings = replace(SETTINGS, rules=(NO_TESTS,), bytecode=bytecode)
+    (layer,) = wheel_layers([_thing(tmp_path)], store, tmp_path / "cache", settings)
     found = _contents(store, layer)
     record = f"{SITE}/thing-1.0.dist-info/RECORD"
     rows = {row[0]: row[1:] for row in csv.reader(found[record][1].decode().splitlines())}
@@ -123,20 +123,20 @@ def test_record_is_true_for_what_is_in_the_layer(tmp_path: Path, store: Store, b
 
 
 def test_no_bytecode_is_made_for_another_minor_version(tmp_path: Path, store: Store) -> None:
-    (layer,) = wheel_layers([_thing(tmp_path)], store, tmp_path / "cache", Envelope(python="3.8"))
+    (layer,) = wheel_layers([_thing(tmp_path)], store, tmp_path / "cache", LayerSettings(python="3.8"))
     assert not [path for path in _contents(store, layer) if path.endswith(".pyc")]
 
 
 def test_the_same_wheel_makes_the_same_layer_in_another_store(tmp_path: Path, store: Store) -> None:
     wheel = _thing(tmp_path)
-    first = wheel_layers([wheel], store, tmp_path / "one", ENVELOPE)
+    first = wheel_layers([wheel], store, tmp_path / "one", SETTINGS)
     os.utime(wheel.path, (0, 0))
-    assert wheel_layers([wheel], Store.create(tmp_path / "other"), tmp_path / "two", ENVELOPE) == first
+    assert wheel_layers([wheel], Store.create(tmp_path / "other"), tmp_path / "two", SETTINGS) == first
 
 
 def test_a_layer_is_made_once_and_again_when_its_blob_is_gone(tmp_path: Path, store: Store) -> None:
     wheel = _thing(tmp_path)
-    layers = WheelLayers(store, tmp_path / "cache", ENVELOPE)
+    layers = WheelLayers(store, tmp_path / "cache", SETTINGS)
     groups = group_wheels([wheel])
     first = layers.make(groups)
     blob = store.path(first[groups[0]].descriptor.digest)
@@ -150,25 +150,25 @@ def test_a_layer_is_made_once_and_again_when_its_blob_is_gone(tmp_path: Path, st
 
 def test_a_damaged_cache_entry_is_made_again(tmp_path: Path, store: Store) -> None:
     groups = group_wheels([_thing(tmp_path)])
-    first = WheelLayers(store, tmp_path / "cache", ENVELOPE).make(groups)
+    first = WheelLayers(store, tmp_path / "cache", SETTINGS).make(groups)
     for path in (tmp_path / "cache" / "layers").iterdir():
         path.write_text("[]")
-    assert WheelLayers(store, tmp_path / "cache", ENVELOPE).make(groups) == first
+    assert WheelLayers(store, tmp_path / "cache", SETTINGS).make(groups) == first
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        replace(ENVELOPE, bytecode=False),
-        replace(ENVELOPE, prefix="opt/elsewhere"),
-        replace(ENVELOPE, interpreter="/usr/local/bin/python3"),
-        replace(ENVELOPE, mtime=1),
-        replace(ENVELOPE, rules=(NO_TESTS,)),
-        replace(ENVELOPE, python="3.8"),
+        replace(SETTINGS, bytecode=False),
+        replace(SETTINGS, prefix="opt/elsewhere"),
+        replace(SETTINGS, interpreter="/usr/local/bin/python3"),
+        replace(SETTINGS, mtime=1),
+        replace(SETTINGS, rules=(NO_TESTS,)),
+        replace(SETTINGS, python="3.8"),
     ],
 )
-def test_everything_that_decides_the_bytes_is_in_the_key(other: Envelope) -> None:
-    assert other.key != ENVELOPE.key
+def test_everything_that_decides_the_bytes_is_in_the_key(other: LayerSettings) -> None:
+    assert other.key != SETTINGS.key
 
 
 def test_heavy_wheels_have_a_layer_each_and_the_others_share_one(tmp_path: Path, store: Store) -> None:
@@ -178,7 +178,7 @@ def test_heavy_wheels_have_a_layer_each_and_the_others_share_one(tmp_path: Path,
     groups = group_wheels(heavy)
     assert [(group.kind, group.title) for group in groups] == [("wheel", "zeta 1.0"), ("wheels", "alpha 1.0, mid 1.0")]
     assert group_wheels(heavy[::-1]) == groups
-    layers = wheel_layers(heavy, store, tmp_path / "cache", ENVELOPE)
+    layers = wheel_layers(heavy, store, tmp_path / "cache", SETTINGS)
     assert [layer.descriptor.kind for layer in layers] == ["wheel", "wheels"]
     assert {path.split("/")[5] for path in _contents(store, layers[1]) if "dist-info" not in path} == {"alpha", "mid"}
 
@@ -208,7 +208,7 @@ def _member(name: str, mode: int = stat.S_IFREG | 0o644) -> zipfile.ZipInfo:
 def test_names_that_climb_links_and_doubles_are_refused(tmp_path: Path, store: Store, member: zipfile.ZipInfo) -> None:
     wheel = _cached(tmp_path, make_wheel(tmp_path, "thing", raw=(member,)))
     with pytest.raises(UnsafeArchiveError, match=r"thing-1\.0"):
-        wheel_layers([wheel], store, tmp_path / "layers", ENVELOPE)
+        wheel_layers([wheel], store, tmp_path / "layers", SETTINGS)
     assert not list((tmp_path / "store" / "blobs" / "sha256").iterdir())
 
 
@@ -218,7 +218,7 @@ def test_a_file_that_is_not_what_record_says_is_refused(tmp_path: Path, store: S
     lie = {name: f"{name},sha256={'A' * 43},{len(files[name])}"}
     wheel = _cached(tmp_path, make_wheel(tmp_path, "thing", files=files, record=lie))
     with pytest.raises(DigestMismatchError, match=name):
-        wheel_layers([wheel], store, tmp_path / "layers", ENVELOPE)
+        wheel_layers([wheel], store, tmp_path / "layers", SETTINGS)
     assert not list((tmp_path / "store" / "blobs" / "sha256").iterdir())
 
 
@@ -228,7 +228,7 @@ def test_a_file_that_is_not_what_record_says_is_refused(tmp_path: Path, store: S
 def test_a_file_without_a_good_line_in_record_is_refused(tmp_path: Path, store: Store, row: str) -> None:
     path = make_wheel(tmp_path, "thing", files={"thing/a.py": b"content"}, record={"thing/a.py": row or "b,,"})
     with pytest.raises(VerificationError, match="RECORD"):
-        wheel_layers([_cached(tmp_path, path)], store, tmp_path / "layers", ENVELOPE)
+        wheel_layers([_cached(tmp_path, path)], store, tmp_path / "layers", SETTINGS)
 
 
 def test_a_damaged_wheel_is_one_clear_error(tmp_path: Path, store: Store) -> None:
@@ -237,7 +237,7 @@ def test_a_damaged_wheel_is_one_clear_error(tmp_path: Path, store: Store) -> Non
     data[len(data) // 2] ^= 0xFF
     wheel.path.write_bytes(data)
     with pytest.raises(VerificationError, match=r"thing-1\.0"):
-        wheel_layers([wheel], store, tmp_path / "layers", ENVELOPE)
+        wheel_layers([wheel], store, tmp_path / "layers", SETTINGS)
 
 
 def test_two_wheels_with_the_same_file_are_refused(tmp_path: Path, store: Store) -> None:
@@ -245,4 +245,4 @@ def test_two_wheels_with_the_same_file_are_refused(tmp_path: Path, store: Store)
         _cached(tmp_path, make_wheel(tmp_path, name, files={"shared.py": name.encode()})) for name in ("one", "two")
     ]
     with pytest.raises(EdgepackError, match=r"shared\.py"):
-        wheel_layers(wheels, store, tmp_path / "layers", ENVELOPE)
+        wheel_layers(wheels, store, tmp_path / "layers", SETTINGS)

@@ -15,13 +15,15 @@ from edgepack.errors import EdgepackError, UsageError
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.store import Store
 from edgepack.oci.tar.compression import decompressed
+from packager.layers.rules import rules_without
 from packager.wheels.cache import Wheel, WheelCache
-from packager.wheels.cache_key import Envelope
-from packager.wheels.layers import group_wheels, wheel_layers
+from packager.wheels.layers import group_wheels
 from packager.wheels.locks import parse_lock, shipped_lock
+from packager.wheels.settings import LayerSettings
 from packager.wheels.tags import Target
-from packager.wheels.trim import RULES, dropped, file_rules, rules_without, saved_bytes
+from packager.wheels.trim import RULES, dropped, file_rules
 from packager.workspace import default_cache
+from tests.packager.support.wheels import saved_bytes, wheel_layers
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,15 @@ def test_what_somebody_else_asks_for_stays() -> None:
 
 def test_a_rule_is_switched_off_by_its_name() -> None:
     assert "onnxruntime-protobuf" in {rule.name for rule in RULES}
-    assert "onnxruntime-protobuf" not in {rule.name for rule in rules_without(["onnxruntime-protobuf"])}
-    assert rules_without([]) == RULES
+    assert "onnxruntime-protobuf" not in {rule.name for rule in rules_without(RULES, ["onnxruntime-protobuf"])}
+    assert rules_without(RULES, []) == RULES
     with pytest.raises(UsageError, match=r"no-such.*numpy-tests"):
-        rules_without(["no-such"])
+        rules_without(RULES, ["no-such"])
 
 
 def test_rules_have_names_of_their_own_and_reasons() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
-    assert all(rule.reason and bool(rule.globs) != bool(rule.only_for) for rule in RULES)
+    assert all(rule.reason and bool(rule.paths) != bool(rule.only_for) for rule in RULES)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_which_files_stay(distribution: str, path: str, stays: bool) -> None:
 )
 def test_compiled_modules_lose_their_symbols(path: str, cut: bool) -> None:
     assert any(rule.cuts(path) for rule in file_rules(RULES, "any")) is cut
-    assert not any(rule.cuts(path) for rule in file_rules(rules_without(["symbols"]), "any"))
+    assert not any(rule.cuts(path) for rule in file_rules(rules_without(RULES, ["symbols"]), "any"))
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +140,13 @@ def test_the_trimmed_stack_imports_and_scores_by_itself(stack: tuple[Wheel, ...]
         ).SerializeToString()
     )
     store = Store.create(tmp_path / "store")
-    layers = wheel_layers(stack, store, tmp_path / "cache", Envelope())
+    layers = wheel_layers(stack, store, tmp_path / "cache", LayerSettings())
     for layer in layers:
         with store.open(layer.descriptor) as blob:
             stream = decompressed(blob, layer.descriptor, 1 << 30)
             with tarfile.open(fileobj=stream, mode="r|") as archive:
                 archive.extractall(tmp_path / "root", filter="data")
-    site = tmp_path / "root" / Envelope().site_packages
+    site = tmp_path / "root" / LayerSettings().site_packages
     command = [sys.executable, "-I", "-S", "-B", "-W", "error::ImportWarning", "-c", SCORE, str(site), str(model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,6 @@ and the lock and on nothing of the machine. ``python -m packager.bases.debian RE
 """
 
 from packager.bases.debian.entries import base_entries, update_lock
-from packager.bases.debian.recipe import Lock, Recipe, load_recipe, lock_path, read_lock, recipes
+from packager.bases.debian.recipe import BaseRecipe, Lock, load_recipe, lock_path, read_lock, recipes
 
-__all__ = ["Lock", "Recipe", "base_entries", "load_recipe", "lock_path", "read_lock", "recipes", "update_lock"]
+__all__ = ["BaseRecipe", "Lock", "base_entries", "load_recipe", "lock_path", "read_lock", "recipes", "update_lock"]

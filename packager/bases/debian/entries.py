@@ -13,9 +13,9 @@ from edgepack.oci.layer import LayerEntry, NoCompression, ordered, write_layer
 from edgepack.oci.store import Store
 from packager.bases.debian.debs import Package, unpacked, without_dangling
 from packager.bases.debian.mirror import fetch
-from packager.bases.debian.recipe import Lock, Recipe, lock_path, read_lock, write_lock
-from packager.bases.debian.rules import path_pattern
+from packager.bases.debian.recipe import BaseRecipe, Lock, lock_path, read_lock, write_lock
 from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
+from packager.layers.rules import path_pattern
 
 log = logging.getLogger(__name__)
 _CERTIFICATES = "usr/share/ca-certificates"
@@ -23,7 +23,7 @@ _CERTIFICATE_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
 
 def base_entries(
-    recipe: Recipe, platform: Platform, workdir: Path, *, locked: bool = False, mirrors: Sequence[str] = ()
+    recipe: BaseRecipe, platform: Platform, workdir: Path, *, locked: bool = False, mirrors: Sequence[str] = ()
 ) -> Iterator[LayerEntry]:
     """The files of the base image, to be written as one layer while ``workdir`` is still there.
 
@@ -41,7 +41,7 @@ def base_entries(
     yield from _entries(recipe, platform, workdir, fetch(recipe, platform, workdir, lock, locked, mirrors))
 
 
-def update_lock(recipe: Recipe, platform: Platform, workdir: Path, *, mirrors: Sequence[str] = ()) -> Lock:
+def update_lock(recipe: BaseRecipe, platform: Platform, workdir: Path, *, mirrors: Sequence[str] = ()) -> Lock:
     """Write the lock of the newest versions that the mirror has; needs the Python minor version of the recipe."""
     if not compiles_for(recipe.python_minor):
         hint = f"run it with Python {recipe.python_minor}"
@@ -55,7 +55,7 @@ def update_lock(recipe: Recipe, platform: Platform, workdir: Path, *, mirrors: S
     return lock
 
 
-def _entries(recipe: Recipe, platform: Platform, workdir: Path, packages: Iterable[Package]) -> list[LayerEntry]:
+def _entries(recipe: BaseRecipe, platform: Platform, workdir: Path, packages: Iterable[Package]) -> list[LayerEntry]:
     kept = [package for package in packages if recipe.rules.of_package(package.locked.name) is None]
     tree = workdir / "tree"
     with disk_errors(workdir):
@@ -69,7 +69,7 @@ def _entries(recipe: Recipe, platform: Platform, workdir: Path, packages: Iterab
     return ordered(found.values())
 
 
-def _made(recipe: Recipe, platform: Platform, packages: Iterable[Package], tree: Path) -> Iterator[LayerEntry]:
+def _made(recipe: BaseRecipe, platform: Platform, packages: Iterable[Package], tree: Path) -> Iterator[LayerEntry]:
     for path, mode in recipe.folders.items():
         yield LayerEntry(path, "dir", mode)
     for path in ("bin", "sbin", *recipe.of_platform(platform)["library_dirs"]):
@@ -86,7 +86,7 @@ def _made(recipe: Recipe, platform: Platform, packages: Iterable[Package], tree:
     yield LayerEntry.of_bytes("var/lib/dpkg/status", status.encode())
 
 
-def _bytecode(recipe: Recipe, found: Mapping[str, LayerEntry], tree: Path) -> Iterator[LayerEntry]:
+def _bytecode(recipe: BaseRecipe, found: Mapping[str, LayerEntry], tree: Path) -> Iterator[LayerEntry]:
     """Bytecode of the modules that a server imports: deterministic, and never checked against its source."""
     if not compiles_for(recipe.python_minor):
         log.info("no bytecode in the base: this is not Python %s", recipe.python_minor)

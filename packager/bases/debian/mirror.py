@@ -25,14 +25,14 @@ from edgepack.errors import (
 from edgepack.oci.descriptor import Platform
 from edgepack.text import redacted
 from packager.bases.debian.debs import Package, read_package
-from packager.bases.debian.recipe import Lock, Recipe, lock_path
+from packager.bases.debian.recipe import BaseRecipe, Lock, lock_path
 
 log = logging.getLogger(__name__)
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def fetch(
-    recipe: Recipe, platform: Platform, workdir: Path, lock: Lock | None, locked: bool, mirrors: Sequence[str]
+    recipe: BaseRecipe, platform: Platform, workdir: Path, lock: Lock | None, locked: bool, mirrors: Sequence[str]
 ) -> list[Package]:
     """The packages of ``recipe`` below ``workdir``, in the versions of ``lock`` where the mirror has them."""
     folder = workdir / "packages"
@@ -64,7 +64,7 @@ def _read_packages(folder: Path) -> list[Package]:
     return sorted(packages, key=lambda package: package.locked)
 
 
-def _download(recipe: Recipe, platform: Platform, folder: Path, pins: list[str], mirrors: Sequence[str]) -> None:
+def _download(recipe: BaseRecipe, platform: Platform, folder: Path, pins: list[str], mirrors: Sequence[str]) -> None:
     if shutil.which("mmdebstrap") is None or not _KEYRING.exists():
         part = "debian-archive-keyring" if shutil.which("mmdebstrap") else "mmdebstrap"
         raise MissingPartError(f"{part} is not installed", hint=f"run 'apt-get install {part}', or name a base image")
@@ -109,7 +109,7 @@ def _save_archives(stream: IO[bytes], folder: Path) -> None:
         pass
 
 
-def _failure(text: str, recipe: Recipe, platform: Platform) -> EdgepackError:
+def _failure(text: str, recipe: BaseRecipe, platform: Platform) -> EdgepackError:
     """What mmdebstrap's messages mean for the user."""
     if gone := re.search(r"E: Version '(.+?)' for '(.+?)' was not found", text):
         what = f"the mirror of Debian no longer has {gone[2]} {gone[1]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ _LOCK_SCHEMA = "edgepack.base-lock/v1"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BaseRecipe:
     """What a base image is made of; ``folder`` holds the recipe and its locks."""
 
     folder: Path
@@ -40,10 +40,6 @@ class Recipe:
     folders: Mapping[str, int]
     links: Mapping[str, str]
     files: Mapping[str, str]
-
-    def without(self, *rules: str) -> Recipe:
-        """The recipe with these rules switched off; raises ``UsageError`` for a name that no rule has."""
-        return replace(self, rules=self.rules.without(rules))
 
     def of_platform(self, platform: Platform) -> Mapping[str, Any]:
         """What differs for ``platform``; raises ``IncompatibleError`` for one that the recipe does not have."""
@@ -67,7 +63,7 @@ def recipes() -> list[str]:
     return sorted(path.parent.name for path in RECIPES.glob("*/recipe.toml"))
 
 
-def load_recipe(name: str) -> Recipe:
+def load_recipe(name: str) -> BaseRecipe:
     """Read recipe ``name``; raises ``NotFoundError`` or ``InvalidDocumentError``."""
     if name not in recipes():
         raise NotFoundError(f"no base recipe is named {name!r}", hint=f"choose from {', '.join(recipes())}")
@@ -78,7 +74,7 @@ def load_recipe(name: str) -> Recipe:
             raise InvalidDocumentError(path, [f"schema is {schema!r}, not {_RECIPE_SCHEMA!r}"])
         rules = Rules(tuple(_rule(rule, fields) for rule, fields in document.pop("rules").items()))
         document |= {key: tuple(document[key]) for key in ("packages", "bytecode")}
-        return Recipe(folder=path.parent, rules=rules, **document)
+        return BaseRecipe(folder=path.parent, rules=rules, **document)
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise InvalidDocumentError(path, [f"is not a base recipe ({error})"]) from error
 
@@ -88,12 +84,12 @@ def _rule(name: str, fields: Mapping[str, Any]) -> Rule:
     return Rule(name=name, reason=fields["reason"], **lists)
 
 
-def lock_path(recipe: Recipe, platform: Platform) -> Path:
+def lock_path(recipe: BaseRecipe, platform: Platform) -> Path:
     """Where the lock of ``recipe`` for ``platform`` is kept."""
     return recipe.folder / f"lock-{str(platform).replace('/', '-')}.json"
 
 
-def read_lock(recipe: Recipe, platform: Platform) -> Lock | None:
+def read_lock(recipe: BaseRecipe, platform: Platform) -> Lock | None:
     """The lock, or ``None`` when there is none; raises ``InvalidDocumentError`` for one that cannot be read."""
     path = lock_path(recipe, platform)
     try:
@@ -107,7 +103,7 @@ def read_lock(recipe: Recipe, platform: Platform) -> Lock | None:
         raise InvalidDocumentError(path, [f"is not a lock ({error})"], hint="write it again") from error
 
 
-def write_lock(recipe: Recipe, platform: Platform, lock: Lock) -> None:
+def write_lock(recipe: BaseRecipe, platform: Platform, lock: Lock) -> None:
     """Replace the lock of ``recipe`` for ``platform``."""
     text = json.dumps({"schema": _LOCK_SCHEMA, **asdict(lock)}, indent=1) + "\n"
     atomic_write(lock_path(recipe, platform), text.encode())

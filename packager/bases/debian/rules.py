@@ -1,21 +1,20 @@
-"""Named rules for what stays out of a base image, each with its reason, each to be switched off by its name."""
+"""Named rules for what stays out of a base image, each with its reason."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from edgepack.errors import UsageError
+from packager.layers.rules import path_pattern
 
 
 @dataclass(frozen=True)
 class Rule:
     """Leaves out the paths that match ``paths`` and do not match ``keep``, and whole packages by their names.
 
-    Patterns are relative to the root of the layer. ``*`` and ``?`` stay within one folder, ``[0-9]`` is a set,
-    and a final ``/**`` means everything below that folder.
+    Patterns are those of ``path_pattern``, relative to the root of the layer.
     """
 
     name: str
@@ -53,25 +52,3 @@ class Rules:
     def of_package(self, package: str) -> Rule | None:
         """The rule that leaves the whole package out, or ``None``."""
         return next((rule for rule in self.rules if package in rule.packages), None)
-
-    def without(self, names: Iterable[str]) -> Rules:
-        """The rules but for these; raises ``UsageError`` for a name that no rule has."""
-        off = set(names)
-        known = [rule.name for rule in self.rules]
-        if unknown := sorted(off.difference(known)):
-            raise UsageError(f"no rule is named {', '.join(unknown)}", hint=f"the rules are {', '.join(known)}")
-        return Rules(tuple(rule for rule in self.rules if rule.name not in off))
-
-
-def path_pattern(patterns: Iterable[str]) -> re.Pattern[str]:
-    """One expression that fully matches the paths that any of the shell patterns matches; none match no path."""
-    return re.compile("|".join(_expression(pattern) for pattern in patterns) or r"(?!)", re.DOTALL)
-
-
-def _expression(pattern: str) -> str:
-    """A shell pattern as a regular expression; ``fnmatch`` would let ``*`` cross folders."""
-    pieces = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "".join(
-        pieces.get(piece) or (piece if piece.startswith("[") and len(piece) > 1 else re.escape(piece))
-        for piece in re.findall(r"\*\*|\*|\?|\[[^]/]+\]|.", pattern, re.DOTALL)
-    )

@@ -6,10 +6,18 @@ import base64
 import hashlib
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
+from edgepack.oci.layer import Layer
+from edgepack.oci.store import Store
+from packager.wheels.cache import Wheel
+from packager.wheels.layers import WheelLayers, group_wheels
+from packager.wheels.settings import LayerSettings
+from packager.wheels.symbols import without_symbols
+from packager.wheels.trim import TrimRule, file_rules
 
 
 def make_wheel(
@@ -71,3 +79,29 @@ def only_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("UV_CACHE_DIR", str(folder.parent / "uv-cache"))
     monkeypatch.setenv("UV_NO_CONFIG", "1")
+
+
+def wheel_layers(
+    wheels: Iterable[Wheel], store: Store, cache: Path, settings: LayerSettings, requested: Iterable[str] = ()
+) -> list[Layer]:
+    """The layers of ``wheels`` in ``store``, heavy ones first."""
+    groups = group_wheels(wheels, settings.rules, requested)
+    made = WheelLayers(store, cache, settings).make(groups)
+    return [made[group] for group in groups]
+
+
+def saved_bytes(wheels: Mapping[str, Path], rules: Sequence[TrimRule], whole: Mapping[str, TrimRule]) -> dict[str, int]:
+    """The bytes of files that each rule keeps out of ``wheels`` (files by their distribution's name)."""
+    saved = dict.fromkeys((rule.name for rule in rules), 0)
+    for name, path in wheels.items():
+        own = file_rules(rules, name)
+        with zipfile.ZipFile(path) as archive:
+            for item in archive.infolist():
+                rule = whole.get(name) or next((rule for rule in own if rule.leaves_out(item.filename)), None)
+                if rule is not None:
+                    saved[rule.name] += item.file_size
+                    continue
+                for rule in own:
+                    if rule.cuts(item.filename):
+                        saved[rule.name] += item.file_size - len(without_symbols(archive.read(item)))
+    return saved
