@@ -43,8 +43,8 @@ def read(path: Path) -> list[list[str]]:
 
 
 def files(folder: Path) -> list[Path]:
-    """Every collected file, oldest first."""
-    return sorted(folder.rglob("*.csv"), key=lambda path: path.stat().st_mtime_ns)
+    """Every collected file, oldest first; the names tell the order of those that were written within a clock's tick."""
+    return sorted(folder.rglob("*.csv"), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def total(folder: Path) -> int:
@@ -151,15 +151,18 @@ def test_a_row_torn_by_another_process_is_cut_off_before_the_next(tmp_path: Path
 
 
 WRITE = """
-import sys
+import fcntl, sys
 from pathlib import Path
-from edge_server.collection.ring import Ring
+from edge_server.collection.ring import LOCK, Ring
 from edge_server.collection.table import encode
-ring = Ring(Path(sys.argv[1]), int(sys.argv[2]))
+folder, quota = Path(sys.argv[1]), int(sys.argv[2])
+ring = Ring(folder, quota)
 for number in range(400):
     ring.append({("d/x.csv", b"who,number,text\\n"): encode([[sys.argv[3], number, "a\\nb,\\"c\\"" * 3]])})
     if number % 20 == 0:
-        assert sum(p.stat().st_size for p in Path(sys.argv[1]).rglob("*.csv") if p.exists()) <= int(sys.argv[2])
+        with (folder / LOCK).open("r+b") as lock:  # the others remove files, and write others, while they are counted
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert sum(path.stat().st_size for path in folder.rglob("*.csv")) <= quota
 """
 
 
@@ -182,8 +185,8 @@ def test_several_processes_write_whole_rows_at_once(tmp_path: Path, quota: int) 
 
 def test_a_killed_writer_leaves_whole_rows(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path), "20000", "one"])
-    deadline = time.monotonic() + 30
-    while not files(tmp_path) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "d/x.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     process.wait()
@@ -214,13 +217,13 @@ def test_rows_are_written_by_a_thread_in_their_order(tmp_path: Path) -> None:
 
 def test_a_slow_disk_drops_rows_and_counts_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ring = Ring(tmp_path, 100_000_000)
-    gate = threading.Event()
+    begun, gate = threading.Event(), threading.Event()
     append = ring.append
-    ring.append = lambda parts: (gate.wait(30), append(parts))[1]  # type: ignore[method-assign]
+    ring.append = lambda parts: (begun.set(), gate.wait(60), append(parts))[2]  # type: ignore[method-assign]
     writer = Writer(ring)
     with caplog.at_level(logging.WARNING):
         writer.put(rows_of(1))
-        time.sleep(0.2)  # the thread has it and waits for the disk
+        assert begun.wait(60)  # the thread has it and waits for the disk
         for _ in range(30):
             writer.put(rows_of(MOST_ROWS // 10))
         assert not files(tmp_path)  # it waits still, and nobody has waited with it
