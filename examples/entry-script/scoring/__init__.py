@@ -1,1 +1,1 @@
-"""The user's own package: it may have any name that the server's own packages do not have."""
+"""The user's own package, with a name of its own choice; docs/how-to/serve.md lists the few names that are taken."""
