@@ -1,4 +1,4 @@
-"""The names that both ends agree on, and what they may look like."""
+"""The names of models and services, and what they may look like; those of images are in ``edgepack.oci.reference``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from edgepack.errors import InvalidReferenceError
 # What Azure's registry takes, with the length of its later versions.
 _MODEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
 _VERSION = re.compile(r"0*[1-9][0-9]{0,17}")
-# Azure's service names, which are host names too.
+# Azure's service names. Each is also a host name (RFC 1123), a folder and part of a container's name on a device.
 _SERVICE = re.compile(r"[a-z]([-a-z0-9]{1,30})[a-z0-9]")
-# distribution-spec 1.1, "Pulling manifests"; a host may stand in front, as in every engine's references.
-_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_HOST = r"[A-Za-z0-9.-]+(?::[0-9]+)?|\[[0-9a-fA-F:]+\](?::[0-9]+)?"
-_IMAGE = re.compile(rf"((?:{_HOST})/)?({_COMPONENT}(?:/{_COMPONENT})*)(?::([A-Za-z0-9_][A-Za-z0-9._-]{{0,127}}))?")
 
 
 @dataclass(frozen=True)
@@ -61,17 +57,3 @@ def check_service_name(name: str) -> str:
             hint="use 3 to 32 lowercase letters, digits and '-', starting with a letter and not ending in '-'",
         )
     return name
-
-
-def image_tag(text: str) -> str:
-    """The full form of an image tag: ``churn`` becomes ``churn:latest``; raises ``InvalidReferenceError``.
-
-    Model names may have capitals and image repositories may not, so a tag is never derived in silence.
-    """
-    match = _IMAGE.fullmatch(text)
-    if match is None:
-        raise InvalidReferenceError(
-            f"{text!r} is not an image tag",
-            hint="write it as name:tag, the name in lowercase, for example churn:1",
-        )
-    return text if match[3] else f"{text}:latest"

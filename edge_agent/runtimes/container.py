@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from edge_agent.runtimes.base import ServiceSpec
-from edge_agent.runtimes.instances import checked_service
 from edge_agent.runtimes.runtime_spec import OPEN_FILES, PIDS_LIMIT, TMP_BYTES
+from edgepack.names import check_service_name
 from edgepack.oci.config import ImageConfig
 
 _CONTAINER_PORT = "5001"
@@ -14,7 +14,7 @@ _CONTAINER_PORT = "5001"
 
 def container_name(service: str) -> str:
     """What the service's container is called; raises ``InvalidReferenceError``."""
-    return f"edgepack-{checked_service(service)}"
+    return f"edgepack-{check_service_name(service)}"
 
 
 def container_options(spec: ServiceSpec, config: ImageConfig, *, podman: bool) -> dict[str, Any]:

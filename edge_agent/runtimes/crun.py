@@ -20,7 +20,6 @@ from edge_agent.runtimes.base import Instance, ServiceSpec
 from edge_agent.runtimes.instances import (
     all_specs,
     check_port,
-    checked_service,
     open_log,
     read_spec,
     service_lock,
@@ -32,6 +31,7 @@ from edge_agent.runtimes.unpacked.images import UnpackedImage, UnpackedImages, c
 from edgepack.documents import canonical_json
 from edgepack.errors import MissingPartError, NotFoundError, RuntimeFailedError, disk_errors
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.names import check_service_name
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -133,10 +133,10 @@ class CrunRuntime:
         return [True] * len(layers)
 
     def _bundle(self, service: str) -> Path:
-        return self._root / checked_service(service)
+        return self._root / check_service_name(service)
 
     def _log_path(self, service: str) -> Path:
-        return self._state / "logs" / f"{checked_service(service)}.log"
+        return self._state / "logs" / f"{check_service_name(service)}.log"
 
     def _inspect(self, service: str) -> Instance | None:
         bundle = self._bundle(service)

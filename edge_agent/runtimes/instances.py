@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,21 +14,12 @@ from edge_agent.runtimes.base import ServiceSpec
 from edgepack.documents import canonical_json
 from edgepack.errors import InvalidReferenceError, RuntimeFailedError, disk_errors
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.names import check_service_name
 from edgepack.oci.digest import Digest
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 # A log is set aside when a service starts and it has grown beyond this; one older log is kept.
 _LOG_LIMIT = 10 << 20
 _TAIL = 1 << 20
-
-
-def checked_service(name: str) -> str:
-    """``name`` when it can name a folder, a container and a log; raises ``InvalidReferenceError``."""
-    if not _NAME.fullmatch(name):
-        raise InvalidReferenceError(
-            f"{name!r} is not a service's name", hint="use up to 63 small letters, digits, '.', '_' and '-'"
-        )
-    return name
 
 
 def spec_json(spec: ServiceSpec) -> bytes:
@@ -102,7 +92,7 @@ def service_lock(root: Path, service: str) -> Iterator[int]:
     """
     make_dirs(root)
     with disk_errors(root):
-        fd = os.open(root / f".{checked_service(service)}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(root / f".{check_service_name(service)}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield fd

@@ -21,7 +21,6 @@ from edge_agent.runtimes.base import Instance, ServiceSpec
 from edge_agent.runtimes.instances import (
     all_specs,
     check_port,
-    checked_service,
     open_log,
     read_spec,
     service_lock,
@@ -34,6 +33,7 @@ from edge_agent.runtimes.unpacked.images import UnpackedImages
 from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, disk_errors
 from edgepack.host.files import discard, locked, make_dirs
+from edgepack.names import check_service_name
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -113,10 +113,10 @@ class ProcessRuntime:
         self._images.forget(image)
 
     def _folder(self, service: str) -> Path:
-        return self._root / checked_service(service)
+        return self._root / check_service_name(service)
 
     def _log_path(self, service: str) -> Path:
-        return self._state / "logs" / f"{checked_service(service)}.log"
+        return self._state / "logs" / f"{check_service_name(service)}.log"
 
     def _launch(self, folder: Path, tree: Path, config: ImageConfig, spec: ServiceSpec, lock: int) -> None:
         make_dirs(folder)

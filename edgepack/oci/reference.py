@@ -21,6 +21,8 @@ _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+# What an image is called in a workspace: a repository, perhaps with a registry before it, and a tag.
+_NAME = re.compile(rf"(?:{_REGISTRY.pattern}/)?{_REPOSITORY.pattern}(?::(?P<tag>{_TAG.pattern}))?")
 _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 
 
@@ -100,6 +102,20 @@ def _problem(registry: str, repository: str, tag: str | None) -> str | None:
     if tag is not None and not _TAG.fullmatch(tag):
         return f"{tag!r} is not a tag"
     return None
+
+
+def image_tag(text: str) -> str:
+    """The full form of an image's name: ``churn`` becomes ``churn:latest``; raises ``InvalidReferenceError``.
+
+    Model names may have capitals and image repositories may not, so a tag is never derived in silence.
+    """
+    match = _NAME.fullmatch(text)
+    if match is None:
+        raise InvalidReferenceError(
+            f"{text!r} is not an image tag",
+            hint="write it as name:tag, the name in lowercase, for example churn:1",
+        )
+    return text if match["tag"] else f"{text}:{DEFAULT_TAG}"
 
 
 def checked_tag(tag: str) -> str:

@@ -8,7 +8,7 @@ import click
 
 from edgepack.errors import NotFoundError
 from edgepack.host.console import answer, human, note
-from edgepack.names import image_tag
+from edgepack.oci.reference import image_tag
 from packager.commands.options import common
 from packager.workspace import Workspace
 

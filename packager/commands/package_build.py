@@ -9,8 +9,9 @@ import click
 
 from edgepack.errors import UsageError
 from edgepack.host.console import answer, human, note
-from edgepack.names import ModelRef, image_tag
+from edgepack.names import ModelRef
 from edgepack.oci.descriptor import Platform
+from edgepack.oci.reference import image_tag
 from packager.commands.options import common, offline
 from packager.workspace import Workspace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from edgepack.host.console import answer, human
-from edgepack.names import image_tag
+from edgepack.oci.reference import image_tag
 from packager.commands.options import common
 from packager.workspace import Workspace
 

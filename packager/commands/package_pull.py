@@ -6,7 +6,7 @@ import click
 
 from edgepack.errors import UsageError
 from edgepack.host.console import answer, human
-from edgepack.names import image_tag
+from edgepack.oci.reference import image_tag
 from packager.commands.options import common
 from packager.workspace import Workspace
 

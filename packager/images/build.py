@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgepack.errors import UsageError
-from edgepack.names import ModelRef, image_tag
+from edgepack.names import ModelRef
 from edgepack.oci import mediatypes
 from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.manifest import Index, Manifest
+from edgepack.oci.reference import image_tag
 from packager.bases.find import Base, find_base, is_recipe
 from packager.images.plan import (
     FilesLayer,

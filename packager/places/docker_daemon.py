@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import EdgepackError, MissingPartError, NotFoundError, disk_errors
-from edgepack.names import image_tag
 from edgepack.oci.archive.write import Archive, write_archive
 from edgepack.oci.copy import CopyReport
 from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
 from packager.places.place import Place, pick

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, Protocol, runtime_checkable
 
 from edgepack.errors import NotFoundError, UsageError
-from edgepack.names import image_tag
 from edgepack.oci import mediatypes
 from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
+from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import NotFoundError, UsageError
-from edgepack.names import image_tag
 from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
 from packager.places.archive import DockerArchive, OciArchive

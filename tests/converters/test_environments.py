@@ -332,7 +332,7 @@ def test_environment_that_was_being_made_at_a_kill_is_not_taken_for_whole(
         f'#!/bin/sh\n"{real}" "$@" || exit $?\n[ "$1" = venv ] && touch "{tmp_path}/begun" && exec sleep 60\nexit 0\n'
     )
     slow.chmod(0o755)
-    code = f"from converters import environments as e; e.find_uv = lambda: {str(slow)!r}\n" + _READY
+    code = f"from converters.software import environments as e; e.find_uv = lambda: {str(slow)!r}\n" + _READY
     process = subprocess.Popen([sys.executable, "-c", code, str(lock), str(tmp_path / "c")], start_new_session=True)
     deadline = time.monotonic() + 60
     while not (tmp_path / "begun").exists() and time.monotonic() < deadline:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.errors import InvalidReferenceError
-from edgepack.names import ModelRef, check_model_name, check_service_name, image_tag
+from edgepack.names import ModelRef, check_model_name, check_service_name
 
 
 @pytest.mark.parametrize(
@@ -50,32 +50,3 @@ def test_a_service_has_a_host_name(name: str) -> None:
 def test_what_is_no_host_name_names_no_service(name: str) -> None:
     with pytest.raises(InvalidReferenceError, match="is not a service name"):
         check_service_name(name)
-
-
-@pytest.mark.parametrize(
-    ("text", "full"),
-    [
-        ("churn", "churn:latest"),
-        ("churn:1", "churn:1"),
-        ("team/churn:v1.2", "team/churn:v1.2"),
-        ("registry.example.com:5000/team/churn", "registry.example.com:5000/team/churn:latest"),
-        ("localhost:5000/churn:x", "localhost:5000/churn:x"),
-        ("[::1]:5000/churn", "[::1]:5000/churn:latest"),
-        ("a__b.c-d", "a__b.c-d:latest"),
-    ],
-)
-def test_an_image_tag_gets_its_full_form(text: str, full: str) -> None:
-    assert image_tag(text) == full
-    assert image_tag(full) == full
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "Churn", "churn:", ":1", "churn:1:2", "churn:.x", "churn@sha256:00", "a//b", "/a", "a/", "a b", "churn\n",
-        "churn:" + "x" * 129, "-a", "a..b", "-" * 10000, "a" * 10000 + "!",
-    ],
-)  # fmt: skip
-def test_what_is_no_image_tag_is_refused(text: str) -> None:
-    with pytest.raises(InvalidReferenceError, match="is not an image tag"):
-        image_tag(text)

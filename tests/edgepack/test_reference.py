@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgepack.errors import InvalidReferenceError
 from edgepack.oci.digest import Digest
-from edgepack.oci.reference import Reference, is_loopback, is_repository
+from edgepack.oci.reference import Reference, image_tag, is_loopback, is_repository
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -106,3 +106,33 @@ def test_this_machine_is_known_by_its_addresses(host: str) -> None:
 @pytest.mark.parametrize("host", ["128.0.0.1", "0.0.0.0", "localhost.example", "127.0.0.1.example", "", "::2", "127.1"])  # noqa: S104
 def test_other_machines_are_not_taken_for_this_one(host: str) -> None:
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("churn", "churn:latest"),
+        ("churn:1", "churn:1"),
+        ("team/churn:v1.2", "team/churn:v1.2"),
+        ("registry.example.com:5000/team/churn", "registry.example.com:5000/team/churn:latest"),
+        ("localhost:5000/churn:x", "localhost:5000/churn:x"),
+        ("[::1]:5000/churn", "[::1]:5000/churn:latest"),
+        ("a__b.c-d", "a__b.c-d:latest"),
+        ("Host.example/churn", "Host.example/churn:latest"),
+    ],
+)
+def test_an_image_tag_gets_its_full_form(text: str, full: str) -> None:
+    assert image_tag(text) == full
+    assert image_tag(full) == full
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "Churn", "churn:", ":1", "churn:1:2", "churn:.x", "churn@sha256:00", "a//b", "/a", "a/", "a b", "churn\n",
+        "churn:" + "x" * 129, "-a", "a..b", "-a/b", "a..b/C", "[::1/b", "-" * 10000, "a" * 10000 + "!",
+    ],
+)  # fmt: skip
+def test_what_is_no_image_tag_is_refused(text: str) -> None:
+    with pytest.raises(InvalidReferenceError, match="is not an image tag"):
+        image_tag(text)
