@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# What every package of a table is compared on beside the rows of its report: single rows, and odd rows of four kinds.
-SINGLE_ROWS, ODD_ROWS, ODD_KINDS = 8, 64, 4
-# The same for a model of tensors: odd rows of seven kinds.
-TENSOR_ODD_ROWS, TENSOR_ODD_KINDS = 16, 7
+# What the package of a table is compared on beside its report's rows: single rows, and unusual rows of four kinds.
+SINGLE_ROWS, UNUSUAL_ROWS, UNUSUAL_KINDS = 8, 64, 4
+# The same for a model of tensors: unusual rows of seven kinds.
+TENSOR_UNUSUAL_ROWS, TENSOR_UNUSUAL_KINDS = 16, 7
 FILES = {"keras": "model.keras", "pytorch": "model.pt2"}
 
 
@@ -181,15 +181,15 @@ def compare(case: str, folder: Path) -> float:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     ours = folder / "ours"
-    report, papers = (json.loads((ours / name).read_text()) for name in ("parity.json", "model.manifest.json"))
-    asked = _asked(case, folder / model_file(case), papers)
+    report, manifest = (json.loads((ours / name).read_text()) for name in ("parity.json", "model.manifest.json"))
+    methods = _methods(case, folder / model_file(case), manifest)
     tables = case not in FILES
     sizes = _sizes(report, tables)
-    batches = [_rows(case, np.random.default_rng(0), size, papers) for size in sizes]
+    batches = [_rows(case, np.random.default_rng(0), size, manifest) for size in sizes]
     started = time.perf_counter()
     session = ort.InferenceSession(ours / "model.onnx", options, providers=["CPUExecutionProvider"])
     for given, feeds in batches:
-        for method in asked:
+        for method in methods:
             method(given)
         session.run(None, feeds)
     return time.perf_counter() - started
@@ -198,11 +198,11 @@ def compare(case: str, folder: Path) -> float:
 def _sizes(report: Any, tables: bool) -> list[int]:
     if tables:
         rows = sum(kind["rows"] for kind in report["rows"].values())
-        return [rows, *[1] * SINGLE_ROWS, *[ODD_ROWS] * ODD_KINDS]
-    return [*report["batches"], *[TENSOR_ODD_ROWS] * TENSOR_ODD_KINDS]
+        return [rows, *[1] * SINGLE_ROWS, *[UNUSUAL_ROWS] * UNUSUAL_KINDS]
+    return [*report["batches"], *[TENSOR_UNUSUAL_ROWS] * TENSOR_UNUSUAL_KINDS]
 
 
-def _asked(case: str, path: Path, papers: Any) -> list[Callable[[Any], Any]]:
+def _methods(case: str, path: Path, manifest: Any) -> list[Callable[[Any], Any]]:
     """The original's methods that the package has."""
     if case == "keras":
         import keras
@@ -216,14 +216,14 @@ def _asked(case: str, path: Path, papers: Any) -> list[Callable[[Any], Any]]:
     import joblib
 
     model = joblib.load(path)
-    return [getattr(model, method) for method in papers["methods"] if method != "default"]
+    return [getattr(model, method) for method in manifest["methods"] if method != "default"]
 
 
-def _rows(case: str, random: Any, size: int, papers: Any) -> tuple[Any, dict[str, Any]]:
+def _rows(case: str, random: Any, size: int, manifest: Any) -> tuple[Any, dict[str, Any]]:
     """Random rows as the original and as the graph takes them."""
     import numpy as np
 
-    entries = papers["inputs"]
+    entries = manifest["inputs"]
     if case == "table":
         frame = _frame(random.standard_normal((size, 20)))
         dtypes = {entry["name"]: object if entry["dtype"] == "string" else entry["dtype"] for entry in entries}

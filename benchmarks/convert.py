@@ -76,14 +76,14 @@ def measure(case: str, framework: str, folder: Path) -> Times:
     """The rounds of one case. Raises ``MissingPartError`` where its environment cannot be had without a network."""
     kept = folder / "cache"
     kept.mkdir()
-    shared = cache.default_cache() / "worlds"
+    shared = cache.default_cache() / environments.FOLDER
     shared.mkdir(parents=True, exist_ok=True)
-    (kept / "worlds").symlink_to(shared)
+    (kept / environments.FOLDER).symlink_to(shared)
     os.environ["EDGEPACK_CACHE"] = str(kept)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode
     path = folder / bare.model_file(case)
     try:
-        interpreter = _world(case, framework, path).interpreter(kept, offline=True)
+        interpreter = _environment(case, framework, path).interpreter(kept, offline=True)
         _run(interpreter, "train", case, folder)
         interpreter = selection.choose(framework, path).interpreter(kept, offline=True)
         if case == "lightgbm":
@@ -102,13 +102,13 @@ def measure(case: str, framework: str, folder: Path) -> Times:
     return times
 
 
-def _world(case: str, framework: str, path: Path) -> selection.World:
+def _environment(case: str, framework: str, path: Path) -> selection.Environment:
     """Where a case can be trained; the file, which is not there yet, decides later where it is converted."""
     if case == "lightgbm":
         lock = selection.LOCKS / "boosters-1.9.txt"
-        return selection.World(lock.stem, environments.digest(lock), lock)
+        return selection.Environment(lock.stem, environments.digest(lock), lock)
     if framework == "ScikitLearn":
-        return selection.World("installed", "")
+        return selection.Environment("installed", "")
     return selection.choose(framework, path)
 
 

@@ -19,6 +19,7 @@ from converters.package import cache as caches
 from converters.package import manifest
 from converters.sandbox import launch, worker
 from converters.software import selection
+from converters.software.selection import Environment
 from converters.source import model_files
 from converters.source.model_files import ModelFiles
 from edgepack.errors import (
@@ -32,7 +33,7 @@ from edgepack.host.files import atomic_write, make_dirs
 
 log = logging.getLogger(__name__)
 
-FRAMEWORKS = tuple(worker.ROOMS)
+FRAMEWORKS = tuple(worker.PACKAGES)
 JSON_LIMIT = 64 << 20
 LITTLE_SPACE = 1 << 16
 DEFAULTS = Options()
@@ -55,7 +56,7 @@ class ParitySummary:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A model as ONNX, proven equal to its original, with its papers.
+    """A model as ONNX, proven equal to its original, with its manifest and report.
 
     ``report`` is the parity report (JSON, schema ``edgepack.parity/v1``). ``golden`` is None for an ONNX model
     whose inputs could not be made up, ``parity`` where nothing could be run to compare.
@@ -84,7 +85,7 @@ def convert(
     again: bool = False,
     offline: bool = False,
 ) -> Conversion:
-    """Convert the model ``path`` into ``output_dir`` (created if absent): the ONNX model and its papers.
+    """Convert the model ``path`` into ``output_dir`` (created if absent), with its manifest and report.
 
     ``framework`` is one of ``FRAMEWORKS``; ``path`` is a file, a SavedModel folder, a folder with one model file, or
     for ``options.entry`` the folder of the weights and their module. ``sample`` is short for ``options.sample``.
@@ -105,15 +106,15 @@ def convert(
     if options.sample is not None and not options.sample.is_file():
         raise NotFoundError("there is no such sample file", where=options.sample, hint="check its path")
     files = model_files.find(path, framework, options)
-    world = selection.choose(framework, files.path, options.sample)
+    environment = selection.choose(framework, files.path, options.sample)
     kept = (cache or caches.default_cache()).absolute()
-    name = caches.key(_facts(framework, files, options, world))
+    name = caches.key(_facts(framework, files, options, environment))
     package = None if again else caches.get(kept, name)
     conversion = None if package is None else _understood(package, framework, files.digest)
     if package is None or conversion is None:
-        interpreter = world.interpreter(kept, offline=offline)
+        interpreter = environment.interpreter(kept, offline=offline)
         limits = launch.Limits(seconds=timeout, memory=memory)
-        package = _made(path, files, framework, options, world, interpreter, limits, output_dir)
+        package = _made(path, files, framework, options, environment, interpreter, limits, output_dir)
         conversion = _understood(package, framework, files.digest)
         if conversion is None:
             raise ConversionError("the conversion wrote no sound package", where=path.name, hint="run it again")
@@ -150,12 +151,13 @@ def software() -> str:
     return hashlib.sha256(f"{caches.FORMAT}\n{caches.code_digest()}\n{selection.digest()}".encode()).hexdigest()
 
 
-def _facts(framework: str, files: ModelFiles, options: Options, world: selection.World) -> dict[str, object]:
+def _facts(framework: str, files: ModelFiles, options: Options, environment: Environment) -> dict[str, object]:
     """All that decides what comes out."""
     sample = options.sample
     given = options.to_json() | {"sample": sample and [sample.suffix.lower(), model_files.digest(sample)]}
     kind = files.path.suffix.lower()
-    return {"framework": framework, "model": [kind, files.digest], "options": given, "world": world.digest}
+    model = [kind, files.digest]
+    return {"framework": framework, "model": model, "options": given, "environment": environment.digest}
 
 
 def _made(
@@ -163,7 +165,7 @@ def _made(
     files: ModelFiles,
     framework: str,
     options: Options,
-    world: selection.World,
+    environment: Environment,
     interpreter: launch.Interpreter,
     limits: launch.Limits,
     output_dir: Path,
@@ -198,10 +200,10 @@ def _made(
         try:
             _require_success(outcome, folder, path, options.sample, limits.seconds)
         except ConversionError as error:
-            if world.mismatch is None:
+            if environment.mismatch is None:
                 raise
             raise ConversionError(
-                f"{error.what}; {world.mismatch}",
+                f"{error.what}; {environment.mismatch}",
                 where=error.where,
                 hint="train it again with one of these, or export ONNX yourself and register that with "
                 "--framework Onnx",

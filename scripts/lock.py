@@ -1,6 +1,6 @@
 """Pin the newest versions of everything that edgepack is tested with; run by hand, then run the tests.
 
-``python scripts/lock.py [requirements|worlds [NAME...]]``: all of it, or one part: ``requirements/`` for edgepack
+``python scripts/lock.py [requirements|environments [NAME...]]``: all of it, or one part: ``requirements/`` for edgepack
 itself, ``converters/software/locks/`` for the environments in which models are converted.
 """
 
@@ -28,7 +28,7 @@ def lock_requirements() -> None:
         compile_lock(ROOT / f"requirements/{extra}.txt", ["pyproject.toml", "requirements/build.in"], "--extra", extra)
 
 
-def lock_worlds(names: Sequence[str] = ()) -> None:
+def lock_environments(names: Sequence[str] = ()) -> None:
     """Write converters/software/locks: each series of scikit-learn, alone and with the boosters, and the others."""
     series = sorted(path.stem.removeprefix("sklearn-") for path in LOCKS.glob("sklearn-*.in"))
     sources = {name: [f"{name}.in"] for name in ("onnx", "tensorflow", "pytorch")}
@@ -74,5 +74,5 @@ if __name__ == "__main__":
     part, *chosen = sys.argv[1:] or ["all"]
     if part in ("all", "requirements"):
         lock_requirements()
-    if part in ("all", "worlds"):
-        lock_worlds(chosen)
+    if part in ("all", "environments"):
+        lock_environments(chosen)

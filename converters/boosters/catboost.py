@@ -26,7 +26,7 @@ LINKS: dict[str, Link] = {
     "Tweedie": "exp",
 }
 REFUSED_LOSSES = ("MultiLogloss", "MultiCrossEntropy", "RMSEWithUncertainty", "Cox", "SurvivalAft")
-WAY_OUT = "or export ONNX yourself and register that with --framework Onnx"
+HINT = "or export ONNX yourself and register that with --framework Onnx"
 
 
 def document(model: Any) -> Mapping[str, Any]:
@@ -37,7 +37,7 @@ def document(model: Any) -> Mapping[str, Any]:
             model.save_model(str(file), format="json")
         except Exception as error:  # CatBoost raises one class for everything, without a cause
             raise ConversionError(
-                "CatBoost cannot write this model out as JSON", hint=f"train it on numbers only, {WAY_OUT}"
+                "CatBoost cannot write this model out as JSON", hint=f"train it on numbers only, {HINT}"
             ) from error
         found: dict[str, Any] = json.loads(file.read_text())
     return found
@@ -67,7 +67,7 @@ def parse(found: Mapping[str, Any]) -> Boosted:
     loss = loss_of(found)
     if loss in REFUSED_LOSSES or loss.startswith("Python"):
         raise ConversionError(
-            f"what CatBoost's loss {loss} predicts is not known here", hint=f"use another loss, {WAY_OUT}"
+            f"what CatBoost's loss {loss} predicts is not known here", hint=f"use another loss, {HINT}"
         )
     floats = information.get("float_features", ())
     column = np.array([entry["flat_feature_index"] for entry in floats], dtype=np.int64)
@@ -159,6 +159,6 @@ def _tree(document: Mapping[str, Any], column: Any, missing_right: Any) -> Tree:
 def _float_feature(split: Mapping[str, Any]) -> int:
     if split["split_type"] != "FloatFeature":
         raise ConversionError(
-            f"CatBoost's {split['split_type']} splits have no form in ONNX", hint=f"train it on numbers only, {WAY_OUT}"
+            f"CatBoost's {split['split_type']} splits have no form in ONNX", hint=f"train it on numbers only, {HINT}"
         )
     return int(split["float_feature_index"])

@@ -37,7 +37,7 @@ CLASSIFIERS = ("binary", "multiclass", "multiclassova")
 ZERO = 1.00000001800250948e-35
 CATEGORICAL, DEFAULT_LEFT, MISSING_SHIFT = 1, 2, 2
 MISSING_NONE, MISSING_ZERO, MISSING_NAN = 0, 1, 2
-WAY_OUT = "train it without, or export ONNX yourself and register that with --framework Onnx"
+HINT = "train it without, or export ONNX yourself and register that with --framework Onnx"
 
 
 def read(booster: Any) -> Boosted:
@@ -60,7 +60,7 @@ def parse(text: str) -> Boosted:
         width = int(header["num_tree_per_iteration"])
         link, slope = _objective(header.get("objective", "").split())
         if any(section.get("is_linear", "0") != "0" for section in trees):
-            raise ConversionError("LightGBM's linear trees have no form in ONNX", hint=f"linear_tree: {WAY_OUT}")
+            raise ConversionError("LightGBM's linear trees have no form in ONNX", hint=f"linear_tree: {HINT}")
         zero_missing = _zero_missing(trees)
         read_trees = tuple(_tree(section, index % width) for index, section in enumerate(trees))
     except (KeyError, IndexError, ValueError) as error:
@@ -110,7 +110,7 @@ def _objective(words: list[str]) -> tuple[Link, float]:
     if not words or words[0] not in LINKS:
         named = repr(words[0]) if words else "of the user's own"
         raise ConversionError(
-            f"what a LightGBM objective {named} predicts is not in the model", hint=f"a custom objective: {WAY_OUT}"
+            f"what a LightGBM objective {named} predicts is not in the model", hint=f"a custom objective: {HINT}"
         )
     options = dict(word.split(":", 1) for word in words[1:] if ":" in word)
     if words[0] == "regression" and "sqrt" in words:
@@ -138,7 +138,7 @@ def _zero_missing(trees: list[dict[str, str]]) -> tuple[int, ...]:
         if MISSING_ZERO in found and len(found) > 1:
             raise ConversionError(
                 f"column {feature} has zero for a missing value in some trees and not in others",
-                hint=f"a model continued with another zero_as_missing: {WAY_OUT}",
+                hint=f"a model continued with another zero_as_missing: {HINT}",
             )
     return tuple(sorted(feature for feature, found in columns.items() if MISSING_ZERO in found))
 

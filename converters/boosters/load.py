@@ -118,7 +118,7 @@ def read(model: Any) -> Boosted | None:
     return catboost.read(model) if _is_catboost(model) else None
 
 
-def cuts(model: Any) -> list[tuple[int, float]]:
+def thresholds(model: Any) -> list[tuple[int, float]]:
     """Feature and threshold of every comparison of a booster's estimator; none where there is nothing to read."""
     try:
         boosted = read(model)
@@ -129,7 +129,7 @@ def cuts(model: Any) -> list[tuple[int, float]]:
 
 
 def codes(model: Any) -> dict[int, tuple[int, ...]]:
-    """The codes that a booster's estimator asks for, by feature; empty as ``cuts``."""
+    """The codes that a booster's estimator asks for, by feature; empty as ``thresholds``."""
     try:
         boosted = read(model)
     except ConversionError:

@@ -40,7 +40,7 @@ LINKS: dict[str, Link] = {
     "rank:map": "identity",
 }
 CATEGORICAL_SPLIT = 1
-WAY_OUT = "train it with an objective of XGBoost's own, or export ONNX yourself and register that with --framework Onnx"
+HINT = "train it with an objective of XGBoost's own, or export ONNX yourself and register that with --framework Onnx"
 
 
 def read(booster: Any, missing: float = float("nan")) -> Boosted:
@@ -58,7 +58,7 @@ def read(booster: Any, missing: float = float("nan")) -> Boosted:
     objective = learner["objective"]["name"]
     link = LINKS.get(objective)
     if link is None:
-        raise ConversionError(f"what XGBoost's objective {objective!r} predicts is not known here", hint=WAY_OUT)
+        raise ConversionError(f"what XGBoost's objective {objective!r} predicts is not known here", hint=HINT)
     features = int(parameters["num_feature"])
     width = max(int(parameters["num_class"]), int(parameters.get("num_target", "1")), 1)
     base = _margin(_numbers(parameters["base_score"]), link, objective)

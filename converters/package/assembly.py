@@ -40,7 +40,7 @@ def package(
         "batches": list(proof.batches),
         "ranges": {spec.name: [spec.low, spec.high] for spec in explored.specs if spec.high is not None},
         "outputs": [entry.to_json() for entry in proof.parities],
-        "odd_inputs": dict(proof.odd),
+        "odd_inputs": dict(proof.unusual),
         "summary": summary,
         "warnings": [*warnings, *proof.warnings],
         "versions": dict(versions),

@@ -1,4 +1,4 @@
-"""The package's own papers: ``model.manifest.json`` (schema ``edgepack.model/v1``) and its golden vectors."""
+"""What a package says of itself: ``model.manifest.json`` (schema ``edgepack.model/v1``) and its golden vectors."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def to_bytes(document: Mapping[str, Any]) -> bytes:
 
 
 def plain(array: Any) -> Any:
-    """An array as nested lists for JSON, numbers cut to nine digits."""
+    """An array as nested lists for JSON, numbers rounded to nine digits."""
     values = array.tolist()
     return _rounded(values) if array.dtype.kind == "f" else values
 

@@ -1,4 +1,4 @@
-"""The proof for models of named tensors: the original beside the ONNX model, at several sizes and on odd inputs.
+"""The proof for models of named tensors: the original beside the ONNX model, at several sizes and on unusual inputs.
 
 Neutral to frameworks, like ``converters.proof.feeds``, whose values it takes. Runs inside the sandbox only.
 """
@@ -24,18 +24,21 @@ STATIC_RUNS = 8
 GOLDEN_ROWS = 8
 # Beyond this, golden vectors would weigh more than they prove.
 GOLDEN_VALUES = 20_000
-ODD_ROWS = 16
-ODD_KINDS = ("nan", "infinity", "huge", "zeros", "empty", "negative", "unknown")
-WAY_OUT = "export ONNX yourself and register that with --framework Onnx"
+UNUSUAL_ROWS = 16
+UNUSUAL_KINDS = ("nan", "infinity", "huge", "zeros", "empty", "negative", "unknown")
+HINT = "export ONNX yourself and register that with --framework Onnx"
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was compared: per output, per odd kind (``rejected``, ``equal``, ``differs``, ``none``); golden vectors."""
+    """What was compared, and golden vectors.
+
+    ``unusual`` says by kind of unusual input ``rejected``, ``equal``, ``differs`` or ``none``.
+    """
 
     outputs: tuple[manifest.Output, ...]
     parities: tuple[OutputParity, ...]
-    odd: Mapping[str, str]
+    unusual: Mapping[str, str]
     golden: Mapping[str, Any] | None
     batches: tuple[int, ...]
     sample_rows: int
@@ -46,9 +49,9 @@ class Proof:
     @property
     def rejects(self) -> dict[str, bool]:
         """The manifest's field: kinds that the package must refuse, as the original does or since answers differ."""
-        kinds = {kind: how in ("rejected", "differs") for kind, how in self.odd.items()}
+        kinds = {kind: how in ("rejected", "differs") for kind, how in self.unusual.items()}
         kinds.pop("zeros")
-        if self.odd["huge"] == "none":
+        if self.unusual["huge"] == "none":
             kinds["huge"] = kinds["infinity"]  # a float32 input holds it as infinity
         return kinds
 
@@ -82,17 +85,17 @@ def prove(
             raise proof.refusal()
     warnings: list[str] = []
     base = trials[-1] if own is not None else trials[0 if not explored.batched else len(BATCHES)]
-    some = _head(base, explored, ODD_ROWS)
-    odd = {kind: _treats(reference, session, some, kind, explored.specs, options) for kind in ODD_KINDS}
-    for kind, how in odd.items():
+    some = _head(base, explored, UNUSUAL_ROWS)
+    unusual = {kind: _treatment(reference, session, some, kind, explored.specs, options) for kind in UNUSUAL_KINDS}
+    for kind, how in unusual.items():
         if how == "differs" and kind != "zeros":
             warnings.append(
-                f"the original answers inputs with {_say(kind)}, the ONNX model answers otherwise: the package rejects "
-                "them"
+                f"the original answers inputs with {_phrase(kind)}, the ONNX model answers otherwise: the package "
+                "rejects them"
             )
     for kind in ("negative", "unknown"):
-        if odd[kind] == "rejected" and _answers(session, feeds.unusual(some, kind, explored.specs)):
-            warnings.append(f"the original refuses {_say(kind)}, which the ONNX model takes for others")
+        if unusual[kind] == "rejected" and _answers(session, feeds.unusual(some, kind, explored.specs)):
+            warnings.append(f"the original refuses {_phrase(kind)}, which the ONNX model takes for others")
     if not explored.batched:
         size = next((spec.shape[0] for spec in explored.specs if spec.shape), 1)
         warnings.append(f"the model takes batches of {size} only")
@@ -104,7 +107,9 @@ def prove(
     sizes = sorted({len(array) for values in trials for array in values.values() if array.ndim})
     sample_rows = 0 if own is None else max((len(array) for array in own.values() if array.ndim), default=1)
     total = max((proof.rows for proof in proofs), default=0)
-    return Proof(outputs, proofs, odd, golden, tuple(sizes), sample_rows, total - sample_rows, tuple(warnings), base)
+    return Proof(
+        outputs, proofs, unusual, golden, tuple(sizes), sample_rows, total - sample_rows, tuple(warnings), base
+    )
 
 
 def declared_roles(model: Any) -> dict[str, str]:
@@ -131,7 +136,7 @@ def _same_inputs(session: Session, explored: Explored) -> None:
     have, want = {port.name for port in session.inputs}, {spec.name for spec in explored.specs}
     if have - want:
         extra = ", ".join(sorted(have - want))
-        raise ConversionError(f"the ONNX model takes inputs that the original does not have ({extra})", hint=WAY_OUT)
+        raise ConversionError(f"the ONNX model takes inputs that the original does not have ({extra})", hint=HINT)
 
 
 def _generated(explored: Explored) -> list[dict[str, Any]]:
@@ -168,7 +173,7 @@ def _compare(
     proofs = []
     for port, result in zip(session.outputs, _run(session, values), strict=True):
         if port.name not in original:
-            raise ConversionError(f'the original has no output "{port.name}" as the ONNX model has', hint=WAY_OUT)
+            raise ConversionError(f'the original has no output "{port.name}" as the ONNX model has', hint=HINT)
         left, right = np.atleast_1d(original[port.name]), np.atleast_1d(result)
         compare = parity.compare_values if right.dtype.kind == "f" else parity.compare_labels
         proofs.append(compare(port.name, "predict", left, right, accepted=options.tolerance(port.name)))
@@ -181,10 +186,10 @@ def _run(session: Session, values: Mapping[str, Any]) -> list[Any]:
         return session.run({port.name: values[port.name] for port in session.inputs})
     except ConversionError as error:
         sizes = ", ".join(f"{name} {array.shape}" for name, array in values.items())
-        raise ConversionError(f"the ONNX model fails where the original answers ({sizes})", hint=WAY_OUT) from error
+        raise ConversionError(f"the ONNX model fails where the original answers ({sizes})", hint=HINT) from error
 
 
-def _treats(
+def _treatment(
     reference: Reference,
     session: Session,
     values: dict[str, Any],
@@ -194,18 +199,18 @@ def _treats(
 ) -> str:
     import numpy as np
 
-    odd = feeds.unusual(values, kind, specs)
-    if odd is None:
+    unusual = feeds.unusual(values, kind, specs)
+    if unusual is None:
         return "none"
     try:
-        original = reference.answer(odd)
+        original = reference.answer(unusual)
     except ConversionError:
         return "rejected"
     try:
         if kind == "empty":  # there is nothing to compare but shapes
-            pairs = zip(session.outputs, _run(session, odd), strict=True)
+            pairs = zip(session.outputs, _run(session, unusual), strict=True)
             return "equal" if all(np.shape(original[port.name]) == found.shape for port, found in pairs) else "differs"
-        proofs = _compare(original, session, odd, options)
+        proofs = _compare(original, session, unusual, options)
     except ConversionError:
         return "differs"
     return "equal" if all(proof.passed for proof in proofs) else "differs"
@@ -222,8 +227,8 @@ def _answers(session: Session, values: Mapping[str, Any] | None) -> bool:
     return True
 
 
-def _say(kind: str) -> str:
-    told = {
+def _phrase(kind: str) -> str:
+    phrases = {
         "nan": "missing numbers",
         "infinity": "infinite numbers",
         "huge": "numbers too large for float32",
@@ -232,7 +237,7 @@ def _say(kind: str) -> str:
         "negative": "negative whole numbers",
         "unknown": "unknown values",
     }
-    return told[kind]
+    return phrases[kind]
 
 
 def _merged(proofs: Sequence[OutputParity]) -> OutputParity:

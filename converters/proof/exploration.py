@@ -41,16 +41,16 @@ def explore(reference: Reference, specs: Sequence[Spec]) -> Explored:
         if lengths:
             ranged = [spec if spec.closed else _ranged(reference, tried, spec, lengths[0]) for spec in tried]
             pairs = zip(ranged, specs, strict=True)
-            return Explored(tuple(_with_values(spec, told) for spec, told in pairs), tuple(lengths))
+            return Explored(tuple(_with_values(spec, given) for spec, given in pairs), tuple(lengths))
     raise refusal or ConversionError("the model takes no inputs", hint="export it with inputs")
 
 
-def _with_values(spec: Spec, told: Spec) -> Spec:
+def _with_values(spec: Spec, given: Spec) -> Spec:
     """The vocabulary again, as far as it lies in the range that was found."""
     if spec.kind != "int" or spec.closed or spec.low is None or spec.high is None:
         return spec
     wide = spec.high >= ORDINARY_NUMBER
-    return replace(spec, values=tuple(value for value in told.values if wide or spec.low <= value <= spec.high))
+    return replace(spec, values=tuple(value for value in given.values if wide or spec.low <= value <= spec.high))
 
 
 def _ranged(reference: Reference, specs: tuple[Spec, ...], spec: Spec, length: int) -> Spec:

@@ -19,7 +19,7 @@ from converters.proof.exploration import explore
 from converters.proof.specs import Explored
 from converters.pytorch import finish, routes
 from converters.pytorch.loading import load
-from converters.pytorch.original import ONNX_WAY_OUT, Original
+from converters.pytorch.original import ONNX_HINT, Original
 from edgepack.errors import ConversionError
 
 PARTS = ("torch", "onnxscript", "onnx", "onnxruntime", "numpy")
@@ -28,7 +28,7 @@ PARTS = ("torch", "onnxscript", "onnx", "onnxruntime", "numpy")
 def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     """Convert the PyTorch model in ``path`` (a file, or a folder with one) and prove it equal.
 
-    Raises ``ConversionError`` or ``UsageError`` with a way out.
+    Raises ``ConversionError`` or ``UsageError`` with what to do instead.
     """
     quiet()
     original = load(path, options)
@@ -39,7 +39,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
             return _package(original, explored, route, digest, options)
         except ConversionError as error:
             failures.append(error)
-    raise failures[0] if failures else ConversionError("there is no way to export this model", hint=ONNX_WAY_OUT)
+    raise failures[0] if failures else ConversionError("there is no way to export this model", hint=ONNX_HINT)
 
 
 def _package(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from converters.pytorch.original import EXPORT_WAY_OUT, reason
+from converters.pytorch.original import EXPORT_HINT, reason
 from converters.source import user_modules
 from edgepack.errors import ConversionError, UsageError
 
@@ -64,7 +64,7 @@ def _import(folder: Path, source: str) -> Any:
             raise UsageError(f"there is no {source}.py beside the weights", hint="put the source there") from error
         raise ConversionError(
             f"{source} needs the Python package {error.name}, which the converter's environment does not have",
-            hint=f"do without it in the model's source, or {EXPORT_WAY_OUT}",
+            hint=f"do without it in the model's source, or {EXPORT_HINT}",
         ) from error
     except Exception as error:  # the user's code may raise anything
         raise ConversionError(f"importing {source} fails ({reason(error)})", hint="run it by itself first") from error

@@ -17,7 +17,7 @@ from converters.pytorch.dtypes import dtype_name
 from converters.pytorch.original import Original
 from edgepack.errors import ConversionError, UsageError
 
-SAMPLE_WAY_OUT = "give --sample with a .npz file that has an array for each input, by its name"
+SAMPLE_HINT = "give --sample with a .npz file that has an array for each input, by its name"
 EXAMPLES_FUNCTION = "example_inputs"
 
 
@@ -42,7 +42,7 @@ def of_module(module: Any, source: Any, notes: tuple[str, ...], options: Options
         if function is None:
             raise UsageError(
                 f"nothing says what inputs the model takes ({_listed(parameters)})",
-                hint=f"{SAMPLE_WAY_OUT}, or give the module a method {EXAMPLES_FUNCTION}() that returns them",
+                hint=f"{SAMPLE_HINT}, or give the module a method {EXAMPLES_FUNCTION}() that returns them",
             )
         candidates = iter([_own(function, parameters, variadic)])
     return _first_taken("module", module, parameters, candidates, notes)
@@ -85,7 +85,7 @@ def _first_taken(
             return originals.describe(_build(kind, module, parameters, arrays, notes))
         except ConversionError as error:
             failure = failure or error
-    raise failure or ConversionError("there are no example inputs", hint=SAMPLE_WAY_OUT)
+    raise failure or ConversionError("there are no example inputs", hint=SAMPLE_HINT)
 
 
 def _build(
@@ -102,7 +102,7 @@ def _build(
     }
     rows = next((len(tensor) for tensor in tensors.values() if tensor.ndim), 0)
     if rows == 0:
-        raise UsageError("the example inputs have no rows", hint=SAMPLE_WAY_OUT)
+        raise UsageError("the example inputs have no rows", hint=SAMPLE_HINT)
     batched = {name for name, tensor in tensors.items() if tensor.ndim and len(tensor) == rows}
     size = originals.example_rows([tensor.shape for tensor in tensors.values()])
     specs = tuple(
@@ -198,7 +198,7 @@ def _from_sample(parameters: Sequence[Parameter], path: Path, floats: Any) -> It
     if missing:
         raise UsageError(
             f"the sample lacks the model's input {missing[0]!r} (it has {', '.join(map(repr, given)) or 'none'})",
-            hint=SAMPLE_WAY_OUT,
+            hint=SAMPLE_HINT,
         )
     known = [entry.name for entry in parameters if entry.name in given] or list(given)
     arrays = {name: np.asarray(given[name]) for name in known}
@@ -238,7 +238,7 @@ def _inferred(module: Any, parameters: Sequence[Parameter]) -> dict[str, Any]:
     if unknown:
         raise UsageError(
             f"the archive does not say what shape its input {unknown[0]!r} has ({_listed(parameters)})",
-            hint=SAMPLE_WAY_OUT,
+            hint=SAMPLE_HINT,
         )
     dtype = getattr(torch, _float_dtype(module))
     generator = torch.Generator().manual_seed(0)

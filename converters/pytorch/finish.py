@@ -55,8 +55,8 @@ def _output_shapes(original: Original, explored: Explored) -> dict[str, tuple[in
     """By output the shape, None for an axis whose length follows that of an input's."""
     import numpy as np
 
-    asked = [(rows, length) for length in explored.lengths for rows in ((2, 4) if explored.batched else (1,))]
-    answers = [original.answer(feeds.random_feeds(explored.specs, rows, length=length)) for rows, length in asked]
+    sizes = [(rows, length) for length in explored.lengths for rows in ((2, 4) if explored.batched else (1,))]
+    answers = [original.answer(feeds.random_feeds(explored.specs, rows, length=length)) for rows, length in sizes]
     shapes = {}
     for name in original.outputs:
         seen = [np.shape(answer[name]) for answer in answers]

@@ -91,7 +91,7 @@ def attention(
         scores = scores.masked_fill(mask.to(torch.bool), float("-inf"))
     shares = scores.softmax(dim=-1)
     joined = (shares @ values).transpose(1, 2).flatten(2)
-    told = None
+    weights = None
     if need_weights:
-        told = shares.mean(dim=1) if average_weights else shares
-    return functional.linear(joined, out_weight, out_bias), told
+        weights = shares.mean(dim=1) if average_weights else shares
+    return functional.linear(joined, out_weight, out_bias), weights

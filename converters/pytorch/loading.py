@@ -14,7 +14,7 @@ from converters.options import Options
 from converters.proof.specs import Spec
 from converters.pytorch import entry, examples
 from converters.pytorch.dtypes import dtype_name
-from converters.pytorch.original import EXPORT_WAY_OUT, ONNX_WAY_OUT, Original, describe, reason, static_note
+from converters.pytorch.original import EXPORT_HINT, ONNX_HINT, Original, describe, reason, static_note
 from converters.source import traces, user_modules
 from edgepack.errors import ConversionError, UsageError
 
@@ -70,7 +70,7 @@ def _kind(path: Path) -> str:
     ):
         return "program"
     if any("aotinductor" in name for name in names):
-        raise ConversionError("the file holds compiled code (AOTInductor), not a program", hint=EXPORT_WAY_OUT)
+        raise ConversionError("the file holds compiled code (AOTInductor), not a program", hint=EXPORT_HINT)
     if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
         return "script"
     if "data.pkl" in inner:
@@ -140,7 +140,7 @@ def _unreadable_program(facts: Mapping[str, Any], error: Exception) -> Conversio
         return ConversionError(
             f"the program was exported by torch {writer} (format {written}), which torch {torch.__version__} "
             f"(format {ours}) cannot read",
-            hint=f"export it with torch {torch.__version__.partition('+')[0]}, or {ONNX_WAY_OUT}",
+            hint=f"export it with torch {torch.__version__.partition('+')[0]}, or {ONNX_HINT}",
         )
     return ConversionError(f"the program cannot be read ({reason(error)})", hint=COPY_AGAIN)
 
@@ -152,10 +152,10 @@ def _script(path: Path) -> Any:
         module = torch.jit.load(path, map_location="cpu").eval()
     except Exception as error:  # a reader of untrusted bytes fails in every way
         raise ConversionError(
-            f"the TorchScript archive cannot be read ({reason(error)})", hint=f"{COPY_AGAIN}, or {EXPORT_WAY_OUT}"
+            f"the TorchScript archive cannot be read ({reason(error)})", hint=f"{COPY_AGAIN}, or {EXPORT_HINT}"
         ) from error
     if not hasattr(module, "forward"):
-        raise ConversionError("the TorchScript archive has no forward", hint=EXPORT_WAY_OUT)
+        raise ConversionError("the TorchScript archive has no forward", hint=EXPORT_HINT)
     return module
 
 
@@ -172,13 +172,13 @@ def _pickled(path: Path, options: Options) -> Original:
             return examples.of_module(_unpickled_module(path), None, (), options)
         raise ConversionError(
             f"the file is a pickle of {_pickled_class(error)}, which only its own source code can open",
-            hint=f"{EXPORT_WAY_OUT}; or put the class's source beside it and convert with --allow-unsafe",
+            hint=f"{EXPORT_HINT}; or put the class's source beside it and convert with --allow-unsafe",
         ) from error
     except Exception as error:  # a reader of untrusted bytes fails in every way
         raise ConversionError(f"{DAMAGED} ({reason(error)})", hint=COPY_AGAIN) from error
     if isinstance(found, Mapping):
         raise _no_module("the file holds weights only (a state dict)")
-    raise ConversionError(f"the file holds a {type(found).__name__}, not a model", hint=EXPORT_WAY_OUT)
+    raise ConversionError(f"the file holds a {type(found).__name__}, not a model", hint=EXPORT_HINT)
 
 
 def _unpickled_module(path: Path) -> Any:
@@ -196,12 +196,12 @@ def _unpickled_module(path: Path) -> Any:
     except (ImportError, AttributeError) as error:
         raise ConversionError(
             f"the source code of the model's class is not there ({reason(error)})",
-            hint=f"put its module beside the file, or {EXPORT_WAY_OUT}",
+            hint=f"put its module beside the file, or {EXPORT_HINT}",
         ) from error
     except Exception as error:  # a pickle may run and raise anything
-        raise ConversionError(f"the file cannot be opened ({reason(error)})", hint=EXPORT_WAY_OUT) from error
+        raise ConversionError(f"the file cannot be opened ({reason(error)})", hint=EXPORT_HINT) from error
     if not isinstance(found, torch.nn.Module):
-        raise ConversionError(f"the file holds a {type(found).__name__}, not a module", hint=EXPORT_WAY_OUT)
+        raise ConversionError(f"the file holds a {type(found).__name__}, not a module", hint=EXPORT_HINT)
     return found.eval()
 
 
@@ -213,5 +213,5 @@ def _pickled_class(error: Exception) -> str:
 def _no_module(what: str) -> ConversionError:
     return ConversionError(
         f"{what}: without its module there is nothing to run",
-        hint="put the module's source beside it and give --entry module:factory, or " + EXPORT_WAY_OUT,
+        hint="put the module's source beside it and give --entry module:factory, or " + EXPORT_HINT,
     )

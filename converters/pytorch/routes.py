@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from converters.pytorch import interpreter
-from converters.pytorch.original import EXPORT_WAY_OUT, ONNX_WAY_OUT, Original, flatten, reason
+from converters.pytorch.original import EXPORT_HINT, ONNX_HINT, Original, flatten, reason
 from edgepack.errors import ConversionError
 
 OPSET = 18
@@ -96,7 +96,7 @@ def _from_program(original: Original, program: Any) -> Any:
     except Exception as error:  # whatever the exporter raises
         raise _unexportable(error) from error
     if exported is None:
-        raise ConversionError("torch.onnx.export made nothing", hint=ONNX_WAY_OUT)
+        raise ConversionError("torch.onnx.export made nothing", hint=ONNX_HINT)
     return exported.model_proto
 
 
@@ -162,6 +162,6 @@ def _unexportable(error: Exception) -> ConversionError:
         name = operator[1] or operator[2]
         return ConversionError(
             f"there is no ONNX form of its operator {name}",
-            hint=f"write it with operators that ONNX has, or {ONNX_WAY_OUT}",
+            hint=f"write it with operators that ONNX has, or {ONNX_HINT}",
         )
-    return ConversionError(f"torch cannot export it ({reason(error)})", hint=f"{EXPORT_WAY_OUT}, or {ONNX_WAY_OUT}")
+    return ConversionError(f"torch cannot export it ({reason(error)})", hint=f"{EXPORT_HINT}, or {ONNX_HINT}")

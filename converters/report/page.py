@@ -44,10 +44,10 @@ def render(report: Mapping[str, Any], title: str) -> str:
 
 def _head(report: Mapping[str, Any], title: str) -> str:
     source, summary = report.get("source", {}), report.get("summary")
-    told = f"{source.get('framework')} {source.get('version')}, recipe: {source.get('recipe')}"
+    text = f"{source.get('framework')} {source.get('version')}, recipe: {source.get('recipe')}"
     if report.get("estimator"):
-        told = f"{report['estimator']}, {told}"
-    lines = [f"<h1>Parity of {escape(title)}</h1>", f"<p>{escape(told)}</p>"]
+        text = f"{report['estimator']}, {text}"
+    lines = [f"<h1>Parity of {escape(title)}</h1>", f"<p>{escape(text)}</p>"]
     if summary is None:
         lines.append("<p><strong>Not compared</strong>: the model could not be run without a sample.</p>")
     else:
@@ -56,8 +56,8 @@ def _head(report: Mapping[str, Any], title: str) -> str:
         )
         lines.append(f"<p>The ONNX model answers like the original: {verdict}, on {summary['rows']} rows.</p>")
         if summary.get("accepted"):
-            told = ", ".join(f"{name}: {value:g}" for name, value in summary["accepted"].items())
-            lines.append(f"<p><strong>Differences accepted by name:</strong> {escape(told)}</p>")
+            text = ", ".join(f"{name}: {value:g}" for name, value in summary["accepted"].items())
+            lines.append(f"<p><strong>Differences accepted by name:</strong> {escape(text)}</p>")
     warnings = report.get("warnings") or []
     if warnings:
         lines.append("<ul>" + "".join(f"<li>{escape(str(note))}</li>" for note in warnings) + "</ul>")
@@ -119,11 +119,11 @@ def _by_rows(report: Mapping[str, Any]) -> str:
 
 def _odd(report: Mapping[str, Any]) -> str:
     rows = []
-    for kind, treated in (report.get("odd_inputs") or {}).items():
-        entry = treated if isinstance(treated, Mapping) else {"verdict": treated}
+    for kind, treatment in (report.get("odd_inputs") or {}).items():
+        entry = treatment if isinstance(treatment, Mapping) else {"verdict": treatment}
         verdict = str(entry["verdict"])
         rows.append((kind.replace("_", " "), verdict, entry.get("original", ""), entry.get("onnx", "")))
-    return _section("Odd inputs", ("input", "verdict", "the original", "the ONNX model"), rows)
+    return _section("Unusual inputs", ("input", "verdict", "the original", "the ONNX model"), rows)
 
 
 def _variants(report: Mapping[str, Any]) -> str:

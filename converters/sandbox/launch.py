@@ -65,13 +65,13 @@ class Interpreter:
     roots: tuple[Path, ...]
 
     def paths(self) -> list[Path]:
-        """What it needs to run and to import: its installation, the packages, and our two rooms, nothing beside."""
-        rooms = [_OURS / "converters", _OURS / "edgepack"]
+        """What it needs to run and to import: its installation, installed packages, and our own two; nothing else."""
+        ours = [_OURS / "converters", _OURS / "edgepack"]
         prefixes = [Path(sys.base_prefix), Path(sys.base_prefix).resolve()]
         home = Path.home()
         # An interpreter installed straight into "/" or into the home folder must not open these to the model.
         hidden = {home, *home.parents}
-        wanted = dict.fromkeys([*self.roots, *prefixes, *self.packages, *rooms])
+        wanted = dict.fromkeys([*self.roots, *prefixes, *self.packages, *ours])
         return [path for path in wanted if path.is_dir() and path not in hidden]
 
 

@@ -23,8 +23,8 @@ from edgepack.errors import ConversionError, EdgepackError, UsageError
 
 RESPONSE_FILE = "response.json"
 NOT_CONFINED = 97
-# The room of each framework; its ``convert`` module has the one function that converts.
-ROOMS = {"ScikitLearn": "sklearn", "TensorFlow": "tensorflow", "PyTorch": "pytorch", "Onnx": "onnx"}
+# The package of each framework; its ``convert`` module has the one function that converts.
+PACKAGES = {"ScikitLearn": "sklearn", "TensorFlow": "tensorflow", "PyTorch": "pytorch", "Onnx": "onnx"}
 
 
 def main(arguments: list[str]) -> int:
@@ -50,20 +50,20 @@ def main(arguments: list[str]) -> int:
 
 
 def _convert(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
-    # The frameworks' warnings speak to a training script; a room collects those that matter.
+    # The frameworks' warnings are for training scripts; each converter collects those that matter.
     warnings.simplefilter("ignore")
-    room = importlib.import_module(f"converters.{ROOMS[job['framework']]}.convert")
+    converter = importlib.import_module(f"converters.{PACKAGES[job['framework']]}.convert")
     options = Options.from_json(job["options"])
     path = Path(job["path"])
-    converted: manifest.Converted = room.convert(path, job["digest"], options)
+    converted: manifest.Converted = converter.convert(path, job["digest"], options)
     _require_known(options, converted, path)
     if options.optimize:
         from converters.optimize import optimize
 
         converted = optimize(converted)
-    papers, golden = manifest.finish(converted.manifest, converted.golden)
+    document, golden = manifest.finish(converted.manifest, converted.golden)
     (folder / manifest.MODEL_FILE).write_bytes(converted.model)
-    (folder / manifest.MANIFEST_FILE).write_bytes(papers)
+    (folder / manifest.MANIFEST_FILE).write_bytes(document)
     if golden is not None:
         (folder / manifest.GOLDEN_FILE).write_bytes(golden)
     (folder / manifest.REPORT_FILE).write_bytes(manifest.to_bytes(converted.report))

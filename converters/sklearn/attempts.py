@@ -11,14 +11,14 @@ from converters.error_text import first_line
 from converters.graph import edits, forest
 from converters.sklearn import recipes, rows
 from converters.sklearn.inputs import Floats, Inputs
-from converters.sklearn.original import ONNX_WAY_OUT, Original
+from converters.sklearn.original import ONNX_HINT, Original
 from edgepack.errors import ConversionError
 
 TARGET_OPSET = {"": 18, "ai.onnx.ml": 3}
 IR_VERSION = 8  # the one of opset 18
 # A file of this size may hold weights for which half the bytes matter.
 LARGE_FILE = 1 << 20
-# Models of these rooms of scikit-learn bend but do not jump, so that float32 is as good as float64 but for digits.
+# Models of these packages of scikit-learn bend but do not jump, so that float32 is as good as float64 but for digits.
 SMOOTH = ("neural_network", "svm", "gaussian_process", "kernel_ridge", "linear_model", "decomposition", "pipeline")
 SMOOTH_ALSO = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "LabelBinarizer", "LabelEncoder")
 EXACT_TREES_IR = 10
@@ -81,7 +81,7 @@ def build(original: Original, inputs: Inputs, attempt: Attempt, *, ties_accepted
     _complete_opsets(model)
     names = tuple(value.name for value in model.graph.input)
     if len(names) != len(inputs.dtypes):
-        raise ConversionError("the converter drops inputs of this model", hint=ONNX_WAY_OUT)
+        raise ConversionError("the converter drops inputs of this model", hint=ONNX_HINT)
     edits.prune(model)
     return model, inputs.of(names, edits.take_out_unread(model))
 
@@ -138,7 +138,5 @@ def _no_converter(original: Original, error: Exception) -> ConversionError:
     if type(error).__name__ == "MissingShapeCalculator":
         missing = re.search(r"<class '[\w.]*?(\w+)'>", str(error))
         kind = missing[1] if missing else kind
-        return ConversionError(
-            f"there is no ONNX converter for {kind}", hint=f"use another estimator, or {ONNX_WAY_OUT}"
-        )
-    return ConversionError(f"{kind} cannot be converted ({first_line(error)})", hint=ONNX_WAY_OUT)
+        return ConversionError(f"there is no ONNX converter for {kind}", hint=f"use another estimator, or {ONNX_HINT}")
+    return ConversionError(f"{kind} cannot be converted ({first_line(error)})", hint=ONNX_HINT)

@@ -22,7 +22,7 @@ from converters.sklearn import inputs as inputs_of
 from converters.sklearn import labels, proof, rows, training_columns, unusual_inputs
 from converters.sklearn.attempts import Attempt, RefusedError, attempts, build
 from converters.sklearn.loading import load
-from converters.sklearn.original import Asked, Original
+from converters.sklearn.original import Expected, Original
 from edgepack.errors import ConversionError
 
 TRAINING_ROWS = 300
@@ -51,10 +51,10 @@ class Proven:
     model: Any
     data: bytes
     recipe: str
-    asked: Asked
+    expected: Expected
     outputs: list[proof.Answer]
     proofs: list[parity.OutputParity]
-    odd: unusual_inputs.Oddities
+    unusual: unusual_inputs.UnusualInputs
     row_wise: bool
     comparer: proof.Comparer
     notes: list[str]
@@ -71,9 +71,9 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     notes += proven.notes
     notes += [
         f"the original answers inputs with {fault}, the ONNX model answers otherwise: the package rejects them"
-        for fault in proven.odd.faults
+        for fault in proven.unusual.faults
     ]
-    golden = proof.golden(proven.asked, proven.outputs, proven.comparer.resolution, notes)
+    golden = proof.golden(proven.expected, proven.outputs, proven.comparer.resolution, notes)
     source = {
         "framework": "ScikitLearn",
         "version": original.trained_version,
@@ -81,7 +81,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         "recipe": proven.recipe,
     }
     document, report = _document(original, proven, source), _report(original, found, proven, source, tried, notes)
-    feeds = proven.asked.inputs.feeds(found.every)
+    feeds = proven.expected.inputs.feeds(found.every)
     return manifest.Converted(proven.data, document, golden, report, original.trained_version, feeds)
 
 
@@ -91,15 +91,15 @@ def _document(original: Original, proven: Proven, source: Mapping[str, str]) -> 
         source=source,
         opset=edits.opsets(proven.model),
         minimum_runtime=edits.minimum_runtime(proven.model),
-        inputs=proven.asked.inputs.describe(
+        inputs=proven.expected.inputs.describe(
             original.named,
-            missing=[name for name, treated in proven.odd.missing.items() if not treated.refused],
-            closed=[name for name, treated in proven.odd.unknown.items() if treated.refused],
-            complete=[name for name, treated in proven.odd.numbers.items() if treated.refused],
+            missing=[name for name, treatment in proven.unusual.missing.items() if not treatment.refused],
+            closed=[name for name, treatment in proven.unusual.unknown.items() if treatment.refused],
+            complete=[name for name, treatment in proven.unusual.numbers.items() if treatment.refused],
         ),
         outputs=[entry.output for entry in proven.outputs],
         methods=_methods(proven.outputs),
-        rejects=proven.odd.rejects,
+        rejects=proven.unusual.rejects,
         parity=parity.summary(proven.proofs),
         row_wise=proven.row_wise,
     )
@@ -119,12 +119,12 @@ def _report(
     return {
         "source": source,
         "estimator": type(original.model).__name__,
-        "inputs": inputs_of.summary(proven.asked.inputs),
+        "inputs": inputs_of.summary(proven.expected.inputs),
         "attempts": list(tried),
-        "rows": proof.by_rows(session, proven.asked, lengths, proven.comparer, proven.outputs),
+        "rows": proof.by_rows(session, proven.expected, lengths, proven.comparer, proven.outputs),
         "batches": [1, len(found.every)],
         "outputs": [entry.to_json() for entry in proven.proofs],
-        "odd_inputs": proven.odd.to_json(),
+        "odd_inputs": proven.unusual.to_json(),
         "summary": parity.summary(proven.proofs),
         "warnings": list(notes),
         "versions": original.versions,
@@ -172,7 +172,7 @@ def _takes(original: Original, columns: Sequence[training_columns.Column], table
 
 def _answer_once(original: Original, columns: Sequence[training_columns.Column], table: Table) -> None:
     method = next((name for name in ("predict", "transform") if original.has(name)), "predict")
-    Asked(original, inputs_of.plan(table, columns, original.by_name, "float64"), table).answer(method)
+    Expected(original, inputs_of.plan(table, columns, original.by_name, "float64"), table).answer(method)
 
 
 def _first_proven(
@@ -182,7 +182,7 @@ def _first_proven(
     options: Options,
     tried: list[dict[str, str]],
 ) -> Proven:
-    """The first attempt that is equal on all that people send, else the first that is equal but on odd inputs.
+    """The first attempt that is equal on all that people send, else the first that is equal but on unusual inputs.
 
     Raises the refusal of the first attempt that could be compared, else of the first one; that of a converter of ours
     at once.
@@ -198,9 +198,9 @@ def _first_proven(
             tried.append({"recipe": attempt.name, "outcome": error.what})
             refusals.append(error)
             continue
-        outcome = f"equal, but on {', '.join(proven.odd.faults)}" if proven.odd.faults else "equal"
+        outcome = f"equal, but on {', '.join(proven.unusual.faults)}" if proven.unusual.faults else "equal"
         tried.append({"recipe": proven.recipe, "outcome": outcome})
-        if not proven.odd.grave:
+        if not proven.unusual.serious:
             return proven
         passed.append(proven)
     if passed:
@@ -213,20 +213,20 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
     every = found.every
     planned = inputs_of.plan(every, found.columns, original.by_name, attempt.floats)
     model, inputs = build(original, planned, attempt, ties_accepted=bool(options.tolerances))
-    asked = Asked(original, inputs, every)
+    expected = Expected(original, inputs, every)
     resolution = attempt.resolution(original, model)
-    model, label = labels.choose(model, asked, resolution)
+    model, label = labels.choose(model, expected, resolution)
     comparer = proof.Comparer(options, resolution)
-    outputs, proofs = proof.settle(model, asked, comparer, notes)
+    outputs, proofs = proof.settle(model, expected, comparer, notes)
     edits.check(model)
     data = edits.serialize(model)
     session = Session(data)
-    row_wise = proof.single_rows(session, asked, comparer, outputs)
+    row_wise = proof.single_rows(session, expected, comparer, outputs)
     if not row_wise:
         notes.append("the original answers a row by the batch that it stands in, and so does the ONNX model")
-    oddities = unusual_inputs.find(session, asked, comparer, outputs, found.columns)
+    unusual = unusual_inputs.find(session, expected, comparer, outputs, found.columns)
     recipe = attempt.name if label is None else f"{attempt.name}, {label}"
-    return Proven(model, data, recipe, asked, outputs, proofs, oddities, row_wise, comparer, notes)
+    return Proven(model, data, recipe, expected, outputs, proofs, unusual, row_wise, comparer, notes)
 
 
 def _methods(outputs: Sequence[proof.Answer]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Inputs:
     names: tuple[str, ...]
     dtypes: tuple[str, ...]
     graph_names: tuple[str, ...]
-    known: tuple[Column, ...]
+    trained: tuple[Column, ...]
     unused: tuple[bool, ...]
 
     def of(self, graph_names: Sequence[str], read: Collection[str]) -> Inputs:
@@ -62,9 +62,9 @@ class Inputs:
         import numpy as np
 
         columns = []
-        for index, (column, known) in enumerate(zip(table.columns, self.known, strict=True)):
+        for index, (column, trained) in enumerate(zip(table.columns, self.trained, strict=True)):
             if column.dtype.kind == "O":
-                column = np.array([known.missing if cell is None else cell for cell in column], dtype=object)
+                column = np.array([trained.missing if cell is None else cell for cell in column], dtype=object)
             elif self.layout == "columns" and self.dtypes[index].startswith("float") and column.dtype.kind in "iu":
                 column = column.astype(np.float64)
             columns.append(column)
@@ -111,39 +111,39 @@ class Inputs:
                 inner,
                 dtype,
                 (None, 1),
-                categories=None if unused else known.categories or None,
+                categories=None if unused else trained.categories or None,
                 missing=MISSING_TEXT if name in missing else None,
                 closed=name in closed,
                 complete=(0,) if name in complete else (),
                 unused=unused,
             )
-            for name, inner, dtype, known, unused in zip(
-                self.names, self.graph_names, self.dtypes, self.known, self.unused, strict=True
+            for name, inner, dtype, trained, unused in zip(
+                self.names, self.graph_names, self.dtypes, self.trained, self.unused, strict=True
             )
         ]
 
 
-def plan(table: Table, known: Sequence[Column], by_name: bool, floats: Floats) -> Inputs:
+def plan(table: Table, trained: Sequence[Column], by_name: bool, floats: Floats) -> Inputs:
     """The inputs for such rows, whose numbers are ``floats``; ``by_name`` where a part chooses columns by name."""
-    names, kept = table.names, tuple(known)
+    names, kept = table.names, tuple(trained)
     text = [column.dtype.kind == "O" for column in table.columns]
     used = (False,) * len(names)
     # Only columns of their own can be held to their categories.
-    if not by_name and not any(column.closed for column in known):
+    if not by_name and not any(column.closed for column in trained):
         if not any(text):
             return Inputs("matrix", names, (floats,), (MATRIX,), kept, used)
         if all(text):
             return Inputs("texts", names, ("string",), (MATRIX,), kept, used)
-    dtypes = [_dtype(column, entry, floats) for column, entry in zip(table.columns, known, strict=True)]
+    dtypes = [_dtype(column, entry, floats) for column, entry in zip(table.columns, trained, strict=True)]
     return Inputs("columns", names, tuple(dtypes), names, kept, used)
 
 
-def _dtype(column: Any, known: Column, floats: Floats) -> str:
+def _dtype(column: Any, trained: Column, floats: Floats) -> str:
     if column.dtype.kind == "O":
         return "string"
     if column.dtype.kind == "b":
         return "bool"
-    whole = known.categories and all(isinstance(value, int) for value in known.categories)
+    whole = trained.categories and all(isinstance(value, int) for value in trained.categories)
     return "int64" if whole and column.dtype.kind in "iu" else floats
 
 

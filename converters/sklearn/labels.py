@@ -15,12 +15,12 @@ from typing import Any
 from converters.graph import edits
 from converters.graph.session import Session
 from converters.proof import parity
-from converters.sklearn.original import Asked
+from converters.sklearn.original import Expected
 
 FIRST_MAXIMUM = "first maximum"
 
 
-def choose(model: Any, asked: Asked, resolution: float) -> tuple[Any, str | None]:
+def choose(model: Any, expected: Expected, resolution: float) -> tuple[Any, str | None]:
     """The model, or a copy with another label, whichever has fewer wrong labels; and what was done to it.
 
     Only where ``predict`` is, on every row, the first of the largest ``predict_proba``, another label is tried. A
@@ -28,12 +28,12 @@ def choose(model: Any, asked: Asked, resolution: float) -> tuple[Any, str | None
     original decides by scores, which are finer than probabilities, else the other, which no order of additions
     changes. Raises ``ConversionError`` where a model cannot be run.
     """
-    original = asked.original
+    original = expected.original
     meanings = original.meanings([output.name for output in model.graph.output])
     sources = {meaning.role: meaning.source for meaning in meanings}
     if original.classes is None or not {"label", "probabilities"} <= sources.keys():
         return model, None
-    if not _takes_first_maximum(asked):
+    if not _takes_first_maximum(expected):
         return model, None
     other = first_maximum(model, sources["label"], sources["probabilities"], original.classes, resolution)
     if other is None:
@@ -41,13 +41,15 @@ def choose(model: Any, asked: Asked, resolution: float) -> tuple[Any, str | None
     variants: list[tuple[Any, str | None]] = [(other, FIRST_MAXIMUM), (model, None)]
     if original.has("decision_function"):
         variants.reverse()
-    feeds = asked.inputs.feeds(asked.table)
+    feeds = expected.inputs.feeds(expected.table)
 
     def wrong(variant: tuple[Any, str | None]) -> int:
         session = Session(edits.serialize(variant[0]))
         results = dict(zip([port.name for port in session.outputs], session.run(feeds), strict=True))
         answers = results[sources["label"]].reshape(-1)
-        proof = parity.compare_labels("label", "predict", asked.answer("predict"), answers, asked.margin(), resolution)
+        proof = parity.compare_labels(
+            "label", "predict", expected.answer("predict"), answers, expected.margin(), resolution
+        )
         return proof.differing - proof.ties
 
     found = []
@@ -110,10 +112,10 @@ def first_maximum(model: Any, label: str, probabilities: str, classes: Sequence[
     return changed
 
 
-def _takes_first_maximum(asked: Asked) -> bool:
+def _takes_first_maximum(expected: Expected) -> bool:
     import numpy as np
 
-    labels, probabilities = asked.answer("predict"), asked.answer("predict_proba")
-    if labels.ndim != 1 or probabilities.shape != (len(labels), len(asked.original.classes or ())):
+    labels, probabilities = expected.answer("predict"), expected.answer("predict_proba")
+    if labels.ndim != 1 or probabilities.shape != (len(labels), len(expected.original.classes or ())):
         return False
-    return bool((np.asarray(asked.original.model.classes_)[probabilities.argmax(axis=1)] == labels).all())
+    return bool((np.asarray(expected.original.model.classes_)[probabilities.argmax(axis=1)] == labels).all())

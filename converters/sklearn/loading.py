@@ -74,14 +74,14 @@ def _open_skops(path: Path) -> Any:
 def _unpickle(path: Path) -> Any:
     import joblib
 
-    way_out = "save it again with joblib.dump, or register an ONNX export"
+    hint = "save it again with joblib.dump, or register an ONNX export"
     try:
         return joblib.load(path)
     except ModuleNotFoundError as error:
         user_modules.require_not_named(path, {(error.name or "").partition(".")[0]})
         raise ConversionError(
             f"the model needs the Python module {error.name!r}, which is not installed here",
-            hint=f"install the package that has it beside edgepack, or {way_out}",
+            hint=f"install the package that has it beside edgepack, or {hint}",
         ) from error
     except AttributeError as error:
         raise ConversionError(
@@ -93,7 +93,7 @@ def _unpickle(path: Path) -> Any:
         # A byte that is no instruction comes as a KeyError of its number.
         why = "it does not begin as one" if isinstance(error, KeyError) else first_line(error)
         raise ConversionError(
-            f"the file is not a whole pickle or joblib file ({why})", hint=f"copy it again, {way_out}"
+            f"the file is not a whole pickle or joblib file ({why})", hint=f"copy it again, {hint}"
         ) from error
     except MemoryError as error:
         raise ConversionError(
@@ -102,7 +102,7 @@ def _unpickle(path: Path) -> Any:
     except Exception as error:  # a pickle runs code of its own, which may raise anything
         raise ConversionError(
             f"the file cannot be unpickled ({type(error).__name__}: {first_line(error)})",
-            hint=f"use the version of scikit-learn that it was trained with, {way_out}",
+            hint=f"use the version of scikit-learn that it was trained with, {hint}",
         ) from error
 
 

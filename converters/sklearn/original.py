@@ -15,7 +15,7 @@ from converters.sklearn.inputs import Inputs
 from converters.sklearn.routes import takes_documents
 from edgepack.errors import ConversionError, UsageError
 
-ONNX_WAY_OUT = "export ONNX yourself and register that with --framework Onnx"
+ONNX_HINT = "export ONNX yourself and register that with --framework Onnx"
 PARTS = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "xgboost", "lightgbm", "catboost")
 # The column of a model that takes a plain list of texts.
 DOCUMENTS = "text"
@@ -153,7 +153,7 @@ _ROLES = {"decision_function": "scores", "score_samples": "scores", "transform":
 
 
 @dataclass(frozen=True)
-class Asked:
+class Expected:
     """What an original answers to the rows of one table; each method is asked once."""
 
     original: Original
@@ -171,13 +171,13 @@ class Asked:
         found = self._answers[method]
         return found if part is None else found[part]
 
-    def part(self, rows: slice) -> Asked:
+    def part(self, rows: slice) -> Expected:
         """Some of the rows, with what was answered to all of them."""
         answers = {
             method: [part[rows] for part in found] if isinstance(found, list) else found[rows]
             for method, found in self._answers.items()
         }
-        return Asked(self.original, self.inputs, self.table.take(rows), answers)
+        return Expected(self.original, self.inputs, self.table.take(rows), answers)
 
     def _ask(self, method: str) -> Any:
         import numpy as np

@@ -12,7 +12,7 @@ from converters.options import Options
 from converters.package import manifest
 from converters.proof import parity
 from converters.proof.parity import OutputParity
-from converters.sklearn.original import ONNX_WAY_OUT, Asked, Meaning
+from converters.sklearn.original import ONNX_HINT, Expected, Meaning
 from edgepack.errors import ConversionError
 
 GOLDEN_ROWS = 8
@@ -43,37 +43,41 @@ class Comparer:
     options: Options
     resolution: float
 
-    def compare(self, meaning: Meaning, asked: Asked, result: Any) -> OutputParity:
+    def compare(self, meaning: Meaning, expected: Expected, result: Any) -> OutputParity:
         """One output against the original's method."""
-        reference = asked.answer(meaning.method, meaning.part)
+        reference = expected.answer(meaning.method, meaning.part)
         accepted = self.options.tolerance(meaning.name)
         if meaning.role == "label":
-            margin = asked.margin()
+            margin = expected.margin()
             return parity.compare_labels(
                 meaning.name, meaning.method, reference, result, margin, self.resolution, accepted
             )
         return parity.compare_values(meaning.name, meaning.method, reference, result, accepted)
 
 
-def settle(model: Any, asked: Asked, comparer: Comparer, notes: list[str]) -> tuple[list[Answer], list[OutputParity]]:
+def settle(
+    model: Any, expected: Expected, comparer: Comparer, notes: list[str]
+) -> tuple[list[Answer], list[OutputParity]]:
     """Pair the graph's outputs with the original's methods, keep those that are equal, name and shape them.
 
     Raises ``ConversionError`` unless labels, values and probabilities are equal; a method of ``BESIDE`` that
     differs is left out, with a note.
     """
     found = Session(edits.serialize(model))
-    results = dict(zip([port.name for port in found.outputs], found.run(asked.inputs.feeds(asked.table)), strict=True))
+    results = dict(
+        zip([port.name for port in found.outputs], found.run(expected.inputs.feeds(expected.table)), strict=True)
+    )
     wanted: list[tuple[str, str, edits.Shaping]] = []
     answers: list[Answer] = []
     proofs: list[OutputParity] = []
-    for meaning in asked.original.meanings(list(results)):
+    for meaning in expected.original.meanings(list(results)):
         beside = meaning.method in BESIDE and bool(answers)
         try:
-            reference = asked.answer(meaning.method, meaning.part)
+            reference = expected.answer(meaning.method, meaning.part)
             if isinstance(reference, list):
-                raise ConversionError(f"{meaning.method} answers a list of arrays", hint=ONNX_WAY_OUT)
+                raise ConversionError(f"{meaning.method} answers a list of arrays", hint=ONNX_HINT)
             shaping, shaped = _shape(reference, results[meaning.source])
-            proof = comparer.compare(meaning, asked, shaped)
+            proof = comparer.compare(meaning, expected, shaped)
             require([proof])
         except ConversionError as error:
             if not beside:
@@ -87,7 +91,7 @@ def settle(model: Any, asked: Asked, comparer: Comparer, notes: list[str]) -> tu
             )
         wanted.append((meaning.source, meaning.name, shaping))
         dtype = "string" if shaped.dtype.kind in "OU" else str(shaped.dtype)
-        classes = asked.original.classes if meaning.part is None else None
+        classes = expected.original.classes if meaning.part is None else None
         output = manifest.Output(meaning.name, meaning.role, dtype, (None, *shaped.shape[1:]), classes)
         answers.append(Answer(output, meaning))
         proofs.append(proof)
@@ -101,7 +105,7 @@ def settle(model: Any, asked: Asked, comparer: Comparer, notes: list[str]) -> tu
 def _shape(reference: Any, result: Any) -> tuple[edits.Shaping, Any]:
     """Bring a converter's result to the original's shape where the two only write it differently."""
     if not hasattr(result, "shape"):
-        raise ConversionError("an output of the ONNX model is no plain tensor", hint=ONNX_WAY_OUT)
+        raise ConversionError("an output of the ONNX model is no plain tensor", hint=ONNX_HINT)
     if reference.ndim == 1 and result.ndim == 2 and result.shape[1] == 1:
         return "flat", result.reshape(-1)
     if reference.ndim == 2 and reference.shape[1] == 1 and result.ndim == 1:
@@ -113,25 +117,25 @@ def _shape(reference: Any, result: Any) -> tuple[edits.Shaping, Any]:
     return "as it is", result
 
 
-def prove(session: Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> list[OutputParity]:
+def prove(session: Session, expected: Expected, comparer: Comparer, outputs: Sequence[Answer]) -> list[OutputParity]:
     """Run both on the rows and compare every output."""
-    results = session.run(asked.inputs.feeds(asked.table))
+    results = session.run(expected.inputs.feeds(expected.table))
     pairs = zip(outputs, results, strict=True)
-    return [comparer.compare(answer.meaning, asked, result) for answer, result in pairs]
+    return [comparer.compare(answer.meaning, expected, result) for answer, result in pairs]
 
 
-def single_rows(session: Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> bool:
+def single_rows(session: Session, expected: Expected, comparer: Comparer, outputs: Sequence[Answer]) -> bool:
     """Prove batches of one row, which a converter can get wrong alone.
 
     Returns whether the original answers such a row as it does in a batch. Raises ``ConversionError`` where they differ.
     """
-    step = max(1, len(asked.table) // SINGLE_ROWS)
+    step = max(1, len(expected.table) // SINGLE_ROWS)
     row_wise = True
-    for row in range(0, min(len(asked.table), step * SINGLE_ROWS), step):
-        alone = Asked(asked.original, asked.inputs, asked.table.take(slice(row, row + 1)))
+    for row in range(0, min(len(expected.table), step * SINGLE_ROWS), step):
+        alone = Expected(expected.original, expected.inputs, expected.table.take(slice(row, row + 1)))
         require(prove(session, alone, comparer, outputs))
         for answer in outputs:
-            in_batch = asked.answer(answer.method, answer.meaning.part)[row : row + 1]
+            in_batch = expected.answer(answer.method, answer.meaning.part)[row : row + 1]
             row_wise &= in_batch.shape == alone.answer(answer.method, answer.meaning.part).shape
             row_wise = row_wise and comparer.compare(answer.meaning, alone, in_batch).passed
     return row_wise
@@ -139,17 +143,17 @@ def single_rows(session: Session, asked: Asked, comparer: Comparer, outputs: Seq
 
 def by_rows(
     session: Session,
-    asked: Asked,
+    expected: Expected,
     lengths: Mapping[str, int],
     comparer: Comparer,
     outputs: Sequence[Answer],
 ) -> dict[str, Any]:
     """The comparison once more for each kind of rows by itself, for the report; ``lengths`` are theirs, in order."""
-    results = session.run(asked.inputs.feeds(asked.table))
+    results = session.run(expected.inputs.feeds(expected.table))
     found, start = {}, 0
     for kind, length in lengths.items():
         chosen = slice(start, start + length)
-        part = asked.part(chosen)
+        part = expected.part(chosen)
         pairs = zip(outputs, results, strict=True)
         proofs = [comparer.compare(answer.meaning, part, result[chosen]) for answer, result in pairs]
         start += length
@@ -169,7 +173,7 @@ def by_rows(
     return found
 
 
-def golden(asked: Asked, outputs: Sequence[Answer], resolution: float, notes: list[str]) -> dict[str, Any] | None:
+def golden(expected: Expected, outputs: Sequence[Answer], resolution: float, notes: list[str]) -> dict[str, Any] | None:
     """The first complete rows, as the graph takes them, with the original's answers on them as they were given.
 
     Rows whose best classes are nearly tied are passed over: another processor or number of threads may add their
@@ -177,22 +181,22 @@ def golden(asked: Asked, outputs: Sequence[Answer], resolution: float, notes: li
     """
     import numpy as np
 
-    usable = np.ones(len(asked.table), dtype=bool)
-    references = [asked.answer(answer.method, answer.meaning.part) for answer in outputs]
-    for column in (*asked.table.columns, *references):
+    usable = np.ones(len(expected.table), dtype=bool)
+    references = [expected.answer(answer.method, answer.meaning.part) for answer in outputs]
+    for column in (*expected.table.columns, *references):
         if column.dtype.kind == "f":  # JSON has no other numbers
             usable &= np.isfinite(column).reshape(len(column), -1).all(axis=1)
     if not usable.any():
         raise ConversionError("no row of the sample is complete", hint="give a sample with some complete rows")
-    margin = asked.margin()
+    margin = expected.margin()
     if margin is not None:
         usable &= np.abs(margin) > GOLDEN_LEAD * resolution
     if not usable.any():
         notes.append("no golden vectors: in every row the best classes are tied")
         return None
     chosen = np.flatnonzero(usable)[:GOLDEN_ROWS]
-    feeds = asked.inputs.feeds(asked.table.take(chosen))
-    names = {entry.name: entry.graph_name for entry in asked.inputs.describe(named=False) if not entry.unused}
+    feeds = expected.inputs.feeds(expected.table.take(chosen))
+    names = {entry.name: entry.graph_name for entry in expected.inputs.describe(named=False) if not entry.unused}
     return {
         "inputs": {name: manifest.plain(feeds[graph_name]) for name, graph_name in names.items()},
         "outputs": {

@@ -20,57 +20,57 @@ UNSEEN_TEXT = "unseen elsewhere"
 TEXT_WORDS = 12
 
 
-def candidates(known: Sequence[Column], names: tuple[str, ...]) -> Iterator[Table]:
+def candidates(trained: Sequence[Column], names: tuple[str, ...]) -> Iterator[Table]:
     """Rows to try on a model, the likeliest first: from the known ranges, then only such as a strict model takes."""
-    table = generate(known, names)
+    table = generate(trained, names)
     yield table
     yield _numbers(table, abs)
     yield _numbers(table, lambda column: abs(column) / (abs(column).max() or 1.0))
     yield _numbers(table, lambda column: abs(column).round())
 
 
-def generate(known: Sequence[Column], names: tuple[str, ...]) -> Table:
+def generate(trained: Sequence[Column], names: tuple[str, ...]) -> Table:
     """Rows drawn evenly from the range that is known of each column; standard normal where none is."""
     import numpy as np
 
     random = np.random.default_rng(SEED)
-    return Table(names, tuple(_column(column, random) for column in known))
+    return Table(names, tuple(_column(column, random) for column in trained))
 
 
-def _column(known: Column, random: Any) -> Any:
+def _column(trained: Column, random: Any) -> Any:
     import numpy as np
 
     normal, even = random.standard_normal(GENERATED_ROWS), random.random(GENERATED_ROWS)
-    if known.words:
-        return _texts(known.words, random)
-    if known.categories:
-        return _drawn(known, random)
-    if known.low is None or known.high is None:
+    if trained.words:
+        return _texts(trained.words, random)
+    if trained.categories:
+        return _drawn(trained, random)
+    if trained.low is None or trained.high is None:
         return normal
-    if known.whole:
-        return np.asarray(np.round(known.low - 1 + even * (known.high - known.low + 2)))
-    margin = (known.high - known.low) * 0.1 or max(abs(known.low), 1.0) * 0.5
-    low = known.low - margin
-    if known.low >= 0:  # a column of amounts or counts
+    if trained.whole:
+        return np.asarray(np.round(trained.low - 1 + even * (trained.high - trained.low + 2)))
+    margin = (trained.high - trained.low) * 0.1 or max(abs(trained.low), 1.0) * 0.5
+    low = trained.low - margin
+    if trained.low >= 0:  # a column of amounts or counts
         low = max(low, 0.0)
-    return np.asarray(low + even * (known.high + margin - low))
+    return np.asarray(low + even * (trained.high + margin - low))
 
 
-def _drawn(known: Column, random: Any) -> Any:
+def _drawn(trained: Column, random: Any) -> Any:
     """Categories, and now and then what is none, or a missing text where some were missing in training."""
     import numpy as np
 
-    values: list[Any] = list(known.categories)
-    text = known.is_text
-    if not known.closed:
+    values: list[Any] = list(trained.categories)
+    text = trained.is_text
+    if not trained.closed:
         values.append(UNSEEN_TEXT if text else max(values) + 1)
     weights = np.ones(len(values))
-    if not known.closed and len(values) > 1:
+    if not trained.closed and len(values) > 1:
         weights *= (1 - UNSEEN_SHARE) / (len(values) - 1)
         weights[-1] = UNSEEN_SHARE
     picked = [values[index] for index in random.choice(len(values), GENERATED_ROWS, p=weights / weights.sum())]
     if text:
-        gone = random.random(GENERATED_ROWS) < (UNSEEN_SHARE if known.gone else 0)
+        gone = random.random(GENERATED_ROWS) < (UNSEEN_SHARE if trained.gone else 0)
         texts = [None if missing else str(value) for value, missing in zip(picked, gone, strict=True)]
         return np.array(texts, dtype=object)
     return np.array(picked, dtype=np.float64 if any(isinstance(value, float) for value in values) else np.int64)
@@ -79,10 +79,10 @@ def _drawn(known: Column, random: Any) -> Any:
 def _texts(words: Sequence[str], random: Any) -> Any:
     import numpy as np
 
-    known = [*words, "unseen", "Elsewhere"]
+    vocabulary = [*words, "unseen", "Elsewhere"]
     texts = []
     for _ in range(GENERATED_ROWS):
-        chosen = [known[index] for index in random.integers(0, len(known), random.integers(1, TEXT_WORDS))]
+        chosen = [vocabulary[index] for index in random.integers(0, len(vocabulary), random.integers(1, TEXT_WORDS))]
         texts.append(" ".join(word.upper() if random.random() < UNSEEN_SHARE else word for word in chosen))
     return np.array(texts, dtype=object)
 
@@ -108,26 +108,26 @@ def resample(sample: Table) -> Table:
     return Table(sample.names, tuple(columns))
 
 
-def edges(known: Sequence[Column], base: Table) -> Table | None:
+def edges(trained: Sequence[Column], base: Table) -> Table | None:
     """Rows of ``base`` with one cell moved onto a value at which the answer may jump, or one step beside it.
 
     A step is the next float64, and the next float32. None where no such value is known.
     """
     import numpy as np
 
-    cuts = [
-        (index, cut)
-        for index, column in enumerate(known)
+    thresholds = [
+        (index, threshold)
+        for index, column in enumerate(trained)
         if base.columns[index].dtype.kind == "f"
-        for cut in dict.fromkeys(column.cuts)
-        if np.isfinite(cut)
+        for threshold in dict.fromkeys(column.thresholds)
+        if np.isfinite(threshold)
     ]
-    if not cuts:
+    if not thresholds:
         return None
     random = np.random.default_rng(SEED)
-    if len(cuts) > EDGE_ROWS:  # each gives several rows, of which a part is taken
-        cuts = [cuts[index] for index in np.sort(random.choice(len(cuts), EDGE_ROWS, replace=False))]
-    cells = [(index, value) for index, cut in cuts for value in around(cut)]
+    if len(thresholds) > EDGE_ROWS:  # each gives several rows, of which a part is taken
+        thresholds = [thresholds[index] for index in np.sort(random.choice(len(thresholds), EDGE_ROWS, replace=False))]
+    cells = [(index, value) for index, threshold in thresholds for value in around(threshold)]
     if len(cells) > EDGE_ROWS:
         cells = [cells[index] for index in np.sort(random.choice(len(cells), EDGE_ROWS, replace=False))]
     table = base.take(random.integers(0, len(base), len(cells)))
@@ -137,16 +137,16 @@ def edges(known: Sequence[Column], base: Table) -> Table | None:
     return Table(base.names, tuple(columns))
 
 
-def around(cut: float) -> list[float]:
+def around(threshold: float) -> list[float]:
     """A value and its neighbours in float64 and float32, finite ones only."""
     import numpy as np
 
     with np.errstate(over="ignore"):
-        single = np.float32(cut)
+        single = np.float32(threshold)
     values = [
-        cut,
-        np.nextafter(cut, -np.inf),
-        np.nextafter(cut, np.inf),
+        threshold,
+        np.nextafter(threshold, -np.inf),
+        np.nextafter(threshold, np.inf),
         single,
         np.nextafter(single, np.float32(-np.inf)),
         np.nextafter(single, np.float32(np.inf)),
@@ -154,13 +154,13 @@ def around(cut: float) -> list[float]:
     return [float(value) for value in values if np.isfinite(value)]
 
 
-def unseen(table: Table, index: int, known: Column) -> Table:
+def unseen(table: Table, index: int, trained: Column) -> Table:
     """Up to 16 of the rows with a value in one column that is none of its categories."""
     import numpy as np
 
     few = table.take(slice(0, 16))
     column = few.columns[index]
-    value: Any = UNSEEN_TEXT if column.dtype.kind == "O" else max(known.categories) + 1
+    value: Any = UNSEEN_TEXT if column.dtype.kind == "O" else max(trained.categories) + 1
     return few.replaced(index, np.full(len(few), value, dtype=column.dtype))
 
 
@@ -172,7 +172,7 @@ def missing(table: Table, index: int) -> Table:
     return few.replaced(index, np.full(len(few), None, dtype=object))
 
 
-def with_odd_values(table: Table, value: float, only: Sequence[int] | None = None) -> Table | None:
+def with_unusual_values(table: Table, value: float, only: Sequence[int] | None = None) -> Table | None:
     """Up to 64 of the rows with ``value`` in a tenth of the fractional cells, at least one a row; None if none are.
 
     ``only`` names the columns to change.
@@ -187,12 +187,12 @@ def with_odd_values(table: Table, value: float, only: Sequence[int] | None = Non
     if not fractional:
         return None
     random = np.random.default_rng(SEED)
-    odd = table.take(slice(0, 64))
-    chosen = random.random((len(odd), len(fractional))) < 0.1
-    chosen[np.arange(len(odd)), random.integers(0, len(fractional), len(odd))] = True
+    unusual = table.take(slice(0, 64))
+    chosen = random.random((len(unusual), len(fractional))) < 0.1
+    chosen[np.arange(len(unusual)), random.integers(0, len(fractional), len(unusual))] = True
     for place, index in enumerate(fractional):
-        odd = odd.replaced(index, np.where(chosen[:, place], value, odd.columns[index]))
-    return odd
+        unusual = unusual.replaced(index, np.where(chosen[:, place], value, unusual.columns[index]))
+    return unusual
 
 
 def walk(model: Any) -> Iterator[Any]:

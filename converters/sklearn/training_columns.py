@@ -15,7 +15,7 @@ POINTS = (
     "_fit_X", "X_fit_", "X_train_", "X_", "support_vectors_", "cluster_centers_", "centroids_", "theta_", "means_",
     "components_means_", "subcluster_centers_", "exemplars_",
 )  # fmt: skip
-CUTS_KEPT = 400
+THRESHOLDS_KEPT = 400
 # Numbers nearer than this to a whole one are it: a way back through a scaler rounds.
 WHOLE = 1e-9
 # For vectorizers that remember no words.
@@ -34,7 +34,7 @@ class Column:
     high: float | None = None
     categories: list[Any] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
-    cuts: list[float] = field(default_factory=list)
+    thresholds: list[float] = field(default_factory=list)
     whole: bool = False
     closed: bool = False
     missing: float | None = float("nan")
@@ -54,31 +54,31 @@ class Column:
 
 def columns(model: Any, names: Sequence[str]) -> list[Column]:
     """One entry an input column, from every part that still sees the columns by themselves."""
-    known = [Column() for _ in names]
+    trained = [Column() for _ in names]
     spans: list[tuple[int, float, float]] = []
     if takes_documents(model):
-        known[0].words = list(SOME_WORDS)
+        trained[0].words = list(SOME_WORDS)
     for place in places(model, names):
-        _categories(place, known)
-        _words(place, known)
-        _codes(place, known)
+        _categories(place, trained)
+        _words(place, trained)
+        _codes(place, trained)
         spans.extend(_spans(place))
         for column, points in (_points(place) or {}).items():
-            known[column].whole |= _are_whole(points)
-        for feature, value in cuts(place.part):
+            trained[column].whole |= _are_whole(points)
+        for feature, value in thresholds(place.part):
             route = place.routes[feature] if 0 <= feature < len(place.routes) else None
             if route is not None:
-                known[route.column].cuts.append(float(route.back(value)))
+                trained[route.column].thresholds.append(float(route.back(value)))
     for column, low, high in spans:
-        known[column].widen(low, high)
-    for entry in known:
+        trained[column].widen(low, high)
+    for entry in trained:
         # Thresholds lie inside of the training data; what a scaler says of it is better.
-        if entry.low is None and entry.cuts:
-            entry.widen(min(entry.cuts), max(entry.cuts))
-    return known
+        if entry.low is None and entry.thresholds:
+            entry.widen(min(entry.thresholds), max(entry.thresholds))
+    return trained
 
 
-def as_trained(sample: Table, known: Sequence[Column]) -> Table:
+def as_trained(sample: Table, trained: Sequence[Column]) -> Table:
     """The user's rows with text where the model knows text: a file may write such categories as numbers or flags."""
     import numpy as np
 
@@ -86,12 +86,12 @@ def as_trained(sample: Table, known: Sequence[Column]) -> Table:
         np.array([None if cell != cell else str(cell) for cell in column.tolist()], dtype=object)
         if entry.is_text and column.dtype.kind != "O"
         else column
-        for column, entry in zip(sample.columns, known, strict=True)
+        for column, entry in zip(sample.columns, trained, strict=True)
     ]
     return Table(sample.names, tuple(columns))
 
 
-def _categories(place: Place, known: list[Column]) -> None:
+def _categories(place: Place, trained: list[Column]) -> None:
     found = getattr(place.part, "categories_", None)
     if hasattr(place.part, "category_count_"):  # of naive Bayes: the categories are the numbers from 0
         found = [list(range(counts.shape[1])) for counts in place.part.category_count_]
@@ -105,7 +105,7 @@ def _categories(place: Place, known: list[Column]) -> None:
         if route is None:
             continue
         listed = [value.item() if hasattr(value, "item") else value for value in values]
-        column = known[route.column]
+        column = trained[route.column]
         column.categories += [value for value in listed if _is_category(value) and value not in column.categories]
         column.closed |= closed
         column.gone |= any(not _is_category(value) for value in listed)
@@ -117,18 +117,18 @@ def _is_category(value: Any) -> bool:
     return isinstance(value, str | int | bool) or (isinstance(value, float) and value == value)
 
 
-def _words(place: Place, known: list[Column]) -> None:
+def _words(place: Place, trained: list[Column]) -> None:
     vocabulary = getattr(place.part, "vocabulary_", None)
     if isinstance(vocabulary, dict) and len(place.routes) == 1 and place.routes[0] is not None:
-        known[place.routes[0].column].words += sorted(map(str, vocabulary))
+        trained[place.routes[0].column].words += sorted(map(str, vocabulary))
 
 
-def _codes(place: Place, known: list[Column]) -> None:
+def _codes(place: Place, trained: list[Column]) -> None:
     """The whole numbers that a booster takes for categories."""
     for feature, codes in boosters.codes(place.part).items():
         route = place.routes[feature] if feature < len(place.routes) else None
-        if route is not None and not known[route.column].categories:
-            known[route.column].categories = [int(code) for code in codes]
+        if route is not None and not trained[route.column].categories:
+            trained[route.column].categories = [int(code) for code in codes]
 
 
 def _spans(place: Place) -> Iterator[tuple[int, float, float]]:
@@ -215,17 +215,17 @@ def training(model: Any, names: Sequence[str], count: int) -> Table | None:
     return None
 
 
-def cuts(part: Any) -> Iterator[tuple[int, float]]:
+def thresholds(part: Any) -> Iterator[tuple[int, float]]:
     """Feature and value of every place at which the answer of ``part`` may jump or bend, at most a few hundred."""
     for attribute, finder in _FINDERS.items():
         if getattr(part, attribute, None) is not None:
             yield from _thinned(finder(part))
-    yield from _thinned(iter(boosters.cuts(part)))
+    yield from _thinned(iter(boosters.thresholds(part)))
 
 
 def _thinned(found: Iterator[tuple[int, float]]) -> Iterator[tuple[int, float]]:
     every = list(found)
-    return iter(every[:: max(1, -(-len(every) // CUTS_KEPT))])
+    return iter(every[:: max(1, -(-len(every) // THRESHOLDS_KEPT))])
 
 
 def _tree(part: Any) -> Iterator[tuple[int, float]]:

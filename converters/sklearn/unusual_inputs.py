@@ -1,4 +1,4 @@
-"""How the original and the ONNX model take odd inputs: what is missing, infinite, huge, unknown, or nothing at all.
+"""How the original and the ONNX model treat unusual inputs: missing, infinite, huge and unknown values, no rows.
 
 Where the original refuses them, or answers otherwise than the graph, the package refuses them too.
 """
@@ -13,7 +13,7 @@ from converters.error_text import first_line
 from converters.graph.session import Session
 from converters.proof.samples import Table
 from converters.sklearn import rows
-from converters.sklearn.original import Asked
+from converters.sklearn.original import Expected
 from converters.sklearn.proof import Answer, Comparer, prove
 from converters.sklearn.training_columns import Column
 from edgepack.errors import ConversionError
@@ -26,7 +26,7 @@ NUMBERS = {
     # Still too large for float32 when a scaler has made it smaller.
     "enormous": 1e300,
 }
-SAID = {
+DESCRIPTIONS = {
     "nan": "missing numbers",
     "infinity": "infinite numbers",
     "minus_infinity": "numbers of minus infinity",
@@ -34,13 +34,13 @@ SAID = {
     "enormous": "numbers too large for float32 even when scaled",
     "empty": "no rows",
 }
-UNUSUAL = ("infinity", "minus_infinity", "huge", "enormous", "empty")
+RARE = ("infinity", "minus_infinity", "huge", "enormous", "empty")
 REFUSED = ("rejected", "differs")
 
 
 @dataclass(frozen=True)
-class Treated:
-    """How one kind of input is taken.
+class Treatment:
+    """How one kind of input is treated.
 
     ``verdict`` is ``rejected`` where the original refuses it, ``equal``, ``differs``, or ``none`` where no input can be
     such; ``original`` and ``onnx`` say what each does.
@@ -61,39 +61,39 @@ class Treated:
 
 
 @dataclass(frozen=True)
-class Oddities:
+class UnusualInputs:
     """Kinds of numbers and the empty batch; by column an unknown category, a missing text, and a missing number.
 
     The last is asked by column only where some columns may be missing and others not.
     """
 
-    kinds: Mapping[str, Treated]
-    unknown: Mapping[str, Treated]
-    missing: Mapping[str, Treated]
-    numbers: Mapping[str, Treated]
+    kinds: Mapping[str, Treatment]
+    unknown: Mapping[str, Treatment]
+    missing: Mapping[str, Treatment]
+    numbers: Mapping[str, Treatment]
 
     @property
     def faults(self) -> list[str]:
         """What the original answers and the graph answers otherwise."""
         found = [
-            SAID[kind]
-            for kind, treated in self.kinds.items()
-            if treated.verdict == "differs" and not (kind == "nan" and self.numbers)
+            DESCRIPTIONS[kind]
+            for kind, treatment in self.kinds.items()
+            if treatment.verdict == "differs" and not (kind == "nan" and self.numbers)
         ]
-        for told, by_column in (("an unknown", self.unknown), ("no", {**self.missing, **self.numbers})):
-            found += [f"{told} {name!r}" for name, treated in by_column.items() if treated.verdict == "differs"]
+        for label, by_column in (("an unknown", self.unknown), ("no", {**self.missing, **self.numbers})):
+            found += [f"{label} {name!r}" for name, treatment in by_column.items() if treatment.verdict == "differs"]
         return found
 
     @property
-    def grave(self) -> bool:
+    def serious(self) -> bool:
         """Whether one of them is an input that people do send, so that another way of converting is worth trying."""
-        return bool(set(self.faults) - {SAID[kind] for kind in UNUSUAL})
+        return bool(set(self.faults) - {DESCRIPTIONS[kind] for kind in RARE})
 
     @property
     def rejects(self) -> dict[str, bool]:
         """The manifest's field."""
         kinds = self.kinds
-        never = {kind: treated.verdict == "none" for kind, treated in kinds.items()}
+        never = {kind: treatment.verdict == "none" for kind, treatment in kinds.items()}
         return {
             "nan": never["nan"] or (kinds["nan"].refused and all(column.refused for column in self.numbers.values())),
             "infinity": kinds["infinity"].refused or kinds["minus_infinity"].refused or never["infinity"],
@@ -103,43 +103,47 @@ class Oddities:
 
     def to_json(self) -> dict[str, Any]:
         """The report's field."""
-        found = {kind: treated.to_json() for kind, treated in self.kinds.items()}
-        for told, by_column in (("unknown", self.unknown), ("missing", {**self.missing, **self.numbers})):
-            found |= {f"{told} {name!r}": treated.to_json() for name, treated in by_column.items()}
+        found = {kind: treatment.to_json() for kind, treatment in self.kinds.items()}
+        for label, by_column in (("unknown", self.unknown), ("missing", {**self.missing, **self.numbers})):
+            found |= {f"{label} {name!r}": treatment.to_json() for name, treatment in by_column.items()}
         return found
 
 
 def find(
-    session: Session, asked: Asked, comparer: Comparer, outputs: Sequence[Answer], known: Sequence[Column]
-) -> Oddities:
+    session: Session,
+    expected: Expected,
+    comparer: Comparer,
+    outputs: Sequence[Answer],
+    trained: Sequence[Column],
+) -> UnusualInputs:
     """Ask the original and the graph, on some of the rows that they were compared on."""
 
-    def treated(table: Table | None) -> Treated:
+    def treatment(table: Table | None) -> Treatment:
         if table is None:
-            return Treated("none")
-        return _treated(session, Asked(asked.original, asked.inputs, table), comparer, outputs)
+            return Treatment("none")
+        return _treatment(session, Expected(expected.original, expected.inputs, table), comparer, outputs)
 
-    table = asked.table
-    kinds = {kind: treated(rows.with_odd_values(table, value)) for kind, value in NUMBERS.items()}
-    kinds["empty"] = treated(table.take(slice(0, 0)))
-    if "float64" not in asked.inputs.dtypes:  # float32 does not hold it: the server refuses it for that
-        kinds |= dict.fromkeys(("huge", "enormous"), Treated("none"))
+    table = expected.table
+    kinds = {kind: treatment(rows.with_unusual_values(table, value)) for kind, value in NUMBERS.items()}
+    kinds["empty"] = treatment(table.take(slice(0, 0)))
+    if "float64" not in expected.inputs.dtypes:  # float32 does not hold it: the server refuses it for that
+        kinds |= dict.fromkeys(("huge", "enormous"), Treatment("none"))
     unknown, missing = {}, {}
     for index, (name, column) in enumerate(zip(table.names, table.columns, strict=True)):
-        if asked.inputs.unused[index]:
+        if expected.inputs.unused[index]:
             continue
         if column.dtype.kind == "O":
-            missing[name] = treated(rows.missing(table, index))
-        if known[index].categories and asked.inputs.layout != "matrix":
-            unknown[name] = treated(rows.unseen(table, index, known[index]))
+            missing[name] = treatment(rows.missing(table, index))
+        if trained[index].categories and expected.inputs.layout != "matrix":
+            unknown[name] = treatment(rows.unseen(table, index, trained[index]))
     numbers = {}
-    if kinds["nan"].refused and _by_column(asked.original.model):
+    if kinds["nan"].refused and _by_column(expected.original.model):
         numbers = {
-            name: treated(rows.with_odd_values(table, NUMBERS["nan"], [index]))
+            name: treatment(rows.with_unusual_values(table, NUMBERS["nan"], [index]))
             for index, (name, column) in enumerate(zip(table.names, table.columns, strict=True))
-            if column.dtype.kind == "f" and not asked.inputs.unused[index]
+            if column.dtype.kind == "f" and not expected.inputs.unused[index]
         }
-    return Oddities(kinds, unknown, missing, numbers)
+    return UnusualInputs(kinds, unknown, missing, numbers)
 
 
 def _by_column(model: Any) -> bool:
@@ -150,21 +154,21 @@ def _by_column(model: Any) -> bool:
     )
 
 
-def _treated(session: Session, odd: Asked, comparer: Comparer, outputs: Sequence[Answer]) -> Treated:
+def _treatment(session: Session, unusual: Expected, comparer: Comparer, outputs: Sequence[Answer]) -> Treatment:
     original = onnx = "answers"
     try:
         for answer in outputs:
-            odd.answer(answer.method, answer.meaning.part)
+            unusual.answer(answer.method, answer.meaning.part)
     except ConversionError as error:
         original = f"refuses ({first_line(error.__cause__ or error)})"
     try:
-        session.run(odd.inputs.feeds(odd.table))
+        session.run(unusual.inputs.feeds(unusual.table))
     except ConversionError as error:
         onnx = f"fails ({first_line(error.__cause__ or error)})"
     if original != "answers":
-        return Treated("rejected", original, onnx)
+        return Treatment("rejected", original, onnx)
     try:
-        equal = all(proof.passed for proof in prove(session, odd, comparer, outputs))
+        equal = all(proof.passed for proof in prove(session, unusual, comparer, outputs))
     except ConversionError:
         equal = False
-    return Treated("equal" if equal else "differs", original, onnx)
+    return Treatment("equal" if equal else "differs", original, onnx)

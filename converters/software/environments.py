@@ -23,6 +23,8 @@ from edgepack.text import redacted
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+# Below the cache. The name is an old one: those that were made by it are found again.
+FOLDER = "worlds"
 SECONDS = 3600
 # What would make uv look at, or install into, something else than it is told.
 _NOT_FOR_UV = (
@@ -47,9 +49,9 @@ def ready(lock: Path, cache: Path, *, offline: bool = False) -> Path:
     Any number of processes may ask at once, and be killed at any time. Raises ``MissingPartError`` (no uv, no index in
     reach), ``IncompatibleError`` (the lock has nothing for this machine or Python), ``NoSpaceError``.
     """
-    worlds = cache / "worlds"
-    make_dirs(worlds)
-    target = worlds.resolve() / f"{lock.stem}-{digest(lock)[:16]}"
+    folder = cache / FOLDER
+    make_dirs(folder)
+    target = folder.resolve() / f"{lock.stem}-{digest(lock)[:16]}"
     if _is_whole(target):
         return target
     with locked(target.with_name(f".{target.name}.lock")):

@@ -68,7 +68,7 @@ SERIES: dict[Version, Version] = {
 
 
 @dataclass(frozen=True)
-class World:
+class Environment:
     """``name`` is ``installed`` or the lock's; ``digest`` changes with every version in it.
 
     ``lock`` is None for what is installed beside edgepack. ``mismatch`` says in one clause that the model's own version
@@ -88,8 +88,8 @@ class World:
         return launch.Interpreter(folder / "bin" / "python", (environments.packages(folder),), (folder,))
 
 
-def choose(framework: str, file: Path, sample: Path | None = None) -> World:
-    """The world for a model file or folder of ``framework``; nothing is made or opened yet.
+def choose(framework: str, file: Path, sample: Path | None = None) -> Environment:
+    """The environment for a model file or folder of ``framework``; nothing is made or opened yet.
 
     It has what ``sample``, a file of rows, needs to be read. Raises ``UsageError`` for a framework that has none,
     and for a pickle whose classes are of a package that has one of our names.
@@ -115,7 +115,7 @@ def choose(framework: str, file: Path, sample: Path | None = None) -> World:
 def digest() -> str:
     """SHA-256 over all software that any model may be opened in: what is installed beside us, and every lock.
 
-    It changes whenever ``choose`` may give another world for the same file, and costs no look at the file.
+    It changes whenever ``choose`` may choose another environment for the same file, and costs no look at the file.
     """
     parts = {*KNOWN_TO_WORK, *PARQUET_PARTS, "skops", *(part for parts in PARTS.values() for part in parts)}
     beside = {part: installed_version(part) for part in parts}
@@ -192,7 +192,7 @@ def _own_modules(modules: Iterable[str]) -> bool:
     return any(importlib.machinery.PathFinder.find_spec(name, folders) is not None for name in others)
 
 
-def _installed(parts: Sequence[str]) -> World | None:
+def _installed(parts: Sequence[str]) -> Environment | None:
     """What is installed beside us, where all ``parts`` are, in versions that work."""
     found = {part: installed_version(part) for part in parts}
     for part, version in found.items():
@@ -200,12 +200,12 @@ def _installed(parts: Sequence[str]) -> World | None:
         if version is None or not oldest <= _parsed(version) < too_new:
             return None
     facts = json.dumps([sys.version, found], sort_keys=True)
-    return World("installed", hashlib.sha256(facts.encode()).hexdigest())
+    return Environment("installed", hashlib.sha256(facts.encode()).hexdigest())
 
 
-def _from_lock(name: str, mismatch: str | None = None) -> World:
+def _from_lock(name: str, mismatch: str | None = None) -> Environment:
     lock = LOCKS / f"{name}.txt"
-    return World(name, environments.digest(lock), lock, mismatch)
+    return Environment(name, environments.digest(lock), lock, mismatch)
 
 
 def installed_version(part: str) -> str | None:

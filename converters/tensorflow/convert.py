@@ -52,7 +52,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     with tempfile.TemporaryDirectory(prefix="saved-model-") as scratch:
         original = load(path, options, Path(scratch))
         frozen = graphs.freeze(original)
-        attempt, model, proof, explored = _first_proven(_ladder(original, frozen), options)
+        attempt, model, proof, explored = _first_proven(_attempts(original, frozen), options)
     warnings = [
         f"saved with {part} {version}, read with {_version(part)}"
         for part, version in original.trained_with.items()
@@ -95,7 +95,7 @@ def _one_model(path: Path) -> Path:
     return found[0]
 
 
-def _ladder(original: Original, frozen: graphs.Frozen) -> list[_Attempt]:
+def _attempts(original: Original, frozen: graphs.Frozen) -> list[_Attempt]:
     """What is tried, in this order. tf2onnx's optimiser is wrong at times, for instance on grey pictures."""
     attempts = [
         _Attempt(RECIPE, original, original, frozen, True),
@@ -129,7 +129,7 @@ def _first_proven(attempts: list[_Attempt], options: Options) -> tuple[_Attempt,
                 refusal = error
             continue
         return attempt, model, proof, explored
-    raise refusal or ConversionError("the model cannot be converted", hint=comparison.WAY_OUT)
+    raise refusal or ConversionError("the model cannot be converted", hint=comparison.HINT)
 
 
 def _version(part: str) -> str:

@@ -127,7 +127,7 @@ def _name(model: Any, original: Original) -> None:
         spec = wanted.get(value.name)
         if spec is None:
             raise ConversionError(
-                f"the converter adds {value.name!r} to the model's inputs or outputs", hint=comparison.WAY_OUT
+                f"the converter adds {value.name!r} to the model's inputs or outputs", hint=comparison.HINT
             )
         edits.rename(body, f"{value.name}__exported", spec.name)
         value.name = spec.name
@@ -177,4 +177,4 @@ def with_open_batch(frozen: Frozen) -> Frozen:
 
 
 def _no_way(error: Exception) -> ConversionError:
-    return ConversionError(f"the model cannot be converted ({reason(error)})", hint=comparison.WAY_OUT)
+    return ConversionError(f"the model cannot be converted ({reason(error)})", hint=comparison.HINT)

@@ -13,6 +13,7 @@ import pytest
 from converters import Conversion, Options, convert
 from converters.package import cache
 from converters.sandbox import launch
+from converters.software import environments
 
 Convert = Callable[..., Conversion]
 
@@ -30,11 +31,11 @@ def save(tmp_path: Path) -> Callable[[Any], Path]:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache without a conversion in it; environments, which take long to make, are shared by all tests and runs."""
-    shared = cache.default_cache() / "worlds"
+    shared = cache.default_cache() / environments.FOLDER
     shared.mkdir(parents=True, exist_ok=True)
     folder = tmp_path / "cache"
     folder.mkdir()
-    (folder / "worlds").symlink_to(shared)
+    (folder / environments.FOLDER).symlink_to(shared)
     monkeypatch.setenv("EDGEPACK_CACHE", str(folder))
     return folder
 

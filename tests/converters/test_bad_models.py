@@ -1,4 +1,4 @@
-"""What cannot be converted gets one sentence with the way out, exit code 1 or 2, and leaves nothing half done."""
+"""What cannot be converted gets one sentence that says what to do, exit code 1 or 2, and leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from converters import Options, convert
-from converters.onnx import convert as onnx_room
+from converters.onnx import convert as onnx_converter
+from converters.software import environments
 from edgepack.errors import ConversionError, EdgepackError, UsageError
 
 SIZE_OF_A_LARGE_FILE = (2 << 30) + 4096
@@ -55,7 +56,7 @@ def trained(model: LogisticRegression) -> bytes:
 
 
 def _refused(path: Path, framework: str, tmp_path: Path, **arguments: Any) -> EdgepackError:
-    """The refusal, which is one sentence with a way out and leaves nothing."""
+    """The refusal, which is one sentence with a hint and leaves nothing."""
     with pytest.raises(EdgepackError) as caught:
         convert(path, framework=framework, output_dir=tmp_path / "out", **arguments)
     error = caught.value
@@ -126,7 +127,9 @@ def test_model_of_a_version_that_cannot_be_had_names_those_that_can(trained: byt
     path = tmp_path / "m.pkl"
     ours = sklearn.__version__.encode()
     path.write_bytes(trained.replace(b"\x8c" + bytes([len(ours)]) + ours, b"\x8c\x060.22.2"))
-    if os.environ.get("EDGEPACK_REQUIRE_REAL") != "1" and not list((tmp_path / "cache/worlds").glob("sklearn-1.2-*")):
+    if os.environ.get("EDGEPACK_REQUIRE_REAL") != "1" and not list(
+        (tmp_path / f"cache/{environments.FOLDER}").glob("sklearn-1.2-*")
+    ):
         pytest.skip("the environment of scikit-learn 1.2 is not prepared")
     error = _refused(path, "ScikitLearn", tmp_path)
     assert re.search(r"trained with scikit-learn 0\.22\.2, and versions 1\.2 to 1\.\d+ can be had", error.what)
@@ -172,9 +175,9 @@ def test_weights_beyond_what_one_onnx_file_holds_are_refused_with_the_limit(
     found = onnx.load(path)
     found.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(400, np.float32), "w"))
     onnx.save_model(found, path, save_as_external_data=True, size_threshold=0)
-    monkeypatch.setattr(onnx_room, "PROTOBUF_LIMIT", 1600)
+    monkeypatch.setattr(onnx_converter, "PROTOBUF_LIMIT", 1600)
     with pytest.raises(ConversionError, match=r"larger than the 2 GiB.*; make it smaller"):
-        onnx_room.convert(path, "sha256:0", Options())
+        onnx_converter.convert(path, "sha256:0", Options())
 
 
 def test_file_of_two_gigabytes_that_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Models of named tensors are proven at several sizes and on odd inputs, against whatever answers as the original."""
+"""Models of named tensors are compared with their originals at several sizes and on unusual inputs."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_equal_model_is_proven_at_every_size() -> None:
     proof = _prove(LINEAR, _linear(), X)
     assert proof.batches == (1, 2, 4, 7, 256)
     assert [(entry.name, entry.passed, entry.rows) for entry in proof.parities] == [("y", True, 270)]
-    assert proof.odd["nan"] == proof.odd["infinity"] == proof.odd["empty"] == "equal"
+    assert proof.unusual["nan"] == proof.unusual["infinity"] == proof.unusual["empty"] == "equal"
     assert proof.rejects["huge"] is proof.rejects["infinity"] is False
     assert proof.golden is not None
     np.testing.assert_allclose(np.array(proof.golden["inputs"]["x"]) @ WEIGHTS, proof.golden["outputs"]["y"], rtol=1e-4)
@@ -119,7 +119,7 @@ def test_range_of_whole_numbers_is_found_and_what_lies_outside_is_recorded() -> 
     drawn = feeds.random_feeds(explored.specs, 200)["ids"]
     assert (drawn.min(), drawn.max()) == (0, 9)
     proof = comparison.prove(original, _lookup(), explored, Options())
-    assert proof.odd["negative"] == proof.odd["unknown"] == "rejected"
+    assert proof.unusual["negative"] == proof.unusual["unknown"] == "rejected"
     # ONNX counts -1 from the end, and refuses 10.
     assert proof.warnings == ("the original refuses negative whole numbers, which the ONNX model takes for others",)
 

@@ -32,7 +32,7 @@ def model(save: Save) -> Path:
     return save(LogisticRegression(max_iter=500).fit(*load_iris(return_X_y=True)))
 
 
-def _papers(made: Conversion) -> dict[str, bytes]:
+def _files(made: Conversion) -> dict[str, bytes]:
     paths = [made.model, made.manifest, made.report, made.golden]
     return {path.name: path.read_bytes() for path in paths if path is not None}
 
@@ -45,12 +45,12 @@ def test_second_conversion_of_the_same_bytes_is_a_copy(
     model: Path, sklearn_to_onnx: Convert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = sklearn_to_onnx(model)
-    papers = _papers(first)
+    files = _files(first)
     first.model.write_bytes(b"the user's own now")
     moved = model.rename(tmp_path / "other.joblib")
     monkeypatch.setattr(launch, "run", _never)
     second = sklearn_to_onnx(moved, output_dir=tmp_path / "again")
-    assert _papers(second) == papers
+    assert _files(second) == files
     assert (second.parity, second.warnings, second.framework_version) == (
         first.parity, first.warnings, first.framework_version,
     )  # fmt: skip
@@ -82,9 +82,9 @@ def test_everything_that_decides_the_result_is_in_the_name(
 
     def name(path: Path = model, **options: Any) -> str:
         given = Options(**options)
-        artifact = conversion.model_files.find(path, "ScikitLearn", given)
-        world = selection.choose("ScikitLearn", artifact.path)
-        return cache.key(conversion._facts("ScikitLearn", artifact, given, world))
+        model_file = conversion.model_files.find(path, "ScikitLearn", given)
+        environment = selection.choose("ScikitLearn", model_file.path)
+        return cache.key(conversion._facts("ScikitLearn", model_file, given, environment))
 
     names = [
         name(),
@@ -114,15 +114,15 @@ def test_everything_that_decides_the_result_is_in_the_name(
 
 def test_a_changed_file_of_ours_changes_the_digest_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "converters"
-    shutil.copytree(Path(cache.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(cache, "__file__", str(package / "cache.py"))
+    shutil.copytree(Path(cache.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cache, "__file__", str(package / "package" / "cache.py"))
     before = cache.code_digest.__wrapped__()
-    recipe = package / "sklearn" / "recipes" / "registry.py"
+    recipe = package / "sklearn" / "recipes" / "writing" / "registry.py"
     recipe.write_text(recipe.read_text() + "#\n")
     assert cache.code_digest.__wrapped__() != before
 
 
-def test_lock_that_changes_is_another_world(tmp_path: Path) -> None:
+def test_lock_that_changes_is_another_environment(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x==1\n")
     before = environments.digest(tmp_path / "a.txt")
     (tmp_path / "a.txt").write_text("x==2\n")
@@ -150,23 +150,23 @@ def test_a_damaged_entry_is_dropped(harm: str, tmp_path: Path) -> None:
 
 
 def test_damaged_conversion_is_made_again(model: Path, sklearn_to_onnx: Convert, own_cache: Path) -> None:
-    papers = _papers(sklearn_to_onnx(model))
+    files = _files(sklearn_to_onnx(model))
     (entry,) = (own_cache / "conversions").iterdir()
     (entry / "model.onnx").write_bytes(b"not what was kept")
-    assert _papers(sklearn_to_onnx(model)) == papers
-    assert cache.get(own_cache, entry.name) == papers
+    assert _files(sklearn_to_onnx(model)) == files
+    assert cache.get(own_cache, entry.name) == files
 
 
 def test_entry_that_vouches_for_something_else_is_not_delivered(
     model: Path, sklearn_to_onnx: Convert, own_cache: Path
 ) -> None:
-    papers = _papers(sklearn_to_onnx(model))
+    files = _files(sklearn_to_onnx(model))
     (entry,) = (own_cache / "conversions").iterdir()
-    manifest = json.loads(papers["model.manifest.json"])
+    manifest = json.loads(files["model.manifest.json"])
     manifest["source"]["digest"] = f"sha256:{'0' * 64}"
     shutil.rmtree(entry)
-    cache.put(own_cache, entry.name, {**papers, "model.manifest.json": json.dumps(manifest).encode()})
-    assert _papers(sklearn_to_onnx(model)) == papers
+    cache.put(own_cache, entry.name, {**files, "model.manifest.json": json.dumps(manifest).encode()})
+    assert _files(sklearn_to_onnx(model)) == files
 
 
 def _put(folder: str) -> bool:

@@ -157,17 +157,17 @@ def test_model_of_the_series_beside_us_is_read_by_it(model: Any, tmp_path: Path)
 
 @pytest.mark.parametrize(("version", "name"), [("1.5.0", "sklearn-1.5"), ("1.2.1", "sklearn-1.2")])
 def test_model_of_another_series_is_read_by_its_own(version: str, name: str, model: Any, tmp_path: Path) -> None:
-    world = selection.choose("ScikitLearn", _from_version(model, tmp_path / "m.pkl", version))
-    assert (world.name, world.mismatch) == (name, None)
+    environment = selection.choose("ScikitLearn", _from_version(model, tmp_path / "m.pkl", version))
+    assert (environment.name, environment.mismatch) == (name, None)
 
 
 @pytest.mark.parametrize(("version", "name"), [("0.9.2", "sklearn-1.2"), ("2.0.0", "sklearn-1.9")])
 def test_version_that_cannot_be_had_is_read_by_the_nearest_and_said(
     version: str, name: str, model: Any, tmp_path: Path
 ) -> None:
-    world = selection.choose("ScikitLearn", _from_version(model, tmp_path / "m.pkl", version))
-    assert world.name == name
-    assert world.mismatch == f"it was trained with scikit-learn {version}, and versions 1.2 to 1.9 can be had"
+    environment = selection.choose("ScikitLearn", _from_version(model, tmp_path / "m.pkl", version))
+    assert environment.name == name
+    assert environment.mismatch == f"it was trained with scikit-learn {version}, and versions 1.2 to 1.9 can be had"
 
 
 def test_boosters_that_are_not_installed_come_with_the_series_of_the_model(
@@ -275,6 +275,10 @@ def _record_hash(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
+def _folder(tmp_path: Path) -> Path:
+    return tmp_path / "c" / environments.FOLDER
+
+
 def _answer(folder: Path) -> str:
     code = "import tiny_part, sys; print(tiny_part.ANSWER, sys.prefix)"
     return subprocess.run([folder / "bin" / "python", "-c", code], capture_output=True, text=True, check=True).stdout
@@ -302,7 +306,7 @@ def test_environment_whose_python_is_gone_is_made_again(lock: Path, tmp_path: Pa
     (folder / "bin" / "python").unlink()
     (folder / "bin" / "python").symlink_to("/nowhere/python")
     assert _answer(environments.ready(lock, tmp_path / "c")).startswith("42 ")
-    assert [path.name for path in (tmp_path / "c/worlds").iterdir() if not path.name.endswith(".lock")] == [folder.name]
+    assert [path.name for path in _folder(tmp_path).iterdir() if not path.name.endswith(".lock")] == [folder.name]
 
 
 _READY = """
@@ -317,7 +321,7 @@ def test_many_processes_at_once_make_one_environment(lock: Path, tmp_path: Path)
     command = [sys.executable, "-c", _READY, str(lock), str(tmp_path / "c")]
     processes = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait(120) for process in processes] == [0, 0, 0]
-    found = [path for path in (tmp_path / "c/worlds").iterdir() if not path.name.endswith(".lock")]
+    found = [path for path in _folder(tmp_path).iterdir() if not path.name.endswith(".lock")]
     assert len(found) == 1
     assert _answer(found[0]).startswith("42 ")
 
@@ -339,11 +343,11 @@ def test_environment_that_was_being_made_at_a_kill_is_not_taken_for_whole(
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    left = list((tmp_path / "c/worlds").glob(".*.tmp"))
+    left = list(_folder(tmp_path).glob(".*.tmp"))
     assert len(left) == 1
     folder = environments.ready(lock, tmp_path / "c")
     assert _answer(folder).startswith("42 ")
-    assert list((tmp_path / "c/worlds").glob(".*.tmp")) == []
+    assert list(_folder(tmp_path).glob(".*.tmp")) == []
 
 
 def test_what_cannot_be_fetched_is_said_with_the_way_to_prepare_it(lock: Path, tmp_path: Path) -> None:
@@ -351,7 +355,7 @@ def test_what_cannot_be_fetched_is_said_with_the_way_to_prepare_it(lock: Path, t
     (tmp_path / "wheels").mkdir()
     with pytest.raises(MissingPartError, match=r"environment tiny.*offline; .*python -m converters\.prepare tiny"):
         environments.ready(lock, tmp_path / "c", offline=True)
-    assert [path for path in (tmp_path / "c/worlds").iterdir() if not path.name.endswith(".lock")] == []
+    assert [path for path in _folder(tmp_path).iterdir() if not path.name.endswith(".lock")] == []
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ Result = dict[str, Any]
 
 
 def _python(arguments: list[str]) -> None:
-    world = selection.choose("PyTorch", Path("model.pt2"))
+    software = selection.choose("PyTorch", Path("model.pt2"))
     environment = {
         "PYTHONPATH": f"{ROOT}{os.pathsep}{PROGRAMS}",
         "OMP_NUM_THREADS": "1",
@@ -44,7 +44,7 @@ def _python(arguments: list[str]) -> None:
         "PATH": os.environ["PATH"],
     }
     done = subprocess.run(
-        [str(world.interpreter(cache.default_cache()).python), *arguments],
+        [str(software.interpreter(cache.default_cache()).python), *arguments],
         env=environment, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -156,12 +156,10 @@ def test_graphs_hold_no_paths_or_traces(models: Path, results: dict[str, Result]
         ),
     ],
 )
-def test_refusal_is_one_sentence_with_a_way_out(
-    name: str, sentence: str, way_out: str, results: dict[str, Result]
-) -> None:
+def test_refusal_is_one_sentence_with_a_hint(name: str, sentence: str, hint: str, results: dict[str, Result]) -> None:
     error = results[name]["error"]
     assert re.search(sentence, error["what"])
-    assert way_out in error["hint"]
+    assert hint in error["hint"]
     assert "\n" not in error["what"] + error["hint"]
 
 

@@ -146,7 +146,7 @@ def test_early_stopping_stops_the_graph_too() -> None:
 
 @pytest.mark.parametrize("one_hot", [1, 100], ids=["sets", "one by one"])
 @pytest.mark.parametrize("package", ["xgboost", "lightgbm"])
-def test_categorical_codes_that_are_odd(package: str, one_hot: int) -> None:
+def test_unusual_categorical_codes(package: str, one_hot: int) -> None:
     x = X.copy()
     x[:, 3] = np.random.default_rng(1).integers(0, 40, len(x))
     target = ((x[:, 3] % 7 > 2) ^ (np.nan_to_num(x[:, 0]) > 0)).astype(int)

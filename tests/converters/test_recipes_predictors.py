@@ -293,7 +293,7 @@ def test_float32_rows_are_answered_in_float32(model: Any) -> None:
     assert (results[0].reshape(-1).round(2) == model.predict(x).round(2)).mean() > 0.99
 
 
-def test_what_has_no_onnx_form_is_refused_with_a_way_out() -> None:
+def test_what_has_no_onnx_form_is_refused_with_a_hint() -> None:
     x, y = classes(2)
     for model, word in (
         (SVC(kernel=lambda a, b: a @ b.T), "kernel"),

@@ -30,12 +30,12 @@ def _columns(model: Any, names: tuple[str, ...] = NAMES) -> list[training_column
     return training_columns.columns(model, names)
 
 
-def _flips(model: Any, cuts: list[float], column: int, base: Any) -> int:
-    """How many of the cuts are met: the original answers otherwise on one side than on the other."""
+def _flips(model: Any, thresholds: list[float], column: int, base: Any) -> int:
+    """How many of the thresholds are met: the original answers otherwise on one side than on the other."""
     found = 0
-    for cut in cuts:
-        beside = np.tile(base, (len(rows.around(cut)), 1))
-        beside[:, column] = rows.around(cut)
+    for threshold in thresholds:
+        beside = np.tile(base, (len(rows.around(threshold)), 1))
+        beside[:, column] = rows.around(threshold)
         found += len({tuple(answer) for answer in model.predict_proba(beside)}) > 1
     return found
 
@@ -44,8 +44,8 @@ def _flips(model: Any, cuts: list[float], column: int, base: Any) -> int:
 def test_thresholds_are_met_through_scalers(scaler: Any) -> None:
     tree = DecisionTreeClassifier(max_depth=1, random_state=0)
     model = (tree if scaler is None else make_pipeline(scaler, tree)).fit(X, Y)
-    (column,) = (number for number, entry in enumerate(_columns(model)) if entry.cuts)
-    assert _flips(model, _columns(model)[column].cuts, column, X[0]) == 1
+    (column,) = (number for number, entry in enumerate(_columns(model)) if entry.thresholds)
+    assert _flips(model, _columns(model)[column].thresholds, column, X[0]) == 1
 
 
 def test_thresholds_are_found_inside_of_other_models() -> None:
@@ -57,7 +57,7 @@ def test_thresholds_are_found_inside_of_other_models() -> None:
         BaggingClassifier(DecisionTreeClassifier(), 5, max_features=2, random_state=0),
     ):
         columns = _columns(model.fit(X, Y))
-        met = [_flips(model, entry.cuts[:20], number, X[60]) for number, entry in enumerate(columns)]
+        met = [_flips(model, entry.thresholds[:20], number, X[60]) for number, entry in enumerate(columns)]
         assert sum(met) >= 5
 
 
@@ -74,9 +74,9 @@ def test_a_data_frames_columns_are_told_apart() -> None:
     a, b, c, d, city = _columns(model, (*NAMES, "city"))
     assert city.categories == ["Bonn", "Köln"]
     assert city.closed
-    assert len(a.cuts) == 4, "the bins' edges"
-    assert b.cuts or d.cuts
-    assert not c.cuts
+    assert len(a.thresholds) == 4, "the bins' edges"
+    assert b.thresholds or d.thresholds
+    assert not c.thresholds
     low, high = d.low or 0.0, d.high or 0.0
     assert low < X[:, 3].min() < X[:, 3].max() < high
     table = rows.generate([a, b, c, d, city], (*NAMES, "city"))
@@ -87,9 +87,9 @@ def test_histogram_boostings_categories_come_first_and_are_sent_back() -> None:
     x = np.column_stack([X[:, 0], np.round(X[:, 3] * 2)])
     model = HistGradientBoostingRegressor(max_iter=3, categorical_features=[1]).fit(x, X[:, 1])
     first, second = _columns(model, ("size", "kind"))
-    assert first.cuts
-    assert X[:, 0].min() < min(first.cuts) < X[:, 0].max()
-    assert not second.cuts
+    assert first.thresholds
+    assert X[:, 0].min() < min(first.thresholds) < X[:, 0].max()
+    assert not second.thresholds
     assert sorted(second.categories) == sorted(set(x[:, 1]))
 
 
@@ -117,7 +117,7 @@ def test_counted_categories_of_naive_bayes_are_whole_numbers_from_0() -> None:
 
 def test_boundary_rows_change_one_cell_each() -> None:
     base = Table(("a", "b"), (np.zeros(5), np.full(5, 9.0)))
-    table = rows.edges([training_columns.Column(cuts=[0.1]), training_columns.Column(cuts=[1e300])], base)
+    table = rows.edges([training_columns.Column(thresholds=[0.1]), training_columns.Column(thresholds=[1e300])], base)
     assert table is not None
     changed = (table.columns[0] != 0) ^ (table.columns[1] != 9)
     assert changed.all()

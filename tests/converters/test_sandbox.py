@@ -194,7 +194,7 @@ def test_file_that_holds_no_model_is_one_sentence(
     ("framework", "sentence"),
     [("Custom", "without a framework.*--framework Onnx"), ("Caffe", "give one of ScikitLearn")],
 )
-def test_framework_that_is_none_is_told_the_way_out(framework: str, sentence: str, tmp_path: Path) -> None:
+def test_unknown_framework_is_refused_with_a_hint(framework: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=sentence):
         convert(tmp_path / "m", framework=framework, output_dir=tmp_path)
 
@@ -211,7 +211,7 @@ def test_folder_with_two_models_is_not_guessed_at(tmp_path: Path, sklearn_to_onn
         sklearn_to_onnx(tmp_path)
 
 
-def test_importing_the_room_loads_no_framework() -> None:
+def test_importing_converters_loads_no_framework() -> None:
     code = "import sys, converters; print([m for m in sys.modules if m.split('.')[0] in " + repr(
         ("numpy", "sklearn", "onnx", "onnxruntime", "joblib", "pandas", "skl2onnx", "scipy", "click")
     )

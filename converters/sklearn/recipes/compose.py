@@ -78,8 +78,8 @@ def parse_pipeline(scope: Any, model: Any, inputs: Any, custom_parsers: Any = No
     last = steps[-1]
     if _passes(last):
         return inputs
-    told = scope.options or {}
-    if is_any_classifier(last) and id(last) not in told and type(last) not in told:
+    options = scope.options or {}
+    if is_any_classifier(last) and id(last) not in options and type(last) not in options:
         scope.add_options(id(last), scope.get_options(model, {"zipmap": True}))
     return _parse_sklearn(scope, last, inputs, custom_parsers=custom_parsers)
 

@@ -24,7 +24,7 @@ NEAR = 1e-12
 Distances = Callable[[Any], Any]
 # Whether the user has accepted that some answers differ: then the comparison decides alone.
 ACCEPTED: ContextVar[bool] = ContextVar("ties_accepted", default=False)
-WAY_OUT = "or accept some such rows by name (--tolerance label=0.01)"
+HINT = "or accept some such rows by name (--tolerance label=0.01)"
 
 
 def refuse(name: str, points: Any, targets: Any, count: int, distances: Distances, near: float = NEAR) -> None:
@@ -44,7 +44,7 @@ def refuse(name: str, points: Any, targets: Any, count: int, distances: Distance
         raise ConversionError(
             f"{disagreeing} training rows of the {name} equal another and have another target; which of them is among "
             f"the {count} nearest depends on the order of the original's search",
-            hint=f"train on rows that are all different, for instance with the mean or most frequent target, {WAY_OUT}",
+            hint=f"train on rows that are all different, for instance with the mean or most frequent target, {HINT}",
         )
     rows = like(points, int(max(1, min(ROWS, WORK // (2 * points.size)))))
     step = max(1, CELLS // len(points))
@@ -57,7 +57,7 @@ def refuse(name: str, points: Any, targets: Any, count: int, distances: Distance
             f"for {split} of {len(looked_at)} rows like the training rows of the {name}, training rows that are "
             f"equally far and differ in their targets stand for the last of the {count} places; which of them the "
             "original takes depends on the order of its search",
-            hint=f"choose another n_neighbors or metric, or scale the columns, so that distances differ, {WAY_OUT}",
+            hint=f"choose another n_neighbors or metric, or scale the columns, so that distances differ, {HINT}",
         )
 
 

@@ -279,9 +279,9 @@ def _accepted(manifest: Mapping[str, Any], rows: Any) -> Any:
         if column.dtype.kind != "f":
             continue
         huge = np.isfinite(column) & (np.abs(column) > np.finfo(np.float32).max)
-        for name, odd in (("nan", np.isnan(column)), ("infinity", np.isinf(column)), ("huge", huge)):
+        for name, unusual in (("nan", np.isnan(column)), ("infinity", np.isinf(column)), ("huge", huge)):
             if rejects.get(name):
-                usable &= ~odd.reshape(len(column), -1).any(axis=1)
+                usable &= ~unusual.reshape(len(column), -1).any(axis=1)
     return usable
 
 

@@ -109,14 +109,14 @@ def _convert_here(path: Path, package: Path) -> None:
     """The recipe itself, in this process, with no sandbox: for quick trials."""
     from converters.options import Options
     from converters.package import manifest
-    from converters.sklearn import convert as room
+    from converters.sklearn import convert as converter
 
     warnings.simplefilter("ignore")
-    converted = room.convert(path, "sha256:" + "0" * 64, Options())
-    papers, _ = manifest.finish(converted.manifest, converted.golden)
+    converted = converter.convert(path, "sha256:" + "0" * 64, Options())
+    document, _ = manifest.finish(converted.manifest, converted.golden)
     package.mkdir()
     (package / manifest.MODEL_FILE).write_bytes(converted.model)
-    (package / manifest.MANIFEST_FILE).write_bytes(papers)
+    (package / manifest.MANIFEST_FILE).write_bytes(document)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """``python pytorch_models.py OUT_DIR [NAME ...]``: write PyTorch models as users would, and ``index.json`` of them.
 
-Run with the Python of the PyTorch world. The index is a list of ``{"name", "path", "framework", "options", "expect"}``;
-``expect`` is ``converts`` or ``refused``, ``options`` holds ``entry``, ``sample`` and so on, paths relative to OUT_DIR.
+Run with the Python of the PyTorch environment. The index is a list of ``{"name", "path", "framework", "options",
+"expect"}``; ``expect`` is ``converts`` or ``refused``, ``options`` holds ``entry``, ``sample`` and so on, with paths
+relative to OUT_DIR.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class Bessel(nn.Module):
 
 
 def others(folder: Path) -> list[Case]:
-    """Forms that are good, odd or bad in some way of their own."""
+    """Forms that are good, unusual or bad in some way of their own."""
     made = []
     mlp, (features,) = modules.make("mlp"), modules.examples("mlp")
     torch.export.save(torch.export.export(mlp, (features,)), folder / "static.pt2")

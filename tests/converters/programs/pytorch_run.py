@@ -1,8 +1,8 @@
 """``python pytorch_run.py FOLDER OUT``: convert the cases of ``FOLDER/index.json`` here, into ``OUT/results.json``.
 
-Run with the Python of the PyTorch world; one process saves the seconds that importing torch takes. A result has the
-``manifest`` and ``report``, or the ``error``; ``difference`` is the largest one between the ONNX model and the module
-that the case was made from, over batches of other sizes (None where the case is not of a module).
+Run with the Python of the PyTorch environment; one process saves the seconds that importing torch takes. A result has
+the ``manifest`` and ``report``, or the ``error``; ``difference`` is the largest one between the ONNX model and the
+module that the case was made from, over batches of other sizes (None where the case is not of a module).
 """
 
 from __future__ import annotations

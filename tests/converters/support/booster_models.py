@@ -58,15 +58,15 @@ def on_cuts(model: Any, x: Any, most: int = 1500) -> Any:
     from converters.boosters import load
 
     random = np.random.default_rng(4)
-    found = load.cuts(model)
+    found = load.thresholds(model)
     chosen = [found[place] for place in random.permutation(len(found))[: most // 5]]
     out = x[random.integers(0, len(x), 5 * len(chosen))].copy()
-    for number, (feature, cut) in enumerate(chosen):
-        single = np.float32(cut)
+    for number, (feature, threshold) in enumerate(chosen):
+        single = np.float32(threshold)
         out[5 * number : 5 * number + 5, feature] = (
-            cut,
-            np.nextafter(cut, np.inf),
-            np.nextafter(cut, -np.inf),
+            threshold,
+            np.nextafter(threshold, np.inf),
+            np.nextafter(threshold, -np.inf),
             np.nextafter(single, np.float32(np.inf)),
             np.nextafter(single, np.float32(-np.inf)),
         )
