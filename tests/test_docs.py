@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
+
+from edge_agent.commands.main import cli as edge_agent
+from packager.commands.main import build_cli
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("converters", "dockerfiles", "edge_agent", "edge_server", "edgepack", "packager")
@@ -168,6 +174,53 @@ def test_decisions_are_numbered_and_the_index_lists_them_by_their_titles() -> No
         assert heading.startswith(f"# {number}. ")
         expected.append((str(number), heading.partition(". ")[2], path.name))
     assert re.findall(r"^\| (\d+) \| \[(.+?)\]\((\d.+?)\) \|", index, re.MULTILINE) == expected
+
+
+_COMMANDS = {"edgepack": build_cli(), "edge-agent": edge_agent}
+_MODULES = ("converters", "edge_server", "benchmarks")
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of each command of ours in a page's code, up to what another program or a comment follows."""
+    content = page.read_text("utf-8")
+    blocks = [block[0] for block in re.finditer(r"^( *)(```+).*?^\1\2 *$", content, re.MULTILINE | re.DOTALL)]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    for line in (*lines, *_CODE.findall(text(page))):
+        for found in re.finditer(r"(?:^|\$\(|&& )\s*((?:edgepack|edge-agent|python -m) [^#|>)]*)", line):
+            yield found[1].split()
+
+
+def wrong_command(words: list[str]) -> str | None:
+    """What is wrong with a command: a verb or an option that does not exist."""
+    command: click.Command = _COMMANDS[words[0]]
+    context = click.Context(command, info_name=words[0])
+    options = {option for parameter in command.params for option in parameter.opts}
+    for word in words[1:]:
+        if word.startswith("-"):
+            name = word.partition("=")[0]
+            if name not in options | {"--help", "--version"}:
+                return f"{' '.join(words)}: there is no option {name}"
+        elif isinstance(command, click.Group):
+            if not re.fullmatch(r"[a-z-]+", word):
+                continue  # a value of an option, or a placeholder
+            found = command.get_command(context, word)
+            if found is None:
+                return f"{' '.join(words)}: there is no command {word}"
+            command, context = found, click.Context(found, info_name=word, parent=context)
+            options |= {option for parameter in command.params for option in parameter.opts}
+    return None
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page.name != "cli.md"], ids=_name)
+def test_every_command_that_a_page_shows_exists_with_its_options(page: Path) -> None:
+    wrong = []
+    for words in commands(page):
+        if words[:2] == ["python", "-m"]:
+            if words[2].partition(".")[0] in _MODULES and importlib.util.find_spec(words[2]) is None:
+                wrong.append(f"there is no module {words[2]}")
+        elif problem := wrong_command(words):
+            wrong.append(problem)
+    assert wrong == []
 
 
 def test_the_readme_leads_to_every_page() -> None:
