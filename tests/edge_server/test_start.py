@@ -368,4 +368,4 @@ def test_the_server_imports_only_what_its_layer_holds(tmp_path: Path) -> None:
     paths = [path for path in sys.path if path]
     command = [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {paths!r}\n{code}"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert output.split() == ["httptools", "numpy", "onnxruntime", "orjson", "edge_server"]
+    assert output.split() == ["edge_server", "httptools", "numpy", "onnxruntime", "orjson"]

@@ -1,0 +1,44 @@
+"""Flow control of one connection: not reading what cannot be answered yet, not writing what is not taken."""
+
+from __future__ import annotations
+
+import asyncio
+
+# Who takes an answer at this rate is never cut off for its length.
+_LEAST_BYTES_PER_SECOND = 4 * 1024
+
+
+class FlowControl:
+    """``stalled`` says that the client does not take what was written for it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._paused = False
+        self._unsent = 0  # of what was written, when that was looked at last
+        self.stalled = False
+
+    def pause_reading(self) -> None:
+        """Read no more until ``resume_reading``."""
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, if reading was paused."""
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self.stalled = True
+        self._unsent = self._transport.get_write_buffer_size()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer is nearly empty."""
+        self.stalled = False
+
+    def moves(self, seconds: float) -> bool:
+        """Whether the client took enough of what was written during the last ``seconds``."""
+        before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        return before - self._unsent >= seconds * _LEAST_BYTES_PER_SECOND
