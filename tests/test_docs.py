@@ -194,21 +194,31 @@ def wrong_command(words: list[str]) -> str | None:
     """What is wrong with a command: a verb or an option that does not exist."""
     command: click.Command = _COMMANDS[words[0]]
     context = click.Context(command, info_name=words[0])
-    options = {option for parameter in command.params for option in parameter.opts}
-    for word in words[1:]:
+    known = options(command)
+    rest = iter(words[1:])
+    for word in rest:
         if word.startswith("-"):
-            name = word.partition("=")[0]
-            if name not in options | {"--help", "--version"}:
+            name, equals, _ = word.partition("=")
+            if name not in known:
                 return f"{' '.join(words)}: there is no option {name}"
+            if known[name] and not equals:
+                next(rest, None)
         elif isinstance(command, click.Group):
-            if not re.fullmatch(r"[a-z-]+", word):
-                continue  # a value of an option, or a placeholder
             found = command.get_command(context, word)
             if found is None:
                 return f"{' '.join(words)}: there is no command {word}"
             command, context = found, click.Context(found, info_name=word, parent=context)
-            options |= {option for parameter in command.params for option in parameter.opts}
+            known |= options(command)
     return None
+
+
+def options(command: click.Command) -> dict[str, bool]:
+    """The options of a command, and whether each takes a value."""
+    found = {"--help": False, "--version": False}
+    for parameter in command.params:
+        takes = not (isinstance(parameter, click.Option) and (parameter.is_flag or parameter.count))
+        found |= dict.fromkeys((*parameter.opts, *parameter.secondary_opts), takes)
+    return found
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if page.name != "cli.md"], ids=_name)
