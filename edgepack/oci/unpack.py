@@ -16,7 +16,7 @@ from typing import BinaryIO, Protocol
 
 from edgepack.errors import UnsafeArchiveError, disk_errors
 from edgepack.oci.tar.header import MemberKind
-from edgepack.oci.tar.stream import Member, TarStream
+from edgepack.oci.tar.stream import Member, TarStream, checked_kind
 from edgepack.text import printable
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -159,9 +159,10 @@ class _Unpacker:
             raise UnsafeArchiveError(f"more than {self._limits.entries} entries", where=where)
         if self.content_bytes > self._limits.content_bytes:
             raise UnsafeArchiveError(f"more than {self._limits.content_bytes} bytes of files", where=where)
+        kind = checked_kind(member)
         path = _checked_name(member, where)
         try:
-            self._make(path, member, tar, where)
+            self._make(path, kind, member, tar, where)
         except FileExistsError:
             raise UnsafeArchiveError("stands twice in the layer", where=where) from None
         except OSError as error:
@@ -169,23 +170,23 @@ class _Unpacker:
                 raise
             raise UnsafeArchiveError(f"cannot be unpacked ({error.strerror})", where=where) from error
 
-    def _make(self, path: str, member: Member, tar: TarStream, where: str) -> None:
+    def _make(self, path: str, kind: MemberKind, member: Member, tar: TarStream, where: str) -> None:
         above, _, name = path.rpartition("/")
         if name.startswith(_WHITEOUT):
             return self._white_out(above, name, member, where)
-        if member.kind == "dir":
+        if kind == "dir":
             return self._announce(path, member, where)
         if path in self._made:
             raise FileExistsError
         folder = self._folder(above, where)
-        if member.kind == "file":
+        if kind == "file":
             self._file(folder, name, member, tar)
-        elif member.kind == "symlink":
+        elif kind == "symlink":
             os.symlink(_inside(path, member.linkname, where), name, dir_fd=folder)
             self._own(folder, name, member)
         else:
             self._hard_link(folder, name, member, where)
-        self._made[path] = member.kind
+        self._made[path] = kind
         return None
 
     def _white_out(self, above: str, name: str, member: Member, where: str) -> None:

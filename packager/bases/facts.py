@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import tarfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
@@ -16,6 +14,7 @@ from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.tar.compression import decompressed
+from edgepack.oci.tar.stream import Member, TarStream
 
 _PYTHON = re.compile(r"(?:usr/)?(?:local/)?bin/python(3)\.(\d+)")
 _LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so)")
@@ -107,13 +106,15 @@ def _read_layer(source: BlobSource, layer: Descriptor, files: _Files) -> int:
     with source.open(layer) as stream:
         plain = _Counted(decompressed(stream, layer, _LIMIT))
         added = _Files()
+        tar = TarStream(cast(BinaryIO, plain))
         try:
-            with tarfile.open(fileobj=cast(BinaryIO, plain), mode="r|") as tar:
-                for member in tar:
-                    _note(tar, member, files, added)
-        except tarfile.TarError as error:
-            raise UnsafeArchiveError(f"the layer is not a tar ({error})", where=f"layer {layer.digest}") from error
-        plain.drain()
+            for member in tar:
+                _note(tar, member, files, added)
+        except UnsafeArchiveError as error:
+            where = f"layer {layer.digest}"
+            if error.where == where:  # it was damaged before it was a tar
+                raise
+            raise UnsafeArchiveError(f"the layer is not a tar ({error})", where=where) from error
     # At the end: a whiteout hides what lower layers have, wherever in its own layer it stands (image-spec, layer.md).
     for path in {*added.machines, *added.glibcs, *added.musl}:
         files.remove(path)
@@ -123,17 +124,17 @@ def _read_layer(source: BlobSource, layer: Descriptor, files: _Files) -> int:
     return plain.count
 
 
-def _note(tar: tarfile.TarFile, member: tarfile.TarInfo, files: _Files, added: _Files) -> None:
+def _note(tar: TarStream, member: Member, files: _Files, added: _Files) -> None:
     path = member.name.removeprefix("./").strip("/")
     name, folder = PurePosixPath(path).name, str(PurePosixPath(path).parent)
     if name == _OPAQUE:
         files.remove(folder, below=True)
     elif name.startswith(_WHITEOUT):
         files.remove(str(PurePosixPath(folder) / name.removeprefix(_WHITEOUT)))
-    elif _PYTHON.fullmatch(path) and not member.isdir():
-        added.machines[path] = _machine(_head(tar, member, 64))
-    elif _LIBC.fullmatch(path) and member.isreg():
-        data = _head(tar, member, _PREFIX)
+    elif _PYTHON.fullmatch(path) and member.kind != "dir":
+        added.machines[path] = _machine(_head(tar, 64))
+    elif _LIBC.fullmatch(path) and member.size:
+        data = _head(tar, _PREFIX)
         if found := _GLIBC_VERSION.search(data):
             added.machines[path] = _machine(data)
             added.glibcs[path] = f"{int(found[1])}.{int(found[2])}"
@@ -141,7 +142,7 @@ def _note(tar: tarfile.TarFile, member: tarfile.TarInfo, files: _Files, added: _
         added.musl.add(path)
 
 
-class _Counted(io.RawIOBase):
+class _Counted:
     """Counts what is read through it."""
 
     def __init__(self, source: BinaryIO) -> None:
@@ -153,16 +154,15 @@ class _Counted(io.RawIOBase):
         self.count += len(data)
         return data
 
-    def drain(self) -> None:
-        while self.read(1 << 18):
-            pass
 
-
-def _head(tar: tarfile.TarFile, member: tarfile.TarInfo, size: int) -> bytes:
-    if not member.isreg():
-        return b""
-    file = tar.extractfile(member)
-    return b"" if file is None else file.read(size)
+def _head(tar: TarStream, size: int) -> bytes:
+    """At least the first ``size`` bytes of the present member, if it has as many."""
+    found = bytearray()
+    for chunk in tar.chunks():
+        found += chunk
+        if len(found) >= size:
+            break
+    return bytes(found)
 
 
 def _machine(data: bytes) -> str | None:

@@ -27,7 +27,7 @@ from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.store import Store
 from packager.bases import debian
 from packager.bases.debian import mirror
-from packager.bases.debian.debs import merged_link, merged_path, read_package, without_dangling
+from packager.bases.debian.debs import merged_link, merged_path, read_package, unpacked, without_dangling
 from packager.bases.debian.rules import Rule, Rules
 from packager.layers.rules import rules_without
 
@@ -153,6 +153,57 @@ def test_a_file_that_is_no_package_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.deb").write_bytes(b"<html>not here</html>" * 10)
     with pytest.raises(VerificationError, match="is not a Debian package"):
         read_package(tmp_path / "a.deb")
+
+
+@pytest.mark.real("dpkg-deb")
+@pytest.mark.parametrize("compression", ["xz", "gzip", "none"])
+def test_a_package_is_read_whatever_its_compression_and_the_length_of_its_names(
+    tmp_path: Path, compression: str
+) -> None:
+    source, name = tmp_path / "source", "usr/lib/" + "long/" * 40 + "n" * 120
+    (source / "DEBIAN").mkdir(parents=True)
+    (source / "DEBIAN/control").write_text(
+        "Package: probe\nVersion: 1:2-3\nArchitecture: all\nMaintainer: a <a@b.example>\nDescription: a probe\n"
+    )
+    (source / name).parent.mkdir(parents=True)
+    (source / name).write_bytes(b"content")
+    (source / "usr/out").write_bytes(b"what stays out")
+    (source / "usr/second").hardlink_to(source / "usr/out")
+    (source / "bin").mkdir()
+    (source / "bin/su").write_bytes(b"program")
+    (source / "bin/su").chmod(0o4755)
+    (source / "bin/link").symlink_to("/bin/su")
+    command = ["dpkg-deb", f"-Z{compression}", "--build", "--root-owner-group", source, tmp_path / "probe.deb"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    package = read_package(tmp_path / "probe.deb")
+    rules = Rules((Rule("out", "why", paths=("usr/out",)),))
+    found = {entry.path: entry for entry in unpacked(package, rules, tmp_path / "tree", "usr/share")}
+
+    assert (package.locked.name, package.locked.version, package.locked.architecture) == ("probe", "1:2-3", "all")
+    assert set(found) == {name, "usr/second", "usr/bin/su", "usr/bin/link"}
+    assert (found["usr/bin/su"].mode, found["usr/bin/link"].linkname) == (0o755, "su")
+    assert (tmp_path / "tree" / name).read_bytes() == b"content"
+    assert (tmp_path / "tree/usr/second").read_bytes() == b"what stays out"
+
+
+def test_a_damaged_package_is_refused(tmp_path: Path) -> None:
+    def ar(*parts: tuple[str, bytes]) -> bytes:
+        heads = (f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode() for name, data in parts)
+        return b"!<arch>\n" + b"".join(
+            head + data + b"\n" * (len(data) % 2) for head, (_, data) in zip(heads, parts, strict=True)
+        )
+
+    for parts in (
+        [("control.tar.xz", b"not xz"), ("data.tar", b"")],
+        [("control.tar.gz", b"\x1f\x8b not gzip"), ("data.tar", b"")],
+        [("control.tar.br", b""), ("data.tar", b"")],
+        [("control.tar", b"x" * 512), ("data.tar", b"")],
+        [("control.tar", bytes(1024)), ("data.tar", b"")],
+    ):
+        (tmp_path / "a.deb").write_bytes(ar(("debian-binary", b"2.0\n"), *parts))
+        with pytest.raises(VerificationError, match=r"a\.deb: is not a Debian package"):
+            read_package(tmp_path / "a.deb")
 
 
 def test_only_mirrors_of_debian_are_taken_from_the_machine(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from packager.bases.facts import BaseFacts, base_facts, check_base
-from tests.packager.support.bases import AMD64, ARM64, MUSL, debian, elf, libc, make_base
+from tests.packager.support.bases import AMD64, ARM64, MUSL, debian, elf, layer_tar, libc, make_base
 
 Files = Mapping[str, bytes | str]
 
@@ -94,6 +95,33 @@ def test_a_layer_that_is_no_tar_is_refused(store: Store, tmp_path: Path) -> None
     config = store.put_bytes(ImageConfig(AMD64).to_bytes(), mediatypes.CONFIG)
     root = store.put_bytes(Manifest(config, (layer,)).to_bytes(), mediatypes.MANIFEST)
     with pytest.raises(UnsafeArchiveError, match="is not a tar"):
+        base_facts(store, root, store.manifest(root), tmp_path / "cache")
+
+
+def test_a_base_with_device_nodes_sparse_files_and_a_global_header_is_read(store: Store, tmp_path: Path) -> None:
+    def info(name: str, kind: bytes, size: int = 0) -> tarfile.TarInfo:
+        made = tarfile.TarInfo(name)
+        made.type, made.size = kind, size
+        return made
+
+    odd = tarfile.TarInfo.create_pax_global_header({"comment": "made by a tool"})
+    odd += info("./dev/null", tarfile.CHRTYPE).tobuf() + info("./run/initctl", tarfile.FIFOTYPE).tobuf()
+    odd += info("./var/log/lastlog", tarfile.GNUTYPE_SPARSE, 512).tobuf(tarfile.GNU_FORMAT) + bytes(512)
+    layer = store.put_bytes(odd + layer_tar(debian()), mediatypes.DOCKER_LAYER)
+    config = store.put_bytes(ImageConfig(AMD64).to_bytes(), mediatypes.CONFIG)
+    root = store.put_bytes(Manifest(config, (layer,)).to_bytes(), mediatypes.MANIFEST)
+
+    facts = base_facts(store, root, store.manifest(root), tmp_path / "cache")
+
+    assert (facts.python, facts.glibc, facts.architecture) == ("/usr/bin/python3.11", "2.36", "amd64")
+    assert facts.unpacked_sizes == (layer.size,)
+
+
+def test_a_layer_that_cannot_be_decompressed_says_so(store: Store, tmp_path: Path) -> None:
+    layer = store.put_bytes(b"x" * 1024, mediatypes.LAYER_GZIP)
+    config = store.put_bytes(ImageConfig(AMD64).to_bytes(), mediatypes.CONFIG)
+    root = store.put_bytes(Manifest(config, (layer,)).to_bytes(), mediatypes.MANIFEST)
+    with pytest.raises(UnsafeArchiveError, match=f"^layer {layer.digest}: damaged gzip"):
         base_facts(store, root, store.manifest(root), tmp_path / "cache")
 
 

@@ -18,7 +18,7 @@ from types import MappingProxyType, TracebackType
 from typing import BinaryIO, Self
 
 from edgepack.errors import NotFoundError, UnsafeArchiveError, UsageError, VerificationError, disk_errors
-from edgepack.oci.tar.stream import Member, TarStream
+from edgepack.oci.tar.stream import Member, TarStream, checked_kind
 
 # An image has at most 127 layers and a few documents for each; a tag or platform adds as many again.
 MAX_MEMBERS = 100_000
@@ -142,10 +142,11 @@ class TarIndex:
                     raise UnsafeArchiveError(f"{name!r} stands in it twice")
                 if len(places) + len(links) + len(folders) >= MAX_MEMBERS:
                     raise UnsafeArchiveError(f"more than {MAX_MEMBERS} entries")
-                if member.kind == "file":
+                kind = checked_kind(member)
+                if kind == "file":
                     places[name] = (headers.position, member.size)
                     headers.pass_over(member.size)
-                elif member.kind == "dir":
+                elif kind == "dir":
                     folders.add(name)
                 else:
                     links[name] = _target(name, member)

@@ -1,8 +1,9 @@
 """Reading a tar's headers as a stream, strictly: what two readers could understand differently is refused.
 
-The standard library's reader takes a damaged header in the middle for the end of the archive and follows global
-headers; here each block is read and judged. Formats: USTAR, PAX and GNU long names (POSIX.1-2017, pax, "ustar
-Interchange Format"; GNU tar manual, "Basic Tar Format").
+The standard library's reader takes a damaged header in the middle for the end of the archive; here each block is read
+and judged. Formats: USTAR, PAX, GNU long names and sparse files (POSIX.1-2017, pax, "ustar Interchange Format"; GNU
+tar manual, "Basic Tar Format"). Device nodes and whatever else is neither file, directory nor link are read too, so
+that a base image that holds them can be inspected; unpacking refuses them with ``checked_kind``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from edgepack.errors import UnsafeArchiveError
 from edgepack.oci.tar.header import BLOCK, MemberKind
@@ -22,12 +23,21 @@ _KINDS: dict[bytes, MemberKind] = {
     tarfile.SYMTYPE: "symlink",
     tarfile.LNKTYPE: "hardlink",
 }
-_REFUSED = {
+_SPECIAL = {
     tarfile.CHRTYPE: "a device node",
     tarfile.BLKTYPE: "a device node",
     tarfile.FIFOTYPE: "a FIFO",
     tarfile.GNUTYPE_SPARSE: "a sparse file",
 }
+# What has no content, whatever a header says of its size: here some readers skip bytes and others do not.
+_HEADER_ONLY = frozenset(
+    {tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE}
+)
+# Container engines ignore global PAX headers and other readers follow them, so these must not be in one.
+_NEVER_GLOBAL = frozenset({"path", "linkpath", "size", "uid", "gid"})
+_SPARSE = "GNU.sparse."
+# GNU's old sparse format: whether more blocks of its map follow, in the header and in each such block.
+_MORE_IN_HEADER, _MORE_IN_BLOCK = 482, 504
 _GNU_MAGIC = b"ustar  \0"
 # Linux takes no path beyond 4096 bytes; a header for one name that is larger than this is an attack on memory.
 _MAX_EXTENSION = 1 << 20
@@ -36,23 +46,27 @@ _CHUNK = 1 << 18
 
 @dataclass(frozen=True)
 class Member:
-    """One entry as its header announces it. ``name`` and ``linkname`` are as written; ``mtime`` in whole seconds."""
+    """One entry as its header announces it. ``name`` and ``linkname`` are as written; ``mtime`` in whole seconds.
+
+    ``special`` says what it is when it is neither file, directory nor link; ``size`` is that of the stored bytes.
+    """
 
     name: str
-    kind: MemberKind
+    kind: MemberKind | Literal["special"]
     size: int
     mode: int
     uid: int
     gid: int
     mtime: int
     linkname: str
+    special: str = ""
 
 
 class TarStream:
     """The members of the plain tar that ``stream`` yields, in order.
 
-    Iterate; after each member that is a file read its bytes with ``chunks`` (what is left unread is skipped). Iterating
-    to the end also reads what follows the archive's end, which must be zeros. Raises ``UnsafeArchiveError``.
+    Iterate; after each member read its bytes with ``chunks`` (what is left unread is skipped). Iterating to the end
+    also reads what follows the archive's end, which must be zeros. Raises ``UnsafeArchiveError``.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -68,12 +82,16 @@ class TarStream:
                 found = _pax(self._extension(info), info.name)
                 if info.type == tarfile.XHDTYPE:
                     extended |= found
-                elif set(found) - {"comment"}:
-                    raise UnsafeArchiveError("a PAX header for all entries that follow", where=info.name)
+                elif ambiguous := [key for key in found if key in _NEVER_GLOBAL or key.startswith(_SPARSE)]:
+                    raise UnsafeArchiveError(
+                        f"a PAX header with {', '.join(sorted(ambiguous))} for all entries that follow", where=info.name
+                    )
             elif info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
                 key = "path" if info.type == tarfile.GNUTYPE_LONGNAME else "linkpath"
                 extended[key] = _text(self._extension(info).partition(b"\0")[0])
             else:
+                if info.type == tarfile.GNUTYPE_SPARSE:
+                    self._pass_sparse_map(block)
                 member = _member(info, extended)
                 extended = {}
                 self._left, self._padding = member.size, -member.size % BLOCK
@@ -113,6 +131,11 @@ class TarStream:
             raise UnsafeArchiveError("the archive is cut short")
         return bytes(data)
 
+    def _pass_sparse_map(self, block: bytes) -> None:
+        more = block[_MORE_IN_HEADER]
+        while more:
+            more = self._exactly(BLOCK)[_MORE_IN_BLOCK]
+
     @staticmethod
     def _header(block: bytes) -> tarfile.TarInfo:
         try:
@@ -150,28 +173,36 @@ def _pax(data: bytes, name: str) -> dict[str, str]:
 
 
 def _member(info: tarfile.TarInfo, extended: dict[str, str]) -> Member:
-    name = extended.get("path", info.name)
-    sparse = any(key.startswith("GNU.sparse.") for key in extended)
-    if sparse or info.type in _REFUSED or info.type not in _KINDS:
-        kind = "a sparse file" if sparse else _REFUSED.get(info.type, f"an entry of the unknown type {info.type!r}")
-        raise UnsafeArchiveError(f"is {kind}, which is not unpacked", where=name)
+    name = extended.get(f"{_SPARSE}name", extended.get("path", info.name))
+    special = ""
+    if any(key.startswith(_SPARSE) for key in extended):
+        special = _SPECIAL[tarfile.GNUTYPE_SPARSE]
+    elif info.type not in _KINDS:
+        special = _SPECIAL.get(info.type, f"an entry of the unknown type {info.type!r}")
     size = _number(extended, "size", info.size, name)
-    # Some readers expect bytes after a link or a folder that has a size, others do not.
-    if size < 0 or (size and _KINDS[info.type] != "file"):
-        raise UnsafeArchiveError(f"is no file and has a size of {size}", where=name)
+    if size < 0 or (size and info.type in _HEADER_ONLY):
+        raise UnsafeArchiveError(f"only a regular file may have a size, and this has {size} bytes", where=name)
     linkname = extended.get("linkpath", info.linkname)
     if "\0" in name or "\0" in linkname:
         raise UnsafeArchiveError("a name with a zero byte", where=name)
     return Member(
         name=name,
-        kind=_KINDS[info.type],
+        kind="special" if special else _KINDS[info.type],
         size=size,
         mode=info.mode & 0o7777,
         uid=_number(extended, "uid", info.uid, name),
         gid=_number(extended, "gid", info.gid, name),
         mtime=_number(extended, "mtime", int(info.mtime), name),
         linkname=linkname,
+        special=special,
     )
+
+
+def checked_kind(member: Member) -> MemberKind:
+    """The kind of a member that may be unpacked; raises ``UnsafeArchiveError`` for any other."""
+    if member.kind == "special":
+        raise UnsafeArchiveError(f"is {member.special}, which is not unpacked", where=member.name)
+    return member.kind
 
 
 def _number(extended: dict[str, str], key: str, otherwise: int, name: str) -> int:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
 import posixpath
 import re
-import shutil
-import tarfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgepack.errors import VerificationError
+from edgepack.errors import UnsafeArchiveError, VerificationError
 from edgepack.oci.layer import LayerEntry, normalised_mode
+from edgepack.oci.tar.stream import TarStream
 from packager.bases.debian.rules import Rules
 
 # The folders that Debian merged into /usr: packages still name some of their files by the old path.
 _MERGED = ("bin", "sbin", "lib", "lib64")
+# deb(5): the members control.tar and data.tar, plain or compressed. Debian's own archive has no .zst.
+_DECOMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.decompress,
+    ".xz": lzma.decompress,
+    ".bz2": bz2.decompress,
+    ".lzma": lzma.decompress,
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -31,12 +42,29 @@ class LockedPackage:
 
 
 @dataclass(frozen=True)
+class _Part:
+    """One of a package's two tars, compressed as the end of its name says (``.xz``; nothing for a plain tar)."""
+
+    content: bytes
+    suffix: str
+
+    def plain(self) -> io.BytesIO:
+        """The tar; raises ``UnsafeArchiveError`` when it is damaged or compressed by another method."""
+        if self.suffix not in _DECOMPRESS:
+            raise UnsafeArchiveError(f"is compressed by an unknown method, {self.suffix!r}")
+        try:
+            return io.BytesIO(_DECOMPRESS[self.suffix](self.content))
+        except (lzma.LZMAError, zlib.error, EOFError, OSError, ValueError) as error:
+            raise UnsafeArchiveError(f"cannot be decompressed ({error})") from error
+
+
+@dataclass(frozen=True)
 class Package:
     """A downloaded package with its control fields as Debian wrote them."""
 
     locked: LockedPackage
     control: str
-    data: bytes = field(repr=False)
+    data: _Part = field(repr=False)
 
     def installed(self) -> str:
         """Its paragraph of dpkg's status file."""
@@ -46,23 +74,30 @@ class Package:
 def read_package(path: Path) -> Package:
     """Read a ``.deb``, an ``ar`` archive of two tars (deb(5)); raises ``VerificationError`` when it is none."""
     content = path.read_bytes()
-    parts: dict[str, bytes] = {}
+    parts: dict[str, _Part] = {}
     position = len(b"!<arch>\n")
     try:
         while position + 60 <= len(content):
             name = content[position : position + 16].decode("ascii").strip().rstrip("/")
             size = int(content[position + 48 : position + 58])
-            parts[name.split(".tar")[0]] = content[position + 60 : position + 60 + size]
+            kind, _, suffix = name.partition(".tar")
+            parts[kind] = _Part(content[position + 60 : position + 60 + size], suffix)
             position += 60 + size + size % 2
-        with tarfile.open(fileobj=io.BytesIO(parts["control"])) as archive:
-            file = archive.extractfile("./control")
-            control = file.read().decode() if file else ""
+        control = _control(parts["control"]).decode()
         fields = dict(re.findall(r"^(Package|Version|Architecture): (.*)$", control, re.MULTILINE))
         digest = hashlib.sha256(content).hexdigest()
         locked = LockedPackage(fields["Package"], fields["Version"], fields["Architecture"], digest)
         return Package(locked, control, parts["data"])
-    except (KeyError, ValueError, tarfile.TarError) as error:
+    except (KeyError, ValueError, UnsafeArchiveError) as error:
         raise VerificationError("is not a Debian package", where=path, hint="remove it and try again") from error
+
+
+def _control(part: _Part) -> bytes:
+    stream = TarStream(part.plain())
+    for member in stream:
+        if member.kind == "file" and member.name.removeprefix("./") == "control":
+            return b"".join(stream.chunks())
+    raise KeyError("control")
 
 
 def unpacked(package: Package, rules: Rules, tree: Path, also: str) -> Iterator[LayerEntry]:
@@ -70,23 +105,26 @@ def unpacked(package: Package, rules: Rules, tree: Path, also: str) -> Iterator[
 
     Writes the files below ``tree``, and those below the folder ``also`` even when they stay out.
     """
-    with tarfile.open(fileobj=io.BytesIO(package.data)) as archive:
-        for member in archive:
-            path = merged_path(member.name)
-            stays = rules.of_path(path) is None
-            if member.issym() and stays:
-                yield LayerEntry(path, "symlink", 0o777, linkname=merged_link(member.name, member.linkname))
+    plain = package.data.plain()
+    contents: dict[str, memoryview] = {}
+    for member in TarStream(plain):
+        path = merged_path(member.name)
+        stays = rules.of_path(path) is None
+        if member.kind == "file":
+            contents[path] = plain.getbuffer()[plain.tell() : plain.tell() + member.size]
+        if member.kind == "symlink" and stays:
+            yield LayerEntry(path, "symlink", 0o777, linkname=merged_link(member.name, member.linkname))
+        elif member.kind in ("file", "hardlink") and (stays or path.startswith(also + "/")):
             # A hard link becomes a file of its own: what it names may stay out.
-            elif (member.isreg() or member.islnk()) and (stays or path.startswith(also + "/")):
-                content = archive.extractfile(member)
-                if content is None:
-                    raise VerificationError(f"{member.name} has no content", where=package.locked.name)
-                (tree / path).parent.mkdir(parents=True, exist_ok=True)
-                with content, (tree / path).open("wb") as file:
-                    shutil.copyfileobj(content, file)
-                if stays:
-                    entry = LayerEntry.of_file(path, tree / path)
-                    yield replace(entry, mode=normalised_mode(member.mode))  # which drops set-user-ID
+            content = contents.get(path if member.kind == "file" else merged_path(member.linkname))
+            if content is None:
+                raise VerificationError(f"{member.name} is a link to a file that is missing", where=package.locked.name)
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_bytes(content)
+            contents[path] = content
+            if stays:
+                entry = LayerEntry.of_file(path, tree / path)
+                yield replace(entry, mode=normalised_mode(member.mode))  # which drops set-user-ID
 
 
 def merged_path(name: str) -> str:

@@ -7,11 +7,10 @@ import os
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO, cast
 
 from edgepack.errors import (
     DigestMismatchError,
@@ -20,9 +19,11 @@ from edgepack.errors import (
     MissingPartError,
     NoSpaceError,
     NotFoundError,
+    UnsafeArchiveError,
     disk_errors,
 )
 from edgepack.oci.descriptor import Platform
+from edgepack.oci.tar.stream import TarStream
 from edgepack.text import redacted
 from packager.bases.debian.debs import Package, read_package
 from packager.bases.debian.recipe import BaseRecipe, Lock, lock_path
@@ -97,13 +98,12 @@ def _download(recipe: BaseRecipe, platform: Platform, folder: Path, pins: list[s
 
 def _save_archives(stream: IO[bytes], folder: Path) -> None:
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as tree:
-            for member in tree:
-                content = tree.extractfile(member) if member.name.endswith(".deb") else None
-                if content:
-                    with content, (folder / Path(member.name).name).open("wb") as file:
-                        shutil.copyfileobj(content, file)
-    except tarfile.TarError:
+        tree = TarStream(cast(BinaryIO, stream))
+        for member in tree:
+            if member.kind == "file" and member.name.endswith(".deb"):
+                with (folder / Path(member.name).name).open("wb") as file:
+                    file.writelines(tree.chunks())
+    except UnsafeArchiveError:
         log.debug("mmdebstrap wrote no tar; its exit status says why")
     while stream.read(1 << 16):  # what pads the tar, or the program would die of a closed pipe
         pass
