@@ -26,9 +26,9 @@ from packager.images.plan import (
     plan_image,
 )
 from packager.inference.entry_script import EntryScript, check_entry_script
+from packager.inference.server import server_entries
 from packager.layers.compressors import write_best_layer
 from packager.layers.secrets import SecretSearch, known_secrets
-from packager.layers.server import server_entries
 from packager.models.conversion import served
 from packager.wheels.layers import WheelLayers
 from packager.wheels.settings import LayerSettings

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci.layer import LayerEntry
+from packager.images.paths import APP_ROOT
 from packager.inference.script_check import check_script
-from packager.layers.paths import APP_ROOT
 from packager.models.files import entries_of
 
 # What editors, version control and Python leave beside sources.

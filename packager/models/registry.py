@@ -37,7 +37,7 @@ from edgepack.errors import EdgepackError, NoSpaceError, NotFoundError, UsageErr
 from edgepack.names import ModelRef, check_model_name
 from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.store import Store
-from packager.layers.paths import model_dir
+from packager.images.paths import model_dir
 from packager.models.files import describe_files, entries_of, framework_of, write_model_layers
 from packager.models.model import (
     Conversion,

@@ -21,6 +21,7 @@ from edgepack.oci.manifest import Manifest
 from packager.bases.facts import BaseFacts
 from packager.bases.find import Base, find_base
 from packager.images.build import BuildOptions, execute
+from packager.images.paths import model_dir
 from packager.images.plan import (
     MAX_LAYERS,
     FilesLayer,
@@ -31,7 +32,6 @@ from packager.images.plan import (
     service_config,
 )
 from packager.layers.compressors import compressor_name
-from packager.layers.paths import model_dir
 from packager.layers.secrets import SecretSearch
 from packager.models.files import describe_files, entries_of, write_model_layers
 from packager.workspace import Workspace
