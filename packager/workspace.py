@@ -14,6 +14,8 @@ from edgepack.oci.store import Store
 from edgepack.signing.keys import KeyRing
 
 if TYPE_CHECKING:
+    from packager.bases.cache import BaseCache
+    from packager.images.build import Builder
     from packager.models.registry import ModelRegistry
 
 
@@ -28,7 +30,7 @@ def default_root() -> Path:
 
 
 def default_cache() -> Path:
-    """``EDGEPACK_CACHE``, or the user's cache folder: wheels and bases, which all workspaces share."""
+    """``EDGEPACK_CACHE``, or the user's cache folder: wheels, bases and conversions, which all workspaces share."""
     named = os.environ.get("EDGEPACK_CACHE")
     return Path(named) if named else _home("XDG_CACHE_HOME", ".cache")
 
@@ -55,9 +57,11 @@ class Workspace:
         return found
 
     @cached_property
-    def bases(self) -> Store:
+    def bases(self) -> BaseCache:
         """Base images, shared by all workspaces."""
-        return Store.create(self.cache / "bases")
+        from packager.bases.cache import BaseCache
+
+        return BaseCache(self.cache)
 
     @cached_property
     def models(self) -> ModelRegistry:
@@ -65,6 +69,22 @@ class Workspace:
         from packager.models.registry import ModelRegistry  # SQLAlchemy takes a quarter of a second to import
 
         return ModelRegistry(f"sqlite:///{self.root / 'models.db'}", self.store)
+
+    @cached_property
+    def builder(self) -> Builder:
+        """What builds images of the registered models."""
+        from packager.images.build import Builder
+        from packager.wheels.cache import WheelCache
+
+        return Builder(
+            self.store,
+            self.models,
+            self.bases,
+            WheelCache(self.cache),
+            conversions=self.cache,
+            locks=self.root / "locks",
+            layers=self.root / "cache",
+        )
 
     @cached_property
     def keys(self) -> KeyRing:

@@ -43,6 +43,16 @@ class BaseFacts:
     unpacked_sizes: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class CheckedFacts:
+    """The facts of a base in which an image's Python can run; see ``BaseFacts`` for the fields."""
+
+    python: str
+    python_version: str
+    glibc: str
+    unpacked_sizes: tuple[int, ...]
+
+
 def base_facts(source: BlobSource, descriptor: Descriptor, manifest: Manifest, cache: Path) -> BaseFacts:
     """The facts of the image ``manifest``, from ``cache`` when they are known."""
     path = cache / "facts" / f"{descriptor.digest.hex}.json"
@@ -171,17 +181,18 @@ def _machine(data: bytes) -> str | None:
     return _MACHINES.get(int.from_bytes(data[18:20], "little" if data[5] == 1 else "big"))
 
 
-def check_base(facts: BaseFacts, platform: Platform, name: str) -> None:
-    """Raise ``IncompatibleError`` unless a Python of our kind can run in the base on ``platform``."""
+def check_base(facts: BaseFacts, platform: Platform, name: str) -> CheckedFacts:
+    """The facts of a base with Python and glibc for ``platform``; raises ``IncompatibleError`` for another one."""
     where = f"base {name}"
     if facts.architecture is not None and facts.architecture != platform.architecture:
         raise IncompatibleError(
-            f"its programs are for {facts.architecture}, not for {platform}",
+            f"its binaries are built for {facts.architecture}, not for {platform}",
             where=where,
             hint="give a base of the right architecture",
         )
-    if facts.python is None:
+    if facts.python is None or facts.python_version is None:
         raise IncompatibleError("has no Python 3", where=where, hint="give a base with Python, or leave --base out")
     if facts.glibc is None:
         lacking = "has musl, for which onnxruntime has no wheels" if facts.musl else "has no glibc that can be found"
         raise IncompatibleError(lacking, where=where, hint="give a base with glibc, or leave --base out")
+    return CheckedFacts(facts.python, facts.python_version, facts.glibc, facts.unpacked_sizes)

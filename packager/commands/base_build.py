@@ -22,14 +22,14 @@ def command(
     recipe: str | None, platforms: str | None, locked: bool, again: bool, workspace: Workspace, output: str
 ) -> None:
     """Build the base image RECIPE out of Debian's packages, with no container engine and no image registry."""
-    from packager.bases.find import DEFAULT_RECIPE, build_recipe
+    from packager.bases.find import DEFAULT_RECIPE
 
     name = recipe or DEFAULT_RECIPE
     wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]
     rows: list[dict[str, Any]] = []
     for platform in wanted:
-        descriptor = build_recipe(workspace, name, platform, locked=locked, rebuild=again)
-        layer = workspace.bases.manifest(descriptor).layers[0]
+        descriptor = workspace.bases.build(name, platform, locked=locked, rebuild=again)
+        layer = workspace.bases.store.manifest(descriptor).layers[0]
         unpacked = int(layer.annotations["io.edgepack.layer.unpacked-size"])
         rows.append({"recipe": name, "platform": str(platform), "digest": str(descriptor.digest),
                      "size": layer.size, "unpacked_size": unpacked})  # fmt: skip

@@ -17,15 +17,13 @@ def command(workspace: Workspace, output: str) -> None:
     """List the recipes of base images, and what of them is built in the cache."""
     from edgepack.oci.descriptor import Platform
     from packager.bases.debian import load_recipe, recipes
-    from packager.bases.find import recipe_tag
 
     rows: list[dict[str, Any]] = []
-    tags = workspace.bases.tags()
     for name in recipes():
         recipe = load_recipe(name)
         for platform in recipe.platforms:
-            found = tags.get(recipe_tag(recipe, Platform.parse(platform)))
-            size = None if found is None else workspace.bases.manifest(found).layers[0].size
+            found = workspace.bases.built(recipe, Platform.parse(platform))
+            size = None if found is None else workspace.bases.store.manifest(found).layers[0].size
             rows.append({"recipe": name, "platform": platform, "built": found is not None,
                          "size": size, "digest": found and str(found.digest)})  # fmt: skip
     answer(output, rows, [{**row, "size": None if row["size"] is None else human(row["size"])} for row in rows])

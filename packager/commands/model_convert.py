@@ -106,7 +106,9 @@ def command(
         optimize=optimize,
     )
     limits = Limits(seconds=timeout, memory=int(memory * (1 << 30)))
-    conversion = convert(workspace, found, options, limits=limits, again=again, offline=offline)
+    conversion = convert(
+        workspace.models, found, options, cache=workspace.cache, limits=limits, again=again, offline=offline
+    )
     value = json.loads(workspace.store.read(conversion.report, limit=256 << 20))
     if report is not None:
         _write(report, value, found)

@@ -48,7 +48,7 @@ def command(
     output: str,
 ) -> None:
     """Build an image that serves models over HTTP; needs no container engine and no image registry."""
-    from packager.images.build import BuildOptions, build, gather
+    from packager.images.build import BuildOptions
     from packager.inference.entry_script import read_entry_script
     from packager.layers.rules import rules_without
     from packager.models.conversion import is_unchecked
@@ -62,10 +62,10 @@ def command(
     options = BuildOptions(base, offline, script, rules_without(RULES, keep))
     tag = image_tag(tag)
     if dry_run:
-        plans = gather(workspace, refs, wanted, options)
+        plans = workspace.builder.plan(refs, wanted, options)
         answer(output, [_plan_json(plan) for plan in plans], [row for plan in plans for row in _plan_rows(plan)])
         return
-    built = build(workspace, refs, tag, wanted, options)
+    built = workspace.builder.build(refs, tag, wanted, options)
     answer(output, build_json(built), _rows(built))
     for model in filter(is_unchecked, map(workspace.models.get, refs if script is None else ())):
         note(f"{model.id} is served as it is; to have it checked first: edgepack model convert -m {model.id}")

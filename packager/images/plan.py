@@ -111,8 +111,6 @@ def plan_image(
     script: EntryScript | None = None,
 ) -> LayerPlan:
     """Plan an image of models alone or of a script; raises ``UsageError`` for more layers than an image should have."""
-    python = base.facts.python or "/usr/bin/python3"
-    version = base.facts.python_version or "3"
     config = LayerEntry.of_bytes(CONFIG_PATH, service_config(models, script))
     layers: tuple[PlannedLayer, ...] = (
         *wheels,
@@ -132,16 +130,16 @@ def plan_image(
         layers,
         env={
             **base.config.env,
-            "PYTHONPATH": f"/{SERVER_ROOT}:/{site_packages(version)}",
+            "PYTHONPATH": f"/{SERVER_ROOT}:/{site_packages(base.facts.python_version)}",
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "ORT_DISABLE_TELEMETRY": "1",
         },
-        entrypoint=(python, "-m", "edge_server", "--config", f"/{CONFIG_PATH}"),
+        entrypoint=(base.facts.python, "-m", "edge_server", "--config", f"/{CONFIG_PATH}"),
         labels={
             **base.config.labels,
             "io.edgepack.models": ",".join(model.id for model in models),
-            "io.edgepack.python": version,
+            "io.edgepack.python": base.facts.python_version,
         },
         annotations={
             "org.opencontainers.image.base.digest": str(base.descriptor.digest),

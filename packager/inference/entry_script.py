@@ -56,7 +56,7 @@ def read_entry_script(script: str, source_directory: Path | None) -> EntryScript
     return EntryScript(str(inner), f"{APP_ROOT}/{found[0].path.partition('/')[0]}", _below(APP_ROOT, found))
 
 
-def check_entry_script(script: EntryScript, python: str | None, packages: frozenset[str] | None) -> None:
+def check_entry_script(script: EntryScript, python: str, packages: frozenset[str] | None) -> None:
     """Raise ``UsageError`` for what cannot start in an image with Python ``python`` and the modules ``packages``.
 
     Nothing is run. ``packages`` is None where nobody knows what is in the image's base; of the imports, only those of

@@ -64,7 +64,7 @@ class Import:
 def check_script(
     file: str,
     sources: Mapping[str, Callable[[], bytes]],
-    python: str | None,
+    python: str,
     packages: frozenset[str] | None,
     package: str = "",
 ) -> None:
@@ -74,7 +74,7 @@ def check_script(
     more below ``package``, the directory's own name, unless something in it has the same. ``packages`` are the modules
     at the top of the image's packages, None where nobody knows them.
     """
-    minor = int((python or "3.11").partition(".")[2])
+    minor = int(python.partition(".")[2])
     tree = _parsed(file, sources[file](), minor)
     if tree is None:
         return

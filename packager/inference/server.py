@@ -11,7 +11,7 @@ from packager.images.paths import SERVER_ROOT
 from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
 
 
-def server_entries(python: str | None) -> tuple[LayerEntry, ...]:
+def server_entries(python: str) -> tuple[LayerEntry, ...]:
     """The modules of ``edge_server``, with bytecode where this interpreter makes it for Python ``python``."""
     spec = find_spec("edge_server")  # found and not imported: the workstation need not have the server's wheels
     if spec is None or spec.origin is None:
@@ -23,7 +23,7 @@ def server_entries(python: str | None) -> tuple[LayerEntry, ...]:
         f"{SERVER_ROOT}/edge_server/{path.relative_to(root)}": path.read_bytes() for path in sorted(root.rglob("*.py"))
     }
     entries = [LayerEntry.of_bytes(path, data) for path, data in sources.items()]
-    if python is not None and compiles_for(python):
+    if compiles_for(python):
         compiled = compile_sources((f"/{path}", data) for path, data in sources.items())
         entries += [
             LayerEntry.of_bytes(compiled_path(path, python), data)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import converters
 from converters import Options
@@ -26,7 +26,9 @@ from packager.images.plan import ServedModel
 from packager.models.files import describe_files, write_model_layers
 from packager.models.model import Conversion, Framework, Model, Sample, onnx_path
 from packager.models.samples import keep_sample, write_sample
-from packager.workspace import Workspace
+
+if TYPE_CHECKING:
+    from packager.models.registry import ModelRegistry
 
 log = logging.getLogger(__name__)
 _FORMAT = 3
@@ -34,8 +36,8 @@ _PIECE = 1 << 20
 DEFAULT_LIMITS = Limits()
 
 
-def served(workspace: Workspace, model: Model, *, offline: bool = False) -> ServedModel:
-    """``model`` as an image serves it, converted first where that is needed and was not done yet.
+def served(models: ModelRegistry, model: Model, cache: Path, *, offline: bool = False) -> ServedModel:
+    """``model`` as an image serves it, converted first where that is needed and was not done yet; see ``convert``.
 
     An ONNX model is served as it is, or as its conversion once that was asked for.
 
@@ -43,14 +45,14 @@ def served(workspace: Workspace, model: Model, *, offline: bool = False) -> Serv
     """
     if model.framework is Framework.CUSTOM:
         raise UsageError(
-            "has no framework, and an image without code needs one",
+            "has no framework, and a no-code image needs one",
             where=f"model {model.id}",
             hint="register it with --framework ScikitLearn or as an .onnx file",
         )
     if is_unchecked(model):
         file = onnx_path([file.path for file in model.files], f"model {model.id}")
         return ServedModel(model.name, model.version, file, model.layers)
-    conversion = convert(workspace, model, offline=offline)
+    conversion = convert(models, model, cache=cache, offline=offline)
     return ServedModel(model.name, model.version, conversion.file, conversion.layers)
 
 
@@ -60,10 +62,11 @@ def is_unchecked(model: Model) -> bool:
 
 
 def convert(
-    workspace: Workspace,
+    models: ModelRegistry,
     model: Model,
     options: Options | None = None,
     *,
+    cache: Path,
     limits: Limits = DEFAULT_LIMITS,
     again: bool = False,
     offline: bool = False,
@@ -71,7 +74,8 @@ def convert(
     """The conversion of ``model``: what the registry remembers, unless its inputs changed or ``again`` is asked for.
 
     ``options`` is how; None for how it was done the last time, at first with the sample that the model was registered
-    with. ``limits`` bound its time and its memory. Raises what ``converters.convert`` raises.
+    with. ``limits`` bound its time and its memory; ``cache`` is the folder of conversions that workspaces share. Raises
+    what ``converters.convert`` raises.
     """
     known = model.conversion
     if options is None and known is not None:
@@ -79,32 +83,32 @@ def convert(
     else:
         how, sample = options or Options(), model.sample
     if how.sample is not None:
-        sample = keep_sample(how.sample, workspace.store, "--sample")
+        sample = keep_sample(how.sample, models.store, "--sample")
     how = replace(how, sample=None)
     key = _key(model, how, sample)
-    if known is not None and known.key == key and not again and _complete(workspace.store, known):
+    if known is not None and known.key == key and not again and _complete(models.store, known):
         return known
     log.info("converting %s from %s to ONNX", model.id, model.framework)
     with tempfile.TemporaryDirectory(prefix="edgepack-convert-") as name:
         folder = Path(name)
         found = converters.convert(
-            extract(workspace.store, model, folder / "model"),
+            extract(models.store, model, folder / "model"),
             framework=model.framework.value,
             output_dir=folder / "onnx",
-            options=how if sample is None else replace(how, sample=write_sample(sample, workspace.store, folder)),
+            options=how if sample is None else replace(how, sample=write_sample(sample, models.store, folder)),
             timeout=limits.seconds,
             memory=limits.memory,
-            cache=workspace.cache,
+            cache=cache,
             again=again,
             offline=offline,
         )
         paths = [path for path in (found.model, found.manifest, found.golden) if path is not None]
         entries = [LayerEntry.of_file(path.name, path) for path in paths]
         files = describe_files(entries, found.model)
-        layers = write_model_layers(entries, files, model_dir(model.name, model.version), workspace.store, model.id)
-        report = workspace.store.put_bytes(found.report.read_bytes(), "application/json")
+        layers = write_model_layers(entries, files, model_dir(model.name, model.version), models.store, model.id)
+        report = models.store.put_bytes(found.report.read_bytes(), "application/json")
     conversion = Conversion(key, layers, report, found.model.name, how.to_json(), sample)
-    workspace.models.save_conversion(model, conversion)
+    models.save_conversion(model, conversion)
     return conversion
 
 

@@ -85,7 +85,7 @@ class ModelRegistry:
     """The registry in the database at ``url``, with its layers in ``store``."""
 
     def __init__(self, url: str, store: Store) -> None:
-        self._store = store
+        self.store = store
         # No pool: a command is one short conversation, and a pooled connection would outlive a fork.
         self._engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": _BUSY_SECONDS})
         event.listen(self._engine, "connect", _durable_sqlite)
@@ -125,12 +125,12 @@ class ModelRegistry:
         if found is Framework.ONNX:
             _check_onnx(path, entries)
         files = describe_files(entries, path)
-        sample = None if sample_input is None else keep_sample(sample_input, self._store, "--sample-input")
+        sample = None if sample_input is None else keep_sample(sample_input, self.store, "--sample-input")
 
         version = self._next_version(name)
         model = Model(
             name, version, found, framework_version, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), dict(tags or {}),
-            files, write_model_layers(entries, files, model_dir(name, version), self._store, f"{name}:{version}"),
+            files, write_model_layers(entries, files, model_dir(name, version), self.store, f"{name}:{version}"),
             sample, None,
         )  # fmt: skip
         with self._transaction() as connection:

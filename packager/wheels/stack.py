@@ -5,38 +5,45 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from pathlib import Path
 
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Platform
-from packager.bases.facts import BaseFacts
+from packager.bases.facts import CheckedFacts
 from packager.images.plan import WheelGroup
 from packager.wheels.cache import WheelCache
 from packager.wheels.layers import group_wheels
 from packager.wheels.locks import parse_lock, resolve, shipped_lock
 from packager.wheels.tags import Target
 from packager.wheels.trim import TrimRule
-from packager.workspace import Workspace
 
 
 def scoring_wheels(
-    workspace: Workspace, facts: BaseFacts, platform: Platform, rules: Sequence[TrimRule], *, offline: bool = False
+    facts: CheckedFacts,
+    platform: Platform,
+    rules: Sequence[TrimRule],
+    wheels: WheelCache,
+    locks: Path,
+    *,
+    offline: bool = False,
 ) -> tuple[WheelGroup, ...]:
     """The wheels of the scoring stack that fit a base with ``facts``, grouped as layers.
 
-    Raises ``IncompatibleError`` naming a wheel that there is not for ``platform``, or that needs a newer glibc.
+    A lock that had to be resolved is kept in the folder ``locks``. Raises ``IncompatibleError`` naming a wheel that
+    does not exist for ``platform``, or that needs a newer glibc.
     """
-    target = Target(platform, facts.python_version or "3.11", facts.glibc or "2.36")
-    pins = parse_lock(_lock(workspace, target, offline))
-    return group_wheels(WheelCache(workspace.cache).get(pins, target, offline=offline), rules)
+    target = Target(platform, facts.python_version, facts.glibc)
+    pins = parse_lock(_lock(target, locks, offline))
+    return group_wheels(wheels.get(pins, target, offline=offline), rules)
 
 
-def _lock(workspace: Workspace, target: Target, offline: bool) -> str:
+def _lock(target: Target, locks: Path, offline: bool) -> str:
     shipped = shipped_lock(target.platform, target.python)
     if shipped is not None:
         return shipped
     # Kept, so that a second build a year later gets the same wheels.
     name = f"scoring-{target.python_tag}-{str(target.platform).replace('/', '-')}-glibc{target.glibc}.txt"
-    path = workspace.root / "locks" / name
+    path = locks / name
     if not path.exists():
         text = resolve(direct_requirements(), target, offline=offline)
         make_dirs(path.parent)

@@ -120,7 +120,9 @@ def test_a_base_of_another_architecture(desk: Desk, place: Path) -> None:
     honest = make_base(place / "base-arm64", arm, "linux/arm64")
     desk.refuses(*build, honest, code=1, says=r"base-arm64.* is for linux/arm64, not for linux/amd64; give a base")
     lying = make_base(place / "base-lying", arm, "linux/amd64")
-    desk.refuses(*build, lying, code=1, says=r"base-lying.* its programs are for arm64, not for linux/amd64; give")
+    desk.refuses(
+        *build, lying, code=1, says=r"base-lying.* its binaries are built for arm64, not for linux/amd64; give"
+    )
 
 
 def test_a_base_without_python(desk: Desk, place: Path) -> None:

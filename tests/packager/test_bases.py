@@ -13,9 +13,10 @@ from edgepack.errors import EdgepackError, IncompatibleError, NotFoundError
 from edgepack.oci.archive.write import write_archive
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import LayerEntry
-from packager.bases import find
+from packager.bases import cache
+from packager.bases.cache import recipe_tag
 from packager.bases.debian.recipe import load_recipe
-from packager.bases.find import DEFAULT_RECIPE, build_recipe, find_base, recipe_tag
+from packager.bases.find import DEFAULT_RECIPE, Base, find_base
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, ARM64, debian, libc, make_base, make_index
 
@@ -23,6 +24,10 @@ from tests.packager.support.bases import AMD64, ARM64, debian, libc, make_base, 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace", tmp_path / "cache")
+
+
+def base_of(workspace: Workspace, name: str | None, platform: Platform, *, offline: bool = False) -> Base:
+    return find_base(name, platform, workspace.store, workspace.bases, offline=offline)
 
 
 @pytest.fixture
@@ -36,25 +41,25 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Platform]:
             if isinstance(content, bytes):
                 yield LayerEntry.of_bytes(path, content, 0o755)
 
-    monkeypatch.setattr(find, "base_entries", entries)
+    monkeypatch.setattr(cache, "base_entries", entries)
     return calls
 
 
 def test_a_recipe_is_carried_out_once_for_all_workspaces_and_each_platform(
     tmp_path: Path, made: list[Platform]
 ) -> None:
-    first = find_base(Workspace(tmp_path / "one", tmp_path / "cache"), None, AMD64)
-    again = find_base(Workspace(tmp_path / "two", tmp_path / "cache"), DEFAULT_RECIPE, AMD64, offline=True)
+    first = base_of(Workspace(tmp_path / "one", tmp_path / "cache"), None, AMD64)
+    again = base_of(Workspace(tmp_path / "two", tmp_path / "cache"), DEFAULT_RECIPE, AMD64, offline=True)
     assert made == [AMD64]
     assert first.descriptor == again.descriptor
     assert (first.name, first.facts.python, first.facts.glibc) == (DEFAULT_RECIPE, "/usr/bin/python3.11", "2.36")
-    find_base(Workspace(tmp_path / "two", tmp_path / "cache"), None, ARM64)
+    base_of(Workspace(tmp_path / "two", tmp_path / "cache"), None, ARM64)
     assert made == [AMD64, ARM64]
 
 
 def test_it_is_built_again_when_asked_for_and_is_the_same(workspace: Workspace, made: list[Platform]) -> None:
-    first = build_recipe(workspace, DEFAULT_RECIPE, AMD64)
-    assert build_recipe(workspace, DEFAULT_RECIPE, AMD64, rebuild=True) == first
+    first = workspace.bases.build(DEFAULT_RECIPE, AMD64)
+    assert workspace.bases.build(DEFAULT_RECIPE, AMD64, rebuild=True) == first
     assert made == [AMD64, AMD64]
 
 
@@ -63,16 +68,16 @@ def test_a_build_of_a_base_that_fails_leaves_no_tag(workspace: Workspace, monkey
         yield LayerEntry.of_bytes("a", b"a")
         raise EdgepackError("no mirror can be read")
 
-    monkeypatch.setattr(find, "base_entries", entries)
+    monkeypatch.setattr(cache, "base_entries", entries)
     with pytest.raises(EdgepackError, match="no mirror"):
-        build_recipe(workspace, DEFAULT_RECIPE, AMD64)
-    assert workspace.bases.tags() == {}
-    assert workspace.bases.digests() == frozenset()
+        workspace.bases.build(DEFAULT_RECIPE, AMD64)
+    assert workspace.bases.store.tags() == {}
+    assert workspace.bases.store.digests() == frozenset()
 
 
 def test_offline_builds_nothing(workspace: Workspace, made: list[Platform]) -> None:
     with pytest.raises(EdgepackError, match="is not built yet; build it while there is a network: edgepack base build"):
-        find_base(workspace, None, AMD64, offline=True)
+        base_of(workspace, None, AMD64, offline=True)
     assert made == []
 
 
@@ -88,13 +93,13 @@ def test_a_change_of_recipe_lock_or_python_makes_another_base(tmp_path: Path, mo
     lock = next((tmp_path / "recipe").glob("lock-*.json"))
     lock.write_text(lock.read_text() + " ")
     assert recipe_tag(copied, AMD64) != before
-    monkeypatch.setattr(find, "python_version", lambda: "3.99.0")
+    monkeypatch.setattr(cache, "python_version", lambda: "3.99.0")
     assert recipe_tag(recipe, AMD64) != before
 
 
 def test_an_unknown_platform_of_a_recipe_is_refused(workspace: Workspace) -> None:
     with pytest.raises(IncompatibleError, match="choose from linux/amd64, linux/arm64"):
-        find_base(workspace, None, Platform.parse("linux/arm/v7"))
+        base_of(workspace, None, Platform.parse("linux/arm/v7"))
 
 
 # ---- Other places -------------------------------------------------------------------------------------------------
@@ -105,28 +110,29 @@ def test_an_unknown_platform_of_a_recipe_is_refused(workspace: Workspace) -> Non
 def test_only_the_platform_that_is_asked_for_is_taken(
     workspace: Workspace, tmp_path: Path, place: str, platform: Platform
 ) -> None:
-    images = [(one, make_base(workspace.bases, [debian(one.architecture)], one)) for one in (AMD64, ARM64)]
-    index = make_index(workspace.bases, images)
-    workspace.bases.tag("own:1", index)
-    write_archive(workspace.bases, {"own:1": index}, tmp_path / "own.tar")
-    base = find_base(workspace, place.format(workspace.bases.root, tmp_path / "own.tar"), platform)
+    images = [(one, make_base(workspace.bases.store, [debian(one.architecture)], one)) for one in (AMD64, ARM64)]
+    index = make_index(workspace.bases.store, images)
+    workspace.bases.store.tag("own:1", index)
+    write_archive(workspace.bases.store, {"own:1": index}, tmp_path / "own.tar")
+    base = base_of(workspace, place.format(workspace.bases.store.root, tmp_path / "own.tar"), platform)
     assert base.config.platform == platform
-    assert base.facts.architecture == platform.architecture
+    facts = workspace.bases.facts(workspace.store, base.descriptor, base.manifest)
+    assert facts.architecture == platform.architecture
     assert len(workspace.store.digests()) == 3
 
 
 def test_an_older_glibc_is_seen(workspace: Workspace) -> None:
     files = {**debian(), **libc("2.17")}
     workspace.store.tag("old:1", make_base(workspace.store, [files]))
-    assert find_base(workspace, "old:1", AMD64).facts.glibc == "2.17"
+    assert base_of(workspace, "old:1", AMD64).facts.glibc == "2.17"
 
 
 def test_a_base_for_another_platform_says_which_it_is_for(workspace: Workspace) -> None:
     workspace.store.tag("own:1", make_base(workspace.store, [debian()]))
     with pytest.raises(IncompatibleError, match="base own:1: is for linux/amd64, not for linux/arm64; give a base"):
-        find_base(workspace, "own:1", ARM64)
+        base_of(workspace, "own:1", ARM64)
 
 
 def test_a_place_that_is_not_there_is_named(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="absent"):
-        find_base(workspace, f"oci:{tmp_path}/absent", AMD64)
+        base_of(workspace, f"oci:{tmp_path}/absent", AMD64)

@@ -17,7 +17,7 @@ from edgepack.names import ModelRef
 from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.manifest import Index
-from packager.images.build import Build, BuildOptions, build
+from packager.images.build import Build, BuildOptions
 from packager.images.plan import WheelGroup
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, ARM64, debian, make_base, make_index
@@ -35,7 +35,7 @@ def _no_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny(
     workspace: Workspace, *platforms: Platform, base: str = "tiny:1", model: str = "churn", tag: str = "churn:1"
 ) -> Build:
-    return build(workspace, [ModelRef.parse(model)], tag, platforms or (AMD64,), BuildOptions(base))
+    return workspace.builder.build([ModelRef.parse(model)], tag, platforms or (AMD64,), BuildOptions(base))
 
 
 def test_one_platform_gives_an_image_and_several_an_index(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_a_base_from_a_folder_gives_the_same_digest_wherever_the_folder_is(tmp_p
     digests = set()
     for name in ("one", "two"):
         workspace = make_workspace(tmp_path / name)
-        workspace.bases.tag("b:1", make_base(workspace.bases, [debian()]))
-        digests.add(tiny(workspace, base=f"oci:{workspace.bases.root}").descriptor.digest)
+        workspace.bases.store.tag("b:1", make_base(workspace.bases.store, [debian()]))
+        digests.add(tiny(workspace, base=f"oci:{workspace.bases.store.root}").descriptor.digest)
     assert len(digests) == 1
 
 
@@ -99,8 +99,8 @@ def test_a_new_version_shares_all_layers_but_model_and_configuration(tmp_path: P
 )
 def test_a_platform_stands_once(tmp_path: Path, platforms: tuple[Platform, ...]) -> None:
     workspace = make_workspace(tmp_path)
-    with pytest.raises(UsageError, match="--platform: a platform stands twice, or there is none"):
-        build(workspace, [ModelRef("churn")], "churn:1", platforms, BuildOptions("tiny:1"))
+    with pytest.raises(UsageError, match="--platform: a platform is listed twice, or none is"):
+        workspace.builder.build([ModelRef("churn")], "churn:1", platforms, BuildOptions("tiny:1"))
 
 
 def test_a_variant_that_the_base_lacks_is_refused(tmp_path: Path) -> None:
@@ -115,14 +115,14 @@ def test_a_platform_that_fails_leaves_the_tag_as_it_was(tmp_path: Path) -> None:
     before = tiny(workspace, AMD64, model="churn:1")
     images = [(one, make_base(workspace.store, [debian("amd64")], one)) for one in (AMD64, ARM64)]
     workspace.store.tag("mislabelled:1", make_index(workspace.store, images))
-    with pytest.raises(IncompatibleError, match="its programs are for amd64, not for linux/arm64"):
+    with pytest.raises(IncompatibleError, match="its binaries are built for amd64, not for linux/arm64"):
         tiny(workspace, AMD64, ARM64, base="mislabelled:1", model="churn:2")
     assert workspace.store.resolve("churn:1").digest == before.descriptor.digest
 
 
 @pytest.mark.parametrize(
     ("refs", "error", "says"),
-    [([], UsageError, "needs a model or an entry script"), (["churn", "churn:1"], UsageError, "stands twice"),
+    [([], UsageError, "needs a model or an entry script"), (["churn", "churn:1"], UsageError, "listed twice"),
      (["absent"], NotFoundError, "registered are churn"),
      (["churn:9"], NotFoundError, "its versions are 1"), (["code"], UsageError, "has no framework")],
 )  # fmt: skip
@@ -134,7 +134,7 @@ def test_models_that_cannot_be_served_are_refused(
         (tmp_path / "code.py").write_text("pass")
         workspace.models.register("code", tmp_path / "code.py")
     with pytest.raises(error, match=says):
-        build(workspace, [ModelRef.parse(ref) for ref in refs], "x:1", (AMD64,), BuildOptions("tiny:1"))
+        workspace.builder.build([ModelRef.parse(ref) for ref in refs], "x:1", (AMD64,), BuildOptions("tiny:1"))
 
 
 # ---- What a foreign base brings -----------------------------------------------------------------------------------

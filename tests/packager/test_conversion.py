@@ -19,7 +19,7 @@ from converters.software import selection
 from edgepack.errors import ConversionError, EdgepackError, NotFoundError, UsageError
 from edgepack.names import ModelRef
 from packager.models.conversion import convert, extract, served
-from packager.models.model import Framework
+from packager.models.model import Conversion, Framework, Model
 from packager.workspace import Workspace
 from tests.packager.support.trained import ROWS, register
 
@@ -29,36 +29,40 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace", tmp_path / "cache")
 
 
+def converted(workspace: Workspace, model: Model, options: Options | None = None, **how: Any) -> Conversion:
+    return convert(workspace.models, model, options, cache=workspace.cache, **how)
+
+
 def test_a_model_is_converted_once_and_served_by_its_onnx_form(workspace: Workspace, trained: Path) -> None:
     model = register(workspace, trained)
-    conversion = convert(workspace, model)
+    conversion = converted(workspace, model)
     assert conversion.file == "model.onnx"
     assert json.loads(workspace.store.read(conversion.report))["summary"]["passed"] is True
     found = workspace.models.get(ModelRef("iris"))
     assert found.conversion == conversion
-    assert convert(workspace, found) is found.conversion
-    image = served(workspace, found)
+    assert converted(workspace, found) is found.conversion
+    image = served(workspace.models, found, workspace.cache)
     assert (image.id, image.file, image.layers) == ("iris:1", "model.onnx", conversion.layers)
 
 
 def test_it_is_made_again_when_asked_for_or_gone_or_of_something_else(workspace: Workspace, trained: Path) -> None:
-    first = convert(workspace, register(workspace, trained))
-    again = convert(workspace, workspace.models.get(ModelRef("iris")), again=True)
+    first = converted(workspace, register(workspace, trained))
+    again = converted(workspace, workspace.models.get(ModelRef("iris")), again=True)
     assert again.layers == first.layers, "the same bytes every time"
 
     for layer in first.layers:
         workspace.store.path(layer.descriptor.digest).unlink()
-    assert convert(workspace, workspace.models.get(ModelRef("iris"))).layers == first.layers
+    assert converted(workspace, workspace.models.get(ModelRef("iris"))).layers == first.layers
     assert all(workspace.store.has(layer.descriptor) for layer in first.layers)
 
     other = workspace.models.save_conversion(workspace.models.get(ModelRef("iris")), replace(first, key="another"))
-    assert convert(workspace, other).key == first.key
+    assert converted(workspace, other).key == first.key
 
 
 def test_other_software_converts_again_and_so_does_the_wish(
     workspace: Workspace, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = convert(workspace, register(workspace, trained))
+    first = converted(workspace, register(workspace, trained))
     model = workspace.models.get(ModelRef("iris"))
     runs: list[str] = []
     real = launch.run
@@ -68,17 +72,17 @@ def test_other_software_converts_again_and_so_does_the_wish(
         return real(*arguments, **named)
 
     monkeypatch.setattr(launch, "run", counted)
-    assert convert(workspace, model) == first
+    assert converted(workspace, model) == first
     assert runs == []
-    assert convert(workspace, model, again=True) == first, "the cache of conversions does not answer a wish"
+    assert converted(workspace, model, again=True) == first, "the cache of conversions does not answer a wish"
     assert runs == ["run"]
     monkeypatch.setattr(cache, "code_digest", lambda: "of other code")
-    assert convert(workspace, model).key != first.key
+    assert converted(workspace, model).key != first.key
     assert runs == ["run", "run"]
     monkeypatch.undo()
     beside = selection.installed_version
     monkeypatch.setattr(selection, "installed_version", lambda part: "0.9" if part == "skops" else beside(part))
-    assert convert(workspace, model).key != first.key
+    assert converted(workspace, model).key != first.key
 
 
 def test_a_changed_lock_is_other_software(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,48 +96,48 @@ def test_a_changed_lock_is_other_software(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_limits_are_kept_to(workspace: Workspace, trained: Path) -> None:
     with pytest.raises(ConversionError, match=r"longer than 0\.05 seconds"):
-        convert(workspace, register(workspace, trained), limits=launch.Limits(seconds=0.05))
+        converted(workspace, register(workspace, trained), limits=launch.Limits(seconds=0.05))
 
 
 def test_a_sample_is_called_by_its_own_name(workspace: Workspace, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "rows of may.csv").write_text("a,b\n1\n")
     with pytest.raises(UsageError, match=r"^rows of may\.csv: "):
-        convert(workspace, register(workspace, trained), Options(sample=tmp_path / "rows of may.csv"))
+        converted(workspace, register(workspace, trained), Options(sample=tmp_path / "rows of may.csv"))
     with pytest.raises(UsageError, match="is a folder"):
-        convert(workspace, workspace.models.get(ModelRef("iris")), Options(sample=tmp_path))
+        converted(workspace, workspace.models.get(ModelRef("iris")), Options(sample=tmp_path))
 
 
 def test_how_it_was_asked_decides_the_result_and_is_remembered(workspace: Workspace, trained: Path) -> None:
     model = register(workspace, trained, sample=False)
-    plain = convert(workspace, model)
+    plain = converted(workspace, model)
     asked = Options(sample=trained / "rows.json", tolerances={"probabilities": 1e-3})
-    sampled = convert(workspace, workspace.models.get(ModelRef("iris")), asked)
+    sampled = converted(workspace, workspace.models.get(ModelRef("iris")), asked)
     assert sampled.key != plain.key
     assert json.loads(workspace.store.read(sampled.report))["summary"]["accepted"] == {"probabilities": 1e-3}
 
     remembered = workspace.models.get(ModelRef("iris"))
-    assert convert(workspace, remembered) == sampled, "whoever asks for nothing gets what was asked for before"
+    assert converted(workspace, remembered) == sampled, "whoever asks for nothing gets what was asked for before"
     for layer in sampled.layers:
         workspace.store.path(layer.descriptor.digest).unlink()
-    assert convert(workspace, remembered).layers == sampled.layers, "also when it has to be made again"
-    assert convert(workspace, remembered, Options()).layers == plain.layers
+    assert converted(workspace, remembered).layers == sampled.layers, "also when it has to be made again"
+    assert converted(workspace, remembered, Options()).layers == plain.layers
 
 
 def test_the_sample_that_a_model_was_registered_with_is_compared_on(workspace: Workspace, trained: Path) -> None:
-    report = json.loads(workspace.store.read(convert(workspace, register(workspace, trained)).report))
+    report = json.loads(workspace.store.read(converted(workspace, register(workspace, trained)).report))
     assert report["rows"]["sample"]["rows"] == len(ROWS)
 
 
 def test_an_onnx_model_is_served_as_it_is_until_its_conversion_is_asked_for(
     workspace: Workspace, trained: Path, tmp_path: Path
 ) -> None:
-    converted = converters.convert(
+    made = converters.convert(
         trained / "iris.joblib", framework="ScikitLearn", output_dir=tmp_path / "out", cache=workspace.cache
     )
-    model = workspace.models.register("net", converted.model)
-    assert served(workspace, model).layers == model.layers
-    conversion = convert(workspace, model)
-    assert served(workspace, workspace.models.get(ModelRef("net"))).layers == conversion.layers
+    model = workspace.models.register("net", made.model)
+    assert served(workspace.models, model, workspace.cache).layers == model.layers
+    conversion = converted(workspace, model)
+    assert served(workspace.models, workspace.models.get(ModelRef("net")), workspace.cache).layers == conversion.layers
 
 
 def test_a_model_that_cannot_be_converted_stays_registered_and_unconverted(
@@ -142,7 +146,7 @@ def test_a_model_that_cannot_be_converted_stays_registered_and_unconverted(
     (tmp_path / "broken.joblib").write_bytes(b"no pickle at all")
     model = workspace.models.register("broken", tmp_path / "broken.joblib", framework=Framework.SCIKIT_LEARN)
     with pytest.raises(EdgepackError) as error:
-        convert(workspace, model)
+        converted(workspace, model)
     assert isinstance(error.value, ConversionError | UsageError)
     assert workspace.models.get(ModelRef("broken")).conversion is None
 
@@ -151,7 +155,7 @@ def test_a_custom_model_needs_code(workspace: Workspace, tmp_path: Path) -> None
     (tmp_path / "m.bin").write_text("x")
     model = workspace.models.register("m", tmp_path / "m.bin")
     with pytest.raises(UsageError, match=r"model m:1: has no framework.*register it with --framework"):
-        served(workspace, model)
+        served(workspace.models, model, workspace.cache)
 
 
 def test_files_that_are_not_in_the_store_are_told(workspace: Workspace, tmp_path: Path) -> None:

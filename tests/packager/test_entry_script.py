@@ -9,7 +9,7 @@ import pytest
 
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.names import ModelRef
-from packager.images.build import BuildOptions, gather
+from packager.images.build import BuildOptions
 from packager.images.plan import FilesLayer, service_config
 from packager.inference.entry_script import read_entry_script
 from tests.packager.support.bases import AMD64
@@ -65,7 +65,7 @@ def test_an_image_with_a_script_has_the_models_as_they_were_registered(sources: 
     workspace = make_workspace(tmp_path)
     script = read_entry_script("score.py", sources)
     options = BuildOptions("tiny:1", script=script)
-    (plan,) = gather(workspace, [ModelRef("churn")], (AMD64,), options)
+    (plan,) = workspace.builder.plan([ModelRef("churn")], (AMD64,), options)
     kinds = [layer.kind for layer in plan.layers]
     assert kinds[kinds.index("server") :] == ["server", "code", "config", "model"]
     config = next(layer for layer in plan.layers if layer.kind == "config")

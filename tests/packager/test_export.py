@@ -29,7 +29,7 @@ def done(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Works
     folder = tmp_path_factory.mktemp("export")
     workspace = Workspace(folder / "workspace", folder / "cache")
     model = register(workspace, trained)
-    return workspace, model, convert(workspace, model)
+    return workspace, model, convert(workspace.models, model, cache=workspace.cache)
 
 
 @contextmanager

@@ -136,7 +136,7 @@ def test_a_base_that_fits_passes(store: Store) -> None:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        (debian("arm64"), "its programs are for arm64, not for linux/amd64"),
+        (debian("arm64"), "its binaries are built for arm64, not for linux/amd64"),
         ({"usr/bin/python3.11": elf(), **MUSL}, "has musl, for which onnxruntime has no wheels"),
         ({"usr/bin/python3.11": elf()}, "has no glibc that can be found"),
         (libc(), "has no Python 3"),

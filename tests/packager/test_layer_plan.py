@@ -18,9 +18,8 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.manifest import Manifest
-from packager.bases.facts import BaseFacts
+from packager.bases.facts import CheckedFacts
 from packager.bases.find import Base, find_base
-from packager.images.build import BuildOptions, execute
 from packager.images.paths import model_dir
 from packager.images.plan import (
     MAX_LAYERS,
@@ -31,9 +30,11 @@ from packager.images.plan import (
     plan_image,
     service_config,
 )
+from packager.images.write import ImageWriter
 from packager.layers.compressors import compressor_name
 from packager.layers.secrets import SecretSearch
 from packager.models.files import describe_files, entries_of, write_model_layers
+from packager.wheels.trim import RULES
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, debian, make_base
 
@@ -47,7 +48,7 @@ def blob(number: int) -> Descriptor:
 def base_of(layers: int = 1, env: dict[str, str] | None = None, labels: dict[str, str] | None = None) -> Base:
     config = ImageConfig(AMD64, tuple(blob(at).digest for at in range(layers)), env=env or {}, labels=labels or {})
     manifest = Manifest(blob(99), tuple(blob(at) for at in range(layers)))
-    facts = BaseFacts("/usr/local/bin/python3.12", "3.12", "2.36", False, "amd64", (0,) * layers)
+    facts = CheckedFacts("/usr/local/bin/python3.12", "3.12", "2.36", (0,) * layers)
     return Base("mine", blob(7), manifest, config, facts)
 
 
@@ -152,16 +153,16 @@ def test_planned_sizes_are_those_of_what_goes_in() -> None:
 def test_the_bytes_of_an_image_are_those_of_the_golden_file(tmp_path: Path) -> None:
     """Bytes that change make every image of every user new. Write the file anew with EDGEPACK_GOLDEN=write."""
     workspace = Workspace(tmp_path / "workspace", tmp_path / "cache")
-    root = make_base(workspace.bases, [debian(), {"etc/os-release": b"ID=tiny\n"}], env={"PATH": "/usr/bin"})
-    workspace.bases.tag("tiny:1", root)
-    base = replace(find_base(workspace, f"oci:{workspace.bases.root}", AMD64), name="tiny")
+    root = make_base(workspace.bases.store, [debian(), {"etc/os-release": b"ID=tiny\n"}], env={"PATH": "/usr/bin"})
+    workspace.bases.store.tag("tiny:1", root)
+    base = replace(find_base(f"oci:{workspace.bases.store.root}", AMD64, workspace.store, workspace.bases), name="tiny")
     model = tmp_path / "churn.onnx"
     model.write_bytes(bytes(range(256)) * 8)
     entries = entries_of(model)
     files = describe_files(entries, model)
     layers = write_model_layers(entries, files, model_dir("churn", 1), workspace.store, "churn:1")
     plan = plan_image(AMD64, base, (), SERVER, (ServedModel("churn", 1, "churn.onnx", layers),))
-    image = execute(workspace, plan, BuildOptions(), frozenset(), SecretSearch(()))
+    image = ImageWriter(workspace.store, tmp_path / "notes", RULES, SecretSearch(())).write(plan)
     manifest = workspace.store.manifest(image.descriptor)
     config = workspace.store.read(manifest.config)
 

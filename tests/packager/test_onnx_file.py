@@ -17,7 +17,6 @@ from packager.models.conversion import served
 from packager.models.model import Framework, onnx_path
 from packager.models.onnx_file import check_onnx, external_files
 from packager.models.registry import ModelRegistry
-from packager.workspace import Workspace
 from tests.packager.support.onnx_models import model
 
 
@@ -67,7 +66,7 @@ def test_a_folder_with_external_data_is_registered_whole(registry: ModelRegistry
     path = with_external_data(tmp_path / "m")
     found = registry.register("m", path.parent, framework=Framework.ONNX)
     assert sorted(file.path for file in found.files) == ["m/model.onnx", "m/weights.data"]
-    assert served(Workspace(tmp_path / "ws", tmp_path / "cache"), found).file == "m/model.onnx"
+    assert served(registry, found, tmp_path / "cache").file == "m/model.onnx"
 
 
 def test_a_model_without_its_external_data_is_refused_with_the_way_out(registry: ModelRegistry, tmp_path: Path) -> None:
@@ -84,7 +83,7 @@ def test_an_onnx_file_is_served_whatever_its_name(registry: ModelRegistry, tmp_p
     path = tmp_path / name
     path.write_bytes(model().SerializeToString())
     found = registry.register("m", path, framework=Framework.ONNX)
-    assert served(Workspace(tmp_path / "ws", tmp_path / "cache"), found).file == name
+    assert served(registry, found, tmp_path / "cache").file == name
 
 
 def test_the_name_decides_the_framework_when_none_is_given(registry: ModelRegistry, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from edge_server.compat import azure
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci.digest import Digest
-from packager.images.build import BuildOptions, gather
+from packager.images.build import BuildOptions
 from packager.images.plan import WheelGroup
 from packager.inference.entry_script import check_entry_script, read_entry_script
 from packager.inference.script_check import PROVIDED, check_script, standard_library
@@ -188,7 +188,9 @@ def test_a_build_checks_the_script_and_takes_the_imports_of_a_foreign_base_on_tr
     script = tmp_path / "score.py"
 
     def plan() -> int:
-        return len(gather(workspace, [], (AMD64,), BuildOptions("tiny:1", script=read_entry_script(str(script), None))))
+        return len(
+            workspace.builder.plan([], (AMD64,), BuildOptions("tiny:1", script=read_entry_script(str(script), None)))
+        )
 
     script.write_text("import pandas\n" + BOTH)
     assert plan() == 1

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from edgepack.errors import EdgepackError
-from packager.bases.facts import BaseFacts
+from packager.bases.facts import CheckedFacts
+from packager.wheels.cache import WheelCache
 from packager.wheels.stack import direct_requirements, scoring_wheels
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64
 from tests.packager.support.wheels import make_wheel, only_folder
 
 # A Python for which no lock is shipped.
-FACTS = BaseFacts("/usr/local/bin/python3.12", "3.12", "2.36", False, "amd64", (0,))
+FACTS = CheckedFacts("/usr/local/bin/python3.12", "3.12", "2.36", (0,))
 VERSIONS = {"httptools": "0.6", "numpy": "2.0", "onnxruntime": "1.27", "orjson": "3.10"}
 
 
@@ -27,8 +28,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def versions(workspace: Workspace, facts: BaseFacts = FACTS, *, offline: bool = False) -> dict[str, str]:
-    groups = scoring_wheels(workspace, facts, AMD64, (), offline=offline)
+def versions(workspace: Workspace, facts: CheckedFacts = FACTS, *, offline: bool = False) -> dict[str, str]:
+    groups = scoring_wheels(facts, AMD64, (), WheelCache(workspace.cache), workspace.root / "locks", offline=offline)
     return {wheel.name: wheel.version for group in groups for wheel in group.wheels}
 
 
@@ -51,7 +52,7 @@ def test_a_base_with_another_glibc_has_a_lock_of_its_own(tmp_path: Path, index: 
     workspace = Workspace(tmp_path / "workspace", tmp_path / "cache")
     make_wheel(index, "numpy", "2.9", tag="cp312-cp312-manylinux_2_34_x86_64")
     assert versions(workspace)["numpy"] == "2.9"
-    older = BaseFacts("/usr/bin/python3.12", "3.12", "2.31", False, "amd64", (0,))
+    older = CheckedFacts("/usr/bin/python3.12", "3.12", "2.31", (0,))
     assert versions(workspace, older)["numpy"] == "2.0"
 
 

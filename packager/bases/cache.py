@@ -1,0 +1,89 @@
+"""The base images that were built from recipes, and the facts of every base seen; all workspaces share them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from platform import python_version
+
+from edgepack.errors import EdgepackError
+from edgepack.oci import mediatypes
+from edgepack.oci.config import History, ImageConfig
+from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.manifest import Manifest
+from edgepack.oci.sources import BlobSource
+from edgepack.oci.store import Store
+from packager.bases.debian import BaseRecipe, base_entries, load_recipe
+from packager.bases.facts import BaseFacts, base_facts
+from packager.layers.compressors import compressor_name, write_best_layer
+
+log = logging.getLogger(__name__)
+
+
+class BaseCache:
+    """Base images below ``<root>/bases`` and facts below ``<root>/facts``."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @cached_property
+    def store(self) -> Store:
+        """The images."""
+        return Store.create(self._root / "bases")
+
+    def facts(self, source: BlobSource, descriptor: Descriptor, manifest: Manifest) -> BaseFacts:
+        """The facts of the image ``manifest`` in ``source``, read once."""
+        return base_facts(source, descriptor, manifest, self._root)
+
+    def built(self, recipe: BaseRecipe, platform: Platform) -> Descriptor | None:
+        """The image of ``recipe``, ``None`` where it is not built."""
+        found = self.store.tags().get(recipe_tag(recipe, platform))
+        return None if found is None else replace(found, annotations={})
+
+    def build(
+        self, name: str, platform: Platform, *, offline: bool = False, locked: bool = False, rebuild: bool = False
+    ) -> Descriptor:
+        """The image of recipe ``name``, built where it does not exist yet or with ``rebuild``.
+
+        With ``locked`` the mirror must have the locked versions. Raises what the recipe raises.
+        """
+        recipe = load_recipe(name)
+        recipe.of_platform(platform)
+        if not rebuild and (found := self.built(recipe, platform)) is not None:
+            return found
+        if offline:
+            raise EdgepackError(
+                f"base {name} for {platform} is not built yet",
+                where="--offline",
+                hint=f"build it while there is a network: edgepack base build {name}",
+            )
+        log.info("building base %s for %s from Debian's packages, once", name, platform)
+        with tempfile.TemporaryDirectory(prefix="edgepack-base-") as folder:
+            entries = base_entries(recipe, platform, Path(folder), locked=locked)
+            layer = write_best_layer(entries, self.store, kind="base", title=name)
+        config = ImageConfig(
+            platform,
+            (layer.diff_id,),
+            env=recipe.env,
+            cmd=(recipe.python,),
+            labels={"io.edgepack.base": name},
+            history=(History(f"edgepack: base {name}"),),
+        )
+        described = self.store.put_bytes(config.to_bytes(), mediatypes.CONFIG)
+        manifest = Manifest(described, (layer.descriptor,))
+        descriptor = self.store.put_bytes(manifest.to_bytes(), mediatypes.MANIFEST)
+        self.store.tag(recipe_tag(recipe, platform), descriptor)
+        return descriptor
+
+
+def recipe_tag(recipe: BaseRecipe, platform: Platform) -> str:
+    """The tag of a recipe's image in the cache; it changes with the recipe, its lock, and who writes bytecode."""
+    key = hashlib.sha256()
+    for path in sorted(recipe.folder.iterdir()):
+        key.update(path.name.encode() + b"\0" + path.read_bytes())
+    key.update(f"{compressor_name()} {python_version()}".encode())
+    return f"{recipe.name}:{platform.os}-{platform.architecture}-{key.hexdigest()[:16]}"
