@@ -1,4 +1,4 @@
-"""Is a service healthy? One HTTP request to its loopback port, from outside of it."""
+"""Health checks: one HTTP request to the port of a service, and waiting until it succeeds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from edge_agent.runtimes.base import Instance
 
 _HEALTHY = range(200, 300)
 _LIMIT = 1 << 16
@@ -15,7 +17,7 @@ _DRAIN_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Health:
-    """``reason`` says what was seen when the service is not healthy."""
+    """Whether a service is healthy, and if not, the reason: what was seen."""
 
     healthy: bool
     reason: str = ""
@@ -29,7 +31,7 @@ def probe(address: str, port: int, path: str, timeout: float = 2.0) -> Health:
     except OSError as error:
         return Health(False, f"no answer on {host}:{port} ({error.strerror or error or type(error).__name__})")
     except ValueError:
-        return Health(False, f"what answers on {host}:{port} does not speak HTTP")
+        return Health(False, f"the response on {host}:{port} is not HTTP")
     if status not in _HEALTHY:
         return Health(False, f"GET {path} on {host}:{port} answered {status}")
     return Health(True)
@@ -46,7 +48,7 @@ def _status(address: str, port: int, head: str, timeout: float) -> int:
                 break
             answer += part
         if not answer:
-            raise ConnectionError("it hung up without a word")
+            raise ConnectionError("connection closed before a response")
         # RFC 9112, section 4: version, status code of three digits, reason.
         version, status, *_ = answer.split(b"\n", 1)[0].split(None, 2)
         if not version.startswith(b"HTTP/1.") or len(status) != 3:
@@ -56,7 +58,7 @@ def _status(address: str, port: int, head: str, timeout: float) -> int:
 
 
 def _drain(connection: socket.socket, end: float) -> None:
-    """Read on for a moment: hanging up on a server in mid-sentence fills its log."""
+    """Read on for a moment: closing the connection in the middle of a response fills the server's log."""
     size = 0
     try:
         while size < _LIMIT and (left := end - time.monotonic()) > 0:
@@ -68,16 +70,24 @@ def _drain(connection: socket.socket, end: float) -> None:
         return
 
 
+def alive(instance: Instance | None) -> Health:
+    """Whether the service's process runs, which says nothing yet about its answers."""
+    if instance is not None and instance.state == "running":
+        return Health(True)
+    code = None if instance is None else instance.exit_code
+    return Health(False, "it is not running" if code is None else f"it exited with code {code}")
+
+
 def wait_healthy(
     check: Callable[[], Health],
-    alive: Callable[[], str | None],
+    alive: Callable[[], Health],
     timeout: float,
     *,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
     interval: float = 0.1,
 ) -> Health:
-    """Repeat ``check`` until healthy, until ``alive`` gives a reason why it is not, or for ``timeout`` seconds.
+    """Repeat ``check`` until healthy, until ``alive`` says that nothing runs, or for ``timeout`` seconds.
 
     ``clock`` is monotonic: the wall clock of a device may jump.
     """
@@ -85,8 +95,9 @@ def wait_healthy(
     while True:
         health = check()
         # After the check: what has ended by now is not what answered, or will not answer again.
-        if (dead := alive()) is not None:
-            return Health(False, dead)
+        living = alive()
+        if not living.healthy:
+            return living
         if health.healthy:
             return health
         if clock() >= end:

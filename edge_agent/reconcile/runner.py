@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_agent.device import Device
 from edge_agent.reconcile.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_rollback
-from edge_agent.reconcile.probe import Health, probe, wait_healthy
-from edge_agent.runtimes.base import Runtime, ServiceSpec
+from edge_agent.reconcile.probe import Health, alive, probe, wait_healthy
+from edge_agent.runtimes.base import Runtime
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError, VerificationError
 from edgepack.oci.digest import Digest
@@ -157,67 +157,55 @@ class Runner:
         if holder.name != runtime.name:
             holder.stop(spec.name)
             state.moved(deployment)
-        failure = self._try(spec, runtime)
-        if failure is None:
+        health = self._try(spec, runtime)
+        if health.healthy:
             state.finish(deployment, Outcome.HEALTHY, ServiceState.HEALTHY, None)
             return None
         if step.fallback is None:
-            state.finish(deployment, Outcome.FAILED, ServiceState.FAILED, failure)
-            hint = "there is no earlier image to return to"
-            return RuntimeFailedError(failure, where=f"service {spec.name}", hint=hint)
-        return self._return_to(step.fallback, state.judge(deployment, Outcome.FAILED), failure)
+            state.finish(deployment, Outcome.FAILED, ServiceState.FAILED, health.reason)
+            hint = "there is no earlier image to roll back to"
+            return RuntimeFailedError(health.reason, where=f"service {spec.name}", hint=hint)
+        return self._return_to(step.fallback, state.judge(deployment, Outcome.FAILED), health.reason)
 
     def _return_to(self, good: Deployment, failed: Deployment, failure: str) -> RuntimeFailedError:
         spec, where = good.spec, f"service {good.spec.name}"
         what = f"image {failed.spec.image} failed ({failure})"
-        log.warning("%s: %s; returning to %s", where, what, spec.image)
+        log.warning("%s: %s; rolling back to %s", where, what, spec.image)
         back = self._device.state.begin(spec, good.runtime, returning=True)
         try:
-            # It ran here before: whoever let it run then has not to say so again for it to go on.
+            # It ran here before, so its signature or --allow-unsigned is not asked for again.
             runtime = self._device.runtime_named(good.runtime)
             self._prepare_image(runtime, spec.image)
-            again = self._try(spec, runtime)
+            health = self._try(spec, runtime)
         except (EdgepackError, OSError) as error:
-            again = str(error)
-        if again is None:
-            reason = f"{what}; returned to the last good one"
+            health = Health(False, str(error))
+        if health.healthy:
+            reason = f"{what}; rolled back to the last good one"
             self._device.state.finish(back, Outcome.HEALTHY, ServiceState.HEALTHY, reason)
-            return RuntimeFailedError(failure, where=where, hint=f"it runs {spec.image} again, as before")
-        reason = f"{what}, and so did {spec.image} ({again})"
+            return RuntimeFailedError(failure, where=where, hint=f"rolled back to {spec.image}")
+        reason = f"{what}, and so did {spec.image} ({health.reason})"
         self._device.state.finish(back, Outcome.FAILED, ServiceState.FAILED, reason)
         return RuntimeFailedError(reason, where=where, hint="read its log and apply another image")
 
-    def _try(self, spec: DesiredService, runtime: Runtime) -> str | None:
-        """Stop what runs, start ``spec``, wait until it is healthy; why it is not, and then it is stopped."""
+    def _try(self, spec: DesiredService, runtime: Runtime) -> Health:
+        """Stop what runs, start ``spec``, and wait until it is healthy; when it is not, it is stopped again."""
         try:
             runtime.stop(spec.name)
-            runtime.start(
-                ServiceSpec(
-                    spec.name, self._device.manifest_of(spec.image), spec.port, spec.address, spec.env,
-                    spec.memory_bytes, spec.cpus,
-                )
-            )  # fmt: skip
+            runtime.start(replace(spec, image=self._device.manifest_of(spec.image)))
             health = self._wait(spec, runtime, spec.health_timeout_seconds)
             if health.healthy:
-                return None
-            failure = health.reason + _last_words(runtime.logs(spec.name, 5))
+                return health
+            reason = health.reason + _last_words(runtime.logs(spec.name, 5))
         except (EdgepackError, OSError) as error:
-            failure = _without_place(error)
-        # Not inside: stopping failed, then the record must not say that nothing runs.
+            reason = _without_place(error)
+        # Outside of the block above: if stopping fails, the record must not say that nothing runs.
         runtime.stop(spec.name)
-        return failure
+        return Health(False, reason)
 
     def _wait(self, spec: DesiredService, runtime: Runtime, timeout: float) -> Health:
-        def exited() -> str | None:
-            instance = runtime.inspect(spec.name)
-            if instance is not None and instance.state == "running":
-                return None
-            code = None if instance is None else instance.exit_code
-            return "it does not run" if code is None else f"it exited with code {code}"
-
         return wait_healthy(
             lambda: probe(spec.address, spec.port, spec.health_path),
-            exited,
+            lambda: alive(runtime.inspect(spec.name)),
             timeout,
             clock=self._clock.now,
             sleep=self._clock.sleep,

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from edgepack.oci.digest import Digest
+from edgepack.state.desired import DesiredService
 
 InstanceState = Literal["running", "exited"]
-
-
-@dataclass(frozen=True)
-class ServiceSpec:
-    """What to run: ``image`` is the digest of one platform's image manifest, ``port`` a TCP port on ``address``."""
-
-    name: str
-    image: Digest
-    port: int
-    address: str = "127.0.0.1"
-    env: Mapping[str, str] = field(default_factory=dict)
-    memory_bytes: int | None = None
-    cpus: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,10 +34,12 @@ class Runtime(Protocol):
         ``IncompatibleError`` for an image that cannot run here, ``NoSpaceError``.
         """
 
-    def start(self, spec: ServiceSpec) -> Instance:
-        """Start ``spec``, whose image is prepared; an instance that runs the same spec is left alone.
+    def start(self, spec: DesiredService) -> Instance:
+        """Start ``spec``; an instance that already runs with the same values is left alone.
 
-        Raises ``RuntimeFailedError`` (naming the port when it is taken).
+        One type says what is desired and what is run: here ``image`` is the manifest of this device's platform, which
+        is prepared, and ``status`` and the health check are not looked at. Raises ``RuntimeFailedError``, which names
+        the port when it is taken.
         """
 
     def stop(self, service: str, timeout: float = 10.0) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_agent.runtimes.base import ServiceSpec
 from edge_agent.runtimes.runtime_spec import OPEN_FILES, PIDS_LIMIT, TMP_BYTES
 from edgepack.names import check_service_name
 from edgepack.oci.config import ImageConfig
+from edgepack.state.desired import DesiredService
 
 _CONTAINER_PORT = "5001"
 
@@ -17,7 +17,7 @@ def container_name(service: str) -> str:
     return f"edgepack-{check_service_name(service)}"
 
 
-def container_options(spec: ServiceSpec, config: ImageConfig, *, podman: bool) -> dict[str, Any]:
+def container_options(spec: DesiredService, config: ImageConfig, *, podman: bool) -> dict[str, Any]:
     """Read-only, no capabilities, ``/tmp`` in memory, and one port of the device that leads to the service's."""
     inside = config.exposed_ports[0].partition("/")[0] if config.exposed_ports else _CONTAINER_PORT
     options: dict[str, Any] = {

@@ -16,27 +16,19 @@ from pathlib import Path
 from typing import Literal
 
 from edge_agent.runtimes import supervision
-from edge_agent.runtimes.base import Instance, ServiceSpec
-from edge_agent.runtimes.instances import (
-    all_specs,
-    check_port,
-    open_log,
-    read_spec,
-    service_lock,
-    tail,
-    write_spec,
-)
-from edge_agent.runtimes.runtime_spec import bundle_config, numeric_user
-from edge_agent.runtimes.unpacked.images import UnpackedImage, UnpackedImages, check_platform
+from edge_agent.runtimes.instances import open_log, write_spec
+from edge_agent.runtimes.runtime_spec import numeric_user, runtime_config
+from edge_agent.runtimes.unpacked.images import UnpackedImage, check_platform
+from edge_agent.runtimes.unpacked.runtime import UnpackedRuntime
 from edgepack.documents import canonical_json
-from edgepack.errors import MissingPartError, NotFoundError, RuntimeFailedError, disk_errors
-from edgepack.host.files import atomic_write, make_dirs
-from edgepack.names import check_service_name
+from edgepack.errors import MissingPartError, RuntimeFailedError, disk_errors
+from edgepack.host.files import atomic_write
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import OverlayWhiteouts
+from edgepack.state.desired import DesiredService
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
@@ -44,87 +36,29 @@ _START_SECONDS = 30.0
 _CREATE_SECONDS = 10.0
 # Folders that the container's own mounts need and an image may lack; below all layers, so that the image's win.
 _SKELETON = ("proc", "dev", "sys", "tmp")
-
-
 # With both versions of control groups mounted, crun takes neither once version 2 has a controller of its own; without
 # sight of version 2 it sets its limits by version 1.
 _HYBRID = Path("/sys/fs/cgroup/unified")
 
 
-def missing_for_overlay() -> str | None:
-    """What this machine lacks for overlay mounts; ``None`` when nothing."""
-    if os.geteuid() != 0:
-        return "it needs root"
-    if shutil.which("mount") is None or shutil.which("umount") is None:
-        return "it needs mount and umount (Debian package: mount)"
-    if "overlay" not in Path("/proc/filesystems").read_text("ascii"):
-        # The module is loaded by the first mount, so its absence from the list proves nothing.
-        loaded = shutil.which("modprobe") and subprocess.run(["modprobe", "overlay"], capture_output=True, check=False)
-        if not loaded or loaded.returncode != 0:
-            return "it needs overlay mounts, which this kernel does not have"
-    return None
+class ControlGroupError(RuntimeFailedError):
+    """The container's control group cannot be set up: it can only run without limits."""
 
 
-class CrunRuntime:
+class CrunRuntime(UnpackedRuntime):
     """Runs services with ``program`` below the folder ``state``, from the device's ``store``."""
 
     def __init__(self, state: Path, store: Store, program: Literal["crun", "runc"] = "crun") -> None:
-        found, lacking = shutil.which(program), missing_for_overlay()
+        found = shutil.which(program)
         if found is None:
             raise MissingPartError(f"{program} is not installed", hint=f"install it (Debian package: {program})")
-        if lacking is not None:
-            raise MissingPartError(f"{program} cannot run services here: {lacking}", hint="use --runtime process")
-        self.name: str = program
+        _require_overlay(program)
+        super().__init__(program, state, store, OverlayWhiteouts())
         self._program = found
-        self._state = state.resolve()
-        self._root = self._state / "run" / program
-        self._images = UnpackedImages(self._state, store, program, OverlayWhiteouts())
 
     def prepare(self, image: Digest) -> None:
         """Unpack the image's layers; see the protocol."""
         self._images.prepare(image, self._check)
-
-    def start(self, spec: ServiceSpec) -> Instance:
-        """Mount the layers over one another and run the image's entrypoint; see the protocol."""
-        image = self._images.get(spec.image)
-        if image is None:
-            raise NotFoundError(f"image {spec.image} is not prepared", where=f"service {spec.name}")
-        bundle = self._bundle(spec.name)
-        with service_lock(self._root, spec.name) as lock:
-            now = self._inspect(spec.name)
-            if now is not None and now.state == "running" and read_spec(bundle) == spec:
-                return now
-            self._clear(spec.name, timeout=10.0)
-            check_port(spec)
-            try:
-                self._lay_out(bundle, image, spec)
-                self._run(bundle, image, spec, lock)
-            except BaseException:
-                self._clear(spec.name, timeout=0.0)
-                raise
-            started = self._inspect(spec.name)
-        if started is None:
-            raise RuntimeFailedError("the container is gone again", where=f"service {spec.name}")
-        return started
-
-    def stop(self, service: str, timeout: float = 10.0) -> None:
-        """See the protocol."""
-        if self._root.is_dir():
-            with service_lock(self._root, service):
-                self._clear(service, timeout)
-
-    def inspect(self, service: str) -> Instance | None:
-        """See the protocol."""
-        return self._inspect(service)
-
-    def logs(self, service: str, lines: int = 100) -> str:
-        """See the protocol."""
-        return tail(self._log_path(service), lines)
-
-    def forget_image(self, image: Digest) -> None:
-        """See the protocol."""
-        if all(spec.image != image for spec in all_specs(self._root)):
-            self._images.forget(image)
 
     @staticmethod
     def _check(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> Sequence[bool]:
@@ -132,20 +66,8 @@ class CrunRuntime:
         numeric_user(config)
         return [True] * len(layers)
 
-    def _bundle(self, service: str) -> Path:
-        return self._root / check_service_name(service)
-
-    def _log_path(self, service: str) -> Path:
-        return self._state / "logs" / f"{check_service_name(service)}.log"
-
-    def _inspect(self, service: str) -> Instance | None:
-        bundle = self._bundle(service)
-        spec = read_spec(bundle)
-        if spec is None:
-            return None
-        if self._status(service) in ("running", "created", "paused"):
-            return Instance(service, spec.image, "running", spec.port)
-        return Instance(service, spec.image, "exited", spec.port, supervision.exit_code(bundle))
+    def _running(self, service: str, folder: Path) -> bool:
+        return self._status(service) in ("running", "created", "paused")
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         command = [self._program, "--root", str(self._state / self.name), *arguments]
@@ -164,7 +86,7 @@ class CrunRuntime:
         while not condition() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
-    def _lay_out(self, bundle: Path, image: UnpackedImage, spec: ServiceSpec) -> None:
+    def _lay_out(self, bundle: Path, image: UnpackedImage, spec: DesiredService) -> None:
         with disk_errors(bundle):
             for folder in (bundle / "rootfs", bundle / "l", *(bundle / "skeleton" / name for name in _SKELETON)):
                 folder.mkdir(parents=True)
@@ -184,30 +106,27 @@ class CrunRuntime:
                 f"its layers cannot be mounted ({_last_line(done.stderr)})", where=f"service {spec.name}"
             )
 
-    def _run(self, bundle: Path, image: UnpackedImage, spec: ServiceSpec, lock: int) -> None:
-        make_dirs(self._state / "logs")
+    def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
+        self._lay_out(folder, image, spec)
         open_log(self._log_path(spec.name))
-        cgroup = f"/edgepack/{Digest.of(str(bundle).encode()).hex[:12]}-{spec.name}"
-        error = self._try_run(bundle, image, spec, cgroup, lock)
-        if error is not None and "cgroup" in error:
-            _log.warning("service %s runs without limits: its control group cannot be set (%s)", spec.name, error)
+        cgroup = f"/edgepack/{Digest.of(str(folder).encode()).hex[:12]}-{spec.name}"
+        try:
+            self._run(folder, image, spec, cgroup, lock)
+        except ControlGroupError as error:
+            _log.warning("service %s runs without limits of memory and CPU: %s", spec.name, error.what)
             self._call("delete", "--force", _container(spec.name))
-            error = self._try_run(bundle, image, spec, None, lock)
-        if error is not None:
-            raise RuntimeFailedError(f"{self.name} cannot start it ({error})", where=f"service {spec.name}")
+            self._run(folder, image, spec, None, lock)
 
-    def _try_run(
-        self, bundle: Path, image: UnpackedImage, spec: ServiceSpec, cgroup: str | None, lock: int
-    ) -> str | None:
-        """Start the container; gives what went wrong, ``None`` once it has run."""
-        config = bundle_config(image.config, spec, cgroup)
+    def _run(self, bundle: Path, image: UnpackedImage, spec: DesiredService, cgroup: str | None, lock: int) -> None:
+        """Start the container and return once it has run; raises ``RuntimeFailedError``."""
+        config = runtime_config(image.config, spec, cgroup)
         atomic_write(bundle / "config.json", canonical_json(config), 0o600)
         messages = bundle / "messages.log"
         messages.unlink(missing_ok=True)
         no_cgroup = ["--cgroup-manager=disabled"] if cgroup is None and self.name == "crun" else []
         argv = [self._program, "--root", str(self._state / self.name), "--log", str(messages), *no_cgroup]
         argv += ["run", "--bundle", str(bundle), "--pid-file", str(bundle / "pid"), _container(spec.name)]
-        # Remembered before anything runs, so that whoever comes after a crash knows what to stop.
+        # Recorded before anything runs, so that whoever comes after a crash knows what to stop.
         write_spec(bundle, spec)
         supervision.launch(
             bundle,
@@ -221,18 +140,32 @@ class CrunRuntime:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if self._status(spec.name) == "running":
-                return None
+                return
             found = supervision.find(bundle)
             if found is None or not found.running:
-                said = _last_line(messages.read_bytes()) if messages.exists() else ""
                 # A container that ended on its own has started; its exit code tells the rest.
-                return said if said and found is not None and found.exit_code != 0 else None
+                if found is not None and found.exit_code != 0:
+                    self._raise_failure(messages, spec.name)
+                return
             time.sleep(_POLL_SECONDS)
-        return f"it does not start within {_START_SECONDS:.0f} seconds"
+        raise RuntimeFailedError(
+            f"{self.name} does not start it within {_START_SECONDS:.0f} seconds", where=f"service {spec.name}"
+        )
+
+    def _raise_failure(self, messages: Path, service: str) -> None:
+        """Raise the error for what the program logged; nothing when it logged nothing, for then the service ended."""
+        try:
+            said = _last_line(messages.read_bytes())
+        except FileNotFoundError:
+            return
+        if said:
+            # The program has no other way to say which step failed.
+            kind = ControlGroupError if "cgroup" in said else RuntimeFailedError
+            raise kind(f"{self.name} cannot start it ({said})", where=f"service {service}")
 
     def _clear(self, service: str, timeout: float) -> None:
         """End the container, take its mount away and remove its bundle, whatever of them is there."""
-        bundle, container = self._bundle(service), _container(service)
+        bundle, container = self._folder(service), _container(service)
         found = supervision.find(bundle)
         if found is not None:
             # A start whose agent was killed goes on by itself; ended in the middle it would leave its container behind.
@@ -253,6 +186,28 @@ class CrunRuntime:
                 )
         if bundle.exists():
             shutil.rmtree(bundle)
+
+
+def _require_overlay(program: str) -> None:
+    """Raise ``MissingPartError`` where this process cannot mount overlays."""
+    if os.geteuid() != 0:
+        lacking = "it needs root"
+    elif shutil.which("mount") is None or shutil.which("umount") is None:
+        lacking = "it needs mount and umount (Debian package: mount)"
+    elif not _kernel_has_overlay():
+        lacking = "it needs overlay mounts, which this kernel does not have"
+    else:
+        return
+    raise MissingPartError(f"{program} cannot run services here: {lacking}", hint="use --runtime process")
+
+
+def _kernel_has_overlay() -> bool:
+    if "overlay" in Path("/proc/filesystems").read_text("ascii"):
+        return True
+    # The module is loaded by the first mount, so its absence from the list proves nothing.
+    if shutil.which("modprobe") is None:
+        return False
+    return subprocess.run(["modprobe", "overlay"], capture_output=True, check=False).returncode == 0
 
 
 def _container(service: str) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge_agent.runtimes.base import Instance, ServiceSpec
+from edge_agent.runtimes.base import Instance
 from edge_agent.runtimes.container import container_name, container_options
 from edge_agent.runtimes.instances import check_port, spec_hash
 from edge_agent.runtimes.unpacked.images import check_platform, read_image, verify_blobs
@@ -31,6 +31,7 @@ from edgepack.oci.manifest import Manifest
 from edgepack.oci.serve import serve
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import sync_file_system
+from edgepack.state.desired import DesiredService
 
 _log = logging.getLogger(__name__)
 _REPOSITORY = "edgepack/image"
@@ -82,6 +83,10 @@ def connect(address: str | None = None) -> Any:
     )
 
 
+class EngineRefusedError(RuntimeFailedError):
+    """The container engine refused a request, or did not answer it."""
+
+
 class DockerRuntime:
     """Runs services as containers of the engine at ``address`` (by default where engines usually listen)."""
 
@@ -107,8 +112,10 @@ class DockerRuntime:
             self._bring(image, manifest)
             self._settle()
 
-    def start(self, spec: ServiceSpec) -> Instance:
+    def start(self, spec: DesiredService) -> Instance:
         """Create and start the service's container; see the protocol."""
+        import docker
+
         with _engine_errors(f"service {spec.name}"):
             config = self._config(spec.image)
             found = self._container(spec.name)
@@ -123,10 +130,8 @@ class DockerRuntime:
                 container.start()
             except BaseException as error:
                 container.remove(force=True, v=True)
-                if "already" in str(error) and str(spec.port) in str(error):
-                    raise RuntimeFailedError(
-                        f"port {spec.port} on {spec.address} is taken", where=f"service {spec.name}"
-                    ) from error
+                if isinstance(error, docker.errors.APIError):
+                    check_port(spec)  # one that was taken meanwhile is named here, whatever the engine says of it
                 raise
             container.reload()
             return _instance(spec.name, container)
@@ -203,21 +208,22 @@ class DockerRuntime:
 
     def _bring(self, image: Digest, manifest: Manifest) -> None:
         descriptor = self._store.describe(image)
-        error = self._pull(image)
-        if error is None and not self._has(image, manifest):
-            error = "the engine names it by another digest"
-        if error is not None:
-            # An engine says little of why; whoever finds a damaged blob says it better.
+        try:
+            self._pull(image, manifest)
+        except (EngineRefusedError, NoSpaceError) as error:
+            # An engine says little about the cause; a damaged blob is named here.
             verify_blobs(self._store, (descriptor, *manifest.blobs))
-            if "no space left" in error:
-                raise NoSpaceError("no space left where the engine keeps its images", where=f"image {image}")
-            _log.info("the engine does not pull image %s (%s); it is loaded whole", image, error)
+            if isinstance(error, NoSpaceError):
+                raise
+            _log.info("image %s is loaded as an archive, because %s", image, error.what)
             self._load(image, descriptor)
-        if not self._has(image, manifest):
-            raise RuntimeFailedError("the engine took it and does not have it", where=f"image {image}")
+            if not self._has(image, manifest):
+                raise RuntimeFailedError(
+                    "the engine loaded it and does not have it under its digest", where=f"image {image}"
+                ) from error
 
-    def _pull(self, image: Digest) -> str | None:
-        """Let the engine pull what it lacks; gives what went wrong."""
+    def _pull(self, image: Digest, manifest: Manifest) -> None:
+        """Let the engine pull what it lacks; raises ``EngineRefusedError`` or ``NoSpaceError``."""
         import docker
 
         with serve(self._store) as port:
@@ -237,15 +243,16 @@ class DockerRuntime:
                         )
                     )
             except (docker.errors.APIError, OSError, ValueError) as error:
-                return _said(error)
+                raise _refused(_said(error), f"image {image}") from error
             for line in lines:
                 if line.get("error"):
-                    return str(line["error"]).strip()
+                    raise _refused(str(line["error"]).strip(), f"image {image}")
             pulled = self._client.images.get(name)
             pulled.tag(_REPOSITORY, image.hex)
             # The port means nothing tomorrow; with our tag in place this takes only the name away.
             self._client.images.remove(name)
-        return None
+        if not self._has(image, manifest):
+            raise EngineRefusedError("the container engine gave it another digest", where=f"image {image}")
 
     def _load(self, image: Digest, descriptor: Descriptor) -> None:
         """Hand the whole image over as an archive, without a copy of it on the disk."""
@@ -281,7 +288,7 @@ class DockerRuntime:
 
     # Containers
 
-    def _create(self, spec: ServiceSpec, config: ImageConfig) -> Any:
+    def _create(self, spec: DesiredService, config: ImageConfig) -> Any:
         """A new container; one that a killed process of the agent had asked for, and that comes late, goes first."""
         import docker
 
@@ -291,7 +298,7 @@ class DockerRuntime:
             try:
                 return self._client.containers.create(_tag(spec.image), labels=_labels(spec), **options)
             except docker.errors.APIError as error:
-                in_use = error.status_code == 409 or "is already in use" in _said(error)
+                in_use = error.status_code == 409 or self._container(spec.name) is not None
                 if not in_use or time.monotonic() > deadline:
                     raise
             self.stop(spec.name)
@@ -310,7 +317,7 @@ def _tag(image: Digest) -> str:
     return f"{_REPOSITORY}:{image.hex}"
 
 
-def _labels(spec: ServiceSpec) -> dict[str, str]:
+def _labels(spec: DesiredService) -> dict[str, str]:
     return {_IMAGE_LABEL: str(spec.image), _SPEC_LABEL: spec_hash(spec), _PORT_LABEL: str(spec.port)}
 
 
@@ -324,23 +331,25 @@ def _instance(service: str, container: Any) -> Instance:
 
 
 def _said(error: BaseException) -> str:
-    """What an engine's error says, in one line."""
+    """An engine's error message in one line."""
     text = getattr(error, "explanation", None) or str(error)
     return " ".join(str(text).split())
 
 
 @contextmanager
 def _engine_errors(where: str) -> Iterator[None]:
-    """What an engine refuses, or an engine that is gone, as an error of ours."""
+    """Turn an error of the engine, or of the connection to it, into one of ours."""
     import docker
     import requests
 
     try:
         yield
     except (docker.errors.DockerException, requests.RequestException) as error:
-        text = _said(error)
-        if "no space left" in text:
-            raise NoSpaceError("no space left where the engine keeps its containers", where=where) from error
-        raise RuntimeFailedError(
-            f"the container engine refuses ({text})", where=where, hint="look at the engine's log"
-        ) from error
+        raise _refused(_said(error), where) from error
+
+
+def _refused(text: str, where: str) -> EngineRefusedError | NoSpaceError:
+    """The error for an engine's message, which is all that an engine says when its disk is full."""
+    if "no space left" in text:
+        return NoSpaceError("no space left where the engine keeps its images and containers", where=where)
+    return EngineRefusedError(f"the container engine refuses ({text})", where=where, hint="look at the engine's log")

@@ -1,4 +1,4 @@
-"""What the runtimes without an engine remember of each service: ``<folder>/<service>/spec.json`` and a log."""
+"""What the runtimes without an engine keep of each service: its record ``spec.json``, its lock, its log."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_agent.runtimes.base import ServiceSpec
 from edgepack.documents import canonical_json
 from edgepack.errors import InvalidReferenceError, RuntimeFailedError, disk_errors
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.names import check_service_name
 from edgepack.oci.digest import Digest
+from edgepack.state.desired import DesiredService
 
 # A log is set aside when a service starts and it has grown beyond this; one older log is kept.
 _LOG_LIMIT = 10 << 20
 _TAIL = 1 << 20
 
 
-def spec_json(spec: ServiceSpec) -> bytes:
-    """The canonical JSON of ``spec``: equal specs, equal bytes."""
+def spec_json(spec: DesiredService) -> bytes:
+    """The canonical JSON of the values that an instance runs with: not of ``status`` and the health check."""
     return canonical_json(
         {
             "name": spec.name,
@@ -37,30 +37,36 @@ def spec_json(spec: ServiceSpec) -> bytes:
     )
 
 
-def spec_hash(spec: ServiceSpec) -> str:
-    """A short name of everything that ``spec`` says; the values of its environment cannot be read from it."""
+def spec_hash(spec: DesiredService) -> str:
+    """A short name of ``spec_json``, from which the values of the environment cannot be read."""
     return Digest.of(spec_json(spec)).hex[:32]
 
 
-def write_spec(folder: Path, spec: ServiceSpec) -> None:
-    """Remember ``spec``; its environment is for nobody else's eyes."""
+def write_spec(folder: Path, spec: DesiredService) -> None:
+    """Record ``spec``, readable by its owner alone: its environment may hold secrets."""
     atomic_write(folder / "spec.json", spec_json(spec), 0o600)
 
 
-def read_spec(folder: Path) -> ServiceSpec | None:
-    """What was remembered, ``None`` when there is nothing, or nothing whole."""
+def read_spec(folder: Path) -> DesiredService | None:
+    """What was recorded; ``None`` when nothing was, or the record is damaged."""
     try:
         value = json.loads((folder / "spec.json").read_bytes())
         value["image"] = Digest.parse(value["image"])
-        return ServiceSpec(**value)
+        return DesiredService(**value)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, InvalidReferenceError):
         return None
 
 
-def all_specs(root: Path) -> Iterator[ServiceSpec]:
-    """What is remembered of every service below ``root``."""
+def is_recorded(folder: Path, spec: DesiredService) -> bool:
+    """Whether the instance recorded in ``folder`` is run with what ``spec`` says."""
+    recorded = read_spec(folder)
+    return recorded is not None and spec_json(recorded) == spec_json(spec)
+
+
+def all_specs(root: Path) -> Iterator[DesiredService]:
+    """The records of all services below ``root``."""
     if root.is_dir():
         for folder in sorted(root.iterdir()):
             spec = read_spec(folder)
@@ -68,7 +74,7 @@ def all_specs(root: Path) -> Iterator[ServiceSpec]:
                 yield spec
 
 
-def check_port(spec: ServiceSpec) -> None:
+def check_port(spec: DesiredService) -> None:
     """Raise ``RuntimeFailedError`` when somebody listens where ``spec`` wants to."""
     family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -17,43 +17,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_agent.runtimes import supervision
-from edge_agent.runtimes.base import Instance, ServiceSpec
-from edge_agent.runtimes.instances import (
-    all_specs,
-    check_port,
-    open_log,
-    read_spec,
-    service_lock,
-    tail,
-    write_spec,
-)
+from edge_agent.runtimes.instances import open_log, write_spec
 from edge_agent.runtimes.runtime_spec import numeric_user, service_env
 from edge_agent.runtimes.translate import command, environment, python_minor
-from edge_agent.runtimes.unpacked.images import UnpackedImages
+from edge_agent.runtimes.unpacked.images import UnpackedImage
+from edge_agent.runtimes.unpacked.runtime import UnpackedRuntime
 from edge_agent.runtimes.unpacked.trees import merge_trees
-from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, disk_errors
+from edgepack.errors import IncompatibleError, disk_errors
 from edgepack.host.files import discard, locked, make_dirs
-from edgepack.names import check_service_name
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 from edgepack.oci.unpack import RefuseWhiteouts
+from edgepack.state.desired import DesiredService
 
 _log = logging.getLogger(__name__)
 
 
-class ProcessRuntime:
+class ProcessRuntime(UnpackedRuntime):
     """Runs services as processes below the folder ``state``, from the device's ``store``."""
 
-    name = "process"
-
     def __init__(self, state: Path, store: Store) -> None:
-        self._state = state.resolve()
-        self._root = self._state / "run" / self.name
+        super().__init__("process", state, store, RefuseWhiteouts())
         self._trees = self._state / "rootfs"
-        self._images = UnpackedImages(self._state, store, self.name, RefuseWhiteouts())
 
     def prepare(self, image: Digest) -> None:
         """Unpack the image's layers above its base and merge them; see the protocol.
@@ -65,80 +53,35 @@ class ProcessRuntime:
         with locked(self._trees / f".{image.hex}.lock"):
             merge_trees(ready.layers, self._trees / image.hex)
 
-    def start(self, spec: ServiceSpec) -> Instance:
-        """Start the image's Python program with this machine's interpreter; see the protocol."""
-        image, tree = self._images.get(spec.image), self._trees / spec.image.hex
-        if image is None or not tree.is_dir():
-            raise NotFoundError(f"image {spec.image} is not prepared", where=f"service {spec.name}")
-        folder = self._folder(spec.name)
-        with service_lock(self._root, spec.name) as lock:
-            now = self.inspect(spec.name)
-            if now is not None and now.state == "running" and read_spec(folder) == spec:
-                return now
-            self._clear(spec.name, timeout=10.0)
-            check_port(spec)
-            self._launch(folder, tree, image.config, spec, lock)
-            started = self.inspect(spec.name)
-        if started is None:
-            raise RuntimeFailedError("the process is gone again", where=f"service {spec.name}")
-        return started
+    def _prepared(self, image: Digest) -> UnpackedImage | None:
+        return super()._prepared(image) if (self._trees / image.hex).is_dir() else None
 
-    def stop(self, service: str, timeout: float = 10.0) -> None:
-        """See the protocol."""
-        if self._root.is_dir():
-            with service_lock(self._root, service):
-                self._clear(service, timeout)
-
-    def inspect(self, service: str) -> Instance | None:
-        """See the protocol. The exit code is unknown when the device lost its power."""
-        folder = self._folder(service)
-        spec, found = read_spec(folder), supervision.find(folder)
-        if spec is None:
-            return None
-        if found is not None and found.running:
-            return Instance(service, spec.image, "running", spec.port)
-        return Instance(service, spec.image, "exited", spec.port, supervision.exit_code(folder))
-
-    def logs(self, service: str, lines: int = 100) -> str:
-        """See the protocol."""
-        return tail(self._log_path(service), lines)
-
-    def forget_image(self, image: Digest) -> None:
-        """See the protocol."""
-        if any(spec.image == image for spec in all_specs(self._root)) or not self._state.is_dir():
-            return
+    def _forget(self, image: Digest) -> None:
         if self._trees.is_dir():
             with locked(self._trees / f".{image.hex}.lock"), disk_errors(self._trees):
                 discard(self._trees / image.hex)
-        self._images.forget(image)
+        super()._forget(image)
 
-    def _folder(self, service: str) -> Path:
-        return self._root / check_service_name(service)
+    def _running(self, service: str, folder: Path) -> bool:
+        found = supervision.find(folder)
+        return found is not None and found.running
 
-    def _log_path(self, service: str) -> Path:
-        return self._state / "logs" / f"{check_service_name(service)}.log"
-
-    def _launch(self, folder: Path, tree: Path, config: ImageConfig, spec: ServiceSpec, lock: int) -> None:
+    def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
         make_dirs(folder)
-        make_dirs(self._state / "logs")
+        config, tree = image.config, self._trees / image.digest.hex
         python = find_python(python_minor(config))
-        env = environment(service_env(config, spec, spec.address, spec.port), tree)
         cwd = tree / config.working_dir.lstrip("/")
-        try:
-            # Remembered before anything runs, so that whoever comes after a crash knows what to stop.
-            write_spec(folder, spec)
-            supervision.launch(
-                folder,
-                command(config, python, tree),
-                env=env,
-                cwd=cwd if cwd.is_dir() else tree,
-                lock=lock,
-                log=open_log(self._log_path(spec.name)),
-                user=_user(config, spec.name, (tree, Path(python).resolve())),
-            )
-        except BaseException:
-            self._clear(spec.name, timeout=0.0)
-            raise
+        # Recorded before anything runs, so that whoever comes after a crash knows what to stop.
+        write_spec(folder, spec)
+        supervision.launch(
+            folder,
+            command(config, python, tree),
+            env=environment(service_env(config, spec, spec.address, spec.port), tree),
+            cwd=cwd if cwd.is_dir() else tree,
+            lock=lock,
+            log=open_log(self._log_path(spec.name)),
+            user=_user(config, spec.name, (tree, Path(python).resolve())),
+        )
 
     def _clear(self, service: str, timeout: float) -> None:
         folder = self._folder(service)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_agent.runtimes.base import ServiceSpec
 from edgepack.errors import IncompatibleError
 from edgepack.oci.config import ImageConfig
+from edgepack.state.desired import DesiredService
 
 PIDS_LIMIT = 512
 OPEN_FILES = 4096
@@ -35,13 +35,13 @@ def numeric_user(config: ImageConfig) -> tuple[int, int]:
     return int(uid), int(gid)
 
 
-def service_env(config: ImageConfig, spec: ServiceSpec, address: str, port: int) -> dict[str, str]:
+def service_env(config: ImageConfig, spec: DesiredService, address: str, port: int) -> dict[str, str]:
     """What the service sees: the image's environment, the spec's above it, and where it is to listen."""
     own = {"EDGEPACK_HOST": address, "EDGEPACK_PORT": str(port)}
     return {"PATH": _PATH, **config.env, **spec.env, **own}
 
 
-def bundle_config(config: ImageConfig, spec: ServiceSpec, cgroup: str | None) -> dict[str, Any]:
+def runtime_config(config: ImageConfig, spec: DesiredService, cgroup: str | None) -> dict[str, Any]:
     """How the container is run: read-only, no capabilities, the host's network, ``/tmp`` in memory.
 
     ``cgroup`` names its control group; without one no limits are set. Raises ``IncompatibleError``.
@@ -84,7 +84,7 @@ def bundle_config(config: ImageConfig, spec: ServiceSpec, cgroup: str | None) ->
     }
 
 
-def _resources(spec: ServiceSpec) -> dict[str, Any]:
+def _resources(spec: DesiredService) -> dict[str, Any]:
     found: dict[str, Any] = {"pids": {"limit": PIDS_LIMIT}, "devices": [{"allow": False, "access": "rwm"}]}
     if spec.memory_bytes is not None:
         found["memory"] = {"limit": spec.memory_bytes}

@@ -74,7 +74,7 @@ def test_the_whole_life_of_a_service(agent: Agent) -> None:
     assert (done.code, done.out) == (1, "")
     assert sentence(done.err).startswith("edge-agent: service churn: not healthy within 2 seconds: GET / on")
     assert "answered 503" in done.err
-    assert f"it runs {v2} again, as before" in done.err
+    assert f"rolled back to {v2}" in done.err
     found = agent.status()
     assert (found["state"], found["digest"], found["last_good"]) == ("Healthy", v2, v1)
     assert str(agent.images.digests["ill"]) in found["reason"]

@@ -47,10 +47,10 @@ def server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
         (b"HTTP/1.1 200 OK\n", True, ""),
         (b"HTTP/1.1 302 Found\r\n\r\n", False, "answered 302"),
         (b"HTTP/1.1 503 no\r\n\r\n", False, "answered 503"),
-        (b"SSH-2.0-OpenSSH\r\n", False, "does not speak HTTP"),
-        (b"HTTP/1.1 2000 OK\r\n", False, "does not speak HTTP"),
-        (b"\xff\xfe" * 100_000, False, "does not speak HTTP"),
-        (b"\r\n", False, "does not speak HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n", False, "is not HTTP"),
+        (b"HTTP/1.1 2000 OK\r\n", False, "is not HTTP"),
+        (b"\xff\xfe" * 100_000, False, "is not HTTP"),
+        (b"\r\n", False, "is not HTTP"),
         (b"", False, "no answer"),
     ],
 )
@@ -94,9 +94,9 @@ def wait(answers: list[bool], lives: int = 1000) -> tuple[Health, float]:
     now = [0.0]
     looks = [0]
 
-    def alive() -> str | None:
+    def alive() -> Health:
         looks[0] += 1
-        return None if looks[0] <= lives else "it exited with code 1"
+        return Health(True) if looks[0] <= lives else Health(False, "it exited with code 1")
 
     def sleep(seconds: float) -> None:
         now[0] += seconds

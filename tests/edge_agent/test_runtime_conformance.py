@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
-from edge_agent.runtimes.base import Instance, Runtime, ServiceSpec
+from edge_agent.runtimes.base import Instance, Runtime
 from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, VerificationError
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.serve import serve
 from edgepack.oci.store import Store
+from edgepack.state.desired import DesiredService
 from tests.edge_agent.support.runtimes import build_image, copy_store, make_runtime
 
 ROOT = Path(__file__).parents[2]
@@ -86,10 +87,10 @@ def runtime(lab: Lab) -> Iterator[Runtime]:
 
 
 @pytest.fixture
-def spec(lab: Lab, runtime: Runtime, free_port: Callable[[], int]) -> Iterator[ServiceSpec]:
+def spec(lab: Lab, runtime: Runtime, free_port: Callable[[], int]) -> Iterator[DesiredService]:
     image = lab.image("one")
     runtime.prepare(image)
-    yield ServiceSpec("churn", image, free_port(), env={"GREETING": "hello there"})
+    yield DesiredService("churn", image, free_port(), env={"GREETING": "hello there"})
     runtime.stop("churn", 1)
     runtime.forget_image(image)
 
@@ -116,7 +117,7 @@ def wait_for_exit(runtime: Runtime, service: str) -> Instance:
     raise AssertionError("it runs still")
 
 
-def test_starts_answers_and_stops(runtime: Runtime, spec: ServiceSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starts_answers_and_stops(runtime: Runtime, spec: DesiredService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENT_SECRET", "for nobody")
     runtime.prepare(spec.image)
     assert runtime.inspect("churn") is None
@@ -137,7 +138,7 @@ def test_starts_answers_and_stops(runtime: Runtime, spec: ServiceSpec, monkeypat
     runtime.stop("churn", 1)
 
 
-def test_starting_the_same_again_leaves_it_alone(lab: Lab, runtime: Runtime, spec: ServiceSpec) -> None:
+def test_starting_the_same_again_leaves_it_alone(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:
     runtime.start(spec)
     marker = started_at(lab, runtime)
     lab.runtime().start(spec)  # another process of the agent, after a restart
@@ -153,7 +154,7 @@ def started_at(lab: Lab, runtime: Runtime) -> object:
 
 
 def test_another_spec_takes_the_place_of_the_first(
-    lab: Lab, runtime: Runtime, spec: ServiceSpec, free_port: Callable[[], int]
+    lab: Lab, runtime: Runtime, spec: DesiredService, free_port: Callable[[], int]
 ) -> None:
     runtime.start(spec)
     assert ask(spec.port)["greeting"] == "hello there"
@@ -162,7 +163,7 @@ def test_another_spec_takes_the_place_of_the_first(
 
     second = lab.image("two")
     runtime.prepare(second)
-    moved = ServiceSpec("churn", second, free_port())
+    moved = DesiredService("churn", second, free_port())
     assert runtime.start(moved).port == moved.port
     assert ask(moved.port)["text"] == "two"
     with pytest.raises(OSError):
@@ -171,7 +172,7 @@ def test_another_spec_takes_the_place_of_the_first(
     runtime.forget_image(second)
 
 
-def test_a_port_that_is_taken_is_named(runtime: Runtime, spec: ServiceSpec) -> None:
+def test_a_port_that_is_taken_is_named(runtime: Runtime, spec: DesiredService) -> None:
     with socket.create_server(("127.0.0.1", spec.port)):
         with pytest.raises(RuntimeFailedError, match=str(spec.port)):
             runtime.start(spec)
@@ -181,7 +182,7 @@ def test_a_port_that_is_taken_is_named(runtime: Runtime, spec: ServiceSpec) -> N
     assert ask(spec.port)["text"] == "one"
 
 
-def test_a_crash_shows_with_its_exit_code_and_its_words(runtime: Runtime, spec: ServiceSpec) -> None:
+def test_a_crash_shows_with_its_exit_code_and_its_words(runtime: Runtime, spec: DesiredService) -> None:
     runtime.start(replace(spec, env={"CRASH": "7"}))
     found = wait_for_exit(runtime, "churn")
     assert (found.state, found.exit_code, found.image) == ("exited", 7, spec.image)
@@ -190,7 +191,7 @@ def test_a_crash_shows_with_its_exit_code_and_its_words(runtime: Runtime, spec: 
     assert ask(spec.port)["text"] == "one"
 
 
-def test_an_entrypoint_that_is_not_there(lab: Lab, runtime: Runtime, spec: ServiceSpec) -> None:
+def test_an_entrypoint_that_is_not_there(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:
     if lab.kind == "process":
         broken = lab.image("broken", entrypoint=("/usr/bin/absent", "-m", "app"))
         with pytest.raises(IncompatibleError, match=r"/usr/bin/absent"):
@@ -206,7 +207,7 @@ def test_an_entrypoint_that_is_not_there(lab: Lab, runtime: Runtime, spec: Servi
     runtime.forget_image(broken)
 
 
-def test_memory_is_limited_where_it_runs_in_a_container(lab: Lab, runtime: Runtime, spec: ServiceSpec) -> None:
+def test_memory_is_limited_where_it_runs_in_a_container(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:
     runtime.start(replace(spec, memory_bytes=256 << 20, cpus=0.5))
     groups = ask(spec.port)["cgroups"]
     if lab.kind not in CONTAINERS:
@@ -221,7 +222,7 @@ def test_memory_is_limited_where_it_runs_in_a_container(lab: Lab, runtime: Runti
     assert not limit.exists()
 
 
-def test_inside_it_is_nobody_and_everything_is_read_only(lab: Lab, runtime: Runtime, spec: ServiceSpec) -> None:
+def test_inside_it_is_nobody_and_everything_is_read_only(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:
     if lab.kind not in CONTAINERS:
         pytest.skip("a process is no container")
     runtime.start(spec)
@@ -241,7 +242,7 @@ def test_a_missing_blob_is_named(lab: Lab, open_dir: Path) -> None:
         lab.runtime(store).prepare(image)
 
 
-def test_an_image_that_was_never_prepared(runtime: Runtime, spec: ServiceSpec) -> None:
+def test_an_image_that_was_never_prepared(runtime: Runtime, spec: DesiredService) -> None:
     absent = Digest.of(b"absent")
     with pytest.raises(NotFoundError, match=absent.hex):
         runtime.prepare(absent)
@@ -319,17 +320,22 @@ def test_an_engine_that_does_not_pull_is_given_an_archive(
 ) -> None:
     if lab.kind not in ("docker", "podman"):
         pytest.skip("no engine")
-    monkeypatch.setattr(runtime, "_pull", lambda image: "it refuses plain http")
+    from edge_agent.runtimes import engine
+
+    def refuse(image: Digest, manifest: object) -> None:
+        raise engine.EngineRefusedError("it refuses plain http", where=f"image {image}")
+
+    monkeypatch.setattr(runtime, "_pull", refuse)
     image = lab.image("by archive")
     runtime.prepare(image)
     port = free_port()
-    runtime.start(ServiceSpec("churn", image, port))
+    runtime.start(DesiredService("churn", image, port))
     assert ask(port)["text"] == "by archive"
     runtime.stop("churn", 1)
     runtime.forget_image(image)
 
 
-def test_an_image_that_runs_is_not_forgotten(runtime: Runtime, spec: ServiceSpec) -> None:
+def test_an_image_that_runs_is_not_forgotten(runtime: Runtime, spec: DesiredService) -> None:
     runtime.start(spec)
     runtime.forget_image(spec.image)
     assert ask(spec.port)["text"] == "one"
@@ -369,7 +375,7 @@ def test_killed_while_it_prepares_it_prepares_again(
     runtime.prepare(image)
     assert not list(state.glob("**/*.tmp"))
     port = free_port()
-    runtime.start(ServiceSpec("killed", image, port))
+    runtime.start(DesiredService("killed", image, port))
     try:
         assert ask(port)["text"] == f"killed after {delay}"
     finally:
@@ -380,7 +386,7 @@ def test_killed_while_it_prepares_it_prepares_again(
 START = """
 import sys
 from pathlib import Path
-from edge_agent.runtimes.base import ServiceSpec
+from edgepack.state.desired import DesiredService
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 sys.path.insert(0, sys.argv[1])
@@ -388,13 +394,13 @@ from tests.edge_agent.support.runtimes import make_runtime
 kind, store, state, address, image, port = sys.argv[2:]
 runtime = make_runtime(kind, Store.create(Path(store)), Path(state), address or None)
 print("go", flush=True)
-runtime.start(ServiceSpec("churn", Digest.parse(image), int(port), env={"GREETING": "hello there"}))
+runtime.start(DesiredService("churn", Digest.parse(image), int(port), env={"GREETING": "hello there"}))
 """
 
 
 @pytest.mark.parametrize("delay", [0.01, 0.04])
 def test_killed_while_it_starts_a_service_there_is_one_of_it_in_the_end(
-    lab: Lab, runtime: Runtime, spec: ServiceSpec, delay: float
+    lab: Lab, runtime: Runtime, spec: DesiredService, delay: float
 ) -> None:
     argv = [sys.executable, "-c", START, str(ROOT)]
     argv += [lab.kind, str(lab.store.root), str(lab.state), lab.address or "", str(spec.image), str(spec.port)]

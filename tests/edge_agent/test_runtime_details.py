@@ -14,17 +14,20 @@ from typing import Any
 
 import pytest
 
-from edge_agent.runtimes import supervision
-from edge_agent.runtimes.base import Runtime, ServiceSpec
+from edge_agent.runtimes import engine, supervision
+from edge_agent.runtimes.base import Runtime
+from edge_agent.runtimes.crun import ControlGroupError, CrunRuntime
 from edge_agent.runtimes.instances import service_lock, tail
 from edge_agent.runtimes.select import choose
 from edge_agent.runtimes.supervisor import start_ticks
 from edge_agent.runtimes.translate import command, environment, python_minor
+from edge_agent.runtimes.unpacked.images import UnpackedImage
 from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.errors import (
     IncompatibleError,
     InvalidReferenceError,
     MissingPartError,
+    NoSpaceError,
     RuntimeFailedError,
     UnsafeArchiveError,
 )
@@ -35,6 +38,7 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer, LayerEntry, NoCompression, write_layer
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
+from edgepack.state.desired import DesiredService
 from tests.edge_agent.support.runtimes import build_image, copy_store, make_runtime
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -80,7 +84,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 def test_a_process_sees_no_package_of_this_machine(process: Runtime, store: Store, free_port: Any) -> None:
     image = script(store, "import sys\nprint(sys.path, flush=True)\nimport pytest")
     process.prepare(image)
-    process.start(ServiceSpec("churn", image, free_port()))
+    process.start(DesiredService("churn", image, free_port()))
     wait_until(lambda: "No module named 'pytest'" in process.logs("churn"))
 
 
@@ -107,7 +111,7 @@ def test_a_program_that_starts_others_is_ended_with_them(process: Runtime, store
     )
     image = script(store, text)
     process.prepare(image)
-    process.start(ServiceSpec("churn", image, free_port()))
+    process.start(DesiredService("churn", image, free_port()))
     wait_until(lambda: "child" in process.logs("churn"))
     child = int(process.logs("churn").split()[-1])
     assert start_ticks(child) is not None
@@ -120,7 +124,7 @@ def test_a_process_number_that_was_given_to_another_is_not_touched(
 ) -> None:
     image = script(store, "import time\ntime.sleep(600)")
     process.prepare(image)
-    spec = ServiceSpec("churn", image, free_port())
+    spec = DesiredService("churn", image, free_port())
     process.start(spec)
     record = open_dir / "state/run/process/churn/process.json"
     value = json.loads(record.read_text())
@@ -145,7 +149,7 @@ def test_a_record_of_another_boot_is_of_nothing_that_runs(
 ) -> None:
     image = script(store, "import time\ntime.sleep(600)")
     process.prepare(image)
-    process.start(ServiceSpec("churn", image, free_port()))
+    process.start(DesiredService("churn", image, free_port()))
     with monkeypatch.context() as patch:
         patch.setattr(supervision, "boot_id", lambda: "another")
         found = process.inspect("churn")
@@ -178,7 +182,7 @@ def test_as_root_the_service_is_the_images_user_where_it_can_be(process: Runtime
 
     image = script(store, "import os\nprint('uid', os.getuid(), flush=True)", user="10001:10001")
     process.prepare(image)
-    process.start(ServiceSpec("churn", image, free_port()))
+    process.start(DesiredService("churn", image, free_port()))
     wait_until(lambda: "uid" in process.logs("churn"))
     config = ImageConfig(Platform.host(), user="10001:10001")
     reachable = module._user(config, "churn", (Path(sys.executable).resolve(),)) is not None
@@ -225,7 +229,7 @@ def test_after_a_reboot_the_service_is_found_exited_and_starts_again(
     runtime = make_runtime("crun", store, open_dir / "state", None)
     image = build_image(store, base_store[1], "x")
     runtime.prepare(image)
-    spec = ServiceSpec("churn", image, free_port())
+    spec = DesiredService("churn", image, free_port())
     runtime.start(spec)
     bundle = open_dir / "state/run/crun/churn"
     found = supervision.find(bundle)
@@ -267,7 +271,7 @@ def test_sixty_layers_are_mounted_and_whiteouts_hide(
     image = script(store, text, tuple(layers), entrypoint=("/usr/bin/python3.11", "-m", "app"))
     runtime.prepare(image)
     try:
-        runtime.start(ServiceSpec("churn", image, free_port()))
+        runtime.start(DesiredService("churn", image, free_port()))
         wait_until(lambda: "]" in runtime.logs("churn"))
         said = runtime.logs("churn")
         assert "'0'" not in said
@@ -314,3 +318,40 @@ def test_the_tail_of_a_log(tmp_path: Path) -> None:
     log.write_bytes(b"".join(b"line %d\n" % number for number in range(100_000)) + b"\xff end")
     assert tail(log, 2) == "line 99999\n\ufffd end"
     assert tail(log, 0) == ""
+
+
+@as_root
+@pytest.mark.real("crun")
+def test_without_a_control_group_a_container_runs_without_limits(
+    store: Store, open_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = CrunRuntime(open_dir / "state", store)
+    messages = open_dir / "messages.log"
+    messages.write_text("first line\nlevel=error msg=cannot create cgroup: read-only file system\n")
+    tried: list[str | None] = []
+
+    def run(folder: Path, image: object, spec: DesiredService, cgroup: str | None, lock: int) -> None:
+        tried.append(cgroup)
+        if cgroup is not None:
+            runtime._raise_failure(messages, spec.name)
+
+    monkeypatch.setattr(runtime, "_run", run)
+    monkeypatch.setattr(runtime, "_lay_out", lambda *_: None)
+    spec = DesiredService("churn", Digest.of(b"image"), 1)
+    image = UnpackedImage(spec.image, ImageConfig(Platform.host(), ()), ())
+    runtime._launch(open_dir, image, spec, lock=0)
+
+    assert tried[1:] == [None]
+    messages.write_text("exec: no such file\n")
+    with pytest.raises(RuntimeFailedError, match="exec: no such file") as raised:
+        runtime._raise_failure(messages, "churn")
+    assert not isinstance(raised.value, ControlGroupError)
+    messages.unlink()
+    runtime._raise_failure(messages, "churn")
+
+
+def test_an_engine_whose_disk_is_full_is_named_so() -> None:
+    full = engine._refused("write /var/lib/docker/x: no space left on device", "image x")
+
+    assert isinstance(full, NoSpaceError)
+    assert isinstance(engine._refused("manifest unknown", "image x"), engine.EngineRefusedError)

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from edge_agent.runtimes.base import ServiceSpec
 from edge_agent.runtimes.crun import CrunRuntime
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
+from edgepack.state.desired import DesiredService
 from tests.integration.support.images import Commands, expected, image_of, request, rows, write_model
 from tests.support.parts import processes_with, remove_tree, run
 from tests.support.ports import free_port
@@ -121,7 +121,7 @@ class Device:
         image = Digest.parse(image_of(built, PLATFORM)["digest"])
         self.runtime.prepare(image)
         port: int = free_port()
-        self.alone.call(self.runtime.start, ServiceSpec(name, image, port, env=env))
+        self.alone.call(self.runtime.start, DesiredService(name, image, port, env=env))
         end = time.monotonic() + 60
         while self._runs(name) and not self._answers(port):
             assert time.monotonic() < end, self.runtime.logs(name)

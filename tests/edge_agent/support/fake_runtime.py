@@ -14,7 +14,7 @@ from edge_agent.device import Device
 from edge_agent.reconcile import runner, status
 from edge_agent.reconcile.probe import Health
 from edge_agent.reconcile.runner import Clock, Runner
-from edge_agent.runtimes.base import Instance, Runtime, ServiceSpec
+from edge_agent.runtimes.base import Instance, Runtime
 from edge_agent.state.database import StateFile
 from edgepack.errors import MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError, SignatureError
 from edgepack.oci.digest import Digest
@@ -45,7 +45,7 @@ class Running:
     """A service that a runtime has."""
 
     by: str
-    spec: ServiceSpec
+    spec: DesiredService
     probes: int = 0
     exited: bool = False
 
@@ -96,7 +96,7 @@ class FakeRuntime:
             raise NoSpaceError("no space left on the disk", where=f"image {image}")
         self.world.prepared.add((self.name, image))
 
-    def start(self, spec: ServiceSpec) -> Instance:
+    def start(self, spec: DesiredService) -> Instance:
         faults = self.world.of(spec.image)
         if (self.name, spec.image) not in self.world.prepared:
             raise NotFoundError("is not prepared", where=spec.image)

@@ -1,0 +1,118 @@
+"""What the runtimes without an engine have in common: folders, locks and logs of services, and the order of a start."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from edge_agent.runtimes import supervision
+from edge_agent.runtimes.base import Instance
+from edge_agent.runtimes.instances import (
+    all_specs,
+    check_port,
+    is_recorded,
+    read_spec,
+    service_lock,
+    tail,
+)
+from edge_agent.runtimes.unpacked.images import UnpackedImage, UnpackedImages
+from edgepack.errors import NotFoundError, RuntimeFailedError
+from edgepack.host.files import make_dirs
+from edgepack.names import check_service_name
+from edgepack.oci.digest import Digest
+from edgepack.oci.store import Store
+from edgepack.oci.unpack import Whiteouts
+from edgepack.state.desired import DesiredService
+
+_STOP_SECONDS = 10.0
+
+
+class UnpackedRuntime(ABC):
+    """Runs services from images that are unpacked below the folder ``state``.
+
+    ``<state>/run/<name>/<service>/`` holds what belongs to one instance, ``<state>/logs/<service>.log`` its output.
+    """
+
+    def __init__(self, name: str, state: Path, store: Store, whiteouts: Whiteouts) -> None:
+        self.name = name
+        self._state = state.resolve()
+        self._root = self._state / "run" / name
+        self._images = UnpackedImages(self._state, store, name, whiteouts)
+
+    @abstractmethod
+    def prepare(self, image: Digest) -> None:
+        """See the protocol."""
+
+    @abstractmethod
+    def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
+        """Start the service, its record written first; ``lock`` is the descriptor of the service's lock."""
+
+    @abstractmethod
+    def _clear(self, service: str, timeout: float) -> None:
+        """End the instance within ``timeout`` seconds or by force, and remove its folder; absent is fine."""
+
+    @abstractmethod
+    def _running(self, service: str, folder: Path) -> bool:
+        """Whether the instance that is recorded in ``folder`` runs."""
+
+    def start(self, spec: DesiredService) -> Instance:
+        """See the protocol."""
+        image = self._prepared(spec.image)
+        if image is None:
+            raise NotFoundError(f"image {spec.image} is not prepared", where=f"service {spec.name}")
+        folder = self._folder(spec.name)
+        with service_lock(self._root, spec.name) as lock:
+            now = self.inspect(spec.name)
+            if now is not None and now.state == "running" and is_recorded(folder, spec):
+                return now
+            self._clear(spec.name, _STOP_SECONDS)
+            check_port(spec)
+            make_dirs(self._state / "logs")
+            try:
+                self._launch(folder, image, spec, lock)
+            except BaseException:
+                self._clear(spec.name, timeout=0.0)
+                raise
+            started = self.inspect(spec.name)
+        if started is None:
+            raise RuntimeFailedError("its instance was removed during the start", where=f"service {spec.name}")
+        return started
+
+    def stop(self, service: str, timeout: float = _STOP_SECONDS) -> None:
+        """See the protocol."""
+        if self._root.is_dir():
+            with service_lock(self._root, service):
+                self._clear(service, timeout)
+
+    def inspect(self, service: str) -> Instance | None:
+        """See the protocol. The exit code is unknown when the device lost its power."""
+        folder = self._folder(service)
+        spec = read_spec(folder)
+        if spec is None:
+            return None
+        if self._running(service, folder):
+            return Instance(service, spec.image, "running", spec.port)
+        return Instance(service, spec.image, "exited", spec.port, supervision.exit_code(folder))
+
+    def logs(self, service: str, lines: int = 100) -> str:
+        """See the protocol."""
+        return tail(self._log_path(service), lines)
+
+    def forget_image(self, image: Digest) -> None:
+        """See the protocol."""
+        if all(spec.image != image for spec in all_specs(self._root)):
+            self._forget(image)
+
+    def _prepared(self, image: Digest) -> UnpackedImage | None:
+        """The image when it is prepared."""
+        return self._images.get(image)
+
+    def _forget(self, image: Digest) -> None:
+        """Remove what ``prepare`` made of the image."""
+        self._images.forget(image)
+
+    def _folder(self, service: str) -> Path:
+        return self._root / check_service_name(service)
+
+    def _log_path(self, service: str) -> Path:
+        return self._state / "logs" / f"{check_service_name(service)}.log"
