@@ -84,8 +84,14 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
 
-def imports(path: Path) -> list[Import]:
-    return list(_imports(parsed(path), path, at_start=True))
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parsed(path)))
+
+
+@cache
+def imports(path: Path) -> tuple[Import, ...]:
+    return tuple(_imports(parsed(path), path, at_start=True))
 
 
 def _imports(node: ast.AST, path: Path, *, at_start: bool) -> Iterator[Import]:
@@ -106,14 +112,15 @@ def _imports(node: ast.AST, path: Path, *, at_start: bool) -> Iterator[Import]:
         else:
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             yield from _imports(child, path, at_start=at_start and not inside)
-        if isinstance(child, ast.Call) and _is_import_by_name(child):
-            name = child.args[0] if child.args else None
+        if isinstance(child, ast.Call) and child.args and _is_import_by_name(child):
+            name = child.args[0]
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
                 yield Import(name.value, None, path, child.lineno, at_start)
 
 
 def _is_import_by_name(call: ast.Call) -> bool:
-    return ast.unparse(call.func) in ("importlib.import_module", "import_module", "__import__")
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return name in ("import_module", "__import__")
 
 
 def found(room: str, tops: set[str]) -> list[Import]:
@@ -178,7 +185,7 @@ def test_only_commands_print() -> None:
         for room in ROOMS
         for path in modules(room)
         if not is_command(path)
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
 
@@ -199,7 +206,7 @@ def test_plans_do_no_input_or_output() -> None:
     wrong += [
         f"{path.relative_to(ROOT)}:{node.lineno} opens a file"
         for path in plans
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
     ]
 
@@ -218,7 +225,7 @@ def test_no_shell_is_started() -> None:
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for room in ROOMS
         for path in modules(room)
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.keyword) and node.arg == "shell" and ast.unparse(node.value) != "False"
     ]
 
@@ -340,10 +347,9 @@ def _is_text(node: ast.expr, errors: set[str]) -> bool:
 def test_no_code_looks_into_the_text_of_an_error() -> None:
     found = set()
     for path in (path for room in ROOMS for path in modules(room)):
-        nodes = list(ast.walk(parsed(path)))
-        errors = {node.name for node in nodes if isinstance(node, ast.ExceptHandler) and node.name}
+        errors = {node.name for node in nodes(path) if isinstance(node, ast.ExceptHandler) and node.name}
         errors |= {"error", "refusal", "problem", "failure"}
-        if any(looks_into_a_text(node, errors) for node in nodes):
+        if any(looks_into_a_text(node, errors) for node in nodes(path)):
             found.add(str(path.relative_to(ROOT)))
 
     assert found - ERROR_TEXTS == set()
