@@ -1,16 +1,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# How many processes run tests at once; with 0, none but pytest itself.
+PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES)
 
-.PHONY: demo test test-whole check bench matrix lock setup-demo setup-test clean
+.PHONY: demo test test-whole quick check bench matrix lock setup-demo setup-test clean
 
 demo: setup-demo  ## set up, then do the main job once, on real input
 	$(BIN)/edgepack demo
 
+# Tests start hundreds of Python programs, and without bytecode each of them compiles its modules again.
+test test-whole quick: export PYTHONDONTWRITEBYTECODE =
+
 test: setup-test check  ## set up, then run every check and test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-whole: setup-test check  ## as test, with every repetition of what takes long
-	EDGEPACK_WHOLE=1 $(BIN)/python -m pytest
+	EDGEPACK_WHOLE=1 $(PYTEST)
+
+quick: setup-test check  ## set up, then run every check, and the tests that are done at once
+	EDGEPACK_QUICK=1 $(PYTEST)
 
 check: setup-test
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import ports, spread
 from tests.support.required import REQUIRED, skip_or_fail
-from tests.support.sampling import WHOLE
+from tests.support.sampling import QUICK, WHOLE
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
@@ -24,11 +24,14 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked ``whole`` unless all is to be run; with several processes, begin with the longest."""
+    """Leave out what is not to be run this time; with several processes, begin with the longest."""
     left_out = [] if WHOLE else [item for item in items if item.get_closest_marker("whole")]
+    if QUICK:
+        left_out += [item for item in items if item.get_closest_marker("real") or spread.takes_long(item.nodeid)]
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=list(dict.fromkeys(left_out)))
+        without = set(left_out)
+        items[:] = [item for item in items if item not in without]
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: spread.place(item.nodeid))
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 # Folders whose fixtures are made once for all of their tests.
 TOGETHER = ("tests/integration/",)
+# What starts programs, trains models or draws many examples, and is not a part of `make quick`.
+LONG: tuple[str, ...] = ("tests/integration/",)
 # What takes longest, so that no process begins with it when the others are done.
 FIRST: tuple[str, ...] = ("tests/integration/",)
 
@@ -18,6 +20,11 @@ def group(nodeid: str) -> str:
     """The tests that are run by one process: a module's, or a whole folder's."""
     path = nodeid.partition("::")[0]
     return next((folder for folder in TOGETHER if path.startswith(folder)), path)
+
+
+def takes_long(nodeid: str) -> bool:
+    """Whether a test is left out of the quick run."""
+    return nodeid.startswith(LONG)
 
 
 def place(nodeid: str) -> int:
