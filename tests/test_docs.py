@@ -233,6 +233,17 @@ def test_every_command_that_a_page_shows_exists_with_its_options(page: Path) -> 
     assert wrong == []
 
 
+def test_every_target_of_make_that_a_page_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = {
+        (_name(page), target)
+        for page in pages()
+        for target in re.findall(r"(?:`|^ *)make ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE)
+    }
+    assert named
+    assert sorted(f"{page}: make {target}" for page, target in named if target not in targets) == []
+
+
 def test_the_readme_leads_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     documents = [
