@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from edgepack.errors import EdgepackError, InvalidDocumentError
@@ -51,7 +51,7 @@ class Fields:
         self._known.add(key)
         value = self._value.get(key)
         if value is None:
-            if required and self._is_object:  # of what is no object, that has been said
+            if required and self._is_object:  # else that it is not an object has been said
                 self._violations.append(f"{self._name(key)} is missing")
             return default
         number_as_bool = isinstance(value, bool) and kind is not bool
@@ -79,6 +79,22 @@ class Fields:
         items = self.take(key, list, required=required) or []
         return [Fields(item, f"{self._name(key)}[{at}]", self._violations) for at, item in enumerate(items)]
 
+    def read_each(self, key: str, read: Callable[[Any, str], _T]) -> tuple[_T, ...]:
+        """The items of the list ``key``, each read by ``read(item, its path)``; errors become violations."""
+        found = []
+        for at, item in enumerate(self.take(key, list, required=True) or []):
+            try:
+                found.append(read(item, f"{self._name(key)}[{at}]"))
+            except EdgepackError as error:
+                self._violations.append(str(error))
+        return tuple(found)
+
+    def schema(self, name: str) -> None:
+        """Require the field ``schema`` to be ``name``."""
+        found = self.take("schema", str, required=True)
+        if found not in (name, None):
+            self.wrong("schema", f"must be {name}, is {found}")
+
     def child(self, key: str) -> Fields:
         """The object ``key``, empty when it is not there."""
         return Fields(self.take(key, dict, {}) or {}, self._name(key), self._violations)
@@ -88,12 +104,12 @@ class Fields:
         self._violations.append(f"{self._name(key)} {text}")
 
     def finish(self) -> None:
-        """Report the fields that nobody took: a misspelt field must not be ignored in silence."""
+        """Report the fields that were not read: a misspelt field must not be ignored in silence."""
         for key in sorted(set(self._value) - self._known):
             self._violations.append(f"{self._name(key)} is not a known field")
 
 
-def raise_all(where: object, violations: list[str]) -> None:
+def raise_all(where: object, violations: Sequence[str], *, hint: str | None = None) -> None:
     """Raise ``InvalidDocumentError`` when there are violations."""
     if violations:
-        raise InvalidDocumentError(where, violations)
+        raise InvalidDocumentError(where, violations, hint=hint)

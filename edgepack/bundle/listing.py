@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from edgepack.documents import canonical_json, parse_object
-from edgepack.errors import EdgepackError, InvalidDocumentError, SizeMismatchError, UsageError
+from edgepack.documents import Fields, canonical_json, parse_object, raise_all
+from edgepack.errors import InvalidDocumentError, SizeMismatchError, UsageError
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
@@ -21,8 +21,6 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,254}")
 _RESERVED = re.compile(r"sha256[:-].*")
 # What must be read to verify an image. It is small, and stands before everything else in the tar.
 _HEAD = mediatypes.INDEXES | mediatypes.MANIFESTS | mediatypes.CONFIGS | {mediatypes.EMPTY, mediatypes.DSSE}
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -112,21 +110,17 @@ class Contents:
     @classmethod
     def from_bytes(cls, data: bytes, where: object = "bundle list") -> Contents:
         """Read a list; raises ``InvalidDocumentError`` with every violation."""
-        value = parse_object(data, where)
-        wrong: list[str] = []
-        if value.get("schema") != SCHEMA:
-            wrong.append(f"schema must be {SCHEMA!r}, is {value.get('schema')!r}")
-        platform = value.get("platform")
+        violations: list[str] = []
+        fields = Fields(parse_object(data, where), "", violations)
+        fields.schema(SCHEMA)
         contents = cls(
-            images=_each(value, "images", _image, wrong),
-            referrers=_each(value, "referrers", _referrer, wrong),
-            blobs=_each(value, "blobs", Descriptor.from_json, wrong),
-            omitted=_each(value, "omitted", Descriptor.from_json, wrong),
-            platform=None if platform is None else _noted(lambda: Platform.parse(str(platform)), wrong),
+            images=fields.read_each("images", _image),
+            referrers=fields.read_each("referrers", _referrer),
+            blobs=fields.read_each("blobs", Descriptor.from_json),
+            omitted=fields.read_each("omitted", Descriptor.from_json),
+            platform=fields.parsed("platform", Platform.parse, required=False),
         )
-        wrong += _violations(contents)
-        if wrong:
-            raise InvalidDocumentError(where, wrong)
+        raise_all(where, [*violations, *_violations(contents)])
         return contents
 
 
@@ -172,20 +166,3 @@ def _referrer(value: Any, where: str) -> Referrer:
     if not isinstance(value, Mapping):
         raise InvalidDocumentError(where, ["must be an object"])
     return Referrer(Digest.parse(value.get("subject")), Descriptor.from_json(value.get("descriptor"), where))
-
-
-def _each(value: Mapping[str, Any], name: str, read: Callable[[Any, str], _T], wrong: list[str]) -> tuple[_T, ...]:
-    items = value.get(name)
-    if not isinstance(items, list):
-        wrong.append(f"{name} must be a list")
-        return ()
-    found = (_noted(lambda i=i, item=item: read(item, f"{name}[{i}]"), wrong) for i, item in enumerate(items))  # type: ignore[misc]
-    return tuple(item for item in found if item is not None)
-
-
-def _noted(read: Callable[[], _T], wrong: list[str]) -> _T | None:
-    try:
-        return read()
-    except EdgepackError as error:
-        wrong.append(str(error))
-        return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from edgepack.documents import canonical_json, parse_object
-from edgepack.errors import InvalidDocumentError, InvalidReferenceError
+from edgepack.documents import Fields, canonical_json, parse_object, raise_all
+from edgepack.errors import InvalidReferenceError
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
@@ -33,30 +33,16 @@ class Receipt:
     @classmethod
     def from_bytes(cls, data: bytes, where: object = "receipt") -> Receipt:
         """Read a receipt; raises ``InvalidDocumentError`` with every violation."""
-        value = parse_object(data, where)
-        wrong = []
-        if value.get("schema") != SCHEMA:
-            wrong.append(f"schema must be {SCHEMA!r}")
-        device = value.get("device")
-        if not isinstance(device, str) or not _DEVICE.fullmatch(device):
-            wrong.append("device must be a name of letters, digits, '.', '_' and '-'")
-        platform = Platform()
-        try:
-            platform = Platform.parse(str(value.get("platform", "")))
-        except InvalidReferenceError as error:
-            wrong.append(f"platform: {error}")
-        blobs = value.get("blobs")
-        held = set()
-        if not isinstance(blobs, list):
-            wrong.append("blobs must be a list of digests")
-        for number, item in enumerate(blobs if isinstance(blobs, list) else ()):
-            try:
-                held.add(Digest.parse(item))
-            except InvalidReferenceError as error:
-                wrong.append(f"blobs[{number}]: {error}")
-        if wrong:
-            raise InvalidDocumentError(where, wrong)
-        return cls(str(device), platform, frozenset(held))
+        violations: list[str] = []
+        fields = Fields(parse_object(data, where), "", violations)
+        fields.schema(SCHEMA)
+        device = fields.take("device", str, required=True)
+        if device is not None and not _DEVICE.fullmatch(device):
+            fields.wrong("device", "must be a name of letters, digits, '.', '_' and '-'")
+        platform = fields.parsed("platform", Platform.parse) or Platform()
+        blobs = fields.read_each("blobs", _digest)
+        raise_all(where, violations)
+        return cls(str(device), platform, frozenset(blobs))
 
     def to_bytes(self) -> bytes:
         """The canonical JSON of the receipt, digests sorted."""
@@ -68,3 +54,10 @@ class Receipt:
                 "blobs": [str(digest) for digest in sorted(self.blobs)],
             }
         )
+
+
+def _digest(value: object, where: str) -> Digest:
+    try:
+        return Digest.parse(value)
+    except InvalidReferenceError as error:
+        raise InvalidReferenceError(error.what, where=where) from error

@@ -75,8 +75,7 @@ class Desired:
         """Read a document; raises ``InvalidDocumentError`` naming every wrong field."""
         violations: list[str] = []
         fields = Fields(parse_object(data, where), "", violations)
-        if fields.take("schema", str, required=True) not in (SCHEMA, None):
-            fields.wrong("schema", f"must be {SCHEMA}")
+        fields.schema(SCHEMA)
         serial = fields.take("serial", int)
         if serial is not None and not 0 <= serial <= _MAX_SERIAL:
             fields.wrong("serial", f"must be from 0 to {_MAX_SERIAL}")

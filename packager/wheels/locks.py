@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.documents import raise_all
 from edgepack.errors import (
     DigestMismatchError,
     EdgepackError,
     IncompatibleError,
-    InvalidDocumentError,
     NoSpaceError,
     NotFoundError,
 )
@@ -60,7 +60,7 @@ class Pin:
 def parse_lock(text: str, where: object = "lock") -> tuple[Pin, ...]:
     """The pins of a lock, in its order; raises ``InvalidDocumentError`` naming every line that is not one."""
     pins: dict[str, Pin] = {}
-    wrong = []
+    violations = []
     joined = re.sub(r"\\\n", " ", text)
     for line in joined.splitlines():
         content = re.sub(r"(^|\s)#.*", "", line).strip()
@@ -69,15 +69,14 @@ def parse_lock(text: str, where: object = "lock") -> tuple[Pin, ...]:
         match = _PIN.fullmatch(content)
         hashes = _HASH.findall(match[3]) if match else []
         if match is None:
-            wrong.append(f"{content[:60]!r} is not NAME==VERSION --hash=sha256:…")
+            violations.append(f"{content[:60]!r} is not NAME==VERSION --hash=sha256:…")
         elif not hashes or len(hashes) != match[3].count("--hash="):
-            wrong.append(f"{match[1]} has no sha256 hash, or another one")
+            violations.append(f"{match[1]} has no sha256 hash, or another one")
         elif (name := _normalised(match[1])) in pins:
-            wrong.append(f"{name} stands twice")
+            violations.append(f"{name} is listed twice")
         else:
             pins[name] = Pin(name, match[2], tuple(hashes))
-    if wrong:
-        raise InvalidDocumentError(where, wrong, hint="make the lock with uv pip compile --generate-hashes")
+    raise_all(where, violations, hint="make the lock with uv pip compile --generate-hashes")
     return tuple(pins.values())
 
 

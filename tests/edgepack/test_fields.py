@@ -85,3 +85,35 @@ def test_all_are_raised_together_and_none_not_at_all() -> None:
     raise_all("x.json", [])
     with pytest.raises(InvalidDocumentError, match=r"^x\.json: a; b$"):
         raise_all("x.json", ["a", "b"])
+
+
+def test_each_item_of_a_list_is_read_and_what_the_reader_raises_is_a_violation() -> None:
+    def read(item: object, where: str) -> int:
+        if not isinstance(item, int):
+            raise UsageError("is not a number", where=where)
+        return item
+
+    found, wrong = fields({"a": [1, "x", 2, None], "b": 1}, "top")
+
+    assert found.read_each("a", read) == (1, 2)
+    assert found.read_each("b", read) == ()
+    assert found.read_each("c", read) == ()
+    assert wrong == [
+        "top.a[1]: is not a number", "top.a[3]: is not a number", "top.b must be a list", "top.c is missing",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "violations"),
+    [
+        ({"schema": "x/v1"}, []),
+        ({"schema": "x/v2"}, ["schema must be x/v1, is x/v2"]),
+        ({"schema": 1}, ["schema must be text"]),
+        ({}, ["schema is missing"]),
+    ],
+)
+def test_a_document_says_which_schema_it_keeps(value: object, violations: list[str]) -> None:
+    found, wrong = fields(value)
+    found.schema("x/v1")
+
+    assert wrong == violations

@@ -46,7 +46,7 @@ def test_every_wrong_line_of_a_lock_is_named() -> None:
     with pytest.raises(InvalidDocumentError) as caught:
         parse_lock(text, "my.lock")
     assert len(caught.value.violations) == 5
-    for part in ("numpy>=2", "scipy", "ok stands twice", "weak", "-e .", "my.lock"):
+    for part in ("numpy>=2", "scipy", "ok is listed twice", "weak", "-e .", "my.lock"):
         assert part in str(caught.value)
 
 
