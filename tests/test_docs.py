@@ -238,7 +238,7 @@ def test_every_target_of_make_that_a_page_names_exists() -> None:
     named = {
         (_name(page), target)
         for page in pages()
-        for target in re.findall(r"(?:`|^ *)make ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE)
+        for target in re.findall(r"(?:`|^ *)make ([a-z-]+)(?:`| *#| *$)", page.read_text("utf-8"), re.MULTILINE)
     }
     assert named
     assert sorted(f"{page}: make {target}" for page, target in named if target not in targets) == []
