@@ -11,11 +11,10 @@ import click
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.commands import debug_option, output_option
 from edgepack.host.console import answer, human
+from edgepack.limits import LIMITS
 from edgepack.state.reported import ReportedService
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-# A desired state for a thousand services is a tenth of this.
-_MAX_DOCUMENT = 4 << 20
 
 allow_unsigned = click.option(
     "--allow-unsigned", is_flag=True, envvar="EDGEPACK_ALLOW_UNSIGNED",
@@ -32,15 +31,16 @@ def read_file(file: Path, hint: str) -> bytes:
     """The bytes of a small file; raises ``NotFoundError`` with the ``hint``, or ``UsageError``."""
     try:
         with file.open("rb") as opened:
-            data = opened.read(_MAX_DOCUMENT + 1)
+            data = opened.read(LIMITS.desired_state_bytes + 1)
     except FileNotFoundError:
         raise NotFoundError("there is no such file", where=file, hint=hint) from None
     except IsADirectoryError:
         raise UsageError("is a folder", where=file, hint=f"give a file; {hint}") from None
     except PermissionError:
         raise UsageError("may not be read", where=file, hint="check who owns it") from None
-    if len(data) > _MAX_DOCUMENT:
-        raise UsageError(f"is longer than {human(_MAX_DOCUMENT)}", where=file, hint="check which file that is")
+    if len(data) > LIMITS.desired_state_bytes:
+        what = f"is longer than {human(LIMITS.desired_state_bytes)}"
+        raise UsageError(what, where=file, hint="check which file that is")
     return data
 
 

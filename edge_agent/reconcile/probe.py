@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent.runtimes.base import Instance
+from edgepack.limits import LIMITS
 
 _HEALTHY = range(200, 300)
-_LIMIT = 1 << 16
 # How long an answer may go on after its first line, which is all that counts.
 _DRAIN_SECONDS = 0.2
 
@@ -42,7 +42,7 @@ def _status(address: str, port: int, head: str, timeout: float) -> int:
     with socket.create_connection((address, port), timeout) as connection:
         connection.sendall(f"{head}User-Agent: edge-agent\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode())
         answer = b""
-        while b"\n" not in answer and len(answer) < _LIMIT:
+        while b"\n" not in answer and len(answer) < LIMITS.health_answer_bytes:
             connection.settimeout(max(end - time.monotonic(), 0.001))
             if not (part := connection.recv(4096)):
                 break
@@ -61,7 +61,7 @@ def _drain(connection: socket.socket, end: float) -> None:
     """Read on for a moment: closing the connection in the middle of a response fills the server's log."""
     size = 0
     try:
-        while size < _LIMIT and (left := end - time.monotonic()) > 0:
+        while size < LIMITS.health_answer_bytes and (left := end - time.monotonic()) > 0:
             connection.settimeout(left)
             if not (part := connection.recv(4096)):
                 return

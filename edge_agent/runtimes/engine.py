@@ -23,6 +23,7 @@ from edge_agent.runtimes.container import container_name, container_options
 from edge_agent.runtimes.instances import check_port, spec_hash
 from edge_agent.runtimes.unpacked.images import check_platform, read_image, verify_blobs
 from edgepack.errors import EdgepackError, MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError
+from edgepack.limits import LIMITS
 from edgepack.oci.archive.write import stream_archive
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
@@ -39,7 +40,6 @@ _IMAGE_LABEL, _SPEC_LABEL, _PORT_LABEL = "io.edgepack.image", "io.edgepack.spec"
 _PING_SECONDS = 3
 _CALL_SECONDS = 300
 _LATE_SECONDS = 20.0
-_CHUNK = 1 << 20
 # Podman's own interface, from 4.0 on; only there a registry without TLS can be named for one pull.
 _LIBPOD = "/v4.0.0/libpod"
 
@@ -270,7 +270,7 @@ class DockerRuntime:
         writer.start()
         try:
             with os.fdopen(reading, "rb") as stream:
-                answer = list(self._client.api.load_image(iter(lambda: stream.read(_CHUNK), b"")))
+                answer = list(self._client.api.load_image(iter(lambda: stream.read(LIMITS.chunk_bytes), b"")))
         finally:
             writer.join()
         for error in raised:

@@ -13,13 +13,10 @@ from pathlib import Path
 from edgepack.documents import canonical_json
 from edgepack.errors import InvalidReferenceError, RuntimeFailedError, disk_errors
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.limits import LIMITS
 from edgepack.names import check_service_name
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
-
-# A log is set aside when a service starts and it has grown beyond this; one older log is kept.
-_LOG_LIMIT = 10 << 20
-_TAIL = 1 << 20
 
 
 def spec_json(spec: DesiredService) -> bytes:
@@ -109,7 +106,7 @@ def service_lock(root: Path, service: str) -> Iterator[int]:
 def open_log(path: Path) -> Path:
     """Set an overlong log aside; gives ``path``."""
     try:
-        if path.stat().st_size > _LOG_LIMIT:
+        if path.stat().st_size > LIMITS.log_bytes:
             path.replace(path.with_name(f"{path.name}.1"))
     except FileNotFoundError:
         pass
@@ -121,7 +118,7 @@ def tail(path: Path, lines: int) -> str:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL))
+            file.seek(max(0, size - LIMITS.log_tail_bytes))
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""

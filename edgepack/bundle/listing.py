@@ -10,10 +10,11 @@ from typing import Any
 
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
 from edgepack.errors import InvalidDocumentError, SizeMismatchError, UsageError
+from edgepack.limits import Limits
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index
+from edgepack.oci.manifest import Index
 
 SCHEMA = "edgepack.bundle/v1"
 PAYLOAD_TYPE = "application/vnd.edgepack.bundle.v1+json"
@@ -21,15 +22,6 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,254}")
 _RESERVED = re.compile(r"sha256[:-].*")
 # What must be read to verify an image. It is small, and stands before everything else in the tar.
 _HEAD = mediatypes.INDEXES | mediatypes.MANIFESTS | mediatypes.CONFIGS | {mediatypes.EMPTY, mediatypes.DSSE}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much of a bundle is held in memory while it is verified, in bytes."""
-
-    list_bytes: int = 16 << 20
-    head_blob_bytes: int = MAX_MANIFEST_SIZE
-    head_bytes: int = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -74,15 +66,15 @@ class Contents:
 
     def check_limits(self, limits: Limits, where: object) -> None:
         """Raise ``SizeMismatchError`` when verification would have to read more than ``limits`` allow."""
+        most = limits.bundle_document_bytes
         for blob in self.head:
-            if blob.size > limits.head_blob_bytes:
+            if blob.size > most:
                 raise SizeMismatchError(
-                    f"{blob.digest} has {blob.size} bytes and is read whole; at most {limits.head_blob_bytes} may be",
-                    where=where,
+                    f"{blob.digest} has {blob.size} bytes and is read whole; at most {most} may be", where=where
                 )
-        if (total := sum(blob.size for blob in self.head)) > limits.head_bytes:
+        if (total := sum(blob.size for blob in self.head)) > limits.bundle_head_bytes:
             raise SizeMismatchError(
-                f"its manifests and statements have {total} bytes; at most {limits.head_bytes} are read",
+                f"its manifests and statements have {total} bytes; at most {limits.bundle_head_bytes} are read",
                 where=where,
                 hint="make several bundles",
             )

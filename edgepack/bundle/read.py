@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from edgepack.bundle.listing import PAYLOAD_TYPE, Contents, Limits
+from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
 from edgepack.bundle.rules import Plan, plan
 from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarReader, blob_name
 from edgepack.errors import (
@@ -29,6 +29,7 @@ from edgepack.errors import (
     UsageError,
     VerificationError,
 )
+from edgepack.limits import LIMITS, Limits
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
@@ -38,9 +39,8 @@ from edgepack.signing.keys import PublicKey
 from edgepack.signing.statement import verify_image
 
 STDIN = Path("-")
-# Blobs take whole blocks, and the index and the referrers are written too.
+# Blobs take whole blocks.
 _BLOCK = 4096
-_MARGIN = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def import_bundle(
     that lacks blobs which are not in the store either; ``IncompatibleError`` when it is for another platform;
     ``NotFoundError`` for a missing file; ``NoSpaceError`` before anything is written if the disk is too small.
     """
-    limits = limits or Limits()
+    limits = limits or LIMITS
     with _opened(path) as stream, _as_verification(path):
         tar = TarReader(stream, path)
         contents = _read_list(tar, trusted, allow_unsigned, limits, path)
@@ -105,7 +105,7 @@ def import_bundle(
 def _read_list(
     tar: TarReader, trusted: Collection[PublicKey], allow_unsigned: bool, limits: Limits, where: Path
 ) -> Contents:
-    data = tar.first(LIST, limits.list_bytes)
+    data = tar.first(LIST, limits.bundle_list_bytes)
     opened = envelope.open_unsigned(data, PAYLOAD_TYPE, where=where) if allow_unsigned else None
     if opened is None:
         opened = envelope.verify(data, PAYLOAD_TYPE, trusted, where=where)
@@ -134,9 +134,9 @@ def _check_space(store: Store, absent: Iterable[Descriptor]) -> None:
     wanted = sum(max(0, blob.size - store.pending(blob)) + _BLOCK for blob in absent)
     disk = os.statvfs(store.root)
     free = disk.f_bavail * disk.f_frsize
-    if wanted and wanted + _MARGIN > free:
+    if wanted and wanted + LIMITS.import_margin_bytes > free:
         raise NoSpaceError(
-            f"{wanted + _MARGIN} bytes are needed and {free} are free",
+            f"{wanted + LIMITS.import_margin_bytes} bytes are needed and {free} are free",
             where=store.root,
             hint="free some space and run the same command again",
         )

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from edgepack.errors import DigestMismatchError, SizeMismatchError, UnsafeArchiveError, VerificationError
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.sources import BlobSource
@@ -22,7 +23,6 @@ from edgepack.oci.tar.header import BLOCK, END, padding, tar_header
 LIST = "edgepack.bundle.json"
 LAYOUT = ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 INDEX = "index.json"
-_CHUNK = 1 << 20
 _KINDS = {
     tarfile.LNKTYPE: "a link", tarfile.SYMTYPE: "a link", tarfile.CHRTYPE: "a device", tarfile.BLKTYPE: "a device",
     tarfile.FIFOTYPE: "a pipe", tarfile.DIRTYPE: "a folder",
@@ -75,7 +75,7 @@ class _Member:
                 hint="run the same command again",
             )
         while self._at < offset:
-            self.read(min(offset - self._at, _CHUNK))
+            self.read(min(offset - self._at, LIMITS.chunk_bytes))
         yield cast(BinaryIO, self)
 
     def read(self, amount: int) -> bytes:
@@ -177,12 +177,12 @@ class TarReader:
             self._stream.seek(amount, 1)
             return
         while amount:
-            amount -= len(self._some(min(amount, _CHUNK)))
+            amount -= len(self._some(min(amount, LIMITS.chunk_bytes)))
 
     def _exactly(self, size: int) -> bytes:
         parts = []
         while size:
-            parts.append(self._some(min(size, _CHUNK)))
+            parts.append(self._some(min(size, LIMITS.chunk_bytes)))
             size -= len(parts[-1])
         return b"".join(parts)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from edgepack.bundle.listing import (
     PAYLOAD_TYPE,
     Contents,
-    Limits,
     NamedImage,
     Referrer,
     checked_name,
@@ -20,6 +19,7 @@ from edgepack.bundle.receipt import Receipt
 from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarWriter, blob_name
 from edgepack.errors import NotFoundError, SignatureError, UsageError
 from edgepack.host.files import replacing
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
@@ -29,7 +29,6 @@ from edgepack.signing import envelope
 from edgepack.signing.keys import PrivateKey
 from edgepack.signing.statement import attach, verify_image
 
-_CHUNK = 1 << 20
 _DOCUMENTS = mediatypes.INDEXES | mediatypes.MANIFESTS
 
 
@@ -68,7 +67,7 @@ def write_bundle(
         for image in images:
             _ensure_signed(store, image, key)
     contents = _contents(store, images, receipt)
-    contents.check_limits(Limits(), path)
+    contents.check_limits(LIMITS, path)
     signed = envelope.sign(contents.to_bytes(), PAYLOAD_TYPE, *([] if key is None else [key]))
     with replacing(path) as file:
         tar = TarWriter(file)
@@ -142,7 +141,7 @@ def _check_present(store: Store, blobs: Iterable[Descriptor]) -> None:
 def _verified(store: Store, blob: Descriptor) -> Iterator[bytes]:
     with store.open(blob) as file:
         reader = VerifyingReader(file, blob.digest, blob.size)
-        while chunk := reader.read(_CHUNK):
+        while chunk := reader.read(LIMITS.chunk_bytes):
             yield chunk
 
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgepack.errors import InvalidDocumentError, InvalidReferenceError
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.digest import Digest
 
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm"}
 _PART = re.compile(r"[A-Za-z0-9_]+")
-# A descriptor's size is an int64; a blob beyond this is a mistake or an attack.
-MAX_BLOB_SIZE = 1 << 40
 
 
 @dataclass(frozen=True, order=True)
@@ -83,7 +82,7 @@ class Descriptor:
         annotations = value.get("annotations") or {}
         if not isinstance(media_type, str) or "/" not in media_type:
             wrong.append("mediaType must be a media type")
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_BLOB_SIZE:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LIMITS.blob_bytes:
             wrong.append("size must be a number of bytes")
         if not isinstance(annotations, Mapping) or not all(
             isinstance(item, str) for pair in annotations.items() for item in pair

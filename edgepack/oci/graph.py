@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator
 
 from edgepack.documents import parse_object
 from edgepack.errors import IncompatibleError, InvalidReferenceError, NotFoundError, VerificationError
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.sources import BlobSource, read_verified
-
-# Two levels exist in the field (an index of images); deeper ones are only made to exhaust a reader.
-MAX_DEPTH = 8
 
 _Children = Callable[[Descriptor], tuple[Descriptor, ...]]
 
@@ -24,8 +22,8 @@ _Children = Callable[[Descriptor], tuple[Descriptor, ...]]
 def walk(source: BlobSource, root: Descriptor) -> Iterator[Descriptor]:
     """``root`` and everything that it needs, each once, dependencies first, so ``root`` comes last.
 
-    Raises ``VerificationError`` for indexes nested deeper than ``MAX_DEPTH`` and for a document of another type than
-    its descriptor says, and what ``source`` raises.
+    Raises ``VerificationError`` for indexes nested deeper than ``Limits.index_depth`` and for a document of another
+    type than its descriptor says, and what ``source`` raises.
     """
     visit = _visit(root, lambda item: children(source, item), set(), 0)
     return (item for item, finished in visit if finished)
@@ -70,8 +68,8 @@ def _visit(
         return
     seen.add(name)
     yield item, False
-    if depth >= MAX_DEPTH and item.media_type in mediatypes.INDEXES:
-        raise VerificationError(f"indexes are nested more than {MAX_DEPTH} deep", where=f"index {item.digest}")
+    if depth >= LIMITS.index_depth and item.media_type in mediatypes.INDEXES:
+        raise VerificationError(f"indexes are nested more than {LIMITS.index_depth} deep", where=f"index {item.digest}")
     for child in children_of(item):
         yield from _visit(child, children_of, seen, depth + 1)
     yield item, True

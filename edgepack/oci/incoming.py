@@ -11,10 +11,9 @@ from typing import BinaryIO, Self
 
 from edgepack.errors import DigestMismatchError, NoSpaceError, SizeMismatchError, disk_errors
 from edgepack.host.files import publish
-from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor
+from edgepack.limits import LIMITS
+from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
-
-CHUNK = 1 << 20
 
 
 class IncomingBlob:
@@ -25,7 +24,7 @@ class IncomingBlob:
     Use as a context manager; nothing appears in the store before ``commit``.
     """
 
-    def __init__(self, blobs: Path, path: Path, descriptor: Descriptor | None, limit: int = MAX_BLOB_SIZE) -> None:
+    def __init__(self, blobs: Path, path: Path, descriptor: Descriptor | None, limit: int = LIMITS.blob_bytes) -> None:
         self._blobs = blobs
         self._path = path
         self._descriptor = descriptor
@@ -37,7 +36,7 @@ class IncomingBlob:
     def __enter__(self) -> Self:
         with disk_errors(self._path):
             self._file = self._locked_file()
-            while chunk := self._file.read(CHUNK):
+            while chunk := self._file.read(LIMITS.chunk_bytes):
                 self._hash.update(chunk)
                 self.offset += len(chunk)
             if self.offset > self._limit:

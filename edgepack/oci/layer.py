@@ -16,14 +16,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
 from edgepack.errors import UsageError
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 from edgepack.oci.tar.header import END, MemberKind, padding, tar_header
-
-# Compressors may cut their output by how the input arrives, so it always arrives in pieces of this size.
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -199,9 +197,9 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
     held = bytearray()
     for chunk in chunks:
         held += chunk
-        while len(held) >= _PIECE:
-            yield bytes(held[:_PIECE])
-            del held[:_PIECE]
+        while len(held) >= LIMITS.compressor_piece_bytes:
+            yield bytes(held[: LIMITS.compressor_piece_bytes])
+            del held[: LIMITS.compressor_piece_bytes]
     if held:
         yield bytes(held)
 
@@ -221,7 +219,7 @@ def _content(entry: LayerEntry) -> Iterator[bytes]:
         raise UsageError("has a size and no content", where=entry.path)
     left = entry.size
     with entry.content() as file:
-        while left and (chunk := file.read(min(left, _PIECE))):
+        while left and (chunk := file.read(min(left, LIMITS.compressor_piece_bytes))):
             left -= len(chunk)
             yield chunk
         if left or file.read(1):

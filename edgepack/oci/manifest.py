@@ -15,9 +15,6 @@ from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.fields import list_of, text_field, text_map
 
-# distribution-spec: registries are asked to take manifests of 4 MiB; more is not a manifest.
-MAX_MANIFEST_SIZE = 4 << 20
-
 
 def _media_type(value: Mapping[str, Any], known: frozenset[str], implied: str, other: str, where: object) -> str:
     """The document's own type; it must not be readable as two kinds of document (manifest.md, "mediaType")."""

@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
 from edgepack.errors import SizeMismatchError
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import VerifyingReader
-from edgepack.oci.manifest import MAX_MANIFEST_SIZE
 
 
 class BlobSource(Protocol):
@@ -31,12 +31,12 @@ class BlobSink(Protocol):
         """Take the blob from ``source``, verifying it."""
 
 
-def read_verified(source: BlobSource, descriptor: Descriptor, limit: int = MAX_MANIFEST_SIZE) -> bytes:
+def read_verified(source: BlobSource, descriptor: Descriptor, limit: int = LIMITS.manifest_bytes) -> bytes:
     """The bytes of a small blob, verified; raises ``VerificationError`` and ``NotFoundError``."""
     if descriptor.size > limit:
         raise SizeMismatchError(f"is {descriptor.size} bytes; at most {limit} are read", where=descriptor.digest)
     with source.open(descriptor) as stream:
         reader, parts = VerifyingReader(stream, descriptor.digest, descriptor.size), []
-        while chunk := reader.read(1 << 20):
+        while chunk := reader.read(LIMITS.chunk_bytes):
             parts.append(chunk)
     return b"".join(parts)

@@ -16,11 +16,12 @@ from typing import BinaryIO
 
 from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, SizeMismatchError
 from edgepack.host.files import atomic_write, locked, make_dirs, sweep
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
-from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor
+from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
-from edgepack.oci.incoming import CHUNK, IncomingBlob
-from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest
+from edgepack.oci.incoming import IncomingBlob
+from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.sources import BlobSource, read_verified
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -115,7 +116,7 @@ class Store:
             if damaged and os.path.samestat(self.path(digest).stat(), os.fstat(file.fileno())):
                 self.path(digest).unlink()
 
-    def read(self, descriptor: Descriptor, limit: int = MAX_MANIFEST_SIZE) -> bytes:
+    def read(self, descriptor: Descriptor, limit: int = LIMITS.manifest_bytes) -> bytes:
         """The blob's verified bytes, at most ``limit``; raises ``NotFoundError`` and ``VerificationError``."""
         return read_verified(self, descriptor, limit)
 
@@ -148,7 +149,7 @@ class Store:
         except FileNotFoundError:
             return 0
 
-    def writer(self, limit: int = MAX_BLOB_SIZE) -> IncomingBlob:
+    def writer(self, limit: int = LIMITS.blob_bytes) -> IncomingBlob:
         """A writer for bytes whose name is not known yet."""
         self._make_folders()
         self._sweep()
@@ -186,7 +187,7 @@ class Store:
             return
         if blob.offset < descriptor.size:  # else all of it was there, and a registry would refuse the empty range
             with source.open(descriptor, blob.offset) as stream:
-                while chunk := stream.read(CHUNK):
+                while chunk := stream.read(LIMITS.chunk_bytes):
                     blob.write(chunk)
                 blob.commit()  # in here, so that a store hears that what it gave is not what it is named
         else:

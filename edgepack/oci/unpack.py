@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from edgepack.errors import UnsafeArchiveError, disk_errors
+from edgepack.limits import LIMITS
 from edgepack.oci.tar.header import MemberKind
 from edgepack.oci.tar.stream import Member, TarStream, checked_kind
 from edgepack.text import printable
@@ -33,8 +34,8 @@ _MAX_TIME = 1 << 33
 class UnpackLimits:
     """At most this many bytes of file contents and this many entries."""
 
-    content_bytes: int = 32 << 30
-    entries: int = 500_000
+    content_bytes: int = LIMITS.unpacked_bytes
+    entries: int = LIMITS.unpacked_entries
 
 
 @dataclass(frozen=True)

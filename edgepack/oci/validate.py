@@ -19,17 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepack.errors import NotFoundError, UsageError, VerificationError
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.sources import BlobSource
 
-# The kernel's overlay file system and Docker stop here.
-MAX_LAYERS = 127
 # edgepack writes layers of these kinds, so all rules of docs/architecture.md, "Model layer" hold; not for a base.
 _OURS = frozenset({"wheel", "wheels", "server", "code", "config", "model"})
 _INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFEST_TYPES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
-_CHUNK = 1 << 18
-_MAX_DOCUMENT = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Finding:
         return f"{self.where}: {self.what}"
 
 
-def validate(source: BlobSource, root: Descriptor, *, limit: int = 64 << 30) -> list[Finding]:
+def validate(source: BlobSource, root: Descriptor, *, limit: int = LIMITS.archive_unpacked_bytes) -> list[Finding]:
     """Everything that is wrong with ``root`` and all below it; an empty list when nothing is.
 
     Looked at: digests and sizes of all blobs; diff IDs and their number against layers and history; platforms of the
@@ -90,8 +87,8 @@ class _Validator:
 
     def _image(self, name: str, manifest: dict[str, Any], platform: dict[str, Any] | None) -> None:
         layers = manifest.get("layers") or []
-        if len(layers) > MAX_LAYERS:
-            self._found(name, f"{len(layers)} layers, and at most {MAX_LAYERS} can be mounted")
+        if len(layers) > LIMITS.image_layers:
+            self._found(name, f"{len(layers)} layers, and at most {LIMITS.image_layers} can be mounted")
         config = self._json(manifest.get("config") or {})
         if config is None:
             return
@@ -116,7 +113,7 @@ class _Validator:
 
     def _json(self, descriptor: dict[str, Any]) -> dict[str, Any] | None:
         name = descriptor.get("digest")
-        if not isinstance(descriptor.get("size"), int) or descriptor["size"] > _MAX_DOCUMENT:
+        if not isinstance(descriptor.get("size"), int) or descriptor["size"] > LIMITS.manifest_bytes:
             self._found(name, f"a document of {descriptor.get('size')} bytes")
             return None
         data = b"".join(self._bytes(descriptor))
@@ -135,7 +132,7 @@ class _Validator:
         name, size, seen, digest = descriptor.get("digest"), descriptor.get("size"), 0, hashlib.sha256()
         try:
             with self._source.open(Descriptor.from_json(descriptor)) as stream:
-                while chunk := stream.read(_CHUNK):
+                while chunk := stream.read(LIMITS.chunk_bytes):
                     digest.update(chunk)
                     seen += len(chunk)
                     yield chunk
@@ -247,7 +244,7 @@ class _Plain:
 
     def finish(self) -> str:
         """The digest of all of it; raises ``ValueError`` unless what is left is padding."""
-        while rest := self.read(_CHUNK):
+        while rest := self.read(LIMITS.chunk_bytes):
             if rest.strip(b"\0"):
                 raise ValueError("bytes after the end of the tar")
         return f"sha256:{self._digest.hexdigest()}"
@@ -260,7 +257,7 @@ def _gunzip(packed: Iterator[bytes]) -> Iterator[bytes]:
         while data:
             if unzip.eof:
                 unzip = zlib.decompressobj(wbits=31)
-            yield unzip.decompress(data, _CHUNK)
+            yield unzip.decompress(data, LIMITS.chunk_bytes)
             data = unzip.unconsumed_tail or unzip.unused_data
     yield unzip.flush()
     if not unzip.eof:
@@ -279,7 +276,7 @@ def _unzstd(packed: Iterator[bytes]) -> Iterator[bytes]:
             while data or not (unzip.eof or unzip.needs_input):
                 if unzip.eof:  # frames may follow each other (RFC 8878, section 3.1)
                     unzip = zstd.ZstdDecompressor()
-                yield unzip.decompress(data, _CHUNK)
+                yield unzip.decompress(data, LIMITS.chunk_bytes)
                 data = unzip.unused_data if unzip.eof else b""
     except zstd.ZstdError as error:
         raise ValueError(str(error)) from error

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from edgepack.documents import canonical_json, parse_object
 from edgepack.errors import InvalidDocumentError, SignatureError
+from edgepack.limits import LIMITS
 from edgepack.signing.keys import PrivateKey, PublicKey
 
 if TYPE_CHECKING:
     from securesystemslib.dsse import Envelope
-
-MAX_ENVELOPE_SIZE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def verify(
     *,
     threshold: int = 1,
     where: object = "envelope",
-    limit: int = MAX_ENVELOPE_SIZE,
+    limit: int = LIMITS.envelope_bytes,
 ) -> Opened:
     """The payload of envelope ``data``, signed by at least ``threshold`` of the ``trusted`` keys.
 
@@ -85,7 +84,7 @@ def verify(
 
 
 def open_unsigned(
-    data: bytes, payload_type: str, *, where: object = "envelope", limit: int = MAX_ENVELOPE_SIZE
+    data: bytes, payload_type: str, *, where: object = "envelope", limit: int = LIMITS.envelope_bytes
 ) -> Opened | None:
     """The payload of an envelope that has no signature at all; ``None`` when it has one, which is then to be verified.
 

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
+from edgepack.limits import LIMITS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-# A PEM of one Ed25519 key has some 120 bytes; a file beyond this is something else.
-_MAX_PEM = 16 << 10
 
 _T = TypeVar("_T")
 
@@ -217,7 +216,7 @@ def _checked(name: str) -> str:
 def _read(path: Path, absent: str, hint: str) -> bytes:
     try:
         with disk_errors(path), path.open("rb") as file:
-            return file.read(_MAX_PEM)
+            return file.read(LIMITS.key_file_bytes)
     except FileNotFoundError:
         raise NotFoundError(absent, where=path, hint=hint) from None
 

@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 
 from edgepack.errors import IncompatibleError, UnsafeArchiveError
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.sources import BlobSource
@@ -23,8 +24,6 @@ _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _GLIBC_VERSION = re.compile(rb"GNU C Library \([^)]*\) (?:stable|development) release version (\d+)\.(\d+)")
 # ELF, e_machine: System V gABI, chapter 4.
 _MACHINES = {62: "amd64", 183: "arm64", 40: "arm", 3: "386", 243: "riscv64"}
-_LIMIT = 16 << 30
-_PREFIX = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class _Files:
 def _read_layer(source: BlobSource, layer: Descriptor, files: _Files) -> int:
     """Note what the layer brings and removes; the bytes of its plain tar."""
     with source.open(layer) as stream:
-        plain = _Counted(decompressed(stream, layer, _LIMIT))
+        plain = _Counted(decompressed(stream, layer, LIMITS.layer_unpacked_bytes))
         added = _Files()
         tar = TarStream(cast(BinaryIO, plain))
         try:
@@ -144,7 +143,7 @@ def _note(tar: TarStream, member: Member, files: _Files, added: _Files) -> None:
     elif _PYTHON.fullmatch(path) and member.kind != "dir":
         added.machines[path] = _machine(_head(tar, 64))
     elif _LIBC.fullmatch(path) and member.size:
-        data = _head(tar, _PREFIX)
+        data = _head(tar, LIMITS.library_bytes)
         if found := _GLIBC_VERSION.search(data):
             added.machines[path] = _machine(data)
             added.glibcs[path] = f"{int(found[1])}.{int(found[2])}"

@@ -10,15 +10,13 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping
 
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.layer import Compressor, Layer, LayerEntry, NoCompression, write_layer
 from edgepack.oci.store import Store
 
 # Level 6: 30.1 MB for the scoring stack's 91 MB in 1.5 s; 5 gives 30.3 in 1.2 s, 9 gives 29.9 in 2.7 s.
 LEVEL = 6
-# libdeflate compresses whole buffers, so a layer is a row of gzip members (RFC 1952, 2.2), each of so many plain bytes.
-# Members of 16 MiB would save 0.2 percent.
-_MEMBER = 1 << 20
 # RFC 1952, 2.3: magic, deflate, no flags, no time, no hint of the level, unknown operating system.
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 # A long layer is judged by its beginning, so that gigabytes of weights are not compressed in vain.
@@ -38,9 +36,9 @@ class Gzip:
         """Take a piece of the tar, give the members that are complete."""
         self._held += data
         ready = []
-        while len(self._held) >= _MEMBER:
-            ready.append(self._member(bytes(self._held[:_MEMBER])))
-            del self._held[:_MEMBER]
+        while len(self._held) >= LIMITS.gzip_member_bytes:
+            ready.append(self._member(bytes(self._held[: LIMITS.gzip_member_bytes])))
+            del self._held[: LIMITS.gzip_member_bytes]
         return b"".join(ready)
 
     def flush(self) -> bytes:

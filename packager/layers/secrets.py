@@ -18,13 +18,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from edgepack.errors import EdgepackError, InvalidDocumentError
+from edgepack.limits import LIMITS
 from edgepack.oci.layer import LayerEntry
 
 # Shorter ones would be found everywhere.
 MIN_LENGTH = 8
 # A user name without a password is a token when it is as long as one.
 _MIN_TOKEN = 20
-_PIECE = 1 << 20
 _USERINFO = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://([^/\s@:\"']*)(?::([^/\s@\"']*))?@")
 _SECRET_NAME = re.compile(r"(?:PASSWORD|PASSWD|TOKEN|SECRET)$")
 _INDEXES = ("PIP_", "UV_")
@@ -83,7 +83,7 @@ class SecretSearch:
         for entry in entries:
             if entry.content is not None and self._forms:
                 with entry.content() as file:
-                    self.check(iter(lambda: file.read(_PIECE), b""), entry.path)
+                    self.check(iter(lambda: file.read(LIMITS.chunk_bytes), b""), entry.path)
 
 
 def known_secrets(environment: Mapping[str, str] | None = None) -> tuple[Secret, ...]:

@@ -16,6 +16,7 @@ from converters import Options
 from converters.conversion import software
 from converters.sandbox.launch import Limits
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.limits import LIMITS
 from edgepack.oci.digest import VerifyingReader
 from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.store import Store
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _FORMAT = 3
-_PIECE = 1 << 20
 DEFAULT_LIMITS = Limits()
 
 
@@ -149,7 +149,7 @@ def unpack_layers(store: Store, layers: Sequence[Layer], target: Path, *, keep_o
         with store.open(layer.descriptor) as stream:
             reader = cast(BinaryIO, VerifyingReader(stream, layer.descriptor.digest, layer.descriptor.size))
             unpack_layer(decompressed(reader, layer.descriptor, layer.unpacked_size), part, keep_owner=keep_owner)
-            while reader.read(_PIECE):  # what follows the archive is part of the digest too
+            while reader.read(LIMITS.chunk_bytes):  # what follows the archive is part of the digest too
                 pass
         _merge(part, target)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from edgepack.errors import DigestMismatchError, NotFoundError, SizeMismatchError, UsageError
+from edgepack.limits import LIMITS
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.layer import Layer, LayerEntry, ordered
 from edgepack.oci.store import Store
@@ -22,7 +23,6 @@ from packager.models.model import Framework, ModelFile
 
 # A file of this size or more is a layer of its own, so that changing its neighbours does not move it.
 OWN_LAYER = 64 << 20
-_PIECE = 1 << 20
 _BY_ENDING = {
     ".onnx": Framework.ONNX,
     **dict.fromkeys((".pkl", ".pickle", ".joblib", ".skops", ".ubj", ".cbm"), Framework.SCIKIT_LEARN),
@@ -116,7 +116,7 @@ def _describe(entry: LayerEntry, search: SecretSearch, where: Path) -> ModelFile
     sha256, size = hashlib.sha256(), 0
     try:
         with _content(entry) as file:
-            for piece in search.passing(iter(lambda: file.read(_PIECE), b""), where.parent / entry.path):
+            for piece in search.passing(iter(lambda: file.read(LIMITS.chunk_bytes), b""), where.parent / entry.path):
                 sha256.update(piece)
                 size += len(piece)
     except OSError as error:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepack.errors import NotFoundError, UsageError, disk_errors
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.store import Store
 from packager.models.model import Sample
-
-_PIECE = 1 << 20
-_MAX_SAMPLE = 1 << 30
 
 
 def keep_sample(path: Path, store: Store, option: str) -> Sample:
@@ -27,9 +25,9 @@ def keep_sample(path: Path, store: Store, option: str) -> Sample:
     except OSError as error:
         raise UsageError(f"cannot be read ({error.strerror})", where=path, hint=f"check {option}") from error
     with file, disk_errors(store.root), store.writer() as blob:
-        while piece := file.read(_PIECE):
+        while piece := file.read(LIMITS.chunk_bytes):
             blob.write(piece)
-            if file.tell() > _MAX_SAMPLE:
+            if file.tell() > LIMITS.sample_bytes:
                 raise UsageError("is larger than 1 GiB", where=path, hint="some hundred rows are a good sample")
         digest, size = blob.commit()
     return Sample(path.name, Descriptor("application/octet-stream", digest, size))
@@ -39,5 +37,5 @@ def write_sample(sample: Sample, store: Store, folder: Path) -> Path:
     """The kept file again, in a folder of its own below ``folder``, by the name that its user knows it by."""
     path = folder / "sample" / sample.filename
     path.parent.mkdir()
-    path.write_bytes(store.read(sample.blob, limit=_MAX_SAMPLE))
+    path.write_bytes(store.read(sample.blob, limit=LIMITS.sample_bytes))
     return path

@@ -25,6 +25,7 @@ from edgepack.errors import (
     disk_errors,
 )
 from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs, temporary_beside
+from edgepack.limits import LIMITS
 from edgepack.oci.digest import Digest
 from edgepack.text import redacted
 from packager.wheels.locks import Pin, explained
@@ -207,7 +208,7 @@ def _required(lines: Sequence[str]) -> list[str]:
 def _copy_verified(source: Path, target: Path, digest: Digest) -> None:
     seen = hashlib.sha256()
     with source.open("rb") as reader, target.open("xb") as writer:
-        while chunk := reader.read(1 << 20):
+        while chunk := reader.read(LIMITS.chunk_bytes):
             seen.update(chunk)
             writer.write(chunk)
         writer.flush()

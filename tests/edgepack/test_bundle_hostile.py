@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edgepack.bundle.listing import Contents, Limits, NamedImage, Referrer
+from edgepack.bundle.listing import Contents, NamedImage, Referrer
 from edgepack.bundle.read import import_bundle
 from edgepack.bundle.write import write_bundle
 from edgepack.errors import (
@@ -25,6 +25,7 @@ from edgepack.errors import (
     UnsafeArchiveError,
     VerificationError,
 )
+from edgepack.limits import Limits
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -302,8 +303,8 @@ def test_what_would_fill_the_memory_is_refused(bundle: Path, store: Store, devic
     forge(bundle, forged, store, KEY)
     refused(bundle, device, SizeMismatchError, "is read whole")
     write_bundle(store, ["churn:1"], bundle, key=KEY)
-    refused(bundle, device, VerificationError, "at most 100 bytes", limits=Limits(list_bytes=100))
-    refused(bundle, device, SizeMismatchError, "at most 900 are read", limits=Limits(head_bytes=900))
+    refused(bundle, device, VerificationError, "at most 100 bytes", limits=Limits(bundle_list_bytes=100))
+    refused(bundle, device, SizeMismatchError, "at most 900 are read", limits=Limits(bundle_head_bytes=900))
 
 
 def test_indexes_that_nest_for_ever_do_not_exhaust_the_reader(tmp_path: Path, store: Store, device: Store) -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from edgepack.documents import canonical_json
 from edgepack.errors import EdgepackError, InvalidDocumentError, InvalidReferenceError
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.config import History, ImageConfig
-from edgepack.oci.descriptor import MAX_BLOB_SIZE, Descriptor, Platform
+from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Index, Manifest
 
@@ -32,7 +33,7 @@ descriptors = st.builds(
     Descriptor,
     st.sampled_from(sorted(mediatypes.LAYERS | mediatypes.MANIFESTS)),
     digests,
-    st.integers(0, MAX_BLOB_SIZE),
+    st.integers(0, LIMITS.blob_bytes),
     notes,
     st.none() | platforms,
     st.none() | st.just("application/vnd.example+json"),
@@ -173,7 +174,7 @@ def test_every_wrong_field_of_a_descriptor_is_named() -> None:
     assert len(caught.value.violations) == 4
 
 
-@pytest.mark.parametrize("size", [True, 1.5, "1", None, MAX_BLOB_SIZE + 1])
+@pytest.mark.parametrize("size", [True, 1.5, "1", None, LIMITS.blob_bytes + 1])
 def test_a_size_is_a_whole_number_of_bytes(size: object) -> None:
     with pytest.raises(InvalidDocumentError, match="size"):
         Descriptor.from_json({"mediaType": "a/b", "digest": str(Digest.of(b"")), "size": size})

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer, NoCompression, write_layer
 from edgepack.oci.manifest import Index
 from edgepack.oci.store import Store
-from edgepack.oci.validate import MAX_LAYERS, validate
+from edgepack.oci.validate import validate
 from tests.edgepack.support.small_images import (
     AMD64,
     Gzip,
@@ -126,8 +127,8 @@ def test_a_platform_that_is_not_the_images_is_found(store: Store) -> None:
 def test_too_many_layers_are_found(store: Store) -> None:
     layer = write_layer(entries(), store, NoCompression(), kind="code")
 
-    assert validate(store, image(store, [layer] * MAX_LAYERS)) == []
-    assert "128 layers" in words(store, image(store, [layer] * (MAX_LAYERS + 1)))
+    assert validate(store, image(store, [layer] * LIMITS.image_layers)) == []
+    assert "128 layers" in words(store, image(store, [layer] * (LIMITS.image_layers + 1)))
 
 
 def other(name: str, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:

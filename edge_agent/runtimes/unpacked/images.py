@@ -16,6 +16,7 @@ from edge_agent.runtimes.unpacked.layers import LayerCache
 from edgepack.documents import canonical_json
 from edgepack.errors import IncompatibleError, InvalidDocumentError, NotFoundError
 from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -64,7 +65,7 @@ def verify_blobs(store: Store, blobs: Sequence[Descriptor]) -> None:
     for blob in blobs:
         with store.open(blob) as file:
             reader = VerifyingReader(file, blob.digest, blob.size)
-            while reader.read(1 << 20):
+            while reader.read(LIMITS.chunk_bytes):
                 pass
 
 

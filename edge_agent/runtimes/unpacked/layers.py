@@ -8,6 +8,7 @@ from typing import BinaryIO, cast
 
 from edgepack.errors import DigestMismatchError, VerificationError
 from edgepack.host.files import discard, locked, make_dirs, publish, temporary_beside
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
@@ -15,8 +16,6 @@ from edgepack.oci.store import Store
 from edgepack.oci.tar.compression import decompressed
 from edgepack.oci.unpack import RefuseWhiteouts, UnpackLimits, Whiteouts, unpack_layer
 
-# For a layer that does not say how large it is: the heaviest framework wheels stay below.
-DEFAULT_UNPACKED_LIMIT = 16 << 30
 _HEX = 64
 
 
@@ -89,7 +88,7 @@ class LayerCache:
 
 def _read_to_end(verified: BinaryIO) -> None:
     """To the verdict, which comes with the last byte; a decompressor may stop before."""
-    for _ in iter(lambda: verified.read(1 << 18), b""):
+    for _ in iter(lambda: verified.read(LIMITS.chunk_bytes), b""):
         pass
 
 
@@ -111,4 +110,4 @@ class _Hashing:
 
 def _announced_size(layer: Descriptor) -> int:
     text = layer.annotations.get(mediatypes.LAYER_UNPACKED, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else DEFAULT_UNPACKED_LIMIT
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else LIMITS.layer_unpacked_bytes

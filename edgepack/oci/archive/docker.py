@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, VerificationError
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Manifest
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.tar.compression import decompressed
 from edgepack.oci.tar.index import TarIndex
 
 MANIFEST_NAME = "manifest.json"
-_CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _ID_NAME = re.compile(r"(?:blobs/sha256/)?([a-f0-9]{64})(?:\.json)?")
 
@@ -79,7 +79,7 @@ def read_docker_archive(tar: TarIndex, limit: int) -> DockerArchive:
 
 def _entries(tar: TarIndex) -> list[dict[str, Any]]:
     try:
-        value = json.loads(tar.read(MANIFEST_NAME, MAX_MANIFEST_SIZE))
+        value = json.loads(tar.read(MANIFEST_NAME, LIMITS.manifest_bytes))
     except NotFoundError as error:
         raise VerificationError(
             f"not an image archive: it has neither index.json nor {MANIFEST_NAME}", where=tar.path
@@ -103,7 +103,7 @@ def _config(tar: TarIndex, entry: dict[str, Any]) -> tuple[str, bytes]:
     if not isinstance(name, str):
         raise VerificationError(f"{MANIFEST_NAME} names no Config", where=tar.path)
     try:
-        data = tar.read(name, MAX_MANIFEST_SIZE)
+        data = tar.read(name, LIMITS.manifest_bytes)
     except NotFoundError as error:
         raise VerificationError(f"the configuration {name!r} is missing", where=tar.path) from error
     named = _ID_NAME.fullmatch(name)
@@ -129,7 +129,7 @@ def _hash(tar: TarIndex, name: str, limit: int) -> tuple[Descriptor, Digest]:
     with tar.open(name) as stream:
         packed = stream.read(2) == _GZIP_MAGIC
     with tar.open(name) as stream:
-        while chunk := stream.read(_CHUNK):
+        while chunk := stream.read(LIMITS.chunk_bytes):
             whole.update(chunk)
     digest = Digest(whole.hexdigest())
     if not packed:
@@ -138,6 +138,6 @@ def _hash(tar: TarIndex, name: str, limit: int) -> tuple[Descriptor, Digest]:
     plain = hashlib.sha256()
     with tar.open(name) as stream:
         unpacked = decompressed(stream, layer, limit)
-        while chunk := unpacked.read(_CHUNK):
+        while chunk := unpacked.read(LIMITS.chunk_bytes):
             plain.update(chunk)
     return layer, Digest(plain.hexdigest())

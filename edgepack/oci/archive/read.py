@@ -16,14 +16,15 @@ from edgepack.errors import (
     SizeMismatchError,
     VerificationError,
 )
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.archive.docker import DockerArchive, read_docker_archive
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import children
-from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index
+from edgepack.oci.manifest import Index
 from edgepack.oci.reference import DOCKER_HUB, Reference
-from edgepack.oci.tar.index import MAX_UNPACKED, TarIndex
+from edgepack.oci.tar.index import TarIndex
 
 # image-spec 1.1, image-layout.md
 LAYOUT_NAME, INDEX_NAME, BLOBS = "oci-layout", "index.json", "blobs/sha256"
@@ -38,7 +39,7 @@ class Archive:
     that shows, incomplete or unsafe, ``UsageError`` for zstd, ``NoSpaceError`` when unpacking gzip fills the disk.
     """
 
-    def __init__(self, path: Path, limit: int = MAX_UNPACKED) -> None:
+    def __init__(self, path: Path, limit: int = LIMITS.archive_unpacked_bytes) -> None:
         self.path = path
         self._tar = TarIndex(path, limit)
         try:
@@ -102,7 +103,7 @@ class Archive:
         return files, {}
 
     def _named(self) -> dict[str, Descriptor]:
-        index = Index.from_bytes(self._tar.read(INDEX_NAME, MAX_MANIFEST_SIZE), INDEX_NAME)
+        index = Index.from_bytes(self._tar.read(INDEX_NAME, LIMITS.manifest_bytes), INDEX_NAME)
         found: dict[str, Descriptor] = {}
         for item in index.manifests:
             if item.media_type not in mediatypes.INDEXES | mediatypes.MANIFESTS:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from edgepack.documents import canonical_json
 from edgepack.errors import UsageError
 from edgepack.host.files import replacing
+from edgepack.limits import LIMITS
 from edgepack.oci import graph, mediatypes
 from edgepack.oci.archive.docker import MANIFEST_NAME
 from edgepack.oci.archive.read import BLOBS, INDEX_NAME, LAYOUT_NAME, Archive, familiar
@@ -26,7 +27,6 @@ from edgepack.oci.tar.header import END, padding, tar_header
 __all__ = ["Archive", "stream_archive", "write_archive"]
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-_CHUNK = 1 << 20
 
 
 def write_archive(
@@ -79,7 +79,7 @@ def _tar(source: BlobSource, documents: Mapping[str, bytes], blobs: list[Descrip
         yield tar_header(f"{BLOBS}/{blob.digest.hex}", size=blob.size)
         with source.open(blob) as stream:
             reader = VerifyingReader(stream, blob.digest, blob.size)
-            while chunk := reader.read(_CHUNK):
+            while chunk := reader.read(LIMITS.chunk_bytes):
                 yield chunk
         yield padding(blob.size)
     yield END

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode
 
 from edgepack.errors import AuthenticationError, RegistryError
+from edgepack.limits import LIMITS
 from edgepack.oci.reference import is_loopback
 from edgepack.oci.remote.credentials import CredentialLookup, Credentials
 from edgepack.oci.remote.transport import Http, Origin, joined
 
 # token.md: "for compatibility with older clients, a token should never be returned with less than 60 seconds to live".
 _DEFAULT_SECONDS = 60
-_TOKEN_LIMIT = 1 << 20
 # What may stand in a header; anything else would end up in the message of a lower library's error.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _CHALLENGE = re.compile(
@@ -148,7 +148,7 @@ class Authorizer:
             headers = {} if credentials is None else {"Authorization": credentials.basic}
             url = f"{realm}{'&' if '?' in realm else '?'}{query}" if query else realm
             response = self._http.send("GET", url, headers)
-        body = response.read(_TOKEN_LIMIT)
+        body = response.read(LIMITS.token_bytes)
         if response.status in (400, 401, 403):
             what = "asks for credentials, and none are stored" if credentials is None else "refused the credentials"
             raise self._refused(what)

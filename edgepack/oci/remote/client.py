@@ -11,12 +11,13 @@ from urllib.parse import quote
 
 from edgepack.documents import parse_object
 from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, RegistryError, SizeMismatchError
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import children
-from edgepack.oci.manifest import MAX_MANIFEST_SIZE, Index, Manifest
+from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.reference import Reference, checked_tag, is_repository
 from edgepack.oci.remote.credentials import CredentialLookup, DockerConfig
 from edgepack.oci.remote.download import ResumingStream
@@ -28,9 +29,6 @@ from edgepack.oci.store import referrers_tag
 
 _DOCUMENTS = mediatypes.INDEXES | mediatypes.MANIFESTS
 _ACCEPT = ", ".join((mediatypes.INDEX, mediatypes.MANIFEST, mediatypes.DOCKER_INDEX, mediatypes.DOCKER_MANIFEST))
-# A listing that goes on for longer is a mistake or an attack.
-_MAX_PAGES = 1000
-_KEPT_BYTES = 8 << 20
 
 
 class RemoteRepository:
@@ -75,7 +73,7 @@ class RemoteRepository:
         if descriptor.media_type in _DOCUMENTS:
             stream: BinaryIO = io.BytesIO(self._document(descriptor)[offset:])
         else:
-            stream = io.BufferedReader(ResumingStream(self._session, descriptor, offset), 1 << 20)
+            stream = io.BufferedReader(ResumingStream(self._session, descriptor, offset), LIMITS.chunk_bytes)
         with stream:
             yield stream
 
@@ -108,9 +106,9 @@ class RemoteRepository:
         return Index.from_bytes(self._document(listing), f"referrers of {subject}").manifests
 
     def _document(self, descriptor: Descriptor) -> bytes:
-        if descriptor.size > MAX_MANIFEST_SIZE:
+        if descriptor.size > LIMITS.manifest_bytes:
             raise SizeMismatchError(
-                f"is {descriptor.size} bytes; at most {MAX_MANIFEST_SIZE} are read", where=descriptor.digest
+                f"is {descriptor.size} bytes; at most {LIMITS.manifest_bytes} are read", where=descriptor.digest
             )
         if descriptor.digest not in self._kept:
             self._fetch(str(descriptor.digest))
@@ -120,7 +118,7 @@ class RemoteRepository:
         what = f"manifest {target}"
         response = self._session.send("GET", self._session.url(f"manifests/{target}"), {"Accept": _ACCEPT})
         self._session.expect(response, 200, what=what)
-        data = response.read(MAX_MANIFEST_SIZE)
+        data = response.read(LIMITS.manifest_bytes)
         digest = Digest.of(data)
         announced = response.headers.get("Docker-Content-Digest", "")
         for name in (target, announced):
@@ -136,14 +134,14 @@ class RemoteRepository:
     def _keep(self, digest: Digest, data: bytes) -> None:
         self._kept.pop(digest, None)
         self._kept[digest] = data
-        while sum(map(len, self._kept.values())) > _KEPT_BYTES:
+        while sum(map(len, self._kept.values())) > LIMITS.kept_manifest_bytes:
             del self._kept[next(iter(self._kept))]
 
     def _pages(self, url: str, headers: dict[str, str], what: str) -> Iterator[bytes]:
         """The pages of a listing, each led to by the one before (RFC 5988 Link)."""
-        for _ in range(_MAX_PAGES):
+        for _ in range(LIMITS.listing_pages):
             response = self._session.expect(self._session.send("GET", url, headers), 200, what=what)
-            yield response.read(MAX_MANIFEST_SIZE)
+            yield response.read(LIMITS.manifest_bytes)
             link, _, parameters = response.headers.get("Link", "").partition(";")
             if "next" not in parameters:
                 return

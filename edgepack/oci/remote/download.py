@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib3.exceptions import HTTPError
 
 from edgepack.errors import RegistryUnavailableError, SizeMismatchError
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.remote.session import Session
 from edgepack.oci.remote.transport import Response, unavailable
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PIECE = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -65,7 +65,7 @@ class ResumingStream(io.RawIOBase):
             try:
                 if self._response is None:
                     self._response = self._connect()
-                data = self._response.raw.read1(min(amount, left, _PIECE))
+                data = self._response.raw.read1(min(amount, left, LIMITS.chunk_bytes))
                 if not data:
                     raise SizeMismatchError(
                         f"ends after {self._position} of {self._descriptor.size} bytes", where=self._where
@@ -82,7 +82,7 @@ class ResumingStream(io.RawIOBase):
         if self._response is not None:
             self._response.close()
             self._response = None
-        if self._position - self._mark >= _PIECE:
+        if self._position - self._mark >= LIMITS.chunk_bytes:
             self._failures = 0
         self._mark = self._position
         self._failures += 1
@@ -130,7 +130,7 @@ class ResumingStream(io.RawIOBase):
         left = self._position
         try:
             while left:
-                data = response.raw.read1(min(left, _PIECE))
+                data = response.raw.read1(min(left, LIMITS.chunk_bytes))
                 if not data:
                     raise SizeMismatchError(f"ends before byte {self._position}", where=self._where)
                 left -= len(data)

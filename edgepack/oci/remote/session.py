@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from edgepack.errors import AuthenticationError, EdgepackError, NotFoundError, RegistryError, RegistryUnavailableError
+from edgepack.limits import LIMITS
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote.auth import Authorizer
 from edgepack.oci.remote.credentials import CredentialLookup
 from edgepack.oci.remote.transport import Http, Origin, Policy, Response, joined
 
-_ERROR_LIMIT = 64 << 10
 # distribution-spec, "Error Codes": "the code field MUST be … uppercase alphabetic and underscore".
 _CODE = re.compile(r"[A-Z_]{1,64}")
 
@@ -107,7 +107,7 @@ class Session:
 def error_code(response: Response) -> str:
     """The first code of a registry's error, or nothing; its free text could hold anything and is not repeated."""
     try:
-        errors = json.loads(response.read(_ERROR_LIMIT))["errors"]
+        errors = json.loads(response.read(LIMITS.error_bytes))["errors"]
         code = errors[0]["code"]
     except (EdgepackError, ValueError, KeyError, IndexError, TypeError, RecursionError):
         return ""

@@ -25,6 +25,7 @@ from urllib3.response import BaseHTTPResponse
 
 import edgepack
 from edgepack.errors import RegistryError, RegistryUnavailableError, SizeMismatchError, UsageError
+from edgepack.limits import LIMITS
 from edgepack.oci.reference import is_loopback
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 # Trying again at once would not help.
 _FINAL = (NewConnectionError, SSLError, ProxyError, LocationValueError)
-_MAX_REDIRECTS = 5
-_LITTLE = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Response:
         """The whole body; raises ``SizeMismatchError`` past ``limit`` bytes and ``RegistryUnavailableError``."""
         parts, seen = [], 0
         try:
-            while chunk := self.raw.read(min(1 << 20, limit + 1 - seen)):
+            while chunk := self.raw.read(min(LIMITS.chunk_bytes, limit + 1 - seen)):
                 parts.append(chunk)
                 seen += len(chunk)
                 if seen > limit:
@@ -116,7 +115,7 @@ class Response:
     def close(self) -> None:
         """Give the connection back when little or nothing of the body is left, drop it otherwise."""
         left = self.raw.length_remaining
-        if left is not None and left <= _LITTLE:
+        if left is not None and left <= LIMITS.drained_bytes:
             self.raw.drain_conn()
         self.raw.close()
 
@@ -189,7 +188,7 @@ class Http:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None
     ) -> Response:
         meant_for, sent = Origin.of(url), {"User-Agent": f"edgepack/{edgepack.__version__}", **headers}
-        for _ in range(_MAX_REDIRECTS + 1):
+        for _ in range(LIMITS.redirects + 1):
             self._check(url, meant_for, credentials="Authorization" in sent)
             raw = self._pool_for(Origin.of(url)).urlopen(
                 method, url, body=body, headers={"Accept-Encoding": "identity", **sent},
@@ -205,7 +204,7 @@ class Http:
             url = joined(url, location)
             if Origin.of(url) != meant_for:
                 sent.pop("Authorization", None)
-        raise RegistryError(f"redirects more than {_MAX_REDIRECTS} times", where=meant_for)
+        raise RegistryError(f"redirects more than {LIMITS.redirects} times", where=meant_for)
 
     def _pool_for(self, origin: Origin) -> urllib3.PoolManager:
         """The way to ``origin``: straight, or by the proxy of HTTPS_PROXY or HTTP_PROXY unless NO_PROXY has it."""

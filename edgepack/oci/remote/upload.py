@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlencode
 
 from edgepack.errors import DigestMismatchError, RegistryError, RegistryUnavailableError, SizeMismatchError
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.remote.session import Session, error_code
 from edgepack.oci.remote.transport import Response
@@ -16,7 +17,6 @@ from edgepack.oci.sources import BlobSource
 
 log = logging.getLogger(__name__)
 
-_PIECE = 1 << 20
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 # The session is gone, was never there, or the registry could not take it just now.
 _LOST = frozenset({404, 408, 416, 429, 500, 502, 503, 504})
@@ -166,7 +166,7 @@ class BlobUpload:
         whole = end == self._descriptor.size
         with self._source.open(self._descriptor, self._position) as stream:
             while left:
-                data = stream.read(min(_PIECE, left))
+                data = stream.read(min(LIMITS.chunk_bytes, left))
                 if not data:
                     raise SizeMismatchError(
                         f"ends after {end - left} of {self._descriptor.size} bytes", where=self._what

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from edgepack.errors import MissingPartError, UnsafeArchiveError, UsageError
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
-
-_CHUNK = 1 << 18
 
 
 class _ChunkStream(io.RawIOBase):
@@ -44,14 +43,14 @@ def decompressed(stream: BinaryIO, layer: Descriptor, limit: int) -> BinaryIO:
     zstd is needed and not installed, ``UsageError`` for a media type that is no layer.
     """
     if layer.media_type in mediatypes.PLAIN_LAYERS:
-        chunks = iter(lambda: stream.read(_CHUNK), b"")
+        chunks = iter(lambda: stream.read(LIMITS.chunk_bytes), b"")
     elif layer.media_type in mediatypes.GZIP_LAYERS:
         chunks = _gunzip(stream, layer)
     elif layer.media_type in mediatypes.ZSTD_LAYERS:
         chunks = _unzstd(stream, layer)
     else:
         raise UsageError(f"{layer.media_type} is not a layer's media type", where=layer.digest)
-    return io.BufferedReader(_ChunkStream(_limited(chunks, layer, limit)), _CHUNK)
+    return io.BufferedReader(_ChunkStream(_limited(chunks, layer, limit)), LIMITS.chunk_bytes)
 
 
 def _limited(chunks: Iterator[bytes], layer: Descriptor, limit: int) -> Iterator[bytes]:
@@ -67,14 +66,14 @@ def _limited(chunks: Iterator[bytes], layer: Descriptor, limit: int) -> Iterator
 
 def _gunzip(stream: BinaryIO, layer: Descriptor) -> Iterator[bytes]:
     unzip = zlib.decompressobj(wbits=31)
-    data = stream.read(_CHUNK)
+    data = stream.read(LIMITS.chunk_bytes)
     try:
         while data:
             if unzip.eof:  # a gzip file may have several members (RFC 1952, section 2.2)
                 unzip = zlib.decompressobj(wbits=31)
-            yield unzip.decompress(data, _CHUNK)
-            data = unzip.unconsumed_tail or unzip.unused_data or stream.read(_CHUNK)
-        while not unzip.eof and (tail := unzip.decompress(b"", _CHUNK)):
+            yield unzip.decompress(data, LIMITS.chunk_bytes)
+            data = unzip.unconsumed_tail or unzip.unused_data or stream.read(LIMITS.chunk_bytes)
+        while not unzip.eof and (tail := unzip.decompress(b"", LIMITS.chunk_bytes)):
             yield tail
     except zlib.error as error:
         raise UnsafeArchiveError(f"damaged gzip ({error})", where=f"layer {layer.digest}") from error
@@ -90,7 +89,7 @@ def _unzstd(stream: BinaryIO, layer: Descriptor) -> Iterator[bytes]:
             continue
         try:
             with module.ZstdFile(stream) as file:
-                yield from iter(lambda: file.read(_CHUNK), b"")
+                yield from iter(lambda: file.read(LIMITS.chunk_bytes), b"")
         except (module.ZstdError, EOFError) as error:
             raise UnsafeArchiveError(f"damaged zstd ({error})", where=f"layer {layer.digest}") from error
         return

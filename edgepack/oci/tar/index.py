@@ -18,16 +18,10 @@ from types import MappingProxyType, TracebackType
 from typing import BinaryIO, Self
 
 from edgepack.errors import NotFoundError, UnsafeArchiveError, UsageError, VerificationError, disk_errors
+from edgepack.limits import LIMITS
 from edgepack.oci.tar.stream import Member, TarStream, checked_kind
 
-# An image has at most 127 layers and a few documents for each; a tag or platform adds as many again.
-MAX_MEMBERS = 100_000
-# What a compressed archive may unpack to: more than any image, less than what a small file of zeros can ask for.
-MAX_UNPACKED = 64 << 30
-_CHUNK = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-# Links to links exist in no archive that we know of; a few are allowed, a circle is not.
-_MAX_HOPS = 8
 
 
 class Span(io.RawIOBase):
@@ -57,7 +51,7 @@ class _Headers:
         self._file = file
         self._end = file.seek(0, io.SEEK_END)
         self._skip = 0
-        self._zeros = memoryview(bytes(_CHUNK))
+        self._zeros = memoryview(bytes(LIMITS.chunk_bytes))
         self.position = 0
 
     def pass_over(self, amount: int) -> None:
@@ -66,7 +60,7 @@ class _Headers:
     def read(self, amount: int) -> bytes:
         amount = min(amount, self._end - self.position)
         if self._skip:
-            amount = min(amount, self._skip, _CHUNK)
+            amount = min(amount, self._skip, LIMITS.chunk_bytes)
             self._skip -= amount
             data = bytes(self._zeros[:amount])
         else:
@@ -85,7 +79,7 @@ class TarIndex:
     and damaged or cut headers, ``NoSpaceError``.
     """
 
-    def __init__(self, path: Path, limit: int = MAX_UNPACKED) -> None:
+    def __init__(self, path: Path, limit: int = LIMITS.archive_unpacked_bytes) -> None:
         self.path = path
         self._file = _plain(path, limit)
         try:
@@ -107,7 +101,9 @@ class TarIndex:
         if name not in self._places:
             raise NotFoundError(f"there is no {name!r} in it", where=self.path)
         start, size = self._places[name]
-        with io.BufferedReader(Span(self._file.fileno(), start + offset, max(size - offset, 0)), _CHUNK) as stream:
+        with io.BufferedReader(
+            Span(self._file.fileno(), start + offset, max(size - offset, 0)), LIMITS.chunk_bytes
+        ) as stream:
             yield stream
 
     def read(self, name: str, limit: int) -> bytes:
@@ -140,8 +136,8 @@ class TarIndex:
                 name = _normal(member.name)
                 if name in places or name in links or (name in folders and member.kind != "dir"):
                     raise UnsafeArchiveError(f"{name!r} stands in it twice")
-                if len(places) + len(links) + len(folders) >= MAX_MEMBERS:
-                    raise UnsafeArchiveError(f"more than {MAX_MEMBERS} entries")
+                if len(places) + len(links) + len(folders) >= LIMITS.archive_members:
+                    raise UnsafeArchiveError(f"more than {LIMITS.archive_members} entries")
                 kind = checked_kind(member)
                 if kind == "file":
                     places[name] = (headers.position, member.size)
@@ -160,7 +156,7 @@ class TarIndex:
         return places, links
 
     def _follow(self, name: str, target: str, links: Mapping[str, str]) -> tuple[int, int]:
-        for _ in range(_MAX_HOPS):
+        for _ in range(LIMITS.archive_link_hops):
             if target in self._places and target not in links:
                 return self._places[target]
             if target not in links:
@@ -213,7 +209,7 @@ def _gunzipped(file: BinaryIO, path: Path, limit: int) -> BinaryIO:
         try:
             with gzip.GzipFile(fileobj=file) as unzip:
                 seen = 0
-                while chunk := unzip.read(_CHUNK):
+                while chunk := unzip.read(LIMITS.chunk_bytes):
                     seen += len(chunk)
                     if seen > limit:
                         raise UnsafeArchiveError(f"unpacks to more than {limit} bytes", where=path)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from edgepack.errors import UnsafeArchiveError
+from edgepack.limits import LIMITS
 from edgepack.oci.tar.header import BLOCK, MemberKind
 
 _KINDS: dict[bytes, MemberKind] = {
@@ -39,9 +40,6 @@ _SPARSE = "GNU.sparse."
 # GNU's old sparse format: whether more blocks of its map follow, in the header and in each such block.
 _MORE_IN_HEADER, _MORE_IN_BLOCK = 482, 504
 _GNU_MAGIC = b"ustar  \0"
-# Linux takes no path beyond 4096 bytes; a header for one name that is larger than this is an attack on memory.
-_MAX_EXTENSION = 1 << 20
-_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class TarStream:
     def chunks(self) -> Iterator[bytes]:
         """The bytes of the present member."""
         while self._left:
-            chunk = self._stream.read(min(self._left, _CHUNK))
+            chunk = self._stream.read(min(self._left, LIMITS.chunk_bytes))
             if not chunk:
                 raise UnsafeArchiveError("the archive ends inside an entry")
             self._left -= len(chunk)
@@ -118,7 +116,7 @@ class TarStream:
         block = self._exactly(BLOCK, at_end=True)
         if block.strip(b"\0"):
             return block
-        while chunk := self._stream.read(_CHUNK):
+        while chunk := self._stream.read(LIMITS.chunk_bytes):
             if chunk.strip(b"\0"):
                 raise UnsafeArchiveError("bytes after the end of the archive")
         return None
@@ -149,7 +147,7 @@ class TarStream:
         return info
 
     def _extension(self, info: tarfile.TarInfo) -> bytes:
-        if not 0 <= info.size <= _MAX_EXTENSION:
+        if not 0 <= info.size <= LIMITS.tar_extension_bytes:
             raise UnsafeArchiveError(f"a header of {info.size} bytes", where=info.name)
         return self._exactly(info.size + -info.size % BLOCK)[: info.size]
 

@@ -22,6 +22,7 @@ from edgepack.errors import (
     UnsafeArchiveError,
     disk_errors,
 )
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.tar.stream import TarStream
 from edgepack.text import redacted
@@ -105,7 +106,7 @@ def _save_archives(stream: IO[bytes], folder: Path) -> None:
                     file.writelines(tree.chunks())
     except UnsafeArchiveError:
         log.debug("mmdebstrap wrote no tar; its exit status says why")
-    while stream.read(1 << 16):  # what pads the tar, or the program would die of a closed pipe
+    while stream.read(LIMITS.chunk_bytes):  # what pads the tar, or the program would die of a closed pipe
         pass
 
 

@@ -1,0 +1,73 @@
+"""How much is read at once, and how much at most: the chunk sizes and limits of contract, packager and agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes are in bytes, as their names say; the others are counts. ``LIMITS`` has what holds everywhere."""
+
+    # What is read, hashed or sent at once of a file, blob or connection.
+    chunk_bytes: int = 1 << 20
+    # What a compressor is given at once. It may cut its output by how its input arrives, so this and the length of a
+    # gzip member decide the bytes of layers: they never change. Members of 16 MiB would save 0.2 percent.
+    compressor_piece_bytes: int = 1 << 20
+    gzip_member_bytes: int = 1 << 20
+
+    # Registries are asked to take manifests of 4 MiB (distribution-spec); more is not a manifest.
+    manifest_bytes: int = 4 << 20
+    # A descriptor's size is an int64; a blob beyond this is a mistake or an attack.
+    blob_bytes: int = 1 << 40
+    # Two levels exist in the field (an index of images); deeper ones are only made to exhaust a reader.
+    index_depth: int = 8
+    # The kernel's overlay file system and Docker stop here.
+    image_layers: int = 127
+
+    # Linux takes no path beyond 4096 bytes; a header for one name that is larger than this is an attack on memory.
+    tar_extension_bytes: int = 1 << 20
+    # An image has at most 127 layers and a few documents for each; a tag or platform adds as many again.
+    archive_members: int = 100_000
+    # What a compressed archive may unpack to: more than any image, less than what a small file of zeros can ask for.
+    archive_unpacked_bytes: int = 64 << 30
+    # Links to links exist in no archive that we know of; a few are allowed, a circle is not.
+    archive_link_hops: int = 8
+    # For a layer that does not say how large it is: the heaviest framework wheels stay below.
+    layer_unpacked_bytes: int = 16 << 30
+    # One call of ``unpack_layer`` when its caller sets no limits.
+    unpacked_bytes: int = 32 << 30
+    unpacked_entries: int = 500_000
+
+    # A PEM of one Ed25519 key has some 120 bytes; a file beyond this is something else.
+    key_file_bytes: int = 16 << 10
+    envelope_bytes: int = 16 << 20
+    # What is held in memory while a bundle is verified: its list, each document, and all documents.
+    bundle_list_bytes: int = 16 << 20
+    bundle_document_bytes: int = 4 << 20
+    bundle_head_bytes: int = 32 << 20
+    # What an import writes beside blobs: the index and the referrers.
+    import_margin_bytes: int = 1 << 20
+
+    # Of a registry: a token, an error, the unread rest of a body for which a connection is kept, manifests remembered.
+    token_bytes: int = 1 << 20
+    error_bytes: int = 64 << 10
+    drained_bytes: int = 64 << 10
+    kept_manifest_bytes: int = 8 << 20
+    # A listing that goes on for longer is a mistake or an attack.
+    listing_pages: int = 1000
+    redirects: int = 5
+
+    # A file of example inputs, and the head of a C library in which its version is looked for.
+    sample_bytes: int = 1 << 30
+    library_bytes: int = 64 << 20
+
+    # A desired state for a thousand services is a tenth of this.
+    desired_state_bytes: int = 4 << 20
+    # A log is set aside when a service starts and it has grown beyond this; one older log is kept.
+    log_bytes: int = 10 << 20
+    log_tail_bytes: int = 1 << 20
+    health_answer_bytes: int = 64 << 10
+
+
+LIMITS = Limits()

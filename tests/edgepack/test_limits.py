@@ -1,0 +1,39 @@
+"""Chunk sizes and limits are in one dataclass, and those that decide the bytes of layers never change."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from edgepack.limits import LIMITS
+
+ROOT = Path(__file__).parents[2]
+# Sizes that are no limits of reading: what a document may ask for, what an image or a container is given.
+OTHER_SIZES = {
+    "edgepack/state/desired.py",
+    "edgepack/oci/remote/transport.py",
+    "packager/commands/model_convert.py",
+    "packager/images/plan.py",
+    "packager/layers/compressors.py",
+    "packager/models/files.py",
+    "edge_agent/runtimes/runtime_spec.py",
+}
+
+
+def test_what_decides_the_bytes_of_layers_never_changes() -> None:
+    assert LIMITS.compressor_piece_bytes == LIMITS.gzip_member_bytes == 1 << 20
+
+
+def test_chunk_sizes_and_limits_are_in_one_place() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for room in ("edgepack", "packager", "edge_agent")
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.LShift)
+        and isinstance(node.right, ast.Constant)
+        and node.right.value in (10, 14, 16, 18, 20, 30, 40)
+    }
+
+    assert found == {"edgepack/limits.py", *OTHER_SIZES}
