@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from converters.options import Options
 from converters.package import cache as caches
 from converters.package import manifest
-from converters.sandbox import launch, worker
+from converters.sandbox import launch, response, worker
+from converters.sandbox.response import Response
 from converters.software import selection
 from converters.software.selection import Environment
 from converters.source import model_files
@@ -224,35 +224,29 @@ def _require_success(outcome: launch.Outcome, folder: Path, path: Path, sample: 
             where=path.name,
             hint="run where user namespaces are allowed, or where unshare is absent to go without",
         )
-    response = _response(folder) if outcome.code == 0 else None
-    if response is None and _is_full(folder):
+    answer = _response(folder) if outcome.code == 0 else None
+    if answer is None and _is_full(folder):
         raise NoSpaceError(
             "no space left on the disk", where=folder.parent, hint="free some space and run the same command again"
         )
-    if outcome.code == 0 and response is None:
+    if outcome.code == 0 and answer is None:
         raise ConversionError(
             "code in the model ended the process that opened it",
             where=path.name,
             hint="save the model without such code, or register an ONNX export",
         )
-    if response is None:
+    if answer is None:
         log.debug("the conversion's process ended with %s: %s", outcome.code, outcome.stderr)
         raise ConversionError(
             f"the conversion's process ended unexpectedly ({_ending(outcome)})",
             where=path.name,
             hint="raise the memory limit if the model is large (--memory GIB), or register an ONNX export",
         )
-    if response.get("ok") is True:
-        return
-    error = response.get("error")
-    what, hint, kind = (
-        (str(error.get("what")), str(error.get("hint")), error.get("kind"))
-        if isinstance(error, dict)
-        else ("the conversion failed", "register an ONNX export", "conversion")
-    )
-    if kind == "usage" and isinstance(error, dict):
-        raise UsageError(what, where=str(error.get("where") or (sample or path).name), hint=hint)
-    raise ConversionError(what, where=path.name, hint=hint)
+    error = answer.error
+    if isinstance(error, UsageError):
+        raise UsageError(error.what, where=error.where or (sample or path).name, hint=error.hint)
+    if error is not None:
+        raise ConversionError(error.what, where=path.name, hint=error.hint)
 
 
 def _is_full(folder: Path) -> bool:
@@ -261,12 +255,11 @@ def _is_full(folder: Path) -> bool:
     return disk.f_bavail * disk.f_frsize < LITTLE_SPACE
 
 
-def _response(folder: Path) -> Mapping[str, Any] | None:
+def _response(folder: Path) -> Response | None:
     try:
-        response = json.loads(_read(folder / worker.RESPONSE_FILE, JSON_LIMIT))
-    except (OSError, ValueError, ConversionError):
+        return response.parse(_read(folder / response.FILE, JSON_LIMIT))
+    except (OSError, ConversionError):
         return None
-    return response if isinstance(response, dict) else None
 
 
 def _ending(outcome: launch.Outcome) -> str:

@@ -14,6 +14,10 @@ POINTS = 200
 DECADES = range(-16, 3)
 
 
+class MismatchError(ConversionError):
+    """The graph was made and runs, and an output of it differs from the original's."""
+
+
 @dataclass(frozen=True)
 class OutputParity:
     """How one output of the ONNX model compares with the original's method, over ``rows`` rows.
@@ -47,7 +51,7 @@ class OutputParity:
         """The report's entry."""
         return asdict(self) | {"passed": self.passed}
 
-    def refusal(self) -> ConversionError:
+    def refusal(self) -> MismatchError:
         """Why a model with this output is not delivered."""
         if self.label_agreement is not None:
             numbers = f"labels agree on {self.label_agreement:.2%} of {self.rows} rows"
@@ -56,7 +60,7 @@ class OutputParity:
                 f"{self.differing} of {self.rows} rows differ, by up to {self.max_abs:.3g} "
                 f"(relative {self.max_rel:.3g}, allowed {self.tolerance:g})"
             )
-        return ConversionError(
+        return MismatchError(
             f'output "{self.name}" of the ONNX model does not match {self.method} of the original: {numbers}',
             hint="give a sample of typical rows if the generated ones are not, accept a larger difference for this "
             "output by name if that is enough for you, or export ONNX yourself and register that",

@@ -1,8 +1,8 @@
 """``python -m converters.sandbox.worker REQUEST``: confine this process, then convert one untrusted model.
 
 The request is a JSON file with ``confinement`` (see ``converters.sandbox.jail``) and ``job``: ``framework``, ``path``,
-``digest``, ``options``. The answer, ``response.json`` beside it, is ``{"ok": true}`` with the package's files
-beside it, or ``{"ok": false, "error": …}``. Started by ``converters.conversion`` only.
+``digest``, ``options``. The answer is ``response.json`` beside it (see ``converters.sandbox.response``), with the
+package's files where it is done. Started by ``converters.conversion`` only.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import Any
 
 from converters.options import ANY_OUTPUT, Options
 from converters.package import manifest
+from converters.sandbox import response
 from converters.sandbox.jail import Confinement, JailError
+from converters.sandbox.response import Response
 from edgepack.errors import ConversionError, EdgepackError, UsageError
 
-RESPONSE_FILE = "response.json"
 NOT_CONFINED = 97
 # The package of each framework; its ``convert`` module has the one function that converts.
 PACKAGES = {"ScikitLearn": "sklearn", "TensorFlow": "tensorflow", "PyTorch": "pytorch", "Onnx": "onnx"}
@@ -37,19 +38,20 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return NOT_CONFINED
     folder = request_file.parent
+    answer = Response()
     try:
-        response = _convert(folder, request["job"])
+        _convert(folder, request["job"])
     except EdgepackError as error:
-        response = _failure(error)
+        answer = Response(error)
     except MemoryError:
-        response = _failure(
+        answer = Response(
             ConversionError("the conversion ran out of its memory limit", hint="raise the limit (--memory GIB)")
         )
-    (folder / RESPONSE_FILE).write_text(json.dumps(response))
+    (folder / response.FILE).write_bytes(answer.to_bytes())
     return 0
 
 
-def _convert(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+def _convert(folder: Path, job: Mapping[str, Any]) -> None:
     # The frameworks' warnings are for training scripts; each converter collects those that matter.
     warnings.simplefilter("ignore")
     converter = importlib.import_module(f"converters.{PACKAGES[job['framework']]}.convert")
@@ -67,7 +69,6 @@ def _convert(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     if golden is not None:
         (folder / manifest.GOLDEN_FILE).write_bytes(golden)
     (folder / manifest.REPORT_FILE).write_bytes(manifest.to_bytes(converted.report))
-    return {"ok": True}
 
 
 def _require_known(options: Options, converted: manifest.Converted, path: Path) -> None:
@@ -80,11 +81,6 @@ def _require_known(options: Options, converted: manifest.Converted, path: Path) 
             where=path.name,
             hint=f"give --tolerance for {', '.join(names)}, or {ANY_OUTPUT} for all",
         )
-
-
-def _failure(error: EdgepackError) -> dict[str, Any]:
-    kind = "usage" if isinstance(error, UsageError) else "conversion"
-    return {"ok": False, "error": {"kind": kind, "what": error.what, "where": error.where, "hint": error.hint}}
 
 
 if __name__ == "__main__":

@@ -205,7 +205,7 @@ def _first_proven(
         passed.append(proven)
     if passed:
         return passed[0]
-    raise min(refusals, key=lambda refusal: "does not match" not in refusal.what)
+    raise min(refusals, key=lambda refusal: not isinstance(refusal, parity.MismatchError))
 
 
 def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) -> Proven:
