@@ -33,6 +33,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
+from converters.source.onnx_file import check_onnx, external_files
 from edgepack.errors import EdgepackError, NoSpaceError, NotFoundError, UsageError
 from edgepack.names import ModelRef, check_model_name
 from edgepack.oci.layer import Layer, LayerEntry
@@ -50,7 +51,6 @@ from packager.models.model import (
     sample_from_json,
     sample_to_json,
 )
-from packager.models.onnx_file import check_onnx, external_files
 from packager.models.samples import keep_sample
 
 # A registration is one short conversation with the database; whoever waits longer than this waits for something stuck.

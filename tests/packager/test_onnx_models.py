@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+from converters.source.onnx_file import check_onnx, external_files
 from edgepack.errors import UsageError
 from edgepack.oci.store import Store
 from packager.models.conversion import served
 from packager.models.model import Framework, onnx_path
-from packager.models.onnx_file import check_onnx, external_files
 from packager.models.registry import ModelRegistry
 from tests.packager.support.onnx_models import model
 
