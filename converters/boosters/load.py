@@ -13,24 +13,12 @@ from typing import Any
 from converters.boosters import catboost, categories, lightgbm, xgboost
 from converters.boosters.boosted import Boosted
 from converters.error_text import first_line
+from converters.source.kinds import CATBOOST_MAGIC, LIGHTGBM_MAGICS, OLD_XGBOOST_MAGIC
 from edgepack.errors import ConversionError
 
-# Files that no other reader of scikit-learn models takes, whatever they hold.
-ENDINGS = (".json", ".ubj", ".txt", ".cbm", ".model", ".bin", ".deprecated")
-CATBOOST_MAGIC, LIGHTGBM_MAGIC, OLD_XGBOOST_MAGIC = b"CBM1", b"tree\n", b"binf"
-PICKLE_MAGIC = b"\x80"
 CLASSIFIERS = ("binary:", "multi:")
 LARGEST = 3.4028234663852886e38
 SAVE_AGAIN = "save it again with save_model, or with joblib.dump the estimator"
-
-
-def is_native(path: Path) -> bool:
-    """Whether a file is a booster's own, by its content, or by its ending where it is no pickle."""
-    with path.open("rb") as file:
-        start = file.read(64).lstrip()
-    if start.startswith((CATBOOST_MAGIC, LIGHTGBM_MAGIC, OLD_XGBOOST_MAGIC, b"tree\r\n", b"{")):
-        return True
-    return path.suffix.lower() in ENDINGS and not start.startswith((PICKLE_MAGIC, b"PK"))
 
 
 def load_native(path: Path) -> Any:
@@ -43,7 +31,7 @@ def load_native(path: Path) -> Any:
     try:
         if data.startswith(CATBOOST_MAGIC):
             return _catboost(path, "cbm")
-        if data.startswith((LIGHTGBM_MAGIC, b"tree\r\n")):
+        if data.startswith(LIGHTGBM_MAGICS):
             return _lightgbm(data)
         if data.lstrip().startswith(b"{"):
             if _is_catboost_json(data):

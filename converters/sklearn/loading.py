@@ -18,6 +18,7 @@ from converters.sklearn import rows
 from converters.sklearn.original import DOCUMENTS, Original
 from converters.sklearn.routes import takes_documents
 from converters.source import traces, user_modules
+from converters.source.kinds import is_booster_file
 from edgepack.errors import ConversionError
 
 
@@ -45,9 +46,9 @@ def load(path: Path) -> Original:
 
 
 def _open(path: Path) -> Any:
-    from converters.boosters.load import adapt, is_native, load_native
+    from converters.boosters.load import adapt, load_native
 
-    if is_native(path):
+    if is_booster_file(path):
         return load_native(path)
     if zipfile.is_zipfile(path):
         return _open_skops(path)

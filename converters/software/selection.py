@@ -1,7 +1,7 @@
 """In which software a model is opened and converted: what is installed beside edgepack, or an environment of its own.
 
 What is installed serves when it is all there, in versions that are known to work, and for scikit-learn of the release
-series that the model was trained with. Else one of the locks in ``converters/locks`` serves. Each of those was seen
+series that the model was trained with. Else one of the locks beside this module serves. Each of those was seen
 to convert; ``python -m converters.prepare [NAME...]`` makes their environments ahead, for use without a network.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from converters.sandbox import launch
 from converters.software import environments
-from converters.source import traces, user_modules
+from converters.source import kinds, traces, user_modules
 from edgepack.errors import ConversionError, UsageError
 
 LOCKS = Path(__file__).parent / "locks"
@@ -99,10 +99,10 @@ def choose(framework: str, file: Path, sample: Path | None = None) -> Environmen
     also = PARQUET_PARTS if sample is not None and sample.suffix.lower() == ".parquet" else ()
     if framework != "ScikitLearn":
         return _installed([*PARTS[framework], *also]) or _from_lock(framework.lower())
-    native = _native(file)
+    native = kinds.booster_of(file)
     found = traces.Traces() if native else traces.read(file)
     user_modules.require_not_named(file, found.modules)
-    boosters = native or tuple(name for name in traces.BOOSTERS if name in found.modules)
+    boosters = (native,) if native else tuple(name for name in traces.BOOSTERS if name in found.modules)
     further = [*boosters, *(("skops",) if found.skops else ()), *also]
     beside = _installed([*PARTS[framework], *further])
     if beside is not None and (_serves(found.version) or _own_modules(found.modules)):
@@ -161,21 +161,6 @@ def _series(version: str | None) -> tuple[Version, str | None]:
     mismatch = f"it was trained with scikit-learn {version}, and versions {first} to {last} can be had"
     nearest = [series for series in known if series >= wanted] or known[-1:]
     return nearest[0], mismatch
-
-
-def _native(file: Path) -> tuple[str, ...]:
-    """The booster in whose own format a file is; empty where it is none."""
-    from converters.boosters import load
-
-    if not load.is_native(file):
-        return ()
-    with file.open("rb") as opened:
-        start = opened.read(4096).lstrip()
-    if start.startswith(load.CATBOOST_MAGIC):
-        return ("catboost",)
-    if start.startswith(b"{"):
-        return ("xgboost",) if b"learner" in start else ("catboost",)
-    return ("lightgbm",) if start.startswith(b"tree") else ("xgboost",)
 
 
 def _serves(version: str | None) -> bool:

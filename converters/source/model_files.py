@@ -9,21 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.options import Options
-from converters.source import traces, user_modules
+from converters.source import onnx_file, traces, user_modules
+from converters.source.kinds import ENDINGS, SAVED_MODEL
 from edgepack.errors import NotFoundError, UsageError
-
-# The endings by which each framework's one file in a folder is known; a later group serves where an earlier has none.
-ENDINGS: dict[str, Sequence[tuple[str, ...]]] = {
-    "ScikitLearn": ((".pkl", ".pickle", ".joblib", ".skops"), (".json", ".ubj", ".txt", ".cbm")),
-    "TensorFlow": ((".keras",), (".h5", ".hdf5")),
-    "PyTorch": ((".pt2",), (".pt", ".pth", ".ts", ".safetensors")),
-    "Onnx": ((".onnx",),),
-}
-SAVED_MODEL = "saved_model.pb"
-# How an ONNX tensor names the file that its values are in: StringStringEntryProto(key="location", value=…).
-_LOCATION = b"\x0a\x08location\x12"
-_CHUNK = 4 << 20
-_LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True)
@@ -157,32 +145,11 @@ def _digest_of(base: Path, files: Iterable[Path]) -> str:
 
 
 def _external(model: Path) -> list[Path]:
-    """The files beside an ONNX model in which it keeps weights, those that are there."""
-    names: set[str] = set()
-    rest = b""
-    with model.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            window = rest + chunk
-            at = window.find(_LOCATION)
-            while at >= 0:
-                names.add(_text(window, at + len(_LOCATION)))
-                at = window.find(_LOCATION, at + 1)
-            rest = window[-_LONGEST_NAME:]
+    """The existing files beside an ONNX model in which it keeps weights; none for a file that is not ONNX."""
+    try:
+        names = onnx_file.external_files(model)
+    except UsageError:
+        return []
     folder = model.parent
-    found = (folder / name for name in names if name)
+    found = (folder / name for name in names if name and "\0" not in name)
     return sorted({path for path in found if path.resolve().is_relative_to(folder) and path.is_file()})
-
-
-def _text(window: bytes, at: int) -> str:
-    """The length-prefixed text there; empty where there is none, or it goes on in the next chunk."""
-    length, shift = 0, 0
-    while at < len(window) and shift < 14:
-        byte = window[at]
-        length |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            break
-    text = window[at : at + length]
-    if len(text) < length or b"\0" in text:
-        return ""
-    return text.decode("utf-8", "ignore")

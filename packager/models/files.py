@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from converters.source import kinds
 from edgepack.errors import DigestMismatchError, NotFoundError, SizeMismatchError, UsageError
 from edgepack.limits import LIMITS
 from edgepack.oci.digest import Digest, VerifyingReader
@@ -23,15 +23,6 @@ from packager.models.model import Framework, ModelFile
 
 # A file of this size or more is a layer of its own, so that changing its neighbours does not move it.
 OWN_LAYER = 64 << 20
-_BY_ENDING = {
-    ".onnx": Framework.ONNX,
-    **dict.fromkeys((".pkl", ".pickle", ".joblib", ".skops", ".ubj", ".cbm"), Framework.SCIKIT_LEARN),
-    **dict.fromkeys((".keras", ".h5", ".hdf5"), Framework.TENSORFLOW),
-    **dict.fromkeys((".pt2", ".pt", ".pth", ".ts", ".safetensors"), Framework.PYTORCH),
-}
-# How the text forms of LightGBM, XGBoost and CatBoost begin, whose endings may be of anything.
-_BOOSTERS_TEXT = re.compile(rb'tree\r?\n|\s*\{.{0,4000}"(learner|model_info|features_info|oblivious_trees)"', re.DOTALL)
-_SAVED_MODEL = "saved_model.pb"
 
 
 def entries_of(path: Path) -> list[LayerEntry]:
@@ -87,20 +78,7 @@ def _unreadable(error: OSError, path: Path) -> UsageError:
 
 def framework_of(path: Path) -> Framework:
     """What a file's ending, or a folder's content, says that it was trained with; ``Custom`` where it says nothing."""
-    if not path.is_dir():
-        return _framework_of_file(path)
-    if (path / _SAVED_MODEL).is_file() or len(list(path.glob(f"*/{_SAVED_MODEL}"))) == 1:
-        return Framework.TENSORFLOW
-    found = {_framework_of_file(child) for child in path.iterdir() if child.is_file()} - {Framework.CUSTOM}
-    return found.pop() if len(found) == 1 else Framework.CUSTOM
-
-
-def _framework_of_file(path: Path) -> Framework:
-    ending = path.suffix.lower()
-    if ending in (".json", ".txt", ".model") and path.is_file():
-        with path.open("rb") as file:
-            return Framework.SCIKIT_LEARN if _BOOSTERS_TEXT.match(file.read(4096)) else Framework.CUSTOM
-    return _BY_ENDING.get(ending, Framework.CUSTOM)
+    return Framework(kinds.framework_of(path) or Framework.CUSTOM)
 
 
 def describe_files(entries: Sequence[LayerEntry], where: Path) -> tuple[ModelFile, ...]:

@@ -13,6 +13,7 @@ from sklearn.base import is_classifier
 
 from converters import Conversion
 from converters.boosters import load
+from converters.source import kinds
 from edgepack.errors import ConversionError
 from tests.converters.support.booster_models import assert_equal, data, make, require
 
@@ -62,7 +63,7 @@ def test_native_files_answer_as_the_library_does(tmp_path: Path, name: str) -> N
     answer, classifies = FILES[name](path)
     # Told by what is in it, whatever it is called.
     other = path.rename(path.with_suffix(".model"))
-    assert load.is_native(other)
+    assert kinds.is_booster_file(other)
     model = load.load_native(other)
     assert is_classifier(model) is classifies
     again = np.asarray(model.predict(X)).ravel()
@@ -85,7 +86,7 @@ def test_bare_boosters_out_of_pickles_become_estimators(tmp_path: Path) -> None:
     )
     for booster in bare:
         joblib.dump(booster, tmp_path / "bare.joblib")
-        assert not load.is_native(tmp_path / "bare.joblib")
+        assert not kinds.is_booster_file(tmp_path / "bare.joblib")
         model = load.adapt(joblib.load(tmp_path / "bare.joblib"))
         assert is_classifier(model)
         assert_equal(model, X)
@@ -154,7 +155,7 @@ def test_broken_files_are_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     content, message = BROKEN[name]
     path.write_bytes(content)
-    assert load.is_native(path)
+    assert kinds.is_booster_file(path)
     with pytest.raises(ConversionError, match=message) as raised:
         load.load_native(path)
     assert raised.value.hint
@@ -173,7 +174,7 @@ def test_a_text_of_lightgbm_that_breaks_off_between_trees_is_refused(tmp_path: P
 def test_pickles_are_not_taken_for_native_files(tmp_path: Path) -> None:
     for name in ("model.bin", "model.json"):
         joblib.dump({"a": 1}, tmp_path / name)
-        assert not load.is_native(tmp_path / name)
+        assert not kinds.is_booster_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["xgboost.ubj", "lightgbm.txt", "catboost.cbm"])

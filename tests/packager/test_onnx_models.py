@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+from converters.source import onnx_file
 from converters.source.onnx_file import check_onnx, external_files
 from edgepack.errors import UsageError
 from edgepack.oci.store import Store
@@ -60,6 +61,38 @@ def test_any_other_bytes_end_in_words_and_not_in_a_traceback(tmp_path: Path, dat
 
 def test_files_outside_of_the_model_are_named(tmp_path: Path) -> None:
     assert external_files(with_external_data(tmp_path / "m")) == {"weights.data"}
+
+
+def _outside(name: str) -> onnx.TensorProto:
+    tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=[1])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="offset", value="0")
+    tensor.external_data.add(key="location", value=f"{name}.data")
+    return tensor
+
+
+def test_tensors_outside_are_found_wherever_a_model_may_have_them(tmp_path: Path) -> None:
+    whole = model()
+    node = whole.graph.node.add(op_type="If", name="inner")
+    branch = node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH).g
+    branch.initializer.append(_outside("branch"))
+    branch.node.add(op_type="Constant").attribute.add(name="value", t=_outside("constant"))
+    whole.graph.sparse_initializer.add(values=_outside("values"), indices=_outside("indices"))
+    function = whole.functions.add(name="f", domain="own")
+    function.node.add(op_type="Constant").attribute.add(name="value", t=_outside("function"))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(whole.SerializeToString())
+    names = ("branch", "constant", "values", "indices", "function")
+    assert external_files(path) == {f"{name}.data" for name in names}
+
+
+def test_a_file_of_fields_without_end_is_refused_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_file, "MAX_FIELDS", 1000)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"\x08\x01" * 1001 + b"location")
+    for look in (check_onnx, external_files):
+        with pytest.raises(UsageError, match="is not an ONNX model"):
+            look(path)
 
 
 def test_a_folder_with_external_data_is_registered_whole(registry: ModelRegistry, tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""What kind of model a file or folder is, by its ending and how it begins; no framework opens it for that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+# The endings by which each framework's one file in a folder is known; a later group serves where an earlier has none.
+ENDINGS: dict[str, Sequence[tuple[str, ...]]] = {
+    "ScikitLearn": ((".pkl", ".pickle", ".joblib", ".skops"), (".json", ".ubj", ".txt", ".cbm")),
+    "TensorFlow": ((".keras",), (".h5", ".hdf5")),
+    "PyTorch": ((".pt2",), (".pt", ".pth", ".ts", ".safetensors")),
+    "Onnx": ((".onnx",),),
+}
+SAVED_MODEL = "saved_model.pb"
+_BY_ENDING = {ending: name for name, groups in ENDINGS.items() for group in groups for ending in group}
+
+# Endings of the boosters' own formats, which no other reader of scikit-learn models takes.
+BOOSTER_ENDINGS = (".json", ".ubj", ".txt", ".cbm", ".model", ".bin", ".deprecated")
+CATBOOST_MAGIC, OLD_XGBOOST_MAGIC = b"CBM1", b"binf"
+LIGHTGBM_MAGICS = (b"tree\n", b"tree\r\n")
+PICKLE_MAGIC, ZIP_MAGIC = b"\x80", b"PK"
+# Endings that anything may have, so that only what the file holds decides, and how the boosters' text forms begin.
+_ANYTHING = (".json", ".txt", ".model")
+_BOOSTER_TEXT = re.compile(rb'tree\r?\n|\s*\{.{0,4000}"(learner|model_info|features_info|oblivious_trees)"', re.DOTALL)
+_START = 4096
+
+
+def framework_of(path: Path) -> str | None:
+    """The framework that the model at ``path`` is of, as far as a file's name or a folder's files tell, else None."""
+    if not path.is_dir():
+        return _framework_of_file(path)
+    if (path / SAVED_MODEL).is_file() or len(list(path.glob(f"*/{SAVED_MODEL}"))) == 1:
+        return "TensorFlow"
+    found = {_framework_of_file(child) for child in path.iterdir() if child.is_file()} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _framework_of_file(path: Path) -> str | None:
+    ending = path.suffix.lower()
+    if ending in _ANYTHING and path.is_file():
+        return "ScikitLearn" if _BOOSTER_TEXT.match(_start(path)) else None
+    return None if ending in _ANYTHING else _BY_ENDING.get(ending)
+
+
+def is_booster_file(path: Path) -> bool:
+    """Whether a scikit-learn model's file is in a booster's own format: by its content, or its ending for no pickle."""
+    start = _start(path)[:64].lstrip()
+    if start.startswith((CATBOOST_MAGIC, OLD_XGBOOST_MAGIC, *LIGHTGBM_MAGICS, b"{")):
+        return True
+    return path.suffix.lower() in BOOSTER_ENDINGS and not start.startswith((PICKLE_MAGIC, ZIP_MAGIC))
+
+
+def booster_of(path: Path) -> str | None:
+    """The booster (its package's name) in whose own format a file is, None for another file."""
+    if not is_booster_file(path):
+        return None
+    start = _start(path).lstrip()
+    if start.startswith(CATBOOST_MAGIC):
+        return "catboost"
+    if start.startswith(b"{"):
+        return "xgboost" if b"learner" in start else "catboost"
+    return "lightgbm" if start.startswith(b"tree") else "xgboost"
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_START)
