@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from converters import Options, convert
 from converters.onnx import convert as onnx_converter
 from converters.software import environments
 from edgepack.errors import ConversionError, EdgepackError, UsageError
+from tests.support.waiting import wait_until
 
 SIZE_OF_A_LARGE_FILE = (2 << 30) + 4096
 PAGE = b"<!DOCTYPE html>\n<title>404</title>"
@@ -264,10 +264,10 @@ def test_command_that_is_stopped_leaves_no_process_and_no_package(
         # Who runs the tests in the background lets them ignore this signal, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
-        assert _until(lambda: any("converters.sandbox.worker" in line for line in _left(tmp_path)), 20)
+        wait_until(lambda: any("converters.sandbox.worker" in line for line in _left(tmp_path)))
         process.send_signal(number)
         _, said = process.communicate(timeout=20)
-    assert _until(lambda: _left(tmp_path) == [], 5), _left(tmp_path)
+    wait_until(lambda: _left(tmp_path) == [])
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert said.splitlines()[-1] == "edgepack: stopped"
@@ -287,15 +287,6 @@ def _left(tmp_path: Path) -> list[str]:
         if str(tmp_path / "scratch") in line:
             found.append(line)
     return found
-
-
-def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @pytest.mark.usefixtures("namespaces")

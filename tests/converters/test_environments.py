@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -38,6 +37,7 @@ from converters import convert
 from converters.software import environments, selection
 from converters.source import traces
 from edgepack.errors import ConversionError, IncompatibleError, MissingPartError, NoSpaceError, UsageError
+from tests.support.waiting import wait_until
 
 HERE = sklearn.__version__
 SERIES = ".".join(HERE.split(".")[:2])
@@ -338,9 +338,7 @@ def test_environment_that_was_being_made_at_a_kill_is_not_taken_for_whole(
     slow.chmod(0o755)
     code = f"from converters.software import environments as e; e.find_uv = lambda: {str(slow)!r}\n" + _READY
     process = subprocess.Popen([sys.executable, "-c", code, str(lock), str(tmp_path / "c")], start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until((tmp_path / "begun").exists)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     left = list(_folder(tmp_path).glob(".*.tmp"))

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.state.desired import DesiredService
 from tests.edge_agent.support.runtimes import build_image, copy_store, make_runtime
+from tests.support.waiting import wait_until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -69,13 +70,6 @@ def script(store: Store, text: str, layers: tuple[Layer, ...] = (), **changes: A
     config = store.put_bytes(ImageConfig(**(fields | changes)).to_bytes(), mediatypes.CONFIG)
     manifest = Manifest(config, tuple(layer.descriptor for layer in every))
     return store.put_bytes(manifest.to_bytes(), mediatypes.MANIFEST).digest
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.02)
 
 
 # Processes

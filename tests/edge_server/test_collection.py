@@ -26,6 +26,7 @@ from edge_server.collection.table import encode, whole_length
 from edge_server.collection.writer import MOST_ROWS, Rows, Writer
 from edge_server.config.values import Collection, Identity, ModelPlace, ServiceConfig
 from edge_server.errors import ScoringError
+from tests.support.waiting import wait_until
 
 HEADER = b"a,b\n"
 CELLS = st.one_of(
@@ -185,9 +186,7 @@ def test_several_processes_write_whole_rows_at_once(tmp_path: Path, quota: int) 
 
 def test_a_killed_writer_leaves_whole_rows(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path), "20000", "one"])
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "d/x.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until((tmp_path / "d/x.csv").exists)
     process.kill()
     process.wait()
     Ring(tmp_path, 20_000).append({("d/x.csv", b"who,number,text\n"): b"me,1,end\n"})

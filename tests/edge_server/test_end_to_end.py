@@ -25,6 +25,7 @@ from tests.edge_server.support.live_server import (
     write_iris,
     write_script,
 )
+from tests.support.waiting import wait_until
 
 SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
 SERVER_FAILED = "An unexpected internal error occurred. Check the logs for more info."
@@ -318,7 +319,7 @@ def test_an_exception_in_run_is_told_without_its_text(text: Server, body: bytes)
     assert (answer.headers["x-ms-run-function-failed"], answer.headers["x-request-id"]) == ("True", "A")
     assert ask(text, "POST", "/score", b"x").status == 200
     if body == b"raise":
-        wait_for(lambda: any("secret 42" in line for line in text.lines))
+        wait_until(lambda: any("secret 42" in line for line in text.lines))
 
 
 def test_a_value_that_json_does_not_know_is_no_fault_of_run(text: Server) -> None:
@@ -541,10 +542,3 @@ def test_keys_are_asked_for_everywhere_but_at_health(
         assert post(server, document, Authorization=f"Bearer {key}").json == [0]
     assert server.stop() == 0
     assert not any(key in line for key in keys.values() for line in server.lines)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)

@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.edge_server.support import models
 from tests.edge_server.support.live_server import Answer, Server, ask, post, write_config, write_script
 from tests.edge_server.support.slow_graph import slow_graph, turns_for
+from tests.support.waiting import wait_until
 
 CONNECTIONS = 64
 SECONDS = 2.0
@@ -44,6 +45,7 @@ def init():
     pass
 
 async def run(data):
+    print("begun", data)
     await asyncio.sleep(1)
     return data
 """
@@ -209,8 +211,7 @@ def test_sigterm_lets_every_call_of_a_script_finish(start: Callable[..., Server]
     ]
     for client in clients:
         client.start()
-    wait_for(lambda: metric(server, "edgepack_connections") > len(texts))
-    time.sleep(0.1)
+    wait_until(lambda: sum('"begun call' in line for line in list(server.lines)) == len(texts))
     assert server.stop() == 0
     for client in clients:
         client.join()
@@ -228,7 +229,7 @@ def slow_server(start: Callable[..., Server], folder: Path, **limits: Any) -> Se
 
 def test_a_full_queue_says_when_to_come_again(start: Callable[..., Server], tmp_path: Path) -> None:
     server = slow_server(start, tmp_path, queue=2)
-    turns = turns_for(server, 0.8)
+    turns = turns_for(server, 1.5)  # in which all the others have come
     answers: list[Answer] = []
     clients = [threading.Thread(target=lambda: answers.append(post(server, {"data": [turns]}))) for _ in range(8)]
     for client in clients:
@@ -272,10 +273,3 @@ def metric(server: Server, name: str) -> float:
 def cpu_seconds(server: Server) -> float:
     fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)

@@ -19,6 +19,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_server.processes import _share_address
+from tests.support.waiting import wait_until
 
 SECONDS = 20
 
@@ -55,13 +56,10 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _until(true: Callable[[], Any]) -> Any:
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        if found := true():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not become true")
+def _metric(server: Any, name: str) -> float:
+    _, _, text = server.request("GET", "/metrics")
+    lines = [line for line in text.decode().splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 def _messages(server: Any) -> Counter[str]:
@@ -95,11 +93,11 @@ def test_a_process_that_dies_is_replaced_and_its_port_is_never_closed(
     server = start("--config", _service(tmp_path), "--host", "127.0.0.1", "--port", "0")
     before = _children(server.process.pid)
     os.kill(before[0], signal.SIGKILL)
-    _until(lambda: before[0] not in _children(server.process.pid))
+    wait_until(lambda: before[0] not in _children(server.process.pid))
     # Among these are connections that the kernel gave to the dead process: they wait for the next one.
     for _ in range(20):
         assert server.score({"data": [[1.0] * 8]})[0] == 200
-    after = _until(lambda: len(found := _children(server.process.pid)) == 2 and found)
+    after = wait_until(lambda: len(found := _children(server.process.pid)) == 2 and found)
     assert before[1] in after
     assert before[0] not in after
     assert _messages(server)["a process ended; another takes its place"] == 1
@@ -118,7 +116,8 @@ def test_requests_that_were_begun_are_finished_when_the_service_stops(
         connection.putheader("content-length", str(len(body)))
         connection.endheaders(body[:5])
         open_connections.append(connection)
-    time.sleep(0.3)
+    wait_until(lambda: _metric(server, "edgepack_connections") > len(open_connections))
+    time.sleep(0.3)  # accepted, and the first bytes read
     server.process.terminate()
     time.sleep(0.3)
     for connection in open_connections:
@@ -166,7 +165,7 @@ def test_processes_do_not_outlive_their_manager(start: Callable[..., Any], tmp_p
     server = start("--config", _service(tmp_path), "--host", "127.0.0.1", "--port", "0")
     children = _children(server.process.pid)
     server.process.kill()
-    _until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
 
 
 def test_an_address_in_use_is_told_even_where_its_owner_would_share_it(

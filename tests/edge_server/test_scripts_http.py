@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.edge_server.support.scripts import INIT
+from tests.support.waiting import wait_until
 
 SCRIPT = (
     INIT
@@ -48,6 +49,11 @@ def serve_script(start: Callable[..., Any], file: Path, **env: str) -> Any:
     return start("--entry-script", file, "--port", "0", env=env)
 
 
+def says(server: Any, text: str) -> bool:
+    """Whether a line of the log has ``text`` in it."""
+    return any(text in line for line in list(server.lines))
+
+
 def test_a_script_is_served_with_the_headers_of_the_contract(start: Callable[..., Any], tmp_path: Path) -> None:
     server = serve_script(start, write(tmp_path, SCRIPT))
     status, headers, body = server.request("POST", "/score", b"x")
@@ -75,7 +81,7 @@ def test_health_answers_while_a_call_hangs_and_its_time_is_kept(start: Callable[
     found: list[tuple[int, dict[str, str], bytes]] = []
     client = threading.Thread(target=lambda: found.append(server.request("POST", "/score", b"sleep60")))
     client.start()
-    time.sleep(0.2)
+    wait_until(lambda: says(server, "scoring sleep60"))
     assert server.request("GET", "/")[2] == b"Healthy"
     assert not found
     client.join()
@@ -89,7 +95,7 @@ def test_a_call_whose_client_has_left_is_not_run(start: Callable[..., Any], tmp_
     server = serve_script(start, write(tmp_path, SCRIPT))
     with socket.create_connection(("127.0.0.1", server.port)) as first:
         first.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nsleep0.5")
-        time.sleep(0.1)
+        wait_until(lambda: says(server, "scoring sleep0.5"))
         with socket.create_connection(("127.0.0.1", server.port)) as second:
             # Ends with a reset: an orderly end may come from a client that still waits.
             second.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -106,7 +112,7 @@ def test_a_server_that_is_told_to_stop_finishes_what_a_script_began(start: Calla
     found: list[int] = []
     client = threading.Thread(target=lambda: found.append(server.request("POST", "/score", b"sleep0.7")[0]))
     client.start()
-    time.sleep(0.2)
+    wait_until(lambda: says(server, "scoring sleep0.7"))
     assert server.stop() == 0
     client.join()
     assert found == [200]

@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import pytest
 from tests.integration.support.images import Commands, Site, assert_scores, image_of, wait_healthy
 from tests.support.parts import remove_tree, run, unmount_below
 from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.real("mmdebstrap"),
@@ -114,17 +114,11 @@ def test_a_container_is_secured_by_what_is_mounted_beside_it(docker: tuple[str, 
         except OSError:
             return 0
 
-    def until(wanted: int, key: str) -> None:
-        end = time.monotonic() + 60
-        while (found := status(key)) != wanted:
-            assert time.monotonic() < end, found
-            time.sleep(0.2)
-
     with container(docker, loaded, *options):
-        until(200, keys["primary"])
+        wait_until(lambda: status(keys["primary"]) == 200)
         assert status("x" * 43) == 401
         run(*command, "regenerate", folder / "keys.json", "primary")
-        until(401, keys["primary"])
+        wait_until(lambda: status(keys["primary"]) == 401)
         assert status(keys["secondary"]) == 200
 
 
