@@ -1,4 +1,4 @@
-"""The scoring server beside its peers: the same ONNX files, one server core, `wrk` on another, ratios and limits.
+"""The scoring server beside its peers: the same ONNX files, one server core, ``wrk`` on another, ratios and limits.
 
 ``python -m benchmarks.serve [--quick] [--rounds N] [--seconds S] [--only NAME,…] [--peers azure,mlserver,…]``. The
 servers of one model run side by side, idle but for the one that is loaded; rounds take turns, and each ratio is the
@@ -42,7 +42,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: a figure of `ours` divided by a figure of `other`; the limit is what must be reached."""
+    """One line of the table: a figure of ``ours`` divided by one of ``other``; the limit is what must be reached."""
 
     name: str
     title: str

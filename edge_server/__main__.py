@@ -1,4 +1,4 @@
-"""The command: `python -m edge_server --model model.onnx`, `--entry-script score.py`, or `--config service.json`."""
+"""The command: ``edge-server --model model.onnx``, ``--entry-script score.py``, or ``--config service.json``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edge_server.telemetry import logs
 from edge_server.telemetry.lines import LineWriter
 
 if TYPE_CHECKING:
-    from edge_server.processes import Seat
+    from edge_server.processes import ProcessContext
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,17 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def serve(writer: LineWriter, config: ServiceConfig, listener: socket.socket, seat: Seat | None) -> None:
-    """Load everything, answer requests on `listener` until a signal says stop, and finish what was begun.
+def serve(writer: LineWriter, config: ServiceConfig, listener: socket.socket, process: ProcessContext | None) -> None:
+    """Load everything, answer requests on ``listener`` until a signal says stop, and finish what was begun.
 
-    `writer` takes the log's lines; `seat` is this process's among several, None for the only one. Raises ScoringError
-    when the service cannot come up.
+    ``writer`` takes the log's lines; ``process`` is this process's among several, None for the only one. Raises
+    ScoringError when the service cannot come up.
     """
     # The server multiplies no matrices itself: one BLAS thread saves the others' buffers and their start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_server.run import run
 
-    run(config, listener, writer, seat)
+    run(config, listener, writer, process)
 
 
 def bind(config: ServiceConfig) -> socket.socket:

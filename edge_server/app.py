@@ -13,9 +13,9 @@ from edge_server.config.values import Cors as CorsConfig
 from edge_server.config.values import Limits
 from edge_server.errors import BadRequest
 from edge_server.http.cors import Cors
-from edge_server.http.messages import Handler, Headers, Reply, Request, Response, message, refusal
+from edge_server.http.messages import Handler, Headers, Reply, Request, Response, Route, message, refusal
 from edge_server.http.request_ids import LONGEST, RequestIds
-from edge_server.http.routing import Route, Routes
+from edge_server.http.routing import Routes
 from edge_server.http.unpacking import Unpacker
 from edge_server.security.guard import Guard
 from edge_server.telemetry.metrics import Metrics
@@ -37,10 +37,10 @@ _UNEXPECTED = "an unexpected error occurred; the server's log has more"
 
 
 class ScoringApp:
-    """Answers requests by `routes`; the connections' `App`. Used on the event loop's thread.
+    """Answers requests by ``routes``; the connections' ``App``. Used on the event loop's thread.
 
-    `prefix` is a path that may stand before every route's. `guard` None: nobody is asked for a key. `spans` None: no
-    traces are exported. `limits` bound what compressed bodies unpack to.
+    ``prefix`` is a path that may stand before every route's. ``guard`` None: no key is asked for. ``spans`` None:
+    no traces are exported. ``limits`` bound what compressed bodies unpack to.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class ScoringApp:
         return None
 
     def handle(self, request: Request) -> Response | Reply:
-        """Answer a request that `begin` let through, now or later; never raises."""
+        """Answer a request that ``begin`` let through, now or later; never raises."""
         try:
             answer = request.handler(request)
         except BadRequest as error:
@@ -150,7 +150,10 @@ class ScoringApp:
         if route is not None and route.write_problem is not None and response.problem is not None:
             response.body = route.write_problem(response.problem)
         self._metrics.count_rejection("bad_http")
-        _log.debug("a client sent what is no request", extra={"status": response.status, "reason": response.problem})
+        _log.debug(
+            "a client sent something that is not a request",
+            extra={"status": response.status, "reason": response.problem},
+        )
 
     def _other(self, route: Route, method: str) -> Handler | None:
         """The handler of a method that the route has none of its own for, or that CORS answers."""
@@ -167,7 +170,7 @@ class ScoringApp:
     def _identify(self, request: Request) -> None:
         """Give the request its ids, the client's where it sent some; BadRequest 431 for one that is too long.
 
-        As the specification's server: `x-request-id` is the request's own, and the two of Azure's stand in for each
+        As the specification's server: ``x-request-id`` is the request's own, and the two of Azure's stand in for each
         other.
         """
         own = ms = client = b""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 
 class ScoringError(Exception):
-    """The server cannot start. `str(error)` is one sentence: what, where, what to do."""
+    """The server cannot start. ``str(error)`` is one sentence: what, where, what to do."""
 
     exit_code = 1
 
@@ -21,7 +21,7 @@ class ScoringError(Exception):
 class ConfigurationError(ScoringError):
     """Every violation of one file, reported together.
 
-    `violations` are sentences that begin with the field; `where` names the file.
+    ``violations`` are sentences that begin with the field; ``where`` names the file.
     """
 
     exit_code = 2
@@ -39,15 +39,15 @@ class MissingFileError(ScoringError):
 
 
 class ScriptError(ScoringError):
-    """The entry script cannot be imported or its `init()` failed: starting it again will not help."""
+    """The entry script cannot be imported or its ``init()`` failed: starting it again will not help."""
 
     exit_code = 5
 
 
 class BadRequest(Exception):  # noqa: N818 - an answer to a client, not an error of ours
-    """The request cannot be answered; `status` is the HTTP status, `message` the body's message.
+    """The request cannot be answered; ``status`` is the HTTP status, ``message`` the body's message.
 
-    `headers` are added to the answer, such as `retry-after` and `www-authenticate`.
+    ``headers`` are added to the answer, such as ``retry-after`` and ``www-authenticate``.
     """
 
     def __init__(self, message: str, status: int = 400, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:

@@ -42,10 +42,10 @@ _log = logging.getLogger("edge_server")
 
 
 @dataclass(frozen=True)
-class Seat:
-    """What one server process is given: its `number` from 0 and memory for metrics that all of them share.
+class ProcessContext:
+    """What one server process is given: its ``number`` from 0 and memory for metrics that all of them share.
 
-    `preloaded` are models that the processes share. `announce` is called with facts for the log once requests are
+    ``preloaded`` are models that the processes share. ``announce`` is called with facts for the log once requests are
     answered.
     """
 
@@ -55,13 +55,13 @@ class Seat:
     announce: Callable[[Mapping[str, Any]], None]
 
 
-Serve = Callable[[ServiceConfig, socket.socket, Seat], None]
+Serve = Callable[[ServiceConfig, socket.socket, ProcessContext], None]
 
 
 def run(config: ServiceConfig, listener: socket.socket, serve: Serve) -> int:
-    """Run `serve` in `config.runtime.processes` processes until SIGTERM or SIGINT; return the exit code.
+    """Run ``serve`` in ``config.runtime.processes`` processes until SIGTERM or SIGINT; return the exit code.
 
-    `listener` holds the address, bound and not listening; it is closed. Where one of the processes cannot start, all
+    ``listener`` holds the address, bound and not listening; it is closed. Where one of the processes cannot start, all
     are stopped, and its exit code is returned. Raises ScoringError when the address cannot be shared or a model cannot
     be served.
     """
@@ -79,7 +79,7 @@ def run(config: ServiceConfig, listener: socket.socket, serve: Serve) -> int:
 
 @dataclass
 class _Child:
-    """One seat and who sits there: `pid` 0 for nobody, who is started again at `due`."""
+    """One of the processes: ``pid`` is 0 while it does not run, and it is started again at ``due``."""
 
     number: int
     listener: socket.socket
@@ -124,7 +124,7 @@ class _Manager:
                 self._signals.clear()
                 self._stop()
             self._listen()
-            self._bury()
+            self._reap()
             self._restart()
             self._kill()
         return self._code
@@ -152,24 +152,24 @@ class _Manager:
             os.read(self._wake[0], 4096)
 
     def _listen(self) -> None:
-        """Hear who has become ready; tell it once, when all have."""
+        """Read which processes are ready; log it once all are."""
         for child in self._children:
             if child.pipe < 0:
                 continue
             try:
-                told = os.read(child.pipe, 65536)
+                announced = os.read(child.pipe, 65536)
             except BlockingIOError:
                 continue
             os.close(child.pipe)
             child.pipe = -1
-            if told:
+            if announced:
                 child.ready = True
-                child.facts = orjson.loads(told)
+                child.facts = orjson.loads(announced)
         if not self._ready and all(child.ready for child in self._children):
             self._ready = True
             _log.info("ready", extra={**self._children[0].facts, "processes": len(self._children)})
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         """Take note of the processes that have ended."""
         while True:
             try:
@@ -224,7 +224,7 @@ class _Manager:
         child.pid, child.pipe, child.ready, child.started = pid, reading, False, time.monotonic()
 
     def _become(self, child: _Child, pipe: int, parent: int) -> NoReturn:
-        """Be the server process, to its end: what stands above in the stack is the manager's."""
+        """Run as the server process until it ends, and never return to the manager's code."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -244,7 +244,9 @@ class _Manager:
                 os.write(pipe, orjson.dumps(facts))
                 os.close(pipe)
 
-            self._serve(self._config, child.listener, Seat(child.number, self._memory, self._preloaded, announce))
+            self._serve(
+                self._config, child.listener, ProcessContext(child.number, self._memory, self._preloaded, announce)
+            )
             code = 0
         except ScoringError as error:
             sys.stderr.write(f"edge-server: {error}\n")
@@ -283,7 +285,7 @@ class _Manager:
 
 
 def _share_address(listener: socket.socket, number: int) -> list[socket.socket]:
-    """That many sockets bound to the address that `listener` held.
+    """That many sockets bound to the address that ``listener`` held.
 
     It was bound without sharing: two services that both share would not notice each other.
     """
@@ -308,7 +310,7 @@ def _share_address(listener: socket.socket, number: int) -> list[socket.socket]:
 
 
 def _end_with(parent: int) -> None:
-    """Get SIGTERM when the manager dies: nobody else would stop this process then."""
+    """Get SIGTERM when the manager dies: nothing else would stop this process then."""
     import ctypes
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -17,8 +17,8 @@ from edge_server.app import ScoringApp
 from edge_server.config.values import ServiceConfig
 from edge_server.errors import cannot_listen
 from edge_server.http.cors import Cors
-from edge_server.http.messages import HTML, Request, Response
-from edge_server.http.routing import Route, Routes
+from edge_server.http.messages import HTML, Request, Response, Route
+from edge_server.http.routing import Routes
 from edge_server.http.server import HttpServer
 from edge_server.http.tls import TlsContext
 from edge_server.openapi.routes import routes as openapi_routes
@@ -30,34 +30,36 @@ from edge_server.telemetry.spans import open_spans
 from edge_server.v2.routes import routes as v2_routes
 
 if TYPE_CHECKING:
-    from edge_server.processes import Seat
+    from edge_server.processes import ProcessContext
     from edge_server.telemetry.lines import LineWriter
 
 _log = logging.getLogger("edge_server")
 
 
-def run(config: ServiceConfig, listener: socket.socket, writer: LineWriter, seat: Seat | None) -> None:
+def run(config: ServiceConfig, listener: socket.socket, writer: LineWriter, process: ProcessContext | None) -> None:
     """Serve until SIGTERM or SIGINT; ScoringError when the service cannot come up.
 
-    `seat` is this process's among several that share the port, None for the only one.
+    ``process`` is this process's among several that share the port, None for the only one.
     """
-    asyncio.run(_run(config, listener, writer, seat))
+    asyncio.run(_run(config, listener, writer, process))
 
 
-async def _run(config: ServiceConfig, listener: socket.socket, writer: LineWriter, seat: Seat | None) -> None:
+async def _run(
+    config: ServiceConfig, listener: socket.socket, writer: LineWriter, process: ProcessContext | None
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
-    def told_to_stop(number: int, frame: FrameType | None) -> None:
+    def on_stop_signal(number: int, frame: FrameType | None) -> None:
         with suppress(RuntimeError):  # the loop has ended, and the process is about to
             loop.call_soon_threadsafe(stop.set)
 
     # Not by the loop's own handlers, which it takes away when it closes.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, told_to_stop)
+        signal.signal(number, on_stop_signal)
     info = {"version": __version__}
-    metrics = Metrics(info=info) if seat is None else Metrics(seat.memory, seat.number, info)
-    service = _service(config, metrics, seat)
+    metrics = Metrics(info=info) if process is None else Metrics(process.memory, process.number, info)
+    service = _service(config, metrics, process)
     # Before what may take long: a key or certificate that cannot be used is told at once.
     parts = _Parts(config, service, metrics, writer)
     stopped = loop.create_task(stop.wait())
@@ -66,7 +68,7 @@ async def _run(config: ServiceConfig, listener: socket.socket, writer: LineWrite
     try:
         if starting.done():
             await starting
-            await parts.serve(listener, stop, _told if seat is None else seat.announce)
+            await parts.serve(listener, stop, _log_ready if process is None else process.announce)
         else:
             starting.cancel()
     finally:
@@ -105,7 +107,7 @@ class _Parts:
             limits=config.limits,
         )
         server = HttpServer(app, config.limits, None if tls is None else tls.context)
-        dropped = "Log lines that nobody read in time."
+        dropped = "Log lines that were dropped because they were not read in time."
         self._metrics.gauge("edgepack_log_lines_dropped", dropped, lambda: float(self._writer.dropped))
         self._metrics.gauge("edgepack_connections", "Open connections.", lambda: float(len(server.connections)))
         try:
@@ -160,15 +162,15 @@ def _health(request: Request) -> Response:
     return Response(200, b"Healthy", HTML)
 
 
-def _told(facts: Mapping[str, Any]) -> None:
+def _log_ready(facts: Mapping[str, Any]) -> None:
     _log.info("ready", extra=dict(facts))
 
 
-def _service(config: ServiceConfig, metrics: Metrics, seat: Seat | None) -> Service:
+def _service(config: ServiceConfig, metrics: Metrics, process: ProcessContext | None) -> Service:
     if config.script is not None:
         from edge_server.scripts.service import ScriptService
 
         return ScriptService(config, metrics)
     from edge_server.models.service import ModelService
 
-    return ModelService(config, metrics, None if seat is None else seat.preloaded)
+    return ModelService(config, metrics, None if process is None else process.preloaded)

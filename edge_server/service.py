@@ -11,9 +11,9 @@ from edge_server.http.messages import Answer, Request
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input or output, for people: `shape` has None for a free axis and is None itself for any rank.
+    """One input or output, for people: ``shape`` has None for a free axis and is None itself for any rank.
 
-    `columns` name the last axis. `note` is a sentence on what is special, such as that values may be missing.
+    ``columns`` name the last axis. ``note`` is a sentence on what is special, such as that values may be missing.
     """
 
     name: str
@@ -25,13 +25,13 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Description:
-    """What a service takes and answers, as JSON Schemas of OpenAPI 3.0's subset, each with an `example`.
+    """What a service takes and answers, as JSON Schemas of OpenAPI 3.0's subset, each with an ``example``.
 
-    `input_schema` and `output_schema` describe the bodies of POST /score. Of alternatives (`oneOf`, `anyOf`) the first
-    is the usual one: Swagger 2 knows no others. `formats` maps further media types that POST /score takes to their
-    schemas. `methods` are what a body may ask for, the usual one first; `inputs` and `outputs` tell of a model without
-    code. `models` describes each of several models by the name that `?model=` takes; the schemas are then the first
-    model's.
+    ``input_schema`` and ``output_schema`` describe the bodies of POST /score. Of alternatives (``oneOf``, ``anyOf``)
+    the first is the usual one: Swagger 2 knows no others. ``formats`` maps further media types that POST /score takes
+    to their schemas. ``methods`` are what a body may ask for, the usual one first; ``inputs`` and ``outputs`` tell of a
+    model without code. ``models`` describes each of several models by the name that ``?model=`` takes; the schemas are
+    then the first model's.
     """
 
     input_schema: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Description:
 
 
 class Service(Protocol):
-    """One of the two: `models.service.ModelService` and `scripts.service.ScriptService`."""
+    """One of the two: ``models.service.ModelService`` and ``scripts.service.ScriptService``."""
 
     # Methods that /score takes beside HEAD and OPTIONS, which are answered before.
     methods: frozenset[str]

@@ -29,8 +29,7 @@ JOINED = {"all", "dev"}
 CONSOLE = {"edgepack.host.console": "click"}
 RECIPES = {"converters.sklearn.recipes": "numpy"}
 # Stand in for a library that an entry script brings itself, and are imported only after it.
-SCHEMAS = {f"edge_server.compat.inference_schema.parameter_types.{name}_parameter_type": library
-           for name, library in (("pandas", "pandas"), ("spark", "pyspark"))}  # fmt: skip
+SCHEMAS = {"edge_server.compat.inference_schema.parameter_types.pandas_parameter_type": "pandas"}
 BOOSTERS = {"catboost", "lightgbm", "xgboost"}
 TENSORFLOW = {"keras", "tensorflow", "tf2onnx"}
 SKLEARN = {"joblib", "pandas", "scipy", "skl2onnx", "sklearn"}
@@ -40,7 +39,7 @@ NUMPY = {"google.protobuf", "numpy", "onnx", "onnxruntime"}
 FORMATS = {"lz4", "skops"}
 # What the commands need, and who converts in a program of their own does not.
 COMMANDS = {"backports.zstd", "click", "uv"}
-SCRIPTS = {"azureml", "inference_schema", "pandas", "pyspark"}
+SCRIPTS = {"azureml", "inference_schema", "pandas"}
 
 
 @dataclass(frozen=True)

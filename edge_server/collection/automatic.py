@@ -23,7 +23,7 @@ class Collector:
     """Writes what went into a model and what came out, with the same correlation."""
 
     def __init__(self, config: ServiceConfig) -> None:
-        """Open the ring below `config.collection.folder`; ScoringError when it cannot be written."""
+        """Open the ring below ``config.collection.folder``; ScoringError when it cannot be written."""
         folder = config.collection.folder
         if folder is None:
             raise ScoringError("collection.folder is missing, and automatic collection needs one; name a folder")
@@ -47,7 +47,7 @@ class Collector:
     ) -> None:
         """Queue a call's arrays, which must not change any more; the rows are made in the writer's thread.
 
-        `values` are what the `outputs` hold: arrays, or lists.
+        ``values`` are what the ``outputs`` hold: arrays, or lists.
         """
         size = 512
         count = 1
@@ -104,7 +104,7 @@ def _names(key: str, value: Any) -> list[str]:
 
 
 def _cells(value: Any, count: int) -> list[list[Any]]:
-    """A list of cells for each of `count` rows; a value of fewer rows leaves the rest empty."""
+    """A list of cells for each of ``count`` rows; a value of fewer rows leaves the rest empty."""
     width = _width(value)
     if isinstance(value, list):
         cells = [[item] for item in value]

@@ -1,4 +1,4 @@
-"""`azureml.monitoring.ModelDataCollector`, which writes to the local ring instead of the cloud."""
+"""``azureml.monitoring.ModelDataCollector``, which writes to the local ring instead of the cloud."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge_server.collection.writer import Rows, Writer
 from edge_server.config.values import Collection
 from edge_server.telemetry.logs import request_id
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _SETTINGS = "EDGEPACK_WORKER_COLLECTION"
 # The documented name, and the one that Azure's server really reads.
@@ -29,10 +29,11 @@ _writers: dict[str, Writer | None] = {}
 
 
 class ModelDataCollector:
-    """Collects rows of one model under one designation: `inputs`, `predictions`, `labels`, `signals` or `general`.
+    """Collects rows of one model under one designation: ``inputs``, ``predictions``, ``labels``, ``signals`` or
+    ``general``.
 
-    `feature_names` are the columns of lists and arrays; a frame brings its own. `collection_name` names the file of
-    `signals` and `general`; the others are called as their designation. Does nothing where collection is off or its
+    ``feature_names`` are the columns of lists and arrays; a frame brings its own. ``collection_name`` names the file of
+    ``signals`` and ``general``; the others are called as their designation. Does nothing where collection is off or its
     folder cannot be written, which is logged once.
     """
 
@@ -59,7 +60,7 @@ class ModelDataCollector:
     def collect(self, input_data: Any, user_correlation_id: str = "") -> dict[str, str]:
         """Queue rows, and return the correlations of this call; an empty dictionary where nothing is collected.
 
-        A flat list or array is one row, a nested one has a row for each item. `inputs` get the correlations' columns.
+        A flat list or array is one row, a nested one has a row for each item. ``inputs`` get the correlations' columns.
         The data is read at once, so that the script may change it afterwards.
         """
         writer = self._writer
@@ -96,7 +97,7 @@ class ModelDataCollector:
         return found
 
     def add_correlations(self, input_data: Any, correlations: Mapping[str, str] | None) -> Any:
-        """Return the data with the columns of `correlations`, as `collect` has returned them.
+        """Return the data with the columns of ``correlations``, as ``collect`` has returned them.
 
         Lists and arrays become lists with the values after each row, frames a new frame with the columns at the end.
         """
@@ -155,14 +156,14 @@ def _writer(settings: Mapping[str, Any]) -> Writer | None:
         return None
     with _lock:
         if not folder and folder not in _writers:
-            log.warning("nothing is collected: the environment asks for it, but collection.folder is not configured")
+            _log.warning("nothing is collected: the environment asks for it, but collection.folder is not configured")
             _writers[folder] = None
         if folder not in _writers:
             quota = int(settings.get("quota_bytes", Collection().quota_bytes))
             try:
                 _writers[folder] = Writer(Ring(Path(folder), quota))
             except OSError as error:
-                log.warning("nothing is collected: %s cannot be written (%s)", folder, error.strerror)
+                _log.warning("nothing is collected: %s cannot be written (%s)", folder, error.strerror)
                 _writers[folder] = None
         return _writers[folder]
 
@@ -173,7 +174,7 @@ def _tell_once() -> None:
         if _writers or any(name in os.environ for name in _SWITCHES):
             return
         _writers[""] = None
-    log.warning("nothing is collected: collection.folder is not configured")
+    _log.warning("nothing is collected: collection.folder is not configured")
 
 
 def _switched_on(configured: bool) -> bool:

@@ -26,7 +26,7 @@ def file_path(
 ) -> str:
     """The file of one day below the ring's folder.
 
-    `workspace` is `<subscription>/<group>/<workspace>`; what a path must not hold becomes `_`.
+    ``workspace`` is ``<subscription>/<group>/<workspace>``; what a path must not hold becomes ``_``.
     """
     folder = _folder(workspace, service, model, version, designation)
     return f"{folder}/{day.year:04}/{day.month:02}/{day.day:02}/{_safe(name)}.csv"

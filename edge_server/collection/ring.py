@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edge_server.collection.table import whole_length
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # A file is a part of the quota, so that making room loses little at once.
 PARTS = 8
@@ -27,7 +27,7 @@ _TOTAL = 20  # decimal digits of the total size, as the lock file holds it
 
 
 class Ring:
-    """The files below `folder`; together never above `quota_bytes`. Not for several threads of a process at once."""
+    """The files below ``folder``; together never above ``quota_bytes``. Not for several threads at once."""
 
     def __init__(self, folder: Path, quota_bytes: int) -> None:
         """Make the folder and take stock of it; OSError when it cannot be written."""
@@ -49,7 +49,7 @@ class Ring:
         os.close(self._lock)
 
     def append(self, parts: Mapping[tuple[str, bytes], bytes]) -> int:
-        """Write whole rows; `parts` maps a path below the folder and its header line to the rows' lines.
+        """Write whole rows; ``parts`` maps a path below the folder and its header line to the rows' lines.
 
         Returns how many parts did not fit into the quota by themselves and were left out. Raises OSError when the disk
         does not take them; rows written before that stay whole.
@@ -110,7 +110,7 @@ class Ring:
                 self._repaired(path)
 
     def _repaired(self, path: Path) -> int:
-        """The file's length after what is no whole row has been cut off; 0 when there is none."""
+        """The file's length after an incomplete row at its end has been cut off; 0 when there is none."""
         try:
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -125,7 +125,7 @@ class Ring:
                 tail = _read(file, whole, found.st_size - whole)
                 kept = whole_length(tail)
                 if kept < len(tail):
-                    log.warning("%s ended in a torn row of %d bytes, which is cut off", path, len(tail) - kept)
+                    _log.warning("%s ended in a torn row of %d bytes, which is cut off", path, len(tail) - kept)
                     os.ftruncate(file, whole + kept)
                     self._keep_total(self._measure())
                 whole += kept

@@ -13,11 +13,12 @@ from typing import Any
 
 from edge_server.collection.ring import PARTS, Ring
 from edge_server.collection.table import encode, encode_header
+from edge_server.config.sizes import SIZES
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 MOST_ROWS = 100_000
-MOST_BYTES = 32 * 1024 * 1024
+MOST_BYTES = SIZES.collected
 GATHER_SECONDS = 0.05
 REST = 3.0  # for each second of work: the thread takes a quarter of a core from the answers, and no more
 REPORT_SECONDS = 60.0
@@ -30,9 +31,9 @@ Part = tuple[str, Sequence[str], Iterable[Sequence[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What one call collects: `make` is called in the thread and gives the rows for each file.
+    """What one call collects: ``make`` is called in the thread and gives the rows for each file.
 
-    `size` is about how many bytes it holds, `count` how many rows.
+    ``size`` is about how many bytes it holds, ``count`` how many rows.
     """
 
     make: Callable[[], Iterable[Part]]
@@ -146,4 +147,4 @@ class Writer:
     def _report(self, now: float) -> None:
         if self._dropped and now - self._reported >= REPORT_SECONDS:
             dropped, self._dropped, self._reported = self._dropped, 0, now
-            log.warning("collected rows were dropped: %s", self._why, extra={"rows": dropped})
+            _log.warning("collected rows were dropped: %s", self._why, extra={"rows": dropped})

@@ -2,16 +2,16 @@
 
 Which package answers to a name:
 
-- `azureml.contrib.services` and `azureml.monitoring`: always ours. The originals need Flask or the cloud.
-- `inference_schema`: ours (`edge_server.compat.inference_schema`), which builds frames many times as fast and whose
-  errors are answers of 400. `EDGEPACK_INFERENCE_SCHEMA=installed` takes the installed package, for scripts that use its
-  inner parts.
-- `azureml.core` and `azureml.exceptions`: the installed package where there is one, with `Model.get_model_path`
+- ``azureml.contrib.services`` and ``azureml.monitoring``: always ours. The originals need Flask or the cloud.
+- ``inference_schema``: ours (``edge_server.compat.inference_schema``), which builds frames many times as fast and whose
+  errors are answers of 400. ``EDGEPACK_INFERENCE_SCHEMA=installed`` takes the installed package, for scripts that use
+  its inner parts.
+- ``azureml.core`` and ``azureml.exceptions``: the installed package where there is one, with ``Model.get_model_path``
   replaced by ours, since the original looks below the current folder only; else ours, which has what runs without
   the cloud.
-- `azureml.train.automl`: the installed package, else an empty one, since the specification's sample imports it and
+- ``azureml.train.automl``: the installed package, else an empty one, since the specification's sample imports it and
   uses nothing of it. Whatever is asked of it then raises an error that says what to install.
-- `sklearn.externals.joblib`: joblib, where scikit-learn has it no more.
+- ``sklearn.externals.joblib``: joblib, where scikit-learn has it no more.
 - every other name: whatever is installed.
 
 Nothing is imported before the script asks for it.
@@ -34,7 +34,7 @@ import orjson
 
 from edge_server.config.values import Collection, ModelPlace, ServiceConfig
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 MODELS = "EDGEPACK_WORKER_MODELS"
 COLLECTION = "EDGEPACK_WORKER_COLLECTION"
@@ -45,6 +45,11 @@ _MONITORING = "azureml.monitoring"
 _CORE_MODEL = "azureml.core.model"
 _JOBLIB = "sklearn.externals.joblib"
 _SCHEMA = "inference_schema"
+_SPARK = "inference_schema.parameter_types.spark_parameter_type"
+_NO_SPARK = (
+    "edgepack's inference_schema has no type for Spark; install inference-schema and pyspark, and set "
+    "EDGEPACK_INFERENCE_SCHEMA=installed"
+)
 
 # Modules of ours: what each name in them is. Those of _ALWAYS win over installed ones.
 _MODEL = "edge_server.compat.azure_model:Model"
@@ -80,8 +85,8 @@ _INSTALL = {"azureml.train.automl": "azureml-train-automl-runtime", "azureml.tra
 def environment(config: ServiceConfig) -> dict[str, str]:
     """What a worker's environment has beside the server's own.
 
-    `AZUREML_MODEL_DIR` is the folder of the only model, or the one that holds `<name>/<version>` of all; where models
-    are elsewhere, a folder of links below the temporary folder, which is removed when the server ends.
+    ``AZUREML_MODEL_DIR`` is the folder of the only model, or the one that holds ``<name>/<version>`` of all; where
+    models are elsewhere, a folder of links below the temporary folder, which is removed when the server ends.
     """
     places = config.models
     models = [{"name": p.name, "version": p.version, "folder": str(p.folder), "file": p.file} for p in places]
@@ -119,7 +124,7 @@ def _model_dir(root: Path, places: Sequence[ModelPlace]) -> str:
 
 
 def _base(place: ModelPlace) -> Path | None:
-    """The folder that holds `<name>/<version>` of the model; None when its folder is called otherwise."""
+    """The folder that holds ``<name>/<version>`` of the model; None when its folder is called otherwise."""
     folder = place.folder
     fits = folder.name == str(place.version) and folder.parent.name == place.name
     return folder.parent.parent if fits else None
@@ -173,6 +178,8 @@ class _Finder:
             return self._azureml(name, path)
         if head == _SCHEMA and not _takes_installed_schema():
             ours = f"edge_server.compat.{name}"
+            if name == _SPARK:
+                raise ModuleNotFoundError(_NO_SPARK)
             return _spec(name, _Alias(ours)) if importlib.util.find_spec(ours) else None
         if name == _JOBLIB and self._installed(name, path) is None and importlib.util.find_spec("joblib"):
             return _spec(name, _Alias("joblib"))
@@ -189,7 +196,7 @@ class _Finder:
             return found
         if name in _OURS:
             if name in _INSTALL:
-                log.warning("%s is not installed: an empty module stands in for it", name)
+                _log.warning("%s is not installed: an empty module stands in for it", name)
             return _spec(name, _Table(_OURS[name]))
         parent, _, last = name.rpartition(".")
         module = sys.modules.get(parent)
@@ -271,7 +278,7 @@ class _Patched:
         return getattr(self._loader, name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module, then replace `Model.get_model_path`; the original is asked when there is a workspace."""
+        """Run the module, then replace ``Model.get_model_path``; the original is asked when there is a workspace."""
         from edge_server.compat.azure_model import get_model_path
 
         self._loader.exec_module(module)

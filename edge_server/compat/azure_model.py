@@ -1,4 +1,4 @@
-"""`azureml.core.model` without the cloud: where a model is."""
+"""``azureml.core.model`` without the cloud: where a model is."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ModelNotFoundException(AzureMLException):
 def get_model_path(model_name: str, version: int | None = None, _workspace: Any = None) -> str:
     """Return the path of a model's file or folder.
 
-    Without a version the latest one: of the models that the service has, then `azureml-models/<name>/<version>` below
+    Without a version the latest one: of the models that the service has, then ``azureml-models/<name>/<version>`` below
     the application's root and the current folder, each version's folder holding exactly one entry, then
-    `./<name>`. Raises `azureml.exceptions.ModelNotFoundException` when there is none of that name,
-    `WebserviceException` for a version that is not there or is no int, and for a folder of more or fewer entries.
+    ``./<name>``. Raises ``azureml.exceptions.ModelNotFoundException`` when there is none of that name,
+    ``WebserviceException`` for a version that is missing or not an int, and for a folder of more or fewer entries.
     """
     if not model_name:
         raise _error("WebserviceException", f"model_name is {model_name!r}; give the name of a model")

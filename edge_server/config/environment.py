@@ -13,7 +13,7 @@ from edge_server.telemetry.logs import LEVELS
 
 
 def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceConfig:
-    """Apply the variables to `config`; empty ones count as absent.
+    """Apply the variables to ``config``; empty ones count as absent.
 
     Ours: EDGEPACK_HOST, EDGEPACK_PORT, EDGEPACK_LOG_LEVEL, EDGEPACK_LOG_REQUESTS, EDGEPACK_WORKERS,
     EDGEPACK_PROCESSES, EDGEPACK_THREADS, EDGEPACK_MEMORY_BYTES, EDGEPACK_COLLECTION, EDGEPACK_AUTH_MODE,

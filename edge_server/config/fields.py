@@ -23,7 +23,7 @@ _NAMES = {
 
 
 def read_document(path: Path, what: str, schema: str | None) -> Fields:
-    """Read the JSON object in `path`, checking that its `schema` is the one expected.
+    """Read the JSON object in ``path``, checking that its ``schema`` is the one expected.
 
     Raises MissingFileError when there is no such file, ConfigurationError when it is not a JSON object.
     """
@@ -41,25 +41,25 @@ def read_document(path: Path, what: str, schema: str | None) -> Fields:
         raise ConfigurationError(str(path), ["must hold one JSON object"])
     fields = Fields(path, document)
     if schema is not None and (found := fields.take("schema", str, "")) != schema and found:
-        fields.complain("schema", f"is {found!r}, this server reads {schema!r}")
+        fields.add_violation("schema", f"is {found!r}, this server reads {schema!r}")
     return fields
 
 
 class Fields:
-    """One JSON object of a document. Reading never raises: complaints are kept until `finish`."""
+    """One JSON object of a document. Reading never raises: violations are kept until ``finish``."""
 
     def __init__(
-        self, path: Path, values: dict[str, Any], prefix: str = "", complaints: list[str] | None = None
+        self, path: Path, values: dict[str, Any], prefix: str = "", violations: list[str] | None = None
     ) -> None:
         self.path = path
         self.values = values
         self._prefix = prefix
-        self._complaints: list[str] = [] if complaints is None else complaints
+        self._violations: list[str] = [] if violations is None else violations
         self._taken: set[str] = set()
 
-    def complain(self, field: str, problem: str) -> None:
-        """Keep a violation of `field`, which is relative to this object."""
-        self._complaints.append(f"{self._prefix}{field} {problem}")
+    def add_violation(self, field: str, problem: str) -> None:
+        """Keep a violation of ``field``, which is relative to this object."""
+        self._violations.append(f"{self._prefix}{field} {problem}")
 
     def has(self, field: str) -> bool:
         """Whether the field is there and is not null."""
@@ -67,50 +67,50 @@ class Fields:
         return self.values.get(field) is not None
 
     def take(self, field: str, kind: type[Value], fallback: Value, *, required: bool = True) -> Value:
-        """Return the field's value of that kind; complain and return `fallback` when it is not so.
+        """Return the field's value of that kind; add_violation and return ``fallback`` when it is not so.
 
-        A field that is absent or null is complained of only when it is `required`.
+        A field that is absent or null is a violation only when it is ``required``.
         """
         self._taken.add(field)
         value = self.values.get(field)
         if value is None:
             if required:
-                self.complain(field, f"is missing; it must be {_NAMES[kind]}")
+                self.add_violation(field, f"is missing; it must be {_NAMES[kind]}")
             return fallback
         # bool is an int to Python and is none to JSON; a whole number is a number to both.
         fits = isinstance(value, (int, float) if kind is float else kind) and (
             kind is bool or not isinstance(value, bool)
         )
         if not fits:
-            self.complain(field, f"must be {_NAMES[kind]}, not {value!r:.60}")
+            self.add_violation(field, f"must be {_NAMES[kind]}, not {value!r:.60}")
             return fallback
         return value  # type: ignore[no-any-return]
 
     def object(self, field: str, *, required: bool = True) -> Fields:
-        """The object in `field`, empty when it is absent or no object; what is no object has no fields to miss."""
+        """The object in ``field``, empty when it is absent or not an object; then no field of it is missing."""
         values = self.take(field, dict, {}, required=required)
         wrong = self.values.get(field) is not None and not isinstance(self.values[field], dict)
-        return Fields(self.path, values, f"{self._prefix}{field}.", [] if wrong else self._complaints)
+        return Fields(self.path, values, f"{self._prefix}{field}.", [] if wrong else self._violations)
 
     def objects(self, field: str, *, required: bool = True) -> Iterator[Fields]:
-        """The objects of the list in `field`; complains of a list that is missing or empty where it is `required`."""
+        """The objects of the list in ``field``; a missing or empty list is a violation where it is ``required``."""
         values = self.take(field, list, [], required=required)
         if required and not values and isinstance(self.values.get(field), list):
-            self.complain(field, "must not be empty")
+            self.add_violation(field, "must not be empty")
         for position, value in enumerate(values):
             name = f"{field}[{position}]"
             if isinstance(value, dict):
-                yield Fields(self.path, value, f"{self._prefix}{name}.", self._complaints)
+                yield Fields(self.path, value, f"{self._prefix}{name}.", self._violations)
             else:
-                self.complain(name, f"must be an object, not {value!r:.60}")
+                self.add_violation(name, f"must be an object, not {value!r:.60}")
 
     def strings(self, field: str, *, required: bool = True) -> tuple[str, ...] | None:
-        """The list of strings in `field`; None when it is absent, null or wrong."""
+        """The list of strings in ``field``; None when it is absent, null or wrong."""
         values = self.take(field, list, [], required=required)
         if not self.has(field):
             return None
         if any(not isinstance(value, str) for value in values):
-            self.complain(field, "must be a list of strings")
+            self.add_violation(field, "must be a list of strings")
             return None
         return tuple(values)
 
@@ -122,9 +122,9 @@ class Fields:
 
             close = get_close_matches(field, sorted(self._taken), 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            self.complain(field, f"is not a field that this server knows{hint}")
+            self.add_violation(field, f"is not a field that this server knows{hint}")
 
     def finish(self) -> None:
-        """Raise ConfigurationError with all complaints of the whole document, if there are any."""
-        if self._complaints:
-            raise ConfigurationError(str(self.path), self._complaints)
+        """Raise ConfigurationError with all violations of the whole document, if there are any."""
+        if self._violations:
+            raise ConfigurationError(str(self.path), self._violations)

@@ -1,4 +1,4 @@
-"""Reads service.json (schema `edgepack.service/v1`) into a ServiceConfig.
+"""Reads service.json (schema ``edgepack.service/v1``) into a ServiceConfig.
 
 docs/reference/service.md lists every field; a test holds it to what is read here.
 """
@@ -70,7 +70,7 @@ def load_config(path: Path) -> ServiceConfig:
 def single_model(model: Path) -> ServiceConfig:
     """The configuration of one ONNX file on a laptop: loopback only, unless told otherwise.
 
-    A folder stands for its `model.onnx`, or for the only .onnx file in it; ConfigurationError where it has neither.
+    A folder stands for its ``model.onnx``, or for the only .onnx file in it; ConfigurationError where it has neither.
     """
     path = model.absolute()
     if path.is_dir():
@@ -133,17 +133,17 @@ def _check_models(
     known: set[str] = set()
     for position, (entry, model) in enumerate(zip(entries, models, strict=True)):
         if script is None and entry.values.get("file") in (None, ""):
-            fields.complain(f"models[{position}].file", "is missing; it must be a string")
-        # What stands for a name or version of a wrong kind is nobody's.
+            fields.add_violation(f"models[{position}].file", "is missing; it must be a string")
+        # A name or version of a wrong kind is a violation already.
         if entry.values.get("name") != model.name or entry.values.get("version") is not model.version:
             continue
         if model.id in known:
-            fields.complain(f"models[{position}]", f"is {model.id} once more")
+            fields.add_violation(f"models[{position}]", f"repeats {model.id}")
         known.add(model.id)
 
 
 def _script(fields: Fields, base: Path) -> ScriptConfig | None:
-    """`entry_script` is the file itself, or an object of it and of how it is run."""
+    """``entry_script`` is the file itself, or an object of it and of how it is run."""
     value = fields.values.get("entry_script")
     if isinstance(value, str):
         fields.has("entry_script")
@@ -260,27 +260,27 @@ def _identity(fields: Fields, base: Path, models: tuple[ModelPlace, ...]) -> Ide
         swagger=base / swagger if swagger else None,
     )
     if identity.path_prefix and not identity.path_prefix.startswith("/"):
-        part.complain("path_prefix", f"must begin with '/', not {identity.path_prefix!r:.60}")
+        part.add_violation("path_prefix", f"must begin with '/', not {identity.path_prefix!r:.60}")
     part.reject_unknown()
     return identity
 
 
 def _from(base: Path, given: str) -> Path:
-    """That path as seen from `base`, without `..`: scripts are told of it, and the specification's has none."""
+    """That path as seen from ``base``, without ``..``: scripts see it, and the specification's has none."""
     return Path(os.path.normpath(base / given))
 
 
 def _check_inside(fields: Fields, field: str, file: str) -> None:
     parts = PurePosixPath(file).parts
     if file and (not parts or PurePosixPath(file).is_absolute() or ".." in parts):
-        fields.complain(field, f"must be a path inside of its folder, not {file!r}")
+        fields.add_violation(field, f"must be a path inside of its folder, not {file!r}")
 
 
 def _at_least(fields: Fields, field: str, fallback: int, least: int, most: int | None = None) -> int:
     value = fields.take(field, int, fallback, required=False)
     if value < least or (most is not None and value > most):
-        told = f"must be at least {least}" if most is None else f"must be from {least} to {most}"
-        fields.complain(field, f"{told}, not {value}")
+        allowed = f"must be at least {least}" if most is None else f"must be from {least} to {most}"
+        fields.add_violation(field, f"{allowed}, not {value}")
         return fallback
     return value
 
@@ -288,7 +288,7 @@ def _at_least(fields: Fields, field: str, fallback: int, least: int, most: int |
 def _seconds(fields: Fields, field: str, fallback: float, *, zero: bool = False) -> float:
     value = float(fields.take(field, float, fallback, required=False))
     if not (0 <= value < float("inf")) or (value == 0 and not zero):
-        fields.complain(field, f"must be {'0 or more' if zero else 'more than 0'} seconds, not {value:g}")
+        fields.add_violation(field, f"must be {'0 or more' if zero else 'more than 0'} seconds, not {value:g}")
         return fallback
     return value
 
@@ -296,7 +296,7 @@ def _seconds(fields: Fields, field: str, fallback: float, *, zero: bool = False)
 def _one_of(fields: Fields, field: str, fallback: str, values: tuple[str, ...]) -> str:
     value = fields.take(field, str, fallback, required=False)
     if value not in values:
-        fields.complain(field, f"must be one of {', '.join(values)}, not {value!r}")
+        fields.add_violation(field, f"must be one of {', '.join(values)}, not {value!r}")
         return fallback
     return value
 

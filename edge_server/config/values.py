@@ -1,4 +1,4 @@
-"""The service configuration as values; `service_file` reads them from service.json and the environment."""
+"""The service configuration as values; ``service_file`` reads them from service.json and the environment."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """Where a served model is: `folder` (absolute) holds `file` and, if there is one, its manifest.
+    """Where a served model is: ``folder`` (absolute) holds ``file`` and, if there is one, its manifest.
 
-    `file` is empty for a model that only an entry script opens. A `pinned` model is loaded at the start and never
+    ``file`` is empty for a model that only an entry script opens. A ``pinned`` model is loaded at the start and never
     leaves memory.
     """
 
@@ -30,16 +30,16 @@ class ModelPlace:
 
     @property
     def id(self) -> str:
-        """`name:version`."""
+        """``name:version``."""
         return f"{self.name}:{self.version}"
 
 
 @dataclass(frozen=True)
 class ScriptConfig:
-    """An entry script: `file` is absolute, `folder` (its source directory) joins `sys.path`.
+    """An entry script: ``file`` is absolute, ``folder`` (its source directory) joins ``sys.path``.
 
-    `workers` processes run it, each on `threads` threads; an `async def run` has `concurrency` calls at once in each
-    worker instead. `start_seconds` is how long import and `init()` may take.
+    ``workers`` processes run it, each on ``threads`` threads; an ``async def run`` has ``concurrency`` calls at once in
+    each worker instead. ``start_seconds`` is how long import and ``init()`` may take.
     """
 
     file: Path
@@ -54,11 +54,11 @@ class ScriptConfig:
 class Limits:
     """What clients may ask for and how long things may take; sizes in bytes, times in seconds.
 
-    `held_bytes` bound the bodies of all requests that are under way. `queue` requests may wait for a worker or a
-    thread, each for `queue_seconds` at most; beyond that is 503. `scoring_seconds` is how long one call may run.
-    `request_seconds` is how long a client may take to send a request, `idle_seconds` how long a connection may wait
-    for the next one. `drain_seconds` is for how long after SIGTERM new requests are still taken while readiness is
-    down, `grace_seconds` how long those that were begun may take then.
+    ``held_bytes`` bound the bodies of all requests that are under way. ``queue`` requests may wait for a worker or a
+    thread, each for ``queue_seconds`` at most; beyond that is 503. ``scoring_seconds`` is how long one call may run.
+    ``request_seconds`` is how long a client may take to send a request, ``idle_seconds`` how long a connection may wait
+    for the next one. ``drain_seconds`` is for how long after SIGTERM new requests are still taken while readiness is
+    down, ``grace_seconds`` how long those that were begun may take then.
     """
 
     body_bytes: int = 100 * MIB  # what the specification's front end accepts
@@ -76,9 +76,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Batching:
-    """How concurrent requests are joined in one run: what one turn of the loop holds, or what `window_seconds` bring.
+    """How concurrent requests are joined in one run: what one turn of the loop holds, or what ``window_seconds`` bring.
 
-    `rows` is the largest joined run.
+    ``rows`` is the largest joined run.
     """
 
     enabled: bool = True
@@ -88,9 +88,9 @@ class Batching:
 
 @dataclass(frozen=True)
 class Runtime:
-    """How models run. `threads` 0: as many as the container's CPU limit gives.
+    """How models run. ``threads`` 0: as many as the container's CPU limit gives.
 
-    `processes` share the port. `memory_bytes` is the budget for loaded models; None for no budget.
+    ``processes`` share the port. ``memory_bytes`` is the budget for loaded models; None for no budget.
     """
 
     threads: int = 0
@@ -109,7 +109,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class Auth:
-    """Who may ask. `mode` is `none`, `key` or `token`; the file holds hashes of keys, or what verifies tokens.
+    """Who may ask. ``mode`` is ``none``, ``key`` or ``token``; the file holds hashes of keys, or what verifies tokens.
 
     The file is read again when it changes.
     """
@@ -120,9 +120,9 @@ class Auth:
 
 @dataclass(frozen=True)
 class Cors:
-    """What browsers of other origins may do; no origins: nothing is said. `*` is any origin.
+    """What browsers of other origins may do; no origins: nothing is said. ``*`` is any origin.
 
-    `source` is what names the origins, for who has to mend them.
+    ``source`` is what names the origins, for who has to mend them.
     """
 
     origins: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ class Cors:
 
 @dataclass(frozen=True)
 class Logging:
-    """`requests` says which requests get a log line: `all`, `errors` (status 400 and above) or `none`."""
+    """``requests`` says which requests get a log line: ``all``, ``errors`` (status 400 and above) or ``none``."""
 
     level: str = "info"
     requests: str = "errors"
@@ -139,10 +139,10 @@ class Logging:
 
 @dataclass(frozen=True)
 class Collection:
-    """Data collection to a ring of CSV files below `folder`, of `quota_bytes` at most.
+    """Data collection to a ring of CSV files below ``folder``, of ``quota_bytes`` at most.
 
-    `automatic` collects every request's inputs and outputs of models without code; scripts collect by themselves with
-    ModelDataCollector. Off when `folder` is None.
+    ``automatic`` collects every request's inputs and outputs of models without code; scripts collect by themselves with
+    ModelDataCollector. Off when ``folder`` is None.
     """
 
     folder: Path | None = None
@@ -164,8 +164,8 @@ class Identity:
 class ServiceConfig:
     """Everything that the server needs to know before it starts. Port 0 lets the system choose one.
 
-    `root` is the folder below which models are (`AML_APP_ROOT` of the specification), `models` may be none beside a
-    script.
+    ``root`` is the folder below which models are (``AML_APP_ROOT`` of the specification), ``models`` may be none beside
+    a script.
     """
 
     models: tuple[ModelPlace, ...]

@@ -14,7 +14,7 @@ class App(Protocol):
         """Look at a request whose body has not come yet: the answer that refuses it, or None."""
 
     def handle(self, request: Request) -> Response | Reply:
-        """Answer a request that `begin` let through, now or later."""
+        """Answer a request that ``begin`` let through, now or later."""
 
     def finish(self, request: Request, response: Response) -> bytes:
         """Called once for each answer just before it is written; returns further header lines, each with its CRLF."""
@@ -23,4 +23,4 @@ class App(Protocol):
         """The client of a request went away before its answer."""
 
     def refused(self, response: Response, target: str) -> None:
-        """Bytes that are no request get `response`; `target` is the target that they named, or ""."""
+        """Bytes that are not a request get ``response``; ``target`` is the target that they name, or ""."""

@@ -10,6 +10,7 @@ from typing import cast
 
 import httptools
 
+from edge_server.config.sizes import SIZES
 from edge_server.config.values import Limits
 from edge_server.http.application import App
 from edge_server.http.connections import Connections
@@ -39,9 +40,9 @@ from edge_server.http.wire import format_response, split_target
 # Requests that a client may send before the first one is answered.
 _PIPELINED = 64
 # A request that is refused by its head is still read when its body is no longer, and the connection stays.
-_READ_IN_VAIN = 64 * 1024
+_READ_IN_VAIN = SIZES.read_in_vain
 # One piece of memory for what all connections receive: each feeds its parser before the next one reads.
-_BUFFER = memoryview(bytearray(256 * 1024))
+_BUFFER = memoryview(bytearray(SIZES.received))
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Connection(asyncio.BufferedProtocol):
             self._stop(message(503, "too many connections; try again later", [(b"retry-after", b"1")]))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell what is at work that nobody waits any more."""
+        """Tell the app that the answer to the request at work is no longer wanted."""
         self._receiving = NO_MORE[self._receiving]
         self._answering = IS_LOST[self._answering]
         self._reset()
@@ -160,7 +161,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport.get_extra_info("ssl_object") is not None:
             return False
         if self._receiving in (HEAD, BODY):
-            self._stop(message(400, "the request ended before it was whole"))
+            self._stop(message(400, "the request ended before it was complete"))
             return True
         if self._lingering is not None or self.quiet:
             return False
@@ -396,4 +397,4 @@ class Connection(asyncio.BufferedProtocol):
         elif self._receiving is IDLE:
             self.close_quiet()
         else:
-            self._stop(message(408, f"the request was not whole within {self._limits.request_seconds:g} seconds"))
+            self._stop(message(408, f"the request was not complete within {self._limits.request_seconds:g} seconds"))

@@ -51,7 +51,7 @@ class Connections:
     def admit(self, connection: Closable) -> bool:
         """Count a connection; where there are too many, one that waits between requests makes room, or it is False.
 
-        One that was not admitted is refused and swept like the others; too many of them are hung up on.
+        One that was not admitted is refused and swept like the others; too many of them are closed at once.
         """
         if len(self._open) >= self._limit:
             idle = next((other for other in self._open if other.evictable), None)

@@ -28,11 +28,11 @@ _VARY: Headers = [(b"vary", b"origin")]
 
 
 class Cors:
-    """The rules of one service; not `active` without origins. They are written as browsers send them,
-    `https://host[:port]`; `*` is any.
+    """The rules of one service; not ``active`` without origins. They are written as browsers send them,
+    ``https://host[:port]``; ``*`` is any.
 
     Raises ConfigurationError when an origin is something else. No answer lets a browser send cookies: who may ask is
-    said by `Authorization`, which a page sends by itself.
+    said by ``Authorization``, which a page sends by itself.
     """
 
     def __init__(self, config: CorsConfig) -> None:
@@ -47,9 +47,9 @@ class Cors:
         self._granted = {origin.encode(): _granted(origin.encode()) for origin in origins}
 
     def headers(self, request: Request, own: Headers | None = None) -> Headers:
-        """What an answer to `request` says about other origins; the list is shared: add it, do not change it.
+        """What an answer to ``request`` says about other origins; the list is shared: add it, do not change it.
 
-        Nothing when no origins are configured, or when the answer's `own` headers speak of access control already.
+        Nothing when no origins are configured, or when the answer's ``own`` headers speak of access control already.
         """
         if not self.active or (own and any(name.startswith(b"access-control-") for name, _ in own)):
             return []
@@ -59,7 +59,7 @@ class Cors:
         return self._granted.get((request.header(b"origin") or b"").lower(), _VARY)
 
     def preflight(self, request: Request, methods: Iterable[str]) -> Response:
-        """Answer OPTIONS: 200 without a body, `allow` with the methods, and what a page may send if its origin may.
+        """Answer OPTIONS: 200 without a body, ``allow`` with the methods, and what a page may send if its origin may.
 
         It needs no key: browsers send none with this question.
         """

@@ -11,15 +11,17 @@ _RAW = -15  # some clients send deflate without zlib's header
 def plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
     """The body without its content encoding.
 
-    Raises BadRequest: 415 for an encoding that this server does not know, 413 for what unpacks to more than `limit`
+    Raises BadRequest: 415 for an encoding that this server does not know, 413 for what unpacks to more than ``limit``
     bytes (nothing beyond it is unpacked), 400 for what is damaged or goes on behind its end.
     """
     name = (encoding or b"identity").strip().lower()
     if name == b"identity":
         return body
     if name not in (b"gzip", b"x-gzip", b"deflate"):
-        told = name.decode("latin-1")[:80]
-        raise BadRequest(f"the content encoding {told!r} is not taken", 415, [(b"accept-encoding", b"gzip, deflate")])
+        shown = name.decode("latin-1")[:80]
+        raise BadRequest(
+            f"the content encoding {shown!r} is not supported", 415, [(b"accept-encoding", b"gzip, deflate")]
+        )
     # Few clients compress, and the start of the server should not pay for them.
     import zlib
 
@@ -36,5 +38,5 @@ def plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
     if not stream.eof:
         raise BadRequest(f"the body ends before its {name.decode()} data does")
     if stream.unused_data:
-        raise BadRequest(f"the body goes on after its {name.decode()} data")
+        raise BadRequest(f"the body has bytes after its {name.decode()} data")
     return content

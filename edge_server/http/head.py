@@ -31,13 +31,13 @@ def check_head(
         elif name == b"transfer-encoding":
             chunked = True
             if value.strip().lower() != b"chunked":
-                return message(400, "the only transfer-encoding that is understood is chunked")
+                return message(400, "the only supported transfer-encoding is chunked")
         else:
             expects = value.strip().lower()
     if size > limits.header_bytes:
         return too_large_head(limits)
     if version not in ("1.1", "1.0"):
-        return message(400, "only HTTP/1.1 is spoken here")
+        return message(400, "only HTTP/1.1 is supported")
     if chunked and version == "1.0":
         return message(400, "HTTP/1.0 has no transfer-encoding")
     if hosts != 1 and (version == "1.1" or hosts > 1):
@@ -48,9 +48,9 @@ def check_head(
         return too_large_body(limits)
     if (length or chunked) and upgrade:
         # The parser takes the body for the other protocol's bytes.
-        return message(400, "nothing but HTTP/1.1 is spoken here; leave the Upgrade header out")
+        return message(400, "only HTTP/1.1 is supported; leave the Upgrade header out")
     if expects not in (None, b"100-continue"):
-        return message(417, "the only expectation that is understood is 100-continue")
+        return message(417, "the only supported expectation is 100-continue")
     return length, expects is not None and version == "1.1"
 
 

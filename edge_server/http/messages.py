@@ -1,17 +1,15 @@
-"""What a handler is given and what it returns: values that know nothing of sockets."""
+"""Requests, responses and the handlers between them: values that know nothing of sockets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import orjson
 
 from edge_server.errors import BadRequest
-
-if TYPE_CHECKING:
-    from edge_server.http.routing import Route
-    from edge_server.telemetry.tracing import Trace
+from edge_server.telemetry.tracing import Trace
 
 JSON = b"application/json"
 HTML = b"text/html; charset=utf-8"
@@ -23,11 +21,12 @@ Headers = list[tuple[bytes, bytes]]
 class Request:
     """One request whose body is whole.
 
-    `path` is percent-decoded and has no query; `query` is what follows the `?`, as it came. `request_id` is what
-    logs and answers call it, `client_request_id` and `ms_request_id` are those that the client sent, each standing in
-    for the other ("" for none), `trace_id` is its `TraceId` header. `started` is `time.perf_counter()` when its head
-    was whole. `route` is what was found at its path (None for nothing), `handler` what answers it. `client` is the
-    peer's address. `trace` is the trace that it is part of, where spans are exported. `content_type` is the header.
+    ``path`` is percent-decoded and has no query; ``query`` is what follows the ``?``, as it came. ``request_id`` is
+    what logs and answers call it, ``client_request_id`` and ``ms_request_id`` are those that the client sent, each
+    standing in for the other ("" for none), ``trace_id`` is its ``TraceId`` header. ``started`` is
+    ``time.perf_counter()`` when its head was whole. ``route`` is what was found at its path (None for nothing),
+    ``handler`` what answers it. ``client`` is the peer's address. ``trace`` is the trace that it is part of, where
+    spans are exported. ``content_type`` is the header.
     """
 
     __slots__ = (
@@ -72,12 +71,12 @@ def _unanswered(request: Request) -> NoReturn:
 
 
 class Response:
-    """One answer. `headers` come beside content-type and content-length, which the connection writes.
+    """One answer. ``headers`` come beside content-type and content-length, which the connection writes.
 
-    `content_type` None leaves that header out. `failed` says that the user's run function failed
-    (`x-ms-run-function-failed`), `exec_ms` how long it or the model ran; None for an answer that ran nothing, which
-    gets neither header. `problem` is the sentence of an answer that refuses, for protocols that write it in a shape of
-    their own.
+    ``content_type`` None leaves that header out. ``failed`` says that the user's run function failed
+    (``x-ms-run-function-failed``), ``exec_ms`` how long it or the model ran; None for an answer that ran nothing, which
+    gets neither header. ``problem`` is the sentence of an answer that refuses, for protocols that write it in a shape
+    of their own.
     """
 
     __slots__ = ("body", "close", "content_type", "exec_ms", "failed", "headers", "problem", "status")
@@ -106,7 +105,7 @@ class Response:
 class Reply:
     """An answer that comes later, without the price of a future; used on the event loop's thread only.
 
-    `abandoned` says that nobody waits any more: the client has gone.
+    ``abandoned`` says that the answer is no longer wanted: the client has disconnected.
     """
 
     __slots__ = ("_response", "_then", "abandoned")
@@ -125,7 +124,7 @@ class Reply:
             self._then(response)
 
     def then(self, callback: Callable[[Response], None]) -> None:
-        """Call `callback` with the answer, at once when it is there."""
+        """Call ``callback`` with the answer, at once when it is there."""
         self._then = callback
         if self._response is not None:
             callback(self._response)
@@ -136,19 +135,39 @@ class Reply:
         return self._response is not None
 
 
-# A handler answers at once, or with a reply that is resolved later, or as a coroutine (the dearest of the three).
+# A handler answers at once, with a reply that is resolved later, or as a coroutine (the most expensive of the three).
 # BadRequest may be raised before, or within the coroutine.
 Answer = Response | Reply | Coroutine[Any, Any, Response]
 Handler = Callable[[Request], Answer]
 
 
+@dataclass(frozen=True)
+class Route:
+    """What answers at a path: a handler for each method. HEAD follows GET unless it has its own.
+
+    ``name`` is the path as metrics show it, such as ``/v2/models/{name}/infer``. ``guarded`` routes ask for a key or
+    token where the service has them. ``cors`` routes may be asked by browsers of other origins. ``write_problem`` makes
+    the body of an answer that refuses, where it is not the contract's ``{"message": …}``. Answers of ``scores`` routes
+    always say whether the run function failed. ``unpacks`` routes are given compressed bodies as if they had come
+    plain.
+    """
+
+    name: str
+    handlers: Mapping[str, Handler]
+    guarded: bool = True
+    cors: bool = False
+    write_problem: Callable[[str], bytes] | None = None
+    scores: bool = False
+    unpacks: bool = False
+
+
 def refusal(error: BadRequest) -> Response:
-    """The answer that tells of `error`."""
+    """The answer that tells of ``error``."""
     return message(error.status, error.message, list(error.headers))
 
 
 def message(status: int, text: str, headers: Headers | None = None, **more: Any) -> Response:
-    """A JSON answer of the contract's shape, with `message` and `status_code`; `more` are Response's own."""
+    """A JSON answer of the contract's shape, with ``message`` and ``status_code``; ``more`` are Response's own."""
     response = Response(status, orjson.dumps({"message": text, "status_code": status}), headers=headers, **more)
     response.problem = text
     return response

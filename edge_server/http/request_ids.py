@@ -12,7 +12,7 @@ LONGEST = 100
 class RequestIds:
     """UUIDs in the form of version 4: their first half is random for each process, the rest counts from anywhere.
 
-    They are names and no secrets: nobody else has them, and the next one can be guessed.
+    They are unique and not secret: the next one can be guessed.
     """
 
     def __init__(self) -> None:

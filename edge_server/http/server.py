@@ -18,7 +18,7 @@ _HANDSHAKE_SECONDS = 10.0
 
 
 class HttpServer:
-    """Serves `app` on a bound socket."""
+    """Serves ``app`` on a bound socket."""
 
     def __init__(self, app: App, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
         self._app = app
@@ -45,7 +45,7 @@ class HttpServer:
         self.connections.sweep()
 
     async def drain(self) -> bool:
-        """Accept no more, finish what was begun within `grace_seconds`; False when something had to be cut off."""
+        """Accept no more, finish what was begun within ``grace_seconds``; False when something had to be cut off."""
         self.connections.draining = True
         if self._server is not None:
             self._server.close()

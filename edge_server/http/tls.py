@@ -28,11 +28,11 @@ class _Pair:
 
 
 class TlsContext:
-    """What the server shows to clients. `context` is for `loop.create_server(ssl=…)` and stays the same object.
+    """What the server shows to clients. ``context`` is for ``loop.create_server(ssl=…)`` and stays the same object.
 
-    Between `start` and `stop` the files are looked at every few seconds. Handshakes that begin after a change get the
-    new certificate, connections that are open keep theirs; a new pair that cannot be used leaves the old one, and is
-    logged. Raises MissingFileError or ConfigurationError when the pair cannot be used at the start.
+    Between ``start`` and ``stop`` the files are looked at every few seconds. Handshakes that begin after a change get
+    the new certificate, connections that are open keep theirs; a new pair that cannot be used leaves the old one, and
+    is logged. Raises MissingFileError or ConfigurationError when the pair cannot be used at the start.
     """
 
     def __init__(self, config: Tls, seconds: float = LOOK_SECONDS) -> None:

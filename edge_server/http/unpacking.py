@@ -13,14 +13,14 @@ _ABOUT_BODIES = (b"content-encoding", b"content-length")
 
 
 class Unpacker:
-    """Unpacks gzip and deflate: `limits.body_bytes` of each body, and of all together what `limits.held_bytes` say."""
+    """Unpacks gzip and deflate: at most ``limits.body_bytes`` of each body, ``limits.held_bytes`` of all together."""
 
     def __init__(self, limits: Limits) -> None:
         self._most = limits.body_bytes
         self._room = asyncio.Semaphore(max(1, limits.held_bytes // limits.body_bytes))
 
     def before(self, handler: Handler, encoding: bytes) -> Handler:
-        """A handler that unpacks the body first; its coroutine raises BadRequest as `plain` does."""
+        """A handler that unpacks the body first; its coroutine raises BadRequest as ``plain`` does."""
         return partial(self._answer, handler, encoding)
 
     async def _answer(self, handler: Handler, encoding: bytes, request: Request) -> Response:

@@ -42,9 +42,9 @@ def _now() -> bytes:
 
 
 def format_response(response: Response, lines: bytes, *, keep: bool, head: bool) -> bytes:
-    """The whole answer; `lines` are further header lines that are known to be right. `head`: without its body.
+    """The whole answer; ``lines`` are further header lines that are known to be right. ``head``: without its body.
 
-    Headers that are no headers, or that belong to the framing, are dropped and logged.
+    Invalid headers, and those that belong to the framing, are dropped and logged.
     """
     body = response.body
     status = response.status

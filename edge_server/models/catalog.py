@@ -16,7 +16,7 @@ from edge_server.models.files.directory import Directory
 from edge_server.models.files.loading import Opened, check_manifest, open_model, settle_runtime
 from edge_server.models.files.onnx_file import check_onnx
 from edge_server.models.running.background import in_thread
-from edge_server.models.running.loaded_models import Loaded, Residents, told_size
+from edge_server.models.running.loaded_models import Loaded, LoadedModels, format_size
 from edge_server.models.running.memory import Meter, give_back
 from edge_server.models.running.threads import threads_per_process
 from edge_server.telemetry.metrics import Metrics
@@ -43,10 +43,10 @@ class _Failure:
 
 
 class Catalog(Generic[T]):
-    """Serves `config.models`; used on the event loop's thread.
+    """Serves ``config.models``; used on the event loop's thread.
 
-    `attach` is called with each model when it is loaded. With a memory budget, models are let go by least recent use.
-    `preloaded` are models by `name:version` that this process was given by the one that started it.
+    ``attach`` is called with each model when it is loaded. With a memory budget, models are let go by least recent use.
+    ``preloaded`` are models by ``name:version`` that this process was given by the one that started it.
     """
 
     def __init__(
@@ -63,24 +63,24 @@ class Catalog(Generic[T]):
         self._metrics = metrics
         self._attach = attach
         self._preloaded = dict(preloaded or {})
-        self._residents: Residents[T] = Residents(
+        self._models: LoadedModels[T] = LoadedModels(
             config.runtime.memory_bytes, lambda place: metrics.count_eviction(place.id)
         )
         self._loading: dict[str, asyncio.Task[Loaded[T]]] = {}
         self._failures: dict[str, _Failure] = {}
         self._slots = asyncio.Semaphore(LOADS_AT_ONCE)
         self._meter = Meter()
-        metrics.gauge("edgepack_models_loaded", "Models in memory.", lambda: float(len(self._residents.all())))
+        metrics.gauge("edgepack_models_loaded", "Models in memory.", lambda: float(len(self._models.all())))
         if config.runtime.memory_bytes is not None:
-            metrics.gauge("edgepack_models_bytes", "Memory of the models.", lambda: float(self._residents.held()))
+            metrics.gauge("edgepack_models_bytes", "Memory of the models.", lambda: float(self._models.held()))
 
     def loaded(self, place: ModelPlace) -> Loaded[T] | None:
         """The model if it is in memory; counts as a use of it."""
-        return self._residents.use(place.name, place.version)
+        return self._models.use(place.name, place.version)
 
     def all_loaded(self) -> tuple[Loaded[T], ...]:
         """Everything in memory; counts as no use."""
-        return self._residents.all()
+        return self._models.all()
 
     def available(self, place: ModelPlace) -> bool:
         """Whether the model is in memory, or nothing is known against loading it."""
@@ -111,30 +111,30 @@ class Catalog(Generic[T]):
         Of the others, the manifest is read and the file is held to be whole. Raises ScoringError when one of all these
         is wrong.
         """
-        residents = self._residents
+        models = self._models
         full = False
-        if residents.budget is not None:
-            self._warn_of_large(residents.budget)
+        if models.budget is not None:
+            self._warn_of_large(models.budget)
             await in_thread(settle_runtime)
         # In turn: what runs beside it would disturb what is measured of each.
         for place in sorted(self.places, key=lambda place: not place.pinned):
-            if residents.budget is not None and not place.pinned:
-                full = full or residents.held() + _file_bytes(place) > residents.budget
+            if models.budget is not None and not place.pinned:
+                full = full or models.held() + _file_bytes(place) > models.budget
                 if full:
                     check_manifest(place.path)
                     check_onnx(place.path)
                     continue
             loaded = await self._open(place)
-            if residents.over:
+            if models.over:
                 if place.pinned:
                     raise ScoringError(
-                        f"the pinned models up to {place.id} take {told_size(residents.held())}, runtime.memory_bytes "
-                        f"allows {told_size(residents.budget or 0)}; pin fewer models or allow more"
+                        f"the pinned models up to {place.id} take {format_size(models.held())}, runtime.memory_bytes "
+                        f"allows {format_size(models.budget or 0)}; pin fewer models or allow more"
                     )
                 full = True
-                residents.let_go(loaded)
+                models.let_go(loaded)
             del loaded
-        if residents.budget is None:
+        if models.budget is None:
             # What loading left behind is given back once, before the first request.
             await in_thread(give_back)
 
@@ -144,15 +144,15 @@ class Catalog(Generic[T]):
         for task in loading:
             task.cancel()
         await asyncio.gather(*loading, return_exceptions=True)
-        await self._residents.clear()
+        await self._models.clear()
         self._preloaded.clear()
 
     async def _load(self, place: ModelPlace) -> Loaded[T]:
         async with self._slots:
             try:
-                await self._residents.make_room(place, _file_bytes(place))
+                await self._models.make_room(place, _file_bytes(place))
                 loaded = await self._open(place)
-                self._residents.settle(loaded)
+                self._models.settle(loaded)
             except BadRequest as refusal:
                 self._fail(place, refusal.status, refusal.message)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this model's and not the server's end
@@ -163,7 +163,7 @@ class Catalog(Generic[T]):
                 )
                 self._fail(place, 503, f"the model {place.id!r} cannot be loaded now; the server's log has more")
             finally:
-                self._residents.cancel_room(place)
+                self._models.cancel_room(place)
         return loaded
 
     async def _open(self, place: ModelPlace) -> Loaded[T]:
@@ -176,7 +176,7 @@ class Catalog(Generic[T]):
             raise
         model = opened.model
         loaded = Loaded(place, model, self._attach(model, place), opened.golden_values, grown)
-        self._residents.add(loaded)
+        self._models.add(loaded)
         self._failures.pop(place.id, None)
         seconds = time.perf_counter() - started
         self._metrics.observe_load(place.id, seconds, failed=False)
@@ -200,7 +200,7 @@ class Catalog(Generic[T]):
     def _read(self, place: ModelPlace) -> tuple[Opened, int]:
         """The model, and with a budget what it adds to the process; called in a thread."""
         threads, measured = threads_per_process(self._runtime), not self._runtime.threads
-        if self._residents.budget is None:
+        if self._models.budget is None:
             return open_model(place.path, threads, measured=measured), 0
         measurement = self._meter.begin(_file_bytes(place))
         try:
@@ -228,9 +228,9 @@ class Catalog(Generic[T]):
 
 
 def preload(config: ServiceConfig) -> dict[str, Opened]:
-    """Models by `name:version` for the processes that will be forked from this one, which then share their memory.
+    """Models by ``name:version`` for the processes that will be forked from this one, which then share their memory.
 
-    Each runs on one thread: a session's own threads do not live on in a fork. Raises ScoringError as `Catalog.start`
+    Each runs on one thread: a session's own threads do not live on in a fork. Raises ScoringError as ``Catalog.start``
     does.
     """
     opened = {place.id: open_model(place.path, 1) for place in config.models}

@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from edge_server.config.sizes import SIZES
 from edge_server.config.values import ModelPlace, ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Answer, Request, Response
 from edge_server.models.catalog import Catalog
 from edge_server.models.running.call import Call
-from edge_server.models.running.joining import Joiner, Waiting
+from edge_server.models.running.joining import Joiner
+from edge_server.models.running.run_queue import RunQueue
 from edge_server.models.running.threads import threads_per_process
 from edge_server.openapi.models import Descriptions
 from edge_server.service import Description
@@ -26,20 +28,20 @@ if TYPE_CHECKING:
     from edge_server.models.running.onnx_model import OnnxModel
 
 # Larger bodies are parsed in a thread.
-_INLINE_BYTES = 128 * 1024
+_INLINE_BYTES = SIZES.inline_body
 _EXPIRE_SECONDS = 0.5
 
 _log = logging.getLogger(__name__)
 
 
 class ModelService:
-    """Serves `config.models`."""
+    """Serves ``config.models``."""
 
     methods = frozenset({"POST"})
 
     def __init__(self, config: ServiceConfig, metrics: Metrics, preloaded: Mapping[str, Opened] | None = None) -> None:
         self._config = config
-        self._waiting = Waiting(config.limits, metrics)
+        self._waiting = RunQueue(config.limits, metrics)
         self._threads = threads_per_process(config.runtime)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="score")
         self._collector = _collector(config)
@@ -96,9 +98,9 @@ class ModelService:
         size: int = 0,
         request_id: str = "",
     ) -> Answer:
-        """Run what `read` makes of a request of `size` bytes, for the model `name`.
+        """Run what ``read`` makes of a request of ``size`` bytes, for the model ``name``.
 
-        BadRequest, raised here or by the coroutine: 404 for an unknown model, 400 for what `read` refuses, 503 where
+        BadRequest, raised here or by the coroutine: 404 for an unknown model, 400 for what ``read`` refuses, 503 where
         too many wait or the model cannot be loaded.
         """
         place = self.catalog.find(name, version)
@@ -178,7 +180,7 @@ def _collector(config: ServiceConfig) -> Collector | None:
 
 
 def _wanted(query: str) -> tuple[str | None, int | None]:
-    """The model that `?model=NAME[:VERSION]` names; BadRequest for a version that is no number."""
+    """The model that ``?model=NAME[:VERSION]`` names; BadRequest for a version that is not a number."""
     from urllib.parse import parse_qs
 
     names = parse_qs(query).get("model")

@@ -11,50 +11,50 @@ _ALTERNATIVES = ("oneOf", "anyOf")
 
 
 def translated(schema: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """The schema for version `2`, `3` or `3.1`."""
+    """The schema for version ``2``, ``3`` or ``3.1``."""
     if version == "3":
         return dict(schema)
     return _to_31(schema) if version == "3.1" else _to_2(schema)
 
 
 def _to_2(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Swagger 2 knows no alternatives (the usual one is told) and no null (but by a word that many tools know)."""
+    """Swagger 2 knows no alternatives (the usual one is taken) and no null (but by a word that many tools know)."""
     for keyword in _ALTERNATIVES:
         if keyword in schema:
             rest = {key: value for key, value in schema.items() if key != keyword}
             return _to_2({**schema[keyword][0], **rest})
-    told = _walked(schema, _to_2)
+    translated = _walked(schema, _to_2)
     # Newer versions of inference-schema say so of arrays; the specification's example does not.
-    if told.get("format") == "numpy.ndarray":
-        del told["format"]
-    if told.pop("nullable", False):
-        told["x-nullable"] = True
-        if "enum" in told:
-            told["enum"] = [choice for choice in told["enum"] if choice is not None]
-    return told
+    if translated.get("format") == "numpy.ndarray":
+        del translated["format"]
+    if translated.pop("nullable", False):
+        translated["x-nullable"] = True
+        if "enum" in translated:
+            translated["enum"] = [choice for choice in translated["enum"] if choice is not None]
+    return translated
 
 
 def _to_31(schema: Mapping[str, Any]) -> dict[str, Any]:
     """OpenAPI 3.1 has JSON Schema's own words for null and for examples."""
-    told = _walked(schema, _to_31)
-    if told.pop("nullable", False) and "type" in told:
-        told["type"] = [told["type"], "null"]
-    if "example" in told:
-        told["examples"] = [told.pop("example")]
-    return told
+    translated = _walked(schema, _to_31)
+    if translated.pop("nullable", False) and "type" in translated:
+        translated["type"] = [translated["type"], "null"]
+    if "example" in translated:
+        translated["examples"] = [translated.pop("example")]
+    return translated
 
 
 def _walked(schema: Mapping[str, Any], translate: Any) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    translated: dict[str, Any] = {}
     for key, value in schema.items():
         if key in _VALUES:
-            told[key] = value
+            translated[key] = value
         elif key == "properties":
-            told[key] = {name: translate(inner) for name, inner in value.items()}
+            translated[key] = {name: translate(inner) for name, inner in value.items()}
         elif isinstance(value, Mapping):
-            told[key] = translate(value)
+            translated[key] = translate(value)
         elif isinstance(value, list):
-            told[key] = [translate(inner) if isinstance(inner, Mapping) else inner for inner in value]
+            translated[key] = [translate(inner) if isinstance(inner, Mapping) else inner for inner in value]
         else:
-            told[key] = value
-    return told
+            translated[key] = value
+    return translated

@@ -38,7 +38,7 @@ _QUERY: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 
 def document(description: Description, config: ServiceConfig, version: str) -> dict[str, Any]:
-    """The document of `version`, one of VERSIONS."""
+    """The document of ``version``, one of VERSIONS."""
     return _swagger_2(description, config) if version == "2" else _openapi_3(description, config, version)
 
 
@@ -53,7 +53,7 @@ def _swagger_2(description: Description, config: ServiceConfig) -> dict[str, Any
     }
     responses = {
         "200": {"description": _OUTPUT, "schema": {"$ref": "#/definitions/ServiceOutput"}},
-        **{status: {"description": told, **error} for status, told in _refusals(description, config).items()},
+        **{status: {"description": text, **error} for status, text in _refusals(description, config).items()},
         "default": {"description": _FAILED, **error},
     }
     run = {"operationId": "RunMLService", "description": _RUN, "security": [{"Bearer": []}]}
@@ -96,7 +96,7 @@ def _openapi_3(description: Description, config: ServiceConfig, version: str) ->
     content |= {kind: {"schema": translated(schema, version)} for kind, schema in description.formats.items()}
     responses = {
         "200": {"description": _OUTPUT, "content": {_JSON: answers}},
-        **{status: {"description": told, **error} for status, told in _refusals(description, config).items()},
+        **{status: {"description": text, **error} for status, text in _refusals(description, config).items()},
         "default": {"description": _FAILED, **error},
     }
     run = {"operationId": "RunMLService", "description": _RUN, **_security(config)}
@@ -150,7 +150,7 @@ def _components(description: Description, version: str) -> tuple[dict[str, Any],
             "ServiceOutput": translated(description.output_schema, version),
         }
         return schemas, _referred("ServiceInput"), _referred("ServiceOutput")
-    # Those that nobody knows yet take anything, once.
+    # Unknown ones take anything, once.
     known = {_key(name, number): one for number, (name, one) in enumerate(description.models.items()) if one.inputs}
     schemas = {f"ServiceInput.{name}": translated(one.input_schema, version) for name, one in known.items()}
     schemas |= {f"ServiceOutput.{name}": translated(one.output_schema, version) for name, one in known.items()}
@@ -179,31 +179,31 @@ def _referred(name: str) -> dict[str, Any]:
 
 
 def _model_parameter(description: Description) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """`?model=` without its schema, and the schema, where there are several models."""
+    """``?model=`` without its schema, and the schema, where there are several models."""
     if not description.models:
         return []
     names = sorted(description.models)
-    told = "The model, NAME or NAME:VERSION; the highest version by default."
+    text = "The model, NAME or NAME:VERSION; the highest version by default."
     return [
         (
-            {"name": "model", "in": "query", "required": True, "description": f"{told} {', '.join(names)}"},
+            {"name": "model", "in": "query", "required": True, "description": f"{text} {', '.join(names)}"},
             {"type": "string"},
         )
     ]
 
 
 def _format_parameters(description: Description) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """What the query tells of bodies that are no JSON."""
+    """What the query says of bodies that are not JSON."""
     if not description.formats:
         return []
     names = ["shape"] if "application/octet-stream" in description.formats else []
     names += ["scale"] if any(kind.startswith("image/") for kind in description.formats) else []
     found = [({"name": name, "in": "query", "description": _QUERY[name][0]}, _QUERY[name][1]) for name in names]
     if description.methods:
-        told = "What to answer to a body that is no JSON."
+        text = "What to answer to a body that is not JSON."
         found.append(
             (
-                {"name": "method", "in": "query", "description": told},
+                {"name": "method", "in": "query", "description": text},
                 {"type": "string", "enum": list(description.methods)},
             )
         )
@@ -213,12 +213,12 @@ def _format_parameters(description: Description) -> list[tuple[dict[str, Any], d
 def _refusals(description: Description, config: ServiceConfig) -> dict[str, str]:
     found = {"400": "The request does not fit; the message names row and column."}
     if config.auth.mode != "none":
-        found["401"] = "There is no key or token, or it is not valid."
+        found["401"] = "The key or token is missing or not valid."
         found["403"] = "The token does not allow this."
     if description.models:
         found["404"] = "There is no such model."
     found["413"] = f"The body is larger than {config.limits.body_bytes} bytes."
-    found["415"] = "The content type is not taken."
+    found["415"] = "The content type is not supported."
     if config.script is not None:
         found["500"] = "The entry script failed."
     found["503"] = "Too many requests wait; the header Retry-After says when to come again."

@@ -17,7 +17,7 @@ _HEADER = "Inference-Header-Content-Length"
 
 
 def inference_paths(config: ServiceConfig, security: Mapping[str, Any]) -> dict[str, Any]:
-    """The paths below /v2; `security` stands in what is guarded."""
+    """The paths below /v2; ``security`` stands in what is guarded."""
     models = sorted({place.name for place in config.models})
     name = _parameter("name", "The model.", {"type": "string", "example": models[0]})
     version = _parameter("version", "Its version.", {"type": "string", "pattern": "^[0-9]{1,9}$"})
@@ -92,7 +92,7 @@ def _object(required: list[str], **properties: Schema) -> Schema:
 
 def _infer(operation: str, security: Mapping[str, Any]) -> dict[str, Any]:
     binary = {"schema": {"type": "string", "format": "binary"}}
-    told = f"Binary tensors follow the JSON; {_HEADER} says how long that is."
+    description = f"Binary tensors follow the JSON; {_HEADER} says how long that is."
     answered = _answer("The outputs.", "InferenceResponse")
     answered["content"] |= {_OCTETS: binary}
     return {
@@ -101,7 +101,7 @@ def _infer(operation: str, security: Mapping[str, Any]) -> dict[str, Any]:
             "description": "Run the model.",
             **security,
             "requestBody": {
-                "description": told,
+                "description": description,
                 "required": True,
                 "content": {_JSON: {"schema": _reference("InferenceRequest")}, _OCTETS: binary},
             },
@@ -110,22 +110,22 @@ def _infer(operation: str, security: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _get(operation: str, told: str, schema: str, security: Mapping[str, Any]) -> dict[str, Any]:
+def _get(operation: str, description: str, schema: str, security: Mapping[str, Any]) -> dict[str, Any]:
     responses = {"200": _answer("It is there.", schema), "default": _answer("It was refused.", "InferenceError")}
-    return {"get": {"operationId": operation, "description": told, **security, "responses": responses}}
+    return {"get": {"operationId": operation, "description": description, **security, "responses": responses}}
 
 
-def _health(operation: str, told: str) -> dict[str, Any]:
+def _health(operation: str, description: str) -> dict[str, Any]:
     responses = {"200": _answer("Yes.", "ServerHealth"), "503": _answer("No.", "ServerHealth")}
-    return {"get": {"operationId": operation, "description": told, "responses": responses}}
+    return {"get": {"operationId": operation, "description": description, "responses": responses}}
 
 
-def _answer(told: str, schema: str) -> dict[str, Any]:
-    return {"description": told, "content": {_JSON: {"schema": _reference(schema)}}}
+def _answer(description: str, schema: str) -> dict[str, Any]:
+    return {"description": description, "content": {_JSON: {"schema": _reference(schema)}}}
 
 
-def _parameter(name: str, told: str, schema: Schema) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "description": told, "schema": schema}
+def _parameter(name: str, description: str, schema: Schema) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 
 def _reference(name: str) -> dict[str, str]:

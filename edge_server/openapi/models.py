@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from edge_server.config.sizes import SIZES
 from edge_server.errors import ScoringError
 from edge_server.models.files.manifest import InputSpec, OutputSpec, Rejects
 from edge_server.openapi import schemas
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from edge_server.models.running.onnx_model import OnnxModel
 
 # A larger example makes no description any better.
-_EXAMPLE_BYTES = 16 * 1024
+_EXAMPLE_BYTES = SIZES.example
 # A document of a thousand models is no use to anybody; each is described at /v2/models/NAME.
 _MODELS_TOLD = 100
 _UNKNOWN = Description({"type": "object"}, {})
@@ -28,7 +29,7 @@ _UNKNOWN = Description({"type": "object"}, {})
 class Descriptions:
     """Describes the models of a catalog, and remembers it; any thread may ask.
 
-    `private` examples are made up: those of golden vectors may be somebody's data, and a description is open to who
+    ``private`` examples are made up: those of golden vectors may be somebody's data, and a description is open to who
     has no key.
     """
 
@@ -72,7 +73,7 @@ class Descriptions:
 
 
 def describe(model: OnnxModel, *, private: bool = False) -> Description:
-    """What a loaded model takes and answers; `private` as in Descriptions."""
+    """What a loaded model takes and answers; ``private`` as in Descriptions."""
     example: Any = _made_up(model.inputs) if private else model.example()
     return _description(
         model.inputs,

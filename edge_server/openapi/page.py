@@ -143,10 +143,10 @@ def _tensor(tensor: Tensor) -> str:
 
 def _schema(title: str, schema: Mapping[str, Any], tensors: tuple[Tensor, ...]) -> str:
     """The JSON Schema, where there are no inputs and outputs to tell of."""
-    told = {key: value for key, value in schema.items() if key != "example"}
-    if tensors or not told:
+    described = {key: value for key, value in schema.items() if key != "example"}
+    if tensors or not described:
         return ""
-    written = orjson.dumps(told, option=orjson.OPT_INDENT_2).decode()
+    written = orjson.dumps(described, option=orjson.OPT_INDENT_2).decode()
     return f'<section><h2>{title}</h2><pre tabindex="0">{escaped(written)}</pre></section>'
 
 

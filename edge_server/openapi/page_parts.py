@@ -76,8 +76,8 @@ const send=async()=>{
   time.textContent='in '+took.toFixed(1)+' ms'+(spent?', '+(+spent)+' ms of it scoring':'');
   for(const name of ['x-ms-request-id','x-ms-run-function-failed','retry-after','content-type']){
    const value=got.headers.get(name);if(value===null||value==='application/json')continue;
-   const term=document.createElement('dt'),told=document.createElement('dd');
-   term.textContent=name;told.textContent=value;list.append(term,told)}
+   const term=document.createElement('dt'),shown=document.createElement('dd');
+   term.textContent=name;shown.textContent=value;list.append(term,shown)}
   shown.textContent=(got.headers.get('content-type')||'').includes('json')?pretty(text):text;
  }catch(error){status.textContent='no answer: '+error.message;status.className='bad'}
  button.disabled=false};

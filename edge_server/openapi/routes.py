@@ -13,8 +13,8 @@ import orjson
 from edge_server.config.fields import read_document
 from edge_server.config.values import ServiceConfig
 from edge_server.errors import BadRequest, ConfigurationError
-from edge_server.http.messages import Request, Response
-from edge_server.http.routing import Route, Routes
+from edge_server.http.messages import Request, Response, Route
+from edge_server.http.routing import Routes
 from edge_server.service import Description, Service
 
 # Other words for the versions, which the specification's server takes too.
@@ -47,7 +47,7 @@ class _Documents:
         self._made: dict[str, bytes] = {}
 
     async def swagger(self, request: Request) -> Response:
-        """The document of `?version=`; 404 for a version that there is none of."""
+        """The document of ``?version=``; 404 for a version that there is none of."""
         version = _asked(request.query, "version")
         if self._own is not None and (version is None or _SHORT.get(version, version) == self._own_version):
             return Response(200, self._own)
@@ -63,7 +63,7 @@ class _Documents:
         return Response(200, await asyncio.to_thread(self._document, version))
 
     async def page(self, request: Request) -> Response:
-        """The page; of the model of `?model=` where there are several."""
+        """The page; of the model of ``?model=`` where there are several."""
         from edge_server.openapi.page import page
 
         description = await asyncio.to_thread(self._service.describe)
@@ -77,8 +77,8 @@ class _Documents:
             self._made_of, self._made = description, {}
         made = self._made.get(version)
         if made is None:
-            told = document(description, self._config, version)
-            made = self._made[version] = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+            written = document(description, self._config, version)
+            made = self._made[version] = orjson.dumps(written, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
         return made
 
 
@@ -102,7 +102,7 @@ def _own(config: ServiceConfig) -> Mapping[str, Any] | None:
 def _read(path: Path) -> Mapping[str, Any]:
     fields = read_document(path, "swagger document", None)
     if _version_of(fields.values) is None:
-        fields.complain("swagger", "must be '2.0', or openapi a version that begins with 3.0 or 3.1")
+        fields.add_violation("swagger", "must be '2.0', or openapi a version that begins with 3.0 or 3.1")
     fields.finish()
     return fields.values
 

@@ -11,7 +11,7 @@ from edge_server.models.files.manifest import InputSpec, OutputSpec, Rejects
 Schema = dict[str, Any]
 
 # Names and values that are told one by one; a description is read by people.
-TOLD = 50
+SHOWN = 50
 # A table with more columns than that is described by rows only.
 _RECORD_COLUMNS = 200
 
@@ -27,7 +27,7 @@ _NUMBERS: Mapping[str, Schema] = {
 
 
 def body(inputs: Sequence[InputSpec], rejects: Rejects, methods: Sequence[str]) -> Schema:
-    """The JSON bodies of POST /score: alternatives, the usual one first, as is the first of `methods`."""
+    """The JSON bodies of POST /score: alternatives, the usual one first, as is the first of ``methods``."""
     used = [spec for spec in inputs if not spec.unused]
     by_rows = _rows(inputs, rejects)
     by_records = _records(inputs, rejects)
@@ -83,7 +83,7 @@ def value(spec: InputSpec, *, nullable: bool) -> Schema:
         schema["minimum"] = spec.minimum
     if spec.maximum is not None:
         schema["maximum"] = spec.maximum
-    if spec.only is not None and len(spec.only) <= TOLD:
+    if spec.only is not None and len(spec.only) <= SHOWN:
         schema["enum"] = sorted(spec.only, key=lambda choice: (str(type(choice)), choice))
     if nullable:
         schema["nullable"] = True
@@ -103,8 +103,8 @@ def takes_missing(spec: InputSpec, rejects: Rejects) -> bool:
 
 def listed(names: Iterable[Any]) -> str:
     """Names for people: the first of them, and how many more there are."""
-    told = [str(name) for name in names]
-    return ", ".join(told[:TOLD]) + (f" and {len(told) - TOLD} more" if len(told) > TOLD else "")
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:SHOWN]) + (f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else "")
 
 
 def _form(title: str, field: str, values: Schema, methods: Sequence[str]) -> Schema:

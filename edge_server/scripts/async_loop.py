@@ -1,4 +1,4 @@
-"""How a worker takes calls of an `async def run`: all at once in one event loop."""
+"""How a worker takes calls of an ``async def run``: all at once in one event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge_server.scripts.page import SharedPage
 
 
 class AsyncLoop:
-    """Calls of an `async def run`, all of them at once in one event loop; the server bounds how many."""
+    """Calls of an ``async def run``, all of them at once in one event loop; the server bounds how many."""
 
     def __init__(
         self, connection: socket.socket, page: SharedPage, caller: Caller, loop: asyncio.AbstractEventLoop

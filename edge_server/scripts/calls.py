@@ -1,4 +1,4 @@
-"""One call in a worker: the frame that asks, the user's `run`, the frame that answers."""
+"""One call in a worker: the frame that asks, the user's ``run``, the frame that answers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from edge_server.scripts.inputs import (
     read_query,
     read_text,
 )
-from edge_server.scripts.outputs import UnserializableError, describe_error, encode_json, encode_raw
+from edge_server.scripts.outputs import UnserializableError, describe_error, encode_json, text_of
+from edge_server.scripts.raw_outputs import encode_raw
 from edge_server.scripts.rawhttp import AMLRequest, AMLResponse
 from edge_server.scripts.script import OBJECT, RAW, EntryScript
 from edge_server.telemetry.logs import request_id
 
-logger = logging.getLogger("edge_server.scripts")
+_log = logging.getLogger("edge_server.scripts")
 
 # What an AMLRequest has, and the text of a body has not.
 _OF_REQUESTS = {name for name in dir(AMLRequest) if not name.startswith("_")}
@@ -34,11 +35,11 @@ _OF_REQUESTS |= {"method", "path", "query_string", "headers", "data", "remote_ad
 
 
 class OverdueError(BaseException):
-    """Raised inside a call whose time is over; no `except Exception` of a script takes it."""
+    """Raised inside a call whose time is over; no ``except Exception`` of a script takes it."""
 
 
 class Caller:
-    """Runs calls of one script. `answer` and `answer_async` never raise, but for what ends the process."""
+    """Runs calls of one script. ``answer`` and ``answer_async`` never raise, but for what ends the process."""
 
     def __init__(self, script: EntryScript) -> None:
         self._script = script
@@ -63,7 +64,7 @@ class Caller:
         return self._succeeded(frame, result, perf_counter() - started)
 
     async def answer_async(self, frame: Frame) -> bytes:
-        """The same for an `async def run`."""
+        """The same for an ``async def run``."""
         request_id.set(frame.meta.decode("latin-1") if frame.kind == frames.CALL else "")
         started = perf_counter()
         try:
@@ -109,12 +110,12 @@ class Caller:
                 # As the specification's server, which answers nothing by an empty object.
                 body = b"{}" if result is None else encode_json(result)
             kind = frames.ANSWER_FAILED if failed else frames.ANSWER
-            return frames.encode(kind, frame.lane, frame.number, body, meta, status, seconds)
+            return frames.encode(kind, frame.slot, frame.number, body, meta, status, seconds)
         except UnserializableError as error:
-            logger.error("what run() returned cannot be an answer: %s", error)
+            _log.error("what run() returned cannot be an answer: %s", error)
         except BaseException as error:  # noqa: BLE001 - an answer's own methods may be the script's
-            logger.error("what run() returned cannot be an answer: %s", describe_error(error))
-        return frames.encode(frames.ANSWER, frame.lane, frame.number, frames.INTERNAL_ERROR, b"", 500, seconds)
+            _log.error("what run() returned cannot be an answer: %s", describe_error(error))
+        return frames.encode(frames.ANSWER, frame.slot, frame.number, frames.INTERNAL_ERROR, b"", 500, seconds)
 
     def _failed(self, frame: Frame, error: BaseException, seconds: float) -> bytes:
         if os.getpid() != self._process:
@@ -124,25 +125,25 @@ class Caller:
             refused = error.message, error.status
         elif self._script.style == OBJECT and isinstance(error, Exception) and not self._script.reached(error):
             # The decorators convert what came before they call the script's own function.
-            reason = describe_error(error).removeprefix(f"{type(error).__name__}: ")
+            reason = text_of(error) or type(error).__name__
             refused = f"A parameter does not fit its declared type: {reason}", 400
         if refused is not None:
             text = refused[0].encode("utf-8", "replace")
-            return frames.encode(frames.REFUSED, frame.lane, frame.number, text, b"", refused[1], seconds)
+            return frames.encode(frames.REFUSED, frame.slot, frame.number, text, b"", refused[1], seconds)
         if isinstance(error, OverdueError):
-            logger.error("run() was stopped: its time was over", extra={"traceback": format_traceback(error)})
+            _log.error("run() was stopped: its time was over", extra={"traceback": format_traceback(error)})
         else:
             text_of_error = describe_error(error)
             asked = error.name if isinstance(error, AttributeError) and isinstance(error.obj, str) else ""
             if self._script.style != RAW and asked in _OF_REQUESTS:
                 text_of_error += "; put @rawhttp on run() to get the request"
-            logger.error("run() failed with %s", text_of_error, extra={"traceback": format_traceback(error)})
+            _log.error("run() failed with %s", text_of_error, extra={"traceback": format_traceback(error)})
         return failed_answer(frame, seconds)
 
 
 def failed_answer(frame: Frame, seconds: float = 0.0) -> bytes:
     """The answer of a call whose run function failed."""
-    return frames.encode(frames.ANSWER_FAILED, frame.lane, frame.number, frames.RUN_FAILED, b"", 500, seconds)
+    return frames.encode(frames.ANSWER_FAILED, frame.slot, frame.number, frames.RUN_FAILED, b"", 500, seconds)
 
 
 def format_traceback(error: BaseException) -> str:

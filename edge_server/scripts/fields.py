@@ -9,7 +9,7 @@ from typing import Any
 class HeaderFields:
     """Headers in their order. Names match in any case; a name may come more than once.
 
-    Iterating gives pairs, `keys()` names, so that `dict(headers)` works; a repeated name gives its first value.
+    Iterating gives pairs, ``keys()`` names, so that ``dict(headers)`` works; a repeated name gives its first value.
     """
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
@@ -42,7 +42,7 @@ class HeaderFields:
         return f"HeaderFields({self._pairs!r})"
 
     def get(self, name: str, default: Any = None, type: Callable[[str], Any] | None = None) -> Any:  # noqa: A002
-        """The first value, through `type`; `default` when there is none, or `type` does not take it."""
+        """The first value, through ``type``; ``default`` when there is none, or ``type`` does not take it."""
         found = self.getlist(name)
         return _first(found, default, type)
 
@@ -112,11 +112,11 @@ class Fields(dict[str, Any]):
             self.setdefault(name, value)
 
     def get(self, name: str, default: Any = None, type: Callable[[Any], Any] | None = None) -> Any:  # noqa: A002
-        """The first value, through `type`; `default` when there is none, or `type` does not take it."""
+        """The first value, through ``type``; ``default`` when there is none, or ``type`` does not take it."""
         return _first(self._all.get(name, []), default, type)
 
     def getlist(self, name: str, type: Callable[[Any], Any] | None = None) -> list[Any]:  # noqa: A002
-        """All values of that name, without those that `type` does not take."""
+        """All values of that name, without those that ``type`` does not take."""
         missing = object()
         found = (_first([value], missing, type) for value in self._all.get(name, []))
         return [value for value in found if value is not missing]

@@ -8,18 +8,20 @@ from io import BytesIO
 from typing import IO, Any
 from urllib.parse import parse_qsl, unquote
 
+from edge_server.config.sizes import SIZES
 from edge_server.scripts.fields import HeaderFields
 from edge_server.scripts.inputs import RefusedInputError
 
 # How much a form may hold: fields or parts in all, and bytes of the head of one part.
 FIELDS = 1000
-_PART_HEAD = 16 * 1024
+_PART_HEAD = SIZES.form_part_head
 
 _PARAMETER = re.compile(r';\s*([\w!#$%&\'*+.^`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;"\s]*)')
 
 
 class UploadedFile:
-    """One file of a form. `name` is the field's, `filename` what the client calls the file: never trust it as a path.
+    """One file of a form. ``name`` is the field's, ``filename`` what the client calls the file: never trust it as a
+    path.
 
     It reads like an open file.
     """
@@ -51,7 +53,7 @@ class UploadedFile:
         return split_value(self.content_type)[0]
 
     def read(self, size: int = -1) -> bytes:
-        """The next `size` bytes, or all that are left."""
+        """The next ``size`` bytes, or all that are left."""
         return self.stream.read(size)
 
     def save(self, target: str | os.PathLike[str] | IO[bytes], buffer_size: int = 0) -> None:

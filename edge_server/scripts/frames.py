@@ -1,7 +1,7 @@
 """What the server and a worker say to each other: length-prefixed frames over one stream socket, and no pickle.
 
 Every frame has the same head, in native byte order, since both ends run on one machine: the length of what follows
-the head, the length of `meta` within it, a sequence number that is counted for each lane, the lane, a status, a kind,
+the head, the length of ``meta`` within it, a sequence number that is counted for each slot, the slot, a status, a kind,
 and seconds. What a field means depends on the kind; fields that a kind does not use are zero.
 """
 
@@ -32,7 +32,7 @@ OVERDUE_SIGNAL = signal.SIGRTMIN + 10
 CALL = 1
 # The same, but meta is the JSON of everything that the request says beside its body.
 CALL_WHOLE = 2
-# The call of that lane and number is over its time.
+# The call of that slot and number is over its time.
 CANCEL = 3
 
 # From the worker, once: the body is the JSON of what the script takes, or of why it cannot start.
@@ -55,7 +55,7 @@ class Frame:
     """One frame as it was read."""
 
     kind: int
-    lane: int
+    slot: int
     number: int
     status: int
     seconds: float
@@ -68,13 +68,13 @@ class BrokenStreamError(Exception):
 
 
 def encode(
-    kind: int, lane: int, number: int, body: bytes, meta: bytes = b"", status: int = 0, seconds: float = 0.0
+    kind: int, slot: int, number: int, body: bytes, meta: bytes = b"", status: int = 0, seconds: float = 0.0
 ) -> bytes:
     """The bytes of one frame; ValueError when it is longer than a frame may be."""
     length = len(meta) + len(body)
     if length > LARGEST:
         raise ValueError(f"a frame of {length} bytes is longer than {LARGEST}")
-    return _pack(length, len(meta), number, lane, status, kind, seconds) + meta + body
+    return _pack(length, len(meta), number, slot, status, kind, seconds) + meta + body
 
 
 class FrameReader:
@@ -85,7 +85,7 @@ class FrameReader:
         self._missing = 0
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes, in order; BrokenStreamError for a head that cannot be."""
+        """The frames that ``data`` completes, in order; BrokenStreamError for a head that cannot be."""
         if self._parts:
             if len(data) < self._missing:
                 self._parts.append(data)
@@ -97,7 +97,7 @@ class FrameReader:
         frames = []
         at, end = 0, len(data)
         while end - at >= _SIZE:
-            length, meta_length, number, lane, status, kind, seconds = _unpack(data, at)
+            length, meta_length, number, slot, status, kind, seconds = _unpack(data, at)
             if length > LARGEST or meta_length > length:
                 raise BrokenStreamError(f"a frame of {length} bytes with a meta part of {meta_length}")
             start = at + _SIZE
@@ -106,7 +106,7 @@ class FrameReader:
                 self._missing = stop - end
                 break
             body = start + meta_length
-            frames.append(Frame(kind, lane, number, status, seconds, data[start:body], data[body:stop]))
+            frames.append(Frame(kind, slot, number, status, seconds, data[start:body], data[body:stop]))
             at = stop
         else:
             self._missing = _SIZE - (end - at)

@@ -1,4 +1,4 @@
-"""What `run` is given: the parameters that a request makes, in one of three ways."""
+"""What ``run`` is given: the parameters that a request makes, in one of three ways."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _QUERY_FIELDS = 1000
 
 
 class RefusedInputError(Exception):
-    """The request is not what `run` takes: `status` and the message are for the client."""
+    """The request is not what ``run`` takes: ``status`` and the message are for the client."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ def read_query(query: str) -> dict[str, Any]:
 
 
 def query_as_text(query: str) -> str:
-    """The query's fields as one JSON object, which is what an undecorated `run` gets from a GET."""
+    """The query's fields as one JSON object, which is what an undecorated ``run`` gets from a GET."""
     return json.dumps(read_query(query))
 
 
@@ -56,7 +56,7 @@ def _json_or_text(text: str) -> Any:
 
 
 def read_object(content_type: str, body: bytes) -> dict[str, Any]:
-    """The JSON object in the body; 415 for another content type, 400 for what is no JSON object."""
+    """The JSON object in the body; 415 for another content type, 400 for what is not a JSON object."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type != "application/json" and not (media_type.startswith("application/") and "+json" in media_type):
         sent = f", not {media_type[:80]}" if media_type else ""
@@ -73,7 +73,7 @@ def read_object(content_type: str, body: bytes) -> dict[str, Any]:
 
 
 def pick_parameters(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """The arguments of a decorated `run`; 400 for a parameter that has no value.
+    """The arguments of a decorated ``run``; 400 for a parameter that has no value.
 
     What else is given is left alone, as by the server that such scripts were written for: their clients may send it.
     """
@@ -87,7 +87,7 @@ def pick_parameters(given: Mapping[str, Any], parameters: Mapping[str, inspect.P
 
 
 def header_names(headers: list[tuple[str, str]]) -> dict[str, str]:
-    """Headers as `request_headers` has them: names in title case, repeated ones joined by commas."""
+    """Headers as ``request_headers`` has them: names in title case, repeated ones joined by commas."""
     found: dict[str, str] = {}
     for name, value in headers:
         title = name.title()

@@ -10,12 +10,13 @@ import threading
 from time import perf_counter
 from typing import Any, Protocol
 
+from edge_server.config.sizes import SIZES
 from edge_server.scripts import frames
 from edge_server.scripts.calls import Caller, OverdueError, failed_answer
 from edge_server.scripts.frames import Frame, FrameReader
 from edge_server.scripts.page import SharedPage
 
-RECEIVE = 256 * 1024
+RECEIVE = SIZES.received
 # Answers of short calls are sent together, but the first of them waits no longer than this (seconds).
 _HOLD = 0.0002
 
@@ -86,7 +87,7 @@ class DirectLoop:
 
 
 class ThreadLoop:
-    """Several lanes of calls, a thread for each; the main thread only reads."""
+    """Several slots of calls, a thread for each; the main thread only reads."""
 
     def __init__(self, connection: socket.socket, page: SharedPage, caller: Caller, threads: int) -> None:
         self._connection = connection
@@ -97,8 +98,8 @@ class ThreadLoop:
         self._running = [0] * threads
         self._queues: list[queue.SimpleQueue[Frame]] = [queue.SimpleQueue() for _ in range(threads)]
         self._threads = [
-            threading.Thread(target=self._work, args=(lane,), name=f"run-{lane}", daemon=True)
-            for lane in range(threads)
+            threading.Thread(target=self._work, args=(slot,), name=f"run-{slot}", daemon=True)
+            for slot in range(threads)
         ]
         signal.signal(frames.OVERDUE_SIGNAL, signal.SIG_IGN)
 
@@ -112,28 +113,28 @@ class ThreadLoop:
                 if frame.kind == frames.CANCEL:
                     self._interrupt(frame)
                 else:
-                    self._queues[frame.lane].put(frame)
+                    self._queues[frame.slot].put(frame)
 
-    def _work(self, lane: int) -> None:
+    def _work(self, slot: int) -> None:
         while True:
-            frame = self._queues[lane].get()
-            answer = frames.encode(frames.SKIPPED, lane, frame.number, b"")
-            if self._page.begin(lane, frame.number):
+            frame = self._queues[slot].get()
+            answer = frames.encode(frames.SKIPPED, slot, frame.number, b"")
+            if self._page.begin(slot, frame.number):
                 answer = failed_answer(frame)
                 try:
-                    self._running[lane] = frame.number
+                    self._running[slot] = frame.number
                     answer = self._caller.answer(frame)
                     with self._switching:
-                        self._running[lane] = 0
+                        self._running[slot] = 0
                 except BaseException:  # noqa: BLE001 - it came beside the script's code
-                    self._running[lane] = 0
+                    self._running[slot] = 0
             with self._sending:
                 self._connection.sendall(answer)
 
     def _interrupt(self, frame: Frame) -> None:
         with self._switching:
-            if self._running[frame.lane] == frame.number:
-                thread = ctypes.c_ulong(self._threads[frame.lane].ident or 0)
+            if self._running[frame.slot] == frame.number:
+                thread = ctypes.c_ulong(self._threads[frame.slot].ident or 0)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(OverdueError))
         with self._sending:
-            self._connection.sendall(frames.encode(frames.HEARD, frame.lane, frame.number, b""))
+            self._connection.sendall(frames.encode(frames.HEARD, frame.slot, frame.number, b""))

@@ -10,20 +10,22 @@ from collections.abc import Callable
 
 import orjson
 
-logger = logging.getLogger("script")
+from edge_server.config.sizes import SIZES
+
+_log = logging.getLogger("script")
 
 # The longest printed line, in bytes; what is beyond it is dropped.
-LONGEST_LINE = 16 * 1024
+LONGEST_LINE = SIZES.printed_line
 # A record that the worker's handler writes is shorter than this (bytes).
-_LONGEST_RECORD = 512 * 1024
+_LONGEST_RECORD = SIZES.log_record
 # How much of a pipe is read in one turn of the loop: a flood waits in the pipe and holds up its script, not the server.
-_READ = 32 * 1024
+_READ = SIZES.printed
 # Lines that one worker may log in a second; those beyond are counted and dropped.
 _LINES_A_SECOND = 2000
 
 
 class LinePipe:
-    """The reading end of a pipe, as lines of at most `longest` bytes. `take` gets each, and whether it was cut."""
+    """The reading end of a pipe, as lines of at most ``longest`` bytes. ``take`` gets each, and whether it was cut."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, descriptor: int, longest: int, take: Callable[[bytes, bool], None]
@@ -89,9 +91,9 @@ class LinePipe:
 
 
 class WorkerOutput:
-    """The three pipes of one worker: standard output, standard error, and records of `logging`.
+    """The three pipes of one worker: standard output, standard error, and records of ``logging``.
 
-    `ends` are the writing ends, in that order, for the worker; `started` closes the server's copies of them.
+    ``ends`` are the writing ends, in that order, for the worker; ``started`` closes the server's copies of them.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, worker: int) -> None:
@@ -114,7 +116,7 @@ class WorkerOutput:
             os.close(end)
 
     def close(self) -> None:
-        """The worker is gone: log what it left."""
+        """The worker has ended: log what it left."""
         for pipe in self._pipes:
             pipe.close()
         self._report_dropped()
@@ -124,7 +126,7 @@ class WorkerOutput:
             extra: dict[str, object] = {"stream": stream, "worker": self._worker}
             if cut:
                 extra["cut"] = True
-            logger.info("%s", line.decode("utf-8", "replace").rstrip("\r"), extra=extra)
+            _log.info("%s", line.decode("utf-8", "replace").rstrip("\r"), extra=extra)
 
     def _record(self, line: bytes, cut: bool) -> None:
         """Log a record of the worker under its own name, level and time."""
@@ -144,7 +146,7 @@ class WorkerOutput:
             }
             if "request_id" in given:
                 values["request_id"] = str(given["request_id"])
-            logger.handle(logging.makeLogRecord(values))
+            _log.handle(logging.makeLogRecord(values))
 
     def _allowed(self) -> bool:
         second = int(self._loop.time())
@@ -159,5 +161,5 @@ class WorkerOutput:
 
     def _report_dropped(self) -> None:
         if self._dropped:
-            logger.warning("%d lines were left out: the script logs too much", self._dropped)
+            _log.warning("%d lines were left out: the script logs too much", self._dropped)
             self._dropped = 0

@@ -1,30 +1,18 @@
-"""What `run` returned, as the answer's status, headers and body.
+"""What ``run`` returned, as JSON.
 
-Beside what JSON knows, numpy arrays and scalars become lists and numbers, a data frame becomes a list of records,
-a series or an index a list, and missing values of pandas `null`. So do NaN and infinity: JSON has no word for them, and
+Beside what JSON knows, numpy arrays and scalars become lists and numbers, a data frame becomes a list of records, a
+series or an index a list, and missing values of pandas ``null``. So do NaN and infinity: JSON has no word for them, and
 an answer that no parser takes would be of no use.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
-if TYPE_CHECKING:
-    from edge_server.scripts.rawhttp import AMLResponse
-
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-
-# What the connection and the server write by themselves (RFC 9110, sections 7.6.1 and 8.6).
-_OURS = frozenset(
-    ("connection", "content-length", "date", "keep-alive", "server", "te", "trailer", "transfer-encoding", "upgrade")
-)
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_FAILED = "x-ms-run-function-failed"
 
 
 class UnserializableError(Exception):
@@ -64,31 +52,15 @@ def _plain(value: Any) -> Any:
     raise UnserializableError(f"a value of type {kind.__name__} cannot be written as JSON")
 
 
-def encode_raw(answer: AMLResponse) -> tuple[int, bool, bytes, bytes]:
-    """Status, failed flag, meta part and body of an AMLResponse; UnserializableError when HTTP has no such answer."""
-    status = answer.status_code
-    if not 200 <= status <= 599:
-        raise UnserializableError(f"{status} is not a status that can be answered with")
-    failed = answer.run_function_failed or status >= 500
-    content_type: str | None = None
-    headers = []
-    for name, value in answer.headers:
-        lower = name.lower()
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise UnserializableError(f"the response header {name!r:.60} has a name or value that HTTP does not allow")
-        if lower == "content-type":
-            content_type = value
-        elif lower == _FAILED:
-            failed = failed or value.lower() == "true"
-        elif lower not in _OURS:
-            headers.append((lower, value))
-    return status, failed, orjson.dumps((content_type, headers)), answer.get_data()
-
-
 def describe_error(error: BaseException) -> str:
-    """`Type: text` of an exception in one line of bounded length, even when its `__str__` is broken."""
-    try:
-        text = " ".join(str(error).split())[:500]
-    except BaseException:  # noqa: BLE001 - an exception's own methods may fail
-        text = ""
+    """``Type: text`` of an exception in one line of bounded length, even when its ``__str__`` is broken."""
+    text = text_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says, in one line of bounded length; "" when its ``__str__`` is broken."""
+    try:
+        return " ".join(str(error).split())[:500]
+    except BaseException:  # noqa: BLE001 - an exception's own methods may fail
+        return ""

@@ -1,4 +1,4 @@
-"""Hands calls to lanes, and watches over their times."""
+"""Hands calls to slots, and watches over their times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_server.scripts import frames
 from edge_server.scripts.frames import Frame
 from edge_server.scripts.process import WorkerProcess
 from edge_server.scripts.replies import read_answer
-from edge_server.scripts.slots import Call, Cost, Lane
+from edge_server.scripts.slots import Call, Cost, Slot
 from edge_server.telemetry.metrics import Metrics
 
 _RETRY_AFTER = [(b"retry-after", b"1")]
@@ -22,20 +22,20 @@ _TICK = 0.02
 # How long a call that was asked to stop may take for it (seconds).
 _SOFT = 1.0
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Pool:
-    """The lanes of all ready workers, and the calls that wait for one. On the event loop's thread only."""
+    """The slots of all ready workers, and the calls that wait for one. On the event loop's thread only."""
 
-    def __init__(self, name: str, limits: Limits, metrics: Metrics, lanes: int) -> None:
+    def __init__(self, name: str, limits: Limits, metrics: Metrics, slots: int) -> None:
         self._name = name
         self._limits = limits
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._lanes: list[Lane] = []
+        self._slots: list[Slot] = []
         self._waiting: deque[Call] = deque()
-        self._cost = Cost(lanes)
+        self._cost = Cost(slots)
         self._ticking = False
         self._tick_seconds = min(_TICK, max(0.001, limits.scoring_seconds / 4), max(0.001, limits.queue_seconds / 4))
         # Workers that get no more calls, with the time at which they end whatever they do.
@@ -43,59 +43,59 @@ class Pool:
 
     def waiting(self) -> int:
         """How many calls have not begun."""
-        beyond = sum(max(0, len(lane.calls) - lane.width) for lane in self._lanes)
+        beyond = sum(max(0, len(slot.calls) - slot.width) for slot in self._slots)
         return len(self._waiting) + beyond
 
-    def add(self, lanes: list[Lane]) -> None:
+    def add(self, slots: list[Slot]) -> None:
         """A worker is ready."""
-        self._lanes += lanes
+        self._slots += slots
         self._hand_out()
 
     def submit(self, kind: int, meta: bytes, body: bytes) -> Reply:
         """Take a call; BadRequest 503 when as many wait as may."""
         reply = Reply()
         call = Call(kind, meta, body, reply, self._loop.time())
-        lane = None if self._waiting else self._free_lane()
-        if (lane is None or len(lane.calls) >= lane.width) and self.waiting() >= self._limits.queue:
+        slot = None if self._waiting else self._free_slot()
+        if (slot is None or len(slot.calls) >= slot.width) and self.waiting() >= self._limits.queue:
             self._metrics.count_rejection("queue_full")
             raise BadRequest("The service is busy: too many requests wait. Try again later.", 503, _RETRY_AFTER)
-        if lane is None:
+        if slot is None:
             self._waiting.append(call)
         else:
-            lane.send(call, call.arrived)
+            slot.send(call, call.arrived)
         if not self._ticking:
             self._ticking = True
             self._loop.call_later(self._tick_seconds, self._tick)
         return reply
 
-    def _free_lane(self) -> Lane | None:
+    def _free_slot(self) -> Slot | None:
         best = None
-        for lane in self._lanes:
-            if lane.room(self._cost.ahead):
-                if not lane.calls:
-                    return lane
-                if best is None or len(lane.calls) < len(best.calls):
-                    best = lane
+        for slot in self._slots:
+            if slot.room(self._cost.ahead):
+                if not slot.calls:
+                    return slot
+                if best is None or len(slot.calls) < len(best.calls):
+                    best = slot
         return best
 
     def _hand_out(self) -> None:
-        while self._waiting and (lane := self._free_lane()) is not None:
+        while self._waiting and (slot := self._free_slot()) is not None:
             call = self._waiting.popleft()
             if not call.unwanted:
-                lane.send(call, self._loop.time())
+                slot.send(call, self._loop.time())
 
     def take(self, worker: WorkerProcess, found: list[Frame]) -> None:
         """What a worker says about its calls; ValueError when it makes no sense."""
-        lanes = {lane.index: lane for lane in self._lanes if lane.worker is worker}
+        slots = {slot.index: slot for slot in self._slots if slot.worker is worker}
         for frame in found:
-            lane = lanes.get(frame.lane)
-            if lane is None or frame.kind == frames.HEARD:
+            slot = slots.get(frame.slot)
+            if slot is None or frame.kind == frames.HEARD:
                 if frame.kind == frames.HEARD and frame.number:
                     worker.heard = True
                 continue
-            call = lane.forget(frame.number)
+            call = slot.forget(frame.number)
             if call is None:
-                continue  # it came twice, or was handed to another lane
+                continue  # it came twice, or was handed to another slot
             if frame.kind == frames.SKIPPED:
                 if not call.unwanted:
                     self._waiting.appendleft(call)
@@ -111,20 +111,20 @@ class Pool:
             self._end_condemned(worker)
 
     def remove(self, worker: WorkerProcess) -> list[str]:
-        """The worker is gone: calls that it had begun have failed, the others go to other lanes.
+        """The worker has ended: calls that it had begun have failed, the others go to other slots.
 
         Returns the ids of the requests that it was at work on.
         """
         self._condemned.pop(worker, None)
-        gone = [lane for lane in self._lanes if lane.worker is worker]
-        self._lanes = [lane for lane in self._lanes if lane.worker is not worker]
+        gone = [slot for slot in self._slots if slot.worker is worker]
+        self._slots = [slot for slot in self._slots if slot.worker is not worker]
         again: list[Call] = []
         lost: list[str] = []
-        for lane in gone:
-            for number, call in lane.calls.items():
-                if lane.has_begun(number):
+        for slot in gone:
+            for number, call in slot.calls.items():
+                if slot.has_begun(number):
                     lost.append(call.request_id)
-                    seconds = self._loop.time() - (call.begun if lane.is_async else lane.since or call.begun)
+                    seconds = self._loop.time() - (call.begun if slot.is_async else slot.since or call.begun)
                     call.reply.resolve(Response(500, frames.RUN_FAILED, failed=True, exec_ms=seconds * 1000))
                 elif not call.unwanted:
                     again.append(call)
@@ -133,16 +133,16 @@ class Pool:
         return lost
 
     def fail_all(self) -> None:
-        """Answer what waits: there is nobody left to run it."""
+        """Answer the calls that wait: no worker is left to run them."""
         for call in self._waiting:
             call.reply.resolve(message(503, "The service is stopping.", _RETRY_AFTER))
         self._waiting.clear()
 
     def _tick(self) -> None:
         now = self._loop.time()
-        for lane in list(self._lanes):
-            if lane.calls:
-                self._look_at(lane, now)
+        for slot in list(self._slots):
+            if slot.calls:
+                self._look_at(slot, now)
         for worker, end in list(self._condemned.items()):
             if now >= end:
                 worker.kill()
@@ -150,7 +150,7 @@ class Pool:
         while self._waiting and (self._waiting[0].unwanted or self._waiting[0].arrived <= oldest):
             self._turn_away(self._waiting.popleft())
         self._hand_out()
-        if self._waiting or any(lane.calls for lane in self._lanes):
+        if self._waiting or any(slot.calls for slot in self._slots):
             self._loop.call_later(self._tick_seconds, self._tick)
         else:
             self._ticking = False
@@ -161,77 +161,77 @@ class Pool:
             text = "The service is busy: the request waited too long. Try again later."
             call.reply.resolve(message(503, text, _RETRY_AFTER))
 
-    def _look_at(self, lane: Lane, now: float) -> None:
-        if lane.is_async:
-            for number in lane.running():
-                if now - lane.calls[number].begun >= self._limits.scoring_seconds:
-                    self._stop_overdue(lane, number, now - lane.calls[number].begun)
+    def _look_at(self, slot: Slot, now: float) -> None:
+        if slot.is_async:
+            for number in slot.running():
+                if now - slot.calls[number].begun >= self._limits.scoring_seconds:
+                    self._stop_overdue(slot, number, now - slot.calls[number].begun)
             return
-        begun = lane.worker.page.begun(lane.index)
-        if begun != lane.begun or begun not in lane.calls:
-            lane.begun, lane.since = begun, now
+        begun = slot.worker.page.begun(slot.index)
+        if begun != slot.begun or begun not in slot.calls:
+            slot.begun, slot.since = begun, now
             return
         # The same call since the last look: those behind it wait, and answers before it may be unsent.
-        if now - lane.since >= self._limits.scoring_seconds:
-            self._stop_overdue(lane, begun, now - lane.since)
-        lane.stuck = True
-        if len(lane.calls) > 1:
-            lane.worker.peek()
-            self._rescue(lane, now)
+        if now - slot.since >= self._limits.scoring_seconds:
+            self._stop_overdue(slot, begun, now - slot.since)
+        slot.stuck = True
+        if len(slot.calls) > 1:
+            slot.worker.peek()
+            self._rescue(slot, now)
 
-    def _rescue(self, lane: Lane, now: float) -> None:
-        """Take calls from behind a long one: for another lane, or because nobody waits for them any more.
+    def _rescue(self, slot: Slot, now: float) -> None:
+        """Take calls from behind a long one: for another slot, or because their answers are no longer wanted.
 
         A call is asked back in one look and moved in the next, when what either side wrote is long visible to the
         other: it either had begun by then, or never will.
         """
-        elsewhere = lane.closed or any(not (other.stuck or other.closed) for other in self._lanes)
+        elsewhere = slot.closed or any(not (other.stuck or other.closed) for other in self._slots)
         moved = []
-        for number, call in list(lane.calls.items()):
-            if lane.has_begun(number):
+        for number, call in list(slot.calls.items()):
+            if slot.has_begun(number):
                 continue
-            if number in lane.taken_back:
-                moved.append(lane.calls.pop(number))
+            if number in slot.taken_back:
+                moved.append(slot.calls.pop(number))
             elif call.unwanted or elsewhere or now - call.arrived >= self._limits.queue_seconds:
-                lane.take_back(number)
+                slot.take_back(number)
         self._waiting.extendleft(reversed(moved))
 
-    def _stop_overdue(self, lane: Lane, number: int, seconds: float) -> None:
-        call = lane.calls[number]
+    def _stop_overdue(self, slot: Slot, number: int, seconds: float) -> None:
+        call = slot.calls[number]
         if call.overdue:
             return
         call.overdue = True
-        lane.stuck = True
+        slot.stuck = True
         self._metrics.count_timeout()
         limit = f"{self._limits.scoring_seconds * 1000:.0f}"
-        extra = {"worker": lane.worker.number, "request_id": call.request_id}
-        logger.error("a call ran longer than %s ms and is stopped", limit, extra=extra)
+        extra = {"worker": slot.worker.number, "request_id": call.request_id}
+        _log.error("a call ran longer than %s ms and is stopped", limit, extra=extra)
         text = f"Scoring timeout after {limit} ms"
         call.reply.resolve(message(500, text, failed=True, exec_ms=seconds * 1000))
-        worker = lane.worker
+        worker = slot.worker
         worker.heard = False
-        worker.page.interrupt(lane.index, number)
-        worker.send(frames.encode(frames.CANCEL, lane.index, number, b""))
+        worker.page.interrupt(slot.index, number)
+        worker.send(frames.encode(frames.CANCEL, slot.index, number, b""))
         worker.signal(frames.OVERDUE_SIGNAL)
-        self._loop.call_later(_SOFT, self._give_up, lane, number)
+        self._loop.call_later(_SOFT, self._give_up, slot, number)
 
-    def _give_up(self, lane: Lane, number: int) -> None:
+    def _give_up(self, slot: Slot, number: int) -> None:
         """The call did not stop: its worker must end, but other calls that run in it and may come to an end first."""
-        worker = lane.worker
-        if number not in lane.calls or worker.exited:
+        worker = slot.worker
+        if number not in slot.calls or worker.exited:
             return
         worker.ended_for = "timeout"
         if worker in self._condemned:
             return
         grace = self._limits.grace_seconds if worker.heard else 0.0
         self._condemned[worker] = self._loop.time() + grace
-        for other in self._lanes:
+        for other in self._slots:
             if other.worker is worker:
                 other.closed = True
         self._end_condemned(worker)
 
     def _end_condemned(self, worker: WorkerProcess) -> None:
-        lanes = [lane for lane in self._lanes if lane.worker is worker]
-        wanted = any(not lane.calls[number].overdue for lane in lanes for number in lane.running())
+        slots = [slot for slot in self._slots if slot.worker is worker]
+        wanted = any(not slot.calls[number].overdue for slot in slots for number in slot.running())
         if not wanted or self._loop.time() >= self._condemned[worker]:
             worker.kill()

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import orjson
 
+from edge_server.config.sizes import SIZES
 from edge_server.config.values import ScriptConfig, ServiceConfig
 from edge_server.scripts.frames import BrokenStreamError, Frame, FrameReader
 from edge_server.scripts.output import WorkerOutput
 from edge_server.scripts.page import SharedPage
 
-_RECEIVE = 256 * 1024
-_SOCKET_BUFFER = 1024 * 1024
 # How long a worker whose socket has ended may take to end itself (seconds).
 _LINGER = 1.0
 # How often a worker is looked at where the kernel does not tell its end (seconds).
@@ -28,10 +27,11 @@ _POLL = 0.1
 
 
 class WorkerProcess:
-    """A process that runs `edge_server.scripts.worker`. `on_frames` gets what it says, `on_exit` its return code, once.
+    """A process that runs ``edge_server.scripts.worker``. ``on_frames`` gets what it says, ``on_exit`` its return code,
+    once.
 
-    All that it said has been given by then. The rest is notes of the service: `deadline` of its start, `problem` that
-    it told of, why it was `ended_for`, and whether it has `heard` of the last overdue call.
+    All that it said has been given by then. The rest is notes of the service: ``deadline`` of its start, ``problem``
+    that it told of, why it was ``ended_for``, and whether it has ``heard`` of the last overdue call.
     """
 
     deadline: asyncio.TimerHandle
@@ -58,7 +58,7 @@ class WorkerProcess:
         """Start the process; OSError when the system has no room for it."""
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SIZES.worker_socket)
         ours.setblocking(False)
         self.page, memory = SharedPage.create(script.threads)
         output = WorkerOutput(self.loop, self.number)
@@ -177,7 +177,7 @@ class WorkerProcess:
     def _receive(self) -> bool:
         """Read once; False when there is no more to come."""
         try:
-            data = self._socket.recv(_RECEIVE)
+            data = self._socket.recv(SIZES.received)
         except BlockingIOError:
             return True
         except OSError:
@@ -188,7 +188,7 @@ class WorkerProcess:
         return True
 
     def _take(self, reader: FrameReader, data: bytes) -> None:
-        """Give on the frames in `data`; a worker that says what cannot be said has lost its way and is ended."""
+        """Give on the frames in ``data``; a worker that says what cannot be said has lost its way and is ended."""
         try:
             self._on_frames(self, reader.feed(data))
         except (BrokenStreamError, ValueError, TypeError, LookupError, AttributeError):
@@ -220,7 +220,7 @@ class WorkerProcess:
         self.loop.remove_writer(self._socket)
         while True:
             try:
-                data = self._socket.recv(_RECEIVE)
+                data = self._socket.recv(SIZES.received)
             except OSError:
                 break
             if not data:
@@ -244,7 +244,7 @@ def _python_path() -> dict[str, str]:
 
 
 def describe_exit(code: int) -> str:
-    """How a process ended, in words: `exit code 3` or `signal SIGSEGV`."""
+    """How a process ended, in words: ``exit code 3`` or ``signal SIGSEGV``."""
     if code >= 0:
         return f"exit code {code}"
     if code == -signal.SIGKILL:

@@ -1,4 +1,4 @@
-"""What scripts that ask for the request itself use: `rawhttp`, `AMLRequest` and `AMLResponse`, without Flask."""
+"""What scripts that ask for the request itself use: ``rawhttp``, ``AMLRequest`` and ``AMLResponse``, without Flask."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARK = "_scoring_rawhttp"
 
 
 def rawhttp(run: _Run) -> _Run:
-    """Decorator: `run` is given the AMLRequest itself and may return an AMLResponse."""
+    """Decorator: ``run`` is given the AMLRequest itself and may return an AMLResponse."""
     try:
         setattr(run, _MARK, True)
     except AttributeError:  # a bound method, or another callable without attributes
@@ -33,7 +33,7 @@ def rawhttp(run: _Run) -> _Run:
 
 
 def is_raw(run: Callable[..., Any]) -> bool:
-    """Whether `run` was decorated with rawhttp."""
+    """Whether ``run`` was decorated with rawhttp."""
     return getattr(run, _MARK, False) is True
 
 
@@ -42,7 +42,7 @@ class InvalidJSONError(RefusedInputError, ValueError):
 
 
 class AMLRequest:
-    """The request as a raw script sees it, with the attributes and methods of `flask.Request` that scripts use."""
+    """The request as a raw script sees it, with the attributes and methods of ``flask.Request`` that scripts use."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class AMLRequest:
 
     @property
     def full_path(self) -> str:
-        """Path, `?` and query; the `?` is there without a query too."""
+        """Path, ``?`` and query; the ``?`` is there without a query too."""
         return f"{self.path}?{self._query}"
 
     @property
@@ -155,7 +155,7 @@ class AMLRequest:
         return BytesIO(self.data)
 
     def get_data(self, cache: bool = True, as_text: bool = False, parse_form_data: bool = False) -> Any:
-        """The body as bytes, or as text with what is no UTF-8 replaced. The other arguments change nothing."""
+        """The body as bytes, or as text, with bytes that are not UTF-8 replaced. The other arguments change nothing."""
         return self.data.decode("utf-8", "replace") if as_text else self.data
 
     @property
@@ -166,13 +166,13 @@ class AMLRequest:
 
     @property
     def json(self) -> Any:
-        """`get_json()`."""
+        """``get_json()``."""
         return self.get_json()
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
-        """The body as JSON. `force` reads it whatever its content type; `silent` gives None instead of an error.
+        """The body as JSON. ``force`` reads it whatever its content type; ``silent`` gives None instead of an error.
 
-        Raises InvalidJSONError for another content type (415) and for what is no JSON (400).
+        Raises InvalidJSONError for another content type (415) and for what is not JSON (400).
         """
         if not (force or self.is_json):
             if silent:
@@ -197,11 +197,11 @@ class AMLRequest:
 
 
 class AMLResponse:
-    """An answer as a script makes it: `message` is text or bytes, or a value for JSON with `json_str`.
+    """An answer as a script makes it: ``message`` is text or bytes, or a value for JSON with ``json_str``.
 
-    None answers `{}`. `headers` may be changed afterwards; of `response_headers`, a value with commas becomes one
-    header for each of its parts. A status of 500 and above, or `run_function_failed`, sets
-    `x-ms-run-function-failed`.
+    None answers ``{}``. ``headers`` may be changed afterwards; of ``response_headers``, a value with commas becomes one
+    header for each of its parts. A status of 500 and above, or ``run_function_failed``, sets
+    ``x-ms-run-function-failed``.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Logging records of the script: JSON lines through a pipe of their own, which no `print` can disturb."""
+"""Logging records of the script: JSON lines through a pipe of their own, which no ``print`` can disturb."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 
 import orjson
 
+from edge_server.config.sizes import SIZES
 from edge_server.telemetry.logs import request_id
 
-_LONGEST = 64 * 1024
+_LONGEST = SIZES.log_message
 
 # What every record carries; anything else came by `extra=`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}

@@ -1,4 +1,4 @@
-"""Importing an entry script, and how its `run` wants to be called."""
+"""Importing an entry script, and how its ``run`` wants to be called."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class EntryScript:
-    """A script that was imported. `parameter` is the argument that takes the text or the request.
+    """A script that was imported. ``parameter`` is the argument that takes the text or the request.
 
-    `parameters` are those of a decorated `run`. `headers` says that it takes `request_headers`.
+    ``parameters`` are those of a decorated ``run``. ``headers`` says that it takes ``request_headers``.
     """
 
     file: Path
@@ -117,11 +117,11 @@ def failure(file: Path, step: str, error: BaseException) -> StartError:
             line = at.tb_lineno
         at = at.tb_next
     where = f"{file}, line {line}" if line else str(file)
-    told = describe_error(error)
+    described = describe_error(error)
     if isinstance(error, SyntaxError) and error.filename == str(file):
         # Its own text names the file and the line once more.
-        told = f"{type(error).__name__}: {error.msg}"
-    return StartError(f"{step} failed with {told} ({where}); see the log for the traceback", details)
+        described = f"{type(error).__name__}: {error.msg}"
+    return StartError(f"{step} failed with {described} ({where}); see the log for the traceback", details)
 
 
 def _import(file: Path, folder: Path) -> ModuleType:
@@ -146,7 +146,7 @@ def _import(file: Path, folder: Path) -> ModuleType:
 
 
 def _has_schema(run: Callable[..., Any]) -> bool:
-    """Whether `run` has decorators of inference_schema, which only a script that uses them has imported."""
+    """Whether ``run`` has decorators of inference_schema, which only a script that uses them has imported."""
     schemas = _schemas()
     return schemas is not None and bool(schemas.is_schema_decorated(run))
 

@@ -17,7 +17,7 @@ from edge_server.scripts import frames
 from edge_server.scripts.frames import Frame
 from edge_server.scripts.pool import Pool
 from edge_server.scripts.process import WorkerProcess, describe_exit
-from edge_server.scripts.slots import Lane
+from edge_server.scripts.slots import Slot
 from edge_server.service import Description
 from edge_server.telemetry.metrics import Metrics
 
@@ -31,11 +31,11 @@ _ENDED = {
     "socket": "was ended, it broke its connection with the server",
 }
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class ScriptService:
-    """`edge_server.service.Service` over the worker processes of `config.script`."""
+    """``edge_server.service.Service`` over the worker processes of ``config.script``."""
 
     methods: frozenset[str] = frozenset(("GET", "POST"))
 
@@ -115,7 +115,7 @@ class ScriptService:
         return self._pool.submit(frames.CALL_WHOLE, meta, request.body)
 
     def describe(self) -> Description:
-        """What the decorators of `run` say; any object for a script that has none."""
+        """What the decorators of ``run`` say; any object for a script that has none."""
         return Description(self._described["in"], self._described["out"], takes_get=True)
 
     def facts(self) -> Mapping[str, Any]:
@@ -156,7 +156,7 @@ class ScriptService:
                 failure = orjson.loads(frame.body)
                 worker.problem = str(failure["sentence"])
                 if details := failure["details"]:
-                    logger.error("the entry script cannot start", extra={"traceback": details})
+                    _log.error("the entry script cannot start", extra={"traceback": details})
 
     def _on_ready(self, worker: WorkerProcess, described: Mapping[str, Any]) -> None:
         worker.deadline.cancel()
@@ -169,11 +169,11 @@ class ScriptService:
         self._failures = 0
         self._ready.add(worker)
         if described["async"]:
-            lanes = [Lane(worker, 0, script.concurrency, True)]
+            slots = [Slot(worker, 0, script.concurrency, True)]
         else:
-            lanes = [Lane(worker, index, 1, False) for index in range(script.threads)]
+            slots = [Slot(worker, index, 1, False) for index in range(script.threads)]
         if self._pool is not None:
-            self._pool.add(lanes)
+            self._pool.add(slots)
         started = self._started.get(worker.number)
         if started is not None and not started.done():
             started.set_result(None)
@@ -193,7 +193,7 @@ class ScriptService:
             if lost:
                 extra |= {"request_id": lost[0]} if len(lost) == 1 else {"request_ids": lost}
             how = _ENDED.get(worker.ended_for) or f"ended with {describe_exit(code)}"
-            logger.error("a worker of the entry script %s; another one is started", how, extra=extra)
+            _log.error("a worker of the entry script %s; another one is started", how, extra=extra)
             overdue = worker.ended_for == "timeout"
             self._metrics.count_worker_exit("timeout" if overdue else "exit" if code == 0 else "crash")
         if lost and not self._stopping:
@@ -210,7 +210,7 @@ class ScriptService:
         elif not self._stopping:
             delay = min(_LAST_DELAY, _FIRST_DELAY * 2**self._failures)
             self._failures += 1
-            logger.error("%s; it is tried again in %g s", problem, delay, extra={"worker": number})
+            _log.error("%s; it is tried again in %g s", problem, delay, extra={"worker": number})
             self._metrics.count_worker_exit("crash")
             asyncio.get_running_loop().call_later(delay, self._try_again, number)
 

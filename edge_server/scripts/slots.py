@@ -1,4 +1,4 @@
-"""Lanes: what takes one call after the other (a worker's thread), or several at once (a worker's event loop)."""
+"""Slots: what takes one call after the other (a worker's thread), or several at once (a worker's event loop)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from edge_server.http.messages import Reply
 from edge_server.scripts import frames
 from edge_server.scripts.process import WorkerProcess
 
-# How much work may lie before a lane (seconds) and in how many calls, so that it never waits for the server.
+# How much work may lie before a slot (seconds) and in how many calls, so that it never waits for the server.
 _WORK_AHEAD = 0.002
 MOST_AHEAD = 64
-# Calls shorter than this (seconds) are always sent one ahead where there is one lane: nobody else could take them.
+# Calls shorter than this (seconds) are always sent one ahead where there is one slot: no other could take them.
 _SHORT = 0.02
 
 
 class Call:
-    """One request on its way: `arrived` is the loop's time, `begun` when it was sent to an event loop.
+    """One request on its way: ``arrived`` is the loop's time, ``begun`` when it was sent to an event loop.
 
-    `overdue` calls have been answered, but still run.
+    ``overdue`` calls have been answered, but still run.
     """
 
     __slots__ = ("arrived", "begun", "body", "kind", "meta", "overdue", "reply")
@@ -39,18 +39,18 @@ class Call:
 
     @property
     def unwanted(self) -> bool:
-        """Whether nobody waits for its answer."""
+        """Whether its answer is no longer wanted."""
         return self.reply.abandoned or self.reply.resolved
 
 
 class Cost:
     """What a call of the script costs, as measured: rises fast and falls slowly, since a wrong guess makes calls wait.
 
-    `ahead` is how many calls may lie in one lane.
+    ``ahead`` is how many calls may lie in one slot.
     """
 
-    def __init__(self, lanes: int) -> None:
-        self._least = 2 if lanes == 1 else 1
+    def __init__(self, slots: int) -> None:
+        self._least = 2 if slots == 1 else 1
         self._seconds: float | None = None
         self.ahead = 1
 
@@ -64,11 +64,11 @@ class Cost:
             self.ahead = min(MOST_AHEAD, max(self._least, int(_WORK_AHEAD / (cost + 1e-6))))
 
 
-class Lane:
-    """One lane of a worker. `width` calls run at once; `calls` are those that it has, by number, in their order.
+class Slot:
+    """One slot of a worker. ``width`` calls run at once; ``calls`` are those that it has, by number, in their order.
 
-    `begun` is the last call that it is known to have begun, `since` when that was seen. A `stuck` lane runs a long
-    call: it is given no more, nor is a `closed` one, whose worker shall end.
+    ``begun`` is the last call that it is known to have begun, ``since`` when that was seen. A ``stuck`` slot runs a
+    long call: it is given no more, nor is a ``closed`` one, whose worker shall end.
     """
 
     def __init__(self, worker: WorkerProcess, index: int, width: int, is_async: bool) -> None:
@@ -97,7 +97,7 @@ class Lane:
         self._last = number = self._last + 1
         self.calls[number] = call
         call.begun = now
-        # An idle lane begins now, while the server reads what else has come.
+        # An idle slot begins now, while the server reads what else has come.
         frame = frames.encode(call.kind, self.index, number, call.body, call.meta)
         self.worker.send(frame, at_once=len(self.calls) == 1)
 
@@ -117,7 +117,7 @@ class Lane:
             self.worker.page.take_back(self.index, number, True)
 
     def forget(self, number: int) -> Call | None:
-        """The call was answered, or skipped: it is the lane's no more."""
+        """The call was answered, or skipped: it is the slot's no more."""
         if number in self.taken_back:
             self.taken_back.discard(number)
             self.worker.page.take_back(self.index, number, False)

@@ -1,6 +1,6 @@
 """The worker process: imports the script, calls init(), then answers calls until the server closes the socket.
 
-`python -m edge_server.scripts.worker SOCKET LOG PAGE OPTIONS`: three inherited descriptors and the JSON of
+``python -m edge_server.scripts.worker SOCKET LOG PAGE OPTIONS``: three inherited descriptors and the JSON of
 WorkerOptions.
 """
 
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     os.register_at_fork(after_in_child=connection.close)
     _set_up_output(log, options["level"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Before READY: a signal that nobody handles would end the process.
+    # Before READY: an unhandled signal would end the process.
     signal.signal(frames.OVERDUE_SIGNAL, signal.SIG_IGN)
     loop = Loops()
     try:
@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
 
 
 class Loops:
-    """The event loop of `async def` functions, made when there is one: an import of asyncio costs memory."""
+    """The event loop of ``async def`` functions, made when there is one: an import of asyncio costs memory."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None

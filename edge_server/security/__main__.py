@@ -1,4 +1,4 @@
-"""The command: `python -m edge_server.security keys new keys.json`, to try keys and tokens by hand."""
+"""The command: ``python -m edge_server.security keys new keys.json``, to try keys and tokens by hand."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _keep(path: Path, number: int) -> None:
-    """Give an open file the mode and the owner of `path`: the server that reads it may run as another user."""
+    """Give an open file the mode and the owner of ``path``: the server that reads it may run as another user."""
     former = path.stat()
     if (former.st_uid, former.st_gid) != (os.geteuid(), os.getegid()):
         with contextlib.suppress(PermissionError):

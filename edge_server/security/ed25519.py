@@ -21,8 +21,8 @@ _ZERO: Point = (0, 1, 1, 0)
 class PublicKey:
     """A public key of 32 bytes.
 
-    Raises ValueError when it is no point of the curve, is not written in the one right way, or has a small order: with
-    such a key, signatures that fit any message could be made without a secret.
+    Raises ValueError when it is not a point of the curve, is not in canonical form, or has a small order: with such a
+    key, signatures that fit any message could be made without a secret.
     """
 
     def __init__(self, encoded: bytes) -> None:
@@ -71,7 +71,7 @@ def _doublings(point: Point) -> list[Point]:
 
 
 def _sum(doublings: list[Point], scalar: int, total: Point) -> Point:
-    """`total` and `scalar` times the point."""
+    """``total`` and ``scalar`` times the point."""
     for point in doublings:
         if scalar & 1:
             total = _add(total, point)

@@ -25,13 +25,13 @@ class Checker(Protocol):
         """Every file that they were read from."""
 
     def check(self, credential: bytes, now: float) -> None:
-        """Raise BadRequest when the credential is not good at `now`."""
+        """Raise BadRequest when the credential is not good at ``now``."""
 
 
 class Guard:
     """Asks for a key or token where the service has them, and reads their files again when they change.
 
-    Raises MissingFileError or ConfigurationError when a file cannot be used at the start. `clock` gives seconds since
+    Raises MissingFileError or ConfigurationError when a file cannot be used at the start. ``clock`` gives seconds since
     1970: tokens say by it when they expire.
     """
 
@@ -40,9 +40,9 @@ class Guard:
         self._watched = _watched(auth, clock)
 
     def check(self, request: Request) -> None:
-        """Raise BadRequest with a `www-authenticate` header when the request may not be answered.
+        """Raise BadRequest with a ``www-authenticate`` header when the request may not be answered.
 
-        `refusals` lists which status means what.
+        ``refusals`` lists which status means what.
         """
         if self._watched is None:
             return

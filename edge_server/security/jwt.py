@@ -18,7 +18,7 @@ _COMPACT = re.compile(rb"([A-Za-z0-9\-_]+)\.([A-Za-z0-9\-_]+)\.([A-Za-z0-9\-_]+)
 
 @dataclass(frozen=True)
 class Token:
-    """A token's parts; nothing about it has been checked. `signed` is what the signature is over."""
+    """A token's parts; nothing about it has been checked. ``signed`` is what the signature is over."""
 
     header: dict[str, Any]
     claims: dict[str, Any]
@@ -41,7 +41,7 @@ def parse(text: bytes) -> Token:
 
 
 def make(algorithm: str, claims: Mapping[str, Any], sign: Callable[[bytes], bytes]) -> str:
-    """Make a token; `sign` returns the signature over its bytes."""
+    """Make a token; ``sign`` returns the signature over its bytes."""
     header = {"alg": algorithm, "typ": "JWT"}
     signed = _encode(orjson.dumps(header)) + b"." + _encode(orjson.dumps(claims))
     return (signed + b"." + _encode(sign(signed))).decode("ascii")

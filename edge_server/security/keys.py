@@ -43,7 +43,7 @@ class Keys:
         return (self.file,)
 
     def check(self, credential: bytes, now: float) -> None:
-        """Raise BadRequest (401) when this is none of the two keys; `now` does not matter to keys."""
+        """Raise BadRequest (401) when this is none of the two keys; ``now`` does not matter to keys."""
         digest = sha256(credential).digest()
         # Both, always, and all bytes of each: the time tells nothing.
         first = compare_digest(digest, self.primary)
@@ -77,7 +77,7 @@ def digest_of(key: str) -> str:
 
 
 def document(primary: str, secondary: str) -> dict[str, str]:
-    """What keys.json has for two digests as `digest_of` gives them."""
+    """What keys.json has for two digests as ``digest_of`` gives them."""
     return {"schema": SCHEMA, "primary": primary, "secondary": secondary}
 
 
@@ -86,6 +86,6 @@ def _digest(fields: Fields, name: str) -> bytes:
     found = _DIGEST.fullmatch(text)
     if found is None:
         if text:  # not shown: it may be a key that somebody wrote in the wrong place
-            fields.complain(name, "must be sha256: and 64 hexadecimal digits")
+            fields.add_violation(name, "must be sha256: and 64 hexadecimal digits")
         return b""
     return bytes.fromhex(found[1])

@@ -2,14 +2,14 @@
 
 | case | status | error code |
 |---|---|---|
-| no `Authorization`, or of another scheme | 401 | none: section 3.1 wants no code where nothing was tried |
-| several `Authorization` headers | 400 | `invalid_request` |
-| a key or token that is malformed, unknown, expired, not valid yet, of another issuer | 401 | `invalid_token` |
-| a genuine token that was made for another service | 403 | `insufficient_scope` |
+| no ``Authorization``, or of another scheme | 401 | none: section 3.1 wants no code where nothing was tried |
+| several ``Authorization`` headers | 400 | ``invalid_request`` |
+| a key or token that is malformed, unknown, expired, not valid yet, of another issuer | 401 | ``invalid_token`` |
+| a genuine token that was made for another service | 403 | ``insufficient_scope`` |
 | too many tokens with wrong signatures | 429 | none |
 
 Clients of Azure get a new key or token after 401 and ask once more; they do not after 403, where that would not help.
-The body is `{"message": …}` as for every other refusal.
+The body is ``{"message": …}`` as for every other refusal.
 """
 
 from __future__ import annotations

@@ -34,9 +34,9 @@ Verify = Callable[[bytes, bytes], bool]
 class TokenRules:
     """What makes a token good for this service.
 
-    `algorithm` is `HS256` or `EdDSA`, the only one that is taken. `issuer` None: the claim is not looked at.
-    `leeway` is how many seconds the clocks of issuer and device may differ. `slow` says that verifying takes about a
-    millisecond of plain Python. `secret` is HS256's, empty otherwise.
+    ``algorithm`` is ``HS256`` or ``EdDSA``, the only one that is taken. ``issuer`` None: the claim is not looked at.
+    ``leeway`` is how many seconds the clocks of issuer and device may differ. ``slow`` says that verifying takes about
+    a millisecond of plain Python. ``secret`` is HS256's, empty otherwise.
     """
 
     algorithm: str
@@ -60,14 +60,14 @@ def read_rules(path: Path) -> TokenRules:
     issuer = fields.take("issuer", str, "", required=False) or None
     leeway = fields.take("leeway_seconds", float, LEEWAY_SECONDS, required=False)
     if not 0 <= leeway <= _LARGEST_LEEWAY:
-        fields.complain("leeway_seconds", f"must be 0 to {_LARGEST_LEEWAY:.0f}, not {leeway}")
+        fields.add_violation("leeway_seconds", f"must be 0 to {_LARGEST_LEEWAY:.0f}, not {leeway}")
     name, key = "", b""
     if algorithm == "HS256":
         name = _text(fields, "secret_file")
     elif algorithm == "EdDSA":
         key = _public_key(fields)
     elif algorithm:
-        fields.complain("algorithm", f"must be HS256 or EdDSA, not {algorithm!r:.60}")
+        fields.add_violation("algorithm", f"must be HS256 or EdDSA, not {algorithm!r:.60}")
     fields.reject_unknown()
     # From here on nothing is empty: an empty secret would let everybody make tokens.
     fields.finish()
@@ -111,7 +111,7 @@ def _hs256(secret: bytes) -> Verify:
 def _text(fields: Fields, name: str) -> str:
     text = fields.take(name, str, "")
     if fields.values.get(name) == "":
-        fields.complain(name, "must not be empty")
+        fields.add_violation(name, "must not be empty")
     return text
 
 
@@ -127,18 +127,18 @@ def _public_key(fields: Fields) -> bytes:
     except ValueError:
         content = b""
     if len(content) != 32 and (len(content) != 44 or not content.startswith(_SPKI)):
-        fields.complain("public_key", "must be an Ed25519 public key: PEM, or base64 of its 32 bytes")
+        fields.add_violation("public_key", "must be an Ed25519 public key: PEM, or base64 of its 32 bytes")
         return b""
     try:
         PublicKey(content[-32:])
     except ValueError as error:
-        fields.complain("public_key", f"is no usable Ed25519 key: {error}")
+        fields.add_violation("public_key", f"is not a usable Ed25519 key: {error}")
         return b""
     return content[-32:]
 
 
 def _library_verify(key: bytes) -> Verify | None:
-    """OpenSSL's way to verify, ten times as fast, where `cryptography` is installed."""
+    """OpenSSL's way to verify, ten times as fast, where ``cryptography`` is installed."""
     try:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

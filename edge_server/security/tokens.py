@@ -39,7 +39,7 @@ class Tokens:
         return self._rules.files
 
     def check(self, credential: bytes, now: float) -> None:
-        """Raise BadRequest (401, 403, 429) unless this is a good token at `now`, seconds since 1970."""
+        """Raise BadRequest (401, 403, 429) unless this is a good token at ``now``, seconds since 1970."""
         digest = sha256(credential).digest()
         window = self._accepted.get(digest)
         if window is not None and window[0] <= now < window[1]:
@@ -103,7 +103,7 @@ class Tokens:
 
 
 def read_tokens(path: Path) -> Tokens:
-    """Read tokens.json; raises as `read_rules` does."""
+    """Read tokens.json; raises as ``read_rules`` does."""
     return Tokens(read_rules(path))
 
 

@@ -31,11 +31,11 @@ Read = TypeVar("Read", bound=Material)
 
 
 class Watched(Generic[Read]):
-    """Something read from files, in `value`. `look` reads them again when they changed; `current` looks by itself, at
-    most once in `seconds`.
+    """Something read from files, in ``value``. ``look`` reads them again when they changed; ``current`` looks by
+    itself, at most once in ``seconds``.
 
     Files that cannot be read or break their rules leave what was there in use: the error is logged once, and again
-    only when the files change again. Raises what `read` raises (ScoringError) when it is made.
+    only when the files change again. Raises what ``read`` raises (ScoringError) when it is made.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Watched(Generic[Read]):
         self._looked = clock()
 
     def current(self, now: float) -> Read:
-        """What the files say; `now` is the time of the clock that this was made with."""
+        """What the files say; ``now`` is the time of the clock that this was made with."""
         # A clock that was set back must not stop the looking.
         if not 0 <= now - self._looked < self._seconds:
             self._looked = now

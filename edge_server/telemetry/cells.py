@@ -13,8 +13,10 @@ import struct
 import threading
 from collections.abc import Iterator
 
+from edge_server.config.sizes import SIZES
+
 # Reserved, not used: a page costs memory when it is first written. Enough for some thousand series.
-REGION_BYTES = 2 * 1024 * 1024
+REGION_BYTES = SIZES.metrics
 # What is written when a region is full, and never read.
 _SPARE_BYTES = 512
 
@@ -31,10 +33,10 @@ def share(processes: int) -> mmap.mmap:
 
 
 class Cells:
-    """The region of process number `process` (from 0) for writing, and all regions for reading.
+    """The region of process number ``process`` (from 0) for writing, and all regions for reading.
 
-    `values` are the cells: `values[open("key", 2)] += 1` counts. No other thread can come between the two steps of
-    `+=` on a memory view: the interpreter changes threads at calls and jumps only.
+    ``values`` are the cells: ``values[open("key", 2)] += 1`` counts. No other thread can come between the two steps of
+    ``+=`` on a memory view: the interpreter changes threads at calls and jumps only.
     """
 
     def __init__(self, memory: mmap.mmap, process: int) -> None:
@@ -48,9 +50,9 @@ class Cells:
         self._known = {key: first for key, first, _ in self._entries(process)}
 
     def open(self, key: str, count: int) -> int:
-        """Index of the first of `count` cells named `key`, made with zeros when there are none.
+        """Index of the first of ``count`` cells named ``key``, made with zeros when there are none.
 
-        Beyond the region's end it is the index of cells that nobody reads: a server does not end for its metrics.
+        Beyond the region's end it is the index of a scratch cell that is not read: metrics never stop the server.
         """
         with self._lock:
             first = self._known.get(key)

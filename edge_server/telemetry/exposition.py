@@ -12,9 +12,9 @@ Labels = Iterable[tuple[str, str]]
 
 
 def family(name: str, kind: str, help_text: str) -> str:
-    """What stands before a family's samples; `kind` is counter, gauge, summary or histogram."""
-    told = help_text.replace("\\", r"\\").replace("\n", r"\n")
-    return f"# HELP {name} {told}\n# TYPE {name} {kind}\n"
+    """What stands before a family's samples; ``kind`` is counter, gauge, summary or histogram."""
+    escaped = help_text.replace("\\", r"\\").replace("\n", r"\n")
+    return f"# HELP {name} {escaped}\n# TYPE {name} {kind}\n"
 
 
 def sample(name: str, labels: Labels, value: float) -> str:
@@ -23,7 +23,7 @@ def sample(name: str, labels: Labels, value: float) -> str:
 
 
 def histogram(name: str, labels: Sequence[tuple[str, str]], bounds: Sequence[float], cells: Sequence[float]) -> str:
-    """The lines of one histogram: `cells` hold the count of each bucket, of what is above all bounds, and the sum."""
+    """The lines of one histogram: ``cells`` hold the count of each bucket, of what is above all bounds, and the sum."""
     counts = list(accumulate(cells[:-1]))
     edges = [*map(number, bounds), "+Inf"]
     lines = [

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
+from edge_server.config.sizes import SIZES
+
 # How long lines gather, so that many are written at once.
 GATHER_SECONDS = 0.02
 # What may wait to be written, in bytes.
-HELD_BYTES = 4 * 1024 * 1024
+HELD_BYTES = SIZES.log_lines
 # What a pipe takes in one piece (PIPE_BUF): lines of several processes on one pipe do not mix.
 _PIECE_BYTES = 4096
 
@@ -19,9 +21,9 @@ _PIECE_BYTES = 4096
 class LineWriter:
     """Writes lines to a file descriptor from a thread of its own, in the order in which they came.
 
-    A reader that stalls (a full pipe) stalls that thread only: beyond `held_bytes` lines are dropped, and what
-    `tell_dropped` makes of their number is written when there is room again. `dropped` counts all of them. The child
-    of a fork begins with nothing to write, and a thread of its own.
+    A reader that stalls (a full pipe) stalls that thread only: beyond ``held_bytes`` lines are dropped, and what
+    ``tell_dropped`` makes of their number is written when there is room again. ``dropped`` counts all of them. The
+    child of a fork begins with nothing to write, and a thread of its own.
     """
 
     def __init__(self, descriptor: int, tell_dropped: Callable[[int], bytes], held_bytes: int = HELD_BYTES) -> None:
@@ -43,7 +45,7 @@ class LineWriter:
             self._start()
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all lines so far are written, `seconds` at most; return whether they are."""
+        """Wait until all lines so far are written, ``seconds`` at most; return whether they are."""
         if self._thread is None:
             return True
         done = threading.Event()
@@ -55,7 +57,7 @@ class LineWriter:
         # Each only grows, and is written by one side only: the difference needs no lock.
         self._taken = 0
         self._written = 0
-        self._told = self.dropped
+        self._reported = self.dropped
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -76,9 +78,9 @@ class LineWriter:
             for piece in _pieces(lines):
                 self._put(piece)
             self._written += sum(map(len, lines))
-            if self._told != self.dropped:
-                number = self.dropped - self._told
-                self._told += number
+            if self._reported != self.dropped:
+                number = self.dropped - self._reported
+                self._reported += number
                 self._put(self._tell_dropped(number))
             for event in found:
                 if isinstance(event, threading.Event):
@@ -92,7 +94,7 @@ class LineWriter:
             except BlockingIOError:  # somebody who shares the pipe has made it so
                 time.sleep(GATHER_SECONDS)
             except OSError:
-                return  # nobody reads any more
+                return  # the log is no longer read
 
 
 def _pieces(lines: list[bytes]) -> Iterator[bytes]:

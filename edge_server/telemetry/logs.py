@@ -45,7 +45,7 @@ class JsonLines(logging.Formatter):
 
 
 def dump(line: dict[str, object]) -> bytes:
-    """JSON of one line, text that is no Unicode and numbers that JSON does not take included."""
+    """JSON of one line, text that is not Unicode and numbers that JSON does not have included."""
     try:
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:
@@ -54,13 +54,15 @@ def dump(line: dict[str, object]) -> bytes:
 
 def dropped(number: int) -> bytes:
     """The line that tells how many lines could not be written."""
-    record = logging.LogRecord(__name__, logging.WARNING, "", 0, "log lines were dropped: nobody read them", (), None)
+    record = logging.LogRecord(
+        __name__, logging.WARNING, "", 0, "log lines were dropped: they were not read in time", (), None
+    )
     record.dropped = number
     return JsonLines().format(record).encode() + b"\n"
 
 
 def configure(level: str, writer: LineWriter | None = None) -> None:
-    """Send every logger's records of `level` (one of LEVELS) and above to stderr, or to what writes there."""
+    """Send every logger's records of ``level`` (one of LEVELS) and above to stderr, or to what writes there."""
     handler = logging.StreamHandler(sys.stderr) if writer is None else _Handler(writer)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
@@ -78,7 +80,7 @@ class _Handler(logging.Handler):
         self._writer.write(self.format(record).encode() + b"\n")
 
     def flush(self) -> None:
-        """Wait a moment until the lines are written; `logging` calls this at the end of the process."""
+        """Wait a moment until the lines are written; ``logging`` calls this at the end of the process."""
         self._writer.flush(_FLUSH_SECONDS)
 
 

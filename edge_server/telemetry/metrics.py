@@ -53,8 +53,8 @@ _Found = dict[tuple[str, ...], list[float]]
 class Metrics:
     """Everything that /metrics shows. Observing costs far less than a microsecond; all calls from any thread.
 
-    Several processes that share `memory` (`cells.share`, made before they part) are numbered by `process` from 0, and
-    any of them shows the sums. `info` is what `edgepack_build_info` tells, such as the version.
+    Several processes that share ``memory`` (``cells.share``, made before they part) are numbered by ``process`` from 0,
+    and any of them shows the sums. ``info`` is what ``edgepack_build_info`` tells, such as the version.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Metrics:
         self._number("edgepack_scoring_timeouts_total")
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """One answered request; `route` is the route's name, never the path that a client chose."""
+        """One answered request; ``route`` is the route's name, never the path that a client chose."""
         first = self._requests.get((route, method, status))
         if first is None:
             first = self._request(route, method, status)
@@ -83,7 +83,7 @@ class Metrics:
         values[first + _LATENCY_SUM] += seconds
 
     def observe_run(self, model: str, seconds: float, rows: int, requests: int) -> None:
-        """One run of a model (`name:version`): how long, of how many rows (0: unknown), joined of how many requests."""
+        """One run of a model (``name:version``): how long, how many rows (0: unknown), joined of how many requests."""
         cells = self._runs.get(model)
         if cells is None:
             cells = self._run(model)
@@ -108,7 +108,7 @@ class Metrics:
         self._values[self._number("edgepack_model_evictions_total", *_named(model))] += 1.0
 
     def count_rejection(self, reason: str) -> None:
-        """A request refused before scoring: `queue_full`, `queue_timeout`, `unauthorized`, `forbidden`, `bad_http`."""
+        """A request refused before scoring: ``queue_full``, ``queue_timeout``, ``unauthorized`` and so on."""
         self._values[self._number("edgepack_rejections_total", reason)] += 1.0
 
     def count_timeout(self) -> None:
@@ -116,11 +116,11 @@ class Metrics:
         self._values[self._number("edgepack_scoring_timeouts_total")] += 1.0
 
     def count_worker_exit(self, reason: str) -> None:
-        """A worker of the entry script ended: `crash`, `timeout`, `exit`."""
+        """A worker of the entry script ended: ``crash``, ``timeout``, ``exit``."""
         self._values[self._number("edgepack_worker_exits_total", reason)] += 1.0
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
-        """Show a value that is read when /metrics is asked, such as `edgepack_queue_length`."""
+        """Show a value that is read when /metrics is asked, such as ``edgepack_queue_length``."""
         self._gauges[name] = (help_text, read)
 
     def publish(self) -> None:

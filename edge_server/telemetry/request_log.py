@@ -16,7 +16,7 @@ _PROBLEM_CHARACTERS = 200
 
 
 class RequestLog:
-    """Writes the lines of answers whose status is at least `least`.
+    """Writes the lines of answers whose status is at least ``least``.
 
     Headers, bodies and queries never get there: they may hold keys and people's data. The sentence of a refusal does,
     which names the place of a fault and may name the value there.
@@ -29,7 +29,7 @@ class RequestLog:
         self._prefix = ""
 
     def log(self, request: Request, response: Response, seconds: float) -> None:
-        """Write the line of one answered request, if it is asked for; `seconds` are those from its head to now."""
+        """Write the line of one answered request, if it is asked for; ``seconds`` are those from its head to now."""
         status = response.status
         if status < self.least:
             return

@@ -50,7 +50,7 @@ class Spans:
         self._scheme = scheme
 
     def begin(self, request: Request) -> None:
-        """Start the request's span; whoever reads `request.headers` from now on continues it."""
+        """Start the request's span; whoever reads ``request.headers`` from now on continues it."""
         caller = trace_of(request.headers)
         method = _method(request)
         attributes = {
@@ -72,7 +72,7 @@ class Spans:
         request.headers = headers
 
     def end(self, request: Request, response: Response) -> None:
-        """End the span that `begin` started, if it did."""
+        """End the span that ``begin`` started, if it did."""
         if request.trace is None:
             return
         span = request.trace.span
@@ -98,7 +98,7 @@ class Spans:
 
 
 def open_spans(environ: Mapping[str, str], identity: Identity, scheme: str) -> Spans | None:
-    """Spans where OpenTelemetry's variables ask for them, else None; `scheme` is `http` or `https`.
+    """Spans where OpenTelemetry's variables ask for them, else None; ``scheme`` is ``http`` or ``https``.
 
     A request that cannot be fulfilled is a warning: the service is worth more than its traces.
     """

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from edge_server.http.messages import Headers
+from collections.abc import Iterable
+from typing import Any
 
 # Section 3.2.2: lower case only; later versions may add to the end what we do not read.
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -23,7 +21,8 @@ _MEMBER = re.compile(rb"(" + _KEY + rb")=" + _VALUE)
 class Trace:
     """The trace of a request: hexadecimal ids as they are written in headers and logs.
 
-    `span_id` is ours where spans are exported (`span`), else that of the caller. `state` is what other systems added.
+    ``span_id`` is ours where spans are exported (``span``), else that of the caller. ``state`` is what other systems
+    added.
     """
 
     __slots__ = ("flags", "span", "span_id", "state", "trace_id")
@@ -37,14 +36,14 @@ class Trace:
 
     @property
     def parent(self) -> bytes:
-        """As the header `traceparent`, for who is called next."""
+        """As the header ``traceparent``, for who is called next."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags & 1:02x}".encode()
 
 
-def trace_of(headers: Headers) -> Trace | None:
+def trace_of(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
     """The trace that a request's headers tell of; None when they tell of none, or not as the standard says.
 
-    A broken `tracestate` is left out, and does not spoil the rest (section 3.3.1.5).
+    A broken ``tracestate`` is left out, and does not spoil the rest (section 3.3.1.5).
     """
     parent = None
     states: list[bytes] | None = None

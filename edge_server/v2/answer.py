@@ -17,7 +17,7 @@ _BINARY = b"application/octet-stream"
 
 
 def write(name: str, version: str, request_id: str | None, wanted: Sequence[Wanted], values: Sequence[Any]) -> Response:
-    """The response of a run; `values` are the outputs' arrays in the order of `wanted`.
+    """The response of a run; ``values`` are the outputs' arrays in the order of ``wanted``.
 
     NaN and infinity are null in JSON. Raises BadRequest for FP16 as JSON, which the protocol does not have, and for
     what is no tensor.
@@ -31,7 +31,7 @@ def write(name: str, version: str, request_id: str | None, wanted: Sequence[Want
     for output, value in zip(wanted, values, strict=True):
         datatype = datatypes.of(value.dtype) if isinstance(value, np.ndarray) else None
         if datatype is None:
-            raise BadRequest(f"the output {output.name!r} is no tensor that V2 has a datatype for; ask /score for it")
+            raise BadRequest(f"the output {output.name!r} has a type for which V2 has no datatype; ask /score for it")
         tensor: dict[str, Any] = {"name": output.name, "datatype": datatype, "shape": value.shape}
         if output.binary:
             content = strings.join(value.flat) if datatype == "BYTES" else np.ascontiguousarray(value)

@@ -24,7 +24,7 @@ _PLANS: WeakKeyDictionary[OnnxModel, dict[_Key, tuple[tuple[Wanted, ...], tuple[
 
 
 def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> Call:
-    """The run that an inference asks of `model`; `place` is what the answer calls it.
+    """The run that an inference asks of ``model``; ``place`` is what the answer calls it.
 
     Raises BadRequest for tensors that the model does not take, and for outputs and methods that it does not have.
     """
@@ -41,7 +41,7 @@ def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> Call:
 
 
 def _plan(model: OnnxModel, head: Head) -> tuple[tuple[Wanted, ...], tuple[str, ...]]:
-    """The outputs that are wanted of `model`, and their names; kept, since clients ask for the same again and again."""
+    """The outputs that are wanted of ``model``, and their names; kept, since clients ask for the same again."""
     plans = _PLANS.get(model)
     if plans is None:
         plans = _PLANS[model] = {}
@@ -108,6 +108,6 @@ def describe(model: OnnxModel, name: str, versions: Sequence[int]) -> dict[str, 
 
 
 def _tensor(name: str, dtype: str, shape: tuple[int | None, ...] | None) -> dict[str, Any]:
-    # A shape that nobody knows is shown as one free axis, which every tensor has that is asked in batches.
+    # An unknown shape is shown as one free axis, which every tensor has that is asked in batches.
     lengths = [-1 if length is None else length for length in (shape or (None,))]
     return {"name": name, "datatype": datatypes.DATATYPES[dtype], "shape": lengths}

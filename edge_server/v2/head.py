@@ -16,7 +16,7 @@ from edge_server.v2 import datatypes
 
 
 class Tensor(NamedTuple):
-    """What is said of one input: its elements are `size` bytes behind the JSON or, None, in `data`."""
+    """What is said of one input: its elements are ``size`` bytes behind the JSON or, None, in ``data``."""
 
     name: str
     datatype: str
@@ -34,9 +34,9 @@ class Wanted(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A parsed object. `id` is None where the client gave none, `outputs` where it wants all.
+    """A parsed object. ``id`` is None where the client gave none, ``outputs`` where it wants all.
 
-    `binary` is what outputs are that say nothing else. `method` names one of the model's.
+    ``binary`` is what outputs are that say nothing else. ``method`` names one of the model's.
     """
 
     id: str | None

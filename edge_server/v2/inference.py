@@ -1,4 +1,4 @@
-"""What a client asks of a model: the body of `…/infer`, JSON with binary tensors behind it."""
+"""What a client asks of a model: the body of ``…/infer``, JSON with binary tensors behind it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOTHING = Rejects()  # what the model itself refuses is checked later, of all t
 class Inference(NamedTuple):
     """A parsed request: what its JSON says, and the arrays.
 
-    `tensors` are by the names that the client uses, of the shape and datatype that it says; those of binary data are
+    ``tensors`` are by the names that the client uses, of the shape and datatype that it says; those of binary data are
     views of the body where its bytes allow.
     """
 
@@ -30,7 +30,7 @@ class Inference(NamedTuple):
 
 
 def parse(body: bytes, header_length: bytes | None) -> Inference:
-    """Read a whole body; `header_length` is the header Inference-Header-Content-Length, None where it is missing.
+    """Read a whole body; ``header_length`` is the header Inference-Header-Content-Length, None where it is missing.
 
     Raises BadRequest for everything that is not as the protocol says, naming the field or the tensor. Nothing is
     allocated by what a shape says, only by the bytes that came.
@@ -76,7 +76,7 @@ def _from_bytes(tensor: Tensor, body: bytes, position: int, size: int) -> Array:
         return _reshaped(np.array(texts, dtype=object), tensor)
     array = np.frombuffer(body, datatypes.ELEMENTS[tensor.datatype], count, position)
     if tensor.datatype == "BOOL" and count and array.view(np.uint8).max() > 1:
-        raise BadRequest(f"{_input(tensor)} has bytes other than 0 and 1, which are no BOOL")
+        raise BadRequest(f"{_input(tensor)} has bytes other than 0 and 1, which BOOL does not allow")
     # The JSON before it may have any length, and the runtime's kernels read whole elements.
     return _reshaped(array if array.flags.aligned else array.copy(), tensor)
 

@@ -10,8 +10,8 @@ import orjson
 from edge_server.config.values import ModelPlace
 from edge_server.errors import BadRequest
 from edge_server.http.encoding import plain
-from edge_server.http.messages import Answer, Request, Response
-from edge_server.http.routing import Route, Routes
+from edge_server.http.messages import Answer, Request, Response, Route
+from edge_server.http.routing import Routes
 from edge_server.v2 import errors
 from edge_server.v2.calls import call, describe
 from edge_server.v2.inference import parse
@@ -26,7 +26,7 @@ _MODELS = "/v2/models/"
 
 
 class Models(Protocol):
-    """The service without code; `edge_server.models.service.ModelService` is one."""
+    """The service without code; ``edge_server.models.service.ModelService`` is one."""
 
     @property
     def catalog(self) -> Catalog[Any]: ...
@@ -34,11 +34,11 @@ class Models(Protocol):
     def infer(
         self, name: str | None, version: int | None, read: Callable[[OnnxModel], Call], *, size: int = 0
     ) -> Answer:
-        """Run what `read` makes of a request of `size` bytes, for the model of that name and version."""
+        """Run what ``read`` makes of a request of ``size`` bytes, for the model of that name and version."""
 
 
 class ModelRoutes:
-    """Answers for the models of `service`; `limit` is the largest body in bytes, also when it was compressed."""
+    """Answers for the models of ``service``; ``limit`` is the largest body in bytes, also when it was compressed."""
 
     def __init__(self, service: Models, limit: int, is_ready: Callable[[], bool]) -> None:
         self._service = service
@@ -108,7 +108,7 @@ class ModelRoutes:
         return Response(200, orjson.dumps(entries))
 
     def _target(self, request: Request) -> tuple[ModelPlace, str]:
-        """What the path names: a model, and `""`, `ready` or `infer`.
+        """What the path names: a model, and ``""``, ``ready`` or ``infer``.
 
         Raises BadRequest: 404 for what is not there, 405 where the method is not for it.
         """
@@ -128,8 +128,8 @@ class ModelRoutes:
         request.route = route
         if (request.method == "POST") != (action == "infer"):
             allowed = "OPTIONS, POST" if action == "infer" else "GET, HEAD, OPTIONS"
-            told = f"{request.path[:200]} takes {allowed}, not {request.method}"
-            raise BadRequest(told, 405, [(b"allow", allowed.encode())])
+            text = f"{request.path[:200]} takes {allowed}, not {request.method}"
+            raise BadRequest(text, 405, [(b"allow", allowed.encode())])
         place = self._catalog.find(name, None if version is None else _version(name, version))
         # Only paths that name a model come here; a version may be written in many ways.
         if len(self._targets) >= _MOST_TARGETS:

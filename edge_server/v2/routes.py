@@ -9,8 +9,8 @@ import orjson
 
 from edge_server.config.values import ServiceConfig
 from edge_server.errors import BadRequest
-from edge_server.http.messages import Request, Response
-from edge_server.http.routing import Route, Routes
+from edge_server.http.messages import Request, Response, Route
+from edge_server.http.routing import Routes
 from edge_server.service import Service
 from edge_server.v2 import errors
 

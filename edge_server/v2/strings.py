@@ -11,7 +11,7 @@ _LENGTH = struct.Struct("<I")
 
 
 def split(content: memoryview, count: int, where: str) -> list[str]:
-    """The `count` strings that `content` consists of.
+    """The ``count`` strings that ``content`` consists of.
 
     BadRequest where it ends too early, goes on for too long, or holds what is not UTF-8: the runtime's strings are
     text.

@@ -32,7 +32,7 @@ def start() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(scope="module")
 def start_for_module() -> Iterator[Callable[..., Server]]:
-    """As `start`; the servers are stopped after the module."""
+    """As ``start``; the servers are stopped after the module."""
     with _starter() as starter:
         yield starter
 

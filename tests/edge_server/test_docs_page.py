@@ -118,7 +118,7 @@ def test_the_page_loads_nothing_else_and_breaks_no_rule_of_its_own(browser: Chro
     browser.click("#try button")
     answered(browser)
     assert browser.requested() == [f"{url}/docs?model=plain", f"{url}/score?model=plain"]
-    assert [told for told in browser.complaints() if "401" not in told] == []
+    assert [told for told in browser.violations() if "401" not in told] == []
 
 
 @pytest.mark.real("chromium")
@@ -140,7 +140,7 @@ def test_names_of_models_and_columns_are_only_text(browser: Chromium, several: G
     browser.wait("document.getElementById('status').textContent.startsWith('200')")
     assert "[[0, 0]]" in answered(browser)
     assert browser.value("window.broken") is None
-    assert browser.complaints() == []
+    assert browser.violations() == []
 
 
 @pytest.mark.real("chromium")

@@ -484,7 +484,7 @@ def test_v2_and_score_give_the_same_numbers(model: Server, iris: Any) -> None:
 
 
 def write_large(folder: Path, factor: float) -> Path:
-    """A model of 13 MB that sums up a row of 4 and multiplies it by `factor`."""
+    """A model of 13 MB that sums up a row of 4 and multiplies it by ``factor``."""
     wide = 800_000
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["products"]),

@@ -76,7 +76,7 @@ class Load:
     stop: bool = False
 
     async def run(self, seconds: float, meanwhile: Callable[[], Any] | None = None) -> None:
-        """Ask for so long; call `meanwhile` in a thread after half of it."""
+        """Ask for so long; call ``meanwhile`` in a thread after half of it."""
         clients = [asyncio.create_task(self._client(number)) for number in range(CONNECTIONS)]
         await asyncio.sleep(seconds / 2)
         if meanwhile is not None:

@@ -26,7 +26,7 @@ LIMITS = Limits(body_bytes=10_000, header_bytes=4096, connections=20, request_se
 
 
 class Echo:
-    """Answers with method, path and body; `/later` when it is told to, `/big` with many bytes."""
+    """Answers with method, path and body; ``/later`` when it is told to, ``/big`` with many bytes."""
 
     def __init__(self) -> None:
         self.seen: list[Request] = []
@@ -83,7 +83,7 @@ class Running:
         return client
 
     def send(self, data: bytes, *, half: bool = False) -> bytes:
-        """Everything that comes back until the server closes; `half`: the client ends its side after sending."""
+        """Everything that comes back until the server closes; ``half``: the client ends its side after sending."""
         with self.connect() as client:
             try:
                 client.sendall(data)

@@ -21,7 +21,7 @@ from edge_server.config.values import Batching, Limits, ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Reply, Request, Response
 from edge_server.models.running import joining
-from edge_server.models.running.costs import Costs
+from edge_server.models.running.run_times import RunTimes
 from edge_server.models.service import ModelService
 from edge_server.telemetry.metrics import Metrics
 
@@ -362,7 +362,7 @@ def test_stopping_does_not_wait_for_a_run_without_end(slow: ServiceConfig) -> No
 
 
 def test_what_runs_cost_is_known_from_runs_of_other_sizes() -> None:
-    costs = Costs()
+    costs = RunTimes()
     assert costs.expect(10) is None
     costs.learn(100, 0.001)
     assert costs.expect(100) == 0.001

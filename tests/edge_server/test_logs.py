@@ -55,7 +55,7 @@ def pipe() -> Iterator[Pipe]:
 
 
 def request(path: str = "/score", **headers: str) -> Request:
-    """A request with headers by name, `_` for `-`."""
+    """A request with headers by name, ``_`` for ``-``."""
     given = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
     made = Request("POST", path, path, "secret=1", given, b"12345", "10.0.0.7")
     made.request_id = "the-id"
@@ -240,7 +240,7 @@ WRITER = "from edge_server.telemetry.lines import LineWriter; writer = LineWrite
 @pytest.mark.parametrize("writer", ["", ", writer"])
 def test_every_line_is_there_when_the_process_ends(writer: str) -> None:
     lines = run(
-        f"import logging; from edge_server import logs; {WRITER}; logs.configure('info'{writer})\n"
+        f"import logging; from edge_server.telemetry import logs; {WRITER}; logs.configure('info'{writer})\n"
         "for number in range(500): logging.info('line %d', number)"
     )
     assert [line["message"] for line in lines] == [f"line {number}" for number in range(500)]
@@ -248,7 +248,7 @@ def test_every_line_is_there_when_the_process_ends(writer: str) -> None:
 
 def test_records_become_lines_with_extras_traceback_and_request_id() -> None:
     lines = run(
-        "import logging; from edge_server import logs; logs.configure('info')\n"
+        "import logging; from edge_server.telemetry import logs; logs.configure('info')\n"
         "log = logging.getLogger('a.b')\n"
         "log.debug('not this one')\n"
         "logs.request_id.set('r1')\n"

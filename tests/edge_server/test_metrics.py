@@ -294,7 +294,7 @@ def test_the_reference_page_names_every_metric_and_no_other(
         assert server.score({"data": [[1, 2, 3, 4]]})[0] == 200
         page = server.request("GET", "/metrics")[2].decode()
         shown |= set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
-    told = PAGE.read_text()
-    rows = [line.split("|")[1] for line in told.splitlines() if line.startswith("| `")]
+    phrase = PAGE.read_text()
+    rows = [line.split("|")[1] for line in phrase.splitlines() if line.startswith("| `")]
     # Counted when a model leaves, which none does here.
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == shown | {"edgepack_model_evictions_total"}

@@ -35,7 +35,7 @@ def test_frames_come_through_however_the_stream_is_cut(
         size = cuts[turn % len(cuts)]
         found += reader.feed(stream[at : at + size])
         at, turn = at + size, turn + 1
-    assert [(f.kind, f.lane, f.number, f.body, f.meta, f.status) for f in found] == messages
+    assert [(f.kind, f.slot, f.number, f.body, f.meta, f.status) for f in found] == messages
     assert all(frame.seconds == 0.25 for frame in found)
 
 
@@ -59,7 +59,7 @@ def test_a_page_shows_both_sides_how_far_each_lane_is() -> None:
     worker = SharedPage(descriptor, 3)
     os.close(descriptor)
     assert worker.begin(1, 41)
-    assert [server.begun(lane) for lane in range(3)] == [0, 41, 0]
+    assert [server.begun(slot) for slot in range(3)] == [0, 41, 0]
     server.take_back(1, 42, True)
     assert not worker.begin(1, 42)
     assert server.begun(1) == 41

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from edge_server.scripts.forms import read_multipart, read_urlencoded
 from edge_server.scripts.inputs import RefusedInputError
-from edge_server.scripts.outputs import UnserializableError, encode_raw
+from edge_server.scripts.outputs import UnserializableError
+from edge_server.scripts.raw_outputs import encode_raw
 from edge_server.scripts.rawhttp import AMLRequest, AMLResponse, InvalidJSONError
 from tests.edge_server.support.scripts import INIT, Scripted, failed, json_of, serve
 
@@ -25,7 +26,7 @@ RAW = (
 
 
 def request(method: str = "POST", query: str = "", body: bytes = b"", **headers: str) -> AMLRequest:
-    """A request to /score with these headers; `_` stands for `-` in their names."""
+    """A request to /score with these headers; ``_`` stands for ``-`` in their names."""
     pairs = [("host", "device:5001"), *((name.replace("_", "-"), value) for name, value in headers.items())]
     return AMLRequest(method, "/score", query, pairs, body, "10.0.0.7")
 

@@ -1,4 +1,4 @@
-"""How `run` is called: undecorated, decorated, with headers, async; and what its answers become."""
+"""How ``run`` is called: undecorated, decorated, with headers, async; and what its answers become."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_server.config.values import Limits
-from edge_server.scripts.slots import Call, Lane
+from edge_server.scripts.slots import Call, Slot
 from tests.edge_server.support.scripts import EVAL, failed, json_of, pid_of, serve
 
 ONE_SECOND = Limits(scoring_seconds=0.5)
@@ -84,7 +84,7 @@ def test_answers_before_a_long_call_do_not_wait_for_it(tmp_path: Path) -> None:
         service.runner.run(both())
 
 
-def test_calls_behind_a_long_one_move_to_a_free_lane(tmp_path: Path) -> None:
+def test_calls_behind_a_long_one_move_to_a_free_slot(tmp_path: Path) -> None:
     with serve(tmp_path, EVAL, workers=2) as service:
         for _ in range(50):
             service.ask_all(["pass", "pass"])
@@ -103,14 +103,14 @@ def test_calls_go_round_a_lane_with_a_long_one_while_others_are_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside_long: list[int] = []
-    send = Lane.send
+    send = Slot.send
 
-    def watched(lane: Lane, call: Call, now: float) -> None:
-        if any(b"sleep" in other.body for other in lane.calls.values()):
-            beside_long.append(len(lane.calls))
-        send(lane, call, now)
+    def watched(slot: Slot, call: Call, now: float) -> None:
+        if any(b"sleep" in other.body for other in slot.calls.values()):
+            beside_long.append(len(slot.calls))
+        send(slot, call, now)
 
-    monkeypatch.setattr(Lane, "send", watched)
+    monkeypatch.setattr(Slot, "send", watched)
     with serve(tmp_path, EVAL, workers=2) as service:
         for _ in range(50):
             service.ask_all(["pass", "pass"])
@@ -130,7 +130,7 @@ def test_calls_go_round_a_lane_with_a_long_one_while_others_are_busy(
             return answered
 
         assert service.runner.run(both()) > 10
-    # They would have to be taken back before another lane can have them.
+    # They would have to be taken back before another slot can have them.
     assert 0 < len(beside_long) < 25
 
 

@@ -1,4 +1,4 @@
-"""`python -m edge_server.security`: what it makes is what the guard takes."""
+"""``python -m edge_server.security``: what it makes is what the guard takes."""
 
 from __future__ import annotations
 

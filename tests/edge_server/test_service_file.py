@@ -114,7 +114,7 @@ def test_a_value_of_a_wrong_kind_is_told_by_its_field(tmp_path: Path, field: str
         ({"service": {"path_prefix": "x"}}, "service.path_prefix must begin with '/'"),
         ({"entry_script": {"file": "../x.py"}}, "entry_script.file must be a path inside"),
         ({"models": []}, "models must not be empty"),
-        ({"models": [FULL["models"][0], FULL["models"][0]]}, "models[1] is a:2 once more"),
+        ({"models": [FULL["models"][0], FULL["models"][0]]}, "models[1] repeats a:2"),
         ({"models": [{"name": "a", "version": 1, "path": "x"}]}, "models[0].file is missing"),
     ],
 )

@@ -9,8 +9,8 @@ from edge_server.app import ScoringApp
 from edge_server.config.values import Cors as CorsConfig
 from edge_server.config.values import Limits, Logging
 from edge_server.http.cors import Cors
-from edge_server.http.messages import Request, Response
-from edge_server.http.routing import Route, Routes
+from edge_server.http.messages import Request, Response, Route
+from edge_server.http.routing import Routes
 from edge_server.http.server import HttpServer
 from edge_server.telemetry import logs
 from edge_server.telemetry.lines import LineWriter

@@ -9,5 +9,5 @@ by the original, except that
 - columns that came by name are put in the sample's order;
 - a date or a tuple in a standard type can be read at all.
 
-What cannot be converted raises `errors.InvalidInput`, which is a ValueError.
+What cannot be converted raises ``errors.InvalidInput``, which is a ValueError.
 """

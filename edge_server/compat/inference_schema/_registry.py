@@ -18,7 +18,7 @@ class Entry:
     versions: list[str] = field(default_factory=lambda: list(ALL_VERSIONS))
 
     def narrow(self, versions: list[str]) -> None:
-        """Keep only the OpenAPI versions that `versions` has too."""
+        """Keep only the OpenAPI versions that ``versions`` has too."""
         self.versions = [version for version in self.versions if version in versions]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,11 +16,12 @@ _DATETIME = "%Y-%m-%d %H:%M:%S.%f %z"
 _TIME = "%H:%M:%S.%f %z"
 
 
-def is_parameter_type(value: object) -> bool:
-    """Whether a value is a parameter type within a sample."""
-    from .parameter_types.abstract_parameter_type import AbstractParameterType
+class Described(ABC):
+    """What has a schema of its own within a sample: every parameter type."""
 
-    return isinstance(value, AbstractParameterType)
+    @abstractmethod
+    def input_to_swagger(self) -> dict[str, Any]:
+        """The schema, with an ``example``."""
 
 
 def schema_of(value: Any) -> Schema:
@@ -27,7 +29,7 @@ def schema_of(value: Any) -> Schema:
 
     Raises TypeError for what JSON cannot hold.
     """
-    if is_parameter_type(value):
+    if isinstance(value, Described):
         schema = dict(value.input_to_swagger())
         schema.pop("example", None)
         return schema
@@ -77,7 +79,7 @@ def typical(items: Iterable[Any]) -> Any:
 
 def example_of(value: Any) -> Any:
     """The sample as the JSON value that a client sends."""
-    if is_parameter_type(value):
+    if isinstance(value, Described):
         return value.input_to_swagger()["example"]
     if isinstance(value, datetime.datetime):
         return _zoned(value).strftime(_DATETIME)

@@ -1,4 +1,4 @@
-"""The two decorators of a script's `run`."""
+"""The two decorators of a script's ``run``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Function = Callable[..., Any]
 
 @dataclass
 class _Parameter:
-    """How one argument is converted: by its name, or by its `position` when it came so (-1: it never does)."""
+    """How one argument is converted: by its name, or by its ``position`` when it came so (-1: it never does)."""
 
     name: str
     position: int
@@ -49,7 +49,7 @@ class _Converters:
     parameters: list[_Parameter] = field(default_factory=list)
 
     def apply(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        """Convert `kwargs` in place and return the converted `args`."""
+        """Convert ``kwargs`` in place and return the converted ``args``."""
         given = len(args)
         for parameter in self.parameters:
             if parameter.name in kwargs:
@@ -64,10 +64,10 @@ class _Converters:
 def input_schema(
     param_name: str, param_type: AbstractParameterType, convert_to_provided_type: bool = True, optional: bool = False
 ) -> Callable[[Function], Function]:
-    """Describe the parameter `param_name` by a sample, and convert what comes to the sample's type.
+    """Describe the parameter ``param_name`` by a sample, and convert what comes to the sample's type.
 
-    An `optional` one, or one with a default, may be missing. Raises ValueError when the function has no such
-    parameter, TypeError when `param_type` is no parameter type.
+    An ``optional`` one, or one with a default, may be missing. Raises ValueError when the function has no such
+    parameter, TypeError when ``param_type`` is no parameter type.
     """
     if not isinstance(param_type, AbstractParameterType):
         raise TypeError(f"input_schema of {param_name!r}: param_type must be a parameter type, not {param_type!r:.60}")
@@ -77,7 +77,7 @@ def input_schema(
         parameters = inspect.signature(func).parameters
         takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
         if param_name not in parameters and not takes_any:
-            raise ValueError(f"input_schema names {param_name!r}, which is no parameter of {func.__name__}()")
+            raise ValueError(f"input_schema names {param_name!r}, which is not a parameter of {func.__name__}()")
         entry = _entry(func)
         # Of several decorators the lowest runs first; the description has the function's own order.
         known = {**(entry.input_schema or {"properties": {}, "example": {}})}
@@ -103,7 +103,7 @@ def input_schema(
 
 
 def output_schema(output_type: AbstractParameterType) -> Callable[[Function], Function]:
-    """Describe what the function returns by a sample; TypeError when it is no parameter type."""
+    """Describe what the function returns by a sample; TypeError when it is not a parameter type."""
     if not isinstance(output_type, AbstractParameterType):
         raise TypeError(f"output_schema: output_type must be a parameter type, not {output_type!r:.60}")
     schema = output_type.input_to_swagger()

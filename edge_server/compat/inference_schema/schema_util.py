@@ -10,13 +10,13 @@ from ._swagger import ALL_VERSIONS
 
 
 def get_input_schema(func: Callable[..., Any]) -> dict[str, Any]:
-    """The schema of an object of all decorated parameters, with its example; `{"type": "object"}` without any."""
+    """The schema of an object of all decorated parameters, with its example; ``{"type": "object"}`` without any."""
     entry = _registry.ENTRIES.get(_registry.key_of(func))
     return entry.input_schema if entry and entry.input_schema is not None else {"type": "object"}
 
 
 def get_output_schema(func: Callable[..., Any]) -> dict[str, Any]:
-    """The schema of the answer, with its example; `{"type": "object"}` without any."""
+    """The schema of the answer, with its example; ``{"type": "object"}`` without any."""
     entry = _registry.ENTRIES.get(_registry.key_of(func))
     return entry.output_schema if entry and entry.output_schema is not None else {"type": "object"}
 

@@ -36,10 +36,10 @@ def writer(outputs: Sequence[OutputSpec]) -> Write:
         return lambda values: Response(200, _dumps(dict(zip(names, values)), _plain, _OPTIONS))  # noqa: B905
 
     def write(values: list[Any]) -> Response:
-        told = [
+        shown = [
             value if table is None else _translated(value, table) for value, table in zip(values, tables, strict=True)
         ]
-        return Response(200, dump(dict(zip(names, told, strict=True))))
+        return Response(200, dump(dict(zip(names, shown, strict=True))))
 
     return write
 

@@ -14,7 +14,7 @@ from edge_server.models.files.manifest import InputSpec, Manifest
 def example_body(inputs: Sequence[InputSpec], manifest: Manifest | None, columns: Columns | None) -> dict[str, Any]:
     """The first of the golden inputs, else values that the inputs say they take.
 
-    One row in `data` for a single input, a record where every input is a column, else `inputs` by name.
+    One row in ``data`` for a single input, a record where every input is a column, else ``inputs`` by name.
     """
     values = _golden(manifest) or {}
     given = {}

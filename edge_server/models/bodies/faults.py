@@ -1,4 +1,4 @@
-"""What is wrong with values that no array could be made of: found in reading order, told with row and column.
+"""What is wrong with values that no array could be made of: found in reading order, shown with row and column.
 
 Rows and columns count from 0, as they do in the arrays that models are trained on.
 """
@@ -17,40 +17,42 @@ _SHOWN = 10
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 
 
-def complain(value: Any, spec: InputSpec, rejects: Rejects) -> NoReturn:
-    """Raise BadRequest for the first fault of a nested list that `spec` does not describe."""
+def refuse(value: Any, spec: InputSpec, rejects: Rejects) -> NoReturn:
+    """Raise BadRequest for the first fault of a nested list that ``spec`` does not describe."""
     _check_level(value, spec, _concrete_shape(value, spec), (), rejects)
     if value == []:
         raise BadRequest(f"{place(spec, ())} has no rows")
     raise BadRequest(f"{place(spec, ())} has an empty list where the model takes values")
 
 
-def complain_of_leaf(flat: Sequence[Any], spec: InputSpec, shape: tuple[int, ...], rejects: Rejects) -> NoReturn:
-    """Raise BadRequest for the first of the values, given in reading order, that is none for `spec`."""
+def refuse_leaf(flat: Sequence[Any], spec: InputSpec, shape: tuple[int, ...], rejects: Rejects) -> NoReturn:
+    """Raise BadRequest for the first of the values, given in reading order, that is none for ``spec``."""
     for position, value in enumerate(flat):
-        problem = leaf_problem(value, spec, rejects)
-        if problem is not None:
-            raise BadRequest(f"{place(spec, unravel(position, shape))} is {problem}")
+        check_leaf(value, spec, unravel(position, shape), rejects)
     raise BadRequest(f"{place(spec, ())} does not fit the model")
 
 
-def leaf_problem(value: Any, spec: InputSpec, rejects: Rejects) -> str | None:
-    """What a single value is that cannot be taken, such as `a string, the model takes numbers`; else None."""
+def check_leaf(value: Any, spec: InputSpec, index: tuple[int, ...], rejects: Rejects) -> None:
+    """Raise BadRequest for a single value that the model does not take."""
     dtype = spec.dtype
     if dtype == "string":
         fits = isinstance(value, str) or (value is None and spec.missing is not None)
-        return None if fits else f"{name_of(value)}, the model takes strings"
-    if dtype == "bool":
-        return None if isinstance(value, bool) else f"{name_of(value)}, the model takes true or false"
-    if isinstance(value, (int, float)):
-        return None
-    if value is None and dtype.startswith("float"):
-        return "null, and the model takes no missing values" if rejects.nan else None
-    return f"{name_of(value)}, the model takes numbers ({dtype})"
+        wanted = "the model takes strings"
+    elif dtype == "bool":
+        fits = isinstance(value, bool)
+        wanted = "the model takes true or false"
+    elif value is None and dtype.startswith("float"):
+        fits = not rejects.nan
+        wanted = "and the model takes no missing values"
+    else:
+        fits = isinstance(value, (int, float))
+        wanted = f"the model takes numbers ({dtype})"
+    if not fits:
+        raise BadRequest(f"{place(spec, index)} is {name_of(value)}, {wanted}")
 
 
 def place(spec: InputSpec, index: tuple[int, ...]) -> str:
-    """Where a value stands, such as `input 'x': row 2, column 0 ('age')`."""
+    """Where a value stands, such as ``input 'x': row 2, column 0 ('age')``."""
     table = spec.shape is not None and len(spec.shape) == 2
     if not index:
         return f"input '{spec.name}'"
@@ -72,13 +74,13 @@ def name_of(value: Any) -> str:
 
 def some(values: Iterable[Any]) -> str:
     """The first of many values for a sentence, in order."""
-    told = sorted(values)
-    more = len(told) - _SHOWN
-    return ", ".join(f"{value!r:.80}" for value in told[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    shown = sorted(values)
+    more = len(shown) - _SHOWN
+    return ", ".join(f"{value!r:.80}" for value in shown[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The index of the element that is at `position` in reading order."""
+    """The index of the element that is at ``position`` in reading order."""
     index: list[int] = []
     for size in reversed(shape):
         position, rest = divmod(position, size)
@@ -105,9 +107,7 @@ def _concrete_shape(value: Any, spec: InputSpec) -> tuple[int, ...]:
 def _check_level(value: Any, spec: InputSpec, shape: tuple[int, ...], index: tuple[int, ...], rejects: Rejects) -> None:
     depth = len(index)
     if depth == len(shape):
-        problem = leaf_problem(value, spec, rejects)
-        if problem is not None:
-            raise BadRequest(f"{place(spec, index)} is {problem}")
+        check_leaf(value, spec, index, rejects)
         return
     if not isinstance(value, list):
         raise BadRequest(f"{place(spec, index)} is {name_of(value)}, {_needed(spec, depth)}")

@@ -29,7 +29,7 @@ class Columns:
 
     @classmethod
     def of(cls, inputs: Sequence[InputSpec]) -> Columns | None:
-        """The columns of all inputs side by side; None where they have no names, or are no tables.
+        """The columns of all inputs side by side; None where they have no names, or are not tables.
 
         A table of one column is called as its input is. The columns of a single table without names are called by
         their positions, as a data frame calls them.
@@ -52,7 +52,7 @@ class Columns:
         return cls(names, [name for spec in inputs if spec.unused for name in spec.columns or (spec.name,)])
 
     def rows(self, data: Any, field: str) -> list[list[Any]]:
-        """The values in the model's order, row by row, of an object or a list of objects that came in `field`.
+        """The values in the model's order, row by row, of an object or a list of objects that came in ``field``.
 
         Raises BadRequest for a column that is missing, unknown or there twice, and columns of different lengths.
         """
@@ -115,8 +115,8 @@ class Columns:
         first, count = next(iter(lengths.items()))
         for name, length in lengths.items():
             if length != count:
-                told = f"{first!r:.80} has {count}, {name!r:.80} has {length}"
-                raise BadRequest(f"the columns have different lengths: {told}")
+                text = f"{first!r:.80} has {count}, {name!r:.80} has {length}"
+                raise BadRequest(f"the columns have different lengths: {text}")
         nothing = [None] * count
         return [list(row) for row in zip(*(data.get(name, nothing) for name in self.names), strict=True)]
 
@@ -132,7 +132,7 @@ class Columns:
 
 
 def columns_of(spec: InputSpec, inputs: int) -> int | None:
-    """How many columns an input is of the rows of a model with so many inputs; None where it is no table.
+    """How many columns an input is of the rows of a model with so many inputs; None where it is not a table.
 
     Among several, an input of one free axis is a column.
     """

@@ -1,4 +1,4 @@
-"""PNG and JPEG bodies to the tensor of a model that takes images; Pillow does it (the extra `edgepack[images]`)."""
+"""PNG and JPEG bodies to the tensor of a model that takes images; Pillow does it (the extra ``edgepack[images]``)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 @dataclass(frozen=True)
 class Layout:
-    """How a tensor holds an image: its channels, which come `first` or last, and its size.
+    """How a tensor holds an image: its channels, which come ``first`` or last, and its size.
 
-    `height` and `width` are None where any are taken. A tensor of `rank` 4 has an axis for the batch before.
+    ``height`` and ``width`` are None where any are taken. A tensor of ``rank`` 4 has an axis for the batch before.
     """
 
     channels: int
@@ -63,7 +63,7 @@ class Layout:
 def read_image(body: bytes, spec: InputSpec, layout: Layout, scale: str | None) -> Array:
     """The tensor of one image: turned as its EXIF says, in the model's colours, of the model's size where it is fixed.
 
-    `scale` says what white is to a model of floating-point numbers: "1" (the default) or "255". Raises BadRequest 415
+    ``scale`` says what white is to a model of floating-point numbers: "1" (the default) or "255". Raises BadRequest 415
     where Pillow is not there, 400 for what is no PNG or JPEG, is damaged, or has too many pixels.
     """
     if scale not in (None, "1", "255"):
@@ -104,7 +104,7 @@ def _decoded(body: bytes, layout: Layout) -> Array:
         raise
     # Decoders of damaged files raise many kinds of errors, and none of them is ours.
     except Exception:  # noqa: BLE001
-        raise BadRequest("the body is no PNG or JPEG image, or it is damaged") from None
+        raise BadRequest("the body is not a PNG or JPEG image, or it is damaged") from None
 
 
 def _in_mode(image: Any, mode: str) -> Any:

@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
+from edge_server.config.sizes import SIZES
 from edge_server.errors import BadRequest
 
 if TYPE_CHECKING:
     from edge_server.models.bodies.tensors import Array, Reader
 
 # Below, reading at once is short and takes little.
-LARGE_BYTES = 1024 * 1024
-_PIECE = 256 * 1024
+LARGE_BYTES = SIZES.large_body
+_PIECE = SIZES.piece
 _HEAD = re.compile(rb'\s*\{\s*"data"\s*:\s*\[')
 _TAIL = re.compile(rb"\]\s*\}\s*\Z")
 _TAIL_BYTES = 64
 
 
 def read_rows(body: bytes, reader: Reader) -> Array | None:
-    """The table of a body `{"data": [[…], …]}` that holds no text; None where it is another one, or not right.
+    """The table of a body ``{"data": [[…], …]}`` that holds no text; None where it is another one, or not right.
 
     What is not right has to be read whole, to be told with its row.
     """

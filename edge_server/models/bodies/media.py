@@ -1,4 +1,4 @@
-"""Bodies of /score that are no JSON: raw tensors, .npy files and images, where the model has one input to fill."""
+"""Bodies of /score that are not JSON: raw tensors, .npy files and images, where the model has one input to fill."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_json(content_type: bytes) -> bool:
 
 
 class Media:
-    """What the single input of a model can be filled with; `types` are the media types, none for several inputs."""
+    """What the single input of a model can be filled with; ``types`` are the media types, none for several inputs."""
 
     def __init__(self, readers: Mapping[str, Reader]) -> None:
         needed = [reader for reader in readers.values() if not reader.spec.optional]
@@ -39,13 +39,13 @@ class Media:
     def read(self, content_type: bytes, body: bytes, query: str) -> tuple[dict[str, Array], str | None]:
         """The array by input name, and the method that the query names.
 
-        The query may have `shape` for raw tensors and `scale` for images, too. Raises BadRequest 415 for a type that
-        the model does not take, 400 for a body that does not fit.
+        The query may have ``shape`` for raw tensors and ``scale`` for images, too. Raises BadRequest 415 for a type
+        that the model does not take, 400 for a body that does not fit.
         """
         kind = _name(content_type)
         if self._reader is None or kind not in self.types:
             taken = ", ".join(("application/json", *self.types))
-            raise BadRequest(f"content type {kind!r:.80} is not taken; the model takes {taken}", 415)
+            raise BadRequest(f"content type {kind!r:.80} is not supported; the model takes {taken}", 415)
         options = _options(query)
         array = self._array(kind, body, options, self._reader)
         return {self._reader.spec.name: array}, options.get("method")

@@ -17,10 +17,11 @@ _HINT = 'the body must be a JSON object such as {"data": [[1, 2, 3]]}'
 
 
 @dataclass(slots=True)
-class Asked:
-    """A parsed body: rows or a data frame in `data`, which the client wrote in `field`; or values by name in `inputs`.
+class ParsedBody:
+    """A parsed body: rows or a data frame in ``data``, which the client wrote in ``field``; or values by name in
+    ``inputs``.
 
-    `inputs` is None where the rows are in `data`.
+    ``inputs`` is None where the rows are in ``data``.
     """
 
     data: Any
@@ -29,9 +30,9 @@ class Asked:
     method: str | None
 
 
-def parse(body: bytes | bytearray) -> Asked:
-    """Parse a /score body; raises BadRequest as `load` and `ask` do."""
-    return ask(load(body))
+def parse(body: bytes | bytearray) -> ParsedBody:
+    """Parse a /score body; raises BadRequest as ``load`` and ``ask`` do."""
+    return interpret(load(body))
 
 
 def load(body: bytes | bytearray) -> dict[str, Any]:
@@ -60,10 +61,10 @@ def _no_json(body: bytes, error: Exception) -> str:
     return f"the body is not JSON: {error}"
 
 
-def ask(document: dict[str, Any]) -> Asked:
-    """What the object of a body asks for; BadRequest for other fields than one of values and `method`."""
+def interpret(document: dict[str, Any]) -> ParsedBody:
+    """What the object of a body asks for; BadRequest for other fields than one of values and ``method``."""
     if len(document) == 1 and "data" in document:
-        return Asked(document["data"], "data", None, None)
+        return ParsedBody(document["data"], "data", None, None)
     unknown = sorted(document.keys() - _FIELDS)
     if unknown:
         raise BadRequest(f"unknown field {unknown[0]!r:.80}; a body has 'data' or 'inputs', {_MLFLOW}, and 'method'")
@@ -76,12 +77,12 @@ def ask(document: dict[str, Any]) -> Asked:
     if field == "inputs":
         # MLflow's clients send rows here, too.
         if isinstance(value, list):
-            return Asked(value, field, None, method)
+            return ParsedBody(value, field, None, method)
         if not isinstance(value, dict):
             raise BadRequest("'inputs' must be an object of input names and values, or a list of rows")
-        return Asked(None, field, value, method)
+        return ParsedBody(None, field, value, method)
     if field == "dataframe_split" and not (isinstance(value, dict) and value.keys() >= {"columns", "data"}):
         raise BadRequest("'dataframe_split' must be an object with 'columns' and 'data'")
     if field == "dataframe_records" and not (isinstance(value, list) and all(isinstance(row, dict) for row in value)):
         raise BadRequest("'dataframe_records' must be a list of objects")
-    return Asked(value, field, None, method)
+    return ParsedBody(value, field, None, method)

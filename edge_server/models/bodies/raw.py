@@ -27,16 +27,18 @@ _SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d\s,]{0,1000})\)""")
 
 
 def read_bytes(body: bytes, spec: InputSpec, shape: str | None) -> Array:
-    """The tensor of an `application/octet-stream` body: row-major little-endian values of the input's dtype.
+    """The tensor of an ``application/octet-stream`` body: row-major little-endian values of the input's dtype.
 
-    `shape` is what the client says of it, such as `1,3,224,224`; without, one free axis is worked out. Raises
+    ``shape`` is what the client says of it, such as ``1,3,224,224``; without, one free axis is worked out. Raises
     BadRequest when the body has not as many bytes as that.
     """
     dtype = _dtype(spec)
     count, rest = divmod(len(body), dtype.itemsize)
     if rest or not count:
-        told = "has no values" if not rest else f"has {len(body)} bytes, no multiple of {dtype.itemsize} ({spec.dtype})"
-        raise BadRequest(f"the body {told}")
+        phrase = (
+            "has no values" if not rest else f"has {len(body)} bytes, no multiple of {dtype.itemsize} ({spec.dtype})"
+        )
+        raise BadRequest(f"the body {phrase}")
     axes = _told(shape) if shape is not None else _worked_out(spec, count)
     if math.prod(axes) != count:
         raise BadRequest(f"the body has {count} values of {spec.dtype}, the shape {list(axes)} takes {math.prod(axes)}")
@@ -50,7 +52,9 @@ def read_npy(body: bytes, spec: InputSpec) -> Array:
     header, start = _header(body)
     descr, order, shape = _DESCR.search(header), _ORDER.search(header), _SHAPE.search(header)
     if descr is None or order is None or shape is None:
-        raise BadRequest("the body is no .npy file of a plain array: its header has no descr, fortran_order and shape")
+        raise BadRequest(
+            "the body is not an .npy file of a plain array: its header has no descr, fortran_order and shape"
+        )
     if descr[1].lstrip("<>|=")[0] not in "biufU":
         raise BadRequest(f"the .npy file has values of type {descr[1]!r}, which no model takes")
     try:
@@ -75,7 +79,7 @@ def read_npy(body: bytes, spec: InputSpec) -> Array:
 
 def _header(body: bytes) -> tuple[str, int]:
     if not body.startswith(_MAGIC) or len(body) < 12:
-        raise BadRequest("the body is no .npy file")
+        raise BadRequest("the body is not an .npy file")
     wide = body[6] > 1
     begin = 12 if wide else 10
     length = int.from_bytes(body[8:begin], "little")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_server.errors import BadRequest
-from edge_server.models.bodies.faults import MAX_RANK, complain, complain_of_leaf, place, some, unravel
+from edge_server.models.bodies.faults import MAX_RANK, place, refuse, refuse_leaf, some, unravel
 from edge_server.models.files.manifest import InputSpec, Rejects
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ class Reader:
             return self.read_flat(value, (len(value), 1))
         found = _flatten(value, self._shape)
         if found is None:
-            complain(value, self.spec, self.rejects)
+            refuse(value, self.spec, self.rejects)
         return self.read_flat(*found)
 
     def read_flat(self, flat: Sequence[Any], shape: tuple[int, ...]) -> Array:
-        """The array of `shape`, which fits the input and has no empty axis, of its values in reading order."""
+        """The array of ``shape``, which fits the input and has no empty axis, of its values in reading order."""
         code = self._code
         if code is None:
             array = self._texts(flat, shape) if self.spec.dtype == "string" else self._truths(flat, shape)
@@ -151,7 +151,7 @@ class Reader:
         """What could not be packed: with missing values, or too large, or no numbers."""
         kinds = set(map(type, flat)) - _NUMBERS
         if kinds - {type(None)} or (kinds and self.rejects.nan):
-            complain_of_leaf(flat, self.spec, shape, self.rejects)
+            refuse_leaf(flat, self.spec, shape, self.rejects)
         with np.errstate(over="ignore"):
             array = np.array(flat, dtype=np.float64).astype(self.dtype).reshape(shape)
         # JSON knows no infinity: one that is here was a finite number too large for the dtype.
@@ -166,7 +166,7 @@ class Reader:
     def _integers(self, flat: Sequence[Any], shape: tuple[int, ...]) -> Array:
         """What could not be packed: whole numbers written as 2.0, or out of range, or no numbers."""
         if set(map(type, flat)) - _NUMBERS:
-            complain_of_leaf(flat, self.spec, shape, self.rejects)
+            refuse_leaf(flat, self.spec, shape, self.rejects)
         limits: Any = np.iinfo(self.spec.dtype)
         least, largest = int(limits.min), int(limits.max)
         whole = []
@@ -180,7 +180,7 @@ class Reader:
 
     def _truths(self, flat: Sequence[Any], shape: tuple[int, ...]) -> Array:
         if set(map(type, flat)) != {bool}:
-            complain_of_leaf(flat, self.spec, shape, self.rejects)
+            refuse_leaf(flat, self.spec, shape, self.rejects)
         return np.array(flat, dtype=bool).reshape(shape)
 
     def _texts(self, flat: Sequence[Any], shape: tuple[int, ...]) -> Array:
@@ -188,7 +188,7 @@ class Reader:
         if kinds != {str}:
             missing = self.spec.missing
             if kinds - {str, type(None)} or missing is None:
-                complain_of_leaf(flat, self.spec, shape, self.rejects)
+                refuse_leaf(flat, self.spec, shape, self.rejects)
             flat = [missing if text is None else text for text in flat]
         return np.array(flat, dtype=object).reshape(shape)
 
@@ -208,27 +208,27 @@ class Reader:
     def _check_limits(self, array: Array) -> None:
         spec = self.spec
         wrong = np.zeros(array.shape, dtype=bool)
-        told = ""
+        phrase = ""
         if spec.only is not None:
             known = spec.only if spec.missing is None else spec.only | {spec.missing}
             wrong = np.array([item not in known for item in array.ravel().tolist()], dtype=bool).reshape(array.shape)
-            told = "which is none of the values that the model takes"
+            phrase = "which is none of the values that the model takes"
         if spec.minimum is not None:
             wrong |= array < spec.minimum
-            told = f"the model takes whole numbers from {spec.minimum}"
+            phrase = f"the model takes whole numbers from {spec.minimum}"
         if spec.maximum is not None:
             wrong |= array > spec.maximum
-            told = f"the model takes whole numbers from {spec.minimum or 0} to {spec.maximum}"
+            phrase = f"the model takes whole numbers from {spec.minimum or 0} to {spec.maximum}"
         if wrong.any():
             value = array[_first(wrong)]
             shown = repr(value)[:80] if isinstance(value, str) else str(value)
             if spec.only is not None and spec.minimum is None and spec.maximum is None:
-                told += f": {some(spec.only)}"
-            self._refuse(wrong, f"{shown}, {told}")
+                phrase += f": {some(spec.only)}"
+            self._refuse(wrong, f"{shown}, {phrase}")
 
-    def _refuse(self, wrong: Array, told: str) -> None:
+    def _refuse(self, wrong: Array, phrase: str) -> None:
         if wrong.any():
-            raise BadRequest(f"{place(self.spec, _first(wrong))} is {told}")
+            raise BadRequest(f"{place(self.spec, _first(wrong))} is {phrase}")
 
 
 def _is_finite(array: Array) -> bool:
@@ -240,8 +240,8 @@ def check_rows(arrays: dict[str, Array]) -> None:
     """Raise BadRequest when the inputs, which belong together row by row, differ in length."""
     lengths = {name: array.shape[0] for name, array in arrays.items() if array.ndim}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"'{name}' has {length}" for name, length in lengths.items())
-        raise BadRequest(f"all inputs must have the same number of rows: {told}")
+        phrase = ", ".join(f"'{name}' has {length}" for name, length in lengths.items())
+        raise BadRequest(f"all inputs must have the same number of rows: {phrase}")
 
 
 def _packed(flat: Sequence[Any], code: str, dtype: Any) -> Array:
@@ -261,7 +261,7 @@ def _pack(count: int, code: str) -> Callable[..., bytes]:
 
 
 def _flatten(value: Any, shape: tuple[int | None, ...] | None) -> tuple[Sequence[Any], tuple[int, ...]] | None:
-    """The values in reading order, and their shape; None when it is ragged, has an empty axis or is not `shape`."""
+    """The values in reading order, and their shape; None when it is ragged, has an empty axis or is not ``shape``."""
     rank = _rank(value) if shape is None else len(shape)
     if not rank:
         return None if isinstance(value, list) else ([value], ())

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from edge_server.config.values import ModelPlace
 from edge_server.errors import BadRequest
 
-_NAMES_TOLD = 20
+_NAMES_SHOWN = 20
 
 
 class Directory:
@@ -47,6 +47,6 @@ class Directory:
 
 
 def _listed(names: Iterable[str | int]) -> str:
-    told = [repr(name) for name in names]
-    more = len(told) - _NAMES_TOLD
-    return ", ".join(told[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "") if told else "none"
+    shown = [repr(name) for name in names]
+    more = len(shown) - _NAMES_SHOWN
+    return ", ".join(shown[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "") if shown else "none"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Vectors:
-    """What the converter saw: `arrays` by input name, and the `expected` values by output name."""
+    """What the converter saw: ``arrays`` by input name, and the ``expected`` values by output name."""
 
     golden: Golden
     arrays: Mapping[str, Array]
@@ -43,7 +43,7 @@ def read_golden(model: OnnxModel) -> Vectors | None:
     inputs = fields.take("inputs", dict, {})
     expected = fields.take("outputs", dict, {})
     for name in expected.keys() - {output.name for output in model.outputs}:
-        fields.complain(f"outputs.{name}", "is no output of the model")
+        fields.add_violation(f"outputs.{name}", "is not an output of the model")
     fields.finish()
     try:
         return Vectors(golden, model.named(inputs), expected)
@@ -89,11 +89,11 @@ def _compare(golden: Golden, name: str, expected: Any, value: Any) -> int:
     if agrees.all():
         return int(found.size)
     index = np.unravel_index(int(np.argmin(agrees)), agrees.shape)
-    told = f"{int((~agrees).sum())} of {found.size} values"
+    shown = f"{int((~agrees).sum())} of {found.size} values"
     if found.dtype.kind == "f":
-        told += f", at most {float(np.nanmax(np.abs(found - wanted))):.6g} apart"
-        told += f" (allowed: rtol {golden.rtol:g}, atol {golden.atol:g})"
+        shown += f", at most {float(np.nanmax(np.abs(found - wanted))):.6g} apart"
+        shown += f" (allowed: rtol {golden.rtol:g}, atol {golden.atol:g})"
     raise ScoringError(
-        f"{golden.path}: output {name!r} differs in {told}; first at {[int(i) for i in index]}: "
+        f"{golden.path}: output {name!r} differs in {shown}; first at {[int(i) for i in index]}: "
         f"{found[index]!s} instead of {wanted[index]!s}; the model or its runtime is not the one that was checked"
     )

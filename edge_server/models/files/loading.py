@@ -11,12 +11,13 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
 from edge_server.errors import ConfigurationError, MissingFileError, ScoringError
-from edge_server.models.files.effort import is_bounded
 from edge_server.models.files.golden import check_golden, read_golden
 from edge_server.models.files.manifest import FILE_NAME, Manifest, load_manifest
 from edge_server.models.files.onnx_file import check_onnx
-from edge_server.models.running.onnx_model import OnnxModel, dtype_of, first_line
-from edge_server.models.running.warm import answers_by_row, run_seconds, warm
+from edge_server.models.files.run_bounds import is_bounded
+from edge_server.models.running.first_runs import answers_by_row, run_seconds, warm
+from edge_server.models.running.onnx_model import OnnxModel, first_line
+from edge_server.models.running.signature import dtype_of
 
 if TYPE_CHECKING:
     from edge_server.models.bodies.tensors import Array
@@ -42,17 +43,18 @@ _SMALLEST = bytes.fromhex(
 
 @dataclass(frozen=True)
 class Opened:
-    """A model that is checked and warm. `golden_values` agreed with the converter's, 0 where there are none."""
+    """A model that is checked and warm. ``golden_values`` agreed with the converter's, 0 where there are none."""
 
     model: OnnxModel
     golden_values: int
 
 
 def open_model(path: Path, threads: int, *, measured: bool = True) -> Opened:
-    """Load the model at `path`, check it against its golden vectors, run it once, find out whether rows may be joined.
+    """Load the model at ``path``, check it against its golden vectors, run it once, find out whether rows may be
+    joined.
 
-    It runs on up to `threads` threads: where `measured`, on all of them only if that makes its slow runs faster.
-    Raises what `load_model` and the golden vectors' check raise.
+    It runs on up to ``threads`` threads: where ``measured``, on all of them only if that makes its slow runs faster.
+    Raises what ``load_model`` and the golden vectors' check raise.
     """
     model = load_model(path, 1 if measured else threads)
     vectors = read_golden(model)
@@ -70,9 +72,9 @@ def settle_runtime() -> None:
 
 
 def load_model(path: Path, threads: int) -> OnnxModel:
-    """Load the model at `path`, with the manifest beside it if there is one, to run on `threads` threads.
+    """Load the model at ``path``, with the manifest beside it if there is one, to run on ``threads`` threads.
 
-    Its `joinable` is what graph and manifest say. Raises ScoringError when the runtime refuses the file or is too old
+    Its ``joinable`` is what graph and manifest say. Raises ScoringError when the runtime refuses the file or is too old
     for it, ConfigurationError when it is no ONNX file, or the manifest is wrong or tells of another graph.
     """
     manifest = check_manifest(path)
@@ -91,7 +93,7 @@ def load_model(path: Path, threads: int) -> OnnxModel:
 
 
 def check_manifest(path: Path) -> Manifest | None:
-    """The manifest beside the model at `path`, or None; the model itself is not opened.
+    """The manifest beside the model at ``path``, or None; the model itself is not opened.
 
     Raises MissingFileError when there is no model, ScoringError when the runtime is too old for it,
     ConfigurationError when the manifest is wrong.
@@ -138,7 +140,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
 
 
 def _may_join(manifest: Manifest | None, session: Any) -> bool:
-    """Whether axis 0 is free everywhere, and nobody has seen that rows depend on each other."""
+    """Whether axis 0 is free everywhere, and rows have not been seen to depend on each other."""
     shapes = [node.shape for node in (*session.get_inputs(), *session.get_outputs())]
     if any(shape and isinstance(shape[0], int) for shape in shapes):
         return False
@@ -167,12 +169,12 @@ def _check_graph(manifest: Manifest, path: Path, session: Any) -> None:
             continue
         node = graph_inputs.pop(spec.graph_name, None)
         if node is None:
-            violations.append(f"inputs[{position}].graph_name {spec.graph_name!r} is no input of the graph")
+            violations.append(f"inputs[{position}].graph_name {spec.graph_name!r} is not an input of the graph")
         elif (dtype := dtype_of(node.type)) != spec.dtype:
             violations.append(f"inputs[{position}].dtype is {spec.dtype}, the graph takes {dtype or node.type}")
     violations += [f"inputs do not name the graph's input {name!r}" for name in graph_inputs]
     for position, output in enumerate(manifest.outputs):
         if output.graph_name not in graph_outputs:
-            violations.append(f"outputs[{position}].graph_name {output.graph_name!r} is no output of the graph")
+            violations.append(f"outputs[{position}].graph_name {output.graph_name!r} is not an output of the graph")
     if violations:
         raise ConfigurationError(str(manifest.path), violations)

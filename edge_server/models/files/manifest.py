@@ -1,4 +1,4 @@
-"""The model manifest beside a converted model: model.manifest.json (schema `edgepack.model/v1`)."""
+"""The model manifest beside a converted model: model.manifest.json (schema ``edgepack.model/v1``)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ DTYPES = frozenset(_GRAPH_DTYPES.values())
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input: `name` is what users write, `graph_name` what the graph calls it.
+    """One input: ``name`` is what users write, ``graph_name`` what the graph calls it.
 
-    `shape` has None for a free axis; a shape that is itself None has any rank. `columns` names the last
-    axis of a table. `missing` is the text that a null stands for; None where null is no text. `only` are the
-    values that are taken, `minimum` and `maximum` bound whole numbers; None for no such limit. `complete` are
-    positions on the last axis at which no number may be missing. `categories` are values seen in training, for
-    descriptions. An `unused` input is none of the graph's: it may be given, and changes nothing. An `optional` one may
-    be left out.
+    ``shape`` has None for a free axis; a shape that is itself None has any rank. ``columns`` names the last axis of a
+    table. ``missing`` is the text that a null stands for; None where null is no text. ``only`` are the values that are
+    taken, ``minimum`` and ``maximum`` bound whole numbers; None for no such limit. ``complete`` are positions on the
+    last axis at which no number may be missing. ``categories`` are values seen in training, for descriptions. An
+    ``unused`` input is none of the graph's: it may be given, and changes nothing. An ``optional`` one may be left out.
     """
 
     name: str
@@ -49,16 +48,17 @@ class InputSpec:
 
     @property
     def width(self) -> int | None:
-        """How many columns a table has; None when the input is no table or takes any width."""
+        """How many columns a table has; None when the input is not a table or takes any width."""
         return self.shape[1] if self.shape is not None and len(self.shape) == 2 else None
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One output: `name` is what users read, `graph_name` what the graph calls it.
+    """One output: ``name`` is what users read, ``graph_name`` what the graph calls it.
 
-    `dtype` and `shape` are those of an input; dtype is None where they are not known, or the output is no tensor.
-    `role` is `label`, `probabilities`, `scores` or `values`. `classes` are the original's, in the order of its columns.
+    ``dtype`` and ``shape`` are those of an input; dtype is None where they are unknown, or the output is not a tensor.
+    ``role`` is ``label``, ``probabilities``, ``scores`` or ``values``. ``classes`` are the original's, in the order of
+    its columns.
     """
 
     name: str
@@ -90,9 +90,9 @@ class Golden:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the converter promises of a model. `methods` maps a name to names of outputs.
+    """What the converter promises of a model. ``methods`` maps a name to names of outputs.
 
-    `row_wise`: the answer to a row was seen to be the same in every batch.
+    ``row_wise``: the answer to a row was seen to be the same in every batch.
     """
 
     path: Path
@@ -108,7 +108,7 @@ class Manifest:
 
 
 def load_manifest(path: Path) -> Manifest:
-    """Read the manifest at `path`; fields that this server does not use are left alone.
+    """Read the manifest at ``path``; fields that this server does not use are left alone.
 
     Raises MissingFileError, or ConfigurationError naming every field that is missing or wrong.
     """
@@ -117,7 +117,7 @@ def load_manifest(path: Path) -> Manifest:
     outputs = tuple(_output(entry) for entry in fields.objects("outputs"))
     for field, names in (("inputs", [i.name for i in inputs]), ("outputs", [o.name for o in outputs])):
         for name in sorted({name for name in names if names.count(name) > 1}):
-            fields.complain(field, f"name {name!r} more than once")
+            fields.add_violation(field, f"name {name!r} more than once")
     default, methods = _methods(fields.object("methods"), {output.name for output in outputs})
     rejects = fields.object("rejects")
     manifest = Manifest(
@@ -144,11 +144,11 @@ def load_manifest(path: Path) -> Manifest:
 def _input(fields: Fields) -> InputSpec:
     dtype = fields.take("dtype", str, "")
     if dtype and dtype not in DTYPES:
-        fields.complain("dtype", f"must be one of {', '.join(sorted(DTYPES))}, not {dtype!r}")
+        fields.add_violation("dtype", f"must be one of {', '.join(sorted(DTYPES))}, not {dtype!r}")
     shape = _shape(fields, required=True)
     columns = fields.strings("columns", required=False)
     if columns is not None and len(shape) == 2 and shape[1] is not None and len(columns) != shape[1]:
-        fields.complain("columns", f"has {len(columns)} names for {shape[1]} columns")
+        fields.add_violation("columns", f"has {len(columns)} names for {shape[1]} columns")
     name = fields.take("name", str, "")
     closed = fields.take("closed", bool, False, required=False)
     categories = fields.take("categories", list, [], required=closed)
@@ -172,7 +172,7 @@ def _shape(fields: Fields, *, required: bool) -> tuple[int | None, ...]:
     shape = fields.take("shape", list, [], required=required)
     sizes = [size for size in shape if size is not None]
     if any(not isinstance(size, int) or isinstance(size, bool) or size < 0 for size in sizes):
-        fields.complain("shape", f"must hold whole numbers and null, not {shape!r:.60}")
+        fields.add_violation("shape", f"must hold whole numbers and null, not {shape!r:.60}")
         return ()
     return tuple(shape)
 
@@ -197,13 +197,13 @@ def _methods(fields: Fields, outputs: set[str]) -> tuple[str, dict[str, tuple[st
             continue
         answers = fields.strings(name) or ()
         if not answers:
-            fields.complain(name, "must name at least one output")
+            fields.add_violation(name, "must name at least one output")
         for answer in answers:
             if answer not in outputs:
-                fields.complain(name, f"names the output {answer!r}, which is not among the outputs")
+                fields.add_violation(name, f"names the output {answer!r}, which is not among the outputs")
         methods[name] = answers
     if default and default not in methods:
-        fields.complain("default", f"names the method {default!r}, which is not among the methods")
+        fields.add_violation("default", f"names the method {default!r}, which is not among the methods")
     return default, methods
 
 
@@ -211,7 +211,7 @@ def _release(fields: Fields) -> tuple[int, ...]:
     text = fields.take("minimum_runtime", str, "0", required=False)
     release = re.match(r"\d+(\.\d+)*", text)
     if release is None:
-        fields.complain("minimum_runtime", f"must be a version such as '1.17', not {text!r}")
+        fields.add_violation("minimum_runtime", f"must be a version such as '1.17', not {text!r}")
         return ()
     return tuple(int(part) for part in release[0].split("."))
 
@@ -219,11 +219,11 @@ def _release(fields: Fields) -> tuple[int, ...]:
 def _golden(fields: Fields, folder: Path) -> Golden:
     file = fields.take("file", str, "")
     if "/" in file or file in (".", ".."):
-        fields.complain("file", f"must be a file name beside the manifest, not {file!r}")
+        fields.add_violation("file", f"must be a file name beside the manifest, not {file!r}")
     digest = fields.take("digest", str, "")
     if digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-        fields.complain("digest", f"must be sha256: and 64 hexadecimal digits, not {digest!r:.80}")
+        fields.add_violation("digest", f"must be sha256: and 64 hexadecimal digits, not {digest!r:.80}")
     tolerances = [fields.take(name, float, 0.0) for name in ("rtol", "atol")]
     if min(tolerances) < 0:
-        fields.complain("rtol", "and atol must not be negative")
+        fields.add_violation("rtol", "and atol must not be negative")
     return Golden(folder / file, digest, *tolerances)

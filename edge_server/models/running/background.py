@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """What `work` returns, done in a thread of its own that nobody waits for at the end of the process."""
+    """What ``work`` returns, done in a thread of its own that nobody waits for at the end of the process."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[list[T]] = loop.create_future()
 
@@ -35,5 +35,5 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
             loop.call_soon_threadsafe(deliver, failed, outcome)
 
     threading.Thread(target=run, name="load", daemon=True).start()
-    # Taken out: the thread, which may end later, would keep a model alive that nobody uses any more.
+    # Taken out: the thread, which may end later, would keep a model alive that is no longer used.
     return (await future).pop()

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Call:
-    """`arrays` by the model's input names (checked: dtype, shape, values); `outputs` are names of the model's outputs.
+    """``arrays`` by the model's input names (checked: dtype, shape, values); ``outputs`` are names of the model's
+    outputs.
 
-    `rows` is the common length of axis 0 where the call may be joined with others of an equal `kind`, which stands for
-    the outputs and the shapes beyond axis 0; None where it must run alone. `write` makes the response of the outputs'
-    values, in the order of `outputs`, each with `rows` rows where rows is not None.
+    ``rows`` is the common length of axis 0 where the call may be joined with others of an equal ``kind``, which stands
+    for the outputs and the shapes beyond axis 0; None where it must run alone. ``write`` makes the response of the
+    outputs' values, in the order of ``outputs``, each with ``rows`` rows where rows is not None.
     """
 
     arrays: Mapping[str, Array]

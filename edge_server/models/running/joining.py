@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from edge_server.config.values import Batching, Limits
+from edge_server.config.values import Batching
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Reply, Response, message, refusal
 from edge_server.models.running.call import Call
-from edge_server.models.running.costs import Costs
-from edge_server.telemetry.metrics import Metrics
+from edge_server.models.running.run_queue import RunQueue
+from edge_server.models.running.run_times import RunTimes
 
 if TYPE_CHECKING:
     from edge_server.models.bodies.tensors import Array
     from edge_server.models.running.onnx_model import OnnxModel
 
-# A thread hop costs about what a small model's whole call does; a loop held for this long harms nobody.
+# A thread hop costs about what a small model's whole call does; holding the loop for this long does no harm.
 INLINE_SECONDS = 0.003
 
 _ALWAYS = (None,)
@@ -53,7 +53,7 @@ class _Job(Reply):
 class _Group:
     """Jobs that are one run: how many rows (0 where they do not count), and how much goes in.
 
-    `size` is in numbers, and characters of texts.
+    ``size`` is in numbers, and characters of texts.
     """
 
     jobs: list[_Job]
@@ -61,48 +61,16 @@ class _Group:
     size: int
 
 
-class Waiting:
-    """How many requests of the whole service wait for their run, and the bound on them."""
-
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
-        self.limits = limits
-        self.metrics = metrics
-        self.count = 0
-        metrics.gauge("edgepack_queue_length", "Requests that wait for their run.", lambda: float(self.count))
-
-    @property
-    def full(self) -> bool:
-        """Whether there is no room for another one."""
-        return self.count >= self.limits.queue
-
-    def enter(self) -> None:
-        """One more waits; BadRequest 503 where the queue is full."""
-        if self.full:
-            self.metrics.count_rejection("queue_full")
-            raise BadRequest("too many requests are waiting; try again later", 503, [(b"retry-after", b"1")])
-        self.count += 1
-
-    def leave(self, count: int) -> None:
-        """So many do not wait any more."""
-        self.count -= count
-
-    def late(self) -> Response:
-        """The answer to one that has waited too long."""
-        self.metrics.count_rejection("queue_timeout")
-        seconds = f"{self.limits.queue_seconds:g}"
-        return message(503, f"the request waited longer than {seconds} seconds for its run", [(b"retry-after", b"1")])
-
-
 class Joiner:
-    """Runs the calls of `model`; used on the event loop's thread.
+    """Runs the calls of ``model``; used on the event loop's thread.
 
     Calls of one turn of the loop (or of the window, where one is configured) with the same outputs are one run, as
-    far as the model answers row by row. `threads` runs may be under way in `pool` at once; what comes meanwhile is
+    far as the model answers row by row. ``threads`` runs may be under way in ``pool`` at once; what comes meanwhile is
     joined for the next.
     """
 
     def __init__(
-        self, model: OnnxModel, name: str, waiting: Waiting, batching: Batching, pool: ThreadPoolExecutor, threads: int
+        self, model: OnnxModel, name: str, waiting: RunQueue, batching: Batching, pool: ThreadPoolExecutor, threads: int
     ) -> None:
         self.model = model
         self._name = name
@@ -113,7 +81,7 @@ class Joiner:
         self._rows = batching.rows if batching.enabled and model.joinable else 0
         self._pool = pool
         self._free = threads
-        self._costs = Costs()
+        self._costs = RunTimes()
         self._jobs: list[_Job] = []
         self._loop = asyncio.get_running_loop()
         # What asyncio's loop has still to do in this turn, where it shows that: without, every run waits for the next.
@@ -124,7 +92,7 @@ class Joiner:
         self._running: set[onnxruntime.RunOptions] = set()
 
     def submit(self, call: Call, seen: Seen | None = None) -> Reply:
-        """Run `call`; BadRequest 503 where too many wait. `seen` is told of the outputs."""
+        """Run ``call``; BadRequest 503 where too many wait. ``seen`` is told of the outputs."""
         if self._waiting.full and not self._busy:
             self._run_jobs()  # only what waits for a thread is to fill the queue
         self._waiting.enter()
@@ -195,7 +163,7 @@ class Joiner:
             self._busy = False
 
     def _next(self) -> _Group | None:
-        """Take the first job and those that can be joined with it; drop those that nobody waits for any more."""
+        """Take the first job and those that can be joined with it; drop those whose answers are no longer wanted."""
         jobs = self._jobs
         first = jobs.pop(0)
         if first.abandoned:
@@ -223,7 +191,7 @@ class Joiner:
         job.resolve(message(503, "the client has left"))
 
     def _start(self, group: _Group) -> None:
-        """Run a group in a thread, for `scoring_seconds` at most."""
+        """Run a group in a thread, for ``scoring_seconds`` at most."""
         loop = self._loop
         options = onnxruntime.RunOptions()
         self._free -= 1
@@ -257,7 +225,7 @@ class Joiner:
             job.resolve(answer)
 
     def _work(self, group: _Group, options: Any) -> tuple[list[Response], list[tuple[int, float]]]:
-        """Run a group; one that fails is run again one by one, so that nobody fails by another's data.
+        """Run a group; one that fails is run again one by one, so that none fails by another's data.
 
         Returns the answers, and what the runs cost: numbers of values, and seconds of a processor.
         """

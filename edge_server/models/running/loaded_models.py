@@ -1,4 +1,4 @@
-"""The models in memory and the budget that they keep: who is there, who leaves for others, what comes back."""
+"""The models in memory and their budget: which are loaded, and which are unloaded to make room for others."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _Key = tuple[str, int]
 
 @dataclass(slots=True, weakref_slot=True)
 class Loaded(Generic[T]):
-    """A model in memory: `bytes` is what its load added to the process, 0 where there is no budget to keep.
+    """A model in memory: ``bytes`` is what its load added to the process, 0 where there is no budget to keep.
 
-    `used` grows with each use. Who holds this may go on running the model after it was let go.
+    ``used`` grows with each use. Who holds this may go on running the model after it was let go.
     """
 
     place: ModelPlace
@@ -47,10 +47,10 @@ class Loaded(Generic[T]):
     used: int = 0
 
 
-class Residents(Generic[T]):
-    """Models in memory; used on the event loop's thread. `budget` in bytes, None for no limit.
+class LoadedModels(Generic[T]):
+    """Models in memory; used on the event loop's thread. ``budget`` in bytes, None for no limit.
 
-    `evicted` is called with the place of each model that leaves for others.
+    ``evicted`` is called with the place of each model that leaves for others.
     """
 
     def __init__(self, budget: int | None, evicted: Callable[[ModelPlace], None]) -> None:
@@ -93,7 +93,7 @@ class Residents(Generic[T]):
         self._costs[key] = loaded.bytes
 
     async def make_room(self, place: ModelPlace, size: int) -> None:
-        """Let go of what was used least recently until the model, whose file has `size` bytes, fits; keep its room.
+        """Let go of what was used least recently until the model, whose file has ``size`` bytes, fits; keep its room.
 
         BadRequest 507 when it does not fit beside what is pinned.
         """
@@ -122,7 +122,7 @@ class Residents(Generic[T]):
     def settle(self, loaded: Loaded[T]) -> None:
         """Keep the budget now that it is known what the newest model takes.
 
-        BadRequest 507 when it does not fit beside what is pinned; it is let go then, and nobody else.
+        BadRequest 507 when it does not fit beside what is pinned; it is let go then, and no other.
         """
         if self.budget is None:
             return
@@ -171,14 +171,14 @@ class Residents(Generic[T]):
     def _too_large(self, place: ModelPlace, needed: int) -> BadRequest:
         budget = self.budget or 0
         return BadRequest(
-            f"the model {place.id!r} takes {told_size(needed)}, more than is left of the {told_size(budget)} that "
+            f"the model {place.id!r} takes {format_size(needed)}, more than is left of the {format_size(budget)} that "
             "runtime.memory_bytes allows",
             507,
         )
 
 
 async def _reclaim(reference: weakref.ref[OnnxModel], gone: asyncio.Event) -> None:
-    """Wait until the model is gone, and give its memory back; `reference` lives until then."""
+    """Wait until the model is gone, and give its memory back; ``reference`` lives until then."""
     try:
         await asyncio.wait_for(gone.wait(), _LEAVE_SECONDS)
     except TimeoutError:
@@ -191,6 +191,6 @@ def _key(place: ModelPlace) -> _Key:
     return place.name, place.version
 
 
-def told_size(size: int) -> str:
+def format_size(size: int) -> str:
     """A number of bytes for people: in MiB with one decimal, or as it is where that would say little."""
     return f"{size / _MIB:.1f} MiB" if size >= _MIB else f"{size} bytes"

@@ -63,7 +63,7 @@ def _mallopt(option: int, value: int) -> None:
 
 @dataclass(eq=False)
 class Measurement:
-    """One load that is being measured: `size` is its file's, `others` the sizes of the files loaded meanwhile."""
+    """One load that is being measured: ``size`` is its file's, ``others`` the sizes of the files loaded meanwhile."""
 
     size: int
     before: int = field(default_factory=own_bytes)
@@ -81,7 +81,7 @@ class Meter:
         self._running: list[Measurement] = []
 
     def begin(self, size: int) -> Measurement:
-        """A load of a file of `size` bytes begins."""
+        """A load of a file of ``size`` bytes begins."""
         # The model would else move into what others left behind, and seem to take nothing.
         give_back()
         with self._lock:

@@ -11,22 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
-from edge_server.errors import BadRequest, ScoringError
+from edge_server.errors import BadRequest
 from edge_server.models.bodies import payload
 from edge_server.models.bodies.answers import Write, writer
 from edge_server.models.bodies.frames import Columns, columns_of, listed
 from edge_server.models.bodies.large import LARGE_BYTES, read_rows
 from edge_server.models.bodies.media import Media, is_json
 from edge_server.models.bodies.tensors import Reader, check_rows
-from edge_server.models.files.manifest import GRAPH_DTYPES, InputSpec, Manifest, OutputSpec, Rejects
+from edge_server.models.files.manifest import Manifest, Rejects
 from edge_server.models.running.call import Call, kind_of
+from edge_server.models.running.signature import inputs_of, outputs_of, shared_lengths
 
 if TYPE_CHECKING:
     from edge_server.http.messages import Request
     from edge_server.models.bodies.tensors import Array
 
-# `tensor(float)`, `optional(tensor(float))`; sequences and maps are none.
-_TENSOR = re.compile(r"(optional\()?tensor\((\w+)\)+")
 # What the runtime says of itself before what it says of the data, and where in its sources.
 _NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S*/\S*:\d+ |\S*\.(?:cc|h):\d+ ")
 _NO_MEMORY = "Failed to allocate"
@@ -35,10 +34,10 @@ _NO_MEMORY = "Failed to allocate"
 class OnnxModel:
     """A loaded model; its calls may come from several threads at once.
 
-    `inputs` and `outputs` are what users name, `methods` what a request may ask for (empty without a
-    manifest), `default_method` what it asks for when it names none, `manifest` the converter's promises or None.
-    `formats` are the media types beside JSON of which a whole body may be the input. `threads` work on one run.
-    `joinable`: rows of several calls may be one run, because each is answered as it is alone. `bounded`: what a run
+    ``inputs`` and ``outputs`` are what users name, ``methods`` what a request may ask for (empty without a
+    manifest), ``default_method`` what it asks for when it names none, ``manifest`` the converter's promises or None.
+    ``formats`` are the media types beside JSON of which a whole body may be the input. ``threads`` work on one run.
+    ``joinable``: rows of several calls may be one run, because each is answered as it is alone. ``bounded``: what a run
     costs goes by how much is sent, and by no value. The loader sets all three.
     """
 
@@ -51,8 +50,8 @@ class OnnxModel:
         # The session's own run checks names once more, which has been done here.
         self._run = getattr(session, "_sess", session).run
         if manifest is None:
-            self.inputs = _graph_inputs(path, session)
-            self.outputs = _graph_outputs(path, session)
+            self.inputs = inputs_of(path, session)
+            self.outputs = outputs_of(path, session)
             self.methods: Mapping[str, tuple[str, ...]] = {}
             self.default_method: str | None = None
         else:
@@ -67,7 +66,7 @@ class OnnxModel:
         # The usual case needs nothing of what several inputs do.
         self._single = next(iter(self._readers.values())) if len(self.inputs) == len(self._readers) == 1 else None
         self._columns = Columns.of(self.inputs)
-        self._symbols = _symbols(session, {spec.graph_name: spec.name for spec in self.inputs})
+        self._symbols = shared_lengths(session, {spec.graph_name: spec.name for spec in self.inputs})
         self._divisible = all(
             reader.spec.shape is not None and reader.spec.shape[:1] == (None,) for reader in self._readers.values()
         )
@@ -112,19 +111,19 @@ class OnnxModel:
                     arrays = {table.spec.name: table.read(data)}
                     outputs, write = self._default
                     return Call(arrays, outputs, len(data), self._table_kind or kind_of(arrays, outputs), write)
-            asked = payload.ask(document)
+            asked = payload.interpret(document)
             return self._call(self.arrays(asked), asked.method)
         arrays, method = self._media.read(kind, request.body, request.query)
         return self._call(self.checked(arrays), method)
 
-    def arrays(self, asked: payload.Asked) -> dict[str, Array]:
+    def arrays(self, asked: payload.ParsedBody) -> dict[str, Array]:
         """Arrays by input name of a parsed body; BadRequest when they do not fit the model."""
         return self.rows(asked.data, asked.field) if asked.inputs is None else self.named(asked.inputs)
 
     def rows(self, data: Any, field: str = "data") -> dict[str, Array]:
         """Arrays by input name, from JSON rows or a data frame; several tables take their columns side by side.
 
-        `field` is what the client calls them.
+        ``field`` is what the client calls them.
         """
         if type(data) is dict or (type(data) is list and data and type(data[0]) is dict):
             data = self._framed(data, field)
@@ -159,7 +158,7 @@ class OnnxModel:
     def run(self, arrays: Mapping[str, Array], outputs: Sequence[str], options: Any = None) -> list[Any]:
         """The named outputs' values for arrays by input name.
 
-        `options` are the runtime's RunOptions, by which a run is stopped from another thread. Raises BadRequest when
+        ``options`` are the runtime's RunOptions, by which a run is stopped from another thread. Raises BadRequest when
         the graph cannot take these arrays; the runtime's other errors pass through.
         """
         names = self._graph_inputs
@@ -167,8 +166,8 @@ class OnnxModel:
         try:
             values: list[Any] = self._run([self._graph_outputs[name] for name in outputs], feeds, options)
         except (runtime_state.InvalidArgument, runtime_state.Fail, runtime_state.RuntimeException) as error:
-            told = str(error)
-            if _NO_MEMORY in told or (options is not None and options.terminate):
+            shown = str(error)
+            if _NO_MEMORY in shown or (options is not None and options.terminate):
                 raise
             raise BadRequest(f"the model does not take these inputs: {_NOISE.sub('', first_line(error))}") from None
         return values
@@ -185,7 +184,7 @@ class OnnxModel:
 
     @cached_property
     def example_answer(self) -> Any:
-        """What `example` is answered with, as parsed JSON; None where the model cannot answer what was made up."""
+        """What ``example`` is answered with, as parsed JSON; None where the model cannot answer what was made up."""
         import orjson
 
         asked = payload.parse(orjson.dumps(self.example()))
@@ -235,8 +234,8 @@ class OnnxModel:
         if set(map(type, data)) != {list} or set(map(len, data)) != {total}:
             for number, row in enumerate(data):
                 if not isinstance(row, list):
-                    told = "is no list; a row must be a list of values, even a single row"
-                    raise BadRequest(f"row {number} of '{field}' {told}")
+                    shown = "is not a list; a row must be a list of values, even a single row"
+                    raise BadRequest(f"row {number} of '{field}' {shown}")
                 if len(row) != total:
                     raise BadRequest(f"row {number} of '{field}' has {len(row)} values, the model takes {total}")
         arrays = {}
@@ -280,53 +279,8 @@ class OnnxModel:
                 if name in arrays and axis < arrays[name].ndim
             ]
             if len({size for _, _, size in found}) > 1:
-                told = ", ".join(f"{size} in axis {axis} of '{name}'" for name, axis, size in found)
-                raise BadRequest(f"the length {symbol!r} must be the same wherever the model has it, and is {told}")
-
-
-def _graph_inputs(path: Path, session: Any) -> tuple[InputSpec, ...]:
-    specs = []
-    overridable = session.get_overridable_initializers()
-    for node in (*session.get_inputs(), *overridable):
-        dtype = dtype_of(node.type)
-        if dtype is None:
-            raise ScoringError(f"{path}: the input {node.name!r} is {node.type}, which cannot be given as JSON")
-        optional = node.type.startswith("optional(") or node in overridable
-        specs.append(InputSpec(node.name, node.name, dtype, _shape_of(node), optional=optional))
-    if not specs:
-        raise ScoringError(f"{path}: the graph has no inputs, so that there is nothing to score")
-    return tuple(specs)
-
-
-def _graph_outputs(path: Path, session: Any) -> tuple[OutputSpec, ...]:
-    specs = []
-    for node in session.get_outputs():
-        dtype = dtype_of(node.type)
-        if dtype is None and _TENSOR.fullmatch(node.type):
-            raise ScoringError(f"{path}: the output {node.name!r} is {node.type}, which JSON and numpy do not have")
-        specs.append(OutputSpec(node.name, node.name, dtype, None if dtype is None else _shape_of(node)))
-    return tuple(specs)
-
-
-def _shape_of(node: Any) -> tuple[int | None, ...] | None:
-    # The runtime shows a shape that it does not know as an empty one.
-    return tuple(size if isinstance(size, int) else None for size in node.shape) or None
-
-
-def _symbols(session: Any, names: Mapping[str, str]) -> dict[str, list[tuple[str, int]]]:
-    """Names of lengths that the graph has more than once, with the inputs and axes that have them."""
-    places: dict[str, list[tuple[str, int]]] = {}
-    for node in session.get_inputs():
-        for axis, size in enumerate(node.shape):
-            if isinstance(size, str) and size and node.name in names:
-                places.setdefault(size, []).append((names[node.name], axis))
-    return {symbol: found for symbol, found in places.items() if len(found) > 1}
-
-
-def dtype_of(graph_type: str) -> str | None:
-    """`tensor(float)` to `float32`; None for what is no tensor, or of a type that numpy does not have."""
-    found = _TENSOR.fullmatch(graph_type)
-    return None if found is None else GRAPH_DTYPES.get(found[2])
+                shown = ", ".join(f"{size} in axis {axis} of '{name}'" for name, axis, size in found)
+                raise BadRequest(f"the length {symbol!r} must be the same wherever the model has it, and is {shown}")
 
 
 def first_line(error: Exception) -> str:

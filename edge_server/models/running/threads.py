@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def available_cpus(root: Path = Path("/")) -> int:
     """CPUs that this process may keep busy, at least 1.
 
-    The smaller of the affinity mask and the cgroup's CPU time (version 2 `cpu.max`, version 1
-    `cpu.cfs_quota_us`), rounded up. `root` is where the file systems are mounted.
+    The smaller of the affinity mask and the cgroup's CPU time (version 2 ``cpu.max``, version 1
+    ``cpu.cfs_quota_us``), rounded up. ``root`` is where the file systems are mounted.
     """
     cpus = float(len(os.sched_getaffinity(0)))
     return max(1, math.ceil(min([cpus, *_cgroup_limits(root)])))

@@ -20,7 +20,7 @@ SECONDS = 30.0
 
 
 class Chromium:
-    """One page. `events` are what it told of: exceptions, log entries such as violated policies, requests."""
+    """One page. ``events`` are what it told of: exceptions, log entries such as violated policies, requests."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -107,7 +107,7 @@ class Chromium:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def press(self, key: str, code: int, text: str = "", modifiers: int = 0) -> None:
-        """Press a key; `modifiers` 2 is Ctrl."""
+        """Press a key; ``modifiers`` 2 is Ctrl."""
         common = {"key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
@@ -128,7 +128,7 @@ class Chromium:
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
 
-    def complaints(self) -> list[str]:
+    def violations(self) -> list[str]:
         """Exceptions, errors of the log, and dialogs since the page was opened."""
         told = []
         for event in self.events:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def instructions(work: Callable[[], object]) -> int:
-    """How many of Python's instructions `work` takes once it has run before; what C code does counts as one each."""
+    """How many of Python's instructions ``work`` takes once it has run before; what C code does counts as one each."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:

@@ -60,7 +60,7 @@ def post(server: Server, document: Any, path: str = "/score", **headers: str) ->
 
 
 def send(server: Server, data: bytes, *, half: bool = False, seconds: float = 20) -> bytes:
-    """Bytes as they are; everything that comes back until the server closes. `half`: the client ends its side."""
+    """Bytes as they are; everything that comes back until the server closes. ``half``: the client ends its side."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as client:
         received = b""
         try:
@@ -107,7 +107,7 @@ def write_iris(folder: Path, onnx: bytes) -> Path:
 
 
 def write_config(path: Path, models: dict[str, Path], **sections: Any) -> Path:
-    """A service.json for those models, by `name:version`."""
+    """A service.json for those models, by ``name:version``."""
     named = [
         {"name": name.partition(":")[0], "version": int(name.partition(":")[2]), "path": str(folder),
          "file": "model.onnx"}

@@ -118,7 +118,7 @@ class Scripted:
 
 
 def configure(folder: Path, code: str, limits: Limits | None = None, **script: Any) -> ServiceConfig:
-    """The configuration of a service whose script is that code, below `folder`."""
+    """The configuration of a service whose script is that code, below ``folder``."""
     source = folder / "source"
     source.mkdir(exist_ok=True)
     file = source / "score.py"
@@ -129,7 +129,7 @@ def configure(folder: Path, code: str, limits: Limits | None = None, **script: A
 
 @contextlib.contextmanager
 def serve(folder: Path, code: str, limits: Limits | None = None, **script: Any) -> Iterator[Scripted]:
-    """Serve a script; `script` are options of ScriptConfig. ScriptError when it cannot start."""
+    """Serve a script; ``script`` are options of ScriptConfig. ScriptError when it cannot start."""
     with serve_config(configure(folder, code, limits, **script)) as scripted:
         yield scripted
 

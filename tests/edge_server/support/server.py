@@ -58,7 +58,7 @@ class Iris:
 
 
 def write_golden(folder: Path, vectors: dict[str, Any], **changes: Any) -> None:
-    """Write golden.json and a manifest that names its digest; `changes` replace fields of the manifest."""
+    """Write golden.json and a manifest that names its digest; ``changes`` replace fields of the manifest."""
     content = json.dumps(vectors).encode()
     (folder / "golden.json").write_bytes(content)
     manifest = {

@@ -1,1 +1,1 @@
-"""What samples a schema can be made of: numpy, pandas, Spark and plain Python values."""
+"""What samples a schema can be made of: numpy, pandas and plain Python values."""

@@ -17,9 +17,9 @@ def describe(value: Any) -> str:
 
 
 def find_cell(values: Any, convert: Callable[[Any], Any], rows_are_cells: bool) -> str | None:
-    """Say where nested lists hold what `convert` refuses, or where they are of unequal length; None when nowhere.
+    """Say where nested lists hold what ``convert`` refuses, or where they are of unequal length; None when nowhere.
 
-    With `rows_are_cells` an innermost row is converted as a whole.
+    With ``rows_are_cells`` an innermost row is converted as a whole.
     """
     return _ragged(values, ()) or _refused(values, convert, (), rows_are_cells)
 
@@ -32,7 +32,7 @@ def _where(place: tuple[int, ...]) -> str:
 
 
 def _ragged(values: Any, place: tuple[int, ...]) -> str | None:
-    """Where a list is longer or shorter than its first neighbour, or stands beside what is no list."""
+    """Where a list is longer or shorter than its first neighbour, or is beside something that is not a list."""
     if not isinstance(values, (list, tuple)) or not values:
         return None
     if len(place) > MAX_DEPTH:

@@ -12,7 +12,7 @@ from ._cells import describe
 
 @dataclass
 class Columns:
-    """Values by column name, or by position where the orient has none (`by_name` False); `index` None counts rows."""
+    """Values by column name, or by position where the orient has none (not ``by_name``); ``index`` None counts rows."""
 
     values: dict[Any, Any]
     index: Any = None
@@ -67,7 +67,7 @@ def _records(rows: list[Any]) -> Columns:
 
 
 def _rows(rows: list[Any]) -> Columns:
-    """Arrays, one for each row, all of the same length; a row that is no array is one value."""
+    """Arrays, one for each row, all of the same length; a row that is not an array is one value."""
     table = [row if isinstance(row, list) else [row] for row in rows]
     width = len(table[0]) if table else 0
     for position, row in enumerate(table):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
-from edge_server.compat.inference_schema._swagger import versions_of
+from edge_server.compat.inference_schema._swagger import Described, versions_of
 
 
-class AbstractParameterType(ABC):
-    """A type that is known by a sample, `sample_input`."""
+class AbstractParameterType(Described):
+    """A type that is known by a sample, ``sample_input``."""
 
     def __init__(self, sample_input: Any) -> None:
         self.sample_input = sample_input
@@ -18,10 +18,6 @@ class AbstractParameterType(ABC):
     @abstractmethod
     def deserialize_input(self, input_data: Any) -> Any:
         """Convert parsed JSON to the sample's type; ValueError when it does not fit."""
-
-    @abstractmethod
-    def input_to_swagger(self) -> dict[str, Any]:
-        """The schema, with an `example`."""
 
     def supported_versions(self) -> list[str]:
         """The OpenAPI versions that can describe the sample."""

@@ -23,9 +23,10 @@ _TRUTH = {"true": True, "false": False}
 
 
 class NumpyParameterType(AbstractParameterType):
-    """An array like the sample: its dtype with `enforce_column_type`, its shape but for axis 0 with `enforce_shape`.
+    """An array like the sample: its dtype with ``enforce_column_type``, its shape but for axis 0 with
+    ``enforce_shape``.
 
-    Raises TypeError for a sample that is no array, has no dimension, or holds what a schema cannot describe.
+    Raises TypeError for a sample that is not an array, has no dimension, or holds what a schema cannot describe.
     """
 
     def __init__(self, sample_input: Any, enforce_column_type: bool = True, enforce_shape: bool = True) -> None:

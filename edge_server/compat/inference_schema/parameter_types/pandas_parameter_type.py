@@ -24,8 +24,8 @@ _REFUSED = (ValueError, TypeError, OverflowError, KeyError, IndexError, Attribut
 class PandasParameterType(AbstractParameterType):
     """A frame like the sample, from JSON in one of pandas' orients.
 
-    `enforce_shape` asks for as many columns as the sample has, `enforce_column_type` converts them to its dtypes, by
-    name; other columns become objects. `apply_column_names` names columns after the sample's, by position unless
+    ``enforce_shape`` asks for as many columns as the sample has, ``enforce_column_type`` converts them to its dtypes,
+    by name; other columns become objects. ``apply_column_names`` names columns after the sample's, by position unless
     they came by the same names. Raises TypeError for a sample that is no frame, ValueError for an unknown orient.
     """
 
@@ -71,7 +71,7 @@ class PandasParameterType(AbstractParameterType):
         try:
             return pd.DataFrame(frame, index=columns.index, copy=False)
         except _REFUSED as error:
-            raise InvalidInput(f"is no table: {error}") from None
+            raise InvalidInput(f"is not a table: {error}") from None
 
     def _named(self, columns: Columns) -> dict[Any, Any]:
         """The columns under the sample's names, in its order where all of them came."""

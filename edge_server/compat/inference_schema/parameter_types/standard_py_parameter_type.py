@@ -8,7 +8,7 @@ import datetime
 import re
 from typing import Any
 
-from edge_server.compat.inference_schema._swagger import example_of, is_parameter_type, schema_of, versions_of
+from edge_server.compat.inference_schema._swagger import Described, example_of, schema_of, versions_of
 from edge_server.compat.inference_schema.errors import InvalidInput
 
 from .abstract_parameter_type import AbstractParameterType
@@ -40,9 +40,9 @@ class StandardPythonParameterType(AbstractParameterType):
         self.sample_data_type_map: dict[Any, AbstractParameterType] = {}
         self.sample_data_type_list: list[AbstractParameterType] = []
         if isinstance(sample_input, dict):
-            self.sample_data_type_map = {k: v for k, v in sample_input.items() if is_parameter_type(v)}
+            self.sample_data_type_map = {k: v for k, v in sample_input.items() if isinstance(v, AbstractParameterType)}
         elif isinstance(sample_input, (list, tuple)):
-            self.sample_data_type_list = [item for item in sample_input if is_parameter_type(item)]
+            self.sample_data_type_list = [item for item in sample_input if isinstance(item, AbstractParameterType)]
 
     def deserialize_input(self, input_data: Any) -> Any:
         """Return the value in the sample's type; dates, times and bytes are read from text.
@@ -100,7 +100,7 @@ def _outline(value: Any) -> Any:
         return {key: _outline(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, range)):
         return [_outline(inner) for inner in value]
-    return value if is_parameter_type(value) else example_of(value)
+    return value if isinstance(value, Described) else example_of(value)
 
 
 def _name(kind: type) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 _NEWEST_WEIGHT = 0.2
 
 
-class Costs:
+class RunTimes:
     """Seconds of a run by the number of values that go in, in steps of powers of two."""
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
 
     def learn(self, size: int, seconds: float) -> None:
-        """A run of `size` values took `seconds`; a slow one is forgotten slowly, since the next may be like it."""
+        """A run of ``size`` values took ``seconds``; a slow one is forgotten slowly, since the next may be like it."""
         step = size.bit_length()
         known = self._seconds.get(step)
         if known is not None and seconds < known:
@@ -20,10 +20,10 @@ class Costs:
         self._seconds[step] = seconds
 
     def expect(self, size: int) -> float | None:
-        """Seconds that a run of `size` values will take at most; None while nothing is known that tells.
+        """Seconds that a run of ``size`` values will take at most; None while nothing is known that tells.
 
         Where no run of about that size was seen, a smaller one tells the most that it can be, and a larger one
-        is as dear.
+        costs as much.
         """
         step = size.bit_length()
         known = self._seconds.get(step)

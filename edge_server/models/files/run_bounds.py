@@ -11,8 +11,11 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge_server.config.sizes import SIZES
+from edge_server.models.files.protobuf import BYTES, MalformedError, read_fields
+
 # Larger files are not looked through: a thread costs little beside their runs.
-_MOST_BYTES = 64 * 1024 * 1024
+_MOST_BYTES = SIZES.searched_model
 
 # Which inputs say how large the outputs are, or how much is done for them.
 _SIZES: dict[str, tuple[int, ...]] = {
@@ -49,11 +52,10 @@ _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
 _GRAPH_NODE, _GRAPH_INPUT = 1, 11
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR = 1, 2, 4
 _VALUE_NAME = 1
-_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
 def is_bounded(path: Path) -> bool:
-    """Whether the sizes of what is sent bound what a run of the model at `path` costs, as far as its file tells.
+    """Whether the sizes of what is sent bound what a run of the model at ``path`` costs, as far as its file tells.
 
     False as well for what is not known: large files, functions, graphs inside of operators.
     """
@@ -62,7 +64,7 @@ def is_bounded(path: Path) -> bool:
             return False
         try:
             return _is_bounded(content)
-        except (IndexError, ValueError):
+        except MalformedError:
             return False  # the runtime reads it otherwise than we do
 
 
@@ -84,7 +86,7 @@ def _is_bounded(model: mmap.mmap) -> bool:
 
 
 def _node_is_bounded(node: dict[int, list[bytes]], sent: set[bytes]) -> bool:
-    """Whether the node is; adds what comes out of it to `sent` where that depends on values that are sent."""
+    """Whether the node is; adds what comes out of it to ``sent`` where that depends on values that are sent."""
     operator = b"".join(node.get(_NODE_OPERATOR, ())).decode("ascii", "replace")
     if operator in _NESTED:
         return False
@@ -106,31 +108,5 @@ def _strings(data: mmap.mmap, start: int, end: int) -> dict[int, list[bytes]]:
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, beginning and end of each field of a message that holds bytes; ValueError where it is no message."""
-    place = start
-    while place < end:
-        tag, place = _varint(data, place)
-        kind = tag & 7
-        if kind == _VARINT:
-            _, place = _varint(data, place)
-        elif kind == _BYTES:
-            size, place = _varint(data, place)
-            yield tag >> 3, place, place + size
-            place += size
-        elif kind in (_FIXED_32, _FIXED_64):
-            place += 4 if kind == _FIXED_32 else 8
-        else:
-            raise ValueError("no protobuf")
-    if place != end:
-        raise ValueError("no protobuf")
-
-
-def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-        shift += 7
+    """Number, beginning and end of each field that holds bytes."""
+    return ((field.number, field.start, field.end) for field in read_fields(data, start, end) if field.kind == BYTES)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_server.models.files.effort import is_bounded
+from edge_server.models.files.run_bounds import is_bounded
 
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
 

@@ -26,7 +26,7 @@ _FREE_SIZES = (1, 64)
 
 
 def warm(model: OnnxModel, known: Arrays | None) -> Arrays | None:
-    """Run the model once, on inputs that are `known` to be good or else on made ones; return what it ran on.
+    """Run the model once, on inputs that are ``known`` to be good or else on made ones; return what it ran on.
 
     None when nothing that was made fits the model; its first request is then the first run.
     """
@@ -41,7 +41,7 @@ def warm(model: OnnxModel, known: Arrays | None) -> Arrays | None:
 
 
 def answers_by_row(model: OnnxModel, arrays: Arrays) -> bool:
-    """Whether each of the first rows of `arrays` is answered alone as it is among the others."""
+    """Whether each of the first rows of ``arrays`` is answered alone as it is among the others."""
     if any(array.ndim == 0 for array in arrays.values()):
         return False
     rows = min(len(array) for array in arrays.values())
@@ -102,7 +102,7 @@ def _agree(alone: Any, among: Any) -> bool:
 
 
 def _made(spec: InputSpec, size: int) -> Array:
-    """An input that differs from row to row, within what the specification allows; free axes are of `size`."""
+    """An input that differs from row to row, within what the specification allows; free axes are of ``size``."""
     shape = spec.shape or (None,)
     sizes = [_ROWS if shape[0] is None else shape[0], *(size if axis is None else axis for axis in shape[1:])]
     count = int(np.prod(sizes))
