@@ -28,7 +28,7 @@ from edge_server.models.running.threads import threads_per_process
 from edge_server.telemetry.cells import share
 
 if TYPE_CHECKING:
-    from edge_server.models.files.loading import Opened
+    from edge_server.models.loading import Opened
 
 # A process that lived for so long is replaced at once; one that dies sooner waits twice as long each time.
 _SETTLED_SECONDS = 60.0

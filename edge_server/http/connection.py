@@ -169,7 +169,7 @@ class Connection(asyncio.BufferedProtocol):
             # What has not begun to run need not begin; who only closed one side gets what is there by then.
             self._reply.abandoned = True
             self.deadline = time.perf_counter() + self._limits.idle_seconds
-        self._stop(None)
+        self._stop(self._refusal)
         return True
 
     def pause_writing(self) -> None:

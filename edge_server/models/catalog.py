@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from edge_server.config.values import ModelPlace, ServiceConfig
 from edge_server.errors import BadRequest, ScoringError
-from edge_server.models.files.directory import Directory
-from edge_server.models.files.loading import Opened, check_manifest, open_model, settle_runtime
+from edge_server.models.directory import Directory
 from edge_server.models.files.onnx_file import check_onnx
+from edge_server.models.loading import Opened, check_manifest, open_model, settle_runtime
 from edge_server.models.running.background import in_thread
 from edge_server.models.running.loaded_models import Loaded, LoadedModels, format_size
 from edge_server.models.running.memory import Meter, give_back

@@ -24,7 +24,7 @@ from edge_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from edge_server.collection.automatic import Collector
-    from edge_server.models.files.loading import Opened
+    from edge_server.models.loading import Opened
     from edge_server.models.running.onnx_model import OnnxModel
 
 # Larger bodies are parsed in a thread.

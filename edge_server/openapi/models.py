@@ -88,7 +88,7 @@ def describe(model: OnnxModel, *, private: bool = False) -> Description:
 
 
 def _unloaded(place: ModelPlace, *, private: bool) -> Description:
-    from edge_server.models.files.loading import check_manifest
+    from edge_server.models.loading import check_manifest
 
     try:
         manifest = check_manifest(place.path)

@@ -23,7 +23,7 @@ from edge_server.config.values import MIB, ModelPlace, Runtime, ServiceConfig
 from edge_server.errors import BadRequest, ScoringError
 from edge_server.models import catalog as catalog_module
 from edge_server.models.catalog import LOADS_AT_ONCE, Catalog
-from edge_server.models.files.loading import Opened, open_model
+from edge_server.models.loading import Opened, open_model
 from edge_server.models.running.memory import own_bytes
 from edge_server.models.running.onnx_model import OnnxModel
 from edge_server.telemetry.metrics import Metrics

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_server.errors import BadRequest, ScoringError
-from edge_server.models.files.loading import load_model
+from edge_server.models.loading import load_model
 from edge_server.models.running.onnx_model import OnnxModel
 from tests.edge_server.support.models import answer, echo, manifest, refusal, request, save, tensor
 

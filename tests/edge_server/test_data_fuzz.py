@@ -18,8 +18,8 @@ from PIL import Image
 from edge_server.errors import BadRequest
 from edge_server.models.bodies import large
 from edge_server.models.bodies.tensors import Reader
-from edge_server.models.files.loading import load_model
 from edge_server.models.files.manifest import InputSpec, Rejects
+from edge_server.models.loading import load_model
 from edge_server.models.running.onnx_model import OnnxModel
 from tests.edge_server.support.models import echo, manifest, request, save, tensor
 

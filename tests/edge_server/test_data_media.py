@@ -17,7 +17,7 @@ from PIL import Image
 
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Request
-from edge_server.models.files.loading import load_model
+from edge_server.models.loading import load_model
 from edge_server.models.running.onnx_model import OnnxModel
 from tests.edge_server.support.models import answer, echo, manifest, refusal, save, tensor
 
@@ -277,7 +277,7 @@ import sys
 from pathlib import Path
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Request
-from edge_server.models.files.loading import load_model
+from edge_server.models.loading import load_model
 model = load_model(Path({str(path)!r}), 1)
 model.read(Request("POST", "/score", "/score", "", [], b'{{"data": [[[[1]], [[2]], [[3]]]]}}'))
 assert not any(name.split(".")[0] == "PIL" for name in sys.modules)

@@ -222,7 +222,7 @@ def test_a_body_in_chunks_is_put_together(server: Running) -> None:
 def test_a_body_that_is_shorter_than_it_says_is_400(server: Running) -> None:
     answer = server.send(post(b"Content-Length: 50", body=b"hi"), half=True)
     assert statuses(answer) == [400]
-    assert b"before it was whole" in answer
+    assert b"before it was complete" in answer
 
 
 def test_what_comes_after_a_body_is_the_next_request(server: Running) -> None:
@@ -252,6 +252,17 @@ def test_requests_sent_ahead_are_answered_in_their_order(server: Running) -> Non
     data = b"".join(b"GET /%d HTTP/1.1\r\n" % number + HOST + b"\r\n" for number in range(30))
     answer = server.send(data, half=True)
     assert [int(part.split()[0]) for part in answer.split(b"GET /")[1:]] == list(range(30))
+
+
+def test_a_refusal_is_written_to_a_client_that_has_ended_its_side(server: Running) -> None:
+    with server.connect() as client:
+        server.app.replies.clear()
+        client.sendall(b"GET /later HTTP/1.1\r\n" + HOST + b"\r\nnonsense\r\n\r\n")
+        wait_until(lambda: bool(server.app.replies))
+        client.shutdown(socket.SHUT_WR)
+        wait_until(lambda: server.app.replies[0].abandoned)
+        server.loop.call_soon_threadsafe(server.app.replies[0].resolve, Response(200, b"late"))
+        assert statuses(read_all(client)) == [200, 400]
 
 
 def test_answers_that_come_later_keep_the_order(server: Running) -> None:

@@ -17,7 +17,7 @@ MEASURE = """
 import json, sys, threading
 import numpy as np
 from pathlib import Path
-from edge_server.models.files.loading import open_model
+from edge_server.models.loading import open_model
 from edge_server.models.running.memory import Meter, settle_heap
 
 if "settled" in sys.argv:

@@ -1,1 +1,1 @@
-"""Model files: which there are, their manifest, and how they are opened and checked."""
+"""What is beside and in a model file: its manifest, its golden vectors, and what its graph shows without running it."""

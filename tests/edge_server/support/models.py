@@ -12,7 +12,7 @@ from onnx import helper
 
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Request
-from edge_server.models.files.loading import load_model
+from edge_server.models.loading import load_model
 from edge_server.models.running.onnx_model import OnnxModel
 
 
