@@ -1,4 +1,4 @@
-"""The device's folder: its store, whom it trusts, what it remembers."""
+"""The device's folder: its store, its trusted keys, its records, its runtimes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from edgepack.oci.store import Store
 from edgepack.signing.keys import TrustStore
 
 log = logging.getLogger(__name__)
-# runc stands in for crun where that is not there.
+# runc is used where crun is missing.
 _CHOICES = {"runc": "crun", "podman": "docker"}
 _LOCK = ".lock"
 
 
 class Device:
-    """Everything below ``root``, which is made when something is first put there; one command at a time changes it."""
+    """Everything below ``root``, which is created when something is first stored; one command at a time changes it."""
 
     def __init__(self, root: Path, runtime: str = "auto") -> None:
         self.root = root.absolute()
@@ -38,7 +38,7 @@ class Device:
         self._runtimes: dict[str, Runtime] = {}
 
     def create(self) -> None:
-        """Make the folder; one that is there keeps its owner and mode, for it may be anything."""
+        """Create the folder; an existing one keeps its owner and mode."""
         with disk_errors(self.root):
             if not self.root.is_dir():
                 make_dirs(self.root)
@@ -58,23 +58,23 @@ class Device:
 
     @cached_property
     def state(self) -> StateFile:
-        """What the device remembers; the environment of a service may be nobody else's business."""
+        """The device's records, readable by its owner alone: a service's environment may hold secrets."""
         return StateFile(self._private("state") / "agent.db")
 
     @cached_property
     def trust(self) -> TrustStore:
-        """Whose signatures count."""
+        """The keys whose signatures are trusted."""
         self.create()
         return TrustStore(self.root / "trust")
 
     def runtime_for(self, record: ServiceRecord | None) -> Runtime:
-        """What is to run a service: what was asked for, or else what runs it now, or else what works here."""
+        """The runtime for a service: that of ``--runtime``, or else the one that runs it, or else one that works."""
         if self._runtime == "auto" and record is not None:
             return self.runtime_named(record.runtime)
         return self._chosen(self._runtime)
 
     def runtime_named(self, name: str) -> Runtime:
-        """The runtime that calls itself ``name``; raises ``MissingPartError`` when it does not work now."""
+        """The runtime called ``name``; raises ``MissingPartError`` when it does not work now."""
         known = [one for one in self._runtimes.values() if one.name == name]
         return known[0] if known else self._chosen(_CHOICES.get(name, name))
 
@@ -94,7 +94,7 @@ class Device:
 
     @property
     def name(self) -> str:
-        """What the device calls itself."""
+        """The device's name."""
         return socket.gethostname()
 
     @property
@@ -118,12 +118,12 @@ class Device:
         self.create()
         with disk_errors(self.root):
             if self.busy:
-                log.info("another edge-agent is at work in %s; waiting until it is done", self.root)
+                log.info("another edge-agent command is changing %s; waiting until it is done", self.root)
         with locked(self.root / _LOCK):
             yield
 
     def manifest_of(self, image: Digest) -> Digest:
-        """The image manifest for this device's platform: ``image`` itself, or what the index ``image`` names.
+        """The image manifest for this device's platform: ``image`` itself, or its entry in the index ``image``.
 
         Raises ``NotFoundError`` when it was not imported and ``IncompatibleError`` when it is for other platforms.
         """
@@ -132,13 +132,13 @@ class Device:
         return platform_manifest(self.store, self.store.describe(image), Platform.host()).digest
 
     def check_signed(self, image: Digest, *, allow_unsigned: bool) -> None:
-        """Raise ``SignatureError`` unless a trusted key signed ``image``, ``NotFoundError`` when it is not here."""
+        """Raise ``SignatureError`` unless a trusted key signed ``image``, ``NotFoundError`` when it is not stored."""
         from edgepack.signing.statement import verify_image
 
         if not self.store.has_digest(image):
             raise NotFoundError(
                 "is not on this device", where=f"image {image}",
-                hint="import the bundle that brings it, with: edge-agent import",
+                hint="import the bundle that contains it with: edge-agent import",
             )  # fmt: skip
         try:
             verify_image(self.store, image, self.trust.keys())
@@ -146,6 +146,6 @@ class Device:
             if not allow_unsigned:
                 raise SignatureError(
                     error.what, where=error.where,
-                    hint="sign the image with a key that this device trusts, or say --allow-unsigned",
+                    hint="sign the image with a key that this device trusts, or give --allow-unsigned",
                 ) from error  # fmt: skip
-            log.warning("image %s is run without a trusted signature, as was asked for", image)
+            log.warning("image %s runs without a trusted signature, because of --allow-unsigned", image)

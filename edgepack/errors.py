@@ -6,10 +6,10 @@
     ├── UsageError                   2  wrong usage or input
     │   ├── InvalidReferenceError    2  a name, digest, platform or reference that cannot be parsed
     │   └── InvalidDocumentError     2  a file whose fields are wrong; lists every violation
-    ├── NotFoundError                3  a file, tag, blob, model or service that is not there
+    ├── NotFoundError                3  a file, tag, blob, model or service that does not exist
     ├── VerificationError            4  content that is not what was signed or named
     │   ├── DigestMismatchError      4  bytes that do not hash to their name
-    │   ├── SizeMismatchError        4  more or fewer bytes than announced
+    │   ├── SizeMismatchError        4  more or fewer bytes than its descriptor says
     │   ├── UnsafeArchiveError       4  a path, link or node that must not be unpacked
     │   └── SignatureError           4  no signature, or none by a trusted key
     ├── NoSpaceError                 1  the disk is full, or would be
@@ -70,7 +70,7 @@ class InvalidDocumentError(UsageError):
 
 
 class NotFoundError(EdgepackError):
-    """Something named is not there."""
+    """Something named does not exist."""
 
     exit_code = 3
 
@@ -86,7 +86,7 @@ class DigestMismatchError(VerificationError):
 
 
 class SizeMismatchError(VerificationError):
-    """More or fewer bytes than announced."""
+    """More or fewer bytes than its descriptor says."""
 
 
 class UnsafeArchiveError(VerificationError):
@@ -133,7 +133,7 @@ class RegistryUnavailableError(RegistryError):
 def disk_errors(where: Path | str) -> Iterator[None]:
     """Turn a full disk below ``where`` into a ``NoSpaceError``, a place that cannot be written into a ``UsageError``.
 
-    Such a place is a read-only file system, a file where a folder should be, a name that is too long.
+    Such places are a read-only file system, a file where a folder should be, a name that is too long.
     """
     try:
         yield

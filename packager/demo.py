@@ -128,7 +128,7 @@ class Demo:
         found = self._agent("import", bundle)
         self.say(
             f"   {bundle} is {_human((self.folder / bundle).stat().st_size)}; "
-            f"{_human(found['moved_bytes'])} taken in, {_human(found['present_bytes'])} were there already"
+            f"{_human(found['moved_bytes'])} imported, {_human(found['present_bytes'])} already present"
         )
 
     def _apply(self, digest: str, status: str = "running") -> None:

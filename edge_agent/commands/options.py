@@ -37,7 +37,7 @@ def read_file(file: Path, hint: str) -> bytes:
     except IsADirectoryError:
         raise UsageError("is a folder", where=file, hint=f"give a file; {hint}") from None
     except PermissionError:
-        raise UsageError("may not be read", where=file, hint="check who owns it") from None
+        raise UsageError("cannot be read (permission denied)", where=file, hint="check its owner and mode") from None
     if len(data) > LIMITS.desired_state_bytes:
         what = f"is longer than {human(LIMITS.desired_state_bytes)}"
         raise UsageError(what, where=file, hint="check which file that is")

@@ -20,7 +20,7 @@ _IDLE = (ServiceState.STOPPED, ServiceState.FAILED)
 
 @dataclass(frozen=True)
 class Prepare:
-    """Verify an image and put in place all that starting ``service`` with it needs."""
+    """Verify an image and prepare everything that starting ``service`` with it needs."""
 
     service: str
     image: Digest
@@ -35,9 +35,9 @@ class Stop:
 
 @dataclass(frozen=True)
 class Switch:
-    """Run ``spec``; ``fallback`` is what to return to when it does not become healthy.
+    """Run ``spec``; ``fallback`` is what to roll back to when it does not become healthy.
 
-    ``returning`` says that it was healthy before and is brought back.
+    ``returning`` marks a rollback to what was healthy before.
     """
 
     spec: DesiredService
@@ -61,14 +61,14 @@ def plan(desired: Desired, services: Mapping[str, ServiceRecord], healthy: Colle
         for spec in desired.services
         if spec.status == "stopped" and spec.name in services and services[spec.name].state is not ServiceState.STOPPED
     ]
-    # A port may move from one service to another, which lets go of it first.
+    # A port may move from one service to another: the one that has it is stopped first.
     stops += [Stop(name) for name in _in_the_way(wanted, services)]
     switches = [Switch(spec, _fallback(spec, services)) for spec in wanted]
     return (*prepares, *stops, *switches)
 
 
 def plan_rollback(record: ServiceRecord) -> tuple[Step, ...]:
-    """The steps back to the last good image; none when there is none."""
+    """The steps back to the last good image; empty when there is none."""
     target = record.last_good
     if target is None:
         return ()
@@ -79,11 +79,11 @@ def plan_rollback(record: ServiceRecord) -> tuple[Step, ...]:
 
 
 def conflicts(desired: Desired, services: Mapping[str, ServiceRecord]) -> tuple[str, ...]:
-    """What ``desired`` wants and cannot have: the ports of services that it does not name."""
+    """The conflicts of ``desired`` with services that it does not name, over ports."""
     named = {spec.name for spec in desired.services}
     kept = [one for one in services.values() if one.name not in named and one.state not in _IDLE]
     return tuple(
-        f"service {spec.name!r} wants port {spec.port}, which service {record.name!r} has, and that is not named here"
+        f"service {spec.name!r} needs port {spec.port} of service {record.name!r}, which the document does not name"
         for spec in desired.services
         for record in kept
         if spec.status == "running" and spec.collides(record.current.spec)

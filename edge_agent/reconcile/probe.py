@@ -71,7 +71,7 @@ def _drain(connection: socket.socket, end: float) -> None:
 
 
 def alive(instance: Instance | None) -> Health:
-    """Whether the service's process runs, which says nothing yet about its answers."""
+    """Whether the service's process runs; whether it answers is another question."""
     if instance is not None and instance.state == "running":
         return Health(True)
     code = None if instance is None else instance.exit_code

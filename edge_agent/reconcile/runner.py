@@ -1,4 +1,4 @@
-"""Carries out the steps of a plan; each intention is written down before its effect."""
+"""Executes the steps of a plan; each intention is recorded before its effect."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from edgepack.state.reported import ServiceState
 from edgepack.text import printable
 
 log = logging.getLogger(__name__)
-# A service that runs is given this long to answer before it is started anew.
+# A running service has this long to answer before it is started again.
 _PATIENCE_SECONDS = 5.0
 _LAST_WORDS = 200
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Time, to be replaced in tests."""
+    """A clock that tests can replace."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
 
 class Runner:
-    """Brings ``device`` where it should be."""
+    """Brings ``device`` to its desired state."""
 
     def __init__(self, device: Device, *, allow_unsigned: bool = False, clock: Clock | None = None) -> None:
         self._device = device
@@ -43,7 +43,7 @@ class Runner:
     def apply(self, desired: Desired) -> tuple[Step, ...]:
         """Make the device run ``desired``; returns the steps that were needed.
 
-        A service that does not become healthy is returned to what was healthy before, and ``RuntimeFailedError`` is
+        A service that does not become healthy is rolled back to what was healthy before, and ``RuntimeFailedError`` is
         raised once the others are done. Raises ``VerificationError`` for an older serial or an unsigned image,
         ``NotFoundError`` for an image that was not imported, ``UsageError`` for a port that another service has;
         nothing has been stopped then.
@@ -52,11 +52,13 @@ class Runner:
             self._check_serial(desired)
             services = self._device.state.services()
             if wrong := conflicts(desired, services):
-                raise UsageError("; ".join(wrong), where="desired state", hint="name it too, or take another port")
+                raise UsageError(
+                    "; ".join(wrong), where="desired state", hint="name that service too, or choose another port"
+                )
             steps = plan(desired, services, self._healthy(desired, services))
             self._prepare(steps, services)
             if desired.serial is not None:
-                # Taken from here on, however it ends: an older document must not undo what a newer one began.
+                # Accepted from here on, however it ends: an older document must not undo what a newer one began.
                 self._device.state.set_serial(desired.serial, Digest.of(desired.to_bytes()))
             self._change(steps, services)
         return steps
@@ -64,13 +66,13 @@ class Runner:
     def rollback(self, name: str) -> DesiredService:
         """Return service ``name`` to its last good image and run it; raises ``NotFoundError`` when there is none."""
         if not self._device.exists:
-            raise NotFoundError("runs no services", where=self._device.root, hint="check --state-dir")
+            raise NotFoundError("no services are recorded", where=self._device.root, hint="check --state-dir")
         with self._device.changing():
             services = self._device.state.services()
             record = services.get(name)
             if record is None:
-                known = ", ".join(services) or "no service at all"
-                raise NotFoundError(f"there is no service {name!r}", where=self._device.root, hint=f"there is {known}")
+                known = ", ".join(services) or "none"
+                raise NotFoundError(f"service {name!r} not found", where=self._device.root, hint=f"services: {known}")
             steps = plan_rollback(record)
             if record.last_good is None or not steps:
                 raise NotFoundError(
@@ -86,15 +88,15 @@ class Runner:
             return
         serial, digest = last
         if desired.serial < serial:
-            problem = f"serial {desired.serial} is older than serial {serial}, which this device has taken"
+            problem = f"serial {desired.serial} is older than serial {serial}, which this device has accepted"
         elif desired.serial == serial and Digest.of(desired.to_bytes()) != digest:
-            problem = f"serial {serial} was taken already, by this device, with another content"
+            problem = f"this device has accepted serial {serial} with other content"
         else:
             return
         raise VerificationError(problem, where="desired state", hint=f"give it a serial above {serial}")
 
     def _healthy(self, desired: Desired, services: Mapping[str, ServiceRecord]) -> frozenset[str]:
-        """The services that ``desired`` would leave alone and that may be: they run where they should, and answer."""
+        """The services that run as ``desired`` says, by the right runtime, and are healthy."""
         found = set()
         for spec in desired.services:
             record = services.get(spec.name)
@@ -107,7 +109,7 @@ class Runner:
         return frozenset(found)
 
     def _prepare(self, steps: Sequence[Step], services: Mapping[str, ServiceRecord]) -> None:
-        """All that can fail before anything is stopped."""
+        """Do everything that can fail before anything is stopped."""
         for step in steps:
             match step:
                 case Prepare(name, image):
@@ -125,7 +127,7 @@ class Runner:
             raise VerificationError(
                 error.what,
                 where=error.where or f"image {image}",
-                hint=error.hint or "its blobs on this device are damaged, import the bundle that brings it again",
+                hint=error.hint or "its blobs on this device are damaged, import the bundle that contains it again",
             ) from error
 
     def _change(self, steps: Sequence[Step], services: Mapping[str, ServiceRecord]) -> None:
@@ -213,7 +215,7 @@ class Runner:
 
 
 def _last_words(log_text: str) -> str:
-    """The last line that a service wrote, as the end of a sentence; a log may hold anything."""
+    """The last line of a service's log as the end of a sentence; a log may hold anything."""
     lines = [line for line in log_text.splitlines() if line.strip()]
     if not lines:
         return ""
@@ -221,7 +223,7 @@ def _last_words(log_text: str) -> str:
 
 
 def _without_place(error: Exception) -> str:
-    """An error that will be told of its service anyway."""
+    """The error's text without its place, for a message that names the service itself."""
     if not isinstance(error, RuntimeFailedError):
         return str(error)
     return error.what if error.hint is None else f"{error.what}, {error.hint}"

@@ -43,13 +43,13 @@ class Runtime(Protocol):
         """
 
     def stop(self, service: str, timeout: float = 10.0) -> None:
-        """Ask the service to end, kill it after ``timeout`` seconds, and forget it; absent is fine."""
+        """Ask the service to end, kill it after ``timeout`` seconds, and remove its instance; absent is fine."""
 
     def inspect(self, service: str) -> Instance | None:
-        """The instance as it stands, ``None`` when there is none."""
+        """The current instance; ``None`` when there is none."""
 
     def logs(self, service: str, lines: int = 100) -> str:
         """The last lines that the service wrote; empty when there are none."""
 
     def forget_image(self, image: Digest) -> None:
-        """Give back the disk that ``prepare`` took, where no instance and no other image needs it."""
+        """Remove what ``prepare`` put on the disk, except what an instance or another image needs."""

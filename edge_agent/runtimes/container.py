@@ -1,4 +1,4 @@
-"""How an engine is asked for a service's container: the arguments of the ``docker`` SDK. Pure."""
+"""A service's container as arguments of the ``docker`` SDK. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _CONTAINER_PORT = "5001"
 
 
 def container_name(service: str) -> str:
-    """What the service's container is called; raises ``InvalidReferenceError``."""
+    """The name of the service's container; raises ``InvalidReferenceError``."""
     return f"edgepack-{check_service_name(service)}"
 
 
 def container_options(spec: DesiredService, config: ImageConfig, *, podman: bool) -> dict[str, Any]:
-    """Read-only, no capabilities, ``/tmp`` in memory, and one port of the device that leads to the service's."""
+    """Read-only, no capabilities, ``/tmp`` in memory, and one port of the device published to the service's."""
     inside = config.exposed_ports[0].partition("/")[0] if config.exposed_ports else _CONTAINER_PORT
     options: dict[str, Any] = {
         "name": container_name(spec.name),

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -51,7 +52,14 @@ def sockets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     own = Path(environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
     paths = [Path("/run/docker.sock"), Path("/run/podman/podman.sock")]
     paths += [own / "docker.sock", own / "podman/podman.sock"]
-    return tuple(f"unix://{path}" for path in paths if path.is_socket())
+    return tuple(f"unix://{path}" for path in paths if _is_socket(path))
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return stat.S_ISSOCK(path.stat().st_mode)
+    except OSError:  # absent, or in a folder that only another user may enter
+        return False
 
 
 def connect(address: str | None = None) -> Any:
@@ -99,7 +107,7 @@ class DockerRuntime:
         self._podman = any("podman" in str(part.get("Name", "")).lower() for part in parts)
 
     def prepare(self, image: Digest) -> None:
-        """Give the engine the layers that it lacks, and let it put them on the disk; see the protocol."""
+        """Send the engine the layers that it lacks, and wait until they are on the disk; see the protocol."""
         manifest, config = read_image(self._store, image)
         check_platform(image, config)
         with _engine_errors(f"image {image}"):
@@ -131,7 +139,7 @@ class DockerRuntime:
             except BaseException as error:
                 container.remove(force=True, v=True)
                 if isinstance(error, docker.errors.APIError):
-                    check_port(spec)  # one that was taken meanwhile is named here, whatever the engine says of it
+                    check_port(spec)  # names a port that another program has taken since the check above
                 raise
             container.reload()
             return _instance(spec.name, container)
@@ -149,7 +157,7 @@ class DockerRuntime:
             except docker.errors.NotFound:
                 return
             except docker.errors.APIError as error:  # removing by force ends it too
-                _log.warning("service %s does not stop when asked (%s)", service, _said(error))
+                _log.warning("service %s does not stop on request (%s)", service, _said(error))
             try:
                 container.remove(force=True, v=True)
             except docker.errors.NotFound:
@@ -289,7 +297,7 @@ class DockerRuntime:
     # Containers
 
     def _create(self, spec: DesiredService, config: ImageConfig) -> Any:
-        """A new container; one that a killed process of the agent had asked for, and that comes late, goes first."""
+        """A new container. One that appears late, at the request of a killed process of the agent, is removed first."""
         import docker
 
         options = container_options(spec, config, podman=self._podman)

@@ -72,7 +72,7 @@ def all_specs(root: Path) -> Iterator[DesiredService]:
 
 
 def check_port(spec: DesiredService) -> None:
-    """Raise ``RuntimeFailedError`` when somebody listens where ``spec`` wants to."""
+    """Raise ``RuntimeFailedError`` when the port of ``spec`` is in use."""
     family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As servers do: connections that have ended must not hold the port, listeners still do.
@@ -89,9 +89,9 @@ def check_port(spec: DesiredService) -> None:
 
 @contextmanager
 def service_lock(root: Path, service: str) -> Iterator[int]:
-    """Hold the lock of ``service`` and give its descriptor.
+    """Hold the lock of ``service`` and yield its descriptor.
 
-    Whoever inherits the descriptor keeps the lock until it closes it, even when the one who took it is killed.
+    A process that inherits the descriptor keeps the lock until it closes it, even when this one is killed.
     """
     make_dirs(root)
     with disk_errors(root):
@@ -104,7 +104,7 @@ def service_lock(root: Path, service: str) -> Iterator[int]:
 
 
 def open_log(path: Path) -> Path:
-    """Set an overlong log aside; gives ``path``."""
+    """Rotate the log at ``path`` when it is too long; returns ``path``."""
     try:
         if path.stat().st_size > LIMITS.log_bytes:
             path.replace(path.with_name(f"{path.name}.1"))

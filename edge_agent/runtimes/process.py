@@ -1,7 +1,7 @@
 """Services as plain processes of this machine's Python, for devices that have no container engine and no root.
 
-A process is no container: it sees the device's files and network as its user does. Where the agent is root, the
-service gets the image's own user. Memory is not limited: ``RLIMIT_AS`` counts addresses, of which onnxruntime maps far
+A process is not a container: it sees the device's files and network as its user does. Where the agent is root, the
+service runs as the image's user. Memory is not limited: ``RLIMIT_AS`` counts addresses, of which onnxruntime maps far
 more than it uses.
 """
 
@@ -93,7 +93,7 @@ class ProcessRuntime(UnpackedRuntime):
 
 
 def _choose(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> Sequence[bool]:
-    """All layers but the base's, whose place this machine takes; raises ``IncompatibleError``."""
+    """All layers but those of the base, which this machine replaces; raises ``IncompatibleError``."""
     host = Platform.host()
     if config.platform != host:
         raise IncompatibleError(
@@ -125,7 +125,7 @@ def find_python(minor: int) -> str:
 def _minor_of(python: str) -> int | None:
     if python == sys.executable:
         return sys.version_info.minor
-    # A name on PATH may be a script that chooses a version, and may choose none.
+    # A name on PATH may be a script that chooses a version, or fails to.
     ask = [python, "-I", "-S", "-c", "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"]
     try:
         done = subprocess.run(ask, capture_output=True, timeout=20, check=False)

@@ -1,4 +1,4 @@
-"""The ``config.json`` of an OCI runtime bundle (runtime-spec 1.0, config.md and config-linux.md). Pure."""
+"""The ``config.json`` that ``crun`` and ``runc`` read (runtime-spec 1.0, config.md and config-linux.md). Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PIDS_LIMIT = 512
 OPEN_FILES = 4096
 TMP_BYTES = 64 << 20
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# What a container may not see or change of the kernel's knobs; the same set that the usual engines hide.
+# What a container may not see or change of the kernel's settings; the usual engines hide the same set.
 _MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
@@ -36,13 +36,13 @@ def numeric_user(config: ImageConfig) -> tuple[int, int]:
 
 
 def service_env(config: ImageConfig, spec: DesiredService, address: str, port: int) -> dict[str, str]:
-    """What the service sees: the image's environment, the spec's above it, and where it is to listen."""
+    """The service's environment: the image's, overridden by that of ``spec``, and the address to listen on."""
     own = {"EDGEPACK_HOST": address, "EDGEPACK_PORT": str(port)}
     return {"PATH": _PATH, **config.env, **spec.env, **own}
 
 
 def runtime_config(config: ImageConfig, spec: DesiredService, cgroup: str | None) -> dict[str, Any]:
-    """How the container is run: read-only, no capabilities, the host's network, ``/tmp`` in memory.
+    """The container's configuration: read-only, no capabilities, the host's network, ``/tmp`` in memory.
 
     ``cgroup`` names its control group; without one no limits are set. Raises ``IncompatibleError``.
     """
@@ -50,11 +50,11 @@ def runtime_config(config: ImageConfig, spec: DesiredService, cgroup: str | None
     args = [*config.entrypoint, *config.cmd]
     if not args:
         raise IncompatibleError(
-            "says nothing that could be started", where=f"image {spec.image}", hint="set its ENTRYPOINT"
+            "has neither an entrypoint nor a command", where=f"image {spec.image}", hint="set its ENTRYPOINT"
         )
     env = service_env(config, spec, spec.address, spec.port)
     linux: dict[str, Any] = {
-        # No network namespace: the service listens on the device itself, where it is told to.
+        # No network namespace: the service listens on the device itself, at the address and port of its configuration.
         "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")],
         "maskedPaths": list(_MASKED),
         "readonlyPaths": list(_READ_ONLY),

@@ -29,13 +29,13 @@ class ProcessIdentity:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs still."""
+        """Whether it is still running."""
         return self.boot == boot_id() and start_ticks(self.pid) == self.start_ticks
 
 
 @dataclass(frozen=True)
 class Supervised:
-    """A program that was started here; ``exit_code`` is ``None`` while it runs, or when nobody saw its end."""
+    """A program that was started here; ``exit_code`` is ``None`` while it runs, or when its end was not recorded."""
 
     service: ProcessIdentity
     supervisor: ProcessIdentity
@@ -48,7 +48,7 @@ class Supervised:
 
 
 def boot_id() -> str:
-    """What the kernel calls this boot (proc(5), ``/proc/sys/kernel/random/boot_id``)."""
+    """The kernel's id of this boot (proc(5), ``/proc/sys/kernel/random/boot_id``)."""
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
@@ -65,7 +65,7 @@ def launch(
 ) -> None:
     """Start ``argv`` in a session of its own, with nothing but ``env``, as ``user`` (uid, gid) when one is given.
 
-    It does not see what is mounted at ``hide``, which needs root.
+    What is mounted at ``hide`` is hidden from it, which needs root.
     ``lock`` is the descriptor of a lock on ``folder``, held until the start is on record, even when this process dies.
     ``folder`` receives ``process.json`` and later ``exit.json``. Raises ``RuntimeFailedError`` when it cannot start.
     """
@@ -100,7 +100,7 @@ def launch(
         found = find(folder)
         if found is not None:
             end(found, timeout=0.0)
-        raise RuntimeFailedError(f"{argv[0]} cannot be started ({error})", hint="look at the image's entrypoint")
+        raise RuntimeFailedError(f"{argv[0]} cannot be started ({error})", hint="check the image's entrypoint")
 
 
 def find(folder: Path) -> Supervised | None:
@@ -121,7 +121,7 @@ def find(folder: Path) -> Supervised | None:
 
 
 def exit_code(folder: Path, timeout: float = 2.0) -> int | None:
-    """How the program that has ended ended; waits ``timeout`` seconds for the supervisor to write it down."""
+    """The exit code of a program that has ended; waits up to ``timeout`` seconds for the supervisor to record it."""
     deadline = time.monotonic() + timeout
     found = find(folder)
     while found is not None and found.exit_code is None and found.supervisor.alive and time.monotonic() < deadline:

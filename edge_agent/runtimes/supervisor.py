@@ -1,4 +1,4 @@
-"""The small process that stands above a service, so that its exit code is known when the agent was not there.
+"""The small parent process of a service, which records its exit code when no agent runs.
 
 Run as ``python -I -S supervisor.py`` with a job as JSON on standard input; it answers ``{}`` or ``{"error": …}`` on
 standard output once the service runs or could not be started. It imports little and nothing of ours: it stays in
@@ -13,7 +13,7 @@ import sys
 
 
 def start_ticks(pid: int) -> int | None:
-    """When ``pid`` started, in clock ticks since boot; ``None`` for a process that is gone or only waits to be reaped.
+    """When ``pid`` started, in clock ticks since boot; ``None`` for a process that has ended, reaped or not.
 
     See proc(5), ``/proc/[pid]/stat``: the second field may hold anything, so counting starts behind its parenthesis.
     """
@@ -34,7 +34,7 @@ def _write(path: str, value: object) -> None:
 
 
 def _hide(mount: str) -> None:
-    """Take ``mount`` out of this process's sight, in a mount namespace of its own (mount_namespaces(7))."""
+    """Hide ``mount`` from this process, in a mount namespace of its own (mount_namespaces(7))."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -80,7 +80,7 @@ def main() -> None:
     """Start the job, answer, wait for its end, write how it ended."""
     job = json.load(sys.stdin)
     if os.fork():
-        os._exit(0)  # the agent's child ends here; the supervisor belongs to nobody
+        os._exit(0)  # the agent's child ends here; the supervisor is a daemon of its own
     folder = job["folder"]
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
     go_read, go_write = os.pipe()
@@ -90,7 +90,7 @@ def main() -> None:
         os.close(go_write)
         _service(job, log, go_read, failed_write)
     os.close(failed_write)
-    # The record is there before the service is: whoever starts next knows what to stop.
+    # The record exists before the service does: whoever starts next knows what to stop.
     me = os.getpid()
     _write(
         f"{folder}/process.json",

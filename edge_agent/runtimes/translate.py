@@ -1,5 +1,5 @@
-"""An image's command line and environment, said for a tree that lies in a folder of this machine. Pure but for
-asking which paths are there.
+"""An image's command line and environment, translated for a tree in a folder of this machine. Pure, except that it
+checks which paths exist.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from edgepack.oci.config import ImageConfig
 PYTHON_LABEL = "io.edgepack.python"
 _PYTHON = re.compile(r"python3\.(\d{1,2})")
 _MINOR = re.compile(r"3\.(\d{1,2})")
-# Where programs of this machine are; the image's own PATH names folders of its base, which is not here.
+# Where programs of this machine are; the image's own PATH names folders of its base, which is not unpacked.
 _HOST_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def python_minor(config: ImageConfig) -> int:
-    """The 11 of the Python 3.11 that the image runs; raises ``IncompatibleError`` for one that runs no Python.
+    """The 11 of the Python 3.11 that the image runs; raises ``IncompatibleError`` when it does not run Python.
 
     Taken from the label ``io.edgepack.python`` or the name of the entrypoint's program.
     """
@@ -35,7 +35,7 @@ def python_minor(config: ImageConfig) -> int:
 
 
 def inside(path: str, tree: Path) -> str:
-    """``path`` of the image as it is called here, when the tree has it; otherwise as it is."""
+    """The path in ``tree`` of the image's ``path`` when it exists there; otherwise ``path`` itself."""
     if not path.startswith("/"):
         return path
     found = tree / path.lstrip("/")
@@ -43,7 +43,7 @@ def inside(path: str, tree: Path) -> str:
 
 
 def command(config: ImageConfig, python: str, tree: Path) -> list[str]:
-    """What to start. ``-S``: the packages of this machine's Python are not the image's."""
+    """The command to start. ``-S``: the packages of this machine's Python are not the image's."""
     argv = [*config.entrypoint, *config.cmd]
     return [python, "-s", "-S", *(inside(word, tree) for word in argv[1:])]
 

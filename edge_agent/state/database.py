@@ -1,4 +1,4 @@
-"""What the device remembers, in SQLite: which service runs which image, and how each deployment ended.
+"""The device's records in SQLite: which service runs which image, and how each deployment ended.
 
 The next state is written, durably, before the effect that it announces (``synchronous=FULL`` in WAL mode): a power cut
 leaves either the old state or the intention, and the same command finishes from there.
@@ -29,12 +29,12 @@ _SCHEMA = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     f"PRAGMA user_version = {_VERSION}",
 )
-# How much of a service's past is kept: its newest deployments, and the newest healthy one of this many images.
+# How much of a service's history is kept: its newest deployments, and the newest healthy one of this many images.
 _KEPT = 20
 
 
 class StateFile:
-    """The database at ``path``, which is made when it is not there.
+    """The database at ``path``, which is created when it does not exist.
 
     Every method raises ``UsageError`` where the file may not be used, ``NoSpaceError`` when the disk is full and
     ``EdgepackError`` when the file is damaged.
@@ -97,10 +97,10 @@ class StateFile:
     def begin(
         self, spec: DesiredService, runtime: str, *, holder: str | None = None, returning: bool = False
     ) -> Deployment:
-        """Write down that ``spec`` is about to be run by ``runtime``.
+        """Record that ``spec`` is about to be run by ``runtime``.
 
-        ``holder`` is the runtime that has the service's instance until ``moved``. ``returning`` says that this brings
-        something back that was healthy before.
+        ``holder`` is the runtime that has the service's instance until ``moved``. ``returning`` marks a rollback to
+        what was healthy before.
         """
         outcome = Outcome.RETURNING if returning else Outcome.TRYING
         with self._transaction() as db:
@@ -114,20 +114,20 @@ class StateFile:
         return Deployment(number, spec, outcome, runtime)
 
     def moved(self, deployment: Deployment) -> None:
-        """Write down that only the deployment's own runtime can have an instance of the service from now on."""
+        """Record that only the deployment's own runtime can have an instance of the service from now on."""
         with self._transaction() as db:
             db.execute("UPDATE services SET runtime = ? WHERE name = ?", (deployment.runtime, deployment.spec.name))
 
     def stopping(self, record: ServiceRecord) -> None:
-        """Write down that the service is about to be stopped."""
+        """Record that the service is about to be stopped."""
         with self._transaction() as db:
             _set_service(db, record.name, ServiceState.TRANSITIONING, record.runtime, None, record.current.id)
 
     def finish(self, deployment: Deployment, outcome: Outcome, state: ServiceState, reason: str | None) -> None:
-        """Write down how ``deployment`` ended and that it is what the service now is.
+        """Record how ``deployment`` ended, and that it is the service's current one.
 
-        Once a return has become healthy, the images that it came back from are rolled back from, and not before: until
-        then they are what to turn to when it fails.
+        Only when a rollback has become healthy do the newer images stop counting as good: until then they are what to
+        return to when it fails.
         """
         with self._transaction() as db:
             if deployment.outcome is Outcome.RETURNING and outcome is Outcome.HEALTHY:
@@ -136,13 +136,13 @@ class StateFile:
             _set_service(db, deployment.spec.name, state, deployment.runtime, reason, deployment.id)
 
     def judge(self, deployment: Deployment, outcome: Outcome) -> Deployment:
-        """Change only how ``deployment`` ended."""
+        """Record how ``deployment`` ended, and change nothing else."""
         with self._transaction() as db:
             _set_outcome(db, deployment, outcome)
         return replace(deployment, outcome=outcome)
 
     def serial(self) -> tuple[int, Digest] | None:
-        """Serial and digest of the last desired state that was taken, if it had a serial."""
+        """Serial and digest of the last desired state that was accepted, if it had a serial."""
         with self._transaction("BEGIN") as db:
             row = db.execute("SELECT value FROM facts WHERE name = 'serial'").fetchone()
         if row is None:
@@ -151,7 +151,7 @@ class StateFile:
         return int(number), Digest.parse(digest)
 
     def set_serial(self, serial: int, digest: Digest) -> None:
-        """Remember the serial of a desired state."""
+        """Record the serial of a desired state."""
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO facts (name, value) VALUES ('serial', ?) "
@@ -180,7 +180,7 @@ def _set_outcome(db: sqlite3.Connection, deployment: Deployment, outcome: Outcom
 
 
 def _give_up_newer(db: sqlite3.Connection, back: Deployment) -> None:
-    """No rollback leads again to the images that were healthy after the one that is now back."""
+    """Exclude the images that were healthy after the one that is now running again from later rollbacks."""
     db.execute(
         "UPDATE deployments SET outcome = :gone WHERE service = :service AND outcome = :healthy AND image IN "
         "(SELECT image FROM deployments WHERE service = :service AND outcome = :healthy AND image != :image AND id > "
@@ -222,7 +222,7 @@ def _explained(error: sqlite3.DatabaseError, path: Path) -> EdgepackError:
     if name.startswith("SQLITE_FULL"):
         return NoSpaceError("no space left on the disk", where=path, hint="free some space and run it again")
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-        return UsageError(f"cannot be opened ({error})", where=path, hint="run as the user whom the folder belongs to")
+        return UsageError(f"cannot be opened ({error})", where=path, hint="run as the owner of the folder")
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         return EdgepackError(
             f"the device's state is damaged ({error})", where=path,

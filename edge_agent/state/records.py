@@ -1,4 +1,4 @@
-"""What a device remembers of a service, as values; ``state`` keeps them, ``plan`` decides by them."""
+"""The records of services as values: ``database`` stores them, the plan decides by them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgepack.state.reported import ServiceState
 
 
 class Outcome(StrEnum):
-    """How a deployment ended; ``TRYING`` and ``RETURNING`` have not ended."""
+    """How a deployment ended. ``TRYING`` and ``RETURNING``, a rollback in progress, have not ended."""
 
     TRYING = "trying"
     RETURNING = "returning"
@@ -31,7 +31,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class ServiceRecord:
-    """A service as it was last left.
+    """A service as it was last recorded.
 
     ``runtime`` is the one that may have an instance of it. ``healthy`` are the deployments, ``current`` perhaps among
     them, that became healthy and were not rolled back from, newest first.
@@ -48,12 +48,12 @@ class ServiceRecord:
     def last_good(self) -> Deployment | None:
         """What a rollback returns to: the newest healthy deployment of another image than the current one.
 
-        A return that was interrupted is still on its way, and does not go one image further when it is asked for again.
+        An interrupted rollback stays the target: repeating the command does not go back one image more.
         """
         if self.current.outcome is Outcome.RETURNING:
             return self.current
         return next((one for one in self.healthy if one.spec.image != self.current.spec.image), None)
 
     def fallback(self, spec: DesiredService) -> Deployment | None:
-        """What to return to when ``spec`` fails: the newest healthy deployment of anything else."""
+        """What to roll back to when ``spec`` fails: the newest healthy deployment of anything else."""
         return next((one for one in self.healthy if one.spec != spec), None)

@@ -1,4 +1,4 @@
-"""How a command ends: its answer on stdout, its errors on stderr, its exit code."""
+"""What a command prints: its answer on stdout, its errors on stderr; and its exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgepack.text import printable
 def report_errors(cli: click.Command, name: str, prefix: str) -> int:
     """Run ``cli`` and return its exit code; an error is one sentence, a traceback only with ``--debug``.
 
-    Every flag may be given as a variable too: ``prefix``, the words of the command and the flag's name.
+    Every flag is an environment variable too: ``prefix``, the words of the command and the name of the flag.
     """
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -50,7 +50,7 @@ def report_errors(cli: click.Command, name: str, prefix: str) -> int:
 
 
 def _usage(name: str, error: click.ClickException) -> int:
-    # A command group without a word gets its help; click before 8.2 has no such error.
+    # A command group without a verb shows its help; click before 8.2 has no such error.
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
         error.show()
         return error.exit_code
@@ -74,12 +74,12 @@ def _one_line(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """Something worth saying that is not the answer."""
+    """Print a message to stderr that is not part of the answer."""
     click.echo(text, err=True)
 
 
 def answer(output: str, value: Any, table: Sequence[Mapping[str, Any]]) -> None:
-    """Print the answer: ``value`` as JSON, or ``table`` for people."""
+    """Print the answer: ``value`` as JSON, or ``table`` as a table."""
     if output == "json":
         click.echo(json.dumps(value, indent=2, ensure_ascii=False))
         return
@@ -101,7 +101,7 @@ def _cell(value: object) -> str:
 
 
 def human(size: int) -> str:
-    """Bytes for people, in powers of a thousand."""
+    """A number of bytes with its unit, in powers of a thousand."""
     amount = float(size)
     for unit in ("B", "kB", "MB"):
         if round(amount, 0 if unit == "B" else 1) < 1000:

@@ -33,19 +33,21 @@ def publish(temporary: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path``, durably, when the block ends without an error.
+    """A new file that replaces ``path``, durably, when the block ends without an error.
 
-    Until then, and when the block fails or the process is killed, ``path`` is as it was; what a killed writer left
-    beside it goes at the next call. Raises ``NoSpaceError`` when the disk is full, ``NotFoundError`` when the folder
+    Until then, and when the block fails or the process is killed, ``path`` is unchanged; leftovers of a killed writer
+    are removed by the next call. Raises ``NoSpaceError`` when the disk is full, ``NotFoundError`` when the folder
     does not exist, ``UsageError`` where nothing can be written.
     """
     with disk_errors(path):
         if path.is_dir():
             raise UsageError("is a folder", where=path, hint="give the name of a file")
-        if not path.parent.exists():
-            raise NotFoundError("there is no such folder", where=path.parent, hint="make it, or give another path")
         _sweep_beside(path)
-        temporary, fd = _locked_file(path, mode)
+        try:
+            temporary, fd = _locked_file(path, mode)
+        except FileNotFoundError:
+            hint = "create it, or give another path"
+            raise NotFoundError("there is no such folder", where=path.parent, hint=hint) from None
         file = os.fdopen(fd, "wb")
         try:
             os.fchmod(fd, mode)  # the umask must not decide who reads a key
@@ -66,7 +68,7 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
 def temporary_beside(target: Path, mode: int = 0o700) -> Iterator[Path]:
     """A new folder beside ``target``, to be filled and renamed to it; it is removed at the end unless it was renamed.
 
-    What killed processes left of earlier ones goes first.
+    Leftovers of killed processes are removed first.
     """
     _sweep_beside(target)
     temporary, fd = _locked_folder(target, mode)
@@ -78,9 +80,9 @@ def temporary_beside(target: Path, mode: int = 0o700) -> Iterator[Path]:
 
 
 def discard(folder: Path) -> None:
-    """Remove ``folder`` and what killed processes left beside it; absent is fine.
+    """Remove ``folder`` and leftovers of killed processes beside it; absent is fine.
 
-    It is renamed first: a folder that is half removed never stands under its own name.
+    It is renamed first: a half removed folder never has its own name.
     """
     _sweep_beside(folder)
     try:
@@ -88,7 +90,7 @@ def discard(folder: Path) -> None:
     except FileNotFoundError:
         return
     try:
-        with contextlib.suppress(OSError):  # so that nobody else sweeps it meanwhile, which would do no harm
+        with contextlib.suppress(OSError):  # keeps other processes from sweeping it meanwhile, which would do no harm
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         doomed = _temporary(folder)
         with contextlib.suppress(FileNotFoundError):  # another process was quicker
@@ -168,7 +170,7 @@ def make_dirs(path: Path) -> None:
         return
     make_dirs(path.parent)
     if path.exists() and not path.is_dir():  # another process may have made it meanwhile
-        raise UsageError("is a file where a folder must be", where=path, hint="give another folder")
+        raise UsageError("is a file where a folder is needed", where=path, hint="give another folder")
     with disk_errors(path):
         path.mkdir(exist_ok=True)
         fsync_dir(path.parent)

@@ -1,4 +1,4 @@
-"""uv, which resolves and installs wheels for us: where it is, and where it is to look for packages."""
+"""uv, which resolves and installs wheels: finding it, and the indexes that it searches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgepack.errors import MissingPartError
 
 # Some versions of uv know it as an argument only.
 NO_INDEX = "UV_NO_INDEX"
-# What uv and pip say when no index is in reach, in their own words.
+# What uv and pip print when no index is reachable.
 NO_NETWORK = re.compile(
     r"network was disabled|error sending request|dns error|Failed to fetch|NewConnectionError|Failed to establish"
     r"|Max retries exceeded|ConnectTimeout|ReadTimeout|name resolution"

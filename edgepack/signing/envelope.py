@@ -67,7 +67,7 @@ def verify(
         raise SignatureError(
             f"is signed by {', '.join(sorted(envelope.signatures))}, and no such key is trusted here",
             where=where,
-            hint="trust that key if you know whose it is",
+            hint="trust that key if you know its owner",
         )
     good: list[str] = []
     bad: list[str] = []
@@ -75,10 +75,10 @@ def verify(
         (good if _signed_by(envelope, known[key_id]) else bad).append(key_id)
     if bad and len(good) < threshold:
         raise SignatureError(
-            f"the signature by key {', '.join(bad)} is not one of this content", where=where, hint="fetch it again"
+            f"the signature by key {', '.join(bad)} is not valid for this content", where=where, hint="fetch it again"
         )
     if len(good) < threshold:
-        raise SignatureError(f"is signed by {len(good)} trusted keys of the {threshold} that are needed", where=where)
+        raise SignatureError(f"is signed by {len(good)} trusted keys; {threshold} are required", where=where)
     _check_type(envelope, payload_type, where)
     return Opened(envelope.payload, tuple(good))
 
@@ -99,7 +99,7 @@ def open_unsigned(
 
 def _check_type(envelope: Envelope, payload_type: str, where: object) -> None:
     if envelope.payload_type != payload_type:
-        raise SignatureError(f"holds {envelope.payload_type!r} and not {payload_type!r}", where=where)
+        raise SignatureError(f"has the payload type {envelope.payload_type!r}, not {payload_type!r}", where=where)
 
 
 def _signed_by(envelope: Envelope, key: PublicKey) -> bool:
@@ -137,5 +137,5 @@ def _parse(data: bytes, where: object, limit: int) -> Envelope:
         raise SignatureError("is not a DSSE envelope (payload, payloadType or signatures are wrong)", where=where)
     try:
         return Envelope.from_dict(value)
-    except ValueError as error:  # base64 that is none, or two signatures under one key id
+    except ValueError as error:  # invalid base64, or two signatures under one key id
         raise SignatureError(f"is not a DSSE envelope ({error})", where=where) from error

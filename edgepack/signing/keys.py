@@ -7,6 +7,7 @@ compute: ``openssl pkey -pubin -in KEY.pub -outform DER | sha256sum``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class PublicKey:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
         if b"PRIVATE KEY" in pem:
-            raise UsageError("is a private key", where=where, hint="give the public key and keep this one secret")
+            raise UsageError("is a private key", where=where, hint="give the public key, and keep this one secret")
         key = _parsed(lambda: load_pem_public_key(pem), where, "public")
         if not isinstance(key, Ed25519PublicKey):
             raise UsageError("is not an Ed25519 key", where=where, hint="use a key that 'edgepack key create' made")
@@ -58,7 +59,7 @@ class PublicKey:
 
 @dataclass(frozen=True, eq=False)
 class PrivateKey:
-    """An Ed25519 private key. Its representation shows the id alone."""
+    """An Ed25519 private key. Its representation shows only the id."""
 
     secret: Ed25519PrivateKey = field(repr=False)
     public: PublicKey = field(init=False)
@@ -106,13 +107,13 @@ class KeyRing:
         self.folder = folder
 
     def create(self, name: str) -> PrivateKey:
-        """Make and keep a new key; raises ``UsageError`` when the name is bad or taken."""
+        """Create and store a new key; raises ``UsageError`` when the name is invalid or in use."""
         path = self._path(name)
         _private_folder(self.folder)
         key = create_key()
         with locked(self.folder / ".lock"):
             if path.exists():
-                raise UsageError(f"there is a key {name!r} already", where=self.folder, hint="choose another name")
+                raise UsageError(f"key {name!r} already exists", where=self.folder, hint="choose another name")
             atomic_write(path, key.to_pem(), 0o600)
             atomic_write(self.public_path(name), key.public.to_pem())
         return key
@@ -120,14 +121,16 @@ class KeyRing:
     def get(self, name: str) -> PrivateKey:
         """The key called ``name``; raises ``NotFoundError`` or ``UsageError``."""
         path = self._path(name)
-        key = PrivateKey.from_pem(_read(path, f"there is no key {name!r}", "create it or list the keys"), path)
+        key = PrivateKey.from_pem(
+            _read(path, f"there is no key {name!r}", "create it, or see: edgepack key list"), path
+        )
         if not self.public_path(name).exists():  # a creation was killed between its two files
             atomic_write(self.public_path(name), key.public.to_pem())
         return key
 
     def list(self) -> dict[str, PublicKey]:
         """The public half of every key, by name."""
-        names = sorted(path.stem for path in self.folder.glob("*.key")) if self.folder.is_dir() else []
+        names = sorted(path.stem for path in self.folder.glob("*.key"))
         return {name: self.get(name).public for name in names}
 
     def export(self, name: str) -> bytes:
@@ -135,7 +138,7 @@ class KeyRing:
         return self.get(name).public.to_pem()
 
     def public_path(self, name: str) -> Path:
-        """Where the PEM of the public half is."""
+        """The path of the PEM of the public half."""
         return self.folder / f"{_checked(name)}.pub"
 
     def _path(self, name: str) -> Path:
@@ -151,7 +154,7 @@ class TrustStore:
     def add(self, pem: bytes, name: str | None = None) -> PublicKey:
         """Trust a key, under its id when no name is given; the same key again changes nothing.
 
-        Raises ``UsageError`` when ``pem`` is no Ed25519 public key, or when another key has that name.
+        Raises ``UsageError`` when ``pem`` is not an Ed25519 public key, or when another key has that name.
         """
         key = PublicKey.from_pem(pem)
         path = self.folder / f"{_checked(name or key.id)}.pub"
@@ -161,7 +164,7 @@ class TrustStore:
                 held = self._read(path)
                 if held != key:
                     raise UsageError(
-                        f"key {held.id} is trusted under the name {path.stem!r} already",
+                        f"key {held.id} is already trusted under the name {path.stem!r}",
                         where=self.folder,
                         hint="choose another name, or remove that key first",
                     )
@@ -171,8 +174,11 @@ class TrustStore:
 
     def list(self) -> dict[str, PublicKey]:
         """Every trusted key, by name; raises ``UsageError`` for a file that is not a key."""
-        paths = sorted(self.folder.glob("*.pub")) if self.folder.is_dir() else []
-        return {path.stem: self._read(path) for path in paths}
+        found = {}
+        for path in sorted(self.folder.glob("*.pub")):
+            with contextlib.suppress(NotFoundError):  # removed by another process meanwhile
+                found[path.stem] = self._read(path)
+        return found
 
     def keys(self) -> tuple[PublicKey, ...]:
         """Every trusted key, each once."""
@@ -202,13 +208,14 @@ def _parsed(parse: Callable[[], _T], where: object, kind: str) -> _T:
             "is protected by a password", where=where, hint="give the key without one ('openssl pkey -in IN -out OUT')"
         ) from None
     except (ValueError, UnsupportedAlgorithm):  # the cause is dropped: it might quote the file
-        raise UsageError(f"is not a {kind} key in PEM", where=where, hint="check which file that is") from None
+        raise UsageError(f"is not a {kind} key in PEM", where=where, hint="check the file") from None
 
 
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot name a key", hint="use letters, digits, '.', '_' and '-', a letter or digit first"
+            f"{name!r} is not a valid name for a key",
+            hint="use letters, digits, '.', '_' and '-', a letter or digit first",
         )
     return name
 

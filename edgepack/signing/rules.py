@@ -74,7 +74,7 @@ class Verified:
 
 
 def envelope_of(artifact: Manifest, image: Digest) -> Descriptor:
-    """Rule 1: where the envelope of the attachment ``artifact`` is."""
+    """Rule 1: the descriptor of the envelope in the attachment ``artifact``."""
     where = f"statement on {image}"
     if artifact.artifact_type != mediatypes.STATEMENT_ARTIFACT:
         raise SignatureError(f"is of type {artifact.artifact_type!r}", where=where)
@@ -104,8 +104,9 @@ def check_member(index: Index, signed: Digest, manifest: Digest) -> None:
 
 def _parse(payload: bytes, image: Digest, where: str) -> Statement:
     value = parse_object(payload, where)
-    if value.get("_type") != STATEMENT_TYPE or value.get("predicateType") != PREDICATE_TYPE:
-        raise SignatureError(f"says {value.get('predicateType')!r}, which is not that it may run", where=where)
+    types = value.get("_type"), value.get("predicateType")
+    if types != (STATEMENT_TYPE, PREDICATE_TYPE):
+        raise SignatureError("is not a statement that the image may run (types {!r}, {!r})".format(*types), where=where)
     subjects, predicate = value.get("subject"), value.get("predicate")
     if not isinstance(subjects, list) or not isinstance(predicate, dict):
         raise InvalidDocumentError(where, ["subject must be a list and predicate an object"])

@@ -85,7 +85,7 @@ def verify_image(
     if found:
         return Verified(tuple(sorted({key for one in found for key in one.key_ids})), found[0].statement)
     if not refused:
-        raise SignatureError("no statement is attached to it", where=f"image {image}", hint="sign the image")
+        raise SignatureError("has no statement attached", where=f"image {image}", hint="sign the image")
     if len(refused) == 1 and isinstance(refused[0], SignatureError):
         raise refused[0]
     raise SignatureError(

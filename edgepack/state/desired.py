@@ -1,4 +1,4 @@
-"""Desired state: which services a device shall run, each image by its digest.
+"""Desired state: which services a device is to run, each image by its digest.
 
 A service that a document does not name is left as it is: an empty document never means "remove everything".
 """
@@ -43,7 +43,7 @@ class DesiredService:
     health_timeout_seconds: float = 60.0
 
     def collides(self, other: DesiredService) -> bool:
-        """Whether both want the same port; an address that stands for all meets every other."""
+        """Whether both want the same port; an address such as 0.0.0.0 collides with every other."""
         wild = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
         return self.port == other.port and (
             self.address == other.address or self.address in wild or other.address in wild
@@ -65,7 +65,7 @@ class DesiredService:
 
 @dataclass(frozen=True)
 class Desired:
-    """A desired state. ``serial`` only grows; ``None`` where nobody counts."""
+    """A desired state. ``serial`` only grows; ``None`` in a document without one."""
 
     services: tuple[DesiredService, ...]
     serial: int | None = None
@@ -94,7 +94,7 @@ class Desired:
 
 
 def read_service(fields: Fields) -> DesiredService:
-    """One service; what is wrong goes to the violations of ``fields``, and something harmless takes its place."""
+    """One service; errors become violations of ``fields``, and a placeholder replaces what is wrong."""
     name = fields.parsed("name", check_service_name) or _NO_SERVICE
     image = fields.parsed("image", Digest.parse) or _NO_IMAGE
     port = fields.take("port", int, required=True)
@@ -144,7 +144,7 @@ def _env(fields: Fields) -> dict[str, str]:
 def _check_unique(services: tuple[DesiredService, ...], fields: Fields) -> None:
     names = [one.name for one in services if one.name != _NO_SERVICE]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        fields.wrong("services", f"name {name!r} twice")
+        fields.wrong("services", f"list {name!r} twice")
     running = [one for one in services if one.status == "running" and one.port]
     for at, one in enumerate(running):
         if any(one.collides(other) for other in running[:at]):

@@ -1,4 +1,4 @@
-"""Reported state: what a device runs, and why it is not what it should be."""
+"""Reported state: what a device runs, and the reason where it differs from the desired state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgepack.oci.digest import Digest
 
 
 class ServiceState(StrEnum):
-    """How a service is; the names are Azure's, with ``Stopped`` for one that was asked to stop."""
+    """The state of a service; the names are Azure's, and ``Stopped`` for one that was stopped on request."""
 
     TRANSITIONING = "Transitioning"
     HEALTHY = "Healthy"

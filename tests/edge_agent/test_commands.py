@@ -82,7 +82,7 @@ def test_the_whole_life_of_a_service(agent: Agent) -> None:
 
     done = agent.apply("crash")
     assert done.code == 1
-    assert "it exited with code 7; it last wrote: no model  [31mhere; it runs" in sentence(done.err)
+    assert "it exited with code 7; it last wrote: no model \\x1b[31mhere; rolled back to" in sentence(done.err)
 
     done = agent.run("rollback", "churn")
     assert (done.code, done.services) == (0, [usual | {"state": "Healthy", "digest": v1, "last_good": None}])
@@ -148,7 +148,7 @@ def test_an_image_that_was_not_imported_is_not_found(agent: Agent) -> None:
     assert done.code == 3
     assert sentence(done.err) == (
         f"edge-agent: image {agent.images.digests['absent']}: is not on this device; "
-        "import the bundle that brings it, with: edge-agent import"
+        "import the bundle that contains it with: edge-agent import"
     )
     assert agent.answer() == "v1"
 
@@ -156,11 +156,11 @@ def test_an_image_that_was_not_imported_is_not_found(agent: Agent) -> None:
 def test_an_unsigned_image_runs_only_when_that_is_said(agent: Agent) -> None:
     done = agent.apply("unsigned")
     assert done.code == 4
-    assert sentence(done.err).endswith("sign the image with a key that this device trusts, or say --allow-unsigned")
+    assert sentence(done.err).endswith("sign the image with a key that this device trusts, or give --allow-unsigned")
     assert agent.processes() == []
     done = agent.apply("unsigned", "--allow-unsigned")
     assert done.code == 0
-    assert "without a trusted signature, as was asked for" in done.err
+    assert "without a trusted signature, because of --allow-unsigned" in done.err
     assert agent.answer() == "unsigned"
 
 
@@ -226,7 +226,7 @@ def test_a_serial_that_goes_back_is_refused(agent: Agent) -> None:
 
     assert done.code == 4
     assert sentence(done.err) == (
-        "edge-agent: desired state: serial 6 is older than serial 7, which this device has taken; "
+        "edge-agent: desired state: serial 6 is older than serial 7, which this device has accepted; "
         "give it a serial above 7"
     )
     assert agent.answer() == "v1"
@@ -296,7 +296,7 @@ MISTAKES = {
     "no such key": (["trust", "no.pub"], 3, "no.pub: there is no such file; write one with: edgepack key export"),
     "garbage as key": (["trust", "{here}/garbage"], 2, "garbage: is not a public key in pem"),
     "a private key": (["trust", "{here}/private"], 2, "private: is a private key"),
-    "an unknown service": (["rollback", "churn"], 3, "runs no services; check --state-dir"),
+    "an unknown service": (["rollback", "churn"], 3, "no services are recorded; check --state-dir"),
 }
 
 

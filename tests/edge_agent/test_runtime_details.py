@@ -349,3 +349,12 @@ def test_an_engine_whose_disk_is_full_is_named_so() -> None:
 
     assert isinstance(full, NoSpaceError)
     assert isinstance(engine._refused("manifest unknown", "image x"), engine.EngineRefusedError)
+
+
+def test_a_socket_that_another_user_hides_is_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(self: Path, **_: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", denied)
+
+    assert engine.sockets({"XDG_RUNTIME_DIR": "/run/user/1"}) == ()

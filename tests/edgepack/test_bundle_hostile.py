@@ -235,7 +235,7 @@ def test_every_image_of_the_list_needs_its_statement(bundle: Path, store: Store,
         store,
         KEY,
     )
-    refused(bundle, device, SignatureError, f"{second.digest}: no statement is attached")
+    refused(bundle, device, SignatureError, f"{second.digest}: has no statement attached")
     assert blobs(device) == set()
 
 

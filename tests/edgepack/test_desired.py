@@ -138,7 +138,7 @@ def test_everything_wrong_is_told_at_once() -> None:
 
 
 def test_names_and_ports_are_given_once() -> None:
-    assert violations(document(churn(), churn(port=7000))) == ("services name 'churn' twice",)
+    assert violations(document(churn(), churn(port=7000))) == ("services list 'churn' twice",)
     assert violations(document(churn(), churn(name="other"))) == ("services give port 6789 to more than one service",)
     everywhere = churn(name="other", address="0.0.0.0")  # noqa: S104
     assert violations(document(churn(), everywhere)) == ("services give port 6789 to more than one service",)

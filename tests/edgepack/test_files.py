@@ -154,7 +154,7 @@ def test_impossible_targets_are_told_clearly(tmp_path: Path) -> None:
         atomic_write(tmp_path / "file" / "a", b"")
     with pytest.raises(UsageError):
         atomic_write(tmp_path / ("n" * 300), b"")
-    with pytest.raises(UsageError, match="is a file where a folder must be"):
+    with pytest.raises(UsageError, match="is a file where a folder is needed"):
         make_dirs(tmp_path / "file" / "below")
 
 

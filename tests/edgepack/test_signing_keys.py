@@ -96,7 +96,7 @@ def test_a_public_file_that_a_killed_creation_did_not_write_comes_back(tmp_path:
     "name", ["", ".", "..", "../up", "a/b", "/abs", "a b", ".hidden", "-flag", "ü", "a\n", "x" * 90]
 )
 def test_names_that_are_no_file_names_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot name a key"):
+    with pytest.raises(UsageError, match="is not a valid name for a key"):
         KeyRing(tmp_path / "keys").create(name)
     assert not (tmp_path / "keys").exists()
 
@@ -163,3 +163,22 @@ def test_a_damaged_trusted_key_is_named_and_not_skipped(tmp_path: Path) -> None:
     (tmp_path / "bad.pub").write_bytes(b"nonsense")
     with pytest.raises(UsageError, match=r"bad\.pub"):
         trust.keys()
+
+
+def test_a_key_that_is_removed_while_they_are_listed_is_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = TrustStore(tmp_path)
+    kept, removed = create_key().public, create_key().public
+    store.add(kept.to_pem(), "a")
+    store.add(removed.to_pem(), "b")
+    real = Path.glob
+
+    def glob(self: Path, pattern: str) -> list[Path]:
+        found = list(real(self, pattern))
+        (tmp_path / "b.pub").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "glob", glob)
+
+    assert store.list() == {"a": kept}

@@ -107,7 +107,7 @@ def test_every_trusted_signer_is_told(store: Store, image: Descriptor) -> None:
 
 
 def test_an_image_without_a_statement_is_refused(store: Store, image: Descriptor) -> None:
-    with pytest.raises(SignatureError, match="no statement is attached"):
+    with pytest.raises(SignatureError, match="has no statement attached"):
         verify_image(store, image.digest, [KEY.public])
 
 
@@ -150,7 +150,7 @@ def test_rule_3_what_the_key_signed_as_something_else_does_not_count(store: Stor
 )
 def test_rule_4_another_predicate_does_not_count(store: Store, image: Descriptor, change: dict[str, Any]) -> None:
     attach_payload(store, image, statement_json(store, image, **change))
-    with pytest.raises(SignatureError, match="not that it may run"):
+    with pytest.raises(SignatureError, match="not a statement that the image may run"):
         verify_image(store, image.digest, [KEY.public])
 
 

@@ -1,7 +1,7 @@
 """Images that run from unpacked layers, for the runtimes that have no engine of their own.
 
 ``images/<image>.<runtime>.json`` names the layers that an image needs; it is written before the first of them is
-unpacked, so that giving one image back never takes a layer from another.
+unpacked, so that removing one image never removes a layer of another.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class UnpackedImages:
         self._whiteouts = whiteouts
 
     def prepare(self, image: Digest, choose: LayerChoice) -> UnpackedImage:
-        """Unpack those of the image's layers that ``choose`` says, which may refuse the image by an error of its own.
+        """Unpack the layers of the image that ``choose`` selects; ``choose`` may raise an error to refuse the image.
 
         Raises what ``read_image`` and ``LayerCache.ensure`` raise.
         """
@@ -150,7 +150,7 @@ class UnpackedImages:
             for diff_id in found[1]:
                 if diff_id not in kept:
                     self.layers.remove(diff_id)
-            # Last, so that a process that is killed here is told again what to remove.
+            # Last: if the process is killed before, the record still says what to remove.
             self._record(image).unlink(missing_ok=True)
             fsync_dir(self._folder)
 

@@ -1,4 +1,4 @@
-"""Unpacked layers, kept by diff ID: ``layers/<hex of the diff ID>/`` is a layer's tree, whole, or is not there."""
+"""Unpacked layers by diff ID: ``layers/<hex of the diff ID>/`` is the complete tree of a layer, or does not exist."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from edgepack.oci.store import Store
 from edgepack.oci.tar.compression import decompressed
 from edgepack.oci.unpack import RefuseWhiteouts, UnpackLimits, Whiteouts, unpack_layer
 
-_HEX = 64
-
 
 class LayerCache:
     """The unpacked layers below ``root``; several processes may use it at once."""
@@ -33,14 +31,8 @@ class LayerCache:
         """Whether the layer is unpacked."""
         return self.path(diff_id).is_dir()
 
-    def diff_ids(self) -> tuple[Digest, ...]:
-        """The layers that are unpacked."""
-        if not self.root.is_dir():
-            return ()
-        return tuple(Digest(path.name) for path in sorted(self.root.iterdir()) if len(path.name) == _HEX)
-
     def ensure(self, store: Store, layer: Descriptor, diff_id: Digest, whiteouts: Whiteouts | None = None) -> Path:
-        """Unpack ``layer`` from ``store`` unless it is unpacked, and give the folder of its tree.
+        """Unpack ``layer`` from ``store`` unless it is unpacked, and return the folder of its tree.
 
         The blob and the plain tar are hashed while they are unpacked. Raises ``NotFoundError`` without the blob,
         ``VerificationError`` for one that is not what its names say or must not be unpacked, ``NoSpaceError``.
@@ -49,14 +41,14 @@ class LayerCache:
         if target.is_dir():
             return target
         make_dirs(self.root)
-        self.root.chmod(0o700)  # files of set owners and world-writable folders are nobody else's business
+        self.root.chmod(0o700)  # setuid files and world-writable folders must be out of reach for other users
         with locked(self.root / f"{diff_id.hex}.lock"):
             if not target.is_dir():  # another process may have been quicker
                 self._unpack(store, layer, diff_id, whiteouts or RefuseWhiteouts())
         return target
 
     def remove(self, diff_id: Digest) -> None:
-        """Give back the layer's disk; absent is fine."""
+        """Remove the unpacked layer; absent is fine."""
         if not self.root.is_dir():
             return
         with locked(self.root / f"{diff_id.hex}.lock"):
@@ -79,7 +71,7 @@ class LayerCache:
             _read_to_end(verified)
             if plain.hexdigest() != diff_id.hex:
                 raise DigestMismatchError(
-                    f"unpacks to sha256:{plain.hexdigest()} and its image says {diff_id}",
+                    f"unpacks to sha256:{plain.hexdigest()}, and the image's diff ID is {diff_id}",
                     where=f"layer {layer.digest}",
                     hint="build the image again",
                 )
@@ -87,7 +79,7 @@ class LayerCache:
 
 
 def _read_to_end(verified: BinaryIO) -> None:
-    """To the verdict, which comes with the last byte; a decompressor may stop before."""
+    """Read all of it, for it is verified at the last byte; a decompressor may stop before."""
     for _ in iter(lambda: verified.read(LIMITS.chunk_bytes), b""):
         pass
 

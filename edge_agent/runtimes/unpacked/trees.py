@@ -14,9 +14,9 @@ from edgepack.oci.unpack import sync_file_system
 
 
 def merge_trees(layers: Sequence[Path], target: Path) -> None:
-    """Make ``target`` the merge of ``layers``, base first, unless it is there; whole or not at all.
+    """Make ``target`` the merge of ``layers``, base first, unless it exists; completely or not at all.
 
-    The caller holds a lock on ``target``. Raises ``UnsafeArchiveError`` for what is no file, folder or link.
+    The caller holds a lock on ``target``. Raises ``UnsafeArchiveError`` for anything but files, folders and links.
     """
     if target.is_dir():
         return
@@ -39,7 +39,7 @@ def _add(source: Path, target: Path) -> None:
                 _add(Path(entry.path), at)
                 continue
             if not (entry.is_symlink() or entry.is_file(follow_symlinks=False)):
-                raise UnsafeArchiveError("is no file, folder or link", where=entry.path)
+                raise UnsafeArchiveError("is not a file, folder or link", where=entry.path)
             if stat.S_ISDIR(_mode(at)):
                 shutil.rmtree(at)
             at.unlink(missing_ok=True)
@@ -47,7 +47,7 @@ def _add(source: Path, target: Path) -> None:
 
 
 def _mode(path: Path) -> int:
-    """The type of what stands at ``path`` itself; 0 for nothing."""
+    """The mode of ``path`` itself, links not followed; 0 when it does not exist."""
     try:
         return path.lstat().st_mode
     except FileNotFoundError:
