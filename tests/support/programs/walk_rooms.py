@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import importlib.metadata
 import importlib.util
 import io
 import json
@@ -67,18 +68,18 @@ def is_program(name: str, tree: ast.Module) -> bool:
 
 def help_failures(name: str) -> Iterator[str]:
     """The commands below ``name``, and itself, whose help cannot be shown."""
+    (point,) = importlib.metadata.entry_points(group="console_scripts", name=name)
+    module = importlib.import_module(point.module)
     if name == "edge-server":
-        from edge_server.__main__ import main
-
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-            main(["--help"])
+            module.main(["--help"])
         if "--model" not in text.getvalue():
             yield f"{name} --help: {text.getvalue()!r}"
         return
     import click
 
-    def walk(command: click.Command, context: click.Context) -> Iterator[str]:
+    def below(command: click.Command, context: click.Context) -> Iterator[str]:
         if not command.get_help(context).startswith("Usage: "):
             yield f"{context.command_path} --help has no usage"
         for verb in command.list_commands(context) if isinstance(command, click.Group) else ():
@@ -88,18 +89,10 @@ def help_failures(name: str) -> Iterator[str]:
             except Exception as error:  # noqa: BLE001 - each is reported
                 yield f"{context.command_path} {verb} --help: {error!r}"
             else:
-                yield from walk(child, click.Context(child, info_name=verb, parent=context))
+                yield from below(child, click.Context(child, info_name=verb, parent=context))
 
-    command: Any
-    if name == "edgepack":
-        from packager.commands.main import build_cli
-
-        command = build_cli()
-    else:
-        from edge_agent.commands import cli
-
-        command = cli
-    yield from walk(command, click.Context(command, info_name=name))
+    command = module.build_cli() if hasattr(module, "build_cli") else module.cli
+    yield from below(command, click.Context(command, info_name=name))
 
 
 def walk(rooms: list[str], commands: list[str]) -> dict[str, Any]:
