@@ -94,8 +94,8 @@ class Contents:
                 "referrers": [
                     {"subject": str(one.subject), "descriptor": one.descriptor.to_json()} for one in self.referrers
                 ],
-                "blobs": [plain(blob).to_json() for blob in self.blobs],
-                "omitted": [plain(blob).to_json() for blob in self.omitted],
+                "blobs": [bare(blob).to_json() for blob in self.blobs],
+                "omitted": [bare(blob).to_json() for blob in self.omitted],
             }
         )
 
@@ -121,8 +121,8 @@ def is_head(blob: Descriptor) -> bool:
     return blob.media_type in _HEAD
 
 
-def plain(blob: Descriptor) -> Descriptor:
-    """The descriptor without all that does not name bytes."""
+def bare(blob: Descriptor) -> Descriptor:
+    """The descriptor with media type, digest and size alone."""
     return Descriptor(blob.media_type, blob.digest, blob.size)
 
 

@@ -1,4 +1,4 @@
-"""Taking a bundle in: ``import_bundle(path, store, trusted)``.
+"""Importing a bundle: ``import_bundle(path, store, trusted)``.
 
 One pass over the tar, forwards: the signed list is verified first, then manifests and statements, which are held in
 memory; only then are layers written, each hashed while it streams into the store; tags and attachments come last. So
@@ -45,7 +45,7 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class ImportedImage:
-    """An image that is in the store now, and the trusted keys that vouch for it; none when it is unsigned."""
+    """An imported image, and the trusted keys that signed it; none when it is unsigned."""
 
     name: str
     digest: Digest
@@ -54,7 +54,7 @@ class ImportedImage:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did: bytes that it wrote, and bytes that were needed and there already."""
+    """What an import did: bytes that it wrote, and needed bytes that were already present."""
 
     images: tuple[ImportedImage, ...]
     moved_bytes: int
@@ -75,8 +75,8 @@ def import_bundle(
 
     The list must be signed by one of the ``trusted`` keys, and so must a statement on each image. ``allow_unsigned``
     takes what has no signature at all; a signature that is there must still be a good one by a trusted key. With a
-    ``platform``, only that platform of an image comes in. ``on_blob`` hears of each blob and whether it is written.
-    Importing again changes nothing; memory is flat, whatever the size of the blobs.
+    ``platform``, only that platform of an image is imported. ``on_blob`` is called with each blob and whether it is
+    written. Importing again changes nothing; memory is flat, whatever the size of the blobs.
 
     Raises ``SignatureError`` and other ``VerificationError`` for a bundle that is not what a trusted key signed, or
     that lacks blobs which are not in the store either; ``IncompatibleError`` when it is for another platform;
@@ -220,7 +220,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _as_verification(path: Path) -> Iterator[None]:
-    """A malformed document inside of a bundle is the bundle's fault, not the user's; an altered blob names it too."""
+    """An invalid document or altered blob inside a bundle is reported as a damaged bundle, not as wrong usage."""
     try:
         yield
     except InvalidDocumentError as error:

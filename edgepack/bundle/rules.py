@@ -1,4 +1,4 @@
-"""The rules by which a bundle's blobs are taken in. They read manifests only, and write nothing.
+"""The rules by which a bundle's blobs are imported. They read manifests only, and write nothing.
 
 The list has been verified before (by ``edgepack.signing.envelope``), and each image's statement (by
 ``edgepack.signing.rules``). Then:
@@ -81,7 +81,7 @@ def _check_listed(contents: Contents, needed: tuple[Descriptor, ...], where: obj
     for one in needed:
         if sizes.get(one.digest, one.size) != one.size:
             raise SizeMismatchError(
-                f"is listed with {sizes[one.digest]} bytes and named with {one.size}", where=one.digest
+                f"is listed with {sizes[one.digest]} bytes, and a manifest says {one.size}", where=one.digest
             )
     extra = sizes.keys() - {one.digest for one in needed}
     if extra:

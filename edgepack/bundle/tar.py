@@ -110,11 +110,11 @@ class TarReader:
         self._expected: Collection[str] = ()
 
     def expecting(self, names: Collection[str]) -> None:
-        """The names that may still come, so that a wrong one can be told from an unknown one."""
+        """The names that may still come, to distinguish a misplaced member from an unknown one."""
         self._expected = frozenset(names)
 
     def first(self, name: str, limit: int) -> bytes:
-        """The content of the first member, whose size, at most ``limit``, nobody has told yet."""
+        """The content of the first member, whose size is not known yet; at most ``limit`` bytes."""
         block = self._exactly(BLOCK)
         try:
             size = tarfile.TarInfo.frombuf(block, "ascii", "strict").size
@@ -137,21 +137,21 @@ class TarReader:
         return data
 
     def enter(self, name: str, size: int) -> None:
-        """Pass the header of the next member; its content is then to be copied or skipped."""
+        """Read the header of the next member; its content is then to be copied or skipped."""
         expected = tar_header(name, size=size)
         block = self._exactly(BLOCK)
         if block != expected[:BLOCK] or self._exactly(len(expected) - BLOCK) != expected[BLOCK:]:
             raise self._refusal(block, name, size)
 
     def copy(self, size: int, take: Callable[[BlobSource], object]) -> None:
-        """Let ``take`` read as much as it wants of the member just entered, then pass over it."""
+        """Let ``take`` read as much as it wants of the member just entered, then skip the rest."""
         member = _Member(self._stream, self._where, size, self._stream.tell() if self._seekable else None)
         take(member)
         self._skip(member.left())
         self._padding(size)
 
     def skip(self, size: int) -> None:
-        """Pass over the content of the member just entered."""
+        """Skip the content of the member just entered."""
         self._skip(size)
         self._padding(size)
 

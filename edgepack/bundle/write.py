@@ -11,9 +11,9 @@ from edgepack.bundle.listing import (
     Contents,
     NamedImage,
     Referrer,
+    bare,
     checked_name,
     is_head,
-    plain,
 )
 from edgepack.bundle.receipt import Receipt
 from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarWriter, blob_name
@@ -55,9 +55,9 @@ def write_bundle(
     """Write the images that ``tags`` name, with all that is attached to them, to one tar at ``path``.
 
     With a ``key`` the list is signed, and each image gets a statement by it unless it has one; without, the bundle is
-    unsigned. With a ``receipt`` only its platform goes in, and nothing that it names. ``on_blob`` hears of each blob
-    and whether it goes in. Equal stores, tags, keys and receipts give equal bytes. ``path`` appears whole or not at
-    all.
+    unsigned. With a ``receipt`` only its platform goes in, and nothing that it names. ``on_blob`` is called with
+    each blob and whether it goes in. Equal stores, tags, keys and receipts give equal bytes. ``path`` appears whole or
+    not at all.
 
     Raises ``NotFoundError`` for a tag, blob or folder that is not there, ``IncompatibleError`` when an image has
     nothing for the receipt's platform, ``VerificationError`` for a damaged blob, ``NoSpaceError``.
@@ -90,7 +90,7 @@ def _images(store: Store, tags: Collection[str]) -> tuple[NamedImage, ...]:
     absent = sorted(set(tags) - known.keys())
     if absent:
         raise NotFoundError(
-            f"there is no image tagged {', '.join(absent)}", where=store.root, hint="list the packages that are there"
+            f"no image is tagged {', '.join(absent)}", where=store.root, hint="see: edgepack package list"
         )
     return tuple(NamedImage(checked_name(tag), _without_tag(known[tag])) for tag in sorted(set(tags)))
 
@@ -111,12 +111,12 @@ def _contents(store: Store, images: tuple[NamedImage, ...], receipt: Receipt | N
     platform = None if receipt is None else receipt.platform
     needed: dict[Digest, Descriptor] = {}
     for image in images:
-        needed.update((item.digest, plain(item)) for item in needs(store, image.descriptor, platform))
+        needed.update((item.digest, bare(item)) for item in needs(store, image.descriptor, platform))
     referrers = []
     for subject in [item.digest for item in needed.values() if item.media_type in _DOCUMENTS]:
         for artifact in store.referrers(subject):
             referrers.append(Referrer(subject, artifact))
-            needed.update((item.digest, plain(item)) for item in needs(store, artifact))
+            needed.update((item.digest, bare(item)) for item in needs(store, artifact))
     held = frozenset() if receipt is None else receipt.blobs
     # A manifest must be here even when the receiver holds it: what it needs is not known otherwise.
     _check_present(store, [one for one in needed.values() if one.digest not in held or one.media_type in _DOCUMENTS])
@@ -134,7 +134,7 @@ def _check_present(store: Store, blobs: Iterable[Descriptor]) -> None:
     missing = [str(blob.digest) for blob in blobs if not store.has(blob)]
     if missing:
         raise NotFoundError(
-            f"{', '.join(missing)} is needed and not here", where=store.root, hint="pull or build the image again"
+            f"{', '.join(missing)} is needed and missing", where=store.root, hint="pull or build the image again"
         )
 
 

@@ -1,4 +1,4 @@
-"""The one verb between places."""
+"""Copy an image, with everything that it needs, from one place to another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgepack.oci.sources import BlobSink, BlobSource
 
 @dataclass(frozen=True)
 class CopyReport:
-    """What a copy did: bytes and blobs that moved, and the bytes that were there already."""
+    """What a copy did: bytes and blobs that moved, and bytes that were already present."""
 
     moved_bytes: int
     moved_blobs: int
@@ -28,7 +28,7 @@ def copy(
 ) -> CopyReport:
     """Bring ``root`` and all that it needs from ``source`` to ``sink``; blobs first, manifests last.
 
-    ``on_blob`` hears of each blob and whether it had to move. Raises what the two places raise.
+    ``on_blob`` is called with each blob and whether it has to move. Raises what the two places raise.
     """
     moved = blobs = present = 0
     try:

@@ -67,7 +67,7 @@ class VerifyingReader:
         self._seen += len(data)
         if self._seen > self._size:
             raise SizeMismatchError(
-                f"more than the {self._size} bytes that were announced", where=self._where, hint="fetch it again"
+                f"more than the {self._size} bytes that its descriptor says", where=self._where, hint="fetch it again"
             )
         self._hash.update(data)
         if not data and amount != 0:

@@ -107,7 +107,7 @@ def children(source: BlobSource, item: Descriptor, platform: Platform | None = N
 def _check_type(item: Descriptor, media_type: str) -> None:
     # The same bytes read as an index here and as a manifest elsewhere would be two different images.
     if media_type != item.media_type:
-        raise VerificationError(f"is announced as {item.media_type} and says {media_type}", where=item.digest)
+        raise VerificationError(f"is {item.media_type} by its descriptor and {media_type} by itself", where=item.digest)
 
 
 def _matching(index: Index, item: Descriptor, platform: Platform) -> tuple[Descriptor, ...]:

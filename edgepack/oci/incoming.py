@@ -1,4 +1,4 @@
-"""Blobs on their way into a store: hashed while they stream, whole or not there, resumable."""
+"""Blobs being written to a store: hashed while they stream, resumable, visible only when they are whole."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from edgepack.oci.digest import Digest
 class IncomingBlob:
     """A blob being written to a file beside the blobs, locked by its writer.
 
-    With a ``descriptor`` the bytes must be those, and what a killed writer left is kept: ``offset`` tells how much of
-    it is there. Without one any bytes are taken, up to ``limit``, and named by their hash.
+    With a ``descriptor`` the bytes must match it, and what an interrupted write left is kept: ``offset`` says how many
+    bytes. Without one any bytes are accepted, up to ``limit``, and named by their hash.
     Use as a context manager; nothing appears in the store before ``commit``.
     """
 
@@ -56,19 +56,19 @@ class IncomingBlob:
             os.close(fd)
 
     def restart(self) -> None:
-        """Forget what is there."""
+        """Discard what was written so far and start again."""
         self._file.seek(0)
         self._file.truncate()
         self._hash = hashlib.sha256()
         self.offset = 0
 
     def write(self, data: bytes) -> int:
-        """Append ``data``; raises ``SizeMismatchError`` past the announced size and ``NoSpaceError``."""
+        """Append ``data``; raises ``SizeMismatchError`` past the size that the descriptor says and ``NoSpaceError``."""
         self.offset += len(data)
         if self.offset > self._limit:
             self.discard()
             raise SizeMismatchError(
-                f"more than the {self._limit} bytes that were announced", where=self._name, hint="fetch it again"
+                f"more than the {self._limit} bytes that its descriptor says", where=self._name, hint="fetch it again"
             )
         self._hash.update(data)
         with disk_errors(self._path):

@@ -76,14 +76,14 @@ class Compressor(Protocol):
     media_type: str
 
     def compress(self, data: bytes) -> bytes:
-        """Take a piece of the tar, give what is ready of the blob."""
+        """Add a piece of the tar; returns the part of the blob that is ready."""
 
     def flush(self) -> bytes:
         """The rest of the blob."""
 
 
 class NoCompression:
-    """A layer as it is."""
+    """Stores a layer uncompressed."""
 
     media_type = mediatypes.LAYER
 
@@ -105,7 +105,7 @@ def checked_path(path: str) -> str:
     """``path`` when it is a relative, normal path that stays below the root; raises ``UsageError``."""
     pure = PurePosixPath(path)
     if not path or "\0" in path or pure.is_absolute() or ".." in pure.parts or str(pure) != path or path == ".":
-        raise UsageError(f"{path!r} is not a path that can stand in a layer", hint="use a relative path without '..'")
+        raise UsageError(f"{path!r} is not a valid path in a layer", hint="use a relative path without '..'")
     if any(part.startswith(".wh.") for part in pure.parts):
         raise UsageError("names that start with .wh. are whiteouts", where=path, hint="rename the file")
     if not _is_utf8(path):
@@ -123,7 +123,7 @@ def ordered(entries: Iterable[LayerEntry]) -> list[LayerEntry]:
     found: dict[str, LayerEntry] = {}
     for entry in entries:
         if checked_path(entry.path) in found:
-            raise UsageError("stands twice in one layer", where=entry.path)
+            raise UsageError("is listed twice in the layer", where=entry.path)
         if entry.kind in ("symlink", "hardlink"):
             _check_link(entry)
         found[entry.path] = entry
@@ -133,7 +133,7 @@ def ordered(entries: Iterable[LayerEntry]) -> list[LayerEntry]:
             if name != "." and name not in found:
                 found[name] = LayerEntry(name, "dir", 0o755)
             elif name != "." and found[name].kind != "dir":
-                raise UsageError(f"{name} is no folder", where=path)
+                raise UsageError(f"{name} is not a directory", where=path)
     _lead_hardlinks(found)
     return [found[name] for name in sorted(found, key=lambda text: text.encode())]
 
@@ -157,7 +157,7 @@ def _lead_hardlinks(found: dict[str, LayerEntry]) -> None:
 def _check_link(entry: LayerEntry) -> None:
     """A link may name an absolute path of the image, or a relative one that does not climb out of it."""
     if not entry.linkname or "\0" in entry.linkname or not _is_utf8(entry.linkname):
-        raise UsageError(f"{entry.linkname!a} is no target for a link", where=entry.path)
+        raise UsageError(f"{entry.linkname!a} is not a valid target of a link", where=entry.path)
     depth = 0 if entry.kind == "hardlink" else len(PurePosixPath(entry.path).parts) - 1
     for part in PurePosixPath(entry.linkname).parts:
         depth = 0 if part == "/" else depth - 1 if part == ".." else depth + 1

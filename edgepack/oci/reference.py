@@ -61,11 +61,12 @@ class Reference:
             repository = f"library/{repository}"
         if tag is None and digest is None:
             tag = DEFAULT_TAG
-        problem = _problem(registry, repository, tag)
-        if problem is not None:
+        try:
+            _check(registry, repository, tag)
+        except ValueError as error:
             raise InvalidReferenceError(
-                f"{text!r} is not an image reference: {problem}", hint="write it as registry/repository:tag"
-            )
+                f"{text!r} is not an image reference: {error}", hint="write it as registry/repository:tag"
+            ) from None
         return cls(registry, repository, tag, digest)
 
     @property
@@ -88,20 +89,20 @@ class Reference:
         return text if self.digest is None else f"{text}@{self.digest}"
 
 
-def _problem(registry: str, repository: str, tag: str | None) -> str | None:
+def _check(registry: str, repository: str, tag: str | None) -> None:
+    """Raise ``ValueError``, which says why, unless all three are valid."""
     if not _REGISTRY.fullmatch(registry):
-        return f"{registry!r} is not a registry's host and port"
+        raise ValueError(f"{registry!r} is not a registry's host and port")
     if not repository or repository == "library/":
-        return "the repository is missing"
+        raise ValueError("the repository is missing")
     if not _REPOSITORY.fullmatch(repository):
         in_lower_case = _REPOSITORY.fullmatch(repository.lower()) is not None
         why = "must be in lower case" if in_lower_case else "has a part that no name may have"
-        return f"repository {repository!r} {why}"
+        raise ValueError(f"repository {repository!r} {why}")
     if len(repository) > MAX_NAME:
-        return f"the repository is longer than {MAX_NAME} characters"
+        raise ValueError(f"the repository is longer than {MAX_NAME} characters")
     if tag is not None and not _TAG.fullmatch(tag):
-        return f"{tag!r} is not a tag"
-    return None
+        raise ValueError(f"{tag!r} is not a tag")
 
 
 def image_tag(text: str) -> str:

@@ -1,6 +1,6 @@
 """A read-only registry over a store (distribution-spec 1.1), from which an engine pulls just the layers that it lacks.
 
-Meant for this machine: plain HTTP, no authentication, a loopback address unless told otherwise.
+Meant for this machine: plain HTTP, no authentication, a loopback address unless ``allow_remote``.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class _Catalogue:
         if size is None:
             path = self.store.path(digest)
             if not path.is_file():
-                raise NotFoundError(f"blob {digest} is not here", where=self.store.root)
+                raise NotFoundError(f"blob {digest} is missing", where=self.store.root)
             size = path.stat().st_size
         return Descriptor("application/octet-stream", digest, size)
 

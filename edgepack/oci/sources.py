@@ -17,7 +17,7 @@ class BlobSource(Protocol):
     def open(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[BinaryIO]:
         """The bytes of a blob, manifest or index from ``offset`` on.
 
-        They need not be verified: whoever takes them hashes them. Raises ``NotFoundError``.
+        They need not be verified: the reader hashes them. Raises ``NotFoundError``.
         """
 
 
@@ -25,10 +25,10 @@ class BlobSink(Protocol):
     """Where blobs go."""
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether the blob is there already."""
+        """Whether the blob is already present."""
 
     def put(self, descriptor: Descriptor, source: BlobSource) -> None:
-        """Take the blob from ``source``, verifying it."""
+        """Copy the blob from ``source``, verifying it."""
 
 
 def read_verified(source: BlobSource, descriptor: Descriptor, limit: int = LIMITS.manifest_bytes) -> bytes:

@@ -64,7 +64,7 @@ class Store:
     # Blobs
 
     def digests(self) -> frozenset[Digest]:
-        """The names of all blobs that are here."""
+        """The digests of all blobs in the store."""
         return frozenset(Digest(path.name) for path in self._blobs.iterdir())
 
     def path(self, digest: Digest) -> Path:
@@ -72,33 +72,33 @@ class Store:
         return self._blobs / digest.hex
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether the blob is here, with the announced size."""
+        """Whether the store has the blob, with the size that the descriptor says."""
         try:
             return self.path(descriptor.digest).stat().st_size == descriptor.size
         except FileNotFoundError:
             return False
 
     def has_digest(self, digest: Digest) -> bool:
-        """Whether a blob of that name is here."""
+        """Whether the store has a blob of that digest."""
         return self.path(digest).is_file()
 
     @contextmanager
     def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
         """The blob's bytes from ``offset`` on, not verified; raises ``NotFoundError`` or ``SizeMismatchError``.
 
-        A blob in which whoever reads it finds another content than its name says is removed from the store, so that
-        fetching it again, as that error advises, does fetch it.
+        A blob whose content turns out not to match its digest is removed from the store, so that fetching it again, as
+        the error advises, does fetch it.
         """
         try:
             file = self.path(descriptor.digest).open("rb")
         except FileNotFoundError:
             raise NotFoundError(
-                f"blob {descriptor.digest} is not here", where=self.root, hint="pull, import or build it again"
+                f"blob {descriptor.digest} is missing", where=self.root, hint="pull, import or build it again"
             ) from None
         with file:
             if os.fstat(file.fileno()).st_size != descriptor.size:
                 raise SizeMismatchError(
-                    f"is {os.fstat(file.fileno()).st_size} bytes and was announced with {descriptor.size}",
+                    f"is {os.fstat(file.fileno()).st_size} bytes and its descriptor says {descriptor.size}",
                     where=f"blob {descriptor.digest}",
                     hint="pull, import or build it again",
                 )
@@ -110,7 +110,7 @@ class Store:
                 raise
 
     def _remove_damaged(self, digest: Digest) -> None:
-        # Looked at again: the reader may have complained of something else than this blob.
+        # Hash it again: the reader may have failed on another blob.
         with suppress(OSError), self.path(digest).open("rb") as file:  # a disk that cannot be written keeps it
             damaged = hashlib.file_digest(file, "sha256").hexdigest() != digest.hex
             if damaged and os.path.samestat(self.path(digest).stat(), os.fstat(file.fileno())):
@@ -129,7 +129,9 @@ class Store:
         try:
             size = self.path(digest).stat().st_size
         except FileNotFoundError:
-            raise NotFoundError(f"{digest} is not here", where=self.root, hint="import or pull it first") from None
+            raise NotFoundError(
+                f"{digest} is not in the store", where=self.root, hint="import or pull it first"
+            ) from None
         data = self.read(Descriptor(mediatypes.MANIFEST, digest, size))
         try:
             Manifest.from_bytes(data)
@@ -138,19 +140,19 @@ class Store:
         return Descriptor(Manifest.from_bytes(data).media_type, digest, size)
 
     def receive(self, descriptor: Descriptor) -> IncomingBlob:
-        """A writer for an announced blob, which goes on where a killed one stopped."""
+        """A writer for the blob ``descriptor``, which continues where an interrupted one stopped."""
         self._make_folders()
         return IncomingBlob(self._blobs, self._ingest / f"{descriptor.digest.hex}.partial", descriptor)
 
     def pending(self, descriptor: Descriptor) -> int:
-        """How many bytes of an announced blob a killed writer left, which take up disk already."""
+        """How many bytes of the blob an interrupted write left, which take up disk space already."""
         try:
             return (self._ingest / f"{descriptor.digest.hex}.partial").stat().st_size
         except FileNotFoundError:
             return 0
 
     def writer(self, limit: int = LIMITS.blob_bytes) -> IncomingBlob:
-        """A writer for bytes whose name is not known yet."""
+        """A writer for bytes whose digest is not known yet."""
         self._make_folders()
         self._sweep()
         return IncomingBlob(self._blobs, self._ingest / f"{secrets.token_hex(16)}.tmp", None, limit)
@@ -166,7 +168,7 @@ class Store:
         return descriptor
 
     def put(self, descriptor: Descriptor, source: BlobSource) -> None:
-        """Take the blob from ``source``, verified while it streams, going on where an earlier try stopped."""
+        """Copy the blob from ``source``, verified while it streams, continuing where an earlier try stopped."""
         with self.receive(descriptor) as blob:
             resumed = blob.offset > 0
             try:
@@ -209,7 +211,7 @@ class Store:
         return Index.from_bytes(self._index.read_bytes(), self._index)
 
     def tags(self) -> dict[str, Descriptor]:
-        """Every tag with what it names; the tags that hold referrers are left out."""
+        """Every tag with its image; tags that hold referrers are left out."""
         return {
             item.annotations[mediatypes.REF_NAME]: item
             for item in self.index().manifests
@@ -223,7 +225,7 @@ class Store:
                 return item
         if tag.startswith("sha256:"):
             return self.describe(Digest.parse(tag))
-        raise NotFoundError(f"there is no {tag!r}", where=self.root, hint="list what is there")
+        raise NotFoundError(f"tag {tag!r} not found", where=self.root, hint="see: edgepack package list")
 
     def tag(self, tag: str, descriptor: Descriptor) -> None:
         """Let ``tag`` name ``descriptor``, whose blob must be here."""
@@ -232,7 +234,7 @@ class Store:
 
     def _set_tag(self, tag: str, descriptor: Descriptor) -> None:
         if not self.has(descriptor):
-            raise NotFoundError(f"blob {descriptor.digest} is not here", where=self.root)
+            raise NotFoundError(f"blob {descriptor.digest} is missing", where=self.root)
         index = self.index()
         nameless = [item for item in index.manifests if mediatypes.REF_NAME not in item.annotations]
         names = {

@@ -165,7 +165,7 @@ class _Unpacker:
         try:
             self._make(path, kind, member, tar, where)
         except FileExistsError:
-            raise UnsafeArchiveError("stands twice in the layer", where=where) from None
+            raise UnsafeArchiveError("is listed twice in the layer", where=where) from None
         except OSError as error:
             if error.errno not in _NAME_ERRORS:
                 raise
@@ -192,13 +192,13 @@ class _Unpacker:
 
     def _white_out(self, above: str, name: str, member: Member, where: str) -> None:
         if member.kind != "file" or member.size or name == _WHITEOUT:
-            raise UnsafeArchiveError("is a whiteout and no empty file", where=where)
+            raise UnsafeArchiveError("is a whiteout and not an empty file", where=where)
         folder = self._folder(above, where)
         if name == _OPAQUE:
             return self._whiteouts.hide_all(folder, where)
         hidden = name.removeprefix(_WHITEOUT)
         if hidden.startswith(_WHITEOUT) or hidden in (".", ".."):
-            raise UnsafeArchiveError("is a whiteout of no name that a layer can have", where=where)
+            raise UnsafeArchiveError("is a whiteout of an invalid name", where=where)
         path = f"{above}/{hidden}" if above else hidden
         if path in self._made:
             raise FileExistsError
@@ -222,7 +222,7 @@ class _Unpacker:
             for part in path.split("/") if path else ():
                 done = f"{done}/{part}" if done else part
                 if self._made.get(done, "dir") != "dir":
-                    raise UnsafeArchiveError(f"goes through {printable(done)!r}, which is no folder", where=where)
+                    raise UnsafeArchiveError(f"goes through {printable(done)!r}, which is not a directory", where=where)
                 if done not in self._made:
                     os.mkdir(part, 0o755, dir_fd=here)
                     self._made[done] = "dir"
@@ -251,7 +251,8 @@ class _Unpacker:
         target = _clean(member.linkname, where)
         if self._made.get(target) != "file":
             raise UnsafeArchiveError(
-                f"is a hard link to {printable(member.linkname)!r}, which is no file that came before", where=where
+                f"is a hard link to {printable(member.linkname)!r}, which is not an earlier file of the layer",
+                where=where,
             )
         above, _, last = target.rpartition("/")
         # Opening the other folder may close this one, so it is kept by a descriptor of its own.
@@ -294,7 +295,7 @@ def _clean(name: str, where: str) -> str:
 def _checked_name(member: Member, where: str) -> str:
     path = _clean(member.name, where)
     if member.kind != "dir" and (not path or member.name.endswith(("/", "/."))):
-        raise UnsafeArchiveError("is no folder and has a folder's name", where=where)
+        raise UnsafeArchiveError("has a directory's name and is not one", where=where)
     return path
 
 

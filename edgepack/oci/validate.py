@@ -185,7 +185,7 @@ class _Validator:
                 if path.startswith("/") or ".." in entry.name.split("/"):
                     self._found(where, "the path climbs out of the image")
                 if path in seen and not (entry.isdir() and seen[path] == tarfile.DIRTYPE):
-                    self._found(where, "stands twice in the layer")
+                    self._found(where, "is listed twice in the layer")
                 self._links(where, path, entry, seen)
                 seen[path] = entry.type
                 if ours:
@@ -199,7 +199,7 @@ class _Validator:
         if not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()) or entry.issparse():
             self._found(where, "is a device node, a FIFO or a sparse file")
         if entry.islnk() and posixpath.normpath(entry.linkname) not in seen:
-            self._found(where, f"is a hard link to {entry.linkname!r}, which does not stand before it")
+            self._found(where, f"is a hard link to {entry.linkname!r}, which does not come before it")
         if entry.issym() and not entry.linkname.startswith("/"):
             target = posixpath.normpath(posixpath.join("/root", posixpath.dirname(path), entry.linkname))
             if target != "/root" and not target.startswith("/root/"):
@@ -215,7 +215,7 @@ class _Validator:
             self._found(where, f"belongs to {entry.uid}:{entry.gid} {entry.uname}:{entry.gname}")
         parent = posixpath.dirname(path)
         if parent and seen.get(parent) != tarfile.DIRTYPE:
-            self._found(where, "its folder does not stand before it")
+            self._found(where, "its directory does not come before it")
         if posixpath.basename(path).startswith(".wh."):
             self._found(where, "is a whiteout, and layers of this kind remove nothing")
         if not isinstance(entry.mtime, int) or set(entry.pax_headers) - {"path", "linkpath", "size"}:

@@ -53,7 +53,7 @@ class CheckedFacts:
 
 
 def base_facts(source: BlobSource, descriptor: Descriptor, manifest: Manifest, cache: Path) -> BaseFacts:
-    """The facts of the image ``manifest``, from ``cache`` when they are known."""
+    """The facts of the image ``manifest``, from ``cache`` when they are cached."""
     path = cache / "facts" / f"{descriptor.digest.hex}.json"
     known = _cached(path)
     if known is not None and len(known.unpacked_sizes) == len(manifest.layers):
@@ -79,14 +79,14 @@ def _cached(path: Path) -> BaseFacts | None:
 
 @dataclass
 class _Files:
-    """The files that tell of a base, by their paths: what upper layers replace or remove is gone."""
+    """The files that identify a base, by path; files that upper layers replace or remove are dropped."""
 
     machines: dict[str, str | None] = field(default_factory=dict)
     glibcs: dict[str, str] = field(default_factory=dict)
     musl: set[str] = field(default_factory=set)
 
     def remove(self, path: str, *, below: bool = False) -> None:
-        """Forget ``path`` and what lies below it, or with ``below`` only that."""
+        """Drop ``path`` and everything below it, or with ``below`` only the latter."""
         for known in {*self.machines, *self.glibcs, *self.musl}:
             if known.startswith(f"{path}/") or (known == path and not below):
                 self.machines.pop(known, None)
@@ -94,7 +94,7 @@ class _Files:
                 self.musl.discard(known)
 
     def facts(self, unpacked_sizes: tuple[int, ...]) -> BaseFacts:
-        """What the files amount to."""
+        """The facts that the files show."""
         pythons = [match for path in self.machines if (match := _PYTHON.fullmatch(path))]
         # /usr/local is where official images put the Python that they are about; Debian's own may stand beside it.
         best = max(pythons, key=lambda match: ("local/" in match[0], int(match[2]), match[0]), default=None)
@@ -192,6 +192,6 @@ def check_base(facts: BaseFacts, platform: Platform, name: str) -> CheckedFacts:
     if facts.python is None or facts.python_version is None:
         raise IncompatibleError("has no Python 3", where=where, hint="give a base with Python, or leave --base out")
     if facts.glibc is None:
-        lacking = "has musl, for which onnxruntime has no wheels" if facts.musl else "has no glibc that can be found"
+        lacking = "has musl, for which onnxruntime has no wheels" if facts.musl else "has no glibc"
         raise IncompatibleError(lacking, where=where, hint="give a base with glibc, or leave --base out")
     return CheckedFacts(facts.python, facts.python_version, facts.glibc, facts.unpacked_sizes)

@@ -111,7 +111,7 @@ def test_a_document_of_another_type_than_its_descriptor_says_is_refused(
     image = small_image(source)
     lie = Descriptor(mediatypes.DOCKER_MANIFEST, image.digest, image.size)
 
-    with pytest.raises(VerificationError, match="is announced as"):
+    with pytest.raises(VerificationError, match="by its descriptor and"):
         list(visit(source, lie))
 
 

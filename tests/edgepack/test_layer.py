@@ -163,11 +163,11 @@ def test_what_no_layer_may_hold_is_refused(entry: LayerEntry, store: Store) -> N
     assert not any((store.root / "blobs" / "sha256").iterdir())
 
 
-def test_a_name_cannot_stand_twice_nor_below_a_file() -> None:
+def test_a_name_cannot_be_listed_twice_nor_below_a_file() -> None:
     with pytest.raises(UsageError, match="twice"):
         ordered([LayerEntry.of_bytes("a", b""), LayerEntry.of_bytes("a", b"")])
     for kind in ("file", "symlink"):
-        with pytest.raises(UsageError, match="no folder"):
+        with pytest.raises(UsageError, match="not a directory"):
             ordered([LayerEntry("a", kind, linkname="b"), LayerEntry.of_bytes("a/b", b"")])  # type: ignore[arg-type]
 
 

@@ -158,7 +158,7 @@ def test_a_sound_blob_stays_whatever_its_reader_complains_of(store: Store) -> No
 
 
 def test_missing_blobs_and_tags_are_not_found(store: Store) -> None:
-    with pytest.raises(NotFoundError, match="is not here"), store.open(named(b"x")):
+    with pytest.raises(NotFoundError, match="is missing"), store.open(named(b"x")):
         pass
     with pytest.raises(NotFoundError):
         store.resolve("a:1")

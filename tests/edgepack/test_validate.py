@@ -67,7 +67,7 @@ def test_nothing_is_wrong_with_what_is_right(store: Store) -> None:
 
 @pytest.mark.parametrize("which", [0, 1, 2, 3])
 @pytest.mark.parametrize(
-    ("damage", "expected"), [("altered", "hashes to"), ("truncated", "bytes"), ("missing", "is not here")]
+    ("damage", "expected"), [("altered", "hashes to"), ("truncated", "bytes"), ("missing", "is missing")]
 )
 def test_a_damaged_blob_is_found_wherever_it_is(store: Store, which: int, damage: str, expected: str) -> None:
     root = small_image(store)
@@ -105,7 +105,7 @@ def test_a_wrong_configuration_is_found(store: Store, change: Callable[[dict[str
     [
         (lambda manifest: manifest.update(schemaVersion=1), "schemaVersion"),
         (lambda manifest: manifest.update(mediaType=mediatypes.INDEX), "says that it is"),
-        (lambda manifest: manifest["layers"][0].update(size=1), "announced with 1"),
+        (lambda manifest: manifest["layers"][0].update(size=1), "its descriptor says 1"),
         (lambda manifest: manifest["layers"][0].update(mediaType="text/plain"), "is not a layer"),
         (lambda manifest: manifest["layers"][0].update(mediaType=mediatypes.LAYER), "cannot be unpacked"),
         (lambda manifest: manifest["layers"][1]["annotations"].update({mediatypes.LAYER_UNPACKED: "5"}), "says 5"),
@@ -142,19 +142,19 @@ FOLDER = member("a", kind=tarfile.DIRTYPE)
 EVERYWHERE = [
     ([member("../a")], "climbs"),
     ([member("/a")], "climbs"),
-    ([member("a"), member("a")], "stands twice"),
-    ([member("a"), member("./a")], "stands twice"),
+    ([member("a"), member("a")], "is listed twice"),
+    ([member("a"), member("./a")], "is listed twice"),
     ([member("a", kind=tarfile.CHRTYPE)], "a device node"),
     ([member("a", kind=tarfile.FIFOTYPE)], "a FIFO"),
     ([member("a", kind=tarfile.SYMTYPE, link="../b")], "links out of the image"),
-    ([member("a", kind=tarfile.LNKTYPE, link="b")], "does not stand before it"),
+    ([member("a", kind=tarfile.LNKTYPE, link="b")], "does not come before it"),
     ([member(".wh.a", b"full")], "not an empty file"),
 ]
 OURS = [
     ([member("b"), member("a")], "not in the order"),
     ([other("a", uid=1000)], "belongs to 1000:0"),
     ([other("a", uname="me")], "belongs to"),
-    ([member("a/b")], "its folder does not stand before it"),
+    ([member("a/b")], "its directory does not come before it"),
     ([FOLDER, member("a/.wh.b")], "is a whiteout"),
     ([member("a"), other("b", mtime=5)], "2 different times"),
     ([other("a", mtime=1.5)], "PAX headers"),

@@ -163,7 +163,7 @@ def test_files_that_are_not_in_the_store_are_told(workspace: Workspace, tmp_path
     model = workspace.models.register("m", tmp_path / "m.bin")
     for layer in model.layers:
         workspace.store.path(layer.descriptor.digest).unlink()
-    with pytest.raises(NotFoundError, match="is not here"):
+    with pytest.raises(NotFoundError, match="is missing"):
         extract(workspace.store, model, tmp_path / "out")
 
 

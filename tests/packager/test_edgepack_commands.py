@@ -231,7 +231,7 @@ def test_an_image_whose_parts_do_not_agree_is_refused(shell: Shell) -> None:
         ("package pull r.example/x@sha256:" + "0" * 64, 2, "is a digest, and an image here has a name; give one"),
         ("package push absent oci:out", 3, "image 'absent:latest' not found; see: edgepack package list"),
         ("package load absent", 3, "there is no such file or folder; give an archive or an OCI layout"),
-        ("package load model.bin", 4, "model.bin: not a sound archive"),
+        ("package load model.bin", 4, "model.bin: not a valid archive"),
         ("key export absent", 3, "there is no key 'absent'"),
         ("bundle create absent -o b", 3, "image 'absent:latest' not found; see: edgepack package list"),
         ("bundle create absent -o b --since absent", 3, "there is no such receipt; write one with"),

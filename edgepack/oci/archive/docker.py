@@ -101,7 +101,7 @@ def _names(entry: dict[str, Any], key: str, tar: TarIndex) -> tuple[str, ...]:
 def _config(tar: TarIndex, entry: dict[str, Any]) -> tuple[str, bytes]:
     name = entry.get("Config")
     if not isinstance(name, str):
-        raise VerificationError(f"{MANIFEST_NAME} names no Config", where=tar.path)
+        raise VerificationError(f"{MANIFEST_NAME} has an image without Config", where=tar.path)
     try:
         data = tar.read(name, LIMITS.manifest_bytes)
     except NotFoundError as error:
@@ -116,9 +116,9 @@ def _config(tar: TarIndex, entry: dict[str, Any]) -> tuple[str, bytes]:
 
 def _diff_ids(data: bytes, tar: TarIndex, name: str) -> tuple[Digest, ...]:
     try:
-        return ImageConfig.from_bytes(data, f"{tar.path}: {name}").diff_ids
+        return ImageConfig.from_bytes(data).diff_ids
     except InvalidDocumentError as error:
-        raise VerificationError("; ".join(error.violations), where=error.where) from error
+        raise VerificationError(f"{name!r}: {'; '.join(error.violations)}", where=tar.path) from error
 
 
 def _hash(tar: TarIndex, name: str, limit: int) -> tuple[Descriptor, Digest]:

@@ -33,8 +33,8 @@ LAYOUT_NAME, INDEX_NAME, BLOBS = "oci-layout", "index.json", "blobs/sha256"
 class Archive:
     """The images in the file ``path``: an OCI layout in a tar, or what ``docker save`` and ``podman save`` write.
 
-    A blob source; use as a context manager. Reading writes nothing, and what ``open`` yields is not verified: whoever
-    takes it hashes it. A gzip-compressed tar may unpack to ``limit`` bytes.
+    A blob source; use as a context manager. Reading writes nothing, and what ``open`` yields is not verified: the
+    reader hashes it. A gzip-compressed tar may unpack to ``limit`` bytes.
     Raises ``NotFoundError`` when there is no such file, ``VerificationError`` for one that is truncated, altered where
     that shows, incomplete or unsafe, ``UsageError`` for zstd, ``NoSpaceError`` when unpacking gzip fills the disk.
     """
@@ -47,7 +47,7 @@ class Archive:
                 docker = None if self._has_layout() else read_docker_archive(self._tar, limit)
                 self._files, self._documents = self._blobs(docker)
                 self._images = (
-                    self._named() if docker is None else {_as_shown(tag): item for tag, item in docker.images.items()}
+                    self._named() if docker is None else {_short(tag): item for tag, item in docker.images.items()}
                 )
                 for tag, root in self._images.items():
                     self._check_complete(root)
@@ -62,7 +62,7 @@ class Archive:
         return MappingProxyType(self._images)
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether the blob is in the archive, with the announced size."""
+        """Whether the blob is in the archive, with the size that the descriptor says."""
         return self._size(descriptor.digest) == descriptor.size
 
     @contextmanager
@@ -70,10 +70,10 @@ class Archive:
         """The blob's bytes from ``offset`` on, not verified; raises ``NotFoundError`` or ``SizeMismatchError``."""
         size = self._size(descriptor.digest)
         if size is None:
-            raise NotFoundError(f"blob {descriptor.digest} is not in it", where=self.path)
+            raise NotFoundError(f"blob {descriptor.digest} is missing", where=self.path)
         if size != descriptor.size:
             raise SizeMismatchError(
-                f"blob {descriptor.digest} is {size} bytes and was announced with {descriptor.size}", where=self.path
+                f"blob {descriptor.digest} is {size} bytes and its descriptor says {descriptor.size}", where=self.path
             )
         with self._open(descriptor.digest, offset) as stream:
             yield stream
@@ -110,9 +110,9 @@ class Archive:
                 continue
             name = _name(item)
             if found.setdefault(name, item).digest != item.digest:
-                raise VerificationError(f"{INDEX_NAME} names {name!r} twice")
+                raise VerificationError(f"{INDEX_NAME} lists {name!r} twice")
         if not found:
-            raise VerificationError(f"{INDEX_NAME} names no image")
+            raise VerificationError(f"{INDEX_NAME} lists no image")
         return found
 
     def _check_complete(self, root: Descriptor) -> None:
@@ -144,31 +144,31 @@ class Archive:
 def _name(item: Descriptor) -> str:
     """The name of an entry of index.json. Docker keeps only the tag in ref.name, all of it in containerd's name."""
     short, full = (item.annotations.get(key, "") for key in (mediatypes.REF_NAME, mediatypes.CONTAINERD_NAME))
-    return _as_shown(short if ":" in short or not full else full) or str(item.digest)
+    return _short(short if ":" in short or not full else full) or str(item.digest)
 
 
-def familiar(reference: Reference) -> str:
-    """The reference as Docker shows it: without ``docker.io/library/``."""
+def short_name(reference: Reference) -> str:
+    """The reference in Docker's short form: without ``docker.io/library/``."""
     return str(reference).removeprefix(f"{DOCKER_HUB}/").removeprefix("library/")
 
 
-def _as_shown(name: str) -> str:
+def _short(name: str) -> str:
     """A full reference without ``docker.io/library/``; another name, such as a bare tag, as it is."""
     try:
-        return familiar(Reference.parse(name)) if ":" in name and not name.startswith("sha256:") else name
+        return short_name(Reference.parse(name)) if ":" in name and not name.startswith("sha256:") else name
     except InvalidReferenceError:
         return name
 
 
 @contextmanager
 def _as_verification(path: Path) -> Iterator[None]:
-    """What is wrong inside a file that somebody gave us is the file's fault, not wrong usage."""
+    """An invalid document inside an archive is reported as a damaged archive, not as wrong usage."""
     try:
         yield
     except VerificationError as error:
-        if error.where is not None and error.where.startswith(str(path)):
+        if error.where == str(path):
             raise
         where = "" if error.where is None else f"{error.where}: "
-        raise type(error)(f"not a sound archive: {where}{error.what}", where=path, hint="fetch it again") from error
+        raise type(error)(f"not a valid archive: {where}{error.what}", where=path, hint="fetch it again") from error
     except (InvalidDocumentError, InvalidReferenceError, NotFoundError) as error:
-        raise VerificationError(f"not a sound archive: {error}", where=path, hint="fetch it again") from error
+        raise VerificationError(f"not a valid archive: {error}", where=path, hint="fetch it again") from error

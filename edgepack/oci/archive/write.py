@@ -16,7 +16,7 @@ from edgepack.host.files import replacing
 from edgepack.limits import LIMITS
 from edgepack.oci import graph, mediatypes
 from edgepack.oci.archive.docker import MANIFEST_NAME
-from edgepack.oci.archive.read import BLOBS, INDEX_NAME, LAYOUT_NAME, Archive, familiar
+from edgepack.oci.archive.read import BLOBS, INDEX_NAME, LAYOUT_NAME, Archive, short_name
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import Index, Manifest
@@ -59,7 +59,7 @@ def stream_archive(
 
 def _archive(source: BlobSource, images: Mapping[str, Descriptor], platform: Platform) -> Iterator[bytes]:
     if not images:
-        raise UsageError("there is no image to write", hint="name at least one")
+        raise UsageError("no image is given", hint="name at least one")
     references = {tag: _reference(tag) for tag in images}
     documents = {
         INDEX_NAME: _index(images, references),
@@ -95,7 +95,7 @@ def _reference(tag: str) -> Reference:
 def _index(images: Mapping[str, Descriptor], references: Mapping[str, Reference]) -> bytes:
     named: dict[str, Descriptor] = {}
     for tag, root in images.items():
-        name = familiar(references[tag])
+        name = short_name(references[tag])
         if name in named:
             raise UsageError(f"two images for {name}", where=tag, hint="give each its own tag")
         notes = {mediatypes.REF_NAME: name, mediatypes.CONTAINERD_NAME: str(references[tag])}
@@ -117,7 +117,7 @@ def _docker_manifest(
             "Layers": [f"{BLOBS}/{layer.digest.hex}" for layer in manifest.layers],
             "RepoTags": [],
         }
-        entries.setdefault(manifest.config.digest, new)["RepoTags"].append(familiar(references[tag]))
+        entries.setdefault(manifest.config.digest, new)["RepoTags"].append(short_name(references[tag]))
     for entry in entries.values():
         entry["RepoTags"].sort()
     return canonical_json([entry for _, entry in sorted(entries.items())])
@@ -125,7 +125,7 @@ def _docker_manifest(
 
 def _check_image(tag: str, manifest: Manifest) -> None:
     if manifest.config.media_type not in mediatypes.CONFIGS:
-        raise UsageError(f"is no container image but {manifest.config.media_type}", where=tag)
+        raise UsageError(f"is not a container image but {manifest.config.media_type}", where=tag)
     for layer in manifest.layers:
         if layer.media_type in mediatypes.ZSTD_LAYERS:
             raise UsageError(

@@ -122,7 +122,7 @@ class ResumingStream(io.RawIOBase):
     def _check_size(self, size: int) -> None:
         if size != self._descriptor.size:
             raise SizeMismatchError(
-                f"the registry has {size} bytes and {self._descriptor.size} were announced", where=self._where
+                f"the registry has {size} bytes and the descriptor says {self._descriptor.size}", where=self._where
             )
 
     def _skip(self, response: Response) -> None:

@@ -89,7 +89,7 @@ class Session:
     def _error(self, status: int, code: str, what: str) -> EdgepackError:
         registry, where = self.reference.registry, self.reference.name
         if status in (401, 403):
-            verb = "wants credentials for" if status == 401 else "does not allow"
+            verb = "requires credentials for" if status == 401 else "does not allow"
             return AuthenticationError(
                 f"the registry {registry} {verb} {what} ({status}{code})",
                 where=where,

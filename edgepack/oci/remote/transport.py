@@ -254,7 +254,7 @@ def unavailable(url: str, error: HTTPError) -> RegistryUnavailableError:
     """The error for a connection that was not made or broke; the address's path and query are left out on purpose."""
     where = Origin.of(url)
     if isinstance(error, ProxyError):
-        return RegistryUnavailableError("the proxy did not let us through", where=where, hint="check HTTPS_PROXY")
+        return RegistryUnavailableError("the proxy refused the connection", where=where, hint="check HTTPS_PROXY")
     if isinstance(error, NewConnectionError):
         return RegistryUnavailableError("cannot be reached", where=where, hint="check its name, port and the network")
     if isinstance(error, SSLError):

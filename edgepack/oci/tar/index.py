@@ -81,7 +81,7 @@ class TarIndex:
 
     def __init__(self, path: Path, limit: int = LIMITS.archive_unpacked_bytes) -> None:
         self.path = path
-        self._file = _plain(path, limit)
+        self._file = _uncompressed(path, limit)
         try:
             self._places, links = self._scan()
             for name, target in links.items():
@@ -99,7 +99,7 @@ class TarIndex:
     def open(self, name: str, offset: int = 0) -> Iterator[BinaryIO]:
         """The bytes of the file from ``offset`` on; raises ``NotFoundError``."""
         if name not in self._places:
-            raise NotFoundError(f"there is no {name!r} in it", where=self.path)
+            raise NotFoundError(f"{name!r} is missing", where=self.path)
         start, size = self._places[name]
         with io.BufferedReader(
             Span(self._file.fileno(), start + offset, max(size - offset, 0)), LIMITS.chunk_bytes
@@ -135,7 +135,7 @@ class TarIndex:
             for member in TarStream(headers):  # type: ignore[arg-type]
                 name = _normal(member.name)
                 if name in places or name in links or (name in folders and member.kind != "dir"):
-                    raise UnsafeArchiveError(f"{name!r} stands in it twice")
+                    raise UnsafeArchiveError(f"{name!r} is listed twice")
                 if len(places) + len(links) + len(folders) >= LIMITS.archive_members:
                     raise UnsafeArchiveError(f"more than {LIMITS.archive_members} entries")
                 kind = checked_kind(member)
@@ -149,10 +149,10 @@ class TarIndex:
         except UnsafeArchiveError as error:
             what = error.what if error.where is None else f"{error.where!r} {error.what}"
             raise UnsafeArchiveError(
-                f"not a sound archive: {what}", where=self.path, hint="write or fetch the archive again"
+                f"not a valid archive: {what}", where=self.path, hint="write or fetch the archive again"
             ) from error
         if not places:
-            raise UnsafeArchiveError("not a sound archive: no file in it", where=self.path, hint="fetch it again")
+            raise UnsafeArchiveError("not a valid archive: no file in it", where=self.path, hint="fetch it again")
         return places, links
 
     def _follow(self, name: str, target: str, links: Mapping[str, str]) -> tuple[int, int]:
@@ -162,7 +162,7 @@ class TarIndex:
             if target not in links:
                 break
             target = links[target]
-        raise UnsafeArchiveError(f"the link {name!r} names no file of the archive", where=self.path)
+        raise UnsafeArchiveError(f"the link {name!r} points to no file of the archive", where=self.path)
 
 
 def _normal(name: str) -> str:
@@ -183,7 +183,7 @@ def _target(name: str, member: Member) -> str:
     return target
 
 
-def _plain(path: Path, limit: int) -> BinaryIO:
+def _uncompressed(path: Path, limit: int) -> BinaryIO:
     """The tar as an open file: ``path`` itself, or what it unpacks to."""
     try:
         file = path.open("rb")
