@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""The errors of the server, as one tree.
 
 ScoringError                 exit code 1: the server cannot start or go on
 ├── ConfigurationError       exit code 2: service.json, a manifest or an argument breaks its rules
@@ -58,6 +58,6 @@ class BadRequest(Exception):  # noqa: N818 - an answer to a client, not an error
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> ScoringError:
-    """What to tell of an address that cannot be had."""
+    """The error for an address that is not available."""
     reason = error.strerror or str(error)
     return ScoringError(f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host")

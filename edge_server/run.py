@@ -1,4 +1,4 @@
-"""Puts a service together and runs it: the one place that knows all the parts."""
+"""Puts a service together and runs it; the only module that imports all parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands behind the routes: models without code, or an entry script. The seam between HTTP and scoring."""
+"""What the routes call: models without code, or an entry script. The seam between HTTP and scoring."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class Connection(asyncio.BufferedProtocol):
             self._stop(self._refusal)
 
     def eof_received(self) -> bool:
-        """The client sends no more; it may still wait for answers, but who has closed altogether looks the same."""
+        """The client sends no more; it may still wait for answers, or have closed altogether: the two look the same."""
         if self._transport.get_extra_info("ssl_object") is not None:
             return False
         if self._receiving in (HEAD, BODY):
@@ -173,12 +173,12 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def pause_writing(self) -> None:
-        """The client takes its answer slowly."""
+        """The client reads its answer slowly."""
         self._flow.pause_writing()
         self.deadline = time.perf_counter() + self._limits.request_seconds
 
     def resume_writing(self) -> None:
-        """The client goes on taking."""
+        """The client reads on."""
         self._flow.resume_writing()
         if self._current is None:
             self._wait()

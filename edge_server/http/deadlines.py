@@ -1,4 +1,4 @@
-"""How long a connection may take for what."""
+"""Deadlines of a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow control of one connection: not reading what cannot be answered yet, not writing what is not taken."""
+"""Flow control of one connection: pauses reading while answers are due, and notices a client that does not read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LEAST_BYTES_PER_SECOND = 4 * 1024
 
 
 class FlowControl:
-    """``stalled`` says that the client does not take what was written for it."""
+    """``stalled``: the client does not read what was written for it."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport

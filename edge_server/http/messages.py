@@ -162,7 +162,7 @@ class Route:
 
 
 def refusal(error: BadRequest) -> Response:
-    """The answer that tells of ``error``."""
+    """The answer for ``error``."""
     return message(error.status, error.message, list(error.headers))
 
 

@@ -1,4 +1,4 @@
-"""TLS: a certificate and its key from PEM files, taken anew when they change while connections stay open."""
+"""TLS: a certificate and its key from PEM files, reloaded when they change while connections stay open."""
 
 from __future__ import annotations
 

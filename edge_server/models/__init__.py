@@ -1,1 +1,1 @@
-"""ONNX models: what they take and answer, how they are loaded, run and let go."""
+"""ONNX models: their requests and answers, and how they are loaded, run and unloaded."""

@@ -1,4 +1,4 @@
-"""Which models there are, by name and version."""
+"""The configured models, by name and version."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAMES_SHOWN = 20
 
 
 class Directory:
-    """Finds places by what requests call them."""
+    """Finds models by the names and versions in requests."""
 
     def __init__(self, places: Iterable[ModelPlace]) -> None:
         self._by_name: dict[str, dict[int, ModelPlace]] = {}

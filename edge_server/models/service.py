@@ -1,4 +1,4 @@
-"""The service without code: finds the model of a request, loads it when it is not there, and has the joiner run it."""
+"""The service without code: finds the model of a request, loads it when it is not there, and has the batcher run it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edge_server.config.values import ModelPlace, ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Answer, Request, Response
 from edge_server.models.catalog import Catalog
+from edge_server.models.running.batching import Batcher
 from edge_server.models.running.call import Call
-from edge_server.models.running.joining import Joiner
 from edge_server.models.running.run_queue import RunQueue
 from edge_server.models.running.threads import threads_per_process
 from edge_server.openapi.models import Descriptions
@@ -48,9 +48,9 @@ class ModelService:
         # Large bodies are read one after the other, beside the runs.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
         # Those of models that were let go as well, while they have something to do.
-        self._joiners: WeakSet[Joiner] = WeakSet()
+        self._batchers: WeakSet[Batcher] = WeakSet()
         self._expiry: asyncio.TimerHandle | None = None
-        self._only: Joiner | None = None
+        self._only: Batcher | None = None
         self.catalog = Catalog(config, metrics, self._attach, preloaded)
         # Who has no key sees descriptions too.
         self._descriptions = Descriptions(self.catalog, private=config.auth.mode != "none")
@@ -62,11 +62,11 @@ class ModelService:
         self._expire(asyncio.get_running_loop())
 
     async def stop(self) -> None:
-        """Write what was collected, and end the threads."""
+        """Write the collected data, and end the threads."""
         if self._expiry is not None:
             self._expiry.cancel()
-        for joiner in list(self._joiners):
-            joiner.stop()
+        for batcher in list(self._batchers):
+            batcher.stop()
         for pool in (self._pool, self._reader):
             pool.shutdown(wait=False, cancel_futures=True)
         if self._collector is not None:
@@ -143,12 +143,12 @@ class ModelService:
             "golden_values": sum(one.golden_values for one in loaded),
         }
 
-    def _find_only(self) -> Joiner | None:
-        """The joiner of the one model, if it is there for good, takes no pictures, and nobody is told of its calls."""
+    def _find_only(self) -> Batcher | None:
+        """The batcher of the only model, if that stays loaded, takes no images, and its calls are not collected."""
         if len(self.catalog.places) > 1 or self._config.runtime.memory_bytes is not None or self._collector is not None:
             return None
-        joiner = self.catalog.all_loaded()[0].attached
-        return None if any(kind.startswith("image/") for kind in joiner.model.formats) else joiner
+        batcher = self.catalog.all_loaded()[0].attached
+        return None if any(kind.startswith("image/") for kind in batcher.model.formats) else batcher
 
     def _seen(self, place: ModelPlace, request_id: str) -> Callable[[Call, list[Any]], None] | None:
         collector = self._collector
@@ -156,15 +156,15 @@ class ModelService:
             return None
         return lambda call, values: collector.collect(place, call.arrays, call.outputs, values, request_id)
 
-    def _attach(self, model: OnnxModel, place: ModelPlace) -> Joiner:
+    def _attach(self, model: OnnxModel, place: ModelPlace) -> Batcher:
         threads = max(1, self._threads // model.threads)
-        joiner = Joiner(model, place.id, self._waiting, self._config.runtime.batching, self._pool, threads)
-        self._joiners.add(joiner)
-        return joiner
+        batcher = Batcher(model, place.id, self._waiting, self._config.runtime.batching, self._pool, threads)
+        self._batchers.add(batcher)
+        return batcher
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
-        for joiner in list(self._joiners):
-            joiner.expire()
+        for batcher in list(self._batchers):
+            batcher.expire()
         self._expiry = loop.call_later(_EXPIRE_SECONDS, self._expire, loop)
 
 

@@ -1,4 +1,4 @@
-"""How a worker takes calls of an ``async def run``: all at once in one event loop."""
+"""How a worker runs calls of an ``async def run``: concurrently in one event loop."""
 
 from __future__ import annotations
 

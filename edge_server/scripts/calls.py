@@ -35,7 +35,7 @@ _OF_REQUESTS |= {"method", "path", "query_string", "headers", "data", "remote_ad
 
 
 class OverdueError(BaseException):
-    """Raised inside a call whose time is over; no ``except Exception`` of a script takes it."""
+    """Raised inside a call whose time is over; a script's ``except Exception`` does not catch it."""
 
 
 class Caller:

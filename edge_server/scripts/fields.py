@@ -7,7 +7,7 @@ from typing import Any
 
 
 class HeaderFields:
-    """Headers in their order. Names match in any case; a name may come more than once.
+    """Headers in their order. Names are case-insensitive and may be repeated.
 
     Iterating gives pairs, ``keys()`` names, so that ``dict(headers)`` works; a repeated name gives its first value.
     """

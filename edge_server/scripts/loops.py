@@ -1,4 +1,4 @@
-"""How a worker takes calls and gives answers: on its main thread, or on several threads."""
+"""How a worker receives calls and sends answers: on its main thread, or on several threads."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class LinePipe:
         loop.add_reader(descriptor, self._on_readable)
 
     def close(self) -> None:
-        """Take what is there, and let go of the pipe."""
+        """Read what the pipe holds, and close it."""
         if self._descriptor < 0:
             return
         for _ in range(64):  # the pipe's own size at most, in case a child of the script writes on
@@ -116,7 +116,7 @@ class WorkerOutput:
             os.close(end)
 
     def close(self) -> None:
-        """The worker has ended: log what it left."""
+        """The worker has ended: log what is left in the pipes."""
         for pipe in self._pipes:
             pipe.close()
         self._report_dropped()

@@ -216,7 +216,7 @@ class Pool:
         self._loop.call_later(_SOFT, self._give_up, slot, number)
 
     def _give_up(self, slot: Slot, number: int) -> None:
-        """The call did not stop: its worker must end, but other calls that run in it and may come to an end first."""
+        """The call did not stop: end its worker, after the other calls that run in it or when their time is over."""
         worker = slot.worker
         if number not in slot.calls or worker.exited:
             return

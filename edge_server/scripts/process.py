@@ -134,7 +134,7 @@ class WorkerProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Tell the process to end: it sees the end of its socket after what it does now."""
+        """Close the process's socket for reading: it ends after its current call."""
         if not self.exited:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_WR)
@@ -175,7 +175,7 @@ class WorkerProcess:
             self.kill()
 
     def _receive(self) -> bool:
-        """Read once; False when there is no more to come."""
+        """Read once; False at the end of the stream."""
         try:
             data = self._socket.recv(SIZES.received)
         except BlockingIOError:
@@ -188,7 +188,7 @@ class WorkerProcess:
         return True
 
     def _take(self, reader: FrameReader, data: bytes) -> None:
-        """Give on the frames in ``data``; a worker that says what cannot be said has lost its way and is ended."""
+        """Pass on the frames in ``data``; a worker whose stream is malformed is ended."""
         try:
             self._on_frames(self, reader.feed(data))
         except (BrokenStreamError, ValueError, TypeError, LookupError, AttributeError):
@@ -196,7 +196,7 @@ class WorkerProcess:
             self.kill()
 
     def peek(self) -> None:
-        """Give on the answers that the worker has not sent yet; they may come a second time."""
+        """Pass on answers that the worker has not sent yet; they may come a second time."""
         if waiting := self.page.peek():
             self._take(FrameReader(), waiting)
 

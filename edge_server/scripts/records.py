@@ -24,7 +24,7 @@ class PipeHandler(logging.Handler):
         self._descriptor = descriptor
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record; what cannot be formatted or written is reported as logging does it."""
+        """Write the record; errors are reported as ``logging`` reports them."""
         try:
             line = {"name": record.name, "level": record.levelno, "time": record.created}
             line["message"] = record.getMessage()[:_LONGEST]

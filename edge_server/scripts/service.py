@@ -76,7 +76,7 @@ class ScriptService:
             self._started = {}
 
     async def stop(self) -> None:
-        """End all workers: by the end of their sockets, or the hard way when they take too long."""
+        """Stop all workers: by closing their sockets, or by SIGKILL when they take too long."""
         self._stopping = True
         if self._pool is not None:
             self._pool.fail_all()
@@ -94,7 +94,7 @@ class ScriptService:
             await asyncio.sleep(0.005)
 
     def ready(self) -> bool:
-        """Whether a worker takes calls."""
+        """Whether a worker is ready for calls."""
         return bool(self._ready) and not self._stopping
 
     def score(self, request: Request) -> Reply:

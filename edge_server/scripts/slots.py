@@ -1,4 +1,4 @@
-"""Slots: what takes one call after the other (a worker's thread), or several at once (a worker's event loop)."""
+"""Slots: places in which a worker runs calls, one at a time (a thread) or several at once (an event loop)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Cost:
         self.ahead = 1
 
     def measure(self, seconds: float) -> None:
-        """Take in what one call took."""
+        """Update the estimate with the duration of one call."""
         old = seconds if self._seconds is None else self._seconds
         self._seconds = cost = old + (seconds - old) * (0.5 if seconds > old else 0.1)
         if cost > _SHORT:

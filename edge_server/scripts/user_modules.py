@@ -7,7 +7,7 @@ The script's folder comes first, as for any program that Python runs, and the fo
 - The same holds for ``edge_server`` and what it has imported, and for the names that it gives to scripts.
 - On a laptop the other parts of edgepack may be installed too (``packager``, ``converters`` and so on): the user's
   modules of these names win.
-- Every other name is Python's own affair: a module or package of the folder wins, a folder without ``__init__.py`` does
+- Every other name is left to Python: a module or package of the folder wins, a folder without ``__init__.py`` does
   not.
 
 A module that is hidden by these rules is refused by name as soon as the user's code imports it. Nothing is said of one
@@ -118,7 +118,7 @@ def _is_found(name: str, places: Sequence[str]) -> bool:
 
 
 def _wins(place: Path) -> bool:
-    """Whether it is a module or a package, and no mere folder, which comes after the packages of all other places."""
+    """Whether it is a module or a package; a folder without ``__init__`` comes after every package elsewhere."""
     return not place.is_dir() or any((place / f"__init__{suffix}").is_file() for suffix in _SUFFIXES)
 
 
@@ -137,7 +137,7 @@ class _Places:
 
 
 class _Guard:
-    """Stands before ``__import__``, since no finder is asked for a module that is imported already."""
+    """Wraps ``__import__``, since finders are not asked for a module that is imported already."""
 
     def __init__(self, folder: Path, hidden: Mapping[str, str]) -> None:
         self._folder = folder

@@ -35,7 +35,7 @@ def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> Call:
     def write(values: list[Any]) -> Any:
         return answer.write(place.name, str(place.version), inference.head.id, wanted, values)
 
-    # Whether the model answers row by row at all is known to the joiner.
+    # Whether the model answers row by row at all is known to the batcher.
     rows = lengths.pop() if len(lengths) == 1 else None
     return Call(arrays, names, rows, kind_of(arrays, names), write)
 

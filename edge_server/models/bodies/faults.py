@@ -52,7 +52,7 @@ def check_leaf(value: Any, spec: InputSpec, index: tuple[int, ...], rejects: Rej
 
 
 def place(spec: InputSpec, index: tuple[int, ...]) -> str:
-    """Where a value stands, such as ``input 'x': row 2, column 0 ('age')``."""
+    """The place of a value, such as ``input 'x': row 2, column 0 ('age')``."""
     table = spec.shape is not None and len(spec.shape) == 2
     if not index:
         return f"input '{spec.name}'"

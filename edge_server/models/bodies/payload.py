@@ -1,4 +1,4 @@
-"""The JSON body of /score: what a client asks."""
+"""The JSON body of /score, parsed."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def read_bytes(body: bytes, spec: InputSpec, shape: str | None) -> Array:
 
 
 def read_npy(body: bytes, spec: InputSpec) -> Array:
-    """The array of a .npy file (versions 1 to 3) of numbers, truth values or text; BadRequest for what is none."""
+    """The array of a .npy file (versions 1 to 3) of numbers, truth values or text; BadRequest for anything else."""
     header, start = _header(body)
     descr, order, shape = _DESCR.search(header), _ORDER.search(header), _SHAPE.search(header)
     if descr is None or order is None or shape is None:

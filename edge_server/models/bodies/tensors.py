@@ -1,4 +1,4 @@
-"""JSON values and binary arrays to what the graph takes, strictly: what the model would misread is refused."""
+"""Converts JSON values and binary arrays to the graph's inputs, strictly: what the model would misread is refused."""
 
 from __future__ import annotations
 

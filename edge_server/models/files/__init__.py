@@ -1,1 +1,1 @@
-"""What is beside and in a model file: its manifest, its golden vectors, and what its graph shows without running it."""
+"""Model files: the manifest and golden vectors beside them, and what their graph shows without a run."""

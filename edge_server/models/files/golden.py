@@ -1,4 +1,4 @@
-"""Golden vectors: at each start the model must still answer what the converter saw it answer."""
+"""Golden vectors: at each start the model must answer as it did when it was converted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a file is an ONNX model at all: the outermost fields of its protobuf, without reading what they hold."""
+"""Whether a file is an ONNX model: checks the outermost fields of its protobuf, not their contents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run that a request asks for: the arrays that go in, the outputs that come out, how the answer is written."""
+"""One run that a request asks for: its inputs, its outputs, and how the answer is written."""
 
 from __future__ import annotations
 

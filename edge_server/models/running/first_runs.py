@@ -1,4 +1,4 @@
-"""First runs of a loaded model: they make the first request a fast one, and tell whether rows may be joined."""
+"""First runs of a loaded model: they warm it up, and show whether requests may be batched."""
 
 from __future__ import annotations
 

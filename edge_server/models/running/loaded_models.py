@@ -76,7 +76,7 @@ class LoadedModels(Generic[T]):
         return tuple(self._loaded.values())
 
     def held(self) -> int:
-        """Bytes of what is in memory, and of what is on its way there."""
+        """Bytes of the models in memory, and of those that are being loaded."""
         return sum(loaded.bytes for loaded in self._loaded.values()) + sum(self._reserved.values())
 
     @property
@@ -93,7 +93,7 @@ class LoadedModels(Generic[T]):
         self._costs[key] = loaded.bytes
 
     async def make_room(self, place: ModelPlace, size: int) -> None:
-        """Let go of what was used least recently until the model, whose file has ``size`` bytes, fits; keep its room.
+        """Unload what was used least recently until the model, whose file has ``size`` bytes, fits; keep its room.
 
         BadRequest 507 when it does not fit beside what is pinned.
         """
@@ -116,7 +116,7 @@ class LoadedModels(Generic[T]):
             await asyncio.wait(self._leaving, timeout=_LEAVE_SECONDS)
 
     def cancel_room(self, place: ModelPlace) -> None:
-        """The model that room was kept for does not come."""
+        """Release the room that was kept for a model: it could not be loaded."""
         self._reserved.pop(_key(place), None)
 
     def settle(self, loaded: Loaded[T]) -> None:

@@ -71,7 +71,7 @@ class Measurement:
 
 
 class Meter:
-    """Tells what loads cost in memory, from the growth of the process; used by several threads.
+    """Measures what loads cost in memory by the growth of the process; used by several threads.
 
     Loads that overlap share the growth by the sizes of their files: nothing tells their pages apart.
     """

@@ -1,4 +1,4 @@
-"""One ONNX model: its session, what it takes, what it answers."""
+"""One ONNX model: its session, its inputs, its answers."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class OnnxModel:
         return self.rows(asked.data, asked.field) if asked.inputs is None else self.named(asked.inputs)
 
     def rows(self, data: Any, field: str = "data") -> dict[str, Array]:
-        """Arrays by input name, from JSON rows or a data frame; several tables take their columns side by side.
+        """Arrays by input name, from JSON rows or a data frame; several tables share the columns of a row.
 
         ``field`` is what the client calls them.
         """
@@ -223,7 +223,7 @@ class OnnxModel:
         raise BadRequest(f"'{field}' names columns, and the model has none; it takes {listed(self._readers)}")
 
     def _split(self, data: Any, field: str) -> dict[str, Array]:
-        """Rows of a model of several tables: their columns stand side by side."""
+        """Rows of a model with several tables, whose columns follow each other."""
         widths = [columns_of(spec, len(self.inputs)) for spec in self.inputs]
         known = [width for width in widths if width is not None]
         if len(known) != len(widths):

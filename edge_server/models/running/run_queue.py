@@ -1,4 +1,4 @@
-"""How many requests may wait for their run, and what the others are answered."""
+"""The queue of requests that wait for their run, and the answers to those that find it full."""
 
 from __future__ import annotations
 

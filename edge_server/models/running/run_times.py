@@ -1,4 +1,4 @@
-"""What runs of a model cost so far, to tell beforehand which of them would hold the event loop."""
+"""How long a model's runs took so far, to predict which would block the event loop."""
 
 from __future__ import annotations
 

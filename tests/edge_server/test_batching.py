@@ -20,7 +20,7 @@ from edge_server.config.service_file import single_model
 from edge_server.config.values import Batching, Limits, ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Reply, Request, Response
-from edge_server.models.running import joining
+from edge_server.models.running import batching
 from edge_server.models.running.run_times import RunTimes
 from edge_server.models.service import ModelService
 from edge_server.telemetry.metrics import Metrics
@@ -76,7 +76,7 @@ def with_service(config: ServiceConfig, test: Callable[[ModelService, Recording]
     asyncio.run(run())
 
 
-def batching(config: ServiceConfig, **changes: Any) -> ServiceConfig:
+def batched(config: ServiceConfig, **changes: Any) -> ServiceConfig:
     return replace(config, runtime=replace(config.runtime, batching=Batching(**changes)))
 
 
@@ -121,15 +121,15 @@ def test_a_joined_run_has_no_more_rows_than_configured(config: ServiceConfig, ir
         await ask(service, *({"data": iris.rows[:2]} for _ in range(5)))
         assert sorted(metrics.runs) == [(2, 1), (4, 2), (4, 2)]  # the first ones are in threads, and may end later
 
-    with_service(batching(config, rows=5), test)
+    with_service(batched(config, rows=5), test)
 
 
-def test_joining_can_be_switched_off(config: ServiceConfig, iris: Any) -> None:
+def test_batching_can_be_switched_off(config: ServiceConfig, iris: Any) -> None:
     async def test(service: ModelService, metrics: Recording) -> None:
         await ask(service, *({"data": iris.rows[:1]} for _ in range(3)))
         assert metrics.runs == [(1, 1)] * 3
 
-    with_service(batching(config, enabled=False), test)
+    with_service(batched(config, enabled=False), test)
 
 
 def test_a_window_joins_what_comes_later_and_ends_when_it_is_full(config: ServiceConfig, iris: Any) -> None:
@@ -143,8 +143,8 @@ def test_a_window_joins_what_comes_later_and_ends_when_it_is_full(config: Servic
         await asyncio.wait_for(ask(service, *({"data": iris.rows[:2]} for _ in range(2))), 30)
         assert metrics.runs == [(4, 2)]
 
-    with_service(batching(config, window_seconds=0.3, rows=4), test)
-    with_service(batching(config, window_seconds=60, rows=4), full)
+    with_service(batched(config, window_seconds=0.3, rows=4), test)
+    with_service(batched(config, window_seconds=60, rows=4), full)
 
 
 def test_a_model_whose_rows_depend_on_each_other_is_not_joined(rewrite: Callable[..., Path], iris: Any) -> None:
@@ -274,7 +274,7 @@ def test_a_burst_that_the_model_can_take_is_not_refused(
     config: ServiceConfig, iris: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Short, whatever else this machine does meanwhile.
-    monkeypatch.setattr(joining, "INLINE_SECONDS", 60.0)
+    monkeypatch.setattr(batching, "INLINE_SECONDS", 60.0)
 
     async def test(service: ModelService, metrics: Recording) -> None:
         await ask(service, {"data": iris.rows[:1]})
@@ -306,7 +306,7 @@ def test_answers_that_let_in_further_requests_do_not_nest(config: ServiceConfig,
         loop.call_soon(int)
         await ended
 
-    with_service(batching(config, enabled=False), test)
+    with_service(batched(config, enabled=False), test)
 
 
 def test_large_bodies_wait_in_the_same_queue(slow: ServiceConfig) -> None:

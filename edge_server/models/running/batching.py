@@ -1,4 +1,4 @@
-"""Runs of one model: concurrent requests are joined, short runs stay in the event loop, long ones go to a thread."""
+"""Runs of one model: concurrent requests are batched, short runs stay in the event loop, long ones go to a thread."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Group:
     size: int
 
 
-class Joiner:
+class Batcher:
     """Runs the calls of ``model``; used on the event loop's thread.
 
     Calls of one turn of the loop (or of the window, where one is configured) with the same outputs are one run, as
@@ -92,7 +92,7 @@ class Joiner:
         self._running: set[onnxruntime.RunOptions] = set()
 
     def submit(self, call: Call, seen: Seen | None = None) -> Reply:
-        """Run ``call``; BadRequest 503 where too many wait. ``seen`` is told of the outputs."""
+        """Run ``call``; BadRequest 503 where too many wait. ``seen`` gets the outputs."""
         if self._waiting.full and not self._busy:
             self._run_jobs()  # only what waits for a thread is to fill the queue
         self._waiting.enter()
@@ -127,7 +127,7 @@ class Joiner:
                 job.resolve(self._waiting.late())
 
     def _gather(self) -> None:
-        """Wait for another turn while the last one brought more: what the loop has in its hands costs no time."""
+        """Wait for another turn of the loop while the last one brought more requests."""
         count = len(self._jobs)
         if self._gathered < count < _MOST_GATHERED and self._turn:
             self._gathered = count
