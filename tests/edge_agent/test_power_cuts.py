@@ -115,7 +115,7 @@ def test_status_answers_while_an_update_is_under_way(agent: Agent) -> None:
         found = agent.status()
         seen.add(found["state"])
         if found["state"] == "Transitioning":
-            assert "at work" in found["reason"] or update.poll() is not None
+            assert "in progress" in found["reason"] or update.poll() is not None
     _, err = update.communicate(timeout=30)
 
     assert update.returncode == 1, err

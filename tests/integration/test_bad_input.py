@@ -76,7 +76,7 @@ def test_a_platform_without_wheels_is_named_with_what_it_lacks(desk: Desk) -> No
     desk.refuses(*build, "linux/amd64,linux/arm/v7", code=1, says="linux/arm/v7")
     desk.refuses(*build, "windows/amd64", code=1, says="windows/amd64")
     desk.refuses(*build, "amd64", code=2, says="'amd64' is not a platform; write it as linux/amd64")
-    desk.refuses(*build, "linux/amd64,linux/amd64", code=2, says="platform stands twice")
+    desk.refuses(*build, "linux/amd64,linux/amd64", code=2, says="platform is listed twice")
 
 
 def make_base(folder: Path, layer: bytes, platform: str = "linux/amd64") -> str:

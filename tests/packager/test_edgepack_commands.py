@@ -224,7 +224,7 @@ def test_an_image_whose_parts_do_not_agree_is_refused(shell: Shell) -> None:
             3,
             "no: there is no such folder; check --so",
         ),
-        ("package build -m a -t c:1 --platform linux/amd64,linux/amd64", 2, "a platform stands twice"),
+        ("package build -m a -t c:1 --platform linux/amd64,linux/amd64", 2, "a platform is listed twice"),
         ("package inspect nope", 3, "image 'nope' not found; see: edgepack package list"),
         ("package inspect oci:absent", 3, "not an OCI image layout; give a folder that has oci-layout in it"),
         ("package pull oci:absent", 2, "is not in a registry; load it with: edgepack package load oci:absent"),
