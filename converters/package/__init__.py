@@ -1,1 +1,1 @@
-"""A converted model's files: what came in, the manifest, and the cache of conversions."""
+"""A converted model's files: the package, its manifest, and the cache of conversions."""

@@ -1,1 +1,1 @@
-"""What runs the models of an image besides the server: entry scripts."""
+"""What an image runs: the files of the scoring server, and entry scripts, checked without running them."""

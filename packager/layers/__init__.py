@@ -1,1 +1,1 @@
-"""What goes into layers: the server, bytecode, compression, paths, and the search for credentials."""
+"""How layers are made: bytecode, compression, rules for what is left out, and the search for credentials."""
