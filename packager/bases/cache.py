@@ -81,7 +81,10 @@ class BaseCache:
 
 
 def recipe_tag(recipe: BaseRecipe, platform: Platform) -> str:
-    """The tag of a recipe's image in the cache; it changes with the recipe, its lock, and who writes bytecode."""
+    """The tag of a recipe's image in the cache.
+
+    It changes with the recipe, its lock, the compressor and the Python that compiles.
+    """
     key = hashlib.sha256()
     for path in sorted(recipe.folder.iterdir()):
         key.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -28,7 +28,7 @@ _MACHINES = {62: "amd64", 183: "arm64", 40: "arm", 3: "386", 243: "riscv64"}
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """What a base offers; ``None`` where there is none.
+    """What a base offers; ``None`` for what it lacks.
 
     ``python`` is the interpreter's absolute path, ``python_version`` and ``glibc`` are such as ``3.11`` and ``2.36``,
     ``unpacked_sizes`` the bytes of each layer's plain tar.
@@ -124,7 +124,7 @@ def _read_layer(source: BlobSource, layer: Descriptor, files: _Files) -> int:
             if error.where == where:  # it was damaged before it was a tar
                 raise
             raise UnsafeArchiveError(f"the layer is not a tar ({error})", where=where) from error
-    # At the end: a whiteout hides what lower layers have, wherever in its own layer it stands (image-spec, layer.md).
+    # At the end: a whiteout hides what lower layers have, wherever it is in its own layer (image-spec, layer.md).
     for path in {*added.machines, *added.glibcs, *added.musl}:
         files.remove(path)
     files.machines |= added.machines

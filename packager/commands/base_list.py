@@ -14,7 +14,7 @@ from packager.workspace import Workspace
 @click.command("list")
 @common
 def command(workspace: Workspace, output: str) -> None:
-    """List the recipes of base images, and what of them is built in the cache."""
+    """List the recipes of base images, and which of them are built in the cache."""
     from edgepack.oci.descriptor import Platform
     from packager.bases.debian import load_recipe, recipes
 

@@ -52,4 +52,4 @@ def command(
         ],
     )  # fmt: skip
     if key is None:
-        note("the bundle is not signed; a device takes it only with --allow-unsigned")
+        note("the bundle is not signed; a device imports it only with --allow-unsigned")

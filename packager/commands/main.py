@@ -22,7 +22,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "package": (
-        "Build, move and look at images.",
+        "Build, move and inspect images.",
         {
             "build": "Build an image that serves models.",
             "push": "Push an image to a registry, a file, a folder or an engine.",
@@ -34,7 +34,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "base": (
         "Base images that need no image registry.",
-        {"build": "Build a base image from its recipe.", "list": "List the recipes and what is built of them."},
+        {"build": "Build a base image from its recipe.", "list": "List the recipes and the bases built from them."},
     ),
     "key": (
         "Signing keys.",

@@ -35,7 +35,7 @@ from packager.workspace import Workspace
 )
 @click.option("--entry", metavar="MODULE:FACTORY", help="PyTorch: the function that makes the module for the weights.")
 @click.option("--signature", help="TensorFlow: the signature to convert.  [default: serving_default]")
-@click.option("--allow-unsafe", is_flag=True, help="Take files that run their own code when loaded (in the sandbox).")
+@click.option("--allow-unsafe", is_flag=True, help="Accept files that run their own code when loaded (in the sandbox).")
 @click.option(
     "-o", "folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Write the converted model to this new folder too: DIR/model.onnx and what belongs to it.",
@@ -79,7 +79,7 @@ def command(
     workspace: Workspace,
     output: str,
 ) -> None:
-    """Convert a model to ONNX in a process of its own, and compare it with the original row by row.
+    """Convert a model to ONNX in an isolated process, and compare it with the original row by row.
 
     Every package of the model is built from the last conversion.
     """
@@ -91,7 +91,7 @@ def command(
     if folder is not None:
         check_target(folder)
     if report is not None and not report.absolute().parent.is_dir():
-        raise NotFoundError("there is no such folder", where=report.parent, hint="make it, or give another --report")
+        raise NotFoundError("there is no such folder", where=report.parent, hint="create it, or give another --report")
     found = workspace.models.get(ModelRef.parse(model))
     if found.framework is Framework.CUSTOM:
         raise UsageError(
@@ -127,7 +127,7 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise UsageError(
-            f"{text!r} is no number", where="--tolerance", hint="write it as --tolerance probabilities=1e-3"
+            f"{text!r} is not a number", where="--tolerance", hint="write it as --tolerance probabilities=1e-3"
         ) from None
 
 

@@ -16,7 +16,7 @@ from packager.workspace import Workspace
 @click.option("-t", "--tag", help="Its name in the workspace.  [default: the reference]")
 @common
 def command(reference: str, tag: str | None, workspace: Workspace, output: str) -> None:
-    """Pull the image REFERENCE with what is attached to it, verified while it streams; a pull that was cut resumes."""
+    """Pull the image REFERENCE and what is attached to it, verified while it streams; an interrupted pull resumes."""
     from packager.places.table import find_registry
 
     place = find_registry(reference)

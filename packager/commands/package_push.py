@@ -15,7 +15,7 @@ from packager.workspace import Workspace
 @click.argument("destination", required=False)
 @common
 def command(tag: str, destination: str | None, workspace: Workspace, output: str) -> None:
-    """Push the image TAG to DESTINATION, moving only what is not there yet.
+    """Push the image TAG to DESTINATION, moving only the missing blobs.
 
     DESTINATION is a registry's reference, oci:DIR, oci-archive:FILE, docker-archive:FILE (the two are the same file)
     or docker-daemon:NAME; without it, the registry that TAG names.

@@ -68,7 +68,7 @@ class Builder:
     ) -> Build:
         """Build the image of the models ``refs`` for each platform and let ``tag`` name it.
 
-        The same inputs give the same digests. ``tag`` changes at the very end; what was built before stays when it
+        The same inputs give the same digests. ``tag`` changes at the very end; the previous image stays when it
         fails.
         """
         tag = image_tag(tag)
@@ -113,7 +113,7 @@ class Builder:
         base = find_base(options.base, platform, self.store, self.bases, offline=options.offline)
         wheels = scoring_wheels(base.facts, platform, options.rules, self.wheels, self.locks, offline=options.offline)
         if options.script is not None:
-            # What a base of somebody else's brings besides Python is not known.
+            # What a foreign base holds besides Python is not known.
             packages = modules_of(wheels) if is_recipe(options.base) else None
             check_entry_script(options.script, base.facts.python_version, packages)
         return plan_image(platform, base, wheels, server_entries(base.facts.python_version), models, options.script)

@@ -1,4 +1,4 @@
-"""Looking at images: their platforms, layers and signatures."""
+"""Inspect images: their platforms, layers and signatures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from edgepack.signing.statement import verify_image
 
 
 def platform_of(source: BlobSource, descriptor: Descriptor, manifest: Manifest) -> Platform:
-    """The platform of an image: what an index says of it, or its configuration."""
+    """The platform of an image: from the index that lists it, or from its configuration."""
     return descriptor.platform or ImageConfig.from_bytes(read_verified(source, manifest.config)).platform
 
 
 @dataclass(frozen=True)
 class ImageView:
-    """One platform's image as a reader wants to see it."""
+    """One platform's image."""
 
     platform: Platform
     descriptor: Descriptor

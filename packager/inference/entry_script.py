@@ -31,8 +31,8 @@ class EntryScript:
 def read_entry_script(script: str, source_directory: Path | None) -> EntryScript:
     """The script alone, or its whole source directory, to which ``script`` is then relative.
 
-    Raises ``NotFoundError`` for what is not there, ``UsageError`` for a script that Python could not import by its
-    name, or that lies outside of its source directory.
+    Raises ``NotFoundError`` for a missing file or folder, ``UsageError`` for a script that Python could not import by
+    its name, or that lies outside of its source directory.
     """
     stem, suffix = PurePosixPath(script).stem, PurePosixPath(script).suffix
     if suffix != ".py" or not stem.isidentifier() or keyword.iskeyword(stem):
@@ -59,7 +59,7 @@ def read_entry_script(script: str, source_directory: Path | None) -> EntryScript
 def check_entry_script(script: EntryScript, python: str, packages: frozenset[str] | None) -> None:
     """Raise ``UsageError`` for what cannot start in an image with Python ``python`` and the modules ``packages``.
 
-    Nothing is run. ``packages`` is None where nobody knows what is in the image's base; of the imports, only those of
+    Nothing is run. ``packages`` is None where the content of the base is not known; of the imports, only those of
     modules that another one hides are then refused.
     """
     below = f"{script.folder}/"

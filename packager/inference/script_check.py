@@ -1,6 +1,6 @@
-"""What can be told of an entry script without running it: its syntax, its functions, and what it imports.
+"""Check an entry script without running it: its syntax, its functions, and what it imports.
 
-Only what fails for sure is refused. Imports that may never run, or may fail, are left alone: those in branches,
+Only what is certain to fail is refused. Imports that may never run, or may fail, are left alone: those in branches,
 in ``try`` with an ``except`` for them, below ``with suppress``, and in functions, but for those of the script that
 ``init()`` and ``run()`` come to.
 """
@@ -72,7 +72,7 @@ def check_script(
 
     ``file`` is the script and ``sources`` everything that is shipped, by its path below the source directory, and once
     more below ``package``, the directory's own name, unless something in it has the same. ``packages`` are the modules
-    at the top of the image's packages, None where nobody knows them.
+    at the top of the image's packages, None where they are not known.
     """
     minor = int(python.partition(".")[2])
     tree = _parsed(file, sources[file](), minor)
@@ -262,7 +262,7 @@ def _names(one: Import) -> list[str]:
 
 
 def _top(path: str) -> str:
-    """The name by which the file at ``path``, or the folder at its top, is imported; "" for what is no module."""
+    """The name by which the file at ``path``, or the folder at its top, is imported; "" for what is not a module."""
     top, slash, _ = path.partition("/")
     return top if slash else top.partition(".")[0] if top.endswith((".py", ".pyc", ".so")) else ""
 

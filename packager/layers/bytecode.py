@@ -35,7 +35,7 @@ def compiles_for(python: str) -> bool:
 
 
 def compile_sources(sources: Iterable[tuple[str, bytes]]) -> list[bytes | None]:
-    """The .pyc of each (absolute path in the image, source); ``None`` where the source is no valid Python.
+    """The .pyc of each (absolute path in the image, source); ``None`` where the source is not valid Python.
 
     Raises ``RuntimeFailedError`` when the interpreter that compiles fails.
     """

@@ -1,8 +1,8 @@
 """No image holds a credential that this workstation knows: what a user's files go into is searched for them.
 
 Known are the passwords and tokens in Docker's ``config.json``, in the addresses of package indexes that pip and uv are
-told of, and in ``EDGEPACK_…`` variables. They are looked for as they are and in base64, as they stand in headers and
-configuration files. A value is never shown; an error names where it is known from.
+told of, and in ``EDGEPACK_…`` variables. They are looked for as they are and in base64, as in headers and
+configuration files. A value is never shown; an error names its source.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class SecretSearch:
                         raise EdgepackError(
                             f"holds a credential, which must not get into an image: the one from {source}",
                             where=where,
-                            hint="take it out of there, or out of the other if it is no secret",
+                            hint="remove it there, or remove it from its source if it is not a secret",
                         )
                 tail = window[-self._overlap :]
             yield piece
@@ -100,14 +100,14 @@ def known_secrets(environment: Mapping[str, str] | None = None) -> tuple[Secret,
 def _of_docker() -> Iterator[tuple[str, str]]:
     folder = os.environ.get("DOCKER_CONFIG")
     if not ((Path(folder) if folder else _home() / ".docker") / "config.json").exists():
-        return  # the room with the HTTP client in it takes a while to import
+        return  # the registry client is slow to import
     from edgepack.oci.remote.credentials import DockerConfig
 
     config = DockerConfig.default()
     try:
         stored = config.stored()
     except InvalidDocumentError:
-        return  # whoever needs a registry is told; a file that cannot be read gives no credential away
+        return  # reported when a registry is needed; a file that cannot be read reveals no credential
     for registry, credentials in stored.items():
         for text in (credentials.password, credentials.identity_token):
             yield f"{config.path} for {registry}", text

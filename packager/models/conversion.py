@@ -1,4 +1,4 @@
-"""The ONNX form of a registered model: converted once, proven equal, and kept as layers."""
+"""Convert a registered model to ONNX: once, proven equal, and kept as layers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DEFAULT_LIMITS = Limits()
 def served(models: ModelRegistry, model: Model, cache: Path, *, offline: bool = False) -> ServedModel:
     """``model`` as an image serves it, converted first where that is needed and was not done yet; see ``convert``.
 
-    An ONNX model is served as it is, or as its conversion once that was asked for.
+    An ONNX model is served as it is, or as its conversion once it was converted.
 
     Raises ``UsageError`` for a framework that has no no-code way, and ``ConversionError``.
     """
@@ -57,7 +57,7 @@ def served(models: ModelRegistry, model: Model, cache: Path, *, offline: bool = 
 
 
 def is_unchecked(model: Model) -> bool:
-    """Whether an image serves ``model`` as it was registered, since nobody has asked for its conversion."""
+    """Whether an image serves ``model`` as it was registered, because it was never converted."""
     return model.framework is Framework.ONNX and model.conversion is None
 
 
@@ -71,7 +71,7 @@ def convert(
     again: bool = False,
     offline: bool = False,
 ) -> Conversion:
-    """The conversion of ``model``: what the registry remembers, unless its inputs changed or ``again`` is asked for.
+    """The conversion of ``model``: what the registry remembers, unless its inputs changed or ``again`` is set.
 
     ``options`` is how; None for how it was done the last time, at first with the sample that the model was registered
     with. ``limits`` bound its time and its memory; ``cache`` is the folder of conversions that workspaces share. Raises
@@ -113,7 +113,7 @@ def convert(
 
 
 def _key(model: Model, options: Options, sample: Sample | None) -> str:
-    """What decides the result: the model, how its conversion was asked for, and the software that converts."""
+    """A hash over what decides the result: the model, the options, and the software that converts."""
     parts = [
         str(_FORMAT),
         software(),

@@ -21,9 +21,9 @@ def check_target(folder: Path) -> None:
             if any(folder.iterdir()):
                 raise UsageError("is not empty", where=folder, hint="give -o a new folder")
         elif folder.exists() or folder.is_symlink():
-            raise UsageError("is no folder", where=folder, hint="give -o a new folder")
+            raise UsageError("is not a directory", where=folder, hint="give -o a new folder")
         elif not folder.absolute().parent.is_dir():
-            raise NotFoundError("there is no such folder", where=folder.parent, hint="make it, or give another -o")
+            raise NotFoundError("there is no such folder", where=folder.parent, hint="create it, or give another -o")
 
 
 def write_conversion(store: Store, model: Model, conversion: Conversion, folder: Path) -> Path:
@@ -45,7 +45,7 @@ def write_conversion(store: Store, model: Model, conversion: Conversion, folder:
         try:
             found.rename(target)
         except OSError:
-            check_target(folder)  # somebody else has put something there meanwhile
+            check_target(folder)  # another process has put something there meanwhile
             raise
         fsync_dir(target.parent)
     return folder / conversion.file

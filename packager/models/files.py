@@ -28,7 +28,7 @@ OWN_LAYER = 64 << 20
 def entries_of(path: Path) -> list[LayerEntry]:
     """The entries of a model file (by its base name) or folder (its name kept), links kept as links.
 
-    Raises ``NotFoundError`` when ``path`` is not there, ``UsageError`` for what cannot be read, links out of the
+    Raises ``NotFoundError`` when ``path`` does not exist, ``UsageError`` for what cannot be read, links out of the
     folder, special files, names that no layer can hold, and a folder without any file.
     """
     try:

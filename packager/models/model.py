@@ -93,7 +93,7 @@ class Model:
 def onnx_path(paths: Sequence[str], where: object) -> str:
     """The ONNX file among the files of an Onnx model: the one that is called so, or the only one.
 
-    The others hold weights that the model keeps outside of itself. Raises ``UsageError`` when it cannot be told.
+    The others hold weights that the model keeps outside of itself. Raises ``UsageError`` when it is not clear.
     """
     named = [path for path in paths if path.lower().endswith(".onnx")]
     if len(named) == 1:

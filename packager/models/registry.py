@@ -1,7 +1,7 @@
 """The model registry: names, integer versions, and the layers that a registration makes, once.
 
-A version number is given out by one statement in the database, so two registrations at the same time get two; a
-registration that is killed leaves a gap in the numbers, and blobs that nothing names.
+A version number is assigned by one statement in the database, so two registrations at the same time get two; a killed
+registration leaves a gap in the numbers, and blobs without a name.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from packager.models.model import (
 )
 from packager.models.samples import keep_sample
 
-# A registration is one short conversation with the database; whoever waits longer than this waits for something stuck.
+# A registration is one short transaction; a lock that is held longer than this belongs to a process that hangs.
 _BUSY_SECONDS = 60
 
 _metadata = MetaData()
@@ -86,7 +86,7 @@ class ModelRegistry:
 
     def __init__(self, url: str, store: Store) -> None:
         self.store = store
-        # No pool: a command is one short conversation, and a pooled connection would outlive a fork.
+        # No pool: a command is one short transaction, and a pooled connection would outlive a fork.
         self._engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": _BUSY_SECONDS})
         event.listen(self._engine, "connect", _durable_sqlite)
         with self._transaction() as connection:
@@ -146,14 +146,14 @@ class ModelRegistry:
             return int(connection.execute(next_one).scalar_one())
 
     def get(self, ref: ModelRef) -> Model:
-        """The model of that name and version, the latest when there is none; raises ``NotFoundError``."""
+        """The model of that name and version, the latest without a version; raises ``NotFoundError``."""
         wanted = select(_models).where(_models.c.name == ref.name)
         if ref.version is not None:
             wanted = wanted.where(_models.c.version == ref.version)
         with self._transaction() as connection:
             row = connection.execute(wanted.order_by(_models.c.version.desc()).limit(1)).mappings().first()
         if row is None:
-            raise NotFoundError(f"there is no model {ref}", where="model registry", hint=self._suggestion(ref))
+            raise NotFoundError(f"model {ref} not found", where="model registry", hint=self._suggestion(ref))
         return _model(row)
 
     def _suggestion(self, ref: ModelRef) -> str:
@@ -207,7 +207,7 @@ def _durable_sqlite(connection: Any, _record: object) -> None:
 
 
 def _explained(error: DatabaseError, where: str | None) -> EdgepackError:
-    """What the trouble with the database amounts to, by the names of SQLite's result codes."""
+    """The error that a failure of the database is, by the names of SQLite's result codes."""
     code = str(getattr(error.orig, "sqlite_errorname", ""))
     if code == "SQLITE_FULL":
         return NoSpaceError("no space left on the disk", where=where, hint="free some and run the same command again")

@@ -37,7 +37,7 @@ _TIMEOUT = 3600
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel file that is here and hashes to ``digest``. Names in ``requires`` are normalised; extras are left out."""
+    """A cached wheel file that hashes to ``digest``. Names in ``requires`` are normalised; extras are left out."""
 
     name: str
     version: str
@@ -62,9 +62,9 @@ class WheelCache:
         self._chosen = self.root / "chosen"
 
     def get(self, pins: Sequence[Pin], target: Target, *, offline: bool = False) -> tuple[Wheel, ...]:
-        """The wheel of every pin for ``target``, in the pins' order, downloading with pip what is not here.
+        """The wheel of every pin for ``target``, in the pins' order, downloading with pip what is not cached.
 
-        Raises ``IncompatibleError`` for what has no wheel there, ``NotFoundError`` for what is missing ``offline``,
+        Raises ``IncompatibleError`` for what has no wheel for it, ``NotFoundError`` for what is missing ``offline``,
         ``DigestMismatchError`` for a file that the lock does not name.
         """
         found = {pin: self._known(pin, target) for pin in pins}
@@ -81,13 +81,13 @@ class WheelCache:
         return tuple(wheel for wheel in found.values() if wheel is not None)
 
     def add(self, path: Path, digest: Digest) -> Wheel:
-        """Take a copy of the wheel file at ``path``; raises ``VerificationError`` unless it hashes to ``digest``."""
+        """Copy the wheel file at ``path``; raises ``VerificationError`` unless it hashes to ``digest``."""
         place = self.root / digest.hex
         if (wheel := self._read(digest)) is not None:
             return wheel
         make_dirs(self.root)
         about = _about(path)
-        # A folder appears whole, by one rename; whoever comes second finds it there.
+        # A folder appears whole, by one rename; a second process finds it.
         with disk_errors(self.root), temporary_beside(place) as folder:
             fresh = folder / digest.hex
             fresh.mkdir()
@@ -114,7 +114,7 @@ class WheelCache:
         try:
             about = json.loads((place / "wheel.json").read_bytes())
             wheel = _wheel(place, digest, about) if about["format"] == _FORMAT else None
-            # Whole since it was written: a file of the right length is one that nobody has touched.
+            # It was verified when it was written: the right size is enough to tell that it was not changed since.
             return wheel if wheel and wheel.path.stat().st_size == wheel.size else None
         except FileNotFoundError:
             return None
@@ -133,7 +133,7 @@ class WheelCache:
             if wheel is None:
                 raise IncompatibleError(
                     f"{pin.name} {pin.version} has no wheel for {target} among those that the indexes gave",
-                    hint="take another version or platform",
+                    hint="use another version or platform",
                 )
             atomic_write(self._chosen / _choice(pin, target), wheel.digest.hex.encode())
             found[pin] = wheel
@@ -177,7 +177,7 @@ def _about(path: Path) -> dict[str, object]:
             metadata = [item for item in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", item)]
             fields = BytesHeaderParser().parsebytes(archive.read(metadata[0]))
     except (InvalidWheelFilename, zipfile.BadZipFile, IndexError, OSError) as error:
-        raise VerificationError(f"is no wheel ({error})", where=path.name, hint="fetch it again") from error
+        raise VerificationError(f"is not a wheel ({error})", where=path.name, hint="fetch it again") from error
     return {
         "format": _FORMAT,
         "name": str(name),
@@ -199,7 +199,7 @@ def _required(lines: Sequence[str]) -> list[str]:
             requirement = Requirement(line)
         except InvalidRequirement:
             continue
-        # Only an extra is certainly not asked for; other markers speak of the target, which is not known here.
+        # Only extras are certainly not requested; other markers depend on the target, which is not known here.
         if requirement.marker is None or "extra" not in str(requirement.marker):
             found.add(str(canonicalize_name(requirement.name)))
     return sorted(found)

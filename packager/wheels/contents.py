@@ -65,7 +65,7 @@ def wheel_entries(wheel: Wheel, settings: LayerSettings) -> Iterator[list[LayerE
             yield destination.entries()
     # The format's own breaches come as these from installer and zipfile, which check by assert in places.
     except (InstallerError, InvalidRecordEntry, *_BROKEN, AssertionError, KeyError, ValueError) as error:
-        raise VerificationError(f"is no valid wheel ({error!s:.200})", where=wheel.filename) from error
+        raise VerificationError(f"is not a valid wheel ({error!s:.200})", where=wheel.filename) from error
 
 
 class _Member(io.BytesIO):
@@ -136,9 +136,9 @@ class _TrimmedWheel(WheelFile):
             not name or name.startswith("/") or "\\" in item.orig_filename or "\0" in item.orig_filename
             or posixpath.normpath(name) != name or ".." in name.split("/")
         ):  # fmt: skip
-            raise UnsafeArchiveError(f"{item.orig_filename!r} is no name for a file", where=self._where)
+            raise UnsafeArchiveError(f"{item.orig_filename!r} is not a valid file name", where=self._where)
         if name in seen:
-            raise UnsafeArchiveError(f"{name} stands twice", where=self._where)
+            raise UnsafeArchiveError(f"{name} is listed twice", where=self._where)
         if stat.S_ISLNK(item.external_attr >> 16):
             raise UnsafeArchiveError(f"{name} is a link", where=self._where)
         seen.add(name)
@@ -216,7 +216,7 @@ class _LayerDestination(WheelDestination):
         if self._source.has_lost(module):
             return _NO_RECORD
         if "/" in name or name in ("", ".", ".."):
-            raise UnsafeArchiveError(f"{name!r} is no name for a script", where=self._source.distribution)
+            raise UnsafeArchiveError(f"{name!r} is not a valid script name", where=self._source.distribution)
         file_name, data = Script(name, module, attr, section).generate(self._settings.interpreter, "posix")
         return self._collect(_File.of_bytes(f"{self._folders['scripts']}/{file_name}", data, 0o755))
 

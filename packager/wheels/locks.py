@@ -1,6 +1,6 @@
 """Locks: every wheel of a stack by its hash, for one Python and platform, in the format of pip's requirements.
 
-The locks of the scoring stack are shipped; ``python -m packager.wheels.locks`` makes them anew.
+The locks of the scoring stack are shipped; ``python -m packager.wheels.locks`` remakes them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from packager.wheels.tags import Target
 
 _LOCKS = Path(__file__).parent.parent / "data" / "locks"
 SHIPPED = (Platform("linux", "amd64"), Platform("linux", "arm64"))
-# What the server imports (edge_server/requirements.in), for maintainers who make the shipped locks anew.
+# What the server imports (edge_server/requirements.in), for maintainers who remake the shipped locks.
 _SCORING = Path(__file__).parent.parent.parent / "edge_server" / "requirements.in"
 # uv knows these as targets; a glibc between two of them takes the older one.
 _UV_GLIBCS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
@@ -40,7 +40,7 @@ _HASH = re.compile(r"--hash=sha256:([a-f0-9]{64})")
 _NO_WHEEL = re.compile(r"versions of ([\w.-]+) have no usable wheels|Because ([\w.-]+(?:==[^\s,]+)?) has no wheels")
 _UNKNOWN = re.compile(r"Because ([\w.-]+) was not found|there (?:is|are) no versions? of ([\w.<>=!~,-]+)")
 _NOT_IN_LOCK = re.compile(r"No matching distribution found for ([\w.-]+==[^\s(]+)")
-_FETCH = "fetch once with a network, or let pip's index-url or find-links name a folder or index that is in reach"
+_FETCH = "fetch once with a network, or let pip's index-url or find-links name a reachable folder or index"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def parse_lock(text: str, where: object = "lock") -> tuple[Pin, ...]:
 
 
 def shipped_lock(platform: Platform, python: str = "3.11") -> str | None:
-    """The text of the shipped lock of the scoring stack, or ``None`` where there is none."""
+    """The text of the shipped lock of the scoring stack, ``None`` without one."""
     path = _shipped_path(platform, python)
     return path.read_text("ascii") if path.is_file() else None
 
@@ -97,7 +97,7 @@ def resolve(
 
     ``environment`` is uv's; left out, it is this process's, with pip's settings where uv has none of its own. Raises
     ``IncompatibleError`` where something has no wheel for the target, ``NotFoundError`` for what no index knows,
-    ``MissingPartError`` without uv, ``EdgepackError`` when no index is in reach.
+    ``MissingPartError`` without uv, ``EdgepackError`` when no index is reachable.
     """
     import subprocess
 
@@ -127,24 +127,24 @@ def resolve(
 
 
 def explained(said: str, target: Target) -> EdgepackError:
-    """The error that the complaint ``said`` of uv or pip amounts to."""
+    """The error that the message ``said`` of uv or pip means."""
     flat = " ".join(said.split())
     if "No space left on device" in flat:
         return NoSpaceError("no space for the wheels", hint="free some space, or let TMPDIR name another disk")
     # Before the others: uv and pip complain of missing packages too when they could not ask.
     if NO_NETWORK.search(flat):
-        return EdgepackError("no package index is in reach", hint=_FETCH)
+        return EdgepackError("no package index is reachable", hint=_FETCH)
     if match := _NO_WHEEL.search(flat):
         return IncompatibleError(
             f"{match[1] or match[2]} has no wheel for {target}",
-            hint="take another version of it, another platform or a newer base",
+            hint="use another version of it, another platform or a newer base",
         )
     if match := _UNKNOWN.search(flat):
         return NotFoundError(f"{match[1] or match[2]} is in no package index", hint="check its name and version")
     if match := _NOT_IN_LOCK.search(flat):
         return IncompatibleError(
             f"{match[1]} has no wheel for {target} that the lock names",
-            hint="take a newer base, or make the lock again",
+            hint="use a newer base, or make the lock again",
         )
     if "DO NOT MATCH THE HASHES" in flat:
         return DigestMismatchError("a package index gave a file that the lock does not name", hint="make it again")
@@ -155,7 +155,7 @@ def _uv_platform(target: Target) -> str:
     major, minor = target.glibc_version
     fitting = [known for known in _UV_GLIBCS if (2, known) <= (major, minor)]
     if not fitting:
-        raise IncompatibleError(f"wheels need glibc 2.17, and the base has {target.glibc}", hint="take a newer base")
+        raise IncompatibleError(f"wheels need glibc 2.17, and the base has {target.glibc}", hint="use a newer base")
     return f"{target.machine}-manylinux_2_{fitting[-1]}"
 
 
@@ -168,13 +168,13 @@ def _shipped_path(platform: Platform, python: str) -> Path:
 
 
 def remake(folder: Path = _LOCKS, requirements: Path = _SCORING) -> tuple[Path, ...]:
-    """Make the locks of the scoring stack anew, for Debian 12's glibc; for maintainers, in a checkout."""
+    """Remake the locks of the scoring stack, for Debian 12's glibc; for maintainers, in a checkout."""
     lines = [line for line in requirements.read_text("ascii").splitlines() if line and not line.startswith("#")]
     make_dirs(folder)
     written = []
     for platform in SHIPPED:
         path = folder / _shipped_path(platform, "3.11").name
-        # Not with pip's settings: what is in a maintainer's own indexes is no business of others.
+        # Not with pip's settings: a maintainer's own indexes must not get into the locks.
         atomic_write(path, resolve(lines, Target(platform), environment=os.environ).encode("ascii"))
         written.append(path)
     return tuple(written)

@@ -20,20 +20,20 @@ _COUNTS_AT = 54
 _HEADER_BYTES = 64
 # p_type, p_flags, p_offset, p_vaddr, p_paddr, p_filesz.
 _SEGMENT = struct.Struct("<IIQQQQ")
-# e_phnum where the true number stands elsewhere.
+# e_phnum where the true number is kept elsewhere.
 _TOO_MANY = 0xFFFF
 # sh_type, sh_flags, sh_addr, sh_offset, sh_size, after the section's name.
 _SECTION = struct.Struct("<4xIQQQQ")
 _NO_BYTES = 8
-# Names of sections that others look for in the file: Qt in its plugins, scanners in what Rust's cargo made.
+# Names of sections that other programs look for in the file: Qt in its plugins, scanners in what Rust's cargo made.
 _LOOKED_FOR = (b".qtmetadata", b".dep-v0")
 
 
 def without_symbols(data: bytes) -> bytes:
     """The ELF shared object ``data`` (64 bits, little endian) up to the end of its last segment.
 
-    Returned as it is: what is no such file, what is cut short or contradicts itself, what holds something behind its
-    sections or a section that others look for, and what would not be shorter.
+    Returned unchanged: another kind of file, one that is cut short or inconsistent, one with data behind its sections
+    or with a section that other programs look for, and one that would not become shorter.
     """
     if len(data) < _HEADER_BYTES or data[:6] != _MAGIC + bytes([_CLASS_64, _LITTLE_ENDIAN]):
         return data

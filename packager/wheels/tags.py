@@ -95,7 +95,7 @@ class Target:
         if needed and min(needed) > self.glibc_version:
             least = ".".join(map(str, min(needed)))
             raise IncompatibleError(
-                f"needs glibc {least}, and the base has {self.glibc}", where=filename, hint="take a newer base"
+                f"needs glibc {least}, and the base has {self.glibc}", where=filename, hint="use a newer base"
             )
         raise IncompatibleError(
             f"does not run on {self}",

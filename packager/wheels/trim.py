@@ -1,4 +1,4 @@
-"""Files and whole distributions that wheels bring and no scoring container uses, as named rules.
+"""Files and whole distributions in wheels that no scoring container uses, as named rules.
 
 Every rule can be switched off by its name. A rule is proven by a test that imports and scores without what it drops.
 """

@@ -62,8 +62,8 @@ def test_a_corrupt_onnx_file(desk: Desk, place: Path, damage: Callable[[bytes], 
 
 def test_models_and_versions_that_are_not_there(desk: Desk) -> None:
     build = ("package", "build", "-t", "x:1")
-    desk.refuses(*build, "-m", "absent", code=3, says="there is no model absent; registered are mlp")
-    desk.refuses(*build, "-m", "mlp:99", code=3, says="there is no model mlp:99; its versions are 1")
+    desk.refuses(*build, "-m", "absent", code=3, says="model absent not found; registered are mlp")
+    desk.refuses(*build, "-m", "mlp:99", code=3, says="model mlp:99 not found; its versions are 1")
     desk.refuses(*build, "-m", "mlp:one", code=2, says="'one' is not a model version")
 
 

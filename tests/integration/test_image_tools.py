@@ -201,3 +201,7 @@ def test_a_registry_takes_and_gives_both_versions_and_the_signature(
     trust.add((place / "test.pub").read_bytes())
     store = Store.open_existing(other.workspace / "store")
     verify_image(store, Digest.parse(site.built["digest"]), trust.keys())
+    # What is loaded from a registry by its full name brings its signature too.
+    loader = Commands(place / "loader", place / "loader/workspace")
+    loader.edgepack("package", "load", f"docker://{name}:1", "-t", "mlp:1")
+    verify_image(Store.open_existing(loader.workspace / "store"), Digest.parse(site.built["digest"]), trust.keys())

@@ -145,7 +145,7 @@ def test_a_machine_without_mmdebstrap_is_told_what_to_install(tmp_path: Path, mo
 
 
 def test_locked_without_a_lock_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="no lock to keep to"):
+    with pytest.raises(NotFoundError, match="there is no lock"):
         list(debian.base_entries(replace(RECIPE, folder=tmp_path), PLATFORMS[0], tmp_path, locked=True))
 
 

@@ -211,7 +211,7 @@ def test_an_image_whose_parts_do_not_agree_is_refused(shell: Shell) -> None:
         ("model register -n churn -p model.bin --tag a=1 --tag a=2", 2, "'a' is given twice; give each key once"),
         ("model register -n churn -p model.bin --framework onnx", 2, "not an ONNX model, or is cut short; export"),
         ("model register -n churn", 2, "missing option '-p' / '--path'; see: edgepack model register --help"),
-        ("model convert -m churn", 3, "there is no model churn; register one with: edgepack model register"),
+        ("model convert -m churn", 3, "model churn not found; register one with: edgepack model register"),
         ("model convert -m churn:0", 2, "'0' is not a model version; versions are whole numbers from 1"),
         ("model convert -m churn:" + "9" * 5000, 2, "is not a model version; versions are whole numbers from 1"),
         ("package build -m churn -t Churn:1", 2, "'Churn:1' is not an image tag; write it as name:tag"),

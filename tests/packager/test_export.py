@@ -104,7 +104,7 @@ def test_an_empty_folder_is_taken_and_any_other_refused(
     assert path == tmp_path / "link/model.onnx"
     assert sorted(path.name for path in (tmp_path / "empty").iterdir()) == NAMES
     (tmp_path / "file").write_text("mine")
-    for name, says in (("empty", "is not empty; give -o a new folder"), ("file", "is no folder")):
+    for name, says in (("empty", "is not empty; give -o a new folder"), ("file", "is not a directory")):
         with pytest.raises(UsageError, match=says):
             write_conversion(workspace.store, model, conversion, tmp_path / name)
     with pytest.raises(NotFoundError, match="there is no such folder"):

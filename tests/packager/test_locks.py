@@ -94,7 +94,7 @@ def test_without_a_network_the_error_says_how_to_fetch_and_hides_credentials(
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", "http://ann:s3cret@127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    with pytest.raises(EdgepackError, match=r"no package index is in reach; .*find-links") as caught:
+    with pytest.raises(EdgepackError, match=r"no package index is reachable; .*find-links") as caught:
         resolve(["numpy"], AMD64)
     assert "s3cret" not in str(caught.value)
     assert type(caught.value) is EdgepackError

@@ -62,7 +62,7 @@ def test_the_error_names_file_and_source_and_never_the_value() -> None:
         SecretSearch([SECRET]).check([b"password: s3cr3t/+~value"], "model/notes.txt")
     assert str(error.value) == (
         "model/notes.txt: holds a credential, which must not get into an image: the one from a test; "
-        "take it out of there, or out of the other if it is no secret"
+        "remove it there, or remove it from its source if it is not a secret"
     )
     assert "s3cr3t" not in repr(SECRET)
 

@@ -60,7 +60,7 @@ def test_a_wheel_is_not_added_under_another_digest(tmp_path: Path) -> None:
 def test_a_file_that_is_no_wheel_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "thing-1.0-py3-none-any.whl"
     path.write_bytes(b"PK no")
-    with pytest.raises(VerificationError, match="no wheel"):
+    with pytest.raises(VerificationError, match="is not a wheel"):
         WheelCache(tmp_path / "cache").add(path, Digest(sha256(path)))
 
 

@@ -72,7 +72,7 @@ class Package:
 
 
 def read_package(path: Path) -> Package:
-    """Read a ``.deb``, an ``ar`` archive of two tars (deb(5)); raises ``VerificationError`` when it is none."""
+    """Read a ``.deb``, an ``ar`` archive of two tars (deb(5)); raises ``VerificationError`` for another file."""
     content = path.read_bytes()
     parts: dict[str, _Part] = {}
     position = len(b"!<arch>\n")
@@ -101,9 +101,9 @@ def _control(part: _Part) -> bytes:
 
 
 def unpacked(package: Package, rules: Rules, tree: Path, also: str) -> Iterator[LayerEntry]:
-    """The files and links of ``package`` that ``rules`` let stay; folders are left to what stands in them.
+    """The files and links of ``package`` that ``rules`` keep; folders follow from what is in them.
 
-    Writes the files below ``tree``, and those below the folder ``also`` even when they stay out.
+    Writes the files below ``tree``, and those below the folder ``also`` even when they are left out.
     """
     plain = package.data.plain()
     contents: dict[str, memoryview] = {}

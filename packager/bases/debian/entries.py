@@ -1,4 +1,4 @@
-"""The files of a base image: what packages bring, what is made, and bytecode."""
+"""The files of a base image: those of packages, those that are made, and bytecode."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def base_entries(
     recipe.of_platform(platform)
     lock = read_lock(recipe, platform)
     if locked and lock is None:
-        raise NotFoundError("there is no lock to keep to", where=lock_path(recipe, platform), hint="write one first")
+        raise NotFoundError("there is no lock", where=lock_path(recipe, platform), hint="write one first")
     yield from _entries(recipe, platform, workdir, fetch(recipe, platform, workdir, lock, locked, mirrors))
 
 
