@@ -13,14 +13,11 @@ from collections.abc import Iterator
 
 from converters.sklearn.recipes.writing.registry import Recipe, add, registries
 
-_HELPERS = ("registry", "ops")
-
 
 def all_recipes() -> Iterator[Recipe]:
     """Every converter of ours, module by module."""
     for module in sorted(entry.name for entry in pkgutil.iter_modules(__path__)):
-        if module not in _HELPERS:
-            yield from getattr(importlib.import_module(f"{__name__}.{module}"), "RECIPES", ())
+        yield from getattr(importlib.import_module(f"{__name__}.{module}"), "RECIPES", ())
 
 
 def register() -> None:
