@@ -402,7 +402,7 @@ def test_a_type_of_the_scripts_own_converts() -> None:
 
 
 def test_wrong_decorators_fail_where_they_stand() -> None:
-    with pytest.raises(ValueError, match=r"'zz', which is not a parameter of inspect\(\)|no parameter of"):
+    with pytest.raises(ValueError, match="'zz', which is not a parameter of "):
         input_schema("zz", StandardPythonParameterType(1))(lambda a: a)
     with pytest.raises(TypeError, match="must be a parameter type"):
         input_schema("a", 5)  # type: ignore[arg-type]
