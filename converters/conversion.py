@@ -117,7 +117,7 @@ def convert(
         package = _made(path, files, framework, options, environment, interpreter, limits, output_dir)
         conversion = _understood(package, framework, files.digest)
         if conversion is None:
-            raise ConversionError("the conversion wrote no sound package", where=path.name, hint="run it again")
+            raise ConversionError("the conversion produced an invalid package", where=path.name, hint="run it again")
         caches.put(kept, name, package)
     else:
         log.info("%s was converted before, and nothing has changed since", path.name)
@@ -284,7 +284,7 @@ def _collected(folder: Path, isolation: launch.Isolation, path: Path) -> dict[st
         if document["golden"] is not None:
             package[manifest.GOLDEN_FILE] = _read(folder / manifest.GOLDEN_FILE, JSON_LIMIT)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConversionError("the conversion wrote no sound package", where=path.name, hint="run it again") from error
+        raise ConversionError("the conversion produced an invalid package", where=path.name, hint="run it again") from error
     return package
 
 

@@ -22,7 +22,7 @@ class Options:
     sandbox. ``tolerances`` maps an output's name, or ``*`` for every output, to a relative difference that the user
     accepts and that the package then records. ``optimize`` tries smaller and faster variants.
 
-    Raises ``UsageError`` for a tolerance that is none.
+    Raises ``UsageError`` for a tolerance out of range.
     """
 
     sample: Path | None = None
@@ -36,7 +36,7 @@ class Options:
         for name, value in self.tolerances.items():
             if not 0 < value <= LARGEST_TOLERANCE:
                 raise UsageError(
-                    f"a tolerance of {value!r} for {name!r} is none",
+                    f"a tolerance of {value!r} for {name!r} is out of range",
                     hint=f"give a relative difference above 0, at most {LARGEST_TOLERANCE:g}, such as 1e-3",
                 )
 

@@ -32,7 +32,7 @@ _NOT_FOR_UV = (
     "UV_PREFIX", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE_NEWER", "UV_TORCH_BACKEND", "UV_NO_BINARY",
 )  # fmt: skip
 _APART = re.compile(r"^# apart: (torch==[\w.]+)$", re.MULTILINE)
-_PREPARE = "run the same command once where a package index is in reach"
+_PREPARE = "run the same command once where a package index is reachable"
 
 
 def digest(lock: Path) -> str:

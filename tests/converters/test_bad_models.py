@@ -120,7 +120,7 @@ def test_answer_that_a_pickle_forges_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "m.joblib"
     code = "import os\nopen(os.environ['TMPDIR'] + '/../response.json', 'w').write('{\"ok\": true}')\nos._exit(0)"
     joblib.dump(Runs(code), path)
-    assert "wrote no sound package" in str(_refused(path, "ScikitLearn", tmp_path))
+    assert "produced an invalid package" in str(_refused(path, "ScikitLearn", tmp_path))
 
 
 def test_model_of_a_version_that_cannot_be_had_names_those_that_can(trained: bytes, tmp_path: Path) -> None:
