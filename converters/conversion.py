@@ -284,7 +284,9 @@ def _collected(folder: Path, isolation: launch.Isolation, path: Path) -> dict[st
         if document["golden"] is not None:
             package[manifest.GOLDEN_FILE] = _read(folder / manifest.GOLDEN_FILE, JSON_LIMIT)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConversionError("the conversion produced an invalid package", where=path.name, hint="run it again") from error
+        raise ConversionError(
+            "the conversion produced an invalid package", where=path.name, hint="run it again"
+        ) from error
     return package
 
 

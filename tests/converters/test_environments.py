@@ -423,7 +423,7 @@ def test_command_that_prepares_says_what_it_made_or_why_not(own_cache: Path) -> 
 
 @pytest.fixture
 def old(own_cache: Path) -> Path:
-    """An environment of scikit-learn 1.5; skipped only where no package index is in reach."""
+    """An environment of scikit-learn 1.5; skipped only where no package index is reachable."""
     try:
         return environments.ready(selection.LOCKS / "sklearn-1.5.txt", own_cache)
     except MissingPartError as error:
