@@ -40,7 +40,8 @@ def test_a_missing_part_skips_or_fails_before_any_fixture(tmp_path: Path, requir
     (tests / "test_part.py").write_text(NEEDS_A_PART)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-rsfE", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tests)],
-        env={**os.environ, "EDGEPACK_REQUIRE_REAL": required}, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "EDGEPACK_REQUIRE_REAL": required, "EDGEPACK_QUICK": ""},
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stdout

@@ -72,7 +72,7 @@ def test_the_whole_life_of_a_service(agent: Agent) -> None:
 
     done = agent.apply("ill")
     assert (done.code, done.out) == (1, "")
-    assert sentence(done.err).startswith("edge-agent: service churn: not healthy within 2 seconds: GET / on")
+    assert sentence(done.err).startswith("edge-agent: service churn: not healthy within 6 seconds: GET / on")
     assert "answered 503" in done.err
     assert f"rolled back to {v2}" in done.err
     found = agent.status()

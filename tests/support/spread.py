@@ -8,18 +8,60 @@ if TYPE_CHECKING:
     import pytest
     from xdist.scheduler import LoadScopeScheduling
 
-# Folders whose fixtures are made once for all of their tests.
-TOGETHER = ("tests/integration/",)
+# What is run by one process: it shares fixtures that are made once, or Podman's locks, which are the machine's.
+TOGETHER = ("tests/integration/", "tests/edge_agent/test_runtime_conformance.py", "tests/edgepack/test_archive.py")
 # What starts programs, trains models or draws many examples, and is not a part of `make quick`.
-LONG: tuple[str, ...] = ("tests/integration/",)
+LONG = (
+    "tests/integration/",
+    "tests/test_extras.py",
+    "tests/test_distribution.py",
+    "tests/test_examples.py",
+    *(
+        f"tests/converters/test_{name}"
+        for name in (
+            "bad_models", "boosters", "conversion_cache", "convert_command", "environments", "matrix", "optimize",
+            "pytorch", "recipes_", "sandbox", "sklearn", "tensorflow", "ties", "user_modules",
+        )
+    ),
+    *(
+        f"tests/edge_agent/test_{name}"
+        for name in ("commands", "memory", "power_cuts", "runtime_conformance", "runtime_details")
+    ),
+    *(
+        f"tests/edge_server/test_{name}"
+        for name in (
+            "benchmark_kit", "catalog", "collection", "data_fuzz", "docs_page", "end_to_end", "http.py", "memory",
+            "models", "openapi", "processes", "schemathesis", "scripts_", "security_", "shims", "start", "tls",
+            "user_modules", "v2_server",
+        )
+    ),
+    *(
+        f"tests/edgepack/test_{name}"
+        for name in ("bundle_crash", "bundle_import", "remote_faults", "serve", "store_faults", "unpack", "validate")
+    ),
+    *(
+        f"tests/packager/test_{name}"
+        for name in (
+            "base_recipe", "bases", "build", "bytecode", "compressors", "conversion", "edgepack_commands", "export",
+            "script_check", "stack", "wheel_layer", "wheel_trim", "wheels",
+        )
+    ),
+)  # fmt: skip
 # What takes longest, so that no process begins with it when the others are done.
-FIRST: tuple[str, ...] = ("tests/integration/",)
+FIRST = (
+    *TOGETHER,
+    "tests/converters/test_tensorflow.py",
+    "tests/converters/test_pytorch.py",
+    "tests/converters/test_matrix.py",
+    "tests/packager/test_base_recipe.py",
+    "tests/converters/",
+    "tests/edge_agent/",
+)
 
 
 def group(nodeid: str) -> str:
-    """The tests that are run by one process: a module's, or a whole folder's."""
-    path = nodeid.partition("::")[0]
-    return next((folder for folder in TOGETHER if path.startswith(folder)), path)
+    """The tests that are run by one process: a module's, or those that must not be run at once."""
+    return "together" if nodeid.startswith(TOGETHER) else nodeid.partition("::")[0]
 
 
 def takes_long(nodeid: str) -> bool:

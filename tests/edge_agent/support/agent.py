@@ -143,7 +143,7 @@ class Agent:
 
     def document(self, image: str, *, serial: int | None = None, **fields: Any) -> str:
         """The path of a desired state with one service."""
-        health = {"timeout_seconds": 2 if image == "ill" else 20}
+        health = {"timeout_seconds": 6 if image == "ill" else 60}
         service = {"name": "churn", "image": str(self.images.digests[image]), "port": self.port, "health": health}
         value: dict[str, Any] = {"schema": "edgepack.state.desired/v1", "services": [service | fields]}
         if serial is not None:
