@@ -12,6 +12,7 @@ import pytest
 from sklearn.utils import all_estimators
 
 from tests.converters.matrix.cases import SAMPLE
+from tests.converters.matrix.page import line
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "converters.md"
@@ -49,7 +50,7 @@ def test_sample_converts_as_the_page_says(tmp_path: Path) -> None:
     assert sorted(results) == sorted(SAMPLE)
     page = _lines()
     said = {name: page[name] for name in SAMPLE}
-    found = {name: f"| {' | '.join(page.line(result))} |" for name, result in results.items()}
+    found = {name: f"| {' | '.join(line(result))} |" for name, result in results.items()}
     assert found == said
 
 
