@@ -49,9 +49,14 @@ def test_sample_converts_as_the_page_says(tmp_path: Path) -> None:
     results = {result["name"]: result for result in json.loads((tmp_path / "results.json").read_text())}
     assert sorted(results) == sorted(SAMPLE)
     page = _lines()
-    said = {name: page[name] for name in SAMPLE}
-    found = {name: f"| {' | '.join(line(result))} |" for name, result in results.items()}
+    said = {name: _to_rounding(page[name]) for name in SAMPLE}
+    found = {name: _to_rounding(f"| {' | '.join(line(result))} |") for name, result in results.items()}
     assert found == said
+
+
+def _to_rounding(row: str) -> str:
+    """The row for any processor: one sums in another order than the next, and is exact where that is off by a bit."""
+    return row.replace("| exact |", "| < 1e-12 |")
 
 
 def test_judge_finds_a_threshold_that_is_moved_by_one_unit_in_the_last_place(tmp_path: Path) -> None:
