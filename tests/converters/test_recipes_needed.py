@@ -37,19 +37,14 @@ RTOL = 1e-9
 ALL = [recipe for recipe in recipes.all_recipes() if not recipe.estimators[0].startswith("converters.")]
 EVERY = 8
 # skl2onnx calculates with whole numbers in float32, where scikit-learn does in float64.
-OF_WHOLE_NUMBERS = {"ARDRegression", "MaxAbsScaler", "MinMaxScaler", "RobustScaler", "StandardScaler"}
-# Of these no model here shows the need yet: a model in ``HARDER`` is to show it, or they are to be deleted.
-NOT_SHOWN = {
-    "AdaBoostRegressor",
-    "ColumnTransformer",
-    "ComplementNB",
+OF_WHOLE_NUMBERS = {
+    "ARDRegression",
     "GammaRegressor",
     "GaussianNB",
-    "MultinomialNB",
-    "MultiOutputRegressor",
-    "OrdinalEncoder",
-    "QuantileTransformer",
-    "RANSACRegressor",
+    "MaxAbsScaler",
+    "MinMaxScaler",
+    "RobustScaler",
+    "StandardScaler",
 }
 
 
@@ -105,24 +100,30 @@ def _as_good(without: convert.Proven, with_it: convert.Proven) -> bool:
     return not (methods or faults or labels or worse or without.row_wise != with_it.row_wise)
 
 
-def _whole_numbers_differ(recipe: Recipe, others: list[Recipe], monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the graph of a matrix of int64 answers otherwise than the original, without the recipe."""
+def _whole_numbers_differ(recipe: Recipe, registered: list[Recipe], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the graph of a matrix of int64 answers otherwise than the original, by the ``registered`` recipes."""
     from skl2onnx.common.data_types import Int64TensorType
+    from sklearn.base import is_classifier
 
     module, _, name = recipe.estimators[0].partition(".")[2].rpartition(".")
     x = np.random.default_rng(0).integers(1 << 24, 1 << 30, (200, 3))
-    model = make(f"{module}.{name}").fit(x, x[:, 0] * 0.5)
-    wanted = model.transform(x) if hasattr(model, "transform") else model.predict(x)
+    model = make(f"{module}.{name}")
+    model.fit(x, x[:, 1] % 3 if is_classifier(model) else x[:, 0] * 0.5)
+    method = next(method for method in ("transform", "predict_proba", "predict") if hasattr(model, method))
+    wanted = getattr(model, method)(x)
     with monkeypatch.context() as patch:
-        patch.setattr(recipes, "all_recipes", partial(iter, others))
-        (found, *_) = to_onnx(model, [("X", Int64TensorType([None, 3]))]).run({"X": x})
+        patch.setattr(recipes, "all_recipes", partial(iter, registered))
+        outputs = to_onnx(model, [("X", Int64TensorType([None, 3]))]).run({"X": x})
+    found = outputs[1 if method == "predict_proba" else 0]
     return not np.allclose(found.reshape(wanted.shape), wanted, rtol=RTOL, atol=0)
 
 
 def is_needed(recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether some model is converted worse without the recipe, or not at all."""
-    others = [other for other in recipes.all_recipes() if other.estimators != recipe.estimators]
+    every = list(recipes.all_recipes())
+    others = [other for other in every if other.estimators != recipe.estimators]
     if _name(recipe) in OF_WHOLE_NUMBERS:
+        assert not _whole_numbers_differ(recipe, every, monkeypatch)
         return _whole_numbers_differ(recipe, others, monkeypatch)
     for model in _models(recipe):
         for attempt in (DOUBLE, SINGLE):
@@ -144,9 +145,7 @@ def is_needed(recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("recipe", ALL if WHOLE else ALL[::EVERY], ids=_name)
 def test_recipe_is_still_needed(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warnings.simplefilter("ignore")
-    needed = is_needed(recipe, tmp_path, monkeypatch)
-    assert needed or _name(recipe) in NOT_SHOWN, "skl2onnx converts its models as well: delete it"
-    assert not needed or _name(recipe) not in NOT_SHOWN, "it is needed: take it out of NOT_SHOWN"
+    assert is_needed(recipe, tmp_path, monkeypatch), "skl2onnx converts its models as well: delete it"
 
 
 def test_recipe_that_skl2onnx_has_as_well_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,11 +26,6 @@ def _on_whole_numbers(dotted: str, **parameters: Any) -> Any:
     return make(dotted, **parameters).fit(frame, frame["part"] + 0.5)
 
 
-def _classes_of_whole_numbers(dotted: str, **parameters: Any) -> Any:
-    frame = _whole_numbers()
-    return make(dotted, **parameters).fit(frame, frame["count"] % 3)
-
-
 def _far(dotted: str, **parameters: Any) -> Any:
     """Rows whose values are large beside their spread, as timestamps are."""
     data = numbers()
@@ -57,8 +52,20 @@ def _union() -> Any:
 
 
 def _columns() -> Any:
-    parts = [("s", make("preprocessing.MinMaxScaler"), ["part", "id"]), ("p", "passthrough", ["count"])]
-    return make("compose.ColumnTransformer", transformers=parts, transformer_weights={"s": 2.0}).fit(_whole_numbers())
+    """A part whose first output in skl2onnx is its prediction, not its transform."""
+    parts = [("distances", make("cluster.KMeans", n_clusters=3, n_init=1), [0, 1])]
+    return make("compose.ColumnTransformer", transformers=parts).fit(numbers().train)
+
+
+def _missing_category() -> Any:
+    encoder = make("preprocessing.OrdinalEncoder", handle_unknown="use_encoded_value", unknown_value=-1)
+    return encoder.fit(np.array([[1.0], [2.0], [np.nan]] * 10))
+
+
+def _behind_counts(dotted: str) -> Any:
+    """A classifier behind a step whose counts are float32 in skl2onnx."""
+    texts = ["a bb cc", "bb dd", "cc cc dd", "ee bb"] * 5
+    return _pipeline(make("feature_extraction.text.CountVectorizer"), make(dotted)).fit(texts, [0, 1, 0, 1] * 5)
 
 
 def _words(dotted: str, **parameters: Any) -> Any:
@@ -101,8 +108,9 @@ def _ridge() -> Any:
     return make("linear_model.Ridge")
 
 
-def _gradient() -> Any:
-    return make("ensemble.GradientBoostingRegressor", n_estimators=3)
+def _steps() -> Any:
+    """A part with a step that passes its input through."""
+    return _pipeline(make("preprocessing.StandardScaler"), "passthrough", _ridge())
 
 
 HARDER: dict[str, list[Callable[[], Any]]] = {
@@ -112,44 +120,43 @@ HARDER: dict[str, list[Callable[[], Any]]] = {
         )
     ],
     "BaggingRegressor": [lambda: _regressor(make("ensemble.BaggingRegressor", estimator=_ridge(), max_features=0.5))],
-    "AdaBoostRegressor": [lambda: _regressor(make("ensemble.AdaBoostRegressor", estimator=_ridge()))],
+    "AdaBoostRegressor": [lambda: _regressor(make("ensemble.AdaBoostRegressor", estimator=_steps(), n_estimators=5))],
     "Pipeline": [lambda: _classifier(_pipeline(make("cluster.KMeans", n_clusters=3, n_init=1), _logistic()))],
     "FeatureUnion": [_union],
     "ColumnTransformer": [_columns],
     "OneHotEncoder": [
         partial(_words, "preprocessing.OneHotEncoder", min_frequency=20, handle_unknown="infrequent_if_exist")
     ],
-    "OrdinalEncoder": [
-        partial(_words, "preprocessing.OrdinalEncoder", handle_unknown="use_encoded_value", unknown_value=float("nan"))
-    ],
+    "OrdinalEncoder": [_missing_category],
     "IterativeImputer": [_iterative],
     "GaussianProcessRegressor": [
         lambda: _regressor(make("gaussian_process.GaussianProcessRegressor", kernel=_matern(), normalize_y=True)),
         partial(_far, "gaussian_process.GaussianProcessRegressor"),
     ],
     "KernelPCA": [partial(_far, "decomposition.KernelPCA", kernel="rbf", n_components=2)],
-    "ARDRegression": [partial(_on_whole_numbers, "linear_model.LinearRegression")],
-    "GammaRegressor": [partial(_on_whole_numbers, "linear_model.GammaRegressor")],
-    "RANSACRegressor": [partial(_on_whole_numbers, "linear_model.RANSACRegressor")],
+    "RANSACRegressor": [
+        lambda: _regressor(make("linear_model.RANSACRegressor", estimator=_steps(), min_samples=30, random_state=0))
+    ],
     "SGDClassifier": [
         lambda: _classifier(make("linear_model.SGDClassifier", loss="modified_huber")),
         lambda: _classifier(make("linear_model.SGDClassifier", loss="log_loss")),
     ],
     "MultiOutputRegressor": [
-        lambda: make("multioutput.MultiOutputRegressor", estimator=_gradient()).fit(
+        lambda: make("multioutput.MultiOutputRegressor", estimator=_steps()).fit(
             numbers().train, numbers().several_numbers
         )
     ],
-    "GaussianNB": [lambda: make("naive_bayes.GaussianNB").fit(numbers().train + 1e6, numbers().classes)],
-    "MultinomialNB": [partial(_classes_of_whole_numbers, "naive_bayes.MultinomialNB")],
-    "ComplementNB": [partial(_classes_of_whole_numbers, "naive_bayes.ComplementNB")],
+    "MultinomialNB": [partial(_behind_counts, "naive_bayes.MultinomialNB")],
+    "ComplementNB": [partial(_behind_counts, "naive_bayes.ComplementNB")],
     "KNeighborsRegressor": [
         partial(_on_whole_numbers, "neighbors.KNeighborsRegressor", weights="distance"),
         partial(_far, "neighbors.KNeighborsRegressor"),
     ],
     "Normalizer": [partial(_on_whole_numbers, "preprocessing.Normalizer", norm="max")],
     "QuantileTransformer": [
-        lambda: make("preprocessing.QuantileTransformer", n_quantiles=50).fit(with_missing().train)
+        lambda: make("preprocessing.QuantileTransformer", n_quantiles=50, output_distribution="normal").fit(
+            numbers().train
+        )
     ],
     "StandardScaler": [partial(_behind, "preprocessing.StandardScaler")],
     "MinMaxScaler": [partial(_behind, "preprocessing.MinMaxScaler")],
