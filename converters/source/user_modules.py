@@ -1,7 +1,7 @@
-"""The Python modules of a user's that lie beside a model: which of them it imports, and that none bears a taken name.
+"""A user's Python modules beside a model: which of them it imports, and that none has a reserved name.
 
 A folder or module beside a script hides the standard library's of that name when Python runs the script. In the process
-of a conversion that would be the other way round, in silence: what it has loaded already (``types``, ``logging``, our
+of a conversion that would be the other way round, silently: what it has loaded already (``types``, ``logging``, our
 own packages) would be imported instead of the user's. So these names are refused, and all others import. Nothing of the
 source is run here.
 """
@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from converters.source import python_imports
 from edgepack.errors import UsageError
 
 # The packages of ours that are loaded in the process of a conversion.
@@ -103,7 +104,7 @@ def require_not_loaded(folder: Path, modules: Mapping[str, Path], loaded: Collec
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds the user's modules in their folder, before any that are installed, and nothing else there.
 
-    The folder is not put at the front of ``sys.path``: then a file that merely lies there, such as ``profile.py`` or
+    The folder is not put at the front of ``sys.path``: then a file that is merely there, such as ``profile.py`` or
     ``onnx.py``, would hide what the conversion itself imports later.
     """
 
@@ -175,17 +176,9 @@ def _imports(file: Path, package: str) -> Iterator[str]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return  # importing it says so
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".") if package else []
-            if node.level > len(parts):
-                continue
-            above = parts[: len(parts) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
-        elif isinstance(node, ast.Call) and node.args and _called(node.func) in _IMPORTERS:
+        for one in python_imports.imports_of(node, package):
+            yield from one.candidates()
+        if isinstance(node, ast.Call) and node.args and _called(node.func) in _IMPORTERS:
             (first, *_) = node.args
             if isinstance(first, ast.Constant) and isinstance(first.value, str) and not first.value.startswith("."):
                 yield first.value

@@ -11,9 +11,10 @@ import ast
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from converters.source import python_imports
+from converters.source.python_imports import Import
 from edgepack.errors import UsageError
 
 # Modules that the server gives to scripts: the names of edge_server/compat/azure.py.
@@ -52,15 +53,6 @@ _MISSING = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
-@dataclass(frozen=True)
-class Import:
-    """One imported module, by its absolute name; ``names`` are what ``from`` takes out of it."""
-
-    module: str
-    names: tuple[str, ...]
-    line: int
-
-
 def check_script(
     file: str,
     sources: Mapping[str, Callable[[], bytes]],
@@ -96,21 +88,13 @@ def standard_library(minor: int) -> frozenset[str]:
     return found - frozenset[str]().union(*(names for version, names in gained.items() if version > minor))
 
 
-def imports_of(tree: ast.Module, package: str, functions: frozenset[str] = frozenset()) -> Iterator[Import]:
+def _imports(tree: ast.Module, package: str, functions: frozenset[str]) -> Iterator[Import]:
     """The imports that run when the module is imported, and when its ``functions`` are called.
 
-    ``package`` is what relative imports start from, "" for a script. See the module's own words for what is left out.
+    ``package`` is what relative imports start from, "" for a script. See the module's docstring for what is left out.
     """
     for node in _running(tree, functions):
-        if isinstance(node, ast.Import):
-            yield from (Import(alias.name, (), node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".") if package else []
-            if node.level > len(parts):
-                continue  # fails, or is of a package whose name is not known here
-            above = parts[: len(parts) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            yield Import(module, tuple(alias.name for alias in node.names), node.lineno)
+        yield from python_imports.imports_of(node, package)
 
 
 def _parsed(file: str, source: bytes, minor: int) -> ast.Module | None:
@@ -214,7 +198,7 @@ def _check_imports(
     while pending:
         path, tree, functions = pending.pop(0)
         everywhere = everywhere and not _changes_path(tree)
-        for one in imports_of(tree, _package(path) if path != file else "", functions):
+        for one in _imports(tree, _package(path) if path != file else "", functions):
             top = one.module.partition(".")[0]
             if top in own:
                 if one != Import(package, (), one.line):  # else the directory's own name, which nobody imports alone
@@ -244,7 +228,7 @@ def _check_hidden(
     top = one.module.partition(".")[0]
     if top in standard_library(minor) - _ELSEWHERE:
         whose = "the standard library's"
-    elif any(f"{name}.".startswith(f"{kept}.") for name in _names(one) for kept in _KEPT):
+    elif any(f"{name}.".startswith(f"{kept}.") for name in one.candidates() for kept in _KEPT):
         whose = "the server's"
     elif top in packages and not reached.startswith((f"{top}.", f"{top}/__init__.")):
         whose = "an installed package's"
@@ -255,10 +239,6 @@ def _check_hidden(
         where=reached,
         hint="rename it",
     )
-
-
-def _names(one: Import) -> list[str]:
-    return [one.module, *(f"{one.module}.{name}" for name in one.names)]
 
 
 def _top(path: str) -> str:

@@ -117,7 +117,7 @@ def test_entry_point_of_a_taken_name_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=rf"net/{place}.*rename it"):
             model_files.find(folder, "PyTorch", Options(entry=entry))
     for entry in ("converters.options:Options", "edgepack:build", "os:getcwd"):
-        with pytest.raises(NotFoundError, match=r"no module '(converters|edgepack|os)' beside the weights"):
+        with pytest.raises(NotFoundError, match=r"module '(converters|edgepack|os)' not found beside the weights"):
             model_files.find(folder, "PyTorch", Options(entry=entry))
 
 
