@@ -133,7 +133,7 @@ class Demo:
 
     def _apply(self, digest: str, status: str = "running") -> None:
         service = {"name": SERVICE, "image": digest, "port": self.port, "status": status}
-        document = json.dumps({"schema": "edgepack.state.desired/v1", "services": [service]}, indent=2)
+        document = json.dumps({"schema": "edgepack.desired/v1", "services": [service]}, indent=2)
         (self.folder / "desired.json").write_text(document)
         self.say("$ cat desired.json\n   " + document.replace("\n", "\n   "))
         self._services("apply", "desired.json")

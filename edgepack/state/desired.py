@@ -16,7 +16,7 @@ from edgepack.errors import UsageError
 from edgepack.names import check_service_name
 from edgepack.oci.digest import Digest
 
-SCHEMA = "edgepack.state.desired/v1"
+SCHEMA = "edgepack.desired/v1"
 PAYLOAD_TYPE = "application/vnd.edgepack.desired.v1+json"
 Status = Literal["running", "stopped"]
 _NO_SERVICE = "x" * 3

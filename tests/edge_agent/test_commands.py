@@ -212,7 +212,7 @@ def test_a_port_that_is_taken_is_named(agent: Agent) -> None:
 def test_every_wrong_field_is_told_at_once(agent: Agent, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     service = {"name": "No", "image": "latest", "port": 70000, "helth": {}, "env": {"A": 1}}
-    path.write_text(json.dumps({"schema": "edgepack.state.desired/v2", "services": [service], "serial": "one"}))
+    path.write_text(json.dumps({"schema": "edgepack.desired/v2", "services": [service], "serial": "one"}))
     done = agent.run("apply", str(path))
 
     assert done.code == 2
@@ -303,7 +303,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_gets_one_sentence_and_its_code(name: str, new: Agent, tmp_path: Path) -> None:
     for file, data in {
-        "garbage": b"\x00\x01garbage\x1b[2J", "list": b"[]", "empty": b'{"schema": "edgepack.state.desired/v1"}',
+        "garbage": b"\x00\x01garbage\x1b[2J", "list": b"[]", "empty": b'{"schema": "edgepack.desired/v1"}',
         "long": b" " * (5 << 20), "envelope": b'{"payloadType": 1}', "private": new.images.key.to_pem(),
     }.items():  # fmt: skip
         (tmp_path / file).write_bytes(data)

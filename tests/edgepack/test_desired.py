@@ -127,7 +127,7 @@ def test_everything_wrong_is_told_at_once() -> None:
     found = violations(document(churn(name="X", port=0), 5, churn(image=None), schema="other", serial=-1, extra=1))
 
     assert found == (
-        "schema must be edgepack.state.desired/v1, is other",
+        "schema must be edgepack.desired/v1, is other",
         "serial must be from 0 to 9223372036854775807",
         "services[1] must be an object",
         "services[0].name: 'X' is not a service name",

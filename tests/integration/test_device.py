@@ -43,7 +43,7 @@ class Device:
     def apply(self, digest: str, status: str = "running", code: int = 0) -> Any:
         service = {"name": "churn", "image": digest, "port": self.port, "status": status}
         file = self.commands.folder / "desired.json"
-        file.write_text(json.dumps({"schema": "edgepack.state.desired/v1", "services": [service]}))
+        file.write_text(json.dumps({"schema": "edgepack.desired/v1", "services": [service]}))
         return self.agent("apply", file, code=code)
 
 

@@ -145,7 +145,7 @@ class Agent:
         """The path of a desired state with one service."""
         health = {"timeout_seconds": 6 if image == "ill" else 60}
         service = {"name": "churn", "image": str(self.images.digests[image]), "port": self.port, "health": health}
-        value: dict[str, Any] = {"schema": "edgepack.state.desired/v1", "services": [service | fields]}
+        value: dict[str, Any] = {"schema": "edgepack.desired/v1", "services": [service | fields]}
         if serial is not None:
             value["serial"] = serial
         path = self.root.parent / "desired.json"
