@@ -24,11 +24,14 @@ NAMES = {
     "edgepack.service/v1",
     "edgepack.tokens/v1",
     "io.edgepack.base",
+    "io.edgepack.image",
     "io.edgepack.layer.compressor",
     "io.edgepack.layer.kind",
     "io.edgepack.layer.unpacked-size",
     "io.edgepack.models",
+    "io.edgepack.port",
     "io.edgepack.python",
+    "io.edgepack.spec",
 }
 
 
