@@ -13,9 +13,9 @@ from typing import Any
 
 from converters.pytorch.original import EXPORT_HINT, reason
 from converters.source import user_modules
+from converters.source.kinds import WEIGHTS_ENDINGS
 from edgepack.errors import ConversionError, UsageError
 
-WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 # Where training scripts put the state dict in a larger checkpoint, and what wrappers put before its names.
 NESTED = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -44,10 +44,10 @@ def load(path: Path, name: str) -> tuple[Any, Any, tuple[str, ...]]:
 def _weights(path: Path) -> Path:
     if path.is_file():
         return path
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in WEIGHTS)
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in WEIGHTS_ENDINGS)
     if len(found) != 1:
         raise UsageError(
-            f"the folder has {len(found)} weights files ({', '.join(WEIGHTS)}), not one",
+            f"the folder has {len(found)} weights files ({', '.join(WEIGHTS_ENDINGS)}), not one",
             hint="save one with torch.save(model.state_dict(), 'weights.pt') beside the source, or name the file",
         )
     return found[0]
@@ -61,7 +61,7 @@ def _import(folder: Path, source: str) -> Any:
         return importlib.import_module(source)
     except ModuleNotFoundError as error:
         if error.name == source.partition(".")[0]:
-            raise UsageError(f"there is no {source}.py beside the weights", hint="put the source there") from error
+            raise UsageError(f"{source}.py not found beside the weights", hint="put the source there") from error
         raise ConversionError(
             f"{source} needs the Python package {error.name}, which the converter's environment does not have",
             hint=f"do without it in the model's source, or {EXPORT_HINT}",
@@ -124,7 +124,7 @@ def _fill(module: Any, state: Mapping[str, Any], file: str) -> tuple[str, ...]:
             notes.append(f"the prefix {prefix!r} was taken off the names of the weights")
     missing, extra = sorted(wanted - set(state)), sorted(set(state) - wanted)
     if missing or extra:
-        which = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}, which the module has not"
+        which = f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}, which the module does not have"
         raise ConversionError(
             f"{file} does not fit the module: it {which} ({len(missing)} missing, {len(extra)} too many)",
             hint="check that the factory makes the module that these weights were saved from",

@@ -1,4 +1,4 @@
-"""What a user's file or folder is, told by its content, and the model in it. Runs inside the sandbox only."""
+"""What kind of file a user gave, by its content, and the model in it. Runs inside the sandbox only."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from converters.pytorch import entry, examples
 from converters.pytorch.dtypes import dtype_name
 from converters.pytorch.original import EXPORT_HINT, ONNX_HINT, Original, describe, reason, static_note
 from converters.source import traces, user_modules
-from edgepack.errors import ConversionError, UsageError
+from edgepack.errors import ConversionError
 
-ENDINGS = (".pt2", ".ts", ".pt", ".pth")
-DAMAGED = "the file is damaged or is no PyTorch model"
+DAMAGED = "the file is damaged or is not a PyTorch model"
 COPY_AGAIN = "copy or export it again"
-# Dtypes that both a runtime's tensors and numpy have.
 
 
 def load(path: Path, options: Options) -> Original:
@@ -32,24 +30,12 @@ def load(path: Path, options: Options) -> Original:
     """
     if options.entry is not None:
         return examples.of_module(*entry.load(path, options.entry), options)
-    if path.is_dir():
-        path = _only_file(path)
     kind = _kind(path)
     if kind == "program":
         return _program(path)
     if kind == "script":
         return examples.of_script(_script(path), options)
     return _pickled(path, options)
-
-
-def _only_file(folder: Path) -> Path:
-    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
-    if len(found) != 1:
-        raise UsageError(
-            f"the folder has {len(found)} PyTorch model files ({', '.join(ENDINGS)}), not one",
-            hint="name the file itself, or give --entry module:factory for a folder of source and weights",
-        )
-    return found[0]
 
 
 def _kind(path: Path) -> str:
@@ -93,7 +79,7 @@ def _program(path: Path) -> Original:
     for number, name in enumerate(program.graph_signature.user_inputs):
         value = nodes[str(name)].meta.get("val") if str(name) in nodes else None
         if not isinstance(value, torch.Tensor):
-            raise ConversionError(f"the program's input {name!r} is no tensor", hint="export it with tensors only")
+            raise ConversionError(f"the program's input {name!r} is not a tensor", hint="export it with tensors only")
         shape = tuple(int(axis) if isinstance(axis, int) else None for axis in value.shape)
         specs.append(Spec(str(name), dtype_name(str(name), value.dtype), shape))
         if recorded is not None and number < len(recorded) and isinstance(recorded[number], torch.Tensor):
@@ -195,7 +181,7 @@ def _unpickled_module(path: Path) -> Any:
         found = torch.load(path, map_location="cpu", weights_only=False)
     except (ImportError, AttributeError) as error:
         raise ConversionError(
-            f"the source code of the model's class is not there ({reason(error)})",
+            f"the source code of the model's class is missing ({reason(error)})",
             hint=f"put its module beside the file, or {EXPORT_HINT}",
         ) from error
     except Exception as error:  # a pickle may run and raise anything

@@ -13,10 +13,12 @@ ENDINGS: dict[str, Sequence[tuple[str, ...]]] = {
     "PyTorch": ((".pt2",), (".pt", ".pth", ".ts", ".safetensors")),
     "Onnx": ((".onnx",),),
 }
+# The endings of weights beside the source that an entry point names.
+WEIGHTS_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 SAVED_MODEL = "saved_model.pb"
 _BY_ENDING = {ending: name for name, groups in ENDINGS.items() for group in groups for ending in group}
 
-# Endings of the boosters' own formats, which no other reader of scikit-learn models takes.
+# Endings of the boosters' own formats, which no other reader of scikit-learn models reads.
 BOOSTER_ENDINGS = (".json", ".ubj", ".txt", ".cbm", ".model", ".bin", ".deprecated")
 CATBOOST_MAGIC, OLD_XGBOOST_MAGIC = b"CBM1", b"binf"
 LIGHTGBM_MAGICS = (b"tree\n", b"tree\r\n")

@@ -32,13 +32,14 @@ def find(path: Path, framework: str, options: Options) -> ModelFiles:
     Raises ``NotFoundError`` where nothing is, ``UsageError`` where it is not clear which, or a link leads away.
     """
     if not path.exists():
-        raise NotFoundError("there is no such model file", where=path, hint="check its path")
+        raise NotFoundError("model file not found", where=path, hint="check its path")
     path = path.resolve()
     if framework == "PyTorch" and options.entry is not None:
         return _with_entry(path, options.entry)
     if framework == "TensorFlow":
         path = _saved_model(path)
-    if path.is_dir() and not (path / SAVED_MODEL).is_file():
+    is_saved_model = framework == "TensorFlow" and (path / SAVED_MODEL).is_file()
+    if path.is_dir() and not is_saved_model:
         path = _only_file(path, framework)
     if path.is_dir():
         return ModelFiles(path, (path,), _digest_of(path, _files(path)))
@@ -75,15 +76,16 @@ def _only_file(folder: Path, framework: str) -> Path:
         if found:
             break
     known = ", ".join(ending for group in ENDINGS[framework] for ending in group)
+    entry = ", or give --entry module:factory for a folder of source and weights" if framework == "PyTorch" else ""
     raise UsageError(
         f"the folder has {len(found)} {framework} model files ({known}), not one",
         where=folder.name,
-        hint="name the file itself",
+        hint=f"name the file itself{entry}",
     )
 
 
 def _with_entry(path: Path, entry: str) -> ModelFiles:
-    """Weights together with the source that builds their model, which lies in the same folder."""
+    """Weights together with the source that builds their model, which is in the same folder."""
     folder = path if path.is_dir() else path.parent
     source = entry.partition(":")[0]
     module = source.partition(".")[0]
@@ -91,7 +93,7 @@ def _with_entry(path: Path, entry: str) -> ModelFiles:
     # Other modules than these may be installed, with weights of ours beside them.
     if module not in modules and (path.is_file() or user_modules.is_taken(module)):
         raise NotFoundError(
-            f"there is no module {module!r} beside the weights",
+            f"module {module!r} not found beside the weights",
             where=path.name,
             hint=f"put {module}.py into the folder of the weights, and give or register that folder",
         )

@@ -34,7 +34,7 @@ PARTS = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntim
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A recipe: the graph, what it is to be like, and whether tf2onnx's optimiser may have it."""
+    """A recipe: the graph, what it has to match, and whether tf2onnx's optimiser runs."""
 
     recipe: str
     original: Original
@@ -46,7 +46,8 @@ class _Attempt:
 def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     """Convert a SavedModel folder or a Keras file and prove it equal.
 
-    Raises ``ConversionError`` where there is no way or the answers differ, ``UsageError`` for options that do not fit.
+    Raises ``ConversionError`` where it cannot be converted or the answers differ, ``UsageError`` for unsuitable
+    options.
     """
     quiet()
     with tempfile.TemporaryDirectory(prefix="saved-model-") as scratch:
@@ -71,28 +72,13 @@ def load(path: Path, options: Options, scratch: Path) -> Original:
     """Read a SavedModel folder, or a ``.keras`` or ``.h5`` file, which is exported into ``scratch``.
 
     Raises ``ConversionError`` for a file that is broken, unsafe or of another version, ``UsageError`` for a signature
-    or a folder that does not say which model is meant.
+    that it does not have.
     """
-    path = _one_model(path)
     if path.is_dir():
         return saved_model.read(path, options.signature)
     if options.signature is not None:
         raise UsageError("a Keras file has no signatures", where=path.name, hint="leave the signature out")
     return keras_file.read(path, options, scratch)
-
-
-def _one_model(path: Path) -> Path:
-    if not path.is_dir() or any((path / name).exists() for name in saved_model.FILES):
-        return path
-    found = [entry for entry in sorted(path.iterdir()) if entry.suffix in (".keras", ".h5")]
-    found += [name.parent for file in saved_model.FILES for name in sorted(path.glob(f"*/{file}"))]
-    if len(found) != 1:
-        raise UsageError(
-            f"the folder holds {len(found)} TensorFlow models (SavedModel folders, .keras files), not one",
-            where=path.name,
-            hint="name the model itself",
-        )
-    return found[0]
 
 
 def _attempts(original: Original, frozen: graphs.Frozen) -> list[_Attempt]:
@@ -148,7 +134,7 @@ def _versions() -> dict[str, str]:
 
 
 def quiet() -> None:
-    """Before TensorFlow is imported: no device but the processor, one thread and one order of additions, no talk."""
+    """Before TensorFlow is imported: only the processor, one thread and one order of additions, no logging."""
     os.environ |= {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_ENABLE_ONEDNN_OPTS": "0",

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from converters.source.kinds import SAVED_MODEL
 from converters.tensorflow.original import DEFAULT_SIGNATURE, RE_EXPORT, Original, reason, spec_of
 from edgepack.errors import ConversionError, UsageError
-
-FILES = ("saved_model.pb", "saved_model.pbtxt")
 
 
 def read(path: Path, wanted: str | None) -> Original:
@@ -21,7 +20,7 @@ def read(path: Path, wanted: str | None) -> Original:
 
     try:
         loaded = tf.saved_model.load(str(path))
-    except Exception as error:  # a broken file, an unknown operator, a class that is not there: each its own error
+    except Exception as error:  # a broken file, an unknown operator, a missing class: each its own error
         raise _unreadable(error) from error
     name = _signature(tuple(loaded.signatures), wanted)
     function = loaded.signatures[name]
@@ -39,7 +38,7 @@ def read(path: Path, wanted: str | None) -> Original:
 def _signature(known: tuple[str, ...], wanted: str | None) -> str:
     listed = ", ".join(sorted(known)) or "none"
     if wanted is not None and wanted not in known:
-        raise UsageError(f"the SavedModel has no signature {wanted!r}", hint=f"give one of those there are: {listed}")
+        raise UsageError(f"the SavedModel has no signature {wanted!r}", hint=f"give one of: {listed}")
     if wanted is not None:
         return wanted
     if DEFAULT_SIGNATURE in known:
@@ -51,18 +50,13 @@ def _signature(known: tuple[str, ...], wanted: str | None) -> str:
             "the SavedModel has no signatures, so that nothing says what its inputs are",
             hint="save it with tf.saved_model.save(model, folder, signatures=function), or with model.export(folder)",
         )
-    raise UsageError(
-        f"the SavedModel has no signature {DEFAULT_SIGNATURE!r}", hint=f"give one of those there are: {listed}"
-    )
+    raise UsageError(f"the SavedModel has no signature {DEFAULT_SIGNATURE!r}", hint=f"give one of: {listed}")
 
 
 def _saved_with(path: Path) -> dict[str, str]:
     from tensorflow.core.protobuf import saved_model_pb2
 
-    file = path / FILES[0]
-    if not file.is_file():
-        return {}
-    document = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    document = saved_model_pb2.SavedModel.FromString((path / SAVED_MODEL).read_bytes())
     return {"tensorflow": str(document.meta_graphs[0].meta_info_def.tensorflow_version)}
 
 
@@ -71,7 +65,7 @@ def _unreadable(error: Exception) -> ConversionError:
     if "Op type not registered" in str(error):
         operator = str(error).split("'")[1]
         return ConversionError(
-            f"the SavedModel uses the operator {operator}, which is none of TensorFlow's",
+            f"the SavedModel uses the operator {operator}, which TensorFlow does not have",
             hint="save the model without it, for instance with TensorFlow's own operators in its place",
         )
     return ConversionError(f"TensorFlow cannot read the SavedModel ({text})", hint=f"copy it again, or {RE_EXPORT}")

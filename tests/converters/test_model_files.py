@@ -45,6 +45,12 @@ def test_saved_model_is_its_whole_folder_however_it_is_named(tmp_path: Path) -> 
     assert model_files.find(folder, "TensorFlow", NONE).digest != found.digest
 
 
+@pytest.mark.parametrize("framework", ["ScikitLearn", "PyTorch", "Onnx"])
+def test_saved_model_is_no_model_of_another_framework(framework: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"the folder has 0 {framework} model files"):
+        model_files.find(_saved_model(tmp_path / "m"), framework, NONE)
+
+
 def test_digest_of_a_folder_is_over_names_and_contents_in_order(tmp_path: Path) -> None:
     folder = _saved_model(tmp_path / "m")
     lines = "".join(
@@ -99,7 +105,7 @@ def test_weights_of_an_entry_point_come_with_its_module(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "weights.pt").write_bytes(b"w")
     options = Options(entry="net:build")
-    with pytest.raises(NotFoundError, match=r"no module 'net' beside the weights.*net\.py"):
+    with pytest.raises(NotFoundError, match=r"module 'net' not found beside the weights.*net\.py"):
         model_files.find(folder / "weights.pt", "PyTorch", options)
     (folder / "net.py").write_text("def build(): ...")
     (folder / "secret.key").write_bytes(b"x")
