@@ -1,1 +1,1 @@
-"""Measurements, each printed as a ratio to a yardstick or a limit that stands beside it."""
+"""Measurements, each printed as a ratio to a yardstick or to a limit printed beside it."""

@@ -1,4 +1,4 @@
-"""``python bare.py train|convert|compare CASE FOLDER``: what a framework and its bare converter do, without us.
+"""``python bare.py train|convert|compare CASE FOLDER``: a framework and its bare converter, without edgepack.
 
 Run by the Python in which the framework is. ``train`` writes the model, ``convert`` reads it and writes ``bare.onnx``,
 as the converters' own documentation says, ``compare`` asks the model and ``ours/model.onnx`` on as many rows as our
@@ -237,7 +237,7 @@ def _rows(case: str, random: Any, size: int, manifest: Any) -> tuple[Any, dict[s
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the first argument says."""
+    """Run the verb in the first argument."""
     verb, case, folder = arguments[0], arguments[1], Path(arguments[2])
     if verb == "compare":
         sys.stdout.write(f"{compare(case, folder)}\n")

@@ -41,7 +41,7 @@ def main() -> None:
               f"1/{AZURE_IMAGE / unpacked:.0f} of 1.43 GB")  # fmt: skip
         docker = docker_rebuilds(folder)
         if docker is None:
-            print("docker build                          not measured: no engine can be started here")
+            print("docker build                          not measured: no container engine can be started")
             return
         print(f"docker build, cached, new model       {median(docker)}")
         print(f"rebuild : docker build                {statistics.median(rebuilds) / statistics.median(docker):.2f}")

@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def measure(case: str, framework: str, folder: Path) -> Times:
-    """The rounds of one case. Raises ``MissingPartError`` where its environment cannot be had without a network."""
+    """The rounds of one case. Raises ``MissingPartError`` where its environment cannot be made without a network."""
     kept = folder / "cache"
     kept.mkdir()
     shared = cache.default_cache() / environments.FOLDER
@@ -103,7 +103,7 @@ def measure(case: str, framework: str, folder: Path) -> Times:
 
 
 def _environment(case: str, framework: str, path: Path) -> selection.Environment:
-    """Where a case can be trained; the file, which is not there yet, decides later where it is converted."""
+    """The environment in which a case is trained; the file made there decides in which one it is converted."""
     if case == "lightgbm":
         lock = selection.LOCKS / "boosters-1.9.txt"
         return selection.Environment(lock.stem, environments.digest(lock), lock)
@@ -113,10 +113,10 @@ def _environment(case: str, framework: str, path: Path) -> selection.Environment
 
 
 def _with_onnxmltools(interpreter: launch.Interpreter, folder: Path) -> launch.Interpreter:
-    """The interpreter and LightGBM's usual converter, the yardstick, which nothing of ours needs."""
+    """The interpreter and LightGBM's usual converter, the yardstick, which edgepack itself does not need."""
     command = [find_uv(), "pip", "install", "--quiet", "--no-deps", "--target", str(folder), ONNXMLTOOLS]
     if subprocess.run(command, env=uv_environment(), cwd=folder.parent, capture_output=True, check=False).returncode:
-        raise MissingPartError(f"{ONNXMLTOOLS} cannot be fetched now", hint="run it where a package index is in reach")
+        raise MissingPartError(f"{ONNXMLTOOLS} cannot be fetched now", hint="run it where a package index is reachable")
     return replace(interpreter, packages=(*interpreter.packages, folder))
 
 

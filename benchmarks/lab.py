@@ -1,4 +1,4 @@
-"""What the measurements share: commands, models, medians, a container engine of their own."""
+"""Shared by the measurements: commands, models, medians, a container engine of their own."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_model(path: Path, seed: int, size: int = 1_000_000) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long ``work`` takes."""
+    """Seconds that ``work`` takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

@@ -55,7 +55,7 @@ class Line:
 
 @dataclass
 class Figures:
-    """What the rounds of one load gave, or what is wrong.
+    """The figures of the rounds of one load, or what is wrong.
 
     Requests a second, requests a second of the server's processor time, seconds at the middle and at 99 of 100.
     """
@@ -102,7 +102,7 @@ def _lines() -> list[Line]:
 
 
 def main() -> None:
-    """Run what was asked for and print it."""
+    """Run the chosen measurements and print them."""
     options = _options()
     cores = sorted(os.sched_getaffinity(0))
     for program, package in (("wrk", "wrk"), ("taskset", "util-linux")):
@@ -112,11 +112,11 @@ def main() -> None:
         sys.exit("this needs two cores: one for the server, one for wrk")
     wanted = {*OWN, *options.peers}
     lines = [
-        line for line in _lines() if {line.ours.server, line.other.server} <= wanted and _asked(options, line.name)
+        line for line in _lines() if {line.ours.server, line.other.server} <= wanted and _chosen(options, line.name)
     ]
     with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as name:
         bench = Bench(Path(name), cores[0], cores[1], options.seconds)
-        facts = [fact for fact in ("start", "memory", "size") if _asked(options, fact)]
+        facts = [fact for fact in ("start", "memory", "size") if _chosen(options, fact)]
         bench.make_models({line.ours.model for line in lines} | ({"logistic"} if facts else set()))
         load = os.getloadavg()[0]
         print(f"{options.rounds} rounds of {options.seconds} s; load of the machine before: {load:.2f}")
@@ -130,12 +130,12 @@ def main() -> None:
             getattr(bench, fact)([peer for peer in options.peers if peer in PEERS], 1 if options.quick else STARTS)
 
 
-def _asked(options: argparse.Namespace, name: str) -> bool:
+def _chosen(options: argparse.Namespace, name: str) -> bool:
     return not options.only or name in options.only
 
 
 def print_line(line: Line, found: dict[Load, Figures]) -> None:
-    """One line of the table; a line without right answers says why."""
+    """One line of the table; a line with wrong answers says which."""
     ours, other = found[line.ours], found[line.other]
     for load, figures in ((line.ours, ours), (line.other, other)):
         if figures.wrong:
@@ -176,7 +176,7 @@ def _verdict(value: float, limit: float | None, *, at_most: bool) -> str:
 
 
 class Bench:
-    """What the measurements share: a folder, the server's core, the load's core, the length of a round."""
+    """Shared by the measurements: a folder, the server's core, the load's core, the length of a round."""
 
     def __init__(self, folder: Path, core: int, load_core: int, seconds: int) -> None:
         self._folder = folder
@@ -243,11 +243,11 @@ class Bench:
         before = server.cpu()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         used = server.cpu() - before
-        told = next((line for line in done.stdout.splitlines() if line.startswith("figures ")), None)
-        if told is None:
+        summary = next((line for line in done.stdout.splitlines() if line.startswith("figures ")), None)
+        if summary is None:
             figures.wrong = f"wrk failed: {(done.stderr or done.stdout).strip()[-200:]}"
             return
-        requests, duration, refused, failed, p50, p99 = map(int, told.split()[1:])
+        requests, duration, refused, failed, p50, p99 = map(int, summary.split()[1:])
         if refused or failed * 100 > requests or not requests:
             figures.wrong = f"of {requests} requests {refused} were refused and {failed} failed"
             return
@@ -312,7 +312,7 @@ def _options() -> argparse.Namespace:
         def parse(text: str) -> list[str]:
             found = [word for word in text.split(",") if word]
             if unknown := sorted(set(found) - known):
-                raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+                raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
             return found
 
         return parse

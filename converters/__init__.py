@@ -16,7 +16,7 @@ __all__ = ["Conversion", "Options", "ParitySummary", "convert"]
 
 
 def __getattr__(name: str) -> Any:
-    """The caller's side, imported when it is first asked for: the other side, in the sandbox, does without."""
+    """Import the caller's side on first use: the other side, in the sandbox, does not need it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from converters import conversion

@@ -104,7 +104,7 @@ def convert(
     options = options if sample is None else replace(options, sample=sample)
     _require_fitting(framework, options)
     if options.sample is not None and not options.sample.is_file():
-        raise NotFoundError("there is no such sample file", where=options.sample, hint="check its path")
+        raise NotFoundError("sample file not found", where=options.sample, hint="check its path")
     files = model_files.find(path, framework, options)
     environment = selection.choose(framework, files.path, options.sample)
     kept = (cache or caches.default_cache()).absolute()
@@ -131,11 +131,11 @@ def _require_framework(framework: str) -> None:
             hint="export it to ONNX and register that with --framework Onnx",
         )
     if framework not in FRAMEWORKS:
-        raise UsageError(f"there is no framework {framework!r}", hint=f"give one of {', '.join(FRAMEWORKS)}")
+        raise UsageError(f"unknown framework {framework!r}", hint=f"give one of {', '.join(FRAMEWORKS)}")
 
 
 def _require_fitting(framework: str, options: Options) -> None:
-    """Refuse options that only another framework's models have: they would be passed over in silence."""
+    """Refuse options that only another framework's models have: they would be ignored silently."""
     for name, value, theirs in (("entry", options.entry, "PyTorch"), ("signature", options.signature, "TensorFlow")):
         if value is not None and framework != theirs:
             raise UsageError(
@@ -214,7 +214,7 @@ def _made(
 def _require_success(outcome: launch.Outcome, folder: Path, path: Path, sample: Path | None, timeout: float) -> None:
     if outcome.timed_out:
         raise ConversionError(
-            f"the conversion took longer than {timeout:g} seconds and was ended",
+            f"the conversion took longer than {timeout:g} seconds and was stopped",
             where=path.name,
             hint="allow more time if the model is large (--timeout SECONDS), or register an ONNX export",
         )
@@ -291,13 +291,13 @@ def _collected(folder: Path, isolation: launch.Isolation, path: Path) -> dict[st
 
 
 def _understood(package: caches.Package, framework: str, digest: str) -> Conversion | None:
-    """What a package says of itself, its paths still only names; None where it is not sound."""
+    """The conversion that a package describes, its paths still only names; None where it is not valid."""
     try:
         document = json.loads(package[manifest.MANIFEST_FILE])
         report = json.loads(package[manifest.REPORT_FILE])
         golden = package.get(manifest.GOLDEN_FILE)
         source, summary = document["source"], document["parity"]
-        sound = (
+        valid = (
             document["schema"] == manifest.SCHEMA
             and document["file"] == manifest.MODEL_FILE
             and manifest.MODEL_FILE in package
@@ -307,7 +307,7 @@ def _understood(package: caches.Package, framework: str, digest: str) -> Convers
             and (golden is None or document["golden"]["digest"] == f"sha256:{hashlib.sha256(golden).hexdigest()}")
         )
         parity = None if summary is None else ParitySummary(**summary)
-        if not sound or (parity is not None and parity.passed is not True):
+        if not valid or (parity is not None and parity.passed is not True):
             return None
         return Conversion(
             model=Path(manifest.MODEL_FILE),
@@ -349,5 +349,7 @@ def _read(path: Path, limit: int) -> bytes:
     with os.fdopen(fd, "rb") as file:
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > limit:
-            raise ConversionError("the conversion left a file that is none or too large", where=path.name)
+            raise ConversionError(
+                "the conversion produced a file that is not a regular file or is too large", where=path.name
+            )
         return file.read(limit)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from setup import EXTRAS, ROOT, find_uv, pip_settings
 
 LOCKS = ROOT / "converters" / "software" / "locks"
-# What torch brings along for graphics cards. Its CPU build is installed apart and needs none of it.
+# torch and its dependencies for graphics cards. Its CPU build is installed apart and does not need them.
 TORCH_ONLY = re.compile(r"(torch|triton|cuda-.*|nvidia-.*)==")
 
 
@@ -57,7 +57,7 @@ def without_torch(lock: str) -> str:
 
 
 def compile_lock(target: Path, sources: Sequence[str], *arguments: str) -> None:
-    """Let uv resolve ``sources``, paths below the checkout, into ``target``."""
+    """Resolve ``sources`` by uv, paths below the checkout, into ``target``."""
     subprocess.run(
         [
             find_uv(), "pip", "compile", *sources, *arguments,

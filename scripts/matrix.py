@@ -1,7 +1,7 @@
 """The support matrix: convert every case of ``tests/converters/matrix``, and judge what is delivered.
 
 ``python scripts/matrix.py`` runs all cases; ``--only NAME...`` and ``--family NAME...`` choose, ``--sample`` takes
-the fast sample that the tests keep true. ``--write`` writes ``docs/reference/converters.md``. Each case is converted
+the fast sample that the tests check. ``--write`` writes ``docs/reference/converters.md``. Each case is converted
 with no options, as a user would, and compared with the original by code that shares nothing with ``converters``.
 Exit code 1 when something is delivered that does not match.
 """
@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 
 def main() -> int:
-    """Run what the arguments choose."""
+    """Run the chosen cases."""
     arguments = _arguments()
     if arguments.worker:
         return _work(arguments)
@@ -44,7 +44,7 @@ def main() -> int:
         names = [name for name in cases.names(folder, None) if name in arguments.only]
         unknown = sorted(set(arguments.only) - set(names))
         if unknown:
-            print(f"there is no case {', '.join(unknown)}", file=sys.stderr)
+            print(f"unknown cases: {', '.join(unknown)}", file=sys.stderr)
             return 2
     results = _run(names, folder, arguments)
     _save(folder, results)
@@ -53,7 +53,7 @@ def main() -> int:
     print(page.summary(results))
     absent = [family for family in cases.FOREIGN if not any(result["family"] == family for result in results)]
     if arguments.write and absent:
-        print(f"the page is not written: there are no models of {', '.join(absent)}", file=sys.stderr)
+        print(f"the page is not written: models are missing of {', '.join(absent)}", file=sys.stderr)
         return 1
     if arguments.write:
         PAGE.write_text(page.page(results))
@@ -112,7 +112,7 @@ def _drive(
     total: int,
     saving: threading.Lock,
 ) -> None:
-    """Feed one worker process after the other: one that dies costs its case alone."""
+    """Feed one worker process after the other: one that crashes loses only its case."""
     command = [sys.executable, __file__, "--worker", "--results", str(folder)]
     command += ["--in-process"] if arguments.in_process else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -147,15 +147,15 @@ def _died(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _save(folder: Path, results: list[dict[str, Any]]) -> None:
-    """For ``--resume``, and for whoever wants numbers."""
+    """Save the results for ``--resume``."""
     (folder / "results.json").write_text(json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False))
 
 
 def _ask(worker: subprocess.Popen[str], name: str) -> str:
-    """One line of answer; empty when the worker has died."""
+    """One line of answer; empty when the worker has crashed."""
     if worker.stdin is None or worker.stdout is None:
         raise RuntimeError("the worker has no pipes")
-    guard = threading.Timer(SECONDS, worker.kill)  # the worker's own limit does not end what hangs outside of Python
+    guard = threading.Timer(SECONDS, worker.kill)  # the worker's own limit cannot end native code
     guard.start()
     try:
         worker.stdin.write(name + "\n")
@@ -172,7 +172,7 @@ def _work(arguments: argparse.Namespace) -> int:
     from tests.converters.matrix import run
 
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # frameworks may speak on stdout
+    os.dup2(2, 1)  # frameworks may print to stdout
     for line in sys.stdin:
         result = run.run(line.strip(), arguments.results, in_process=arguments.in_process)
         answers.write(json.dumps(result) + "\n")

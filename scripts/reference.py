@@ -111,8 +111,8 @@ def manifest_page() -> str:
 
 
 def _fields(schema: Mapping[str, Any], shared: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, ...]]:
-    for name, told in schema.get("properties", {}).items():
-        field = {**shared.get(str(told.get("$ref", "")).rpartition("/")[2], {}), **told}
+    for name, declared in schema.get("properties", {}).items():
+        field = {**shared.get(str(declared.get("$ref", "")).rpartition("/")[2], {}), **declared}
         always = "yes" if name in schema.get("required", ()) else ""
         yield f"`{prefix}{name}`", _type(field, shared), always, field.get("description", "")
         yield from _fields(field, shared, f"{prefix}{name}.")
@@ -123,7 +123,7 @@ def _fields(schema: Mapping[str, Any], shared: Mapping[str, Any], prefix: str) -
 
 
 def _type(field: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
-    """In words: the values that there are, else the type, of lists and maps with that of what they hold."""
+    """In words: the allowed values, else the type; of lists and maps with the type of their items."""
     field = {**shared.get(str(field.get("$ref", "")).rpartition("/")[2], {}), **field}
     if "const" in field or "enum" in field:
         return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))

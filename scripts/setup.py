@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("purpose", choices=sorted(EXTRAS))
     purpose = parser.parse_args().purpose
-    if sys.version_info < (3, 11):  # noqa: UP036 - this is where an older one is told so
+    if sys.version_info < (3, 11):  # noqa: UP036 - an older Python gets this message
         sys.exit("edgepack needs Python 3.11 or later; run make with PYTHON=/path/to/python3.11")
     os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
     install_debian(TEST_PARTS if purpose == "test" else DEMO_PARTS, purpose)
@@ -81,7 +81,7 @@ def install_debian(parts: dict[str, str], purpose: str) -> None:
 
 
 def is_here(part: str) -> bool:
-    """Whether a file is there, or a program is on PATH."""
+    """Whether a file exists, or a program is on PATH."""
     return Path(part).exists() if part.startswith("/") else shutil.which(part) is not None
 
 
@@ -95,7 +95,7 @@ def install_python(purpose: str) -> None:
         return
     uv = find_uv()
     environment = {**pip_settings(), **os.environ}
-    if not python.exists():  # also when the Python that it was made of is gone
+    if not python.exists():  # also when its base Python was removed
         run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(VENV)], environment)
     environment["VIRTUAL_ENV"] = str(VENV)
     print(f"setup: installing the Python packages of requirements/{lock.name}")
@@ -131,7 +131,7 @@ def make_bootstrap() -> None:
 
 
 def pip_settings() -> dict[str, str]:
-    """Where pip is told to look for packages, in uv's words: uv does not read pip's settings."""
+    """pip's package indexes as uv's variables: uv does not read pip's settings."""
     done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     names = {
         "index-url": "UV_DEFAULT_INDEX",
@@ -144,11 +144,11 @@ def pip_settings() -> dict[str, str]:
         key, equals, value = line.partition("=")
         name = names.get(key.rpartition(".")[2])
         if equals and name:
-            # pip shows Python's form of the text and takes lists with white space or lines; uv wants its own marks.
+            # pip prints a Python literal and separates lists by white space; uv has separators of its own.
             words = str(ast.literal_eval(value)).split()
             found.setdefault(name, ("," if name == "UV_FIND_LINKS" else " ").join(words))
     if "UV_INDEX" in found:
-        # pip takes the best of all its indexes; uv would stop at the first that knows the name. Hashes are checked.
+        # pip takes the best of all its indexes; uv would stop at the first that has the name. Hashes are checked.
         found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     return found
 

@@ -15,7 +15,7 @@ REQUIREMENTS = Path(__file__).parent / "requirements"
 
 
 class MissingError(Exception):
-    """A part of the benchmark cannot be had here; the text says which and why."""
+    """A part of the benchmark is not available here; the text says which and why."""
 
 
 def interpreter(name: str) -> Path:
@@ -29,7 +29,7 @@ def interpreter(name: str) -> Path:
     whole.unlink(missing_ok=True)
     print(f"  making {folder} ...", file=sys.stderr, flush=True)
     _uv(name, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
-    # With its bytecode, which an image has too: the first start would write it otherwise.
+    # With its bytecode, which an image has too: otherwise the first start would write it.
     _uv(name, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), "-r", str(lock))
     whole.write_text(digest)
     return python

@@ -1,6 +1,6 @@
 """What the model alone can do: JSON in, ``session.run`` on one thread, JSON out, nothing else.
 
-``inprocess.py MODEL BODY SECONDS`` prints how often a second, and how often a second of processor time.
+``inprocess.py MODEL BODY SECONDS`` prints runs a second, and runs a second of processor time.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Models, request bodies and right answers, into a folder: ``python -m benchmarks.peers.models FOLDER NAME...``.
 
-In a process of its own: what it maps would be shared with the servers, and would make their memory look smaller.
+In a separate process: pages mapped here would be shared with the servers and make their memory look smaller.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The servers: how each is started, asked, checked, weighed and stopped. All on free ports of the loopback address."""
+"""The servers: how each is started, queried, checked, measured and stopped. All on free loopback ports."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class Server:
         return path, {"content-type": "application/octet-stream", "inference-header-content-length": length}
 
     def check(self, size: int) -> str:
-        """Ask once and compare: what is wrong with the answer, or nothing."""
+        """Send one request and compare: what is wrong with the answer, or an empty text."""
         path, headers = self.body(size)
         sent = path.read_bytes()
         try:
@@ -201,7 +201,7 @@ class Server:
             connection.close()
 
     def memory(self) -> tuple[int, int]:
-        """Bytes of memory of the process and its children: PSS, which divides what is shared by who shares it, and RSS.
+        """Bytes of memory of the process and its children: PSS, which divides shared pages by their users, and RSS.
 
         Other programs that run from the same files make the first of the two smaller.
         """
@@ -251,7 +251,7 @@ def _unpacked(received: bytes, length: int) -> list[list[float]]:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody has now."""
+    """A port of the loopback address that is free now."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -271,7 +271,7 @@ def _born(pid: int) -> str:
 
 
 def _tree(root: int) -> dict[int, str]:
-    """A process and all below it, each with its start time, which tells it from a later one of the same number."""
+    """A process and all below it, each with its start time, so that a later one of its number is another."""
     parents = {int(entry.name): _stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
     found = {root: _born(root)}
     grew = True

@@ -1,4 +1,4 @@
-"""What a trained booster is to us, whichever library made it: trees, what they start from, and a last function."""
+"""A trained booster of any library: trees, what they start from, and a last function."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Boosted:
     ``single_scores`` says that they are float32, added up tree by tree from ``base`` on, and so is what ``link`` makes
     of them. ``slope`` multiplies what a sigmoid takes.
 
-    ``missing`` is a number that stands for a missing value beside NaN; in the columns of ``zero_missing`` zero does
+    ``missing`` is a number that means a missing value, as NaN does; in the columns of ``zero_missing`` zero does
     too. Numbers not above ``flush`` in size count as zero. In ``categorical`` columns a value counts as a whole
     number, rounded as ``rounding`` says. ``classes`` says that the predictions are probabilities of classes; only
     readers of models without an estimator set it.
@@ -63,7 +63,7 @@ class Boosted:
             yield from zip(tree.feature[compares].tolist(), tree.threshold[compares].tolist(), strict=True)
 
     def categories(self) -> dict[int, tuple[int, ...]]:
-        """For every categorical column the whole numbers that some node asks for, sorted."""
+        """For every categorical column the whole numbers that some node compares with, sorted."""
         found: dict[int, set[int]] = {}
         for tree in self.trees:
             for node, members in tree.members.items():

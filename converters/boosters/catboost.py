@@ -67,7 +67,7 @@ def parse(found: Mapping[str, Any]) -> Boosted:
     loss = loss_of(found)
     if loss in REFUSED_LOSSES or loss.startswith("Python"):
         raise ConversionError(
-            f"what CatBoost's loss {loss} predicts is not known here", hint=f"use another loss, {HINT}"
+            f"what CatBoost's loss {loss} predicts is not supported", hint=f"use another loss, {HINT}"
         )
     floats = information.get("float_features", ())
     column = np.array([entry["flat_feature_index"] for entry in floats], dtype=np.int64)
@@ -101,14 +101,14 @@ def _names(columns: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _oblivious(document: Mapping[str, Any], column: Any, missing_right: Any, width: int) -> Tree:
-    """A tree that asks the same of every node of a level; its leaves are numbered by the answers, the first lowest."""
+    """A tree with one comparison for each level; its leaves are numbered by the results, the first lowest."""
     import numpy as np
 
     splits = document.get("splits") or []
     depth = len(splits)
     inner = 2**depth - 1
     nodes = np.arange(2 * inner + 1)
-    # The last split stands at the root, so that leaves lie in their order.
+    # The last split is at the root, so that the leaves are in their order.
     which = np.zeros(len(nodes), dtype=np.int64)
     for level in range(depth):
         which[2**level - 1 : 2 ** (level + 1) - 1] = depth - 1 - level

@@ -1,4 +1,4 @@
-"""Columns of pandas categories, which LightGBM and XGBoost take as codes and whose categories they remember.
+"""Columns of pandas categories, which LightGBM and XGBoost take as codes and whose categories they keep.
 
 Such a model is put behind a ``ColumnTransformer`` that does what the library does to a data frame: a category becomes
 its place among those of the training, anything else a missing value. So a package takes what the user's table holds.
@@ -16,9 +16,9 @@ Categories = Mapping[int, Sequence[Any]]
 
 
 def of_xgboost(booster: Any) -> Categories:
-    """By column, the categories that an ``xgboost.Booster`` remembers, which it does since 3.1.
+    """By column, the categories that an ``xgboost.Booster`` keeps (since 3.1).
 
-    Empty where it does not remember all of them well; such a model takes codes.
+    Empty where it does not keep all of them intact; such a model takes codes.
     """
     model = json.loads(bytes(booster.save_raw("json")))["learner"]["gradient_booster"]
     model = model.get("gbtree", model).get("model", {})
@@ -36,10 +36,10 @@ def of_xgboost(booster: Any) -> Categories:
 
 
 def of_lightgbm(booster: Any) -> Categories:
-    """By column, the categories that a ``lightgbm.Booster`` remembers.
+    """By column, the categories that a ``lightgbm.Booster`` keeps.
 
-    It remembers them in the order of the columns, but not of which; these are told by the list of codes that it notes
-    of a categorical column. Empty where the two do not fit each other.
+    It keeps them in the order of the categorical columns, but not which columns those are: these have a list of codes
+    in its text. Empty where the two do not match.
     """
     remembered = booster.pandas_categorical or []
     noted = re.search(r"^feature_infos=(.*)$", booster.model_to_string(num_iteration=1), re.MULTILINE)

@@ -49,7 +49,7 @@ def read(booster: Any) -> Boosted:
 
 
 def parse(text: str) -> Boosted:
-    """The model in LightGBM's text; errors as ``read``, also where the text is no whole model."""
+    """The model in LightGBM's text; errors as ``read``, also where the text is not a whole model."""
     import numpy as np
 
     sections = list(_sections(text))

@@ -1,6 +1,6 @@
 """Models in the boosters' own formats, opened as estimators. Runs inside the sandbox only.
 
-The formats are told apart by what a file holds, not by its ending: XGBoost's JSON and UBJ, LightGBM's text, CatBoost's
+The formats are recognised by what a file holds, not by its ending: XGBoost's JSON and UBJ, LightGBM's text, CatBoost's
 binary form and its JSON.
 """
 
@@ -47,7 +47,7 @@ def load_native(path: Path) -> Any:
             "XGBoost's old binary form can be read by versions before 3.1 only",
             hint='open it with the XGBoost that wrote it and save it with save_model("model.json")',
         )
-    raise ConversionError("the file is of no booster that is known here", hint=SAVE_AGAIN)
+    raise ConversionError("the file is not in a supported format of a booster", hint=SAVE_AGAIN)
 
 
 def adapt(model: Any) -> Any:
@@ -68,7 +68,7 @@ def adapt(model: Any) -> Any:
 
 
 def _with_categories(model: Any) -> Any:
-    """``model`` behind the codes of the categories that it remembers, if it does."""
+    """``model`` behind the codes of the categories that it keeps, if it does."""
     if type(model).__module__.split(".")[0] == "xgboost" and hasattr(model, "get_booster"):
         found, names = categories.of_xgboost(model.get_booster()), model.get_booster().feature_names
     elif type(model).__module__.startswith(("lightgbm.", "converters.boosters.")) and hasattr(model, "booster_"):
@@ -117,7 +117,7 @@ def thresholds(model: Any) -> list[tuple[int, float]]:
 
 
 def codes(model: Any) -> dict[int, tuple[int, ...]]:
-    """The codes that a booster's estimator asks for, by feature; empty as ``thresholds``."""
+    """The codes that a booster's estimator compares with, by feature; empty as ``thresholds``."""
     try:
         boosted = read(model)
     except ConversionError:
@@ -130,7 +130,7 @@ def _is_catboost(model: Any) -> bool:
 
 
 def _is_catboost_json(data: bytes) -> bool:
-    """Told by its first key, without reading all of a large file."""
+    """Recognised by its first key, without reading all of a large file."""
     start = data.lstrip()[1:].lstrip()
     return start.startswith((b'"features_info"', b'"model_info"', b'"oblivious_trees"', b'"trees"', b'"ctr_data"'))
 

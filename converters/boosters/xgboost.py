@@ -16,7 +16,7 @@ from converters.boosters.boosted import Boosted, Linear, Link
 from converters.graph.forest import Mode, Tree
 from edgepack.errors import ConversionError
 
-# What an objective does to a score; that on which there is no entry here is refused.
+# What an objective does to a score; an objective without an entry is refused.
 LINKS: dict[str, Link] = {
     "reg:squarederror": "identity",
     "reg:linear": "identity",
@@ -58,7 +58,7 @@ def read(booster: Any, missing: float = float("nan")) -> Boosted:
     objective = learner["objective"]["name"]
     link = LINKS.get(objective)
     if link is None:
-        raise ConversionError(f"what XGBoost's objective {objective!r} predicts is not known here", hint=HINT)
+        raise ConversionError(f"what XGBoost's objective {objective!r} predicts is not supported", hint=HINT)
     features = int(parameters["num_feature"])
     width = max(int(parameters["num_class"]), int(parameters.get("num_target", "1")), 1)
     base = _margin(_numbers(parameters["base_score"]), link, objective)
@@ -153,7 +153,7 @@ def _tree(document: Mapping[str, Any], target: int, weight: float) -> Tree:
 
 
 def _vectors(document: Mapping[str, Any], left: Any, right: Any, size: int) -> Any:
-    """A leaf's vector, shape (nodes, size): by the leaf's number where they stand apart, else at the node itself."""
+    """A leaf's vector, shape (nodes, size): by the leaf's number where they are kept apart, else at the node itself."""
     import numpy as np
 
     if "leaf_weights" not in document:

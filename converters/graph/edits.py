@@ -147,7 +147,7 @@ def prune(model: Any) -> None:
     graph = model.graph
     needed = {output.name for output in graph.output}
     used: list[Any] = []
-    for node in reversed(graph.node):  # sorted by the specification: who writes stands before who reads
+    for node in reversed(graph.node):  # sorted by the specification: a tensor's writer is before its readers
         if needed.intersection(node.output):
             used.append(node)
             needed.update(_reads(node))
@@ -158,7 +158,7 @@ def prune(model: Any) -> None:
 
 
 def sort(model: Any) -> None:
-    """Put the nodes in the order that the specification demands: who writes before who reads."""
+    """Put the nodes in the order that the specification demands: a tensor's writer before its readers."""
     graph = model.graph
     known = {entry.name for entry in (*graph.input, *graph.initializer)} | {""}
     written = {name for node in graph.node for name in node.output}

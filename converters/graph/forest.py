@@ -264,7 +264,7 @@ def _flat(tree: Tree, weight: Any, target: int) -> dict[str, Any]:
 
 
 def _separated(nodes: dict[str, Any]) -> dict[str, Any]:
-    """The nodes of a tree, none of which onnxruntime joins to the wrong effect; new ones stand at the end.
+    """The nodes of a tree, none of which onnxruntime joins to the wrong effect; new ones are at the end.
 
     onnxruntime 1.32 makes one comparison of two of one feature, with == or a set, the second on the first's false
     branch, where both true branches look the same. It looks at thresholds and leaves, but not at the ways of missing

@@ -47,7 +47,7 @@ def optimize(converted: manifest.Converted) -> manifest.Converted:
     within its own stated tolerance; that is then recorded as accepted. Without rows to run, nothing is tried.
     """
     if not converted.feeds:
-        note = "not optimised: there are no rows to compare variants on; give a sample"
+        note = "not optimised: no rows to compare variants on; give a sample"
         warnings = [*converted.report["warnings"], note]
         return dataclasses.replace(converted, report={**converted.report, "warnings": warnings})
     plain = Session(converted.model)

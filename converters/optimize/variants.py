@@ -132,7 +132,7 @@ def _size(tensor: Any) -> int:
     return size
 
 
-# The integers are held to fewer equal digits, and said so: whoever asks for them gets them only within these.
+# int8 has looser tolerances than the rest; a user who asks for it gets it only within these.
 VARIANTS = (
     Variant("graph, basic", _graph_level("ORT_ENABLE_BASIC"), 1e-4, 1e-5, 1.0),
     Variant("graph, extended", _graph_level("ORT_ENABLE_EXTENDED"), 1e-4, 1e-5, 1.0),

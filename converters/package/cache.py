@@ -49,7 +49,7 @@ def key(facts: Mapping[str, object]) -> str:
 
 
 def get(cache: Path, name: str) -> Package | None:
-    """The files of entry ``name``, or None. An entry whose bytes are not what was put is dropped."""
+    """The files of entry ``name``, or None. An entry whose bytes have changed is dropped."""
     folder = _folder(cache, name)
     try:
         index = json.loads((folder / INDEX).read_bytes())
@@ -73,9 +73,9 @@ def get(cache: Path, name: str) -> Package | None:
 
 
 def put(cache: Path, name: str, package: Package) -> None:
-    """Keep the files of a conversion as entry ``name``, whole or not at all; what is there already stays.
+    """Keep the files of a conversion as entry ``name``, whole or not at all; an existing entry stays.
 
-    A cache that cannot be written is no error: the conversion itself has succeeded.
+    A cache that cannot be written is not an error: the conversion itself has succeeded.
     """
     folder = _folder(cache, name)
     try:

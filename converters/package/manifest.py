@@ -42,7 +42,7 @@ class Input:
     ``categories`` are the values seen in training, where the model knows them, ``closed`` says that others are to be
     refused; ``minimum`` and ``maximum`` bound whole numbers; ``complete`` are positions on the last axis at which no
     number may be missing. ``missing`` is what a missing text is written as (a
-    missing number is NaN). An ``unused`` input is no input of the graph: it may be given, and changes nothing.
+    missing number is NaN). The graph does not have an ``unused`` input: it may be given, and changes nothing.
     """
 
     name: str

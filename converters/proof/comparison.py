@@ -95,7 +95,7 @@ def prove(
             )
     for kind in ("negative", "unknown"):
         if unusual[kind] == "rejected" and _answers(session, feeds.unusual(some, kind, explored.specs)):
-            warnings.append(f"the original refuses {_phrase(kind)}, which the ONNX model takes for others")
+            warnings.append(f"the original refuses {_phrase(kind)}, which the ONNX model reads as others")
     if not explored.batched:
         size = next((spec.shape[0] for spec in explored.specs if spec.shape), 1)
         warnings.append(f"the model takes batches of {size} only")
@@ -136,7 +136,7 @@ def _same_inputs(session: Session, explored: Explored) -> None:
     have, want = {port.name for port in session.inputs}, {spec.name for spec in explored.specs}
     if have - want:
         extra = ", ".join(sorted(have - want))
-        raise ConversionError(f"the ONNX model takes inputs that the original does not have ({extra})", hint=HINT)
+        raise ConversionError(f"the ONNX model has inputs that the original does not have ({extra})", hint=HINT)
 
 
 def _generated(explored: Explored) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ def explore(reference: Reference, specs: Sequence[Spec]) -> Explored:
     Raises ``ConversionError``, with its first refusal, where it takes nothing that was tried.
     """
     refusal: ConversionError | None = None
-    # A vocabulary is no hint at the range: of two inputs it may belong to the other.
+    # A vocabulary does not give the range: of two inputs it may belong to the other.
     plain = tuple(replace(spec, values=()) if spec.kind == "int" else spec for spec in specs)
     closed = tuple(replace(spec, closed=bool(spec.values) and spec.kind in ("int", "string")) for spec in specs)
     for tried in (plain, closed):
@@ -46,7 +46,7 @@ def explore(reference: Reference, specs: Sequence[Spec]) -> Explored:
 
 
 def _with_values(spec: Spec, given: Spec) -> Spec:
-    """The vocabulary again, as far as it lies in the range that was found."""
+    """The vocabulary again, as far as it is in the range that was found."""
     if spec.kind != "int" or spec.closed or spec.low is None or spec.high is None:
         return spec
     wide = spec.high >= ORDINARY_NUMBER

@@ -1,4 +1,4 @@
-"""Rows of input: read from a user's sample file, or made up from what a model knows of its training data.
+"""Rows of input: read from a user's sample file, or generated from what a model keeps of its training data.
 
 Runs inside the sandbox only. Numbers are float64 and int64, text is Python strings; a missing number is NaN.
 """
@@ -79,7 +79,7 @@ def read(path: Path) -> Table:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UsageError(
-            "this kind of sample file is not known",
+            "unsupported kind of sample file",
             where=path.name,
             hint="give a .csv, .json, .npy, .npz or .parquet file",
         )
@@ -126,7 +126,9 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, EOFError, BadZipFile, csv.Error) as error:
-        raise UsageError(f"the sample cannot be read ({error})", where=path.name, hint="see the file's form") from error
+        raise UsageError(
+            f"the sample cannot be read ({error})", where=path.name, hint="check the file's format"
+        ) from error
 
 
 def _read_csv(path: Path) -> Table:

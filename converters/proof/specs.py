@@ -1,4 +1,4 @@
-"""What is known of a model's inputs that are named tensors, and how its original is asked. Neutral to frameworks."""
+"""What is known of a model's inputs that are named tensors, and how its original is called. Neutral to frameworks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Spec:
 
     ``values`` are those that matter (a vocabulary, thresholds) and are drawn often; ``closed`` says that the original
     takes no others. ``low`` and ``high`` are the least and the largest whole number that it takes, both included, None
-    while nobody has asked it.
+    before it is first called.
     """
 
     name: str

@@ -39,7 +39,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
             return _package(original, explored, route, digest, options)
         except ConversionError as error:
             failures.append(error)
-    raise failures[0] if failures else ConversionError("there is no way to export this model", hint=ONNX_HINT)
+    raise failures[0] if failures else ConversionError("this model cannot be exported", hint=ONNX_HINT)
 
 
 def _package(

@@ -85,7 +85,7 @@ def _first_taken(
             return originals.describe(_build(kind, module, parameters, arrays, notes))
         except ConversionError as error:
             failure = failure or error
-    raise failure or ConversionError("there are no example inputs", hint=SAMPLE_HINT)
+    raise failure or ConversionError("example inputs are missing", hint=SAMPLE_HINT)
 
 
 def _build(

@@ -11,7 +11,7 @@ from converters.proof.specs import Explored
 from converters.pytorch.original import Original
 
 IR_VERSION = 8  # the one of opset 18; exporters write a newer one for metadata, which is stripped
-# What may stand between a softmax and the output that it makes.
+# Operators that may come between a softmax and the output that it makes.
 PASSING = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape")
 
 

@@ -1,6 +1,6 @@
 """The original of a conversion: something of PyTorch's that takes named tensors and answers with named tensors.
 
-Runs inside the sandbox only: whoever makes an ``Original`` has loaded what a user gave.
+Runs inside the sandbox only: an ``Original`` is made of a user's file.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ def describe(original: Original) -> Original:
         ) from error
     tensors = [path for path, leaf in leaves if isinstance(leaf, torch.Tensor)]
     if not tensors:
-        raise ConversionError("the model answers with no tensor", hint="let its forward return tensors")
+        raise ConversionError("the model returns no tensor", hint="let its forward return tensors")
     others = ["_".join(map(str, path)) or "output" for path, leaf in leaves if not isinstance(leaf, torch.Tensor)]
-    notes = [f"its output {name!r} is no tensor and is left out" for name in others]
+    notes = [f"its output {name!r} is not a tensor and is left out" for name in others]
     named = replace(
         original,
         outputs=_output_names(tensors, {spec.name for spec in original.specs}),
@@ -156,7 +156,7 @@ def example_rows(shapes: Sequence[Sequence[int]]) -> int:
 
 
 def flatten(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """The leaves of what a forward returned, in PyTorch's own order, with their keys; None is no leaf."""
+    """The leaves of what a forward returned, in PyTorch's own order, with their keys; None is not a leaf."""
     if value is None:
         return
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -204,7 +204,7 @@ def reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
-    if "Traceback of TorchScript" in text:  # the archive's own error stands last
+    if "Traceback of TorchScript" in text:  # the archive's own error is last
         text = next((line for line in reversed(text.splitlines()) if "Error" in line or "error" in line), text)
     line = " ".join((text or type(error).__name__).splitlines()[0].split())
     return line[:300]

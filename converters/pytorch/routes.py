@@ -61,7 +61,7 @@ def _flat(original: Original) -> Any:
 def _program(original: Original) -> Any:
     """The exported program of a module.
 
-    A named axis could be taken for a constant in silence; one that is asked to be dynamic is so, or the export fails.
+    A named axis could silently become a constant; with ``DYNAMIC`` it is dynamic, or the export fails.
     """
     import torch
 
@@ -161,7 +161,7 @@ def _unexportable(error: Exception) -> ConversionError:
     if operator:
         name = operator[1] or operator[2]
         return ConversionError(
-            f"there is no ONNX form of its operator {name}",
+            f"its operator {name} has no ONNX form",
             hint=f"write it with operators that ONNX has, or {ONNX_HINT}",
         )
     return ConversionError(f"torch cannot export it ({reason(error)})", hint=f"{EXPORT_HINT}, or {ONNX_HINT}")

@@ -110,7 +110,7 @@ def _furnish(libc: _Libc, root: Path, readable: Sequence[Path], writable: Sequen
     (root / "proc").mkdir()
     with contextlib.suppress(PermissionError):  # inside some containers; the libraries do without
         libc.mount("proc", root / "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    # A folder is bound before what lies in it, so that the inner one is not hidden.
+    # A folder is bound before what is in it, so that the inner one is not hidden.
     for path in sorted({*map(Path, SYSTEM_PATHS), *readable}):
         _bind(libc, root, path)
         if not path.is_symlink() and path.exists():

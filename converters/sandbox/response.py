@@ -33,7 +33,7 @@ class Response:
 
 
 def parse(data: bytes) -> Response | None:
-    """The response in ``data``; None where it is none."""
+    """The response in ``data``; None where it is not one."""
     try:
         document: Any = json.loads(data)
     except ValueError:

@@ -72,7 +72,7 @@ def _convert(folder: Path, job: Mapping[str, Any]) -> None:
 
 
 def _require_known(options: Options, converted: manifest.Converted, path: Path) -> None:
-    """Refuse a tolerance for an output that the model has not, which a typing error would pass over in silence."""
+    """Refuse a tolerance for an output that the model does not have: a misspelt name would be ignored silently."""
     names = [str(output["name"]) for output in converted.manifest["outputs"]]
     unknown = sorted(options.tolerances.keys() - {*names, ANY_OUTPUT})
     if unknown:

@@ -27,12 +27,12 @@ FLOAT_ANSWERS = ("TreeEnsembleRegressor", "TreeEnsembleClassifier")
 
 
 class RefusedError(ConversionError):
-    """One of our converters knows that a part of the model has no right form: no other way is to be tried."""
+    """One of our converters found that a part of the model has no right form: no other attempt may be made."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One way: the type of the arithmetic, and whether converters of ours stand in for skl2onnx's."""
+    """One way: the type of the arithmetic, and whether our converters replace skl2onnx's."""
 
     name: str
     floats: Floats

@@ -223,7 +223,9 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
     session = Session(data)
     row_wise = proof.single_rows(session, expected, comparer, outputs)
     if not row_wise:
-        notes.append("the original answers a row by the batch that it stands in, and so does the ONNX model")
+        notes.append(
+            "the original's answer to a row depends on the other rows of the batch, and so does the ONNX model"
+        )
     unusual = unusual_inputs.find(session, expected, comparer, outputs, found.columns)
     recipe = attempt.name if label is None else f"{attempt.name}, {label}"
     return Proven(model, data, recipe, expected, outputs, proofs, unusual, row_wise, comparer, notes)

@@ -1,4 +1,4 @@
-"""How rows become the feeds of a graph that stands for a scikit-learn estimator."""
+"""How rows become the feeds of a scikit-learn estimator's graph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Inputs:
     """One matrix of numbers, one of text, or an input a column; ``dtypes`` are the graph's, one an input.
 
     ``graph_names`` are what the converter made of the columns' names; ``unused`` says which of these columns the model
-    drops, so that they are no inputs of the graph.
+    drops, so that the graph does not have them as inputs.
     """
 
     layout: Layout

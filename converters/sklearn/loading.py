@@ -25,12 +25,12 @@ from edgepack.errors import ConversionError
 def load(path: Path) -> Original:
     """The fitted estimator in a file.
 
-    Raises ``ConversionError`` for a file that is broken, needs code that is not here, or holds something else.
+    Raises ``ConversionError`` for a file that is broken, needs missing code, or holds something else.
     """
     import sklearn
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of versions that differ, which are told below
+        warnings.simplefilter("ignore")  # of versions that differ, which become a note below
         model = _open(path)
     version = traces.read(path).version or sklearn.__version__
     notes = []
@@ -63,7 +63,7 @@ def _open_skops(path: Path) -> Any:
             "the file is in skops' format, and skops is not installed", hint="install it, or save with joblib.dump"
         ) from error
     try:
-        # What it constructs is no more trusted than a pickle: nothing of this process is worth having.
+        # What it constructs is as untrusted as a pickle; the sandbox confines both.
         return io.load(path, trusted=io.get_untrusted_types(file=path))
     except Exception as error:  # a damaged or hostile file may fail anywhere
         raise ConversionError(
@@ -86,12 +86,12 @@ def _unpickle(path: Path) -> Any:
         ) from error
     except AttributeError as error:
         raise ConversionError(
-            f"the model needs a class or function that is not there ({_without_paths(first_line(error))})",
+            f"the model needs a class or function that is missing ({_without_paths(first_line(error))})",
             hint="move it from the training script to an installed package, use the training version of "
             "scikit-learn, or register an ONNX export",
         ) from error
     except (pickle.UnpicklingError, EOFError, KeyError, IndexError, UnicodeDecodeError, struct.error) as error:
-        # A byte that is no instruction comes as a KeyError of its number.
+        # A byte that is not an instruction raises KeyError of its number.
         why = "it does not begin as one" if isinstance(error, KeyError) else first_line(error)
         raise ConversionError(
             f"the file is not a whole pickle or joblib file ({why})", hint=f"copy it again, {hint}"
@@ -108,7 +108,7 @@ def _unpickle(path: Path) -> Any:
 
 
 def _without_paths(text: str) -> str:
-    """Python tells where a module lies, which is nobody's business but this machine's."""
+    """The text without the paths of modules, which must not leave this machine."""
     return re.sub(r" (from|at|\()[^>]*>", ">", text)
 
 

@@ -25,7 +25,7 @@ FURTHER = {"decision_function": "scores", "score_samples": "sample_scores", "tra
 
 @dataclass(frozen=True)
 class Meaning:
-    """What an output of a graph stands for: ``method`` of the original, or item ``part`` of the list it answers."""
+    """What an output of a graph means: ``method`` of the original, or item ``part`` of the list it answers."""
 
     source: str
     name: str
@@ -107,7 +107,7 @@ class Original:
         raise UsageError(what, hint="give the input columns only, without the target")
 
     def meanings(self, outputs: Sequence[str]) -> list[Meaning]:
-        """What the graph's outputs stand for, those that have a meaning."""
+        """What the graph's outputs mean, those that have a meaning."""
         usual = self._usual()[: len(outputs)]
         if any(re.fullmatch(r"predict_proba_\d+", source) for source in outputs):
             usual = usual[:1]  # the probabilities come one matrix a target
@@ -154,7 +154,7 @@ _ROLES = {"decision_function": "scores", "score_samples": "scores", "transform":
 
 @dataclass(frozen=True)
 class Expected:
-    """What an original answers to the rows of one table; each method is asked once."""
+    """What an original answers to the rows of one table; each method is called once."""
 
     original: Original
     inputs: Inputs

@@ -25,7 +25,7 @@ BESIDE = ("decision_function", "transform", "score_samples")
 
 @dataclass(frozen=True)
 class Answer:
-    """An output of the package, and what it stands for."""
+    """An output of the package, and what it means."""
 
     output: manifest.Output
     meaning: Meaning
@@ -105,7 +105,7 @@ def settle(
 def _shape(reference: Any, result: Any) -> tuple[edits.Shaping, Any]:
     """Bring a converter's result to the original's shape where the two only write it differently."""
     if not hasattr(result, "shape"):
-        raise ConversionError("an output of the ONNX model is no plain tensor", hint=ONNX_HINT)
+        raise ConversionError("an output of the ONNX model is not a tensor", hint=ONNX_HINT)
     if reference.ndim == 1 and result.ndim == 2 and result.shape[1] == 1:
         return "flat", result.reshape(-1)
     if reference.ndim == 2 and reference.shape[1] == 1 and result.ndim == 1:

@@ -1,7 +1,7 @@
 """Which input column a number inside a pipeline came from, and how to choose the column so that the number is met.
 
-A threshold of a tree behind a scaler is no value of any input; the route back through the scaler gives the one that
-lies on it. Where a step mixes columns there is no way back, and the route ends.
+A threshold of a tree behind a scaler is not a value of any input; the route back through the scaler gives the one that
+meets it. Where a step mixes columns there is no way back, and the route ends.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def after(step: Any, routes: Routes, columns: Sequence[str] = ()) -> Routes:
 
 
 def _changes_nothing(function: Any) -> bool:
-    """Whether a transformer's function is none, or the check by which histogram boosting passes its numbers on."""
+    """Whether a transformer's function is None, or the check by which histogram boosting passes its numbers on."""
     return function is None or getattr(getattr(function, "func", None), "__name__", None) == "check_array"
 
 
@@ -150,7 +150,7 @@ def _positions(chosen: Any, columns: Sequence[str], width: int) -> list[int]:
 
 
 def _affine(step: Any, width: int) -> list[tuple[float, float]] | None:
-    """For each column the factor and the shift that undo a scaler; None for what is no scaler."""
+    """For each column the factor and the shift that undo a scaler; None for another transformer."""
     import numpy as np
 
     name = type(step).__name__

@@ -21,7 +21,7 @@ TEXT_WORDS = 12
 
 
 def candidates(trained: Sequence[Column], names: tuple[str, ...]) -> Iterator[Table]:
-    """Rows to try on a model, the likeliest first: from the known ranges, then only such as a strict model takes."""
+    """Rows to try on a model, the likeliest first: from the known ranges, then only such as a strict model accepts."""
     table = generate(trained, names)
     yield table
     yield _numbers(table, abs)
@@ -57,7 +57,7 @@ def _column(trained: Column, random: Any) -> Any:
 
 
 def _drawn(trained: Column, random: Any) -> Any:
-    """Categories, and now and then what is none, or a missing text where some were missing in training."""
+    """Categories, and now and then an unseen one, or a missing text where some were missing in training."""
     import numpy as np
 
     values: list[Any] = list(trained.categories)
@@ -155,7 +155,7 @@ def around(threshold: float) -> list[float]:
 
 
 def unseen(table: Table, index: int, trained: Column) -> Table:
-    """Up to 16 of the rows with a value in one column that is none of its categories."""
+    """Up to 16 of the rows with an unseen category in one column."""
     import numpy as np
 
     few = table.take(slice(0, 16))

@@ -26,7 +26,7 @@ SOME_WORDS = ("the", "pump", "is", "loud", "and", "leaks", "oil", "Öl", "42", "
 class Column:
     """Of one input column: the range seen in training, categories, words of texts, values where an answer may jump.
 
-    ``whole``: only whole numbers were seen. ``closed``: a value that is no known category is refused. ``missing`` is
+    ``whole``: only whole numbers were seen. ``closed``: an unknown category is refused. ``missing`` is
     what stood for a missing text in training, ``gone`` whether some were missing.
     """
 
@@ -79,7 +79,7 @@ def columns(model: Any, names: Sequence[str]) -> list[Column]:
 
 
 def as_trained(sample: Table, trained: Sequence[Column]) -> Table:
-    """The user's rows with text where the model knows text: a file may write such categories as numbers or flags."""
+    """The user's rows with text where the model has text: a file may write such categories as numbers or flags."""
     import numpy as np
 
     columns = [

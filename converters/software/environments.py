@@ -26,7 +26,7 @@ FORMAT = 1
 # Below the cache. The name is an old one: those that were made by it are found again.
 FOLDER = "worlds"
 SECONDS = 3600
-# What would make uv look at, or install into, something else than it is told.
+# Settings that would make uv read, or install into, something else than the arguments say.
 _NOT_FOR_UV = (
     "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET",
     "UV_PREFIX", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE_NEWER", "UV_TORCH_BACKEND", "UV_NO_BINARY",
@@ -44,7 +44,7 @@ def digest(lock: Path) -> str:
 
 
 def ready(lock: Path, cache: Path, *, offline: bool = False) -> Path:
-    """The folder of the environment of ``lock``, made first where it is not there; ``offline`` asks no index.
+    """The folder of the environment of ``lock``, made first where it is missing; ``offline`` asks no index.
 
     Any number of processes may ask at once, and be killed at any time. Raises ``MissingPartError`` (no uv, no index in
     reach), ``IncompatibleError`` (the lock has nothing for this machine or Python), ``NoSpaceError``.
@@ -117,7 +117,7 @@ def _require(lock: Path, offline: bool, done: subprocess.CompletedProcess[bytes]
         raise NoSpaceError(f"no space for {what.rstrip(',')}", hint="free some space and run the same command again")
     if offline or NO_NETWORK.search(said):
         raise MissingPartError(
-            f"{what} is not here yet, and its packages cannot be fetched " + ("offline" if offline else "now"),
+            f"{what} is not installed yet, and its packages cannot be fetched " + ("offline" if offline else "now"),
             hint=f"{_PREPARE}, or prepare it with: python -m converters.prepare {lock.stem}",
         )
     if "hash mismatch" in said.lower():

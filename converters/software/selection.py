@@ -95,7 +95,7 @@ def choose(framework: str, file: Path, sample: Path | None = None) -> Environmen
     and for a pickle whose classes are of a package that has one of our names.
     """
     if framework not in PARTS:
-        raise UsageError(f"there is no framework {framework!r}", hint=f"give one of {', '.join(PARTS)}")
+        raise UsageError(f"unknown framework {framework!r}", hint=f"give one of {', '.join(PARTS)}")
     also = PARQUET_PARTS if sample is not None and sample.suffix.lower() == ".parquet" else ()
     if framework != "ScikitLearn":
         return _installed([*PARTS[framework], *also]) or _from_lock(framework.lower())
@@ -115,7 +115,7 @@ def choose(framework: str, file: Path, sample: Path | None = None) -> Environmen
 def digest() -> str:
     """SHA-256 over all software that any model may be opened in: what is installed beside us, and every lock.
 
-    It changes whenever ``choose`` may choose another environment for the same file, and costs no look at the file.
+    It changes whenever ``choose`` may choose another environment for the same file, and does not read the file.
     """
     parts = {*KNOWN_TO_WORK, *PARQUET_PARTS, "skops", *(part for parts in PARTS.values() for part in parts)}
     beside = {part: installed_version(part) for part in parts}
@@ -124,9 +124,9 @@ def digest() -> str:
 
 
 def prepare(names: Sequence[str], cache: Path) -> list[Path]:
-    """Make the environments of the locks ``names``, of all where there is none; their folders.
+    """Make the environments of the locks ``names``, of all where none is given; their folders.
 
-    A framework's name stands for all locks that it may need. Raises ``UsageError`` for a name that is none, and what
+    A framework's name means all locks that it may need. Raises ``UsageError`` for an unknown name, and what
     ``environments.ready`` raises.
     """
     known = sorted(path.stem for path in LOCKS.glob("*.txt"))
@@ -135,7 +135,7 @@ def prepare(names: Sequence[str], cache: Path) -> list[Path]:
         wanted = {"scikitlearn": "sklearn"}.get(name.lower(), name.lower())
         fitting = [lock for lock in known if lock == wanted or lock.rpartition("-")[0] == wanted]
         if not fitting:
-            raise UsageError(f"there is no environment {name!r}", hint=f"give some of {', '.join(known)}")
+            raise UsageError(f"unknown environment {name!r}", hint=f"give some of {', '.join(known)}")
         chosen += fitting
     return [environments.ready(LOCKS / f"{name}.txt", cache) for name in dict.fromkeys(chosen)]
 
@@ -150,7 +150,8 @@ def _series(version: str | None) -> tuple[Version, str | None]:
     known = available_series()
     if not known:
         raise ConversionError(
-            f"no version of scikit-learn can be had for Python {sys.version.split()[0]}", hint="use Python 3.11"
+            f"no supported version of scikit-learn is available for Python {sys.version.split()[0]}",
+            hint="use Python 3.11",
         )
     if version is None:
         return known[-1], None

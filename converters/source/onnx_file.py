@@ -1,4 +1,4 @@
-"""What can be told of an ONNX file without the onnx package, by walking its protocol buffer.
+"""What can be read of an ONNX file without the onnx package, by walking its protocol buffer.
 
 The numbers of the fields are those of onnx.proto. Nothing is copied but names, whatever the size of the file.
 """

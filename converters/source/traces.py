@@ -1,8 +1,8 @@
-"""What a model file says of the software that it was trained with, read as bytes: nothing of it is run or built.
+"""The software that a model file was trained with, read from its bytes: nothing of it is run or built.
 
 Pickles name the classes that they need and scikit-learn's estimators write their version (``_sklearn_version``).
 Both are found by a bounded search for a few byte patterns, in plain and in compressed files. What is found only
-chooses the environment in which the file is then opened, so that a file which lies hurts nobody but itself.
+chooses the environment in which the file is then opened, so a file with false traces only fails to open.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EDGE = 128 << 20
 MOST = 1 << 30
 SCHEMA_LIMIT = 64 << 20
 LZMA_MEMORY = 512 << 20
-# Any pattern lies within this many bytes.
+# Any pattern fits in this many bytes.
 LONGEST = 512
 # Names of modules other than the boosters' are looked for in so much of the beginning: the classes of a pipeline.
 HEAD = 2 * CHUNK
@@ -122,7 +122,7 @@ def _version(window: bytes) -> str | None:
 
 
 def _names(window: bytes, module: bytes) -> bool:
-    """Whether a class is named that lies in ``module``: the name begins a text, and ends or goes on with a dot."""
+    """Whether a class in ``module`` is named: the name begins a text, and ends or goes on with a dot."""
     at = window.find(module)
     while at >= 0:
         begins = window[at - 1 : at] == b"c" or window[at - 2 : at - 1] == b"\x8c"

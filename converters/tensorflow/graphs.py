@@ -61,7 +61,7 @@ def freeze(original: Original) -> Frozen:
 def to_onnx(original: Original, frozen: Frozen, optimize: bool) -> Any:
     """The stripped and checked ONNX model, with the inputs and outputs named and shaped as the original's.
 
-    ``optimize`` lets tf2onnx's own optimiser have it. Raises ``ConversionError`` where an operator has no way.
+    ``optimize`` runs tf2onnx's own optimiser. Raises ``ConversionError`` where an operator has no ONNX form.
     """
     import tensorflow as tf
     from onnx import helper
@@ -109,7 +109,7 @@ def _require_operators(model: Any) -> None:
         domain, name = operator
         if not onnx.defs.has(name, domain):
             raise ConversionError(
-                f"the model uses TensorFlow's operator {name}, for which there is no ONNX operator",
+                f"the model uses TensorFlow's operator {name}, which has no ONNX form",
                 hint=WAYS_OUT.get(name, "replace it in the model by others, or export ONNX yourself"),
             )
 

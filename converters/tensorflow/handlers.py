@@ -1,4 +1,4 @@
-"""Operators for which tf2onnx has no handler, or one too narrow, and that ONNX's own can say exactly.
+"""Operators for which tf2onnx has no handler, or one too narrow, and which ONNX's operators can express exactly.
 
 Each is registered with tf2onnx's own mechanism (``custom_op_handlers``). What has a plain formula that float32 would
 blur (``Log1p``) is computed in double. Runs inside the sandbox only.

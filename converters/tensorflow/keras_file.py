@@ -67,7 +67,7 @@ def read(path: Path, options: Options, scratch: Path) -> Original:
 
 
 def _check_file(path: Path, options: Options) -> dict[str, str]:
-    """Refuse what could run code of its own; the versions that the file names. Nothing is loaded for it."""
+    """Refuse a file that could run code; return the versions that it names. Nothing is loaded for that."""
     if path.suffix in (".h5", ".hdf5"):
         if not options.allow_unsafe:
             raise ConversionError("a Keras .h5 file is unsafe: it can run code when it is loaded", hint=UNSAFE)

@@ -72,7 +72,7 @@ def spec_of(name: str, tensor: Any) -> Spec:
     dtype = tensor.dtype if isinstance(tensor.dtype, str) else tensor.dtype.name
     if dtype not in DTYPES.values() or getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
         raise ConversionError(
-            f"{name!r} is no plain tensor of numbers or text", hint="save the model with dense inputs and outputs"
+            f"{name!r} is not a dense tensor of numbers or text", hint="save the model with dense inputs and outputs"
         )
     shape = getattr(tensor, "shape", ())
     if getattr(shape, "rank", 0) is None:

@@ -141,7 +141,7 @@ def test_names_that_a_library_made_up_are_not_the_users() -> None:
 
 BROKEN: dict[str, tuple[bytes, str]] = {
     "old.model": (b"binf" + bytes(100), "old binary form"),
-    "notes.txt": (b"some notes", "no booster that is known"),
+    "notes.txt": (b"some notes", "not in a supported format of a booster"),
     "half.json": (b'{"learner":{"attr', "not a whole XGBoost model"),
     "other.json": (b'{"foo": 1}', "not a whole XGBoost model"),
     "half.txt": (b"tree\nversion=v4\nnum_class=1\n", "not a whole LightGBM model"),

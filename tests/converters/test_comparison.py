@@ -121,7 +121,7 @@ def test_range_of_whole_numbers_is_found_and_what_lies_outside_is_recorded() -> 
     proof = comparison.prove(original, _lookup(), explored, Options())
     assert proof.unusual["negative"] == proof.unusual["unknown"] == "rejected"
     # ONNX counts -1 from the end, and refuses 10.
-    assert proof.warnings == ("the original refuses negative whole numbers, which the ONNX model takes for others",)
+    assert proof.warnings == ("the original refuses negative whole numbers, which the ONNX model reads as others",)
 
 
 def test_closed_vocabulary_is_kept_to() -> None:

@@ -400,7 +400,7 @@ def test_without_uv_the_part_is_named(lock: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_unknown_environment_is_told_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no environment 'caffe'; give some of boosters-1\.2, .*tensorflow"):
+    with pytest.raises(UsageError, match=r"unknown environment 'caffe'; give some of boosters-1\.2, .*tensorflow"):
         selection.prepare(["caffe"], tmp_path)
 
 
@@ -414,7 +414,7 @@ def test_command_that_prepares_says_what_it_made_or_why_not(own_cache: Path) -> 
         assert "cannot be fetched" in made.stderr
     wrong = subprocess.run([*command, "caffe"], capture_output=True, text=True, check=False)
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr.startswith("error: there is no environment 'caffe'; give some of ")
+    assert wrong.stderr.startswith("error: unknown environment 'caffe'; give some of ")
     assert "Traceback" not in made.stderr + wrong.stderr
 
 

@@ -98,7 +98,7 @@ def test_model_that_never_ends_is_ended_with_all_that_it_started(
     code = "import os, time\nif os.fork() == 0 and {escape}:\n    os.setsid()\ntime.sleep(120)"
     escape = launch.available().kind == "namespaces"  # else a new session gets away, as the report says
     began = time.monotonic()
-    with pytest.raises(ConversionError, match="longer than 3 seconds and was ended; allow more time"):
+    with pytest.raises(ConversionError, match="longer than 3 seconds and was stopped; allow more time"):
         sklearn_to_onnx(save(Runs(code.format(escape=escape))), timeout=3)
     assert time.monotonic() - began < 10
     assert _processes_naming(tmp_path) == []

@@ -100,7 +100,7 @@ def answer_scores(ops: Ops, loss: Any, raw: str, *, second_at_zero: bool) -> Non
 
 
 def inverse_link(ops: Ops, loss: Any, raw: str) -> str:
-    """Predictions from raw scores, both double. Raises ``ConversionError`` for a link not known here."""
+    """Predictions from raw scores, both double. Raises ``ConversionError`` for an unsupported link."""
     import numpy as np
 
     link = type(loss.link).__name__

@@ -50,7 +50,7 @@ def _by_class(ops: Ops, part: Any, scores: str) -> str:
         if number in where and where[number] < len(part.calibrators):
             score = ops.columns(scores, [where[number]])
             columns.append(_calibrate(ops, part.calibrators[where[number]], score))
-        else:  # a class that this fold did not see
+        else:  # a class that is not in this fold
             columns.append(ops.for_each_row(np.zeros((1, 1))))
     return class_scores.shares(ops, ops.add("Concat", *columns, axis=1), count)
 

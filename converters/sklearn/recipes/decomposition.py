@@ -11,7 +11,7 @@ from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def linear(ops: Ops, x: str, mean: Any, matrix: Any, offset: Any = None) -> str:
-    """(x - mean) @ matrix + offset, each of mean and offset None where there is none."""
+    """(x - mean) @ matrix + offset, each of mean and offset None where it is absent."""
     if mean is not None:
         x = ops.add("Sub", x, np.asarray(mean, dtype=float).reshape(1, -1))
     matrix = matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)

@@ -17,7 +17,7 @@ def classifier(ops: Ops) -> None:
     strategy = model.strategy
     if strategy in ("stratified", "uniform"):
         raise ConversionError(
-            f"a dummy classifier with strategy={strategy!r} answers by lot, which cannot be compared",
+            f"a dummy classifier with strategy={strategy!r} answers at random, which cannot be compared",
             hint="use strategy='prior', 'most_frequent' or 'constant'",
         )
     if not isinstance(model.classes_, list):

@@ -2,7 +2,7 @@
 
 skl2onnx's one-hot encoder fails at run time where infrequent categories meet an unknown one; its ordinal encoder gives
 another number for missing and for unknown values where that is to be NaN; its target encoder takes no float64. None of
-them knows a missing text (https://github.com/onnx/sklearn-onnx/issues/980).
+them supports a missing text (https://github.com/onnx/sklearn-onnx/issues/980).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def target_encoder(ops: Ops) -> None:
 
 
 def _answer_from(ops: Ops, tables: list[Any]) -> None:
-    """For each column the row of its table that stands for its category, the last one for an unknown one."""
+    """For each column the row of its table for its category, the last one for an unknown one."""
     blocks = [
         ops.add("Gather", table, lookup(ops, column, list(known)), axis=0)
         for column, known, table in zip(split(ops), ops.model.categories_, tables, strict=True)

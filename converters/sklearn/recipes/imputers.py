@@ -1,7 +1,8 @@
 """Imputers and missing indicators, for numbers in the arithmetic of the model and for text.
 
-skl2onnx's imputer has no float64 kernel, knows no missing text (https://github.com/onnx/sklearn-onnx/issues/980), and
-drops the columns of ``add_indicator`` without a word; its nearest-neighbour imputer has none for float64 either.
+skl2onnx's imputer has no float64 kernel, does not support missing text
+(https://github.com/onnx/sklearn-onnx/issues/980), and silently drops the columns of ``add_indicator``; its
+nearest-neighbour imputer has no float64 kernel either.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def iterative_imputer(ops: Ops) -> None:
         guess = ops.add("Min", ops.add("Max", guess, low), high)
         columns[target] = ops.add("Where", flags[target], guess, columns[target])
     result = columns[0] if len(columns) == 1 else ops.add("Concat", *columns, axis=1)
-    # Rows that hold nothing at all keep the first filling where there are no others beside them, says the original.
+    # As in the original, rows without any value keep the first filling where all rows of the batch are such.
     known = ops.add("Sub", 1.0, ops.cast(missing))
     nothing = ops.add("Equal", ops.add("ReduceSum", known, [0, 1], keepdims=1), 0.0)
     _answer_with_indicator(ops, ops.add("Where", nothing, filled, result), x, model)
@@ -190,8 +191,8 @@ def _refuse_equally_far_donors(model: Any) -> None:
         if split:
             raise ConversionError(
                 f"for {split} of {len(rows)} rows like those that the KNNImputer was trained on, training rows that "
-                f"are equally far and hold another value in column {index} stand for the last of the "
-                f"{model.n_neighbors} places; which of them the original takes has no rule",
+                f"are equally far and hold another value in column {index} compete for the last of the "
+                f"{model.n_neighbors} places; which of them the original takes is not defined",
                 hint="scale the columns first so that distances differ, or use SimpleImputer or IterativeImputer",
             )
 
@@ -232,7 +233,7 @@ def _mean_of_nearest(ops: Ops, distances: str, model: Any, index: int) -> str:
 
 
 def _missing(ops: Ops, x: str, marker: Any) -> str:
-    """Whether each number is missing: it is NaN, or the number that stands for missing."""
+    """Whether each number is missing: it is NaN, or the number that means missing."""
     if is_missing(marker):
         return ops.add("IsNaN", x)
     if isinstance(marker, str):

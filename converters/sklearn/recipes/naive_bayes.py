@@ -36,7 +36,7 @@ def complement(ops: Ops) -> None:
 
 
 def bernoulli(ops: Ops) -> None:
-    """Features that are there or not, told apart by ``binarize``."""
+    """Features that are present or absent, by the threshold ``binarize``."""
     model, x = ops.model, ops.matrix()
     if model.binarize is not None:
         x = ops.cast(ops.add("Greater", x, np.float64(model.binarize)))

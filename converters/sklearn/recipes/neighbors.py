@@ -97,7 +97,7 @@ def radius_classifier(ops: Ops) -> None:
     known = classes(model)
     chosen = ops.first_maximum(found)
     if outliers[0] is not None and outliers[0] not in list(model.classes_):
-        # An outlier's label that is no class: its probabilities are all 0.
+        # An outlier's label that is not a class: its probabilities are all 0.
         found = ops.add("Where", empty, np.float64(0.0), found)
         known = np.append(known, np.asarray([outliers[0]]).astype(known.dtype))
         chosen = ops.add("Where", ops.reshape(empty, [-1]), ops.constant(len(known) - 1), ops.first_maximum(found))

@@ -13,7 +13,7 @@ _BOUNDS = 1e-7  # sklearn.preprocessing._data.BOUNDS_THRESHOLD
 
 
 def polynomial_features(ops: Ops) -> None:
-    """Products of columns: the factors of each product stand side by side, filled up by ones."""
+    """Products of columns: the factors of each product side by side, filled up with ones."""
     import numpy as np
 
     model, x = ops.model, ops.matrix()

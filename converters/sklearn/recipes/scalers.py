@@ -1,4 +1,4 @@
-"""Scalers to the last bit, so that what stands on a tree's threshold stays there.
+"""Scalers to the last bit, so that a value on a tree's threshold stays there.
 
 skl2onnx's are exact on one matrix of float64 only: on float32 they multiply by a rounded reciprocal or round the
 parameters first, whole numbers they scale in float32, and they leave out ``MaxAbsScaler(clip=True)``.

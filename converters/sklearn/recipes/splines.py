@@ -10,7 +10,7 @@ from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def spline_transformer(ops: Ops) -> None:
-    """Per column its splines' values: Horner's rule with the coefficients of the interval that the value lies in."""
+    """Per column its splines' values: Horner's rule with the coefficients of the interval that the value is in."""
     model, x = ops.model, ops.matrix()
     blocks = []
     degree = model.degree

@@ -120,7 +120,7 @@ def _probabilities(ops: Ops, pairs: str, count: int) -> str:
     fitted = ops.add("Add", ops.add("Mul", pairs, slopes), offsets)
     won = ops.add("Clip", ops.sigmoid(ops.add("Neg", fitted)), np.float64(LEAST), np.float64(1 - LEAST))
     lost = ops.add("Sub", np.float64(1.0), won)
-    # Q as sums over pairs: its diagonal adds squares of what a class loses, beside it stand negated products.
+    # Q as sums over pairs: its diagonal adds squares of what a class loses, beside it are negated products.
     order = [(first, second) for first in range(count) for second in range(first + 1, count)]
     of_won, of_lost, of_both = (np.zeros((len(order), count * count)) for _ in range(3))
     for number, (first, second) in enumerate(order):

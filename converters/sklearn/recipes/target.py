@@ -20,7 +20,7 @@ def transformed_target(ops: Ops) -> None:
 
 
 def inverse(ops: Ops, transformer: Any, y: str) -> str:
-    """``transformer.inverse_transform`` of a matrix. Raises ``ConversionError`` for one that is not known here."""
+    """``transformer.inverse_transform`` of a matrix. Raises ``ConversionError`` for an unsupported one."""
     name = type(transformer).__name__
     if name not in _INVERSES:
         raise ConversionError(

@@ -61,7 +61,7 @@ def _weighted(ops: Ops, counts: str) -> str:
 
 
 def hashed(ops: Ops) -> None:
-    """Refused: a column for every hash, a million by default, is no answer to hand out."""
+    """Refused: a column for every hash, a million by default, is not a usable answer."""
     raise ConversionError(
         f"{type(ops.model).__name__} is not converted: its hashes have no practical form in ONNX",
         hint="use TfidfVectorizer(max_features=...), whose columns are words",
@@ -100,7 +100,7 @@ def _words(ops: Ops, model: Any, known: Sequence[str]) -> str:
         )
     word = _word_characters(_DOTTED) if model.lowercase else _word_characters("")
     least = f"{word}{{2,}}" if shortest == 2 else f"{word}+"
-    # In lower case İ is an i and a dot above, which is no word character: it ends a word.
+    # In lower case İ is an i and a dot above, which is not a word character: it ends a word.
     before = "+" if shortest == 2 else "*"
     pattern = f"{word}{before}{_DOTTED}|{least}" if model.lowercase else least
     tokens = _tokenized(ops, tokenexp=pattern)
@@ -150,7 +150,7 @@ def _characters(ops: Ops, model: Any, numbers: dict[str, int]) -> str:
         first = ops.add("Where", run, space, ids)
         first = ops.add("Where", ops.add("And", is_blank, had), np.array(_REMOVED), first)
         return _without_removed(ops, _interleaved(ops, [first, second]))
-    # A word stands between two spaces of its own: what is white becomes the end of one and the start of another.
+    # A word is between two spaces of its own: what is white becomes the end of one and the start of another.
     space = np.array(numbers.get(" ", _UNKNOWN), dtype=np.int64)
     first = ops.add("Where", is_blank, ops.add("Where", had, np.array(_REMOVED), space), ids)
     middle = ops.add("Where", is_blank, np.array(_BREAK), second)

@@ -55,7 +55,7 @@ def refuse(name: str, points: Any, targets: Any, count: int, distances: Distance
             continue
         raise ConversionError(
             f"for {split} of {len(looked_at)} rows like the training rows of the {name}, training rows that are "
-            f"equally far and differ in their targets stand for the last of the {count} places; which of them the "
+            f"equally far and differ in their targets compete for the last of the {count} places; which of them the "
             "original takes depends on the order of its search",
             hint=f"choose another n_neighbors or metric, or scale the columns, so that distances differ, {HINT}",
         )
@@ -72,7 +72,7 @@ def like(points: Any, count: int) -> Any:
 
 
 def splits(away: Any, targets: Any, count: int, near: float = NEAR) -> int:
-    """For how many rows of ``away`` (rows, training rows) equally far rows with unlike targets stand at the last place.
+    """For how many rows of ``away`` (rows, training rows) equally far rows with unlike targets are at the last place.
 
     ``targets`` have the shape (training rows, outputs). Infinite distances do not count.
     """

@@ -30,7 +30,7 @@ def classifier(ops: Ops) -> None:
         total = ops.add("Div", total, np.float64(_weights(model).sum()))
     ops.answer(0, ops.class_of(ops.first_maximum(total)))
     joined = ops.add("Concat", *answers, axis=1)
-    # Without probabilities, what takes their place is all that a hard vote can tell besides: who voted for what.
+    # Without probabilities, their place has all that a hard vote gives besides: each part's vote.
     ops.answer(1, total if model.voting == "soft" else joined)
     ops.answer_method("transform", joined)
 

@@ -1,7 +1,7 @@
 """XGBoost's estimators.
 
 onnxmltools' converter is exact on float32 input, but its graphs do not load on float64, where everything in front of
-the booster has to be double; it also refuses missing values other than NaN, and knows neither dart's weights nor
+the booster has to be double; it also refuses missing values other than NaN, and supports neither dart's weights nor
 linear boosters.
 """
 

@@ -69,7 +69,7 @@ def line(result: Result) -> tuple[str, ...]:
     """A row of a table: name, whether it converts, how close, recipe, methods, and why not."""
     status = result["status"]
     if status in ("refused", "failed"):
-        why = ". ".join(_sentence(_steady(text)) for text in (result["reason"], result.get("way_out", "")) if text)
+        why = ". ".join(_sentence(_steady(text)) for text in (result["reason"], result.get("hint", "")) if text)
         return (result["name"], WORDS[status], "", "", "", _cell(why))
     notes = list(result["problems"])
     if result["missing"]:

@@ -59,7 +59,7 @@ def _judged(case: Case, folder: Path, in_process: bool) -> dict[str, Any]:
         else:
             _convert(made, package)
     except (ConversionError, UsageError) as error:
-        return {"status": "refused", "reason": error.what, "way_out": error.hint or ""}
+        return {"status": "refused", "reason": error.what, "hint": error.hint or ""}
     took = round(time.monotonic() - started, 2)
     if made.refusable:
         return {"status": "failed", "reason": "delivered, although nothing could be compared"}

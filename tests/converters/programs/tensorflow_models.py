@@ -620,7 +620,7 @@ def grey_picture_of_a_row(folder: Path) -> Path:
     return _raw(folder, lambda x: tf.image.resize(tf.reshape(x, [-1, 2, 3, 1]), (4, 5)))
 
 
-@saved("refused", "operator MatrixInverse, for which there is no ONNX operator")
+@saved("refused", "operator MatrixInverse, which has no ONNX form")
 def no_such_operator_in_onnx(folder: Path) -> Path:
     import tensorflow as tf
 
@@ -634,7 +634,7 @@ def random_answers(folder: Path) -> Path:
     return _raw(folder, lambda x: x + tf.random.normal(tf.shape(x)))
 
 
-@saved("refused", "the operator MyMult, which is none of TensorFlow's")
+@saved("refused", "the operator MyMult, which TensorFlow does not have")
 def operator_of_an_extension(folder: Path) -> Path:
     path = _raw(folder, lambda x: x @ [[1.0]] * 6, (None, 1))
     file = path / "saved_model.pb"

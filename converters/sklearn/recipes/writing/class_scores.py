@@ -11,7 +11,7 @@ from converters.sklearn.recipes.writing.ops import Ops
 
 
 def is_binary(model: Any) -> bool:
-    """Whether a classifier has at most two classes, so that one score stands for both."""
+    """Whether a classifier has at most two classes, so that one score serves for both."""
     return len(model.classes_) <= 2
 
 
@@ -49,7 +49,7 @@ def softmax(ops: Ops, scores: str) -> str:
 
 
 def from_log_joint(ops: Ops, joint: str) -> str:
-    """Probabilities from the logarithms of joint likelihoods; ``-inf`` stands for what is impossible."""
+    """Probabilities from the logarithms of joint likelihoods; ``-inf`` is impossible."""
     norm = ops.add("ReduceLogSumExp", joint, [1], keepdims=1)
     return ops.add("Exp", ops.add("Sub", joint, norm))
 

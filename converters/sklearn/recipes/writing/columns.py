@@ -55,7 +55,7 @@ def split(ops: Ops) -> list[Column]:
 
 
 def lookup(ops: Ops, column: Column, known: Sequence[Any]) -> str:
-    """Per row the index of the column's value among ``known``, ``len(known)`` where it is none; int64, (rows,).
+    """Per row the index of the column's value among ``known``, ``len(known)`` where it is not there; int64, (rows,).
 
     A missing value (None or NaN among the known) is found where the column's is missing.
     """
@@ -64,7 +64,7 @@ def lookup(ops: Ops, column: Column, known: Sequence[Any]) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a fitted value stands for a missing one: None, NaN or pandas' NA."""
+    """Whether a fitted value means a missing one: None, NaN or pandas' NA."""
     return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
 
 
@@ -77,7 +77,7 @@ def as_text(value: Any) -> str:
     number = value.item() if hasattr(value, "item") else value
     if (isinstance(number, bool | float) and number != int(number)) or isinstance(number, bytes):
         raise ConversionError(
-            f"a text column has the known value {value!r}, which is no text",
+            f"a text column has the category {value!r}, which is not text",
             hint="train with columns that hold either text or numbers",
         )
     return number if isinstance(number, str) else str(int(number))
@@ -120,7 +120,7 @@ def _number_index(ops: Ops, column: Column, known: Sequence[Any]) -> str:
     if any(missing):
         nan = ops.cast(ops.add("IsNaN", name))
         flags = np.array(missing, dtype=float)[None, :]
-        # NaN equals nothing, and what stands for it among the numbers is no match.
+        # NaN equals nothing, and its substitute among the numbers does not match.
         equal = ops.add("Add", ops.add("Mul", equal, 1.0 - flags), ops.add("Mul", nan, flags))
     none = ops.add("Sub", 0.5, ops.add("Mul", ops.add("ReduceMax", equal, [1], keepdims=1), 0.25))
     return ops.first_maximum(ops.add("Concat", equal, none, axis=1))

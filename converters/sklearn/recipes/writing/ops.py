@@ -16,7 +16,7 @@ def label_type(model: Any) -> Any:
 
 
 def is_any_classifier(model: Any) -> bool:
-    """Whether skl2onnx takes ``model`` for a classifier, which then wants to be told to leave out its ZipMap."""
+    """Whether skl2onnx takes ``model`` for a classifier, which then needs an option to leave out its ZipMap."""
     from sklearn.base import is_classifier
 
     return bool(is_classifier(model))

@@ -157,7 +157,7 @@ def _emitter(recipe: Recipe) -> Callable[[Any, Any, Any], None]:
 
 
 def registries() -> list[dict[Any, Any]]:
-    """Where skl2onnx keeps what it knows: converters, shapes, parsers, and names."""
+    """skl2onnx's own registries: converters, shapes, parsers, and names."""
     from skl2onnx import _parse, _supported_operators
     from skl2onnx.common import _registration
 
