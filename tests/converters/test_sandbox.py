@@ -173,7 +173,7 @@ def test_with_namespaces_the_report_says_so(save: Save, sklearn_to_onnx: Convert
         (b"", "not a whole pickle or joblib file"),
         (b"a,b\n1,2\n", "unpickled|not a whole pickle"),
         (b"\x80\x04\x95\xff\x00\x00\x00\x00\x00\x00\x00\x8c", "not a whole pickle or joblib file"),
-        (b"c__main__\nGone\n.", "class or function that is not there.*Gone"),
+        (b"c__main__\nGone\n.", "class or function that is missing.*Gone"),
         (b"cchurn_lib.models\nModel\n.", "module 'churn_lib', which is not installed"),
         (b"}.", "holds a dict, which neither predicts nor transforms rows"),
     ],
