@@ -34,11 +34,15 @@ def main() -> None:
         image, rebuilds, model_size = rebuild(folder)
         size, unpacked = image["size"], image["unpacked_size"]
         print(f"rebuild after a new 1 MB version      {median(rebuilds)}   {statistics.median(rebuilds):.2f} of 1 s")
-        print(f"new blobs of a rebuild with its model {image['new_with_model']:,} bytes   "
-              f"{image['new_with_model'] - model_size:,} more than the model, of 65,536")  # fmt: skip
+        print(
+            f"new blobs of a rebuild with its model {image['new_with_model']:,} bytes   "
+            f"{image['new_with_model'] - model_size:,} more than the model, of 65,536"
+        )
         print(f"compressed                            {size / 1e6:.1f} MB   {size / 48e6:.2f} of 48 MB")
-        print(f"unpacked                              {unpacked / 1e6:.1f} MB   {unpacked / 130e6:.2f} of 130 MB, "
-              f"1/{AZURE_IMAGE / unpacked:.0f} of 1.43 GB")  # fmt: skip
+        print(
+            f"unpacked                              {unpacked / 1e6:.1f} MB   {unpacked / 130e6:.2f} of 130 MB, "
+            f"1/{AZURE_IMAGE / unpacked:.0f} of 1.43 GB"
+        )
         docker = docker_rebuilds(folder)
         if docker is None:
             print("docker build                          not measured: no container engine can be started")
@@ -88,8 +92,11 @@ def docker_rebuilds(folder: Path) -> list[float] | None:
         run = lambda *words: subprocess.run(words, env=environment, check=True, capture_output=True)  # noqa: E731
         run("docker", "import", str(context / "base.tar"), "base:1")
         lines = ["FROM base:1", *(f"ADD {kind}.tar /" for kind in kinds if kind not in ("base", "model"))]
-        lines += ["COPY model.onnx /var/azureml-app/azureml-models/m/1/model.onnx", "USER 10001:10001",
-                  'ENTRYPOINT ["/usr/bin/python3.11", "-m", "edge_server"]']  # fmt: skip
+        lines += [
+            "COPY model.onnx /var/azureml-app/azureml-models/m/1/model.onnx",
+            "USER 10001:10001",
+            'ENTRYPOINT ["/usr/bin/python3.11", "-m", "edge_server"]',
+        ]
         (context / "Dockerfile").write_text("\n".join(lines) + "\n")
         (context / ".dockerignore").write_text("base.tar\n")
         spent = []

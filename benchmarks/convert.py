@@ -68,8 +68,10 @@ def main() -> None:
         ratio = statistics.median(
             ours / (alone + parity) for ours, alone, parity in zip(times.ours, times.bare, times.parity, strict=True)
         )
-        print(f"  {title:<34} {middle['bare']:7.2f} {middle['parity']:7.2f} {middle['ours']:7.2f} {ratio:17.2f} "
-              f"{middle['hit']:14.2f} {middle['command']:11.2f}")  # fmt: skip
+        print(
+            f"  {title:<34} {middle['bare']:7.2f} {middle['parity']:7.2f} {middle['ours']:7.2f} {ratio:17.2f} "
+            f"{middle['hit']:14.2f} {middle['command']:11.2f}"
+        )
 
 
 def measure(case: str, framework: str, folder: Path) -> Times:

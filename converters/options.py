@@ -1,4 +1,4 @@
-"""What a user asks of a conversion beside the model itself."""
+"""A user's options for a conversion."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Options:
                 )
 
     def tolerance(self, output: str) -> float | None:
-        """What the user accepts for an output; None where nothing was said."""
+        """What the user accepts for an output; None where it was not given."""
         return self.tolerances.get(output, self.tolerances.get(ANY_OUTPUT))
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``python -m converters.prepare [NAME...]``: make the environments for conversions ahead, for use without a network.
+"""``python -m converters.prepare [NAME...]``: make the environments of conversions in advance, for offline use.
 
 A name is a framework's (``TensorFlow``, ``sklearn``: all of its series) or a lock's in ``converters/software/locks``
 (``sklearn-1.5``); without one all are made. The folder of each is written to stdout.

@@ -71,8 +71,10 @@ def install_debian(parts: dict[str, str], purpose: str) -> None:
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print(f"setup: missing {' '.join(missing)}, and only root on Debian or Ubuntu installs them here: "
-              f"{WITHOUT[purpose]}")  # fmt: skip
+        print(
+            f"setup: missing {' '.join(missing)}, and only root on Debian or Ubuntu installs them here: "
+            f"{WITHOUT[purpose]}"
+        )
         return
     print(f"setup: installing the Debian packages {' '.join(missing)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

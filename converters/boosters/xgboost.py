@@ -47,7 +47,7 @@ def read(booster: Any, missing: float = float("nan")) -> Boosted:
     """What an ``xgboost.Booster`` predicts; ``missing`` is the value that its user gives for a missing one.
 
     Stops where early stopping found the best iteration, as XGBoost's estimators do. Raises ``ConversionError`` for
-    an objective that is not known.
+    an unsupported objective.
     """
     import math
 

@@ -1,4 +1,4 @@
-"""Small, deterministic edits of an ONNX graph, and what it says of itself. Runs inside the sandbox only."""
+"""Small, deterministic edits of an ONNX graph, and facts read from it. Runs inside the sandbox only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is changed of an ONNX graph that somebody else exported, so that it can be served."""
+"""Changes to an ONNX graph that a user exported, so that it can be served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversions that are done already: found again by the digest of all that went into them."""
+"""The cache of conversions: each is found by the digest of all that went into it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _drop(folder: Path) -> None:
 
 
 def _trim(folder: Path) -> None:
-    """Drop the entries used longest ago beyond the limit, and what killed processes left."""
+    """Drop the entries used longest ago beyond the limit, and the leftovers of killed processes."""
     sweep(folder, ".*")
     entries = []
     for entry in folder.glob("[!.]*"):

@@ -1,4 +1,4 @@
-"""What a package says of itself: ``model.manifest.json`` (schema ``edgepack.model/v1``) and its golden vectors."""
+"""A package's description of itself: ``model.manifest.json`` (schema ``edgepack.model/v1``) and its golden vectors."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ GOLDEN_DIGITS = 9
 
 @dataclass(frozen=True)
 class Converted:
-    """What a recipe hands back: the ONNX bytes, the manifest without golden vectors, these, and its report.
+    """The result of a recipe: the ONNX bytes, the manifest without golden vectors, these, and its report.
 
-    ``feeds`` are the rows that it was compared on, by the graph's input names, where they can be had.
+    ``feeds`` are the rows that it was compared on, by the graph's input names, where there are any.
     """
 
     model: bytes
@@ -92,7 +92,7 @@ class Output:
     classes: Sequence[Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest's entry; labels and probabilities speak of classes."""
+        """The manifest's entry; labels and probabilities have classes."""
         entry: dict[str, Any] = {
             "name": self.name,
             "graph_name": self.name,

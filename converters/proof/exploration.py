@@ -1,4 +1,4 @@
-"""Which lengths, whole numbers and words a model takes, found out by asking its original.
+"""Which lengths, whole numbers and words a model takes, found by running its original.
 
 Neutral to frameworks. Runs inside the sandbox only.
 """
@@ -19,7 +19,7 @@ WIDEST_RANGE = 1 << 20
 
 
 def explore(reference: Reference, specs: Sequence[Spec]) -> Explored:
-    """Find lengths, ranges of whole numbers and closed vocabularies that the original takes, by asking it.
+    """Find lengths, ranges of whole numbers and closed vocabularies that the original takes, by running it.
 
     Raises ``ConversionError``, with its first refusal, where it takes nothing that was tried.
     """

@@ -55,7 +55,7 @@ def _package(
 
 
 def quiet() -> None:
-    """One thread, no gradients, no caches outside of /tmp; silence what speaks to a training script."""
+    """One thread, no gradients, no caches outside of /tmp; no warnings that are for training scripts."""
     import gc
     import os
 

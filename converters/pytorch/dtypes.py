@@ -10,7 +10,7 @@ DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "u
 
 
 def dtype_name(name: str, dtype: Any) -> str:
-    """numpy's name of an input's dtype. Raises ``ConversionError`` for one that numpy has not."""
+    """numpy's name of an input's dtype. Raises ``ConversionError`` for one that numpy does not have."""
     text = str(dtype).removeprefix("torch.")
     if text not in DTYPES:
         raise ConversionError(

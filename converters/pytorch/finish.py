@@ -16,7 +16,7 @@ PASSING = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape")
 
 
 def finish(model: Any, original: Original, explored: Explored) -> dict[str, str]:
-    """Strip the graph and declare its shapes as they were found by asking the original; the roles of its outputs.
+    """Strip the graph and declare its shapes as running the original showed them; the roles of its outputs.
 
     Raises ``ConversionError`` when the graph does not keep to the ONNX specification.
     """

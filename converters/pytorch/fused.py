@@ -87,7 +87,9 @@ def attention(
         if mask_type == 1:  # [batch, length], True where a key is padding
             mask = mask.unsqueeze(1).unsqueeze(2)
         elif mask_type != 0:
-            raise NotImplementedError("the operator 'aten::_native_multi_head_attention' with two masks is not known")
+            raise NotImplementedError(
+                "the operator 'aten::_native_multi_head_attention' has two masks, which is not supported"
+            )
         scores = scores.masked_fill(mask.to(torch.bool), float("-inf"))
     shares = scores.softmax(dim=-1)
     joined = (shares @ values).transpose(1, 2).flatten(2)

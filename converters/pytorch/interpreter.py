@@ -35,7 +35,7 @@ class _Part:
 def of(script: Any) -> Any:
     """An ``nn.Module`` that answers as the archive's ``forward`` does; its tensors are the archive's own.
 
-    Its ``forward`` raises ``NotImplementedError`` for an operator that is not known here.
+    Its ``forward`` raises ``NotImplementedError`` for an unsupported operator.
     """
     import torch
 
@@ -122,7 +122,7 @@ def _torch(node: Any, kind: str, arguments: Sequence[Any]) -> Any:
     import torch
 
     if kind.startswith("prim::") or node.schema() == "(no schema)":
-        raise NotImplementedError(f"the operator '{kind}' of TorchScript is not known")
+        raise NotImplementedError(f"the operator '{kind}' of TorchScript is not supported")
     schema = torch._C.parse_schema(node.schema())
     room, _, name = kind.partition("::")
     packet = getattr(getattr(torch.ops, room), name)
@@ -140,7 +140,7 @@ def _torch(node: Any, kind: str, arguments: Sequence[Any]) -> Any:
 
 
 def _special() -> Mapping[str, Callable[..., Any]]:
-    """Operators that TorchScript has and torch has not, or whose ONNX form is another."""
+    """Operators that TorchScript has and torch does not, or whose ONNX form is another."""
     import torch
 
     def fail(message: Any, *_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a TorchScript archive says of itself: whether it was traced, and what its first layers take."""
+"""What a TorchScript archive records: whether it was traced, and what its first layers take."""
 
 from __future__ import annotations
 

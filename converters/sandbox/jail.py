@@ -52,12 +52,12 @@ SYSTEM_PATHS = (
 
 
 class JailError(Exception):
-    """A namespace, mount or privilege that this kernel does not give."""
+    """A namespace, mount or privilege that this kernel does not provide."""
 
 
 @dataclass(frozen=True)
 class Confinement:
-    """What a child of ``converters.sandbox.launch`` takes upon itself before it opens anything untrusted.
+    """The limits and the jail of a child of ``converters.sandbox.launch``, set before it opens anything untrusted.
 
     ``root`` is an empty folder to build the jail on, or None for limits only; ``memory`` and ``file_size`` are
     bytes; paths are absolute.

@@ -25,7 +25,7 @@ from pathlib import Path
 from converters.sandbox.jail import Confinement
 
 UNSHARE = ("--user", "--map-root-user", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child")
-# Given to the frameworks: one thread and plain arithmetic for equal bytes, no accelerator, no chatter, no name lookup.
+# Given to the frameworks: one thread and plain arithmetic for equal bytes, no accelerator, no messages, no name lookup.
 QUIET = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -58,7 +58,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python to run: its executable, where its packages are, and the further folders that it needs to be there."""
+    """A Python to run: its executable, where its packages are, and the further folders that it needs."""
 
     python: Path
     packages: tuple[Path, ...]
@@ -82,7 +82,7 @@ def installed() -> Interpreter:
 
 @dataclass(frozen=True)
 class Isolation:
-    """What stood between the untrusted code and the machine; ``reason`` says why it was not more."""
+    """How the untrusted code was isolated from the machine; ``reason`` says why not further."""
 
     kind: str  # "namespaces" or "process"
     network: str
@@ -115,7 +115,7 @@ NAMESPACES = Isolation(
 
 @functools.cache
 def available() -> Isolation:
-    """What this machine can give, found out by building an empty jail once."""
+    """The isolation that this machine provides, found by building an empty jail once."""
     unshare = shutil.which("unshare")
     if unshare is None:
         return _process_only("unshare (util-linux) is not installed")
@@ -169,7 +169,7 @@ def run(
         if jailed:
             command = [shutil.which("unshare") or "unshare", *UNSHARE, "--", *command]
         if (setpriv := shutil.which("setpriv")) is not None:
-            # Nobody keeps the time limit when the caller has been killed: then the child ends too.
+            # Without the caller there is no time limit: when it has been killed, the child ends too.
             command = [setpriv, "--pdeathsig", "KILL", "--", *command]
         # Scratch files go to the disk, not to the jail's /tmp, which is memory.
         scratch = folder / "tmp"
@@ -224,8 +224,8 @@ def _children(pid: int) -> list[int]:
 
 
 def environment(interpreter: Interpreter) -> Mapping[str, str]:
-    """All that the child learns of the environment; single-threaded and unseeded by chance, for equal bytes."""
-    # Our own folder comes last: where edgepack is installed, packages of another version lie beside it.
+    """The child's environment variables: one thread and fixed seeds, for equal bytes."""
+    # Our own folder comes last: where edgepack is installed, packages of another version are beside it.
     search = [*interpreter.packages, *(() if _OURS in interpreter.packages else (_OURS,))]
     fixed = {
         "PATH": "/usr/bin:/bin",

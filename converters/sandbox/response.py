@@ -1,6 +1,6 @@
-"""What the process of a conversion answers: that it is done, or which error it ended with. A small JSON file.
+"""The response of a conversion's process: that it is done, or which error it ended with. A small JSON file.
 
-It is written beside untrusted code, so that the caller takes nothing in it for granted.
+It is written beside untrusted code, so the caller checks everything in it.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Proven:
-    """A graph that answers like the original, and what was seen of it."""
+    """A graph that answers like the original, and how that was shown."""
 
     model: Any
     data: bytes
@@ -182,7 +182,7 @@ def _first_proven(
     options: Options,
     tried: list[dict[str, str]],
 ) -> Proven:
-    """The first attempt that is equal on all that people send, else the first that is equal but on unusual inputs.
+    """The first attempt that is equal on all common inputs, else the first that is equal except on unusual inputs.
 
     Raises the refusal of the first attempt that could be compared, else of the first one; that of a converter of ours
     at once.
@@ -241,6 +241,6 @@ def _methods(outputs: Sequence[proof.Answer]) -> dict[str, Any]:
 
 
 def _quiet() -> None:
-    """Silence the frameworks' warnings, which speak to a training script; ``load`` collects those that matter."""
+    """Silence the frameworks' warnings, which are for training scripts; ``load`` collects those that matter."""
     warnings.simplefilter("ignore")
     logging.getLogger("skl2onnx").setLevel(logging.ERROR)

@@ -71,7 +71,7 @@ class Inputs:
         return Table(table.names, tuple(columns))
 
     def initial_types(self) -> list[tuple[str, Any]]:
-        """The inputs as skl2onnx wants them."""
+        """The inputs as skl2onnx expects them."""
         from skl2onnx.common import data_types
 
         kinds = {

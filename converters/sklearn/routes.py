@@ -94,7 +94,7 @@ def is_part(value: Any) -> bool:
 
 
 def after(step: Any, routes: Routes, columns: Sequence[str] = ()) -> Routes:
-    """The routes of what a transformer gives; empty where it is not known how its columns come about."""
+    """The routes of what a transformer gives; empty where the origin of its columns is unknown."""
     if isinstance(step, str) or step is None:
         return routes if step != "drop" else ()
     if hasattr(step, "steps"):

@@ -1,4 +1,4 @@
-"""Generated rows: inputs like those a model was trained on, and the hard ones, as far as the fitted model tells.
+"""Generated rows: inputs like those a model was trained on, and the hard ones, as far as the fitted model shows.
 
 Each maker is a function from what is known to a ``Table``; the same model always gets the same rows.
 """

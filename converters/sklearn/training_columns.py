@@ -1,4 +1,4 @@
-"""What a fitted model tells of the columns that it was trained on: ranges, categories, words, thresholds."""
+"""What a fitted model keeps of the columns that it was trained on: ranges, categories, words, thresholds."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Treatment:
 class UnusualInputs:
     """Kinds of numbers and the empty batch; by column an unknown category, a missing text, and a missing number.
 
-    The last is asked by column only where some columns may be missing and others not.
+    The last is tried by column only where some columns may be missing and others not.
     """
 
     kinds: Mapping[str, Treatment]
@@ -86,7 +86,7 @@ class UnusualInputs:
 
     @property
     def serious(self) -> bool:
-        """Whether one of them is an input that people do send, so that another way of converting is worth trying."""
+        """Whether one of them is an input that is common in use, so that another attempt is worth trying."""
         return bool(set(self.faults) - {DESCRIPTIONS[kind] for kind in RARE})
 
     @property
@@ -116,7 +116,7 @@ def find(
     outputs: Sequence[Answer],
     trained: Sequence[Column],
 ) -> UnusualInputs:
-    """Ask the original and the graph, on some of the rows that they were compared on."""
+    """Run the original and the graph on some of the rows that they were compared on."""
 
     def treatment(table: Table | None) -> Treatment:
         if table is None:

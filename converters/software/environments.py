@@ -46,8 +46,8 @@ def digest(lock: Path) -> str:
 def ready(lock: Path, cache: Path, *, offline: bool = False) -> Path:
     """The folder of the environment of ``lock``, made first where it is missing; ``offline`` asks no index.
 
-    Any number of processes may ask at once, and be killed at any time. Raises ``MissingPartError`` (no uv, no index in
-    reach), ``IncompatibleError`` (the lock has nothing for this machine or Python), ``NoSpaceError``.
+    Any number of processes may call it at once, and be killed at any time. Raises ``MissingPartError`` (no uv, no
+    reachable index), ``IncompatibleError`` (the lock has nothing for this machine or Python), ``NoSpaceError``.
     """
     folder = cache / FOLDER
     make_dirs(folder)
@@ -107,7 +107,7 @@ def _run(command: list[str], environment: dict[str, str], folder: Path) -> subpr
 
 
 def _require(lock: Path, offline: bool, done: subprocess.CompletedProcess[bytes]) -> None:
-    """Raise what uv's complaint amounts to."""
+    """Raise the error that uv's message means."""
     if done.returncode == 0:
         return
     said = " ".join(redacted(done.stderr.decode(errors="replace")).split())

@@ -1,4 +1,4 @@
-"""In which software a model is opened and converted: what is installed beside edgepack, or an environment of its own.
+"""Choose the environment in which a model is converted: what is installed beside edgepack, or one made for it.
 
 What is installed serves when it is all there, in versions that are known to work, and for scikit-learn of the release
 series that the model was trained with. Else one of the locks beside this module serves. Each of those was seen
@@ -141,7 +141,7 @@ def prepare(names: Sequence[str], cache: Path) -> list[Path]:
 
 
 def available_series() -> list[Version]:
-    """The series of scikit-learn that can be had for this Python, oldest first."""
+    """The series of scikit-learn that are available for this Python, oldest first."""
     return [series for series, newest in SERIES.items() if sys.version_info[:2] <= newest]
 
 

@@ -217,8 +217,12 @@ def command(tmp_path: Path, own_cache: Path) -> Callable[..., subprocess.Complet
     def run(*arguments: str | Path, front: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*front, *EDGEPACK, *map(str, arguments)],
-            env=_environment(tmp_path), capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
+            env=_environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
 
     return run
 
@@ -260,10 +264,13 @@ def test_command_that_is_stopped_leaves_no_process_and_no_package(
     _registered(command, Runs("import time; time.sleep(60)"), tmp_path)
     with subprocess.Popen(
         [*EDGEPACK, "model", "convert", "-m", "m"],
-        env=_environment(tmp_path), stderr=subprocess.PIPE, text=True, start_new_session=True,
-        # Who runs the tests in the background lets them ignore this signal, and children inherit that.
+        env=_environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell starts background jobs with this signal ignored, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:  # fmt: skip
+    ) as process:
         wait_until(lambda: any("converters.sandbox.worker" in line for line in _left(tmp_path)))
         process.send_signal(number)
         _, said = process.communicate(timeout=20)

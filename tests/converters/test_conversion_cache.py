@@ -52,8 +52,10 @@ def test_second_conversion_of_the_same_bytes_is_a_copy(
     second = sklearn_to_onnx(moved, output_dir=tmp_path / "again")
     assert _files(second) == files
     assert (second.parity, second.warnings, second.framework_version) == (
-        first.parity, first.warnings, first.framework_version,
-    )  # fmt: skip
+        first.parity,
+        first.warnings,
+        first.framework_version,
+    )
 
 
 def test_neither_a_conversion_nor_a_hit_imports_a_framework(model: Path, tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ def test_lock_that_changes_is_another_environment(tmp_path: Path) -> None:
     assert environments.digest(tmp_path / "a.txt") != before
 
 
-@pytest.mark.parametrize("harm", ["changed", "cut", "gone", "index gone", "index no JSON", "index odd"])
+@pytest.mark.parametrize("harm", ["changed", "cut", "gone", "index gone", "index no JSON", "index of another form"])
 def test_a_damaged_entry_is_dropped(harm: str, tmp_path: Path) -> None:
     cache.put(tmp_path, NAME, {"model.onnx": b"graph", "parity.json": b"{}"})
     assert cache.get(tmp_path, NAME) == {"model.onnx": b"graph", "parity.json": b"{}"}
@@ -141,7 +143,7 @@ def test_a_damaged_entry_is_dropped(harm: str, tmp_path: Path) -> None:
         "gone": model.unlink,
         "index gone": index.unlink,
         "index no JSON": lambda: index.write_bytes(b"\xff{"),
-        "index odd": lambda: index.write_text('["model.onnx", 3]'),
+        "index of another form": lambda: index.write_text('["model.onnx", 3]'),
     }[harm]()
     assert cache.get(tmp_path, NAME) is None
     assert list((tmp_path / "conversions").iterdir()) == []

@@ -38,9 +38,13 @@ def trained(tmp_path: Path) -> Path:
 def _run(tmp_path: Path, *words: str) -> dict[str, Any]:
     done = subprocess.run(
         [*EDGEPACK, *words, "--output", "json"],
-        env={**os.environ, "EDGEPACK_WORKSPACE": str(tmp_path / "workspace")}, cwd=tmp_path,
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        env={**os.environ, "EDGEPACK_WORKSPACE": str(tmp_path / "workspace")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

@@ -45,8 +45,12 @@ def _python(arguments: list[str]) -> None:
     }
     done = subprocess.run(
         [str(software.interpreter(cache.default_cache()).python), *arguments],
-        env=environment, capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 

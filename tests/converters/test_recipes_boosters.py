@@ -158,9 +158,9 @@ def test_unusual_categorical_codes(package: str, one_hot: int) -> None:
         model = make(package, "Classifier", max_cat_to_onehot=one_hot, min_data_per_group=5)
         model.fit(x, target, categorical_feature=[3])
     assert load.codes(model)[3]
-    odd = np.repeat(x[:20], 9, axis=0)
-    odd[:, 3] = np.tile([-1, -0.5, -0.0, 2.7, 39, 40, 3e9, 2.0**32 + 1, np.nan], 20)
-    assert_equal(model, np.vstack([x, odd]))
+    unusual = np.repeat(x[:20], 9, axis=0)
+    unusual[:, 3] = np.tile([-1, -0.5, -0.0, 2.7, 39, 40, 3e9, 2.0**32 + 1, np.nan], 20)
+    assert_equal(model, np.vstack([x, unusual]))
 
 
 def test_equal_leaves_at_the_end_of_a_chain_of_categories() -> None:

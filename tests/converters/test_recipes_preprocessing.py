@@ -24,7 +24,7 @@ from tests.converters.support.transformer_answers import around, require_same_ma
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.standard_normal((60, 3)).round(2)
-ODD = np.vstack([X, np.zeros((1, 3)), [[1e-12, -1e-12, 1e-3]], [[30.0, -40.0, 700.0]]])
+HARD_ROWS = np.vstack([X, np.zeros((1, 3)), [[1e-12, -1e-12, 1e-3]], [[30.0, -40.0, 700.0]]])
 
 
 def with_missing(x: Any) -> Any:
@@ -35,12 +35,12 @@ def with_missing(x: Any) -> Any:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_known_functions_of_numbers(name: str) -> None:
     function = getattr(np, name, None) or getattr(special, name)
-    rows = special.expit(X) if name == "logit" else ODD
+    rows = special.expit(X) if name == "logit" else HARD_ROWS
     require_same_matrix(FunctionTransformer(function).fit(rows), rows)
 
 
 def test_no_function_is_the_identity() -> None:
-    require_same_matrix(FunctionTransformer().fit(ODD), ODD)
+    require_same_matrix(FunctionTransformer().fit(HARD_ROWS), HARD_ROWS)
 
 
 def test_python_code_of_the_users_is_refused_by_name() -> None:
@@ -74,7 +74,7 @@ def test_products_of_columns(options: dict[str, Any]) -> None:
 
 
 def test_powers_with_missing_values() -> None:
-    require_same_matrix(PowerTransformer().fit(X), with_missing(ODD[:-1]))
+    require_same_matrix(PowerTransformer().fit(X), with_missing(HARD_ROWS[:-1]))
     require_same_matrix(PowerTransformer(standardize=False).fit(X * 1e-3), X * 1e-3)
     positive = np.abs(X) + 0.1
     require_same_matrix(PowerTransformer("box-cox").fit(positive), with_missing(positive))
@@ -93,7 +93,7 @@ def test_quantiles_at_themselves_and_beyond(distribution: str, repeated: bool) -
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "max"])
 def test_rows_of_zeros_have_no_length(norm: str) -> None:
-    require_same_matrix(Normalizer(norm=norm), ODD)
+    require_same_matrix(Normalizer(norm=norm), HARD_ROWS)
 
 
 def test_a_threshold_is_compared_in_float64() -> None:

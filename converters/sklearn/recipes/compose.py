@@ -25,7 +25,7 @@ _BY_COLUMN = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder", "MissingIndica
 
 
 class TransformOf:
-    """Stands for the ``transform`` of a fitted estimator that skl2onnx takes for a predictor."""
+    """The ``transform``, as an estimator, of a fitted one that skl2onnx takes for a predictor."""
 
     def __init__(self, of: Any) -> None:
         self.of = of
@@ -234,7 +234,7 @@ def _weighted(scope: Any, variable: Any, weight: float | None) -> Any:
 
 
 class Scaled:
-    """Stands for the weight that a union or a column transformer gives to a part."""
+    """The weight, as an estimator, that a union or a column transformer gives to a part."""
 
     def __init__(self, factor: float) -> None:
         self.factor = factor

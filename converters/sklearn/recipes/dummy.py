@@ -1,4 +1,4 @@
-"""Dummy predictors: skl2onnx has no converter for them. What they answer by lot has no ONNX form."""
+"""Dummy predictors: skl2onnx has no converter for them. Random answers have no ONNX form."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def _identity(ops: Ops) -> None:
 
 
 def known(func: Any) -> Emit | None:
-    """The arithmetic of a function that numpy, scipy or Python itself has under its name."""
+    """The arithmetic of a function of numpy, scipy or Python, found by its name."""
     import importlib
 
     name = getattr(func, "__name__", "")

@@ -19,7 +19,7 @@ def isotonic(ops: Ops) -> None:
 def interpolate(ops: Ops, x: str, model: Any) -> str:
     """A fitted ``IsotonicRegression`` at ``x``, both of shape (rows, 1).
 
-    Outside of the knots it answers as ``out_of_bounds`` says: the nearest knot's value, or NaN, which also stands for
+    Outside of the knots it answers as ``out_of_bounds`` says: the nearest knot's value, or NaN, which also replaces
     the error of 'raise'.
     """
     knots = np.asarray(model.X_thresholds_, dtype=np.float64)

@@ -1,6 +1,6 @@
 """LightGBM's estimators.
 
-LightGBM compares doubles. onnxmltools writes its thresholds as float32, which moves rows that lie beside one, and its
+LightGBM compares doubles. onnxmltools writes its thresholds as float32, which moves rows next to one, and its
 graphs do not load on float64.
 """
 

@@ -16,7 +16,7 @@ from converters.sklearn.recipes.writing.registry import Kind, Recipe
 
 
 def rounded(ops: Ops) -> str:
-    """The estimator's matrix as its trees see it: values of float32, in double."""
+    """The estimator's matrix as its trees read it: values of float32, in double."""
     from onnx import TensorProto
 
     return ops.cast(ops.cast(ops.matrix(), int(TensorProto.FLOAT)), int(TensorProto.DOUBLE))

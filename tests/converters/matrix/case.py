@@ -54,7 +54,7 @@ class Made:
     ``answers`` maps a method to what the original answers on all rows, in order; a list of arrays where it has
     several outputs. ``clean`` of the rows come first, the rest are boundary rows. Models of named tensors have
     ``batches`` instead, each with the arrays ``in`` and ``out`` by name. ``refusable`` models are to be refused.
-    ``ask`` is given where the original answers a row by the batch that it stands in: it answers a batch by itself.
+    ``ask`` answers a batch by itself, where the original's answer to a row depends on the other rows of the batch.
     """
 
     path: Path

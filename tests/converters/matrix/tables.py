@@ -50,16 +50,16 @@ def _fitted(build: Callable[[], Any], missing: tuple[str, ...] = (), target: str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(table[:TRAIN_ROWS], getattr(numbers(), target))
-    odd = table[TRAIN_ROWS : TRAIN_ROWS + 12].copy().reset_index(drop=True)
-    odd.loc[0:2, CITY] = "Paris"
-    odd.loc[3:4, SIZE] = "XL"
-    odd.loc[5, [CITY, SIZE]] = ["KÖLN", ""]
-    odd.loc[6, INCOME] = table[INCOME].min()
-    odd.loc[7, INCOME] = table[INCOME].max()
-    odd.loc[8, INCOME] = 0.0
-    odd.loc[9, AGE] = table[AGE].max()
+    unusual = table[TRAIN_ROWS : TRAIN_ROWS + 12].copy().reset_index(drop=True)
+    unusual.loc[0:2, CITY] = "Paris"
+    unusual.loc[3:4, SIZE] = "XL"
+    unusual.loc[5, [CITY, SIZE]] = ["KÖLN", ""]
+    unusual.loc[6, INCOME] = table[INCOME].min()
+    unusual.loc[7, INCOME] = table[INCOME].max()
+    unusual.loc[8, INCOME] = 0.0
+    unusual.loc[9, AGE] = table[AGE].max()
     jumps = frame_jumps(model, table[TRAIN_ROWS:], INCOME)
-    edges = odd if jumps is None else pd.concat([odd, jumps], ignore_index=True)
+    edges = unusual if jumps is None else pd.concat([unusual, jumps], ignore_index=True)
     return Fitted(model, table[TRAIN_ROWS:], only_answered(model, edges))
 
 
@@ -279,5 +279,14 @@ def _texts(build: Callable[[], Any], accents: bool) -> Fitted:
     train, test, topics = texts()
     change = str.maketrans({"e": "é", "o": "ö", "a": "à"} if accents else {})
     train, test = ([line.translate(change) for line in lines] for lines in (train, test))
-    odd = ["", "unseen words only", "RED Green", "a b c", "42 - !", "Straße ÄÖÜ éé", "red\tgreen\nblue", "don't re-red"]
-    return Fitted(build().fit(train, topics), test, odd)
+    unusual = [
+        "",
+        "unseen words only",
+        "RED Green",
+        "a b c",
+        "42 - !",
+        "Straße ÄÖÜ éé",
+        "red\tgreen\nblue",
+        "don't re-red",
+    ]
+    return Fitted(build().fit(train, topics), test, unusual)

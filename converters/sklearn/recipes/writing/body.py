@@ -1,4 +1,4 @@
-"""The inside of a loop: a graph of its own that sees nothing but what is handed to it."""
+"""The inside of a loop: a separate graph with access only to its inputs."""
 
 from __future__ import annotations
 

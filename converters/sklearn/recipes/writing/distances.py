@@ -31,7 +31,7 @@ def manhattan(ops: Ops, x: str, points: Any) -> str:
 def distance(ops: Ops, x: str, points: Any, metric: Any, given: Mapping[str, Any]) -> str:
     """Distances of a metric, by scikit-learn's name of it, shape (rows, points).
 
-    ``given`` are the metric's own parameters. Raises ``ConversionError`` for a metric that is not known here.
+    ``given`` are the metric's own parameters. Raises ``ConversionError`` for an unsupported metric.
     """
     points = np.asarray(points.toarray() if hasattr(points, "toarray") else points, dtype=np.float64)
     power = given.get("p", 2)

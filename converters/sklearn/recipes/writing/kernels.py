@@ -16,7 +16,7 @@ def pairwise(ops: Ops, x: str, points: Any, kernel: Any, given: Mapping[str, Any
     """The kernel of scikit-learn's name ``kernel``, with ``gamma``, ``degree`` and ``coef0`` as far as given.
 
     Shape (rows, points). A missing ``gamma`` is one over the number of features. Raises ``ConversionError`` for a
-    kernel that is a function, or not known here.
+    kernel that is a function, or unsupported.
     """
     points = np.asarray(points.toarray() if hasattr(points, "toarray") else points, dtype=np.float64)
     gamma = given.get("gamma")
@@ -48,7 +48,7 @@ def pairwise(ops: Ops, x: str, points: Any, kernel: Any, given: Mapping[str, Any
 def gaussian(ops: Ops, x: str, points: Any, kernel: Any) -> str:
     """A kernel of ``sklearn.gaussian_process.kernels`` between rows and training points, shape (rows, points).
 
-    Raises ``ConversionError`` for one that is not known here.
+    Raises ``ConversionError`` for an unsupported one.
     """
     points = np.asarray(points, dtype=np.float64)
     name = type(kernel).__name__

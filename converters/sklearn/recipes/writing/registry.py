@@ -1,4 +1,4 @@
-"""What a converter of ours is, and how skl2onnx learns of it."""
+"""What a converter of ours is, and how it is registered with skl2onnx."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OUTPUTS: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A converter for ``estimators``, named in full; those that this scikit-learn lacks are passed over.
+    """A converter for ``estimators``, named in full; those that this scikit-learn lacks are skipped.
 
     ``emit`` writes the graph: outputs 0 and 1 of a classifier are its label and its probabilities, or where it has
     none its decision function (any two-dimensional tensor where it has neither); of a clusterer or an outlier
