@@ -31,7 +31,7 @@ from edgepack.errors import (
 )
 from edgepack.host.files import atomic_write, make_dirs
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FRAMEWORKS = tuple(worker.PACKAGES)
 JSON_LIMIT = 64 << 20
@@ -120,7 +120,7 @@ def convert(
             raise ConversionError("the conversion produced an invalid package", where=path.name, hint="run it again")
         caches.put(kept, name, package)
     else:
-        log.info("%s was converted before, and nothing has changed since", path.name)
+        _log.info("%s was converted before, and nothing has changed since", path.name)
     return _deliver(package, conversion, output_dir)
 
 
@@ -173,7 +173,7 @@ def _made(
     """The package that a conversion in the sandbox makes; a folder beside where it will go is all that it can write."""
     isolation = launch.available()
     if isolation.reason is not None:
-        log.warning("the model is opened with less isolation: %s", isolation.reason)
+        _log.warning("the model is opened with less isolation: %s", isolation.reason)
     given = None if options.sample is None else options.sample.resolve()
     make_dirs(output_dir.resolve())
     with (
@@ -236,7 +236,7 @@ def _require_success(outcome: launch.Outcome, folder: Path, path: Path, sample: 
             hint="save the model without such code, or register an ONNX export",
         )
     if answer is None:
-        log.debug("the conversion's process ended with %s: %s", outcome.code, outcome.stderr)
+        _log.debug("the conversion's process ended with %s: %s", outcome.code, outcome.stderr)
         raise ConversionError(
             f"the conversion's process ended unexpectedly ({_ending(outcome)})",
             where=path.name,

@@ -23,7 +23,7 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 from edgepack.signing.keys import TrustStore
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 # runc is used where crun is missing.
 _CHOICES = {"runc": "crun", "podman": "docker"}
 _LOCK = ".lock"
@@ -118,7 +118,7 @@ class Device:
         self.create()
         with disk_errors(self.root):
             if self.busy:
-                log.info("another edge-agent command is changing %s; waiting until it is done", self.root)
+                _log.info("another edge-agent command is changing %s; waiting until it is done", self.root)
         with locked(self.root / _LOCK):
             yield
 
@@ -148,4 +148,4 @@ class Device:
                     error.what, where=error.where,
                     hint="sign the image with a key that this device trusts, or give --allow-unsigned",
                 ) from error  # fmt: skip
-            log.warning("image %s runs without a trusted signature, because of --allow-unsigned", image)
+            _log.warning("image %s runs without a trusted signature, because of --allow-unsigned", image)

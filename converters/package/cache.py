@@ -14,7 +14,7 @@ from pathlib import Path
 from edgepack.errors import EdgepackError, disk_errors
 from edgepack.host.files import discard, make_dirs, sweep, temporary_beside
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 INDEX = "entry.json"
@@ -62,13 +62,13 @@ def get(cache: Path, name: str) -> Package | None:
     except (OSError, ValueError, TypeError, KeyError):
         sound = False
     if not sound:
-        log.warning("a kept conversion was damaged, and is made again")
+        _log.warning("a kept conversion was damaged, and is made again")
         _drop(folder)
         return None
     try:
         os.utime(folder)
     except OSError:  # a cache that may only be read serves too
-        log.debug("the cache in %s cannot be written", cache)
+        _log.debug("the cache in %s cannot be written", cache)
     return package
 
 
@@ -84,7 +84,7 @@ def put(cache: Path, name: str, package: Package) -> None:
             _put(folder, package)
             _trim(folder.parent)
     except (EdgepackError, OSError) as error:
-        log.warning("the conversion is not kept for the next time: %s", error)
+        _log.warning("the conversion is not kept for the next time: %s", error)
 
 
 def _put(folder: Path, package: Package) -> None:

@@ -20,7 +20,7 @@ from edgepack.host.files import discard, locked, make_dirs, temporary_beside
 from edgepack.host.uv import NO_INDEX, NO_NETWORK, find_uv, uv_environment
 from edgepack.text import redacted
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 # Below the cache. The name is an old one: those that were made by it are found again.
@@ -71,7 +71,7 @@ def _is_whole(folder: Path) -> bool:
 
 def _make(lock: Path, target: Path, offline: bool) -> None:
     uv = find_uv()
-    log.info("making the environment %s, once", lock.stem)
+    _log.info("making the environment %s, once", lock.stem)
     with disk_errors(target.parent), temporary_beside(target) as folder:
         _fill(uv, lock, folder, offline)
         discard(target)  # one whose Python is gone
@@ -111,7 +111,7 @@ def _require(lock: Path, offline: bool, done: subprocess.CompletedProcess[bytes]
     if done.returncode == 0:
         return
     said = " ".join(redacted(done.stderr.decode(errors="replace")).split())
-    log.debug("uv ended with %s: %s", done.returncode, said)
+    _log.debug("uv ended with %s: %s", done.returncode, said)
     what = f"the environment {lock.stem}, in which the model is to be converted,"
     if "No space left on device" in said or "os error 28" in said:
         raise NoSpaceError(f"no space for {what.rstrip(',')}", hint="free some space and run the same command again")

@@ -25,7 +25,7 @@ from converters.tensorflow import graphs, keras_file, saved_model
 from converters.tensorflow.original import RE_EXPORT, Original, RowByRow
 from edgepack.errors import ConversionError, UsageError
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 RECIPE, PLAIN_RECIPE = "tensorflow-saved-model", "tensorflow-saved-model-plain"
 ANY_BATCH_RECIPE = "tensorflow-saved-model-any-batch"
@@ -110,7 +110,7 @@ def _first_proven(attempts: list[_Attempt], options: Options) -> tuple[_Attempt,
             explored = explore(attempt.reference, hinted)
             proof = comparison.prove(attempt.reference, session, explored, options, comparison.declared_roles(model))
         except ConversionError as error:
-            log.debug("%s: %s", attempt.recipe, error)
+            _log.debug("%s: %s", attempt.recipe, error)
             if refusal is None or attempt.recipe == RECIPE:
                 refusal = error
             continue

@@ -18,7 +18,7 @@ from edgepack.state.desired import Desired, DesiredService
 from edgepack.state.reported import ServiceState
 from edgepack.text import printable
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 # A running service has this long to answer before it is started again.
 _PATIENCE_SECONDS = 5.0
 _LAST_WORDS = 200
@@ -153,7 +153,7 @@ class Runner:
 
     def _switch(self, step: Switch, record: ServiceRecord | None) -> RuntimeFailedError | None:
         spec, state, runtime = step.spec, self._device.state, self._device.runtime_for(record)
-        log.info("service %s: starting image %s by %s", spec.name, spec.image, runtime.name)
+        _log.info("service %s: starting image %s by %s", spec.name, spec.image, runtime.name)
         holder = runtime if record is None else self._device.runtime_named(record.runtime)
         deployment = state.begin(spec, runtime.name, holder=holder.name, returning=step.returning)
         if holder.name != runtime.name:
@@ -172,7 +172,7 @@ class Runner:
     def _return_to(self, good: Deployment, failed: Deployment, failure: str) -> RuntimeFailedError:
         spec, where = good.spec, f"service {good.spec.name}"
         what = f"image {failed.spec.image} failed ({failure})"
-        log.warning("%s: %s; rolling back to %s", where, what, spec.image)
+        _log.warning("%s: %s; rolling back to %s", where, what, spec.image)
         back = self._device.state.begin(spec, good.runtime, returning=True)
         try:
             # It ran here before, so its signature or --allow-unsigned is not asked for again.

@@ -26,7 +26,7 @@ from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.reference import is_loopback, is_repository
 from edgepack.oci.store import Store
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _ROUTE = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers)/(?P<target>[^/]+)")
 _TAGS = re.compile(r"/v2/(?P<name>.+)/tags/list")
@@ -93,7 +93,7 @@ class _Server(http.server.ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)  # HTTPServer's own asks a name server for this machine's name
 
     def handle_error(self, request: object, client_address: object) -> None:
-        log.debug("a connection from %s ended early", client_address, exc_info=True)
+        _log.debug("a connection from %s ended early", client_address, exc_info=True)
 
 
 class _Catalogue:
@@ -170,10 +170,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except _RefusedError as refused:
             self._refuse(refused.status, refused.code, refused.message)
         except VerificationError as error:
-            log.warning("not served: %s", error)
+            _log.warning("not served: %s", error)
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "UNKNOWN", "what is stored there is damaged")
         except EdgepackError as error:
-            log.debug("not found: %s", error)
+            _log.debug("not found: %s", error)
             code = "BLOB_UNKNOWN" if "/blobs/" in self.path else "MANIFEST_UNKNOWN"
             self._refuse(HTTPStatus.NOT_FOUND, code, "there is nothing of that name")
 
@@ -287,4 +287,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        log.debug("%s %s", self.address_string(), format % args)
+        _log.debug("%s %s", self.address_string(), format % args)

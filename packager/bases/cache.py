@@ -21,7 +21,7 @@ from packager.bases.debian import BaseRecipe, base_entries, load_recipe
 from packager.bases.facts import BaseFacts, base_facts
 from packager.layers.compressors import compressor_name, write_best_layer
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class BaseCache:
@@ -61,7 +61,7 @@ class BaseCache:
                 where="--offline",
                 hint=f"build it while there is a network: edgepack base build {name}",
             )
-        log.info("building base %s for %s from Debian's packages, once", name, platform)
+        _log.info("building base %s for %s from Debian's packages, once", name, platform)
         with tempfile.TemporaryDirectory(prefix="edgepack-base-") as folder:
             entries = base_entries(recipe, platform, Path(folder), locked=locked)
             layer = write_best_layer(entries, self.store, kind="base", title=name)

@@ -31,7 +31,7 @@ from packager.models.samples import keep_sample, write_sample
 if TYPE_CHECKING:
     from packager.models.registry import ModelRegistry
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 _FORMAT = 3
 DEFAULT_LIMITS = Limits()
 
@@ -88,7 +88,7 @@ def convert(
     key = _key(model, how, sample)
     if known is not None and known.key == key and not again and _complete(models.store, known):
         return known
-    log.info("converting %s from %s to ONNX", model.id, model.framework)
+    _log.info("converting %s from %s to ONNX", model.id, model.framework)
     with tempfile.TemporaryDirectory(prefix="edgepack-convert-") as name:
         folder = Path(name)
         found = converters.convert(

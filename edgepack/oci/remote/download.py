@@ -18,7 +18,7 @@ from edgepack.oci.remote.transport import Response, unavailable
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -88,7 +88,7 @@ class ResumingStream(io.RawIOBase):
         self._failures += 1
         if self._failures >= self._session.policy.attempts:
             raise unavailable(url, error) from None
-        log.info("%s broke off after %d bytes, going on", self._where, self._position)
+        _log.info("%s broke off after %d bytes, going on", self._where, self._position)
         self._session.http.wait(self._failures, None)
 
     def _connect(self) -> Response:

@@ -28,7 +28,7 @@ from edgepack.errors import RegistryError, RegistryUnavailableError, SizeMismatc
 from edgepack.limits import LIMITS
 from edgepack.oci.reference import is_loopback
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 # urllib3 logs whole addresses, and those of storage behind a registry are signed: who reads one may fetch the blob.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 
@@ -171,7 +171,7 @@ class Http:
                 continue
             if response.status not in _BUSY or attempt == attempts:
                 return response
-            log.info("%s answered %d, attempt %d of %d", Origin.of(url), response.status, attempt, attempts)
+            _log.info("%s answered %d, attempt %d of %d", Origin.of(url), response.status, attempt, attempts)
             response.close()
             self.wait(attempt, response.headers.get("Retry-After"))
         raise AssertionError("unreachable: the last attempt returns or raises")

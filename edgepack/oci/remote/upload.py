@@ -15,7 +15,7 @@ from edgepack.oci.remote.session import Session, error_code
 from edgepack.oci.remote.transport import Response
 from edgepack.oci.sources import BlobSource
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 # The session is gone, was never there, or the registry could not take it just now.
@@ -72,7 +72,7 @@ class BlobUpload:
                 return
             except _LostError as lost:
                 failures = 1 if self._position > before else failures + 1
-                log.info("upload of %s broke off at byte %d", self._what, self._position)
+                _log.info("upload of %s broke off at byte %d", self._what, self._position)
                 if failures >= self._session.policy.attempts or restarts >= self._session.policy.attempts:
                     raise lost.reason from None
                 self._session.http.wait(failures, lost.retry_after)

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgepack.oci.descriptor import Platform
 from packager.bases.debian import load_recipe, recipes, update_lock
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
         platform = Platform.parse(name)
         with tempfile.TemporaryDirectory() as workdir:
             lock = update_lock(recipe, platform, Path(workdir))
-        log.info("%s: %s, %.1f MB", platform, lock.diff_id, lock.unpacked_size / 1e6)
+        _log.info("%s: %s, %.1f MB", platform, lock.diff_id, lock.unpacked_size / 1e6)
 
 
 main()

@@ -17,7 +17,7 @@ from packager.bases.debian.recipe import BaseRecipe, Lock, lock_path, read_lock,
 from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
 from packager.layers.rules import path_pattern
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 _CERTIFICATES = "usr/share/ca-certificates"
 _CERTIFICATE_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
@@ -89,7 +89,7 @@ def _made(recipe: BaseRecipe, platform: Platform, packages: Iterable[Package], t
 def _bytecode(recipe: BaseRecipe, found: Mapping[str, LayerEntry], tree: Path) -> Iterator[LayerEntry]:
     """Bytecode of the modules that a server imports: deterministic, and never checked against its source."""
     if not compiles_for(recipe.python_minor):
-        log.info("no bytecode in the base: this is not Python %s", recipe.python_minor)
+        _log.info("no bytecode in the base: this is not Python %s", recipe.python_minor)
         return
     wanted = path_pattern(f"usr/lib/python{recipe.python_minor}/{pattern}" for pattern in recipe.bytecode)
     sources = sorted(path for path, entry in found.items() if entry.kind == "file" and wanted.fullmatch(path))

@@ -29,7 +29,7 @@ from edgepack.text import redacted
 from packager.bases.debian.debs import Package, read_package
 from packager.bases.debian.recipe import BaseRecipe, Lock, lock_path
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
@@ -49,7 +49,7 @@ def fetch(
             except NotFoundError as error:
                 if locked or not pins:
                     raise
-                log.warning("%s: building from the versions that it has, so the digest will differ", error.what)
+                _log.warning("%s: building from the versions that it has, so the digest will differ", error.what)
                 _download(recipe, platform, folder, [], mirrors)
             have = _read_packages(folder)
     by_version = {(pin.name, pin.version): pin for pin in pins}
@@ -105,7 +105,7 @@ def _save_archives(stream: IO[bytes], folder: Path) -> None:
                 with (folder / Path(member.name).name).open("wb") as file:
                     file.writelines(tree.chunks())
     except UnsafeArchiveError:
-        log.debug("mmdebstrap wrote no tar; its exit status says why")
+        _log.debug("mmdebstrap wrote no tar; its exit status says why")
     while stream.read(LIMITS.chunk_bytes):  # what pads the tar, or the program would die of a closed pipe
         pass
 
