@@ -360,10 +360,7 @@ class Connection(asyncio.BufferedProtocol):
         self._answering = LAST_IS_WRITTEN[self._answering]
         self._lingering = Linger()
         self.deadline = self._lingering.deadline
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-            self._flow.resume_reading()
-        else:
+        if not self._flow.end_writing():
             self._transport.close()
 
     def _wait(self) -> None:

@@ -38,6 +38,17 @@ class FlowControl:
         """The transport's buffer is nearly empty."""
         self.stalled = False
 
+    def end_writing(self) -> bool:
+        """Send the end of all answers and read on; False where that cannot be sent, or the client is gone."""
+        try:
+            if not self._transport.can_write_eof():
+                return False
+            self._transport.write_eof()
+        except OSError:
+            return False
+        self.resume_reading()
+        return True
+
     def moves(self, seconds: float) -> bool:
         """Whether the client took enough of what was written during the last ``seconds``."""
         before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
