@@ -1,4 +1,4 @@
-"""The HTTP scoring server that runs inside an image: ``python -m edge_server --model model.onnx``.
+"""The HTTP scoring server that runs inside an image: ``edge-server --model model.onnx``.
 
 It imports nothing of ours outside itself, so that its layer is small and its start is fast.
 """

@@ -119,7 +119,7 @@ def command(
     if report is not None:
         note(f"the parity report is in {report}")
     if path is not None:
-        note(f"the converted model is in {folder}; to serve it: python -m edge_server --model {path}")
+        note(f"the converted model is in {folder}; to serve it: edge-server --model {path}")
 
 
 def _number(text: str) -> float:

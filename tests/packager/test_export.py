@@ -57,7 +57,7 @@ def test_the_command_writes_a_folder_that_the_server_serves(
     assert asked.exit_code == 0
     answer = json.loads(asked.stdout)
     assert answer["path"] == str(out / "model.onnx")
-    assert f"python -m edge_server --model {out / 'model.onnx'}" in asked.stderr
+    assert f"edge-server --model {out / 'model.onnx'}" in asked.stderr
     assert sorted(path.name for path in out.iterdir()) == NAMES
     assert [path.name for path in tmp_path.glob(".*")] == []
     assert out.stat().st_mode & 0o777 == 0o755
