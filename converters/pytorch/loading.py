@@ -171,10 +171,7 @@ def _unpickled_module(path: Path) -> Any:
     """What the pickle holds, with its class's source from the file's folder. Runs the user's code."""
     import torch
 
-    modules: dict[str, Path] = {}
-    for name in traces.of_torch(path):
-        if not user_modules.is_taken(name.partition(".")[0]):
-            modules |= user_modules.imported(path.parent, name)
+    modules = user_modules.imported_by_classes(path.parent, {module for module, _ in traces.of_torch(path)})
     user_modules.require_not_loaded(path.parent, modules, {name.partition(".")[0] for name in sys.modules})
     user_modules.make_importable(path.parent, modules)
     try:

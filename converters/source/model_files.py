@@ -108,12 +108,12 @@ def _with_entry(path: Path, entry: str) -> ModelFiles:
 
 def _with_classes(path: Path, unpickled: bool) -> ModelFiles:
     """A file of PyTorch's, with the source of its classes where it is to be ``unpickled`` by them."""
-    named = traces.of_torch(path)
-    user_modules.require_not_named(path, {name.partition(".")[0] for name in named})
+    classes = traces.of_torch(path)
+    user_modules.require_not_named(path, {module.partition(".")[0] for module, _ in classes})
     modules: dict[str, Path] = {}
     if unpickled:
-        for name in sorted(name for name in named if not user_modules.is_taken(name.partition(".")[0])):
-            modules |= user_modules.imported(path.parent, name)
+        user_modules.require_not_hidden(path.parent, classes)
+        modules = user_modules.imported_by_classes(path.parent, {module for module, _ in classes})
         user_modules.require_free_names(path.parent, modules)
     return _with_places(path, list(modules.values()))
 

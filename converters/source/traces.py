@@ -40,8 +40,10 @@ _VERSION = re.compile(
     rb"_sklearn_version(?:\x94|q.|r.{4}|\np\d+\n|\n)?(?:\x95.{8})?(?:\x8c.|X.{4}|V)" + _NUMBER, re.DOTALL
 )
 # GLOBAL, and the two texts before STACK_GLOBAL.
-_GLOBAL = re.compile(rb"c([A-Za-z_]\w*(?:\.\w+)*)\n[A-Za-z_][\w.]*\n")
-_STACK_GLOBAL = re.compile(rb"\x8c.([A-Za-z_]\w*(?:\.\w+)*)\x94?(?:\x8c.[A-Za-z_][\w.]*\x94?|h.|j.{4})\x93", re.DOTALL)
+_GLOBAL = re.compile(rb"c([A-Za-z_]\w*(?:\.\w+)*)\n([A-Za-z_][\w.]*)\n")
+_STACK_GLOBAL = re.compile(
+    rb"\x8c.([A-Za-z_]\w*(?:\.\w+)*)\x94?(?:\x8c.([A-Za-z_][\w.]*)\x94?|h.|j.{4})\x93", re.DOTALL
+)
 _SKOPS_VERSION = re.compile(rb'"_sklearn_version":\s*\{[^{}]*"content":\s*"\\"' + _NUMBER)
 _SKOPS_MODULE = re.compile(rb'"__module__":\s*"([A-Za-z_]\w*)')
 
@@ -65,18 +67,21 @@ def read(path: Path) -> Traces:
         return _search(_plain(file, head))
 
 
-def of_torch(path: Path) -> frozenset[str]:
-    """The modules, by full names, whose classes a file of ``torch.save`` names; none for another kind of file."""
+def of_torch(path: Path) -> frozenset[tuple[str, str]]:
+    """The classes and functions that a file of ``torch.save`` names; none for another kind of file.
+
+    Each is the full name of its module, and its own name, "" where the file wrote that in another place.
+    """
     with path.open("rb") as file:
         if file.read(1) == b"\x80":  # before version 1.6, a plain pickle
-            return frozenset(_modules(file.read(HEAD)))
+            return frozenset(_globals(file.read(HEAD)))
     try:
         with zipfile.ZipFile(path) as archive:
             name = next((name for name in archive.namelist() if name.partition("/")[2] == "data.pkl"), None)
             if name is None:
                 return frozenset()
             with archive.open(name) as data:
-                return frozenset(_modules(data.read(HEAD)))
+                return frozenset(_globals(data.read(HEAD)))
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error):
         return frozenset()
 
@@ -100,16 +105,17 @@ def _search(chunks: Iterator[bytes]) -> Traces:
         window = rest + chunk
         version = version or _version(window)
         if position < HEAD:
-            modules.update(name.partition(".")[0] for name in _modules(window))
+            modules.update(module.partition(".")[0] for module, _ in _globals(window))
         modules.update(name for name in BOOSTERS if name not in modules and _names(window, name.encode()))
         modules.update(name for name in OURS if name not in modules and _names_class(window, name.encode()))
         rest, position = window[-LONGEST:], position + len(chunk)
     return Traces(version, frozenset(modules))
 
 
-def _modules(window: bytes) -> set[str]:
-    """The modules, by their full names, whose classes and functions are named."""
-    return {name.decode("ascii", "ignore") for name in (*_GLOBAL.findall(window), *_STACK_GLOBAL.findall(window))}
+def _globals(window: bytes) -> set[tuple[str, str]]:
+    """The classes and functions that are named: the full name of the module of each, and its own."""
+    found = (*_GLOBAL.findall(window), *_STACK_GLOBAL.findall(window))
+    return {(module.decode("ascii", "ignore"), name.decode("ascii", "ignore")) for module, name in found}
 
 
 def _version(window: bytes) -> str | None:

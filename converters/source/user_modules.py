@@ -13,7 +13,7 @@ import importlib.abc
 import importlib.machinery
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +22,10 @@ from edgepack.errors import UsageError
 
 # The packages of ours that are loaded in the process of a conversion.
 OURS = ("converters", "edgepack")
+# What may be installed beside them, in a checkout also what lies beside them. A conversion imports none of it.
+UNUSED = frozenset(
+    ("benchmarks", "dockerfiles", "docs", "edge_agent", "edge_server", "examples", "packager", "scripts", "tests")
+)
 # What the process needs besides for a PyTorch model: no user's module can stand in for it.
 _NEEDED = frozenset({"google", "numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "torch"})
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
@@ -48,6 +52,15 @@ def imported(folder: Path, module: str) -> dict[str, Path]:
             if file not in seen:
                 seen.add(file)
                 pending += _imports(file, package)
+    return found
+
+
+def imported_by_classes(folder: Path, modules: Iterable[str]) -> dict[str, Path]:
+    """As ``imported``, for all ``modules`` whose classes a pickle in ``folder`` names, but for those that are taken."""
+    found: dict[str, Path] = {}
+    for name in sorted(modules):
+        if not is_taken(name.partition(".")[0]):
+            found |= imported(folder, name)
     return found
 
 
@@ -91,6 +104,26 @@ def require_not_named(file: Path, modules: Collection[str]) -> None:
         )
 
 
+def require_not_hidden(folder: Path, classes: Iterable[tuple[str, str]]) -> None:
+    """Refuse a pickle in ``folder`` with a class of the user's that the process of a conversion could not import.
+
+    ``classes`` are the modules and names of what the pickle names. Raises ``UsageError`` where the user's source
+    defines one of them in a module whose name is taken: opening the pickle would look for the class elsewhere.
+    """
+    for module, name in sorted(classes):
+        top = module.partition(".")[0]
+        place = _place(folder, top)
+        if place is not None and is_taken(top) and any(_defines(file, name) for file in _files_of(folder, module)):
+            library = top in sys.stdlib_module_names
+            whose = "a module of Python's standard library" if library else "a package that the conversion needs"
+            raise UsageError(
+                f"the class {name} is in {place.name!r}, which has the name of {whose}, so that the conversion cannot "
+                "import it",
+                where=f"{folder.name}/{place.name}",
+                hint="rename it, and save the model again",
+            )
+
+
 def require_not_loaded(folder: Path, modules: Mapping[str, Path], loaded: Collection[str]) -> None:
     """Refuse one of ``modules`` whose name ``loaded`` has, the names at the top of this process's ``sys.modules``.
 
@@ -105,12 +138,14 @@ class _Finder(importlib.abc.MetaPathFinder):
     """Finds the user's modules in their folder, before any that are installed, and nothing else there.
 
     The folder is not put at the front of ``sys.path``: then a file that is merely there, such as ``profile.py`` or
-    ``onnx.py``, would hide what the conversion itself imports later.
+    ``onnx.py``, would hide what the conversion itself imports later. A folder without ``__init__`` comes after every
+    package elsewhere, as always in Python, except after those of ours that no conversion uses.
     """
 
     def __init__(self, folder: Path, modules: Mapping[str, Path]) -> None:
         self._folder = str(folder)
-        self._names = frozenset(name for name, place in modules.items() if not _is_bare(place))
+        own = {name for name, place in modules.items() if not _is_bare(place)}
+        self._names = frozenset(own.union(name for name in UNUSED if _place(folder, name) is not None))
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -160,22 +195,50 @@ def _sources(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
     """The source files that run when ``name`` is imported, and the package that each is in."""
     parts = name.split(".")
     for length in range(1, len(parts) + 1):
-        inner = folder.joinpath(*parts[:length])
-        if (inner / "__init__.py").is_file():
-            yield inner / "__init__.py", ".".join(parts[:length])
-        elif not inner.is_dir() and inner.with_name(f"{inner.name}.py").is_file():
-            yield inner.with_name(f"{inner.name}.py"), ".".join(parts[: length - 1])
+        place = _place(folder.joinpath(*parts[: length - 1]), parts[length - 1])
+        if place is None:
+            return
+        if not place.is_dir():
+            file = place.with_name(f"{parts[length - 1]}.py")
+            if file.is_file():
+                yield file, ".".join(parts[: length - 1])
+            return  # what follows in the name is in the module, not below it
+        if (place / "__init__.py").is_file():
+            yield place / "__init__.py", ".".join(parts[:length])
+
+
+def _files_of(folder: Path, module: str) -> list[Path]:
+    """The source that ``module`` alone has in ``folder``, without that of the packages which it is in."""
+    inner = folder.joinpath(*module.split("."))
+    return [file for file in (inner / "__init__.py", inner.with_name(f"{inner.name}.py")) if file.is_file()]
+
+
+def _defines(file: Path, name: str) -> bool:
+    """Whether a source file defines a class, function or variable ``name``."""
+    tree = _parsed(file)
+    first = name.partition(".")[0]
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name == first:
+            return True
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == first:
+            return True
+    return False
+
+
+def _parsed(file: Path) -> ast.Module | None:
+    """The source of a file, or None where it is not Python; importing it says so."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def _imports(file: Path, package: str) -> Iterator[str]:
     """The dotted names that a source file imports; what ``from`` takes may be a module too."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return  # importing it says so
-    for node in ast.walk(tree):
+    tree = _parsed(file)
+    for node in ast.walk(tree) if tree is not None else ():
         for one in python_imports.imports_of(node, package):
             yield from one.candidates()
         if isinstance(node, ast.Call) and node.args and _called(node.func) in _IMPORTERS:

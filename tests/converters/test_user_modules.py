@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -153,6 +154,52 @@ def test_folder_of_our_name_that_holds_no_modules_is_left_alone(tmp_path: Path) 
     assert model_files.find(folder, "PyTorch", ENTRY).path == folder
 
 
+def test_imports_of_a_module_beside_a_folder_of_the_same_name_belong_to_the_model(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, model="from layers import Net\n", layers="import blocks\n", blocks="")
+    for name in ("model", "layers"):
+        (folder / name).mkdir()
+        (folder / name / "rows.csv").touch()
+    found = model_files.find(folder / "weights.pt", "PyTorch", ENTRY)
+    named = ("weights.pt", "model.py", "model", "layers.py", "blocks.py")
+    assert found.readable == tuple(folder / name for name in named)
+    (folder / "model.py").write_text("import types\n")
+    (folder / "types.py").touch()
+    for path in (folder, folder / "weights.pt"):
+        with pytest.raises(UsageError, match=r"^net/types\.py: .* standard library.*rename it"):
+            model_files.find(path, "PyTorch", ENTRY)
+
+
+_IMPORTED = """
+import sys
+from pathlib import Path
+from converters.source import user_modules
+folder = Path(sys.argv[1])
+user_modules.make_importable(folder, user_modules.imported(folder, "model"))
+import model
+print(model.value)
+"""
+
+
+@pytest.mark.parametrize("form", ["module", "package", "folder"])
+def test_modules_with_names_of_ours_win_where_ours_are_installed_too(form: str, tmp_path: Path) -> None:
+    inner = ".inner" if form == "folder" else ""
+    names = sorted(user_modules.UNUSED)
+    lines = [f"import {name}{inner}\nfrom {name}{inner} import value\n" for name in names]
+    folder = _folder(tmp_path, model="".join(lines))
+    for name in names:
+        _write(folder, name, form)
+    root = Path(user_modules.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _IMPORTED, folder],
+        env={"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
 def test_source_that_is_not_python_is_left_to_the_import(tmp_path: Path) -> None:
     folder = _folder(tmp_path, model="def build(:\n")
     assert user_modules.imported(folder, "model") == {"model": folder / "model.py"}
@@ -228,6 +275,35 @@ def test_source_of_the_classes_in_a_pickle_of_torch_belongs_to_it_where_it_is_to
     (tmp_path / "types.py").touch()
     with pytest.raises(UsageError, match=r"types\.py.*standard library"):
         model_files.find(path, "PyTorch", Options(allow_unsafe=True))
+
+
+@pytest.mark.usefixtures("nothing_is_made")
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("form", ["module", "package", "folder"])
+@pytest.mark.parametrize("name", [*LIBRARY, *NEEDED])
+def test_pickle_of_a_class_in_a_module_of_a_taken_name_is_refused_before_anything_is_made(
+    name: str, form: str, protocol: int, tmp_path: Path
+) -> None:
+    folder = _folder(tmp_path)
+    place = _write(folder, name, form)
+    module = f"{name}.inner" if form == "folder" else name
+    source = {"module": place, "package": place / "__init__.py", "folder": place / "inner.py"}[form]
+    source.write_text("class Net: ...\n")
+    (folder / "m.pt").write_bytes(_global(module, "Net", protocol))
+    options = Options(allow_unsafe=True)
+    with pytest.raises(
+        UsageError, match=rf"^net/{place.name}: the class Net is in '{place.name}'.*; rename it"
+    ) as caught:
+        convert(folder / "m.pt", framework="PyTorch", output_dir=tmp_path / "out", options=options)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_module_of_a_taken_name_that_does_not_define_the_pickled_class_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    path.write_bytes(_global("collections", "OrderedDict", 2))
+    (tmp_path / "collections.py").write_text("def count(): ...\n")
+    assert model_files.find(path, "PyTorch", Options(allow_unsafe=True)).readable == (path,)
 
 
 _RESTORE = """
