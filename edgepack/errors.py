@@ -10,6 +10,7 @@
     ├── VerificationError            4  content that is not what was signed or named
     │   ├── DigestMismatchError      4  bytes that do not hash to their name
     │   ├── SizeMismatchError        4  more or fewer bytes than its descriptor says
+    │   ├── TooLargeError            4  more bytes than are read into memory
     │   ├── UnsafeArchiveError       4  a path, link or node that must not be unpacked
     │   └── SignatureError           4  no signature, or none by a trusted key
     ├── NoSpaceError                 1  the disk is full, or would be
@@ -87,6 +88,10 @@ class DigestMismatchError(VerificationError):
 
 class SizeMismatchError(VerificationError):
     """More or fewer bytes than its descriptor says."""
+
+
+class TooLargeError(VerificationError):
+    """More bytes than are read into memory: a document, or what a registry answers."""
 
 
 class UnsafeArchiveError(VerificationError):

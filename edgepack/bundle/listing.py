@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
-from edgepack.errors import InvalidDocumentError, SizeMismatchError, UsageError
+from edgepack.errors import InvalidDocumentError, TooLargeError, UsageError
 from edgepack.limits import Limits
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -65,15 +65,15 @@ class Contents:
         return tuple(blob for blob in self.blobs if not is_head(blob))
 
     def check_limits(self, limits: Limits, where: object) -> None:
-        """Raise ``SizeMismatchError`` when verification would have to read more than ``limits`` allow."""
+        """Raise ``TooLargeError`` when verification would have to read more than ``limits`` allow."""
         most = limits.bundle_document_bytes
         for blob in self.head:
             if blob.size > most:
-                raise SizeMismatchError(
+                raise TooLargeError(
                     f"{blob.digest} has {blob.size} bytes and is read whole; at most {most} may be", where=where
                 )
         if (total := sum(blob.size for blob in self.head)) > limits.bundle_head_bytes:
-            raise SizeMismatchError(
+            raise TooLargeError(
                 f"its manifests and statements have {total} bytes; at most {limits.bundle_head_bytes} are read",
                 where=where,
                 hint="make several bundles",

@@ -26,6 +26,7 @@ from edgepack.errors import (
     NoSpaceError,
     NotFoundError,
     SizeMismatchError,
+    TooLargeError,
     UsageError,
     VerificationError,
 )
@@ -225,7 +226,7 @@ def _as_verification(path: Path) -> Iterator[None]:
         yield
     except InvalidDocumentError as error:
         raise VerificationError(str(error), where=path, hint="make the bundle again") from error
-    except (DigestMismatchError, SizeMismatchError) as error:
+    except (DigestMismatchError, SizeMismatchError, TooLargeError) as error:
         if error.where == str(path):
             raise
         raise type(error)(f"{error.where}: {error.what}", where=path, hint="copy the bundle again") from error

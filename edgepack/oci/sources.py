@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
-from edgepack.errors import SizeMismatchError
+from edgepack.errors import TooLargeError
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import VerifyingReader
@@ -32,9 +32,12 @@ class BlobSink(Protocol):
 
 
 def read_verified(source: BlobSource, descriptor: Descriptor, limit: int = LIMITS.manifest_bytes) -> bytes:
-    """The bytes of a small blob, verified; raises ``VerificationError`` and ``NotFoundError``."""
+    """The bytes of a small blob, verified.
+
+    Raises ``TooLargeError`` for one of more than ``limit`` bytes, ``VerificationError`` and ``NotFoundError``.
+    """
     if descriptor.size > limit:
-        raise SizeMismatchError(f"is {descriptor.size} bytes; at most {limit} are read", where=descriptor.digest)
+        raise TooLargeError(f"is {descriptor.size} bytes; at most {limit} are read", where=descriptor.digest)
     with source.open(descriptor) as stream:
         reader, parts = VerifyingReader(stream, descriptor.digest, descriptor.size), []
         while chunk := reader.read(LIMITS.chunk_bytes):

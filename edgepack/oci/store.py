@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, SizeMismatchError
+from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, SizeMismatchError, UsageError
 from edgepack.host.files import atomic_write, locked, make_dirs, sweep
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
@@ -117,7 +117,12 @@ class Store:
                 self.path(digest).unlink()
 
     def read(self, descriptor: Descriptor, limit: int = LIMITS.manifest_bytes) -> bytes:
-        """The blob's verified bytes, at most ``limit``; raises ``NotFoundError`` and ``VerificationError``."""
+        """The blob's verified bytes; raises ``NotFoundError`` and ``VerificationError``.
+
+        Raises ``UsageError`` for more than ``limit`` bytes: the store's content is its user's own.
+        """
+        if descriptor.size > limit:
+            raise UsageError(f"is {descriptor.size} bytes; at most {limit} are read", where=descriptor.digest)
         return read_verified(self, descriptor, limit)
 
     def manifest(self, descriptor: Descriptor) -> Manifest:

@@ -38,7 +38,7 @@ class Tagged(ImageSource):
 
 
 def find_source(text: str, store: Store) -> ImageSource:
-    """Where the image ``text`` comes from: a tag of ``store``, or a place.
+    """Where the image ``text`` comes from: a tag of ``store``, which is a workspace's, or a place.
 
     Raises ``NotFoundError`` for a name that is no tag there and names no registry, ``UsageError`` for what cannot be
     a name.
@@ -57,7 +57,7 @@ def find_source(text: str, store: Store) -> ImageSource:
     # A misspelt tag must not become a download of whatever the world's default registry has by that name.
     raise NotFoundError(
         f"image {text!r} not found",
-        where=store.root,
+        where=store.root.parent,  # the workspace, which is what a user knows
         hint=f"see: edgepack package list, or write docker://{text} for the one in Docker's registry",
     )
 
@@ -126,7 +126,10 @@ def _names_registry(text: str) -> bool:
 
 
 def _tagged(store: Store, text: str) -> Descriptor | None:
+    tags = store.tags()
+    if text in tags:  # also one that today's rules for names refuse, in the workspace of an older edgepack
+        return tags[text]
     try:
-        return store.tags().get(image_tag(text))
+        return tags.get(image_tag(text))
     except UsageError:
         return None

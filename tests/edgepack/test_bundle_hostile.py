@@ -22,6 +22,7 @@ from edgepack.errors import (
     EdgepackError,
     SignatureError,
     SizeMismatchError,
+    TooLargeError,
     UnsafeArchiveError,
     VerificationError,
 )
@@ -301,10 +302,10 @@ def test_what_would_fill_the_memory_is_refused(bundle: Path, store: Store, devic
     forged = replace(contents, blobs=(*contents.head, large, *contents.body))
     store.path(large.digest).write_bytes(bytes(5 << 20))
     forge(bundle, forged, store, KEY)
-    refused(bundle, device, SizeMismatchError, "is read whole")
+    refused(bundle, device, TooLargeError, "is read whole")
     write_bundle(store, ["churn:1"], bundle, key=KEY)
     refused(bundle, device, VerificationError, "at most 100 bytes", limits=Limits(bundle_list_bytes=100))
-    refused(bundle, device, SizeMismatchError, "at most 900 are read", limits=Limits(bundle_head_bytes=900))
+    refused(bundle, device, TooLargeError, "at most 900 are read", limits=Limits(bundle_head_bytes=900))
 
 
 def test_indexes_that_nest_for_ever_do_not_exhaust_the_reader(tmp_path: Path, store: Store, device: Store) -> None:

@@ -19,6 +19,7 @@ from edgepack.errors import (
     InvalidDocumentError,
     NotFoundError,
     SizeMismatchError,
+    TooLargeError,
     UsageError,
     VerificationError,
 )
@@ -26,6 +27,7 @@ from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import Index, Manifest
+from edgepack.oci.sources import read_verified
 from edgepack.oci.store import Store, referrers_tag
 from tests.edgepack.support.small_images import small_image, two_platforms
 
@@ -172,8 +174,10 @@ def test_missing_blobs_and_tags_are_not_found(store: Store) -> None:
 def test_a_read_has_a_limit(store: Store) -> None:
     descriptor = store.put_bytes(DATA, mediatypes.LAYER)
 
-    with pytest.raises(SizeMismatchError, match="at most 100 are read"):
+    with pytest.raises(UsageError, match="at most 100 are read"):
         store.read(descriptor, limit=100)
+    with pytest.raises(TooLargeError, match="at most 100 are read"):
+        read_verified(store, descriptor, limit=100)
 
 
 @pytest.mark.parametrize(

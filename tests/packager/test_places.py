@@ -100,6 +100,15 @@ def test_what_is_not_there_is_named(workspace: Workspace, tmp_path: Path, text: 
         found(text.format(tmp_path), workspace)
 
 
+def test_a_tag_that_is_refused_today_is_still_found_in_an_older_workspace(
+    workspace: Workspace, image: Descriptor
+) -> None:
+    workspace.store.tag("a..b/x:1", image)
+
+    assert "a..b/x:1" in workspace.store.tags()
+    assert found("a..b/x:1", workspace) == str(image.digest)
+
+
 @pytest.mark.parametrize("text", ["oci:", "docker://", "docker-archive:", "docker-daemon:"])
 def test_a_transport_without_a_place_is_refused(workspace: Workspace, text: str) -> None:
     with pytest.raises(UsageError, match="missing after"):
@@ -107,8 +116,9 @@ def test_a_transport_without_a_place_is_refused(workspace: Workspace, text: str)
 
 
 def test_a_name_that_is_not_here_and_names_no_registry_is_not_asked_of_the_network(workspace: Workspace) -> None:
-    with pytest.raises(NotFoundError, match=r"image 'python:3.12' not found; .* docker://python:3.12"):
+    with pytest.raises(NotFoundError, match=r"image 'python:3.12' not found; .* docker://python:3.12") as caught:
         found("python:3.12", workspace)
+    assert caught.value.where == str(workspace.root)
     with pytest.raises(UsageError, match="does not name a registry"):
         find_destination("churn:1").send(
             workspace.store, "churn:1", workspace.store.put_bytes(b"{}", "application/json")

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from edgepack.documents import parse_object
-from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, RegistryError, SizeMismatchError
+from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, RegistryError, TooLargeError
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.copy import copy
@@ -107,7 +107,7 @@ class RemoteRepository:
 
     def _document(self, descriptor: Descriptor) -> bytes:
         if descriptor.size > LIMITS.manifest_bytes:
-            raise SizeMismatchError(
+            raise TooLargeError(
                 f"is {descriptor.size} bytes; at most {LIMITS.manifest_bytes} are read", where=descriptor.digest
             )
         if descriptor.digest not in self._kept:

@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError
 from urllib3.response import BaseHTTPResponse
 
 import edgepack
-from edgepack.errors import RegistryError, RegistryUnavailableError, SizeMismatchError, UsageError
+from edgepack.errors import RegistryError, RegistryUnavailableError, TooLargeError, UsageError
 from edgepack.limits import LIMITS
 from edgepack.oci.reference import is_loopback
 
@@ -96,14 +96,14 @@ class Response:
     url: str
 
     def read(self, limit: int) -> bytes:
-        """The whole body; raises ``SizeMismatchError`` past ``limit`` bytes and ``RegistryUnavailableError``."""
+        """The whole body; raises ``TooLargeError`` past ``limit`` bytes and ``RegistryUnavailableError``."""
         parts, seen = [], 0
         try:
             while chunk := self.raw.read(min(LIMITS.chunk_bytes, limit + 1 - seen)):
                 parts.append(chunk)
                 seen += len(chunk)
                 if seen > limit:
-                    raise SizeMismatchError(
+                    raise TooLargeError(
                         f"the answer is longer than {limit} bytes", where=Origin.of(self.url), hint="do not trust it"
                     )
         except HTTPError as error:
