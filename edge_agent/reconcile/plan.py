@@ -68,7 +68,7 @@ def plan(desired: Desired, services: Mapping[str, ServiceRecord], healthy: Colle
 
 
 def plan_rollback(record: ServiceRecord) -> tuple[Step, ...]:
-    """The steps back to the last good image; empty when there is none."""
+    """The steps back to the last good image; empty without one."""
     target = record.last_good
     if target is None:
         return ()

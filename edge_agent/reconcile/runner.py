@@ -64,7 +64,7 @@ class Runner:
         return steps
 
     def rollback(self, name: str) -> DesiredService:
-        """Return service ``name`` to its last good image and run it; raises ``NotFoundError`` when there is none."""
+        """Return service ``name`` to its last good image and run it; raises ``NotFoundError`` without one."""
         if not self._device.exists:
             raise NotFoundError("no services are recorded", where=self._device.root, hint="check --state-dir")
         with self._device.changing():

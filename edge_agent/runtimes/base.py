@@ -46,10 +46,10 @@ class Runtime(Protocol):
         """Ask the service to end, kill it after ``timeout`` seconds, and remove its instance; absent is fine."""
 
     def inspect(self, service: str) -> Instance | None:
-        """The current instance; ``None`` when there is none."""
+        """The current instance; ``None`` when the service has no instance."""
 
     def logs(self, service: str, lines: int = 100) -> str:
-        """The last lines that the service wrote; empty when there are none."""
+        """The last lines that the service wrote; empty when it wrote nothing."""
 
     def forget_image(self, image: Digest) -> None:
         """Remove what ``prepare`` put on the disk, except what an instance or another image needs."""

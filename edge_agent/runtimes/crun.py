@@ -149,7 +149,7 @@ class CrunRuntime(UnpackedRuntime):
                 return
             time.sleep(_POLL_SECONDS)
         raise RuntimeFailedError(
-            f"{self.name} does not start it within {_START_SECONDS:.0f} seconds", where=f"service {spec.name}"
+            f"{self.name} did not start the container within {_START_SECONDS:.0f} seconds", where=f"service {spec.name}"
         )
 
     def _raise_failure(self, messages: Path, service: str) -> None:

@@ -260,7 +260,7 @@ class DockerRuntime:
             # The port means nothing tomorrow; with our tag in place this takes only the name away.
             self._client.images.remove(name)
         if not self._has(image, manifest):
-            raise EngineRefusedError("the container engine gave it another digest", where=f"image {image}")
+            raise EngineRefusedError("the container engine pulled an image with another digest", where=f"image {image}")
 
     def _load(self, image: Digest, descriptor: Descriptor) -> None:
         """Hand the whole image over as an archive, without a copy of it on the disk."""

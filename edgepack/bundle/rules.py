@@ -98,4 +98,6 @@ def _check_referrer(referrer: Referrer, source: BlobSource) -> None:
     if manifest.subject is None or manifest.subject.digest != referrer.subject:
         raise VerificationError(f"is not attached to {referrer.subject}, as its list says", where=where)
     if manifest.artifact_type != referrer.descriptor.artifact_type:
-        raise VerificationError(f"is a {manifest.artifact_type}, which its list does not say", where=where)
+        raise VerificationError(
+            f"has the artifact type {manifest.artifact_type}, and its list says another", where=where
+        )

@@ -161,7 +161,7 @@ class TarReader:
         if block != END:
             raise self._refusal(block[:BLOCK], None, 0)
         if self._stream.read(1):
-            raise UnsafeArchiveError("goes on after its end", where=self._where, hint="copy the bundle again")
+            raise UnsafeArchiveError("has data after its end", where=self._where, hint="copy the bundle again")
 
     def _content(self, size: int) -> bytes:
         data = self._exactly(size)

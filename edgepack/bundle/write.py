@@ -134,7 +134,9 @@ def _check_present(store: Store, blobs: Iterable[Descriptor]) -> None:
     missing = [str(blob.digest) for blob in blobs if not store.has(blob)]
     if missing:
         raise NotFoundError(
-            f"{', '.join(missing)} is needed and missing", where=store.root, hint="pull or build the image again"
+            f"these blobs of the images are missing: {', '.join(missing)}",
+            where=store.root,
+            hint="pull or build the image again",
         )
 
 

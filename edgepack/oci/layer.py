@@ -145,7 +145,7 @@ def _lead_hardlinks(found: dict[str, LayerEntry]) -> None:
         if entry.kind == "hardlink":
             target = found.get(entry.linkname)
             if target is None or target.kind != "file":
-                raise UsageError(f"the hard link's {entry.linkname!r} is no file of this layer", where=entry.path)
+                raise UsageError(f"the hard link's {entry.linkname!r} is not a file in this layer", where=entry.path)
             names.setdefault(target.path, [target.path]).append(entry.path)
     for target_path, group in names.items():
         first, file = min(group, key=lambda text: text.encode()), found[target_path]

@@ -247,7 +247,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.close_connection = True  # the file shrank under us: the client must not wait for the rest
 
     def _range(self, size: int) -> tuple[int, int]:
-        """The first byte and the one after the last; several ranges, or none that is known, mean the whole."""
+        """The first byte and the one after the last; several ranges, or another form, mean the whole."""
         match = _RANGE.fullmatch(self.headers.get("Range", ""))
         if match is None or match[1] == match[2] == "":
             return 0, size

@@ -39,7 +39,7 @@ class Store:
 
     @classmethod
     def create(cls, root: Path) -> Store:
-        """Open the layout at ``root``, making an empty one where there is none."""
+        """Open the layout at ``root``, making an empty one if it does not exist."""
         store = cls(root)
         if not store._index.exists():
             make_dirs(store._blobs)

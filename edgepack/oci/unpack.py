@@ -203,7 +203,7 @@ class _Unpacker:
         if path in self._made:
             raise FileExistsError
         self._whiteouts.hide(folder, hidden, where)
-        self._made[path] = None  # a later entry of that name would stand twice, and nothing may go through it
+        self._made[path] = None  # a later entry of that name would be listed twice, and nothing may go through it
         return None
 
     def _announce(self, path: str, member: Member, where: str) -> None:

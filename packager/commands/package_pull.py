@@ -22,7 +22,7 @@ def command(reference: str, tag: str | None, workspace: Workspace, output: str) 
     place = find_registry(reference)
     named, at, _ = place.name.partition("@")
     if at and tag is None and ":" not in named.rpartition("/")[2]:
-        raise UsageError("is a digest, and an image here has a name", where=reference, hint="give one with --tag")
+        raise UsageError("names a digest and no tag", where=reference, hint="give a tag with --tag")
     name = image_tag(tag or named)
     loaded = place.load(workspace.store, name)
     value = {

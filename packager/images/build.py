@@ -91,7 +91,7 @@ class Builder:
         """
         if len(set(platforms)) != len(platforms) or not platforms:
             raise UsageError(
-                "a platform is listed twice, or none is", where="--platform", hint="give each one once, with commas"
+                "a platform is listed twice, or the list is empty", where="--platform", hint="list each platform once"
             )
         if not refs and options.script is None:
             raise UsageError("an image needs a model or an entry script", hint="give -m or --entry-script")

@@ -71,7 +71,7 @@ class SecretSearch:
                 for form, source in self._forms:
                     if form in window:
                         raise EdgepackError(
-                            f"holds a credential, which must not get into an image: the one from {source}",
+                            f"contains the credential from {source}, which must not get into an image",
                             where=where,
                             hint="remove it there, or remove it from its source if it is not a secret",
                         )

@@ -12,7 +12,7 @@ from packager.layers.compressors import compressor_name
 from packager.wheels.trim import RULES, TrimRule
 from packager.wheels.without_bytecode import WITHOUT_BYTECODE
 
-# To be raised when the same inputs give other bytes than before.
+# Increment when the same inputs give other bytes than before.
 _FORMAT = 1
 
 

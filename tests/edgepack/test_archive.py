@@ -375,7 +375,7 @@ def test_what_cannot_be_opened_is_told_clearly(tmp_path: Path) -> None:
 
 
 def legacy(store: Store, *, links: bool = False, packed: bool = False) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
-    """What ``docker save`` wrote: a folder for each layer; a layer that stands twice is a link."""
+    """What ``docker save`` wrote: a folder for each layer; a layer that is listed twice is a link."""
     root = small_image(store)
     manifest = store.manifest(root)
     config = store.read(manifest.config)

@@ -186,7 +186,7 @@ def test_a_bundle_cut_at_any_length_is_refused_and_finishes_when_it_is_whole(bun
 def test_bytes_after_the_end_or_between_members_are_refused(bundle: Path, device: Store) -> None:
     data = bundle.read_bytes()
     bundle.write_bytes(data + bytes(512))
-    refused(bundle, device, UnsafeArchiveError, "goes on after its end")
+    refused(bundle, device, UnsafeArchiveError, "has data after its end")
     start = data.index(members(bundle)[1][0].name.encode())  # the list is before it, padded
     bundle.write_bytes(changed(data, start - 1))
     refused(bundle, device, UnsafeArchiveError, "between its members")

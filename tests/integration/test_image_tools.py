@@ -103,7 +103,7 @@ def test_records_of_the_wheels_are_true_and_complete(rootfs: dict[str, Path], ar
         with record.open(newline="") as file:
             for name, digest, size in csv.reader(file):
                 path = Path(os.path.normpath(site_packages / name))
-                assert path not in listed, f"{name} stands twice"
+                assert path not in listed, f"{name} is listed twice"
                 listed.add(path)
                 check_listed(path, digest, size, record)
     present = {path for path in site_packages.rglob("*") if not path.is_dir()}

@@ -99,7 +99,7 @@ def test_a_new_version_shares_all_layers_but_model_and_configuration(tmp_path: P
 )
 def test_a_platform_stands_once(tmp_path: Path, platforms: tuple[Platform, ...]) -> None:
     workspace = make_workspace(tmp_path)
-    with pytest.raises(UsageError, match="--platform: a platform is listed twice, or none is"):
+    with pytest.raises(UsageError, match="--platform: a platform is listed twice, or the list is empty"):
         workspace.builder.build([ModelRef("churn")], "churn:1", platforms, BuildOptions("tiny:1"))
 
 
@@ -210,7 +210,7 @@ def test_a_credential_in_the_environment_of_a_base_stops_the_build(
     workspace.store.tag("leaky:1", make_base(workspace.store, [debian()], env=env))
     assert tiny(workspace, base="leaky:1", tag="before:1"), "nobody knows that it is one"
     monkeypatch.setenv("UV_INDEX_URL", env["PIP_INDEX_URL"])
-    says = "image configuration: holds a credential.*the variable UV_INDEX_URL"
+    says = "image configuration: contains the credential.*the variable UV_INDEX_URL"
     with pytest.raises(EdgepackError, match=says) as error:
         tiny(workspace, base="leaky:1")
     assert "index-password" not in str(error.value)
@@ -222,7 +222,7 @@ def test_a_credential_in_a_model_is_never_registered(tmp_path: Path, monkeypatch
     monkeypatch.setenv("EDGEPACK_REGISTRY_TOKEN", "a-registry-token")
     (tmp_path / "m.bin").write_bytes(b"\0" * ((1 << 20) - 5) + b"a-registry-token")
     before = workspace.store.digests()
-    with pytest.raises(EdgepackError, match=r"m\.bin: holds a credential"):
+    with pytest.raises(EdgepackError, match=r"m\.bin: contains the credential"):
         workspace.models.register("leaky", tmp_path / "m.bin")
     assert workspace.store.digests() == before
     assert workspace.models.list("leaky") == ()

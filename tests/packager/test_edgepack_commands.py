@@ -228,7 +228,11 @@ def test_an_image_whose_parts_do_not_agree_is_refused(shell: Shell) -> None:
         ("package inspect nope", 3, "image 'nope' not found; see: edgepack package list"),
         ("package inspect oci:absent", 3, "not an OCI image layout; give a folder that has oci-layout in it"),
         ("package pull oci:absent", 2, "is not in a registry; load it with: edgepack package load oci:absent"),
-        ("package pull r.example/x@sha256:" + "0" * 64, 2, "is a digest, and an image here has a name; give one"),
+        (
+            "package pull r.example/x@sha256:" + "0" * 64,
+            2,
+            "names a digest and no tag; give a tag with --tag",
+        ),
         ("package push absent oci:out", 3, "image 'absent:latest' not found; see: edgepack package list"),
         ("package load absent", 3, "there is no such file or folder; give an archive or an OCI layout"),
         ("package load model.bin", 4, "model.bin: not a valid archive"),

@@ -175,7 +175,7 @@ def test_a_credential_in_a_model_is_named_by_its_file(tmp_path: Path, monkeypatc
     folder.mkdir()
     (folder / "fine.txt").write_text("nothing")
     (folder / "notes.txt").write_text("login: me correct-horse\n")
-    with pytest.raises(EdgepackError, match=r"model/notes\.txt: holds a credential") as error:
+    with pytest.raises(EdgepackError, match=r"model/notes\.txt: contains the credential") as error:
         describe_files(entries_of(folder), folder)
     assert "EDGEPACK_REGISTRY_PASSWORD" in str(error.value)
     assert "correct-horse" not in str(error.value)

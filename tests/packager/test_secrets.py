@@ -47,7 +47,7 @@ def test_a_credential_is_found_in_any_form_however_the_stream_is_cut(
     data = form(before + value + after)  # type: ignore[operator]
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     pieces = [data[start:end] for start, end in pairwise(places)]
-    with pytest.raises(EdgepackError, match="holds a credential"):
+    with pytest.raises(EdgepackError, match="contains the credential"):
         SecretSearch([Secret("a test", value)]).check(pieces, "file")
 
 
@@ -61,7 +61,7 @@ def test_the_error_names_file_and_source_and_never_the_value() -> None:
     with pytest.raises(EdgepackError) as error:
         SecretSearch([SECRET]).check([b"password: s3cr3t/+~value"], "model/notes.txt")
     assert str(error.value) == (
-        "model/notes.txt: holds a credential, which must not get into an image: the one from a test; "
+        "model/notes.txt: contains the credential from a test, which must not get into an image; "
         "remove it there, or remove it from its source if it is not a secret"
     )
     assert "s3cr3t" not in repr(SECRET)
@@ -69,13 +69,13 @@ def test_the_error_names_file_and_source_and_never_the_value() -> None:
 
 def test_a_docker_auth_of_user_and_password_is_found() -> None:
     auth = base64.b64encode(b"someone:" + SECRET.value)
-    with pytest.raises(EdgepackError, match="holds a credential"):
+    with pytest.raises(EdgepackError, match="contains the credential"):
         SecretSearch([SECRET]).check([b'{"auths":{"r.example":{"auth":"' + auth + b'"}}}'], "config.json")
 
 
 def test_entries_of_a_layer_are_searched() -> None:
     entries = [LayerEntry("etc", "dir"), LayerEntry.of_bytes("etc/a", b"x" * 3_000_000 + SECRET.value)]
-    with pytest.raises(EdgepackError, match="etc/a: holds a credential"):
+    with pytest.raises(EdgepackError, match="etc/a: contains the credential"):
         SecretSearch([SECRET]).check_entries(entries)
     SecretSearch([]).check_entries(entries)
 

@@ -30,7 +30,7 @@ _ID_NAME = re.compile(r"(?:blobs/sha256/)?([a-f0-9]{64})(?:\.json)?")
 
 @dataclass(frozen=True)
 class DockerArchive:
-    """The images by tag (by digest where there is none), the file of each blob, and the manifests that we made."""
+    """The images by tag (by digest without one), the file of each blob, and the manifests that we made."""
 
     images: Mapping[str, Descriptor]
     files: Mapping[Digest, str]

@@ -217,7 +217,9 @@ class RemoteRepository:
             listing = Index(tuple(item for _, item in sorted(known.items())))
             self._put_document(referrers_tag(subject), listing.to_bytes(), listing.media_type)
         if artifact.digest not in {one.digest for one in self._tagged_referrers(subject)}:
-            raise RegistryError("the list of referrers does not keep what is written", where=self.reference.name)
+            raise RegistryError(
+                "the list of referrers lacks an artifact that was just added", where=self.reference.name
+            )
 
 
 def _media_type(data: bytes, content_type: str, where: str) -> str:

@@ -135,7 +135,7 @@ class DockerConfig:
 
     def _from_helper(self, helper: object, key: str) -> Credentials | None:
         if not isinstance(helper, str) or not _HELPER_NAME.fullmatch(helper):
-            raise InvalidDocumentError(self.path, ["names a credential helper that no program can be called"])
+            raise InvalidDocumentError(self.path, ["names a credential helper whose name is not a valid program name"])
         program = f"docker-credential-{helper}"
         try:
             done = subprocess.run(

@@ -75,8 +75,8 @@ class TarIndex:
 
     A gzip-compressed tar is unpacked to a nameless temporary file first, beside ``path`` where that can be written; at
     most ``limit`` bytes. Raises ``NotFoundError`` when there is no such file, ``UsageError`` when it is compressed
-    otherwise, ``UnsafeArchiveError`` for names that climb or stand twice, links that leave the archive, device nodes
-    and damaged or cut headers, ``NoSpaceError``.
+    otherwise, ``UnsafeArchiveError`` for names that climb or are listed twice, links that leave the archive, device
+    nodes and damaged or cut headers, ``NoSpaceError``.
     """
 
     def __init__(self, path: Path, limit: int = LIMITS.archive_unpacked_bytes) -> None:

@@ -90,7 +90,7 @@ def lock_path(recipe: BaseRecipe, platform: Platform) -> Path:
 
 
 def read_lock(recipe: BaseRecipe, platform: Platform) -> Lock | None:
-    """The lock, or ``None`` when there is none; raises ``InvalidDocumentError`` for one that cannot be read."""
+    """The lock, or ``None`` without one; raises ``InvalidDocumentError`` for one that cannot be read."""
     path = lock_path(recipe, platform)
     try:
         document = json.loads(path.read_bytes())
