@@ -30,11 +30,11 @@ from edgepack.errors import (
     disk_errors,
 )
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.limits import LIMITS
 
 _log = logging.getLogger(__name__)
 
 FRAMEWORKS = tuple(worker.PACKAGES)
-JSON_LIMIT = 64 << 20
 LITTLE_SPACE = 1 << 16
 DEFAULTS = Options()
 
@@ -257,7 +257,7 @@ def _is_full(folder: Path) -> bool:
 
 def _response(folder: Path) -> Response | None:
     try:
-        return response.parse(_read(folder / response.FILE, JSON_LIMIT))
+        return response.parse(_read(folder / response.FILE, LIMITS.conversion_document_bytes))
     except (OSError, ConversionError):
         return None
 
@@ -273,16 +273,16 @@ def _ending(outcome: launch.Outcome) -> str:
 def _collected(folder: Path, isolation: launch.Isolation, path: Path) -> dict[str, bytes]:
     """The files that the sandbox wrote, the report with how it was isolated; they are data, and are checked as such."""
     try:
-        document = json.loads(_read(folder / manifest.MANIFEST_FILE, JSON_LIMIT))
-        report = json.loads(_read(folder / manifest.REPORT_FILE, JSON_LIMIT))
+        document = json.loads(_read(folder / manifest.MANIFEST_FILE, LIMITS.conversion_document_bytes))
+        report = json.loads(_read(folder / manifest.REPORT_FILE, LIMITS.conversion_document_bytes))
         report |= {"schema": manifest.REPORT_SCHEMA, "isolation": isolation.to_json()}
         package = {
             manifest.MODEL_FILE: _read(folder / manifest.MODEL_FILE, launch.Limits().file_size),
-            manifest.MANIFEST_FILE: _read(folder / manifest.MANIFEST_FILE, JSON_LIMIT),
+            manifest.MANIFEST_FILE: _read(folder / manifest.MANIFEST_FILE, LIMITS.conversion_document_bytes),
             manifest.REPORT_FILE: manifest.to_bytes(report),
         }
         if document["golden"] is not None:
-            package[manifest.GOLDEN_FILE] = _read(folder / manifest.GOLDEN_FILE, JSON_LIMIT)
+            package[manifest.GOLDEN_FILE] = _read(folder / manifest.GOLDEN_FILE, LIMITS.conversion_document_bytes)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConversionError(
             "the conversion produced an invalid package", where=path.name, hint="run it again"

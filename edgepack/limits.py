@@ -1,4 +1,4 @@
-"""How much is read at once, and how much at most: the chunk sizes and limits of contract, packager and agent."""
+"""How much is read at once, and how much at most: the sizes and limits of contract, packager, converters and agent."""
 
 from __future__ import annotations
 
@@ -61,6 +61,15 @@ class Limits:
     # A file of example inputs, and the head of a C library in which its version is looked for.
     sample_bytes: int = 1 << 30
     library_bytes: int = 64 << 20
+
+    # Protobuf reads no message of this size or more, so no ONNX file is larger.
+    protobuf_bytes: int = 2 << 30
+    # What the sandbox of a conversion answers besides the model: its response, manifest, report and golden answers.
+    conversion_document_bytes: int = 64 << 20
+    # A report as it is stored, with how the sandbox was isolated.
+    report_bytes: int = 256 << 20
+    # The description in a skops file, in which the version of scikit-learn is looked for.
+    skops_schema_bytes: int = 64 << 20
 
     # A desired state for a thousand services is a tenth of this.
     desired_state_bytes: int = 4 << 20

@@ -21,9 +21,9 @@ from converters.proof import comparison
 from converters.proof.exploration import explore
 from converters.proof.specs import Explored, Spec
 from edgepack.errors import ConversionError
+from edgepack.limits import LIMITS
 
 RECIPE = "onnx-checked"
-PROTOBUF_LIMIT = 2 << 30
 PARTS = ("onnx", "onnxruntime", "numpy")
 
 
@@ -88,7 +88,7 @@ def _load(path: Path) -> Any:
                 f"the model keeps weights in another file that cannot be read ({first_line(error)})",
                 hint="put that file beside the model, or export with the weights inside",
             ) from error
-        if model.ByteSize() >= PROTOBUF_LIMIT:
+        if model.ByteSize() >= LIMITS.protobuf_bytes:
             raise ConversionError(
                 "with its weights the model is larger than the 2 GiB that one ONNX file can hold",
                 hint="make it smaller, for instance by float16",

@@ -11,9 +11,9 @@ from typing import Any
 from converters.pytorch import interpreter
 from converters.pytorch.original import EXPORT_HINT, ONNX_HINT, Original, flatten, reason
 from edgepack.errors import ConversionError
+from edgepack.limits import LIMITS
 
 OPSET = 18
-GRAPH_LIMIT = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _from_program(original: Original, program: Any) -> Any:
     import torch
 
     weights = sum(entry.numel() * entry.element_size() for entry in program.state_dict.values())
-    if weights >= GRAPH_LIMIT:
+    if weights >= LIMITS.protobuf_bytes:
         raise ConversionError(
             f"its weights are {weights >> 20} MiB, more than the 2 GiB that one ONNX file can hold",
             hint="make the model smaller, for instance by float16",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from converters.source.user_modules import OURS
+from edgepack.limits import LIMITS
 
 BOOSTERS = ("xgboost", "lightgbm", "catboost")
 CHUNK = 4 << 20
@@ -26,7 +27,6 @@ CHUNK = 4 << 20
 EDGE = 128 << 20
 # A packed model is not searched beyond this; it may unpack to far more than its file holds.
 MOST = 1 << 30
-SCHEMA_LIMIT = 64 << 20
 LZMA_MEMORY = 512 << 20
 # Any pattern fits in this many bytes.
 LONGEST = 512
@@ -89,7 +89,7 @@ def of_torch(path: Path) -> frozenset[tuple[str, str]]:
 def _skops(file: BinaryIO) -> Traces:
     try:
         with zipfile.ZipFile(file) as archive, archive.open("schema.json") as schema:
-            text = schema.read(SCHEMA_LIMIT)
+            text = schema.read(LIMITS.skops_schema_bytes)
     except (zipfile.BadZipFile, KeyError, OSError, EOFError, ValueError, RuntimeError, zlib.error):
         return Traces()
     version = _SKOPS_VERSION.search(text)

@@ -12,10 +12,10 @@ from converters.proof import comparison
 from converters.proof.specs import Spec
 from converters.tensorflow.original import Original, reason
 from edgepack.errors import ConversionError
+from edgepack.limits import LIMITS
 
 OPSET = {"": 18, "ai.onnx.ml": 3}
 IR_VERSION = 8  # the one of opset 18
-PROTOBUF_LIMIT = 2 << 30
 # More of a vocabulary would only make the rows more alike.
 HINTS = 200
 WAYS_OUT = {
@@ -87,7 +87,7 @@ def to_onnx(original: Original, frozen: Frozen, optimize: bool) -> Any:
             model = made.make_model("model")
     except Exception as error:  # handlers fail in every way, and each one means the same here
         raise _no_way(error) from error
-    if model.ByteSize() >= PROTOBUF_LIMIT:
+    if model.ByteSize() >= LIMITS.protobuf_bytes:
         raise ConversionError(
             "with its weights the model is larger than the 2 GiB that one ONNX file can hold",
             hint="make it smaller, for instance by float16",

@@ -12,6 +12,7 @@ import click
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.console import answer, human, note
 from edgepack.host.files import atomic_write
+from edgepack.limits import LIMITS
 from edgepack.names import ModelRef
 from packager.commands.options import common, offline, pairs
 from packager.models.model import Conversion, Framework, Model
@@ -109,7 +110,7 @@ def command(
     conversion = convert(
         workspace.models, found, options, cache=workspace.cache, limits=limits, again=again, offline=offline
     )
-    value = json.loads(workspace.store.read(conversion.report, limit=256 << 20))
+    value = json.loads(workspace.store.read(conversion.report, limit=LIMITS.report_bytes))
     if report is not None:
         _write(report, value, found)
     path = None if folder is None else write_conversion(workspace.store, found, conversion, folder)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from converters import Options, convert
 from converters.onnx import convert as onnx_converter
 from converters.software import environments
 from edgepack.errors import ConversionError, EdgepackError, UsageError
+from edgepack.limits import LIMITS
 from tests.support.waiting import wait_until
 
 SIZE_OF_A_LARGE_FILE = (2 << 30) + 4096
@@ -175,7 +177,7 @@ def test_weights_beyond_what_one_onnx_file_holds_are_refused_with_the_limit(
     found = onnx.load(path)
     found.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(400, np.float32), "w"))
     onnx.save_model(found, path, save_as_external_data=True, size_threshold=0)
-    monkeypatch.setattr(onnx_converter, "PROTOBUF_LIMIT", 1600)
+    monkeypatch.setattr(onnx_converter, "LIMITS", replace(LIMITS, protobuf_bytes=1600))
     with pytest.raises(ConversionError, match=r"larger than the 2 GiB.*; make it smaller"):
         onnx_converter.convert(path, "sha256:0", Options())
 

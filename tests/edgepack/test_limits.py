@@ -8,8 +8,16 @@ from pathlib import Path
 from edgepack.limits import LIMITS
 
 ROOT = Path(__file__).parents[2]
-# Sizes that are no limits of reading: what a document may ask for, what an image or a container is given.
+# Sizes that are no limits of reading: what a document may ask for, what an image, a container or the sandbox is given,
+# and what the search for traces and the comparison of answers are made of.
 OTHER_SIZES = {
+    "converters/conversion.py",
+    "converters/package/cache.py",
+    "converters/proof/comparison.py",
+    "converters/proof/exploration.py",
+    "converters/sandbox/launch.py",
+    "converters/sklearn/attempts.py",
+    "converters/source/traces.py",
     "edgepack/state/desired.py",
     "edgepack/oci/remote/transport.py",
     "packager/commands/model_convert.py",
@@ -27,7 +35,7 @@ def test_what_decides_the_bytes_of_layers_never_changes() -> None:
 def test_chunk_sizes_and_limits_are_in_one_place() -> None:
     found = {
         str(path.relative_to(ROOT))
-        for room in ("edgepack", "packager", "edge_agent")
+        for room in ("edgepack", "packager", "converters", "edge_agent")
         for path in (ROOT / room).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.BinOp)
