@@ -13,7 +13,7 @@ from typing import Any
 from converters.boosters import catboost, categories, lightgbm, xgboost
 from converters.boosters.boosted import Boosted
 from converters.error_text import first_line
-from converters.source.kinds import CATBOOST_MAGIC, LIGHTGBM_MAGICS, OLD_XGBOOST_MAGIC
+from converters.source.kinds import CATBOOST_MAGIC, LIGHTGBM_MAGICS, OLD_XGBOOST_ENDINGS, OLD_XGBOOST_MAGIC
 from edgepack.errors import ConversionError
 
 CLASSIFIERS = ("binary:", "multi:")
@@ -42,7 +42,7 @@ def load_native(path: Path) -> Any:
             f"the model needs the Python module {error.name!r}, which is not installed here",
             hint="install the package that has it beside edgepack, or export ONNX and register that",
         ) from error
-    if data.startswith(OLD_XGBOOST_MAGIC) or path.suffix.lower() in (".model", ".bin", ".deprecated"):
+    if data.startswith(OLD_XGBOOST_MAGIC) or path.suffix.lower() in OLD_XGBOOST_ENDINGS:
         raise ConversionError(
             "XGBoost's old binary form can be read by versions before 3.1 only",
             hint='open it with the XGBoost that wrote it and save it with save_model("model.json")',

@@ -13,7 +13,7 @@ from typing import Any
 
 from converters.pytorch.original import EXPORT_HINT, reason
 from converters.source import user_modules
-from converters.source.kinds import WEIGHTS_ENDINGS
+from converters.source.kinds import SAFETENSORS_ENDING, WEIGHTS_ENDINGS
 from edgepack.errors import ConversionError, UsageError
 
 # Where training scripts put the state dict in a larger checkpoint, and what wrappers put before its names.
@@ -92,7 +92,7 @@ def _state(path: Path) -> Mapping[str, Any]:
     import torch
 
     try:
-        if path.suffix.lower() == ".safetensors":
+        if path.suffix.lower() == SAFETENSORS_ENDING:
             from safetensors.torch import load_file
 
             found: Any = load_file(path)

@@ -16,6 +16,7 @@ from converters.pytorch import entry, examples
 from converters.pytorch.dtypes import dtype_name
 from converters.pytorch.original import EXPORT_HINT, ONNX_HINT, Original, describe, reason, static_note
 from converters.source import traces, user_modules
+from converters.source.kinds import SAFETENSORS_ENDING
 from edgepack.errors import ConversionError
 
 DAMAGED = "the file is damaged or is not a PyTorch model"
@@ -39,7 +40,7 @@ def load(path: Path, options: Options) -> Original:
 
 
 def _kind(path: Path) -> str:
-    if path.suffix.lower() == ".safetensors":
+    if path.suffix.lower() == SAFETENSORS_ENDING:
         raise _no_module("the file holds weights only (safetensors)")
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:

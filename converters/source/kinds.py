@@ -6,20 +6,24 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+KERAS_ENDING, KERAS_HDF5_ENDINGS = ".keras", (".h5", ".hdf5")
+SAFETENSORS_ENDING = ".safetensors"
 # The endings by which each framework's one file in a folder is known; a later group serves where an earlier has none.
 ENDINGS: dict[str, Sequence[tuple[str, ...]]] = {
     "ScikitLearn": ((".pkl", ".pickle", ".joblib", ".skops"), (".json", ".ubj", ".txt", ".cbm")),
-    "TensorFlow": ((".keras",), (".h5", ".hdf5")),
-    "PyTorch": ((".pt2",), (".pt", ".pth", ".ts", ".safetensors")),
+    "TensorFlow": ((KERAS_ENDING,), KERAS_HDF5_ENDINGS),
+    "PyTorch": ((".pt2",), (".pt", ".pth", ".ts", SAFETENSORS_ENDING)),
     "Onnx": ((".onnx",),),
 }
 # The endings of weights beside the source that an entry point names.
-WEIGHTS_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-SAVED_MODEL = "saved_model.pb"
+WEIGHTS_ENDINGS = (SAFETENSORS_ENDING, ".pth", ".pt", ".bin", ".ckpt")
+# The file that makes a folder a SavedModel, as protobuf or as protobuf's text form.
+SAVED_MODEL, SAVED_MODEL_TEXT = "saved_model.pb", "saved_model.pbtxt"
 _BY_ENDING = {ending: name for name, groups in ENDINGS.items() for group in groups for ending in group}
 
 # Endings of the boosters' own formats, which no other reader of scikit-learn models reads.
-BOOSTER_ENDINGS = (".json", ".ubj", ".txt", ".cbm", ".model", ".bin", ".deprecated")
+OLD_XGBOOST_ENDINGS = (".model", ".bin", ".deprecated")
+BOOSTER_ENDINGS = (".json", ".ubj", ".txt", ".cbm", *OLD_XGBOOST_ENDINGS)
 CATBOOST_MAGIC, OLD_XGBOOST_MAGIC = b"CBM1", b"binf"
 LIGHTGBM_MAGICS = (b"tree\n", b"tree\r\n")
 PICKLE_MAGIC, ZIP_MAGIC = b"\x80", b"PK"
@@ -33,10 +37,20 @@ def framework_of(path: Path) -> str | None:
     """The framework that the model at ``path`` is of, as far as a file's name or a folder's files tell, else None."""
     if not path.is_dir():
         return _framework_of_file(path)
-    if (path / SAVED_MODEL).is_file() or len(list(path.glob(f"*/{SAVED_MODEL}"))) == 1:
+    if is_saved_model(path) or len(saved_models_in(path)) == 1:
         return "TensorFlow"
     found = {_framework_of_file(child) for child in path.iterdir() if child.is_file()} - {None}
     return found.pop() if len(found) == 1 else None
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Whether a folder is a SavedModel."""
+    return (folder / SAVED_MODEL).is_file() or (folder / SAVED_MODEL_TEXT).is_file()
+
+
+def saved_models_in(folder: Path) -> list[Path]:
+    """The SavedModels that are directly in a folder."""
+    return sorted(inner for inner in folder.iterdir() if is_saved_model(inner))
 
 
 def _framework_of_file(path: Path) -> str | None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.options import Options
-from converters.source import onnx_file, traces, user_modules
-from converters.source.kinds import ENDINGS, SAVED_MODEL
+from converters.source import kinds, onnx_file, traces, user_modules
+from converters.source.kinds import ENDINGS
 from edgepack.errors import NotFoundError, UsageError
 
 
@@ -38,8 +38,7 @@ def find(path: Path, framework: str, options: Options) -> ModelFiles:
         return _with_entry(path, options.entry)
     if framework == "TensorFlow":
         path = _saved_model(path)
-    is_saved_model = framework == "TensorFlow" and (path / SAVED_MODEL).is_file()
-    if path.is_dir() and not is_saved_model:
+    if path.is_dir() and not (framework == "TensorFlow" and kinds.is_saved_model(path)):
         path = _only_file(path, framework)
     if path.is_dir():
         return ModelFiles(path, (path,), _digest_of(path, _files(path)))
@@ -59,10 +58,10 @@ def digest(path: Path) -> str:
 
 def _saved_model(path: Path) -> Path:
     """The SavedModel folder that ``path`` is, belongs to, or holds as its only one."""
-    if path.name == SAVED_MODEL and path.is_file():
+    if path.name in (kinds.SAVED_MODEL, kinds.SAVED_MODEL_TEXT) and path.is_file():
         return path.parent
-    if path.is_dir() and not (path / SAVED_MODEL).is_file():
-        inner = [entry for entry in path.iterdir() if (entry / SAVED_MODEL).is_file()]
+    if path.is_dir() and not kinds.is_saved_model(path):
+        inner = kinds.saved_models_in(path)
         if len(inner) == 1:
             return inner[0]
     return path

@@ -10,6 +10,7 @@ from typing import Any
 
 from converters.error_text import first_line
 from converters.options import Options
+from converters.source.kinds import KERAS_ENDING, KERAS_HDF5_ENDINGS
 from converters.tensorflow.original import DEFAULT_SIGNATURE, RE_EXPORT, Original, reason, spec_of
 from edgepack.errors import ConversionError
 
@@ -68,11 +69,11 @@ def read(path: Path, options: Options, scratch: Path) -> Original:
 
 def _check_file(path: Path, options: Options) -> dict[str, str]:
     """Refuse a file that could run code; return the versions that it names. Nothing is loaded for that."""
-    if path.suffix in (".h5", ".hdf5"):
+    if path.suffix in KERAS_HDF5_ENDINGS:
         if not options.allow_unsafe:
             raise ConversionError("a Keras .h5 file is unsafe: it can run code when it is loaded", hint=UNSAFE)
         return {}
-    if path.suffix != ".keras":
+    if path.suffix != KERAS_ENDING:
         raise ConversionError(
             "the file is not a Keras .keras file or a SavedModel folder",
             hint="save it with model.save('name.keras'), or export a SavedModel with model.export(folder)",

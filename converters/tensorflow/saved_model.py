@@ -56,7 +56,10 @@ def _signature(known: tuple[str, ...], wanted: str | None) -> str:
 def _saved_with(path: Path) -> dict[str, str]:
     from tensorflow.core.protobuf import saved_model_pb2
 
-    document = saved_model_pb2.SavedModel.FromString((path / SAVED_MODEL).read_bytes())
+    file = path / SAVED_MODEL
+    if not file.is_file():  # protobuf's text form, which old versions wrote
+        return {}
+    document = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     return {"tensorflow": str(document.meta_graphs[0].meta_info_def.tensorflow_version)}
 
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from converters import Options
-from converters.source import model_files
+from converters.source import kinds, model_files
 from edgepack.errors import NotFoundError, UsageError
 
 NONE = Options()
@@ -43,6 +43,28 @@ def test_saved_model_is_its_whole_folder_however_it_is_named(tmp_path: Path) -> 
     assert model_files.find(folder / "saved_model.pb", "TensorFlow", NONE) == found
     (folder / "variables" / "variables.index").rename(folder / "variables" / "variables.data")
     assert model_files.find(folder, "TensorFlow", NONE).digest != found.digest
+
+
+def test_saved_model_in_the_text_form_is_one_too(tmp_path: Path) -> None:
+    folder = _saved_model(tmp_path / "export" / "1")
+    (folder / "saved_model.pb").rename(folder / "saved_model.pbtxt")
+    for given in (folder, folder.parent, folder / "saved_model.pbtxt"):
+        found = model_files.find(given, "TensorFlow", NONE)
+        assert (found.path, found.readable) == (folder, (folder,))
+    for given in (folder, folder.parent):
+        assert kinds.framework_of(given) == "TensorFlow"
+    (folder / "saved_model.pb").touch()
+    assert kinds.framework_of(folder.parent) == "TensorFlow"
+
+
+@pytest.mark.parametrize("framework", list(kinds.ENDINGS))
+def test_every_ending_by_which_a_framework_is_known_is_found_in_a_folder(framework: str, tmp_path: Path) -> None:
+    for ending in (ending for group in kinds.ENDINGS[framework] for ending in group):
+        (tmp_path / ending).mkdir()
+        path = tmp_path / ending / f"m{ending}"
+        path.write_bytes(b"tree\n")
+        assert model_files.find(path.parent, framework, NONE).path == path
+        assert kinds.framework_of(path.parent) == framework
 
 
 @pytest.mark.parametrize("framework", ["ScikitLearn", "PyTorch", "Onnx"])

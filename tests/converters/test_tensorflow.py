@@ -45,6 +45,7 @@ CONVERTED = (
     "exact_erf",
     "grey_picture_of_a_row",
     "saved_by_tensorflow_1",
+    "in_the_text_form",
     "h5_file_allowed",
     "lambda_layer_allowed",
 )

@@ -657,6 +657,20 @@ def saved_by_tensorflow_1(folder: Path) -> Path:
     return folder / "m"
 
 
+@saved()
+def in_the_text_form(folder: Path) -> Path:
+    import numpy as np
+    from google.protobuf import text_format
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = _raw(folder, lambda x: x @ np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2))
+    file = path / "saved_model.pb"
+    document = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    (path / "saved_model.pbtxt").write_text(text_format.MessageToString(document))
+    file.unlink()
+    return path
+
+
 @saved("refused", "no signatures.*signatures=function")
 def without_signatures(folder: Path) -> Path:
     import tensorflow as tf
