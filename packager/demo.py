@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import EdgepackError, UsageError
+from edgepack.host.console import human
 
 # What a user has before edgepack comes: a training script. It writes a model, held-out rows, and its own answers.
 TRAIN = '''\
@@ -89,7 +90,7 @@ class Demo:
             self._apply(digest)
             self._score("2")
             moved, size = (self.folder / "cancer-2.bundle").stat().st_size, second["platforms"][0]["size"]
-            self.say(f"   moved {_human(moved)} to update an image of {_human(size)}: {moved / size:.1%}")
+            self.say(f"   moved {human(moved)} to update an image of {human(size)}: {moved / size:.1%}")
 
             self._heading("Back to the first version, with no network")
             self._services("rollback", SERVICE)
@@ -109,7 +110,7 @@ class Demo:
             "edgepack", "model", "register", "-n", SERVICE, "-p", f"cancer-{version}.joblib",
             "--framework", "ScikitLearn", "--sample-input", f"rows-{version}.json",
         )  # fmt: skip
-        self.say(f"   {found['id']}: {_human(found['size'])}")
+        self.say(f"   {found['id']}: {human(found['size'])}")
         converted = self._json("edgepack", "model", "convert", "-m", model, "--report", f"parity-{version}.json")
         parity = converted["report"]["summary"]
         self.say(
@@ -119,16 +120,16 @@ class Demo:
         built = self._json("edgepack", "package", "build", "-m", model, "-t", model)
         for image in built["platforms"]:
             self.say(
-                f"   {image['platform']}: {_human(image['size'])} compressed, {_human(image['unpacked_size'])} "
-                f"unpacked, {_human(image['new_bytes'])} new in {len(image['layers'])} layers"
+                f"   {image['platform']}: {human(image['size'])} compressed, {human(image['unpacked_size'])} "
+                f"unpacked, {human(image['new_bytes'])} new in {len(image['layers'])} layers"
             )
         return dict(built)
 
     def _import(self, bundle: str) -> None:
         found = self._agent("import", bundle)
         self.say(
-            f"   {bundle} is {_human((self.folder / bundle).stat().st_size)}; "
-            f"{_human(found['moved_bytes'])} imported, {_human(found['present_bytes'])} already present"
+            f"   {bundle} is {human((self.folder / bundle).stat().st_size)}; "
+            f"{human(found['moved_bytes'])} imported, {human(found['present_bytes'])} already present"
         )
 
     def _apply(self, digest: str, status: str = "running") -> None:
@@ -205,7 +206,3 @@ def _post(port: int, body: bytes) -> list[list[float]]:
     if answer.status != http.HTTPStatus.OK:
         raise EdgepackError(f"answered {answer.status}: {data.decode(errors='replace')}", where=f"port {port}")
     return list(json.loads(data))
-
-
-def _human(size: int) -> str:
-    return f"{size / 1e6:.2f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"

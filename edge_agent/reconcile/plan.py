@@ -62,7 +62,7 @@ def plan(desired: Desired, services: Mapping[str, ServiceRecord], healthy: Colle
         if spec.status == "stopped" and spec.name in services and services[spec.name].state is not ServiceState.STOPPED
     ]
     # A port may move from one service to another: the one that has it is stopped first.
-    stops += [Stop(name) for name in _in_the_way(wanted, services)]
+    stops += [Stop(name) for name in _colliding(wanted, services)]
     switches = [Switch(spec, _fallback(spec, services)) for spec in wanted]
     return (*prepares, *stops, *switches)
 
@@ -99,7 +99,7 @@ def _runs_already(spec: DesiredService, record: ServiceRecord | None, healthy: C
     )
 
 
-def _in_the_way(wanted: list[DesiredService], services: Mapping[str, ServiceRecord]) -> list[str]:
+def _colliding(wanted: list[DesiredService], services: Mapping[str, ServiceRecord]) -> list[str]:
     moving = [services[spec.name] for spec in wanted if spec.name in services]
     return [
         record.name

@@ -21,7 +21,7 @@ from edgepack.text import printable
 _log = logging.getLogger(__name__)
 # A running service has this long to answer before it is started again.
 _PATIENCE_SECONDS = 5.0
-_LAST_WORDS = 200
+_LAST_LINE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Runner:
             health = self._wait(spec, runtime, spec.health_timeout_seconds)
             if health.healthy:
                 return health
-            reason = health.reason + _last_words(runtime.logs(spec.name, 5))
+            reason = health.reason + _last_log_line(runtime.logs(spec.name, 5))
         except (EdgepackError, OSError) as error:
             reason = _without_place(error)
         # Outside of the block above: if stopping fails, the record must not say that nothing runs.
@@ -214,12 +214,12 @@ class Runner:
         )
 
 
-def _last_words(log_text: str) -> str:
+def _last_log_line(log_text: str) -> str:
     """The last line of a service's log as the end of a sentence; a log may hold anything."""
     lines = [line for line in log_text.splitlines() if line.strip()]
     if not lines:
         return ""
-    return f"; it last wrote: {printable(lines[-1].strip())[:_LAST_WORDS]}"
+    return f"; it last wrote: {printable(lines[-1].strip())[:_LAST_LINE_CHARACTERS]}"
 
 
 def _without_place(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Containers with no engine: ``crun`` or ``runc`` on overlay mounts of unpacked layers. Needs root.
 
-``<state>/run/<program>/<service>/`` is the bundle: ``l/`` holds short links to the layers, ``rootfs`` is the mount.
+``<state>/run/<program>/<service>/`` is the OCI runtime's bundle (runtime-spec, bundle.md), not one of ours: ``l/``
+holds short links to the layers, ``rootfs`` is the mount.
 """
 
 from __future__ import annotations

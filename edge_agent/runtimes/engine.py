@@ -117,8 +117,8 @@ class DockerRuntime:
                 if not self._store.has(blob):
                     with self._store.open(blob):  # raises: absent, or cut short
                         pass
-            self._bring(image, manifest)
-            self._settle()
+            self._pull_or_load(image, manifest)
+            self._sync()
 
     def start(self, spec: DesiredService) -> Instance:
         """Create and start the service's container; see the protocol."""
@@ -214,7 +214,7 @@ class DockerRuntime:
         value = {"architecture": "amd64", "os": "linux", "config": found.attrs.get("Config") or {}}
         return ImageConfig.from_bytes(json.dumps(value).encode(), f"image {image}")
 
-    def _bring(self, image: Digest, manifest: Manifest) -> None:
+    def _pull_or_load(self, image: Digest, manifest: Manifest) -> None:
         descriptor = self._store.describe(image)
         try:
             self._pull(image, manifest)
@@ -288,7 +288,7 @@ class DockerRuntime:
             if isinstance(line, Mapping) and "error" in line:
                 raise RuntimeFailedError(f"the engine does not load it ({line['error']})", where=f"image {image}")
 
-    def _settle(self) -> None:
+    def _sync(self) -> None:
         """Engines do not wait for the disk: a power cut could leave layers that look whole and are empty."""
         root = Path(str(self._client.info().get("DockerRootDir") or ""))
         if root.is_absolute() and root.is_dir():

@@ -110,7 +110,7 @@ class StateFile:
             )
             number = int(cursor.lastrowid or 0)
             _set_service(db, spec.name, ServiceState.TRANSITIONING, holder or runtime, None, number)
-            _forget_old(db, spec.name)
+            _prune(db, spec.name)
         return Deployment(number, spec, outcome, runtime)
 
     def moved(self, deployment: Deployment) -> None:
@@ -131,7 +131,7 @@ class StateFile:
         """
         with self._transaction() as db:
             if deployment.outcome is Outcome.RETURNING and outcome is Outcome.HEALTHY:
-                _give_up_newer(db, deployment)
+                _mark_newer_as_rolled_back(db, deployment)
             _set_outcome(db, deployment, outcome)
             _set_service(db, deployment.spec.name, state, deployment.runtime, reason, deployment.id)
 
@@ -179,7 +179,7 @@ def _set_outcome(db: sqlite3.Connection, deployment: Deployment, outcome: Outcom
     db.execute("UPDATE deployments SET outcome = ? WHERE id = ?", (outcome, deployment.id))
 
 
-def _give_up_newer(db: sqlite3.Connection, back: Deployment) -> None:
+def _mark_newer_as_rolled_back(db: sqlite3.Connection, back: Deployment) -> None:
     """Exclude the images that were healthy after the one that is now running again from later rollbacks."""
     db.execute(
         "UPDATE deployments SET outcome = :gone WHERE service = :service AND outcome = :healthy AND image IN "
@@ -192,7 +192,7 @@ def _give_up_newer(db: sqlite3.Connection, back: Deployment) -> None:
     )  # fmt: skip
 
 
-def _forget_old(db: sqlite3.Connection, service: str) -> None:
+def _prune(db: sqlite3.Connection, service: str) -> None:
     db.execute(
         "DELETE FROM deployments WHERE service = :service "
         "AND id NOT IN (SELECT id FROM deployments WHERE service = :service ORDER BY id DESC LIMIT :kept) "

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-
 Labels = Iterable[tuple[str, str]]
 
 

@@ -91,7 +91,7 @@ def import_bundle(
         source = _Overlay(head, contents, store)
         taken = plan(contents, source, platform, store.has, path)
         images = tuple(
-            ImportedImage(one.name, one.descriptor.digest, _vouched(source, one.descriptor, trusted, allow_unsigned))
+            ImportedImage(one.name, one.descriptor.digest, _signers(source, one.descriptor, trusted, allow_unsigned))
             for one in contents.images
         )
         absent = [blob for blob in taken.needed if not store.has(blob)]
@@ -123,7 +123,7 @@ def _read_head(tar: TarReader, contents: Contents, where: Path) -> dict[Digest, 
     return {blob.digest: tar.read(blob_name(blob.digest), blob.digest, blob.size) for blob in contents.head}
 
 
-def _vouched(
+def _signers(
     source: _Overlay, image: Descriptor, trusted: Collection[PublicKey], allow_unsigned: bool
 ) -> tuple[str, ...]:
     if allow_unsigned and not source.referrers(image.digest, mediatypes.STATEMENT_ARTIFACT):

@@ -74,9 +74,9 @@ def write_bundle(
         for name, data in ((LIST, signed), LAYOUT, (INDEX, contents.layout_index())):
             tar.add(name, len(data), [data])
         for blob in contents.omitted:
-            _tell(on_blob, blob, False)
+            _report(on_blob, blob, False)
         for blob in contents.blobs:
-            _tell(on_blob, blob, True)
+            _report(on_blob, blob, True)
             tar.add(blob_name(blob.digest), blob.size, _verified(store, blob))
         tar.end()
         size = file.tell()
@@ -151,6 +151,6 @@ def _total(blobs: Iterable[Descriptor]) -> int:
     return sum(blob.size for blob in blobs)
 
 
-def _tell(on_blob: Callable[[Descriptor, bool], None] | None, blob: Descriptor, moves: bool) -> None:
+def _report(on_blob: Callable[[Descriptor, bool], None] | None, blob: Descriptor, moves: bool) -> None:
     if on_blob is not None:
         on_blob(blob, moves)

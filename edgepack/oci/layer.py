@@ -134,12 +134,12 @@ def ordered(entries: Iterable[LayerEntry]) -> list[LayerEntry]:
                 found[name] = LayerEntry(name, "dir", 0o755)
             elif name != "." and found[name].kind != "dir":
                 raise UsageError(f"{name} is not a directory", where=path)
-    _lead_hardlinks(found)
+    _order_hardlinks(found)
     return [found[name] for name in sorted(found, key=lambda text: text.encode())]
 
 
-def _lead_hardlinks(found: dict[str, LayerEntry]) -> None:
-    """Let the first name of each hard-linked file hold its bytes: a link may only name what stands before it."""
+def _order_hardlinks(found: dict[str, LayerEntry]) -> None:
+    """Store each hard-linked file under its first name: a hard link may only name an earlier entry."""
     names: dict[str, list[str]] = {}
     for entry in found.values():
         if entry.kind == "hardlink":

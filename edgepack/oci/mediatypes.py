@@ -27,7 +27,6 @@ CONFIGS = frozenset({CONFIG, DOCKER_CONFIG})
 PLAIN_LAYERS = frozenset({LAYER, DOCKER_LAYER})
 GZIP_LAYERS = frozenset({LAYER_GZIP, DOCKER_LAYER_GZIP})
 ZSTD_LAYERS = frozenset({LAYER_ZSTD})
-LAYERS = PLAIN_LAYERS | GZIP_LAYERS | ZSTD_LAYERS
 
 # Annotation keys: the image specification's pre-defined ones, containerd's, and ours.
 REF_NAME = "org.opencontainers.image.ref.name"

@@ -2,7 +2,7 @@
 
 Shares no parser, hasher or tar code with the rest of this package: documents are read as plain JSON, layers with the
 standard library (image-spec 1.1, manifest.md, config.md, layer.md; docs/architecture.md,
-"Model layer").
+"Model layer"). Only tests use it, to judge what the other modules write, as go-containerregistry's ``validate`` does.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgepack.errors import InvalidDocumentError, SignatureError
-from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.graph import images
@@ -60,8 +59,3 @@ def signers(store: Store, root: Descriptor, keys: dict[str, PublicKey]) -> tuple
             continue
         found.append(name)
     return tuple(found)
-
-
-def statements(store: Store, root: Descriptor) -> int:
-    """How many statements are attached to ``root``, whoever signed them."""
-    return len(store.referrers(root.digest, mediatypes.STATEMENT_ARTIFACT))

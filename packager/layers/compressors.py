@@ -61,11 +61,11 @@ def compressor_name(level: int = LEVEL) -> str:
     return f"libdeflate by deflate {deflate.__version__} level {level}"
 
 
-class _NotWorthItError(Exception):
+class _IncompressibleError(Exception):
     """Compressing would save less than a tenth."""
 
 
-class _WorthIt:
+class _CheckedCompressor:
     """Passes on to ``inner`` until it is clear that this saves less than a tenth; raises then."""
 
     def __init__(self, inner: Compressor) -> None:
@@ -92,7 +92,7 @@ class _WorthIt:
     def _judge(self) -> None:
         self._judged = True
         if self._given * 10 > self._taken * 9:
-            raise _NotWorthItError
+            raise _IncompressibleError
 
 
 def write_best_layer(
@@ -113,6 +113,6 @@ def write_best_layer(
     notes = {**({mediatypes.LAYER_TITLE: title} if title else {}), **(annotations or {})}
     compressed = {mediatypes.LAYER_COMPRESSOR: compressor_name(), **notes}
     try:
-        return write_layer(listing, store, _WorthIt(Gzip()), kind=kind, mtime=mtime, annotations=compressed)
-    except _NotWorthItError:
+        return write_layer(listing, store, _CheckedCompressor(Gzip()), kind=kind, mtime=mtime, annotations=compressed)
+    except _IncompressibleError:
         return write_layer(listing, store, NoCompression(), kind=kind, mtime=mtime, annotations=notes)

@@ -67,7 +67,7 @@ class WheelCache:
         Raises ``IncompatibleError`` for what has no wheel for it, ``NotFoundError`` for what is missing ``offline``,
         ``DigestMismatchError`` for a file that the lock does not name.
         """
-        found = {pin: self._known(pin, target) for pin in pins}
+        found = {pin: self._cached(pin, target) for pin in pins}
         missing = [pin for pin, wheel in found.items() if wheel is None]
         if missing and offline:
             names = ", ".join(f"{pin.name} {pin.version}" for pin in missing)
@@ -102,7 +102,7 @@ class WheelCache:
             fsync_dir(self.root)
         return _wheel(place, digest, about)
 
-    def _known(self, pin: Pin, target: Target) -> Wheel | None:
+    def _cached(self, pin: Pin, target: Target) -> Wheel | None:
         try:
             name = (self._chosen / _choice(pin, target)).read_text("ascii")
         except FileNotFoundError:

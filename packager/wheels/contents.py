@@ -33,7 +33,7 @@ from edgepack.oci.layer import LayerEntry
 from packager.layers.bytecode import compile_sources, compiled_path
 from packager.wheels.symbols import without_symbols
 from packager.wheels.trim import TrimRule, file_rules
-from packager.wheels.without_bytecode import earns_bytecode
+from packager.wheels.without_bytecode import is_compiled
 
 if TYPE_CHECKING:
     import os
@@ -262,7 +262,7 @@ class _LayerDestination(WheelDestination):
             for name, file in sorted(self._files.items())
             if name.startswith(f"{self._site}/") and file.source is not None
         ]
-        chosen = [(name, source) for name, source in modules if earns_bytecode(name)]
+        chosen = [(name, source) for name, source in modules if is_compiled(name)]
         compiled = compile_sources((f"/{self._site}/{name}", source) for name, source in chosen)
         for (name, _), data in zip(chosen, compiled, strict=True):
             if data is not None:

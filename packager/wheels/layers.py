@@ -50,7 +50,7 @@ class WheelLayers:
 
         Raises ``VerificationError`` for a wheel that is not what it says, ``NoSpaceError`` when the disk is full.
         """
-        found = {group: self._known(group) for group in groups}
+        found = {group: self._cached(group) for group in groups}
         missing = [group for group, layer in found.items() if layer is None]
         # The largest first, so that the last one to finish is a small one.
         missing.sort(key=lambda group: -sum(wheel.size for wheel in group.wheels))
@@ -66,7 +66,7 @@ class WheelLayers:
         parts = [self._settings.key, group.kind, *(wheel.digest.hex for wheel in group.wheels)]
         return self._cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
-    def _known(self, group: WheelGroup) -> Layer | None:
+    def _cached(self, group: WheelGroup) -> Layer | None:
         try:
             layer = Layer.from_json(json.loads(self._path(group).read_bytes()))
         except (FileNotFoundError, ValueError, KeyError, TypeError, EdgepackError):

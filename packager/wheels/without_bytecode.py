@@ -27,6 +27,6 @@ WITHOUT_BYTECODE: tuple[str, ...] = (*_NOT_IMPORTED_AT_START, *_MOSTLY_DOCSTRING
 _PATTERN = path_pattern(WITHOUT_BYTECODE)
 
 
-def earns_bytecode(path: str) -> bool:
-    """Whether the module ``path``, relative to site-packages, is worth the bytes of its bytecode."""
+def is_compiled(path: str) -> bool:
+    """Whether the layer has bytecode for the module ``path``, which is relative to site-packages."""
     return path.endswith(".py") and _PATTERN.fullmatch(path) is None

@@ -31,7 +31,9 @@ platforms = st.builds(
 )
 descriptors = st.builds(
     Descriptor,
-    st.sampled_from(sorted(mediatypes.LAYERS | mediatypes.MANIFESTS)),
+    st.sampled_from(
+        sorted(mediatypes.PLAIN_LAYERS | mediatypes.GZIP_LAYERS | mediatypes.ZSTD_LAYERS | mediatypes.MANIFESTS)
+    ),
     digests,
     st.integers(0, LIMITS.blob_bytes),
     notes,

@@ -15,7 +15,7 @@ import pytest
 from edgepack.errors import RuntimeFailedError
 from packager.layers import bytecode
 from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
-from packager.wheels.without_bytecode import earns_bytecode
+from packager.wheels.without_bytecode import is_compiled
 
 SOURCES = [
     (f"/opt/x/{path.name}", path.read_bytes())
@@ -82,10 +82,10 @@ def test_paths_of_bytecode() -> None:
 
 
 def test_only_modules_that_a_server_imports_at_its_start_earn_bytecode() -> None:
-    assert earns_bytecode("numpy/__init__.py")
-    assert earns_bytecode("somebody/else.py")
-    assert not earns_bytecode("numpy/polynomial/hermite.py")
-    assert not earns_bytecode("numpy/__init__.pyi")
+    assert is_compiled("numpy/__init__.py")
+    assert is_compiled("somebody/else.py")
+    assert not is_compiled("numpy/polynomial/hermite.py")
+    assert not is_compiled("numpy/__init__.pyi")
 
 
 def test_bytecode_is_made_for_this_minor_version_only() -> None:

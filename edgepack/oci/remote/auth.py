@@ -78,7 +78,7 @@ class Authorizer:
         self._looked_up = False
         self._credentials: Credentials | None = None
         self._challenge: Challenge | None = None
-        self._asked: frozenset[str] = frozenset()
+        self._challenge_scopes: frozenset[str] = frozenset()
         self._tokens: dict[frozenset[str], Token] = {}
 
     def header(self, url: str, scopes: frozenset[str]) -> str | None:
@@ -93,7 +93,7 @@ class Authorizer:
         for known, token in self._tokens.items():
             if scopes <= known and self._clock() < token.stale:
                 return f"Bearer {token.value}"
-        token = self._fetch(self._challenge, scopes | self._asked)
+        token = self._fetch(self._challenge, scopes | self._challenge_scopes)
         self._tokens[scopes] = token
         return f"Bearer {token.value}"
 
@@ -104,7 +104,7 @@ class Authorizer:
         basic = next((one for one in challenges if one.scheme == "basic"), None)
         self._challenge = bearer or basic
         # A registry may name its repositories otherwise than we do, so what it asks for is asked for too.
-        self._asked = frozenset(bearer.parameters.get("scope", "").split()) if bearer else frozenset()
+        self._challenge_scopes = frozenset(bearer.parameters.get("scope", "").split()) if bearer else frozenset()
         self._tokens.clear()
         if self._challenge is None:
             raise AuthenticationError("asks for a kind of authentication that is not known", where=self._registry)

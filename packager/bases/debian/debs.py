@@ -150,12 +150,14 @@ def without_dangling(entries: Mapping[str, LayerEntry]) -> dict[str, LayerEntry]
         for path in found:
             while path := posixpath.dirname(path):
                 places.add(path)
-        dangling = [path for path, entry in found.items() if entry.kind == "symlink" and _aim(entry) not in places]
+        dangling = [
+            path for path, entry in found.items() if entry.kind == "symlink" and _link_target(entry) not in places
+        ]
         if not dangling:
             return found
         for path in dangling:
             del found[path]
 
 
-def _aim(link: LayerEntry) -> str:
+def _link_target(link: LayerEntry) -> str:
     return posixpath.normpath(posixpath.join("/", posixpath.dirname(link.path), link.linkname)).lstrip("/")

@@ -53,7 +53,7 @@ class NumpyParameterType(AbstractParameterType):
         return array
 
     def _array(self, values: Any) -> Any:
-        convert = convert_cells if self.enforce_column_type else _as_it_comes
+        convert = convert_cells if self.enforce_column_type else _unconverted
         try:
             return convert(values, self._dtype)
         except (ValueError, TypeError, OverflowError, KeyError, IndexError, AttributeError) as error:
@@ -77,7 +77,7 @@ class NumpyParameterType(AbstractParameterType):
         return list(ALL_VERSIONS)
 
 
-def _as_it_comes(values: Any, _dtype: Any) -> Any:
+def _unconverted(values: Any, _dtype: Any) -> Any:
     return np.array(values)
 
 
