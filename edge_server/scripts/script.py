@@ -12,9 +12,10 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from edge_server.scripts.hidden_modules import HiddenModuleError
 from edge_server.scripts.outputs import describe_error
 from edge_server.scripts.rawhttp import is_raw
-from edge_server.scripts.user_modules import HiddenModuleError, is_free
+from edge_server.scripts.user_modules import is_free
 
 # How a request becomes arguments.
 TEXT, OBJECT, RAW = "text", "object", "raw"

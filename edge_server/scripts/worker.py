@@ -22,12 +22,13 @@ import orjson
 from edge_server.compat import azure
 from edge_server.scripts import frames
 from edge_server.scripts.calls import Caller
+from edge_server.scripts.hidden_modules import HiddenModuleError
 from edge_server.scripts.loops import DirectLoop, Loop, ThreadLoop
 from edge_server.scripts.outputs import encode_json
 from edge_server.scripts.page import SharedPage
 from edge_server.scripts.records import PipeHandler
 from edge_server.scripts.script import EntryScript, StartError, failure, load
-from edge_server.scripts.user_modules import HiddenModuleError, set_up
+from edge_server.scripts.user_modules import set_up
 
 if TYPE_CHECKING:
     import asyncio
@@ -109,13 +110,15 @@ def _set_up_output(log: int, level: str) -> None:
 def _start(file: Path, folder: str, root: str, loop: Loops) -> EntryScript:
     """Import the script and run its init(); StartError when that fails."""
     try:
-        set_up(file, Path(folder), root, azure.always_ours())
+        guard = set_up(file, Path(folder), root, azure.always_ours())
         azure.install()
         script = load(file, Path(folder))
         if inspect.iscoroutinefunction(script.init):
             loop.get().run_until_complete(script.init())
         else:
             script.init()
+        if guard.refused is not None:
+            raise guard.refused
     except StartError:
         raise
     except HiddenModuleError as error:

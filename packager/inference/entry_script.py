@@ -75,6 +75,8 @@ def check_entry_script(script: EntryScript, python: str, packages: frozenset[str
     if name and not any(path.startswith((f"{name}/", f"{name}.")) for path in sources):
         # The folder above is searched too: the source directory may be a package.
         sources |= {f"{name}/{path}": read for path, read in sources.items()}
+    else:
+        name = ""
     if script.file in sources:  # else it is below a link to a folder
         check_script(script.file, sources, python, packages, name)
 

@@ -1,8 +1,8 @@
 """Check an entry script without running it: its syntax, its functions, and what it imports.
 
-Only what is certain to fail is refused. Imports that may never run, or may fail, are left alone: those in branches,
-in ``try`` with an ``except`` for them, below ``with suppress``, and in functions, but for those of the script that
-``init()`` and ``run()`` come to.
+Only what is certain to fail is refused. Imports of missing modules that may never run, or may fail, are left alone:
+those in branches, in ``try`` with an ``except`` for them, below ``with suppress``, and in functions, but for those of
+the script that ``init()`` and ``run()`` come to. What hides a module of the user is certain for every import.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import ast
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 from converters.source import python_imports
 from converters.source.python_imports import Import
 from edgepack.errors import UsageError
+from packager.inference.name_collisions import every_import, who_hides
 
 # Modules that the server gives to scripts: the names of edge_server/compat/azure.py.
 PROVIDED = frozenset(
@@ -35,11 +37,7 @@ PROVIDED = frozenset(
     }
 )
 _SERVERS = frozenset({"inference_schema", "edge_server"})
-# What a worker of the server has, whatever the source directory has: edge_server/scripts/user_modules.py.
-_KEPT = frozenset({*_SERVERS, "orjson", "azureml.contrib.services", "azureml.monitoring"})
 _NEVER = "edge_server"
-# Modules of the standard library of other systems.
-_ELSEWHERE = frozenset({"msilib", "msvcrt", "nt", "ossaudiodev", "winreg", "winsound"})
 # What the standard library lost and gained since Python 3.11, which is the oldest that edgepack runs on.
 _LOST = {
     12: "asynchat asyncore distutils imp smtpd",
@@ -64,7 +62,7 @@ def check_script(
 
     ``file`` is the script and ``sources`` everything that is shipped, by its path below the source directory, and once
     more below ``package``, the directory's own name, unless something in it has the same. ``packages`` are the modules
-    at the top of the image's packages, None where they are not known.
+    of the image's packages, inner ones by their dotted names; None where they are not known.
     """
     minor = int(python.partition(".")[2])
     tree = _parsed(file, sources[file](), minor)
@@ -76,7 +74,8 @@ def check_script(
             raise UsageError(f"has no {name}()", where=file, hint="an entry script must define init() and run()")
     if any(_top(path) == _NEVER for path in sources):
         raise UsageError("has the name of the server's own package", where=_NEVER, hint="rename it")
-    _check_imports(file, tree, sources, minor, packages, package)
+    _check_hidden(file, tree, sources, minor, packages or frozenset(), package)
+    _check_imports(file, tree, sources, minor, packages)
 
 
 def standard_library(minor: int) -> frozenset[str]:
@@ -187,13 +186,13 @@ def _check_imports(
     sources: Mapping[str, Callable[[], bytes]],
     minor: int,
     packages: frozenset[str] | None,
-    package: str,
 ) -> None:
-    """Raise ``UsageError`` for the first import of a module that is hidden, else for the first that is missing."""
-    own = {top for path in sources if (top := _top(path))}
-    known = own | standard_library(minor) | _SERVERS
-    missing: list[tuple[str, Import]] = []
+    """Raise ``UsageError`` for the first import that runs for sure of a module that is missing."""
     everywhere = packages is not None
+    packages = packages or frozenset()
+    own = {top for path in sources if (top := _top(path))}
+    known = own | standard_library(minor) | _SERVERS | packages
+    missing: list[tuple[str, Import]] = []
     seen, pending = {file}, [(file, tree, _called(tree))]
     while pending:
         path, tree, functions = pending.pop(0)
@@ -201,44 +200,55 @@ def _check_imports(
         for one in _imports(tree, _package(path) if path != file else "", functions):
             top = one.module.partition(".")[0]
             if top in own:
-                if one != Import(package, (), one.line):  # else the directory's own name, which nobody imports alone
-                    _check_hidden(path, one, sources, minor, packages or frozenset())
                 fresh = [module for module in _modules(one, sources) if module not in seen]
                 seen.update(fresh)
                 parsed = [(module, _parsed(module, sources[module](), minor)) for module in fresh]
                 pending += [(module, inner, frozenset()) for module, inner in parsed if inner is not None]
-            elif packages is not None and top not in known | packages and one.module not in PROVIDED:
+            elif top not in known and one.module not in PROVIDED:
                 missing.append((path, one))
     if missing and everywhere:
         path, one = missing[0]
         module = one.module if one.module.startswith("azureml.") else one.module.partition(".")[0]
         raise UsageError(
             f"{path} line {one.line} imports {module}, which the image does not have",
-            hint=f"it has {_listed(sorted(packages or ()))}",
+            hint=f"it has {_listed(sorted(name for name in packages if '.' not in name))}",
         )
 
 
 def _check_hidden(
-    path: str, one: Import, sources: Mapping[str, Callable[[], bytes]], minor: int, packages: frozenset[str]
+    file: str,
+    tree: ast.Module,
+    sources: Mapping[str, Callable[[], bytes]],
+    minor: int,
+    packages: frozenset[str],
+    package: str,
 ) -> None:
-    """Raise ``UsageError`` for the import of a module of the source directory that another one of its name hides."""
-    reached = next(_modules(one, sources, _MODULE_SUFFIXES), None)
-    if reached is None:
-        return  # what is imported is another module, and the source directory only has a folder of its name
-    top = one.module.partition(".")[0]
-    if top in standard_library(minor) - _ELSEWHERE:
-        whose = "the standard library's"
-    elif any(f"{name}.".startswith(f"{kept}.") for name in one.candidates() for kept in _KEPT):
-        whose = "the server's"
-    elif top in packages and not reached.startswith((f"{top}.", f"{top}/__init__.")):
-        whose = "an installed package's"
-    else:
-        return
-    raise UsageError(
-        f"cannot be imported in {path} line {one.line}: {whose} module {top} has its name",
-        where=reached,
-        hint="rename it",
-    )
+    """Raise ``UsageError`` for the first import of a module of the source directory that another of its name hides."""
+    own = {top for path in sources if (top := _top(path))}
+    standard = standard_library(minor)
+    seen, pending = {file}, [(file, tree)]
+    while pending:
+        path, tree = pending.pop(0)
+        for one in every_import(tree, _package(path) if path != file else ""):
+            top = one.module.partition(".")[0]
+            # What is imported is another module, where the source directory only has a folder of its name.
+            reached = next(_modules(one, sources, _MODULE_SUFFIXES), None) if top in own else None
+            if reached is None:
+                continue
+            if one != Import(package, (), one.line):  # else the directory's own name, which nobody imports alone
+                whose = who_hides(one, reached, standard, packages, is_above=top == package)
+                if whose is not None:
+                    raise UsageError(
+                        f"cannot be imported in {path} line {one.line}: {whose} module {top} has its name",
+                        where=reached,
+                        hint="rename it",
+                    )
+            fresh = [module for module in _modules(one, sources) if module not in seen]
+            seen.update(fresh)
+            for module in fresh:
+                with suppress(UsageError):  # it may never be imported
+                    inner = _parsed(module, sources[module](), minor)
+                    pending += [(module, inner)] if inner is not None else []
 
 
 def _top(path: str) -> str:

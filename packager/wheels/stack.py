@@ -58,11 +58,14 @@ def direct_requirements() -> tuple[str, ...]:
 
 
 def modules_of(groups: Iterable[WheelGroup]) -> frozenset[str]:
-    """The modules and packages at the top of these wheels, as they are imported."""
+    """The modules and packages of these wheels, as they are imported; inner ones by their dotted names."""
     found = set()
     for wheel in (wheel for group in groups for wheel in group.wheels):
         with zipfile.ZipFile(wheel.path) as archive:
             for path in archive.namelist():
-                top, slash, _ = path.partition("/")
-                found.add(top if slash else top.partition(".")[0])
-    return frozenset(name for name in found if name.isidentifier())
+                *packages, file = path.split("/")
+                is_module = not packages or file.endswith((".py", ".so"))
+                parts = [*packages, file.partition(".")[0]] if is_module else packages
+                if all(part.isidentifier() for part in parts):
+                    found |= {parts[0], ".".join(part for part in parts if part != "__init__")}
+    return frozenset(found)

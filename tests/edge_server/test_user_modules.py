@@ -81,6 +81,18 @@ def test_the_command_refuses_by_name_and_ends_with_5(
     )
 
 
+def test_a_call_that_imports_a_hidden_module_fails_and_does_nothing_else_instead(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "    try:\n        from logging import double\n    except Exception:\n        return 0\n"
+    (tmp_path / "logging.py").write_text("def double(x):\n    return 2 * x\n")
+    (tmp_path / "score.py").write_text(f"def init(): ...\n\n\ndef run(data):\n{text}")
+    config = ServiceConfig((), "127.0.0.1", 0, ScriptConfig(tmp_path / "score.py", tmp_path), root=tmp_path)
+    with serve_config(config) as service:
+        assert service.ask("").status == 500
+    assert "the standard library's module logging has its name; rename it" in caplog.text
+
+
 def test_the_server_starts_in_a_folder_whose_modules_have_names_of_the_standard_library(tmp_path: Path) -> None:
     for name in ("logging", "http", "socket", "json", "argparse", "signal", "orjson", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('this is the user\\'s')\n")

@@ -21,7 +21,7 @@ from tests.packager.support.wheels import make_wheel, sha256
 from tests.packager.support.workspaces import make_workspace
 from tests.support.user_modules import USER_MODULES, UserModules
 
-PACKAGES = frozenset({"numpy", "onnxruntime", "orjson"})
+PACKAGES = frozenset({"numpy", "numpy.linalg", "onnxruntime", "orjson"})
 BOTH = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"
 
 
@@ -137,7 +137,7 @@ def test_a_users_module_is_imported_or_refused_by_name(
 ) -> None:
     folder = case.write(tmp_path)
     script = read_entry_script("score.py", folder)
-    if not case.refused or (case.refused == "numpy" and packages is None):
+    if not case.refused or not case.is_seen_in_source or (case.refused == "numpy" and packages is None):
         check_entry_script(script, "3.11", packages)
         return
     with pytest.raises(UsageError) as error:
@@ -146,6 +146,30 @@ def test_a_users_module_is_imported_or_refused_by_name(
     assert case.refused in str(error.value)
     assert str(error.value).endswith("; rename it")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "def score(x):\n    from http.mine import double\n    return double(x)\n",
+        "class Scorer:\n    def score(self, x):\n        if x:\n            import http.mine\n",
+        "try:\n    from http.mine import double\nexcept ImportError:\n    double = print\n",
+        "def score(x):\n    return importlib.import_module('http.mine').double(x)\n",
+        "def score(x):\n    import deep\n",
+    ],
+)
+def test_a_hidden_module_is_refused_wherever_it_is_imported(helper: str) -> None:
+    others = {"http.__init__": "", "http.mine": "", "deep": "def f():\n    import http\n", "helper": helper}
+    with pytest.raises(
+        UsageError, match=r"^http/__init__\.py: cannot be imported in (helper|deep)\.py line \d: the st"
+    ):
+        check("def run(data):\n    import helper\ninit = run\n", **others)
+
+
+def test_what_never_runs_in_an_image_is_left_alone() -> None:
+    check("import helper\n" + BOTH, helper="if __name__ == '__main__':\n    import types\n", types="")
+    check("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import types\n" + BOTH, types="")
+    check("def train():\n    import broken\n" + BOTH, broken="def\n")
 
 
 def test_a_users_module_may_have_a_name_that_the_standard_library_no_longer_has(tmp_path: Path) -> None:
@@ -174,10 +198,13 @@ def test_what_is_not_there_is_told_with_its_own_option(tmp_path: Path) -> None:
 
 def test_the_packages_of_an_image_are_those_of_its_wheels(tmp_path: Path) -> None:
     cache = WheelCache(tmp_path / "cache")
-    files = {"ours/__init__.py": b"", "single.py": b"", "fast.cpython-311-x86_64-linux-gnu.so": b"", "ours.libs/x": b""}
+    files = {"ours/__init__.py": b"", "single.py": b"", "fast.cpython-311-x86_64-linux-gnu.so": b"", "ours.libs/x": b"",
+             "ours/inner/deep.py": b"", "ours/data/x.csv": b"", "ours/no-module.py": b""}  # fmt: skip
     path = make_wheel(tmp_path, "dist", files=files)
     wheel = cache.add(path, Digest(sha256(path)))
-    assert modules_of([WheelGroup("wheel", "dist", (wheel,))]) == {"ours", "single", "fast"}
+    assert modules_of([WheelGroup("wheel", "dist", (wheel,))]) == {
+        "ours", "single", "fast", "ours.inner.deep", "ours.data",
+    }  # fmt: skip
 
 
 def test_a_build_checks_the_script_and_takes_the_imports_of_a_foreign_base_on_trust(

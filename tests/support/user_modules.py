@@ -22,6 +22,8 @@ class UserModules:
     answer: str = "double(21)"
     refused: str = ""
     folder: str = "source"
+    # False: only who runs the script can tell where its modules are.
+    is_seen_in_source: bool = True
 
     def write(self, parent: Path) -> Path:
         """Make the directory below ``parent``."""
@@ -51,6 +53,7 @@ def _module(name: str, refused: str = "") -> UserModules:
 _FREE = (
     "scoring",
     "converters",
+    "dockerfiles",
     "packager",
     "edgepack",
     "edge_agent",
@@ -60,6 +63,17 @@ _FREE = (
     "compat",
     "score2",
 )
+
+
+def _added(call: str, name: str, imports: str, answer: str = "double(21)", refused: str = "") -> UserModules:
+    """A module in ``src``, which the script puts into sys.path itself."""
+    head = f"import sys\nfrom pathlib import Path\nsys.path.{call}str(Path(__file__).resolve().parent / 'src'))\n"
+    return UserModules(
+        f"{call}…) {imports}", head + imports, {f"src/{name}": _DOUBLE}, answer, refused, is_seen_in_source=False
+    )
+
+
+_FIRST, _LAST = "insert(0, ", "append("
 _STANDARD = ("http", "logging", "types", "queue", "secrets", "asyncio")
 
 USER_MODULES = (
@@ -107,6 +121,60 @@ USER_MODULES = (
         )
         for name in ("scoring", "packager", "converters", "churn")
     ),
+    # A folder without __init__.py: what Python takes has what is imported, or has not.
+    UserModules("bare logging.config", "import logging.config", {"logging/config.py": ""},
+                answer="42 * callable(logging.config.dictConfig)"),
+    UserModules("bare email.message", "from email.message import EmailMessage", {"email/message.py": ""},
+                answer="42 * callable(EmailMessage)"),
+    UserModules("bare email, inner module", "from email import message", {"email/message.py": ""},
+                answer="42 * callable(message.EmailMessage)"),
+    UserModules("bare http.HTTPStatus", "from http import HTTPStatus", {"http/HTTPStatus.py": ""},
+                answer="HTTPStatus.OK - 158"),
+    UserModules("bare numpy.linalg", "from numpy.linalg import norm", {"numpy/linalg.py": ""},
+                answer="42 * callable(norm)"),
+    UserModules("bare numpy.array", "from numpy import array", {"numpy/array.py": ""}, answer="42 * callable(array)"),
+    UserModules("bare email, other name", "from email.message import double", {"email/message.py": _DOUBLE},
+                refused="email"),
+    UserModules("bare logging beside a module", "import logging.config",
+                {"logging/config.py": "", "logging.py": ""}, refused="logging"),
+    UserModules("directory email", "from email.message import EmailMessage", {"message.py": ""},
+                answer="42 * callable(EmailMessage)", folder="email"),
+    *(
+        _added(call, f"{name}/features.py", f"from {name}.features import double")
+        for call in (_FIRST, _LAST)
+        for name in ("packager", "edgepack", "tests", "converters", "dockerfiles", "edge_agent", "benchmarks")
+    ),
+    *(
+        _added(call, file, imports, refused=file.partition("/")[0].partition(".")[0])
+        for call in (_FIRST, _LAST)
+        for file, imports in (
+            ("logging/features.py", "from logging.features import double"),
+            ("logging/__init__.py", "from logging import double"),
+            ("types.py", "from types import double"),
+            ("edge_server/features.py", "from edge_server.features import double"),
+        )
+    ),
+    _added(_FIRST, "types.py", "import types", "42", refused="types"),
+    _added(_LAST, "types.py", "import types", "42 * callable(types.SimpleNamespace)"),
+    _added(_LAST, "mine.py", "import types, json, numpy\nfrom mine import double"),
+    # What the script would do without the module is not what it means to do.
+    UserModules(
+        "with something else instead",
+        "try:\n    from logging import double\nexcept ImportError:\n    def double(x): return 0",
+        {"logging.py": _DOUBLE}, refused="logging",
+    ),
+    UserModules(
+        "with something else whatever happens",
+        "try:\n    from logging import double\nexcept:\n    def double(x): return 0",
+        {"logging.py": _DOUBLE}, refused="logging",
+    ),
+    UserModules("by import_module", "import importlib\ndouble = importlib.import_module('types').double",
+                {"types.py": _DOUBLE}, refused="types"),
+    UserModules("import_module of its own", "from importlib import import_module\ntypes = import_module('types')",
+                {"mine.py": ""}, answer="42 * callable(types.SimpleNamespace)"),
+    UserModules("a __main__.py", "import __main__\nfrom mine import double", {"mine.py": _DOUBLE, "__main__.py": ""}),
+    UserModules("below installed packages", "from logging import double", {"logging.py": _DOUBLE}, refused="logging",
+                folder="site-packages"),
     UserModules(
         "directory code", "from code.features import double", {"features.py": _DOUBLE}, refused="code", folder="code"
     ),
