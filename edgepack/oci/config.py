@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgepack.documents import canonical_json, parse_object
 from edgepack.errors import InvalidDocumentError, InvalidReferenceError
-from edgepack.oci.descriptor import Platform
+from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.fields import list_of, text_field, text_list, text_map
 
@@ -90,6 +90,13 @@ class ImageConfig:
             created=text_field(value, "created", where, EPOCH),
             other={key: item for key, item in run.items() if key not in known},
         )
+
+    def check_layers(self, layers: Sequence[Descriptor], where: object) -> None:
+        """Raise ``InvalidDocumentError`` unless there is one diff ID for each of the manifest's ``layers``."""
+        if len(self.diff_ids) != len(layers):
+            raise InvalidDocumentError(
+                where, [f"its configuration has {len(self.diff_ids)} diff IDs for {len(layers)} layers"]
+            )
 
     def to_bytes(self) -> bytes:
         """The canonical JSON of the configuration."""

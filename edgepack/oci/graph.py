@@ -78,6 +78,9 @@ def _visit(
 def platform_manifest(source: BlobSource, root: Descriptor, platform: Platform) -> Descriptor:
     """The manifest to run on ``platform``: ``root`` itself, or the one that the index ``root`` lists for it.
 
+    An image without a variant runs on each variant. What is built upon or archived is chosen by stricter or looser
+    rules, in ``packager/bases/find.py`` and ``edgepack/oci/archive/write.py``.
+
     Raises ``IncompatibleError`` and ``NotFoundError``.
     """
     while root.media_type in mediatypes.INDEXES:

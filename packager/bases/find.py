@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgepack.errors import IncompatibleError, InvalidDocumentError
+from edgepack.errors import IncompatibleError
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -58,10 +58,7 @@ def find_base(name: str | None, platform: Platform, store: Store, bases: BaseCac
             copy(source, store, descriptor)
     manifest = store.manifest(descriptor)
     config = ImageConfig.from_bytes(store.read(manifest.config), f"base {name}")
-    if len(config.diff_ids) != len(manifest.layers):
-        raise InvalidDocumentError(
-            f"base {name}", [f"its configuration names {len(config.diff_ids)} of {len(manifest.layers)} layers"]
-        )
+    config.check_layers(manifest.layers, f"base {name}")
     facts = check_base(bases.facts(store, descriptor, manifest), platform, name)
     return Base(name, replace(descriptor, annotations={}, platform=None), manifest, config, facts)
 
@@ -69,6 +66,11 @@ def find_base(name: str | None, platform: Platform, store: Store, bases: BaseCac
 def _for_platform(
     found: tuple[tuple[Descriptor, Manifest], ...], source: BlobSource, platform: Platform, name: str
 ) -> Descriptor:
+    """The image for exactly ``platform``, of an index that need not say its images' platforms.
+
+    Not by the rules of ``graph.platform_manifest``: a base for another variant does not fit, as the wheels above it are
+    chosen for this one.
+    """
     have = []
     for descriptor, manifest in found:
         own = platform_of(source, descriptor, manifest)

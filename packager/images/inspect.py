@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgepack.errors import InvalidDocumentError, SignatureError
+from edgepack.errors import SignatureError
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.graph import images
@@ -40,11 +40,7 @@ def views(source: BlobSource, root: Descriptor) -> tuple[ImageView, ...]:
         if descriptor.platform is not None and descriptor.platform.os == "unknown":
             continue
         config = ImageConfig.from_bytes(read_verified(source, manifest.config))
-        if len(config.diff_ids) != len(manifest.layers):
-            raise InvalidDocumentError(
-                f"image {descriptor.digest}",
-                [f"its configuration names {len(config.diff_ids)} of {len(manifest.layers)} layers"],
-            )
+        config.check_layers(manifest.layers, f"image {descriptor.digest}")
         found.append(ImageView(descriptor.platform or config.platform, descriptor, manifest, config))
     return tuple(found)
 

@@ -185,7 +185,7 @@ def test_a_base_whose_parts_do_not_agree_is_refused(tmp_path: Path) -> None:
     manifest = workspace.store.manifest(root)
     broken = replace(manifest, layers=(*manifest.layers, *manifest.layers))
     workspace.store.tag("broken:1", workspace.store.put_bytes(broken.to_bytes(), root.media_type))
-    with pytest.raises(InvalidDocumentError, match="names 1 of 2 layers"):
+    with pytest.raises(InvalidDocumentError, match="has 1 diff IDs for 2 layers"):
         tiny(workspace, base="broken:1")
 
 

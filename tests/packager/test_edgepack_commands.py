@@ -195,7 +195,7 @@ def test_an_image_whose_parts_do_not_agree_is_refused(shell: Shell) -> None:
     manifest = store.manifest(root)
     doubled = replace(manifest, layers=manifest.layers * 2)
     store.tag("broken:1", store.put_bytes(doubled.to_bytes(), root.media_type))
-    assert "its configuration names 1 of 2 layers" in shell.refused("package", "inspect", "broken:1", code=2)
+    assert "its configuration has 1 diff IDs for 2 layers" in shell.refused("package", "inspect", "broken:1", code=2)
 
 
 # ---- Errors -------------------------------------------------------------------------------------------------------

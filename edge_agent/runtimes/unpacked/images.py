@@ -53,10 +53,7 @@ def read_image(store: Store, image: Digest) -> tuple[Manifest, ImageConfig]:
     if manifest.config.media_type not in mediatypes.CONFIGS:
         raise IncompatibleError("is an artifact, not an image", where=image)
     config = ImageConfig.from_bytes(store.read(manifest.config), f"configuration of {image}")
-    if len(config.diff_ids) != len(manifest.layers):
-        raise InvalidDocumentError(
-            f"image {image}", [f"has {len(manifest.layers)} layers and {len(config.diff_ids)} diff IDs"]
-        )
+    config.check_layers(manifest.layers, f"image {image}")
     return manifest, config
 
 

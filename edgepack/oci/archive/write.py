@@ -136,6 +136,11 @@ def _check_image(tag: str, manifest: Manifest) -> None:
 
 
 def _for_platform(tag: str, found: tuple[tuple[Descriptor, Manifest], ...], platform: Platform) -> Manifest:
+    """The manifest that ``docker load`` takes: a single one whatever its platform, or else the one for ``platform``.
+
+    Not by the rules of ``graph.platform_manifest``, which refuses a single image for another platform: an archive may
+    be written for another machine.
+    """
     if len(found) == 1:
         return found[0][1]
     for descriptor, manifest in found:
