@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ def read(path: Path, options: Options, scratch: Path) -> Original:
     import tensorflow as tf
 
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=not options.allow_unsafe)
+        with _in_small_letters(path) as named:
+            model = keras.models.load_model(named, compile=False, safe_mode=not options.allow_unsafe)
     except Exception as error:  # Keras raises whatever a layer's constructor does
         raise _unreadable_keras(error, trained_with, keras.__version__) from error
     if not getattr(model, "inputs", None):
@@ -67,13 +70,26 @@ def read(path: Path, options: Options, scratch: Path) -> Original:
     return Original(call, inputs, outputs, scratch, DEFAULT_SIGNATURE, renamed, trained_with)
 
 
+@contextmanager
+def _in_small_letters(path: Path) -> Iterator[Path]:
+    """The file by a name whose ending is in small letters: Keras tells its formats apart by these."""
+    ending = path.suffix.lower()
+    if path.suffix == ending:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="keras-") as folder:
+        named = Path(folder, f"model{ending}")
+        named.symlink_to(path.resolve())
+        yield named
+
+
 def _check_file(path: Path, options: Options) -> dict[str, str]:
     """Refuse a file that could run code; return the versions that it names. Nothing is loaded for that."""
-    if path.suffix in KERAS_HDF5_ENDINGS:
+    if path.suffix.lower() in KERAS_HDF5_ENDINGS:
         if not options.allow_unsafe:
             raise ConversionError("a Keras .h5 file is unsafe: it can run code when it is loaded", hint=UNSAFE)
         return {}
-    if path.suffix != KERAS_ENDING:
+    if path.suffix.lower() != KERAS_ENDING:
         raise ConversionError(
             "the file is not a Keras .keras file or a SavedModel folder",
             hint="save it with model.save('name.keras'), or export a SavedModel with model.export(folder)",

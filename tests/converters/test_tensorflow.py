@@ -46,6 +46,7 @@ CONVERTED = (
     "grey_picture_of_a_row",
     "saved_by_tensorflow_1",
     "in_the_text_form",
+    "ending_in_capitals",
     "h5_file_allowed",
     "lambda_layer_allowed",
 )

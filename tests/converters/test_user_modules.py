@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 import subprocess
@@ -191,7 +192,7 @@ def test_modules_with_names_of_ours_win_where_ours_are_installed_too(form: str, 
     root = Path(user_modules.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-P", "-c", _IMPORTED, folder],
-        env={"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -685,6 +685,12 @@ def _dense(**extra: Any) -> Any:
     return keras.Sequential([keras.Input((3,)), *extra.get("layers", ()), keras.layers.Dense(2)])
 
 
+@saved()
+def ending_in_capitals(folder: Path) -> Path:
+    shaken(_dense()).save(folder / "m.keras")
+    return (folder / "m.keras").rename(folder / "m.KERAS")
+
+
 @saved("refused", r"\.h5 file is unsafe")
 def h5_file(folder: Path) -> Path:
     shaken(_dense()).save(folder / "m.h5")
