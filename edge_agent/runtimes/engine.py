@@ -122,8 +122,6 @@ class DockerRuntime:
 
     def start(self, spec: DesiredService) -> Instance:
         """Create and start the service's container; see the protocol."""
-        import docker
-
         with _engine_errors(f"service {spec.name}"):
             config = self._config(spec.image)
             found = self._container(spec.name)
@@ -136,10 +134,10 @@ class DockerRuntime:
             container = self._create(spec, config)
             try:
                 container.start()
-            except BaseException as error:
+            except BaseException:
+                # A port that was taken since the check is in the engine's own words: asked again now, it may still be
+                # held by what the engine has not yet let go of.
                 container.remove(force=True, v=True)
-                if isinstance(error, docker.errors.APIError):
-                    check_port(spec)  # names a port that another program has taken since the check above
                 raise
             container.reload()
             return _instance(spec.name, container)

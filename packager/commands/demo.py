@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -25,8 +28,14 @@ def command(folder: Path | None, port: int, runtime: str) -> None:
     """
     from packager.demo import Demo
 
+    signal.signal(signal.SIGTERM, _leave)  # as Ctrl-C does: what was started is stopped first
+
     if folder is not None:
         Demo(folder.absolute(), port, runtime, click.echo).run()
         return
     with tempfile.TemporaryDirectory(prefix="edgepack-demo-") as temporary:
         Demo(Path(temporary), port, runtime, click.echo).run()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,9 @@ def command(
         entry=entry,
         signature=signature,
         allow_unsafe=allow_unsafe,
-        tolerances={name: _number(value) for name, value in pairs(tolerances, "--tolerance").items()},
+        tolerances={
+            name: _number(value) for name, value in pairs(tolerances, "--tolerance", "probabilities=1e-3").items()
+        },
         optimize=optimize,
     )
     limits = Limits(seconds=timeout, memory=int(memory * (1 << 30)))
@@ -120,7 +123,7 @@ def command(
     if report is not None:
         note(f"the parity report is in {report}")
     if path is not None:
-        note(f"the converted model is in {folder}; to serve it: edge-server --model {path}")
+        note(f"the converted model is in {folder}; to serve it: {shlex.join(['edge-server', '--model', str(path)])}")
 
 
 def _number(text: str) -> float:

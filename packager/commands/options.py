@@ -39,13 +39,13 @@ def common(function: _F) -> _F:
 offline = click.option("--offline", is_flag=True, envvar="EDGEPACK_OFFLINE", help="Never use the network.")
 
 
-def pairs(items: tuple[str, ...], option: str) -> dict[str, str]:
-    """Read ``K=V`` items; raises ``UsageError``."""
+def pairs(items: tuple[str, ...], option: str, example: str = "team=blue") -> dict[str, str]:
+    """Read ``K=V`` items; raises ``UsageError``, with ``example`` as the way to write one."""
     found = {}
     for item in items:
         key, equals, value = item.partition("=")
         if not key or not equals:
-            raise UsageError(f"{item!r} is not KEY=VALUE", where=option, hint=f"write it as {option} team=blue")
+            raise UsageError(f"{item!r} is not KEY=VALUE", where=option, hint=f"write it as {option} {example}")
         if key in found:
             raise UsageError(f"{key!r} is given twice", where=option, hint="give each key once")
         found[key] = value
