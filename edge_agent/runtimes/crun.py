@@ -28,7 +28,7 @@ from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
-from edgepack.oci.unpack import OverlayWhiteouts
+from edgepack.oci.whiteouts import OverlayWhiteouts
 from edgepack.state.desired import DesiredService
 
 _log = logging.getLogger(__name__)

@@ -24,6 +24,7 @@ from edge_agent.runtimes.container import container_name, container_options
 from edge_agent.runtimes.instances import check_port, spec_hash
 from edge_agent.runtimes.unpacked.images import check_platform, read_image, verify_blobs
 from edgepack.errors import EdgepackError, MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError
+from edgepack.host.files import sync_file_system
 from edgepack.limits import LIMITS
 from edgepack.oci.archive.write import stream_archive
 from edgepack.oci.config import ImageConfig
@@ -32,7 +33,6 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.serve import serve
 from edgepack.oci.store import Store
-from edgepack.oci.unpack import sync_file_system
 from edgepack.state.desired import DesiredService
 
 _log = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
-from edgepack.oci.unpack import RefuseWhiteouts
+from edgepack.oci.whiteouts import RefuseWhiteouts
 from edgepack.state.desired import DesiredService
 
 _log = logging.getLogger(__name__)

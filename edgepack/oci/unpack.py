@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from edgepack.errors import UnsafeArchiveError, disk_errors
+from edgepack.host.files import sync_file_system
 from edgepack.limits import LIMITS
 from edgepack.oci.tar.header import MemberKind
 from edgepack.oci.tar.stream import Member, TarStream, checked_kind
+from edgepack.oci.whiteouts import RefuseWhiteouts, Whiteouts
 from edgepack.text import printable
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,56 +46,6 @@ class UnpackReport:
 
     entries: int
     content_bytes: int
-
-
-class Whiteouts(Protocol):
-    """What becomes of the entries with which a layer hides names of the layers below (image-spec, layer.md)."""
-
-    def hide(self, folder: int, name: str, where: str) -> None:
-        """Hide ``name`` in the folder of descriptor ``folder``; ``where`` is the whiteout's own path."""
-
-    def hide_all(self, folder: int, where: str) -> None:
-        """Hide everything that lower layers have in the folder of descriptor ``folder``."""
-
-
-class RefuseWhiteouts:
-    """Refuse layers that hide something: for trees that are merged by hand."""
-
-    def hide(self, folder: int, name: str, where: str) -> None:
-        """Raise ``UnsafeArchiveError``."""
-        raise UnsafeArchiveError("hides a file of a lower layer, which needs overlay mounts", where=where)
-
-    def hide_all(self, folder: int, where: str) -> None:
-        """Raise ``UnsafeArchiveError``."""
-        raise UnsafeArchiveError("hides a folder of a lower layer, which needs overlay mounts", where=where)
-
-
-class OverlayWhiteouts:
-    """Whiteouts as overlayfs reads them (kernel documentation, overlayfs.rst, "whiteouts and opaque directories")."""
-
-    def hide(self, folder: int, name: str, where: str) -> None:
-        """Make a character device 0/0; needs root."""
-        os.mknod(name, 0o020000, os.makedev(0, 0), dir_fd=folder)
-
-    def hide_all(self, folder: int, where: str) -> None:
-        """Set ``trusted.overlay.opaque``; needs root."""
-        os.setxattr(folder, "trusted.overlay.opaque", b"y")
-
-
-def sync_file_system(path: Path) -> None:
-    """Make everything written below ``path`` survive a power cut, with one call for the whole file system."""
-    import ctypes
-
-    fd = os.open(path, _FOLDER)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if not hasattr(libc, "syncfs"):  # not Linux
-            os.sync()
-        elif libc.syncfs(fd) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), str(path))
-    finally:
-        os.close(fd)
 
 
 def unpack_layer(

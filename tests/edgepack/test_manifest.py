@@ -208,3 +208,14 @@ def test_platforms_have_one_spelling(text: str, normal: str) -> None:
 def test_what_is_no_platform_is_refused(text: str) -> None:
     with pytest.raises(InvalidReferenceError, match="is not a platform"):
         Platform.parse(text)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_configuration_that_does_not_have_a_diff_id_for_each_layer_is_refused(count: int) -> None:
+    digests = tuple(Digest.of(bytes([number])) for number in range(count))
+    layers = [Descriptor(mediatypes.LAYER, Digest.of(b"layer"), 5)] * 2
+    config = ImageConfig(Platform("linux", "amd64"), diff_ids=digests)
+
+    with pytest.raises(InvalidDocumentError, match=f"image x: its configuration has {count} diff IDs for 2 layers"):
+        config.check_layers(layers, "image x")
+    config.check_layers(layers[:1] * count, "image x")

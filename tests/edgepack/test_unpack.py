@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepack.errors import UnsafeArchiveError
-from edgepack.oci.unpack import OverlayWhiteouts, UnpackLimits, unpack_layer
+from edgepack.oci.unpack import UnpackLimits, unpack_layer
+from edgepack.oci.whiteouts import OverlayWhiteouts
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

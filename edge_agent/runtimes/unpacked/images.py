@@ -23,7 +23,7 @@ from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
-from edgepack.oci.unpack import Whiteouts
+from edgepack.oci.whiteouts import Whiteouts
 
 _log = logging.getLogger(__name__)
 # Which of an image's layers a runtime needs.

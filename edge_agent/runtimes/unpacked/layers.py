@@ -14,7 +14,8 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.store import Store
 from edgepack.oci.tar.compression import decompressed
-from edgepack.oci.unpack import RefuseWhiteouts, UnpackLimits, Whiteouts, unpack_layer
+from edgepack.oci.unpack import UnpackLimits, unpack_layer
+from edgepack.oci.whiteouts import RefuseWhiteouts, Whiteouts
 
 
 class LayerCache:

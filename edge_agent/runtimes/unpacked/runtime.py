@@ -21,7 +21,7 @@ from edgepack.host.files import make_dirs
 from edgepack.names import check_service_name
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
-from edgepack.oci.unpack import Whiteouts
+from edgepack.oci.whiteouts import Whiteouts
 from edgepack.state.desired import DesiredService
 
 _STOP_SECONDS = 10.0

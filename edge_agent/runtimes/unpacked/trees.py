@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgepack.errors import UnsafeArchiveError, disk_errors
-from edgepack.host.files import publish, temporary_beside
-from edgepack.oci.unpack import sync_file_system
+from edgepack.host.files import publish, sync_file_system, temporary_beside
 
 
 def merge_trees(layers: Sequence[Path], target: Path) -> None:
