@@ -1,6 +1,6 @@
 """``docker-daemon:NAME``: a container engine on this workstation, by Docker's API.
 
-The one module here that knows the docker package.
+The only module here that imports the docker package.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Tagged(ImageSource):
 def find_source(text: str, store: Store) -> ImageSource:
     """Where the image ``text`` comes from: a tag of ``store``, which is a workspace's, or a place.
 
-    Raises ``NotFoundError`` for a name that is no tag there and names no registry, ``UsageError`` for what cannot be
+    Raises ``NotFoundError`` for a name that is not a tag there and names no registry, ``UsageError`` for what cannot be
     a name.
     """
     place = _with_prefix(text)

@@ -40,7 +40,7 @@ def decompressed(stream: BinaryIO, layer: Descriptor, limit: int) -> BinaryIO:
     """The plain tar of ``layer`` read from ``stream``; memory stays flat.
 
     Raises ``UnsafeArchiveError`` when it is damaged or unpacks to more than ``limit`` bytes, ``MissingPartError`` when
-    zstd is needed and not installed, ``UsageError`` for a media type that is no layer.
+    zstd is needed and not installed, ``UsageError`` for another media type.
     """
     if layer.media_type in mediatypes.PLAIN_LAYERS:
         chunks = iter(lambda: stream.read(LIMITS.chunk_bytes), b"")
