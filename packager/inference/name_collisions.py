@@ -39,15 +39,15 @@ def every_import(tree: ast.Module, package: str) -> Iterator[Import]:
 
 
 def who_hides(
-    one: Import, reached: str, standard: frozenset[str], packages: frozenset[str], *, is_above: bool
+    one: Import, reached: str, standard: frozenset[str], packages: frozenset[str], *, is_last: bool
 ) -> str | None:
     """Whose module is imported instead of ``reached``, the first file of the source directory that was meant to run.
 
     ``standard`` are the modules of the standard library, ``packages`` those that the image has, with their inner ones.
-    ``is_above`` says that the source directory itself is the package, which is looked for last.
+    ``is_last`` says that plain Python looks for it after all others: in the folder above, or at the end of sys.path.
     """
     top = one.module.partition(".")[0]
-    yields = is_above or not reached.startswith((f"{top}.", f"{top}/__init__."))
+    yields = is_last or not reached.startswith((f"{top}.", f"{top}/__init__."))
     if top in standard - _ELSEWHERE:
         return None if yields and _standard_has(one) else "the standard library's"
     if any(f"{name}.".startswith(f"{kept}.") for name in one.candidates() for kept in _KEPT):
@@ -114,4 +114,11 @@ def _names_of(spec: ModuleSpec) -> set[str]:
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return found | {"*"} if "globals" in used or "__getattr__" in found else found
+    if "__getattr__" in found:
+        return {"*"}
+    if "globals" in used or "*" in found:
+        try:
+            return set(dir(importlib.import_module(spec.name)))
+        except ImportError:  # a part of the standard library that is not installed, such as tkinter
+            return {"*"}
+    return found

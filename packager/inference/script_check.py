@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from converters.source import python_imports
 from converters.source.python_imports import Import
 from edgepack.errors import UsageError
+from packager.inference.added_folders import added_folders
 from packager.inference.name_collisions import every_import, who_hides
 
 # Modules that the server gives to scripts: the names of edge_server/compat/azure.py.
@@ -74,7 +75,13 @@ def check_script(
             raise UsageError(f"has no {name}()", where=file, hint="an entry script must define init() and run()")
     if any(_top(path) == _NEVER for path in sources):
         raise UsageError("has the name of the server's own package", where=_NEVER, hint="rename it")
-    _check_hidden(file, tree, sources, minor, packages or frozenset(), package)
+    added = added_folders(tree, {str(parent) for path in sources for parent in PurePosixPath(path).parents})
+    places: dict[str, tuple[str, bool]] = {}  # where files of these folders are, and whether they come first
+    for folder, is_first in added.items():
+        inner = [path for path in sources if path.startswith(f"{folder}/")]
+        places |= {name: (path, is_first) for path in inner if (name := path[len(folder) + 1 :]) not in sources}
+    sources = {**sources, **{path: sources[place] for path, (place, _) in places.items()}}
+    _check_hidden(file, tree, sources, minor, packages or frozenset(), package, places)
     _check_imports(file, tree, sources, minor, packages)
 
 
@@ -222,6 +229,7 @@ def _check_hidden(
     minor: int,
     packages: frozenset[str],
     package: str,
+    places: Mapping[str, tuple[str, bool]],
 ) -> None:
     """Raise ``UsageError`` for the first import of a module of the source directory that another of its name hides."""
     own = {top for path in sources if (top := _top(path))}
@@ -236,11 +244,13 @@ def _check_hidden(
             if reached is None:
                 continue
             if one != Import(package, (), one.line):  # else the directory's own name, which nobody imports alone
-                whose = who_hides(one, reached, standard, packages, is_above=top == package)
+                place, is_first = places.get(reached, (reached, top != package))
+                whose = who_hides(one, reached, standard, packages, is_last=not is_first)
                 if whose is not None:
+                    by = places.get(path, (path,))[0]
                     raise UsageError(
-                        f"cannot be imported in {path} line {one.line}: {whose} module {top} has its name",
-                        where=reached,
+                        f"cannot be imported in {by} line {one.line}: {whose} module {top} has its name",
+                        where=place,
                         hint="rename it",
                     )
             fresh = [module for module in _modules(one, sources) if module not in seen]

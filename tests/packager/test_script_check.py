@@ -137,7 +137,7 @@ def test_a_users_module_is_imported_or_refused_by_name(
 ) -> None:
     folder = case.write(tmp_path)
     script = read_entry_script("score.py", folder)
-    if not case.refused or not case.is_seen_in_source or (case.refused == "numpy" and packages is None):
+    if not case.refused or (case.refused == "numpy" and packages is None):
         check_entry_script(script, "3.11", packages)
         return
     with pytest.raises(UsageError) as error:
@@ -164,6 +164,22 @@ def test_a_hidden_module_is_refused_wherever_it_is_imported(helper: str) -> None
         UsageError, match=r"^http/__init__\.py: cannot be imported in (helper|deep)\.py line \d: the st"
     ):
         check("def run(data):\n    import helper\ninit = run\n", **others)
+
+
+@pytest.mark.parametrize(
+    "adds",
+    [
+        "sys.path.append(os.path.join(os.path.dirname(__file__), 'lib', 'src'))",
+        "sys.path.insert(0, str(Path(__file__).parent / 'lib' / 'src'))",
+        "here = os.path.dirname(__file__)\nplace = f'{here}/lib/src'\nsys.path.append(place)",
+    ],
+)
+def test_folders_that_the_script_adds_to_the_path_are_looked_at(adds: str) -> None:
+    modules = {"lib.src.mine": "from helper import double\n", "lib.src.logging": "", "other.types": ""}
+    script = f"import os, sys, types\nfrom pathlib import Path\n{adds}\nimport mine\n{BOTH}"
+    check(script, **modules, **{"lib.src.helper": "double = 1\n"})
+    with pytest.raises(UsageError, match=r"^lib/src/logging\.py: cannot be imported in lib/src/helper\.py line 1: the"):
+        check(script, **modules, **{"lib.src.helper": "from logging import double\n"})
 
 
 def test_what_never_runs_in_an_image_is_left_alone() -> None:

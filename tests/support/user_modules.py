@@ -22,8 +22,6 @@ class UserModules:
     answer: str = "double(21)"
     refused: str = ""
     folder: str = "source"
-    # False: only who runs the script can tell where its modules are.
-    is_seen_in_source: bool = True
 
     def write(self, parent: Path) -> Path:
         """Make the directory below ``parent``."""
@@ -68,9 +66,7 @@ _FREE = (
 def _added(call: str, name: str, imports: str, answer: str = "double(21)", refused: str = "") -> UserModules:
     """A module in ``src``, which the script puts into sys.path itself."""
     head = f"import sys\nfrom pathlib import Path\nsys.path.{call}str(Path(__file__).resolve().parent / 'src'))\n"
-    return UserModules(
-        f"{call}…) {imports}", head + imports, {f"src/{name}": _DOUBLE}, answer, refused, is_seen_in_source=False
-    )
+    return UserModules(f"{call}…) {imports}", head + imports, {f"src/{name}": _DOUBLE}, answer, refused)
 
 
 _FIRST, _LAST = "insert(0, ", "append("
