@@ -35,7 +35,7 @@ IO_MODULES = {
 # What stands in for libraries that entry scripts import.
 SHIMS = ROOT / "edge_server" / "compat"
 PURE_PATHS = {"PurePath", "PurePosixPath", "PureWindowsPath"}
-MAX_LINES = 400
+TOO_MANY_LINES = 400
 # What still breaks a rule. A test fails when an entry no longer does: take it out. Add none.
 CIRCLES: list[set[str]] = []
 LOGGERS = {
@@ -219,7 +219,7 @@ def test_plans_do_no_input_or_output() -> None:
 def test_a_module_fits_on_a_few_screens(room: str) -> None:
     long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules(room)}
 
-    assert {name: lines for name, lines in long.items() if lines > MAX_LINES} == {}
+    assert {name: lines for name, lines in long.items() if lines >= TOO_MANY_LINES} == {}
 
 
 def test_no_shell_is_started() -> None:
