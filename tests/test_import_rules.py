@@ -40,7 +40,8 @@ TOO_MANY_LINES = 400
 CIRCLES: list[set[str]] = []
 LOGGERS = {
     # Names that users see in the log: the server's own, those of scripts, and of what a script prints.
-    "edge_server/processes.py", "edge_server/run.py", "edge_server/scripts/calls.py", "edge_server/scripts/output.py",
+    "edge_server/processes.py", "edge_server/run.py", "edge_server/scripts/calls.py",
+    "edge_server/scripts/worker_output.py",
 }  # fmt: skip
 ERROR_TEXTS = {
     # Other people's libraries raise one type for many reasons, and name the reason, or the class, in the text only.

@@ -17,8 +17,8 @@ import orjson
 from edge_server.config.sizes import SIZES
 from edge_server.config.values import ScriptConfig, ServiceConfig
 from edge_server.scripts.frames import BrokenStreamError, Frame, FrameReader
-from edge_server.scripts.output import WorkerOutput
 from edge_server.scripts.page import SharedPage
+from edge_server.scripts.worker_output import WorkerOutput
 
 # How long a worker whose socket has ended may take to end itself (seconds).
 _LINGER = 1.0
