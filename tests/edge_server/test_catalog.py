@@ -524,7 +524,7 @@ def test_a_manifest_that_says_rows_depend_on_each_other_is_believed(tmp_path: Pa
 def test_threads_are_kept_only_where_they_make_slow_runs_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edge_server.models.files import loading
+    from edge_server.models import loading
 
     place = _place(tmp_path, "a")
     assert open_model(place.path, 4).model.threads == 1
