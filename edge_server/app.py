@@ -1,4 +1,4 @@
-"""What happens to every request: its route, who asks, its ids, its answer's common headers, metrics and log."""
+"""What happens to every request: route, who the caller is, its ids, its answer's common headers, metrics and log."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _BYTES_PER_SECOND = 64 * 1024
 _LINGER_SECONDS = 2.0
 _LONGEST_LINGER_SECONDS = 30.0
 # Bytes at once of a client that is still sending a body, and does not only keep the connection alive.
-_BRISK = 4096
+_SENDING_BYTES = 4096
 
 
 def body_deadline(limits: Limits, started: float, size: int) -> float:
@@ -32,5 +32,5 @@ class Linger:
 
     def note(self, size: int) -> None:
         """So many bytes came, and were dropped."""
-        if size >= _BRISK:
+        if size >= _SENDING_BYTES:
             self.deadline = min(time.perf_counter() + _LINGER_SECONDS, self._latest)

@@ -57,7 +57,7 @@ class TlsContext:
 
     def _again(self) -> None:
         self.start()
-        self._watched.look()
+        self._watched.reload_if_changed()
 
     def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _first: ssl.SSLContext) -> None:
         """Called in each handshake, also of clients that name no server."""

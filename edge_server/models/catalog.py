@@ -132,7 +132,7 @@ class Catalog(Generic[T]):
                         f"allows {format_size(models.budget or 0)}; pin fewer models or allow more"
                     )
                 full = True
-                models.let_go(loaded)
+                models.unload(loaded)
             del loaded
         if models.budget is None:
             # What loading left behind is given back once, before the first request.
@@ -152,7 +152,7 @@ class Catalog(Generic[T]):
             try:
                 await self._models.make_room(place, _file_bytes(place))
                 loaded = await self._open(place)
-                self._models.settle(loaded)
+                self._models.enforce_budget(loaded)
             except BadRequest as refusal:
                 self._fail(place, refusal.status, refusal.message)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this model's and not the server's end

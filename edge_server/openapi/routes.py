@@ -48,7 +48,7 @@ class _Documents:
 
     async def swagger(self, request: Request) -> Response:
         """The document of ``?version=``; 404 for a version that there is none of."""
-        version = _asked(request.query, "version")
+        version = _query_value(request.query, "version")
         if self._own is not None and (version is None or _SHORT.get(version, version) == self._own_version):
             return Response(200, self._own)
         # Few ever ask: what makes documents is imported for them.
@@ -67,7 +67,7 @@ class _Documents:
         from edge_server.openapi.page import page
 
         description = await asyncio.to_thread(self._service.describe)
-        return page(description, self._config, _asked(request.query, "model"))
+        return page(description, self._config, _query_value(request.query, "model"))
 
     def _document(self, version: str) -> bytes:
         from edge_server.openapi.documents import document
@@ -116,7 +116,7 @@ def _version_of(document: Mapping[str, Any]) -> str | None:
     return "2" if document.get("swagger") == "2.0" else None
 
 
-def _asked(query: str, name: str) -> str | None:
+def _query_value(query: str, name: str) -> str | None:
     """The last value of a parameter of the query."""
     if not query:
         return None

@@ -1,4 +1,4 @@
-"""What the server and a worker say to each other: length-prefixed frames over one stream socket, and no pickle.
+"""Messages between the server and a worker: length-prefixed frames over one stream socket, and no pickle.
 
 Every frame has the same head, in native byte order, since both ends run on one machine: the length of what follows
 the head, the length of ``meta`` within it, a sequence number that is counted for each slot, the slot, a status, a kind,

@@ -39,7 +39,7 @@ class Pool:
         self._ticking = False
         self._tick_seconds = min(_TICK, max(0.001, limits.scoring_seconds / 4), max(0.001, limits.queue_seconds / 4))
         # Workers that get no more calls, with the time at which they end whatever they do.
-        self._condemned: dict[WorkerProcess, float] = {}
+        self._ending: dict[WorkerProcess, float] = {}
 
     def waiting(self) -> int:
         """How many calls have not begun."""
@@ -107,15 +107,15 @@ class Pool:
             call.reply.resolve(response)
         if self._waiting:
             self._hand_out()
-        if worker in self._condemned:
-            self._end_condemned(worker)
+        if worker in self._ending:
+            self._kill_if_due(worker)
 
     def remove(self, worker: WorkerProcess) -> list[str]:
         """The worker has ended: calls that it had begun have failed, the others go to other slots.
 
         Returns the ids of the requests that it was at work on.
         """
-        self._condemned.pop(worker, None)
+        self._ending.pop(worker, None)
         gone = [slot for slot in self._slots if slot.worker is worker]
         self._slots = [slot for slot in self._slots if slot.worker is not worker]
         again: list[Call] = []
@@ -142,26 +142,26 @@ class Pool:
         now = self._loop.time()
         for slot in list(self._slots):
             if slot.calls:
-                self._look_at(slot, now)
-        for worker, end in list(self._condemned.items()):
+                self._check_slot(slot, now)
+        for worker, end in list(self._ending.items()):
             if now >= end:
                 worker.kill()
         oldest = now - self._limits.queue_seconds
         while self._waiting and (self._waiting[0].unwanted or self._waiting[0].arrived <= oldest):
-            self._turn_away(self._waiting.popleft())
+            self._reject(self._waiting.popleft())
         self._hand_out()
         if self._waiting or any(slot.calls for slot in self._slots):
             self._loop.call_later(self._tick_seconds, self._tick)
         else:
             self._ticking = False
 
-    def _turn_away(self, call: Call) -> None:
+    def _reject(self, call: Call) -> None:
         if not call.unwanted:
             self._metrics.count_rejection("queue_timeout")
             text = "The service is busy: the request waited too long. Try again later."
             call.reply.resolve(message(503, text, _RETRY_AFTER))
 
-    def _look_at(self, slot: Slot, now: float) -> None:
+    def _check_slot(self, slot: Slot, now: float) -> None:
         if slot.is_async:
             for number in slot.running():
                 if now - slot.calls[number].begun >= self._limits.scoring_seconds:
@@ -177,9 +177,9 @@ class Pool:
         slot.stuck = True
         if len(slot.calls) > 1:
             slot.worker.peek()
-            self._rescue(slot, now)
+            self._take_back_waiting(slot, now)
 
-    def _rescue(self, slot: Slot, now: float) -> None:
+    def _take_back_waiting(self, slot: Slot, now: float) -> None:
         """Take calls from behind a long one: for another slot, or because their answers are no longer wanted.
 
         A call is asked back in one look and moved in the next, when what either side wrote is long visible to the
@@ -213,25 +213,25 @@ class Pool:
         worker.page.interrupt(slot.index, number)
         worker.send(frames.encode(frames.CANCEL, slot.index, number, b""))
         worker.signal(frames.OVERDUE_SIGNAL)
-        self._loop.call_later(_SOFT, self._give_up, slot, number)
+        self._loop.call_later(_SOFT, self._end_stuck_worker, slot, number)
 
-    def _give_up(self, slot: Slot, number: int) -> None:
+    def _end_stuck_worker(self, slot: Slot, number: int) -> None:
         """The call did not stop: end its worker, after the other calls that run in it or when their time is over."""
         worker = slot.worker
         if number not in slot.calls or worker.exited:
             return
         worker.ended_for = "timeout"
-        if worker in self._condemned:
+        if worker in self._ending:
             return
         grace = self._limits.grace_seconds if worker.heard else 0.0
-        self._condemned[worker] = self._loop.time() + grace
+        self._ending[worker] = self._loop.time() + grace
         for other in self._slots:
             if other.worker is worker:
                 other.closed = True
-        self._end_condemned(worker)
+        self._kill_if_due(worker)
 
-    def _end_condemned(self, worker: WorkerProcess) -> None:
+    def _kill_if_due(self, worker: WorkerProcess) -> None:
         slots = [slot for slot in self._slots if slot.worker is worker]
         wanted = any(not slot.calls[number].overdue for slot in slots for number in slot.running())
-        if not wanted or self._loop.time() >= self._condemned[worker]:
+        if not wanted or self._loop.time() >= self._ending[worker]:
             worker.kill()

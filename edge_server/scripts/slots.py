@@ -1,4 +1,4 @@
-"""Slots: places in which a worker runs calls, one at a time (a thread) or several at once (an event loop)."""
+"""The places in which a worker runs calls: one at a time (a thread) or several at once (an event loop)."""
 
 from __future__ import annotations
 

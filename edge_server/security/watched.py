@@ -31,7 +31,7 @@ Read = TypeVar("Read", bound=Material)
 
 
 class Watched(Generic[Read]):
-    """Something read from files, in ``value``. ``look`` reads them again when they changed; ``current`` looks by
+    """Something read from files, in ``value``. ``reload_if_changed`` reads them again; ``current`` calls it by
     itself, at most once in ``seconds``.
 
     Files that cannot be read or break their rules leave what was there in use: the error is logged once, and again
@@ -54,11 +54,11 @@ class Watched(Generic[Read]):
         # A clock that was set back must not stop the looking.
         if not 0 <= now - self._looked < self._seconds:
             self._looked = now
-            self.look()
+            self.reload_if_changed()
         return self.value
 
-    def look(self) -> None:
-        """Look at the files now. Never raises."""
+    def reload_if_changed(self) -> None:
+        """Read the files again if they changed since they were last read. Never raises."""
         stamps = _stamps(self.value.files)
         if stamps == self._stamps:
             return

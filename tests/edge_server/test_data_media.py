@@ -59,7 +59,7 @@ def test_raw_bytes_are_little_endian_rows(tmp_path: Path, kind: int, dtype: str)
         (["n", 3], bytes(24), "shape=-2,3", "'shape' must be whole numbers"),
         (["n", 3], bytes(24), "shape=", "takes 1"),
         (["n", 3], bytes(24), "shape=2,3&method=predict", "no methods"),
-        (["n", "m"], bytes(24), "", "say it in the query, such as ?shape=1,3,224,224"),
+        (["n", "m"], bytes(24), "", "add it to the query, such as ?shape=1,3,224,224"),
         (None, bytes(24), "", "has an unknown shape"),
         ([1, 3], bytes(24), "", "the shape [1, 3] takes 3"),
         (["n", 0], bytes(24), "", "do not fill"),

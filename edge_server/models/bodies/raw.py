@@ -39,7 +39,7 @@ def read_bytes(body: bytes, spec: InputSpec, shape: str | None) -> Array:
             "has no values" if not rest else f"has {len(body)} bytes, no multiple of {dtype.itemsize} ({spec.dtype})"
         )
         raise BadRequest(f"the body {phrase}")
-    axes = _told(shape) if shape is not None else _worked_out(spec, count)
+    axes = _shape_in_query(shape) if shape is not None else _inferred_shape(spec, count)
     if math.prod(axes) != count:
         raise BadRequest(f"the body has {count} values of {spec.dtype}, the shape {list(axes)} takes {math.prod(axes)}")
     if spec.dtype == "bool":
@@ -60,7 +60,7 @@ def read_npy(body: bytes, spec: InputSpec) -> Array:
     try:
         dtype = np.dtype(descr[1])
     except TypeError:
-        raise BadRequest(f"the .npy file has values of type {descr[1]!r}, which is none") from None
+        raise BadRequest(f"the .npy file has values of type {descr[1]!r}, which is not a type of NumPy") from None
     axes = tuple(int(size) for size in shape[1].split(",") if size.strip())
     count = math.prod(axes)
     if len(axes) > _MAX_RANK or not count or not dtype.itemsize:
@@ -94,18 +94,18 @@ def _dtype(spec: InputSpec) -> np.dtype[np.generic]:
     return np.dtype(spec.dtype).newbyteorder("<")
 
 
-def _told(text: str) -> tuple[int, ...]:
+def _shape_in_query(text: str) -> tuple[int, ...]:
     sizes = text.split(",") if text else []
     if len(sizes) > _MAX_RANK or not all(size.isascii() and size.isdigit() and len(size) < 16 for size in sizes):
         raise BadRequest(f"'shape' must be whole numbers such as 1,3,224,224, not {text!r:.80}")
     return tuple(map(int, sizes))
 
 
-def _worked_out(spec: InputSpec, count: int) -> tuple[int, ...]:
+def _inferred_shape(spec: InputSpec, count: int) -> tuple[int, ...]:
     axes = spec.shape
     if axes is None or axes.count(None) > 1:
         shown = "an unknown shape" if axes is None else f"the shape {_shown(axes)}"
-        raise BadRequest(f"{place(spec, ())} has {shown}; say it in the query, such as ?shape=1,3,224,224")
+        raise BadRequest(f"{place(spec, ())} has {shown}; add it to the query, such as ?shape=1,3,224,224")
     fixed = math.prod(size for size in axes if size is not None)
     if None not in axes:
         return tuple(size for size in axes if size is not None)

@@ -48,7 +48,7 @@ def read_golden(model: OnnxModel) -> Vectors | None:
     try:
         return Vectors(golden, model.named(inputs), expected)
     except BadRequest as error:
-        raise _misfit(golden, error) from None
+        raise _inputs_do_not_fit(golden, error) from None
 
 
 def check_golden(model: OnnxModel, vectors: Vectors) -> int:
@@ -60,12 +60,12 @@ def check_golden(model: OnnxModel, vectors: Vectors) -> int:
     try:
         values = model.run(vectors.arrays, list(expected))
     except BadRequest as error:
-        raise _misfit(golden, error) from None
+        raise _inputs_do_not_fit(golden, error) from None
     compared = zip(expected.items(), values, strict=True)
     return sum(_compare(golden, name, wanted, value) for (name, wanted), value in compared)
 
 
-def _misfit(golden: Golden, error: BadRequest) -> ConfigurationError:
+def _inputs_do_not_fit(golden: Golden, error: BadRequest) -> ConfigurationError:
     return ConfigurationError(str(golden.path), [f"inputs do not fit the model: {error.message}"])
 
 

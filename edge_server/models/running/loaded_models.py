@@ -119,20 +119,20 @@ class LoadedModels(Generic[T]):
         """Release the room that was kept for a model: it could not be loaded."""
         self._reserved.pop(_key(place), None)
 
-    def settle(self, loaded: Loaded[T]) -> None:
+    def enforce_budget(self, loaded: Loaded[T]) -> None:
         """Keep the budget now that it is known what the newest model takes.
 
-        BadRequest 507 when it does not fit beside what is pinned; it is let go then, and no other.
+        BadRequest 507 when it does not fit beside what is pinned; it is unloaded then, and no other.
         """
         if self.budget is None:
             return
         if loaded.bytes + self._pinned(loaded) > self.budget:
-            self.let_go(loaded)
+            self.unload(loaded)
             raise self._too_large(loaded.place, loaded.bytes)
         while self.over and self._evict_one(loaded):
             pass
 
-    def let_go(self, loaded: Loaded[T]) -> None:
+    def unload(self, loaded: Loaded[T]) -> None:
         """Forget the model; its memory is given back when its last run is over."""
         del self._loaded[_key(loaded.place)]
         loop = asyncio.get_running_loop()
@@ -155,14 +155,14 @@ class LoadedModels(Generic[T]):
         self._loaded.clear()
 
     def _evict_one(self, but: Loaded[T] | None) -> bool:
-        """Let go of the model used least recently; nothing here refers to it afterwards. False when all must stay."""
+        """Unload the model used least recently; nothing here refers to it afterwards. False when all must stay."""
         free = (one for one in self._loaded.values() if not one.place.pinned and one is not but)
         victim = min(free, key=lambda one: one.used, default=None)
         if victim is None:
             return False
         _log.info("model let go", extra={"model": victim.place.id, "bytes": victim.bytes})
         self._evicted(victim.place)
-        self.let_go(victim)
+        self.unload(victim)
         return True
 
     def _pinned(self, but: Loaded[T] | None) -> int:
