@@ -47,11 +47,17 @@ class Hidden:
 
 @cache
 def is_in(place: str, folder: str) -> bool:
-    """Whether a file or folder is the user's: below ``folder``, or the folder itself, and not in installed packages."""
+    """Whether a file or folder is the user's: below ``folder``, or the folder itself.
+
+    Installed packages are not, nor is a whole Python that is installed below the folder, such as an environment.
+    """
     for at, top in ((place, folder), (os.path.realpath(place), os.path.realpath(folder))):
         if at == top:
             return True
         if at.startswith(f"{top}{os.sep}") and at != _ROOT:
+            pythons = [place for place in (sys.prefix, sys.base_prefix) if place.startswith(f"{top}{os.sep}")]
+            if any(at.startswith(f"{python}{os.sep}") for python in pythons):
+                return False
             return not _INSTALLED.intersection(Path(at[len(top) :]).parts)
     return False
 

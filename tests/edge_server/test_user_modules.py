@@ -11,6 +11,7 @@ import pytest
 
 from edge_server.config.values import ScriptConfig, ServiceConfig
 from edge_server.errors import ScriptError
+from edge_server.scripts.hidden_modules import is_in
 from tests.edge_server.support.scripts import json_of, serve_config
 from tests.edge_server.support.server import Server
 from tests.support.user_modules import USER_MODULES, UserModules
@@ -91,6 +92,15 @@ def test_a_call_that_imports_a_hidden_module_fails_and_does_nothing_else_instead
     with serve_config(config) as service:
         assert service.ask("").status == 500
     assert "the standard library's module logging has its name; rename it" in caplog.text
+
+
+def test_a_python_below_the_source_directory_is_not_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", f"{tmp_path}/env")
+    assert not is_in(f"{tmp_path}/env/lib/python3.11", str(tmp_path))
+    assert not is_in(f"{tmp_path}/env/lib/python3.11/os.py", str(tmp_path))
+    assert not is_in(f"{tmp_path}/other/lib/site-packages/packager", str(tmp_path))
+    assert is_in(f"{tmp_path}/environment/os.py", str(tmp_path))
+    assert is_in(f"{tmp_path}/env/lib/src/os.py", f"{tmp_path}/env/lib/src")
 
 
 def test_the_server_starts_in_a_folder_whose_modules_have_names_of_the_standard_library(tmp_path: Path) -> None:
