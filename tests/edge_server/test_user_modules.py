@@ -113,6 +113,19 @@ def test_the_server_starts_in_a_folder_whose_modules_have_names_of_the_standard_
     assert "ValueError: reached" in ended.stderr
 
 
+def test_the_command_starts_where_python_m_cannot(tmp_path: Path) -> None:
+    # What python -m itself imports before the server: only the command, which lies elsewhere, is free of it.
+    for name in ("types", "functools", "collections/__init__", "importlib/__init__", "runpy"):
+        (tmp_path / f"source/{name}.py").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"source/{name}.py").write_text("raise RuntimeError('this is the user\\'s')\n")
+    (tmp_path / "source/score.py").write_text("def init():\n    raise ValueError('reached')\n\n\ndef run(data): ...\n")
+    (tmp_path / "edge-server").write_text("import sys\nfrom edge_server.__main__ import command\nsys.exit(command())\n")
+    command = [sys.executable, tmp_path / "edge-server", "--entry-script", "score.py", "--port", "0"]
+    ended = subprocess.run(command, cwd=tmp_path / "source", capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 5, ended.stderr
+    assert "ValueError: reached" in ended.stderr
+
+
 def test_a_script_served_from_its_own_folder_finds_its_packages(tmp_path: Path, start: Callable[..., Server]) -> None:
     folder = next(case for case in USER_MODULES if case.name == "folder packager").write(tmp_path / "a b")
     server = start("--entry-script", folder / "score.py", "--port", "0")
