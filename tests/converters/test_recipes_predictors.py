@@ -298,7 +298,7 @@ def test_what_has_no_onnx_form_is_refused_with_a_hint() -> None:
     for model, word in (
         (SVC(kernel=lambda a, b: a @ b.T), "kernel"),
         (KNeighborsClassifier(weights=lambda distance: distance), "weighted"),
-        (DummyClassifier(strategy="uniform"), "lot"),
+        (DummyClassifier(strategy="uniform"), "at random"),
         (KNeighborsClassifier(metric=lambda a, b: float(abs(a - b).sum())), "metric"),
         (GaussianProcessRegressor(Matern(nu=0.7), optimizer=None), "nu=0.7"),
     ):
