@@ -26,7 +26,7 @@ EXTRAS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["p
 # Extras that only join others.
 JOINED = {"all", "dev"}
 
-CONSOLE = {"edgepack.host.console": "click"}
+CONSOLE = {"edgepack.host.commands": "click", "edgepack.host.console": "click"}
 RECIPES = {"converters.sklearn.recipes": "numpy"}
 # Stand in for a library that an entry script brings itself, and are imported only after it.
 SCHEMAS = {"edge_server.compat.inference_schema.parameter_types.pandas_parameter_type": "pandas"}

@@ -86,7 +86,7 @@ def help_failures(name: str) -> Iterator[str]:
             try:
                 child = command.get_command(context, verb)
                 assert child is not None, "there is no such command"
-            except Exception as error:  # noqa: BLE001 - each is reported
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - each is reported
                 yield f"{context.command_path} {verb} --help: {error!r}"
             else:
                 yield from below(child, click.Context(child, info_name=verb, parent=context))
@@ -106,13 +106,13 @@ def walk(rooms: list[str], commands: list[str]) -> dict[str, Any]:
             if not is_program(name, tree):
                 try:
                     importlib.import_module(name)
-                except Exception as error:  # noqa: BLE001 - each is reported
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - each is reported
                     failed[name] = repr(error)
     helpless: list[str] = []
     for name in commands:
         try:
             helpless.extend(help_failures(name))
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, SystemExit) as error:
             helpless.append(f"{name} --help: {error!r}")
     return {"failed": failed, "missing": sorted(missing), "help": helpless}
 
