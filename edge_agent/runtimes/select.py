@@ -34,7 +34,7 @@ def choose(name: RuntimeName, state_dir: Path, store: Store) -> Runtime:
 
 
 def _docker(state_dir: Path, store: Store) -> Runtime:
-    from edge_agent.runtimes.engine import DockerRuntime
+    from edge_agent.runtimes.engine.runtime import DockerRuntime
 
     return DockerRuntime(store)
 

@@ -302,7 +302,7 @@ def held(lab: Lab, runtime: Runtime) -> int:
 def test_an_engine_pulls_only_what_it_lacks(lab: Lab, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     if lab.kind not in ("docker", "podman"):
         pytest.skip("no engine")
-    from edge_agent.runtimes import engine
+    from edge_agent.runtimes.engine import runtime as engine
 
     sent: list[Digest] = []
     monkeypatch.setattr(engine, "serve", lambda store: serve(store, on_blob=lambda digest, amount: sent.append(digest)))
@@ -320,7 +320,7 @@ def test_an_engine_that_does_not_pull_is_given_an_archive(
 ) -> None:
     if lab.kind not in ("docker", "podman"):
         pytest.skip("no engine")
-    from edge_agent.runtimes import engine
+    from edge_agent.runtimes.engine import runtime as engine
 
     def refuse(image: Digest, manifest: object) -> None:
         raise engine.EngineRefusedError("it refuses plain http", where=f"image {image}")

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from edge_agent.runtimes import engine, supervision
+from edge_agent.runtimes import supervision
 from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.crun import ControlGroupError, CrunRuntime
+from edge_agent.runtimes.engine import runtime as engine
 from edge_agent.runtimes.instances import service_lock, tail
 from edge_agent.runtimes.select import choose
 from edge_agent.runtimes.supervisor import start_ticks

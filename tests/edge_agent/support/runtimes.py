@@ -83,7 +83,7 @@ def copy_store(source: Store, target: Path) -> Store:
 def make_runtime(kind: str, store: Store, state: Path, address: str | None) -> Runtime:
     """The runtime ``kind``; engines listen at ``address``."""
     if kind in ("docker", "podman"):
-        from edge_agent.runtimes.engine import DockerRuntime
+        from edge_agent.runtimes.engine.runtime import DockerRuntime
 
         return DockerRuntime(store, address)
     if kind in ("crun", "runc"):

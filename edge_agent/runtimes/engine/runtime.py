@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.runtimes.base import Instance
-from edge_agent.runtimes.container import container_name, container_options
+from edge_agent.runtimes.engine.options import container_name, container_options
 from edge_agent.runtimes.instances import check_port, spec_hash
 from edge_agent.runtimes.unpacked.images import check_platform, read_image, verify_blobs
 from edgepack.errors import EdgepackError, MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError
