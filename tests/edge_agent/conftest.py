@@ -48,7 +48,7 @@ def base_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Layer]:
 
 def answers(address: str) -> bool:
     """Whether an engine answers at ``address``."""
-    from edge_agent.runtimes.engine.runtime import connect
+    from edge_agent.runtimes.engine.connect import connect
     from edgepack.errors import MissingPartError
 
     try:

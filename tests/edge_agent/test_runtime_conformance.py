@@ -302,10 +302,10 @@ def held(lab: Lab, runtime: Runtime) -> int:
 def test_an_engine_pulls_only_what_it_lacks(lab: Lab, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     if lab.kind not in ("docker", "podman"):
         pytest.skip("no engine")
-    from edge_agent.runtimes.engine import runtime as engine
+    from edge_agent.runtimes.engine import images
 
     sent: list[Digest] = []
-    monkeypatch.setattr(engine, "serve", lambda store: serve(store, on_blob=lambda digest, amount: sent.append(digest)))
+    monkeypatch.setattr(images, "serve", lambda store: serve(store, on_blob=lambda digest, amount: sent.append(digest)))
     image = lab.image("small change")
     runtime.prepare(image)
     manifest = lab.store.manifest(lab.store.describe(image))
@@ -320,12 +320,13 @@ def test_an_engine_that_does_not_pull_is_given_an_archive(
 ) -> None:
     if lab.kind not in ("docker", "podman"):
         pytest.skip("no engine")
-    from edge_agent.runtimes.engine import runtime as engine
+    from edge_agent.runtimes.engine.errors import EngineRefusedError
+    from edge_agent.runtimes.engine.images import EngineImages
 
-    def refuse(image: Digest, manifest: object) -> None:
-        raise engine.EngineRefusedError("it refuses plain http", where=f"image {image}")
+    def refuse(self: EngineImages, image: Digest, manifest: object) -> None:
+        raise EngineRefusedError("it refuses plain http", where=f"image {image}")
 
-    monkeypatch.setattr(runtime, "_pull", refuse)
+    monkeypatch.setattr(EngineImages, "_pull", refuse)
     image = lab.image("by archive")
     runtime.prepare(image)
     port = free_port()

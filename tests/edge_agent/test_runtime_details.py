@@ -17,7 +17,8 @@ import pytest
 from edge_agent.runtimes import supervision
 from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.crun import ControlGroupError, CrunRuntime
-from edge_agent.runtimes.engine import runtime as engine
+from edge_agent.runtimes.engine.connect import sockets
+from edge_agent.runtimes.engine.errors import EngineRefusedError, refused
 from edge_agent.runtimes.instances import service_lock, tail
 from edge_agent.runtimes.select import choose
 from edge_agent.runtimes.supervisor import start_ticks
@@ -346,10 +347,10 @@ def test_without_a_control_group_a_container_runs_without_limits(
 
 
 def test_an_engine_whose_disk_is_full_is_named_so() -> None:
-    full = engine._refused("write /var/lib/docker/x: no space left on device", "image x")
+    full = refused("write /var/lib/docker/x: no space left on device", "image x")
 
     assert isinstance(full, NoSpaceError)
-    assert isinstance(engine._refused("manifest unknown", "image x"), engine.EngineRefusedError)
+    assert isinstance(refused("manifest unknown", "image x"), EngineRefusedError)
 
 
 def test_a_socket_that_another_user_hides_is_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,4 +359,4 @@ def test_a_socket_that_another_user_hides_is_no_engine(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "stat", denied)
 
-    assert engine.sockets({"XDG_RUNTIME_DIR": "/run/user/1"}) == ()
+    assert sockets({"XDG_RUNTIME_DIR": "/run/user/1"}) == ()
