@@ -134,11 +134,17 @@ class RegistryUnavailableError(RegistryError):
     """The registry answered 429 or 5xx, or could not be reached."""
 
 
+# What a path makes of a call that nothing can be written to: another kind of file, a mount point, a socket, no device.
+_IMPOSSIBLE = (
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY, errno.ENXIO, errno.ENODEV,
+)  # fmt: skip
+
+
 @contextmanager
 def disk_errors(where: Path | str) -> Iterator[None]:
     """Turn a full disk below ``where`` into a ``NoSpaceError``, a place that cannot be written into a ``UsageError``.
 
-    Such places are a read-only file system, a file where a folder should be, a name that is too long.
+    Such places are a read-only file system, a file where a folder should be, a name that is too long, a socket.
     """
     try:
         yield
@@ -151,7 +157,7 @@ def disk_errors(where: Path | str) -> Iterator[None]:
             raise UsageError(
                 f"cannot write here ({error.strerror})", where=error.filename or where, hint="check its permissions"
             ) from error
-        if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP):
+        if error.errno in _IMPOSSIBLE:
             raise UsageError(
                 f"cannot write here ({error.strerror})", where=error.filename or where, hint="give another path"
             ) from error

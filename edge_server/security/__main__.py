@@ -106,7 +106,13 @@ def _must_be_new(path: Path, instead: str) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. A new one is for its owner only; one that was there keeps mode and owner."""
+    """Write a file whole or not at all. A new one is for its owner only; one that was there keeps mode and owner.
+
+    A link stays, and the file that it leads to is replaced. A device or pipe is not replaced by a file.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(str(path), ["is not a regular file; give another path"])
     try:
         number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

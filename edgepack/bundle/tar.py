@@ -35,21 +35,26 @@ def blob_name(digest: Digest) -> str:
 
 
 class TarWriter:
-    """Writes the members of a bundle to ``file``."""
+    """Writes the members of a bundle to ``file``, which may be a pipe; ``size`` is how many bytes so far."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self.size = 0
 
     def add(self, name: str, size: int, content: Iterable[bytes]) -> None:
         """Append a member whose ``content`` has ``size`` bytes."""
-        self._file.write(tar_header(name, size=size))
+        self._write(tar_header(name, size=size))
         for chunk in content:
-            self._file.write(chunk)
-        self._file.write(padding(size))
+            self._write(chunk)
+        self._write(padding(size))
 
     def end(self) -> None:
         """Close the archive."""
-        self._file.write(END)
+        self._write(END)
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.size += len(data)
 
 
 class _Member:

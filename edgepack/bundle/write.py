@@ -79,8 +79,7 @@ def write_bundle(
             _report(on_blob, blob, True)
             tar.add(blob_name(blob.digest), blob.size, _verified(store, blob))
         tar.end()
-        size = file.tell()
-    return BundleReport(path, size, len(contents.blobs), _total(contents.blobs), _total(contents.omitted))
+    return BundleReport(path, tar.size, len(contents.blobs), _total(contents.blobs), _total(contents.omitted))
 
 
 def _images(store: Store, tags: Collection[str]) -> tuple[NamedImage, ...]:

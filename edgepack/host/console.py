@@ -7,12 +7,14 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from edgepack.errors import EdgepackError, disk_errors
+from edgepack.host.destinations import is_standard_output
 from edgepack.text import printable
 
 
@@ -78,10 +80,14 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def answer(output: str, value: Any, table: Sequence[Mapping[str, Any]]) -> None:
-    """Print the answer: ``value`` as JSON, or ``table`` as a table."""
+def answer(output: str, value: Any, table: Sequence[Mapping[str, Any]], *, written: Iterable[Path | None] = ()) -> None:
+    """Print the answer: ``value`` as JSON, or ``table`` as a table.
+
+    It goes to stderr when one of the files that the command has ``written`` was standard output, such as /dev/stdout.
+    """
+    aside = any(is_standard_output(path) for path in written)
     if output == "json":
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False), err=aside)
         return
     if not table:
         return
@@ -89,7 +95,8 @@ def answer(output: str, value: Any, table: Sequence[Mapping[str, Any]]) -> None:
     rows = [[_cell(row.get(name)) for name in names] for row in table]
     widths = [max(len(name), *(len(row[at]) for row in rows)) for at, name in enumerate(names)]
     for line in ([name.upper().replace("_", " ") for name in names], *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        click.echo(text, err=aside)
 
 
 def _cell(value: object) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgepack.errors import NotFoundError, UsageError, disk_errors
+from edgepack.host.destinations import destination
 
 
 def fsync_dir(path: Path) -> None:
@@ -52,10 +53,18 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """A new file that replaces ``path``, durably, when the block ends without an error.
 
     Until then, and when the block fails or the process is killed, ``path`` is unchanged; leftovers of a killed writer
-    are removed by the next call. Raises ``NoSpaceError`` when the disk is full, ``NotFoundError`` when the folder
-    does not exist, ``UsageError`` where nothing can be written.
+    are removed by the next call. Where ``path`` is a link, it stays and the file that it leads to is replaced. What is
+    not a regular file, such as ``/dev/stdout`` or a FIFO, is written through as the bytes come; then the yielded file
+    cannot seek. Raises ``NoSpaceError`` when the disk is full, ``NotFoundError`` when the folder does not exist,
+    ``UsageError`` where nothing can be written.
     """
     with disk_errors(path):
+        target = destination(path)
+        if target.through:
+            with os.fdopen(target.open_through(), "wb") as stream:
+                yield stream
+            return
+        path = target.path
         if path.is_dir():
             raise UsageError("is a folder", where=path, hint="give the name of a file")
         _sweep_beside(path)

@@ -50,6 +50,7 @@ def command(
              "digest": one["digest"]}
             for one in images
         ],
+        written=[path],
     )  # fmt: skip
     if key is None:
         note("the bundle is not signed; a device imports it only with --allow-unsigned")

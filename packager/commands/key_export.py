@@ -22,6 +22,6 @@ def command(name: str, path: Path | None, workspace: Workspace, output: str) -> 
     if path is not None:
         atomic_write(path, pem)
     if output == "json":
-        answer(output, {"name": name, "path": path and str(path), "pem": pem.decode()}, [])
+        answer(output, {"name": name, "path": path and str(path), "pem": pem.decode()}, [], written=[path])
     elif path is None:
         click.echo(pem.decode(), nl=False)

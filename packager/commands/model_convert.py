@@ -117,7 +117,7 @@ def command(
     if report is not None:
         _write(report, value, found)
     path = None if folder is None else write_conversion(workspace.store, found, conversion, folder)
-    answer(output, _json(found, conversion, value, path), _rows(found, conversion, value))
+    answer(output, _json(found, conversion, value, path), _rows(found, conversion, value), written=[report])
     for warning in value.get("warnings", []):
         note(warning)
     if report is not None:

@@ -24,7 +24,8 @@ def command(tag: str, destination: str | None, workspace: Workspace, output: str
 
     tag = image_tag(tag)
     root = workspace.image(tag)
-    report = find_destination(destination or tag).send(workspace.store, tag, root)
+    place = find_destination(destination or tag)
+    report = place.send(workspace.store, tag, root)
     value = {
         "tag": tag,
         "digest": str(root.digest),
@@ -33,5 +34,5 @@ def command(tag: str, destination: str | None, workspace: Workspace, output: str
         "present_bytes": report.present_bytes,
     }
     answer(output, value, [{**value, "moved_bytes": human(report.moved_bytes),
-                            "present_bytes": human(report.present_bytes)}])  # fmt: skip
+                            "present_bytes": human(report.present_bytes)}], written=[place.file])  # fmt: skip
     note(f"{human(report.moved_bytes)} moved")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgepack.oci.archive.write import Archive, write_archive
 from edgepack.oci.copy import CopyReport
@@ -31,8 +32,12 @@ class OciArchive(Place):
     def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
         """Write the file anew, with this image alone."""
         path, name = split_tag(self.name)
-        write_archive(store, {name or tag: root}, path)
-        return CopyReport(path.stat().st_size, 1, 0)
+        return CopyReport(write_archive(store, {name or tag: root}, path), 1, 0)
+
+    @property
+    def file(self) -> Path | None:
+        """The archive."""
+        return split_tag(self.name)[0]
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ class Place(ImageSource):
         return Loaded(image_tag(name), root, report)
 
     @property
+    def file(self) -> Path | None:
+        """The one file that ``send`` writes; ``None`` for a place that is something else."""
+        return None
+
+    @property
     def public_name(self) -> str | None:
         """What others call this place; ``None`` for a file or engine of this machine."""
         return None

@@ -188,3 +188,15 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
         main(arguments)
     assert caught.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_a_link_stays_and_its_target_is_replaced(
+    keys_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_keys(keys_file, capsys)
+    before = keys_file.read_bytes()
+    (tmp_path / "link").symlink_to("keys.json")
+    assert main(["keys", "regenerate", str(tmp_path / "link"), "primary"]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert keys_file.read_bytes() != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["keys.json", "link"]

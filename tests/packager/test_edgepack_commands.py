@@ -74,6 +74,37 @@ def image(shell: Shell) -> str:
     return "tiny:1"
 
 
+# ---- Outputs ------------------------------------------------------------------------------------------------------
+
+OUTPUTS = {
+    "bundle": ["bundle", "create", "tiny:1", "--key", "mine", "-o", "{}"],
+    "docker-archive": ["package", "push", "tiny:1", "docker-archive:{}"],
+    "oci-archive": ["package", "push", "tiny:1", "oci-archive:{}:other:2"],
+    "key": ["key", "export", "mine", "-o", "{}", "--output", "json"],
+}
+
+
+@pytest.mark.parametrize("words", OUTPUTS.values(), ids=OUTPUTS)
+def test_what_is_written_to_standard_output_is_not_mixed_with_the_answer(
+    shell: Shell, image: str, words: list[str]
+) -> None:
+    shell.run("key", "create", "-n", "mine")
+    (shell.folder / "link").symlink_to("/proc/self/fd/1")
+    plain = subprocess.run(
+        shell.argv(*(word.format("file") for word in words)), cwd=shell.folder, env=shell.environment(),
+        capture_output=True, check=True, timeout=120,
+    )  # fmt: skip
+    piped = subprocess.run(
+        shell.argv(*(word.format("link") for word in words)), cwd=shell.folder, env=shell.environment(),
+        capture_output=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert piped.stdout == (shell.folder / "file").read_bytes()
+    answer = plain.stdout.replace(b"file", b"link")
+    assert answer.split()
+    assert answer.split() == piped.stderr.split()[: len(answer.split())]
+    assert (shell.folder / "link").is_symlink()
+
+
 # ---- Help ---------------------------------------------------------------------------------------------------------
 
 

@@ -31,19 +31,19 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 def write_archive(
     source: BlobSource, images: Mapping[str, Descriptor], path: Path, *, platform: Platform | None = None
-) -> None:
+) -> int:
     """Write ``images`` (reference, such as ``churn:1``, to what it names) from ``source`` to the file ``path``.
 
     The same images make the same bytes. Where an image has several platforms, all are in the archive, and
     ``manifest.json``, which can name one only, names that of ``platform`` (by default of this machine).
     ``path`` is replaced when all of it is on the disk, verified; until then, and after an error, it is as it was.
+    A device or pipe is written through. Returns how many bytes were written.
     Raises ``UsageError`` for zstd layers, which Docker before 23 does not load, and for references and platforms that
     do not fit, ``NotFoundError`` and ``VerificationError`` for missing and altered blobs, ``NoSpaceError``.
     """
     pieces = _archive(source, images, platform or Platform.host())
     with replacing(path) as file:
-        for piece in pieces:
-            file.write(piece)
+        return sum(file.write(piece) for piece in pieces)
 
 
 def stream_archive(
