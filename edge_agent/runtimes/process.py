@@ -1,8 +1,9 @@
-"""Services as plain processes of this machine's Python, for devices that have no container engine and no root.
+"""Services as plain processes of the image's own Python, for devices that have no container engine and no root.
 
-A process is not a container: it sees the device's files and network as its user does. Where the agent is root, the
-service runs as the image's user. Memory is not limited: ``RLIMIT_AS`` counts addresses, of which onnxruntime maps far
-more than it uses.
+The image's base is merged in a folder apart from the rest: paths are translated to the rest only, so that a service
+sees the device's ``/tmp`` and ``/etc``. A process is not a container: it sees the device's files and network as its
+user does. Where the agent is root, the service runs as the image's user. Memory is not limited: ``RLIMIT_AS`` counts
+addresses, of which onnxruntime maps far more than it uses.
 """
 
 from __future__ import annotations
@@ -11,16 +12,15 @@ import logging
 import os
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from edge_agent.runtimes import supervision
 from edge_agent.runtimes.instances import open_log, write_spec
+from edge_agent.runtimes.interpreter import find_interpreter, install_own_interpreter
 from edge_agent.runtimes.runtime_spec import numeric_user, service_env
 from edge_agent.runtimes.translate import command, environment, python_minor
-from edge_agent.runtimes.unpacked.images import UnpackedImage
+from edge_agent.runtimes.unpacked.images import UnpackedImage, read_image
 from edge_agent.runtimes.unpacked.runtime import UnpackedRuntime
 from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.errors import IncompatibleError, disk_errors
@@ -30,7 +30,7 @@ from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
-from edgepack.oci.whiteouts import RefuseWhiteouts
+from edgepack.oci.whiteouts import KeptWhiteouts, OverlayWhiteouts
 from edgepack.state.desired import DesiredService
 
 _log = logging.getLogger(__name__)
@@ -40,26 +40,44 @@ class ProcessRuntime(UnpackedRuntime):
     """Runs services as processes below the folder ``state``, from the device's ``store``."""
 
     def __init__(self, state: Path, store: Store) -> None:
-        super().__init__("process", state, store, RefuseWhiteouts())
+        # Only root can make them as overlays read them, and only root runs overlays of the same layers.
+        super().__init__("process", state, store, OverlayWhiteouts() if os.geteuid() == 0 else KeptWhiteouts())
+        self._store = store
         self._trees = self._state / "rootfs"
+        self._bases = self._state / "bases"
 
     def prepare(self, image: Digest) -> None:
-        """Unpack the image's layers above its base and merge them; see the protocol.
+        """Unpack the image's layers and merge them, its base apart from the others; see the protocol.
 
         ``IncompatibleError`` says which platform or which Python is needed.
         """
-        ready = self._images.prepare(image, _choose)
-        make_dirs(self._trees)
+        ready = self._images.prepare(image, _check)
+        for folder in (self._trees, self._bases):
+            make_dirs(folder)
         with locked(self._trees / f".{image.hex}.lock"):
-            merge_trees(ready.layers, self._trees / image.hex)
+            if not self._merged(image):
+                manifest, config = read_image(self._store, image)
+                layers = list(zip(ready.layers, map(_is_base, manifest.layers), strict=True))
+                base = self._bases / image.hex
+                merge_trees(
+                    [path for path, below in layers if below],
+                    base,
+                    finish=lambda tree: install_own_interpreter(config, tree, base),
+                )
+                merge_trees([path for path, below in layers if not below], self._trees / image.hex)
+            find_interpreter(ready.config, self._bases / image.hex)
 
     def _prepared(self, image: Digest) -> UnpackedImage | None:
-        return super()._prepared(image) if (self._trees / image.hex).is_dir() else None
+        return super()._prepared(image) if self._merged(image) else None
+
+    def _merged(self, image: Digest) -> bool:
+        return all((folder / image.hex).is_dir() for folder in (self._trees, self._bases))
 
     def _forget(self, image: Digest) -> None:
         if self._trees.is_dir():
             with locked(self._trees / f".{image.hex}.lock"), disk_errors(self._trees):
-                discard(self._trees / image.hex)
+                for folder in (self._trees, self._bases):
+                    discard(folder / image.hex)
         super()._forget(image)
 
     def _running(self, service: str, folder: Path) -> bool:
@@ -69,18 +87,18 @@ class ProcessRuntime(UnpackedRuntime):
     def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
         make_dirs(folder)
         config, tree = image.config, self._trees / image.digest.hex
-        python = find_python(python_minor(config))
+        python = find_interpreter(config, self._bases / image.digest.hex)
         cwd = tree / config.working_dir.lstrip("/")
         # Recorded before anything runs, so that whoever comes after a crash knows what to stop.
         write_spec(folder, spec)
         supervision.launch(
             folder,
-            command(config, python, tree),
-            env=environment(service_env(config, spec, spec.address, spec.port), tree),
+            command(config, python.program, tree, python.flags),
+            env={**python.env, **environment(service_env(config, spec, spec.address, spec.port), tree)},
             cwd=cwd if cwd.is_dir() else tree,
             lock=lock,
             log=open_log(self._log_path(spec.name)),
-            user=_user(config, spec.name, (tree, Path(python).resolve())),
+            user=_user(config, spec.name, (tree, *python.needs)),
         )
 
     def _clear(self, service: str, timeout: float) -> None:
@@ -92,47 +110,25 @@ class ProcessRuntime(UnpackedRuntime):
             shutil.rmtree(folder)
 
 
-def _choose(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> Sequence[bool]:
-    """All layers but those of the base, which this machine replaces; raises ``IncompatibleError``."""
+def _check(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> Sequence[bool]:
+    """All layers; raises ``IncompatibleError`` for an image that cannot run as a process."""
     host = Platform.host()
     if config.platform != host:
         raise IncompatibleError(
             f"is for {config.platform} and this machine is {host}", where=f"image {image}", hint=f"build it for {host}"
         )
-    find_python(python_minor(config))
-    kinds = [layer.annotations.get(mediatypes.LAYER_KIND) for layer in layers]
-    if None in kinds:
+    python_minor(config)
+    if any(mediatypes.LAYER_KIND not in layer.annotations for layer in layers):
         raise IncompatibleError(
             "does not say which of its layers are the base",
             where=f"image {image}",
             hint="without containers only images that edgepack built can run; use --runtime docker or crun",
         )
-    return [kind != "base" for kind in kinds]
+    return [True] * len(layers)
 
 
-def find_python(minor: int) -> str:
-    """A Python 3.``minor`` of this machine; raises ``IncompatibleError`` saying what is needed."""
-    candidates = [sys.executable, shutil.which(f"python3.{minor}"), shutil.which("python3")]
-    for candidate in candidates:
-        if candidate and _minor_of(candidate) == minor:
-            return candidate
-    raise IncompatibleError(
-        f"the image runs Python 3.{minor}, which this machine does not have",
-        hint=f"install python3.{minor}, or use --runtime docker or crun",
-    )
-
-
-def _minor_of(python: str) -> int | None:
-    if python == sys.executable:
-        return sys.version_info.minor
-    # A name on PATH may be a script that chooses a version, or fails to.
-    ask = [python, "-I", "-S", "-c", "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"]
-    try:
-        done = subprocess.run(ask, capture_output=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    major, _, minor = done.stdout.decode("ascii", "replace").partition(".")
-    return int(minor) if done.returncode == 0 and major == "3" and minor.isdecimal() else None
+def _is_base(layer: Descriptor) -> bool:
+    return layer.annotations.get(mediatypes.LAYER_KIND) == "base"
 
 
 def _user(config: ImageConfig, service: str, needed: Sequence[Path]) -> tuple[int, int] | None:

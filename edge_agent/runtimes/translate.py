@@ -5,7 +5,7 @@ checks which paths exist.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgepack.errors import IncompatibleError
@@ -42,10 +42,10 @@ def inside(path: str, tree: Path) -> str:
     return str(found) if path != "/" and ".." not in found.parts and found.exists() else path
 
 
-def command(config: ImageConfig, python: str, tree: Path) -> list[str]:
-    """The command to start. ``-S``: the packages of this machine's Python are not the image's."""
+def command(config: ImageConfig, python: str, tree: Path, flags: Sequence[str] = ("-s", "-S")) -> list[str]:
+    """The command to start, by ``python`` with ``flags``."""
     argv = [*config.entrypoint, *config.cmd]
-    return [python, "-s", "-S", *(inside(word, tree) for word in argv[1:])]
+    return [python, *flags, *(inside(word, tree) for word in argv[1:])]
 
 
 def environment(env: Mapping[str, str], tree: Path) -> dict[str, str]:

@@ -19,15 +19,13 @@ from edgepack.host.files import sync_file_system
 from edgepack.limits import LIMITS
 from edgepack.oci.tar.header import MemberKind
 from edgepack.oci.tar.stream import Member, TarStream, checked_kind
-from edgepack.oci.whiteouts import RefuseWhiteouts, Whiteouts
+from edgepack.oci.whiteouts import OPAQUE, WHITEOUT, RefuseWhiteouts, Whiteouts
 from edgepack.text import printable
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # What a hostile or overlong name makes of a system call.
 _NAME_ERRORS = {errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.EINVAL, errno.EISDIR, errno.EMLINK}
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
 # ext4 keeps times from 1901 to 2446; a time outside of that says nothing.
 _MAX_TIME = 1 << 33
 
@@ -125,7 +123,7 @@ class _Unpacker:
 
     def _make(self, path: str, kind: MemberKind, member: Member, tar: TarStream, where: str) -> None:
         above, _, name = path.rpartition("/")
-        if name.startswith(_WHITEOUT):
+        if name.startswith(WHITEOUT):
             return self._white_out(above, name, member, where)
         if kind == "dir":
             return self._announce(path, member, where)
@@ -143,13 +141,13 @@ class _Unpacker:
         return None
 
     def _white_out(self, above: str, name: str, member: Member, where: str) -> None:
-        if member.kind != "file" or member.size or name == _WHITEOUT:
+        if member.kind != "file" or member.size or name == WHITEOUT:
             raise UnsafeArchiveError("is a whiteout and not an empty file", where=where)
         folder = self._folder(above, where)
-        if name == _OPAQUE:
+        if name == OPAQUE:
             return self._whiteouts.hide_all(folder, where)
-        hidden = name.removeprefix(_WHITEOUT)
-        if hidden.startswith(_WHITEOUT) or hidden in (".", ".."):
+        hidden = name.removeprefix(WHITEOUT)
+        if hidden.startswith(WHITEOUT) or hidden in (".", ".."):
             raise UnsafeArchiveError("is a whiteout of an invalid name", where=where)
         path = f"{above}/{hidden}" if above else hidden
         if path in self._made:

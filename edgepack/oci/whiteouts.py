@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
+from pathlib import Path
 from typing import Protocol
 
 from edgepack.errors import UnsafeArchiveError
+
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
+_OVERLAY_OPAQUE = "trusted.overlay.opaque"
 
 
 class Whiteouts(Protocol):
@@ -39,4 +45,36 @@ class OverlayWhiteouts:
 
     def hide_all(self, folder: int, where: str) -> None:
         """Set ``trusted.overlay.opaque``; needs root."""
-        os.setxattr(folder, "trusted.overlay.opaque", b"y")
+        os.setxattr(folder, _OVERLAY_OPAQUE, b"y")
+
+
+class KeptWhiteouts:
+    """Whiteouts as the archive has them, empty files of reserved names: for trees that ``merge_trees`` makes."""
+
+    def hide(self, folder: int, name: str, where: str) -> None:
+        """Make the empty file ``.wh.NAME``."""
+        self._mark(folder, f"{WHITEOUT}{name}")
+
+    def hide_all(self, folder: int, where: str) -> None:
+        """Make the empty file ``.wh..wh..opq``."""
+        self._mark(folder, OPAQUE)
+
+    @staticmethod
+    def _mark(folder: int, name: str) -> None:
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder))
+
+
+def hidden_name(entry: os.DirEntry[str]) -> str | None:
+    """The name of a lower layer that ``entry`` of an unpacked layer hides, in either form; ``None`` for its own."""
+    if entry.name.startswith(WHITEOUT):
+        return entry.name.removeprefix(WHITEOUT)
+    found = entry.stat(follow_symlinks=False)
+    return entry.name if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0 else None
+
+
+def hides_all(folder: Path) -> bool:
+    """Whether the ``folder`` of an unpacked layer hides everything that lower layers have in it, in either form."""
+    try:
+        return os.getxattr(folder, _OVERLAY_OPAQUE, follow_symlinks=False) == b"y"
+    except OSError:  # not set, not readable for this user, or no such attributes here
+        return (folder / OPAQUE).exists()

@@ -126,6 +126,8 @@ class UnpackedImages:
         if found is None:
             return None
         config, diff_ids = found
+        if len(diff_ids) != len(config.diff_ids):
+            return None  # an earlier version did not unpack the base for plain processes
         if not all(self.layers.has(diff_id) for diff_id in diff_ids):
             return None
         return UnpackedImage(image, config, tuple(self.layers.path(diff_id) for diff_id in diff_ids))

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgepack.errors import UnsafeArchiveError, disk_errors
 from edgepack.host.files import publish, sync_file_system, temporary_beside
+from edgepack.oci.whiteouts import hidden_name, hides_all
 
 
-def merge_trees(layers: Sequence[Path], target: Path) -> None:
+def merge_trees(layers: Sequence[Path], target: Path, finish: Callable[[Path], None] | None = None) -> None:
     """Make ``target`` the merge of ``layers``, base first, unless it exists; completely or not at all.
 
+    What a layer hides of those below it is left out. ``finish`` is called with the merged folder before it is named.
     The caller holds a lock on ``target``. Raises ``UnsafeArchiveError`` for anything but files, folders and links.
     """
     if target.is_dir():
@@ -22,15 +24,23 @@ def merge_trees(layers: Sequence[Path], target: Path) -> None:
     with disk_errors(target), temporary_beside(target, 0o755) as temporary:
         for layer in layers:
             _add(layer, temporary)
+        if finish is not None:
+            finish(temporary)
         sync_file_system(temporary)
         publish(temporary, target)
 
 
 def _add(source: Path, target: Path) -> None:
     """Lay the folder ``source`` over the folder ``target``."""
+    if hides_all(source):
+        for hidden in target.iterdir():
+            _remove(hidden)
     with os.scandir(source) as entries:
         for entry in sorted(entries, key=lambda item: item.name):
             at = target / entry.name
+            if (name := hidden_name(entry)) is not None:
+                _remove(target / name)
+                continue
             if entry.is_dir(follow_symlinks=False):
                 if not stat.S_ISDIR(_mode(at)):
                     at.unlink(missing_ok=True)
@@ -39,10 +49,14 @@ def _add(source: Path, target: Path) -> None:
                 continue
             if not (entry.is_symlink() or entry.is_file(follow_symlinks=False)):
                 raise UnsafeArchiveError("is not a file, folder or link", where=entry.path)
-            if stat.S_ISDIR(_mode(at)):
-                shutil.rmtree(at)
-            at.unlink(missing_ok=True)
+            _remove(at)
             os.link(entry.path, at, follow_symlinks=False)
+
+
+def _remove(path: Path) -> None:
+    if stat.S_ISDIR(_mode(path)):
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def _mode(path: Path) -> int:
