@@ -41,9 +41,8 @@ class Device:
         """Create the folder; an existing one keeps its owner and mode."""
         with disk_errors(self.root):
             if not self.root.is_dir():
-                make_dirs(self.root)
                 # A service's own user must reach its unpacked files, and see nothing else in here.
-                self.root.chmod(0o711)
+                make_dirs(self.root, 0o711)
 
     @property
     def exists(self) -> bool:
@@ -86,10 +85,7 @@ class Device:
     def _private(self, name: str) -> Path:
         self.create()
         folder = self.root / name
-        make_dirs(folder)
-        with disk_errors(folder):
-            if folder.stat().st_mode & 0o077:
-                folder.chmod(0o700)
+        make_dirs(folder, 0o700)
         return folder
 
     @property

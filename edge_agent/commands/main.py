@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -43,4 +44,7 @@ def cli(context: click.Context, state_dir: Path, runtime: str) -> None:
 
 def main() -> None:
     """Entry point of the ``edge-agent`` command."""
+    # What must be private or reachable gets its mode by name; this is for everything else, the files of programs that
+    # the agent starts included. The umask of whoever calls it must not decide whether a service can read its image.
+    os.umask(0o022)
     sys.exit(report_errors(cli, "edge-agent", "EDGEPACK"))

@@ -93,7 +93,8 @@ def service_lock(root: Path, service: str) -> Iterator[int]:
 
     A process that inherits the descriptor keeps the lock until it closes it, even when this one is killed.
     """
-    make_dirs(root)
+    make_dirs(root.parent, 0o700)
+    make_dirs(root, 0o700)
     with disk_errors(root):
         fd = os.open(root / f".{check_service_name(service)}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -53,7 +53,7 @@ class ProcessRuntime(UnpackedRuntime):
         """
         ready = self._images.prepare(image, _check)
         for folder in (self._trees, self._bases):
-            make_dirs(folder)
+            make_dirs(folder, 0o711)  # the services' users reach their own tree, and cannot list the others
         with locked(self._trees / f".{image.hex}.lock"):
             if not self._merged(image):
                 manifest, config = read_image(self._store, image)
@@ -85,7 +85,7 @@ class ProcessRuntime(UnpackedRuntime):
         return found is not None and found.running
 
     def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
-        make_dirs(folder)
+        make_dirs(folder, 0o700)
         config, tree = image.config, self._trees / image.digest.hex
         python = find_interpreter(config, self._bases / image.digest.hex)
         cwd = tree / config.working_dir.lstrip("/")

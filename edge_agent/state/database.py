@@ -7,6 +7,7 @@ leaves either the old state or the intention, and the same command finishes from
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from pathlib import Path
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edgepack.documents import Fields, raise_all
 from edgepack.errors import EdgepackError, NoSpaceError, UsageError, disk_errors
+from edgepack.host.files import set_mode
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService, read_service
 from edgepack.state.reported import ServiceState
@@ -42,6 +44,7 @@ class StateFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._make_private()
         with self._opened() as db:
             if _version(db) == 0:
                 self._create(db)
@@ -50,6 +53,14 @@ class StateFile:
                     "the device's state was written by another version of edge-agent", where=path,
                     hint="use that version, or move the file away and apply the desired state again",
                 )  # fmt: skip
+
+    def _make_private(self) -> None:
+        """Let only its owner read it, for a service's environment may hold secrets; SQLite's other files follow it."""
+        with disk_errors(self._path), suppress(FileNotFoundError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for path in (self._path, *(self._path.with_name(f"{self._path.name}-{kind}") for kind in ("wal", "shm"))):
+            with suppress(FileNotFoundError):
+                set_mode(path, 0o600)
 
     @staticmethod
     def _create(db: sqlite3.Connection) -> None:

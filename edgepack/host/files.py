@@ -7,6 +7,7 @@ import fcntl
 import glob
 import os
 import secrets
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator
@@ -189,28 +190,71 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
         file.write(data)
 
 
-def make_dirs(path: Path) -> None:
-    """Create folder ``path`` and its parents, durably."""
+def make_dirs(path: Path, mode: int | None = None) -> None:
+    """Create folder ``path`` and its parents, durably.
+
+    With a ``mode`` the folder has it afterwards, whatever the umask, also when it existed with another one; parents
+    that are created may then be entered and read by everybody, and written by their owner. Without one the umask
+    decides. Raises ``UsageError`` where a folder cannot be made, or is another user's and has another mode.
+    """
+    _make_dirs(path, mode, None if mode is None else 0o755)
+    if mode is not None:
+        set_mode(path, mode)
+
+
+def _make_dirs(path: Path, mode: int | None, above: int | None) -> None:
     if path.is_dir():
         return
-    make_dirs(path.parent)
+    _make_dirs(path.parent, above, above)
     if path.exists() and not path.is_dir():  # another process may have made it meanwhile
         raise UsageError("is a file where a folder is needed", where=path, hint="give another folder")
     with disk_errors(path):
-        path.mkdir(exist_ok=True)
+        try:
+            path.mkdir(0o777 if mode is None else mode)
+        except FileExistsError:
+            return
+        if mode is not None:
+            path.chmod(mode)  # what the umask took away
         fsync_dir(path.parent)
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Give the file or folder ``path`` its mode; nothing is written when it has it.
+
+    Raises ``UsageError`` with the command for its owner when it is another user's.
+    """
+    with disk_errors(path):
+        found = stat.S_IMODE(path.stat().st_mode)
+        if found == mode:
+            return
+        try:
+            path.chmod(mode)
+        except PermissionError:
+            raise UsageError(
+                f"has the mode {found:04o}, not {mode:04o}, and belongs to another user", where=path,
+                hint=f"as its owner or root, run: chmod {mode:04o} {shlex.quote(str(path))}",
+            ) from None  # fmt: skip
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold an advisory lock on ``path`` (created if absent) between processes and threads.
 
-    The kernel drops it when the process dies, so a crash never leaves it behind.
+    The kernel drops it when the process dies, so a crash never leaves it behind. Its file is its owner's alone, for
+    whoever can open it can hold the lock for ever.
     """
     with disk_errors(path):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        _make_private(fd)
         fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)
+
+
+def _make_private(fd: int) -> None:
+    """Give the open file the mode 0600 where it has another one and is ours."""
+    held = os.fstat(fd)
+    if stat.S_IMODE(held.st_mode) != 0o600 and held.st_uid == os.geteuid():
+        os.fchmod(fd, 0o600)

@@ -173,10 +173,13 @@ class _Unpacker:
                 done = f"{done}/{part}" if done else part
                 if self._made.get(done, "dir") != "dir":
                     raise UnsafeArchiveError(f"goes through {printable(done)!r}, which is not a directory", where=where)
-                if done not in self._made:
+                new = done not in self._made
+                if new:
                     os.mkdir(part, 0o755, dir_fd=here)
                     self._made[done] = "dir"
                 below = os.open(part, _FOLDER, dir_fd=here)
+                if new:  # the umask must not decide who may enter; a layer need not list the folders of its files
+                    os.fchmod(below, 0o755)
                 os.close(here)
                 here = below
         except BaseException:

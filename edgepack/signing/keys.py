@@ -158,7 +158,7 @@ class TrustStore:
         """
         key = PublicKey.from_pem(pem)
         path = self.folder / f"{_checked(name or key.id)}.pub"
-        make_dirs(self.folder)
+        make_dirs(self.folder, 0o700)
         with locked(self.folder / ".lock"):
             if path.exists():
                 held = self._read(path)
@@ -230,5 +230,4 @@ def _read(path: Path, absent: str, hint: str) -> bytes:
 
 def _private_folder(folder: Path) -> None:
     if not folder.is_dir():
-        make_dirs(folder)
-        folder.chmod(0o700)
+        make_dirs(folder, 0o700)

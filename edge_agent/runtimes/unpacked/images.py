@@ -95,6 +95,8 @@ class UnpackedImages:
 
         Raises what ``read_image`` and ``LayerCache.ensure`` raise.
         """
+        make_dirs(self._folder, 0o700)
+        self.layers.create()
         ready = self.get(image)
         if ready is not None:
             return ready
@@ -113,7 +115,6 @@ class UnpackedImages:
                     hint="import or pull the image again",
                 )
         record = {"config": json.loads(config.to_bytes()), "layers": [diff_id.hex for _, diff_id in pairs]}
-        make_dirs(self._folder)
         with locked(self._folder / ".lock"):
             atomic_write(self._record(image), canonical_json(record), 0o600)
         for layer, diff_id in pairs:

@@ -32,6 +32,10 @@ class LayerCache:
         """Whether the layer is unpacked."""
         return self.path(diff_id).is_dir()
 
+    def create(self) -> None:
+        """Create the folder, or give an existing one its mode."""
+        make_dirs(self.root, 0o700)  # world-writable folders of images must be out of reach for other users
+
     def ensure(self, store: Store, layer: Descriptor, diff_id: Digest, whiteouts: Whiteouts | None = None) -> Path:
         """Unpack ``layer`` from ``store`` unless it is unpacked, and return the folder of its tree.
 
@@ -41,8 +45,7 @@ class LayerCache:
         target = self.path(diff_id)
         if target.is_dir():
             return target
-        make_dirs(self.root)
-        self.root.chmod(0o700)  # setuid files and world-writable folders must be out of reach for other users
+        self.create()
         with locked(self.root / f"{diff_id.hex}.lock"):
             if not target.is_dir():  # another process may have been quicker
                 self._unpack(store, layer, diff_id, whiteouts or RefuseWhiteouts())

@@ -67,7 +67,7 @@ class UnpackedRuntime(ABC):
                 return now
             self._clear(spec.name, _STOP_SECONDS)
             check_port(spec)
-            make_dirs(self._state / "logs")
+            make_dirs(self._state / "logs", 0o700)
             try:
                 self._launch(folder, image, spec, lock)
             except BaseException:

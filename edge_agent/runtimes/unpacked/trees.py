@@ -45,6 +45,7 @@ def _add(source: Path, target: Path) -> None:
                 if not stat.S_ISDIR(_mode(at)):
                     at.unlink(missing_ok=True)
                     at.mkdir(mode=0o755)
+                    at.chmod(0o755)  # whatever the umask
                 _add(Path(entry.path), at)
                 continue
             if not (entry.is_symlink() or entry.is_file(follow_symlinks=False)):

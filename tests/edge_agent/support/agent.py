@@ -110,6 +110,7 @@ class Agent:
     root: Path
     images: Images
     port: int
+    umask: int = -1  # as it is
 
     def environment(self, **more: str) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("EDGEPACK_")}
@@ -121,7 +122,7 @@ class Agent:
         return subprocess.Popen(
             [sys.executable, *program, "--state-dir", str(self.root), "--runtime", "process", *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=self.environment(**more),
+            env=self.environment(**more), umask=self.umask,
         )  # fmt: skip
 
     def run(self, *words: str, driver: tuple[str, ...] = (), **more: str) -> Done:
