@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,11 @@ from tests.support.sampling import QUICK, WHOLE
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
+
+# Numeric libraries read these when they are imported. Their threads wait in loops, on small models for longer than they
+# calculate, and several processes run tests already.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile(

@@ -56,11 +56,7 @@ def _package(
 
 def quiet() -> None:
     """One thread, no gradients, no caches outside of /tmp; no warnings that are for training scripts."""
-    import gc
     import os
-
-    # torch makes millions of small objects on import and export, and hardly a cycle among them.
-    gc.set_threshold(200_000, 20, 20)
 
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", "/tmp/torchinductor")  # noqa: S108 - private inside the jail
     import torch

@@ -7,6 +7,7 @@ package's files where it is done. Started by ``converters.conversion`` only.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -52,6 +53,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _convert(folder: Path, job: Mapping[str, Any]) -> None:
+    # Frameworks make hundreds of thousands of small objects on import and export, and hardly a cycle among them.
+    gc.set_threshold(200_000, 20, 20)
     # The frameworks' warnings are for training scripts; each converter collects those that matter.
     warnings.simplefilter("ignore")
     converter = importlib.import_module(f"converters.{PACKAGES[job['framework']]}.convert")

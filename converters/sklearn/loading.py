@@ -27,11 +27,12 @@ def load(path: Path) -> Original:
 
     Raises ``ConversionError`` for a file that is broken, needs missing code, or holds something else.
     """
-    import sklearn
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of versions that differ, which become a note below
         model = _open(path)
+    # After the file: what is refused needs none of the seconds that this takes.
+    import sklearn
+
     version = traces.read(path).version or sklearn.__version__
     notes = []
     if version != sklearn.__version__:

@@ -7,6 +7,7 @@ module that the case was made from, over batches of other sizes (None where the 
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -86,4 +87,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(200_000, 20, 20)  # as the sandbox's process does
     main(sys.argv[1:])
