@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from edge_server import __version__
-from edge_server.__main__ import bind
+from edge_server.main import bind
 from edge_server.config.service_file import single_model, single_script
 from edge_server.config.values import ServiceConfig
 from edge_server.errors import ConfigurationError

@@ -1,0 +1,133 @@
+"""What ``edge-server`` does: ``--model model.onnx``, ``--entry-script score.py``, or ``--config service.json``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from edge_server import __version__
+from edge_server.config.environment import override, whole_number
+from edge_server.config.service_file import check_files, load_config, single_model, single_script
+from edge_server.config.values import ServiceConfig
+from edge_server.errors import ConfigurationError, ScoringError, cannot_listen
+from edge_server.models.running.memory import settle_heap
+from edge_server.telemetry import logs
+from edge_server.telemetry.lines import LineWriter
+
+if TYPE_CHECKING:
+    from edge_server.processes import ProcessContext
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Returns the exit code: 0 done, 1 failed, 2 wrong input, 3 not found, 5 the entry script cannot start.
+    """
+    # Before all else: as the first process of a container, a signal without a handler is ignored.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    settle_heap()
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.config is options.entry_script is options.model is None:
+        parser.error("one of --model, --entry-script and --config is needed")
+    try:
+        config = _configure(options)
+        writer = LineWriter(2, logs.dropped)
+        logs.configure(config.logging.level, writer)
+        check_files(config)
+        # Held from the start, so that a port that is taken is told at once; open only when all is ready.
+        listener = bind(config)
+        if config.runtime.processes > 1:
+            from edge_server import processes
+
+            return processes.run(config, listener, partial(serve, writer))
+        serve(writer, config, listener, None)
+    except ScoringError as error:
+        # The sentence is the last thing that is said, after the lines that are still on their way.
+        logging.shutdown()
+        sys.stderr.write(f"edge-server: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def serve(writer: LineWriter, config: ServiceConfig, listener: socket.socket, process: ProcessContext | None) -> None:
+    """Load everything, answer requests on ``listener`` until a signal says stop, and finish what was begun.
+
+    ``writer`` takes the log's lines; ``process`` is this process's among several, None for the only one. Raises
+    ScoringError when the service cannot come up.
+    """
+    # The server multiplies no matrices itself: one BLAS thread saves the others' buffers and their start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from edge_server.run import run
+
+    run(config, listener, writer, process)
+
+
+def bind(config: ServiceConfig) -> socket.socket:
+    """A TCP socket that holds the address and does not listen yet; ScoringError when it cannot be had."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    # asyncio turns Nagle off only where the protocol is told; without, an answer waits 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        listener.close()
+        raise cannot_listen(config.host, config.port, error) from None
+    return listener
+
+
+def _configure(options: argparse.Namespace) -> ServiceConfig:
+    if options.config is not None:
+        if options.model is not None:
+            raise ConfigurationError("--model", ["names a model beside --config, which names its own"])
+        config = load_config(options.config)
+    elif options.entry_script is not None:
+        config = single_script(options.entry_script, options.model)
+    else:
+        config = single_model(options.model)
+    config = override(config, os.environ)
+    if options.host is not None:
+        config = replace(config, host=options.host)
+    if options.port is not None:
+        config = replace(config, port=options.port)
+    return config
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge-server",
+        description="Serve an ONNX model or an entry script over HTTP: GET /, POST /score, /docs and more.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--config", type=Path, metavar="FILE", help="a service.json")
+    source.add_argument("--entry-script", type=Path, metavar="FILE", help="a score.py with init() and run()")
+    parser.add_argument(
+        "--model", type=Path, metavar="FILE", help="an ONNX file or its folder; beside --entry-script, what it opens"
+    )
+    parser.add_argument("--host", help="the address to listen on (default without --config: 127.0.0.1)")
+    parser.add_argument("--port", type=_port, help="the port to listen on (default 5001; 0: any free one)")
+    return parser
+
+
+def _port(text: str) -> int:
+    port = whole_number(text)
+    if port is None or port > 65535:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65535, not {text!r}")
+    return port
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
