@@ -7,11 +7,16 @@ import os
 import sys
 from typing import NoReturn
 
-from edge_server.main import main
+from edge_server.errors import ScoringError, package_errors
 
 
 def command() -> NoReturn:
-    """Run ``main`` and end the process with its exit code."""
+    """Run ``edge_server.main`` and end the process with its exit code."""
+    try:
+        with package_errors():
+            from edge_server.main import main
+    except ScoringError as error:
+        sys.exit(f"edge-server: {error}")
     code = main()
     logging.shutdown()
     sys.stderr.flush()

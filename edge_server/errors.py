@@ -9,7 +9,8 @@ BadRequest                   never ends the server: an answer of 4xx (or 503) to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class ScoringError(Exception):
@@ -61,3 +62,19 @@ def cannot_listen(host: str, port: int, error: OSError) -> ScoringError:
     """The error for an address that is not available."""
     reason = error.strerror or str(error)
     return ScoringError(f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host")
+
+
+@contextmanager
+def package_errors() -> Iterator[None]:
+    """Turn the lack of a Python package that the server needs into a ScoringError that says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        from importlib.util import find_spec
+
+        package = (error.name or "").partition(".")[0]
+        if not package or find_spec(package) is not None:  # a module of a package that is there
+            raise
+        raise ScoringError(
+            f"the Python package {package} is not installed; run: pip install 'edgepack[serve]'"
+        ) from error

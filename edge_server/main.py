@@ -19,7 +19,7 @@ from edge_server import __version__
 from edge_server.config.environment import override, whole_number
 from edge_server.config.service_file import check_files, load_config, single_model, single_script
 from edge_server.config.values import ServiceConfig
-from edge_server.errors import ConfigurationError, ScoringError, cannot_listen
+from edge_server.errors import ConfigurationError, ScoringError, cannot_listen, package_errors
 from edge_server.models.running.memory import settle_heap
 from edge_server.telemetry import logs
 from edge_server.telemetry.lines import LineWriter
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+@package_errors()
 def serve(writer: LineWriter, config: ServiceConfig, listener: socket.socket, process: ProcessContext | None) -> None:
     """Load everything, answer requests on ``listener`` until a signal says stop, and finish what was begun.
 

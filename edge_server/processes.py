@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 
 from edge_server.config.values import ServiceConfig
-from edge_server.errors import ScoringError
+from edge_server.errors import ScoringError, package_errors
 from edge_server.models.running.threads import threads_per_process
 from edge_server.telemetry.cells import share
 
@@ -58,6 +58,7 @@ class ProcessContext:
 Serve = Callable[[ServiceConfig, socket.socket, ProcessContext], None]
 
 
+@package_errors()
 def run(config: ServiceConfig, listener: socket.socket, serve: Serve) -> int:
     """Run ``serve`` in ``config.runtime.processes`` processes until SIGTERM or SIGINT; return the exit code.
 

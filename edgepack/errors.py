@@ -162,3 +162,19 @@ def disk_errors(where: Path | str) -> Iterator[None]:
                 f"cannot write here ({error.strerror})", where=error.filename or where, hint="give another path"
             ) from error
         raise
+
+
+@contextmanager
+def package_errors(extra: str) -> Iterator[None]:
+    """Turn the lack of a Python package into a ``MissingPartError``; ``extra`` of edgepack has the package."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        from importlib.util import find_spec
+
+        package = (error.name or "").partition(".")[0]
+        if not package or find_spec(package) is not None:  # a module of a package that is there
+            raise
+        raise MissingPartError(
+            f"the Python package {package} is not installed", hint=f"run: pip install 'edgepack[{extra}]'"
+        ) from error

@@ -97,6 +97,12 @@ WANTED = {
         lock=LOCKS / "pytorch.txt",
     ),
 }  # fmt: skip
+# Something of each command that needs its packages, and the extra that has them.
+USES = {
+    "packager": ["edgepack", "model", "list", "--workspace", "."],
+    "agent": ["edge-agent", "--state-dir", ".", "status"],
+    "serve": ["edge-server", "--model", "absent.onnx"],
+}
 # Gigabytes.
 LARGE = {"tensorflow", "pytorch"}
 
@@ -137,6 +143,18 @@ def walk(environment: Path, rooms: Sequence[str], commands: Sequence[str]) -> di
     return found
 
 
+def check_use(environment: Path, owner: str, words: list[str], *, lacks: bool) -> None:
+    """Run a command of ``environment``; if it ``lacks`` a package, its error names the extra that has it."""
+    program = environment / "bin" / words[0]
+    done = subprocess.run([program, *words[1:]], cwd=environment, capture_output=True, text=True, check=False)
+    sentence = rf"{words[0]}: the Python package \S+ is not installed; run: pip install 'edgepack\[{owner}\]'\n"
+    found = re.fullmatch(sentence, done.stderr) is not None
+
+    assert len(done.stderr.splitlines()) <= 1
+    assert "unexpected" not in done.stderr
+    assert not found or lacks
+
+
 def test_every_extra_is_tested() -> None:
     assert set(WANTED) == {"", *EXTRAS} - JOINED
 
@@ -162,6 +180,8 @@ def test_an_extra_alone_brings_what_its_rooms_import_and_its_commands_need(
     } == {}
     for command in wanted.commands:
         assert command in run(environment / "bin" / command, "--help")
+    for owner, words in USES.items():
+        check_use(environment, owner, words, lacks=words[0] not in wanted.commands)
 
 
 @pytest.mark.parametrize("name", sorted(LARGE))

@@ -47,4 +47,4 @@ def main() -> None:
     # What must be private or reachable gets its mode by name; this is for everything else, the files of programs that
     # the agent starts included. The umask of whoever calls it must not decide whether a service can read its image.
     os.umask(0o022)
-    sys.exit(report_errors(cli, "edge-agent", "EDGEPACK"))
+    sys.exit(report_errors(cli, "edge-agent", "EDGEPACK", "agent"))

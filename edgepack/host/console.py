@@ -13,20 +13,21 @@ from typing import Any
 
 import click
 
-from edgepack.errors import EdgepackError, disk_errors
+from edgepack.errors import EdgepackError, disk_errors, package_errors
 from edgepack.host.destinations import is_standard_output
 from edgepack.text import printable
 
 
-def report_errors(cli: click.Command, name: str, prefix: str) -> int:
+def report_errors(cli: click.Command, name: str, prefix: str, extra: str = "all") -> int:
     """Run ``cli`` and return its exit code; an error is one sentence, a traceback only with ``--debug``.
 
-    Every flag is an environment variable too: ``prefix``, the words of the command and the name of the flag.
+    Every flag is an environment variable too: ``prefix``, the words of the command and the name of the flag. ``extra``
+    of edgepack has the Python packages that the command needs.
     """
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
-        with disk_errors("the system"):
+        with disk_errors("the system"), package_errors(extra):
             answer = cli.main(prog_name=name, standalone_mode=False, auto_envvar_prefix=prefix)
     except click.ClickException as error:
         return _usage(name, error)

@@ -64,7 +64,7 @@ def build_cli() -> click.Group:
 
 def main() -> None:
     """Entry point of the ``edgepack`` command."""
-    code = report_errors(build_cli(), "edgepack", "EDGEPACK")
+    code = report_errors(build_cli(), "edgepack", "EDGEPACK", "packager")
     # The interpreter's last search for garbage would take a fifth of a short command's time, and free what ends anyway.
     gc.freeze()
     sys.exit(code)

@@ -7,13 +7,49 @@ import sys
 
 import pytest
 
+RUN = """
+import sys
+sys.modules[{package!r}] = None
+sys.argv[:] = {words!r}
+from {room}.__main__ import command
+command()
+"""
+# Packages that are needed by the time that a command is chosen, and by what it does.
+LACKS = [
+    ("click", "packager", "packager", ["edgepack", "model", "list"]),
+    ("click", "edge_agent", "agent", ["edge-agent", "status"]),
+    ("sqlalchemy", "packager", "packager", ["edgepack", "model", "list"]),
+    ("orjson", "edge_server", "serve", ["edge-server", "--model", "model.onnx"]),
+]
 
-@pytest.mark.parametrize(("module", "command", "extra"), [
-    ("packager.commands.main", "edgepack", "packager"),
-    ("edge_agent.commands.main", "edge-agent", "agent"),
-])  # fmt: skip
-def test_a_command_without_its_packages_names_the_extra(module: str, command: str, extra: str) -> None:
-    code = f"import sys; sys.modules['click'] = None; import {module}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    wanted = f"{command}: the Python package click is not installed; run: pip install 'edgepack[{extra}]'\n"
+
+def lacking(package: str, room: str, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command where ``package`` is not installed."""
+    code = RUN.format(package=package, words=words, room=room)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(("package", "room", "extra", "words"), LACKS)
+def test_a_command_without_its_packages_names_the_extra(package: str, room: str, extra: str, words: list[str]) -> None:
+    done = lacking(package, room, words)
+    wanted = f"{words[0]}: the Python package {package} is not installed; run: pip install 'edgepack[{extra}]'\n"
     assert (done.returncode, done.stderr) == (1, wanted)
+
+
+def test_a_module_that_a_package_lacks_is_no_missing_package() -> None:
+    done = lacking("packager.workspace", "packager", ["edgepack", "model", "list"])
+    assert done.returncode == 1
+    assert "unexpected ModuleNotFoundError" in done.stderr
+
+
+def test_importing_the_rooms_ends_nothing_where_click_is_missing() -> None:
+    code = "import sys; sys.modules['click'] = None; import packager.__main__, packager.commands, edge_agent.__main__"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("room", ["packager", "edge_agent", "edge_server"])
+def test_a_room_is_run_by_its_name(room: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", room, "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.lower().startswith("usage: ")

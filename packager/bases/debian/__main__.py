@@ -26,4 +26,5 @@ def main() -> None:
         _log.info("%s: %s, %.1f MB", platform, lock.diff_id, lock.unpacked_size / 1e6)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -69,7 +69,8 @@ def is_program(name: str, tree: ast.Module) -> bool:
 def help_failures(name: str) -> Iterator[str]:
     """The commands below ``name``, and itself, whose help cannot be shown."""
     (point,) = importlib.metadata.entry_points(group="console_scripts", name=name)
-    module = importlib.import_module(point.module)
+    room = point.module.partition(".")[0]
+    module = importlib.import_module(f"{room}.main" if name == "edge-server" else f"{room}.commands.main")
     if name == "edge-server":
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
