@@ -18,6 +18,7 @@ from edgepack.oci.fields import list_of, text_field, text_map
 
 def _media_type(value: Mapping[str, Any], known: frozenset[str], implied: str, other: str, where: object) -> str:
     """The document's own type; it must not be readable as two kinds of document (manifest.md, "mediaType")."""
+    check_schema(value, where)
     if value.get("schemaVersion") != 2:
         raise InvalidDocumentError(where, ["schemaVersion must be 2"])
     # Before mediaType was asked for, manifests and indexes were told apart by their fields alone.
@@ -25,6 +26,16 @@ def _media_type(value: Mapping[str, Any], known: frozenset[str], implied: str, o
     if found not in known or other in value:
         raise InvalidDocumentError(where, [f"{found!r} with {sorted(value)} is another kind of document"])
     return found
+
+
+def check_schema(value: Mapping[str, Any], where: object) -> None:
+    """Raise ``InvalidDocumentError`` for a manifest of Docker's schema 1, which has no configuration and no sizes."""
+    if value.get("schemaVersion") == 1:
+        raise InvalidDocumentError(
+            where,
+            ["is a manifest of Docker's schema 1, which is not supported"],
+            hint="pull the image with Docker and push it again, which makes a newer manifest",
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Protocol, runtime_checkable
 
-from edgepack.errors import NotFoundError, UsageError
+from edgepack.errors import InvalidDocumentError, NotFoundError, RegistryError, UsageError, VerificationError
 from edgepack.oci import mediatypes
 from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
@@ -17,6 +18,8 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,16 @@ class HasReferrers(Protocol):
 
 
 def copy_referrers(source: HasReferrers, sink: Store, root: Descriptor) -> None:
-    """Copy the artifacts attached to ``root``: without its signatures an image is not the whole package."""
+    """Copy the artifacts attached to ``root``: without its signatures an image is not the whole package.
+
+    The image is usable without one that the source lists and does not give; that is said in the log.
+    """
     for artifact in source.referrers(root.digest):
-        copy(source, sink, artifact)
-        sink.add_referrer(root.digest, artifact)
+        try:
+            copy(source, sink, artifact)
+            sink.add_referrer(root.digest, artifact)
+        except (NotFoundError, RegistryError, VerificationError, InvalidDocumentError) as error:
+            _log.warning("going on without %s, which is attached to %s: %s", artifact.digest, root.digest, error)
 
 
 def split_tag(text: str) -> tuple[Path, str | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,11 +116,43 @@ def test_a_blob_of_another_length_is_refused_before_it_is_read(sim: Simulator, s
         stream.read(1)
 
 
-def test_another_range_than_was_asked_for_is_not_taken(sim: Simulator) -> None:
+@pytest.mark.parametrize("status", [400, 403, 405, 412, 416, 500, 501])
+def test_a_registry_that_refuses_a_range_is_asked_for_the_whole(sim: Simulator, store: Store, status: int) -> None:
     wanted = hold(sim)
-    sim.shift_range = 1
-    with pytest.raises(RegistryUnavailableError, match="another range"), client(sim).open(wanted, 5) as stream:
-        stream.read(1)
+    sim.range_refused, sim.drops = status, [1_000_000, 2_500_000]
+    store.put(wanted, client(sim))
+    assert store.path(wanted.digest).read_bytes() == BLOB
+    with client(sim).open(wanted, 2_999_990) as stream:
+        assert stream.read() == BLOB[2_999_990:]
+
+
+def test_another_range_than_was_asked_for_is_not_taken(sim: Simulator, store: Store) -> None:
+    wanted = hold(sim)
+    sim.shift_range, sim.drops = 1, [1_000_000]
+    store.put(wanted, client(sim))
+    assert store.path(wanted.digest).read_bytes() == BLOB
+    assert [one.headers.get("Range") for one in sim.seen] == [None, "bytes=1000000-", None]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+def test_a_cut_body_without_a_length_is_a_broken_connection(
+    sim: Simulator, store: Store, framing: str, ranges: bool
+) -> None:
+    wanted = hold(sim)
+    sim.framing, sim.drops, sim.range_refused = framing, [1_000_000, 0, 1_500_000, 10], None if ranges else 416
+    store.put(wanted, client(sim, replace(QUICK, attempts=6)))
+    assert store.path(wanted.digest).read_bytes() == BLOB
+    sim.drops = [100] * 50
+    with pytest.raises(RegistryUnavailableError, match="the connection broke"):
+        Store.create(store.root / "other").put(wanted, client(sim))
+
+
+def test_a_break_before_what_is_here_already_is_tried_again(sim: Simulator, store: Store) -> None:
+    wanted = hold(sim)
+    sim.range_refused, sim.drops = 416, [2_000_000, 1_000, 1_000_000]
+    store.put(wanted, client(sim, replace(QUICK, attempts=4)))
+    assert store.path(wanted.digest).read_bytes() == BLOB
 
 
 def test_a_blob_that_is_not_there_is_named(sim: Simulator, store: Store) -> None:
@@ -202,6 +236,57 @@ def test_a_manifest_without_end_is_not_read(sim: Simulator) -> None:
     sim.put_manifest("team/churn", "1", b" " * ((4 << 20) + 1), mediatypes.MANIFEST)
     with pytest.raises(TooLargeError):
         client(sim).resolve()
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_manifest_that_was_cut_is_asked_for_again(sim: Simulator, store: Store, framing: str) -> None:
+    root = image(store, (write_layer(entries(), store, NoCompression(), kind="code"),))
+    digest = sim.put_manifest("team/churn", "1", store.read(root), root.media_type)
+    sim.framing, sim.manifest_drops = framing, [100, 0]
+    assert client(sim).resolve().digest == root.digest
+    sim.no_digest_header, sim.manifest_drops = True, [100, 0]
+    assert client(sim).resolve().digest == root.digest
+    sim.manifest_drops = [100] * 50
+    with pytest.raises(EdgepackError):
+        client(sim).resolve(digest)
+    assert len(sim.seen) == 6 + QUICK.attempts
+
+
+def test_a_manifest_that_another_client_is_just_writing_is_asked_for_again(sim: Simulator, store: Store) -> None:
+    root = image(store, (write_layer(entries(), store, NoCompression(), kind="code"),))
+    sim.manifest_invalid = 2
+    copy(store, client(sim), root)
+    sim.manifest_invalid = 2
+    client(sim).tag("1", root)
+    sim.manifest_invalid = 2
+    assert client(sim).resolve().digest == root.digest
+    sim.manifest_invalid = 50
+    with pytest.raises(RegistryError, match="400 DIGEST_INVALID for manifest 1"):
+        client(sim).resolve()
+
+
+def test_a_manifest_of_dockers_first_schema_is_refused_by_name(sim: Simulator) -> None:
+    for media_type in ("application/vnd.docker.distribution.manifest.v1+prettyjws", mediatypes.DOCKER_MANIFEST):
+        sim.put_manifest("team/churn", "1", b'{"schemaVersion":1,"name":"x","tag":"1","fsLayers":[]}', media_type)
+        with pytest.raises(InvalidDocumentError, match="Docker's schema 1, which is not supported; pull the image"):
+            client(sim).resolve()
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain; charset=utf-8", "application/octet-stream"])
+def test_a_manifest_is_taken_whatever_a_registry_calls_it(sim: Simulator, store: Store, content_type: str) -> None:
+    root = image(store, (write_layer(entries(), store, NoCompression(), kind="code"),))
+    sim.put_manifest("team/churn", "1", store.read(root), root.media_type)
+    sim.content_type, sim.no_digest_header = content_type, True
+    assert client(sim).resolve() == Descriptor(root.media_type, root.digest, root.size)
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 501])
+def test_a_registry_without_head_is_asked_by_get(sim: Simulator, store: Store, status: int) -> None:
+    sim.head_status = status
+    root = image(store, (write_layer(entries(), store, NoCompression(), kind="code"),))
+    assert not client(sim).has(root)
+    assert copy(store, client(sim), root).moved_blobs == 3
+    assert copy(store, client(sim), root).moved_blobs == 0
 
 
 # Uploads
@@ -329,6 +414,56 @@ def test_an_artifact_is_listed_with_and_without_the_referrers_api(sim: Simulator
         assert len(Index.from_bytes(sim.manifests[tag][1]).manifests) == 2
     assert client(sim).referrers(Digest.of(b"nothing")) == ()
     assert Manifest.from_bytes(read_verified(client(sim), found[0])).subject is not None
+
+
+NO_LISTS: list[tuple[int, bytes, dict[str, str]]] = [
+    *((status, b"", {}) for status in (400, 401, 403, 405, 406, 410, 429, 500, 501, 503)),
+    (401, b"", {"WWW_Authenticate": 'Basic realm="x"'}),
+    (401, b"", {"WWW_Authenticate": 'Bearer realm="/token",service="x"'}),
+    (401, b"", {"WWW_Authenticate": "Negotiate"}),
+    (302, b"", {"Location": "http://registry.invalid/login"}),
+    (302, b"", {"Location": "ftp://x"}),
+    (307, b"", {"Location": "/v2/team/churn/referrers/sha256:" + "0" * 64}),
+    (200, b"", {}),
+    (200, b"null", {}),
+    (200, b'{"errors":[{"code":"UNSUPPORTED"}]}', {}),
+    (200, b'{"schemaVersion":2,"manifests":[{"digest":"md5:1"}]}', {}),
+    (200, b" " * ((4 << 20) + 1), {}),
+    (200, b"<html>log in</html>", {"Content_Type": "text/html"}),
+]
+
+
+def test_a_registry_that_lists_no_referrers_is_gone_on_without(
+    sim: Simulator, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = image(store, (write_layer(entries(), store, NoCompression(), kind="code"),))
+    statement = Manifest(store.put_bytes(b"{}", mediatypes.EMPTY), (), subject=root, artifact_type="application/x")
+    copy(store, client(sim), root)
+    client(sim).attach(store.put_bytes(statement.to_bytes(), mediatypes.MANIFEST), store)
+    for answer in NO_LISTS:
+        remote = client(sim, replace(QUICK, attempts=2))
+        caplog.clear()
+        sim.referrers_answer, sim.fallback_answer = answer, None
+        assert [one.artifact_type for one in remote.referrers(root.digest)] == ["application/x"], answer
+        assert "signatures may be missing" not in caplog.text
+        sim.fallback_answer = answer
+        assert remote.referrers(root.digest) == ()
+        assert f"does not list what is attached to {root.digest}" in caplog.text
+        assert "signatures may be missing" in caplog.text
+        # No access was spoilt by what was refused.
+        assert remote.resolve(root.digest) == Descriptor(root.media_type, root.digest, root.size)
+
+
+def test_no_referrer_is_lost_when_many_are_attached_at_once(sim: Simulator, store: Store) -> None:
+    root = image(store, (write_layer(entries(), store, NoCompression(), kind="code"),))
+    copy(store, client(sim), root)
+    empty, artifacts = store.put_bytes(b"{}", mediatypes.EMPTY), []
+    for number in range(6):
+        manifest = Manifest(empty, (), subject=root, artifact_type="application/x", annotations={"n": str(number)})
+        artifacts.append(store.put_bytes(manifest.to_bytes(), mediatypes.MANIFEST))
+    with ThreadPoolExecutor(len(artifacts)) as pool:
+        list(pool.map(lambda one: client(sim, replace(QUICK, backoff=0.2)).attach(one, store), artifacts))
+    assert {one.digest for one in client(sim).referrers(root.digest)} == {one.digest for one in artifacts}
 
 
 def test_what_has_no_subject_cannot_be_attached(sim: Simulator, store: Store) -> None:

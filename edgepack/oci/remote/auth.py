@@ -97,20 +97,25 @@ class Authorizer:
         self._tokens[scopes] = token
         return f"Bearer {token.value}"
 
-    def answer(self, header: str) -> None:
-        """Take the challenge of a 401; raises ``AuthenticationError`` when it cannot be answered."""
+    def answer(self, header: str, scopes: frozenset[str]) -> None:
+        """Take the challenge of a 401, and fetch the token for ``scopes`` that it asks for.
+
+        Raises ``AuthenticationError`` when it cannot be answered; what was learnt before is kept then, so that a
+        refusal of one thing does not spoil the access to others.
+        """
         challenges = parse_challenges(header)
         bearer = next((one for one in challenges if one.scheme == "bearer" and "realm" in one.parameters), None)
         basic = next((one for one in challenges if one.scheme == "basic"), None)
-        self._challenge = bearer or basic
-        # A registry may name its repositories otherwise than we do, so what it asks for is asked for too.
-        self._challenge_scopes = frozenset(bearer.parameters.get("scope", "").split()) if bearer else frozenset()
-        self._tokens.clear()
-        if self._challenge is None:
+        challenge = bearer or basic
+        if challenge is None:
             raise AuthenticationError("asks for a kind of authentication that is not known", where=self._registry)
         credentials = self._load()
-        if self._challenge.scheme == "basic" and (credentials is None or credentials.identity_token):
+        if challenge.scheme == "basic" and (credentials is None or credentials.identity_token):
             raise self._refused("asks for a user name and password, and none are stored")
+        # A registry may name its repositories otherwise than we do, so what it asks for is asked for too.
+        asked = frozenset(bearer.parameters.get("scope", "").split()) if bearer else frozenset()
+        tokens = {scopes: self._fetch(challenge, scopes | asked)} if bearer else {}
+        self._challenge, self._challenge_scopes, self._tokens = challenge, asked, tokens
 
     def _load(self) -> Credentials | None:
         if not self._looked_up:

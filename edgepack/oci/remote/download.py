@@ -1,4 +1,4 @@
-"""A blob's bytes from a registry, going on by Range where a connection broke."""
+"""A blob's bytes from a registry, going on by Range where a connection broke, or by the whole where it refuses that."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
-from edgepack.errors import RegistryUnavailableError, SizeMismatchError
+from edgepack.errors import SizeMismatchError
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.remote.session import Session
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+# Answers that the whole blob would get too; any other refusal may be of the Range alone (RFC 9110, 14.2).
+_REFUSED_WHOLE = frozenset({401, 404, 408, 429, 503})
 
 
 class ResumingStream(io.RawIOBase):
     """The bytes of ``descriptor`` from ``offset`` on, not verified except for their number.
 
     A broken connection is made again, at the same byte, ``policy.attempts`` times without a mebibyte of progress
-    between them. Raises ``SizeMismatchError`` as soon as the registry announces or sends another length,
-    ``NotFoundError``, ``AuthenticationError`` and ``RegistryUnavailableError``.
+    between them. So is one whose body ends early without a length that would tell. A registry that cannot give the rest
+    is asked for the whole, and what is here already is passed over. Raises ``SizeMismatchError`` as soon as the
+    registry announces another length, ``NotFoundError``, ``AuthenticationError`` and ``RegistryUnavailableError``.
     """
 
     def __init__(self, session: Session, descriptor: Descriptor, offset: int) -> None:
@@ -37,6 +40,9 @@ class ResumingStream(io.RawIOBase):
         self._position = offset
         self._mark = offset
         self._failures = 0
+        self._ranges = True
+        # How many bytes of the present answer are here already.
+        self._behind = 0
         self._response: Response | None = None
         if offset < descriptor.size:
             self._response = self._connect()
@@ -65,13 +71,14 @@ class ResumingStream(io.RawIOBase):
             try:
                 if self._response is None:
                     self._response = self._connect()
-                data = self._response.raw.read1(min(amount, left, LIMITS.chunk_bytes))
+                data = self._response.raw.read1(min(self._behind or min(amount, left), LIMITS.chunk_bytes))
                 if not data:
-                    raise SizeMismatchError(
-                        f"ends after {self._position} of {self._descriptor.size} bytes", where=self._where
-                    )
+                    raise ProtocolError("the body ended early")
             except HTTPError as error:
                 self._lost(error)
+                continue
+            if self._behind:
+                self._behind -= len(data)
                 continue
             self._position += len(data)
             return data
@@ -93,49 +100,46 @@ class ResumingStream(io.RawIOBase):
 
     def _connect(self) -> Response:
         """Ask for the rest, from the registry again: the address that it redirected to may have expired."""
-        headers = {} if self._position == 0 else {"Range": f"bytes={self._position}-"}
-        response = self._session.send("GET", self._session.url(f"blobs/{self._descriptor.digest}"), headers)
-        self._session.expect(response, 200, 206, what=self._where)
-        try:
-            if response.status == 206:
-                self._check_range(response)
-            else:
-                self._check_length(response)
-                self._skip(response)
-        except BaseException:
+        if self._position and self._ranges:
+            response = self._get({"Range": f"bytes={self._position}-"})
+            if response.status == 206 and self._continues(response):
+                self._behind = 0
+                return response
+            if response.status == 200:
+                return self._whole(response)
+            if response.status in _REFUSED_WHOLE:
+                self._session.expect(response, 200, 206, what=self._where)
             response.close()
-            raise
-        return response
+            self._ranges = False
+            _log.info("%s does not give a part of %s, asking for the whole", self._session.base, self._where)
+        return self._whole(self._get({}))
 
-    def _check_range(self, response: Response) -> None:
+    def _get(self, headers: dict[str, str]) -> Response:
+        return self._session.send("GET", self._session.url(f"blobs/{self._descriptor.digest}"), headers)
+
+    def _continues(self, response: Response) -> bool:
+        """Whether a 206 has the bytes that were asked for."""
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         if match is None or int(match[1]) != self._position:
-            raise RegistryUnavailableError("the registry sent another range than was asked for", where=self._where)
+            return False
         if match[3] != "*":
-            self._check_size(int(match[3]))
+            self._check_size(int(match[3]), response)
+        return True
 
-    def _check_length(self, response: Response) -> None:
+    def _whole(self, response: Response) -> Response:
+        self._session.expect(response, 200, what=self._where)
         length = response.headers.get("Content-Length", "")
         if length.isascii() and length.isdigit():
-            self._check_size(int(length))
+            self._check_size(int(length), response)
+        self._behind = self._position
+        return response
 
-    def _check_size(self, size: int) -> None:
+    def _check_size(self, size: int, response: Response) -> None:
         if size != self._descriptor.size:
+            response.close()
             raise SizeMismatchError(
                 f"the registry has {size} bytes and the descriptor says {self._descriptor.size}", where=self._where
             )
-
-    def _skip(self, response: Response) -> None:
-        """Read past what is here already: the registry does not know Range."""
-        left = self._position
-        try:
-            while left:
-                data = response.raw.read1(min(left, LIMITS.chunk_bytes))
-                if not data:
-                    raise SizeMismatchError(f"ends before byte {self._position}", where=self._where)
-                left -= len(data)
-        except HTTPError as error:
-            raise unavailable(response.url, error) from None
 
     @property
     def _where(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from edgepack.errors import AuthenticationError, EdgepackError, NotFoundError, RegistryError, RegistryUnavailableError
 from edgepack.limits import LIMITS
+from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote.auth import Authorizer
 from edgepack.oci.remote.credentials import CredentialLookup
@@ -15,6 +16,8 @@ from edgepack.oci.remote.transport import Http, Origin, Policy, Response, joined
 
 # distribution-spec, "Error Codes": "the code field MUST be … uppercase alphabetic and underscore".
 _CODE = re.compile(r"[A-Z_]{1,64}")
+# What registries say that do not know HEAD, or a redirect's target whose address was signed for GET.
+_NO_HEAD = frozenset({400, 403, 405, 501})
 
 
 class Session:
@@ -32,9 +35,10 @@ class Session:
         """The address of ``path`` below ``/v2/<repository>/``."""
         return f"{self.base}/v2/{self.reference.repository}/{path}"
 
-    def absolute(self, location: str) -> str:
-        """A Location header as an absolute address, its query untouched."""
-        return joined(f"{self.base}/", location)
+    @staticmethod
+    def absolute(location: str, response: Response) -> str:
+        """The Location of ``response`` as an absolute address, its query untouched."""
+        return joined(response.url, location)
 
     def allow_mount(self, repository: str) -> None:
         """Ask for the right to read ``repository`` with the next writes, so that a blob of it can be mounted."""
@@ -67,7 +71,7 @@ class Session:
             if response.status != 401 or challenge is None or last or not ours:
                 return response
             response.close()
-            self._authorizer.answer(challenge)
+            self._authorizer.answer(challenge, scopes)
         raise AssertionError("unreachable: the last sending returns or raises")
 
     def _scopes(self, method: str, url: str) -> frozenset[str]:
@@ -83,11 +87,25 @@ class Session:
         """
         if response.status in statuses:
             return response
-        code = error_code(response)
-        raise self._error(response.status, f" {code}" if code else "", what)
+        raise self.error(response.status, error_code(response), what)
 
-    def _error(self, status: int, code: str, what: str) -> EdgepackError:
-        registry, where = self.reference.registry, self.reference.name
+    def has_answered(self, response: Response, descriptor: Descriptor, what: str, get: Callable[[], Response]) -> bool:
+        """Whether a HEAD's ``response`` says that the registry has ``descriptor``, with its size.
+
+        Where a registry does not know HEAD, or the place that it redirects to does not, ``get`` asks by GET.
+        """
+        response.close()
+        if response.status in _NO_HEAD:
+            response = get()
+            response.close()
+        if response.status == 404:
+            return False
+        self.expect(response, 200, what=what)
+        return response.headers.get("Content-Length", str(descriptor.size)) == str(descriptor.size)
+
+    def error(self, status: int, code: str, what: str) -> EdgepackError:
+        """The error for an answer with that status and code to a request for ``what``."""
+        registry, where, code = self.reference.registry, self.reference.name, f" {code}" if code else ""
         if status in (401, 403):
             verb = "requires credentials for" if status == 401 else "does not allow"
             return AuthenticationError(

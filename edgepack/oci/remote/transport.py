@@ -112,6 +112,11 @@ class Response:
             self.close()
         return b"".join(parts)
 
+    @property
+    def delimited(self) -> bool:
+        """Whether the body says where it ends, so that a broken connection shows."""
+        return "Content-Length" in self.headers or bool(getattr(self.raw, "chunked", False))
+
     def close(self) -> None:
         """Give the connection back when little or nothing of the body is left, drop it otherwise."""
         left = self.raw.length_remaining

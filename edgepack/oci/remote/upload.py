@@ -108,7 +108,7 @@ class BlobUpload:
         location = response.headers.get("Location")
         if location is None:
             raise RegistryError("the registry opened an upload without a Location", where=self._repository)
-        self._location = self._session.absolute(location)
+        self._location = self._session.absolute(location, response)
         least = response.headers.get("OCI-Chunk-Min-Length", "")
         if least.isascii() and least.isdigit():
             self._chunk = max(self._chunk, int(least))

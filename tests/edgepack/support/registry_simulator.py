@@ -23,6 +23,10 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def _pieces(data: bytes) -> Iterator[bytes]:
+    return (data[at : at + 65536] for at in range(0, len(data), 65536))
+
+
 @dataclass(frozen=True)
 class Seen:
     """One request as it arrived."""
@@ -58,6 +62,8 @@ class Simulator:
     # Blobs.
     drops: list[int] = field(default_factory=list)  # break the next downloads after so many bytes
     ignore_range: bool = False
+    range_refused: int | None = None  # the status for every request with a Range
+    framing: str = "length"  # how the end of a body is told: "length", "chunked", or "close" (not at all)
     redirect_blobs: str | None = None
     altered: set[str] = field(default_factory=set)
     wrong_length: int = 0
@@ -72,8 +78,16 @@ class Simulator:
     gullible: bool = False  # take any bytes for any digest
     busy_at: dict[int, int] = field(default_factory=dict)  # bytes taken so far -> status answered once, body unread
     mountable: dict[str, set[str]] = field(default_factory=dict)
-    # Referrers.
+    # Referrers: whether there is a list, what is said instead of it, and instead of the fallback tag.
     referrers_api: bool = False
+    referrers_answer: tuple[int, bytes, dict[str, str]] | None = None
+    fallback_answer: tuple[int, bytes, dict[str, str]] | None = None
+    # Manifests: break the next ones after so many bytes; answers 400 DIGEST_INVALID so often, as a tag being written.
+    manifest_drops: list[int] = field(default_factory=list)
+    manifest_invalid: int = 0
+    no_digest_header: bool = False
+    content_type: str | None = None  # said of every manifest
+    head_status: int | None = None  # the answer to every HEAD
 
     def put_manifest(self, repository: str, tag: str, data: bytes, media_type: str) -> str:
         for target in (tag, digest_of(data)):
@@ -123,6 +137,31 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def _body(self, data: bytes, drop: int | None) -> None:
+        """What comes after the headers: all of ``data``, or its first ``drop`` bytes and a broken connection."""
+        if self.command == "HEAD":
+            return
+        self.close_connection = self.sim.framing == "close" or drop is not None
+        for piece in _pieces(data if drop is None else data[:drop]):
+            if self.sim.framing == "chunked":
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            else:
+                self.wfile.write(piece)
+        if drop is not None:
+            self.wfile.flush()
+            self.connection.shutdown(2)
+        elif self.sim.framing == "chunked":
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _frame(self, size: int) -> None:
+        """The header that tells where the body ends."""
+        if self.sim.framing == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+        elif self.sim.framing == "length":
+            self.send_header("Content-Length", str(size))
+        else:
+            self.send_header("Connection", "close")
+
     def _error(self, status: int, code: str, **headers: str | None) -> None:
         self._say(status, json.dumps({"errors": [{"code": code, "message": "no"}]}).encode(), **headers)
 
@@ -141,6 +180,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if sim.forbid:
             self._error(403, "DENIED")
+            return
+        if sim.head_status is not None and self.command == "HEAD":
+            self._say(sim.head_status)
             return
         if url.path.startswith("/v2/") and "/blobs/uploads/" in url.path:
             self._upload(url.path, parse_qs(url.query))
@@ -212,25 +254,28 @@ class _Handler(BaseHTTPRequestHandler):
         if target in sim.altered:
             data = data[:-1] + bytes([data[-1] ^ 1])
         data += bytes(sim.wrong_length)
+        if "Range" in self.headers and sim.range_refused is not None:
+            self._error(sim.range_refused, "UNSUPPORTED")
+            return
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(wanted[1]) if wanted and not sim.ignore_range else 0
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(data) - start))
+        self._frame(len(data) - start)
         if start:
             self.send_header("Content-Range", f"bytes {start + sim.shift_range}-{len(data) - 1}/{len(data)}")
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        if sim.drops:
-            self.wfile.write(data[start : start + sim.drops.pop(0)])
-            self.wfile.flush()
-            self.close_connection = True
-            self.connection.shutdown(2)
-            return
-        self.wfile.write(data[start:])
+        self._body(data[start:], sim.drops.pop(0) if sim.drops and self.command == "GET" else None)
 
     def _manifest(self, repository: str, target: str) -> None:
         sim = self.sim
+        if sim.fallback_answer is not None and target.startswith("sha256-"):
+            self._say(*sim.fallback_answer[:2], **sim.fallback_answer[2])
+            return
+        if sim.manifest_invalid:
+            sim.manifest_invalid -= 1
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._error(400, "DIGEST_INVALID")
+            return
         if self.command == "PUT":
             data = self.rfile.read(int(self.headers["Content-Length"]))
             digest = digest_of(data)
@@ -248,9 +293,18 @@ class _Handler(BaseHTTPRequestHandler):
         digest = digest_of(data)
         if digest in sim.altered:
             data = data.replace(b'"schemaVersion":2', b'"schemaVersion":2 ')
-        self._say(200, data, Content_Type=media_type, Docker_Content_Digest=digest)
+        self.send_response(200)
+        self.send_header("Content-Type", sim.content_type or media_type)
+        if not sim.no_digest_header:
+            self.send_header("Docker-Content-Digest", digest)
+        self._frame(len(data))
+        self.end_headers()
+        self._body(data, sim.manifest_drops.pop(0) if sim.manifest_drops and self.command == "GET" else None)
 
     def _referrers(self, repository: str, subject: str) -> None:
+        if self.sim.referrers_answer is not None:
+            self._say(*self.sim.referrers_answer[:2], **self.sim.referrers_answer[2])
+            return
         if not self.sim.referrers_api:
             self._error(404, "NAME_UNKNOWN")
             return
