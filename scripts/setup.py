@@ -19,13 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 BOOTSTRAP = ROOT / ".setup"
 
-# Program or file -> Debian package, and what is done without it.
-DEMO_PARTS = {
+# What tests need: program or file -> Debian package. The demo needs none.
+TEST_PARTS = {
     "mmdebstrap": "mmdebstrap",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",  # absent on Ubuntu
-}
-TEST_PARTS = {
-    **DEMO_PARTS,
     "dockerd": "docker.io",
     "docker": "docker.io",
     "ip": "iproute2",
@@ -46,10 +43,6 @@ TEST_PARTS = {
     "wrk": "wrk",
     "curl": "curl",
 }
-WITHOUT = {
-    "demo": "the base image cannot be built; give one with: edgepack package build --base REF",
-    "test": "the tests that need them are skipped",
-}
 EXTRAS = {"demo": "all", "test": "dev"}
 
 
@@ -61,11 +54,12 @@ def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - an older Python gets this message
         sys.exit("edgepack needs Python 3.11 or later; run make with PYTHON=/path/to/python3.11")
     os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
-    install_debian(TEST_PARTS if purpose == "test" else DEMO_PARTS, purpose)
+    if purpose == "test":
+        install_debian(TEST_PARTS)
     install_python(purpose)
 
 
-def install_debian(parts: dict[str, str], purpose: str) -> None:
+def install_debian(parts: dict[str, str]) -> None:
     """Install the Debian packages of the programs that are missing, or say what is missing."""
     missing = sorted({package for part, package in parts.items() if not is_here(part)})
     if not missing:
@@ -73,7 +67,7 @@ def install_debian(parts: dict[str, str], purpose: str) -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         print(
             f"setup: missing {' '.join(missing)}, and only root on Debian or Ubuntu installs them here: "
-            f"{WITHOUT[purpose]}"
+            "the tests that need them are skipped"
         )
         return
     print(f"setup: installing the Debian packages {' '.join(missing)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -45,11 +46,17 @@ class BaseCache:
         return None if found is None else replace(found, annotations={})
 
     def build(
-        self, name: str, platform: Platform, *, offline: bool = False, locked: bool = False, rebuild: bool = False
+        self,
+        name: str,
+        platform: Platform,
+        *,
+        offline: bool = False,
+        rebuild: bool = False,
+        mirrors: Sequence[str] = (),
     ) -> Descriptor:
         """The image of recipe ``name``, built where it does not exist yet or with ``rebuild``.
 
-        With ``locked`` the mirror must have the locked versions. Raises what the recipe raises.
+        ``mirrors`` are addresses of Debian's archives. Raises what the recipe raises.
         """
         recipe = load_recipe(name)
         recipe.of_platform(platform)
@@ -63,7 +70,7 @@ class BaseCache:
             )
         _log.info("building base %s for %s from Debian's packages, once", name, platform)
         with tempfile.TemporaryDirectory(prefix="edgepack-base-") as folder:
-            entries = base_entries(recipe, platform, Path(folder), locked=locked)
+            entries = base_entries(recipe, platform, Path(folder), mirrors=mirrors)
             layer = write_best_layer(entries, self.store, kind="base", title=name)
         config = ImageConfig(
             platform,

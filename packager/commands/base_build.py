@@ -15,11 +15,25 @@ from packager.workspace import Workspace
 @click.command("build")
 @click.argument("recipe", required=False)
 @click.option("--platform", "platforms", metavar="P[,P]", help="linux/amd64, linux/arm64.  [default: this machine's]")
-@click.option("--locked", is_flag=True, help="Refuse other versions of Debian's packages than the recipe's lock names.")
+@click.option(
+    "--mirror",
+    "mirrors",
+    metavar="URL",
+    multiple=True,
+    help="Debian's archive, such as http://mirror.example/debian; may be given several times.  "
+    "[default: EDGEPACK_DEBIAN_MIRRORS, or the mirrors of this machine's apt and deb.debian.org]",
+)
+@click.option("--locked", is_flag=True, help="Without effect: the versions are always those of the recipe's lock.")
 @click.option("--again", is_flag=True, help="Build even when it was done before.")
 @common
 def command(
-    recipe: str | None, platforms: str | None, locked: bool, again: bool, workspace: Workspace, output: str
+    recipe: str | None,
+    platforms: str | None,
+    mirrors: tuple[str, ...],
+    locked: bool,
+    again: bool,
+    workspace: Workspace,
+    output: str,
 ) -> None:
     """Build the base image RECIPE out of Debian's packages, with no container engine and no image registry."""
     from packager.bases.find import DEFAULT_RECIPE
@@ -28,7 +42,7 @@ def command(
     wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]
     rows: list[dict[str, Any]] = []
     for platform in wanted:
-        descriptor = workspace.bases.build(name, platform, locked=locked, rebuild=again)
+        descriptor = workspace.bases.build(name, platform, rebuild=again, mirrors=mirrors)
         layer = workspace.bases.store.manifest(descriptor).layers[0]
         unpacked = int(layer.annotations["io.edgepack.layer.unpacked-size"])
         rows.append({"recipe": name, "platform": str(platform), "digest": str(descriptor.digest),

@@ -1,8 +1,9 @@
 """Base images out of Debian's packages, with no image registry: recipe and lock in, layer entries out.
 
-``mmdebstrap`` resolves and downloads, and apt checks the archive's signatures; the packages' scripts never run. The
-files are then read from the ``.deb`` archives, whose SHA-256 the lock names, so that the layer depends on the recipe
-and the lock and on nothing of the machine. ``python -m packager.bases.debian RECIPE`` writes new locks.
+The lock beside a recipe names the packages by their SHA-256; they are downloaded from any mirror and their files read
+from the ``.deb`` archives, so that the layer depends on the recipe and the lock and on nothing of the machine. The
+packages' scripts never run. ``python -m packager.bases.debian RECIPE`` writes new locks: there ``mmdebstrap`` resolves
+and downloads, and apt checks the archive's signatures.
 """
 
 from packager.bases.debian.entries import base_entries, update_lock

@@ -33,12 +33,14 @@ _DECOMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
 
 @dataclass(frozen=True, order=True)
 class LockedPackage:
-    """One package, by the SHA-256 (hex) of its ``.deb``."""
+    """One package, by the SHA-256 (hex) and size of its ``.deb``; ``source`` is the source package it is built from."""
 
     name: str
     version: str
     architecture: str
     sha256: str
+    source: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,13 @@ def read_package(path: Path) -> Package:
             parts[kind] = _Part(content[position + 60 : position + 60 + size], suffix)
             position += 60 + size + size % 2
         control = _control(parts["control"]).decode()
-        fields = dict(re.findall(r"^(Package|Version|Architecture): (.*)$", control, re.MULTILINE))
+        fields = dict(re.findall(r"^(Package|Version|Architecture|Source): (.*)$", control, re.MULTILINE))
         digest = hashlib.sha256(content).hexdigest()
-        locked = LockedPackage(fields["Package"], fields["Version"], fields["Architecture"], digest)
+        # deb-control(5): absent when it has the package's name, and with a version where that differs.
+        source = (fields.get("Source") or fields["Package"]).split()[0]
+        locked = LockedPackage(
+            fields["Package"], fields["Version"], fields["Architecture"], digest, source, len(content)
+        )
         return Package(locked, control, parts["data"])
     except (KeyError, ValueError, UnsafeArchiveError) as error:
         raise VerificationError("is not a Debian package", where=path, hint="remove it and try again") from error

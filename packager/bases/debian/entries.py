@@ -12,8 +12,10 @@ from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import LayerEntry, NoCompression, ordered, write_layer
 from edgepack.oci.store import Store
 from packager.bases.debian.debs import Package, unpacked, without_dangling
-from packager.bases.debian.mirror import fetch
+from packager.bases.debian.download import locked_packages
 from packager.bases.debian.recipe import BaseRecipe, Lock, lock_path, read_lock, write_lock
+from packager.bases.debian.resolve import newest_packages
+from packager.bases.debian.sources import find_sources
 from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
 from packager.layers.rules import path_pattern
 
@@ -23,22 +25,24 @@ _CERTIFICATE_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
 
 def base_entries(
-    recipe: BaseRecipe, platform: Platform, workdir: Path, *, locked: bool = False, mirrors: Sequence[str] = ()
+    recipe: BaseRecipe, platform: Platform, workdir: Path, *, mirrors: Sequence[str] = ()
 ) -> Iterator[LayerEntry]:
     """The files of the base image, to be written as one layer while ``workdir`` is still there.
 
-    Uses the locked versions. Where the mirror no longer has them it uses what the mirror has, with one warning,
-    or, with ``locked``, raises ``NotFoundError`` that names package and version. ``mirrors`` are lines of apt's
-    ``sources.list``; without any, this machine's mirrors of Debian. What ``workdir`` already holds in the locked
-    version is not downloaded again. Raises ``MissingPartError`` without ``mmdebstrap``, ``IncompatibleError`` for a
-    platform that recipe or mirror lacks, ``DigestMismatchError``, ``NoSpaceError``, and ``EdgepackError`` when no
-    mirror can be read.
+    The lock decides: it names the packages by their hashes, and nothing else is taken. ``mirrors`` are addresses of
+    Debian's archives; see ``find_sources`` for what is asked without any. What ``workdir`` already holds is not
+    downloaded again. Raises ``NotFoundError`` without a lock and for a package that is nowhere to be had,
+    ``IncompatibleError`` for a platform that the recipe lacks, ``DigestMismatchError``, ``NoSpaceError``, and
+    ``EdgepackError`` when no mirror can be read.
     """
     recipe.of_platform(platform)
+    where = lock_path(recipe, platform)
     lock = read_lock(recipe, platform)
-    if locked and lock is None:
-        raise NotFoundError("there is no lock", where=lock_path(recipe, platform), hint="write one first")
-    yield from _entries(recipe, platform, workdir, fetch(recipe, platform, workdir, lock, locked, mirrors))
+    if lock is None:
+        raise NotFoundError("there is no lock", where=where, hint="write one first")
+    pins = [pin for pin in lock.packages if recipe.rules.of_package(pin.name) is None]
+    packages = locked_packages(pins, workdir / "packages", find_sources(mirrors), where)
+    yield from _entries(recipe, platform, workdir, packages)
 
 
 def update_lock(recipe: BaseRecipe, platform: Platform, workdir: Path, *, mirrors: Sequence[str] = ()) -> Lock:
@@ -47,7 +51,7 @@ def update_lock(recipe: BaseRecipe, platform: Platform, workdir: Path, *, mirror
         hint = f"run it with Python {recipe.python_minor}"
         raise IncompatibleError("a lock names a layer with bytecode in it", where=recipe.name, hint=hint)
     recipe.of_platform(platform)
-    packages = fetch(recipe, platform, workdir, None, False, mirrors)
+    packages = newest_packages(recipe, platform, workdir / "packages", mirrors)
     entries = _entries(recipe, platform, workdir, packages)
     layer = write_layer(entries, Store.create(workdir / "store"), NoCompression(), kind="base")
     lock = Lock(tuple(package.locked for package in packages), str(layer.diff_id), layer.unpacked_size)

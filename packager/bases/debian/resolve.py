@@ -1,4 +1,4 @@
-"""Debian's packages from a mirror: ``mmdebstrap`` resolves and downloads, apt checks signatures, nothing is run."""
+"""The newest packages of a recipe, to be locked: ``mmdebstrap`` resolves and downloads, apt checks signatures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from edgepack.errors import (
-    DigestMismatchError,
     EdgepackError,
     IncompatibleError,
     MissingPartError,
@@ -27,57 +26,37 @@ from edgepack.oci.descriptor import Platform
 from edgepack.oci.tar.stream import TarStream
 from edgepack.text import redacted
 from packager.bases.debian.debs import Package, read_package
-from packager.bases.debian.recipe import BaseRecipe, Lock, lock_path
+from packager.bases.debian.recipe import BaseRecipe
+from packager.bases.debian.sources import apt_settings, machine_archives
 
 _log = logging.getLogger(__name__)
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
-def fetch(
-    recipe: BaseRecipe, platform: Platform, workdir: Path, lock: Lock | None, locked: bool, mirrors: Sequence[str]
-) -> list[Package]:
-    """The packages of ``recipe`` below ``workdir``, in the versions of ``lock`` where the mirror has them."""
-    folder = workdir / "packages"
-    pins = [pin for pin in lock.packages if recipe.rules.of_package(pin.name) is None] if lock else []
-    with disk_errors(workdir):
-        have = _read_packages(folder)
-        if not pins or not set(pins) <= {package.locked for package in have}:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            try:
-                _download(recipe, platform, folder, [f"{pin.name}={pin.version}" for pin in pins], mirrors)
-            except NotFoundError as error:
-                if locked or not pins:
-                    raise
-                _log.warning("%s: building from the versions that it has, so the digest will differ", error.what)
-                _download(recipe, platform, folder, [], mirrors)
-            have = _read_packages(folder)
-    by_version = {(pin.name, pin.version): pin for pin in pins}
-    for package in have:
-        pin = by_version.get((package.locked.name, package.locked.version), package.locked)
-        if pin.sha256 != package.locked.sha256:
-            what = f"{pin.name} {pin.version} is not the package that was locked"
-            raise DigestMismatchError(what, where=lock_path(recipe, platform), hint="do not use this mirror")
-    return have
+def newest_packages(recipe: BaseRecipe, platform: Platform, folder: Path, mirrors: Sequence[str] = ()) -> list[Package]:
+    """The packages of ``recipe`` and what they depend on in the newest versions, downloaded into ``folder``.
+
+    ``mirrors`` are lines of apt's ``sources.list``; without any, this machine's mirrors of Debian. Raises
+    ``MissingPartError`` without ``mmdebstrap``, ``NotFoundError`` for a package that no mirror has,
+    ``IncompatibleError`` for a platform that none has, ``NoSpaceError``, ``EdgepackError``.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _download(recipe, platform, folder, mirrors)
+        return sorted(map(read_package, folder.glob("*.deb")), key=lambda package: package.locked)
 
 
-def _read_packages(folder: Path) -> list[Package]:
-    packages = [read_package(path) for path in folder.glob("*.deb")]
-    return sorted(packages, key=lambda package: package.locked)
-
-
-def _download(recipe: BaseRecipe, platform: Platform, folder: Path, pins: list[str], mirrors: Sequence[str]) -> None:
+def _download(recipe: BaseRecipe, platform: Platform, folder: Path, mirrors: Sequence[str]) -> None:
     if shutil.which("mmdebstrap") is None or not _KEYRING.exists():
         part = "debian-archive-keyring" if shutil.which("mmdebstrap") else "mmdebstrap"
-        raise MissingPartError(f"{part} is not installed", hint=f"run 'apt-get install {part}', or name a base image")
+        hint = f"run 'apt-get install {part}'; only a lock needs it, and not a base from the lock"
+        raise MissingPartError(f"{part} is not installed", hint=hint)
     # Only the archives are wanted, so neither a root user nor user namespaces are.
     mode = "root" if os.geteuid() == 0 else "chrootless"
-    pinned = {pin.split("=")[0] for pin in pins}
-    include = [*pins, *(name for name in recipe.packages if name not in pinned)]
     command = ["mmdebstrap", "--variant=extract", f"--mode={mode}", "--format=tar"]
-    command += [f"--architectures={recipe.of_platform(platform)['debian']}", f"--include={','.join(include)}"]
-    command += ["--skip=essential/unlink,cleanup/apt/cache", *(f"--aptopt={option}" for option in _apt_options())]
-    sources = mirrors or machine_mirrors(recipe.suite)
+    command += [f"--architectures={recipe.of_platform(platform)['debian']}", f"--include={','.join(recipe.packages)}"]
+    command += ["--skip=essential/unlink,cleanup/apt/cache", *(f"--aptopt={option}" for option in apt_settings())]
+    sources = mirrors or _source_lines(recipe.suite)
     # Without any, mmdebstrap takes the one that it was packaged with.
     command += [recipe.suite, "-", *(["-"] if sources else [])]
     with tempfile.TemporaryFile("w+") as stdin, tempfile.TemporaryFile("w+", errors="replace") as stderr:
@@ -112,9 +91,6 @@ def _save_archives(stream: IO[bytes], folder: Path) -> None:
 
 def _failure(text: str, recipe: BaseRecipe, platform: Platform) -> EdgepackError:
     """What mmdebstrap's messages mean for the user."""
-    if gone := re.search(r"E: Version '(.+?)' for '(.+?)' was not found", text):
-        what = f"the mirror of Debian no longer has {gone[2]} {gone[1]}"
-        return NotFoundError(what, where=recipe.name, hint="give a mirror that has it, or update the lock")
     if missing := re.search(r"E: Unable to locate package (\S+)", text):
         hint = "give a mirror of its whole main section"
         return NotFoundError(f"the mirror of Debian has no package {missing[1]}", where=recipe.name, hint=hint)
@@ -131,33 +107,10 @@ def _failure(text: str, recipe: BaseRecipe, platform: Platform) -> EdgepackError
     return EdgepackError(f"mmdebstrap failed: {last}", where=recipe.name, hint="run it by hand to see more")
 
 
-def machine_mirrors(suite: str, apt: Path = Path("/etc/apt")) -> list[str]:
-    """Lines of ``sources.list`` for ``suite`` from the mirrors of Debian that this machine's apt uses.
-
-    Other archives are passed over: those that name another key, or an address that does not end in ``debian`` or
-    ``debian-security``.
-    """
-    texts = [path.read_text("utf-8", "replace") for path in sorted(apt.glob("sources.list.d/*.sources"))]
-    paragraphs = [part for text in texts for part in re.split(r"\n\s*\n", text) if "enabled: no" not in part.lower()]
-    lists = [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list"))]
-    paragraphs += [line for path in lists if path.exists() for line in path.read_text("utf-8", "replace").splitlines()]
-    archives: set[str] = set()
-    for paragraph in paragraphs:
-        text = re.sub(r"(?m)^\s*#.*$", "", paragraph)
-        key = re.search(r"signed-by\s*[:=]\s*(\S+)", text, re.IGNORECASE)
-        if key is None or "debian-archive" in key[1]:
-            archives.update(re.findall(r"\bhttps?://\S+?/debian(?:-security)?(?=/?(?:\s|$))", text))
+def _source_lines(suite: str) -> list[str]:
+    """Lines of ``sources.list`` for ``suite`` from the mirrors of Debian that this machine's apt uses."""
     lines = []
-    for archive in sorted(archives):
+    for archive in machine_archives():
         suites = [f"{suite}-security"] if archive.endswith("-security") else [suite, f"{suite}-updates"]
         lines += [f"deb [signed-by={_KEYRING}] {archive} {name} main" for name in suites]
     return lines
-
-
-def _apt_options() -> list[str]:
-    """This machine's own settings of how apt reaches a mirror, which mmdebstrap does not take over."""
-    if shutil.which("apt-config") is None:
-        return []
-    done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False)
-    pattern = r'^Acquire::(?:https?::Proxy|Check-Valid-Until|Check-Date|Retries) "[^"@]+";$'
-    return [line.rstrip(";") for line in done.stdout.splitlines() if re.match(pattern, line)]
