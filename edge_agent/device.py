@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +15,9 @@ from edge_agent.runtimes.select import RuntimeName, choose
 from edge_agent.state.database import StateFile
 from edge_agent.state.records import ServiceRecord
 from edgepack.errors import NotFoundError, SignatureError, disk_errors
-from edgepack.host.files import locked, make_dirs
+from edgepack.host.files import make_dirs
+from edgepack.host.locks import is_locked, locked_within
+from edgepack.host.ownership import check_own, check_way
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
@@ -27,28 +27,41 @@ _log = logging.getLogger(__name__)
 # runc is used where crun is missing.
 _CHOICES = {"runc": "crun", "podman": "docker"}
 _LOCK = ".lock"
+# An update waits for the health of several services; a command that waits longer than this waits for something stuck.
+PATIENCE_SECONDS = 600.0
 
 
 class Device:
     """Everything below ``root``, which is created when something is first stored; one command at a time changes it."""
 
-    def __init__(self, root: Path, runtime: str = "auto") -> None:
+    def __init__(self, root: Path, runtime: str = "auto", patience_seconds: float = PATIENCE_SECONDS) -> None:
         self.root = root.absolute()
+        self._patience_seconds = patience_seconds
         self._runtime = runtime
         self._runtimes: dict[str, Runtime] = {}
 
     def create(self) -> None:
-        """Create the folder; an existing one keeps its owner and mode."""
+        """Create the folder; an existing one keeps its owner and mode.
+
+        Raises ``UnsafePermissionsError`` when other users could change what is in it.
+        """
         with disk_errors(self.root):
+            self._check_own()
             if not self.root.is_dir():
                 # A service's own user must reach its unpacked files, and see nothing else in here.
                 make_dirs(self.root, 0o711)
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever applied here."""
+        """Whether anything was ever applied here; raises ``UnsafePermissionsError`` as ``create`` does."""
         with disk_errors(self.root):
+            self._check_own()
             return (self.root / "state" / "agent.db").exists()
+
+    def _check_own(self) -> None:
+        check_way(self.root)
+        for path in (self.root / "state", self.root / "state" / "agent.db", self.root / "state" / "agent.db-wal"):
+            check_own(path)
 
     @cached_property
     def store(self) -> Store:
@@ -96,26 +109,18 @@ class Device:
     @property
     def busy(self) -> bool:
         """Whether a command is changing the device now."""
-        try:
-            fd = os.open(self.root / _LOCK, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        with disk_errors(self.root):
+            return is_locked(self.root / _LOCK)
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold the device's lock: a second command waits for the first."""
+        """Hold the device's lock: a second command waits for the first, and fails when that takes too long."""
         self.create()
-        with disk_errors(self.root):
-            if self.busy:
-                _log.info("another edge-agent command is changing %s; waiting until it is done", self.root)
-        with locked(self.root / _LOCK):
+
+        def tell(holder: str) -> None:
+            _log.info("%s is changing %s; waiting until it is done", holder, self.root)
+
+        with locked_within(self.root / _LOCK, self._patience_seconds, tell):
             yield
 
     def manifest_of(self, image: Digest) -> Digest:

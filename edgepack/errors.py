@@ -12,7 +12,9 @@
     │   ├── SizeMismatchError        4  more or fewer bytes than its descriptor says
     │   ├── TooLargeError            4  more bytes than are read into memory
     │   ├── UnsafeArchiveError       4  a path, link or node that must not be unpacked
+    │   ├── UnsafePermissionsError   4  a file or folder that another user could change
     │   └── SignatureError           4  no signature, or none by a trusted key
+    │       └── UntrustedKeyError    4  signed, and by no key that is trusted here
     ├── NoSpaceError                 1  the disk is full, or would be
     ├── MissingPartError             1  a program or package that the job needs is not installed
     ├── IncompatibleError            1  parts that do not fit: wheel, glibc, architecture, Python
@@ -98,8 +100,16 @@ class UnsafeArchiveError(VerificationError):
     """A path, link or node that must not be unpacked."""
 
 
+class UnsafePermissionsError(VerificationError):
+    """A file or folder that another user could change, so that nothing is taken from it."""
+
+
 class SignatureError(VerificationError):
     """No signature, or none by a trusted key."""
+
+
+class UntrustedKeyError(SignatureError):
+    """Signed, and by no key that is trusted here."""
 
 
 class NoSpaceError(EdgepackError):

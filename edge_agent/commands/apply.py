@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_agent.commands.options import allow_unsigned, answer_status, common, read_file
+from edge_agent.commands.options import allow_unsigned, answer_status, common, naming_trust, read_file
 from edge_agent.device import Device
 from edgepack.documents import parse_object
 from edgepack.state.desired import PAYLOAD_TYPE, Desired
@@ -31,5 +31,6 @@ def _read_desired(device: Device, file: Path) -> Desired:
 
     data = read_file(file, hint="write a desired state, see the README")
     if "payloadType" in parse_object(data, file):
-        data = verify(data, PAYLOAD_TYPE, device.trust.keys(), where=file).payload
+        with naming_trust():
+            data = verify(data, PAYLOAD_TYPE, device.trust.keys(), where=file).payload
     return Desired.from_bytes(data, file)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_agent.commands.options import allow_unsigned, common
+from edge_agent.commands.options import allow_unsigned, common, naming_trust
 from edge_agent.device import Device
 from edgepack.host.console import answer, human, note
 from edgepack.oci.descriptor import Platform
@@ -20,7 +20,7 @@ def command(device: Device, path: Path, allow_unsigned: bool, output: str) -> No
     """Verify the bundle at PATH and import its images; nothing is started."""
     from edgepack.bundle.read import import_bundle
 
-    with device.changing():
+    with device.changing(), naming_trust():
         report = import_bundle(
             path, device.store, device.trust.keys(), allow_unsigned=allow_unsigned, platform=Platform.host()
         )

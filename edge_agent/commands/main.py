@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from edge_agent.device import Device
+from edge_agent.device import PATIENCE_SECONDS, Device
 from edgepack import __version__
 from edgepack.host.commands import LazyGroup, debug_option
 from edgepack.host.console import report_errors
@@ -34,12 +34,16 @@ VERBS = {
     envvar="EDGEPACK_RUNTIME",
     help="What runs services; auto keeps each service where it runs, and chooses the first that works for a new one.",
 )  # fmt: skip
+@click.option(
+    "--wait", "patience", type=click.FloatRange(min=0), default=PATIENCE_SECONDS, show_default=True,
+    envvar="EDGEPACK_WAIT", metavar="SECONDS", help="How long to wait for another command that is changing the device.",
+)  # fmt: skip
 @debug_option
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
-def cli(context: click.Context, state_dir: Path, runtime: str) -> None:
+def cli(context: click.Context, state_dir: Path, runtime: str, patience: float) -> None:
     """Run signed scoring containers on this device, and roll a service back when it fails."""
-    context.obj = Device(state_dir, runtime)
+    context.obj = Device(state_dir, runtime, patience)
 
 
 def main() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from edgepack.errors import NotFoundError, UsageError
+from edgepack.errors import NotFoundError, UntrustedKeyError, UsageError
 from edgepack.host.commands import debug_option, output_option
 from edgepack.host.console import answer, human
 from edgepack.limits import LIMITS
@@ -25,6 +26,17 @@ allow_unsigned = click.option(
 def common(function: _F) -> _F:
     """Add ``--output`` and ``--debug``; the command gets the device and the output's name."""
     return click.pass_obj(output_option(debug_option(function)))  # type: ignore[return-value]
+
+
+@contextmanager
+def naming_trust() -> Iterator[None]:
+    """Let the refusal of what an unknown key has signed name the command that trusts a key."""
+    try:
+        yield
+    except UntrustedKeyError as error:
+        raise UntrustedKeyError(
+            error.what, where=error.where, hint="if you know the owner of that key, run: edge-agent trust KEY.pub"
+        ) from error
 
 
 def read_file(file: Path, hint: str) -> bytes:

@@ -64,15 +64,23 @@ class Runner:
         return steps
 
     def rollback(self, name: str) -> DesiredService:
-        """Return service ``name`` to its last good image and run it; raises ``NotFoundError`` without one."""
+        """Return service ``name`` to its last good image and run it; raises ``NotFoundError`` without one.
+
+        Of two at once the second finds it done. Raises ``RuntimeFailedError`` when another command has brought the
+        service to something else meanwhile.
+        """
         if not self._device.exists:
             raise NotFoundError("no services are recorded", where=self._device.root, hint="check --state-dir")
+        asked = self._device.state.services().get(name)
         with self._device.changing():
             services = self._device.state.services()
             record = services.get(name)
             if record is None:
                 known = ", ".join(services) or "none"
                 raise NotFoundError(f"service {name!r} not found", where=self._device.root, hint=f"services: {known}")
+            if asked is not None and _returned_meanwhile(asked, record):
+                _log.info("service %s: another command has returned it to %s", name, record.current.spec.image)
+                return record.current.spec
             steps = plan_rollback(record)
             if record.last_good is None or not steps:
                 raise NotFoundError(
@@ -212,6 +220,22 @@ class Runner:
             clock=self._clock.now,
             sleep=self._clock.sleep,
         )
+
+
+def _returned_meanwhile(asked: ServiceRecord, found: ServiceRecord) -> bool:
+    """Whether a rollback that was ``asked`` for has been done, as is ``found``, by another command.
+
+    Raises ``RuntimeFailedError`` when the service runs neither what was to be left nor what was to be returned to.
+    """
+    if asked.current == found.current or asked.last_good is None:
+        return False
+    target, now = asked.last_good.spec.image, found.current.spec.image
+    if now not in (target, asked.current.spec.image):
+        raise RuntimeFailedError(
+            f"another command has brought it to {now} meanwhile", where=f"service {found.name}",
+            hint="see: edge-agent status, and run the same command again if you still want to",
+        )  # fmt: skip
+    return now == target and found.state is ServiceState.HEALTHY
 
 
 def _last_log_line(log_text: str) -> str:

@@ -28,6 +28,11 @@ _KINDS = {
     tarfile.FIFOTYPE: "a pipe", tarfile.DIRTYPE: "a folder",
 }  # fmt: skip
 
+_HINTS = {
+    "json": "a desired state is for 'edge-agent apply'; a bundle is made with 'edgepack bundle create'",
+    "other": "make it with 'edgepack bundle create'",
+}
+
 
 def blob_name(digest: Digest) -> str:
     """The member that holds a blob."""
@@ -120,18 +125,28 @@ class TarReader:
 
     def first(self, name: str, limit: int) -> bytes:
         """The content of the first member, whose size is not known yet; at most ``limit`` bytes."""
-        block = self._exactly(BLOCK)
+        block = self._start()
+        if len(block) < BLOCK and name.encode().startswith(block[: len(name)]):
+            raise _cut_short(self._where)
         try:
             size = tarfile.TarInfo.frombuf(block, "ascii", "strict").size
         except (tarfile.HeaderError, ValueError):
             size = -1
         if not 0 <= size <= limit or block != tar_header(name, size=size):
+            json = block.lstrip().startswith(b"{")
             raise VerificationError(
                 f"is not a bundle: a tar whose first member is {name}, of at most {limit} bytes",
                 where=self._where,
-                hint="make it with 'edgepack bundle create'",
+                hint=_HINTS["json" if json else "other"],
             )
         return self._content(size)
+
+    def _start(self) -> bytes:
+        """The first block, or all there is."""
+        block = b""
+        while len(block) < BLOCK and (data := self._stream.read(BLOCK - len(block))):
+            block += data
+        return block
 
     def read(self, name: str, digest: Digest, size: int) -> bytes:
         """The verified content of the next member, a small one."""

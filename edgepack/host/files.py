@@ -244,17 +244,18 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     whoever can open it can hold the lock for ever.
     """
     with disk_errors(path):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_lock(path)
     try:
-        _make_private(fd)
         fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)
 
 
-def _make_private(fd: int) -> None:
-    """Give the open file the mode 0600 where it has another one and is ours."""
+def open_lock(path: Path) -> int:
+    """A descriptor of the lock's file ``path``, made if absent; its mode is 0600, or becomes so where it is ours."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     held = os.fstat(fd)
     if stat.S_IMODE(held.st_mode) != 0o600 and held.st_uid == os.geteuid():
         os.fchmod(fd, 0o600)
+    return fd

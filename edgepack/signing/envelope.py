@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgepack.documents import canonical_json, parse_object
-from edgepack.errors import InvalidDocumentError, SignatureError
+from edgepack.errors import InvalidDocumentError, SignatureError, UntrustedKeyError
 from edgepack.limits import LIMITS
 from edgepack.signing.keys import PrivateKey, PublicKey
 
@@ -64,7 +64,7 @@ def verify(
         raise SignatureError("is not signed", where=where, hint="sign it with a key that is trusted here")
     known = {key.id: key for key in trusted}
     if not known.keys() & envelope.signatures.keys():
-        raise SignatureError(
+        raise UntrustedKeyError(
             f"is signed by {', '.join(sorted(envelope.signatures))}, and no such key is trusted here",
             where=where,
             hint="trust that key if you know its owner",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
+from edgepack.host.ownership import check_own, check_way
 from edgepack.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -154,9 +155,11 @@ class TrustStore:
     def add(self, pem: bytes, name: str | None = None) -> PublicKey:
         """Trust a key, under its id when no name is given; the same key again changes nothing.
 
-        Raises ``UsageError`` when ``pem`` is not an Ed25519 public key, or when another key has that name.
+        Raises ``UsageError`` when ``pem`` is not an Ed25519 public key, or when another key has that name, and
+        ``UnsafePermissionsError`` as ``list`` does.
         """
         key = PublicKey.from_pem(pem)
+        check_way(self.folder)
         path = self.folder / f"{_checked(name or key.id)}.pub"
         make_dirs(self.folder, 0o700)
         with locked(self.folder / ".lock"):
@@ -173,8 +176,12 @@ class TrustStore:
         return key
 
     def list(self) -> dict[str, PublicKey]:
-        """Every trusted key, by name; raises ``UsageError`` for a file that is not a key."""
+        """Every trusted key, by name; raises ``UsageError`` for a file that is not a key.
+
+        Raises ``UnsafePermissionsError`` when another user could have put one here or changed it.
+        """
         found = {}
+        check_way(self.folder)
         for path in sorted(self.folder.glob("*.pub")):
             with contextlib.suppress(NotFoundError):  # removed by another process meanwhile
                 found[path.stem] = self._read(path)
@@ -195,6 +202,7 @@ class TrustStore:
             fsync_dir(self.folder)
 
     def _read(self, path: Path) -> PublicKey:
+        check_own(path)
         return PublicKey.from_pem(_read(path, "there is no such key", "list the keys"), path)
 
 

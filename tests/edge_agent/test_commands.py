@@ -291,7 +291,17 @@ MISTAKES = {
     "no services": (["apply", "{here}/empty"], 2, "services is missing"),
     "garbage in an envelope": (["apply", "{here}/envelope"], 4, "is not a dsse envelope"),
     "no such bundle": (["import", "no.bundle"], 3, "no.bundle: there is no such bundle"),
-    "garbage as bundle": (["import", "{here}/garbage"], 4, "garbage"),
+    "garbage as bundle": (["import", "{here}/garbage"], 4, "garbage: is not a bundle"),
+    "a desired state as bundle": (
+        ["import", "{here}/empty"],
+        4,
+        "is not a bundle: a tar whose first member is",
+    ),
+    "a bundle of an unknown key": (
+        ["import", "{bundle}"],
+        4,
+        "owner of that key, run: edge-agent trust key.pub",
+    ),
     "a folder as bundle": (["import", "{here}"], 2, "cannot be read"),
     "no such key": (["trust", "no.pub"], 3, "no.pub: there is no such file; write one with: edgepack key export"),
     "garbage as key": (["trust", "{here}/garbage"], 2, "garbage: is not a public key in pem"),
@@ -308,7 +318,8 @@ def test_a_mistake_gets_one_sentence_and_its_code(name: str, new: Agent, tmp_pat
     }.items():  # fmt: skip
         (tmp_path / file).write_bytes(data)
     words, code, text = MISTAKES[name]
-    done = new.run(*[word.replace("{here}", str(tmp_path)) for word in words])
+    bundle = str(new.images.bundle("v1"))
+    done = new.run(*[word.replace("{here}", str(tmp_path)).replace("{bundle}", bundle) for word in words])
 
     assert (done.code, done.out) == (code, ""), done.err
     assert len(done.err.splitlines()) == 1, done.err

@@ -107,6 +107,17 @@ def test_two_at_once_take_turns(agent: Agent) -> None:
     assert (agent.answer(), len(agent.processes())) == ("v2", 1)
 
 
+def test_of_two_rollbacks_at_once_the_second_finds_it_done(agent: Agent) -> None:
+    for number, image in enumerate(("v2", "v1", "v2")):
+        assert agent.apply(image, env={"N": str(number)}).code == 0
+    both = [agent.start("rollback", "churn"), agent.start("rollback", "churn")]
+    ended = [(*one.communicate(timeout=60), one.returncode) for one in both]
+
+    assert [code for _, _, code in ended] == [0, 0], ended
+    assert sum("starting image" in err for _, err, _ in ended) == 1, ended
+    assert agent.answer() == "v1"
+
+
 def test_status_answers_while_an_update_is_under_way(agent: Agent) -> None:
     update = agent.start("apply", agent.document("ill"))
     seen = set()

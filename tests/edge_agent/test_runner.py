@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from edgepack.errors import (
@@ -19,6 +22,7 @@ from tests.edge_agent.support.fake_runtime import (
     V1,
     V2,
     V3,
+    FakeDevice,
     Faults,
     Lab,
     PowerCutError,
@@ -207,6 +211,50 @@ def test_a_rollback_returns_once_and_then_there_is_nothing(lab: Lab) -> None:
     with pytest.raises(NotFoundError, match="no earlier image"):
         lab.rollback()
     assert lab.image_of() == V1
+
+
+def meanwhile(lab: Lab, monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
+    """Let another command make its ``change`` while the next one waits for the lock."""
+    real = FakeDevice.changing
+
+    @contextmanager
+    def changing(self: FakeDevice) -> Iterator[None]:
+        monkeypatch.setattr(FakeDevice, "changing", real)
+        change()
+        with real(self):
+            yield
+
+    monkeypatch.setattr(FakeDevice, "changing", changing)
+
+
+def test_a_rollback_that_waited_for_the_same_finds_it_done(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in (V1, V2, V3):
+        lab.apply(service(one))
+    meanwhile(lab, monkeypatch, lab.rollback)
+    lab.rollback()
+    assert (lab.image_of(), lab.status()["last_good"]) == (V2, str(V1))
+
+
+def test_a_rollback_of_what_another_command_replaced_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in (V1, V2):
+        lab.apply(service(one))
+    meanwhile(lab, monkeypatch, lambda: lab.apply(service(V3)))
+    with pytest.raises(RuntimeFailedError, match=r"another command has brought it to .* meanwhile; see: edge-agent"):
+        lab.rollback()
+    assert lab.image_of() == V3
+
+
+def test_a_rollback_finishes_the_one_that_was_killed_while_it_waited(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in (V1, V2, V3):
+        lab.apply(service(one))
+
+    def killed() -> None:
+        with pytest.raises(PowerCutError), power_cut(2, after=True):
+            lab.rollback()
+
+    meanwhile(lab, monkeypatch, killed)
+    lab.rollback()
+    assert (lab.image_of(), lab.status()["state"]) == (V2, "Healthy")
 
 
 def test_two_rollbacks_go_back_two_images(lab: Lab) -> None:
