@@ -50,14 +50,14 @@ def test_an_image_is_pulled_without_what_the_registry_does_not_list(
     name = f"127.0.0.1:{sim.port}/churn:1"
     find_destination(name).send(workspace.store, "churn:1", image)
     sim.referrers_answer, sim.fallback_answer = (403, b"", {}), (405, b"", {})
-    assert find_registry(name).load(other.store).root.digest == image.digest
+    assert find_registry(name).load(other.store, name).root.digest == image.digest
     assert other.store.tags()[name].digest == image.digest
     assert "signatures may be missing" in caplog.text
     key = workspace.keys.get("mine").public
     with pytest.raises(SignatureError):
         verify_image(other.store, image.digest, [key])
     sim.fallback_answer = None
-    find_registry(name).load(other.store)
+    find_registry(name).load(other.store, name)
     verify_image(other.store, image.digest, [key])
 
 
@@ -69,9 +69,9 @@ def test_an_artifact_that_is_listed_and_not_there_does_not_keep_an_image_back(
     listing = sim.manifests[f"churn:{referrers_tag(image.digest)}"][1]
     (statement,) = Index.from_bytes(listing).manifests
     kept = sim.manifests.pop(f"churn:{statement.digest}")
-    assert find_registry(name).load(other.store).root.digest == image.digest
+    assert find_registry(name).load(other.store, name).root.digest == image.digest
     assert f"going on without {statement.digest}" in caplog.text
     sim.manifests[f"churn:{statement.digest}"] = (kept[0], kept[1].replace(b"{", b"{ ", 1))
-    assert find_registry(name).load(other.store).root.digest == image.digest
+    assert find_registry(name).load(other.store, name).root.digest == image.digest
     with pytest.raises(SignatureError):
         verify_image(other.store, image.digest, [workspace.keys.get("mine").public])
