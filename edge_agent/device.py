@@ -128,7 +128,7 @@ class Device:
 
         Raises ``NotFoundError`` when it was not imported and ``IncompatibleError`` when it is for other platforms.
         """
-        from edgepack.oci.graph import platform_manifest
+        from edgepack.oci.platforms import platform_manifest
 
         return platform_manifest(self.store, self.store.describe(image), Platform.host()).digest
 

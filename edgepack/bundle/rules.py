@@ -22,8 +22,8 @@ from edgepack.bundle.listing import Contents, Referrer
 from edgepack.errors import IncompatibleError, NotFoundError, SizeMismatchError, VerificationError
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.graph import needs, runs_on
 from edgepack.oci.manifest import Manifest
+from edgepack.oci.platforms import needs, runs_on
 from edgepack.oci.sources import BlobSource, read_verified
 
 

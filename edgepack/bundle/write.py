@@ -23,7 +23,7 @@ from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
-from edgepack.oci.graph import needs
+from edgepack.oci.platforms import needs
 from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import PrivateKey

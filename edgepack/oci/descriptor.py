@@ -14,7 +14,9 @@ from edgepack.oci import mediatypes
 from edgepack.oci.digest import Digest
 
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm"}
-_PART = re.compile(r"[A-Za-z0-9_]+")
+# What an architecture means when no variant is named; containerd leaves the same ones out.
+_IMPLIED = {("arm64", "v8"), ("arm64", "8"), ("amd64", "v1")}
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, order=True)
@@ -33,9 +35,7 @@ class Platform:
             raise InvalidReferenceError(f"{text!r} is not a platform", hint="write it as linux/amd64 or linux/arm64")
         os, architecture = parts[0], _MACHINES.get(parts[1], parts[1])
         variant = parts[2] if len(parts) == 3 else None
-        if architecture == "arm64" and variant == "v8":
-            variant = None  # v8 is what arm64 means when nothing is said (image-index.md, "variant")
-        return cls(os, architecture, variant)
+        return cls(os, architecture, None if (architecture, variant) in _IMPLIED else variant)
 
     @classmethod
     def host(cls) -> Platform:
@@ -94,8 +94,7 @@ class Descriptor:
         digest = platform = None
         try:
             digest = Digest.parse(value.get("digest"))
-            if value.get("platform") is not None:
-                platform = Platform.from_json(value["platform"])
+            platform = _stated(value.get("platform"))
         except (InvalidReferenceError, AttributeError, TypeError) as error:
             wrong.append(str(error))
         if wrong or digest is None:
@@ -123,3 +122,10 @@ class Descriptor:
     def kind(self) -> str | None:
         """What an edgepack layer holds: base, wheel, wheels, server, code, config or model; ``None`` for others."""
         return self.annotations.get(mediatypes.LAYER_KIND)
+
+
+def _stated(value: Any) -> Platform | None:
+    """The ``platform`` object of an index's entry; ``None`` also for one that names neither system nor processor."""
+    if value is None or not (value.get("os") or value.get("architecture")):
+        return None
+    return Platform.from_json(value)

@@ -8,14 +8,13 @@ from edgepack.errors import IncompatibleError
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor, Platform
-from edgepack.oci.graph import images
 from edgepack.oci.manifest import Manifest
+from edgepack.oci.platforms import choose, platform_images, same
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
 from packager.bases.cache import BaseCache
 from packager.bases.debian import recipes
 from packager.bases.facts import CheckedFacts, check_base
-from packager.images.inspect import platform_of
 from packager.places.table import find_source, public_name
 
 DEFAULT_RECIPE = "debian12-python3.11"
@@ -54,7 +53,7 @@ def find_base(name: str | None, platform: Platform, store: Store, bases: BaseCac
         copy(bases.store, store, descriptor)
     else:
         with find_source(name, store).open(offline=offline) as (source, root):
-            descriptor = _for_platform(images(source, root), source, platform, name)
+            descriptor = _for_platform(source, root, platform, name)
             copy(source, store, descriptor)
     manifest = store.manifest(descriptor)
     config = ImageConfig.from_bytes(store.read(manifest.config), f"base {name}")
@@ -63,23 +62,14 @@ def find_base(name: str | None, platform: Platform, store: Store, bases: BaseCac
     return Base(name, replace(descriptor, annotations={}, platform=None), manifest, config, facts)
 
 
-def _for_platform(
-    found: tuple[tuple[Descriptor, Manifest], ...], source: BlobSource, platform: Platform, name: str
-) -> Descriptor:
-    """The image for exactly ``platform``, of an index that need not say its images' platforms.
-
-    Not by the rules of ``graph.platform_manifest``: a base for another variant does not fit, as the wheels above it are
-    chosen for this one.
-    """
-    have = []
-    for descriptor, manifest in found:
-        own = platform_of(source, descriptor, manifest)
-        if own == platform:
-            return descriptor
-        if own.os != "unknown":  # what builders attach to an index beside its images
-            have.append(str(own))
-    raise IncompatibleError(
-        f"is for {', '.join(have) or 'no platform'}, not for {platform}",
-        where=f"base {name}",
-        hint="give a base for that platform, or leave --base out",
-    )
+def _for_platform(source: BlobSource, root: Descriptor, platform: Platform, name: str) -> Descriptor:
+    """The image for exactly ``platform``: the wheels above a base are chosen for one variant."""
+    found = platform_images(source, root)
+    chosen = choose(found, platform, same)
+    if chosen is None:
+        raise IncompatibleError(
+            f"is for {', '.join(str(one.platform) for one in found) or 'no platform'}, not for {platform}",
+            where=f"base {name}",
+            hint="give a base for that platform, or leave --base out",
+        )
+    return chosen.descriptor

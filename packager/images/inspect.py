@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgepack.errors import SignatureError
+from edgepack.errors import InvalidDocumentError, SignatureError
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
-from edgepack.oci.graph import images
+from edgepack.oci.graph import read_manifest
 from edgepack.oci.manifest import Manifest
+from edgepack.oci.platforms import platform_images
 from edgepack.oci.sources import BlobSource, read_verified
 from edgepack.oci.store import Store
 from edgepack.signing.keys import PublicKey
 from edgepack.signing.statement import verify_image
-
-
-def platform_of(source: BlobSource, descriptor: Descriptor, manifest: Manifest) -> Platform:
-    """The platform of an image: from the index that lists it, or from its configuration."""
-    return descriptor.platform or ImageConfig.from_bytes(read_verified(source, manifest.config)).platform
 
 
 @dataclass(frozen=True)
@@ -33,15 +29,16 @@ class ImageView:
 def views(source: BlobSource, root: Descriptor) -> tuple[ImageView, ...]:
     """The images that ``root`` holds, without what builders attach to an index beside them.
 
-    Raises ``InvalidDocumentError`` for an image whose configuration does not belong to its layers.
+    Raises ``InvalidDocumentError`` where there is none, and for one whose configuration does not belong to its layers.
     """
     found = []
-    for descriptor, manifest in images(source, root):
-        if descriptor.platform is not None and descriptor.platform.os == "unknown":
-            continue
+    for image in platform_images(source, root):
+        manifest = read_manifest(source, image.descriptor)
         config = ImageConfig.from_bytes(read_verified(source, manifest.config))
-        config.check_layers(manifest.layers, f"image {descriptor.digest}")
-        found.append(ImageView(descriptor.platform or config.platform, descriptor, manifest, config))
+        config.check_layers(manifest.layers, f"image {image.descriptor.digest}")
+        found.append(ImageView(image.platform, image.descriptor, manifest, config))
+    if not found:
+        raise InvalidDocumentError(f"image {root.digest}", ["it holds no image with a platform"])
     return tuple(found)
 
 

@@ -17,7 +17,7 @@ from edgepack.bundle.read import import_bundle
 from edgepack.bundle.write import write_bundle
 from edgepack.errors import NoSpaceError
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.graph import needs
+from edgepack.oci.platforms import needs
 from edgepack.oci.store import Store
 from edgepack.signing.keys import TrustStore, create_key
 from edgepack.signing.statement import verify_image

@@ -13,7 +13,7 @@ from edgepack.bundle.receipt import Receipt
 from edgepack.bundle.write import write_bundle
 from edgepack.errors import IncompatibleError, NotFoundError, SignatureError, UsageError, VerificationError
 from edgepack.oci.descriptor import Descriptor, Platform
-from edgepack.oci.graph import needs, platform_manifest
+from edgepack.oci.platforms import needs, platform_manifest
 from edgepack.oci.store import Store
 from edgepack.signing.keys import TrustStore, create_key
 from edgepack.signing.statement import attach, verify_image

@@ -12,8 +12,9 @@ import pytest
 from edgepack.errors import VerificationError
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.graph import children, images, needs, walk
+from edgepack.oci.graph import children, images, walk
 from edgepack.oci.manifest import Index, Manifest
+from edgepack.oci.platforms import needs
 from edgepack.oci.store import Store
 from tests.edgepack.support.small_images import AMD64, ARM64, small_image, two_platforms
 

@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 
 from edgepack.errors import EdgepackError, IncompatibleError, NotFoundError
+from edgepack.oci import mediatypes
 from edgepack.oci.archive.write import write_archive
-from edgepack.oci.descriptor import Platform
+from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.layer import LayerEntry
+from edgepack.oci.manifest import Index, Manifest
+from edgepack.oci.store import Store
 from packager.bases import cache
 from packager.bases.cache import recipe_tag
 from packager.bases.debian.recipe import load_recipe
 from packager.bases.find import DEFAULT_RECIPE, Base, find_base
+from packager.images.inspect import views
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, ARM64, debian, libc, make_base, make_index
 
@@ -119,6 +123,30 @@ def test_only_the_platform_that_is_asked_for_is_taken(
     facts = workspace.bases.facts(workspace.store, base.descriptor, base.manifest)
     assert facts.architecture == platform.architecture
     assert len(workspace.store.digests()) == 3
+
+
+@pytest.mark.parametrize("platform", [AMD64, ARM64], ids=str)
+def test_what_builders_list_beside_images_keeps_no_base_from_being_found(
+    workspace: Workspace, tmp_path: Path, platform: Platform
+) -> None:
+    store = Store.create(tmp_path / "built")
+    named = [
+        replace(make_base(store, [debian(one.architecture)], one), platform=replace(one, variant=variant))
+        for one, variant in ((AMD64, "v1"), (ARM64, "v8"))
+    ]
+    beside = [artifact(store, mediatypes.EMPTY), artifact(store, mediatypes.CONFIG)]
+    attested = replace(artifact(store, mediatypes.CONFIG), platform=Platform("unknown", "unknown"))
+    index = Index((*beside, named[0], attested, named[1], attested))
+    store.tag("own:1", store.put_bytes(index.to_bytes(), mediatypes.INDEX))
+
+    assert base_of(workspace, f"oci:{store.root}", platform).config.platform == platform
+    assert [view.platform for view in views(store, store.resolve("own:1"))] == [AMD64, ARM64]
+
+
+def artifact(store: Store, config: str) -> Descriptor:
+    """An artifact that says no platform, with an empty configuration of this media type."""
+    manifest = Manifest(store.put_bytes(b"{}", config), (store.put_bytes(b"notes", "text/plain"),))
+    return store.put_bytes(manifest.to_bytes(), mediatypes.MANIFEST)
 
 
 def test_an_older_glibc_is_seen(workspace: Workspace) -> None:

@@ -6,7 +6,7 @@ either. Nothing but the images is inside: the containerd store takes every file 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +20,7 @@ from edgepack.oci.archive.read import BLOBS, INDEX_NAME, LAYOUT_NAME, Archive, s
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import Index, Manifest
+from edgepack.oci.platforms import PlatformImage, choose, platform_images, same
 from edgepack.oci.reference import Reference
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.tar.header import END, padding, tar_header
@@ -108,10 +109,10 @@ def _docker_manifest(
 ) -> bytes:
     entries: dict[Digest, dict[str, Any]] = {}
     for tag, root in images.items():
-        found = graph.images(source, root)
-        for _, manifest in found:
-            _check_image(tag, manifest)
-        manifest = _for_platform(tag, found, platform)
+        found = _images(tag, source, root)
+        for one in found:
+            _check_layers(tag, graph.read_manifest(source, one.descriptor))
+        manifest = graph.read_manifest(source, _for_platform(tag, found, platform))
         new = {
             "Config": f"{BLOBS}/{manifest.config.digest.hex}",
             "Layers": [f"{BLOBS}/{layer.digest.hex}" for layer in manifest.layers],
@@ -123,9 +124,7 @@ def _docker_manifest(
     return canonical_json([entry for _, entry in sorted(entries.items())])
 
 
-def _check_image(tag: str, manifest: Manifest) -> None:
-    if manifest.config.media_type not in mediatypes.CONFIGS:
-        raise UsageError(f"is not a container image but {manifest.config.media_type}", where=tag)
+def _check_layers(tag: str, manifest: Manifest) -> None:
     for layer in manifest.layers:
         if layer.media_type in mediatypes.ZSTD_LAYERS:
             raise UsageError(
@@ -135,16 +134,24 @@ def _check_image(tag: str, manifest: Manifest) -> None:
             )
 
 
-def _for_platform(tag: str, found: tuple[tuple[Descriptor, Manifest], ...], platform: Platform) -> Manifest:
-    """The manifest that ``docker load`` takes: a single one whatever its platform, or else the one for ``platform``.
+def _images(tag: str, source: BlobSource, root: Descriptor) -> Sequence[PlatformImage]:
+    """The images below ``root``, each of which ``docker load`` could take."""
+    found = platform_images(source, root)
+    if not found:
+        if root.media_type in mediatypes.INDEXES:
+            raise UsageError("is an index without a container image", where=tag)
+        kind = graph.read_manifest(source, root).config.media_type
+        raise UsageError(f"is not a container image but {kind}", where=tag)
+    return found
 
-    Not by the rules of ``graph.platform_manifest``, which refuses a single image for another platform: an archive may
-    be written for another machine.
+
+def _for_platform(tag: str, found: Sequence[PlatformImage], platform: Platform) -> Descriptor:
+    """The image that ``docker load`` takes: a single one whatever its platform, or else the one for ``platform``.
+
+    An archive may be written for another machine, so a single image need not run on this one.
     """
-    if len(found) == 1:
-        return found[0][1]
-    for descriptor, manifest in found:
-        if descriptor.platform == platform:
-            return manifest
-    there = ", ".join(sorted(str(descriptor.platform) for descriptor, _ in found)) or "none"
-    raise UsageError(f"has no image for {platform}", where=tag, hint=f"name one of its platforms: {there}")
+    chosen = found[0] if len(found) == 1 else choose(found, platform, same)
+    if chosen is None:
+        there = ", ".join(sorted(str(one.platform) for one in found))
+        raise UsageError(f"has no image for {platform}", where=tag, hint=f"name one of its platforms: {there}")
+    return chosen.descriptor
