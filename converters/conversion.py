@@ -20,7 +20,7 @@ from converters.sandbox import launch, response, worker
 from converters.sandbox.response import Response
 from converters.software import selection
 from converters.software.selection import Environment
-from converters.source import model_files
+from converters.source import frameworks, model_files
 from converters.source.model_files import ModelFiles
 from edgepack.errors import (
     ConversionError,
@@ -31,6 +31,7 @@ from edgepack.errors import (
 )
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.limits import LIMITS
+from edgepack.nearness import nearest
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +132,12 @@ def _require_framework(framework: str) -> None:
             hint="export it to ONNX and register that with --framework Onnx",
         )
     if framework not in FRAMEWORKS:
-        raise UsageError(f"unknown framework {framework!r}", hint=f"give one of {', '.join(FRAMEWORKS)}")
+        family = frameworks.family_of(framework)
+        meant = nearest(framework, FRAMEWORKS) if family is None else frameworks.FRAMEWORK_OF[family]
+        hint = f"give one of {', '.join(FRAMEWORKS)}"
+        raise UsageError(
+            f"unknown framework {framework!r}", hint=hint if meant is None else f"did you mean {meant!r}? {hint}"
+        )
 
 
 def _require_fitting(framework: str, options: Options) -> None:

@@ -6,6 +6,7 @@ A name is a framework's (``TensorFlow``, ``sklearn``: all of its series) or a lo
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,17 +15,40 @@ from converters.package import cache
 from converters.software import selection
 from edgepack.errors import EdgepackError
 
+PROGRAM = "python -m converters.prepare"
+
 
 def main(arguments: Sequence[str]) -> int:
     """Make the environments named, or all; 0, or the error's exit code."""
+    options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        for folder in selection.prepare(arguments, cache.default_cache()):
+        if options.list:
+            sys.stdout.writelines(f"{name}\n" for name in selection.lock_names())
+            return 0
+        for folder in selection.prepare(options.names, cache.default_cache()):
             sys.stdout.write(f"{folder}\n")
     except EdgepackError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Make the environments in which models are converted, in advance: conversions then need no network."
+        " Prints the folder of each.",
+        epilog=f"The environments are {', '.join(selection.lock_names())}.",
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="an environment, or a framework for all of its environments, such as sklearn or pytorch (default: all)",
+    )
+    parser.add_argument("--list", action="store_true", help="list the environments, and make none")
+    return parser
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from edgepack.errors import EdgepackError, InvalidDocumentError
+from edgepack.nearness import nearest
 
 _T = TypeVar("_T")
 
@@ -106,7 +107,9 @@ class Fields:
     def finish(self) -> None:
         """Report the fields that were not read: a misspelt field must not be ignored in silence."""
         for key in sorted(set(self._value) - self._known):
-            self._violations.append(f"{self._name(key)} is not a known field")
+            near = nearest(key, self._known)
+            meant = "" if near is None else f"; did you mean {near!r}?"
+            self._violations.append(f"{self._name(key)} is not a known field{meant}")
 
 
 def raise_all(where: object, violations: Sequence[str], *, hint: str | None = None) -> None:

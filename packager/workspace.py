@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.errors import NotFoundError
+from edgepack.errors import NotFoundError, disk_errors
 from edgepack.host.files import make_dirs
+from edgepack.nearness import did_you_mean
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.store import Store
 from edgepack.signing.keys import KeyRing
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from packager.bases.cache import BaseCache
     from packager.images.build import Builder
     from packager.models.registry import ModelRegistry
+
+
+_STORE, _MODELS, _KEYS = "store", "models.db", "keys"
 
 
 def _home(variable: str, fallback: str) -> Path:
@@ -35,25 +39,62 @@ def default_cache() -> Path:
     return Path(named) if named else _home("XDG_CACHE_HOME", ".cache")
 
 
-class Workspace:
-    """Everything that the workstation keeps below ``root``; ``cache`` may be shared and thrown away."""
+def _has_files(folder: Path, ending: str = "") -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.name.endswith(ending) for entry in entries)
+    except FileNotFoundError:
+        return False
 
-    def __init__(self, root: Path | None = None, cache: Path | None = None) -> None:
+
+class Workspace:
+    """Everything that the workstation keeps below ``root``; ``cache`` may be shared and thrown away.
+
+    Its folder is created when a part of it is first used; without ``create``, ``NotFoundError`` is raised then for a
+    folder that nothing was ever put into.
+    """
+
+    def __init__(self, root: Path | None = None, cache: Path | None = None, *, create: bool = True) -> None:
         self.root = (root or default_root()).absolute()
         self.cache = (cache or default_cache()).absolute()
-        make_dirs(self.root)
+        self._create = create
         make_dirs(self.cache)
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever put into it: a key, or a blob of a model or an image."""
+        with disk_errors(self.root):
+            return _has_files(self.root / _KEYS, ".key") or _has_files(self.root / _STORE / "blobs" / "sha256")
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether it is the user's own, which nobody has to name, and nothing was ever put into it."""
+        return self.root == _home("XDG_DATA_HOME", ".local/share").absolute() and not self.exists
+
+    @cached_property
+    def _folder(self) -> Path:
+        if self._create:
+            make_dirs(self.root)
+        elif not self.exists:
+            raise NotFoundError(
+                "is not a workspace" if self.root.exists() else "there is no such workspace",
+                where=self.root,
+                hint="check --workspace and EDGEPACK_WORKSPACE; a new one is made by: edgepack model register",
+            )
+        return self.root
 
     @cached_property
     def store(self) -> Store:
         """Layers, images and what is attached to them."""
-        return Store.create(self.root / "store")
+        return Store.create(self._folder / _STORE)
 
     def image(self, tag: str) -> Descriptor:
         """What ``tag`` names; raises ``NotFoundError``."""
-        found = self.store.tags().get(tag)
+        tags = self.store.tags()
+        found = tags.get(tag)
         if found is None:
-            raise NotFoundError(f"image {tag!r} not found", where=self.root, hint="see: edgepack package list")
+            hint = did_you_mean(tag, tags, "see: edgepack package list")
+            raise NotFoundError(f"image {tag!r} not found", where=self.root, hint=hint)
         return found
 
     @cached_property
@@ -68,7 +109,7 @@ class Workspace:
         """The model registry."""
         from packager.models.registry import ModelRegistry  # SQLAlchemy takes a quarter of a second to import
 
-        return ModelRegistry(f"sqlite:///{self.root / 'models.db'}", self.store)
+        return ModelRegistry(f"sqlite:///{self._folder / _MODELS}", self.store)
 
     @cached_property
     def builder(self) -> Builder:
@@ -89,4 +130,4 @@ class Workspace:
     @cached_property
     def keys(self) -> KeyRing:
         """The signing keys."""
-        return KeyRing(self.root / "keys")
+        return KeyRing(self._folder / _KEYS)

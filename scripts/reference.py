@@ -25,7 +25,7 @@ def cli_page() -> str:
         "Every flag is an `EDGEPACK_…` variable too, such as `EDGEPACK_PACKAGE_BUILD_TAG`.\n",
     ]
     for command, name in ((build_cli(), "edgepack"), (agent, "edge-agent")):
-        parts += _pages(command, click.Context(command, info_name=name), name)
+        parts += _pages(command, click.Context(command, info_name=name, **command.context_settings), name)
     return "\n".join(parts)
 
 

@@ -23,6 +23,7 @@ from converters.sandbox import response
 from converters.sandbox.jail import Confinement, JailError
 from converters.sandbox.response import Response
 from edgepack.errors import ConversionError, EdgepackError, UsageError
+from edgepack.nearness import did_you_mean
 
 NOT_CONFINED = 97
 # The package of each framework; its ``convert`` module has the one function that converts.
@@ -82,7 +83,7 @@ def _require_known(options: Options, converted: manifest.Converted, path: Path) 
         raise UsageError(
             f"the model has no output {unknown[0]!r} to accept a difference of",
             where=path.name,
-            hint=f"give --tolerance for {', '.join(names)}, or {ANY_OUTPUT} for all",
+            hint=did_you_mean(unknown[0], names, f"give --tolerance for {', '.join(names)}, or {ANY_OUTPUT} for all"),
         )
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from converters.sandbox import launch
 from converters.software import environments
-from converters.source import kinds, traces, user_modules
+from converters.source import frameworks, kinds, traces, user_modules
 from edgepack.errors import ConversionError, UsageError
+from edgepack.nearness import did_you_mean
 
 LOCKS = Path(__file__).parent / "locks"
 Version = tuple[int, ...]
@@ -123,19 +124,25 @@ def digest() -> str:
     return hashlib.sha256(json.dumps([sys.version, beside, locks], sort_keys=True).encode()).hexdigest()
 
 
+def lock_names() -> list[str]:
+    """The names of all locks."""
+    return sorted(path.stem for path in LOCKS.glob("*.txt"))
+
+
 def prepare(names: Sequence[str], cache: Path) -> list[Path]:
     """Make the environments of the locks ``names``, of all where none is given; their folders.
 
     A framework's name means all locks that it may need. Raises ``UsageError`` for an unknown name, and what
     ``environments.ready`` raises.
     """
-    known = sorted(path.stem for path in LOCKS.glob("*.txt"))
+    known = lock_names()
     chosen = []
     for name in names or known:
-        wanted = {"scikitlearn": "sklearn"}.get(name.lower(), name.lower())
+        wanted = frameworks.family_of(name) or name.lower()
         fitting = [lock for lock in known if lock == wanted or lock.rpartition("-")[0] == wanted]
         if not fitting:
-            raise UsageError(f"unknown environment {name!r}", hint=f"give some of {', '.join(known)}")
+            hint = did_you_mean(name, [*known, *frameworks.FRAMEWORK_OF], f"give some of {', '.join(known)}")
+            raise UsageError(f"unknown environment {name!r}", hint=hint)
         chosen += fitting
     return [environments.ready(LOCKS / f"{name}.txt", cache) for name in dict.fromkeys(chosen)]
 

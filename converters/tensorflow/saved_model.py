@@ -9,6 +9,7 @@ from typing import Any
 from converters.source.kinds import SAVED_MODEL
 from converters.tensorflow.original import DEFAULT_SIGNATURE, RE_EXPORT, Original, reason, spec_of
 from edgepack.errors import ConversionError, UsageError
+from edgepack.nearness import did_you_mean
 
 
 def read(path: Path, wanted: str | None) -> Original:
@@ -38,7 +39,8 @@ def read(path: Path, wanted: str | None) -> Original:
 def _signature(known: tuple[str, ...], wanted: str | None) -> str:
     listed = ", ".join(sorted(known)) or "none"
     if wanted is not None and wanted not in known:
-        raise UsageError(f"the SavedModel has no signature {wanted!r}", hint=f"give one of: {listed}")
+        hint = did_you_mean(wanted, known, f"give one of: {listed}")
+        raise UsageError(f"the SavedModel has no signature {wanted!r}", hint=hint)
     if wanted is not None:
         return wanted
     if DEFAULT_SIGNATURE in known:

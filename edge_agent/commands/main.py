@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 import click
 
-from edge_agent.device import PATIENCE_SECONDS, Device
+from edge_agent.commands.options import runtime_option, state_dir_option, wait_option
 from edgepack import __version__
 from edgepack.host.commands import LazyGroup, debug_option
 from edgepack.host.console import report_errors
@@ -24,26 +23,17 @@ VERBS = {
 }
 
 
-@click.group("edge-agent", cls=LazyGroup, verbs=VERBS, modules="edge_agent.commands.")
-@click.option(
-    "--state-dir", type=click.Path(file_okay=False, readable=False, path_type=Path), envvar="EDGEPACK_STATE_DIR",
-    default=Path("/var/lib/edgepack"), show_default=True, help="The device's folder.",
-)  # fmt: skip
-@click.option(
-    "--runtime", type=click.Choice(["auto", "docker", "crun", "process"]), default="auto", show_default=True,
-    envvar="EDGEPACK_RUNTIME",
-    help="What runs services; auto keeps each service where it runs, and chooses the first that works for a new one.",
-)  # fmt: skip
-@click.option(
-    "--wait", "patience", type=click.FloatRange(min=0), default=PATIENCE_SECONDS, show_default=True,
-    envvar="EDGEPACK_WAIT", metavar="SECONDS", help="How long to wait for another command that is changing the device.",
-)  # fmt: skip
-@debug_option
-@click.version_option(__version__, message="%(prog)s %(version)s")
-@click.pass_context
-def cli(context: click.Context, state_dir: Path, runtime: str, patience: float) -> None:
-    """Run signed scoring containers on this device, and roll a service back when it fails."""
-    context.obj = Device(state_dir, runtime, patience)
+cli: click.Group = click.version_option(__version__, message="%(prog)s %(version)s")(
+    LazyGroup(
+        "edge-agent",
+        verbs=VERBS,
+        modules="edge_agent.commands.",
+        options=[
+            option.of_group(hidden=False) for option in (state_dir_option, runtime_option, wait_option, debug_option)
+        ],
+        help="Run signed scoring containers on this device, and roll a service back when it fails.",
+    )
+)
 
 
 def main() -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from edge_agent.device import PATIENCE_SECONDS, Device
 from edgepack.errors import NotFoundError, UntrustedKeyError, UsageError
-from edgepack.host.commands import debug_option, output_option
+from edgepack.host.commands import Choice, SharedOption, debug_option, output_option
 from edgepack.host.console import answer, human
 from edgepack.limits import LIMITS
 from edgepack.state.reported import ReportedService
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 allow_unsigned = click.option(
     "--allow-unsigned", is_flag=True, envvar="EDGEPACK_ALLOW_UNSIGNED",
@@ -23,9 +23,53 @@ allow_unsigned = click.option(
 )  # fmt: skip
 
 
-def common(function: _F) -> _F:
-    """Add ``--output`` and ``--debug``; the command gets the device and the output's name."""
-    return click.pass_obj(output_option(debug_option(function)))  # type: ignore[return-value]
+state_dir_option = SharedOption(
+    "--state-dir",
+    {
+        "type": click.Path(file_okay=False, readable=False, path_type=Path),
+        "envvar": "EDGEPACK_STATE_DIR",
+        "default": Path("/var/lib/edgepack"),
+        "show_default": True,
+        "help": "The device's folder.",
+    },
+)
+runtime_option = SharedOption(
+    "--runtime",
+    {
+        "type": Choice(["auto", "docker", "crun", "process"]),
+        "envvar": "EDGEPACK_RUNTIME",
+        "default": "auto",
+        "show_default": True,
+        "help": "What runs services; auto keeps each service where it runs, and chooses the first that works for a new"
+        " one.",
+    },
+)
+wait_option = SharedOption(
+    "--wait",
+    {
+        "type": click.FloatRange(min=0),
+        "envvar": "EDGEPACK_WAIT",
+        "default": PATIENCE_SECONDS,
+        "show_default": True,
+        "metavar": "SECONDS",
+        "help": "How long to wait for another command that is changing the device.",
+    },
+)
+
+
+def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--state-dir``, ``--runtime``, ``--wait`` and ``--debug``; the command gets the ``device``."""
+
+    @wraps(function)
+    def command(state_dir: Path, runtime: str, wait: float, **arguments: Any) -> Any:
+        return function(device=Device(state_dir, runtime, wait), **arguments)
+
+    return state_dir_option(runtime_option(wait_option(debug_option(command))))
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As ``on_device``, with ``--output``; the command gets the output's name too."""
+    return output_option(on_device(function))
 
 
 @contextmanager

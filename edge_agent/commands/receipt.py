@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from edge_agent.commands.options import on_device
 from edge_agent.device import Device
-from edgepack.host.commands import debug_option
 from edgepack.oci.descriptor import Platform
 
 
@@ -15,8 +15,7 @@ from edgepack.oci.descriptor import Platform
 @click.option(
     "-o", "--out", "path", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: stdout]"
 )
-@debug_option
-@click.pass_obj
+@on_device
 def command(device: Device, path: Path | None) -> None:
     """Write what the device holds, so that the next bundle can leave it out: edgepack bundle create --since FILE."""
     from edgepack.bundle.receipt import Receipt

@@ -13,6 +13,7 @@ from edge_agent.reconcile.probe import Health, alive, probe, wait_healthy
 from edge_agent.runtimes.base import Runtime
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError, VerificationError
+from edgepack.nearness import did_you_mean
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
 from edgepack.state.reported import ServiceState
@@ -76,8 +77,8 @@ class Runner:
             services = self._device.state.services()
             record = services.get(name)
             if record is None:
-                known = ", ".join(services) or "none"
-                raise NotFoundError(f"service {name!r} not found", where=self._device.root, hint=f"services: {known}")
+                hint = did_you_mean(name, services, f"services: {', '.join(services) or 'none'}")
+                raise NotFoundError(f"service {name!r} not found", where=self._device.root, hint=hint)
             if asked is not None and _returned_meanwhile(asked, record):
                 _log.info("service %s: another command has returned it to %s", name, record.current.spec.image)
                 return record.current.spec

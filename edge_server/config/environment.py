@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from edge_server.config.nearness import not_one_of
 from edge_server.config.service_file import AUTH_MODES, REQUEST_LOGS
 from edge_server.config.values import Auth, Cors, ServiceConfig, Tls
 from edge_server.errors import ConfigurationError
@@ -121,7 +122,7 @@ class _Reader:
     def one_of(self, name: str, fallback: str, values: tuple[str, ...]) -> str:
         value = (self._environment.get(name) or fallback).lower()
         if value not in values:
-            self.violations.append(f"{name} must be one of {', '.join(values)}, not {value!r:.60}")
+            self.violations.append(f"{name} {not_one_of(value, values)}")
         return value
 
 

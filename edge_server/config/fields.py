@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from edge_server.config.nearness import did_you_mean, not_one_of
 from edge_server.errors import ConfigurationError, MissingFileError
 
 Value = TypeVar("Value")
@@ -25,11 +26,13 @@ _NAMES = {
 def read_document(path: Path, what: str, schema: str | None) -> Fields:
     """Read the JSON object in ``path``, checking that its ``schema`` is the one expected.
 
-    Raises MissingFileError when there is no such file, ConfigurationError when it is not a JSON object.
+    Raises MissingFileError when there is no such file, ConfigurationError for a folder, or what is not a JSON object.
     """
     try:
         content = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    except IsADirectoryError:
+        raise ConfigurationError(str(path), [f"is a folder; give the {what}'s file in it"]) from None
+    except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(f"there is no {what} at {path}; check the path") from None
     except OSError as error:
         raise ConfigurationError(str(path), [f"cannot be read ({error.strerror})"]) from None
@@ -114,14 +117,18 @@ class Fields:
             return None
         return tuple(values)
 
+    def one_of(self, field: str, fallback: str, values: tuple[str, ...]) -> str:
+        """The text in ``field``, one of ``values``; ``fallback`` where it is absent, or is another, a violation."""
+        value = self.take(field, str, fallback, required=False)
+        if value in values:
+            return value
+        self.add_violation(field, not_one_of(value, values))
+        return fallback
+
     def reject_unknown(self) -> None:
         """Complain of every field that nothing has asked for: a misspelled one would be silently ignored."""
         for field in sorted(self.values.keys() - self._taken):
-            # Only for who has misspelled something.
-            from difflib import get_close_matches
-
-            close = get_close_matches(field, sorted(self._taken), 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(field, self._taken)
             self.add_violation(field, f"is not a field that this server knows{hint}")
 
     def finish(self) -> None:

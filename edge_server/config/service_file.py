@@ -218,7 +218,7 @@ def _tls(fields: Fields, base: Path) -> Tls | None:
 
 def _auth(fields: Fields, base: Path) -> Auth:
     part = fields.object("auth", required=False)
-    mode = _one_of(part, "mode", "none", AUTH_MODES)
+    mode = part.one_of("mode", "none", AUTH_MODES)
     file = base / part.take("file", str, "", required=mode != "none") if mode != "none" or part.has("file") else None
     part.reject_unknown()
     return Auth(mode, file)
@@ -228,8 +228,8 @@ def _logging(fields: Fields) -> Logging:
     part = fields.object("logging", required=False)
     default = Logging()
     logging = Logging(
-        level=_one_of(part, "level", default.level, LEVELS),
-        requests=_one_of(part, "requests", default.requests, REQUEST_LOGS),
+        level=part.one_of("level", default.level, LEVELS),
+        requests=part.one_of("requests", default.requests, REQUEST_LOGS),
     )
     part.reject_unknown()
     return logging
@@ -289,14 +289,6 @@ def _seconds(fields: Fields, field: str, fallback: float, *, zero: bool = False)
     value = float(fields.take(field, float, fallback, required=False))
     if not (0 <= value < float("inf")) or (value == 0 and not zero):
         fields.add_violation(field, f"must be {'0 or more' if zero else 'more than 0'} seconds, not {value:g}")
-        return fallback
-    return value
-
-
-def _one_of(fields: Fields, field: str, fallback: str, values: tuple[str, ...]) -> str:
-    value = fields.take(field, str, fallback, required=False)
-    if value not in values:
-        fields.add_violation(field, f"must be one of {', '.join(values)}, not {value!r}")
         return fallback
     return value
 

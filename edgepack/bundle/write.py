@@ -20,6 +20,7 @@ from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarWriter, blob_name
 from edgepack.errors import NotFoundError, SignatureError, UsageError
 from edgepack.host.files import replacing
 from edgepack.limits import LIMITS
+from edgepack.nearness import did_you_mean
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
@@ -89,7 +90,9 @@ def _images(store: Store, tags: Collection[str]) -> tuple[NamedImage, ...]:
     absent = sorted(set(tags) - known.keys())
     if absent:
         raise NotFoundError(
-            f"no image is tagged {', '.join(absent)}", where=store.root, hint="see: edgepack package list"
+            f"no image is tagged {', '.join(absent)}",
+            where=store.root,
+            hint=did_you_mean(absent[0], known, "see: edgepack package list"),
         )
     return tuple(NamedImage(checked_name(tag), _without_tag(known[tag])) for tag in sorted(set(tags)))
 

@@ -15,7 +15,16 @@ import click
 
 from edgepack.errors import EdgepackError, disk_errors, package_errors
 from edgepack.host.destinations import is_standard_output
+from edgepack.nearness import did_you_mean
 from edgepack.text import printable
+
+
+class UnknownWordError(click.UsageError):
+    """A word of a command line that is not among those expected: ``what`` is wrong, and which one ``meant``, or ""."""
+
+    def __init__(self, what: str, meant: str, context: click.Context | None = None) -> None:
+        super().__init__(what, context)
+        self.meant = meant
 
 
 def report_errors(cli: click.Command, name: str, prefix: str, extra: str = "all") -> int:
@@ -58,9 +67,25 @@ def _usage(name: str, error: click.ClickException) -> int:
         error.show()
         return error.exit_code
     context = getattr(error, "ctx", None)
-    text = error.format_message().rstrip(".")
-    _say(name, f"{text[:1].lower()}{text[1:]}; see: {context.command_path if context else name} --help")
+    see = f"see: {context.command_path if context else name} --help"
+    if isinstance(error, click.NoSuchOption):
+        text, see = error.message.rstrip("."), _other_option(error.option_name, context, see)
+    else:
+        text = error.format_message().rstrip(".")
+    if isinstance(error, UnknownWordError):
+        see = f"{error.meant} {see}".lstrip()
+    _say(name, f"{text[:1].lower()}{text[1:]}; {see}")
     return error.exit_code
+
+
+def _other_option(typed: str, context: click.Context | None, see: str) -> str:
+    """What to do about an option that the command does not have."""
+    if context is None:
+        return see
+    names = {name for param in context.command.get_params(context) for name in (*param.opts, *param.secondary_opts)}
+    if isinstance(context.command, click.Group):
+        see = f"options of a command come after its name, {see}"
+    return did_you_mean(typed, (name for name in names if name.startswith("--")), see)
 
 
 def _debug() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +19,7 @@ from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
 from edgepack.host.ownership import check_own, check_way
 from edgepack.limits import LIMITS
+from edgepack.nearness import did_you_mean
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -122,17 +123,15 @@ class KeyRing:
     def get(self, name: str) -> PrivateKey:
         """The key called ``name``; raises ``NotFoundError`` or ``UsageError``."""
         path = self._path(name)
-        key = PrivateKey.from_pem(
-            _read(path, f"there is no key {name!r}", "create it, or see: edgepack key list"), path
-        )
+        hint = did_you_mean(name, self._names(), "create it, or see: edgepack key list")
+        key = PrivateKey.from_pem(_read(path, f"there is no key {name!r}", hint), path)
         if not self.public_path(name).exists():  # a creation was killed between its two files
             atomic_write(self.public_path(name), key.public.to_pem())
         return key
 
     def list(self) -> dict[str, PublicKey]:
         """The public half of every key, by name."""
-        names = sorted(path.stem for path in self.folder.glob("*.key"))
-        return {name: self.get(name).public for name in names}
+        return {name: self.get(name).public for name in self._names()}
 
     def export(self, name: str) -> bytes:
         """The PEM of the public half, to hand to a device; raises ``NotFoundError`` or ``UsageError``."""
@@ -141,6 +140,9 @@ class KeyRing:
     def public_path(self, name: str) -> Path:
         """The path of the PEM of the public half."""
         return self.folder / f"{_checked(name)}.pub"
+
+    def _names(self) -> Iterable[str]:
+        return sorted(path.stem for path in self.folder.glob("*.key"))
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{_checked(name)}.key"

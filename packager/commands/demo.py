@@ -10,14 +10,14 @@ from types import FrameType
 
 import click
 
-from edgepack.host.commands import debug_option
+from edgepack.host.commands import Choice, debug_option
 
 
 @click.command("demo")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Work here and keep everything.")
 @click.option("--port", type=click.IntRange(1, 65535), default=6789, show_default=True, help="Port of the service.")
 @click.option(
-    "--runtime", type=click.Choice(["auto", "docker", "crun", "process"]), default="auto", show_default=True,
+    "--runtime", type=Choice(["auto", "docker", "crun", "process"]), default="auto", show_default=True,
     help="What runs the service on the device.",
 )  # fmt: skip
 @debug_option

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from edgepack.host.console import answer
-from packager.commands.options import common
+from packager.commands.options import creating
 from packager.workspace import Workspace
 
 
 @click.command("create")
 @click.option("-n", "--name", required=True, help="Name of the key.")
-@common
+@creating
 def command(name: str, workspace: Workspace, output: str) -> None:
     """Create an Ed25519 signing key, readable by its owner alone; devices trust its public half."""
     key = workspace.keys.create(name)

@@ -13,7 +13,8 @@ from packager.workspace import Workspace
 @common
 def command(workspace: Workspace, output: str) -> None:
     """List the signing keys of the workspace."""
-    rows = [{"name": name, "key_id": key.id} for name, key in sorted(workspace.keys.list().items())]
+    keys = {} if workspace.is_unused else workspace.keys.list()
+    rows = [{"name": name, "key_id": key.id} for name, key in sorted(keys.items())]
     if not rows:
         note("no keys yet; create one with: edgepack key create -n NAME")
     answer(output, rows, rows)

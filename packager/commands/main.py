@@ -10,6 +10,7 @@ import click
 from edgepack import __version__
 from edgepack.host.commands import LazyGroup
 from edgepack.host.console import report_errors
+from packager.commands.options import workspace_option
 
 # Noun -> what it is, and verb -> the line that help shows for it. The module of a verb is noun_verb.
 NOUNS: dict[str, tuple[str, dict[str, str]]] = {
@@ -55,10 +56,20 @@ def build_cli() -> click.Group:
         "edgepack",
         verbs=VERBS,
         modules="packager.commands.",
+        options=[workspace_option.of_group()],
         help="From a trained model file to a verified, signed, small scoring container on an offline device.",
     )
     for noun, (text, verbs) in NOUNS.items():
-        cli.add_command(LazyGroup(noun, verbs=verbs, modules=f"packager.commands.{noun}_", help=text, short_help=text))
+        cli.add_command(
+            LazyGroup(
+                noun,
+                verbs=verbs,
+                modules=f"packager.commands.{noun}_",
+                options=[workspace_option.of_group()],
+                help=text,
+                short_help=text,
+            )
+        )
     return click.version_option(__version__, message="%(prog)s %(version)s")(cli)
 
 

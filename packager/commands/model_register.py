@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgepack.host.console import answer, human
-from packager.commands.options import common, pairs
+from packager.commands.options import creating, pairs
 from packager.models.model import Framework, Model
 from packager.workspace import Workspace
 
@@ -23,7 +23,7 @@ from packager.workspace import Workspace
     type=click.Path(path_type=Path),
     help="A file of example inputs: .csv, .json, .npy, .npz, .parquet.",
 )
-@common
+@creating
 def command(
     name: str,
     path: Path,

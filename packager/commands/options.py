@@ -3,37 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from edgepack.errors import UsageError
-from edgepack.host.commands import debug_option, output_option
+from edgepack.host.commands import SharedOption, debug_option, output_option
+from edgepack.host.console import note
 from packager.workspace import Workspace
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _workspace(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Workspace:
-    return Workspace(value)
+workspace_option = SharedOption(
+    "--workspace",
+    {
+        "type": click.Path(file_okay=False, path_type=Path),
+        "envvar": "EDGEPACK_WORKSPACE",
+        "help": "Folder of the workspace.  [default: the user's data folder]",
+    },
+    finish=lambda folder: Workspace(folder, create=False),
+)
+_new_workspace_option = workspace_option.finished_by(Workspace)
 
 
 def common(function: _F) -> _F:
-    """Add ``--workspace``, ``--output`` and ``--debug``; the command gets a ``Workspace`` and the output's name."""
-    for option in (
-        debug_option,
-        output_option,
-        click.option(
-            "--workspace",
-            type=click.Path(file_okay=False, path_type=Path),
-            envvar="EDGEPACK_WORKSPACE",
-            callback=_workspace,
-            help="Folder of the workspace.  [default: the user's data folder]",
-        ),
-    ):
-        function = option(function)
-    return function
+    """Add ``--workspace``, ``--output`` and ``--debug``; the command gets a ``Workspace`` and the output's name.
+
+    The workspace must exist; see ``creating``.
+    """
+    return workspace_option(output_option(debug_option(function)))
+
+
+def creating(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As ``common``, for a command that makes something: it creates the workspace where there is none, and says so."""
+
+    @wraps(function)
+    def command(workspace: Workspace, **arguments: Any) -> Any:
+        existed = workspace.exists
+        result = function(workspace=workspace, **arguments)
+        if not existed and workspace.exists:
+            note(f"created the workspace {workspace.root}")
+        return result
+
+    return _new_workspace_option(output_option(debug_option(command)))
 
 
 offline = click.option("--offline", is_flag=True, envvar="EDGEPACK_OFFLINE", help="Never use the network.")

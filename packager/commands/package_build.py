@@ -12,7 +12,7 @@ from edgepack.host.console import answer, human, note
 from edgepack.names import ModelRef
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.reference import image_tag
-from packager.commands.options import common, offline
+from packager.commands.options import creating, offline
 from packager.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--keep", multiple=True, metavar="RULE", help="Switch off a rule that leaves files of wheels out.")
 @click.option("--dry-run", is_flag=True, help="Show the layers; build nothing.")
 @offline
-@common
+@creating
 def command(
     models: tuple[str, ...],
     entry_script: str | None,

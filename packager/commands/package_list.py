@@ -20,7 +20,8 @@ def command(workspace: Workspace, output: str) -> None:
     from packager.images.inspect import views
 
     found: list[dict[str, Any]] = []
-    for tag, root in sorted(workspace.store.tags().items()):
+    tags = {} if workspace.is_unused else workspace.store.tags()
+    for tag, root in sorted(tags.items()):
         try:
             images = views(workspace.store, root)
         except EdgepackError as error:
@@ -37,6 +38,6 @@ def command(workspace: Workspace, output: str) -> None:
                     "signed": bool(workspace.store.referrers(root.digest, mediatypes.STATEMENT_ARTIFACT)),
                 }
             )
-    if not workspace.store.tags():
+    if not tags:
         note("no images yet; build one with: edgepack package build -m NAME -t TAG")
     answer(output, found, [{**row, "size": human(row["size"]), "digest": row["digest"][:19]} for row in found])

@@ -6,14 +6,14 @@ import click
 
 from edgepack.host.console import answer, human
 from edgepack.oci.reference import image_tag
-from packager.commands.options import common
+from packager.commands.options import creating
 from packager.workspace import Workspace
 
 
 @click.command("load")
 @click.argument("source")
 @click.option("-t", "--tag", help="Its name in the workspace.  [default: its name there]")
-@common
+@creating
 def command(source: str, tag: str | None, workspace: Workspace, output: str) -> None:
     """Load an image from SOURCE: an archive's file, an OCI layout's folder, or docker-daemon:NAME."""
     from packager.places.table import find_file

@@ -7,14 +7,14 @@ import click
 from edgepack.errors import UsageError
 from edgepack.host.console import answer, human
 from edgepack.oci.reference import image_tag
-from packager.commands.options import common
+from packager.commands.options import creating
 from packager.workspace import Workspace
 
 
 @click.command("pull")
 @click.argument("reference")
 @click.option("-t", "--tag", help="Its name in the workspace.  [default: the reference]")
-@common
+@creating
 def command(reference: str, tag: str | None, workspace: Workspace, output: str) -> None:
     """Pull the image REFERENCE and what is attached to it, verified while it streams; an interrupted pull resumes."""
     from packager.places.table import find_registry

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from edgepack.errors import UsageError
+from edgepack.nearness import did_you_mean
 
 
 class NamedRule(Protocol):
@@ -25,7 +26,8 @@ def rules_without(rules: Iterable[_R], names: Iterable[str]) -> tuple[_R, ...]:
     listing, off = tuple(rules), set(names)
     known = [rule.name for rule in listing]
     if unknown := sorted(off.difference(known)):
-        raise UsageError(f"no rule is named {', '.join(unknown)}", hint=f"the rules are {', '.join(known)}")
+        hint = did_you_mean(unknown[0], known, f"the rules are {', '.join(known)}")
+        raise UsageError(f"no rule is named {', '.join(unknown)}", hint=hint)
     return tuple(rule for rule in listing if rule.name not in off)
 
 

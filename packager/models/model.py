@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from converters.source import frameworks
 from edgepack.errors import UsageError
+from edgepack.nearness import nearest
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.layer import Layer
 
@@ -23,12 +25,19 @@ class Framework(StrEnum):
 
     @classmethod
     def parse(cls, text: str) -> Framework:
-        """The framework of that name, whatever its capitals, hyphens and underscores; raises ``UsageError``."""
-        wanted = text.strip().lower().replace("-", "").replace("_", "")
-        for one in cls:
-            if one.value.lower() == wanted:
-                return one
-        raise UsageError(f"{text!r} is not a known framework", hint=f"use one of {', '.join(cls)}")
+        """The framework that is called so, such as ``sklearn``, ``xgboost`` or ``torch``; raises ``UsageError``."""
+        family = frameworks.family_of(text)
+        if family is not None:
+            return cls(frameworks.FRAMEWORK_OF[family])
+        if text.strip().lower() == cls.CUSTOM.lower():
+            return cls.CUSTOM
+        meant = nearest(text, [*cls, *frameworks.known_names()])
+        name = None if meant is None else cls.CUSTOM if meant == cls.CUSTOM else cls.parse(meant)
+        hint = f"use one of {', '.join(cls)}"
+        raise UsageError(
+            f"{text!r} is not a known framework", where="--framework",
+            hint=hint if name is None else f"did you mean {name.value!r}? {hint}",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from sqlalchemy.schema import CreateTable
 from converters.source.onnx_file import check_onnx, external_files
 from edgepack.errors import EdgepackError, NoSpaceError, NotFoundError, UsageError
 from edgepack.names import ModelRef, check_model_name
+from edgepack.nearness import did_you_mean, listed
 from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.store import Store
 from packager.images.paths import model_dir
@@ -165,7 +166,7 @@ class ModelRegistry:
         if versions:
             return f"its versions are {', '.join(map(str, versions))}"
         if names:
-            return f"registered are {', '.join(names[:10])}"
+            return did_you_mean(ref.name, names, f"registered are {listed(names)}")
         return "register one with: edgepack model register -n NAME -p PATH"
 
     def list(self, name: str | None = None) -> tuple[Model, ...]:

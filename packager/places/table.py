@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.nearness import did_you_mean
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
@@ -58,7 +59,11 @@ def find_source(text: str, store: Store) -> ImageSource:
     raise NotFoundError(
         f"image {text!r} not found",
         where=store.root.parent,  # the workspace, which is what a user knows
-        hint=f"see: edgepack package list, or write docker://{text} for the one in Docker's registry",
+        hint=did_you_mean(
+            text,
+            store.tags(),
+            f"see: edgepack package list, or write docker://{text} for the one in Docker's registry",
+        ),
     )
 
 

@@ -33,7 +33,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from converters import convert
+from converters import convert, prepare
 from converters.software import environments, selection
 from converters.source import traces
 from edgepack.errors import ConversionError, IncompatibleError, MissingPartError, NoSpaceError, UsageError
@@ -402,6 +402,36 @@ def test_without_uv_the_part_is_named(lock: Path, tmp_path: Path, monkeypatch: p
 def test_unknown_environment_is_told_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown environment 'caffe'; give some of boosters-1\.2, .*tensorflow"):
         selection.prepare(["caffe"], tmp_path)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("sklern", "sklearn"), ("tensrflow", "tensorflow"), ("onx", "onnx")])
+def test_unknown_environment_is_told_the_nearest_too(typed: str, meant: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"unknown environment '{typed}'; did you mean '{meant}'. give some of "):
+        selection.prepare([typed], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("called", "locks"),
+    [("torch", ["pytorch"]), ("TF", ["tensorflow"]), ("keras", ["tensorflow"]), ("onnxruntime", ["onnx"])],
+)
+def test_environment_may_be_called_what_people_call_the_framework(
+    called: str, locks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environments, "ready", lambda lock, cache: lock)
+    assert [path.stem for path in selection.prepare([called], tmp_path)] == locks
+    assert {path.stem.partition("-")[0] for path in selection.prepare(["xgb"], tmp_path)} == {"boosters"}
+
+
+def test_command_that_prepares_has_help_and_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        prepare.main(["--help"])
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert shown.startswith("usage: python -m converters.prepare")
+    assert prepare.main(["--list"]) == 0
+    names = capsys.readouterr().out.split()
+    assert names == selection.lock_names()
+    assert set(names) <= set(shown.replace(",", " ").replace(".\n", " ").split())
 
 
 def test_command_that_prepares_says_what_it_made_or_why_not(own_cache: Path) -> None:

@@ -14,6 +14,7 @@ from edge_server.config.environment import override
 from edge_server.config.service_file import check_files, load_config, single_model, single_script
 from edge_server.config.values import Auth, Cors, ScriptConfig, ServiceConfig, Tls
 from edge_server.errors import ConfigurationError, MissingFileError
+from edge_server.telemetry.logs import LEVELS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "service.md"
 FULL: dict[str, Any] = {
@@ -143,6 +144,11 @@ def test_a_value_that_breaks_a_rule_is_told(tmp_path: Path, changes: dict[str, A
             ["runtime.memory_byte is not a field that this server knows; did you mean 'memory_bytes'?"],
         ),
         ({"quux": 5}, ["quux is not a field that this server knows"]),
+        ({"prot": 5001}, ["prot is not a field that this server knows; did you mean 'port'?"]),
+        (
+            {"logging": {"level": "warnign"}},
+            [f"logging.level must be one of {', '.join(LEVELS)}, not 'warnign'; did you mean 'warning'?"],
+        ),
     ],
 )
 def test_one_fault_is_told_once_and_with_what_may_be_meant(
@@ -151,6 +157,11 @@ def test_one_fault_is_told_once_and_with_what_may_be_meant(
     with pytest.raises(ConfigurationError) as caught:
         read(tmp_path, {"schema": FULL["schema"], "models": FULL["models"], **changes})
     assert list(caught.value.violations) == says
+
+
+def test_a_folder_in_place_of_the_file_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is a folder; give the service configuration's file in it"):
+        load_config(tmp_path)
 
 
 def test_the_pages_example_is_read(tmp_path: Path) -> None:

@@ -108,9 +108,12 @@ def test_what_is_written_is_read_again(service: DesiredService, serial: int | No
             {"health": {"timeout_seconds": float("nan")}},
             "services[0].health.timeout_seconds must be more than 0 and at most 86400",
         ),
-        ({"health": {"timeout": 5}}, "services[0].health.timeout is not a known field"),
+        (
+            {"health": {"timeout": 5}},
+            "services[0].health.timeout is not a known field; did you mean 'timeout_seconds'?",
+        ),
         ({"health": 5}, "services[0].health must be an object"),
-        ({"healthy": {}}, "services[0].healthy is not a known field"),
+        ({"healthy": {}}, "services[0].healthy is not a known field; did you mean 'health'?"),
     ],
 )
 def test_a_wrong_field_is_named_once(fields: dict[str, Any], wrong: str) -> None:

@@ -78,7 +78,10 @@ def test_lists_and_children_are_named_by_their_place() -> None:
         one.finish()
     found.finish()
 
-    assert wrong == ["services[0].health.path must be text", "services[1].health.pth is not a known field"]
+    assert wrong == [
+        "services[0].health.path must be text",
+        "services[1].health.pth is not a known field; did you mean 'path'?",
+    ]
 
 
 def test_all_are_raised_together_and_none_not_at_all() -> None:

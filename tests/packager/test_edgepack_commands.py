@@ -171,6 +171,7 @@ def test_answers_are_json_on_stdout_for_every_verb(shell: Shell, image: str) -> 
 
 
 def test_notes_and_progress_go_to_stderr(shell: Shell) -> None:
+    shell.run("key", "create", "-n", "mine")
     done = shell.run("model", "list")
     assert done.stdout == ""
     assert done.stderr == "no models yet; register one with: edgepack model register -n NAME -p PATH\n"
@@ -187,6 +188,7 @@ def test_every_option_is_a_variable_too(shell: Shell) -> None:
     assert (model["id"], model["framework"]) == ("churn:1", "PyTorch")
     assert json.loads(shell.run("model", "list", EDGEPACK_OUTPUT="json").stdout) == [model]
     elsewhere = str(shell.folder / "elsewhere")
+    shell.run("key", "create", "-n", "mine", EDGEPACK_WORKSPACE=elsewhere)
     assert shell.json("model", "list", EDGEPACK_WORKSPACE=elsewhere) == []
     assert shell.json("model", "list", "--workspace", elsewhere) == []
 
@@ -277,6 +279,7 @@ def test_an_image_whose_parts_do_not_agree_is_refused(shell: Shell) -> None:
     ],
 )
 def test_a_mistake_gets_one_sentence_with_a_way_out(shell: Shell, words: str, code: int, says: str) -> None:
+    Workspace(shell.folder / "ws", shell.folder / "cache").store.put_bytes(b"a workspace that was used before", "x")
     assert says in shell.refused(*words.split(), code=code)
 
 

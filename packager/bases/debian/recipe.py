@@ -12,6 +12,7 @@ from typing import Any
 import dockerfiles
 from edgepack.errors import IncompatibleError, InvalidDocumentError, NotFoundError
 from edgepack.host.files import atomic_write
+from edgepack.nearness import did_you_mean
 from edgepack.oci.descriptor import Platform
 from packager.bases.debian.debs import LockedPackage
 from packager.bases.debian.rules import Rule, Rules
@@ -66,7 +67,8 @@ def recipes() -> list[str]:
 def load_recipe(name: str) -> BaseRecipe:
     """Read recipe ``name``; raises ``NotFoundError`` or ``InvalidDocumentError``."""
     if name not in recipes():
-        raise NotFoundError(f"no base recipe is named {name!r}", hint=f"choose from {', '.join(recipes())}")
+        hint = did_you_mean(name, recipes(), f"choose from {', '.join(recipes())}")
+        raise NotFoundError(f"no base recipe is named {name!r}", hint=hint)
     path = RECIPES / name / "recipe.toml"
     try:
         document = tomllib.loads(path.read_text("utf-8"))

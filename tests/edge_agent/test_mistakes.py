@@ -1,0 +1,56 @@
+"""What ``edge-agent`` answers to words that are nearly right, and where its options may stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_agent.commands.main import VERBS, cli
+from tests.support.typed import Type, typist
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Type:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEPACK_STATE_DIR", str(tmp_path / "device"))
+    return typist(lambda: cli, "edge-agent", monkeypatch, capfd)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("statsu", "no such command 'statsu'; did you mean 'status'? see: edge-agent --help"),
+        ("rolback churn", "did you mean 'rollback'?"),
+        ("help aply", "no such command 'aply'; did you mean 'apply'?"),
+        ("apply d.json --alow-unsigned", "no such option '--alow-unsigned'; did you mean '--allow-unsigned'?"),
+        ("status --state-dri x", "did you mean '--state-dir'? see: edge-agent status --help"),
+        (
+            "status --runtime podmn",
+            "--runtime must be one of auto, docker, crun, process, not 'podmn'; see:",
+        ),
+        (
+            "--runtime crn status",
+            "--runtime must be one of auto, docker, crun, process, not 'crn'; did you mean",
+        ),
+        ("status --output jason", "did you mean 'json'?"),
+    ],
+)
+def test_a_word_that_is_nearly_right_gets_the_one_that_was_meant(agent: Type, words: str, says: str) -> None:
+    ended = agent(*words.split())
+    assert says in ended.sentence
+    assert ended.code == 2
+
+
+@pytest.mark.parametrize("words", ["{} status", "status {}"])
+def test_options_may_be_given_before_the_verb_and_after_it(agent: Type, tmp_path: Path, words: str) -> None:
+    ended = agent(*words.format("--state-dir other --runtime process --output json").split())
+    assert (ended.code, ended.out) == (0, '{\n  "services": []\n}\n')
+    assert str(tmp_path / "other") in ended.err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_its_help_and_the_options_that_it_shares(agent: Type, verb: str) -> None:
+    usual = agent(verb, "--help").out
+    assert [agent(verb, "-h").out, agent("help", verb).out] == [usual, usual]
+    assert {"--state-dir", "--runtime", "--debug"} <= set(usual.split())

@@ -1,0 +1,182 @@
+"""What ``edgepack`` answers to words that are nearly right: the word that was meant, and the way out."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from packager.commands.main import build_cli
+from packager.models.model import Framework
+from packager.workspace import Workspace
+from tests.packager.support.bases import debian, make_base
+from tests.support.typed import Type, typist
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a workspace ``ws`` that has two models, a key and an image."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    workspace = Workspace(folder / "ws", folder / "cache")
+    (folder / "model.bin").write_bytes(b"weights")
+    for name in ("churn", "fraud"):
+        workspace.models.register(name, folder / "model.bin", framework=Framework.CUSTOM)
+    workspace.keys.create("factory")
+    workspace.store.tag("churn:1", make_base(workspace.store, [debian()]))
+    return folder
+
+
+@pytest.fixture
+def edgepack(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Type:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("EDGEPACK_WORKSPACE", str(place / "ws"))
+    monkeypatch.setenv("EDGEPACK_CACHE", str(place / "cache"))
+    return typist(build_cli, "edgepack", monkeypatch, capfd)
+
+
+# ---- The word that was meant ----------------------------------------------------------------------------------------
+
+MEANT = [
+    ("modle list", 2, "no such command 'modle'; did you mean 'model'? see: edgepack --help"),
+    ("models list", 2, "did you mean 'model'?"),
+    ("model ls", 2, "no such command 'ls'; did you mean 'list'? see: edgepack model --help"),
+    ("model registr", 2, "did you mean 'register'?"),
+    ("model delete", 2, "no such command 'delete'; see: edgepack model --help"),
+    ("pull x", 2, "no such command 'pull'; did you mean 'package pull'?"),
+    ("build", 2, "did you mean 'package build' or 'base build'?"),
+    ("help modle", 2, "no such command 'modle'; did you mean 'model'?"),
+    ("model list --nmae churn", 2, "no such option '--nmae'; did you mean '--name'? see: edgepack model list --help"),
+    ("package build --tga x", 2, "did you mean '--tag'?"),
+    ("package build --no-network", 2, "see: edgepack package build --help"),
+    ("model --name churn list", 2, "options of a command come after its name, see: edgepack model --help"),
+    ("model list --output jsn", 2, "--output must be one of table, json, not 'jsn'; did you mean 'json'?"),
+    ("model list --output xml", 2, "--output must be one of table, json, not 'xml'; see: edgepack model list --help"),
+    ("demo --runtime procss", 2, "--runtime must be one of auto, docker, crun, process, not 'procss'; did you mean"),
+    ("model register -n x -p model.bin --framework Tensorflw", 2, "did you mean 'TensorFlow'? use one of ScikitLearn"),
+    ("model register -n x -p model.bin --framework skleran", 2, "did you mean 'ScikitLearn'?"),
+    ("model register -n x -p model.bin --framework custm", 2, "did you mean 'Custom'?"),
+    ("model register -n x -p model.bin --framework caffe", 2, "--framework: 'caffe' is not a known framework; use one"),
+    ("model convert -m chrun", 3, "model chrun not found; did you mean 'churn'? registered are churn, fraud"),
+    ("model convert -m churn:7", 3, "model churn:7 not found; its versions are 1"),
+    ("model list -n chrun", 3, "model chrun not found; did you mean 'churn'? registered are churn, fraud"),
+    ("model list -n zzz", 3, "model zzz not found; registered are churn, fraud"),
+    ("model list -n churn:1", 2, "'churn:1' is not a model name"),
+    ("package build -m chrun -t c:1", 3, "did you mean 'churn'?"),
+    ("package build -m churn -t c:1 --keep symbls", 2, "no rule is named symbls; did you mean 'symbols'?"),
+    ("package inspect chrun:1", 3, "image 'chrun:1' not found; did you mean 'churn:1'? see: edgepack package list"),
+    ("package inspect churn:2", 3, "did you mean 'churn:1'?"),
+    ("package push chrun:1 oci:out", 3, "did you mean 'churn:1'? see: edgepack package list"),
+    ("bundle create churn:11 -o b", 3, "did you mean 'churn:1'? see: edgepack package list"),
+    ("bundle create churn:1 -o b --key factry", 3, "there is no key 'factry'; did you mean 'factory'? create it, or"),
+    ("key export Factory", 3, "there is no key 'Factory'; did you mean 'factory'?"),
+    ("base build debian12-pyhton3.11", 3, "did you mean 'debian12-python3.11'? choose from debian12-python3.11"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "says"), MEANT, ids=[words for words, _, _ in MEANT])
+def test_a_word_that_is_nearly_right_gets_the_one_that_was_meant(
+    edgepack: Type, words: str, code: int, says: str
+) -> None:
+    ended = edgepack(*shlex.split(words))
+    assert says in ended.sentence
+    assert ended.code == code
+
+
+@pytest.mark.parametrize(
+    ("called", "framework"),
+    [
+        ("sklearn", "ScikitLearn"), ("scikit-learn", "ScikitLearn"), ("Scikit_Learn", "ScikitLearn"),
+        ("sk-learn", "ScikitLearn"), ("xgb", "ScikitLearn"), ("XGBoost", "ScikitLearn"), ("lgbm", "ScikitLearn"),
+        ("lightgbm", "ScikitLearn"), ("catboost", "ScikitLearn"), ("torch", "PyTorch"), ("py-torch", "PyTorch"),
+        ("tf", "TensorFlow"), ("keras", "TensorFlow"), ("TENSORFLOW", "TensorFlow"), ("onnx", "Onnx"),
+        ("onnxruntime", "Onnx"), ("custom", "Custom"), (" Custom", "Custom"),
+    ],
+)  # fmt: skip
+def test_a_framework_may_be_called_what_people_call_it(called: str, framework: str) -> None:
+    assert Framework.parse(called) == framework
+
+
+# ---- Help, wherever it is asked for ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        ("-h", "--help"),
+        ("help", "--help"),
+        ("model -h", "model --help"),
+        ("help model", "model --help"),
+        ("help package build", "package build --help"),
+        ("package help build", "package build --help"),
+        ("package build -h", "package build --help"),
+        ("help demo", "demo --help"),
+    ],
+)
+def test_help_may_be_asked_for_in_any_usual_way(edgepack: Type, words: str, same: str) -> None:
+    asked, usual = edgepack(*words.split()), edgepack(*same.split())
+    assert asked.out.startswith("Usage: edgepack")
+    assert (asked.code, asked.out) == (0, usual.out)
+
+
+@pytest.mark.parametrize("words", ["{} key list", "key {} list", "key list {}"])
+def test_shared_options_may_be_given_before_the_command_and_after_it(edgepack: Type, place: Path, words: str) -> None:
+    ended = edgepack(*words.format(f"--output JSON --workspace {place / 'ws'}").split())
+    assert (ended.code, ended.err) == (0, "")
+    assert '"name": "factory"' in ended.out
+    ended = edgepack(*words.format("--workspace absent").split())
+    assert (ended.code, ended.sentence.partition(": ")[2]) == (
+        3,
+        "there is no such workspace; check --workspace and EDGEPACK_WORKSPACE; a new one is made by: "
+        "edgepack model register",
+    )
+
+
+def test_the_option_nearest_to_the_command_counts(edgepack: Type) -> None:
+    assert edgepack("--workspace", "absent", "key", "list", "--workspace", "ws").code == 0
+    assert edgepack("--workspace", "ws", "key", "--workspace", "absent", "list").code == 3
+
+
+# ---- A workspace that is not there ----------------------------------------------------------------------------------
+
+READING = [
+    "model list", "model convert -m churn", "package list", "package inspect churn:1", "package push churn:1 oci:out",
+    "key list", "key export factory", "bundle create churn:1 -o b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", READING)
+def test_a_command_that_reads_creates_no_workspace(edgepack: Type, place: Path, words: str) -> None:
+    ended = edgepack(*words.split(), "--workspace", "wokspace")
+    assert (ended.code, ended.sentence.partition("; ")[0]) == (3, f"{place / 'wokspace'}: there is no such workspace")
+    assert not (place / "wokspace").exists()
+
+
+def test_a_folder_of_something_else_does_not_become_a_workspace_by_reading(edgepack: Type, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    ended = edgepack("package", "list", "--workspace", tmp_path)
+    assert (ended.code, "is not a workspace" in ended.sentence) == (3, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_command_that_creates_a_workspace_says_so_once(edgepack: Type, tmp_path: Path) -> None:
+    created = f"created the workspace {tmp_path / 'new'}\n"
+    failed = edgepack("model", "register", "-n", "churn", "-p", "absent", "--workspace", tmp_path / "new")
+    assert (failed.code, "absent" in failed.sentence) == (3, True)
+    assert edgepack("model", "list", "--workspace", tmp_path / "new").code == 3, "nothing was put into it"
+    words = ("model", "register", "-n", "churn", "-p", "model.bin", "--workspace", tmp_path / "new")
+    assert edgepack(*words).err == created
+    assert edgepack(*words).err == ""
+    assert edgepack("key", "create", "-n", "mine", "--workspace", tmp_path / "other").err.startswith("created the work")
+
+
+def test_the_users_own_workspace_need_not_exist_to_be_listed(
+    edgepack: Type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("EDGEPACK_WORKSPACE")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    for noun in ("model", "package", "key"):
+        ended = edgepack(noun, "list", "--output", "json")
+        assert (ended.code, ended.out) == (0, "[]\n")
+        assert ended.err.startswith("no ")
+    assert not list(tmp_path.iterdir())
