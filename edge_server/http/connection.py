@@ -35,7 +35,7 @@ from edge_server.http.states import (
     OVER,
     REFUSED,
 )  # fmt: skip
-from edge_server.http.wire import format_response, split_target
+from edge_server.http.wire import GONE, KEPT, KEPT_SAID, Persistence, format_response, split_target
 
 # Requests that a client may send before the first one is answered.
 _PIPELINED = 64
@@ -73,8 +73,8 @@ class Connection(asyncio.BufferedProtocol):
         self._answering = FREE
         self._current: Request | None = None
         self._reply: Reply | None = None
-        self._keep = True
-        self._waiting: deque[tuple[Request, bool, Response | None]] = deque()
+        self._keep = KEPT
+        self._waiting: deque[tuple[Request, Persistence, Response | None]] = deque()
         self._held = 0  # bytes of bodies
         self._refusal: Response | None = None  # is written when all before it are answered, and is the last answer
         self._lingering: Linger | None = None
@@ -88,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         self._started = 0.0
         self._length = 0
         self._expects = False
+        self._kept = KEPT
 
     @property
     def quiet(self) -> bool:
@@ -211,6 +212,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._receiving is BODY:
             self._started = time.perf_counter()
             version, upgrade = self._parser.get_http_version(), self._parser.should_upgrade()
+            self._kept = KEPT_SAID if version == "1.0" else KEPT
             head = check_head(self._target, self._headers, version, upgrade, self._limits)
             if isinstance(head, Response):
                 if head.status == 413:
@@ -253,7 +255,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         body, self._body = self._body, b""
         request.body = body if type(body) is bytes else bytes(body)
-        keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        keep = self._kept if self._parser.should_keep_alive() and not self._parser.should_upgrade() else GONE
         if len(self._waiting) >= _PIPELINED:
             self._refuse_rest(message(400, f"more than {_PIPELINED} requests were sent ahead of their answers"))
             return
@@ -280,7 +282,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self._expects and self._answering is FREE and not self._waiting:
             self._transport.write(_CONTINUE)
 
-    def _handle(self, request: Request, keep: bool, early: Response | None) -> None:
+    def _handle(self, request: Request, keep: Persistence, early: Response | None) -> None:
         self._answering = IS_HANDED_OVER[self._answering]
         self._current = request
         self._keep = keep
@@ -304,7 +306,7 @@ class Connection(asyncio.BufferedProtocol):
         self._answering = IS_ANSWERED[self._answering]
         if request.body:
             self._release(len(request.body))
-        keep = self._keep and not response.close and not self._connections.draining
+        keep = GONE if response.close or self._connections.draining else self._keep
         try:
             lines = self._app.finish(request, response)
             data = format_response(response, lines, keep=keep, head=request.method == "HEAD")
@@ -314,7 +316,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._wait()
         self._transport.write(data)
-        if not keep:
+        if keep is GONE:
             unread = self._receiving in (HEAD, BODY, REFUSED) or self._waiting or self._refusal is not None
             self._waiting.clear()
             self._receiving = NO_MORE[self._receiving]
@@ -352,7 +354,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             lines = b""
             self._app.refused(response, self._target.decode("ascii", "replace"))
-        self._transport.write(format_response(response, lines, keep=False, head=head))
+        self._transport.write(format_response(response, lines, keep=GONE, head=head))
         self._linger()
 
     def _linger(self) -> None:

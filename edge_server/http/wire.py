@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from typing import NewType
 
 from edge_server.http.messages import JSON, Headers, Response
 
@@ -19,6 +20,11 @@ _REASONS = {
 _STATUS = {status: f"HTTP/1.1 {status} {reason}\r\ndate: ".encode() for status, reason in _REASONS.items()}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+# What an answer says of the connection after it. HTTP/1.1 needs no word for one that stays, HTTP/1.0 does: a client
+# that asked for it would else wait for the end of the connection (RFC 9112, section 9.3).
+Persistence = NewType("Persistence", bytes)
+KEPT, KEPT_SAID, GONE = map(Persistence, (b"", b"connection: keep-alive\r\n", b"connection: close\r\n"))
 
 # What the connection itself writes; a script that sets one of these would break the framing.
 _OURS = frozenset({b"connection", b"content-length", b"date", b"keep-alive", b"transfer-encoding", b"upgrade"})
@@ -41,7 +47,7 @@ def _now() -> bytes:
     return _date
 
 
-def format_response(response: Response, lines: bytes, *, keep: bool, head: bool) -> bytes:
+def format_response(response: Response, lines: bytes, *, keep: Persistence, head: bool) -> bytes:
     """The whole answer; ``lines`` are further header lines that are known to be right. ``head``: without its body.
 
     Invalid headers, and those that belong to the framing, are dropped and logged.
@@ -57,8 +63,8 @@ def format_response(response: Response, lines: bytes, *, keep: bool, head: bool)
             lines += b"content-type: %b\r\n" % kind
     if response.headers:
         lines += _lines(response.headers)
-    if not keep:
-        lines += b"connection: close\r\n"
+    if keep:
+        lines += keep
     if status < 200 or status in (204, 304):
         return b"%b%b%b\r\n" % (start, _now(), lines)
     if head:

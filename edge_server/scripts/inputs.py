@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-import orjson
+from edge_server.scripts.json_bodies import read_json
 
 # The longest list of query parameters that is read.
 _QUERY_FIELDS = 1000
@@ -50,7 +50,7 @@ def query_as_text(query: str) -> str:
 
 def _json_or_text(text: str) -> Any:
     try:
-        return orjson.loads(text)
+        return read_json(text.encode())
     except ValueError:
         return text
 
@@ -64,7 +64,7 @@ def read_object(content_type: str, body: bytes) -> dict[str, Any]:
     if not body:
         raise RefusedInputError("POST body is empty. Expecting a JSON dictionary.")
     try:
-        found = orjson.loads(body)
+        found = read_json(body)
     except ValueError as error:
         raise RefusedInputError(f"POST body could not be decoded as JSON: {error}") from None
     if not isinstance(found, dict):

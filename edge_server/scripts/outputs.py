@@ -1,13 +1,14 @@
 """What ``run`` returned, as JSON.
 
-Beside what JSON knows, numpy arrays and scalars become lists and numbers, a data frame becomes a list of records, a
-series or an index a list, and missing values of pandas ``null``. So do NaN and infinity: JSON has no word for them, and
-an answer that no parser takes would be of no use.
+Beside what JSON knows, tuples of every kind become lists, numpy arrays and scalars lists and numbers, a data frame a
+list of records, a series or an index a list, and missing values of pandas ``null``. So do NaN and infinity: JSON has no
+word for them, and an answer that no parser takes would be of no use.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import orjson
@@ -29,7 +30,7 @@ def encode_json(value: Any) -> bytes:
         raise reason.__cause__
     # Whole numbers above 64 bits and lone surrogates, which the standard library writes and orjson does not.
     try:
-        return json.dumps(value, default=_plain, allow_nan=False).encode()
+        return json.dumps(_finite(value), default=lambda inner: _finite(_plain(inner)), allow_nan=False).encode()
     except Exception:  # noqa: BLE001 - values bring methods of their own
         raise UnserializableError(describe_error(reason)) from None
 
@@ -37,6 +38,11 @@ def encode_json(value: Any) -> bytes:
 def _plain(value: Any) -> Any:
     """A value that JSON knows in place of one of numpy or pandas, neither of which is imported for it."""
     kind = type(value)
+    # Named tuples and numbers with a class of their own, which orjson leaves to us.
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, float) and kind is not float:
+        return float(value)
     family = (kind.__module__ or "").partition(".")[0]
     if family == "pandas":
         if kind.__name__ == "DataFrame":
@@ -50,6 +56,17 @@ def _plain(value: Any) -> Any:
         if type(plain) is not kind:
             return plain
     raise UnserializableError(f"a value of type {kind.__name__} cannot be written as JSON")
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for NaN and infinity, in all that ``json`` writes without asking for another form."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return value
 
 
 def describe_error(error: BaseException) -> str:

@@ -10,11 +10,10 @@ from io import BytesIO
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
-import orjson
-
 from edge_server.scripts.fields import Fields, HeaderFields
 from edge_server.scripts.forms import FIELDS, UploadedFile, read_multipart, read_urlencoded, split_value
 from edge_server.scripts.inputs import RefusedInputError
+from edge_server.scripts.json_bodies import read_json
 from edge_server.scripts.outputs import encode_json
 
 _Run = TypeVar("_Run", bound=Callable[..., Any])
@@ -179,7 +178,7 @@ class AMLRequest:
                 return None
             raise InvalidJSONError("Expects Content-Type to be application/json", 415)
         try:
-            return orjson.loads(self.data)
+            return read_json(self.data)
         except ValueError as error:
             if silent:
                 return None

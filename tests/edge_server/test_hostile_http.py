@@ -327,6 +327,22 @@ def test_http_1_0_is_answered_and_closed(server: Running) -> None:
     assert b"connection: close" in answer
 
 
+def test_a_client_of_http_1_0_that_keeps_its_connection_is_told_that_it_stays(server: Running) -> None:
+    asked = b"GET /a HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"
+    with server.connect() as client:
+        for last in (False, False, True):
+            client.sendall(b"GET /a HTTP/1.0\r\n\r\n" if last else asked)
+            answer = b""
+            while not answer.endswith(b"GET /a "):
+                answer += client.recv(1 << 16)
+            assert statuses(answer) == [200]
+            assert (b"connection: close" if last else b"connection: keep-alive") in answer
+        assert client.recv(1) == b""
+    # HTTP/1.1 needs no word for it, and a refusal ends the connection whatever the client asked for.
+    assert b"connection: keep-alive" not in server.send(b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n", half=True)
+    assert b"connection: close" in server.send(b"GET /a HTTP/1.0\r\nConnection: Keep-Alive\r\nBad\r\n\r\n")
+
+
 def test_headers_of_an_answer_that_would_break_it_are_left_out(server: Running) -> None:
     answer = server.send(b"GET /headers HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
     assert b"x-good: 1\r\n" in answer

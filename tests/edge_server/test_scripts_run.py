@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edge_server.errors import ScriptError
+from edge_server.http.messages import Response
 from tests.edge_server.support.scripts import INIT, Scripted, configure, failed, json_of, serve
 
 ECHO = INIT + "def run(data):\n    return [type(data).__name__, data]\n"
@@ -57,8 +58,10 @@ def test_request_headers_are_given_to_a_run_that_takes_them(tmp_path: Path, pref
 
 
 VALUES = """
-    import datetime, decimal, numpy, pandas
+    import collections, datetime, decimal, numpy, pandas, time
     def init(): pass
+    Pair = collections.namedtuple("Pair", "label score")
+    class Odds(float): pass
     nested = cycle = []
     cycle = {}
     cycle["me"] = cycle
@@ -77,7 +80,9 @@ VALUES = """
         "nan": [float("nan"), numpy.float64("inf"), numpy.array([1.0, float("nan")])],
         "set": {1, 2}, "bytes": b"x", "cycle": cycle, "nested": nested, "object": Broken(), "type": int,
         "complex": 1j, "decimal": decimal.Decimal(1), "generator": (x for x in "ab"),
-        "big and nan": [2**70, float("nan")],
+        "big and nan": [2**70, float("nan"), {"inner": (numpy.array([1.0, numpy.inf]), Odds("nan"))}],
+        "named tuple": [Pair("cat", 0.9), Pair("dog", Odds(0.1))], "odds": Odds(0.5),
+        "time": time.gmtime(0), "big in a named tuple": Pair(2**70, float("inf")),
     }
     def run(data):
         return values[data]
@@ -110,6 +115,11 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("index", ["n", "s", "t"]),
         ("na", [None, None]),
         ("nan", [None, None, [1.0, None]]),
+        ("big and nan", [2**70, None, {"inner": [[1.0, None], None]}]),
+        ("named tuple", [["cat", 0.9], ["dog", 0.1]]),
+        ("odds", 0.5),
+        ("time", [1970, 1, 1, 0, 0, 0, 3, 1, 0]),
+        ("big in a named tuple", [2**70, None]),
     ],
 )
 def test_what_run_returns_is_json(values: Scripted, name: str, expected: Any) -> None:
@@ -121,7 +131,7 @@ def test_what_run_returns_is_json(values: Scripted, name: str, expected: Any) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["set", "bytes", "cycle", "nested", "object", "type", "complex", "decimal", "generator", "big and nan"]
+    "name", ["set", "bytes", "cycle", "nested", "object", "type", "complex", "decimal", "generator"]
 )
 def test_what_cannot_be_json_is_an_internal_error_and_no_failed_run(values: Scripted, name: str) -> None:
     response = values.ask(name)
@@ -177,8 +187,55 @@ def test_decorated_run_refuses_what_it_does_not_take_with_distinct_messages(deco
     assert (
         decorated.ask('{"data": [[1, 2]], "rate": 1}', headers=headers).status == 200
     )  # what is unknown is left alone
-    for body in ('{"data": [[NaN, 1]]}', "[" * 1_000_000, b"\xff", '{"data": [[1], [2, 3]]}', '{"data": [[1, 2, 3]]}'):
+    for body in ('{"data": [["NaN, 1]]}', "[" * 1_000_000, b"\xff", '{"data": [[1], [2, 3]]}', '{"data": [[1, 2, 3]]}'):
         assert decorated.ask(body, headers=headers).status == 400, body[:40]
+
+
+ANY = """
+    from inference_schema.schema_decorators import input_schema
+    from inference_schema.parameter_types.standard_py_parameter_type import StandardPythonParameterType
+    class Any(StandardPythonParameterType):
+        def deserialize_input(self, value): return value
+    def init(): pass
+    @input_schema("a", Any(1))
+    def run(a):
+        return repr(a)
+"""
+RAW_ANY = """
+    from azureml.contrib.services.aml_request import rawhttp
+    def init(): pass
+    @rawhttp
+    def run(request):
+        return repr(request.get_json()["a"])
+"""
+
+
+@pytest.mark.parametrize("code", [ANY, RAW_ANY])
+def test_json_is_read_as_python_reads_it(tmp_path: Path, code: str) -> None:
+    # What clients send by json.dumps, and what the original takes: the oracle is Python's own json.
+    texts = ["NaN", "[-Infinity, Infinity]", "1e400", "-1e400", *(str(n) for n in (2**64 - 1, 2**64, -(2**63) - 1))]
+    texts += ["0.12345678901234567890123", "12345678901234567890.5", "1e25", '"\\ud800"', '"12345678901234567890"']
+    texts += [f"[1.0, {10**25}]", f'{{"x": [{-(10**30)}]}}', '"\u00e9"']
+    with serve(tmp_path, code) as service:
+
+        def asked(body: bytes) -> Response:
+            return service.ask(body, headers={"content-type": "application/json"})
+
+        for text in texts:
+            body = f'{{"a": {text}}}'
+            for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
+                response = asked(body.encode(encoding))
+                assert (response.status, json_of(response)) == (200, repr(json.loads(body)["a"])), (text, encoding)
+        for broken in (
+            b'{"a": }',
+            b'{"a": 1',
+            b'{"a": "\xff"}',
+            b'{"a": ' + b"[" * 100_000,
+            b'{"a": 1}x',
+            b"\xff\xfe{",
+        ):
+            assert asked(broken).status == 400, broken[:20]
+        assert asked(b'{"a": ' + b"9" * 5000 + b"}").status == 400
 
 
 def test_an_error_inside_a_decorated_run_is_a_failed_run(decorated: Scripted) -> None:

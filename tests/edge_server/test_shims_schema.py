@@ -8,6 +8,7 @@ import datetime as dt
 import importlib
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,9 @@ from tests.edge_server.support.instructions import instructions
 
 MIXED = pd.DataFrame([{"a": 5.1, "b": "x", "c": 3}])
 MOMENTS = pd.DataFrame({"t": pd.to_datetime(["2020-01-02 03:04:05"]), "d": pd.to_timedelta(["1 day"]), "f": [True]})
+WHOLE = pd.DataFrame({"age": [1], "rooms": [2]})
+TWICE = pd.DataFrame([[1, 2]], columns=["a", "a"])
+DATES = pd.DataFrame({"d": pd.to_datetime(["2021-02-03"])})
 RECORD = np.dtype([("a", "i4"), ("b", "f8", (2,)), ("c", [("d", "i2"), ("e", "U3")])])
 
 # Each makes a sample of a Numpy (N), Pandas (P) or standard (S) type, of ours or of the original.
@@ -172,6 +176,22 @@ POSTED: list[tuple[Callable[[Any], Any], Any]] = [
     (lambda t: t.P(MIXED, enforce_column_type=False), [{"a": "x", "b": 1, "c": 2}]),
     (lambda t: t.P(MIXED, enforce_shape=False), [{"a": 1}]),
     (lambda t: t.P(MIXED, enforce_shape=False), [{"a": 1, "b": "x", "c": 2, "d": 5}]),
+    # Names that the sample has not, as many as it has.
+    (lambda t: t.P(WHOLE), [{"Age": 30.7, "rooms": 2}]),
+    (lambda t: t.P(WHOLE, enforce_shape=False), [{"Age": 30.7, "rooms": 2}]),
+    (lambda t: t.P(WHOLE, orient="split"), {"columns": ["rooms", "Age"], "data": [[2.5, 30.7]]}),
+    (lambda t: t.P(WHOLE, orient="index"), {"0": {"Age": 30.7, "rooms": 2}}),
+    (lambda t: t.P(WHOLE, orient="columns"), {"Age": {"0": 30.7}, "rooms": {"0": 2}}),
+    (lambda t: t.P(WHOLE, orient="values"), [[30.7, 2.5]]),
+    (lambda t: t.P(WHOLE, orient="values", apply_column_names=True), [[30.7, 2.5]]),
+    # A name that the sample has twice.
+    (lambda t: t.P(TWICE, orient="split"), {"columns": ["a", "a"], "data": [[1, 2.5]]}),
+    (lambda t: t.P(TWICE, orient="split", apply_column_names=True), {"columns": ["a", "a"], "data": [[1, 2]]}),
+    (lambda t: t.P(TWICE, orient="values", apply_column_names=True), [[1, 2]]),
+    # Dates in the forms that people write.
+    *((lambda t: t.P(DATES), [{"d": text}]) for text in ("03/02/2021", "25/12/2021", "Feb 3 2021", "20210203")),
+    (lambda t: t.P(DATES), [{"d": "03/02/2021"}, {"d": "2021-12-25"}]),
+    *((SAME["datetime"], text) for text in ("03/02/2021", "25/12/2021 10:20", "Feb 3 2021")),
     (lambda t: t.N(np.array([[1, 2]]), enforce_shape=False), [1]),
     (lambda t: t.N(np.array([[1, 2]]), enforce_column_type=False), [["1", "2"]]),
     (SAME["float"], 5),
@@ -248,6 +268,10 @@ REFUSED = [
     (SAME["int"], 5.0, "must be a whole number, not a number"),
     (SAME["str"], None, "must be a string, not null"),
     (SAME["date"], "soon", "must be a date, not 'soon'"),
+    (SAME["date"], "03/02/2021 10:20", "must be a date"),
+    (SAME["datetime"], "10:20", "must be a datetime, not '10:20'"),
+    (SAME["datetime"], "March 2021", "must be a datetime"),
+    (lambda t: t.P(DATES), [{"d": "03/02/2021"}, {"d": "soon"}], "row 1, column 'd' does not take 'soon'"),
     (SAME["bytes"], "?", "must be base64"),
     (SAME["dict"], [], "must be an object, not an array"),
     (SAME["nested"], {"n": [[1, 2, 3]]}, "n: row 0 has 3 columns"),
@@ -286,6 +310,21 @@ def test_deep_nesting_is_refused() -> None:
     for name in ("int64", "mixed frame", "float32"):
         with pytest.raises(InvalidInput):
             SAME[name](OURS).deserialize_input(deep)
+
+
+@pytest.mark.parametrize(
+    ("text", "day", "clock"),
+    [
+        ("03/02/2021", (2021, 3, 2), (0, 0)),
+        ("25/12/2021", (2021, 12, 25), (0, 0)),
+        ("2021/12/25 10:20", (2021, 12, 25), (10, 20)),
+    ],
+)
+def test_a_date_in_figures_is_read_without_pandas(
+    monkeypatch: pytest.MonkeyPatch, text: str, day: tuple[int, ...], clock: tuple[int, ...]
+) -> None:
+    monkeypatch.setitem(sys.modules, "dateutil.parser", None)
+    assert SAME["datetime"](OURS).deserialize_input(text) == dt.datetime(*day, *clock)  # type: ignore[arg-type,misc]  # noqa: DTZ001
 
 
 def test_text_is_not_cut_to_the_samples_length() -> None:

@@ -19,10 +19,13 @@ class Columns:
     by_name: bool = True
 
 
-def read_columns(data: Any, orient: str) -> Columns:
-    """Read parsed JSON of one of pandas' orients; InvalidInput when it is not of that form."""
+def read_columns(data: Any, orient: str, *, may_repeat: bool = False) -> Columns:
+    """Read parsed JSON of one of pandas' orients; InvalidInput when it is not of that form.
+
+    ``may_repeat`` takes several columns of one name, and numbers them as pandas does: ``a``, ``a.1``.
+    """
     if orient == "split":
-        return _split(data)
+        return _split(data, may_repeat)
     if orient == "index":
         rows = _object(data, "index")
         return Columns(_records(list(rows.values())).values, _labels(rows))
@@ -76,7 +79,7 @@ def _rows(rows: list[Any]) -> Columns:
     return Columns({position: [row[position] for row in table] for position in range(width)}, by_name=False)
 
 
-def _split(data: Any) -> Columns:
+def _split(data: Any, may_repeat: bool) -> Columns:
     fields = _object(data, "split")
     found = _rows(_array(fields.get("data"), "data"))
     names, index = fields.get("columns"), fields.get("index")
@@ -88,10 +91,26 @@ def _split(data: Any) -> Columns:
         raise InvalidInput(f"columns must be an array of names, not {describe(names)}")
     if fields["data"] and len(names) != len(found.values):
         raise InvalidInput(f"row 0 has {len(found.values)} values, where there are {len(names)} columns")
-    if len(set(names)) != len(names):
+    if not may_repeat and len(set(names)) != len(names):
         raise InvalidInput("columns has a name twice")
     values = list(found.values.values()) or [[] for _ in names]
-    return Columns(dict(zip(names, values, strict=True)), index)
+    return Columns(dict(zip(_numbered(names), values, strict=True)), index)
+
+
+def _numbered(names: list[Any]) -> list[Any]:
+    """The names with ``.1``, ``.2`` and so on after those that came before, as pandas reads them."""
+    taken: dict[Any, int] = {}
+    numbered = []
+    for name in names:
+        number = taken.get(name, 0)
+        unique = name
+        while number and unique in taken:
+            unique = f"{name}.{number}"
+            number += 1
+        taken[name] = max(number, 1)
+        taken.setdefault(unique, 1)
+        numbered.append(unique)
+    return numbered
 
 
 def _table(fields: dict[Any, Any]) -> Columns:

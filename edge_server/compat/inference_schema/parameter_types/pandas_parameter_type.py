@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ class PandasParameterType(AbstractParameterType):
         self.orient = orient
         self._names = list(sample_input.columns)
         self._dtypes = dict(zip(self._names, sample_input.dtypes, strict=False))
+        self._is_unique = sample_input.columns.is_unique
         # JSON writes every name as text.
         self._by_text = {str(name): name for name in self._names}
         self._plain = sample_input.columns if sample_input.columns.nlevels == 1 else None
@@ -61,30 +63,35 @@ class PandasParameterType(AbstractParameterType):
         if isinstance(input_data, pd.DataFrame):
             columns = Columns({name: input_data[name] for name in input_data.columns}, input_data.index)
         else:
-            columns = read_columns(input_data, self.orient)
+            columns = read_columns(input_data, self.orient, may_repeat=not self._is_unique)
         if self.enforce_shape and len(columns.values) != len(self._names):
             raise InvalidInput(self._wrong_width(columns))
-        named = self._named(columns)
-        if self.enforce_column_type and self._block is not None and len(named) == len(self._names) and named:
-            return self._one_block(named, columns.index)
-        frame = {name: self._column(name, values) for name, values in named.items()}
+        names, values = self._named(columns)
+        if self.enforce_column_type and self._block is not None and names == self._names and names:
+            return self._one_block(values, columns.index)
+        return self._frame(names, values, columns.index)
+
+    def _frame(self, names: list[Any], values: list[Any], index: Any) -> Any:
+        converted = [self._column(name, column) for name, column in zip(names, values, strict=True)]
         try:
-            return pd.DataFrame(frame, index=columns.index, copy=False)
+            if self._is_unique or len(set(names)) == len(names):
+                return pd.DataFrame(dict(zip(names, converted, strict=True)), index=index, copy=False)
+            # A dictionary would keep one of two columns of the same name.
+            frame = pd.DataFrame(dict(enumerate(converted)), index=index, copy=False)
         except _REFUSED as error:
             raise InvalidInput(f"is not a table: {error}") from None
+        frame.columns = names
+        return frame
 
-    def _named(self, columns: Columns) -> dict[Any, Any]:
-        """The columns under the sample's names, in its order where all of them came."""
+    def _named(self, columns: Columns) -> tuple[list[Any], list[Any]]:
+        """The names that the frame's columns get, and their values; in the sample's order where all its names came."""
+        found, values = list(columns.values), list(columns.values.values())
         if not columns.by_name:
-            return (
-                dict(zip(self._names, columns.values.values(), strict=False))
-                if self._applies(columns)
-                else columns.values
-            )
-        named = {self._by_text.get(str(name), name): values for name, values in columns.values.items()}
-        if len(named) == len(self._names) and all(name in named for name in self._names):
-            return {name: named[name] for name in self._names}
-        return dict(zip(self._names, named.values(), strict=False)) if self._applies(columns) else named
+            return (self._names if self._applies(columns) else found), values
+        named = {self._by_text.get(str(name), name): column for name, column in columns.values.items()}
+        if self._is_unique and len(named) == len(self._names) and all(name in named for name in self._names):
+            return self._names, [named[name] for name in self._names]
+        return (self._names, values) if self._applies(columns) else (list(named), list(named.values()))
 
     def _applies(self, columns: Columns) -> bool:
         if self.apply_column_names and len(columns.values) != len(self._names):
@@ -105,15 +112,14 @@ class PandasParameterType(AbstractParameterType):
         ]
         return f"{text}; it {' and '.join(parts)}" if parts else text
 
-    def _one_block(self, named: dict[Any, Any], index: Any) -> Any:
+    def _one_block(self, values: list[Any], index: Any) -> Any:
         try:
-            table = np.array(list(named.values()), self._block).T
+            table = np.array(values, self._block).T
         except _REFUSED:
             table = None
         if table is None or table.ndim != 2 or (self._block.itemsize < 8 and self._block.kind == "f"):
-            frame = {name: self._column(name, values) for name, values in named.items()}
-            return pd.DataFrame(frame, index=index, copy=False)
-        columns = self._plain if list(named) == self._names and self._plain is not None else list(named)
+            return self._frame(self._names, values, index)
+        columns = self._plain if self._plain is not None else self._names
         return pd.DataFrame(table, index=index, columns=columns, copy=False)
 
     def _column(self, name: Any, values: Any) -> Any:
@@ -184,9 +190,15 @@ def _unit(values: Any) -> str | None:
 
 
 def _moments(values: Any, dtype: Any) -> Any:
-    moments = pd.Series(
-        pd.to_datetime(list(values), utc=True, unit=_unit(values), format=None if _unit(values) else "ISO8601")
-    )
+    cells, unit = list(values), _unit(values)
+    try:
+        found = pd.to_datetime(cells, utc=True, unit=unit, format=None if unit else "ISO8601")
+    except ValueError:
+        # As the original, in any of the forms that people write, each cell by itself; 03/02 is the second of March.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a day above 12 can only be a day
+            found = pd.to_datetime(cells, utc=True, format="mixed")
+    moments = pd.Series(found)
     zone = getattr(dtype, "tz", None)
     return (moments.dt.tz_convert(zone) if zone else moments.dt.tz_localize(None)).astype(dtype).array
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import datetime
 import re
 from typing import Any
@@ -24,6 +25,8 @@ _NAMES = {
     bool: "true or false",
     type(None): "null",
 }
+# Two dates that have nothing in common.
+_DEFAULTS = (datetime.datetime(2000, 1, 1), datetime.datetime(2001, 2, 2))  # noqa: DTZ001 - as the text has no zone
 _ZONE = re.compile(r"\s+(?=[+-]\d|Z$)")
 
 
@@ -108,7 +111,32 @@ def _name(kind: type) -> str:
 
 
 def _datetime(text: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(_ZONE.sub("", text.strip()))
+    try:
+        return datetime.datetime.fromisoformat(_ZONE.sub("", text.strip()))
+    except ValueError:
+        return _written(text)
+
+
+def _written(text: str) -> datetime.datetime:
+    """A date in one of the forms that people write, month first, with a time or without; ValueError for half a date."""
+    try:
+        from dateutil.parser import parse  # type: ignore[import-untyped,unused-ignore]  # comes with pandas
+    except ImportError:
+        return _in_figures(text)
+    # What the text does not say would be taken from today.
+    found: list[datetime.datetime] = [parse(text, default=default) for default in _DEFAULTS]
+    if found[0] != found[1]:
+        raise ValueError("it is not a whole date")
+    return found[0]
+
+
+def _in_figures(text: str) -> datetime.datetime:
+    date, _, clock = text.strip().partition(" ")
+    time = datetime.time.fromisoformat(clock.strip()) if clock.strip() else datetime.time()
+    for form in ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d"):
+        with contextlib.suppress(ValueError):
+            return datetime.datetime.combine(datetime.datetime.strptime(date, form), time)  # noqa: DTZ007 - no zone
+    raise ValueError("it is not a date")
 
 
 def _time(text: str) -> datetime.time:
@@ -116,7 +144,10 @@ def _time(text: str) -> datetime.time:
 
 
 def _date(text: str) -> datetime.date:
-    return datetime.date.fromisoformat(text.strip())
+    moment = _datetime(text)
+    if moment.time() != datetime.time():
+        raise ValueError("it has a time")
+    return moment.date()
 
 
 def _bytes(text: str) -> bytes:
