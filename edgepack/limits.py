@@ -25,7 +25,11 @@ class Limits:
     # The kernel's overlay file system and Docker stop here.
     image_layers: int = 127
 
-    # Linux takes no path beyond 4096 bytes; a header for one name that is larger than this is an attack on memory.
+    # How deep a file may lie in a layer, a model or a source directory, and how long its path may be. Linux takes paths
+    # up to 4096 bytes, and what is unpacked lies below a folder of the engine; Debian's longest has some 250.
+    path_depth: int = 256
+    path_bytes: int = 3072
+    # A header for one name that is larger than this is an attack on memory.
     tar_extension_bytes: int = 1 << 20
     # An image has at most 127 layers and a few documents for each; a tag or platform adds as many again.
     archive_members: int = 100_000
@@ -80,3 +84,12 @@ class Limits:
 
 
 LIMITS = Limits()
+
+
+def path_excess(path: str) -> str | None:
+    """What is too much about a path in a layer, such as ``is more than 256 folders deep``; else ``None``."""
+    if path.count("/") > LIMITS.path_depth:
+        return f"is more than {LIMITS.path_depth} folders deep"
+    if len(path.encode("utf-8", "surrogateescape")) > LIMITS.path_bytes:
+        return f"is a path of more than {LIMITS.path_bytes} bytes"
+    return None

@@ -8,7 +8,6 @@ import glob
 import os
 import secrets
 import shlex
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import BinaryIO
 
 from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.destinations import destination
+from edgepack.host.removal import remove_tree
 
 
 def fsync_dir(path: Path) -> None:
@@ -101,7 +101,7 @@ def temporary_beside(target: Path, mode: int = 0o700) -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_tree(temporary, ignore_errors=True)
         os.close(fd)
 
 
@@ -122,7 +122,7 @@ def discard(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # another process was quicker
             folder.rename(doomed)
             fsync_dir(folder.parent)
-            shutil.rmtree(doomed)
+            remove_tree(doomed)
     finally:
         os.close(fd)
 
@@ -139,7 +139,7 @@ def sweep(folder: Path, pattern: str) -> None:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if stat.S_ISDIR(os.fstat(fd).st_mode):
-                    shutil.rmtree(left, ignore_errors=True)
+                    remove_tree(left, ignore_errors=True)
                 else:
                     left.unlink(missing_ok=True)
             finally:

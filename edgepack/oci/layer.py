@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
 from edgepack.errors import UsageError
-from edgepack.limits import LIMITS
+from edgepack.limits import LIMITS, path_excess
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -106,6 +106,8 @@ def checked_path(path: str) -> str:
     pure = PurePosixPath(path)
     if not path or "\0" in path or pure.is_absolute() or ".." in pure.parts or str(pure) != path or path == ".":
         raise UsageError(f"{path!r} is not a valid path in a layer", hint="use a relative path without '..'")
+    if (excess := path_excess(path)) is not None:
+        raise UsageError(excess, where=f"{path[:64]}…", hint="move it up, or leave it out")
     if any(part.startswith(".wh.") for part in pure.parts):
         raise UsageError("names that start with .wh. are whiteouts", where=path, hint="rename the file")
     if not _is_utf8(path):

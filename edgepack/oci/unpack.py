@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from edgepack.errors import UnsafeArchiveError, disk_errors
 from edgepack.host.files import sync_file_system
-from edgepack.limits import LIMITS
+from edgepack.limits import LIMITS, path_excess
 from edgepack.oci.tar.header import MemberKind
 from edgepack.oci.tar.stream import Member, TarStream, checked_kind
 from edgepack.oci.whiteouts import OPAQUE, WHITEOUT, RefuseWhiteouts, Whiteouts
@@ -242,7 +242,10 @@ def _clean(name: str, where: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise UnsafeArchiveError("a name with '..' in it", where=where)
-    return "/".join(parts)
+    path = "/".join(parts)
+    if (excess := path_excess(path)) is not None:
+        raise UnsafeArchiveError(excess, where=f"{where[:64]}…")
+    return path
 
 
 def _checked_name(member: Member, where: str) -> str:

@@ -18,6 +18,7 @@ from packager.workspace import Workspace
 if TYPE_CHECKING:
     from packager.images.build import Build
     from packager.images.plan import LayerPlan
+    from packager.inference.entry_script import EntryScript
 
 
 @click.command("build")
@@ -64,16 +65,25 @@ def command(
     if dry_run:
         plans = workspace.builder.plan(refs, wanted, options)
         answer(output, [_plan_json(plan) for plan in plans], [row for plan in plans for row in _plan_rows(plan)])
+        _note_left_out(script)
         return
     built = workspace.builder.build(refs, tag, wanted, options)
     answer(output, build_json(built), _rows(built))
     for model in filter(is_unchecked, map(workspace.models.get, refs if script is None else ())):
         note(f"{model.id} is served as it is; to have it checked first: edgepack model convert -m {model.id}")
+    _note_left_out(script)
     for image in built.images:
         note(
             f"{built.tag} for {image.platform}: {human(image.size)} compressed, {human(image.unpacked_size)} unpacked, "
             f"{human(image.new_bytes)} new, {image.seconds:.1f} s"
         )
+
+
+def _note_left_out(script: EntryScript | None) -> None:
+    from packager.layers.folder import left_out_text
+
+    if script is not None and script.left_out:
+        note(left_out_text(script.left_out))
 
 
 def build_json(built: Build) -> dict[str, object]:

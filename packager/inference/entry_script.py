@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import keyword
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.limits import LIMITS
 from edgepack.oci.layer import LayerEntry
 from packager.images.paths import APP_ROOT
 from packager.inference.script_check import check_script
-from packager.models.files import entries_of
-
-# What editors, version control and Python leave beside sources.
-_LEFT_OUT = {"__pycache__", ".git", ".hg", ".svn", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+from packager.layers.folder import FileTree, LeftOut, read_tree
+from packager.layers.ignore import IGNORE_FILE
+from packager.layers.secrets import SecretSearch
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class EntryScript:
     file: str
     folder: str
     entries: tuple[LayerEntry, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def read_entry_script(script: str, source_directory: Path | None) -> EntryScript:
@@ -42,7 +43,9 @@ def read_entry_script(script: str, source_directory: Path | None) -> EntryScript
     if source_directory is None:
         if not Path(script).is_file():
             raise NotFoundError("there is no such file", where=script, hint="check --entry-script")
-        return EntryScript(Path(script).name, APP_ROOT, _below(APP_ROOT, entries_of(Path(script))))
+        tree = read_tree(Path(script))
+        _check_keys(tree, Path(script).parent)
+        return EntryScript(Path(script).name, APP_ROOT, _below(APP_ROOT, tree.entries))
     inner = PurePosixPath(script)
     if inner.is_absolute() or ".." in inner.parts:
         raise UsageError(
@@ -52,8 +55,26 @@ def read_entry_script(script: str, source_directory: Path | None) -> EntryScript
         raise NotFoundError("there is no such folder", where=source_directory, hint="check --source-directory")
     if not (source_directory / script).is_file():
         raise NotFoundError("there is no such file", where=source_directory / script, hint="check --entry-script")
-    found = [entry for entry in entries_of(source_directory) if not _LEFT_OUT & set(entry.path.split("/"))]
-    return EntryScript(str(inner), f"{APP_ROOT}/{found[0].path.partition('/')[0]}", _below(APP_ROOT, found))
+    tree = read_tree(source_directory)
+    folder = tree.entries[0].path.partition("/")[0]
+    shipped = {entry.path for entry in tree.entries if entry.kind != "dir"}
+    if f"{folder}/{inner}" not in shipped and not any((source_directory / one).is_symlink() for one in inner.parents):
+        raise UsageError(
+            "is left out of the image",
+            where=source_directory / script,
+            hint=f"let {source_directory / IGNORE_FILE} bring it back by a line with ! and its path",
+        )  # fmt: skip
+    _check_keys(tree, source_directory.parent)
+    return EntryScript(str(inner), f"{APP_ROOT}/{folder}", _below(APP_ROOT, tree.entries), tree.left_out)
+
+
+def _check_keys(tree: FileTree, above: Path) -> None:
+    """Raise ``EdgepackError`` for a private key in a file that no line of the ignore file keeps."""
+    search = SecretSearch(())
+    for entry in tree.entries:
+        if entry.content is not None and entry.path not in tree.kept:
+            with entry.content() as file:
+                search.check(iter(lambda: file.read(LIMITS.chunk_bytes), b""), above / entry.path, keys=True)
 
 
 def check_entry_script(script: EntryScript, python: str, packages: frozenset[str] | None) -> None:
@@ -88,5 +109,5 @@ def _read(entry: LayerEntry) -> bytes:
         return file.read()
 
 
-def _below(folder: str, entries: list[LayerEntry]) -> tuple[LayerEntry, ...]:
+def _below(folder: str, entries: Iterable[LayerEntry]) -> tuple[LayerEntry, ...]:
     return tuple(replace(entry, path=f"{folder}/{entry.path}") for entry in entries)

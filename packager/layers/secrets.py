@@ -1,25 +1,25 @@
 """No image holds a credential that this workstation knows: what a user's files go into is searched for them.
 
 Known are the passwords and tokens in Docker's ``config.json``, in the addresses of package indexes that pip and uv are
-told of, and in ``EDGEPACK_…`` variables. They are looked for as they are and in base64, as in headers and
-configuration files. A value is never shown; an error names its source.
+told of, and in ``EDGEPACK_…`` variables. They are looked for in contents and in names, in every form of ``encodings``.
+Private keys are found by their own marks. A value is never shown; an error names its source.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
 from edgepack.errors import EdgepackError, InvalidDocumentError
 from edgepack.limits import LIMITS
 from edgepack.oci.layer import LayerEntry
+from packager.layers.encodings import compact, compact_forms, literal_forms
+from packager.layers.ignore import IGNORE_FILE
 
 # Shorter ones would be found everywhere.
 MIN_LENGTH = 8
@@ -29,6 +29,13 @@ _USERINFO = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://([^/\s@:\"']*)(?::([^/\s@\"']
 _SECRET_NAME = re.compile(r"(?:PASSWORD|PASSWD|TOKEN|SECRET)$")
 _INDEXES = ("PIP_", "UV_")
 _OWN = "EDGEPACK_"
+# A key in PEM (RFC 7468), OpenSSH's and PGP's armour, or PuTTY's format; a mark alone, as in sources, is not a key.
+_KEY_MARKS = (b"PRIVATE KEY", b"PuTTY-User-Key")
+_PRIVATE_KEY = re.compile(
+    rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr]|[A-Za-z-]+: [^\n]*\n)+[A-Za-z0-9+/=]{32}"
+    rb"|PuTTY-User-Key-File-[0-9]: "
+)
+_KEY_OVERLAP = 1000
 
 
 @dataclass(frozen=True)
@@ -38,52 +45,80 @@ class Secret:
     source: str
     value: bytes = field(repr=False)
 
-    @cached_property
-    def forms(self) -> tuple[bytes, ...]:
-        """How it may stand in a file: as it is, and in base64 at any place of a longer text (``user:password``)."""
-        found = {self.value: None}
-        for before in range(3):
-            text = base64.b64encode(bytes(before) + self.value)
-            # The characters at both ends also depend on the neighbours: 6 bits each, the first after `before` bytes.
-            inner = text[-(-before * 8 // 6) : (before + len(self.value)) * 8 // 6]
-            found |= {inner: None, inner.replace(b"+", b"-").replace(b"/", b"_"): None}
-        return tuple(found)
-
 
 class SecretSearch:
-    """Searches what passes through for ``secrets``; with none of them it costs nothing."""
+    """Searches what passes through for ``secrets``."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
-        self._forms = [(form, secret.source) for secret in secrets for form in secret.forms]
-        self._overlap = max((len(form) for form, _ in self._forms), default=1) - 1
+        listing = tuple(secrets)
+        self._literal = [(form, secret.source) for secret in listing for form in literal_forms(secret.value)]
+        self._compact = [(form, secret.source) for secret in listing for form in compact_forms(secret.value)]
+        self._overlap = max([_KEY_OVERLAP, *(len(form) for form, _ in self._literal)])
+        self._compact_overlap = max((len(form) for form, _ in self._compact), default=1)
 
-    def check(self, pieces: Iterable[bytes], where: object) -> None:
-        """Raise ``EdgepackError`` when the bytes of ``pieces``, one after the other, hold a credential."""
-        for _ in self.passing(pieces, where):
+    def check(self, pieces: Iterable[bytes], where: object, *, keys: bool = False) -> None:
+        """Raise ``EdgepackError`` when the bytes of ``pieces``, one after the other, hold what ``passing`` refuses."""
+        for _ in self.passing(pieces, where, keys=keys):
             pass
 
-    def passing(self, pieces: Iterable[bytes], where: object) -> Iterator[bytes]:
-        """The pieces as they come, each once it was searched; raises ``EdgepackError`` naming ``where``."""
-        tail = b""
+    def passing(self, pieces: Iterable[bytes], where: object, *, keys: bool = False) -> Iterator[bytes]:
+        """The pieces as they come, each once it was searched; raises ``EdgepackError`` naming ``where``.
+
+        With ``keys`` private keys are searched for too, whoever they belong to.
+        """
+        tail, letters, held = b"", b"", b""
         for piece in pieces:
-            if self._forms:
-                window = tail + piece
-                for form, source in self._forms:
-                    if form in window:
-                        raise EdgepackError(
-                            f"contains the credential from {source}, which must not get into an image",
-                            where=where,
-                            hint="remove it there, or remove it from its source if it is not a secret",
-                        )
-                tail = window[-self._overlap :]
+            window = tail + piece
+            if keys and any(mark in window for mark in _KEY_MARKS) and _PRIVATE_KEY.search(window):
+                raise EdgepackError(
+                    "holds a private key, which must not get into an image",
+                    where=where,
+                    hint=f"remove it, or list it in {IGNORE_FILE}, where a line with ! and its path lets it through",
+                )
+            tail = window[-self._overlap :]
+            source = _first(self._literal, window)
+            if self._compact and source is None:
+                text = held + piece
+                # A written line break may be cut in two.
+                text, held = (text[:-1], text[-1:]) if text.endswith(b"\\") else (text, b"")
+                letters = letters[-self._compact_overlap :] + compact(text)
+                source = _first(self._compact, letters)
+            if source is not None:
+                raise EdgepackError(
+                    f"contains the credential from {source}, which must not get into an image",
+                    where=where,
+                    hint="remove it there, or remove it from its source if it is not a secret",
+                )
             yield piece
 
+    def check_name(self, path: str) -> None:
+        """Raise ``EdgepackError`` when ``path`` holds a credential; only the part before it is shown."""
+        source = self._source_of(path)
+        if source is not None:
+            parts = path.split("/")
+            clean = max(at for at in range(len(parts)) if self._source_of("/".join(parts[:at])) is None)
+            raise EdgepackError(
+                f"a name here contains the credential from {source}, which must not get into an image",
+                where="/".join(parts[:clean]) or "the files",
+                hint="rename it",
+            )
+
     def check_entries(self, entries: Iterable[LayerEntry]) -> None:
-        """Raise ``EdgepackError`` when a file among ``entries`` holds a credential."""
+        """Raise ``EdgepackError`` when a file among ``entries`` holds a credential, or a name does."""
         for entry in entries:
-            if entry.content is not None and self._forms:
+            self.check_name(entry.path)
+            self.check_name(entry.linkname)
+            if entry.content is not None and self._literal:
                 with entry.content() as file:
                     self.check(iter(lambda: file.read(LIMITS.chunk_bytes), b""), entry.path)
+
+    def _source_of(self, name: str) -> str | None:
+        data = name.encode("utf-8", "surrogateescape")
+        return _first(self._literal, data) or _first(self._compact, compact(data))
+
+
+def _first(forms: Iterable[tuple[bytes, str]], data: bytes) -> str | None:
+    return next((source for form, source in forms if form in data), None)
 
 
 def known_secrets(environment: Mapping[str, str] | None = None) -> tuple[Secret, ...]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from converters.source import kinds
-from edgepack.errors import DigestMismatchError, NotFoundError, SizeMismatchError, UsageError
+from edgepack.errors import DigestMismatchError, SizeMismatchError, UsageError
 from edgepack.limits import LIMITS
 from edgepack.oci.digest import Digest, VerifyingReader
-from edgepack.oci.layer import Layer, LayerEntry, ordered
+from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.store import Store
 from packager.layers.compressors import write_best_layer
+from packager.layers.folder import unreadable
 from packager.layers.secrets import SecretSearch, known_secrets
 from packager.models.model import Framework, ModelFile
 
@@ -25,80 +24,34 @@ from packager.models.model import Framework, ModelFile
 OWN_LAYER = 64 << 20
 
 
-def entries_of(path: Path) -> list[LayerEntry]:
-    """The entries of a model file (by its base name) or folder (its name kept), links kept as links.
-
-    Raises ``NotFoundError`` when ``path`` does not exist, ``UsageError`` for what cannot be read, links out of the
-    folder, special files, names that no layer can hold, and a folder without any file.
-    """
-    try:
-        if not path.exists():
-            raise NotFoundError("there is no such file or folder", where=path, hint="check the path of the model")
-        # A link is called by its own name, and `.` by the folder's.
-        name = path.name if path.name not in ("", "..") else path.resolve().name
-        root = Path(os.path.realpath(path))
-        if root == Path(root.anchor):
-            raise UsageError("is the whole file system", where=path, hint="give the model's file or its folder")
-        found = list(_entries(root, root, name))
-    except OSError as error:
-        raise _unreadable(error, path) from error
-    if not any(entry.kind == "file" for entry in found):
-        raise UsageError("holds no file", where=path, hint="give the model's file or its folder")
-    ordered(found)
-    return found
-
-
-def _entries(path: Path, root: Path, name: str) -> Iterator[LayerEntry]:
-    mode = path.lstat().st_mode
-    if stat.S_ISLNK(mode):
-        target = Path(os.path.realpath(path))  # which does not fail on a loop
-        if not target.is_relative_to(root) or not target.exists():
-            raise UsageError("is a link that leads out of the model's folder, or nowhere", where=path,
-                             hint="put the file itself there")  # fmt: skip
-        up = "../" * (len(path.parent.relative_to(root).parts))
-        yield LayerEntry(name, "symlink", 0o777, linkname=f"{up}{target.relative_to(root)}")
-    elif stat.S_ISDIR(mode):
-        yield LayerEntry(name, "dir", 0o755)
-        for child in sorted(path.iterdir()):
-            yield from _entries(child, root, f"{name}/{child.name}")
-    elif stat.S_ISREG(mode):
-        if not os.access(path, os.R_OK):
-            raise PermissionError(13, "Permission denied", str(path))
-        # A stick's file system may call every file executable: that must not make another layer of the same bytes.
-        yield replace(LayerEntry.of_file(name, path), mode=0o644)
-    else:
-        raise UsageError("is neither a file nor a folder", where=path, hint="leave it out of the model's folder")
-
-
-def _unreadable(error: OSError, path: Path) -> UsageError:
-    return UsageError(
-        f"cannot be read ({error.strerror})", where=error.filename or path, hint="check its permissions and the disk"
-    )
-
-
 def framework_of(path: Path) -> Framework:
     """What a file's ending, or a folder's content, says that it was trained with; ``Custom`` where it says nothing."""
     return Framework(kinds.framework_of(path) or Framework.CUSTOM)
 
 
-def describe_files(entries: Sequence[LayerEntry], where: Path) -> tuple[ModelFile, ...]:
-    """Path, size and hash of every file among ``entries``, none of which holds a credential.
+def describe_files(entries: Sequence[LayerEntry], where: Path, kept: Collection[str] = ()) -> tuple[ModelFile, ...]:
+    """Path, size and hash of every file among ``entries``, none of which holds a credential, or is named like one.
 
-    Raises ``EdgepackError`` naming the file that does, ``UsageError`` for one that cannot be read.
+    Private keys pass in the files ``kept``. Raises ``EdgepackError`` naming the file that holds one, ``UsageError``
+    for one that cannot be read.
     """
     search = SecretSearch(known_secrets())
-    return tuple(_describe(entry, search, where) for entry in entries if entry.kind == "file")
+    for entry in entries:
+        search.check_name(entry.path)
+        search.check_name(entry.linkname)
+    return tuple(_describe(entry, search, where, entry.path in kept) for entry in entries if entry.kind == "file")
 
 
-def _describe(entry: LayerEntry, search: SecretSearch, where: Path) -> ModelFile:
+def _describe(entry: LayerEntry, search: SecretSearch, where: Path, is_kept: bool) -> ModelFile:
     sha256, size = hashlib.sha256(), 0
     try:
         with _content(entry) as file:
-            for piece in search.passing(iter(lambda: file.read(LIMITS.chunk_bytes), b""), where.parent / entry.path):
+            pieces = iter(lambda: file.read(LIMITS.chunk_bytes), b"")
+            for piece in search.passing(pieces, where.parent / entry.path, keys=not is_kept):
                 sha256.update(piece)
                 size += len(piece)
     except OSError as error:
-        raise _unreadable(error, where) from error
+        raise unreadable(error, where) from error
     return ModelFile(entry.path, size, sha256.hexdigest())
 
 

@@ -6,6 +6,7 @@ registration leaves a gap in the numbers, and blobs without a name.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -40,7 +41,8 @@ from edgepack.nearness import did_you_mean, listed
 from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.store import Store
 from packager.images.paths import model_dir
-from packager.models.files import describe_files, entries_of, framework_of, write_model_layers
+from packager.layers.folder import left_out_text, read_tree
+from packager.models.files import describe_files, framework_of, write_model_layers
 from packager.models.model import (
     Conversion,
     Framework,
@@ -57,6 +59,7 @@ from packager.models.samples import keep_sample
 # A registration is one short transaction; a lock that is held longer than this belongs to a process that hangs.
 _BUSY_SECONDS = 60
 
+_log = logging.getLogger(__name__)
 _metadata = MetaData()
 _names = Table(
     "model_names",
@@ -122,10 +125,13 @@ class ModelRegistry:
         if framework is None and framework_version is not None:
             raise UsageError("a framework version needs a framework", hint="give --framework too")
         found = framework or framework_of(path)
-        entries = entries_of(path)
+        tree = read_tree(path)
+        entries = list(tree.entries)
         if found is Framework.ONNX:
             _check_onnx(path, entries)
-        files = describe_files(entries, path)
+        files = describe_files(entries, path, tree.kept)
+        if tree.left_out:
+            _log.info("%s: %s", path, left_out_text(tree.left_out))
         sample = None if sample_input is None else keep_sample(sample_input, self.store, "--sample-input")
 
         version = self._next_version(name)

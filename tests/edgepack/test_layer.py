@@ -149,6 +149,8 @@ def test_links_inside_the_image_are_kept(store: Store) -> None:
         LayerEntry("link", "symlink", linkname="../out"),
         LayerEntry("a/link", "symlink", linkname="../../out"),
         LayerEntry("link", "symlink", linkname=""),
+        LayerEntry("d/" * 257 + "f"),
+        LayerEntry("/".join(["n" * 250] * 13)),
         LayerEntry("link", "symlink", linkname="caf\udce9"),
         LayerEntry("link", "hardlink", linkname="not-there"),
         LayerEntry("link", "hardlink", linkname="/etc/passwd"),

@@ -32,8 +32,9 @@ from packager.images.plan import (
 )
 from packager.images.write import ImageWriter
 from packager.layers.compressors import compressor_name
+from packager.layers.folder import entries_of
 from packager.layers.secrets import SecretSearch
-from packager.models.files import describe_files, entries_of, write_model_layers
+from packager.models.files import describe_files, write_model_layers
 from packager.wheels.trim import RULES
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, debian, make_base

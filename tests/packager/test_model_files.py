@@ -11,7 +11,8 @@ import pytest
 
 from edgepack.errors import EdgepackError, NotFoundError, UsageError
 from edgepack.oci.store import Store
-from packager.models.files import describe_files, entries_of, framework_of, write_model_layers
+from packager.layers.folder import entries_of
+from packager.models.files import describe_files, framework_of, write_model_layers
 from packager.models.model import Framework
 
 
@@ -102,7 +103,7 @@ _AS_NOBODY = """
 import os, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
-from packager.models.files import entries_of
+from packager.layers.folder import entries_of
 from edgepack.errors import UsageError
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)

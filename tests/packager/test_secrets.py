@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -14,6 +18,7 @@ from hypothesis import strategies as st
 from edgepack.errors import EdgepackError
 from edgepack.oci.layer import LayerEntry
 from packager.layers.secrets import MIN_LENGTH, Secret, SecretSearch, known_secrets
+from packager.workspace import Workspace
 
 SECRET = Secret("a test", b"s3cr3t/+~value")
 
@@ -78,6 +83,85 @@ def test_entries_of_a_layer_are_searched() -> None:
     with pytest.raises(EdgepackError, match="etc/a: contains the credential"):
         SecretSearch([SECRET]).check_entries(entries)
     SecretSearch([]).check_entries(entries)
+
+
+def _wrapped(width: int, end: bytes) -> Callable[[bytes], bytes]:
+    def wrap(data: bytes) -> bytes:
+        letters = base64.b64encode(b"user:" + data + b":rest")
+        return end.join(letters[at : at + width] for at in range(0, len(letters), width))
+
+    return wrap
+
+
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "percent": lambda data: quote(data, safe="").encode(),
+    "percent in lower case": lambda data: re.sub(b"%..", lambda code: code[0].lower(), quote(data, safe="").encode()),
+    "percent in a path": lambda data: quote(data).encode(),
+    "percent in a form": lambda data: quote_plus(data).encode(),
+    "percent, every byte": lambda data: b"".join(b"%%%02X" % byte for byte in data),
+    "JSON": lambda data: json.dumps({"a": data.decode()}).encode(),
+    "JSON with its letters": lambda data: json.dumps(data.decode(), ensure_ascii=False).encode(),
+    "JSON as Go writes it": lambda data: re.sub(
+        "[&<>]", lambda tag: f"\\u{ord(tag[0]):04x}", json.dumps(data.decode(), ensure_ascii=False)
+    ).encode(),
+    "JSON as PHP writes it": lambda data: json.dumps(data.decode()).replace("/", "\\/").encode(),
+    "XML": lambda data: html.escape(data.decode()).encode(),
+    "Python": lambda data: repr(data.decode()).encode(),
+    "base64 in lines of 76": _wrapped(76, b"\n"),
+    "base64 in lines of 64": _wrapped(64, b"\r\n"),
+    "base64 in short, indented lines": _wrapped(5, b"\n        "),
+    "base64 in a JSON text": _wrapped(7, b"\\n"),
+    "base64 in Python's texts": _wrapped(8, b'"\n    "'),
+    "base64 for URLs": lambda data: base64.urlsafe_b64encode(b"x" + data),
+    "base64 twice": lambda data: base64.b64encode(b'{"auth": "' + base64.b64encode(b"me:" + data) + b'"}'),
+    "hex": lambda data: data.hex().encode(),
+    "hex in capitals": lambda data: data.hex().upper().encode(),
+    "hex with colons": lambda data: data.hex(":").encode(),
+    "hex in lines of 60": lambda data: b"\n".join(
+        [(b"ab" * 20 + data).hex().encode()[at : at + 60] for at in range(0, 999, 60)]
+    ),
+    "hex escapes": lambda data: "".join(f"\\x{byte:02x}" for byte in data).encode(),
+    "hex in a list": lambda data: ", ".join(f"0x{byte:02X}" for byte in data).encode(),
+    "UTF-16": lambda data: data.decode().encode("utf-16"),
+    "UTF-16, big end first": lambda data: data.decode().encode("utf-16-be"),
+    "UTF-16 in base64": lambda data: base64.b64encode(("x" + data.decode()).encode("utf-16-le")),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "value", ["s3cr3t/+~value", 'pass wörd&<"x">%20', "ghp_0123456789abcdefABCDEF", "a b+c=d/e?f&g"]
+)
+def test_a_credential_is_found_in_every_common_encoding(form: str, value: str) -> None:
+    search = SecretSearch([Secret("a test", value.encode())])
+    data = b"x" * 777 + FORMS[form](value.encode()) + b"\nand more"
+    for size in (len(data), 3, 64):
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+        with pytest.raises(EdgepackError, match="contains the credential"):
+            search.check(pieces, "file")
+
+
+@pytest.mark.parametrize("form", ["percent", "base64 for URLs", "hex", "JSON with its letters"])
+def test_a_credential_in_a_name_is_found_and_not_shown(form: str) -> None:
+    value = "tok_0123456789+abc"
+    name = FORMS[form](value.encode()).decode().strip('"')
+    search = SecretSearch([Secret("a test", value.encode())])
+    for entry in (
+        LayerEntry(f"app/{name}.txt"),
+        LayerEntry(f"app/{name}/x"),
+        LayerEntry("app/l", linkname=f"app/{name}"),
+    ):
+        with pytest.raises(EdgepackError, match="app: a name here contains the credential from a test") as error:
+            search.check_entries([entry])
+        assert name not in str(error.value)
+
+
+def test_a_model_whose_file_is_named_like_a_credential_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEPACK_TOKEN", "tok_0123456789abc")
+    (home / "m").mkdir()
+    (home / "m/weights-tok_0123456789abc.bin").write_text("x")
+    with pytest.raises(EdgepackError, match="m: a name here contains the credential from the variable EDGEPACK_TOKEN"):
+        Workspace(home / "ws", home / "cache").models.register("m", home / "m")
 
 
 # ---- What is known ------------------------------------------------------------------------------------------------

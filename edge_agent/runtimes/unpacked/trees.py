@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgepack.errors import UnsafeArchiveError, disk_errors
 from edgepack.host.files import publish, sync_file_system, temporary_beside
+from edgepack.host.removal import remove_tree
 from edgepack.oci.whiteouts import hidden_name, hides_all
 
 
@@ -56,7 +56,7 @@ def _add(source: Path, target: Path) -> None:
 
 def _remove(path: Path) -> None:
     if stat.S_ISDIR(_mode(path)):
-        shutil.rmtree(path)
+        remove_tree(path)
     path.unlink(missing_ok=True)
 
 

@@ -1,0 +1,85 @@
+"""The forms in which a credential may be in a file: as bytes, escaped, and in alphabets of 64 or 16 letters.
+
+Of the last kind are base64 and hexadecimal digits, in lines of any length, with any separators: they are searched for
+in what is left of a text without everything else (``compact``).
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import quote, quote_plus
+
+_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
+_OTHERS = bytes(set(range(256)).difference(_LETTERS))
+# The alphabet for URLs is read as the other one (RFC 4648, section 5).
+_ONE_ALPHABET = bytes.maketrans(b"-_", b"+/")
+# Which characters an address may keep differs: nothing, paths, JavaScript's encodeURIComponent, its encodeURI.
+_KEPT = ("", "/", "!*'()", "!*'();/?:@&=+$,#")
+
+
+def compact(data: bytes) -> bytes:
+    """``data`` without what is not base64 or a digit: line breaks, also written ones (``\\n``), quotes, colons."""
+    for written in (b"\\n", b"\\r", b"\\t"):
+        data = data.replace(written, b"")
+    return data.translate(_ONE_ALPHABET, _OTHERS)
+
+
+def literal_forms(value: bytes) -> tuple[bytes, ...]:
+    """``value`` as it is, in UTF-16 and Latin-1, and as JSON, XML, Python and addresses escape it; each form once."""
+    found = {value: None}
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return tuple(found)
+    found |= dict.fromkeys(_recoded(text, "utf-16-le", "utf-16-be", "latin-1"))
+    forms = [*_in_addresses(text), repr(text)[1:-1], html.escape(text), html.escape(text, quote=False)]
+    for written in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+        # PHP escapes the slash, Go what could be a tag.
+        tags = written.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+        forms += [written, written.replace("/", "\\/"), tags, tags.replace("/", "\\/")]
+    return tuple(found | dict.fromkeys(form.encode() for form in forms))
+
+
+def compact_forms(value: bytes) -> tuple[bytes, ...]:
+    """``value`` in base64, once and twice, and in hexadecimal digits, as ``compact`` leaves them; each form once."""
+    found: dict[bytes, None] = {}
+    found |= dict.fromkeys(_in_base64(value))
+    with suppress(UnicodeDecodeError):  # as PowerShell's encoded commands have it
+        found |= dict.fromkeys(_in_base64(value.decode().encode("utf-16-le")))
+    # A Docker configuration in a Kubernetes secret: base64 of a text with base64 of user:password in it.
+    for once in tuple(_in_base64(value)):
+        found |= dict.fromkeys(_in_base64(once))
+    digits = value.hex()
+    escaped, listed = ("".join(f"{before}{byte:02x}" for byte in value) for before in ("x", "0x"))
+    for form in (digits, digits.upper(), escaped, escaped.upper().replace("X", "x"), listed,
+                 listed.upper().replace("X", "x")):  # fmt: skip
+        found[form.encode()] = None
+    return tuple(found)
+
+
+def _recoded(text: str, *names: str) -> Iterator[bytes]:
+    for name in names:
+        try:
+            yield text.encode(name)
+        except UnicodeEncodeError:
+            continue
+
+
+def _in_addresses(text: str) -> Iterator[str]:
+    for kept in _KEPT:
+        for form in (quote(text, kept), quote_plus(text, kept)):
+            yield form
+            pieces = form.split("%")
+            yield "%".join([pieces[0], *(piece[:2].lower() + piece[2:] for piece in pieces[1:])])
+
+
+def _in_base64(value: bytes) -> Iterator[bytes]:
+    """The letters that ``value`` decides at any place of a longer text, such as ``user:password``."""
+    for before in range(3):
+        letters = base64.b64encode(bytes(before) + value)
+        # The letters at both ends also depend on the neighbours: 6 bits each, the first after `before` bytes.
+        yield letters[-(-before * 8 // 6) : (before + len(value)) * 8 // 6]
