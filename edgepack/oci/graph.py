@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from edgepack.errors import VerificationError
+from edgepack.errors import InvalidDocumentError, VerificationError
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import Index, Manifest
+from edgepack.oci.manifest import Index, Manifest, schema_1_error
 from edgepack.oci.sources import BlobSource, read_verified
 
 Children = Callable[[Descriptor], tuple[Descriptor, ...]]
@@ -68,6 +68,8 @@ def children(source: BlobSource, item: Descriptor) -> tuple[Descriptor, ...]:
 
     Raises as ``walk`` does, and ``NotFoundError``.
     """
+    if item.media_type in mediatypes.SCHEMA_1:
+        check_image(item)
     if item.media_type in mediatypes.INDEXES:
         index = Index.from_bytes(read_verified(source, item), f"index {item.digest}", implied=item.media_type)
         _check_type(item, index.media_type)
@@ -80,6 +82,14 @@ def read_manifest(source: BlobSource, item: Descriptor) -> Manifest:
     manifest = Manifest.from_bytes(read_verified(source, item), f"manifest {item.digest}", implied=item.media_type)
     _check_type(item, manifest.media_type)
     return manifest
+
+
+def check_image(item: Descriptor) -> None:
+    """Raise ``InvalidDocumentError`` unless the descriptor is that of an image or index of images."""
+    if item.media_type in mediatypes.SCHEMA_1:
+        raise schema_1_error(f"manifest {item.digest}")
+    if item.media_type not in mediatypes.INDEXES | mediatypes.MANIFESTS:
+        raise InvalidDocumentError(f"blob {item.digest}", [f"is {item.media_type} and not an image"])
 
 
 def _check_type(item: Descriptor, media_type: str) -> None:

@@ -29,13 +29,18 @@ def _media_type(value: Mapping[str, Any], known: frozenset[str], implied: str, o
 
 
 def check_schema(value: Mapping[str, Any], where: object) -> None:
-    """Raise ``InvalidDocumentError`` for a manifest of Docker's schema 1, which has no configuration and no sizes."""
+    """Raise ``InvalidDocumentError`` for a manifest of Docker's schema 1."""
     if value.get("schemaVersion") == 1:
-        raise InvalidDocumentError(
-            where,
-            ["is a manifest of Docker's schema 1, which is not supported"],
-            hint="pull the image with Docker and push it again, which makes a newer manifest",
-        )
+        raise schema_1_error(where)
+
+
+def schema_1_error(where: object) -> InvalidDocumentError:
+    """The error for a manifest of Docker's schema 1, which names no configuration and no sizes."""
+    return InvalidDocumentError(
+        where,
+        ["is a manifest of Docker's schema 1, which is not supported"],
+        hint="pull the image with Docker and push it again, which makes a newer manifest",
+    )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import BinaryIO
 
 from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, SizeMismatchError, UsageError
 from edgepack.host.files import atomic_write, locked, make_dirs, sweep
+from edgepack.host.inputs import open_regular
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
@@ -74,9 +76,10 @@ class Store:
     def has(self, descriptor: Descriptor) -> bool:
         """Whether the store has the blob, with the size that the descriptor says."""
         try:
-            return self.path(descriptor.digest).stat().st_size == descriptor.size
+            found = self.path(descriptor.digest).stat()
         except FileNotFoundError:
             return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == descriptor.size
 
     def has_digest(self, digest: Digest) -> bool:
         """Whether the store has a blob of that digest."""
@@ -86,11 +89,12 @@ class Store:
     def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
         """The blob's bytes from ``offset`` on, not verified; raises ``NotFoundError`` or ``SizeMismatchError``.
 
-        A blob whose content turns out not to match its digest is removed from the store, so that fetching it again, as
-        the error advises, does fetch it.
+        A layout may be anybody's: what is not a regular file raises ``UnsafeArchiveError``. A blob whose content turns
+        out not to match its digest is removed from the store, so that fetching it again, as the error advises, does
+        fetch it.
         """
         try:
-            file = self.path(descriptor.digest).open("rb")
+            file = open_regular(self.path(descriptor.digest))
         except FileNotFoundError:
             raise NotFoundError(
                 f"blob {descriptor.digest} is missing", where=self.root, hint="pull, import or build it again"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgepack.errors import IncompatibleError
+from edgepack.errors import IncompatibleError, NotFoundError
+from edgepack.oci.available import Available
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -67,8 +68,15 @@ def _for_platform(source: BlobSource, root: Descriptor, platform: Platform, name
     found = platform_images(source, root)
     chosen = choose(found, platform, same)
     if chosen is None:
+        have = ", ".join(str(one.platform) for one in found)
+        if isinstance(source, Available) and any(one.platform == platform for one in source.absent):
+            raise NotFoundError(
+                f"names an image for {platform} and does not hold it, only for {have}",
+                where=f"base {name}",
+                hint=f"pull it with --platform {platform} where it comes from, and save it again",
+            )
         raise IncompatibleError(
-            f"is for {', '.join(str(one.platform) for one in found) or 'no platform'}, not for {platform}",
+            f"is for {have or 'no platform'}, not for {platform}",
             where=f"base {name}",
             hint="give a base for that platform, or leave --base out",
         )

@@ -12,7 +12,7 @@ from edgepack.oci.copy import CopyReport
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
-from packager.places.place import Place, pick, split_tag
+from packager.places.place import Place, held, pick, split_tag
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class OciArchive(Place):
         """The image of that tag, or the only one."""
         path, tag = split_tag(self.name)
         with Archive(path) as archive:
-            yield archive, pick(archive.images(), tag, path)
+            yield held(archive, pick(archive.images(), tag, path))
 
     def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
         """Write the file anew, with this image alone."""

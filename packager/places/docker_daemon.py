@@ -20,7 +20,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
-from packager.places.place import Place, pick
+from packager.places.place import Place, held, pick
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class DockerDaemon(Place):
             path = Path(folder) / "image.tar"
             _save_image(self.name, path)
             with Archive(path) as archive:
-                yield archive, pick(archive.images(), None, self.name)
+                yield held(archive, pick(archive.images(), None, self.name))
 
     def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
         """Give the engine the image by that name."""

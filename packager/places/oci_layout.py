@@ -10,7 +10,7 @@ from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
-from packager.places.place import Place, copy_referrers, pick, split_tag
+from packager.places.place import Place, copy_referrers, held, pick, split_tag
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class OciLayout(Place):
         """The image of that tag, or the only one."""
         path, tag = split_tag(self.name)
         layout = Store.open_existing(path)
-        yield layout, pick(layout.tags() or _untagged(layout), tag, path)
+        yield held(layout, pick(layout.tags() or _untagged(layout), tag, path))
 
     def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
         """Copy what the layout lacks; it is created where it does not exist."""

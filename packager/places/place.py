@@ -12,6 +12,7 @@ from typing import BinaryIO, ClassVar, Protocol, runtime_checkable
 
 from edgepack.errors import InvalidDocumentError, NotFoundError, RegistryError, UsageError, VerificationError
 from edgepack.oci import mediatypes
+from edgepack.oci.available import Available, HoldsBlobs, available
 from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -69,6 +70,9 @@ class Place(ImageSource):
             if name is None or (tag is None and ":" not in name):
                 raise UsageError("has no name of its own", where=self.text, hint="give one with --tag NAME:TAG")
             report = copy(source, store, root)
+            if isinstance(source, Available):
+                _log.info("%s: taken without %s, which it names and does not hold", self.text, source.absent_names)
+                source = source.source
             if isinstance(source, HasReferrers):
                 copy_referrers(source, store, root)
         store.tag(image_tag(name), root)
@@ -94,6 +98,12 @@ class HasReferrers(Protocol):
 
     def open(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[BinaryIO]:
         """The bytes of a blob."""
+
+
+def held(source: HoldsBlobs, root: Descriptor) -> tuple[BlobSource, Descriptor]:
+    """``source`` and ``root``; where an index names images that are not there, what there is, in an ``Available``."""
+    found = available(source, root)
+    return (found if found.absent else source), found.root
 
 
 def copy_referrers(source: HasReferrers, sink: Store, root: Descriptor) -> None:

@@ -19,9 +19,10 @@ from edgepack.errors import (
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.archive.docker import DockerArchive, read_docker_archive
+from edgepack.oci.available import available
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
-from edgepack.oci.graph import children
+from edgepack.oci.graph import check_image, children
 from edgepack.oci.manifest import Index
 from edgepack.oci.reference import DOCKER_HUB, Reference
 from edgepack.oci.tar.index import TarIndex
@@ -33,7 +34,8 @@ LAYOUT_NAME, INDEX_NAME, BLOBS = "oci-layout", "index.json", "blobs/sha256"
 class Archive:
     """The images in the file ``path``: an OCI layout in a tar, or what ``docker save`` and ``podman save`` write.
 
-    A blob source; use as a context manager. Reading writes nothing, and what ``open`` yields is not verified: the
+    A blob source; use as a context manager. An index may name images that are not there, see ``available``.
+    Reading writes nothing, and what ``open`` yields is not verified: the
     reader hashes it. A gzip-compressed tar may unpack to ``limit`` bytes.
     Raises ``NotFoundError`` when there is no such file, ``VerificationError`` for one that is truncated, altered where
     that shows, incomplete or unsafe, ``UsageError`` for zstd, ``NoSpaceError`` when unpacking gzip fills the disk.
@@ -112,23 +114,22 @@ class Archive:
             if found.setdefault(name, item).digest != item.digest:
                 raise VerificationError(f"{INDEX_NAME} lists {name!r} twice")
         if not found:
+            for item in index.manifests:
+                check_image(item)
             raise VerificationError(f"{INDEX_NAME} lists no image")
         return found
 
     def _check_complete(self, root: Descriptor) -> None:
-        """Of an index some platforms may be missing, as ``docker save`` leaves them out; an image is whole."""
+        """Of an index some images may be missing, as engines leave them out that lack them; an image is whole."""
         if root.media_type in mediatypes.INDEXES:
-            present = [
-                child for child in children(self, root) if child.media_type in mediatypes.MANIFESTS and self.has(child)
-            ]
-        else:
-            present = [root]
-        for descriptor in present:
-            for blob in children(self, descriptor):
-                if not self.has(blob):
-                    raise VerificationError(
-                        f"blob {blob.digest} is missing or has another size", where=descriptor.digest
-                    )
+            if available(self, root).absent and not self._tar.ended:
+                raise VerificationError(
+                    "it is cut short, and a blob is missing", where=self.path, hint="fetch it again"
+                )
+            return
+        for blob in children(self, root):
+            if not self.has(blob):
+                raise VerificationError(f"blob {blob.digest} is missing or has another size", where=root.digest)
 
     def _size(self, digest: Digest) -> int | None:
         if digest in self._documents:

@@ -9,6 +9,7 @@ import gzip
 import io
 import os
 import posixpath
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from types import MappingProxyType, TracebackType
 from typing import BinaryIO, Self
 
 from edgepack.errors import NotFoundError, UnsafeArchiveError, UsageError, VerificationError, disk_errors
+from edgepack.host.inputs import kind_of
 from edgepack.limits import LIMITS
 from edgepack.oci.tar.stream import Member, TarStream, checked_kind
 
@@ -73,14 +75,16 @@ class _Headers:
 class TarIndex:
     """The files of the tar at ``path``, by their normal names (no ``./``); use as a context manager.
 
-    A gzip-compressed tar is unpacked to a nameless temporary file first, beside ``path`` where that can be written; at
-    most ``limit`` bytes. Raises ``NotFoundError`` when there is no such file, ``UsageError`` when it is compressed
-    otherwise, ``UnsafeArchiveError`` for names that climb or are listed twice, links that leave the archive, device
-    nodes and damaged or cut headers, ``NoSpaceError``.
+    What comes out of a pipe, and what a gzip-compressed tar unpacks to, is kept in a nameless temporary file, that of a
+    tar beside ``path`` where that can be written; at most ``limit`` bytes. Raises ``NotFoundError`` when there is no
+    such file, ``UsageError`` when it is compressed otherwise, ``UnsafeArchiveError`` for names that climb or are listed
+    twice, links that leave the archive, device nodes and damaged or cut headers, ``NoSpaceError``.
     """
 
     def __init__(self, path: Path, limit: int = LIMITS.archive_unpacked_bytes) -> None:
         self.path = path
+        # Whether the end is marked; a tar that was cut between two files looks whole otherwise.
+        self.ended = False
         self._file = _uncompressed(path, limit)
         try:
             self._places, links = self._scan()
@@ -132,7 +136,8 @@ class TarIndex:
         links: dict[str, str] = {}
         folders: set[str] = set()
         try:
-            for member in TarStream(headers):  # type: ignore[arg-type]
+            stream = TarStream(headers)  # type: ignore[arg-type]
+            for member in stream:
                 name = _normal(member.name)
                 if name in places or name in links or (name in folders and member.kind != "dir"):
                     raise UnsafeArchiveError(f"{name!r} is listed twice")
@@ -146,6 +151,7 @@ class TarIndex:
                     folders.add(name)
                 else:
                     links[name] = _target(name, member)
+            self.ended = stream.ended
         except UnsafeArchiveError as error:
             what = error.what if error.where is None else f"{error.where!r} {error.what}"
             raise UnsafeArchiveError(
@@ -184,13 +190,21 @@ def _target(name: str, member: Member) -> str:
 
 
 def _uncompressed(path: Path, limit: int) -> BinaryIO:
-    """The tar as an open file: ``path`` itself, or what it unpacks to."""
+    """The tar as an open file: ``path`` itself, what comes out of a pipe, or what it unpacks to."""
     try:
-        file = path.open("rb")
+        found = path.stat()
+        if stat.S_ISSOCK(found.st_mode) or stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
+            raise UsageError(f"is {kind_of(found)} and not an archive", where=path)
+        given = path.open("rb")
     except FileNotFoundError:
         raise NotFoundError("there is no such file", where=path) from None
     except (IsADirectoryError, PermissionError) as error:
         raise UsageError(f"cannot be read ({error.strerror})", where=path) from error
+    file: BinaryIO = given
+    if not given.seekable():
+        with given:
+            pieces = iter(lambda: given.read(LIMITS.chunk_bytes), b"")
+            file = _spooled(pieces, Path(tempfile.gettempdir()), path, limit)
     magic = file.read(4)
     file.seek(0)
     if magic[:2] == _GZIP:
@@ -204,17 +218,23 @@ def _uncompressed(path: Path, limit: int) -> BinaryIO:
 
 def _gunzipped(file: BinaryIO, path: Path, limit: int) -> BinaryIO:
     folder = path.parent if os.access(path.parent, os.W_OK) else Path(tempfile.gettempdir())
+    with gzip.GzipFile(fileobj=file) as unzip:
+        return _spooled(iter(lambda: unzip.read(LIMITS.chunk_bytes), b""), folder, path, limit)
+
+
+def _spooled(chunks: Iterator[bytes], folder: Path, path: Path, limit: int) -> BinaryIO:
+    """A nameless file in ``folder`` of what comes from ``path``, at its beginning."""
     with disk_errors(folder):
         plain = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
         try:
-            with gzip.GzipFile(fileobj=file) as unzip:
-                seen = 0
-                while chunk := unzip.read(LIMITS.chunk_bytes):
-                    seen += len(chunk)
-                    if seen > limit:
-                        raise UnsafeArchiveError(f"unpacks to more than {limit} bytes", where=path)
-                    plain.write(chunk)
+            seen = 0
+            for chunk in chunks:
+                seen += len(chunk)
+                if seen > limit:
+                    raise UnsafeArchiveError(f"unpacks to more than {limit} bytes", where=path)
+                plain.write(chunk)
             plain.flush()
+            plain.seek(0)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             plain.close()
             raise UnsafeArchiveError(f"damaged gzip ({error})", where=path, hint="fetch it again") from error

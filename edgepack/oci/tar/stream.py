@@ -64,10 +64,12 @@ class TarStream:
     """The members of the plain tar that ``stream`` yields, in order.
 
     Iterate; after each member read its bytes with ``chunks`` (what is left unread is skipped). Iterating to the end
-    also reads what follows the archive's end, which must be zeros. Raises ``UnsafeArchiveError``.
+    also reads what follows the archive's end, which must be zeros; ``ended`` is true when the end was marked, as nearly
+    every writer does. Raises ``UnsafeArchiveError``.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
+        self.ended = False
         self._stream = stream
         self._left = 0
         self._padding = 0
@@ -116,6 +118,7 @@ class TarStream:
         block = self._exactly(BLOCK, at_end=True)
         if block.strip(b"\0"):
             return block
+        self.ended = bool(block)
         while chunk := self._stream.read(LIMITS.chunk_bytes):
             if chunk.strip(b"\0"):
                 raise UnsafeArchiveError("bytes after the end of the archive")
