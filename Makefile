@@ -4,7 +4,7 @@ BIN := .venv/bin
 PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES)
 
-.PHONY: demo test test-whole quick check bench matrix lock setup-demo setup-test clean
+.PHONY: demo test test-whole quick check bench matrix lock check-locks setup-demo setup-test clean
 
 demo: setup-demo  ## set up, then do the main job once, on real input
 	$(BIN)/edgepack demo
@@ -34,6 +34,10 @@ matrix: setup-test  ## convert and judge every kind of model, and write docs/ref
 
 lock: setup-test  ## pin the newest versions of everything: requirements/, wheels of images, base images
 	$(BIN)/python scripts/lock.py
+	$(BIN)/python scripts/check_locks.py
+
+check-locks: setup-test  ## ask for every lock whether each Python and processor finds all its wheels
+	$(BIN)/python scripts/check_locks.py
 
 setup-demo:
 	@$(PYTHON) scripts/setup.py demo

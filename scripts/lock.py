@@ -1,7 +1,8 @@
 """Pin the newest versions of everything that edgepack is tested with; run by hand, then run the tests.
 
 ``python scripts/lock.py [requirements|environments [NAME...]]``: all of it, or one part: ``requirements/`` for edgepack
-itself, ``converters/software/locks/`` for the environments in which models are converted.
+itself, ``converters/software/locks/`` for the environments in which models are converted. With ``--keep`` the versions
+stay as they are, and only the hashes are written again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,14 +23,15 @@ LOCKS = ROOT / "converters" / "software" / "locks"
 TORCH_ONLY = re.compile(r"(torch|triton|cuda-.*|nvidia-.*)==")
 
 
-def lock_requirements() -> None:
+def lock_requirements(*, keep: bool) -> None:
     """Write requirements/*.txt: exact versions with hashes, no index named."""
     (ROOT / "requirements").mkdir(exist_ok=True)
     for extra in sorted(set(EXTRAS.values())):
-        compile_lock(ROOT / f"requirements/{extra}.txt", ["pyproject.toml", "requirements/build.in"], "--extra", extra)
+        sources = ["pyproject.toml", "requirements/build.in"]
+        compile_lock(ROOT / f"requirements/{extra}.txt", sources, "--extra", extra, keep=keep)
 
 
-def lock_environments(names: Sequence[str] = ()) -> None:
+def lock_environments(names: Sequence[str] = (), *, keep: bool) -> None:
     """Write converters/software/locks: each series of scikit-learn, alone and with the boosters, and the others."""
     series = sorted(path.stem.removeprefix("sklearn-") for path in LOCKS.glob("sklearn-*.in"))
     sources = {name: [f"{name}.in"] for name in ("onnx", "tensorflow", "pytorch")}
@@ -37,7 +40,7 @@ def lock_environments(names: Sequence[str] = ()) -> None:
         sources[f"boosters-{minor}"] = [f"sklearn-{minor}.in", "boosters.in"]
     for name in names or sources:
         path = LOCKS / f"{name}.txt"
-        compile_lock(path, [f"converters/software/locks/{source}" for source in sources[name]])
+        compile_lock(path, [f"converters/software/locks/{source}" for source in sources[name]], keep=keep)
         path.write_text(without_torch(path.read_text()))
 
 
@@ -56,23 +59,53 @@ def without_torch(lock: str) -> str:
     return "\n".join([*apart, *kept]) + "\n"
 
 
-def compile_lock(target: Path, sources: Sequence[str], *arguments: str) -> None:
-    """Resolve ``sources`` by uv, paths below the checkout, into ``target``."""
-    subprocess.run(
-        [
-            find_uv(), "pip", "compile", *sources, *arguments,
-            "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate",
-            "--no-emit-index-url", "--no-emit-find-links", "--upgrade", "--quiet", "-o", str(target),
-        ],
-        cwd=ROOT,
-        env={**pip_settings(), **os.environ},
-        check=True,
-    )  # fmt: skip
+def compile_lock(target: Path, sources: Sequence[str], *arguments: str, keep: bool) -> None:
+    """Resolve ``sources`` by uv, paths below the checkout, into ``target``; ``keep`` its versions."""
+    with tempfile.TemporaryDirectory() as folder:
+        # Not over the old lock: uv would take over the hashes of versions that stay.
+        made, pins = Path(folder, target.name), Path(folder, "pins.txt")
+        pins.write_text("".join(f"{pin}\n" for pin in pinned(target)) if keep else "")
+        subprocess.run(
+            [
+                find_uv(), "pip", "compile", *sources, *arguments, "--constraints", str(pins),
+                "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate",
+                "--no-emit-index-url", "--no-emit-find-links", "--quiet", "-o", str(made),
+            ],
+            cwd=ROOT,
+            env=one_index(),
+            check=True,
+        )  # fmt: skip
+        target.write_text(made.read_text())
+
+
+def pinned(lock: Path) -> list[str]:
+    """The lines of a lock without their hashes, and what is pinned apart."""
+    text = lock.read_text() if lock.exists() else ""
+    return re.findall(r"^# apart: (\S+)$", text, re.MULTILINE) + requirements_of(text)
+
+
+def requirements_of(lock: str) -> list[str]:
+    """The lines of a lock's text without their hashes: ``name==version``, with a marker where it has one."""
+    return [line.rstrip(" \\") for line in lock.splitlines() if re.match(r"[\w.-]+==", line)]
+
+
+def one_index() -> dict[str, str]:
+    """uv's environment, with one index of all files of each version.
+
+    The further indexes and folders of a machine may hold files for its own Python and processor only. uv takes the
+    hashes of a version from one index, so they would be all that the lock names.
+    """
+    found = {**pip_settings(), **os.environ}
+    for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX_STRATEGY", "UV_CONSTRAINT"):
+        found.pop(name, None)
+    return found
 
 
 if __name__ == "__main__":
-    part, *chosen = sys.argv[1:] or ["all"]
+    arguments = [word for word in sys.argv[1:] if word != "--keep"]
+    keep = "--keep" in sys.argv
+    part, *chosen = arguments or ["all"]
     if part in ("all", "requirements"):
-        lock_requirements()
+        lock_requirements(keep=keep)
     if part in ("all", "environments"):
-        lock_environments(chosen)
+        lock_environments(chosen, keep=keep)
