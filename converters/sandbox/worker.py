@@ -39,10 +39,17 @@ def main(arguments: list[str]) -> int:
     except JailError as error:
         sys.stderr.write(f"{error}\n")
         return NOT_CONFINED
-    folder = request_file.parent
+    # Frameworks make hundreds of thousands of small objects on import and export, and hardly a cycle among them.
+    gc.set_threshold(200_000, 20, 20)
+    respond(request_file.parent, request["job"])
+    return 0
+
+
+def respond(folder: Path, job: Mapping[str, Any]) -> None:
+    """Convert in this process, as it is; what comes of it is written into ``folder``."""
     answer = Response()
     try:
-        _convert(folder, request["job"])
+        _convert(folder, job)
     except EdgepackError as error:
         answer = Response(error)
     except MemoryError:
@@ -50,12 +57,9 @@ def main(arguments: list[str]) -> int:
             ConversionError("the conversion ran out of its memory limit", hint="raise the limit (--memory GIB)")
         )
     (folder / response.FILE).write_bytes(answer.to_bytes())
-    return 0
 
 
 def _convert(folder: Path, job: Mapping[str, Any]) -> None:
-    # Frameworks make hundreds of thousands of small objects on import and export, and hardly a cycle among them.
-    gc.set_threshold(200_000, 20, 20)
     # The frameworks' warnings are for training scripts; each converter collects those that matter.
     warnings.simplefilter("ignore")
     converter = importlib.import_module(f"converters.{PACKAGES[job['framework']]}.convert")

@@ -41,6 +41,7 @@ def _never(*arguments: object, **named: object) -> Any:
     raise AssertionError("the model was converted again")
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_second_conversion_of_the_same_bytes_is_a_copy(
     model: Path, sklearn_to_onnx: Convert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_damaged_entry_is_dropped(harm: str, tmp_path: Path) -> None:
     assert cache.get(tmp_path, NAME) == {"model.onnx": b"graph"}
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_damaged_conversion_is_made_again(model: Path, sklearn_to_onnx: Convert, own_cache: Path) -> None:
     files = _files(sklearn_to_onnx(model))
     (entry,) = (own_cache / "conversions").iterdir()
@@ -159,6 +161,7 @@ def test_damaged_conversion_is_made_again(model: Path, sklearn_to_onnx: Convert,
     assert cache.get(own_cache, entry.name) == files
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_entry_that_vouches_for_something_else_is_not_delivered(
     model: Path, sklearn_to_onnx: Convert, own_cache: Path
 ) -> None:
@@ -186,6 +189,7 @@ def test_processes_that_keep_the_same_at_once_see_it_whole_or_not_at_all(tmp_pat
     assert [path.name for path in (tmp_path / "conversions").iterdir()] == [NAME]
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_refusal_is_not_kept(tmp_path: Path, sklearn_to_onnx: Convert, own_cache: Path) -> None:
     path = tmp_path / "m.pkl"
     path.write_bytes(b"}.")
@@ -195,6 +199,7 @@ def test_refusal_is_not_kept(tmp_path: Path, sklearn_to_onnx: Convert, own_cache
     assert not (own_cache / "conversions").exists()
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_cache_that_cannot_be_written_spoils_nothing(model: Path, own_cache: Path, tmp_path: Path) -> None:
     (own_cache / "conversions").touch()
     made = convert(model, framework="ScikitLearn", output_dir=tmp_path / "out", cache=own_cache)

@@ -57,13 +57,12 @@ def _python(arguments: list[str]) -> None:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pytorch") / "models"
-    _python([str(PROGRAMS / "pytorch_models.py"), str(folder), *CASES])
+    _python([str(PROGRAMS / "pytorch_run.py"), str(folder), str(folder.parent / "out"), *CASES])
     return folder
 
 
 @pytest.fixture(scope="module")
 def results(models: Path) -> dict[str, Result]:
-    _python([str(PROGRAMS / "pytorch_run.py"), str(models), str(models.parent / "out")])
     found: dict[str, Result] = json.loads((models.parent / "out" / "results.json").read_text())
     return found
 

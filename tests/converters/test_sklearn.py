@@ -86,6 +86,7 @@ def test_classifier_answers_like_the_original_and_is_described(save: Save, sklea
     assert conversion.parity.label_agreement == 1.0
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_golden_vectors_are_the_originals_answers(save: Save, sklearn_to_onnx: Convert) -> None:
     x, y = load_iris(return_X_y=True)
     names = load_iris().target_names[y]
@@ -101,6 +102,7 @@ def test_golden_vectors_are_the_originals_answers(save: Save, sklearn_to_onnx: C
     np.testing.assert_allclose(answers["probabilities"], golden["outputs"]["probabilities"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_histogram_boosting_takes_missing_values_as_the_original_does(
     save: Save, sklearn_to_onnx: Convert, tmp_path: Path
 ) -> None:
@@ -124,6 +126,7 @@ def test_histogram_boosting_takes_missing_values_as_the_original_does(
     assert _manifest(conversion)["rejects"]["nan"] is False
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_pipeline_with_support_vectors_has_scores_of_the_right_sign(save: Save, sklearn_to_onnx: Convert) -> None:
     x, y = load_breast_cancer(return_X_y=True)
     model = make_pipeline(StandardScaler(), SVC()).fit(x, y)
@@ -134,6 +137,7 @@ def test_pipeline_with_support_vectors_has_scores_of_the_right_sign(save: Save, 
     assert _manifest(conversion)["methods"]["default"] == "predict"
 
 
+@pytest.mark.usefixtures("without_sandbox")
 @pytest.mark.parametrize("model", [PCA(2), KMeans(3, n_init=2, random_state=0)], ids=["transformer", "clusterer"])
 def test_model_without_a_target(model: Any, save: Save, sklearn_to_onnx: Convert) -> None:
     x, _ = load_iris(return_X_y=True)
@@ -191,6 +195,7 @@ def test_columns_of_text_and_numbers_become_inputs_of_their_own(
     np.testing.assert_allclose(answers["probabilities"], model.predict_proba(frame), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_rows_for_text_are_made_of_the_categories_that_the_model_knows(save: Save, sklearn_to_onnx: Convert) -> None:
     conversion = sklearn_to_onnx(save(_mixed()[1]))
     assert conversion.golden is not None
@@ -200,6 +205,7 @@ def test_rows_for_text_are_made_of_the_categories_that_the_model_knows(save: Sav
     assert conversion.parity.max_rel < 1e-9
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_sample_without_a_column_of_the_model_names_it(save: Save, sklearn_to_onnx: Convert, tmp_path: Path) -> None:
     sample = tmp_path / "sample.json"
     sample.write_text(json.dumps([{"annual income": 1.5, "age (yrs)": 3, "unused": 1.0}]))
@@ -225,6 +231,7 @@ def test_same_pickle_gives_the_same_bytes_in_another_folder(
     assert str(tmp_path).encode() not in first.model.read_bytes()
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_threshold_that_skl2onnx_forgets_is_kept(save: Save, sklearn_to_onnx: Convert) -> None:
     x, y = load_breast_cancer(return_X_y=True)
     model = TunedThresholdClassifierCV(
@@ -271,6 +278,7 @@ def test_estimator_without_a_converter_is_named(save: Save, sklearn_to_onnx: Con
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_pickle_of_another_version_is_a_warning_when_it_still_matches(tmp_path: Path, sklearn_to_onnx: Convert) -> None:
     x, y = load_iris(return_X_y=True)
     data = pickle.dumps(StandardScaler().fit(x, y))

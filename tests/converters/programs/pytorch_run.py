@@ -1,4 +1,6 @@
-"""``python pytorch_run.py FOLDER OUT``: convert the cases of ``FOLDER/index.json`` here, into ``OUT/results.json``.
+"""``python pytorch_run.py FOLDER OUT NAME...``: write these models, convert them here, into ``OUT/results.json``.
+
+The names and what is in FOLDER are those of ``pytorch_models.py``.
 
 Run with the Python of the PyTorch environment; one process saves the seconds that importing torch takes. A result has
 the ``manifest`` and ``report``, or the ``error``; ``difference`` is the largest one between the ONNX model and the
@@ -78,8 +80,9 @@ def run(folder: Path, case: dict[str, Any], out: Path) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    """Convert and compare the index's cases."""
-    folder, out = map(Path, arguments)
+    """Write, convert and compare the cases."""
+    folder, out = map(Path, arguments[:2])
+    pytorch_models.main([str(folder), *arguments[2:]])
     out.mkdir(exist_ok=True)
     index = json.loads((folder / "index.json").read_text())
     results = {case["name"]: run(folder, case, out) for case in index}

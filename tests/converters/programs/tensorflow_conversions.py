@@ -6,6 +6,7 @@ Runs in TensorFlow's own environment, whose import takes most of a conversion's 
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -37,4 +38,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(200_000, 20, 20)  # as the sandbox's process does
     sys.exit(main(sys.argv[1:]))

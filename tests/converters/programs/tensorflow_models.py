@@ -6,6 +6,7 @@ Runs in TensorFlow's own environment. Writes a file or folder for each architect
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -797,4 +798,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(200_000, 20, 20)  # as the sandbox's process does
     sys.exit(main(sys.argv[1:]))
