@@ -6,16 +6,17 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.http_client import listens
+from tests.support.parts import started
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/README.md"))
@@ -52,30 +53,11 @@ def shell(text: str, folder: Path, env: Mapping[str, str]) -> str:
 def server(text: str, folder: Path, env: Mapping[str, str]) -> Iterator[None]:
     """The server that a block starts, from when it is ready to the end of the block; stopped by its process id."""
     log = folder / "server.log"
-    with log.open("wb") as out:
-        started = subprocess.Popen(["bash", "-c", f"exec {text}"], cwd=folder, env=env, stdout=out, stderr=out)
-    try:
-        deadline = time.monotonic() + 120
-        while not _listens(int(env["EDGEPACK_PORT"])):
-            assert started.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+    argv = ["bash", "-c", f"exec {text}"]
+    with started(argv, log, lambda: listens(int(env["EDGEPACK_PORT"])), env, folder) as daemon:
         yield
-    finally:
-        started.terminate()
-        try:
-            assert started.wait(60) == 0, log.read_text()
-        finally:
-            started.kill()
-            started.wait()
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+        daemon.terminate()
+        assert daemon.wait(60) == 0, log.read_text()
 
 
 @pytest.mark.real("bash", "curl")

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +29,8 @@ from converters.graph import edits
 from converters.graph.session import Session
 from converters.proof import parity
 from converters.sklearn import labels
+from tests.support.http_client import ask, listens
+from tests.support.parts import started
 
 ROOT = Path(__file__).parents[2]
 Save = Callable[..., Path]
@@ -244,41 +240,18 @@ def test_edited_graph_is_valid_and_keeps_nothing_unused() -> None:
     assert labels.first_maximum(unfit, "label", "p", [0.5, 1, 2], 1e-6) is None
 
 
-@contextmanager
-def _server(model: Path, port: int) -> Iterator[str]:
-    """The scoring server on a delivered folder, answering; ended by its own signal."""
-    command = [sys.executable, "-m", "edge_server", "--model", str(model), "--port", str(port)]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            deadline = time.monotonic() + 30
-            while True:
-                if process.poll() is not None:
-                    assert process.stderr is not None
-                    pytest.fail(f"the server did not start: {process.stderr.read()}")
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
-                    break
-                except (urllib.error.URLError, ConnectionError):
-                    assert time.monotonic() < deadline, "the server does not answer"
-                    time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}/score"
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
 @pytest.mark.parametrize("names", [None, ["malignant", "benign"]], ids=["numbers", "text"])
 def test_scoring_server_starts_and_predicts_like_the_original_on_tied_rows(
-    names: list[Any] | None, save: Save, sklearn_to_onnx: Convert, free_port: Callable[[], int]
+    names: list[Any] | None, save: Save, sklearn_to_onnx: Convert, free_port: Callable[[], int], tmp_path: Path
 ) -> None:
     model = _fitted(RandomForestClassifier(n_estimators=50, random_state=0), BREAST_CANCER, names)
     rows = _tied_rows(model, BREAST_CANCER[0])[:40]
     conversion = sklearn_to_onnx(save(model))
-    with _server(conversion.model, free_port()) as address:
+    port = free_port()
+    argv = [sys.executable, "-m", "edge_server", "--model", str(conversion.model), "--port", str(port)]
+    with started(argv, tmp_path / "server.log", lambda: listens(port), cwd=ROOT):
         for batch in (rows, rows[:1]):
-            body = json.dumps({"data": batch.tolist(), "method": "predict"}).encode()
-            request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                assert json.load(answer) == model.predict(batch).tolist()
+            body = json.dumps({"data": batch.tolist(), "method": "predict"})
+            answer = ask(port, "POST", "/score", body, {"Content-Type": "application/json"})
+            assert answer.status == 200
+            assert answer.json == model.predict(batch).tolist()

@@ -15,16 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_server.security.__main__ import main
 from tests.edge_server.support import models
-from tests.edge_server.support.live_server import (
-    JSON,
-    ROW,
-    Server,
-    ask,
-    post,
-    write_config,
-    write_iris,
-    write_script,
-)
+from tests.edge_server.support.live_server import JSON, ROW, Server, post, write_config, write_iris, write_script
+from tests.support.http_client import ask
 from tests.support.waiting import wait_until
 
 SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
@@ -153,29 +145,29 @@ def model(start_for_module: Start, folder: Path, iris: Any) -> Server:
 def test_health_is_healthy_and_takes_no_post(request: pytest.FixtureRequest, kind: str) -> None:
     server = request.getfixturevalue(kind)
     for path in ("/", "/?a=1"):
-        answer = ask(server, "GET", path)
+        answer = ask(server.port, "GET", path)
         assert (answer.status, answer.body) == (200, b"Healthy")
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         assert answer.headers["x-ms-server-version"].startswith("edgepack/")
         assert "x-ms-run-function-failed" not in answer.headers
-    answer = ask(server, "HEAD", "/")
+    answer = ask(server.port, "HEAD", "/")
     assert (answer.status, answer.headers["content-length"], answer.body) == (200, "7", b"")
-    assert ask(server, "POST", "/", b"x").status == 405
+    assert ask(server.port, "POST", "/", b"x").status == 405
 
 
 @pytest.mark.parametrize("kind", [None, "application/json", "text/csv", "application/octet-stream", "a b"])
 def test_an_undecorated_run_gets_the_body_as_text_whatever_its_type(text: Server, kind: str | None) -> None:
-    answer = ask(text, "POST", "/score?a=1", '{"á": [1, 2]}'.encode(), {"content-type": kind} if kind else {})
+    answer = ask(text.port, "POST", "/score?a=1", '{"á": [1, 2]}'.encode(), {"content-type": kind} if kind else {})
     assert (answer.status, answer.json) == (200, {"type": "str", "data": '{"á": [1, 2]}'})
     assert answer.headers["content-type"] == "application/json"
 
 
 def test_what_run_returns_is_json(text: Server) -> None:
-    assert ask(text, "POST", "/score", b"").json == {"type": "str", "data": ""}
-    assert ask(text, "POST", "/score", b"tuple").json == [{"a": 1}, 400]
+    assert ask(text.port, "POST", "/score", b"").json == {"type": "str", "data": ""}
+    assert ask(text.port, "POST", "/score", b"tuple").json == [{"a": 1}, 400]
 
-    assert ask(text, "POST", "/score", b"none").body == b"{}"
-    assert len(ask(text, "POST", "/score", b"long").json) == 3_000_000
+    assert ask(text.port, "POST", "/score", b"none").body == b"{}"
+    assert len(ask(text.port, "POST", "/score", b"long").json) == 3_000_000
 
 
 @pytest.mark.parametrize(
@@ -189,7 +181,7 @@ def test_what_run_returns_is_json(text: Server) -> None:
     ],
 )
 def test_a_query_becomes_the_text_of_an_object(text: Server, query: str, given: dict[str, Any]) -> None:
-    answer = ask(text, "GET", f"/score{query}")
+    answer = ask(text.port, "GET", f"/score{query}")
     assert answer.status == 200
     assert json.loads(answer.json["data"]) == given
 
@@ -198,14 +190,16 @@ def test_a_query_becomes_the_text_of_an_object(text: Server, query: str, given: 
 def test_a_schema_needs_json(schema: Server, kind: str | None) -> None:
     headers = {"content-type": kind} if kind else {}
     for body in (b'{"data": [[1, 2, 3]]}', b""):
-        answer = ask(schema, "POST", "/score", body, headers)
+        answer = ask(schema.port, "POST", "/score", body, headers)
         told = "Expects Content-Type to be application/json" + (f", not {kind}" if kind else "")
         assert (answer.status, answer.message) == (415, told)
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"])
 def test_a_schema_takes_every_way_to_say_json(schema: Server, kind: str) -> None:
-    answer = ask(schema, "POST", "/score", b'{"data": [[1, 2, 3], [4, 5, 6]], "scale": 2.0}', {"content-type": kind})
+    answer = ask(
+        schema.port, "POST", "/score", b'{"data": [[1, 2, 3], [4, 5, 6]], "scale": 2.0}', {"content-type": kind}
+    )
     assert (answer.status, answer.json) == (200, [12.0, 30.0])
 
 
@@ -219,7 +213,7 @@ def test_a_schema_takes_every_way_to_say_json(schema: Server, kind: str) -> None
     ],
 )
 def test_what_a_schema_cannot_take_is_told_apart(schema: Server, body: bytes, says: str) -> None:
-    answer = ask(schema, "POST", "/score", body, JSON)
+    answer = ask(schema.port, "POST", "/score", body, JSON)
     assert (answer.status, answer.headers["x-ms-run-function-failed"]) == (400, "False")
     assert answer.message.startswith(says)
     assert "x-ms-run-fn-exec-ms" not in answer.headers
@@ -228,7 +222,7 @@ def test_what_a_schema_cannot_take_is_told_apart(schema: Server, body: bytes, sa
 def test_a_default_is_used_and_a_query_gives_parameters(schema: Server) -> None:
     assert post(schema, {"data": [[1, 2, 3]]}).json == [6.0]
     assert post(schema, {"data": [["1", "2", 3]]}).json == [6.0]
-    assert ask(schema, "GET", "/score?data=%5B%5B1,2,3%5D%5D&scale=3.0").json == [18.0]
+    assert ask(schema.port, "GET", "/score?data=%5B%5B1,2,3%5D%5D&scale=3.0").json == [18.0]
 
 
 @pytest.mark.parametrize("data", [[[1, 2]], [[1, 2], [3]], [1, 2, 3], [], 7, None, "x", [[[1, 2, 3]]], [["x", 2, 3]]])
@@ -241,19 +235,19 @@ def test_a_wrong_shape_is_the_clients_fault(schema: Server, data: Any) -> None:
 
 
 def test_text_that_is_not_utf_8_is_refused(text: Server) -> None:
-    answer = ask(text, "POST", "/score", b"ab\xff")
+    answer = ask(text.port, "POST", "/score", b"ab\xff")
     assert (answer.status, answer.headers["x-ms-run-function-failed"]) == (400, "False")
     assert answer.message.startswith("Input cannot be decoded as UTF-8: ")
 
 
 def test_a_form_is_given_as_it_came(text: Server) -> None:
     """The original gives an empty text: its framework has eaten the form."""
-    answer = ask(text, "POST", "/score", b"a=1&b=2", {"content-type": "application/x-www-form-urlencoded"})
+    answer = ask(text.port, "POST", "/score", b"a=1&b=2", {"content-type": "application/x-www-form-urlencoded"})
     assert answer.json["data"] == "a=1&b=2"
 
 
 def test_options_is_answered_empty(text: Server) -> None:
-    answer = ask(text, "OPTIONS", "/score", headers={"origin": "https://page.example"})
+    answer = ask(text.port, "OPTIONS", "/score", headers={"origin": "https://page.example"})
     assert (answer.status, answer.body) in ((200, b""), (204, b""))
     assert answer.headers["x-request-id"]
     assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -266,21 +260,23 @@ def test_options_is_answered_empty(text: Server) -> None:
 )  # fmt: skip
 def test_configured_origins_may_ask(schema: Server, origin: str, allowed: str | None) -> None:
     preflight = {"origin": origin, "access-control-request-method": "POST"}
-    answer = ask(schema, "OPTIONS", "/score", headers=preflight | {"access-control-request-headers": "content-type"})
+    answer = ask(
+        schema.port, "OPTIONS", "/score", headers=preflight | {"access-control-request-headers": "content-type"}
+    )
     assert answer.status in (200, 204)
     assert answer.headers.get("access-control-allow-origin") == allowed
     if allowed:
         assert "POST" in answer.headers["access-control-allow-methods"]
         assert "content-type" in answer.headers["access-control-allow-headers"]
     for body, status in ((b'{"data": [[1, 2, 3]]}', 200), (b"{", 400)):
-        answer = ask(schema, "POST", "/score", body, JSON | {"origin": origin})
+        answer = ask(schema.port, "POST", "/score", body, JSON | {"origin": origin})
         assert answer.status == status
         assert answer.headers.get("access-control-allow-origin") == allowed
         assert "origin" in answer.headers["vary"].lower()
 
 
 def test_a_raw_script_answers_other_origins_by_itself(raw: Server) -> None:
-    answer = ask(raw, "OPTIONS", "/score", headers={"origin": "http://www.example.com"})
+    answer = ask(raw.port, "OPTIONS", "/score", headers={"origin": "http://www.example.com"})
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["access-control-allow-origin"] == "http://www.example.com"
     assert answer.headers["access-control-allow-headers"] == "*"
@@ -314,28 +310,28 @@ def test_other_methods_and_paths_get_a_message_and_no_ids(
 
 @pytest.mark.parametrize("body", [b"raise", b"exit"])
 def test_an_exception_in_run_is_told_without_its_text(text: Server, body: bytes) -> None:
-    answer = ask(text, "POST", "/score", body, {"x-request-id": "A"})
+    answer = ask(text.port, "POST", "/score", body, {"x-request-id": "A"})
     assert (answer.status, answer.message) == (500, SCRIPT_FAILED)
     assert (answer.headers["x-ms-run-function-failed"], answer.headers["x-request-id"]) == ("True", "A")
-    assert ask(text, "POST", "/score", b"x").status == 200
+    assert ask(text.port, "POST", "/score", b"x").status == 200
     if body == b"raise":
         wait_until(lambda: any("secret 42" in line for line in text.lines))
 
 
 def test_a_value_that_json_does_not_know_is_no_fault_of_run(text: Server) -> None:
-    answer = ask(text, "POST", "/score", b"set")
+    answer = ask(text.port, "POST", "/score", b"set")
     assert (answer.status, answer.message) == (500, SERVER_FAILED)
     assert answer.headers["x-ms-run-function-failed"] == "False"
 
 
 def test_a_call_whose_time_is_over_is_answered_and_its_worker_freed(text: Server) -> None:
     begun = time.monotonic()
-    answer = ask(text, "POST", "/score", b"sleep")
+    answer = ask(text.port, "POST", "/score", b"sleep")
     assert 0.6 < time.monotonic() - begun < 5
     assert (answer.status, answer.message) == (500, "Scoring timeout after 700 ms")
     assert answer.headers["x-ms-run-function-failed"] == "True"
     begun = time.monotonic()
-    assert ask(text, "POST", "/score", b"x").status == 200
+    assert ask(text.port, "POST", "/score", b"x").status == 200
     assert time.monotonic() - begun < 3
 
 
@@ -343,11 +339,11 @@ def test_a_call_whose_time_is_over_is_answered_and_its_worker_freed(text: Server
 @pytest.mark.parametrize("path", ["/", "/score", "/swagger.json"])
 def test_an_id_that_is_too_long_is_refused(request: pytest.FixtureRequest, kind: str, path: str) -> None:
     server, method = request.getfixturevalue(kind), "POST" if path == "/score" else "GET"
-    answer = ask(server, method, path, headers={"x-request-id": "L" * 101, "x-ms-request-id": "B"})
+    answer = ask(server.port, method, path, headers={"x-request-id": "L" * 101, "x-ms-request-id": "B"})
     assert (answer.status, answer.message) == (431, "x-request-id must not exceed 100 characters")
     assert "x-request-id" not in answer.headers
     for name in ("x-ms-request-id", "x-ms-client-request-id"):
-        answer = ask(server, method, path, headers={"x-request-id": "A", name: "L" * 101})
+        answer = ask(server.port, method, path, headers={"x-request-id": "A", name: "L" * 101})
         assert answer.status == 431
         assert answer.message == "x-ms-request-id and x-ms-client-request-id must not exceed 100 characters"
         assert answer.headers["x-request-id"] == "A"
@@ -397,7 +393,7 @@ def test_a_good_answer_has_the_contracts_headers(request: pytest.FixtureRequest,
 
 def test_run_may_take_the_requests_headers(start: Start, tmp_path: Path) -> None:
     server = serve(start, tmp_path, HEADERS)
-    answer = ask(server, "POST", "/score", b"x", {"x-my-header": "1"})
+    answer = ask(server.port, "POST", "/score", b"x", {"x-my-header": "1"})
     assert answer.json == {"data": "x", "mine": "1", "kind": "dict"}
 
 
@@ -405,30 +401,30 @@ def test_run_may_take_the_requests_headers(start: Start, tmp_path: Path) -> None
 
 
 def test_a_raw_script_sees_bytes_and_paths(raw: Server) -> None:
-    answer = ask(raw, "POST", "/score", bytes(range(256)))
+    answer = ask(raw.port, "POST", "/score", bytes(range(256)))
     assert (answer.status, answer.body) == (200, bytes(reversed(range(256))))
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert ask(raw, "GET", "/score?a=1").body == b"/score?a=1"
-    assert ask(raw, "GET", "/score").body == b"/score?"
+    assert ask(raw.port, "GET", "/score?a=1").body == b"/score?a=1"
+    assert ask(raw.port, "GET", "/score").body == b"/score?"
     form = {"content-type": "application/x-www-form-urlencoded"}
-    assert ask(raw, "POST", "/score", b"a=1", form).body == b"1=a"
-    assert ask(raw, "PUT", "/score", b"x").status == 405
+    assert ask(raw.port, "POST", "/score", b"a=1", form).body == b"1=a"
+    assert ask(raw.port, "PUT", "/score", b"x").status == 405
 
 
 def test_a_raw_script_says_status_headers_and_failure(raw: Server) -> None:
-    answer = ask(raw, "POST", "/score", b"none")
+    answer = ask(raw.port, "POST", "/score", b"none")
     assert (answer.status, answer.body, answer.headers["content-type"]) == (202, b"{}", "application/json")
-    answer = ask(raw, "POST", "/score", b"json")
+    answer = ask(raw.port, "POST", "/score", b"json")
     assert (answer.status, answer.json) == (201, {"a": [1]})
-    answer = ask(raw, "POST", "/score", b"busy", {"x-request-id": "A"})
+    answer = ask(raw.port, "POST", "/score", b"busy", {"x-request-id": "A"})
     assert (answer.status, answer.body, answer.headers["retry-after"]) == (503, b"busy", "7")
     assert answer.headers["x-ms-run-function-failed"] == "True"
     assert answer.headers["x-request-id"] == answer.headers["x-ms-request-id"] == "A"
     assert answer.headers["x-ms-client-request-id"] == "mine"
     assert "mine" not in answer.headers["x-ms-server-version"] + answer.headers["x-ms-run-fn-exec-ms"]
-    answer = ask(raw, "POST", "/score", b"busy", {"x-ms-client-request-id": "C"})
+    answer = ask(raw.port, "POST", "/score", b"busy", {"x-ms-client-request-id": "C"})
     assert answer.headers["x-ms-client-request-id"] == "C"
-    answer = ask(raw, "POST", "/score", b"said")
+    answer = ask(raw.port, "POST", "/score", b"said")
     assert (answer.status, answer.headers["x-ms-run-function-failed"]) == (200, "True")
 
 
@@ -453,7 +449,7 @@ def test_every_service_describes_itself(
 
 @pytest.mark.parametrize("query", ["?version=9", "?version=", "?version=02", "?version=3.0.3"])
 def test_other_versions_of_the_description_are_not_there(text: Server, query: str) -> None:
-    answer = ask(text, "GET", f"/swagger.json{query}")
+    answer = ask(text.port, "GET", f"/swagger.json{query}")
     assert answer.status == 404
     assert "version" in answer.message.lower()
 
@@ -475,7 +471,7 @@ def test_a_model_without_code_answers_by_its_methods(model: Server, iris: Any) -
 def test_v2_and_score_give_the_same_numbers(model: Server, iris: Any) -> None:
     flat = [value for row in iris.rows for value in row]
     body = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [len(iris.rows), 4], "data": flat}]}
-    metadata = ask(model, "GET", "/v2/models/iris").json
+    metadata = ask(model.port, "GET", "/v2/models/iris").json
     body["inputs"][0]["name"] = metadata["inputs"][0]["name"]
     outputs = {output["name"]: output for output in post(model, body, "/v2/models/iris/infer").json["outputs"]}
     scored = post(model, {"data": iris.rows}).json
@@ -509,7 +505,7 @@ def test_several_models_share_a_budget(start: Start, tmp_path: Path) -> None:
             answer = post(server, {"data": [[1, 2, 3, 4], [0, 0, 0, 1]]}, f"/score?model={name}")
             assert (answer.status, answer.json) == (200, pytest.approx([10 * factor, factor], rel=1e-4))
     assert re.search(
-        rb'edgepack_model_evictions_total\{model="\w+",version="\d"\} [1-9]', ask(server, "GET", "/metrics").body
+        rb'edgepack_model_evictions_total\{model="\w+",version="\d"\} [1-9]', ask(server.port, "GET", "/metrics").body
     )
     for name, status in (("four", 404), ("one:3", 404), ("one:x", 400)):
         answer = post(server, {"data": [[1, 2, 3, 4]]}, f"/score?model={name}")
@@ -517,7 +513,7 @@ def test_several_models_share_a_budget(start: Start, tmp_path: Path) -> None:
     answer = post(server, {"data": [[1, 2, 3, 4]]})
     assert answer.status in (400, 404)
     assert "model" in answer.message
-    assert ask(server, "GET", "/v2/models/two/versions/1").json["name"] == "two"
+    assert ask(server.port, "GET", "/v2/models/two/versions/1").json["name"] == "two"
     assert server.stop() == 0
 
 
@@ -531,7 +527,7 @@ def test_keys_are_asked_for_everywhere_but_at_health(
     server = start("--config", config)
     document = {"data": [ROW], "method": "predict"}
     for path in ("/", "/v2/health/live", "/v2/health/ready", "/swagger.json"):
-        assert ask(server, "GET", path).status == 200
+        assert ask(server.port, "GET", path).status == 200
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": keys["primary"]}):
         answer = post(server, document, **headers)
         assert (answer.status, bool(answer.message)) == (401, True)

@@ -21,7 +21,6 @@ from tests.edge_server.support.live_server import (
     JSON,
     ROW,
     Server,
-    ask,
     post,
     send,
     statuses,
@@ -29,6 +28,7 @@ from tests.edge_server.support.live_server import (
     write_iris,
     write_script,
 )
+from tests.support.http_client import ask
 from tests.support.sampling import times
 
 LIMITS = {"body_bytes": 24 << 20, "request_seconds": 1, "header_bytes": 16_384}
@@ -102,7 +102,7 @@ def v2(model: Server) -> Iterator[Server]:
 
 def assert_well(server: Server) -> None:
     assert server.process.poll() is None
-    assert ask(server, "GET", "/").body == b"Healthy"
+    assert ask(server.port, "GET", "/").body == b"Healthy"
     answer = post(server, {"data": [ROW]})
     assert (answer.status, len(answer.json)) == (200, 1)
 
@@ -178,7 +178,7 @@ NUMBERS = ("1e400", "-1e400", "1e39", "1" * 400, "99999999999999999999")
 
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in BODIES.items() if name not in EITHER])
 def test_a_body_that_is_no_request_is_refused(server: Server, body: bytes) -> None:
-    answer = ask(server, "POST", "/score", body, JSON)
+    answer = ask(server.port, "POST", "/score", body, JSON)
     assert answer.status == 400
     assert 0 < len(answer.message) < 1000
     assert answer.headers["x-ms-run-function-failed"] == "False"
@@ -186,7 +186,7 @@ def test_a_body_that_is_no_request_is_refused(server: Server, body: bytes) -> No
 
 @pytest.mark.parametrize("body", [pytest.param(BODIES[name], id=name) for name in sorted(EITHER)])
 def test_json_in_another_encoding_is_refused_or_read_rightly(server: Server, body: bytes) -> None:
-    answer = ask(server, "POST", "/score", body, JSON)
+    answer = ask(server.port, "POST", "/score", body, JSON)
     assert answer.status in (200, 400)
     if answer.status == 200:
         assert answer.json == post(server, {"data": [ROW]}).json
@@ -194,7 +194,7 @@ def test_json_in_another_encoding_is_refused_or_read_rightly(server: Server, bod
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_numbers_out_of_range_are_no_fault_of_the_server(server: Server, number: str) -> None:
-    answer = ask(server, "POST", "/score", f'{{"data": [[{number}, 3.5, 1.4, 0.2]]}}', JSON)
+    answer = ask(server.port, "POST", "/score", f'{{"data": [[{number}, 3.5, 1.4, 0.2]]}}', JSON)
     if server.process.args[-1].endswith("model.json") and number != NUMBERS[-1]:
         assert answer.status == 400
     assert answer.status in (200, 400)
@@ -202,9 +202,9 @@ def test_numbers_out_of_range_are_no_fault_of_the_server(server: Server, number:
 
 @pytest.mark.parametrize("kind", ["text/xml", "image/png", "application/octet-stream", "x", "multipart/form-data"])
 def test_another_content_type_is_refused_or_read_as_json(server: Server, kind: str) -> None:
-    answer = ask(server, "POST", "/score", GOOD, {"content-type": kind})
+    answer = ask(server.port, "POST", "/score", GOOD, {"content-type": kind})
     assert answer.status in (200, 400, 415)
-    answer = ask(server, "POST", "/score", b"\x00" * 100, {"content-type": kind})
+    answer = ask(server.port, "POST", "/score", b"\x00" * 100, {"content-type": kind})
     assert answer.status in (400, 415)
 
 
@@ -212,22 +212,22 @@ def test_another_content_type_is_refused_or_read_as_json(server: Server, kind: s
 def test_a_body_that_is_packed_is_unpacked_or_refused(server: Server, coding: str) -> None:
     pack = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding)
     packed = JSON | {"content-encoding": coding}
-    answer = ask(server, "POST", "/score", (pack or gzip.compress)(GOOD.encode()), packed)
+    answer = ask(server.port, "POST", "/score", (pack or gzip.compress)(GOOD.encode()), packed)
     assert answer.status == (415 if pack is None else 200)
     if pack is None:
         assert repr(coding) in answer.json["message"]
     else:
         beyond = pack(bytes(LIMITS["body_bytes"] + 1))
-        assert ask(server, "POST", "/score", beyond, packed).status == 413
+        assert ask(server.port, "POST", "/score", beyond, packed).status == 413
     # A bomb: 1 MB here, 1 GB unpacked.
-    answer = ask(server, "POST", "/score", b"\x1f\x8b\x08" + bytes(1_000_000), JSON | {"content-encoding": coding})
+    answer = ask(server.port, "POST", "/score", b"\x1f\x8b\x08" + bytes(1_000_000), JSON | {"content-encoding": coding})
     assert answer.status in (400, 415)
 
 
 @pytest.mark.parametrize("name", [name for name in BODIES if "many" not in name and "long" not in name])
 def test_an_undecorated_script_gets_any_text_and_nothing_else(text: Server, name: str) -> None:
     body = BODIES[name]
-    answer = ask(text, "POST", "/score", body, JSON)
+    answer = ask(text.port, "POST", "/score", body, JSON)
     try:
         length = len(body.decode())
     except UnicodeDecodeError:
@@ -327,7 +327,7 @@ def test_a_request_that_is_refused_after_its_head_has_its_ids_and_is_counted(
     server: Server, rest: bytes, status: int
 ) -> None:
     def counted() -> float:
-        page = ask(server, "GET", "/metrics").body.decode().splitlines()
+        page = ask(server.port, "GET", "/metrics").body.decode().splitlines()
         labels = f'route="/score",method="POST",code="{status}"'
         return sum(float(line.rpartition(" ")[2]) for line in page if f"_requests_total{{{labels}}}" in line)
 
@@ -347,7 +347,7 @@ def test_slow_clients_are_cut_off_and_block_nobody(server: Server) -> None:
             client.sendall((b"POST /score HTTP/1.1\r\nHost: x\r\n", b"POST /score HTTP/1.1\r\nHost: x\r\n"
                             b"Content-Length: 50\r\n\r\n{")[place % 2])  # fmt: skip
         begun = time.monotonic()
-        assert ask(server, "GET", "/").body == b"Healthy"
+        assert ask(server.port, "GET", "/").body == b"Healthy"
         assert not select.select(slow, [], [], 0)[0]  # it has not come after one of them was cut off
         assert_well(server)
         for client in slow:
@@ -391,7 +391,7 @@ def test_many_bad_bodies_leave_no_memory_behind(server: Server) -> None:
 
     def flood(count: int) -> None:
         for number in range(count):
-            assert ask(server, "POST", "/score", large[number % len(large)], JSON).status == 400
+            assert ask(server.port, "POST", "/score", large[number % len(large)], JSON).status == 400
 
     def flood_at_once() -> None:
         threads = [threading.Thread(target=flood, args=(times(25, 10),)) for _ in range(4)]

@@ -21,8 +21,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.edge_server.support import models
-from tests.edge_server.support.live_server import Answer, Server, ask, post, write_config, write_script
+from tests.edge_server.support.live_server import Server, post, write_config, write_script
 from tests.edge_server.support.slow_graph import slow_graph, turns_for
+from tests.support.http_client import Answer, ask
 from tests.support.waiting import wait_until
 
 CONNECTIONS = 64
@@ -167,7 +168,7 @@ def test_every_answer_belongs_to_its_request(request: pytest.FixtureRequest, kin
     def look() -> None:
         for _ in range(10):
             begun = time.monotonic()
-            assert ask(server, "GET", "/").body == b"Healthy"
+            assert ask(server.port, "GET", "/").body == b"Healthy"
             waits.append(time.monotonic() - begun)
 
     asyncio.run(load.run(SECONDS, look))
@@ -207,7 +208,8 @@ def test_sigterm_lets_every_call_of_a_script_finish(start: Callable[..., Server]
     answers: list[Answer] = []
     texts = [f"call {number}" for number in range(32)]
     clients = [
-        threading.Thread(target=lambda text=text: answers.append(ask(server, "POST", "/score", text))) for text in texts
+        threading.Thread(target=lambda text=text: answers.append(ask(server.port, "POST", "/score", text)))
+        for text in texts
     ]
     for client in clients:
         client.start()
@@ -235,7 +237,7 @@ def test_a_full_queue_says_when_to_come_again(start: Callable[..., Server], tmp_
     for client in clients:
         client.start()
     time.sleep(0.3)
-    assert ask(server, "GET", "/").status == 200
+    assert ask(server.port, "GET", "/").status == 200
     for client in clients:
         client.join()
     # One runs and two wait.
@@ -266,7 +268,7 @@ def test_a_run_whose_time_is_over_is_ended(start: Callable[..., Server], tmp_pat
 
 def metric(server: Server, name: str) -> float:
     """The sum of a metric's values."""
-    lines = ask(server, "GET", "/metrics").body.decode().splitlines()
+    lines = ask(server.port, "GET", "/metrics").body.decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}[{{ ]", line))
 
 

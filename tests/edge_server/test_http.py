@@ -17,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.edge_server.support.slow_graph import slow_graph, turns_for
+from tests.support.http_client import ask
 
 
 def _get(server: Any, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -110,15 +111,11 @@ def test_a_body_that_is_no_request_gets_400(server: Any, body: bytes) -> None:
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 def test_a_body_over_the_limit_gets_413_and_the_server_goes_on(server: Any, framing: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    if framing == "length":
-        connection.request("POST", "/score", b" " * 3_000_000)
-    else:
-        connection.request("POST", "/score", iter([b" " * 10_000] * 300), encode_chunked=True)
-    response = connection.getresponse()
-    assert response.status == 413
-    assert "20000 bytes" in json.loads(response.read())["message"]
-    connection.close()
+    answer = ask(
+        server.port, "POST", "/score", b" " * 3_000_000 if framing == "length" else iter([b" " * 10_000] * 300)
+    )
+    assert answer.status == 413
+    assert "20000 bytes" in answer.json["message"]
     assert _get(server, "/")[0] == 200
 
 

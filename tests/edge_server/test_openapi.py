@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from edge_server.openapi.page import page
 from edge_server.service import Description
 from tests.edge_server.support.models import echo, manifest, save, tensor
 from tests.edge_server.support.server import Iris, Server, write_golden
+from tests.support.http_client import ask
 
 VALIDATORS = {
     "2": validators.OpenAPIV2SpecValidator,
@@ -138,13 +138,8 @@ class Service:
 
     def post(self, path: str, document: Any) -> tuple[int, Any]:
         """Post a document as JSON; return status and parsed answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
-        try:
-            connection.request("POST", path, json.dumps(document), {"content-type": "application/json"})
-            response = connection.getresponse()
-            return response.status, json.loads(response.read())
-        finally:
-            connection.close()
+        answer = ask(self.server.port, "POST", path, json.dumps(document), {"content-type": "application/json"})
+        return answer.status, answer.json
 
     def document(self, version: str) -> dict[str, Any]:
         status, headers, body = self.server.request("GET", f"/swagger.json?version={version}")

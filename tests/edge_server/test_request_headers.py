@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.support.http_client import ask
+
 BODY = b'{"data": [[5.1, 3.5, 1.4, 0.2]]}'
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
-class Client:
-    """One request at a time, with headers."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        content = response.read()
-        connection.close()
-        return response.status, found, content
-
-
 @pytest.fixture(scope="module")
-def client(start_for_module: Callable[..., Any], iris_file: Any) -> Client:
-    return Client(start_for_module("--model", iris_file, "--port", "0").port)
+def port(start_for_module: Callable[..., Any], iris_file: Any) -> int:
+    return int(start_for_module("--model", iris_file, "--port", "0").port)
 
 
-def test_an_id_is_made_where_the_client_sent_none(client: Client) -> None:
-    _, first, _ = client.ask("POST", "/score", BODY)
-    _, second, _ = client.ask("POST", "/score", BODY)
+def test_an_id_is_made_where_the_client_sent_none(port: int) -> None:
+    _, first, _ = ask(port, "POST", "/score", BODY)
+    _, second, _ = ask(port, "POST", "/score", BODY)
     assert UUID.fullmatch(first["x-request-id"])
     assert first["x-ms-request-id"] == first["x-request-id"] != second["x-request-id"]
     assert "x-ms-client-request-id" not in first
@@ -59,9 +42,9 @@ def test_an_id_is_made_where_the_client_sent_none(client: Client) -> None:
     ],
 )
 def test_ids_of_the_client_come_back(
-    client: Client, sent: dict[str, str], own: str | None, ms: str | None, client_id: str | None
+    port: int, sent: dict[str, str], own: str | None, ms: str | None, client_id: str | None
 ) -> None:
-    status, found, _ = client.ask("POST", "/score", BODY, sent)
+    status, found, _ = ask(port, "POST", "/score", BODY, sent)
     assert status == 200
     if own is None:
         assert UUID.fullmatch(found["x-request-id"])
@@ -73,43 +56,43 @@ def test_ids_of_the_client_come_back(
 
 @pytest.mark.parametrize("path", ["/", "/score", "/swagger.json"])
 @pytest.mark.parametrize("name", ["x-request-id", "x-ms-request-id", "x-ms-client-request-id"])
-def test_an_id_of_more_than_100_characters_is_refused(client: Client, path: str, name: str) -> None:
+def test_an_id_of_more_than_100_characters_is_refused(port: int, path: str, name: str) -> None:
     method = "POST" if path == "/score" else "GET"
-    status, _, content = client.ask(method, path, BODY if path == "/score" else None, {name: "L" * 101})
+    status, _, content = ask(port, method, path, BODY if path == "/score" else None, {name: "L" * 101})
     assert status == 431
     assert b"must not exceed 100 characters" in content
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/score", 405)])
-def test_what_is_not_there_has_no_ids(client: Client, method: str, path: str, status: int) -> None:
-    found, headers, _ = client.ask(method, path, None, {"x-request-id": "A"})
+def test_what_is_not_there_has_no_ids(port: int, method: str, path: str, status: int) -> None:
+    found, headers, _ = ask(port, method, path, None, {"x-request-id": "A"})
     assert found == status
     assert not [name for name in headers if name.endswith("request-id")]
 
 
-def test_an_answer_tells_how_long_the_model_ran(client: Client) -> None:
-    _, found, _ = client.ask("POST", "/score", BODY)
+def test_an_answer_tells_how_long_the_model_ran(port: int) -> None:
+    _, found, _ = ask(port, "POST", "/score", BODY)
     assert re.fullmatch(r"\d+\.\d{3}", found["x-ms-run-fn-exec-ms"])
     assert found["x-ms-run-function-failed"] == "False"
     assert found["x-ms-server-version"].startswith("edgepack/")
 
 
-def test_an_answer_that_ran_nothing_tells_no_time(client: Client) -> None:
-    status, found, _ = client.ask("POST", "/score", b"{")
+def test_an_answer_that_ran_nothing_tells_no_time(port: int) -> None:
+    status, found, _ = ask(port, "POST", "/score", b"{")
     assert status == 400
     assert "x-ms-run-fn-exec-ms" not in found
     assert found["x-ms-run-function-failed"] == "False"
 
 
-def test_the_trace_id_comes_back(client: Client) -> None:
-    assert client.ask("GET", "/", None, {"TraceId": "abc"})[1]["traceid"] == "abc"
+def test_the_trace_id_comes_back(port: int) -> None:
+    assert ask(port, "GET", "/", None, {"TraceId": "abc"})[1]["traceid"] == "abc"
 
 
-def test_options_is_answered_without_a_body(client: Client) -> None:
-    status, found, content = client.ask("OPTIONS", "/score")
+def test_options_is_answered_without_a_body(port: int) -> None:
+    status, found, content = ask(port, "OPTIONS", "/score")
     assert (status, content, found["allow"]) == (200, b"", "OPTIONS, POST")
     assert "access-control-allow-origin" not in found
 
 
-def test_the_path_may_be_percent_encoded(client: Client) -> None:
-    assert client.ask("POST", "/%73core", BODY)[0] == 200
+def test_the_path_may_be_percent_encoded(port: int) -> None:
+    assert ask(port, "POST", "/%73core", BODY)[0] == 200

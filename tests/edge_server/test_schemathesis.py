@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.edge_server.support.live_server import ROW, Server, ask, post, write_config, write_iris, write_script
+from tests.edge_server.support.live_server import ROW, Server, post, write_config, write_iris, write_script
+from tests.support.http_client import ask
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 OTHERS = CHECKS.rpartition(",")[0]
@@ -66,5 +67,5 @@ def test_what_is_described_is_what_is_answered(
     tried = re.search(r"(\d+) generated", done.stdout)
     assert tried is not None
     assert int(tried[1]) > 50
-    assert ask(server, "GET", "/").status == 200
+    assert ask(server.port, "GET", "/").status == 200
     assert post(server, {"data": [ROW]} if kind == "model" else GOOD).status == 200

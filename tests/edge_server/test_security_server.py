@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from edge_server.security.__main__ import main
+from tests.support.http_client import Answer, ask_on
 
-Answer = tuple[int, dict[str, str], bytes]
 Server = Any  # conftest.Server
 ROWS = json.dumps({"data": [[5.1, 3.5, 1.4, 0.2]]})
 PAGE = "https://page.example"
@@ -49,9 +49,7 @@ def new_pair(folder: Path, name: str) -> None:
 def ask(
     connection: http.client.HTTPConnection, method: str, path: str, body: str | None = None, **headers: str
 ) -> Answer:
-    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-    response = connection.getresponse()
-    return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+    return ask_on(connection, method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def plain(server: Server) -> http.client.HTTPConnection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import http.client
 import http.server
 import json
 import logging
@@ -23,6 +22,7 @@ from edge_server.http.messages import Request, Response, Route
 from edge_server.telemetry.spans import Spans, open_spans
 from edge_server.telemetry.tracing import trace_of
 from tests.edge_server.support.server import Server
+from tests.support.http_client import ask
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -344,17 +344,6 @@ def test_a_missing_extra_is_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: p
     assert "edgepack[otel]" in caplog.text
 
 
-def ask(server: Server, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-    """Post to a running server; return status and body."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    try:
-        connection.request("POST", path, body, headers)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
 SCRIPT = """
 def init():
     pass
@@ -370,7 +359,7 @@ def test_a_script_continues_the_servers_span(
     (tmp_path / "score.py").write_text(SCRIPT)
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
     server = start("--entry-script", tmp_path / "score.py", "--port", "0", env=environ)
-    status, body = ask(server, "/score", b"{}", {"traceparent": PARENT.decode()})
+    status, _, body = ask(server.port, "POST", "/score", b"{}", {"traceparent": PARENT.decode()})
     assert status == 200
     assert collector.arrived.wait(30)
     (span,) = collector.spans
@@ -383,7 +372,7 @@ def test_spans_that_are_waiting_are_sent_at_the_end(
 ) -> None:
     environ = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.url}/v1/traces"}
     server = start("--model", converted / "model.onnx", "--port", "0", env=environ)
-    assert ask(server, "/score", b"{}", {})[0] == 400
+    assert ask(server.port, "POST", "/score", b"{}").status == 400
     assert server.stop() == 0
     (span,) = collector.spans
     assert attributes(span)["http.response.status_code"] == 400
@@ -393,5 +382,5 @@ def test_spans_that_are_waiting_are_sent_at_the_end(
 def test_without_spans_a_script_sees_the_callers_own_header(tmp_path: Path, start: Callable[..., Server]) -> None:
     (tmp_path / "score.py").write_text(SCRIPT)
     server = start("--entry-script", tmp_path / "score.py", "--port", "0")
-    status, body = ask(server, "/score", b"{}", {"traceparent": PARENT.decode()})
+    status, _, body = ask(server.port, "POST", "/score", b"{}", {"traceparent": PARENT.decode()})
     assert (status, json.loads(body)) == (200, PARENT.decode())

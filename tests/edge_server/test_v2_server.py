@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import http.client
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ import pytest
 import tritonclient.http as triton
 from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
+
+from tests.support import http_client
 
 Start = Callable[..., Any]
 
@@ -65,16 +66,9 @@ def ask(
     port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], Any]:
     """One request by hand; the answer's body as parsed JSON."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection.request(method, path, content, headers or {})
-        response = connection.getresponse()
-        told = response.read()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return response.status, found, json.loads(told) if told else None
-    finally:
-        connection.close()
+    content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    answer = http_client.ask(port, method, path, content, headers)
+    return answer.status, answer.headers, answer.json if answer.body else None
 
 
 @pytest.fixture

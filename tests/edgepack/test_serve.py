@@ -28,6 +28,7 @@ from edgepack.oci.remote import Policy, RemoteRepository, anonymous
 from edgepack.oci.serve import serve
 from edgepack.oci.store import Store
 from tests.edgepack.support.small_images import Gzip, entries, image, two_platforms
+from tests.support.http_client import Answer, ask
 from tests.support.parts import docker_engine
 
 CHURN = LayerEntry.of_bytes("opt/model.bin", bytes(range(256)) * 1000)
@@ -46,24 +47,12 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def ask(
-    port: int, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
-) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request(method, path, body, headers or {})
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read()
-    finally:
-        connection.close()
-
-
 def layer_of(store: Store, tag: str, number: int = 1) -> Descriptor:
     return store.manifest(store.resolve(tag)).layers[number]
 
 
-def code(answer: tuple[int, dict[str, str], bytes]) -> tuple[int, str]:
-    return answer[0], json.loads(answer[2])["errors"][0]["code"]
+def code(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.json["errors"][0]["code"]
 
 
 def test_a_manifest_is_found_by_tag_and_by_digest_in_any_repository(store: Store) -> None:
@@ -111,7 +100,7 @@ def test_a_part_of_a_blob_can_be_asked_for(store: Store, wanted: str, first: int
     layer = layer_of(store, "churn:1")
     whole = store.path(layer.digest).read_bytes()
     with serve(store) as port:
-        status, headers, data = ask(port, "GET", f"/v2/churn/blobs/{layer.digest}", {"Range": wanted})
+        status, headers, data = ask(port, "GET", f"/v2/churn/blobs/{layer.digest}", headers={"Range": wanted})
         assert (status, data) == (206, whole[first:end])
         start = first if first >= 0 else len(whole) + first
         assert headers["content-range"] == f"bytes {start}-{start + len(data) - 1}/{len(whole)}"
@@ -122,10 +111,10 @@ def test_ranges_that_make_no_sense(store: Store) -> None:
     path = f"/v2/churn/blobs/{layer.digest}"
     with serve(store) as port:
         for wanted in ("bytes=9999999999-", "bytes=5-4", "bytes=-0"):
-            answer = ask(port, "GET", path, {"Range": wanted})
+            answer = ask(port, "GET", path, headers={"Range": wanted})
             assert (answer[0], answer[1]["content-range"]) == (416, f"bytes */{layer.size}")
         for wanted in ("bytes=-", "bytes=1-2,4-5", "lines=1-2", "bytes=a-b"):
-            assert ask(port, "GET", path, {"Range": wanted})[0] == 200
+            assert ask(port, "GET", path, headers={"Range": wanted})[0] == 200
         status, headers, data = ask(port, "HEAD", path)
         assert (status, headers["content-length"], data) == (200, str(layer.size), b"")
         assert headers["accept-ranges"] == "bytes"
@@ -182,10 +171,10 @@ def test_only_this_machine_is_served_unless_told(store: Store) -> None:
     with pytest.raises(UsageError, match=r"0\.0\.0\.0 can be reached"), serve(store, "0.0.0.0"):  # noqa: S104
         pass
     with serve(store, "0.0.0.0", allow_remote=True) as port:  # noqa: S104
-        assert ask(port, "GET", "/v2/", {"Host": "registry.example"})[0] == 200
+        assert ask(port, "GET", "/v2/", headers={"Host": "registry.example"})[0] == 200
     with serve(store) as port:
-        assert code(ask(port, "GET", "/v2/", {"Host": f"registry.example:{port}"})) == (403, "DENIED")
-        assert ask(port, "GET", "/v2/", {"Host": f"localhost:{port}"})[0] == 200
+        assert code(ask(port, "GET", "/v2/", headers={"Host": f"registry.example:{port}"})) == (403, "DENIED")
+        assert ask(port, "GET", "/v2/", headers={"Host": f"localhost:{port}"})[0] == 200
 
 
 def test_a_port_that_is_taken_is_named(store: Store) -> None:

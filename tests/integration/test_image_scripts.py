@@ -19,7 +19,8 @@ from edge_agent.runtimes.crun import CrunRuntime
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 from edgepack.state.desired import DesiredService
-from tests.integration.support.images import Commands, expected, image_of, request, rows, write_model
+from tests.integration.support.images import Commands, expected, image_of, rows, write_model
+from tests.support.http_client import ask
 from tests.support.parts import processes_with, remove_tree, run
 from tests.support.ports import free_port
 
@@ -130,9 +131,10 @@ class Device:
 
     def ask(self, port: int, method: str, path: str, document: Any = None) -> tuple[int, Any]:
         """One request from beside the container; status, and the answer's JSON."""
-        body = None if document is None else json.dumps(document).encode()
-        status, answer = self.alone.call(request, port, method, path, body)
-        return status, json.loads(answer)
+        body = None if document is None else json.dumps(document)
+        headers = {"Content-Type": "application/json"} if body else {}
+        answer = self.alone.call(ask, port, method, path, body, headers)
+        return answer.status, answer.json
 
     def _runs(self, name: str) -> bool:
         found = self.runtime.inspect(name)
@@ -140,7 +142,7 @@ class Device:
 
     def _answers(self, port: int) -> bool:
         try:
-            return self.alone.call(request, port, "GET", "/") == (200, b"Healthy")
+            return self.alone.call(ask, port, "GET", "/").body == b"Healthy"
         except OSError:
             return False
 

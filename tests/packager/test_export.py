@@ -20,6 +20,7 @@ from packager.models.export import check_target, write_conversion
 from packager.models.model import Conversion, Model
 from packager.workspace import Workspace
 from tests.packager.support.trained import ROWS, register
+from tests.support.http_client import ask
 
 NAMES = ["golden.json", "model.manifest.json", "model.onnx"]
 
@@ -77,11 +78,9 @@ def test_the_command_writes_a_folder_that_the_server_serves(
 
 
 def _score(port: int) -> Any:
-    import urllib.request
-
-    body = json.dumps({"data": ROWS, "method": "predict"}).encode()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/score", body, timeout=30) as answer:
-        return json.load(answer)
+    answer = ask(port, "POST", "/score", json.dumps({"data": ROWS, "method": "predict"}))
+    assert answer.status == 200
+    return answer.json
 
 
 def _expected(out: Path) -> list[int]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.http_client import listens
 from tests.support.ports import free_port, hold_a_number
 
 
@@ -27,13 +27,17 @@ def run(*argv: object, env: Mapping[str, str] | None = None, timeout: float = 18
 
 @contextmanager
 def started(
-    argv: list[str], log: Path, ready: Callable[[], bool], env: Mapping[str, str] | None = None
+    argv: list[str],
+    log: Path,
+    ready: Callable[[], bool],
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon, from when it is ready to the end of the block; stopped by its process id."""
     with log.open("wb") as out:
-        daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env)
+        daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd=cwd)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not ready():
             text = log.read_text(errors="replace")[-2000:]
             assert daemon.poll() is None, f"{argv[0]} has ended: {text}"
@@ -70,16 +74,8 @@ def docker_registry(
         config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "users")}}
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     argv = ["docker-registry", "serve", str(folder / "config.yml")]
-    with started(argv, folder / "log", lambda: _listens(port), {"PATH": os.environ["PATH"]}):
+    with started(argv, folder / "log", lambda: listens(port), {"PATH": os.environ["PATH"]}):
         yield port
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.signing.keys import PrivateKey, create_key
+from tests.support.http_client import ask
 
 ROOT = Path(__file__).parents[3]
 DRIVER = Path(__file__).with_name("power_cut_driver.py")
@@ -164,8 +164,9 @@ class Agent:
 
     def answer(self) -> str:
         """What the service says it is."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=10) as answer:
-            return str(answer.read().decode().split()[0])
+        answer = ask(self.port, "GET", "/")
+        assert answer.status == 200
+        return answer.body.decode().split()[0]
 
     def processes(self) -> list[int]:
         """The processes that run from the device's folder."""

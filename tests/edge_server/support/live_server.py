@@ -1,62 +1,25 @@
-"""What the tests of the whole server share: one request as a client sends it, raw bytes, and service.json files."""
+"""What the tests of the whole server share: documents and raw bytes that a client sends, and service.json files."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.edge_server.support import models
+from tests.support.http_client import Answer, ask
 
 Server = Any  # conftest.Server
 ROW = [5.1, 3.5, 1.4, 0.2]
 JSON = {"content-type": "application/json"}
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An answer as a client sees it; a header that comes twice is joined by a comma."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def message(self) -> str:
-        """The sentence of an answer that refuses, which has nothing else in it but its status."""
-        assert self.headers["content-type"] == "application/json"
-        assert list(self.json) == ["message", "status_code"]
-        return str(self.json["message"])
-
-
-def ask(
-    server: Server, method: str, path: str, body: bytes | str | None = None, headers: dict[str, str] | None = None
-) -> Answer:
-    """One request on its own connection."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    try:
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        found: dict[str, str] = {}
-        for name, value in response.getheaders():
-            found[name.lower()] = f"{found[name.lower()]},{value}" if name.lower() in found else value
-        return Answer(response.status, found, response.read())
-    finally:
-        connection.close()
-
-
 def post(server: Server, document: Any, path: str = "/score", **headers: str) -> Answer:
     """Post a document as JSON."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return ask(server, "POST", path, json.dumps(document), JSON | named)
+    return ask(server.port, "POST", path, json.dumps(document), JSON | named)
 
 
 def send(server: Server, data: bytes, *, half: bool = False, seconds: float = 20) -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import subprocess
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.support.http_client import Answer, ask
 
 START_SECONDS = 60
 
@@ -23,16 +24,9 @@ class Server:
     port: int = 0
     follower: threading.Thread | None = None
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
-        """Send one request on its own connection; return status, headers by lower-case name, and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(method, path, body)
-            response = connection.getresponse()
-            headers = {name.lower(): value for name, value in response.getheaders()}
-            return response.status, headers, response.read()
-        finally:
-            connection.close()
+    def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        """Send one request on its own connection."""
+        return ask(self.port, method, path, body)
 
     def score(self, document: Any) -> tuple[int, Any]:
         """Post a document to /score; return status and parsed answer."""

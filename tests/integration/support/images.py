@@ -16,6 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tests.support.http_client import ask
+
 PLATFORMS = "linux/amd64,linux/arm64"
 SITE_PACKAGES = "opt/edgepack/lib/python3.11/site-packages"
 WIDTH = 32
@@ -159,26 +161,15 @@ def expected(model: Path) -> list[list[float]]:
 
 def assert_scores(port: int, model: Path, host: str = "127.0.0.1") -> None:
     """``GET /`` says Healthy, and ``POST /score`` gives the numbers that onnxruntime gives for ``model`` here."""
-    assert request(port, "GET", "/", host=host) == (200, b"Healthy")
-    status, body = request(port, "POST", "/score", json.dumps({"data": rows()}).encode(), host)
-    assert status == 200, body
-    answers, wanted = json.loads(body), expected(model)
+    health = ask(port, "GET", "/", host=host)
+    assert (health.status, health.body) == (200, b"Healthy")
+    body = json.dumps({"data": rows()})
+    answer = ask(port, "POST", "/score", body, {"Content-Type": "application/json"}, host=host)
+    assert answer.status == 200, answer.body
+    answers, wanted = answer.json, expected(model)
     assert [len(row) for row in answers] == [len(row) for row in wanted]
     worst = max(abs(a - b) for one, two in zip(answers, wanted, strict=True) for a, b in zip(one, two, strict=True))
     assert worst < 1e-5
-
-
-def request(
-    port: int, method: str, path: str, body: bytes | None = None, host: str = "127.0.0.1", timeout: float = 30
-) -> tuple[int, bytes]:
-    """One HTTP request: status and body."""
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    try:
-        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
 
 
 def wait_healthy(port: int, seconds: float, alive: Callable[[], bool] = lambda: True, host: str = "127.0.0.1") -> None:
@@ -186,7 +177,7 @@ def wait_healthy(port: int, seconds: float, alive: Callable[[], bool] = lambda: 
     deadline = time.monotonic() + seconds
     while True:
         try:
-            if request(port, "GET", "/", host=host, timeout=5) == (200, b"Healthy"):
+            if ask(port, "GET", "/", host=host, seconds=5).body == b"Healthy":
                 return
         except (OSError, http.client.HTTPException):
             pass
