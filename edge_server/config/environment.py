@@ -48,7 +48,7 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
     collection = config.collection
     if folder := environment.get("EDGEPACK_COLLECTION"):
         collection = replace(collection, folder=Path(folder))
-    origins = [origin.strip() for origin in environment.get("AML_CORS_ORIGINS", "").split(",") if origin.strip()]
+    origins = _origins(environment.get("AML_CORS_ORIGINS", ""))
     port = reader.number("EDGEPACK_PORT", 0, 65535)
     logging = replace(
         config.logging,
@@ -73,6 +73,15 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
         auth=auth,
         tls=tls,
     )
+
+
+def _origins(text: str) -> list[str]:
+    """The origins in a list; a host alone, which the specification's server takes too, stands for its two schemes."""
+    found: list[str] = []
+    for origin in filter(None, map(str.strip, text.split(","))):
+        is_whole = "://" in origin or origin in ("*", "null")
+        found += [origin] if is_whole else [f"https://{origin}", f"http://{origin}"]
+    return found
 
 
 def _auth(reader: _Reader, auth: Auth) -> Auth:

@@ -9,14 +9,16 @@ _RAW = -15  # some clients send deflate without zlib's header
 
 
 def plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
-    """The body without its content encoding.
+    """The body without its content encoding; ``identity`` beside another one, as some clients send it, says nothing.
 
-    Raises BadRequest: 415 for an encoding that this server does not know, 413 for what unpacks to more than ``limit``
-    bytes (nothing beyond it is unpacked), 400 for what is damaged or goes on behind its end.
+    Raises BadRequest: 415 for an encoding that this server does not know and for several at once, 413 for what unpacks
+    to more than ``limit`` bytes (nothing beyond it is unpacked), 400 for what is damaged or goes on behind its end.
     """
-    name = (encoding or b"identity").strip().lower()
-    if name == b"identity":
+    given = [name.strip().lower() for name in (encoding or b"").split(b",")]
+    names = [name for name in given if name not in (b"", b"identity")]
+    if not names:
         return body
+    name = b", ".join(names)
     if name not in (b"gzip", b"x-gzip", b"deflate"):
         shown = name.decode("latin-1")[:80]
         raise BadRequest(

@@ -24,9 +24,6 @@ def _to_2(schema: Mapping[str, Any]) -> dict[str, Any]:
             rest = {key: value for key, value in schema.items() if key != keyword}
             return _to_2({**schema[keyword][0], **rest})
     translated = _walked(schema, _to_2)
-    # Newer versions of inference-schema say so of arrays; the specification's example does not.
-    if translated.get("format") == "numpy.ndarray":
-        del translated["format"]
     if translated.pop("nullable", False):
         translated["x-nullable"] = True
         if "enum" in translated:

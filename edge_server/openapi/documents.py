@@ -56,7 +56,7 @@ def _swagger_2(description: Description, config: ServiceConfig) -> dict[str, Any
         **{status: {"description": text, **error} for status, text in _refusals(description, config).items()},
         "default": {"description": _FAILED, **error},
     }
-    run = {"operationId": "RunMLService", "description": _RUN, "security": [{"Bearer": []}]}
+    run = {"operationId": "RunMLService", "description": _RUN, **_security(config)}
     chosen = [{**rest, **schema} for rest, schema in _model_parameter(description)]
     score: dict[str, Any] = {"post": {**run, "parameters": [parameter, *chosen], "responses": responses}}
     if description.takes_get:

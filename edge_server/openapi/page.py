@@ -17,6 +17,14 @@ from edge_server.service import Description, Tensor
 
 # More columns than that are folded away.
 _COLUMNS_SHOWN = 6
+# Singular and plural of what dtypes begin with.
+_KINDS = (
+    ("float", ("number", "numbers")),
+    ("int", ("whole number", "whole numbers")),
+    ("uint", ("whole number", "whole numbers")),
+    ("bool", ("true or false", "values, true or false")),
+    ("string", ("text", "texts")),
+)
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
 
 
@@ -129,16 +137,25 @@ def _tensors(title: str, tensors: Iterable[Tensor]) -> str:
 
 
 def _tensor(tensor: Tensor) -> str:
-    axes = ["any rank"] if tensor.shape is None else ["any" if size is None else str(size) for size in tensor.shape]
     columns = ", ".join(f"<code>{escaped(name)}</code>" for name in tensor.columns)
     if len(tensor.columns) > _COLUMNS_SHOWN:
         columns = f"<details><summary>{len(tensor.columns)} columns</summary>{columns}</details>"
     elif columns:
         columns = f"<p>{columns}</p>"
     note = f"<p>{escaped(tensor.note)}</p>" if tensor.note else ""
-    return (
-        f"<li><b>{escaped(tensor.name)}</b><code>{escaped(tensor.dtype)}[{', '.join(axes)}]</code>{columns}{note}</li>"
-    )
+    kind = f'<span title="{escaped(tensor.dtype)}">{escaped(_kind(tensor))}</span>'
+    return f"<li><b>{escaped(tensor.name)}</b> {kind}{columns}{note}</li>"
+
+
+def _kind(tensor: Tensor) -> str:
+    """What one row has, in words: ``number``, ``3 × 224 × 224 numbers``; the dtype where it is none of the usual."""
+    one, many = next((words for start, words in _KINDS if tensor.dtype.startswith(start)), (tensor.dtype, tensor.dtype))
+    if tensor.shape is None:
+        return f"{many}, in lists of any depth"
+    by_row = tensor.shape[:1] == (None,)
+    sizes = ["any number of" if size is None else str(size) for size in (tensor.shape[1:] if by_row else tensor.shape)]
+    text = one if all(size == "1" for size in sizes) else f"{' × '.join(sizes)} {many}"
+    return f"{text} in each row" if by_row and sizes and text != one else text
 
 
 def _schema(title: str, schema: Mapping[str, Any], tensors: tuple[Tensor, ...]) -> str:

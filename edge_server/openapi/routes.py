@@ -20,6 +20,11 @@ from edge_server.service import Description, Service
 # Other words for the versions, which the specification's server takes too.
 _SHORT = {"2.0": "2", "3.0": "3"}
 
+# Stands for the version where a request names none.
+_USUAL = "usual"
+# Files that are looked for, and what version each must be; None is any.
+_FILES = {"swagger.json": None, "swagger2.json": "2", "swagger3.json": "3", "swagger3.1.json": "3.1"}
+
 _log = logging.getLogger(__name__)
 
 
@@ -40,8 +45,7 @@ class _Documents:
         self._service = service
         self._config = config
         own = _own(config)
-        self._own = None if own is None else orjson.dumps(own, option=orjson.OPT_INDENT_2)
-        self._own_version = None if own is None else _version_of(own)
+        self._own = {version: orjson.dumps(written, option=orjson.OPT_INDENT_2) for version, written in own.items()}
         # Made of a description, and kept until there is another.
         self._made_of: Description | None = None
         self._made: dict[str, bytes] = {}
@@ -49,12 +53,13 @@ class _Documents:
     async def swagger(self, request: Request) -> Response:
         """The document of ``?version=``; 404 for a version that there is none of."""
         version = _query_value(request.query, "version")
-        if self._own is not None and (version is None or _SHORT.get(version, version) == self._own_version):
-            return Response(200, self._own)
+        version = _USUAL if version is None else _SHORT.get(version, version)
+        if version in self._own:
+            return Response(200, self._own[version])
         # Few ever ask: what makes documents is imported for them.
         from edge_server.openapi.documents import VERSIONS
 
-        version = "2" if version is None else _SHORT.get(version, version)
+        version = "2" if version == _USUAL else version
         if version not in VERSIONS:
             raise BadRequest(
                 f"there is no swagger.json of version {version[:40]!r}; there are {', '.join(VERSIONS)}", 404
@@ -82,27 +87,47 @@ class _Documents:
         return made
 
 
-def _own(config: ServiceConfig) -> Mapping[str, Any] | None:
-    """The user's own document: the one that is named, or swagger.json beside the entry script or in the root."""
+def _own(config: ServiceConfig) -> dict[str, Mapping[str, Any]]:
+    """The user's own documents by version, and the one for who asks for none.
+
+    The one that is named; or swagger.json, swagger2.json and so on beside the entry script or in the root, of which
+    swagger.json is the usual one.
+    """
     if config.identity.swagger is not None:
-        return _read(config.identity.swagger)
+        return _usual(_read(config.identity.swagger))
     folders = [] if config.script is None else [config.script.file.parent, config.script.folder]
-    for folder in (*folders, config.root):
-        path = folder / "swagger.json"
-        if not path.is_file():
-            continue
-        try:
-            return _read(path)
-        except ConfigurationError as error:
-            # Nobody named it: the service is worth more than its description.
-            _log.warning("a description is made instead of the file's: %s", error)
-    return None
+    found: dict[str, Mapping[str, Any]] = {}
+    for folder in dict.fromkeys((*folders, config.root)):
+        for file, version in _FILES.items():
+            path = folder / file
+            if not path.is_file():
+                continue
+            try:
+                document = _read(path, version)
+            except ConfigurationError as error:
+                # Nobody named it: the service is worth more than its description.
+                _log.warning("a description is made instead of the file's: %s", error)
+                continue
+            of_its_own = _usual(document) if version is None else {version: document}
+            found = {**of_its_own, **found}
+    if "2" in found:
+        found.setdefault(_USUAL, found["2"])
+    return found
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _usual(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {str(_version_of(document)): document, _USUAL: document}
+
+
+def _read(path: Path, wanted: str | None = None) -> Mapping[str, Any]:
     fields = read_document(path, "swagger document", None)
-    if _version_of(fields.values) is None:
+    version = _version_of(fields.values)
+    if version is None:
         fields.add_violation("swagger", "must be '2.0', or openapi a version that begins with 3.0 or 3.1")
+    elif wanted not in (None, version):
+        fields.add_violation(
+            "swagger" if version == "2" else "openapi", f"must be version {wanted} in a file of its name"
+        )
     fields.finish()
     return fields.values
 

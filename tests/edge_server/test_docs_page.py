@@ -282,6 +282,27 @@ def test_the_page_is_small() -> None:
     assert len(page(described, config).body) < 12_000
 
 
+@pytest.mark.parametrize(
+    ("dtype", "shape", "words"),
+    [
+        ("float64", (None, 1), "number"),
+        ("int64", (None,), "whole number"),
+        ("uint8", (None, 224, 224, 3), "224 × 224 × 3 whole numbers in each row"),
+        ("float32", (None, 4), "4 numbers in each row"),
+        ("float32", (None, None), "any number of numbers in each row"),
+        ("string", (None, 2), "2 texts in each row"),
+        ("bool", (2,), "2 values, true or false"),
+        ("float32", None, "numbers, in lists of any depth"),
+        ("float16", (), "number"),
+        ("sequence or map", None, "sequence or map, in lists of any depth"),
+    ],
+)
+def test_inputs_are_told_in_words(dtype: str, shape: tuple[int | None, ...] | None, words: str) -> None:
+    described = Description({}, {}, inputs=(Tensor("x", dtype, shape),))
+    body = page(described, ServiceConfig((), "127.0.0.1")).body.decode()
+    assert f'<li><b>x</b> <span title="{dtype}">{words}</span>' in body
+
+
 def test_there_is_no_page_where_it_is_switched_off(tmp_path: Path, start: Callable[..., Server]) -> None:
     (tmp_path / "models").mkdir()
     document = {

@@ -256,7 +256,8 @@ def test_version_2_has_the_shape_of_the_specifications_example(services: Callabl
     assert list(document["paths"]) == ["/", "/score"]
     assert document["paths"]["/"]["get"]["operationId"] == "ServiceHealthCheck"
     post = document["paths"]["/score"]["post"]
-    assert post["security"] == [{"Bearer": []}]
+    # Nothing asks for a key here.
+    assert "security" not in post
     assert post["parameters"] == [
         {
             "name": "serviceInputPayload",
@@ -271,11 +272,13 @@ def test_version_2_has_the_shape_of_the_specifications_example(services: Callabl
     assert document["definitions"]["ServiceInput"]["properties"]["data"] == {
         "type": "array",
         "items": {"type": "array", "items": {"type": "integer", "format": "int64"}},
+        "format": "numpy.ndarray",
     }
     assert document["definitions"]["ServiceInput"]["example"] == {"data": [[10, 9, 8, 7]]}
     assert document["definitions"]["ServiceOutput"] == {
         "type": "array",
         "items": {"type": "number", "format": "double"},
+        "format": "numpy.ndarray",
         "example": [3726.995],
     }
     assert document["definitions"]["ErrorResponse"]["properties"] == {
@@ -429,7 +432,8 @@ def test_with_keys_a_description_is_open_and_shows_nobodys_data(
     document = json.loads(body)
     VALIDATORS["3"](document).validate()
     post = document["paths"]["/score"]["post"]
-    assert post["security"] == [{"Bearer": []}]
+    by_version_2 = json.loads(server.request("GET", "/swagger.json")[2])["paths"]["/score"]["post"]
+    assert post["security"] == by_version_2["security"] == [{"Bearer": []}]
     assert {"401", "403"} <= set(post["responses"])
     example = document["components"]["schemas"]["ServiceInput"]["example"]
     assert example == {"data": [[0.5, 0.5, 0.5, 0.5]]}
@@ -463,6 +467,25 @@ def test_the_users_own_document_goes_first(tmp_path: Path, start: Callable[..., 
     for query in ("", "?version=2"):
         assert json.loads(server.request("GET", f"/swagger.json{query}")[2]) == own
     assert json.loads(server.request("GET", "/swagger.json?version=3")[2])["openapi"] == "3.0.3"
+
+
+def test_documents_of_each_version_may_lie_beside_the_script(tmp_path: Path, start: Callable[..., Server]) -> None:
+    (tmp_path / "score.py").write_text("def init(): pass\ndef run(data): return data\n")
+    words = {"swagger2.json": ("swagger", "2.0"), "swagger3.json": ("openapi", "3.0.1")}
+    for name, (word, number) in words.items():
+        own = {word: number, "info": {"title": name, "version": "9"}, "paths": {}}
+        (tmp_path / name).write_text(json.dumps(own))
+    (tmp_path / "swagger3.1.json").write_text('{"openapi": "3.0.0", "info": {"title": "no"}}')
+    server = start("--entry-script", tmp_path / "score.py", "--port", "0")
+
+    def title(query: str) -> str:
+        return str(json.loads(server.request("GET", f"/swagger.json{query}")[2])["info"]["title"])
+
+    assert [title(query) for query in ("", "?version=2", "?version=2.0")] == ["swagger2.json"] * 3
+    assert [title(query) for query in ("?version=3", "?version=3.0")] == ["swagger3.json"] * 2
+    # One that is not what its name says is told of, and not given.
+    assert title("?version=3.1") == "score"
+    assert any("swagger3.1.json" in line and '"warning"' in line for line in server.lines)
 
 
 def test_a_document_that_is_none_is_told_and_replaced(tmp_path: Path, start: Callable[..., Server]) -> None:

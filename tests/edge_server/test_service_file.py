@@ -178,7 +178,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
             "EDGEPACK_LOG_REQUESTS": "none", "EDGEPACK_WORKERS": "11", "EDGEPACK_PROCESSES": "12",
             "EDGEPACK_THREADS": "13", "EDGEPACK_MEMORY_BYTES": "14", "EDGEPACK_COLLECTION": "/c",
             "SERVICE_NAME": "N", "SERVICE_VERSION": "V", "SERVICE_PATH_PREFIX": "/P", "SCORING_TIMEOUT_MS": "1500",
-            "AML_APP_ROOT": "/r", "AML_CORS_ORIGINS": "https://b, https://c", "WORKER_COUNT": "99",
+            "AML_APP_ROOT": "/r", "AML_CORS_ORIGINS": "https://b, c.example:8080,, *", "WORKER_COUNT": "99",
             "EDGEPACK_AUTH_MODE": "token", "EDGEPACK_AUTH_FILE": "/t.json", "EDGEPACK_TLS_CERTIFICATE": "/c.pem",
             "EDGEPACK_TLS_KEY": "/k.pem",
         },
@@ -190,7 +190,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     assert (config.runtime.processes, config.runtime.threads, config.runtime.memory_bytes) == (12, 13, 14)
     assert (config.identity.name, config.identity.version, config.identity.path_prefix) == ("N", "V", "/P")
     assert config.limits.scoring_seconds == 1.5
-    assert config.cors.origins == ("https://b", "https://c")
+    assert config.cors.origins == ("https://b", "https://c.example:8080", "http://c.example:8080", "*")
     assert config.collection.folder == Path("/c")
     assert config.auth == Auth("token", Path("/t.json"))
     assert config.tls == Tls(Path("/c.pem"), Path("/k.pem"))

@@ -197,9 +197,9 @@ def test_the_version_is_told(refused: Callable[..., Any]) -> None:
 
 
 def test_origins_that_are_none_are_told_with_who_says_them(refused: Callable[..., Any], iris_file: Path) -> None:
-    result = refused("--model", iris_file, "--port", "0", env={"AML_CORS_ORIGINS": "app.example"})
+    result = refused("--model", iris_file, "--port", "0", env={"AML_CORS_ORIGINS": "app.example/page"})
     assert result.returncode == 2
-    assert "AML_CORS_ORIGINS: 'app.example' is not" in result.stderr
+    assert "AML_CORS_ORIGINS: 'https://app.example/page' is not" in result.stderr
 
 
 def test_what_may_surprise_is_logged_at_the_start(start: Callable[..., Any], iris_file: Path, tmp_path: Path) -> None:
