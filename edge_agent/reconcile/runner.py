@@ -199,6 +199,21 @@ class Runner:
         return RuntimeFailedError(reason, where=where, hint="read its log and apply another image")
 
     def _try(self, spec: DesiredService, runtime: Runtime) -> Health:
+        """As ``_attempt``, and once more when what is unpacked turns out to be damaged, after mending it."""
+        health = self._attempt(spec, runtime)
+        if health.healthy:
+            return health
+        try:
+            damaged = runtime.mend(self._device.manifest_of(spec.image))
+        except (EdgepackError, OSError) as error:
+            _log.warning("service %s: whether its image is damaged on the disk cannot be said: %s", spec.name, error)
+            return health
+        if not damaged:
+            return health
+        _log.warning("service %s: its image was damaged on the disk and is mended; starting it again", spec.name)
+        return self._attempt(spec, runtime)
+
+    def _attempt(self, spec: DesiredService, runtime: Runtime) -> Health:
         """Stop what runs, start ``spec``, and wait until it is healthy; when it is not, it is stopped again."""
         try:
             runtime.stop(spec.name)

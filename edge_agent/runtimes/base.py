@@ -34,6 +34,12 @@ class Runtime(Protocol):
         ``IncompatibleError`` for an image that cannot run here, ``NoSpaceError``.
         """
 
+    def mend(self, image: Digest) -> bool:
+        """Read all that ``prepare`` put on the disk for ``image``, and mend what is damaged; returns whether any was.
+
+        Raises what ``prepare`` raises. For an image that does not run as it should: it takes a while.
+        """
+
     def start(self, spec: DesiredService) -> Instance:
         """Start ``spec``; an instance that already runs with the same values is left alone.
 

@@ -59,7 +59,10 @@ class CrunRuntime(UnpackedRuntime):
 
     def prepare(self, image: Digest) -> None:
         """Unpack the image's layers; see the protocol."""
-        self._images.prepare(image, self._check)
+        self._prepare(image, thorough=False)
+
+    def _prepare(self, image: Digest, *, thorough: bool) -> None:
+        self._images.prepare(image, self._check, thorough=thorough)
 
     @staticmethod
     def _check(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> Sequence[bool]:

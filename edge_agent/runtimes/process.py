@@ -21,10 +21,12 @@ from edge_agent.runtimes.interpreter import find_interpreter, install_own_interp
 from edge_agent.runtimes.runtime_spec import numeric_user, service_env
 from edge_agent.runtimes.translate import command, environment, python_minor
 from edge_agent.runtimes.unpacked.images import UnpackedImage, read_image
+from edge_agent.runtimes.unpacked.inventory import discard_tree, forget_records, is_intact
 from edge_agent.runtimes.unpacked.runtime import UnpackedRuntime
 from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.errors import IncompatibleError, disk_errors
-from edgepack.host.files import discard, locked, make_dirs
+from edgepack.host.files import locked, make_dirs
+from edgepack.host.ownership import open_to_others
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -51,11 +53,16 @@ class ProcessRuntime(UnpackedRuntime):
 
         ``IncompatibleError`` says which platform or which Python is needed.
         """
-        ready = self._images.prepare(image, _check)
+        self._prepare(image, thorough=False)
+
+    def _prepare(self, image: Digest, *, thorough: bool) -> None:
+        ready = self._images.prepare(image, _check, thorough=thorough)
         for folder in (self._trees, self._bases):
+            if open_to_others(folder):
+                forget_records(folder)
             make_dirs(folder, 0o711)  # the services' users reach their own tree, and cannot list the others
         with locked(self._trees / f".{image.hex}.lock"):
-            if not self._merged(image):
+            if thorough or not all(is_intact(folder / image.hex) for folder in (self._trees, self._bases)):
                 manifest, config = read_image(self._store, image)
                 layers = list(zip(ready.layers, map(_is_base, manifest.layers), strict=True))
                 base = self._bases / image.hex
@@ -77,7 +84,7 @@ class ProcessRuntime(UnpackedRuntime):
         if self._trees.is_dir():
             with locked(self._trees / f".{image.hex}.lock"), disk_errors(self._trees):
                 for folder in (self._trees, self._bases):
-                    discard(folder / image.hex)
+                    discard_tree(folder / image.hex)
         super()._forget(image)
 
     def _running(self, service: str, folder: Path) -> bool:

@@ -74,7 +74,20 @@ def hidden_name(entry: os.DirEntry[str]) -> str | None:
 
 def hides_all(folder: Path) -> bool:
     """Whether the ``folder`` of an unpacked layer hides everything that lower layers have in it, in either form."""
+    return _is_marked(folder) or (folder / OPAQUE).exists()
+
+
+def copy_hiding(source: Path, target: Path) -> None:
+    """Let the folder ``target`` hide what lower layers have in it just where ``source`` does so for overlay mounts."""
+    marked = [_is_marked(folder) for folder in (source, target)]
+    if marked == [True, False]:
+        os.setxattr(target, _OVERLAY_OPAQUE, b"y", follow_symlinks=False)
+    elif marked == [False, True]:
+        os.removexattr(target, _OVERLAY_OPAQUE, follow_symlinks=False)
+
+
+def _is_marked(folder: Path) -> bool:
     try:
         return os.getxattr(folder, _OVERLAY_OPAQUE, follow_symlinks=False) == b"y"
     except OSError:  # not set, not readable for this user, or no such attributes here
-        return (folder / OPAQUE).exists()
+        return False

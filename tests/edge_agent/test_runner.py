@@ -83,6 +83,17 @@ def test_an_update_that_fails_returns_to_what_was_healthy(lab: Lab, fault: Fault
     assert str(V2) in str(found["reason"])
 
 
+def test_an_image_that_is_damaged_on_the_disk_is_mended_and_started_again(lab: Lab) -> None:
+    lab.apply(service(V1))
+    lab.world.rotten |= {V2}
+    lab.apply(service(V2))
+
+    assert (lab.image_of(), lab.status()["last_good"]) == (V2, str(V1))
+    lab.world.rotten |= {V1}
+    lab.rollback()
+    assert lab.image_of() == V1
+
+
 def test_a_failed_update_keeps_what_was_good_before_that(lab: Lab) -> None:
     lab.world.faults[V3] = Faults(start_fails=True)
     lab.apply(service(V1))

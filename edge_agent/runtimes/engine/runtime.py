@@ -39,6 +39,10 @@ class DockerRuntime:
         with engine_errors(f"image {image}"):
             self._images.send(image)
 
+    def mend(self, image: Digest) -> bool:
+        """See the protocol: what is wrong with an engine's own layers only the engine can find."""
+        return False
+
     def start(self, spec: DesiredService) -> Instance:
         """Create and start the service's container; see the protocol."""
         with engine_errors(f"service {spec.name}"):

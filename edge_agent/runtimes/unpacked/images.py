@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_agent.runtimes.unpacked.layers import LayerCache
 from edgepack.documents import canonical_json
 from edgepack.errors import IncompatibleError, InvalidDocumentError, NotFoundError
 from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
+from edgepack.host.ownership import open_to_others
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
@@ -90,15 +92,19 @@ class UnpackedImages:
         self._owner = owner
         self._whiteouts = whiteouts
 
-    def prepare(self, image: Digest, choose: LayerChoice) -> UnpackedImage:
+    def prepare(self, image: Digest, choose: LayerChoice, *, thorough: bool = False) -> UnpackedImage:
         """Unpack the layers of the image that ``choose`` selects; ``choose`` may raise an error to refuse the image.
 
-        Raises what ``read_image`` and ``LayerCache.ensure`` raise.
+        What is unpacked and damaged is mended; ``thorough`` reads all of it to see. Raises what ``read_image`` and
+        ``LayerCache.ensure`` raise, and ``NotFoundError`` when what is needed for that is not in the store.
         """
+        if open_to_others(self._folder):
+            for path in self._folder.glob("*.json"):
+                path.unlink(missing_ok=True)
         make_dirs(self._folder, 0o700)
         self.layers.create()
         ready = self.get(image)
-        if ready is not None:
+        if ready is not None and self.is_intact(image, thorough=thorough):
             return ready
         manifest, config = read_image(self._store, image)
         chosen = choose(image, config, manifest.layers)
@@ -107,19 +113,28 @@ class UnpackedImages:
             for layer, diff_id, wanted in zip(manifest.layers, config.diff_ids, chosen, strict=True)
             if wanted
         ]
+        intact = {diff_id for _, diff_id in pairs if self.layers.is_intact(diff_id, thorough=thorough)}
         for layer, diff_id in pairs:
-            if not self.layers.has(diff_id) and not self._store.has_digest(layer.digest):
+            if diff_id not in intact and not self._store.has_digest(layer.digest):
+                damaged = "is damaged where it is unpacked, and " if self.layers.has(diff_id) else ""
                 raise NotFoundError(
-                    f"layer {layer.digest} is not in the device's store",
+                    f"layer {layer.digest} {damaged}is not in the device's store",
                     where=f"image {image}",
                     hint="import or pull the image again",
                 )
-        record = {"config": json.loads(config.to_bytes()), "layers": [diff_id.hex for _, diff_id in pairs]}
-        with locked(self._folder / ".lock"):
-            atomic_write(self._record(image), canonical_json(record), 0o600)
+        if ready is None:
+            record = {"config": json.loads(config.to_bytes()), "layers": [diff_id.hex for _, diff_id in pairs]}
+            with locked(self._folder / ".lock"):
+                atomic_write(self._record(image), canonical_json(record | {"sha256": _check(record)}), 0o600)
         for layer, diff_id in pairs:
-            self.layers.ensure(self._store, layer, diff_id, self._whiteouts)
+            if diff_id not in intact:
+                self.layers.ensure(self._store, layer, diff_id, self._whiteouts, thorough=thorough)
         return UnpackedImage(image, config, tuple(self.layers.path(diff_id) for _, diff_id in pairs))
+
+    def is_intact(self, image: Digest, *, thorough: bool = True) -> bool:
+        """Whether all that was unpacked of the image is as it was then."""
+        _, diff_ids = self._read(self._record(image)) or (None, ())
+        return bool(diff_ids) and all(self.layers.is_intact(diff_id, thorough=thorough) for diff_id in diff_ids)
 
     def get(self, image: Digest) -> UnpackedImage | None:
         """The image when it is prepared, whole; needs nothing from the store."""
@@ -161,10 +176,17 @@ class UnpackedImages:
     def _read(path: Path) -> tuple[ImageConfig, tuple[Digest, ...]] | None:
         try:
             value = json.loads(path.read_bytes())
+            if value.pop("sha256", None) != _check(value):
+                raise ValueError("its bytes are not those that were written")
             config = ImageConfig.from_bytes(canonical_json(value["config"]), path)
             return config, tuple(Digest(text) for text in value["layers"])
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, InvalidDocumentError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, InvalidDocumentError) as error:
             _log.warning("%s is damaged (%s); its image is prepared again when it is needed", path, error)
             return None
+
+
+def _check(record: Mapping[str, Any]) -> str:
+    """What shows that a record is whole: starting an image needs nothing of the store that would show it."""
+    return Digest.of(canonical_json(record)).hex

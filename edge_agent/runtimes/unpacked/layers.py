@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from edge_agent.runtimes.unpacked.inventory import discard_tree, forget_records, is_intact, put_in_place
 from edgepack.errors import DigestMismatchError, VerificationError
-from edgepack.host.files import discard, locked, make_dirs, publish, temporary_beside
+from edgepack.host.files import locked, make_dirs, temporary_beside
+from edgepack.host.ownership import open_to_others
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
@@ -16,6 +19,8 @@ from edgepack.oci.store import Store
 from edgepack.oci.tar.compression import decompressed
 from edgepack.oci.unpack import UnpackLimits, unpack_layer
 from edgepack.oci.whiteouts import RefuseWhiteouts, Whiteouts
+
+_log = logging.getLogger(__name__)
 
 
 class LayerCache:
@@ -32,22 +37,40 @@ class LayerCache:
         """Whether the layer is unpacked."""
         return self.path(diff_id).is_dir()
 
+    def is_intact(self, diff_id: Digest, *, thorough: bool = False) -> bool:
+        """Whether the layer is unpacked and as it was then; ``thorough`` reads every file."""
+        return is_intact(self.path(diff_id), thorough=thorough)
+
     def create(self) -> None:
         """Create the folder, or give an existing one its mode."""
+        if open_to_others(self.root):
+            _log.warning("%s was open to other users; what is unpacked there is compared with its layers", self.root)
+            forget_records(self.root)
         make_dirs(self.root, 0o700)  # world-writable folders of images must be out of reach for other users
 
-    def ensure(self, store: Store, layer: Descriptor, diff_id: Digest, whiteouts: Whiteouts | None = None) -> Path:
-        """Unpack ``layer`` from ``store`` unless it is unpacked, and return the folder of its tree.
+    def ensure(
+        self,
+        store: Store,
+        layer: Descriptor,
+        diff_id: Digest,
+        whiteouts: Whiteouts | None = None,
+        *,
+        thorough: bool = False,
+    ) -> Path:
+        """Unpack ``layer`` from ``store`` unless it is unpacked and intact, and return the folder of its tree.
 
-        The blob and the plain tar are hashed while they are unpacked. Raises ``NotFoundError`` without the blob,
-        ``VerificationError`` for one that is not what its names say or must not be unpacked, ``NoSpaceError``.
-        """
+        A damaged tree is mended in its place. The blob and the plain tar are hashed while they are unpacked. Raises
+        ``NotFoundError`` without the blob, ``VerificationError`` for one that is not what its names say or must not be
+        unpacked, ``NoSpaceError``.
+        """  # fmt: skip
         target = self.path(diff_id)
-        if target.is_dir():
-            return target
         self.create()
+        if self.is_intact(diff_id, thorough=thorough):
+            return target
         with locked(self.root / f"{diff_id.hex}.lock"):
-            if not target.is_dir():  # another process may have been quicker
+            if not self.is_intact(diff_id, thorough=thorough):  # another process may have been quicker
+                if target.exists():
+                    _log.warning("layer %s is not as it was unpacked; it is unpacked again", diff_id)
                 self._unpack(store, layer, diff_id, whiteouts or RefuseWhiteouts())
         return target
 
@@ -56,7 +79,7 @@ class LayerCache:
         if not self.root.is_dir():
             return
         with locked(self.root / f"{diff_id.hex}.lock"):
-            discard(self.path(diff_id))
+            discard_tree(self.path(diff_id))
         # The lock's file stays: whoever waits on it must not share the name with a lock on a new file.
 
     def _unpack(self, store: Store, layer: Descriptor, diff_id: Digest, whiteouts: Whiteouts) -> None:
@@ -79,7 +102,7 @@ class LayerCache:
                     where=f"layer {layer.digest}",
                     hint="build the image again",
                 )
-            publish(temporary, self.path(diff_id))
+            put_in_place(temporary, self.path(diff_id), "sha256")
 
 
 def _read_to_end(verified: BinaryIO) -> None:

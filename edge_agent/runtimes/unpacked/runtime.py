@@ -44,6 +44,10 @@ class UnpackedRuntime(ABC):
         """See the protocol."""
 
     @abstractmethod
+    def _prepare(self, image: Digest, *, thorough: bool) -> None:
+        """As ``prepare``; ``thorough`` reads everything that is unpacked to find what is damaged, and mends it."""
+
+    @abstractmethod
     def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
         """Start the service, its record written first; ``lock`` is the descriptor of the service's lock."""
 
@@ -93,6 +97,13 @@ class UnpackedRuntime(ABC):
         if self._running(service, folder):
             return Instance(service, spec.image, "running", spec.port)
         return Instance(service, spec.image, "exited", spec.port, supervision.exit_code(folder))
+
+    def mend(self, image: Digest) -> bool:
+        """See the protocol."""
+        if self._images.is_intact(image):
+            return False
+        self._prepare(image, thorough=True)
+        return True
 
     def logs(self, service: str, lines: int = 100) -> str:
         """See the protocol."""

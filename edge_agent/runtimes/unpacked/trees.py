@@ -7,27 +7,26 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edge_agent.runtimes.unpacked.inventory import put_in_place
 from edgepack.errors import UnsafeArchiveError, disk_errors
-from edgepack.host.files import publish, sync_file_system, temporary_beside
+from edgepack.host.files import sync_file_system, temporary_beside
 from edgepack.host.removal import remove_tree
 from edgepack.oci.whiteouts import hidden_name, hides_all
 
 
 def merge_trees(layers: Sequence[Path], target: Path, finish: Callable[[Path], None] | None = None) -> None:
-    """Make ``target`` the merge of ``layers``, base first, unless it exists; completely or not at all.
+    """Make ``target`` the merge of ``layers``, base first, completely or not at all; an existing one is mended.
 
     What a layer hides of those below it is left out. ``finish`` is called with the merged folder before it is named.
     The caller holds a lock on ``target``. Raises ``UnsafeArchiveError`` for anything but files, folders and links.
     """
-    if target.is_dir():
-        return
     with disk_errors(target), temporary_beside(target, 0o755) as temporary:
         for layer in layers:
             _add(layer, temporary)
         if finish is not None:
             finish(temporary)
         sync_file_system(temporary)
-        publish(temporary, target)
+        put_in_place(temporary, target, "inode")
 
 
 def _add(source: Path, target: Path) -> None:

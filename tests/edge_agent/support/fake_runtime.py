@@ -60,6 +60,7 @@ class World:
     missing_engines: set[str] = field(default_factory=set)
     unsigned: set[Digest] = field(default_factory=set)
     absent: set[Digest] = field(default_factory=set)
+    rotten: set[Digest] = field(default_factory=set)
     log: list[str] = field(default_factory=list)
     overlaps: int = 0
 
@@ -78,7 +79,7 @@ class World:
                 one.probes += 1
                 if faults.exits_after is not None and one.probes >= faults.exits_after:
                     one.exited = True
-                if faults.never_healthy:
+                if faults.never_healthy or one.spec.image in self.rotten:
                     return Health(False, "answered 503")
                 return Health(True)
         return Health(False, "no answer")
@@ -95,6 +96,12 @@ class FakeRuntime:
         if self.world.of(image).prepare_fails:
             raise NoSpaceError("no space left on the disk", where=f"image {image}")
         self.world.prepared.add((self.name, image))
+
+    def mend(self, image: Digest) -> bool:
+        if image not in self.world.rotten:
+            return False
+        self.world.rotten.remove(image)
+        return True
 
     def start(self, spec: DesiredService) -> Instance:
         faults = self.world.of(spec.image)
