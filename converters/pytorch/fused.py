@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from converters.pytorch.operators import UnsupportedOperatorError
+
 
 def encoder_layer(
     source: Any,
@@ -71,7 +73,7 @@ def attention(
 ) -> tuple[Any, Any]:
     """``aten::_native_multi_head_attention`` (ATen/native/transformers) for [batch, length, width].
 
-    Raises ``NotImplementedError`` for a mask of both kinds at once.
+    Raises ``UnsupportedOperatorError`` for a mask of both kinds at once.
     """
     import torch
     from torch.nn import functional
@@ -87,8 +89,8 @@ def attention(
         if mask_type == 1:  # [batch, length], True where a key is padding
             mask = mask.unsqueeze(1).unsqueeze(2)
         elif mask_type != 0:
-            raise NotImplementedError(
-                "the operator 'aten::_native_multi_head_attention' has two masks, which is not supported"
+            raise UnsupportedOperatorError(
+                "aten::_native_multi_head_attention", "has two masks, which is not supported"
             )
         scores = scores.masked_fill(mask.to(torch.bool), float("-inf"))
     shares = scores.softmax(dim=-1)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.pytorch import fused
+from converters.pytorch.operators import UnsupportedOperatorError
 
 # c10/core/ScalarType.h, Layout.h and MemoryFormat.h: TorchScript writes these as numbers.
 SCALAR_TYPES = (
@@ -35,7 +36,7 @@ class _Part:
 def of(script: Any) -> Any:
     """An ``nn.Module`` that answers as the archive's ``forward`` does; its tensors are the archive's own.
 
-    Its ``forward`` raises ``NotImplementedError`` for an unsupported operator.
+    Its ``forward`` raises ``UnsupportedOperatorError`` for some operators.
     """
     import torch
 
@@ -122,7 +123,7 @@ def _torch(node: Any, kind: str, arguments: Sequence[Any]) -> Any:
     import torch
 
     if kind.startswith("prim::") or node.schema() == "(no schema)":
-        raise NotImplementedError(f"the operator '{kind}' of TorchScript is not supported")
+        raise UnsupportedOperatorError(kind)
     schema = torch._C.parse_schema(node.schema())
     room, _, name = kind.partition("::")
     packet = getattr(getattr(torch.ops, room), name)

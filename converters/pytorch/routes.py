@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from converters.pytorch import interpreter
+from converters.pytorch.operators import unsupported
 from converters.pytorch.original import EXPORT_HINT, ONNX_HINT, Original, flatten, reason
 from edgepack.errors import ConversionError
 from edgepack.limits import LIMITS
@@ -70,7 +71,7 @@ def _program(original: Original) -> Any:
         with torch.no_grad():
             return torch.export.export(_flat(original), original.examples, dynamic_shapes=(dynamic,))
     except Exception as error:  # whatever a user's forward and the exporter raise
-        raise _unexportable(error) from error
+        raise unexportable(error) from error
 
 
 def _from_program(original: Original, program: Any) -> Any:
@@ -94,7 +95,7 @@ def _from_program(original: Original, program: Any) -> Any:
                 verbose=False,
             )
     except Exception as error:  # whatever the exporter raises
-        raise _unexportable(error) from error
+        raise unexportable(error) from error
     if exported is None:
         raise ConversionError("torch.onnx.export made nothing", hint=ONNX_HINT)
     return exported.model_proto
@@ -122,7 +123,7 @@ def _from_script(original: Original) -> Any:
                 dynamic_axes={spec.name: {0: "batch"} for spec in original.specs if spec.batched},
             )
     except Exception as error:  # whatever the exporter raises
-        raise _unexportable(error) from error
+        raise unexportable(error) from error
     return onnx.load_model_from_string(buffer.getvalue())
 
 
@@ -133,7 +134,7 @@ def _scripted(original: Original) -> Original:
     try:
         script = torch.jit.script(original.subject)
     except Exception as error:  # the compiler takes a part of Python only, and fails in every way on the rest
-        raise _unexportable(error) from error
+        raise unexportable(error) from error
     return replace(original, kind="script", subject=script, callee=script)
 
 
@@ -143,7 +144,8 @@ def _interpreted(original: Original) -> Original:
     return replace(original, kind="module", subject=module, callee=module, positional=len(original.specs))
 
 
-def _unexportable(error: Exception) -> ConversionError:
+def unexportable(error: Exception) -> ConversionError:
+    """The error for what torch raised, with what to do about it."""
     text = f"{type(error).__name__} {reason(error)} {error}"
     if "data-dependent" in text or "DataDependent" in text:
         return ConversionError(
@@ -155,13 +157,18 @@ def _unexportable(error: Exception) -> ConversionError:
             "its forward fixes the number of rows (for instance by a Python loop over them)",
             hint="write it for whole tensors, or so that torch.jit.script takes it and give that archive",
         )
-    operator = re.search(
-        r"operator '(\w+::\w+)'|No (?:ONNX function|decompositions?)[^<]*<OpOverload\(op='([\w.]+)'", text
-    )
-    if operator:
-        name = operator[1] or operator[2]
+    name = unsupported(error) or _named_by_torch(text)
+    if name:
         return ConversionError(
             f"its operator {name} has no ONNX form",
             hint=f"write it with operators that ONNX has, or {ONNX_HINT}",
         )
     return ConversionError(f"torch cannot export it ({reason(error)})", hint=f"{EXPORT_HINT}, or {ONNX_HINT}")
+
+
+def _named_by_torch(text: str) -> str | None:
+    """The operator that torch's exporters lack; their errors name it in their text only."""
+    found = re.search(
+        r"operator '(\w+::\w+)'|No (?:ONNX function|decompositions?)[^<]*<OpOverload\(op='([\w.]+)'", text
+    )
+    return found and (found[1] or found[2])
