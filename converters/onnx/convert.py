@@ -16,8 +16,8 @@ from converters.graph import edits
 from converters.graph.session import Session, open_session, run_session
 from converters.onnx import rewrites
 from converters.options import Options
-from converters.package import assembly, manifest
-from converters.proof import comparison
+from converters.package import manifest
+from converters.proof import assembly, comparison
 from converters.proof.exploration import explore
 from converters.proof.specs import Explored, Spec
 from edgepack.errors import ConversionError

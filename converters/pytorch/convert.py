@@ -13,8 +13,8 @@ from pathlib import Path
 from converters.graph import edits
 from converters.graph.session import Session
 from converters.options import Options
-from converters.package import assembly, manifest
-from converters.proof import comparison
+from converters.package import manifest
+from converters.proof import assembly, comparison
 from converters.proof.exploration import explore
 from converters.proof.specs import Explored
 from converters.pytorch import finish, routes

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import orjson
 
 from edge_server.errors import BadRequest
-from edge_server.telemetry.tracing import Trace
+from edge_server.http.tracing import Trace
 
 JSON = b"application/json"
 HTML = b"text/html; charset=utf-8"

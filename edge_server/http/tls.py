@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_server.config.values import Tls
+from edge_server.config.watched import Watched, warn_if_open
 from edge_server.errors import ConfigurationError, MissingFileError
-from edge_server.security.watched import Watched, warn_if_open
 
 # How often the files are looked at.
 LOOK_SECONDS = 5.0

@@ -11,11 +11,11 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
 from edge_server.errors import ConfigurationError, MissingFileError, ScoringError
-from edge_server.models.files.golden import check_golden, read_golden
 from edge_server.models.files.manifest import FILE_NAME, Manifest, load_manifest
 from edge_server.models.files.onnx_file import check_onnx
 from edge_server.models.files.run_bounds import is_bounded
 from edge_server.models.running.first_runs import answers_by_row, run_seconds, warm
+from edge_server.models.running.golden import check_golden, read_golden
 from edge_server.models.running.onnx_model import OnnxModel, first_line
 from edge_server.models.running.signature import dtype_of
 

@@ -14,11 +14,11 @@ from edge_server.config.values import ModelPlace, ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Answer, Request, Response
 from edge_server.models.catalog import Catalog
+from edge_server.models.descriptions import Descriptions
 from edge_server.models.running.batching import Batcher
 from edge_server.models.running.call import Call
 from edge_server.models.running.run_queue import RunQueue
 from edge_server.models.running.threads import threads_per_process
-from edge_server.openapi.models import Descriptions
 from edge_server.service import Description
 from edge_server.telemetry.metrics import Metrics
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_server.config.values import Auth
+from edge_server.config.watched import Clock, Watched
 from edge_server.errors import ConfigurationError
 from edge_server.http.messages import Request
 from edge_server.security.refusals import ambiguous, nothing_tried
-from edge_server.security.watched import Clock, Watched
 
 # As nearly every client writes it; the case does not matter (RFC 9110, section 11.1).
 _SCHEME = b"Bearer "

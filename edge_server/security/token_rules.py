@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from edge_server.config.fields import Fields, read_document
+from edge_server.config.watched import warn_if_open
 from edge_server.errors import ConfigurationError, MissingFileError
 from edge_server.security.ed25519 import PublicKey
-from edge_server.security.watched import warn_if_open
 
 SCHEMA = "edgepack.tokens/v1"
 LEEWAY_SECONDS = 60.0

@@ -6,9 +6,9 @@ import time
 
 from edge_server.config.values import Logging
 from edge_server.http.messages import Request, Response
+from edge_server.http.tracing import trace_of
 from edge_server.telemetry.lines import LineWriter
 from edge_server.telemetry.logs import dump
-from edge_server.telemetry.tracing import trace_of
 
 # A client may write a long path, and a log is read by people.
 _PATH_CHARACTERS = 200

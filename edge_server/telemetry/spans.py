@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edge_server.config.values import Identity
-from edge_server.telemetry.tracing import Trace, trace_of
+from edge_server.http.tracing import Trace, trace_of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -15,7 +15,7 @@ from edgepack.documents import canonical_json
 from edgepack.errors import UsageError
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import Layer, LayerEntry
-from packager.images.paths import APP_ROOT, CONFIG_PATH, PREFIX, SERVER_ROOT, USER, model_dir, site_packages
+from packager.layers.paths import APP_ROOT, CONFIG_PATH, PREFIX, SERVER_ROOT, USER, model_dir, site_packages
 
 if TYPE_CHECKING:
     from packager.bases.find import Base

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.limits import LIMITS
 from edgepack.oci.layer import LayerEntry
-from packager.images.paths import APP_ROOT
 from packager.inference.script_check import check_script
 from packager.layers.folder import FileTree, LeftOut, read_tree
 from packager.layers.ignore import IGNORE_FILE
+from packager.layers.paths import APP_ROOT
 from packager.layers.secrets import SecretSearch
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edgepack.errors import MissingPartError
 from edgepack.oci.layer import LayerEntry
-from packager.images.paths import SERVER_ROOT
 from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
+from packager.layers.paths import SERVER_ROOT
 
 
 def server_entries(python: str) -> tuple[LayerEntry, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.files import fsync_dir, temporary_beside
 from edgepack.oci.store import Store
-from packager.images.paths import model_dir
+from packager.layers.paths import model_dir
 from packager.models.conversion import unpack_layers
 from packager.models.model import Conversion, Model
 

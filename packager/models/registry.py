@@ -40,8 +40,8 @@ from edgepack.names import ModelRef, check_model_name
 from edgepack.nearness import did_you_mean, listed
 from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.store import Store
-from packager.images.paths import model_dir
 from packager.layers.folder import left_out_text, read_tree
+from packager.layers.paths import model_dir
 from packager.models.files import describe_files, framework_of, write_model_layers
 from packager.models.model import (
     Conversion,

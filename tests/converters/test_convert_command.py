@@ -18,8 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from converters import Options, convert
-from edge_server.models.files.golden import check_golden, read_golden
 from edge_server.models.loading import load_model
+from edge_server.models.running.golden import check_golden, read_golden
 
 EDGEPACK = [sys.executable, "-c", "import sys; from packager.commands.main import main; sys.exit(main())"]
 VARIANTS = ["plain", "graph, basic", "graph, extended", "float16", "int8, dynamic", "int8, static"]

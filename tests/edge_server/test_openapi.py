@@ -18,9 +18,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_server.config.values import ModelPlace, ServiceConfig
+from edge_server.models.descriptions import describe
 from edge_server.openapi.dialects import translated
 from edge_server.openapi.documents import document
-from edge_server.openapi.models import describe
 from edge_server.openapi.page import page
 from edge_server.service import Description
 from tests.edge_server.support.models import echo, manifest, save, tensor

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from edge_server.config.values import Identity
 from edge_server.http.messages import Request, Response, Route
+from edge_server.http.tracing import trace_of
 from edge_server.telemetry.spans import Spans, open_spans
-from edge_server.telemetry.tracing import trace_of
 from tests.edge_server.support.server import Server
 from tests.support.http_client import ask
 

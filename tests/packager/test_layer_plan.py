@@ -20,7 +20,6 @@ from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.manifest import Manifest
 from packager.bases.facts import CheckedFacts
 from packager.bases.find import Base, find_base
-from packager.images.paths import model_dir
 from packager.images.plan import (
     MAX_LAYERS,
     FilesLayer,
@@ -33,6 +32,7 @@ from packager.images.plan import (
 from packager.images.write import ImageWriter
 from packager.layers.compressors import compressor_name
 from packager.layers.folder import entries_of
+from packager.layers.paths import model_dir
 from packager.layers.secrets import SecretSearch
 from packager.models.files import describe_files, write_model_layers
 from packager.wheels.trim import RULES

@@ -9,19 +9,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from converters.boosters import catboost, emit
+from converters.boosters import catboost
+from converters.sklearn.recipes.writing import boosted_trees
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def classifier(ops: Ops) -> None:
     """The label and the probabilities; CatBoost finds the label by the scores."""
-    emit.classifier(ops, catboost.read(ops.model), by_score=_logit(ops.model.get_probability_threshold()))
+    boosted_trees.classifier(ops, catboost.read(ops.model), by_score=_logit(ops.model.get_probability_threshold()))
 
 
 def regressor(ops: Ops) -> None:
     """What the estimator predicts: a ranker's scores, and the counts of a Poisson model."""
-    emit.regressor(ops, catboost.read(ops.model))
+    boosted_trees.regressor(ops, catboost.read(ops.model))
 
 
 def _logit(threshold: float | None) -> float:

@@ -6,19 +6,20 @@ graphs do not load on float64.
 
 from __future__ import annotations
 
-from converters.boosters import emit, lightgbm
+from converters.boosters import lightgbm
+from converters.sklearn.recipes.writing import boosted_trees
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 
 
 def classifier(ops: Ops) -> None:
     """The label and the probabilities, and the scores, which LightGBM 4.7 answers as ``decision_function``."""
-    emit.classifier(ops, lightgbm.read(ops.model.booster_))
+    boosted_trees.classifier(ops, lightgbm.read(ops.model.booster_))
 
 
 def regressor(ops: Ops) -> None:
     """What the booster predicts, a ranker's scores too."""
-    emit.regressor(ops, lightgbm.read(ops.model.booster_))
+    boosted_trees.regressor(ops, lightgbm.read(ops.model.booster_))
 
 
 RECIPES = (

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from converters.boosters import emit, xgboost
+from converters.boosters import xgboost
+from converters.sklearn.recipes.writing import boosted_trees
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Kind, Recipe
 
@@ -29,16 +30,16 @@ def classifier(ops: Ops) -> None:
     """The label and the probabilities; of several targets at once a label each, and the matrix of probabilities."""
     boosted = xgboost.read(ops.model.get_booster(), ops.model.missing)
     if _kind(ops.model) == "classifier":
-        emit.classifier(ops, xgboost.with_probabilities(boosted))
+        boosted_trees.classifier(ops, xgboost.with_probabilities(boosted))
         return
-    probabilities = emit.linked(ops, boosted, emit.scores(ops, boosted))
-    ops.answer(0, ops.cast(ops.add("Greater", probabilities, ops.constant(0.5, "float64")), emit.INT64))
+    probabilities = boosted_trees.linked(ops, boosted, boosted_trees.scores(ops, boosted))
+    ops.answer(0, ops.cast(ops.add("Greater", probabilities, ops.constant(0.5, "float64")), boosted_trees.INT64))
     ops.answer_method("predict_proba", ops.cast(probabilities))
 
 
 def regressor(ops: Ops) -> None:
     """What the booster predicts, a ranker's scores too."""
-    emit.regressor(ops, xgboost.read(ops.model.get_booster(), ops.model.missing))
+    boosted_trees.regressor(ops, xgboost.read(ops.model.get_booster(), ops.model.missing))
 
 
 RECIPES = (

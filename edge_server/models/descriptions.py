@@ -9,8 +9,8 @@ import orjson
 
 from edge_server.config.sizes import SIZES
 from edge_server.errors import ScoringError
+from edge_server.models import schemas
 from edge_server.models.files.manifest import InputSpec, OutputSpec, Rejects
-from edge_server.openapi import schemas
 from edge_server.service import Description, Tensor
 
 if TYPE_CHECKING:
