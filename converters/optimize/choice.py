@@ -13,7 +13,6 @@ from converters.graph import edits
 from converters.graph.session import Session
 from converters.optimize.variants import VARIANTS, NotApplicableError, Variant, made
 from converters.package import manifest
-from converters.proof.parity import RTOL
 from edgepack.errors import ConversionError
 
 RUNS = 60
@@ -176,7 +175,7 @@ def _with(
 
 def _allowed(parity: Mapping[str, Any]) -> float:
     """The largest relative difference that a package already allows."""
-    return float(max([RTOL, *(parity.get("accepted") or {}).values()]))
+    return float(max([manifest.RTOL, *(parity.get("accepted") or {}).values()]))
 
 
 def _golden(converted: manifest.Converted, data: bytes) -> Mapping[str, Any] | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from converters.package.manifest import ATOL, RTOL
 from edgepack.errors import ConversionError
 
-RTOL = 1e-4
-ATOL = 1e-5
 # For the report's plots: how many pairs of answers it shows, and the decades of the differences that it counts.
 POINTS = 200
 DECADES = range(-16, 3)

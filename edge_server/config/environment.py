@@ -8,9 +8,8 @@ from pathlib import Path
 
 from edge_server.config.nearness import not_one_of
 from edge_server.config.service_file import AUTH_MODES, REQUEST_LOGS
-from edge_server.config.values import Auth, Cors, ServiceConfig, Tls
+from edge_server.config.values import LEVELS, Auth, Cors, ServiceConfig, Tls
 from edge_server.errors import ConfigurationError
-from edge_server.telemetry.logs import LEVELS
 
 
 def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceConfig:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from edge_server.config.fields import Fields, read_document
 from edge_server.config.values import (
     DEFAULT_PORT,
+    LEVELS,
     Auth,
     Batching,
     Collection,
@@ -25,7 +26,6 @@ from edge_server.config.values import (
     Tls,
 )
 from edge_server.errors import ConfigurationError, MissingFileError
-from edge_server.telemetry.logs import LEVELS
 
 SCHEMA = "edgepack.service/v1"
 AUTH_MODES = ("none", "key", "token")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 DEFAULT_PORT = 5001
 MIB = 1024 * 1024
+# Levels of the log.
+LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)

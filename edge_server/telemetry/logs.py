@@ -13,7 +13,6 @@ import orjson
 if TYPE_CHECKING:
     from edge_server.telemetry.lines import LineWriter
 
-LEVELS = ("debug", "info", "warning", "error")
 
 # The request that is being served, for the records of code that does not know it, such as an entry script's.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -62,7 +61,7 @@ def dropped(number: int) -> bytes:
 
 
 def configure(level: str, writer: LineWriter | None = None) -> None:
-    """Send every logger's records of ``level`` (one of LEVELS) and above to stderr, or to what writes there."""
+    """Send every logger's records of ``level`` (one of ``LEVELS``) and above to stderr, or to what writes there."""
     handler = logging.StreamHandler(sys.stderr) if writer is None else _Handler(writer)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()

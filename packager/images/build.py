@@ -15,13 +15,14 @@ from edgepack.oci.reference import image_tag
 from edgepack.oci.store import Store
 from packager.bases.cache import BaseCache
 from packager.bases.find import find_base, is_recipe
-from packager.images.plan import LayerPlan, ServedModel, plan_image
+from packager.images.plan import LayerPlan, plan_image
 from packager.images.write import BuiltImage, ImageWriter
 from packager.inference.entry_script import EntryScript, check_entry_script
 from packager.inference.server import server_entries
 from packager.layers.secrets import SecretSearch, known_secrets
 from packager.models.conversion import served
 from packager.models.registry import ModelRegistry
+from packager.models.served import ServedModel
 from packager.wheels.cache import WheelCache
 from packager.wheels.stack import modules_of, scoring_wheels
 from packager.wheels.tags import Target

@@ -16,29 +16,16 @@ from edgepack.errors import UsageError
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import Layer, LayerEntry
 from packager.layers.paths import APP_ROOT, CONFIG_PATH, PREFIX, SERVER_ROOT, USER, model_dir, site_packages
+from packager.models.served import ServedModel
+from packager.wheels.groups import WheelGroup
 
 if TYPE_CHECKING:
     from packager.bases.find import Base
     from packager.inference.entry_script import EntryScript
-    from packager.wheels.cache import Wheel
 
 # Engines allow 127, and somebody may build on top of this image (docs/architecture.md, "Image").
 MAX_LAYERS = 60
 PORT = 5001
-
-
-@dataclass(frozen=True)
-class WheelGroup:
-    """Wheels that share a layer."""
-
-    kind: str
-    title: str
-    wheels: tuple[Wheel, ...]
-
-    @property
-    def planned_size(self) -> int:
-        """Bytes of what goes in: the wheel files."""
-        return sum(wheel.size for wheel in self.wheels)
 
 
 @dataclass(frozen=True)
@@ -70,21 +57,6 @@ class ReadyLayer:
 
 
 PlannedLayer = WheelGroup | FilesLayer | ReadyLayer
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """A model as an image has it: its layers, and the file below its version's folder; "" where a script opens it."""
-
-    name: str
-    version: int
-    file: str
-    layers: tuple[Layer, ...]
-
-    @property
-    def id(self) -> str:
-        """``name:version``."""
-        return f"{self.name}:{self.version}"
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from edgepack.oci.layer import Layer
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from packager.bases.find import Base
-from packager.images.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer, WheelGroup
+from packager.images.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer
 from packager.layers.compressors import write_best_layer
 from packager.layers.secrets import SecretSearch
+from packager.wheels.groups import WheelGroup
 from packager.wheels.layers import WheelLayers
 from packager.wheels.settings import LayerSettings
 from packager.wheels.trim import TrimRule

@@ -22,11 +22,11 @@ from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.store import Store
 from edgepack.oci.tar.compression import decompressed
 from edgepack.oci.unpack import unpack_layer
-from packager.images.plan import ServedModel
 from packager.layers.paths import model_dir
 from packager.models.files import describe_files, write_model_layers
 from packager.models.model import Conversion, Framework, Model, Sample, onnx_path
 from packager.models.samples import keep_sample, write_sample
+from packager.models.served import ServedModel
 
 if TYPE_CHECKING:
     from packager.models.registry import ModelRegistry

@@ -13,9 +13,9 @@ from edgepack.errors import EdgepackError
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
-from packager.images.plan import WheelGroup
 from packager.layers.compressors import write_best_layer
 from packager.wheels.cache import Wheel
+from packager.wheels.groups import WheelGroup
 from packager.wheels.settings import LayerSettings
 from packager.wheels.trim import RULES, TrimRule, dropped
 

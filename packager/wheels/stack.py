@@ -10,8 +10,8 @@ from pathlib import Path
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Platform
 from packager.bases.facts import CheckedFacts
-from packager.images.plan import WheelGroup
 from packager.wheels.cache import WheelCache
+from packager.wheels.groups import WheelGroup
 from packager.wheels.layers import group_wheels
 from packager.wheels.locks import parse_lock, resolve, shipped_lock
 from packager.wheels.tags import Target

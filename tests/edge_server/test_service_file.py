@@ -12,9 +12,8 @@ import pytest
 
 from edge_server.config.environment import override
 from edge_server.config.service_file import check_files, load_config, single_model, single_script
-from edge_server.config.values import Auth, Cors, ScriptConfig, ServiceConfig, Tls
+from edge_server.config.values import LEVELS, Auth, Cors, ScriptConfig, ServiceConfig, Tls
 from edge_server.errors import ConfigurationError, MissingFileError
-from edge_server.telemetry.logs import LEVELS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "service.md"
 FULL: dict[str, Any] = {

@@ -18,7 +18,7 @@ from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.manifest import Index
 from packager.images.build import Build, BuildOptions
-from packager.images.plan import WheelGroup
+from packager.wheels.groups import WheelGroup
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, ARM64, debian, make_base, make_index
 from tests.packager.support.workspaces import make_workspace

@@ -20,21 +20,15 @@ from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.manifest import Manifest
 from packager.bases.facts import CheckedFacts
 from packager.bases.find import Base, find_base
-from packager.images.plan import (
-    MAX_LAYERS,
-    FilesLayer,
-    ReadyLayer,
-    ServedModel,
-    WheelGroup,
-    plan_image,
-    service_config,
-)
+from packager.images.plan import MAX_LAYERS, FilesLayer, ReadyLayer, plan_image, service_config
 from packager.images.write import ImageWriter
 from packager.layers.compressors import compressor_name
 from packager.layers.folder import entries_of
 from packager.layers.paths import model_dir
 from packager.layers.secrets import SecretSearch
 from packager.models.files import describe_files, write_model_layers
+from packager.models.served import ServedModel
+from packager.wheels.groups import WheelGroup
 from packager.wheels.trim import RULES
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, debian, make_base

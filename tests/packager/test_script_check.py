@@ -11,10 +11,10 @@ from edge_server.compat import azure
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci.digest import Digest
 from packager.images.build import BuildOptions
-from packager.images.plan import WheelGroup
 from packager.inference.entry_script import check_entry_script, read_entry_script
 from packager.inference.script_check import PROVIDED, check_script, standard_library
 from packager.wheels.cache import WheelCache
+from packager.wheels.groups import WheelGroup
 from packager.wheels.stack import modules_of
 from tests.packager.support.bases import AMD64
 from tests.packager.support.wheels import make_wheel, sha256
