@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import signal
@@ -22,8 +21,10 @@ from converters.software import selection
 from converters.software.selection import Environment
 from converters.source import frameworks, model_files
 from converters.source.model_files import ModelFiles
+from edgepack.documents import parse_object
 from edgepack.errors import (
     ConversionError,
+    InvalidDocumentError,
     NoSpaceError,
     NotFoundError,
     UsageError,
@@ -279,8 +280,8 @@ def _ending(outcome: launch.Outcome) -> str:
 def _collected(folder: Path, isolation: launch.Isolation, path: Path) -> dict[str, bytes]:
     """The files that the sandbox wrote, the report with how it was isolated; they are data, and are checked as such."""
     try:
-        document = json.loads(_read(folder / manifest.MANIFEST_FILE, LIMITS.conversion_document_bytes))
-        report = json.loads(_read(folder / manifest.REPORT_FILE, LIMITS.conversion_document_bytes))
+        document = parse_object(_read(folder / manifest.MANIFEST_FILE, LIMITS.conversion_document_bytes), path)
+        report = parse_object(_read(folder / manifest.REPORT_FILE, LIMITS.conversion_document_bytes), path)
         report |= {"schema": manifest.REPORT_SCHEMA, "isolation": isolation.to_json()}
         package = {
             manifest.MODEL_FILE: _read(folder / manifest.MODEL_FILE, launch.Limits().file_size),
@@ -289,7 +290,7 @@ def _collected(folder: Path, isolation: launch.Isolation, path: Path) -> dict[st
         }
         if document["golden"] is not None:
             package[manifest.GOLDEN_FILE] = _read(folder / manifest.GOLDEN_FILE, LIMITS.conversion_document_bytes)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, InvalidDocumentError, ValueError, KeyError, TypeError) as error:
         raise ConversionError(
             "the conversion produced an invalid package", where=path.name, hint="run it again"
         ) from error
@@ -299,8 +300,8 @@ def _collected(folder: Path, isolation: launch.Isolation, path: Path) -> dict[st
 def _understood(package: caches.Package, framework: str, digest: str) -> Conversion | None:
     """The conversion that a package describes, its paths still only names; None where it is not valid."""
     try:
-        document = json.loads(package[manifest.MANIFEST_FILE])
-        report = json.loads(package[manifest.REPORT_FILE])
+        document = parse_object(package[manifest.MANIFEST_FILE], manifest.MANIFEST_FILE)
+        report = parse_object(package[manifest.REPORT_FILE], manifest.REPORT_FILE)
         golden = package.get(manifest.GOLDEN_FILE)
         source, summary = document["source"], document["parity"]
         valid = (
@@ -325,7 +326,7 @@ def _understood(package: caches.Package, framework: str, digest: str) -> Convers
             parity=parity,
             warnings=tuple(map(str, report["warnings"])),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (InvalidDocumentError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -18,17 +18,119 @@ def canonical_json(value: object) -> bytes:
 
 
 def parse_object(data: bytes, where: object) -> dict[str, Any]:
-    """Parse a JSON object; raises ``InvalidDocumentError``."""
+    """Parse a JSON object of ours; raises ``InvalidDocumentError``.
+
+    Strict: UTF-8 without a byte order mark, and no field twice in an object. What two readers could read differently
+    must not be signed, or decide what runs.
+    """
+    return _object(_parsed(data, where, _unique), where)
+
+
+def parse_canonical(data: bytes, where: object) -> dict[str, Any]:
+    """Parse a JSON object that only this project writes: as ``parse_object``, and the bytes of ``canonical_json``."""
+    value = parse_object(data, where)
+    if canonical_json(value) != data:
+        raise InvalidDocumentError(where, ["is not in its canonical form: sorted fields, no white space"])
+    return value
+
+
+def parse_foreign(data: bytes, where: object) -> dict[str, Any]:
+    """Parse a JSON object that other tools write, such as an image's manifest; raises ``InvalidDocumentError``.
+
+    Lenient where engines are: a field may be there twice with the same value. Twice with different ones, in the same
+    spelling or in one that differs in capitals (which engines read as the same field), is refused.
+    """
+    value = _object(_parsed(data, where, _unambiguous), where)
+    _check_spellings(value, where)
+    return value
+
+
+def parse_foreign_list(data: bytes, where: object) -> list[Any]:
+    """The same for a JSON list."""
+    value = _parsed(data, where, _unambiguous)
+    if not isinstance(value, list):
+        raise InvalidDocumentError(where, ["must be a JSON list"])
+    _check_spellings(value, where)
+    return value
+
+
+# Fields of image documents that decide what an image is. Go, which engines are written in, ignores capitals.
+_DECISIVE = frozenset(
+    {
+        "schemaversion", "mediatype", "config", "layers", "manifests", "subject", "artifacttype", "digest", "size",
+        "platform", "architecture", "os", "variant", "rootfs", "diff_ids", "entrypoint", "cmd", "user", "env",
+        "workingdir", "repotags",
+    }
+)  # fmt: skip
+# Objects whose fields are anybody's names, which differ in capitals.
+_NAMES = frozenset({"annotations", "labels", "volumes", "exposedports"})
+
+
+class _DuplicateError(ValueError):
+    """A field that is in an object twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DuplicateError(f"the field {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+    return found
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and _differ(found[key], value):
+            raise _DuplicateError(f"the field {key!r} is there twice, with different values")
+        found[key] = value
+    return found
+
+
+def _check_spellings(value: object, where: object) -> None:
+    waiting: list[object] = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += item
+        if not isinstance(item, dict):
+            continue
+        spelt: dict[str, str] = {}
+        for key in item:
+            other = spelt.setdefault(key.lower(), key)
+            if other != key and key.lower() in _DECISIVE and _differ(item[other], item[key]):
+                raise InvalidDocumentError(where, [f"the field {other!r} is there again as {key!r}"])
+        waiting += [below for key, below in item.items() if key.lower() not in _NAMES]
+
+
+def _differ(one: object, other: object) -> bool:
+    # True is 1 to Python, and is not to JSON.
+    return type(one) is not type(other) or one != other
+
+
+def _parsed(data: bytes, where: object, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> Any:
     try:
-        value = json.loads(data)
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidDocumentError(where, [f"not UTF-8 ({error.reason} at byte {error.start})"]) from error
+    if text.startswith("\ufeff"):
+        raise InvalidDocumentError(where, ["begins with a byte order mark, which JSON does not have"])
+    try:
+        value = json.loads(text, object_pairs_hook=pairs)
+    except _DuplicateError as error:
+        raise InvalidDocumentError(where, [str(error)]) from error
     except (ValueError, RecursionError) as error:
         raise InvalidDocumentError(where, [f"not JSON ({error})"]) from error
-    if not isinstance(value, dict):
-        raise InvalidDocumentError(where, ["must be a JSON object"])
     try:
         canonical_json(value)
     except (UnicodeEncodeError, RecursionError) as error:  # half of a surrogate pair has no UTF-8
         raise InvalidDocumentError(where, ["holds text that is not Unicode"]) from error
+    return value
+
+
+def _object(value: object, where: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidDocumentError(where, ["must be a JSON object"])
     return value
 
 

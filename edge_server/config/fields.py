@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,14 +39,29 @@ def read_document(path: Path, what: str, schema: str | None) -> Fields:
         raise ConfigurationError(str(path), [f"cannot be read ({error.strerror})"]) from None
     try:
         document = orjson.loads(content)
+        json.loads(content, object_pairs_hook=_unique)
     except orjson.JSONDecodeError as error:
         raise ConfigurationError(str(path), [f"is not JSON ({error})"]) from None
+    except _DuplicateError as error:
+        raise ConfigurationError(str(path), [str(error)]) from None
     if not isinstance(document, dict):
         raise ConfigurationError(str(path), ["must hold one JSON object"])
     fields = Fields(path, document)
     if schema is not None and (found := fields.take("schema", str, "")) != schema and found:
         fields.add_violation("schema", f"is {found!r}, this server reads {schema!r}")
     return fields
+
+
+class _DuplicateError(Exception):
+    """A field that is in an object twice: which of the two is meant cannot be known."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _DuplicateError(f"has the field {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
 
 
 class Fields:

@@ -112,7 +112,12 @@ class Contents:
             omitted=fields.read_each("omitted", Descriptor.from_json),
             platform=fields.parsed("platform", Platform.parse, required=False),
         )
+        fields.finish()
         raise_all(where, [*violations, *_violations(contents)])
+        if contents.to_bytes() != data:
+            raise InvalidDocumentError(
+                where, ["is not written as a bundle's list is: its fields sorted, and no others"]
+            )
         return contents
 
 

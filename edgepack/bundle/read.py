@@ -20,6 +20,7 @@ from typing import BinaryIO
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
 from edgepack.bundle.rules import Plan, plan
 from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarReader, blob_name
+from edgepack.documents import parse_canonical
 from edgepack.errors import (
     DigestMismatchError,
     InvalidDocumentError,
@@ -110,6 +111,7 @@ def _read_list(
     opened = envelope.open_unsigned(data, PAYLOAD_TYPE, where=where) if allow_unsigned else None
     if opened is None:
         opened = envelope.verify(data, PAYLOAD_TYPE, trusted, where=where)
+    parse_canonical(data, LIST)  # nobody but us writes a bundle's list, and only so
     contents = Contents.from_bytes(opened.payload, where)
     contents.check_limits(limits, where)
     return contents

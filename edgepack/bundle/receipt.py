@@ -41,6 +41,7 @@ class Receipt:
             fields.wrong("device", "must be a name of letters, digits, '.', '_' and '-'")
         platform = fields.parsed("platform", Platform.parse) or Platform()
         blobs = fields.read_each("blobs", _digest)
+        fields.finish()
         raise_all(where, violations)
         return cls(str(device), platform, frozenset(blobs))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgepack.documents import canonical_json, parse_object
+from edgepack.documents import canonical_json, parse_foreign
 from edgepack.errors import InvalidDocumentError, InvalidReferenceError
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
@@ -61,7 +61,7 @@ class ImageConfig:
     @classmethod
     def from_bytes(cls, data: bytes, where: object = "image configuration") -> ImageConfig:
         """Read a configuration; raises ``InvalidDocumentError``."""
-        value = parse_object(data, where)
+        value = parse_foreign(data, where)
         run = value.get("config") or {}
         rootfs = value.get("rootfs") or {}
         if not isinstance(run, Mapping) or not isinstance(rootfs, Mapping):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgepack.documents import canonical_json, parse_object
+from edgepack.documents import canonical_json, parse_foreign
 from edgepack.errors import InvalidDocumentError
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
@@ -59,7 +59,7 @@ class Manifest:
         cls, data: bytes, where: object = "image manifest", *, implied: str = mediatypes.MANIFEST
     ) -> Manifest:
         """Read a manifest, of the type ``implied`` when it does not name its own; raises ``InvalidDocumentError``."""
-        value = parse_object(data, where)
+        value = parse_foreign(data, where)
         media_type = _media_type(value, mediatypes.MANIFESTS, implied, "manifests", where)
         subject = value.get("subject")
         return cls(
@@ -104,7 +104,7 @@ class Index:
     @classmethod
     def from_bytes(cls, data: bytes, where: object = "image index", *, implied: str = mediatypes.INDEX) -> Index:
         """Read an index, of the type ``implied`` when it does not name its own; raises ``InvalidDocumentError``."""
-        value = parse_object(data, where)
+        value = parse_foreign(data, where)
         media_type = _media_type(value, mediatypes.INDEXES, implied, "layers", where)
         return cls(
             manifests=list_of(value.get("manifests"), Descriptor.from_json, where, "manifests"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgepack.documents import parse_object
+from edgepack.documents import parse_foreign
 from edgepack.errors import IncompatibleError, InvalidReferenceError, NotFoundError, VerificationError
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
@@ -107,7 +107,7 @@ def _configured(source: BlobSource, manifest: Manifest) -> Platform | None:
     """The platform that the configuration names; ``None`` for an artifact, or where it names none."""
     if manifest.config.media_type not in mediatypes.CONFIGS:
         return None
-    value = parse_object(read_verified(source, manifest.config), f"image configuration {manifest.config.digest}")
+    value = parse_foreign(read_verified(source, manifest.config), f"image configuration {manifest.config.digest}")
     try:
         return Platform.from_json(value)
     except (InvalidReferenceError, TypeError, AttributeError):

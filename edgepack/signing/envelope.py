@@ -6,12 +6,13 @@ What is signed is the pre-authentication encoding, so a payload of one type can 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgepack.documents import canonical_json, parse_object
-from edgepack.errors import InvalidDocumentError, SignatureError, UntrustedKeyError
+from edgepack.documents import Fields, canonical_json, parse_object
+from edgepack.errors import InvalidDocumentError, SignatureError, UntrustedKeyError, UsageError
 from edgepack.limits import LIMITS
 from edgepack.signing.keys import PrivateKey, PublicKey
 
@@ -115,6 +116,16 @@ def _signed_by(envelope: Envelope, key: PublicKey) -> bool:
     return True
 
 
+def _base64(text: str) -> str:
+    """``text`` when it is base64 as RFC 4648 has it in section 4: its alphabet, padded, nothing else."""
+    try:
+        if base64.b64encode(base64.b64decode(text, validate=True)).decode() == text:
+            return text
+    except ValueError:
+        pass
+    raise UsageError("is not standard base64 (RFC 4648, section 4)")
+
+
 def _parse(data: bytes, where: object, limit: int) -> Envelope:
     from securesystemslib.dsse import Envelope
 
@@ -124,17 +135,18 @@ def _parse(data: bytes, where: object, limit: int) -> Envelope:
         value = parse_object(data, where)
     except InvalidDocumentError as error:
         raise SignatureError(f"is not a DSSE envelope ({error.what})", where=where) from error
-    signatures = value.get("signatures")
-    if not (
-        isinstance(value.get("payload"), str)
-        and isinstance(value.get("payloadType"), str)
-        and isinstance(signatures, list)
-        and all(
-            isinstance(one, dict) and isinstance(one.get("keyid"), str) and isinstance(one.get("sig"), str)
-            for one in signatures
-        )
-    ):
-        raise SignatureError("is not a DSSE envelope (payload, payloadType or signatures are wrong)", where=where)
+    violations: list[str] = []
+    fields = Fields(value, "", violations)
+    # The same signature in another spelling would be another document: one may be blocked, noted or compared by hash.
+    fields.parsed("payload", _base64)
+    fields.take("payloadType", str, required=True)
+    for one in fields.each("signatures"):
+        one.take("keyid", str, required=True)
+        one.parsed("sig", _base64)
+        one.finish()
+    fields.finish()
+    if violations:
+        raise SignatureError(f"is not a DSSE envelope ({'; '.join(violations)})", where=where)
     try:
         return Envelope.from_dict(value)
     except ValueError as error:  # invalid base64, or two signatures under one key id

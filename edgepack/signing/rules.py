@@ -111,7 +111,7 @@ def _parse(payload: bytes, image: Digest, where: str) -> Statement:
     if not isinstance(subjects, list) or not isinstance(predicate, dict):
         raise InvalidDocumentError(where, ["subject must be a list and predicate an object"])
     names = [
-        one.get("name")
+        str(one.get("name", ""))
         for one in subjects
         if isinstance(one, dict) and isinstance(one.get("digest"), dict) and one["digest"].get("sha256") == image.hex
     ]
@@ -120,11 +120,13 @@ def _parse(payload: bytes, image: Digest, where: str) -> Statement:
     platforms = predicate.get("platforms")
     if not isinstance(platforms, dict):
         raise InvalidDocumentError(where, ["predicate.platforms must be an object"])
-    created = predicate.get("created")
+    created, created_by = predicate.get("created"), predicate.get("created_by", "")
+    if not isinstance(created, str | None) or not isinstance(created_by, str):
+        raise InvalidDocumentError(where, ["predicate.created and predicate.created_by must be text"])
     return Statement(
-        name=str(names[0]),
+        name=names[0],
         digest=image,
-        platforms={str(name): Digest.parse(digest) for name, digest in platforms.items()},
-        created_by=str(predicate.get("created_by", "")),
-        created=None if created is None else str(created),
+        platforms={name: Digest.parse(digest) for name, digest in platforms.items()},
+        created_by=created_by,
+        created=created,
     )

@@ -228,3 +228,15 @@ def test_what_a_script_opens_may_be_a_folder(tmp_path: Path) -> None:
         check_files(single_script(tmp_path / "score.py", tmp_path / "absent"))
     with pytest.raises(MissingFileError, match="no entry script"):
         check_files(single_script(tmp_path / "absent.py", None))
+
+
+def test_a_field_that_is_there_twice_is_refused_by_name(tmp_path: Path) -> None:
+    from edge_server.security.keys import read_keys
+
+    text = '{"schema": "edgepack.service/v1", "models": [], "auth": {"mode": "key", "file": "k", "mode": "none"}}'
+    (tmp_path / "service.json").write_text(text)
+    with pytest.raises(ConfigurationError, match="has the field 'mode' twice"):
+        load_config(tmp_path / "service.json")
+    (tmp_path / "keys.json").write_text('{"schema": "edgepack.keys/v1", "primary": "a", "primary": "b"}')
+    with pytest.raises(ConfigurationError, match="has the field 'primary' twice"):
+        read_keys(tmp_path / "keys.json")

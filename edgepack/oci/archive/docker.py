@@ -7,12 +7,12 @@ and the layers as they lie there. Format: moby, ``image/spec/v1.2.md``, "Combine
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgepack.documents import parse_foreign_list
 from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, VerificationError
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
@@ -79,14 +79,14 @@ def read_docker_archive(tar: TarIndex, limit: int) -> DockerArchive:
 
 def _entries(tar: TarIndex) -> list[dict[str, Any]]:
     try:
-        value = json.loads(tar.read(MANIFEST_NAME, LIMITS.manifest_bytes))
+        value = parse_foreign_list(tar.read(MANIFEST_NAME, LIMITS.manifest_bytes), MANIFEST_NAME)
     except NotFoundError as error:
         raise VerificationError(
             f"not an image archive: it has neither index.json nor {MANIFEST_NAME}", where=tar.path
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise VerificationError(f"{MANIFEST_NAME} is not JSON ({error})", where=tar.path) from error
-    if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
+    except InvalidDocumentError as error:
+        raise VerificationError(str(error), where=tar.path) from error
+    if not value or not all(isinstance(entry, dict) for entry in value):
         raise VerificationError(f"{MANIFEST_NAME} is not a list of images", where=tar.path)
     return value
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import BinaryIO
 
-from edgepack.documents import parse_object
+from edgepack.documents import parse_foreign
 from edgepack.errors import InvalidDocumentError
 from edgepack.limits import LIMITS
 from edgepack.oci.copy import copy
@@ -76,7 +76,7 @@ class RemoteRepository:
         """The tags of the repository, without those that hold referrers; raises as ``resolve`` does."""
         found: set[str] = set()
         for page in pages_of(self._session, self._session.url("tags/list"), {}, "list of tags"):
-            found.update(tag for tag in parse_object(page, "tags").get("tags") or () if isinstance(tag, str))
+            found.update(tag for tag in parse_foreign(page, "tags").get("tags") or () if isinstance(tag, str))
         return tuple(sorted(tag for tag in found if not tag.startswith("sha256-")))
 
     def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
@@ -129,13 +129,13 @@ class RemoteRepository:
 
 
 def _subject(data: bytes, descriptor: Descriptor) -> Digest | None:
-    subject = parse_object(data, f"manifest {descriptor.digest}").get("subject")
+    subject = parse_foreign(data, f"manifest {descriptor.digest}").get("subject")
     return None if subject is None else Descriptor.from_json(subject, f"manifest {descriptor.digest}: subject").digest
 
 
 def _as_referrer(data: bytes, descriptor: Descriptor) -> Descriptor:
     """The artifact as a list of referrers names it: its type (or its configuration's) and its annotations."""
-    value = parse_object(data, f"manifest {descriptor.digest}")
+    value = parse_foreign(data, f"manifest {descriptor.digest}")
     config = value.get("config")
     kind = value.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else None)
     return replace(descriptor, artifact_type=kind, annotations=dict(value.get("annotations") or {}), platform=None)

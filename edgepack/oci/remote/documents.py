@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from edgepack.documents import parse_object
+from edgepack.documents import parse_foreign
 from edgepack.errors import DigestMismatchError, InvalidDocumentError, RegistryUnavailableError, TooLargeError
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
@@ -129,7 +129,7 @@ class Documents:
 
 def _media_type(data: bytes, content_type: str, where: str) -> str:
     """What the document is; the header and the document must not contradict each other (image-spec, "mediaType")."""
-    value = parse_object(data, where)
+    value = parse_foreign(data, where)
     check_schema(value, where)
     said, header = value.get("mediaType"), content_type.partition(";")[0].strip().lower()
     if said in TYPES:
