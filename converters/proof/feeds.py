@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from converters.proof import samples
+from converters.proof import sample_text, samples
 from converters.proof.specs import WORDS, Spec
 from edgepack.errors import UsageError
 
@@ -113,6 +113,7 @@ def sample_feeds(specs: Sequence[Spec], path: Path) -> dict[str, Any]:
     given = samples.arrays(path)
     if given is None:
         given = _from_table(specs, samples.read(path))
+        _require_numbers(specs, given, path)
     missing = [spec.name for spec in specs if spec.name not in given]
     if missing and len(specs) == 1 and len(given) == 1:
         given = {specs[0].name: next(iter(given.values()))}
@@ -128,6 +129,15 @@ def _from_table(specs: Sequence[Spec], table: samples.Table) -> dict[str, Any]:
     if len(specs) == 1 and specs[0].name not in table.names and table.numeric:
         return {specs[0].name: table.matrix()}
     return dict(zip(table.names, table.columns, strict=True))
+
+
+def _require_numbers(specs: Sequence[Spec], given: Mapping[str, Any], path: Path) -> None:
+    """Raise ``UsageError`` for a cell of text among the numbers that an input takes."""
+    numeric = {spec.name for spec in specs if spec.dtype != "string"}
+    whole = len(specs) == 1 and bool(numeric) and specs[0].name not in given  # all columns are one input
+    for cell in sample_text.text_cells(path):
+        if whole or cell.column in numeric:
+            raise cell.error(path.name)
 
 
 def _fitted(spec: Spec, array: Any) -> Any:
@@ -151,7 +161,8 @@ def _fitted(spec: Spec, array: Any) -> Any:
     whole = array.dtype.kind in "iub" or spec.kind != "int"
     if array.dtype.kind not in kinds or not (whole or (array == np.floor(array)).all()):
         raise UsageError(
-            f"the sample's {spec.name!r} holds {array.dtype}, the model takes {spec.dtype}",
+            f"the sample's {spec.name!r} holds {'text' if array.dtype.kind == 'O' else array.dtype}, the model takes "
+            f"{spec.dtype}",
             hint="give values of that type",
         )
     return array.astype(spec.dtype)

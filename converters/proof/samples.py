@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+from converters.proof import sample_text
 from edgepack.errors import UsageError
 
 MAX_SAMPLE_ROWS = 2000
@@ -56,6 +57,19 @@ class Table:
 
         pairs = zip(self.columns, other.columns, strict=True)
         return Table(self.names, tuple(np.concatenate(pair) for pair in pairs))
+
+    def numbered(self, names: Collection[str]) -> Table:
+        """With the columns of these ``names`` as numbers: what is text there becomes the first number."""
+        import numpy as np
+
+        columns = []
+        for name, column in zip(self.names, self.columns, strict=True):
+            if name in names and column.dtype.kind == "O":
+                cells = [cell if cell is None else sample_text.cell_of(cell.replace(",", ".")) for cell in column]
+                first = next((cell for cell in cells if isinstance(cell, int | float)), 0)
+                column = np.array([first if cell is None or isinstance(cell, str) else cell for cell in cells], float)
+            columns.append(column)
+        return Table(self.names, tuple(columns))
 
     def replaced(self, index: int, column: Any) -> Table:
         """With another column at position ``index``."""
@@ -132,13 +146,11 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _read_csv(path: Path) -> Table:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [line for line in csv.reader(file) if line]
+    lines = sample_text.lines_of(path)
     if not lines:
         return Table((), ())
-    header = not all(_is_number(cell) for cell in lines[0])
-    rows = lines[1:] if header else lines
-    table = _from_rows([list(map(_cell, row)) for row in rows], lines[0] if header else None)
+    names, rows = sample_text.header_and_rows(lines)
+    table = _from_rows([list(map(sample_text.cell_of, row)) for _, row in rows], names)
     return Table(table.names, tuple(map(_flags, table.columns)))
 
 
@@ -153,15 +165,8 @@ def _flags(column: Any) -> Any:
 
 
 def _read_json(path: Path) -> Table:
-    document = json.loads(path.read_text())
-    names = document.get("columns") if isinstance(document, dict) else None
-    rows = document["data"] if isinstance(document, dict) else document
-    if not isinstance(rows, list) or not rows:
-        return Table((), ())
-    if isinstance(rows[0], dict):
-        names = list(rows[0])
-        rows = [[row.get(name) for name in names] for row in rows]
-    return _from_rows(rows, names)
+    names, rows = sample_text.records_of(json.loads(path.read_text()))
+    return _from_rows(rows, names) if rows else Table((), ())
 
 
 def _read_numpy(path: Path) -> Table:
@@ -217,18 +222,3 @@ def _column(cells: list[Any]) -> Any:
             return np.array(cells, dtype=np.int64)
         return np.array([np.nan if cell is None else cell for cell in cells], dtype=np.float64)
     return np.array([None if cell is None else str(cell) for cell in cells], dtype=object)
-
-
-def _is_number(cell: str) -> bool:
-    return _cell(cell) is None or not isinstance(_cell(cell), str)
-
-
-def _cell(text: str) -> int | float | str | None:
-    if text.strip() == "":
-        return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.options import Options
-from converters.proof import samples
+from converters.proof import sample_text, samples
 from converters.proof.specs import Spec
 from converters.pytorch import original as originals
 from converters.pytorch import scripts
@@ -188,6 +188,11 @@ def _from_sample(parameters: Sequence[Parameter], path: Path, floats: Any) -> It
     typed = given is not None
     if given is None:
         table = samples.read(path)
+        names = {entry.name for entry in parameters}
+        as_one = len(parameters) == 1 and not names & set(table.names)  # all columns are one input
+        for cell in sample_text.text_cells(path):
+            if as_one or cell.column in names:
+                raise cell.error(path.name)
         if len(parameters) == 1 and parameters[0].name not in table.names and table.numeric:
             given = {parameters[0].name: table.matrix()}
         else:

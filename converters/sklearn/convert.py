@@ -16,7 +16,7 @@ from converters.graph import edits
 from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
-from converters.proof import parity, samples
+from converters.proof import parity, sample_text, samples
 from converters.proof.samples import Table
 from converters.sklearn import inputs as inputs_of
 from converters.sklearn import labels, proof, rows, training_columns, unusual_inputs
@@ -136,7 +136,7 @@ def _rows(original: Original, options: Options) -> Rows:
     columns = training_columns.columns(original.model, original.names)
     tables: dict[str, Table] = {}
     if options.sample is not None:
-        tables["sample"] = training_columns.as_trained(original.select(samples.read(options.sample)), columns)
+        tables["sample"] = _sample(original, options.sample, columns)
         tables["generated"] = rows.resample(tables["sample"])
     else:
         tables["generated"] = _accepted(original, columns)
@@ -147,6 +147,18 @@ def _rows(original: Original, options: Options) -> Rows:
     if edges is not None and _takes(original, columns, edges):
         tables["boundary"] = edges
     return Rows(tables, columns)
+
+
+def _sample(original: Original, path: Path, columns: Sequence[training_columns.Column]) -> Table:
+    """The user's rows. Raises ``UsageError`` for a cell of text, where it alone keeps the original from answering."""
+    given = samples.read(path)
+    table = training_columns.as_trained(original.select(given), columns)
+    cells = sample_text.text_cells(path)
+    if cells and not _takes(original, columns, table):
+        mended = given.numbered([cell.column for cell in cells])
+        if _takes(original, columns, training_columns.as_trained(original.select(mended), columns)):
+            raise cells[0].error(path.name)
+    return table
 
 
 def _accepted(original: Original, columns: Sequence[training_columns.Column]) -> Table:

@@ -56,8 +56,13 @@ def saved_models_in(folder: Path) -> list[Path]:
 def _framework_of_file(path: Path) -> str | None:
     ending = path.suffix.lower()
     if ending in _ANYTHING and path.is_file():
-        return "ScikitLearn" if _BOOSTER_TEXT.match(_start(path)) else None
+        return "ScikitLearn" if is_booster_text(_start(path)) else None
     return None if ending in _ANYTHING else _BY_ENDING.get(ending)
+
+
+def is_booster_text(start: bytes) -> bool:
+    """Whether a file that begins so is in a text format of LightGBM, XGBoost or CatBoost."""
+    return _BOOSTER_TEXT.match(start) is not None
 
 
 def is_booster_file(path: Path) -> bool:

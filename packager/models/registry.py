@@ -34,6 +34,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
+from converters.source.contents import check_model
 from converters.source.onnx_file import check_onnx, external_files
 from edgepack.errors import EdgepackError, NoSpaceError, NotFoundError, UsageError
 from edgepack.names import ModelRef, check_model_name
@@ -127,6 +128,7 @@ class ModelRegistry:
         found = framework or framework_of(path)
         tree = read_tree(path)
         entries = list(tree.entries)
+        check_model(path, found.value)
         if found is Framework.ONNX:
             _check_onnx(path, entries)
         files = describe_files(entries, path, tree.kept)

@@ -137,6 +137,17 @@ def test_the_option_nearest_to_the_command_counts(edgepack: Type) -> None:
     assert edgepack("--workspace", "ws", "key", "--workspace", "absent", "list").code == 3
 
 
+def test_what_is_named_like_a_model_and_is_none_is_refused_before_it_gets_a_version(
+    edgepack: Type, tmp_path: Path
+) -> None:
+    (tmp_path / "m.joblib").write_text("age,city\n40,ulm\n41,bonn\n")
+    (tmp_path / "folder").mkdir()
+    for path, says in (("m.joblib", "is a table of text (CSV), not a model"), ("folder", "holds no file")):
+        ended = edgepack("model", "register", "-n", "new", "-p", tmp_path / path)
+        assert (ended.code, says in ended.sentence) == (2, True)
+    assert edgepack("model", "list", "-n", "new").code == 3
+
+
 # ---- A workspace that is not there ----------------------------------------------------------------------------------
 
 READING = [
