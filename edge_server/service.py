@@ -10,7 +10,7 @@ from edge_server.http.messages import Answer, Request
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorInfo:
     """One input or output, for people: ``shape`` has None for a free axis and is None itself for any rank.
 
     ``columns`` name the last axis. ``note`` is a sentence on what is special, such as that values may be missing.
@@ -39,8 +39,8 @@ class Description:
     takes_get: bool = False
     formats: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
-    inputs: tuple[Tensor, ...] = ()
-    outputs: tuple[Tensor, ...] = ()
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
     models: Mapping[str, Description] = field(default_factory=dict)
 
 

@@ -1,4 +1,4 @@
-"""PyTorch -> ONNX: the first of several routes that answers as the original does, or a refusal with the reason.
+"""PyTorch -> ONNX: the first export that answers as the original does, or a refusal with the reason.
 
 Runs inside the sandbox only: loading an archive or an entry point runs what the user gave.
 """
@@ -17,7 +17,7 @@ from converters.package import manifest
 from converters.proof import assembly, comparison
 from converters.proof.exploration import explore
 from converters.proof.specs import Explored
-from converters.pytorch import finish, routes
+from converters.pytorch import exports, finish
 from converters.pytorch.loading import load
 from converters.pytorch.original import ONNX_HINT, Original
 from edgepack.errors import ConversionError
@@ -34,22 +34,22 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     original = load(path, options)
     explored = explore(original, original.specs)
     failures: list[ConversionError] = []
-    for route in routes.of(original):
+    for export in exports.of(original):
         try:
-            return _package(original, explored, route, digest, options)
+            return _package(original, explored, export, digest, options)
         except ConversionError as error:
             failures.append(error)
     raise failures[0] if failures else ConversionError("this model cannot be exported", hint=ONNX_HINT)
 
 
 def _package(
-    original: Original, explored: Explored, route: routes.Route, digest: str, options: Options
+    original: Original, explored: Explored, export: exports.Export, digest: str, options: Options
 ) -> manifest.Converted:
-    model = route.make()
+    model = export.make()
     roles = finish.finish(model, original, explored)
     session = Session(edits.serialize(model))
     proof = comparison.prove(original, session, explored, options, roles)
-    source = {"framework": "PyTorch", "version": original.version, "digest": digest, "recipe": route.recipe}
+    source = {"framework": "PyTorch", "version": original.version, "digest": digest, "recipe": export.recipe}
     versions = {part: importlib.metadata.version(part) for part in PARTS}
     return assembly.package(proof, explored, model, source, versions, original.notes, {"form": original.kind})
 

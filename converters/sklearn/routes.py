@@ -23,19 +23,19 @@ Routes = Sequence[Route | None]
 
 
 @dataclass(frozen=True)
-class Place:
+class FittedPart:
     """A fitted part of a model, and the routes of the features that it is given."""
 
     part: Any
     routes: Routes
 
 
-def places(model: Any, columns: Sequence[str]) -> Iterator[Place]:
+def fitted_parts(model: Any, columns: Sequence[str]) -> Iterator[FittedPart]:
     """Every fitted part of ``model`` with what is known of its features; ``columns`` names the model's inputs."""
-    yield from _places(model, [Route(index, _same) for index in range(len(columns))], tuple(columns), set())
+    yield from _fitted_parts(model, [Route(index, _same) for index in range(len(columns))], tuple(columns), set())
 
 
-def _places(model: Any, routes: Routes, columns: Sequence[str], seen: set[int]) -> Iterator[Place]:
+def _fitted_parts(model: Any, routes: Routes, columns: Sequence[str], seen: set[int]) -> Iterator[FittedPart]:
     if id(model) in seen:
         return
     seen.add(id(model))
@@ -43,25 +43,25 @@ def _places(model: Any, routes: Routes, columns: Sequence[str], seen: set[int]) 
         for _, step in model.steps:
             if step is None or step == "passthrough":
                 continue
-            yield from _places(step, routes, columns, seen)
+            yield from _fitted_parts(step, routes, columns, seen)
             routes, columns = after(step, routes, columns), ()
         return
-    yield Place(model, routes)
+    yield FittedPart(model, routes)
     if hasattr(model, "transformers_"):
         for _, part, chosen in model.transformers_:
             if not isinstance(part, str):
-                yield from _places(part, [routes[i] for i in _positions(chosen, columns, len(routes))], (), seen)
+                yield from _fitted_parts(part, [routes[i] for i in _positions(chosen, columns, len(routes))], (), seen)
         return
     if getattr(model, "_preprocessor", None) is not None:  # histogram boosting puts its categories first
-        yield from _places(model._preprocessor, routes, columns, seen)
+        yield from _fitted_parts(model._preprocessor, routes, columns, seen)
         routes, columns = after(model._preprocessor, routes, columns), ()
     subsets = getattr(model, "estimators_features_", None)
     for number, child in enumerate(_children(model)):
         # A bag's part sees some of the features; any other part that takes as many sees the same.
         if subsets is not None and number < len(subsets):
-            yield from _places(child, [routes[i] for i in subsets[number]], (), seen)
+            yield from _fitted_parts(child, [routes[i] for i in subsets[number]], (), seen)
         elif getattr(child, "n_features_in_", len(routes)) == len(routes):
-            yield from _places(child, routes, columns, seen)
+            yield from _fitted_parts(child, routes, columns, seen)
 
 
 def _children(model: Any) -> Iterator[Any]:

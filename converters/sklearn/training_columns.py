@@ -8,7 +8,7 @@ from typing import Any
 
 from converters.boosters import load as boosters
 from converters.proof.samples import Table
-from converters.sklearn.routes import Place, places, takes_documents
+from converters.sklearn.routes import FittedPart, fitted_parts, takes_documents
 
 # Fitted arrays of shape (anything, n_features) whose columns span the training data.
 POINTS = (
@@ -58,15 +58,15 @@ def columns(model: Any, names: Sequence[str]) -> list[Column]:
     spans: list[tuple[int, float, float]] = []
     if takes_documents(model):
         trained[0].words = list(SOME_WORDS)
-    for place in places(model, names):
-        _categories(place, trained)
-        _words(place, trained)
-        _codes(place, trained)
-        spans.extend(_spans(place))
-        for column, points in (_points(place) or {}).items():
+    for fitted in fitted_parts(model, names):
+        _categories(fitted, trained)
+        _words(fitted, trained)
+        _codes(fitted, trained)
+        spans.extend(_spans(fitted))
+        for column, points in (_points(fitted) or {}).items():
             trained[column].whole |= _are_whole(points)
-        for feature, value in thresholds(place.part):
-            route = place.routes[feature] if 0 <= feature < len(place.routes) else None
+        for feature, value in thresholds(fitted.part):
+            route = fitted.routes[feature] if 0 <= feature < len(fitted.routes) else None
             if route is not None:
                 trained[route.column].thresholds.append(float(route.back(value)))
     for column, low, high in spans:
@@ -91,17 +91,17 @@ def as_trained(sample: Table, trained: Sequence[Column]) -> Table:
     return Table(sample.names, tuple(columns))
 
 
-def _categories(place: Place, trained: list[Column]) -> None:
-    found = getattr(place.part, "categories_", None)
-    if hasattr(place.part, "category_count_"):  # of naive Bayes: the categories are the numbers from 0
-        found = [list(range(counts.shape[1])) for counts in place.part.category_count_]
-    statistics = getattr(place.part, "statistics_", None)  # an unfitted part has none
+def _categories(fitted: FittedPart, trained: list[Column]) -> None:
+    found = getattr(fitted.part, "categories_", None)
+    if hasattr(fitted.part, "category_count_"):  # of naive Bayes: the categories are the numbers from 0
+        found = [list(range(counts.shape[1])) for counts in fitted.part.category_count_]
+    statistics = getattr(fitted.part, "statistics_", None)  # an unfitted part has none
     if statistics is not None and statistics.dtype.kind == "O":
         found = [[value] for value in statistics]
-    if not isinstance(found, list) or len(found) != len(place.routes):
+    if not isinstance(found, list) or len(found) != len(fitted.routes):
         return
-    closed = getattr(place.part, "handle_unknown", "error") == "error"
-    for route, values in zip(place.routes, found, strict=True):
+    closed = getattr(fitted.part, "handle_unknown", "error") == "error"
+    for route, values in zip(fitted.routes, found, strict=True):
         if route is None:
             continue
         listed = [value.item() if hasattr(value, "item") else value for value in values]
@@ -117,29 +117,29 @@ def _is_category(value: Any) -> bool:
     return isinstance(value, str | int | bool) or (isinstance(value, float) and value == value)
 
 
-def _words(place: Place, trained: list[Column]) -> None:
-    vocabulary = getattr(place.part, "vocabulary_", None)
-    if isinstance(vocabulary, dict) and len(place.routes) == 1 and place.routes[0] is not None:
-        trained[place.routes[0].column].words += sorted(map(str, vocabulary))
+def _words(fitted: FittedPart, trained: list[Column]) -> None:
+    vocabulary = getattr(fitted.part, "vocabulary_", None)
+    if isinstance(vocabulary, dict) and len(fitted.routes) == 1 and fitted.routes[0] is not None:
+        trained[fitted.routes[0].column].words += sorted(map(str, vocabulary))
 
 
-def _codes(place: Place, trained: list[Column]) -> None:
+def _codes(fitted: FittedPart, trained: list[Column]) -> None:
     """The whole numbers that a booster takes for categories."""
-    for feature, codes in boosters.codes(place.part).items():
-        route = place.routes[feature] if feature < len(place.routes) else None
+    for feature, codes in boosters.codes(fitted.part).items():
+        route = fitted.routes[feature] if feature < len(fitted.routes) else None
         if route is not None and not trained[route.column].categories:
             trained[route.column].categories = [int(code) for code in codes]
 
 
-def _spans(place: Place) -> Iterator[tuple[int, float, float]]:
+def _spans(fitted: FittedPart) -> Iterator[tuple[int, float, float]]:
     """Ranges of input columns, as a scaler or stored training points show them."""
     import numpy as np
 
     for source in (_of_scaler, _of_points):
-        found = source(place.part, len(place.routes))
+        found = source(fitted.part, len(fitted.routes))
         if found is None:
             continue
-        for route, low, high in zip(place.routes, *found, strict=True):
+        for route, low, high in zip(fitted.routes, *found, strict=True):
             if route is not None:
                 ends = sorted(float(np.asarray(route.back(value))) for value in (low, high))
                 yield route.column, ends[0], ends[1]
@@ -182,13 +182,13 @@ def _kept_points(part: Any, width: int) -> Any | None:
     return None
 
 
-def _points(place: Place) -> dict[int, Any] | None:
+def _points(fitted: FittedPart) -> dict[int, Any] | None:
     """The values of input columns at the points that a part keeps, by column; None where it keeps none."""
-    points = _kept_points(place.part, len(place.routes))
+    points = _kept_points(fitted.part, len(fitted.routes))
     if points is None:
         return None
     return {
-        route.column: route.back(points[:, feature]) for feature, route in enumerate(place.routes) if route is not None
+        route.column: route.back(points[:, feature]) for feature, route in enumerate(fitted.routes) if route is not None
     }
 
 
@@ -203,8 +203,8 @@ def training(model: Any, names: Sequence[str], count: int) -> Table | None:
     """Up to ``count`` rows of the training data, where a part that sees every column keeps them."""
     import numpy as np
 
-    for place in places(model, names):
-        found = _points(place)
+    for fitted in fitted_parts(model, names):
+        found = _points(fitted)
         if found is None or len(found) < len(names):
             continue
         length = len(found[0])

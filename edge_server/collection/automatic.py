@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from time import time
 from typing import Any
 
-from edge_server.collection.place import WORKSPACE, correlations, file_path
+from edge_server.collection.layout import WORKSPACE, correlations, file_path
 from edge_server.collection.ring import Ring
 from edge_server.collection.writer import Part, Rows, Writer
 from edge_server.config.values import ModelPlace, ServiceConfig

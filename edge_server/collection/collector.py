@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from edge_server.collection.place import WORKSPACE, correlations, file_path, utc_now
+from edge_server.collection.layout import WORKSPACE, correlations, file_path, utc_now
 from edge_server.collection.ring import Ring
 from edge_server.collection.writer import Rows, Writer
 from edge_server.config.values import Collection

@@ -11,7 +11,7 @@ from edge_server.config.sizes import SIZES
 from edge_server.errors import ScoringError
 from edge_server.models import schemas
 from edge_server.models.files.manifest import InputSpec, OutputSpec, Rejects
-from edge_server.service import Description, Tensor
+from edge_server.service import Description, TensorInfo
 
 if TYPE_CHECKING:
     from edge_server.config.values import ModelPlace
@@ -141,10 +141,10 @@ def _description(
         formats=dict.fromkeys(formats, binary),
         methods=names,
         inputs=tuple(
-            Tensor(spec.name, spec.dtype, spec.shape, spec.columns or (), _note(spec, rejects)) for spec in inputs
+            TensorInfo(spec.name, spec.dtype, spec.shape, spec.columns or (), _note(spec, rejects)) for spec in inputs
         ),
         outputs=tuple(
-            Tensor(spec.name, spec.dtype or "sequence or map", spec.shape, note=_answered(spec)) for spec in outputs
+            TensorInfo(spec.name, spec.dtype or "sequence or map", spec.shape, note=_answered(spec)) for spec in outputs
         ),
     )
 

@@ -16,7 +16,7 @@ from edge_server.http.messages import Answer, Request, Response
 from edge_server.models.catalog import Catalog
 from edge_server.models.descriptions import Descriptions
 from edge_server.models.running.batching import Batcher
-from edge_server.models.running.call import Call
+from edge_server.models.running.call import ModelCall
 from edge_server.models.running.run_queue import RunQueue
 from edge_server.models.running.threads import threads_per_process
 from edge_server.service import Description
@@ -93,7 +93,7 @@ class ModelService:
         self,
         name: str | None,
         version: int | None,
-        read: Callable[[OnnxModel], Call],
+        read: Callable[[OnnxModel], ModelCall],
         *,
         size: int = 0,
         request_id: str = "",
@@ -110,7 +110,7 @@ class ModelService:
         return loaded.attached.submit(read(loaded.model), self._seen(place, request_id))
 
     async def _infer(
-        self, place: ModelPlace, read: Callable[[OnnxModel], Call], size: int, request_id: str
+        self, place: ModelPlace, read: Callable[[OnnxModel], ModelCall], size: int, request_id: str
     ) -> Response:
         loaded = self.catalog.loaded(place) or await self.catalog.load(place)
         loop = asyncio.get_running_loop()
@@ -150,7 +150,7 @@ class ModelService:
         batcher = self.catalog.all_loaded()[0].attached
         return None if any(kind.startswith("image/") for kind in batcher.model.formats) else batcher
 
-    def _seen(self, place: ModelPlace, request_id: str) -> Callable[[Call, list[Any]], None] | None:
+    def _seen(self, place: ModelPlace, request_id: str) -> Callable[[ModelCall, list[Any]], None] | None:
         collector = self._collector
         if collector is None:
             return None

@@ -13,7 +13,7 @@ from edge_server.config.values import ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import HTML, Response
 from edge_server.openapi.page_parts import SCRIPT, STYLE
-from edge_server.service import Description, Tensor
+from edge_server.service import Description, TensorInfo
 
 # More columns than that are folded away.
 _COLUMNS_SHOWN = 6
@@ -131,12 +131,12 @@ def _form(description: Description, prefix: str, query: str, *, guarded: bool) -
     )
 
 
-def _tensors(title: str, tensors: Iterable[Tensor]) -> str:
+def _tensors(title: str, tensors: Iterable[TensorInfo]) -> str:
     rows = "".join(map(_tensor, tensors))
     return f"<section><h2>{title}</h2><ul>{rows}</ul></section>" if rows else ""
 
 
-def _tensor(tensor: Tensor) -> str:
+def _tensor(tensor: TensorInfo) -> str:
     columns = ", ".join(f"<code>{escaped(name)}</code>" for name in tensor.columns)
     if len(tensor.columns) > _COLUMNS_SHOWN:
         columns = f"<details><summary>{len(tensor.columns)} columns</summary>{columns}</details>"
@@ -147,7 +147,7 @@ def _tensor(tensor: Tensor) -> str:
     return f"<li><b>{escaped(tensor.name)}</b> {kind}{columns}{note}</li>"
 
 
-def _kind(tensor: Tensor) -> str:
+def _kind(tensor: TensorInfo) -> str:
     """What one row has, in words: ``number``, ``3 × 224 × 224 numbers``; the dtype where it is none of the usual."""
     one, many = next((words for start, words in _KINDS if tensor.dtype.startswith(start)), (tensor.dtype, tensor.dtype))
     if tensor.shape is None:
@@ -158,7 +158,7 @@ def _kind(tensor: Tensor) -> str:
     return f"{text} in each row" if by_row and sizes and text != one else text
 
 
-def _schema(title: str, schema: Mapping[str, Any], tensors: tuple[Tensor, ...]) -> str:
+def _schema(title: str, schema: Mapping[str, Any], tensors: tuple[TensorInfo, ...]) -> str:
     """The JSON Schema, where there are no inputs and outputs to tell of."""
     described = {key: value for key, value in schema.items() if key != "example"}
     if tensors or not described:

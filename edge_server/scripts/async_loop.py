@@ -12,17 +12,17 @@ from edge_server.scripts import frames
 from edge_server.scripts.calls import Caller, OverdueError, failed_answer
 from edge_server.scripts.frames import Frame, FrameReader
 from edge_server.scripts.loops import RECEIVE
-from edge_server.scripts.page import SharedPage
+from edge_server.scripts.worker_memory import WorkerMemory
 
 
 class AsyncLoop:
     """Calls of an ``async def run``, all of them at once in one event loop; the server bounds how many."""
 
     def __init__(
-        self, connection: socket.socket, page: SharedPage, caller: Caller, loop: asyncio.AbstractEventLoop
+        self, connection: socket.socket, memory: WorkerMemory, caller: Caller, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._connection = connection
-        self._page = page
+        self._memory = memory
         self._caller = caller
         self._loop = loop
         self._reader = FrameReader()
@@ -50,7 +50,7 @@ class AsyncLoop:
                     task.cancel()
                 self._put(frames.encode(frames.HEARD, 0, frame.number, b""))
             else:
-                self._page.begin(0, frame.number)
+                self._memory.begin(0, frame.number)
                 self._tasks[frame.number] = self._loop.create_task(self._call(frame), name=f"run-{frame.number}")
 
     async def _call(self, frame: Frame) -> None:
@@ -78,5 +78,5 @@ class AsyncLoop:
             task = asyncio.current_task(self._loop)
         except RuntimeError:
             return
-        if task is not None and task is self._tasks.get(self._page.overdue(0)):
+        if task is not None and task is self._tasks.get(self._memory.overdue(0)):
             raise OverdueError

@@ -62,7 +62,7 @@ def is_in(place: str, folder: str) -> bool:
     return False
 
 
-def users_places(folder: str) -> list[str]:
+def users_entries(folder: str) -> list[str]:
     """The entries of ``sys.path``, as it is now, that are the user's."""
     found = [(place, os.path.abspath(place)) for place in sys.path if isinstance(place, str)]  # noqa: PTH100 - keeps links
     return [place for place, at in found if is_in(at, folder)]
@@ -140,7 +140,7 @@ class Guard:
     def _collision(self, modules: list[str]) -> tuple[Path, Hidden] | None:
         """The first of the user's files or packages that the import of these modules is not going to run."""
         folder = str(self._folder)
-        added = [place for place in users_places(folder) if place != folder]
+        added = [place for place in users_entries(folder) if place != folder]
         for module in modules:
             hidden = next((self._hidden[name] for name in _names(module) if name in self._hidden), None)
             at = self._reached(module) if hidden else None

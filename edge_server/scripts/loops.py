@@ -14,7 +14,7 @@ from edge_server.config.sizes import SIZES
 from edge_server.scripts import frames
 from edge_server.scripts.calls import Caller, OverdueError, failed_answer
 from edge_server.scripts.frames import Frame, FrameReader
-from edge_server.scripts.page import SharedPage
+from edge_server.scripts.worker_memory import WorkerMemory
 
 RECEIVE = SIZES.received
 # Answers of short calls are sent together, but the first of them waits no longer than this (seconds).
@@ -31,9 +31,9 @@ class Loop(Protocol):
 class DirectLoop:
     """One call after the other on the main thread: no hand-over between threads, which would double a small call."""
 
-    def __init__(self, connection: socket.socket, page: SharedPage, caller: Caller) -> None:
+    def __init__(self, connection: socket.socket, memory: WorkerMemory, caller: Caller) -> None:
         self._connection = connection
-        self._page = page
+        self._memory = memory
         self._caller = caller
         self._running = 0
         self._oldest = 0.0
@@ -42,7 +42,7 @@ class DirectLoop:
     def run(self) -> None:
         """Return when the socket has ended."""
         reader = FrameReader()
-        receive, feed, begin = self._connection.recv, reader.feed, self._page.begin
+        receive, feed, begin = self._connection.recv, reader.feed, self._memory.begin
         while data := receive(RECEIVE):
             for frame in feed(data):
                 if frame.kind == frames.CANCEL:
@@ -64,7 +64,7 @@ class DirectLoop:
         return answer
 
     def _put(self, answer: bytes) -> None:
-        if self._page.keep(answer):
+        if self._memory.keep(answer):
             now = perf_counter()
             if not self._oldest:
                 self._oldest = now
@@ -75,23 +75,23 @@ class DirectLoop:
             self._connection.sendall(answer)
 
     def _flush(self) -> None:
-        waiting = self._page.waiting()
+        waiting = self._memory.waiting()
         if waiting:
             self._connection.sendall(waiting)
-            self._page.sent()
+            self._memory.sent()
         self._oldest = 0.0
 
     def _on_overdue(self, number: int, at: Any) -> None:
-        if self._running and self._page.overdue(0) == self._running:
+        if self._running and self._memory.overdue(0) == self._running:
             raise OverdueError
 
 
 class ThreadLoop:
     """Several slots of calls, a thread for each; the main thread only reads."""
 
-    def __init__(self, connection: socket.socket, page: SharedPage, caller: Caller, threads: int) -> None:
+    def __init__(self, connection: socket.socket, memory: WorkerMemory, caller: Caller, threads: int) -> None:
         self._connection = connection
-        self._page = page
+        self._memory = memory
         self._caller = caller
         self._sending = threading.Lock()
         self._switching = threading.Lock()
@@ -119,7 +119,7 @@ class ThreadLoop:
         while True:
             frame = self._queues[slot].get()
             answer = frames.encode(frames.SKIPPED, slot, frame.number, b"")
-            if self._page.begin(slot, frame.number):
+            if self._memory.begin(slot, frame.number):
                 answer = failed_answer(frame)
                 try:
                     self._running[slot] = frame.number

@@ -13,7 +13,7 @@ from edge_server.scripts import frames
 from edge_server.scripts.frames import Frame
 from edge_server.scripts.process import WorkerProcess
 from edge_server.scripts.replies import read_answer
-from edge_server.scripts.slots import Call, Cost, Slot
+from edge_server.scripts.slots import Cost, ScriptCall, Slot
 from edge_server.telemetry.metrics import Metrics
 
 _RETRY_AFTER = [(b"retry-after", b"1")]
@@ -34,7 +34,7 @@ class Pool:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._slots: list[Slot] = []
-        self._waiting: deque[Call] = deque()
+        self._waiting: deque[ScriptCall] = deque()
         self._cost = Cost(slots)
         self._ticking = False
         self._tick_seconds = min(_TICK, max(0.001, limits.scoring_seconds / 4), max(0.001, limits.queue_seconds / 4))
@@ -54,7 +54,7 @@ class Pool:
     def submit(self, kind: int, meta: bytes, body: bytes) -> Reply:
         """Take a call; BadRequest 503 when as many wait as may."""
         reply = Reply()
-        call = Call(kind, meta, body, reply, self._loop.time())
+        call = ScriptCall(kind, meta, body, reply, self._loop.time())
         slot = None if self._waiting else self._free_slot()
         if (slot is None or len(slot.calls) >= slot.width) and self.waiting() >= self._limits.queue:
             self._metrics.count_rejection("queue_full")
@@ -118,7 +118,7 @@ class Pool:
         self._ending.pop(worker, None)
         gone = [slot for slot in self._slots if slot.worker is worker]
         self._slots = [slot for slot in self._slots if slot.worker is not worker]
-        again: list[Call] = []
+        again: list[ScriptCall] = []
         lost: list[str] = []
         for slot in gone:
             for number, call in slot.calls.items():
@@ -155,7 +155,7 @@ class Pool:
         else:
             self._ticking = False
 
-    def _reject(self, call: Call) -> None:
+    def _reject(self, call: ScriptCall) -> None:
         if not call.unwanted:
             self._metrics.count_rejection("queue_timeout")
             text = "The service is busy: the request waited too long. Try again later."
@@ -167,7 +167,7 @@ class Pool:
                 if now - slot.calls[number].begun >= self._limits.scoring_seconds:
                     self._stop_overdue(slot, number, now - slot.calls[number].begun)
             return
-        begun = slot.worker.page.begun(slot.index)
+        begun = slot.worker.memory.begun(slot.index)
         if begun != slot.begun or begun not in slot.calls:
             slot.begun, slot.since = begun, now
             return
@@ -210,7 +210,7 @@ class Pool:
         call.reply.resolve(message(500, text, failed=True, exec_ms=seconds * 1000))
         worker = slot.worker
         worker.heard = False
-        worker.page.interrupt(slot.index, number)
+        worker.memory.interrupt(slot.index, number)
         worker.send(frames.encode(frames.CANCEL, slot.index, number, b""))
         worker.signal(frames.OVERDUE_SIGNAL)
         self._loop.call_later(_SOFT, self._end_stuck_worker, slot, number)

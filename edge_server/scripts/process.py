@@ -17,7 +17,7 @@ import orjson
 from edge_server.config.sizes import SIZES
 from edge_server.config.values import ScriptConfig, ServiceConfig
 from edge_server.scripts.frames import BrokenStreamError, Frame, FrameReader
-from edge_server.scripts.page import SharedPage
+from edge_server.scripts.worker_memory import WorkerMemory
 from edge_server.scripts.worker_output import WorkerOutput
 
 # How long a worker whose socket has ended may take to end itself (seconds).
@@ -60,7 +60,7 @@ class WorkerProcess:
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SIZES.worker_socket)
         ours.setblocking(False)
-        self.page, memory = SharedPage.create(script.threads)
+        self.memory, shared = WorkerMemory.create(script.threads)
         output = WorkerOutput(self.loop, self.number)
         root = config.root if config.root.is_dir() else script.folder.parent
         options = {
@@ -71,7 +71,7 @@ class WorkerProcess:
             "threads": script.threads,
             "level": config.logging.level,
         }
-        descriptors = (theirs.fileno(), output.ends[2], memory)
+        descriptors = (theirs.fileno(), output.ends[2], shared)
         try:
             self._process = subprocess.Popen(
                 # -P: the working directory belongs to the user, and must not shadow the standard library.
@@ -95,7 +95,7 @@ class WorkerProcess:
             output.started()
         finally:
             theirs.close()
-            os.close(memory)
+            os.close(shared)
         self._socket = ours
         self._output = output
         self.loop.add_reader(ours, self._on_readable)
@@ -197,7 +197,7 @@ class WorkerProcess:
 
     def peek(self) -> None:
         """Pass on answers that the worker has not sent yet; they may come a second time."""
-        if waiting := self.page.peek():
+        if waiting := self.memory.peek():
             self._take(FrameReader(), waiting)
 
     def _poll(self) -> None:
@@ -231,7 +231,7 @@ class WorkerProcess:
         self._socket.close()
         self._output.close()
         self._on_exit(self, int(self._process.returncode))
-        self.page.close()
+        self.memory.close()
 
 
 def _python_path() -> dict[str, str]:

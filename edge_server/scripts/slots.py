@@ -15,7 +15,7 @@ MOST_AHEAD = 64
 _SHORT = 0.02
 
 
-class Call:
+class ScriptCall:
     """One request on its way: ``arrived`` is the loop's time, ``begun`` when it was sent to an event loop.
 
     ``overdue`` calls have been answered, but still run.
@@ -76,7 +76,7 @@ class Slot:
         self.index = index
         self.width = width
         self.is_async = is_async
-        self.calls: dict[int, Call] = {}
+        self.calls: dict[int, ScriptCall] = {}
         self.taken_back: set[int] = set()
         self.begun = 0
         self.since = 0.0
@@ -92,7 +92,7 @@ class Slot:
             return len(self.calls) < self.width
         return len(self.calls) < ahead and not (self.stuck and self.calls)
 
-    def send(self, call: Call, now: float) -> None:
+    def send(self, call: ScriptCall, now: float) -> None:
         """Send it the call."""
         self._last = number = self._last + 1
         self.calls[number] = call
@@ -103,24 +103,24 @@ class Slot:
 
     def has_begun(self, number: int) -> bool:
         """Whether that call was begun by now; while the worker runs, it may begin a moment later."""
-        return number <= self.worker.page.begun(self.index)
+        return number <= self.worker.memory.begun(self.index)
 
     def running(self) -> list[int]:
         """The numbers of the calls that have begun and are not answered."""
-        last = self.worker.page.begun(self.index)
+        last = self.worker.memory.begun(self.index)
         return [number for number in self.calls if number <= last]
 
     def take_back(self, number: int) -> None:
         """Ask the worker not to begin that call."""
         if number not in self.taken_back:
             self.taken_back.add(number)
-            self.worker.page.take_back(self.index, number, True)
+            self.worker.memory.take_back(self.index, number, True)
 
-    def forget(self, number: int) -> Call | None:
+    def forget(self, number: int) -> ScriptCall | None:
         """The call was answered, or skipped: it is the slot's no more."""
         if number in self.taken_back:
             self.taken_back.discard(number)
-            self.worker.page.take_back(self.index, number, False)
+            self.worker.memory.take_back(self.index, number, False)
         if number == self.begun:
             self.stuck = False
         return self.calls.pop(number, None)

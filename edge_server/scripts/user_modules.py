@@ -34,7 +34,7 @@ from edge_server.scripts.hidden_modules import (
     Guard,
     Hidden,
     HiddenModuleError,
-    users_places,
+    users_entries,
 )
 
 # What may be installed beside the server on a laptop, in a checkout also what lies beside it.
@@ -62,10 +62,10 @@ def set_up(script: Path, folder: Path, root: str, provided: Sequence[str]) -> Gu
     sys.path.insert(0, str(folder))
     sys.path.append(root)
     if places:
-        sys.meta_path.insert(0, _Places(places))
+        sys.meta_path.insert(0, _FoundIn(places))
     sys.meta_path.insert(0, _Beside(folder))
     # The folder itself may be a package. The folder above is not in sys.path for that: it may hold anything.
-    sys.meta_path.append(_Places({folder.name: [str(folder.parent)]}))
+    sys.meta_path.append(_FoundIn({folder.name: [str(folder.parent)]}))
     hidden |= {name: Hidden(THE_SERVERS, surely=True) for name in provided if name.partition(".")[0] in own}
     guard = Guard(folder, hidden, provided)
     guard.install()
@@ -123,7 +123,7 @@ def _wins(place: Path) -> bool:
     return not place.is_dir() or any((place / f"__init__{suffix}").is_file() for suffix in SUFFIXES)
 
 
-class _Places:
+class _FoundIn:
     """Looks for some modules in places of their own."""
 
     def __init__(self, places: Mapping[str, Sequence[str]]) -> None:
@@ -149,7 +149,7 @@ class _Beside:
         """Return the spec of the user's module, or None to let other finders look."""
         if name not in _BESIDE:
             return None
-        spec = PathFinder.find_spec(name, users_places(str(self._folder)))
+        spec = PathFinder.find_spec(name, users_entries(str(self._folder)))
         if spec is None and name == self._folder.name:
             spec = PathFinder.find_spec(name, [str(self._folder.parent)])
         return spec

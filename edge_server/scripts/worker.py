@@ -1,6 +1,6 @@
 """The worker process: imports the script, calls init(), then answers calls until the server closes the socket.
 
-``python -m edge_server.scripts.worker SOCKET LOG PAGE OPTIONS``: three inherited descriptors and the JSON of
+``python -m edge_server.scripts.worker SOCKET LOG MEMORY OPTIONS``: three inherited descriptors and the JSON of
 WorkerOptions.
 """
 
@@ -25,10 +25,10 @@ from edge_server.scripts.calls import Caller
 from edge_server.scripts.hidden_modules import HiddenModuleError
 from edge_server.scripts.loops import DirectLoop, Loop, ThreadLoop
 from edge_server.scripts.outputs import encode_json
-from edge_server.scripts.page import SharedPage
 from edge_server.scripts.records import PipeHandler
 from edge_server.scripts.script import EntryScript, StartError, failure, load
 from edge_server.scripts.user_modules import set_up
+from edge_server.scripts.worker_memory import WorkerMemory
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,14 +39,14 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def main(arguments: list[str]) -> int:
     """Run one worker; the exit status is 0 after the server's end, 5 when the script cannot start."""
     connection = socket.socket(fileno=int(arguments[0]))
-    log, memory = int(arguments[1]), int(arguments[2])
+    log, shared = int(arguments[1]), int(arguments[2])
     options: dict[str, Any] = orjson.loads(arguments[3])
     _tie_to(options["server"])
     for descriptor in (connection.fileno(), log):
         os.set_inheritable(descriptor, False)
     threads = options["threads"]
-    page = SharedPage(memory, threads)
-    os.close(memory)
+    memory = WorkerMemory(shared, threads)
+    os.close(shared)
     # A fork must not speak for its parent, nor keep the socket open when the parent is gone.
     os.register_at_fork(after_in_child=connection.close)
     _set_up_output(log, options["level"])
@@ -65,11 +65,11 @@ def main(arguments: list[str]) -> int:
     if script.is_async:
         from edge_server.scripts.async_loop import AsyncLoop
 
-        serving = AsyncLoop(connection, page, caller, loop.get())
+        serving = AsyncLoop(connection, memory, caller, loop.get())
     elif threads > 1:
-        serving = ThreadLoop(connection, page, caller, threads)
+        serving = ThreadLoop(connection, memory, caller, threads)
     else:
-        serving = DirectLoop(connection, page, caller)
+        serving = DirectLoop(connection, memory, caller)
     connection.sendall(frames.encode(frames.READY, 0, 0, encode_json(script.describe())))
     serving.run()
     return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from edge_server.errors import BadRequest
-from edge_server.models.running.call import Call, kind_of
+from edge_server.models.running.call import ModelCall, kind_of
 from edge_server.v2 import answer, datatypes
 from edge_server.v2.head import Head, Wanted
 from edge_server.v2.inference import Inference
@@ -23,7 +23,7 @@ _Key = tuple[str | None, tuple[Wanted, ...] | None, bool]
 _PLANS: WeakKeyDictionary[OnnxModel, dict[_Key, tuple[tuple[Wanted, ...], tuple[str, ...]]]] = WeakKeyDictionary()
 
 
-def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> Call:
+def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> ModelCall:
     """The run that an inference asks of ``model``; ``place`` is what the answer calls it.
 
     Raises BadRequest for tensors that the model does not take, and for outputs and methods that it does not have.
@@ -37,7 +37,7 @@ def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> Call:
 
     # Whether the model answers row by row at all is known to the batcher.
     rows = lengths.pop() if len(lengths) == 1 else None
-    return Call(arrays, names, rows, kind_of(arrays, names), write)
+    return ModelCall(arrays, names, rows, kind_of(arrays, names), write)
 
 
 def _plan(model: OnnxModel, head: Head) -> tuple[tuple[Wanted, ...], tuple[str, ...]]:

@@ -18,7 +18,7 @@ from edge_server.v2.inference import parse
 
 if TYPE_CHECKING:
     from edge_server.models.catalog import Catalog
-    from edge_server.models.running.call import Call
+    from edge_server.models.running.call import ModelCall
     from edge_server.models.running.onnx_model import OnnxModel
 
 _MOST_TARGETS = 1024
@@ -32,7 +32,7 @@ class Models(Protocol):
     def catalog(self) -> Catalog[Any]: ...
 
     def infer(
-        self, name: str | None, version: int | None, read: Callable[[OnnxModel], Call], *, size: int = 0
+        self, name: str | None, version: int | None, read: Callable[[OnnxModel], ModelCall], *, size: int = 0
     ) -> Answer:
         """Run what ``read`` makes of a request of ``size`` bytes, for the model of that name and version."""
 
@@ -84,7 +84,7 @@ class ModelRoutes:
             elif header == b"content-encoding":
                 encoding = value
 
-        def read(model: OnnxModel) -> Call:
+        def read(model: OnnxModel) -> ModelCall:
             body = request.body if encoding is None else plain(request.body, encoding, self._limit)
             return call(model, place, parse(body, header_length))
 

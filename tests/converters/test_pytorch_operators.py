@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from converters.pytorch.exports import unexportable
 from converters.pytorch.operators import UnsupportedOperatorError
-from converters.pytorch.routes import unexportable
 
 OURS = UnsupportedOperatorError("prim::Uninitialized")
 TWO_MASKS = UnsupportedOperatorError("aten::_native_multi_head_attention", "has two masks, which is not supported")

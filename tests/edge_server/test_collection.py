@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_server.collection.automatic import Collector
-from edge_server.collection.place import CORRELATIONS, file_path, utc_now
+from edge_server.collection.layout import CORRELATIONS, file_path, utc_now
 from edge_server.collection.ring import LOCK, Ring
 from edge_server.collection.table import encode, whole_length
 from edge_server.collection.writer import MOST_ROWS, Rows, Writer

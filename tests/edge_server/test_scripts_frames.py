@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge_server.scripts import frames
 from edge_server.scripts.frames import BrokenStreamError, FrameReader
-from edge_server.scripts.page import SharedPage
+from edge_server.scripts.worker_memory import WorkerMemory
 
 MESSAGES = st.lists(
     st.tuples(
@@ -55,8 +55,8 @@ def test_a_frame_that_cannot_be_is_no_frame() -> None:
 
 
 def test_a_page_shows_both_sides_how_far_each_lane_is() -> None:
-    server, descriptor = SharedPage.create(3)
-    worker = SharedPage(descriptor, 3)
+    server, descriptor = WorkerMemory.create(3)
+    worker = WorkerMemory(descriptor, 3)
     os.close(descriptor)
     assert worker.begin(1, 41)
     assert [server.begun(slot) for slot in range(3)] == [0, 41, 0]
@@ -68,13 +68,13 @@ def test_a_page_shows_both_sides_how_far_each_lane_is() -> None:
     assert worker.begin(1, 42)
     server.interrupt(2, 42)
     assert (worker.overdue(1), worker.overdue(2)) == (0, 42)
-    for page in (server, worker):
-        page.close()
+    for memory in (server, worker):
+        memory.close()
 
 
 def test_answers_that_were_not_sent_are_seen_by_the_server() -> None:
-    server, descriptor = SharedPage.create(1)
-    worker = SharedPage(descriptor, 1)
+    server, descriptor = WorkerMemory.create(1)
+    worker = WorkerMemory(descriptor, 1)
     os.close(descriptor)
     assert worker.keep(b"one")
     assert worker.keep(b"two")

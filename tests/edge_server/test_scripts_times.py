@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_server.config.values import Limits
-from edge_server.scripts.slots import Call, Slot
+from edge_server.scripts.slots import ScriptCall, Slot
 from tests.edge_server.support.scripts import EVAL, failed, json_of, pid_of, serve
 
 ONE_SECOND = Limits(scoring_seconds=0.5)
@@ -105,7 +105,7 @@ def test_calls_go_round_a_lane_with_a_long_one_while_others_are_busy(
     beside_long: list[int] = []
     send = Slot.send
 
-    def watched(slot: Slot, call: Call, now: float) -> None:
+    def watched(slot: Slot, call: ScriptCall, now: float) -> None:
         if any(b"sleep" in other.body for other in slot.calls.values()):
             beside_long.append(len(slot.calls))
         send(slot, call, now)

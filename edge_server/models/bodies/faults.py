@@ -21,15 +21,15 @@ def refuse(value: Any, spec: InputSpec, rejects: Rejects) -> NoReturn:
     """Raise BadRequest for the first fault of a nested list that ``spec`` does not describe."""
     _check_level(value, spec, _concrete_shape(value, spec), (), rejects)
     if value == []:
-        raise BadRequest(f"{place(spec, ())} has no rows")
-    raise BadRequest(f"{place(spec, ())} has an empty list where the model takes values")
+        raise BadRequest(f"{location(spec, ())} has no rows")
+    raise BadRequest(f"{location(spec, ())} has an empty list where the model takes values")
 
 
 def refuse_leaf(flat: Sequence[Any], spec: InputSpec, shape: tuple[int, ...], rejects: Rejects) -> NoReturn:
     """Raise BadRequest for the first of the values, given in reading order, that is none for ``spec``."""
     for position, value in enumerate(flat):
         check_leaf(value, spec, unravel(position, shape), rejects)
-    raise BadRequest(f"{place(spec, ())} does not fit the model")
+    raise BadRequest(f"{location(spec, ())} does not fit the model")
 
 
 def check_leaf(value: Any, spec: InputSpec, index: tuple[int, ...], rejects: Rejects) -> None:
@@ -48,11 +48,11 @@ def check_leaf(value: Any, spec: InputSpec, index: tuple[int, ...], rejects: Rej
         fits = isinstance(value, (int, float))
         wanted = f"the model takes numbers ({dtype})"
     if not fits:
-        raise BadRequest(f"{place(spec, index)} is {name_of(value)}, {wanted}")
+        raise BadRequest(f"{location(spec, index)} is {name_of(value)}, {wanted}")
 
 
-def place(spec: InputSpec, index: tuple[int, ...]) -> str:
-    """The place of a value, such as ``input 'x': row 2, column 0 ('age')``."""
+def location(spec: InputSpec, index: tuple[int, ...]) -> str:
+    """Where a value is, such as ``input 'x': row 2, column 0 ('age')``."""
     table = spec.shape is not None and len(spec.shape) == 2
     if not index:
         return f"input '{spec.name}'"
@@ -110,13 +110,13 @@ def _check_level(value: Any, spec: InputSpec, shape: tuple[int, ...], index: tup
         check_leaf(value, spec, index, rejects)
         return
     if not isinstance(value, list):
-        raise BadRequest(f"{place(spec, index)} is {name_of(value)}, {_needed(spec, depth)}")
+        raise BadRequest(f"{location(spec, index)} is {name_of(value)}, {_needed(spec, depth)}")
     if len(value) != shape[depth]:
         free = spec.shape is None or spec.shape[depth] is None
         other = f"row 0 has {shape[depth]}" if free else f"the model takes {shape[depth]}"
         unit = "row" if depth == 0 else "value"
         count = f"{len(value)} {unit}{'' if len(value) == 1 else 's'}"
-        raise BadRequest(f"{place(spec, index)} has {count}, {other}")
+        raise BadRequest(f"{location(spec, index)} has {count}, {other}")
     for position, item in enumerate(value):
         _check_level(item, spec, shape, (*index, position), rejects)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_server.errors import BadRequest
-from edge_server.models.bodies.faults import place
+from edge_server.models.bodies.faults import location
 from edge_server.models.files.manifest import InputSpec
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _header(body: bytes) -> tuple[str, int]:
 
 def _dtype(spec: InputSpec) -> np.dtype[np.generic]:
     if spec.dtype == "string":
-        raise BadRequest(f"{place(spec, ())} takes strings, which have no raw form; send JSON", 415)
+        raise BadRequest(f"{location(spec, ())} takes strings, which have no raw form; send JSON", 415)
     return np.dtype(spec.dtype).newbyteorder("<")
 
 
@@ -105,7 +105,7 @@ def _inferred_shape(spec: InputSpec, count: int) -> tuple[int, ...]:
     axes = spec.shape
     if axes is None or axes.count(None) > 1:
         shown = "an unknown shape" if axes is None else f"the shape {_shown(axes)}"
-        raise BadRequest(f"{place(spec, ())} has {shown}; add it to the query, such as ?shape=1,3,224,224")
+        raise BadRequest(f"{location(spec, ())} has {shown}; add it to the query, such as ?shape=1,3,224,224")
     fixed = math.prod(size for size in axes if size is not None)
     if None not in axes:
         return tuple(size for size in axes if size is not None)
@@ -127,4 +127,4 @@ def _check_characters(codes: Array) -> None:
 def _check_truths(body: bytes, spec: InputSpec) -> None:
     # Any other byte is a truth value that is neither, and the runtime may do anything with it.
     if max(body) > 1:
-        raise BadRequest(f"{place(spec, ())} takes the bytes 0 and 1 for false and true")
+        raise BadRequest(f"{location(spec, ())} takes the bytes 0 and 1 for false and true")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_server.errors import BadRequest
-from edge_server.models.bodies.faults import MAX_RANK, place, refuse, refuse_leaf, some, unravel
+from edge_server.models.bodies.faults import MAX_RANK, location, refuse, refuse_leaf, some, unravel
 from edge_server.models.files.manifest import InputSpec, Rejects
 
 if TYPE_CHECKING:
@@ -95,13 +95,15 @@ class Reader:
         """
         spec = self.spec
         if array.dtype != self.dtype:
-            raise BadRequest(f"{place(spec, ())} has type {array.dtype}, the model takes {spec.dtype}")
+            raise BadRequest(f"{location(spec, ())} has type {array.dtype}, the model takes {spec.dtype}")
         if not _shape_fits(array.shape, self._shape):
             wanted = ["any" if size is None else size for size in self._shape or ()]
-            raise BadRequest(f"{place(spec, ())} has shape {list(array.shape)}, the model takes {_bracketed(wanted)}")
+            raise BadRequest(
+                f"{location(spec, ())} has shape {list(array.shape)}, the model takes {_bracketed(wanted)}"
+            )
         if 0 in array.shape:
             empty = "no rows" if array.shape[0] == 0 else "an empty axis"
-            raise BadRequest(f"{place(spec, ())} has {empty}")
+            raise BadRequest(f"{location(spec, ())} has {empty}")
         kind = self.dtype.kind
         if kind == "O":
             array = self._texts(array.ravel().tolist(), array.shape)
@@ -141,10 +143,10 @@ class Reader:
                 # The upper bound rounds up to a power of two, and comes back the same.
                 overflown |= array >= float(2 ** (8 * self.dtype.itemsize - (wanted == "i")))
         else:
-            raise BadRequest(f"{place(spec, ())} has type {array.dtype}, the model takes {spec.dtype}")
+            raise BadRequest(f"{location(spec, ())} has type {array.dtype}, the model takes {spec.dtype}")
         if overflown.any():
             index = _first(overflown)
-            raise BadRequest(f"{place(spec, index)} is {array[index]!s}, which {spec.dtype} cannot hold")
+            raise BadRequest(f"{location(spec, index)} is {array[index]!s}, which {spec.dtype} cannot hold")
         return cast
 
     def _floats(self, flat: Sequence[Any], shape: tuple[int, ...]) -> Array:
@@ -159,7 +161,7 @@ class Reader:
         if overflown.any():
             index = _first(overflown)
             value = float(flat[int(np.argmax(overflown))])
-            raise BadRequest(f"{place(self.spec, index)} is {value!s}, which {self.spec.dtype} cannot hold")
+            raise BadRequest(f"{location(self.spec, index)} is {value!s}, which {self.spec.dtype} cannot hold")
         self._check_complete(array)
         return array
 
@@ -173,7 +175,7 @@ class Reader:
         for position, value in enumerate(flat):
             number = int(value)
             if number != value or not least <= number <= largest:
-                where = place(self.spec, unravel(position, shape))
+                where = location(self.spec, unravel(position, shape))
                 raise BadRequest(f"{where} is {value!s}, the model takes whole numbers ({self.spec.dtype})")
             whole.append(number)
         return np.array(whole, dtype=self.dtype).reshape(shape)
@@ -228,7 +230,7 @@ class Reader:
 
     def _refuse(self, wrong: Array, phrase: str) -> None:
         if wrong.any():
-            raise BadRequest(f"{place(self.spec, _first(wrong))} is {phrase}")
+            raise BadRequest(f"{location(self.spec, _first(wrong))} is {phrase}")
 
 
 def _is_finite(array: Array) -> bool:

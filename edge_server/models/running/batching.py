@@ -16,7 +16,7 @@ import onnxruntime
 from edge_server.config.values import Batching
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Reply, Response, message, refusal
-from edge_server.models.running.call import Call
+from edge_server.models.running.call import ModelCall
 from edge_server.models.running.run_queue import RunQueue
 from edge_server.models.running.run_times import RunTimes
 
@@ -32,7 +32,7 @@ _ALWAYS = (None,)
 _MOST_GATHERED = 64
 
 # Called with a call and its outputs when the answer is made; for data collection.
-Seen = Callable[[Call, list[Any]], None]
+Seen = Callable[[ModelCall, list[Any]], None]
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class _Job(Reply):
 
     __slots__ = ("arrived", "call", "seen")
 
-    def __init__(self, call: Call, seen: Seen | None) -> None:
+    def __init__(self, call: ModelCall, seen: Seen | None) -> None:
         super().__init__()
         self.call = call
         self.arrived = time.perf_counter()
@@ -91,7 +91,7 @@ class Batcher:
         self._busy = False
         self._running: set[onnxruntime.RunOptions] = set()
 
-    def submit(self, call: Call, seen: Seen | None = None) -> Reply:
+    def submit(self, call: ModelCall, seen: Seen | None = None) -> Reply:
         """Run ``call``; BadRequest 503 where too many wait. ``seen`` gets the outputs."""
         if self._waiting.full and not self._busy:
             self._run_jobs()  # only what waits for a thread is to fill the queue

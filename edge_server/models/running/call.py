@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Call:
+class ModelCall:
     """``arrays`` by the model's input names (checked: dtype, shape, values); ``outputs`` are names of the model's
     outputs.
 

@@ -19,7 +19,7 @@ from edge_server.models.bodies.large import LARGE_BYTES, read_rows
 from edge_server.models.bodies.media import Media, is_json
 from edge_server.models.bodies.tensors import Reader, check_rows
 from edge_server.models.files.manifest import Manifest, Rejects
-from edge_server.models.running.call import Call, kind_of
+from edge_server.models.running.call import ModelCall, kind_of
 from edge_server.models.running.signature import inputs_of, outputs_of, shared_lengths
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class OnnxModel:
         self._media = Media(self._readers)
         self.formats = self._media.types
 
-    def read(self, request: Request) -> Call:
+    def read(self, request: Request) -> ModelCall:
         """The run that a request to /score asks for.
 
         Raises BadRequest, 400 for what does not fit the model, naming row and column, and 415 for a content type
@@ -110,7 +110,7 @@ class OnnxModel:
                 if type(data) is list and data and type(data[0]) is list:
                     arrays = {table.spec.name: table.read(data)}
                     outputs, write = self._default
-                    return Call(arrays, outputs, len(data), self._table_kind or kind_of(arrays, outputs), write)
+                    return ModelCall(arrays, outputs, len(data), self._table_kind or kind_of(arrays, outputs), write)
             asked = payload.interpret(document)
             return self._call(self.arrays(asked), asked.method)
         arrays, method = self._media.read(kind, request.body, request.query)
@@ -194,14 +194,14 @@ class OnnxModel:
         except BadRequest:
             return None
 
-    def _read_large(self, body: bytes) -> Call | None:
+    def _read_large(self, body: bytes) -> ModelCall | None:
         single = self._single
         if single is None or single.rank != 2 or self._symbols:
             return None
         rows = read_rows(body, single)
         return None if rows is None else self._call({single.spec.name: rows}, None)
 
-    def _call(self, arrays: dict[str, Array], method: str | None) -> Call:
+    def _call(self, arrays: dict[str, Array], method: str | None) -> ModelCall:
         found = self._answers.get(method)
         if found is None:
             if not self.methods:
@@ -212,7 +212,7 @@ class OnnxModel:
         if self._divisible:
             lengths = {len(array) for array in arrays.values()}
             rows = lengths.pop() if len(lengths) == 1 else None
-        return Call(arrays, outputs, rows, kind_of(arrays, outputs), write)
+        return ModelCall(arrays, outputs, rows, kind_of(arrays, outputs), write)
 
     def _framed(self, data: Any, field: str) -> Any:
         """Rows in the model's order, or values by input name, of what has names."""

@@ -18,29 +18,29 @@ OPSET = 18
 
 
 @dataclass(frozen=True)
-class Route:
+class Export:
     """``make`` returns an ``onnx.ModelProto`` or raises ``ConversionError``; ``recipe`` names it in the manifest."""
 
     recipe: str
     make: Callable[[], Any]
 
 
-def of(original: Original) -> Iterator[Route]:
-    """The routes for a model, in the order in which they are tried; the later ones only where the first fail.
+def of(original: Original) -> Iterator[Export]:
+    """The exports of a model, in the order in which they are tried; the later ones only where the first fail.
 
     A TorchScript archive first goes through the exporter that reads TorchScript itself, which takes hundredths of a
     second and keeps branches and loops; then through torch's own conversion of TorchScript to an exported program.
     """
     if original.kind == "program":
-        yield Route("torch.export", lambda: _from_program(original, original.subject))
+        yield Export("torch.export", lambda: _from_program(original, original.subject))
         return
     script = original
     if original.kind == "module":
-        yield Route("torch.export", lambda: _from_program(original, _program(original)))
+        yield Export("torch.export", lambda: _from_program(original, _program(original)))
         script = _scripted(original)
-    yield Route("torchscript", lambda: _from_script(script))
+    yield Export("torchscript", lambda: _from_script(script))
     if original.kind == "script":
-        yield Route("torchscript, torch.export", lambda: _from_program(original, _program(_interpreted(original))))
+        yield Export("torchscript, torch.export", lambda: _from_program(original, _program(_interpreted(original))))
 
 
 def _flat(original: Original) -> Any:

@@ -24,7 +24,7 @@ _LENGTH, _TURN = 0, 1
 _BLOCKS = 64
 
 
-class SharedPage:
+class WorkerMemory:
     """The shared memory of one worker with ``slots`` slots."""
 
     def __init__(self, descriptor: int, slots: int) -> None:
@@ -40,8 +40,8 @@ class SharedPage:
         return _BLOCKS + slots * _BLOCK + _SPILL
 
     @classmethod
-    def create(cls, slots: int) -> tuple[SharedPage, int]:
-        """A new page and its descriptor, which the caller closes."""
+    def create(cls, slots: int) -> tuple[WorkerMemory, int]:
+        """New memory and its descriptor, which the caller closes."""
         descriptor = os.memfd_create("edge-server-worker", os.MFD_CLOEXEC)
         os.ftruncate(descriptor, cls.size(slots))
         return cls(descriptor, slots), descriptor
