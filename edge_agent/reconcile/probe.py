@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -74,8 +75,19 @@ def alive(instance: Instance | None) -> Health:
     """Whether the service's process runs; whether it answers is another question."""
     if instance is not None and instance.state == "running":
         return Health(True)
-    code = None if instance is None else instance.exit_code
-    return Health(False, "it is not running" if code is None else f"it exited with code {code}")
+    if instance is None or instance.exit_code is None:
+        return Health(False, "it is not running")
+    return Health(False, _how_it_ended(instance.exit_code, out_of_memory=instance.out_of_memory))
+
+
+def _how_it_ended(code: int, *, out_of_memory: bool) -> str:
+    if out_of_memory:
+        return f"it ran out of memory and was killed (exit code {code}); raise its memory_bytes or use a smaller model"
+    try:
+        name = signal.Signals(code - 128).name
+    except ValueError:
+        return f"it exited with code {code}"
+    return f"it was ended by the signal {name} (exit code {code})"
 
 
 def wait_healthy(

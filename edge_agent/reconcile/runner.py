@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from edge_agent.device import Device
 from edge_agent.reconcile.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_rollback
 from edge_agent.reconcile.probe import Health, alive, probe, wait_healthy
-from edge_agent.runtimes.base import Runtime
+from edge_agent.runtimes.base import Foreseeing, Runtime
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError, VerificationError
 from edgepack.nearness import did_you_mean
@@ -119,15 +119,35 @@ class Runner:
 
     def _prepare(self, steps: Sequence[Step], services: Mapping[str, ServiceRecord]) -> None:
         """Do everything that can fail before anything is stopped."""
+        stopped = {step.service for step in steps if isinstance(step, Stop)}
         for step in steps:
             match step:
                 case Prepare(name, image):
                     self._device.check_signed(image, allow_unsigned=self._allow_unsigned)
                     runtime = self._device.runtime_for(services.get(name))
                     self._prepare_image(runtime, image)
-                case Stop(name) | Switch(DesiredService(name=name)):
+                case Stop(name):
                     if name in services:
                         self._device.runtime_named(services[name].runtime)
+                case Switch(spec):
+                    if spec.name in services:
+                        self._device.runtime_named(services[spec.name].runtime)
+                    self._foresee(spec, [services[name] for name in {spec.name, *stopped} if name in services])
+
+    def _foresee(self, spec: DesiredService, ending: Sequence[ServiceRecord]) -> None:
+        """Raise what would keep ``spec`` from being started once the services ``ending`` have been stopped.
+
+        Where nothing of the service runs there is nothing to lose: it is tried, and on record.
+        """
+        record = next((one for one in ending if one.name == spec.name), None)
+        runtime = self._device.runtime_for(record)
+        if record is not None and self._runs(record) and isinstance(runtime, Foreseeing):
+            held = any(spec.collides(one.current.spec) and self._runs(one) for one in ending)
+            runtime.check(replace(spec, image=self._device.manifest_of(spec.image)), held=held)
+
+    def _runs(self, record: ServiceRecord) -> bool:
+        instance = self._device.runtime_named(record.runtime).inspect(record.name)
+        return instance is not None and instance.state == "running"
 
     def _prepare_image(self, runtime: Runtime, image: Digest) -> None:
         try:
@@ -180,8 +200,11 @@ class Runner:
 
     def _return_to(self, good: Deployment, failed: Deployment, failure: str) -> RuntimeFailedError:
         spec, where = good.spec, f"service {good.spec.name}"
-        what = f"image {failed.spec.image} failed ({failure})"
-        _log.warning("%s: %s; rolling back to %s", where, what, spec.image)
+        # The image is not to blame where it is the same.
+        changed = spec.settings_changed(failed.spec) if spec.image == failed.spec.image else ""
+        what = f"{changed or f'image {failed.spec.image}'} failed ({failure})"
+        goal = "its earlier settings" if changed else str(spec.image)
+        _log.warning("%s: %s; rolling back to %s", where, what, goal)
         back = self._device.state.begin(spec, good.runtime, returning=True)
         try:
             # It ran here before, so its signature or --allow-unsigned is not asked for again.
@@ -191,10 +214,10 @@ class Runner:
         except (EdgepackError, OSError) as error:
             health = Health(False, str(error))
         if health.healthy:
-            reason = f"{what}; rolled back to the last good one"
+            reason = f"{what}; rolled back to {'its earlier settings' if changed else 'the last good one'}"
             self._device.state.finish(back, Outcome.HEALTHY, ServiceState.HEALTHY, reason)
-            return RuntimeFailedError(failure, where=where, hint=f"rolled back to {spec.image}")
-        reason = f"{what}, and so did {spec.image} ({health.reason})"
+            return RuntimeFailedError(failure, where=where, hint=f"rolled back to {goal}")
+        reason = f"{what}, and so did {goal} ({health.reason})"
         self._device.state.finish(back, Outcome.FAILED, ServiceState.FAILED, reason)
         return RuntimeFailedError(reason, where=where, hint="read its log and apply another image")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
@@ -13,13 +13,17 @@ InstanceState = Literal["running", "exited"]
 
 @dataclass(frozen=True)
 class Instance:
-    """A service as its runtime sees it. ``exit_code`` is known once it has exited."""
+    """A service as its runtime sees it. ``exit_code`` is known once it has exited, 128 and more after a signal.
+
+    ``out_of_memory``: it, or something that it had started, was killed because there was no memory left for it.
+    """
 
     service: str
     image: Digest
     state: InstanceState
     port: int
     exit_code: int | None = None
+    out_of_memory: bool = False
 
 
 class Runtime(Protocol):
@@ -59,3 +63,14 @@ class Runtime(Protocol):
 
     def forget_image(self, image: Digest) -> None:
         """Remove what ``prepare`` put on the disk, except what an instance or another image needs."""
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A runtime that sees, while the old version of a service still runs, what would keep the new one from starting."""
+
+    def check(self, spec: DesiredService, *, held: bool) -> None:
+        """Raise what ``start`` would raise for ``spec``, whose image is prepared; changes nothing.
+
+        ``held``: the port is held by a service that is stopped before this one starts.
+        """

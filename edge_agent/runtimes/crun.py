@@ -13,16 +13,20 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from edge_agent.runtimes import supervision
-from edge_agent.runtimes.instances import open_log, write_spec
-from edge_agent.runtimes.runtime_spec import numeric_user, runtime_config
+from edge_agent.runtimes import cgroups, supervision
+from edge_agent.runtimes.cgroups import ControlGroupError
+from edge_agent.runtimes.instances import write_spec
+from edge_agent.runtimes.runtime_spec import Listening, inside_port, numeric_user, runtime_config
+from edge_agent.runtimes.supervision import NoOwnNetworkError, Surroundings
 from edge_agent.runtimes.unpacked.images import UnpackedImage, check_platform
+from edge_agent.runtimes.unpacked.overlay import mount_layers, unmount_layers
 from edge_agent.runtimes.unpacked.runtime import UnpackedRuntime
 from edgepack.documents import canonical_json
-from edgepack.errors import MissingPartError, RuntimeFailedError, disk_errors
+from edgepack.errors import MissingPartError, RuntimeFailedError
 from edgepack.host.files import atomic_write
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
@@ -35,15 +39,11 @@ _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
 _START_SECONDS = 30.0
 _CREATE_SECONDS = 10.0
-# Folders that the container's own mounts need and an image may lack; below all layers, so that the image's win.
-_SKELETON = ("proc", "dev", "sys", "tmp")
 # With both versions of control groups mounted, crun takes neither once version 2 has a controller of its own; without
 # sight of version 2 it sets its limits by version 1.
 _HYBRID = Path("/sys/fs/cgroup/unified")
-
-
-class ControlGroupError(RuntimeFailedError):
-    """The container's control group cannot be set up: it can only run without limits."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_MESSAGES = "messages.log"
 
 
 class CrunRuntime(UnpackedRuntime):
@@ -91,75 +91,85 @@ class CrunRuntime(UnpackedRuntime):
             time.sleep(_POLL_SECONDS)
 
     def _lay_out(self, bundle: Path, image: UnpackedImage, spec: DesiredService) -> None:
-        with disk_errors(bundle):
-            for folder in (bundle / "rootfs", bundle / "l", *(bundle / "skeleton" / name for name in _SKELETON)):
-                folder.mkdir(parents=True)
-            # All lower folders together have to fit into one page, so each has a short name in the folder of the mount.
-            lowers = [bundle / "skeleton", *image.layers]
-            for number, folder in enumerate(lowers):
-                (bundle / "l" / str(number)).symlink_to(folder)
-        names = ":".join(str(number) for number in reversed(range(len(lowers))))
-        done = subprocess.run(
-            ["mount", "-t", "overlay", "-o", f"ro,nodev,nosuid,lowerdir={names}", "overlay", str(bundle / "rootfs")],
-            cwd=bundle / "l",
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeFailedError(
-                f"its layers cannot be mounted ({_last_line(done.stderr)})", where=f"service {spec.name}"
-            )
+        mount_layers(bundle, image.layers, spec.name)
+
+    def _foresee(self, image: UnpackedImage, spec: DesiredService) -> None:
+        limits = cgroups.Limits(spec.memory_bytes, spec.cpus)
+        name = cgroups.trial_name()
+        try:
+            cgroups.create(name, limits)
+        except ControlGroupError as error:
+            raise _no_limits(spec, error) from error
+        cgroups.remove(name)
 
     def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
         self._lay_out(folder, image, spec)
-        open_log(self._log_path(spec.name))
-        cgroup = f"/edgepack/{Digest.of(str(folder).encode()).hex[:12]}-{spec.name}"
+        # A group of ours around the container's own, which is gone with the container: it tells of a lack of memory.
+        cgroup = f"/edgepack/{cgroups.group_name(folder, spec.name)}/container"
         try:
             self._run(folder, image, spec, cgroup, lock)
         except ControlGroupError as error:
-            _log.warning("service %s runs without limits of memory and CPU: %s", spec.name, error.what)
+            if spec.memory_bytes is not None or spec.cpus is not None:
+                raise _no_limits(spec, error) from error
+            _log.warning("service %s runs without a control group: %s", spec.name, error.what)
             self._call("delete", "--force", _container(spec.name))
             self._run(folder, image, spec, None, lock)
 
     def _run(self, bundle: Path, image: UnpackedImage, spec: DesiredService, cgroup: str | None, lock: int) -> None:
         """Start the container and return once it has run; raises ``RuntimeFailedError``."""
-        config = runtime_config(image.config, spec, cgroup)
-        atomic_write(bundle / "config.json", canonical_json(config), 0o600)
-        messages = bundle / "messages.log"
-        messages.unlink(missing_ok=True)
-        no_cgroup = ["--cgroup-manager=disabled"] if cgroup is None and self.name == "crun" else []
-        argv = [self._program, "--root", str(self._state / self.name), "--log", str(messages), *no_cgroup]
-        argv += ["run", "--bundle", str(bundle), "--pid-file", str(bundle / "pid"), _container(spec.name)]
+        oom = None
+        if cgroup is not None and spec.memory_bytes is not None:
+            # One page less than the container's own limit, so that the kernel comes to this group's limit first.
+            name = cgroup.split("/")[2]
+            oom = cgroups.create(name, cgroups.Limits(spec.memory_bytes - _PAGE)).memory_events
         # Recorded before anything runs, so that whoever comes after a crash knows what to stop.
         write_spec(bundle, spec)
+        within = Surroundings(oom=oom, hide=_HYBRID if self.name == "crun" and _HYBRID.is_mount() else None)
+        inside = inside_port(image.config)
+        try:
+            self._supervise(
+                bundle, image.config, spec, cgroup, lock, Listening("127.0.0.1", inside),
+                replace(within, way={"address": spec.address, "port": spec.port, "inside": inside}),
+            )  # fmt: skip
+        except NoOwnNetworkError as error:
+            _log.warning("service %s runs on the network of the device: %s", spec.name, error.what)
+            self._supervise(bundle, image.config, spec, cgroup, lock, Listening(spec.address, spec.port), within)
+        self._wait_started(bundle, spec.name)
+
+    def _supervise(
+        self, bundle: Path, image: ImageConfig, spec: DesiredService, cgroup: str | None, lock: int,
+        listening: Listening, within: Surroundings,
+    ) -> None:  # fmt: skip
+        atomic_write(bundle / "config.json", canonical_json(runtime_config(image, spec, cgroup, listening)), 0o600)
+        (bundle / _MESSAGES).unlink(missing_ok=True)
+        no_cgroup = ["--cgroup-manager=disabled"] if cgroup is None and self.name == "crun" else []
+        # The path of the log is relative: crun takes what is before a colon for a kind of log.
+        argv = [self._program, "--root", str(self._state / self.name), "--log", _MESSAGES, "--log-format", "json"]
+        argv += [*no_cgroup, "run", "--bundle", str(bundle), "--pid-file", str(bundle / "pid"), _container(spec.name)]
         supervision.launch(
-            bundle,
-            argv,
-            env={"PATH": os.defpath},
-            cwd=bundle,
-            lock=lock,
-            log=self._log_path(spec.name),
-            hide=_HYBRID if self.name == "crun" and _HYBRID.is_mount() else None,
+            bundle, argv, env={"PATH": os.defpath}, cwd=bundle, lock=lock, log=self._log_path(spec.name), within=within
         )
+
+    def _wait_started(self, bundle: Path, service: str) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            if self._status(spec.name) == "running":
+            if self._status(service) == "running":
                 return
             found = supervision.find(bundle)
             if found is None or not found.running:
                 # A container that ended on its own has started; its exit code tells the rest.
                 if found is not None and found.exit_code != 0:
-                    self._raise_failure(messages, spec.name)
+                    self._raise_failure(bundle / _MESSAGES, service)
                 return
             time.sleep(_POLL_SECONDS)
         raise RuntimeFailedError(
-            f"{self.name} did not start the container within {_START_SECONDS:.0f} seconds", where=f"service {spec.name}"
+            f"{self.name} did not start the container within {_START_SECONDS:.0f} seconds", where=f"service {service}"
         )
 
     def _raise_failure(self, messages: Path, service: str) -> None:
         """Raise the error for what the program logged; nothing when it logged nothing, for then the service ended."""
         try:
-            said = _last_line(messages.read_bytes())
+            said = _last_error(messages.read_bytes())
         except FileNotFoundError:
             return
         if said:
@@ -181,15 +191,17 @@ class CrunRuntime(UnpackedRuntime):
         if found is not None:
             supervision.end(found, timeout=2.0)
             self._call("delete", "--force", container)
-        rootfs = bundle / "rootfs"
-        if rootfs.is_mount():
-            done = subprocess.run(["umount", "--lazy", str(rootfs)], capture_output=True, check=False)
-            if rootfs.is_mount():
-                raise RuntimeFailedError(
-                    f"its layers cannot be unmounted ({_last_line(done.stderr)})", where=f"service {service}"
-                )
+        cgroups.remove(cgroups.group_name(bundle, service))
+        unmount_layers(bundle, service)
         if bundle.exists():
             shutil.rmtree(bundle)
+
+
+def _no_limits(spec: DesiredService, error: ControlGroupError) -> RuntimeFailedError:
+    return RuntimeFailedError(
+        f"its memory_bytes and cpus cannot be kept here ({error.what})", where=f"service {spec.name}",
+        hint="leave them out of the desired state, or let the agent change control groups",
+    )  # fmt: skip
 
 
 def _require_overlay(program: str) -> None:
@@ -218,5 +230,15 @@ def _container(service: str) -> str:
     return f"edgepack-{service}"
 
 
-def _last_line(text: bytes) -> str:
-    return text.decode("utf-8", "replace").strip().rpartition("\n")[2]
+def _last_error(log: bytes) -> str:
+    """The last error in the log of ``crun`` or ``runc``, which has a JSON object a line; warnings say nothing."""
+    said = ""
+    for line in log.decode("utf-8", "replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            said = line.strip() or said
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal", "panic"):
+            said = str(entry.get("msg", "")).strip() or said
+    return said

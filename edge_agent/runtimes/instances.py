@@ -71,20 +71,28 @@ def all_specs(root: Path) -> Iterator[DesiredService]:
                 yield spec
 
 
+def check_address(spec: DesiredService) -> None:
+    """Raise ``RuntimeFailedError`` when the address of ``spec`` is not one of this device's."""
+    _bind(spec, 0, "give the service an address of this device, such as 127.0.0.1")
+
+
 def check_port(spec: DesiredService) -> None:
-    """Raise ``RuntimeFailedError`` when the port of ``spec`` is in use."""
+    """Raise ``RuntimeFailedError`` when the port of ``spec`` is in use, or its address not one of this device's."""
+    _bind(spec, spec.port, "stop what listens there, or give the service another port")
+
+
+def _bind(spec: DesiredService, port: int, hint: str) -> None:
     family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do: connections that have ended must not hold the port, listeners still do.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((spec.address, spec.port))
-        except OSError as error:
-            raise RuntimeFailedError(
-                f"port {spec.port} on {spec.address} cannot be used ({error.strerror})",
-                where=f"service {spec.name}",
-                hint="stop what listens there, or give the service another port",
-            ) from error
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As servers do: connections that have ended must not hold the port, listeners still do.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((spec.address, port))
+    except OSError as error:
+        what = f"port {spec.port} on {spec.address}" if port else f"address {spec.address}"
+        raise RuntimeFailedError(
+            f"{what} cannot be used ({error.strerror})", where=f"service {spec.name}", hint=hint
+        ) from error
 
 
 @contextmanager
@@ -93,7 +101,6 @@ def service_lock(root: Path, service: str) -> Iterator[int]:
 
     A process that inherits the descriptor keeps the lock until it closes it, even when this one is killed.
     """
-    make_dirs(root.parent, 0o700)
     make_dirs(root, 0o700)
     with disk_errors(root):
         fd = os.open(root / f".{check_service_name(service)}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -104,23 +111,19 @@ def service_lock(root: Path, service: str) -> Iterator[int]:
         os.close(fd)
 
 
-def open_log(path: Path) -> Path:
-    """Rotate the log at ``path`` when it is too long; returns ``path``."""
-    try:
-        if path.stat().st_size > LIMITS.log_bytes:
-            path.replace(path.with_name(f"{path.name}.1"))
-    except FileNotFoundError:
-        pass
-    return path
-
-
 def tail(path: Path, lines: int) -> str:
-    """The last ``lines`` lines of a log, from at most its last mebibyte."""
+    """The last ``lines`` lines of a log and of the part that was set aside, from at most their last mebibyte."""
+    data = _end_of(path, LIMITS.log_tail_bytes)
+    if data.count(b"\n") < lines and len(data) < LIMITS.log_tail_bytes:
+        data = _end_of(path.with_name(f"{path.name}.1"), LIMITS.log_tail_bytes - len(data)) + data
+    text = data.decode("utf-8", "replace")
+    return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""
+
+
+def _end_of(path: Path, size: int) -> bytes:
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - LIMITS.log_tail_bytes))
-            text = file.read().decode("utf-8", "replace")
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read(size)
     except FileNotFoundError:
-        return ""
-    return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""
+        return b""

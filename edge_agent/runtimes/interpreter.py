@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_agent.runtimes.runtime_spec import numeric_user
+from edge_agent.runtimes.runtime_spec import service_user
 from edge_agent.runtimes.translate import python_minor
 from edgepack.errors import IncompatibleError
 from edgepack.oci.config import ImageConfig
@@ -65,7 +65,7 @@ def machine_interpreter(config: ImageConfig) -> Interpreter:
     minor = python_minor(config)
     names = [sys.executable, shutil.which(f"python3.{minor}"), shutil.which("python3")]
     candidates = list(dict.fromkeys(name for name in names if name))
-    user = numeric_user(config) if os.geteuid() == 0 else None
+    user = service_user(config) if os.geteuid() == 0 else None
     for runner in dict.fromkeys((user, None)):
         for python in candidates:
             if _minor_of(python, runner) == minor:

@@ -2,23 +2,25 @@
 
 The image's base is merged in a folder apart from the rest: paths are translated to the rest only, so that a service
 sees the device's ``/tmp`` and ``/etc``. A process is not a container: it sees the device's files and network as its
-user does. Where the agent is root, the service runs as the image's user. Memory is not limited: ``RLIMIT_AS`` counts
-addresses, of which onnxruntime maps far more than it uses.
+user does. Where the agent is root, the service runs as the image's user, and never as root: what that user may not
+reach is shown to it by mounts of its own (``reach``), or the service is refused.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_agent.runtimes import supervision
-from edge_agent.runtimes.instances import open_log, write_spec
-from edge_agent.runtimes.interpreter import find_interpreter, install_own_interpreter
-from edge_agent.runtimes.runtime_spec import numeric_user, service_env
+from edge_agent.runtimes import cgroups, reach, supervision
+from edge_agent.runtimes.cgroups import ControlGroupError, Limits
+from edge_agent.runtimes.instances import write_spec
+from edge_agent.runtimes.interpreter import Interpreter, find_interpreter, install_own_interpreter
+from edge_agent.runtimes.runtime_spec import service_env, service_user
+from edge_agent.runtimes.supervision import Surroundings
 from edge_agent.runtimes.translate import command, environment, python_minor
 from edge_agent.runtimes.unpacked.images import UnpackedImage, read_image
 from edge_agent.runtimes.unpacked.inventory import discard_tree, forget_records, is_intact
@@ -36,6 +38,8 @@ from edgepack.oci.whiteouts import KeptWhiteouts, OverlayWhiteouts
 from edgepack.state.desired import DesiredService
 
 _log = logging.getLogger(__name__)
+# Where a tree appears to its service when the name of its own folder would part lists of paths.
+_ALIASES = Path("/run/edgepack")
 
 
 class ProcessRuntime(UnpackedRuntime):
@@ -91,28 +95,79 @@ class ProcessRuntime(UnpackedRuntime):
         found = supervision.find(folder)
         return found is not None and found.running
 
+    def _foresee(self, image: UnpackedImage, spec: DesiredService) -> None:
+        self._view(spec, image, self._python(image))
+        name = cgroups.trial_name()
+        self._limits(spec, name)
+        cgroups.remove(name)
+
     def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
         make_dirs(folder, 0o700)
         config, tree = image.config, self._trees / image.digest.hex
-        python = find_interpreter(config, self._bases / image.digest.hex)
+        python = self._python(image)
+        view = self._view(spec, image, python)
+        seen = str(view.aliases.get(tree, tree))
         cwd = tree / config.working_dir.lstrip("/")
         # Recorded before anything runs, so that whoever comes after a crash knows what to stop.
         write_spec(folder, spec)
+        env = environment(service_env(config, spec, spec.address, spec.port), tree)
         supervision.launch(
             folder,
-            command(config, python.program, tree, python.flags),
-            env={**python.env, **environment(service_env(config, spec, spec.address, spec.port), tree)},
+            [word.replace(str(tree), seen) for word in command(config, python.program, tree, python.flags)],
+            env={**python.env, **{name: text.replace(str(tree), seen) for name, text in env.items()}},
             cwd=cwd if cwd.is_dir() else tree,
             lock=lock,
-            log=open_log(self._log_path(spec.name)),
-            user=_user(config, spec.name, (tree, *python.needs)),
+            log=self._log_path(spec.name),
+            within=self._limits(spec, cgroups.group_name(folder, spec.name)).beside(view),
         )
+
+    def _python(self, image: UnpackedImage) -> Interpreter:
+        return find_interpreter(image.config, self._bases / image.digest.hex)
+
+    def _view(self, spec: DesiredService, image: UnpackedImage, python: Interpreter) -> Surroundings:
+        """The service's user, and what it is shown; raises ``IncompatibleError``."""
+        tree, base = self._trees / image.digest.hex, self._bases / image.digest.hex
+        needed = [tree, *(base if path.is_relative_to(base) else _installed_in(path) for path in python.needs)]
+        user = _user(image.config, spec.name, needed)
+        aliases: dict[Path, Path] = {}
+        if ":" in str(tree):
+            if not reach.can_arrange_mounts():
+                raise IncompatibleError(
+                    f"the path {tree} has a colon, which parts the list PYTHONPATH", where=f"service {spec.name}",
+                    hint="give the agent a --state-dir without one",
+                )  # fmt: skip
+            aliases[tree] = _ALIASES / Digest.of(str(tree).encode()).hex[:16]
+        return Surroundings(user=user, views=() if user is None else reach.views(needed, user), aliases=aliases)
+
+    @staticmethod
+    def _limits(spec: DesiredService, name: str) -> Surroundings:
+        """The service's limits, by the control group ``name`` where it can be made; raises ``IncompatibleError``."""
+        limits = Limits(spec.memory_bytes, spec.cpus)
+        if not limits.controllers:
+            return Surroundings()
+        try:
+            group = cgroups.create(name, limits)
+        except ControlGroupError as error:
+            if spec.cpus is not None:
+                raise IncompatibleError(
+                    f"its cpus cannot be limited here without control groups ({error.what})",
+                    where=f"service {spec.name}",
+                    hint="leave cpus out of the desired state, run the agent as root, or use --runtime docker",
+                ) from error
+            _log.warning(
+                "service %s: memory_bytes limits each of its processes, not all together, because there is no control "
+                "group for it (%s)", spec.name, error.what,
+            )  # fmt: skip
+            # Not RLIMIT_AS: that counts addresses, of which onnxruntime maps far more than it uses.
+            return Surroundings(limits={resource.RLIMIT_DATA: spec.memory_bytes or 0})
+        return Surroundings(groups=group.joined, oom=group.memory_events)
 
     def _clear(self, service: str, timeout: float) -> None:
         folder = self._folder(service)
         found = supervision.find(folder)
         if found is not None:
             supervision.end(found, timeout)
+        cgroups.remove(cgroups.group_name(folder, service))
         if folder.exists():
             shutil.rmtree(folder)
 
@@ -139,16 +194,23 @@ def _is_base(layer: Descriptor) -> bool:
 
 
 def _user(config: ImageConfig, service: str, needed: Sequence[Path]) -> tuple[int, int] | None:
-    """The image's user where this process may become it and it can reach what it needs."""
-    user = numeric_user(config)
-    if os.geteuid() != 0 or user[0] == 0:
+    """The user that the service becomes; ``None`` for the agent's own, when that is not root.
+
+    Raises ``IncompatibleError`` when it cannot be given a way to what it needs.
+    """
+    if os.geteuid() != 0:
         return None
-    for path in needed:
-        for part in (path, *path.parents):
-            if not part.stat().st_mode & stat.S_IXOTH:
-                _log.warning(
-                    "service %s runs as the agent's own user, because the image's user %d may not enter %s",
-                    service, user[0], part,
-                )  # fmt: skip
-                return None
+    user = service_user(config)
+    if reach.views(needed, user) and not reach.can_arrange_mounts():
+        closed = next(folder for path in needed if (folder := reach.closed_to(path, user)))
+        raise IncompatibleError(
+            f"its user {user[0]} may not enter {closed}, and the agent may not make mounts to show it what it needs",
+            where=f"service {service}",
+            hint=f"give the agent another --state-dir, or let others enter with: chmod o+x {closed}",
+        )
     return user
+
+
+def _installed_in(program: Path) -> Path:
+    """The folder with what belongs to ``program``, its libraries for one."""
+    return program.parent.parent if program.is_file() else program

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from edge_agent.runtimes import seccomp
 from edgepack.errors import IncompatibleError
 from edgepack.oci.config import ImageConfig
 from edgepack.state.desired import DesiredService
@@ -12,6 +14,8 @@ from edgepack.state.desired import DesiredService
 PIDS_LIMIT = 512
 OPEN_FILES = 4096
 TMP_BYTES = 64 << 20
+_INSIDE_PORT = 5001
+_NOBODY = (65534, 65534)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What a container may not see or change of the kernel's settings; the usual engines hide the same set.
 _MASKED = (
@@ -19,13 +23,28 @@ _MASKED = (
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
     "/sys/devices/virtual/powercap",
 )  # fmt: skip
+# A kernel that was built without filters of system calls cannot be given one.
+_FILTERS = Path("/proc/sys/kernel/seccomp")
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+class Listening(NamedTuple):
+    """Where a service is told to listen."""
+
+    address: str
+    port: int
+
+
+def inside_port(config: ImageConfig) -> int:
+    """The port that the image's server listens on where it has a network of its own."""
+    ports = [port.partition("/") for port in config.exposed_ports]
+    return next((int(number) for number, _, kind in ports if number.isdecimal() and kind in ("", "tcp")), _INSIDE_PORT)
 
 
 def numeric_user(config: ImageConfig) -> tuple[int, int]:
     """The uid and gid of the image's ``USER``; raises ``IncompatibleError`` for one that is given by name."""
     uid, _, gid = (config.user or "0:0").partition(":")
-    gid = gid or uid
+    uid, gid = ("0" if part == "root" else part for part in (uid, gid or uid))
     if not uid.isdecimal() or not gid.isdecimal():
         raise IncompatibleError(
             f"its USER is {config.user!r}",
@@ -35,30 +54,43 @@ def numeric_user(config: ImageConfig) -> tuple[int, int]:
     return int(uid), int(gid)
 
 
+def service_user(config: ImageConfig) -> tuple[int, int]:
+    """The uid and gid that a service runs as: the image's ``USER``, or nobody's where that is root.
+
+    Raises ``IncompatibleError`` for one that is given by name.
+    """
+    user = numeric_user(config)
+    return _NOBODY if user[0] == 0 else user
+
+
 def service_env(config: ImageConfig, spec: DesiredService, address: str, port: int) -> dict[str, str]:
     """The service's environment: the image's, overridden by that of ``spec``, and the address to listen on."""
     own = {"EDGEPACK_HOST": address, "EDGEPACK_PORT": str(port)}
     return {"PATH": _PATH, **config.env, **spec.env, **own}
 
 
-def runtime_config(config: ImageConfig, spec: DesiredService, cgroup: str | None) -> dict[str, Any]:
-    """The container's configuration: read-only, no capabilities, the host's network, ``/tmp`` in memory.
+def runtime_config(
+    config: ImageConfig, spec: DesiredService, cgroup: str | None, listening: Listening | None = None
+) -> dict[str, Any]:
+    """The container's configuration: read-only, no capabilities, few system calls, ``/tmp`` in memory.
 
-    ``cgroup`` names its control group; without one no limits are set. Raises ``IncompatibleError``.
+    ``cgroup`` names its control group; without one no limits are set. It is in the network of whatever starts it, and
+    is told to be ``listening`` there, by default at the address and port of ``spec``. Raises ``IncompatibleError``.
     """
-    uid, gid = numeric_user(config)
+    uid, gid = service_user(config)
     args = [*config.entrypoint, *config.cmd]
     if not args:
         raise IncompatibleError(
             "has neither an entrypoint nor a command", where=f"image {spec.image}", hint="set its ENTRYPOINT"
         )
-    env = service_env(config, spec, spec.address, spec.port)
+    env = service_env(config, spec, *(listening or Listening(spec.address, spec.port)))
     linux: dict[str, Any] = {
-        # No network namespace: the service listens on the device itself, at the address and port of its configuration.
         "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")],
         "maskedPaths": list(_MASKED),
         "readonlyPaths": list(_READ_ONLY),
     }
+    if _FILTERS.exists():
+        linux["seccomp"] = seccomp.profile()
     if cgroup is not None:
         linux["cgroupsPath"] = cgroup
         linux["resources"] = _resources(spec)

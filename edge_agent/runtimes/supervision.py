@@ -9,13 +9,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_agent.runtimes.supervisor import start_ticks
+from edge_agent.runtimes.supervisor.job import Answer, Job, View, Way
 from edgepack.errors import RuntimeFailedError
+from edgepack.limits import LIMITS
 
-_SCRIPT = Path(__file__).with_name("supervisor.py")
+# Isolated, and without the packages of this Python: the supervisor needs the standard library and this project only.
+_PROGRAM = "import sys; sys.path.insert(0, {!r}); from edge_agent.runtimes.supervisor.main import main; main()"
+_ROOT = Path(__file__).parents[2]
+_STEPS = {
+    "groups": "it cannot join its control group",
+    "limits": "its limits cannot be set",
+    "mounts": "it cannot be shown the folders that it needs",
+    "user": "it cannot run as its image's user",
+}
 _POLL_SECONDS = 0.02
 
 
@@ -40,6 +50,7 @@ class Supervised:
     service: ProcessIdentity
     supervisor: ProcessIdentity
     exit_code: int | None
+    out_of_memory: bool = False
 
     @property
     def running(self) -> bool:
@@ -52,6 +63,28 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
+class NoOwnNetworkError(RuntimeFailedError):
+    """This process may not give a service a network of its own."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a service runs in, beside its files: its user, its limits, what it sees of the device. See ``Job``."""
+
+    user: tuple[int, int] | None = None
+    groups: Sequence[Path] = ()
+    limits: Mapping[int, int] = field(default_factory=dict)
+    oom: Path | None = None
+    hide: Path | None = None
+    views: Sequence[View] = ()
+    aliases: Mapping[Path, Path] = field(default_factory=dict)
+    way: Way | None = None
+
+    def beside(self, view: Surroundings) -> Surroundings:
+        """These limits with the user and the view of another value."""
+        return replace(self, user=view.user, views=view.views, aliases=view.aliases)
+
+
 def launch(
     folder: Path,
     argv: Sequence[str],
@@ -60,47 +93,76 @@ def launch(
     cwd: Path,
     log: Path,
     lock: int,
-    user: tuple[int, int] | None = None,
-    hide: Path | None = None,
+    within: Surroundings | None = None,
 ) -> None:
-    """Start ``argv`` in a session of its own, with nothing but ``env``, as ``user`` (uid, gid) when one is given.
+    """Start ``argv`` in a session of its own, with nothing but ``env``, its output in ``log``.
 
-    What is mounted at ``hide`` is hidden from it, which needs root.
     ``lock`` is the descriptor of a lock on ``folder``, held until the start is on record, even when this process dies.
-    ``folder`` receives ``process.json`` and later ``exit.json``. Raises ``RuntimeFailedError`` when it cannot start.
+    ``folder`` receives ``process.json`` and later ``exit.json``. Raises ``RuntimeFailedError`` when it cannot start,
+    ``NoOwnNetworkError`` when that is because of a network of its own.
     """
     for name in ("process.json", "exit.json"):
         (folder / name).unlink(missing_ok=True)
-    job = {
+    answer = _ask(_job(folder, argv, env, cwd, log, lock, within or Surroundings()))
+    error = answer.get("error")
+    if not error:
+        return
+    found = find(folder)
+    if found is not None:
+        end(found, timeout=0.0)
+    match answer.get("step"):
+        case "network":
+            raise NoOwnNetworkError(f"it cannot have a network of its own ({error})")
+        case "port":
+            raise RuntimeFailedError(f"its port cannot be used ({error})", hint="give the service another port")
+        case "groups" | "limits" | "mounts" | "user" as step:
+            raise RuntimeFailedError(
+                f"{_STEPS[step]} ({error})", hint="give the agent the rights of root, or use another --runtime"
+            )
+    raise RuntimeFailedError(f"{argv[0]} cannot be started ({error})", hint="check the image's entrypoint")
+
+
+def _job(
+    folder: Path, argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path, lock: int, within: Surroundings
+) -> Job:
+    return {
         "folder": str(folder.resolve()),
         "argv": list(argv),
         "env": dict(env),
         "cwd": str(cwd),
         "log": str(log.resolve()),
+        "log_bytes": LIMITS.log_bytes,
         "lock": lock,
-        "user": user,
-        "hide": None if hide is None else str(hide),
         "boot": boot_id(),
+        "user": within.user,
+        "groups": [str(path) for path in within.groups],
+        "limits": list(within.limits.items()),
+        "oom": None if within.oom is None else str(within.oom),
+        "hide": None if within.hide is None else str(within.hide),
+        "views": list(within.views),
+        "aliases": [(str(path), str(alias)) for path, alias in within.aliases.items()],
+        "way": within.way,
     }
+
+
+def _ask(job: Job) -> Answer:
+    """Start a supervisor with ``job``; what it answers."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", str(_SCRIPT)],
+        [sys.executable, "-I", "-S", "-c", _PROGRAM.format(str(_ROOT))],
         input=json.dumps(job).encode(),
         capture_output=True,
         env={},
         cwd="/",
         start_new_session=True,
-        pass_fds=(lock,),
+        pass_fds=(job["lock"],),
         check=False,
     )
     try:
-        error = json.loads(done.stdout).get("error")
+        answer: Answer = json.loads(done.stdout)
     except ValueError:
-        error = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or "the supervisor ended"
-    if error:
-        found = find(folder)
-        if found is not None:
-            end(found, timeout=0.0)
-        raise RuntimeFailedError(f"{argv[0]} cannot be started ({error})", hint="check the image's entrypoint")
+        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        answer = {"error": said or "the supervisor ended"}
+    return answer
 
 
 def find(folder: Path) -> Supervised | None:
@@ -114,20 +176,20 @@ def find(folder: Path) -> Supervised | None:
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
     try:
-        code = json.loads((folder / "exit.json").read_bytes())["code"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        code = None
-    return Supervised(service, supervisor, code)
+        ended = json.loads((folder / "exit.json").read_bytes())
+        return Supervised(service, supervisor, int(ended["code"]), bool(ended.get("out_of_memory")))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return Supervised(service, supervisor, None)
 
 
-def exit_code(folder: Path, timeout: float = 2.0) -> int | None:
-    """The exit code of a program that has ended; waits up to ``timeout`` seconds for the supervisor to record it."""
+def ended(folder: Path, timeout: float = 2.0) -> Supervised | None:
+    """A program that has ended; waits up to ``timeout`` seconds for the supervisor to record how."""
     deadline = time.monotonic() + timeout
     found = find(folder)
     while found is not None and found.exit_code is None and found.supervisor.alive and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
         found = find(folder)
-    return None if found is None else found.exit_code
+    return found
 
 
 def end(found: Supervised, timeout: float) -> None:

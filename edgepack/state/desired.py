@@ -49,6 +49,18 @@ class DesiredService:
             self.address == other.address or self.address in wild or other.address in wild
         )
 
+    def settings_changed(self, other: DesiredService) -> str:
+        """What ``other`` has instead, in words: the settings by name, those of the environment without their values."""
+        names = ("port", "address", "memory_bytes", "cpus", "health_path", "health_timeout_seconds")
+        found = [
+            f"{name} {mine} to {theirs}"
+            for name in names
+            if (mine := getattr(self, name)) != (theirs := getattr(other, name))
+        ]
+        env = sorted(name for name in {*self.env, *other.env} if self.env.get(name) != other.env.get(name))
+        found += [f"env.{name}" for name in env]
+        return f"the change of {', '.join(found)}" if found else ""
+
     def to_json(self) -> dict[str, object]:
         """The service as a document shows it."""
         value: dict[str, object] = {

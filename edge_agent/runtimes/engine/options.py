@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_agent.runtimes.runtime_spec import OPEN_FILES, PIDS_LIMIT, TMP_BYTES
+from edge_agent.runtimes.runtime_spec import OPEN_FILES, PIDS_LIMIT, TMP_BYTES, inside_port
+from edgepack.limits import LIMITS
 from edgepack.names import check_service_name
 from edgepack.oci.config import ImageConfig
 from edgepack.state.desired import DesiredService
 
-_CONTAINER_PORT = "5001"
+# Drivers that write files, which grow without end unless they are told not to; others are bounded, or elsewhere.
+_FILE_DRIVERS = ("json-file", "local", "k8s-file")
 
 
 def container_name(service: str) -> str:
@@ -17,9 +19,15 @@ def container_name(service: str) -> str:
     return f"edgepack-{check_service_name(service)}"
 
 
-def container_options(spec: DesiredService, config: ImageConfig, *, podman: bool) -> dict[str, Any]:
-    """Read-only, no capabilities, ``/tmp`` in memory, and one port of the device published to the service's."""
-    inside = config.exposed_ports[0].partition("/")[0] if config.exposed_ports else _CONTAINER_PORT
+def container_options(
+    spec: DesiredService, config: ImageConfig, *, podman: bool, log_driver: str = ""
+) -> dict[str, Any]:
+    """Read-only, no capabilities, ``/tmp`` in memory, and one port of the device published to the service's.
+
+    Whatever its base says: no health check of its own, for the agent checks, and no volume that can be written.
+    ``log_driver`` is the engine's; a driver that writes files keeps as much as the other runtimes do.
+    """
+    inside = str(inside_port(config))
     options: dict[str, Any] = {
         "name": container_name(spec.name),
         "environment": {**spec.env, "EDGEPACK_HOST": "0.0.0.0", "EDGEPACK_PORT": inside},  # noqa: S104
@@ -30,7 +38,11 @@ def container_options(spec: DesiredService, config: ImageConfig, *, podman: bool
         "security_opt": ["no-new-privileges"],
         "pids_limit": PIDS_LIMIT,
         "restart_policy": {"Name": "no"},
+        "healthcheck": {"test": ["NONE"]},
+        "mounts": [_read_only(path) for path in sorted(config.other.get("Volumes") or {}) if path != "/tmp"],  # noqa: S108
     }
+    if log_driver in _FILE_DRIVERS:
+        options["log_config"] = _log_config(log_driver)
     if spec.memory_bytes is not None:
         options["mem_limit"] = spec.memory_bytes
     if spec.cpus is not None:
@@ -38,3 +50,18 @@ def container_options(spec: DesiredService, config: ImageConfig, *, podman: bool
     if podman:  # its defaults raise the limits, which a machine may not allow
         options["ulimits"] = [{"Name": name, "Soft": OPEN_FILES, "Hard": OPEN_FILES} for name in ("nofile", "nproc")]
     return options
+
+
+def _read_only(path: str) -> dict[str, Any]:
+    """A volume without a name, with what the image has there, in place of the one that an engine would make.
+
+    It goes with its container.
+    """
+    return {"Type": "volume", "Target": path, "Source": None, "ReadOnly": True}
+
+
+def _log_config(driver: str) -> dict[str, Any]:
+    options = {"max-size": str(LIMITS.log_bytes)}
+    if driver != "k8s-file":  # Podman's own, which keeps one file
+        options["max-file"] = "2"
+    return {"type": driver, "config": options}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from typing import Any
 
@@ -12,7 +13,7 @@ from edge_agent.runtimes.engine.connect import connect
 from edge_agent.runtimes.engine.errors import engine_errors, message
 from edge_agent.runtimes.engine.images import EngineImages, image_name
 from edge_agent.runtimes.engine.options import container_name, container_options
-from edge_agent.runtimes.instances import check_port, spec_hash
+from edge_agent.runtimes.instances import check_address, check_port, spec_hash
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
@@ -21,6 +22,7 @@ from edgepack.state.desired import DesiredService
 _log = logging.getLogger(__name__)
 _IMAGE_LABEL, _SPEC_LABEL, _PORT_LABEL = "io.edgepack.image", "io.edgepack.spec", "io.edgepack.port"
 _LATE_SECONDS = 20.0
+_FIRST_OPEN_PORT = 1024
 
 
 class DockerRuntime:
@@ -32,6 +34,7 @@ class DockerRuntime:
         self._client = connect(address)
         parts = self._client.version().get("Components") or []
         self._podman = any("podman" in str(part.get("Name", "")).lower() for part in parts)
+        self._local = str(self._client.api.base_url).startswith("http+docker://")  # by a socket of this machine
         self._images = EngineImages(store, self._client, podman=self._podman)
 
     def prepare(self, image: Digest) -> None:
@@ -43,6 +46,18 @@ class DockerRuntime:
         """See the protocol: what is wrong with an engine's own layers only the engine can find."""
         return False
 
+    def check(self, spec: DesiredService, *, held: bool) -> None:
+        """See ``Foreseeing``. An engine on another machine has other ports."""
+        if self._local:
+            check_address(spec)
+            if not held:
+                self._check_port(spec)
+
+    def _check_port(self, spec: DesiredService) -> None:
+        # An engine may bind ports that its users may not: below 1024 it is asked itself.
+        if self._local and (spec.port >= _FIRST_OPEN_PORT or os.geteuid() == 0):
+            check_port(spec)
+
     def start(self, spec: DesiredService) -> Instance:
         """Create and start the service's container; see the protocol."""
         with engine_errors(f"service {spec.name}"):
@@ -53,7 +68,7 @@ class DockerRuntime:
                 if now.state == "running" and found.labels.get(_SPEC_LABEL) == spec_hash(spec):
                     return now
                 self.stop(spec.name)
-            check_port(spec)
+            self._check_port(spec)
             container = self._create(spec, config)
             try:
                 container.start()
@@ -107,7 +122,7 @@ class DockerRuntime:
         """A new container. One that appears late, at the request of a killed process of the agent, is removed first."""
         import docker
 
-        options = container_options(spec, config, podman=self._podman)
+        options = container_options(spec, config, podman=self._podman, log_driver=self._log_driver())
         deadline = time.monotonic() + _LATE_SECONDS
         while True:
             try:
@@ -118,6 +133,9 @@ class DockerRuntime:
                     raise
             self.stop(spec.name)
             time.sleep(0.1)
+
+    def _log_driver(self) -> str:
+        return str(self._client.info().get("LoggingDriver") or "")
 
     def _container(self, service: str) -> Any:
         import docker
@@ -138,4 +156,4 @@ def _instance(service: str, container: Any) -> Instance:
     image, port = Digest.parse(labels.get(_IMAGE_LABEL)), int(labels.get(_PORT_LABEL, "0"))
     if state.get("Status") in ("running", "restarting", "paused", "removing"):
         return Instance(service, image, "running", port)
-    return Instance(service, image, "exited", port, state.get("ExitCode"))
+    return Instance(service, image, "exited", port, state.get("ExitCode"), bool(state.get("OOMKilled")))

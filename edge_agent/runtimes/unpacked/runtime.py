@@ -9,6 +9,7 @@ from edge_agent.runtimes import supervision
 from edge_agent.runtimes.base import Instance
 from edge_agent.runtimes.instances import (
     all_specs,
+    check_address,
     check_port,
     is_recorded,
     read_spec,
@@ -59,12 +60,26 @@ class UnpackedRuntime(ABC):
     def _running(self, service: str, folder: Path) -> bool:
         """Whether the instance that is recorded in ``folder`` runs."""
 
+    def check(self, spec: DesiredService, *, held: bool) -> None:
+        """See ``Foreseeing``."""
+        check_address(spec)
+        if not held:
+            check_port(spec)
+        image = self._prepared(spec.image)
+        if image is not None:
+            self._foresee(image, spec)
+
+    @abstractmethod
+    def _foresee(self, image: UnpackedImage, spec: DesiredService) -> None:
+        """Raise what would keep the service from being started, beside its port; changes nothing that lasts."""
+
     def start(self, spec: DesiredService) -> Instance:
         """See the protocol."""
         image = self._prepared(spec.image)
         if image is None:
             raise NotFoundError(f"image {spec.image} is not prepared", where=f"service {spec.name}")
         folder = self._folder(spec.name)
+        make_dirs(self._root.parent, 0o700)
         with service_lock(self._root, spec.name) as lock:
             now = self.inspect(spec.name)
             if now is not None and now.state == "running" and is_recorded(folder, spec):
@@ -96,7 +111,10 @@ class UnpackedRuntime(ABC):
             return None
         if self._running(service, folder):
             return Instance(service, spec.image, "running", spec.port)
-        return Instance(service, spec.image, "exited", spec.port, supervision.exit_code(folder))
+        ended = supervision.ended(folder)
+        if ended is None:
+            return Instance(service, spec.image, "exited", spec.port)
+        return Instance(service, spec.image, "exited", spec.port, ended.exit_code, ended.out_of_memory)
 
     def mend(self, image: Digest) -> bool:
         """See the protocol."""

@@ -1,0 +1,92 @@
+"""The child of a supervisor, on its way to become the service."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+from edge_agent.runtimes.supervisor import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing would stay in the supervisor's memory
+    from edge_agent.runtimes.supervisor.job import Job, View
+
+
+def become(job: Job, log: int, go: int, failed: int) -> None:
+    """Become the service once ``go`` says so; never returns. An error is written to ``failed``, behind its step.
+
+    ``log`` takes the service's output.
+    """
+    step = ""
+    try:
+        os.setsid()
+        os.close(job["lock"])
+        if os.read(go, 1) != b"!":  # the supervisor died before anybody could know of this process
+            return
+        os.umask(0o022)
+        step = "groups"
+        for group in job["groups"]:
+            _join(group)
+        step = "mounts"
+        _arrange_mounts(job)
+        step = ""
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.chdir(job["cwd"])
+        step = "limits"
+        for kind, limit in job["limits"]:
+            resource.setrlimit(kind, (limit, limit))
+        step = "user"
+        if job["user"] is not None:
+            uid, gid = job["user"]
+            os.fchown(log, uid, gid)  # so that the service may open /dev/stdout
+            kernel.forbid_new_privileges()  # before the user changes, who may not reach this Python's libraries
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+        step = ""
+        os.execve(job["argv"][0], job["argv"], job["env"])  # noqa: S606
+    except OSError as error:
+        os.write(failed, f"{step}\0{error.filename or ''}: {error.strerror}".encode("utf-8", "replace"))
+    except (ImportError, ValueError) as error:  # a library that this Python lacks; a limit above the highest
+        os.write(failed, f"{step}\0{error}".encode("utf-8", "replace"))
+    finally:
+        os._exit(127)
+
+
+def _join(group: str) -> None:
+    with open(group, "w", encoding="ascii") as file:
+        file.write("0")
+
+
+def _arrange_mounts(job: Job) -> None:
+    """Hide and show what the job says, for this process alone."""
+    if job["hide"] is None and not job["views"] and not job["aliases"]:
+        return
+    kernel.own_mounts()
+    if job["hide"] is not None:
+        kernel.unmount(job["hide"])
+    # Opened before anything covers them.
+    sources = {path: os.open(path, os.O_PATH) for path in _sources(job)}
+    for view in job["views"]:
+        _show(view, sources)
+    for path, alias in job["aliases"]:
+        os.makedirs(alias, exist_ok=True)  # noqa: PTH103
+        kernel.mount(f"/proc/self/fd/{sources[path]}", alias, None, kernel.BIND | kernel.RECURSIVE)
+    for fd in sources.values():
+        os.close(fd)
+
+
+def _sources(job: Job) -> list[str]:
+    return [path for view in job["views"] for path in view["show"]] + [path for path, _ in job["aliases"]]
+
+
+def _show(view: View, sources: dict[str, int]) -> None:
+    """Put an empty folder that everybody may enter over one that the service's user may not, and the paths into it."""
+    flags = kernel.NO_SUID | kernel.NO_DEVICES
+    kernel.mount("tmpfs", view["cover"], "tmpfs", flags, "mode=0711,size=1m")
+    for path in view["show"]:
+        os.makedirs(path, 0o755, exist_ok=True)  # noqa: PTH103
+        kernel.mount(f"/proc/self/fd/{sources[path]}", path, None, kernel.BIND | kernel.RECURSIVE)
+    kernel.mount("none", view["cover"], None, flags | kernel.REMOUNT | kernel.BIND | kernel.READ_ONLY)

@@ -1,0 +1,57 @@
+"""What the agent asks of a supervisor, as JSON on its standard input. Only types: nothing of it is loaded to run."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class View(TypedDict):
+    """A folder that the service's user may not enter, and the only paths below it that the service is shown."""
+
+    cover: str
+    show: list[str]
+
+
+class Way(TypedDict):
+    """The service's one way to the device's network: what comes to ``address`` and ``port`` goes to ``inside``."""
+
+    address: str
+    port: int
+    inside: int
+
+
+class Job(TypedDict):
+    """A service to start.
+
+    ``lock`` is the inherited descriptor of the service's lock. ``user`` is a uid and gid, ``groups`` the files
+    ``cgroup.procs`` to join, ``limits`` pairs of a resource and its limit (getrlimit(2)), ``oom`` the file that counts
+    kills for lack of memory, ``hide`` a mount to take away, ``aliases`` pairs of a folder and where it appears.
+    """
+
+    folder: str
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    log: str
+    log_bytes: int
+    lock: int
+    boot: str
+    user: tuple[int, int] | None
+    groups: list[str]
+    limits: list[tuple[int, int]]
+    oom: str | None
+    hide: str | None
+    views: list[View]
+    aliases: list[tuple[str, str]]
+    way: Way | None
+
+
+class Answer(TypedDict, total=False):
+    """What the supervisor answers once the service runs (nothing) or could not be started.
+
+    ``step`` names what failed: ``network`` when the service cannot have one of its own, ``port`` when the device's
+    address and port cannot be used, ``groups``, ``mounts``, ``limits``, ``user``; empty for the program itself.
+    """
+
+    error: str
+    step: str

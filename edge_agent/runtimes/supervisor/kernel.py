@@ -1,0 +1,66 @@
+"""Calls of the kernel that Python 3.11 does not have: namespaces(7), mount(2), prctl(2)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+NEW_MOUNTS, NEW_NETWORK = 0x20000, 0x40000000
+READ_ONLY, NO_SUID, NO_DEVICES, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+DETACH = 2
+_NO_NEW_PRIVILEGES = 38
+_GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1
+
+
+def unshare(flags: int) -> None:
+    """Move this process into namespaces of its own; raises ``OSError``."""
+    _call("unshare", flags)
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    """Mount ``source`` at ``target``; raises ``OSError``."""
+    words = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
+    _call("mount", *words, flags, None if data is None else os.fsencode(data), name=target)
+
+
+def unmount(target: str) -> None:
+    """Take the mount at ``target`` away, also while it is in use; raises ``OSError``."""
+    _call("umount2", os.fsencode(target), DETACH, name=target)
+
+
+def own_mounts() -> None:
+    """Give this process mounts of its own, so that the device's stay as they are; raises ``OSError``."""
+    unshare(NEW_MOUNTS)
+    mount("none", "/", None, RECURSIVE | PRIVATE)
+
+
+def forbid_new_privileges() -> None:
+    """Let nothing that this process starts gain privileges, by set-user-id programs for one; raises ``OSError``."""
+    _call("prctl", _NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+
+
+def own_network() -> None:
+    """Give this process a network of its own with nothing but a loopback interface; raises ``OSError``."""
+    import socket
+
+    unshare(NEW_NETWORK)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        # netdevice(7): a name in 16 bytes, then the flags.
+        request = bytearray(fcntl.ioctl(control, _GET_FLAGS, b"lo".ljust(40, b"\0")))
+        request[16] |= _UP
+        fcntl.ioctl(control, _SET_FLAGS, bytes(request))
+    try:
+        # Nobody else is here to be protected from a service on a low port.
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", "w", encoding="ascii") as setting:
+            setting.write("0")
+    except OSError:
+        pass  # a kernel before 4.11, or settings that cannot be written
+
+
+def _call(function: str, *arguments: object, name: str | None = None) -> None:
+    import ctypes
+
+    values = [ctypes.c_ulong(one) if isinstance(one, int) else one for one in arguments]
+    if getattr(ctypes.CDLL(None, use_errno=True), function)(*values):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), name)

@@ -1,0 +1,68 @@
+"""Mounting unpacked layers over each other (kernel documentation, overlayfs.rst). Needs root."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgepack.errors import RuntimeFailedError, disk_errors
+from edgepack.oci.whiteouts import hides_all
+
+# Folders that the container's own mounts need and an image may lack; below all layers, so that the image's win.
+_SKELETON = ("proc", "dev", "sys", "tmp")
+
+
+def mount_layers(bundle: Path, layers: Sequence[Path], service: str) -> None:
+    """Mount ``layers``, base first, read-only at ``rootfs`` in the folder ``bundle``; raises ``RuntimeFailedError``."""
+    with disk_errors(bundle):
+        for folder in (bundle / "rootfs", bundle / "l", *(bundle / "skeleton" / name for name in _SKELETON)):
+            folder.mkdir(parents=True)
+            folder.chmod(0o755)
+        (bundle / "skeleton").chmod(0o755)
+        # All lower folders together have to fit into one page, so each has a short name in the folder of the mount;
+        # that also keeps colons and commas of their paths out of the options.
+        lowers = stacked(bundle / "skeleton", layers)
+        for number, folder in enumerate(lowers):
+            (bundle / "l" / str(number)).symlink_to(folder)
+    names = ":".join(str(number) for number in reversed(range(len(lowers))))
+    done = subprocess.run(
+        ["mount", "-t", "overlay", "-o", f"ro,nodev,nosuid,lowerdir={names}", "overlay", str(bundle / "rootfs")],
+        cwd=bundle / "l",
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeFailedError(f"its layers cannot be mounted ({last_line(done.stderr)})", where=f"service {service}")
+
+
+def stacked(skeleton: Path, layers: Sequence[Path]) -> list[Path]:
+    """The folders to mount, the lowest first: what cannot be seen is left out, for the kernel takes no folder twice.
+
+    Of a layer that an image lists twice, the upper one has all its names and hides what the lower one hides. A layer
+    that hides everything below it says so at its root, where the kernel does not look.
+    """
+    upper: list[Path] = []
+    for layer in reversed(layers):
+        if layer not in upper:
+            upper.append(layer)
+        if hides_all(layer):
+            break
+    return [skeleton, *reversed(upper)]
+
+
+def unmount_layers(bundle: Path, service: str) -> None:
+    """Take the mount at ``rootfs`` in ``bundle`` away; absent is fine. Raises ``RuntimeFailedError``."""
+    rootfs = bundle / "rootfs"
+    if not rootfs.is_mount():
+        return
+    done = subprocess.run(["umount", "--lazy", str(rootfs)], capture_output=True, check=False)
+    if rootfs.is_mount():
+        raise RuntimeFailedError(
+            f"its layers cannot be unmounted ({last_line(done.stderr)})", where=f"service {service}"
+        )
+
+
+def last_line(text: bytes) -> str:
+    """The last line that a program printed."""
+    return text.decode("utf-8", "replace").strip().rpartition("\n")[2]

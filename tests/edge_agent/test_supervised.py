@@ -1,0 +1,437 @@
+"""What a service's supervisor does for it without an agent: its log, its port, its user, its limits, how it ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent.runtimes import cgroups, reach, seccomp, supervision
+from edge_agent.runtimes.base import Foreseeing, Runtime
+from edge_agent.runtimes.cgroups import ControlGroupError, Limits
+from edge_agent.runtimes.runtime_spec import inside_port, service_user
+from edge_agent.runtimes.supervisor.log import Log
+from edge_agent.runtimes.unpacked.overlay import stacked
+from edgepack.errors import IncompatibleError, RuntimeFailedError
+from edgepack.limits import LIMITS
+from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
+from edgepack.oci.descriptor import Platform
+from edgepack.oci.digest import Digest
+from edgepack.oci.layer import Layer, LayerEntry, NoCompression, write_layer
+from edgepack.oci.manifest import Manifest
+from edgepack.oci.store import Store
+from edgepack.state.desired import DesiredService
+from tests.edge_agent.support.runtimes import copy_store, make_runtime
+from tests.support.waiting import wait_until
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+CONTAINERS = [
+    pytest.param("crun", marks=[as_root, pytest.mark.real("crun", "mmdebstrap")]),
+    pytest.param("runc", marks=[as_root, pytest.mark.real("runc", "mmdebstrap")]),
+]
+WITHOUT_ENGINE = [*CONTAINERS, "process"]
+
+
+class Place:
+    """A state folder, a store with a base, and runtimes on them, whose service ``churn`` is stopped at the end."""
+
+    def __init__(self, folder: Path, source: tuple[Store, Layer] | None, port: int) -> None:
+        self.folder = folder
+        self.store = copy_store(source[0], folder / "store") if source else Store.create(folder / "store")
+        self.base = source[1] if source else None
+        self.port = port
+        self.made: list[Runtime] = []
+
+    def image(self, text: str, *, layers: int = 1, programs: tuple[str, ...] = (), **changes: Any) -> Digest:
+        """An image that runs ``text``, with ``programs`` of this machine in ``/srv``.
+
+        Its base, if it has one, is listed ``layers`` times.
+        """
+        files = [LayerEntry.of_bytes("srv/app.py", text.encode())]
+        for name in programs:
+            data = Path(shutil.which(name) or name).read_bytes()
+            files.append(LayerEntry.of_bytes(f"srv/{name}", data, 0o755))
+        app = write_layer(files, self.store, NoCompression(), kind="code")
+        every = [*([self.base] * layers if self.base else []), app]
+        fields: dict[str, Any] = {
+            "platform": Platform.host(),
+            "diff_ids": tuple(layer.diff_id for layer in every),
+            "env": {"PYTHONPATH": "/srv"},
+            "entrypoint": (f"/usr/bin/python3.{11 if self.base else sys.version_info.minor}", "-m", "app"),
+            "user": "10001:10001",
+        }
+        config = self.store.put_bytes(ImageConfig(**(fields | changes)).to_bytes(), mediatypes.CONFIG)
+        manifest = Manifest(config, tuple(layer.descriptor for layer in every))
+        return self.store.put_bytes(manifest.to_bytes(), mediatypes.MANIFEST).digest
+
+    def start(self, kind: str, text: str, state: Path | None = None, **changes: Any) -> Runtime:
+        """A runtime that runs ``text`` as its service."""
+        fields = {name: changes.pop(name) for name in ("memory_bytes", "cpus") if name in changes}
+        image = self.image(text, **changes)
+        runtime = make_runtime(kind, self.store, state or self.folder / "state", None)
+        runtime.prepare(image)
+        self.made.append(runtime)
+        runtime.start(DesiredService("churn", image, self.port, **fields))
+        return runtime
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, open_dir: Path, free_port: Callable[[], int]) -> Iterator[Place]:
+    kind = request.node.callspec.params.get("kind") if hasattr(request.node, "callspec") else None
+    source = request.getfixturevalue("base_store") if kind in ("crun", "runc") else None
+    made = Place(open_dir, source, free_port())
+    yield made
+    for runtime in made.made:
+        runtime.stop("churn", 1)
+    assert str(open_dir) not in Path("/proc/self/mounts").read_text()
+
+
+def said(runtime: Runtime, end: str = "!") -> str:
+    """What the service wrote up to ``end``."""
+    wait_until(lambda: end in runtime.logs("churn") or runtime.inspect("churn").state == "exited")  # type: ignore[union-attr]
+    return runtime.logs("churn").partition(end)[0]
+
+
+# Which user
+
+
+SEES = "import os\nprint(os.getuid(), os.getgid(), os.getgroups(), flush=True)\nprint('!', flush=True)\n"
+CLOSED = Path("/root")
+
+
+@as_root
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
+@pytest.mark.parametrize("user", ["10001:10001", "", "0", "root:root"])
+def test_root_runs_no_service_as_root(place: Place, kind: str, user: str) -> None:
+    runtime = place.start(kind, SEES, user=user)
+    expected = 10001 if user.startswith("1") else 65534
+    assert said(runtime) == f"{expected} {expected} []\n"
+
+
+@as_root
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_service_reaches_its_files_below_a_folder_that_only_root_may_enter(
+    place: Place, kind: str, umask: int
+) -> None:
+    closed = place.folder / "closed"
+    closed.mkdir(mode=0o700)
+    before = os.umask(umask)
+    try:
+        text = f"import os\nprint(os.listdir({str(closed)!r}) if os.path.exists({str(closed)!r} + '/x') else 0)\n{SEES}"
+        (closed / "x").touch()
+        runtime = place.start(kind, text, closed / "a:b, c")
+    finally:
+        os.umask(before)
+    assert said(runtime) == "0\n10001 10001 []\n"
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@as_root
+def test_what_cannot_be_shown_is_refused_with_the_way_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = place.folder / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr(reach, "has_capability", lambda number: False)
+    with pytest.raises(
+        IncompatibleError, match=rf"10001 may not enter {closed}, .*--state-dir, or .*chmod o\+x {closed}"
+    ):
+        place.start("process", SEES, closed / "state")
+    monkeypatch.undo()
+    tree = next((closed / "state/rootfs").glob("?" * 64))
+    tree.chmod(0o700)
+    with pytest.raises(IncompatibleError, match=rf"10001 may not enter {tree}"):
+        place.start("process", SEES, closed / "state")
+
+
+def test_a_user_that_is_root_by_any_name_is_nobody() -> None:
+    users = {
+        text: service_user(ImageConfig(Platform.host(), user=text)) for text in ("", "0", "root", "0:0", "7", "7:8")
+    }
+    nobody = (65534, 65534)
+    assert users == {"": nobody, "0": nobody, "root": nobody, "0:0": nobody, "7": (7, 7), "7:8": (7, 8)}
+
+
+def test_without_root_a_path_with_a_colon_is_refused_and_others_run(place: Place) -> None:
+    colon = place.folder / "a:b"
+    if os.geteuid() != 0:
+        with pytest.raises(IncompatibleError, match=r"has a colon.*--state-dir"):
+            place.start("process", SEES, colon)
+    runtime = place.start("process", SEES, place.folder / "a, b\\c")
+    assert said(runtime)
+
+
+# Its log
+
+
+def test_a_log_is_cut_at_lines_and_never_longer_than_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = Log(str(path), 1000)
+    written = b""
+    for number in range(200):
+        log.write(line := b"line %d\n" % number * (number % 3))
+        written += line
+        assert path.stat().st_size <= 1000
+    older = tmp_path / "log.1"
+    assert written.endswith(older.read_bytes() + path.read_bytes())
+    assert older.stat().st_size > 900
+    assert older.read_bytes().endswith(b"\n")
+    log.write(b"x" * 2500)
+    assert (older.stat().st_size, path.stat().st_size) == (1000, 500)
+    log.close()
+    assert Log(str(path), 100)._size == 500  # one that is longer already is set aside at the first line
+
+
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
+def test_the_log_stays_short_while_the_service_writes_without_end(
+    place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "LIMITS", replace(LIMITS, log_bytes=100_000))
+    text = "import os, time\nfor n in range(40000):\n  os.write(1, b'line %06d\\n' % n)\n"
+    runtime = place.start(kind, f"{text}print('!', flush=True)\ntime.sleep(600)")
+    said(runtime)
+    logs = place.folder / "state/logs"
+    assert {path.name for path in logs.iterdir()} == {"churn.log", "churn.log.1"}
+    assert sum(path.stat().st_size for path in logs.iterdir()) <= 200_000
+    lines = runtime.logs("churn", 9000).splitlines()
+    assert lines[-1] == "!"
+    assert lines[:-1] == [f"line {number:06d}" for number in range(40_001 - len(lines), 40_000)]
+    assert len(lines) > 8000
+
+
+# Its network
+
+
+LISTENS = """
+import os, socket, sys
+server = socket.create_server((os.environ["EDGEPACK_HOST"], int(os.environ["EDGEPACK_PORT"])))
+print("!", flush=True)
+while True:
+    connection, _ = server.accept()
+    data = b""
+    while part := connection.recv(65536):
+        data += part
+    connection.sendall(data[::-1])
+    connection.close()
+"""
+REACHES = """
+import os, socket
+for host, port in ((%r, %d), ("127.0.0.1", %d)):
+    try:
+        socket.create_connection((host, port), 1)
+        print("reached", host)
+    except OSError as error:
+        print("not reached", flush=True)
+print(os.spawnv(os.P_WAIT, "/srv/unshare", ["unshare", "--user", "/bin/true"]))
+print("!", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_container_reaches_nothing_of_the_device_and_makes_no_namespace(place: Place, kind: str) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as other:  # noqa: S104 - in the test's own machine
+        port = other.getsockname()[1]
+        own = socket.gethostbyname(socket.gethostname())
+        found = said(place.start(kind, REACHES % (own, port, port), programs=("unshare",))).split("\n")
+    assert found[:4] == ["not reached"] * 2 + ["unshare: unshare failed: Operation not permitted", "1"]
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_its_port_is_led_into_a_network_of_its_own(place: Place, kind: str) -> None:
+    runtime = place.start(kind, LISTENS, exposed_ports=("80/tcp",))  # low, where the user may not listen elsewhere
+    said(runtime)
+    sizes = [1, 100, 5_000_000, 0, 70_000] * 4
+    answers: list[bool] = []
+
+    def ask(size: int) -> None:
+        data = os.urandom(size)
+        with socket.create_connection(("127.0.0.1", place.port), 10) as connection:
+            threading.Thread(target=lambda: (connection.sendall(data), connection.shutdown(socket.SHUT_WR))).start()
+            answer = b""
+            while part := connection.recv(65536):
+                answer += part
+        answers.append(answer == data[::-1])
+
+    threads = [threading.Thread(target=ask, args=(size,)) for size in sizes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [True] * len(sizes)
+    hanging = socket.create_connection(("127.0.0.1", place.port), 10)
+    started = time.monotonic()
+    runtime.stop("churn", 1)
+    assert time.monotonic() - started < 60
+    assert hanging.recv(1) == b""
+    hanging.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", place.port), 10)
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_where_no_network_can_be_made_the_device_s_is_used_and_said(
+    place: Place, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = supervision._ask
+    monkeypatch.setattr(
+        supervision, "_ask", lambda job: {"error": "not permitted", "step": "network"} if job["way"] else real(job)
+    )
+    runtime = place.start(kind, LISTENS)
+    said(runtime)
+    with socket.create_connection(("127.0.0.1", place.port), 10) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    assert "on the network of the device: it cannot have a network of its own (not permitted)" in caplog.text
+
+
+LAUNCH = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from edge_agent.runtimes import supervision
+from edge_agent.runtimes.instances import service_lock
+folder, port = Path(sys.argv[2]), int(sys.argv[3])
+within = supervision.Surroundings(way={"address": "127.0.0.1", "port": port, "inside": 1})
+with service_lock(folder, "churn") as lock:
+    try:
+        supervision.launch(folder, ["/bin/true"], env={}, cwd=folder, log=folder / "log", lock=lock, within=within)
+    except supervision.NoOwnNetworkError as error:
+        print(error)
+"""
+
+
+def test_a_supervisor_that_may_make_no_network_says_so(open_dir: Path, free_port: Callable[[], int]) -> None:
+    port = free_port()
+    less = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"] if os.geteuid() == 0 else []
+    argv = [*less, sys.executable, "-c", LAUNCH, str(Path(__file__).parents[2]), str(open_dir), str(port)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == "it cannot have a network of its own (Operation not permitted)\n"
+    with socket.create_server(("127.0.0.1", port)):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "its port cannot be used (Address already in use)" in done.stderr
+
+
+def test_the_port_inside_is_the_first_that_the_image_exposes() -> None:
+    ports = [(), ("8080/tcp",), ("53/udp", "80"), ("http/tcp",)]
+    assert [inside_port(ImageConfig(Platform.host(), exposed_ports=one)) for one in ports] == [5001, 8080, 80, 5001]
+
+
+def test_the_filter_of_system_calls_names_each_once() -> None:
+    rules = seccomp.profile("x86_64")["syscalls"]
+    plain = [name for rule in rules if "args" not in rule for name in rule["names"]]
+    assert len(plain) == len(set(plain))
+    assert {"read", "execve", "futex", "epoll_wait"} <= set(rules[0]["names"])
+    assert {"unshare", "mount", "setns", "bpf", "clone3"} & set(rules[0]["names"]) == set()
+    assert seccomp.profile("s390x")["syscalls"][3]["args"][0]["index"] == 1
+    assert "architectures" not in seccomp.profile("loongarch64")
+
+
+# Its limits
+
+
+EATS = "print('!', flush=True)\nheld = []\nwhile True:\n  held.append(bytearray(1 << 20))\n"
+
+
+@as_root
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
+def test_memory_beyond_its_limit_ends_it_and_is_told(place: Place, kind: str) -> None:
+    runtime = place.start(kind, EATS, memory_bytes=64 << 20, cpus=1.0)
+    wait_until(lambda: runtime.inspect("churn").state == "exited")  # type: ignore[union-attr]
+    found = runtime.inspect("churn")
+    assert found is not None
+    assert (found.exit_code, found.out_of_memory) == (137, True)
+    runtime.stop("churn", 1)
+    name = cgroups.group_name(place.folder / "state/run" / kind / "churn", "churn")
+    assert cgroups._existing(name, cgroups.ROOT)
+    assert not any(path.exists() for path in cgroups._existing(name, cgroups.ROOT))
+
+
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
+def test_an_end_by_signal_is_no_lack_of_memory(place: Place, kind: str) -> None:
+    limits = {"memory_bytes": 256 << 20} if os.geteuid() == 0 else {}
+    runtime = place.start(kind, "import os, signal\nos.abort() if os.getpid() > 1 else os._exit(134)", **limits)
+    wait_until(lambda: runtime.inspect("churn").state == "exited")  # type: ignore[union-attr]
+    found = runtime.inspect("churn")
+    assert found is not None
+    assert (found.exit_code, found.out_of_memory) == (134, False)
+
+
+def no_groups(*_: object) -> None:
+    raise ControlGroupError("/sys/fs/cgroup: Read-only file system")
+
+
+def test_without_control_groups_memory_is_limited_by_process_and_cpus_are_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cgroups, "create", no_groups)
+    with pytest.raises(IncompatibleError, match=r"cpus cannot be limited here.*Read-only.*leave cpus out"):
+        place.start("process", EATS, cpus=0.5)
+    runtime = place.start("process", EATS, memory_bytes=64 << 20)
+    wait_until(lambda: runtime.inspect("churn").state == "exited")  # type: ignore[union-attr]
+    assert "MemoryError" in runtime.logs("churn")
+    assert "limits each of its processes, not all together" in caplog.text
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_container_whose_limits_cannot_be_kept_is_refused(
+    place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "create", no_groups)
+    with pytest.raises(RuntimeFailedError, match=r"memory_bytes and cpus cannot be kept here .*Read-only"):
+        place.start(kind, EATS, memory_bytes=64 << 20)
+    runtime = place.made[-1]
+    assert isinstance(runtime, Foreseeing)
+    image = place.image(EATS)
+    with pytest.raises(RuntimeFailedError, match="leave them out"):
+        runtime.check(DesiredService("churn", image, place.port, memory_bytes=64 << 20), held=False)
+
+
+def modern(root: Path, own: str | None = None) -> Path:
+    """A folder that looks like version 2 of control groups, as far as making groups goes."""
+    for group in (root, root / "edgepack", root / "edgepack/x"):
+        group.mkdir(exist_ok=True)
+        (group / "cgroup.controllers").write_text("cpu memory pids")
+        (group / "cgroup.subtree_control").write_text("")
+    for name in ("memory.max", "memory.events", "cpu.max"):
+        (root / "edgepack/x" / name).write_text("oom_kill 0\n")
+    return root
+
+
+@as_root
+def test_groups_of_version_2_get_their_limits(tmp_path: Path) -> None:
+    root = modern(tmp_path / "cgroup")
+    group = cgroups.create("x", Limits(1 << 20, 1.5), root)
+    folder = root / "edgepack/x"
+    assert (group.joined, group.memory_events) == ((folder / "cgroup.procs",), folder / "memory.events")
+    assert ((folder / "memory.max").read_text(), (folder / "cpu.max").read_text()) == ("1048576", "150000 100000")
+    assert (root / "cgroup.subtree_control").read_text() == "+cpu"
+    with pytest.raises(ControlGroupError, match="no control groups of memory"):
+        cgroups.create("x", Limits(1 << 20), tmp_path / "absent")
+
+
+# Its layers
+
+
+def test_a_layer_that_is_listed_twice_or_hides_all_is_mounted_once(tmp_path: Path) -> None:
+    a, b, c = (tmp_path / name for name in "abc")
+    for folder in (a, b, c):
+        folder.mkdir()
+    assert stacked(tmp_path, [a, b, a]) == [tmp_path, b, a]
+    assert stacked(tmp_path, [a, a, b, b]) == [tmp_path, a, b]
+    (b / ".wh..wh..opq").touch()
+    assert stacked(tmp_path, [a, b, c]) == [tmp_path, b, c]
+
+
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
+def test_an_image_that_lists_a_layer_twice_runs(place: Place, kind: str) -> None:
+    assert said(place.start(kind, SEES, layers=2)).startswith("10001" if os.geteuid() == 0 else str(os.getuid()))
