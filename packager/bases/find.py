@@ -16,6 +16,7 @@ from edgepack.oci.store import Store
 from packager.bases.cache import BaseCache
 from packager.bases.debian import recipes
 from packager.bases.facts import CheckedFacts, check_base
+from packager.places.access import Access
 from packager.places.table import find_source, public_name
 
 DEFAULT_RECIPE = "debian12-python3.11"
@@ -42,7 +43,15 @@ def is_recipe(name: str | None) -> bool:
     return name is None or name in recipes()
 
 
-def find_base(name: str | None, platform: Platform, store: Store, bases: BaseCache, *, offline: bool = False) -> Base:
+def find_base(
+    name: str | None,
+    platform: Platform,
+    store: Store,
+    bases: BaseCache,
+    *,
+    offline: bool = False,
+    access: Access | None = None,
+) -> Base:
     """The base called ``name`` (our recipe when ``None``) for ``platform``, copied to ``store``.
 
     Raises ``NotFoundError``, ``IncompatibleError`` for a wrong architecture or a base without Python or glibc, and
@@ -53,7 +62,7 @@ def find_base(name: str | None, platform: Platform, store: Store, bases: BaseCac
         descriptor = bases.build(name, platform, offline=offline)
         copy(bases.store, store, descriptor)
     else:
-        with find_source(name, store).open(offline=offline) as (source, root):
+        with find_source(name, store, access or Access()).open(offline=offline) as (source, root):
             descriptor = _for_platform(source, root, platform, name)
             copy(source, store, descriptor)
     manifest = store.manifest(descriptor)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
 from edgepack.errors import UsageError
 from edgepack.host.commands import SharedOption, debug_option, output_option
 from edgepack.host.console import note
+from packager.places.access import Access
 from packager.workspace import Workspace
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -49,6 +51,33 @@ def creating(function: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return _new_workspace_option(output_option(debug_option(command)))
+
+
+def registries(function: _F) -> _F:
+    """Add ``--plain-http`` and ``--ca``; the command gets an ``Access``."""
+
+    @functools.wraps(function)
+    def command(*args: Any, plain_http: tuple[str, ...], ca: Path | None, **rest: Any) -> Any:
+        return function(*args, access=Access.of(plain_http, ca), **rest)
+
+    for option in (
+        click.option(
+            "--ca",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            envvar="EDGEPACK_CA",
+            help="Trust the authorities in this PEM file too, for a registry.",
+        ),
+        click.option(
+            "--plain-http",
+            multiple=True,
+            metavar="HOST[:PORT]",
+            envvar="EDGEPACK_PLAIN_HTTP",
+            help="Talk to this registry without TLS; may be given again.",
+        ),
+    ):
+        command = option(command)
+    return cast(_F, command)
 
 
 offline = click.option("--offline", is_flag=True, envvar="EDGEPACK_OFFLINE", help="Never use the network.")

@@ -12,7 +12,8 @@ from edgepack.host.console import answer, human, note
 from edgepack.names import ModelRef
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.reference import image_tag
-from packager.commands.options import creating, offline
+from packager.commands.options import creating, offline, registries
+from packager.places.access import Access
 from packager.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--keep", multiple=True, metavar="RULE", help="Switch off a rule that leaves files of wheels out.")
 @click.option("--dry-run", is_flag=True, help="Show the layers; build nothing.")
 @offline
+@registries
 @creating
 def command(
     models: tuple[str, ...],
@@ -45,6 +47,7 @@ def command(
     keep: tuple[str, ...],
     dry_run: bool,
     offline: bool,
+    access: Access,
     workspace: Workspace,
     output: str,
 ) -> None:
@@ -60,7 +63,7 @@ def command(
     if source_directory is not None and entry_script is None:
         raise UsageError("is given without a script", where="--source-directory", hint="name one by --entry-script")
     script = read_entry_script(entry_script, source_directory) if entry_script is not None else None
-    options = BuildOptions(base, offline, script, rules_without(RULES, keep))
+    options = BuildOptions(base, offline, script, rules_without(RULES, keep), access)
     tag = image_tag(tag)
     if dry_run:
         plans = workspace.builder.plan(refs, wanted, options)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import click
 
 from edgepack.host.console import answer, human, note
-from packager.commands.options import common, offline
+from packager.commands.options import common, offline, registries
+from packager.places.access import Access
 from packager.workspace import Workspace
 
 
 @click.command("inspect")
 @click.argument("image")
 @offline
+@registries
 @common
-def command(image: str, offline: bool, workspace: Workspace, output: str) -> None:
+def command(image: str, offline: bool, access: Access, workspace: Workspace, output: str) -> None:
     """Show IMAGE: a tag of the workspace, oci:DIR, oci-archive:FILE, docker-daemon:NAME or a registry's reference."""
     from packager.images.inspect import signers, views
     from packager.places.table import find_source
 
-    with find_source(image, workspace.store).open(offline=offline) as (source, root):
+    with find_source(image, workspace.store, access).open(offline=offline) as (source, root):
         found = views(source, root)
         signed_by = signers(workspace.store, root, workspace.keys.list())
     value = {

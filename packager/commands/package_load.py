@@ -6,18 +6,20 @@ import click
 
 from edgepack.host.console import answer, human
 from edgepack.oci.reference import image_tag
-from packager.commands.options import creating
+from packager.commands.options import creating, registries
+from packager.places.access import Access
 from packager.workspace import Workspace
 
 
 @click.command("load")
 @click.argument("source")
 @click.option("-t", "--tag", help="Its name in the workspace.  [default: its name there]")
+@registries
 @creating
-def command(source: str, tag: str | None, workspace: Workspace, output: str) -> None:
+def command(source: str, tag: str | None, access: Access, workspace: Workspace, output: str) -> None:
     """Load an image from SOURCE: an archive's file, an OCI layout's folder, or docker-daemon:NAME."""
     from packager.places.table import find_file
 
-    loaded = find_file(source).load(workspace.store, None if tag is None else image_tag(tag))
+    loaded = find_file(source, access).load(workspace.store, None if tag is None else image_tag(tag))
     value = {"tag": loaded.tag, "digest": str(loaded.root.digest), "moved_bytes": loaded.report.moved_bytes}
     answer(output, value, [{**value, "moved_bytes": human(loaded.report.moved_bytes)}])

@@ -7,19 +7,21 @@ import click
 from edgepack.errors import UsageError
 from edgepack.host.console import answer, human
 from edgepack.oci.reference import image_tag
-from packager.commands.options import creating
+from packager.commands.options import creating, registries
+from packager.places.access import Access
 from packager.workspace import Workspace
 
 
 @click.command("pull")
 @click.argument("reference")
 @click.option("-t", "--tag", help="Its name in the workspace.  [default: the reference]")
+@registries
 @creating
-def command(reference: str, tag: str | None, workspace: Workspace, output: str) -> None:
+def command(reference: str, tag: str | None, access: Access, workspace: Workspace, output: str) -> None:
     """Pull the image REFERENCE and what is attached to it, verified while it streams; an interrupted pull resumes."""
     from packager.places.table import find_registry
 
-    place = find_registry(reference)
+    place = find_registry(reference, access)
     named, at, _ = place.name.partition("@")
     if at and tag is None and ":" not in named.rpartition("/")[2]:
         raise UsageError("names a digest and no tag", where=reference, hint="give a tag with --tag")

@@ -6,15 +6,17 @@ import click
 
 from edgepack.host.console import answer, human, note
 from edgepack.oci.reference import image_tag
-from packager.commands.options import common
+from packager.commands.options import common, registries
+from packager.places.access import Access
 from packager.workspace import Workspace
 
 
 @click.command("push")
 @click.argument("tag")
 @click.argument("destination", required=False)
+@registries
 @common
-def command(tag: str, destination: str | None, workspace: Workspace, output: str) -> None:
+def command(tag: str, destination: str | None, access: Access, workspace: Workspace, output: str) -> None:
     """Push the image TAG to DESTINATION, moving only the missing blobs.
 
     DESTINATION is a registry's reference, oci:DIR, oci-archive:FILE, docker-archive:FILE (the two are the same file)
@@ -24,7 +26,7 @@ def command(tag: str, destination: str | None, workspace: Workspace, output: str
 
     tag = image_tag(tag)
     root = workspace.image(tag)
-    place = find_destination(destination or tag)
+    place = find_destination(destination or tag, access)
     report = place.send(workspace.store, tag, root)
     value = {
         "tag": tag,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgepack.errors import UsageError
@@ -23,6 +23,7 @@ from packager.layers.secrets import SecretSearch, known_secrets
 from packager.models.conversion import served
 from packager.models.registry import ModelRegistry
 from packager.models.served import ServedModel
+from packager.places.access import Access
 from packager.wheels.cache import WheelCache
 from packager.wheels.stack import modules_of, scoring_wheels
 from packager.wheels.tags import Target
@@ -31,12 +32,16 @@ from packager.wheels.trim import RULES, TrimRule
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a user may choose about a build: ``rules`` are what stays out of wheels, ``script`` runs the models."""
+    """What a user may choose about a build: ``rules`` are what stays out of wheels, ``script`` runs the models.
+
+    ``access`` says how a base's registry is reached.
+    """
 
     base: str | None = None
     offline: bool = False
     script: EntryScript | None = None
     rules: tuple[TrimRule, ...] = RULES
+    access: Access = field(default_factory=Access)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class Builder:
         return tuple(served(self.models, model, self.conversions, offline=options.offline) for model in found)
 
     def _planned(self, models: tuple[ServedModel, ...], platform: Platform, options: BuildOptions) -> LayerPlan:
-        base = find_base(options.base, platform, self.store, self.bases, offline=options.offline)
+        base = find_base(options.base, platform, self.store, self.bases, offline=options.offline, access=options.access)
         wheels = scoring_wheels(base.facts, platform, options.rules, self.wheels, self.locks, offline=options.offline)
         if options.script is not None:
             # What a foreign base holds besides Python is not known.

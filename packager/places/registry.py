@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgepack.errors import EdgepackError
@@ -12,6 +12,7 @@ from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
+from packager.places.access import Access
 from packager.places.place import Place
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Registry(Place):
-    """An image in a registry; the HTTP client is imported when it is asked."""
+    """An image in a registry, reached by ``access``; the HTTP client is imported when it is asked."""
+
+    access: Access = field(default_factory=Access)
 
     prefix = "docker://"
     wanted = "reference"
@@ -55,4 +58,4 @@ class Registry(Place):
         from edgepack.oci.reference import Reference
         from edgepack.oci.remote import RemoteRepository
 
-        return RemoteRepository(Reference.parse(self.name))
+        return RemoteRepository(Reference.parse(self.name), policy=self.access.policy())

@@ -16,6 +16,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
+from packager.places.access import Access
 from packager.places.archive import DockerArchive, OciArchive
 from packager.places.docker_daemon import DockerDaemon
 from packager.places.oci_layout import OciLayout
@@ -23,6 +24,9 @@ from packager.places.place import ImageSource, Place, split_tag
 from packager.places.registry import Registry
 
 PLACES: tuple[type[Place], ...] = (OciLayout, OciArchive, DockerArchive, DockerDaemon, Registry)
+
+# Registries are reached as this machine's engines are told.
+_AS_CONFIGURED = Access()
 
 
 @dataclass(frozen=True)
@@ -38,20 +42,20 @@ class Tagged(ImageSource):
         yield self.store, self.root
 
 
-def find_source(text: str, store: Store) -> ImageSource:
+def find_source(text: str, store: Store, access: Access = _AS_CONFIGURED) -> ImageSource:
     """Where the image ``text`` comes from: a tag of ``store``, which is a workspace's, or a place.
 
     Raises ``NotFoundError`` for a name that is not a tag there and names no registry, ``UsageError`` for what cannot be
     a name.
     """
-    place = _with_prefix(text)
+    place = _with_prefix(text, access)
     if place is not None:
         return place
     root = _tagged(store, text)
     if root is not None:
         return Tagged(store, root)
     if _names_registry(text):
-        return Registry(text, text)
+        return Registry(text, text, access)
     from edgepack.oci.reference import Reference
 
     Reference.parse(text)  # raises for what could not be a name anywhere
@@ -67,9 +71,9 @@ def find_source(text: str, store: Store) -> ImageSource:
     )
 
 
-def find_destination(text: str) -> Place:
+def find_destination(text: str, access: Access = _AS_CONFIGURED) -> Place:
     """The place ``text`` to send an image to; raises ``UsageError`` for a bare name that names no registry."""
-    place = _with_prefix(text)
+    place = _with_prefix(text, access)
     if place is not None:
         return place
     if not _names_registry(text):
@@ -78,15 +82,15 @@ def find_destination(text: str) -> Place:
             where=text,
             hint="give a destination such as registry.example/churn:1 or oci:DIR",
         )
-    return Registry(text, text)
+    return Registry(text, text, access)
 
 
-def find_file(text: str) -> Place:
+def find_file(text: str, access: Access = _AS_CONFIGURED) -> Place:
     """The place ``text`` to load from, where an archive or layout needs no word before its path.
 
     Raises ``NotFoundError`` for a path that does not exist.
     """
-    place = _with_prefix(text)
+    place = _with_prefix(text, access)
     if place is not None:
         return place
     path = Path(split_tag(text)[0])
@@ -96,9 +100,9 @@ def find_file(text: str) -> Place:
     return kind(f"{kind.prefix}{text}", text)
 
 
-def find_registry(text: str) -> Registry:
+def find_registry(text: str, access: Access = _AS_CONFIGURED) -> Registry:
     """The registry's image that ``text`` is; raises ``UsageError`` for another place."""
-    place = _with_prefix(text) or Registry(text, text)
+    place = _with_prefix(text, access) or Registry(text, text, access)
     if not isinstance(place, Registry):
         raise UsageError("is not in a registry", where=text, hint=f"load it with: edgepack package load {text}")
     return place
@@ -110,7 +114,7 @@ def public_name(text: str) -> str | None:
     return text if place is None else place.public_name
 
 
-def _with_prefix(text: str) -> Place | None:
+def _with_prefix(text: str, access: Access = _AS_CONFIGURED) -> Place | None:
     for kind in PLACES:
         if text.startswith(kind.prefix):
             name = text.removeprefix(kind.prefix)
@@ -120,7 +124,7 @@ def _with_prefix(text: str) -> Place | None:
                     where=text,
                     hint=f"write it as {kind.prefix}{kind.wanted.upper()}",
                 )
-            return kind(text, name)
+            return Registry(text, name, access) if kind is Registry else kind(text, name)
     return None
 
 

@@ -16,7 +16,8 @@ from edgepack.errors import AuthenticationError, RegistryError
 from edgepack.limits import LIMITS
 from edgepack.oci.reference import is_loopback
 from edgepack.oci.remote.credentials import CredentialLookup, Credentials
-from edgepack.oci.remote.transport import Http, Origin, joined
+from edgepack.oci.remote.origin import Origin, joined
+from edgepack.oci.remote.transport import Http
 
 # token.md: "for compatibility with older clients, a token should never be returned with less than 60 seconds to live".
 _DEFAULT_SECONDS = 60

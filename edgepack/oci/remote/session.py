@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 from edgepack.errors import AuthenticationError, EdgepackError, NotFoundError, RegistryError, RegistryUnavailableError
 from edgepack.limits import LIMITS
@@ -12,7 +13,8 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote.auth import Authorizer
 from edgepack.oci.remote.credentials import CredentialLookup
-from edgepack.oci.remote.transport import Http, Origin, Policy, Response, joined
+from edgepack.oci.remote.origin import Origin, joined
+from edgepack.oci.remote.transport import Http, Policy, Response
 
 # distribution-spec, "Error Codes": "the code field MUST be … uppercase alphabetic and underscore".
 _CODE = re.compile(r"[A-Z_]{1,64}")
@@ -26,10 +28,18 @@ class Session:
     def __init__(self, reference: Reference, policy: Policy, credentials: CredentialLookup) -> None:
         self.reference = reference
         self.policy = policy
-        self.http = Http(policy)
-        self.base = self.http.base(reference.api_host)
-        self._authorizer = Authorizer(self.http, reference.registry, Origin.of(self.base), credentials)
+        self.http = Http(reference, policy)
+        self._credentials = credentials
         self._mounts: frozenset[str] = frozenset()
+
+    @property
+    def base(self) -> str:
+        """The registry's address, without a path."""
+        return self.http.base
+
+    @cached_property
+    def _authorizer(self) -> Authorizer:
+        return Authorizer(self.http, self.reference.registry, Origin.of(self.base), self._credentials)
 
     def url(self, path: str) -> str:
         """The address of ``path`` below ``/v2/<repository>/``."""
@@ -119,7 +129,12 @@ class Session:
             return RegistryUnavailableError(
                 f"the registry {registry} answered {status}{code} for {what}", where=where, hint="try again later"
             )
-        return RegistryError(f"the registry {registry} answered {status}{code} for {what}", where=where)
+        tls = status == 400 and not code and self.base.startswith("http:")
+        return RegistryError(
+            f"the registry {registry} answered {status}{code} for {what}",
+            where=where,
+            hint="if it has TLS, name the file of its authority with --ca" if tls else None,
+        )
 
 
 def error_code(response: Response) -> str:

@@ -9,24 +9,24 @@ from __future__ import annotations
 import email.utils
 import logging
 import random
-import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urljoin
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, ProxyError, SSLError
 from urllib3.response import BaseHTTPResponse
 
 import edgepack
-from edgepack.errors import RegistryError, RegistryUnavailableError, TooLargeError, UsageError
+from edgepack.errors import RegistryError, RegistryUnavailableError, TooLargeError
 from edgepack.limits import LIMITS
-from edgepack.oci.reference import is_loopback
+from edgepack.oci.reference import Reference, is_loopback
+from edgepack.oci.remote.access import host_access, lacks_tls
+from edgepack.oci.remote.origin import Origin, joined
+from edgepack.oci.remote.routes import Routes
 
 _log = logging.getLogger(__name__)
 # urllib3 logs whole addresses, and those of storage behind a registry are signed: who reads one may fetch the blob.
@@ -35,6 +35,11 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # 501 and 505 say that the same request will never work.
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
+# OpenSSL's names, by version, for an answer that is not TLS.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
+_ASKS_FOR_CERTIFICATE = frozenset(
+    {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_BAD_CERTIFICATE", "TLSV1_ALERT_UNKNOWN_CA"}
+)
 # Trying again at once would not help.
 _FINAL = (NewConnectionError, SSLError, ProxyError, LocationValueError)
 
@@ -43,8 +48,9 @@ _FINAL = (NewConnectionError, SSLError, ProxyError, LocationValueError)
 class Policy:
     """The limits of one client. Times are seconds, sizes bytes.
 
-    ``insecure`` allows plain HTTP to a registry that is not this machine; credentials are still not sent to it.
-    ``ca_file`` holds the certificates to trust instead of the system's; with it this machine's registry has TLS too.
+    ``plain_http`` names registries (``HOST[:PORT]``) that have no TLS, ``insecure`` allows it to each; credentials are
+    still not sent there, but to this machine. ``ca_file`` holds certificates to trust beside the system's; with it, or
+    with certificates of the engines for it, this machine's registry has TLS too.
     """
 
     attempts: int = 5
@@ -54,36 +60,8 @@ class Policy:
     read_timeout: float = 60.0
     chunk: int = 64 << 20
     insecure: bool = False
+    plain_http: tuple[str, ...] = ()
     ca_file: Path | None = None
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Scheme, host and port: what a header with credentials is meant for."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, url: str) -> Origin:
-        """The origin of an absolute ``url``; raises ``RegistryError``."""
-        try:
-            parsed = urllib3.util.parse_url(url)
-        except LocationValueError:
-            raise RegistryError("a registry gave an address that cannot be parsed") from None
-        if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise RegistryError("a registry gave an address that is neither http nor https")
-        port = parsed.port if parsed.port is not None else 443 if parsed.scheme == "https" else 80
-        return cls(parsed.scheme, parsed.host.lower(), port)
-
-    @property
-    def private(self) -> bool:
-        """Whether credentials may travel there: with TLS, or without leaving this machine."""
-        return self.scheme == "https" or is_loopback(self.host)
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -126,29 +104,40 @@ class Response:
 
 
 class Http:
-    """Requests with retries and redirects, by one ``Policy``."""
+    """Requests to the registry of ``reference`` and where it leads, with retries and redirects, by one ``Policy``."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, reference: Reference, policy: Policy) -> None:
         self.policy = policy
-        context = None
-        if policy.ca_file is not None:
-            try:
-                context = ssl.create_default_context(cafile=str(policy.ca_file))
-            except (OSError, ssl.SSLError):
-                raise UsageError("holds no certificates that can be read", where=policy.ca_file) from None
-        self._options: dict[str, Any] = {
-            "ssl_context": context,
-            "timeout": urllib3.Timeout(connect=policy.connect_timeout, read=policy.read_timeout),
-            "maxsize": 4,
-        }
-        self._pool = urllib3.PoolManager(**self._options)
-        self._proxies: dict[str, urllib3.ProxyManager] = {}
+        self._host = reference.api_host
+        self._access = host_access(
+            reference, plain_http=policy.plain_http, ca_file=policy.ca_file, insecure=policy.insecure
+        )
+        self._plain: set[Origin] = set()
+        timeout = urllib3.Timeout(connect=policy.connect_timeout, read=policy.read_timeout)
+        self._routes = Routes(self._access, Origin.of(f"https://{self._host}"), timeout)
 
-    def base(self, host: str) -> str:
-        """The address of the registry at ``host[:port]``: plain HTTP only for this machine or when asked for."""
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        plain = self.policy.ca_file is None and (is_loopback(name) or self.policy.insecure)
-        return f"{'http' if plain else 'https'}://{host}"
+    @cached_property
+    def base(self) -> str:
+        """The registry's address: plain HTTP only for this machine or where it was allowed."""
+        secure, plain = f"https://{self._host}", f"http://{self._host}"
+        if self._access.scheme == "https" or (self._access.scheme == "ask" and self._has_tls(secure)):
+            return secure
+        if not is_loopback(Origin.of(plain).host):  # which nobody had to allow, so it may not lead elsewhere
+            self._plain.add(Origin.of(plain))
+        return plain
+
+    def _has_tls(self, url: str) -> bool:
+        """Whether what listens there speaks TLS; its certificate is verified by the requests that follow."""
+        try:
+            response = self._routes.to(Origin.of(url)).urlopen(
+                "GET", f"{url}/v2/", redirect=False, retries=False, preload_content=False
+            )
+        except SSLError as error:
+            return not _speaks_plainly(error)
+        except HTTPError:
+            return False
+        response.close()
+        return True
 
     def send(
         self,
@@ -195,7 +184,7 @@ class Http:
         meant_for, sent = Origin.of(url), {"User-Agent": f"edgepack/{edgepack.__version__}", **headers}
         for _ in range(LIMITS.redirects + 1):
             self._check(url, meant_for, credentials="Authorization" in sent)
-            raw = self._pool_for(Origin.of(url)).urlopen(
+            raw = self._routes.to(Origin.of(url)).urlopen(
                 method, url, body=body, headers={"Accept-Encoding": "identity", **sent},
                 redirect=False, retries=False, preload_content=False, decode_content=False,
             )  # fmt: skip
@@ -211,34 +200,21 @@ class Http:
                 sent.pop("Authorization", None)
         raise RegistryError(f"redirects more than {LIMITS.redirects} times", where=meant_for)
 
-    def _pool_for(self, origin: Origin) -> urllib3.PoolManager:
-        """The way to ``origin``: straight, or by the proxy of HTTPS_PROXY or HTTP_PROXY unless NO_PROXY has it."""
-        proxy = getproxies().get(origin.scheme)
-        if not proxy or is_loopback(origin.host) or proxy_bypass(f"{origin.host}:{origin.port}"):
-            return self._pool
-        if proxy not in self._proxies:
-            parsed = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
-            login = None if parsed.auth is None else urllib3.util.make_headers(proxy_basic_auth=unquote(parsed.auth))
-            address = parsed._replace(auth=None, path=None, query=None).url
-            self._proxies[proxy] = urllib3.ProxyManager(address, proxy_headers=login, **self._options)
-        return self._proxies[proxy]
-
     def _check(self, url: str, meant_for: Origin, *, credentials: bool) -> None:
         origin = Origin.of(url)
         if credentials and not origin.private:
             raise RegistryError("credentials are not sent without TLS", where=origin, hint="give the registry TLS")
         if origin.scheme == "https" or (is_loopback(origin.host) and is_loopback(meant_for.host)):
             return
-        if not self.policy.insecure or meant_for.scheme == "https":
-            raise RegistryError("plain HTTP is for this machine only", where=origin, hint="give the registry TLS")
-
-
-def joined(base: str, location: str) -> str:
-    """A Location or realm, relative to ``base`` or absolute, its query untouched; raises ``RegistryError``."""
-    try:
-        return urljoin(base, location)
-    except ValueError:
-        raise RegistryError("gave an address that cannot be parsed", where=Origin.of(base)) from None
+        if is_loopback(origin.host):
+            raise RegistryError("another machine leads to plain HTTP on this one", where=origin, hint="do not trust it")
+        if meant_for in self._plain or (self.policy.insecure and meant_for.scheme == "http"):
+            return
+        if not lacks_tls(origin.short, self.policy.plain_http):
+            raise RegistryError(
+                "plain HTTP is for this machine only", where=origin,
+                hint=f"give it TLS, or allow it with --plain-http {origin.short}",
+            )  # fmt: skip
 
 
 def seconds_to_wait(retry_after: str | None, now: Callable[[], float] = time.time) -> float | None:
@@ -262,9 +238,32 @@ def unavailable(url: str, error: HTTPError) -> RegistryUnavailableError:
         return RegistryUnavailableError("the proxy refused the connection", where=where, hint="check HTTPS_PROXY")
     if isinstance(error, NewConnectionError):
         return RegistryUnavailableError("cannot be reached", where=where, hint="check its name, port and the network")
+    if isinstance(error, SSLError) and _speaks_plainly(error):
+        return RegistryUnavailableError(
+            "TLS failed: it answers with plain HTTP", where=where,
+            hint=f"give it TLS, or allow plain HTTP with --plain-http {where.short}",
+        )  # fmt: skip
+    if isinstance(error, SSLError) and _reason(error) in _ASKS_FOR_CERTIFICATE:
+        return RegistryUnavailableError(
+            "TLS failed: it asks for a certificate of yours, or does not take the one that it got", where=where,
+            hint=f"put client.cert and client.key in ~/.config/containers/certs.d/{where.short}",
+        )  # fmt: skip
     if isinstance(error, SSLError):
         reason = getattr(error.args[0] if error.args else None, "verify_message", None) or "the handshake failed"
         return RegistryUnavailableError(
-            f"TLS failed ({reason})", where=where, hint="check the certificate, or name the file of its authority"
+            f"TLS failed ({reason})",
+            where=where,
+            hint="check the certificate, or name the file of its authority with --ca",
         )
     return RegistryUnavailableError("the connection broke or timed out", where=where, hint="try again")
+
+
+def _speaks_plainly(error: SSLError) -> bool:
+    """Whether a handshake failed because the other side does not speak TLS."""
+    return _reason(error) in _NOT_TLS
+
+
+def _reason(error: SSLError) -> str | None:
+    """OpenSSL's own name for what happened."""
+    reason: str | None = getattr(error.args[0] if error.args else None, "reason", None)
+    return reason
