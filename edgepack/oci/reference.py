@@ -131,6 +131,11 @@ def is_repository(text: str) -> bool:
     return len(text) <= MAX_NAME and _REPOSITORY.fullmatch(text) is not None
 
 
+def host_of(registry: str) -> str:
+    """The host of ``host[:port]``; an IPv6 address keeps its brackets."""
+    return registry if registry.endswith("]") else registry.rpartition(":")[0] or registry
+
+
 def is_loopback(host: str) -> bool:
     """Whether ``host`` (a name or an address, without its port) is this machine: 127.0.0.0/8, ::1 or localhost."""
     if host.lower() == "localhost":

@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
-from edgepack.errors import SignatureError
+from edgepack.errors import SignatureError, UsageError
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.manifest import Index
 from edgepack.oci.store import referrers_tag
 from edgepack.signing.statement import attach, verify_image
+from packager.bases.find import find_base
+from packager.commands.main import build_cli
+from packager.places.access import Access
 from packager.places.table import find_destination, find_registry
 from packager.workspace import Workspace
+from tests.edgepack.support.authority import Authority
 from tests.edgepack.support.registry_simulator import Simulator, running
-from tests.packager.support.bases import debian, make_base
+from tests.packager.support.bases import AMD64, debian, make_base
+from tests.support.parts import docker_registry
 
 
 @pytest.fixture
@@ -75,3 +81,61 @@ def test_an_artifact_that_is_listed_and_not_there_does_not_keep_an_image_back(
     assert find_registry(name).load(other.store, name).root.digest == image.digest
     with pytest.raises(SignatureError):
         verify_image(other.store, image.digest, [workspace.keys.get("mine").public])
+
+
+# ---- How they are reached -----------------------------------------------------------------------------------------
+
+
+def edgepack(*words: object, env: dict[str, str] | None = None) -> Result:
+    """The command, in this process."""
+    return CliRunner().invoke(build_cli(), list(map(str, words)), env=env)
+
+
+@pytest.mark.real("docker-registry", "openssl")
+def test_every_command_reaches_a_registry_of_a_private_authority(
+    workspace: Workspace, other: Workspace, image: Descriptor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    authority = Authority(tmp_path / "authority")
+    certificate, key = authority.signed("server", "IP:127.0.0.6")
+    tls = {"certificate": str(certificate), "key": str(key)}
+    with docker_registry(tmp_path / "registry", host="127.0.0.6", tls=tls) as port:
+        name, here = f"127.0.0.6:{port}/churn:1", ("--workspace", other.root)
+        assert edgepack("package", "push", "churn:1", name, "--workspace", workspace.root, "--ca",
+                        authority.file).exit_code == 0  # fmt: skip
+        env = {"EDGEPACK_CA": str(authority.file)}
+        for words in (["pull", name], ["load", f"docker://{name}", "-t", "x:1"], ["inspect", f"docker://{name}"]):
+            assert edgepack("package", *words, *here).exit_code != 0
+            assert edgepack("package", *words, *here, env=env).exit_code == 0
+            assert edgepack("package", *words, *here, "--ca", authority.file).exit_code == 0
+        access = Access.of((), authority.file)
+        assert find_base(name, AMD64, other.store, other.bases, access=access).descriptor.digest == image.digest
+
+
+def test_a_registry_without_tls_is_named_as_in_references(tmp_path: Path) -> None:
+    assert Access.of(("a.lan, b.lan:5000", "[::1]:5000", ""), None).plain_http == ("a.lan", "b.lan:5000", "[::1]:5000")
+    assert edgepack("package", "push", "--help", env={"EDGEPACK_PLAIN_HTTP": "a.lan b.lan"}).exit_code == 0
+    for wrong, hint in (
+        ("http://a.lan:5000/", "here a.lan:5000"), ("a.lan/team", "here a.lan"), ("ann:pw@a.lan", r"HOST\[:PORT\]$"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=hint):
+            Access.of((wrong,), None)
+        done = edgepack("package", "pull", "a.lan/x:1", "--plain-http", wrong, "--workspace", tmp_path / "w")
+        assert isinstance(done.exception, UsageError)
+
+
+def test_the_options_reach_every_client(
+    workspace: Workspace, image: Descriptor, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Access] = []
+    env = {"EDGEPACK_PLAIN_HTTP": "a.lan b.lan,c.lan"}
+    monkeypatch.setattr(Access, "policy", lambda self: found.append(self))
+    for words in (
+        ["package", "pull", f"127.0.0.1:{sim.port}/x:1"],
+        ["package", "load", f"docker://127.0.0.1:{sim.port}/x:1"],
+        ["package", "inspect", f"127.0.0.1:{sim.port}/x:1"],
+        ["package", "build", "-m", "x", "-t", "x:1", "--base", f"127.0.0.1:{sim.port}/x:1"],
+    ):
+        edgepack(*words, "--workspace", workspace.root, "--ca", "c.pem", env=env)
+    assert found == [Access(("a.lan", "b.lan", "c.lan"), Path("c.pem"))] * 3

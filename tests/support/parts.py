@@ -55,11 +55,17 @@ def started(
 
 @contextmanager
 def docker_registry(
-    folder: Path, user: str | None = None, password: str = "", *, relative: bool = False
+    folder: Path,
+    user: str | None = None,
+    password: str = "",
+    *,
+    relative: bool = False,
+    host: str = "127.0.0.1",
+    tls: Mapping[str, object] | None = None,
 ) -> Iterator[int]:
     """A registry with storage below ``folder``, and a user where one is given; gives its port.
 
-    ``relative``: it answers with locations that name no host.
+    ``relative``: it answers with locations that name no host. ``tls`` is that section of its configuration.
     """
     folder.mkdir(parents=True)
     port = free_port()
@@ -67,14 +73,19 @@ def docker_registry(
         "version": 0.1,
         "log": {"level": "error"},
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-        "http": {"addr": f"127.0.0.1:{port}", "relativeurls": relative, "secret": "for-a-test"},
+        "http": {
+            "addr": f"{host}:{port}",
+            "relativeurls": relative,
+            "secret": "for-a-test",
+            "tls": dict(tls or {}),
+        },
     }
     if user is not None:
         (folder / "users").write_text(run("htpasswd", "-Bbn", user, password))
         config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "users")}}
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     argv = ["docker-registry", "serve", str(folder / "config.yml")]
-    with started(argv, folder / "log", lambda: listens(port), {"PATH": os.environ["PATH"]}):
+    with started(argv, folder / "log", lambda: listens(port, host), {"PATH": os.environ["PATH"]}):
         yield port
 
 

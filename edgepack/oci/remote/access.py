@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgepack.errors import UsageError
-from edgepack.oci.reference import Reference, is_loopback
+from edgepack.oci.reference import Reference, host_of, is_loopback
 from edgepack.oci.remote.engines import Certificates, EngineFiles, certificates
 
 # "ask": TLS where the registry answers so, plain HTTP where it does not, as engines do with insecure registries.
@@ -83,8 +83,3 @@ def lacks_tls(registry: str, plain_http: Iterable[str]) -> bool:
     """Whether ``plain_http``, items ``HOST[:PORT]``, has the registry; one without a port is for all of its ports."""
     names = {registry.lower(), host_of(registry).lower()}
     return any(one.lower() in names for one in plain_http)
-
-
-def host_of(registry: str) -> str:
-    """The host of ``host[:port]``; an IPv6 address keeps its brackets."""
-    return registry if registry.endswith("]") else registry.rpartition(":")[0] or registry

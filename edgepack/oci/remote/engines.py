@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import UsageError
+from edgepack.oci.reference import host_of
 
 _log = logging.getLogger(__name__)
 
@@ -147,11 +148,11 @@ def _matches(name: str, entry: str) -> bool:
     """Whether the repository ``name`` is below ``entry``: a host, a namespace, ``*.domain``, a network of addresses."""
     host = name.partition("/")[0]
     if entry.startswith("*."):
-        return host.rpartition(":")[0].endswith(entry[1:]) or host.endswith(entry[1:])
+        return host.endswith(entry[1:]) or host_of(host).endswith(entry[1:])
     if name == entry or name.startswith(f"{entry}/"):
         return True
     try:
-        address = ipaddress.ip_address(host.strip("[]") if host.endswith("]") else host.rpartition(":")[0] or host)
+        address = ipaddress.ip_address(host_of(host).strip("[]"))
         return "/" in entry and address in ipaddress.ip_network(entry, strict=False)
     except ValueError:
         return False

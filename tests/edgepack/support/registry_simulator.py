@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers)/(.+)")
@@ -45,6 +46,7 @@ class Simulator:
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # "repository:target" -> type, bytes
     seen: list[Seen] = field(default_factory=list)
     port: int = 0
+    shown: list[str | None] = field(default_factory=list)  # the common names of the certificates of clients
 
     # Authentication: None, "basic" or "bearer"; the realm is this registry's own /token unless told.
     auth: str | None = None
@@ -99,7 +101,10 @@ class Simulator:
 
 
 @contextmanager
-def running(simulator: Simulator, tls: tuple[Path, Path] | None = None) -> Iterator[Simulator]:
+def running(
+    simulator: Simulator, tls: tuple[Path, Path] | None = None, asks: Path | None = None
+) -> Iterator[Simulator]:
+    """``tls``: with this certificate and key. ``asks``: clients may show a certificate of this authority."""
     handler = type("Handler", (_Handler,), {"sim": simulator})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -107,6 +112,9 @@ def running(simulator: Simulator, tls: tuple[Path, Path] | None = None) -> Itera
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)
+        if asks is not None:
+            context.load_verify_locations(asks)
+            context.verify_mode = ssl.CERT_OPTIONAL
         server.socket = context.wrap_socket(server.socket, server_side=True)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
     simulator.port = server.server_address[1]
@@ -167,6 +175,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _any(self) -> None:
         sim = self.sim
+        if isinstance(self.connection, ssl.SSLSocket):
+            subject: Any = (self.connection.getpeercert() or {}).get("subject", ())
+            sim.shown.append(next((pair[1] for part in subject for pair in part), None))
         sim.seen.append(Seen(self.command, self.path, dict(self.headers), int(self.headers.get("Content-Length", 0))))
         url = urlsplit(self.path)
         if url.path == "/token":
