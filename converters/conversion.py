@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from edgepack.errors import (
     disk_errors,
 )
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.host.scratch import scratch_folder
 from edgepack.limits import LIMITS
 from edgepack.nearness import nearest
 
@@ -185,11 +185,8 @@ def _made(
     make_dirs(output_dir.resolve())
     with (
         disk_errors(output_dir),
-        tempfile.TemporaryDirectory(
-            prefix=".converting-", dir=output_dir.resolve(), ignore_cleanup_errors=True
-        ) as made,
+        scratch_folder("convert", output_dir.resolve()) as folder,
     ):
-        folder = Path(made)
         outcome = launch.run(
             "converters.sandbox.worker",
             {

@@ -10,6 +10,7 @@
     ├── VerificationError            4  content that is not what was signed or named
     │   ├── DigestMismatchError      4  bytes that do not hash to their name
     │   ├── SizeMismatchError        4  more or fewer bytes than its descriptor says
+    │   │   └── CutShortError        4  an input that ends before what it announced
     │   ├── TooLargeError            4  more bytes than are read into memory
     │   ├── UnsafeArchiveError       4  a path, link or node that must not be unpacked
     │   ├── UnsafePermissionsError   4  a file or folder that another user could change
@@ -90,6 +91,10 @@ class DigestMismatchError(VerificationError):
 
 class SizeMismatchError(VerificationError):
     """More or fewer bytes than its descriptor says."""
+
+
+class CutShortError(SizeMismatchError):
+    """An input that ends before what it announced; what came of it until then may be good."""
 
 
 class TooLargeError(VerificationError):

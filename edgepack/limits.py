@@ -18,6 +18,8 @@ class Limits:
 
     # Registries are asked to take manifests of 4 MiB (distribution-spec); more is not a manifest.
     manifest_bytes: int = 4 << 20
+    # What an interrupted download left is kept for the next try; after this time nobody tries any more.
+    partial_seconds: int = 24 * 3600
     # A descriptor's size is an int64; a blob beyond this is a mistake or an attack.
     blob_bytes: int = 1 << 40
     # Two levels exist in the field (an index of images); deeper ones are only made to exhaust a reader.

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from converters.sandbox.jail import Confinement
+from edgepack.host.scratch import scratch_folder
 
 UNSHARE = ("--user", "--map-root-user", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child")
 # Given to the frameworks: one thread and plain arithmetic for equal bytes, no accelerator, no messages, no name lookup.
@@ -121,8 +122,8 @@ def available() -> Isolation:
         return _process_only("unshare (util-linux) is not installed")
     command = [unshare, *UNSHARE, "--", sys.executable, "-P", "-m", "converters.sandbox.jail"]
     try:
-        with tempfile.TemporaryDirectory(prefix="edgepack-root-") as root:
-            command += [root, *map(str, installed().paths())]
+        with scratch_folder("root") as root:
+            command += [str(root), *map(str, installed().paths())]
             probe = subprocess.run(command, env=environment(installed()), capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return _process_only(f"unshare does not work here: {error}")
@@ -154,7 +155,7 @@ def run(
     """
     jailed = isolation.kind == "namespaces"
     with contextlib.ExitStack() as stack:
-        root = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgepack-root-")) if jailed else None
+        root = str(stack.enter_context(scratch_folder("root"))) if jailed else None
         stderr = stack.enter_context(tempfile.TemporaryFile())
         confinement = Confinement(
             root=root,

@@ -2,8 +2,8 @@
 
 One pass over the tar, forwards: the signed list is verified first, then manifests and statements, which are held in
 memory; only then are layers written, each hashed while it streams into the store; tags and attachments come last. So
-an import that was refused has written nothing, one that was killed left only whole blobs and one unfinished, and the
-next finishes.
+an import that was refused has left nothing; one that was killed, or whose bundle ended too early, left only whole blobs
+and one unfinished, and the next finishes. Imports into one store are not to run at the same time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edgepack.bundle.rules import Plan, plan
 from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarReader, blob_name
 from edgepack.documents import parse_canonical
 from edgepack.errors import (
+    CutShortError,
     DigestMismatchError,
     InvalidDocumentError,
     NoSpaceError,
@@ -96,9 +97,16 @@ def import_bundle(
             for one in contents.images
         )
         absent = [blob for blob in taken.needed if not store.has(blob)]
+        store.drop_unfinished({blob.digest for blob in taken.needed})  # of an import that nobody went on with
         _check_space(store, absent)
-        _take_body(tar, contents, store, {blob.digest for blob in taken.needed}, on_blob)
-        tar.end()
+        try:
+            _take_body(tar, contents, store, {blob.digest for blob in taken.needed}, on_blob)
+            tar.end()
+        except CutShortError:
+            raise  # the rest may come another time, and what came is what its digest says
+        except VerificationError:
+            store.take_back(absent)
+            raise
     _publish(store, contents, taken, head, on_blob)
     moved = sum(blob.size for blob in absent)
     return ImportReport(images, moved, sum(blob.size for blob in taken.needed) - moved)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
-from edgepack.errors import DigestMismatchError, SizeMismatchError, UnsafeArchiveError, VerificationError
+from edgepack.errors import CutShortError, DigestMismatchError, SizeMismatchError, UnsafeArchiveError, VerificationError
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -102,14 +102,14 @@ class _Member:
         return self._size - self._at
 
 
-def _cut_short(where: object) -> SizeMismatchError:
-    return SizeMismatchError("is cut short", where=where, hint="copy the bundle again")
+def _cut_short(where: object) -> CutShortError:
+    return CutShortError("is cut short", where=where, hint="copy the bundle again")
 
 
 class TarReader:
     """Reads the expected members of a bundle from ``stream``, which may be a pipe, and refuses everything else.
 
-    Each method raises ``SizeMismatchError`` when the stream ends too early, and ``UnsafeArchiveError`` or
+    Each method raises ``CutShortError`` when the stream ends too early, and ``UnsafeArchiveError`` or
     ``VerificationError`` for a member that is not the expected one. Memory stays flat but for ``first`` and ``read``.
     """
 

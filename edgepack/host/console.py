@@ -15,6 +15,7 @@ import click
 
 from edgepack.errors import EdgepackError, disk_errors, package_errors
 from edgepack.host.destinations import is_standard_output
+from edgepack.host.scratch import sweep_scratch
 from edgepack.nearness import did_you_mean
 from edgepack.text import printable
 
@@ -35,6 +36,7 @@ def report_errors(cli: click.Command, name: str, prefix: str, extra: str = "all"
     """
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    sweep_scratch()
     try:
         with disk_errors("the system"), package_errors(extra):
             answer = cli.main(prog_name=name, standalone_mode=False, auto_envvar_prefix=prefix)

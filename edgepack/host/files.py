@@ -9,7 +9,8 @@ import os
 import secrets
 import shlex
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -127,18 +128,28 @@ def discard(folder: Path) -> None:
         os.close(fd)
 
 
-def sweep(folder: Path, pattern: str) -> None:
+def sweep(
+    folder: Path, pattern: str, *, keep: Collection[str] = (), idle_seconds: float = 0, own: bool = False
+) -> None:
     """Remove the files and folders in ``folder`` that killed processes left under names like ``pattern``.
 
-    A living process holds a lock on its own, which then stays. Nothing is raised: what cannot be removed now is left
-    for the next time.
+    A living process holds a lock on its own, which then stays; so do the names in ``keep``, what was changed in the
+    last ``idle_seconds`` and, with ``own``, what another user owns. Nothing is raised: what cannot be removed now is
+    left for the next time.
     """
     for left in folder.glob(pattern):
+        if left.name in keep:
+            continue
         with contextlib.suppress(OSError):  # in use, gone, or not ours
             fd = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
+                info = os.fstat(fd)
+                if own and info.st_uid != os.geteuid():
+                    continue
+                if idle_seconds and time.time() - info.st_mtime < idle_seconds:
+                    continue
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if stat.S_ISDIR(os.fstat(fd).st_mode):
+                if stat.S_ISDIR(info.st_mode):
                     remove_tree(left, ignore_errors=True)
                 else:
                     left.unlink(missing_ok=True)

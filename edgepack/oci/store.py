@@ -10,7 +10,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -151,6 +151,7 @@ class Store:
     def receive(self, descriptor: Descriptor) -> IncomingBlob:
         """A writer for the blob ``descriptor``, which continues where an interrupted one stopped."""
         self._make_folders()
+        self._sweep(keep=descriptor.digest)
         return IncomingBlob(self._blobs, self._ingest / f"{descriptor.digest.hex}.partial", descriptor)
 
     def pending(self, descriptor: Descriptor) -> int:
@@ -209,9 +210,24 @@ class Store:
         make_dirs(self._blobs)
         make_dirs(self._ingest)
 
-    def _sweep(self) -> None:
-        """Remove what killed writers of unnamed blobs left."""
+    def _sweep(self, keep: Digest | None = None) -> None:
+        """Remove what killed writers of unnamed blobs left, and what nobody went on with for a day."""
         sweep(self._ingest, "*.tmp")
+        kept = [] if keep is None else [f"{keep.hex}.partial"]
+        sweep(self._ingest, "*.partial", keep=kept, idle_seconds=LIMITS.partial_seconds)
+
+    def drop_unfinished(self, keep: Collection[Digest]) -> None:
+        """Remove what interrupted writes left of blobs, but for those in ``keep`` and what is being written now."""
+        sweep(self._ingest, "*.partial", keep=[f"{digest.hex}.partial" for digest in keep])
+
+    def take_back(self, blobs: Iterable[Descriptor]) -> None:
+        """Remove ``blobs``, which the caller has just put here, and what is unfinished of them.
+
+        The caller sees to it that nobody else has relied on them meanwhile.
+        """
+        for blob in blobs:
+            self.path(blob.digest).unlink(missing_ok=True)
+            sweep(self._ingest, f"{blob.digest.hex}.partial")
 
     # Names
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,6 +11,7 @@ from pathlib import Path
 from platform import python_version
 
 from edgepack.errors import EdgepackError
+from edgepack.host.scratch import scratch_folder
 from edgepack.oci import mediatypes
 from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -69,8 +69,8 @@ class BaseCache:
                 hint=f"build it while there is a network: edgepack base build {name}",
             )
         _log.info("building base %s for %s from Debian's packages, once", name, platform)
-        with tempfile.TemporaryDirectory(prefix="edgepack-base-") as folder:
-            entries = base_entries(recipe, platform, Path(folder), mirrors=mirrors)
+        with scratch_folder("base") as folder:
+            entries = base_entries(recipe, platform, folder, mirrors=mirrors)
             layer = write_best_layer(entries, self.store, kind="base", title=name)
         config = ImageConfig(
             platform,

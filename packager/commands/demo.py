@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from edgepack.host.commands import Choice, debug_option
+from edgepack.host.scratch import scratch_folder
 
 
 @click.command("demo")
@@ -33,8 +33,8 @@ def command(folder: Path | None, port: int, runtime: str) -> None:
     if folder is not None:
         Demo(folder.absolute(), port, runtime, click.echo).run()
         return
-    with tempfile.TemporaryDirectory(prefix="edgepack-demo-") as temporary:
-        Demo(Path(temporary), port, runtime, click.echo).run()
+    with scratch_folder("demo") as temporary:
+        Demo(temporary, port, runtime, click.echo).run()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

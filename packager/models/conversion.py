@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from converters import Options
 from converters.conversion import software
 from converters.sandbox.launch import Limits
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.host.scratch import scratch_folder
 from edgepack.limits import LIMITS
 from edgepack.oci.digest import VerifyingReader
 from edgepack.oci.layer import Layer, LayerEntry
@@ -89,8 +89,7 @@ def convert(
     if known is not None and known.key == key and not again and _complete(models.store, known):
         return known
     _log.info("converting %s from %s to ONNX", model.id, model.framework)
-    with tempfile.TemporaryDirectory(prefix="edgepack-convert-") as name:
-        folder = Path(name)
+    with scratch_folder("convert") as folder:
         found = converters.convert(
             extract(models.store, model, folder / "model"),
             framework=model.framework.value,

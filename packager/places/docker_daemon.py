@@ -6,7 +6,6 @@ The only module here that imports the docker package.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import EdgepackError, MissingPartError, NotFoundError, disk_errors
+from edgepack.host.scratch import scratch_folder
 from edgepack.oci.archive.write import Archive, write_archive
 from edgepack.oci.copy import CopyReport
 from edgepack.oci.descriptor import Descriptor
@@ -37,16 +37,16 @@ class DockerDaemon(Place):
             raise EdgepackError(
                 "DOCKER_HOST names an engine on another machine", where="--offline", hint="unset one of the two"
             )
-        with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-            path = Path(folder) / "image.tar"
+        with scratch_folder("engine") as folder:
+            path = folder / "image.tar"
             _save_image(self.name, path)
             with Archive(path) as archive:
                 yield held(archive, pick(archive.images(), None, self.name))
 
     def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
         """Give the engine the image by that name."""
-        with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-            path = Path(folder) / "image.tar"
+        with scratch_folder("engine") as folder:
+            path = folder / "image.tar"
             write_archive(store, {image_tag(self.name): root}, path)
             _load_image(path)
             return CopyReport(path.stat().st_size, 1, 0)

@@ -25,6 +25,7 @@ from edgepack.errors import (
     disk_errors,
 )
 from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs, temporary_beside
+from edgepack.host.scratch import scratch_folder
 from edgepack.limits import LIMITS
 from edgepack.oci.digest import Digest
 from edgepack.text import redacted
@@ -120,12 +121,9 @@ class WheelCache:
             return None
 
     def _fetched(self, pins: Sequence[Pin], target: Target) -> dict[Pin, Wheel | None]:
-        import tempfile
-
         make_dirs(self._chosen)
         found: dict[Pin, Wheel | None] = {}
-        with tempfile.TemporaryDirectory(prefix="edgepack-wheels-") as name:
-            folder = Path(name)
+        with scratch_folder("wheels") as folder:
             _download(pins, target, folder)
             here = [self.add(path, _listed_digest(path, pins)) for path in sorted(folder.glob("*.whl"))]
         for pin in pins:

@@ -183,6 +183,33 @@ def test_a_bundle_cut_at_any_length_is_refused_and_finishes_when_it_is_whole(bun
     assert damage(device) == []
 
 
+def test_a_refused_bundle_leaves_nothing_on_the_disk(bundle: Path, device: Store, store: Store) -> None:
+    data = bundle.read_bytes()
+    kept = device.put_bytes(b"of another bundle", "text/plain")
+    before = blobs(device)
+    for altered in (changed(data, len(data) - 1024 - 512), data + b"x", data[:-1024] + b"y" * 1024):
+        bundle.write_bytes(altered)
+        with pytest.raises(VerificationError):
+            import_bundle(bundle, device, TRUST)
+        assert blobs(device) == before
+        assert list((device.root / "ingest").iterdir()) == []
+    assert device.has(kept)
+    bundle.write_bytes(data)
+    import_bundle(bundle, device, TRUST)
+    assert damage(device) == []
+
+
+def test_what_is_left_of_another_bundle_is_swept_and_what_is_being_written_is_not(bundle: Path, device: Store) -> None:
+    other, mine = (Descriptor("a/b", Digest(letter * 64), 100) for letter in "ab")
+    for blob in (other, mine):
+        with device.receive(blob) as writer:
+            writer.write(b"half")
+    with device.receive(mine) as writer:
+        import_bundle(bundle, device, TRUST)
+        assert [path.name for path in (device.root / "ingest").iterdir()] == [f"{mine.digest.hex}.partial"]
+        writer.discard()
+
+
 def test_bytes_after_the_end_or_between_members_are_refused(bundle: Path, device: Store) -> None:
     data = bundle.read_bytes()
     bundle.write_bytes(data + bytes(512))

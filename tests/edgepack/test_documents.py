@@ -21,12 +21,20 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.store import Store
 from edgepack.signing import envelope
-from edgepack.signing.keys import create_key
+from edgepack.signing.keys import PrivateKey, create_key
 from edgepack.signing.rules import Statement, check_statement
 from edgepack.state.desired import Desired, DesiredService
 from tests.edgepack.support.bundles import member, members, simple, write_tar
 
-KEY = create_key()
+PAYLOAD = b'{"a":"~~~???"}'  # its base64 has such letters too
+
+
+def _signature(key: PrivateKey) -> str:
+    return str(json.loads(envelope.sign(PAYLOAD, PAYLOAD_TYPE, key))["signatures"][0]["sig"])
+
+
+# One whose signature on PAYLOAD has letters that the alphabets of base64 differ in.
+KEY = next(key for key in iter(create_key, None) if {"+", "/"} & set(_signature(key)))
 DIGEST = Digest("a" * 64)
 BLOB = Descriptor("application/vnd.oci.image.manifest.v1+json", DIGEST, 5)
 
@@ -148,8 +156,6 @@ def test_lists_and_other_values() -> None:
 
 # ---- Envelopes ------------------------------------------------------------------------------------------------------
 
-PAYLOAD = b'{"a":"\xc3\xbf\xc3\xbe?>~~"}'  # its base64 has both letters that alphabets differ in
-
 
 @pytest.mark.parametrize(
     "respell",
@@ -168,10 +174,7 @@ PAYLOAD = b'{"a":"\xc3\xbf\xc3\xbe?>~~"}'  # its base64 has both letters that al
 def test_base64_in_another_spelling_is_refused(respell: Callable[[str], str], field: str) -> None:
     signed = json.loads(envelope.sign(PAYLOAD, PAYLOAD_TYPE, KEY))
     place = signed if field == "payload" else signed["signatures"][0]
-    before = place[field]
-    place[field] = respell(before)
-    if place[field] == before:
-        pytest.skip("this text has none of the letters")
+    place[field] = respell(place[field])
     with pytest.raises(SignatureError, match=f"{field} ?:? ?is not standard base64|{field}: is not standard base64"):
         envelope.verify(canonical_json(signed), PAYLOAD_TYPE, [KEY.public])
 

@@ -8,10 +8,13 @@ import sys
 import threading
 from pathlib import Path
 
+import click
 import pytest
 
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.host.console import report_errors
 from edgepack.host.files import atomic_write, discard, locked, make_dirs, replacing, sweep, temporary_beside
+from edgepack.host.scratch import scratch_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -180,3 +183,73 @@ def test_a_lock_is_held_against_threads_and_freed_by_death(tmp_path: Path) -> No
     thread.join(10)
 
     assert order == ["first", "second"]
+
+
+def test_what_is_kept_recent_or_another_users_is_not_swept(tmp_path: Path) -> None:
+    for name in ("a.tmp", "b.tmp", "c.tmp"):
+        (tmp_path / name).write_bytes(b"")
+    os.utime(tmp_path / "a.tmp", (1, 1))
+
+    sweep(tmp_path, "*.tmp", idle_seconds=3600)
+    assert names(tmp_path) == ["b.tmp", "c.tmp"]
+
+    sweep(tmp_path, "*.tmp", keep=["c.tmp"])
+    assert names(tmp_path) == ["c.tmp"]
+
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "c.tmp", 12345, 12345)
+        sweep(tmp_path, "*.tmp", own=True)
+        assert names(tmp_path) == ["c.tmp"]
+
+
+SCRATCH = """
+import os, sys, tempfile
+from edgepack.host.scratch import scratch_folder
+with scratch_folder("test") as folder:
+    (folder / "half").mkdir()
+    print(folder, flush=True)
+    if sys.argv[1] == "wait":
+        sys.stdin.read()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_scratch_folder_of_a_killed_process_is_swept_by_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+
+    def start(word: str) -> tuple[subprocess.Popen[str], Path]:
+        argv = [sys.executable, "-c", SCRATCH, word]
+        process = subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        return process, Path(process.stdout.readline().strip())
+
+    living, used = start("wait")
+    dead, left = start("go")
+    dead.communicate()
+    assert (used / "half").is_dir()
+    assert (left / "half").is_dir()
+    assert left.stat().st_mode & 0o777 == 0o700
+
+    with scratch_folder("other") as folder:
+        assert sorted(tmp_path.iterdir()) == sorted([used, folder])
+    assert list(tmp_path.iterdir()) == [used]
+    living.communicate()
+
+    report_errors(click.Command("x", callback=lambda: None), "x", "X")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_living_processes_of_a_command_have_scratch_folders() -> None:
+    """Folders of tempfile alone stay for ever when their process is killed."""
+    rooms = Path(__file__).resolve().parents[2]
+    inside_the_sandbox = ("tensorflow/", "boosters/", "optimize/", "bases/debian/__main__")
+    found = [
+        str(path.relative_to(rooms))
+        for room in ("edgepack", "packager", "converters", "edge_agent")
+        for path in (rooms / room).rglob("*.py")
+        if "TemporaryDirectory(" in path.read_text("utf-8")
+    ]
+    assert [name for name in found if not any(part in name for part in inside_the_sandbox)] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -364,3 +365,19 @@ def test_writers_of_the_same_blobs_do_not_disturb_each_other(tmp_path: Path) -> 
     assert len(blobs) == 24
     assert all(Digest.of(path.read_bytes()).hex == path.name for path in blobs)
     assert litter(store) == []
+
+
+def test_what_nobody_went_on_with_for_a_day_is_swept(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store")
+    old, new = (Descriptor("a/b", Digest(letter * 64), 100) for letter in "ab")
+    for blob in (old, new):
+        with store.receive(blob) as writer:
+            writer.write(b"half")
+    os.utime(store.root / "ingest" / f"{old.digest.hex}.partial", (1, 1))
+
+    with store.receive(old) as writer:  # the one that is asked for goes on, however old
+        assert writer.offset == 4
+    os.utime(store.root / "ingest" / f"{old.digest.hex}.partial", (1, 1))
+    store.put_bytes(b"x", "text/plain")
+
+    assert [path.name for path in (store.root / "ingest").iterdir()] == [f"{new.digest.hex}.partial"]
