@@ -1,6 +1,6 @@
 """The HTTP scoring server that runs inside an image: ``edge-server --model model.onnx``.
 
-It imports nothing of ours outside itself, so that its layer is small and its start is fast.
+It imports none of the other rooms, so that its layer is small and its start is fast.
 """
 
 import os
@@ -9,8 +9,8 @@ from contextlib import suppress
 
 __version__ = "0.1.0"
 
-# ``python -m edge_server`` puts the working folder first in sys.path, and who starts it beside a script may have a
-# logging.py there. While Python looks for what -m names, sys.argv[0] is "-m".
+# ``python -m edge_server`` puts the working folder first in sys.path, where a script may have a logging.py beside it.
+# While Python looks for what -m names, sys.argv[0] is "-m".
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     with suppress(OSError):  # the working folder was removed: Python has left it out
         if sys.path[:1] == [os.getcwd()]:  # noqa: PTH109 - pathlib may be the user's

@@ -20,7 +20,7 @@ def command() -> NoReturn:
     code = main()
     logging.shutdown()
     sys.stderr.flush()
-    # At once: a thread may be in a run that nothing stops, and a second signal would take the exit code away.
+    # At once: a thread may be in a run that cannot be stopped, and a second signal would change the exit code.
     os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""What happens to every request: route, who the caller is, its ids, its answer's common headers, metrics and log."""
+"""What happens to every request: route, authentication, ids, the answer's common headers, metrics and log."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from edge_server.telemetry.spans import Spans
 _log = logging.getLogger(__name__)
 
 _SERVER_VERSION = f"x-ms-server-version: edgepack/{__version__}\r\n"
-# Headers of a request by which it is known; `TraceId` comes back as it was sent.
+# Headers with a request's ids; `TraceId` is returned as it was sent.
 _IDS = frozenset({b"x-request-id", b"x-ms-request-id", b"x-ms-client-request-id", b"traceid"})
-# Headers of a request that every request is looked through for.
+# Headers that are looked for in every request.
 _NOTED = _IDS | {b"content-encoding"}
-# Headers of an answer that are the server's to give.
+# Headers of an answer that only the server sets.
 _OURS = _IDS | {b"x-ms-run-fn-exec-ms", b"x-ms-run-function-failed", b"x-ms-server-version"}
 _NO_CORS = Cors(CorsConfig())
 _LIMITS = Limits()
@@ -39,8 +39,8 @@ _UNEXPECTED = "an unexpected error occurred; the server's log has more"
 class ScoringApp:
     """Answers requests by ``routes``; the connections' ``App``. Used on the event loop's thread.
 
-    ``prefix`` is a path that may stand before every route's. ``guard`` None: no key is asked for. ``spans`` None:
-    no traces are exported. ``limits`` bound what compressed bodies unpack to.
+    ``prefix`` is a path that may precede every route's. Without a ``guard`` no key is needed, without ``spans`` no
+    traces are exported. ``limits`` bound what compressed bodies unpack to.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class ScoringApp:
         self._prefix = prefix.rstrip("/")
         self._unpacker = Unpacker(limits)
         self._ids = RequestIds()
-        # Answers of one run have the same time: its line is made once.
+        # Answers of one run have the same time, so its header line is made once.
         self._exec_ms: float | None = None
         self._exec_line = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, request: Request) -> Response | None:
-        """Find the request's route and look at its ids and key: the answer that refuses it, or None; never raises."""
+        """Find the request's route, check its ids and key; return the answer that refuses it, or None. Never raises."""
         path = request.path
         if self._prefix and path.startswith(self._prefix + "/"):
             path = request.path = path[len(self._prefix) :]
@@ -90,7 +90,7 @@ class ScoringApp:
             self._identify(request)
             if self._spans is not None:
                 self._spans.begin(request)
-            # Browsers send no key with the question whether they may ask.
+            # Browsers send no key with a preflight request.
             if self._guard is not None and route.guarded and method != "OPTIONS":
                 self._authorize(self._guard, request)
         except BadRequest as error:
@@ -145,7 +145,7 @@ class ScoringApp:
         self.finish(request, Response(499, b""))
 
     def refused(self, response: Response, target: str) -> None:
-        """Count an answer to what was no request, and write it as the route that it was for does."""
+        """Count the answer to bytes that are not a request, and write it in the form of the route that they name."""
         route = self._routes.find(target)
         if route is not None and route.write_problem is not None and response.problem is not None:
             response.body = route.write_problem(response.problem)
@@ -156,7 +156,7 @@ class ScoringApp:
         )
 
     def _other(self, route: Route, method: str) -> Handler | None:
-        """The handler of a method that the route has none of its own for, or that CORS answers."""
+        """The handler of a method for which the route has none, or which CORS answers."""
         if method == "HEAD" and not route.scores:
             return route.handlers.get("GET")
         if method != "OPTIONS":
@@ -170,8 +170,7 @@ class ScoringApp:
     def _identify(self, request: Request) -> None:
         """Give the request its ids, the client's where it sent some; BadRequest 431 for one that is too long.
 
-        As the specification's server: ``x-request-id`` is the request's own, and the two of Azure's stand in for each
-        other.
+        As in the specification's server, ``x-request-id`` is the request's own, and Azure's two replace each other.
         """
         own = ms = client = b""
         for name, value in request.headers:
@@ -240,6 +239,6 @@ def _allowed(route: Route) -> str:
 
 
 def _others(request: Request, headers: Headers) -> Headers:
-    """Headers without those that the server gives; a script may name the client where the client did not."""
+    """Headers without those that the server sets; a script may set the client's id where the client sent none."""
     ours = _OURS if request.client_request_id else _OURS - {b"x-ms-client-request-id"}
     return [header for header in headers if header[0].lower() not in ours]

@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         writer = LineWriter(2, logs.dropped)
         logs.configure(config.logging.level, writer)
         check_files(config)
-        # Held from the start, so that a port that is taken is told at once; open only when all is ready.
+        # Bound at the start, so that a port that is in use is reported at once; connections are accepted when all is
+        # ready.
         listener = bind(config)
         if config.runtime.processes > 1:
             from edge_server import processes
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return processes.run(config, listener, partial(serve, writer))
         serve(writer, config, listener, None)
     except ScoringError as error:
-        # The sentence is the last thing that is said, after the lines that are still on their way.
+        # The sentence comes last, after log lines that are not written yet.
         logging.shutdown()
         sys.stderr.write(f"edge-server: {error}\n")
         return error.exit_code
@@ -63,12 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @package_errors()
 def serve(writer: LineWriter, config: ServiceConfig, listener: socket.socket, process: ProcessContext | None) -> None:
-    """Load everything, answer requests on ``listener`` until a signal says stop, and finish what was begun.
+    """Load everything, answer requests on ``listener`` until a signal says stop, and finish the requests that have
+    begun.
 
     ``writer`` takes the log's lines; ``process`` is this process's among several, None for the only one. Raises
-    ScoringError when the service cannot come up.
+    ScoringError when the service cannot start.
     """
-    # The server multiplies no matrices itself: one BLAS thread saves the others' buffers and their start.
+    # The server does no matrix products itself: one BLAS thread saves the buffers and start of the others.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_server.run import run
 
@@ -76,9 +78,9 @@ def serve(writer: LineWriter, config: ServiceConfig, listener: socket.socket, pr
 
 
 def bind(config: ServiceConfig) -> socket.socket:
-    """A TCP socket that holds the address and does not listen yet; ScoringError when it cannot be had."""
+    """A TCP socket that holds the address and does not listen yet; ScoringError when the address is not available."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    # asyncio turns Nagle off only where the protocol is told; without, an answer waits 40 ms for an ACK.
+    # asyncio turns off Nagle's algorithm only where the protocol is named; with it, an answer waits 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
 """Several server processes on one port: started, watched, started again when they die, stopped together.
 
 Each has a listening socket of its own (SO_REUSEPORT), among which the kernel spreads the connections. All sockets are
-held here as well, so that the connections that wait at a process that died are served by the one that takes its place.
+held here as well, so that connections waiting at a process that died are served by its replacement.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from edge_server.telemetry.cells import share
 if TYPE_CHECKING:
     from edge_server.models.loading import Opened
 
-# A process that lived for so long is replaced at once; one that dies sooner waits twice as long each time.
+# A process that ran for this long is replaced at once; for one that dies sooner, the wait doubles each time.
 _SETTLED_SECONDS = 60.0
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 30.0
-# What processes may take after their own grace before they are killed.
+# How long processes may take after their own grace period before they are killed.
 _KILL_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -43,7 +43,7 @@ _log = logging.getLogger("edge_server")
 
 @dataclass(frozen=True)
 class ProcessContext:
-    """What one server process is given: its ``number`` from 0 and memory for metrics that all of them share.
+    """What one server process gets: its ``number`` from 0, and memory for metrics, which all of them share.
 
     ``preloaded`` are models that the processes share. ``announce`` is called with facts for the log once requests are
     answered.
@@ -68,8 +68,8 @@ def run(config: ServiceConfig, listener: socket.socket, serve: Serve) -> int:
     """
     listeners = _share_address(listener, config.runtime.processes)
     preloaded: Mapping[str, Opened] = {}
-    # Memory that processes share is not given back by one that lets go, and a session's threads do not live on in a
-    # fork: a model on several threads, or under a budget, is loaded by each process for itself.
+    # Shared memory is not freed when one process unloads a model, and a session's threads do not survive a fork: a
+    # model on several threads, or under a budget, is loaded by each process for itself.
     if config.script is None and config.runtime.memory_bytes is None and threads_per_process(config.runtime) == 1:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from edge_server.models.catalog import preload
@@ -80,7 +80,7 @@ def run(config: ServiceConfig, listener: socket.socket, serve: Serve) -> int:
 
 @dataclass
 class _Child:
-    """One of the processes: ``pid`` is 0 while it does not run, and it is started again at ``due``."""
+    """One of the processes; ``pid`` is 0 while it does not run, ``due`` is when it is started again."""
 
     number: int
     listener: socket.socket
@@ -115,7 +115,7 @@ class _Manager:
         self._code = 0
 
     def run(self) -> int:
-        """Until all processes have ended for good."""
+        """Run until all processes have ended for good."""
         self._take_signals()
         for child in self._children:
             self._start(child)
@@ -140,7 +140,7 @@ class _Manager:
             self._kept[number] = signal.signal(number, note)
 
     def _wait(self) -> None:
-        """Until a signal comes, a process announces itself, or something is due."""
+        """Wait until a signal comes, a process is ready, or something is due."""
         poller = select.poll()
         poller.register(self._wake[0], select.POLLIN)
         for child in self._children:
@@ -171,7 +171,7 @@ class _Manager:
             _log.info("ready", extra={**self._children[0].facts, "processes": len(self._children)})
 
     def _reap(self) -> None:
-        """Take note of the processes that have ended."""
+        """Reap the processes that have ended."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -179,7 +179,7 @@ class _Manager:
                 return
             if not pid:
                 return
-            # As the first process of a container this one is the parent of all orphans.
+            # As the first process of a container, this one is the parent of all orphans.
             child = next((child for child in self._children if child.pid == pid), None)
             if child is not None:
                 self._ended(child, os.waitstatus_to_exitcode(status))
@@ -192,7 +192,7 @@ class _Manager:
                 self._code = 1
             return
         if not self._ready:
-            # It has told why; the others would fail alike, or serve a part of what was asked for.
+            # It has logged why; the others would fail too, or serve only a part of what was asked for.
             self._code = code if code > 0 else 1
             _log.error("a process could not start", extra=facts)
             self._stop()
@@ -214,7 +214,7 @@ class _Manager:
             os.close(child.pipe)
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         parent = os.getpid()
-        # A signal that came before the child has its own handlers would be lost.
+        # A signal that arrives before the child has its own handlers would be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._kept)
         pid = os.fork()
         if not pid:
@@ -259,16 +259,16 @@ class _Manager:
         finally:
             logging.shutdown()
             sys.stderr.flush()
-            # Without the manager's own end: its threads and handlers are not this process's.
+            # Not by the manager's own shutdown: its threads and handlers do not belong to this process.
             os._exit(code)
 
     def _stop(self) -> None:
-        """Pass SIGTERM on. A second signal is passed on as well, and changes nothing here."""
+        """Pass SIGTERM on. A second signal is passed on too, with no other effect."""
         if not self._stopping:
             self._stopping = True
             limits = self._config.limits
             self._kill_at = time.monotonic() + limits.drain_seconds + limits.grace_seconds + _KILL_SECONDS
-            # What connects now waits at no process: it is refused when the last one closes its own.
+            # New connections wait at no process: they are refused when the last one closes its socket.
             for child in self._children:
                 child.listener.close()
         self._signal(signal.SIGTERM)
@@ -288,7 +288,7 @@ class _Manager:
 def _share_address(listener: socket.socket, number: int) -> list[socket.socket]:
     """That many sockets bound to the address that ``listener`` held.
 
-    It was bound without sharing: two services that both share would not notice each other.
+    It was bound without sharing: two services that both share would not notice the conflict.
     """
     family, address = listener.family, listener.getsockname()
     listener.close()
@@ -311,7 +311,7 @@ def _share_address(listener: socket.socket, number: int) -> list[socket.socket]:
 
 
 def _end_with(parent: int) -> None:
-    """Get SIGTERM when the manager dies: nothing else would stop this process then."""
+    """Have the kernel send SIGTERM when the manager dies: nothing else would stop this process then."""
     import ctypes
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

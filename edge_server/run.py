@@ -37,7 +37,7 @@ _log = logging.getLogger("edge_server")
 
 
 def run(config: ServiceConfig, listener: socket.socket, writer: LineWriter, process: ProcessContext | None) -> None:
-    """Serve until SIGTERM or SIGINT; ScoringError when the service cannot come up.
+    """Serve until SIGTERM or SIGINT; ScoringError when the service cannot start.
 
     ``process`` is this process's among several that share the port, None for the only one.
     """
@@ -51,16 +51,16 @@ async def _run(
     stop = asyncio.Event()
 
     def on_stop_signal(number: int, frame: FrameType | None) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and the process is about to
+        with suppress(RuntimeError):  # the loop has ended, and the process is ending
             loop.call_soon_threadsafe(stop.set)
 
-    # Not by the loop's own handlers, which it takes away when it closes.
+    # Not by the loop's own handlers, which it removes when it closes.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_stop_signal)
     info = {"version": __version__}
     metrics = Metrics(info=info) if process is None else Metrics(process.memory, process.number, info)
     service = _service(config, metrics, process)
-    # Before what may take long: a key or certificate that cannot be used is told at once.
+    # Before what may take long, so that an unusable key or certificate is reported at once.
     parts = _Parts(config, service, metrics, writer)
     stopped = loop.create_task(stop.wait())
     starting = loop.create_task(service.start())
@@ -78,7 +78,7 @@ async def _run(
 
 
 class _Parts:
-    """A service, and everything between it and the network. ScoringError for files that cannot be used."""
+    """A service, and everything between it and the network. Raises ScoringError for files that cannot be used."""
 
     def __init__(self, config: ServiceConfig, service: Service, metrics: Metrics, writer: LineWriter) -> None:
         self._config = config
@@ -122,7 +122,7 @@ class _Parts:
         await stop.wait()
         self._draining = True
         publisher.cancel()
-        # Readiness is down from here on; who balances the load between several services sees it and sends no more.
+        # The service is not ready from here on: a load balancer sees that and sends no more requests.
         if config.limits.drain_seconds:
             await asyncio.sleep(config.limits.drain_seconds)
         if not await server.drain():
@@ -133,7 +133,7 @@ class _Parts:
             spans.close()
 
     async def _publish(self) -> None:
-        """Let the other processes of this port show the gauges of this one."""
+        """Publish this process's gauges to the other processes of the port."""
         while self._config.runtime.processes > 1:
             self._metrics.publish()
             await asyncio.sleep(1)
@@ -143,7 +143,7 @@ class _Parts:
 
     def _routes(self) -> Routes:
         service, config = self._service, self._config
-        # A script that takes the request itself takes its body as it came.
+        # A script that takes the raw request gets its body as it was sent.
         unpacks = "OPTIONS" not in service.methods
         score = dict.fromkeys(service.methods, service.score)
         own = {

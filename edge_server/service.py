@@ -11,9 +11,9 @@ from edge_server.http.messages import Answer, Request
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output, for people: ``shape`` has None for a free axis and is None itself for any rank.
+    """One input or output as descriptions show it: ``shape`` has None for a free axis, and is None for any rank.
 
-    ``columns`` name the last axis. ``note`` is a sentence on what is special, such as that values may be missing.
+    ``columns`` name the last axis. ``note`` says what is special, such as that values may be missing.
     """
 
     name: str
@@ -28,10 +28,10 @@ class Description:
     """What a service takes and answers, as JSON Schemas of OpenAPI 3.0's subset, each with an ``example``.
 
     ``input_schema`` and ``output_schema`` describe the bodies of POST /score. Of alternatives (``oneOf``, ``anyOf``)
-    the first is the usual one: Swagger 2 knows no others. ``formats`` maps further media types that POST /score takes
-    to their schemas. ``methods`` are what a body may ask for, the usual one first; ``inputs`` and ``outputs`` tell of a
-    model without code. ``models`` describes each of several models by the name that ``?model=`` takes; the schemas are
-    then the first model's.
+    the first is the usual one, the only one that Swagger 2 can show. ``formats`` maps further media types that POST
+    /score takes to their schemas. ``methods`` are what a body may ask for, the usual one first; ``inputs`` and
+    ``outputs`` are those of a model without code. ``models`` describes each of several models by the name that
+    ``?model=`` takes; the schemas are then the first model's.
     """
 
     input_schema: Mapping[str, Any]
@@ -51,13 +51,13 @@ class Service(Protocol):
     methods: frozenset[str]
 
     async def start(self) -> None:
-        """Load what must be loaded; ScoringError when the service cannot come up."""
+        """Load what must be loaded; ScoringError when the service cannot start."""
 
     async def stop(self) -> None:
-        """Let go of everything; requests that were begun have been answered by now."""
+        """Release everything; all requests that had begun have been answered."""
 
     def ready(self) -> bool:
-        """Whether a request would be answered now."""
+        """Whether a request could be answered now."""
 
     def score(self, request: Request) -> Answer:
         """Answer a request to /score; BadRequest for what cannot be answered."""
@@ -66,4 +66,4 @@ class Service(Protocol):
         """What the service takes and answers, for swagger.json and the page."""
 
     def facts(self) -> Mapping[str, Any]:
-        """What the log says of the service when it is ready."""
+        """What is logged of the service when it is ready."""

@@ -15,12 +15,12 @@ from edge_server.collection.writer import Part, Rows, Writer
 from edge_server.config.values import ModelPlace, ServiceConfig
 from edge_server.errors import ScoringError
 
-# More values a row than that are no table: an image is told by its shape.
+# A row of more values is not written out, but described by its shape, such as an image.
 MOST_COLUMNS = 1024
 
 
 class Collector:
-    """Writes what went into a model and what came out, with the same correlation."""
+    """Writes the inputs and outputs of a model, with the same correlation."""
 
     def __init__(self, config: ServiceConfig) -> None:
         """Open the ring below ``config.collection.folder``; ScoringError when it cannot be written."""
@@ -34,7 +34,7 @@ class Collector:
                 f"collection.folder {folder} cannot be written ({error.strerror}); mount a folder that can be"
             ) from None
         self._service = config.identity.name
-        # Correlates calls whose request's id is not known, for less than a UUID each.
+        # Correlates calls whose request's id is not known; cheaper than a UUID each.
         self._calls = (f"{os.urandom(8).hex()}-{number}" for number in itertools.count(1))
 
     def collect(
@@ -47,7 +47,7 @@ class Collector:
     ) -> None:
         """Queue a call's arrays, which must not change any more; the rows are made in the writer's thread.
 
-        ``values`` are what the ``outputs`` hold: arrays, or lists.
+        ``values`` are those of the ``outputs``: arrays or lists.
         """
         size = 512
         count = 1
@@ -58,7 +58,7 @@ class Collector:
         self._writer.put(Rows(lambda: self._parts(place, now, name, arrays, outputs, values), size, count))
 
     def close(self) -> None:
-        """Write what waits, for a few seconds at most."""
+        """Write the queued rows, for a few seconds at most."""
         self._writer.close()
 
     def _parts(
@@ -89,7 +89,7 @@ def _length(value: Any) -> int:
 
 
 def _width(value: Any) -> int:
-    """How many columns a row of the value takes; 0 where its shape stands for it."""
+    """How many columns a row of the value has; 0 where its shape is written instead."""
     if isinstance(value, list) or value.ndim < 2:
         return 1
     width = 1

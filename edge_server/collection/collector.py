@@ -20,7 +20,7 @@ from edge_server.telemetry.logs import request_id
 _log = logging.getLogger(__name__)
 
 _SETTINGS = "EDGEPACK_WORKER_COLLECTION"
-# The documented name, and the one that Azure's server really reads.
+# The documented name, and the one that Azure's server reads.
 _SWITCHES = ("AML_MODEL_DC_STORAGE_ENABLED", "AML_MDC_STORAGE_ENABLED")
 _OWN_NAMES = ("signals", "general")  # designations whose file has a name of its own
 
@@ -33,8 +33,8 @@ class ModelDataCollector:
     ``general``.
 
     ``feature_names`` are the columns of lists and arrays; a frame brings its own. ``collection_name`` names the file of
-    ``signals`` and ``general``; the others are called as their designation. Does nothing where collection is off or its
-    folder cannot be written, which is logged once.
+    ``signals`` and ``general``; the others are named after their designation. Does nothing where collection is off or
+    its folder cannot be written, which is logged once.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class _Correlated(list[Any]):
 
 
 def _table(data: Any, names: list[str] | None) -> tuple[list[Any], list[list[Any]]]:
-    """Header and rows of what a script hands over."""
+    """Header and rows of a script's data."""
     if _is_frame(data):
         return list(data.columns), [list(row) for row in data.itertuples(index=False, name=None)]
     if hasattr(data, "toPandas"):  # a frame of Spark
@@ -135,7 +135,7 @@ def _table(data: Any, names: list[str] | None) -> tuple[list[Any], list[list[Any
 
 
 def _is_frame(data: Any) -> bool:
-    """Whether it is a frame of pandas, asked without importing pandas."""
+    """Whether it is a frame of pandas, found without importing pandas."""
     return hasattr(data, "itertuples") and hasattr(data, "columns")
 
 
@@ -169,7 +169,7 @@ def _writer(settings: Mapping[str, Any]) -> Writer | None:
 
 
 def _tell_once() -> None:
-    """Warn of rows that go nowhere, unless the environment wants that or something else was said already."""
+    """Warn once that rows are dropped, unless the environment switches collection off or a warning was logged."""
     with _lock:
         if _writers or any(name in os.environ for name in _SWITCHES):
             return
@@ -178,6 +178,6 @@ def _tell_once() -> None:
 
 
 def _switched_on(configured: bool) -> bool:
-    """What the environment says in one of Azure's names, else whether a folder is configured."""
+    """The environment's setting by one of Azure's names, else whether a folder is configured."""
     said = [os.environ[name].strip().lower() for name in _SWITCHES if name in os.environ]
     return any(word in ("true", "1") for word in said) if said else configured

@@ -1,4 +1,4 @@
-"""Where collected rows go, and the columns that relate inputs to what was made of them."""
+"""The layout of collected data: paths of files, and the columns that relate inputs to outputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def file_path(
 ) -> str:
     """The file of one day below the ring's folder.
 
-    ``workspace`` is ``<subscription>/<group>/<workspace>``; what a path must not hold becomes ``_``.
+    ``workspace`` is ``<subscription>/<group>/<workspace>``; characters that a path must not have become ``_``.
     """
     folder = _folder(workspace, service, model, version, designation)
     return f"{folder}/{day.year:04}/{day.month:02}/{day.day:02}/{_safe(name)}.csv"
@@ -45,7 +45,7 @@ def correlations(
     values = (
         correlation,
         (moment := now.isoformat(timespec="microseconds")),
-        f"{moment[:13]}:00:00+00:00",  # the hour that the row is counted in
+        f"{moment[:13]}:00:00+00:00",  # the hour to which the row belongs
         workspace,
         service,
         model,
@@ -56,7 +56,7 @@ def correlations(
 
 
 def utc_now() -> datetime:
-    """The moment, in UTC."""
+    """The current time in UTC."""
     return datetime.now(UTC)
 
 

@@ -1,8 +1,8 @@
 """A folder of CSV files that several processes write, of a bounded total size.
 
-Under one lock a process appends whole rows to the file of the day. A file that is full is put aside under the time at
-which that happened, and where the quota would be exceeded, the files that were written to longest ago are removed. What
-a power cut or a killed process has left behind of a row is cut off before the next row is written.
+Under one lock a process appends whole rows to the file of the day. A full file is renamed after the current time; where
+the quota would be exceeded, the files that were written longest ago are removed. An incomplete row, left by a power cut
+or a killed process, is cut off before the next row is written.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from edge_server.collection.table import whole_length
 
 _log = logging.getLogger(__name__)
 
-# A file is a part of the quota, so that making room loses little at once.
+# A file is a small part of the quota, so that making room loses little at once.
 PARTS = 8
 LOCK = ".lock"
-SETTLED_NS = 10 * 60 * 10**9  # many times what a kernel keeps unwritten
+SETTLED_NS = 10 * 60 * 10**9  # many times what a kernel holds back unwritten
 _TOTAL = 20  # decimal digits of the total size, as the lock file holds it
 
 
 class Ring:
-    """The files below ``folder``; together never above ``quota_bytes``. Not for several threads at once."""
+    """The files below ``folder``, together never above ``quota_bytes``. Not thread-safe."""
 
     def __init__(self, folder: Path, quota_bytes: int) -> None:
-        """Make the folder and take stock of it; OSError when it cannot be written."""
+        """Make the folder and measure its files; OSError when it cannot be written."""
         self.folder = folder
         self.quota_bytes = quota_bytes
-        self._checked: dict[Path, tuple[int, int]] = {}  # inode and length that are known to be whole rows
+        self._checked: dict[Path, tuple[int, int]] = {}  # inode, and length up to which rows are known to be whole
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
@@ -45,14 +45,14 @@ class Ring:
             raise
 
     def close(self) -> None:
-        """Let go of the lock file."""
+        """Close the lock file."""
         os.close(self._lock)
 
     def append(self, parts: Mapping[tuple[str, bytes], bytes]) -> int:
         """Write whole rows; ``parts`` maps a path below the folder and its header line to the rows' lines.
 
-        Returns how many parts did not fit into the quota by themselves and were left out. Raises OSError when the disk
-        does not take them; rows written before that stay whole.
+        Returns how many parts were larger than the quota and left out. Raises OSError when writing fails; rows written
+        before that stay whole.
         """
         left_out = 0
         with self._locked():
@@ -80,7 +80,7 @@ class Ring:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The file itself may have been the oldest.
         data = rows if size and path.exists() else header + rows
-        # First the total, then the file: killed between the two, the total is too high and never too low.
+        # First the total, then the file: if the process is killed between, the total is too high, never too low.
         self._keep_total(self._total() + len(data))
         self._write(path, data)
         return True
@@ -102,7 +102,7 @@ class Ring:
             os.close(file)
 
     def _repair_recent(self) -> None:
-        """Repair the files that a power cut may have torn: what is older has long been on the disk."""
+        """Repair the files that a power cut may have damaged; older ones have long been on the disk."""
         files = list(self._files())
         newest = max((written for written, _, _ in files), default=0)
         for written, _, path in files:
@@ -121,7 +121,7 @@ class Ring:
             if inode != found.st_ino or whole > found.st_size:
                 whole = 0
             if whole < found.st_size:
-                # Other processes wrote since, or this one has just begun: only that part is read.
+                # Other processes have written since, or this one has just started: only that part is read.
                 tail = _read(file, whole, found.st_size - whole)
                 kept = whole_length(tail)
                 if kept < len(tail):
@@ -135,7 +135,7 @@ class Ring:
         return whole
 
     def _put_aside(self, path: Path) -> None:
-        """Give the file a name of its own; the next row begins a new one."""
+        """Rename the file; the next row begins a new one."""
         now = datetime.now(UTC)
         path.rename(path.with_name(f"{path.stem}-{now:%H%M%S%f}-{os.getpid()}{path.suffix}"))
         self._checked.pop(path, None)
@@ -169,7 +169,7 @@ class Ring:
             for name in names:
                 if name.endswith(".csv"):
                     path = Path(parent, name)
-                    with contextlib.suppress(FileNotFoundError):  # somebody has fetched and removed it
+                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                         found = path.stat()
                         yield found.st_mtime_ns, found.st_size, path
 

@@ -1,4 +1,4 @@
-"""Rows as CSV that a spreadsheet opens without running anything."""
+"""Rows as CSV that a spreadsheet can open without running formulas."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def encode(rows: Iterable[Sequence[Any]]) -> bytes:
     """The rows as CSV of RFC 4180 in UTF-8; text with commas, quotes or line breaks is quoted.
 
-    Text that a spreadsheet would run gets an apostrophe before it; NUL characters are left out, since a file that
-    a power cut has torn may end in them. None is an empty cell.
+    Text that a spreadsheet would run gets an apostrophe before it; NUL characters are left out, since after a power cut
+    a file may end in them. None is an empty cell.
     """
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerows([_cell(value) for value in row] for row in rows)

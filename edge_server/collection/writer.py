@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 MOST_ROWS = 100_000
 MOST_BYTES = SIZES.collected
 GATHER_SECONDS = 0.05
-REST = 3.0  # for each second of work: the thread takes a quarter of a core from the answers, and no more
+REST = 3.0  # pause for each second of work: the thread takes a quarter of a core at most
 REPORT_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 
@@ -31,7 +31,7 @@ Part = tuple[str, Sequence[str], Iterable[Sequence[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What one call collects: ``make`` is called in the thread and gives the rows for each file.
+    """The rows of one call: ``make`` is called in the thread and returns the rows for each file.
 
     ``size`` is about how many bytes it holds, ``count`` how many rows.
     """
@@ -44,14 +44,14 @@ class Rows:
 class Writer:
     """Takes rows from any thread, and writes them in the order in which they came.
 
-    What waits is bounded; rows beyond that are dropped, and so are those that the disk refuses; both are counted in the
-    log, once a minute at most.
+    The queue is bounded. Rows beyond it are dropped, as are those that cannot be written; both are counted in the log,
+    once a minute at most.
     """
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
         self._queue: queue.SimpleQueue[Rows | None] = queue.SimpleQueue()
-        # Changed by several threads without a lock: a lost update bends the bound a little, until the queue is empty.
+        # Changed by several threads without a lock: a lost update shifts the bound a little, until the queue is empty.
         self._waiting_bytes = 0
         self._waiting_rows = 0
         self._dropped = 0
@@ -74,7 +74,7 @@ class Writer:
             self._begin()
 
     def close(self) -> None:
-        """Write what waits, for five seconds at most, and end the thread."""
+        """Write the queued rows, for five seconds at most, and end the thread."""
         self._closed = True
         thread = self._thread
         if thread is not None and thread.is_alive():
@@ -121,7 +121,7 @@ class Writer:
                 self._dropped += rows.count
                 self._why = f"they cannot be written as text ({type(error).__name__})"
                 continue
-            # Let the thread that answers have its turn; it would wait for milliseconds otherwise.
+            # Yield to the thread that answers, which would wait for milliseconds otherwise.
             time.sleep(0)
             size = sum(len(lines) for _, lines in made)
             if held + size > self._ring.quota_bytes // PARTS:

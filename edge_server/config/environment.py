@@ -1,4 +1,4 @@
-"""What the environment says over service.json: variables of ours, and those of the specification's server."""
+"""Environment variables that override service.json: ours, and those of the specification's server."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
 
 
 def _origins(text: str) -> list[str]:
-    """The origins in a list; a host alone, which the specification's server takes too, stands for its two schemes."""
+    """The origins in a list; a host alone, which the specification's server accepts too, means both schemes."""
     found: list[str] = []
     for origin in filter(None, map(str.strip, text.split(","))):
         is_whole = "://" in origin or origin in ("*", "null")
@@ -87,7 +87,7 @@ def _auth(reader: _Reader, auth: Auth) -> Auth:
     mode = reader.one_of("EDGEPACK_AUTH_MODE", auth.mode, AUTH_MODES)
     own = reader.path("EDGEPACK_AUTH_FILE", None)
     if mode == "none" and own is not None:
-        # Who names a file of keys does not want to be open to all.
+        # A file of keys with authentication off is almost certainly a mistake.
         reader.violations.append("EDGEPACK_AUTH_MODE must be key or token where EDGEPACK_AUTH_FILE is set")
     elif mode in AUTH_MODES and mode != "none" and (own or auth.file) is None:
         reader.violations.append(f"EDGEPACK_AUTH_FILE must name a file where EDGEPACK_AUTH_MODE is {mode!r}")
@@ -135,5 +135,5 @@ class _Reader:
 
 
 def whole_number(text: str) -> int | None:
-    """A number in ASCII digits, or None when the text is none."""
+    """The number that the text is in ASCII digits, or None."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None

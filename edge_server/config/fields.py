@@ -81,12 +81,12 @@ class Fields:
         self._violations.append(f"{self._prefix}{field} {problem}")
 
     def has(self, field: str) -> bool:
-        """Whether the field is there and is not null."""
+        """Whether the field exists and is not null."""
         self._taken.add(field)
         return self.values.get(field) is not None
 
     def take(self, field: str, kind: type[Value], fallback: Value, *, required: bool = True) -> Value:
-        """Return the field's value of that kind; add_violation and return ``fallback`` when it is not so.
+        """Return the field's value of that kind; else add a violation and return ``fallback``.
 
         A field that is absent or null is a violation only when it is ``required``.
         """
@@ -96,7 +96,7 @@ class Fields:
             if required:
                 self.add_violation(field, f"is missing; it must be {_NAMES[kind]}")
             return fallback
-        # bool is an int to Python and is none to JSON; a whole number is a number to both.
+        # In Python a bool is an int, in JSON it is not; a whole number is a number in both.
         fits = isinstance(value, (int, float) if kind is float else kind) and (
             kind is bool or not isinstance(value, bool)
         )
@@ -142,7 +142,7 @@ class Fields:
         return fallback
 
     def reject_unknown(self) -> None:
-        """Complain of every field that nothing has asked for: a misspelled one would be silently ignored."""
+        """Add a violation for every field that was not read: a misspelled one would be silently ignored."""
         for field in sorted(self.values.keys() - self._taken):
             hint = did_you_mean(field, self._taken)
             self.add_violation(field, f"is not a field that this server knows{hint}")

@@ -68,7 +68,7 @@ def load_config(path: Path) -> ServiceConfig:
 
 
 def single_model(model: Path) -> ServiceConfig:
-    """The configuration of one ONNX file on a laptop: loopback only, unless told otherwise.
+    """The configuration of one ONNX file on a laptop; the address is loopback by default.
 
     A folder stands for its ``model.onnx``, or for the only .onnx file in it; ConfigurationError where it has neither.
     """
@@ -86,7 +86,7 @@ def single_script(script: Path, model: Path | None) -> ServiceConfig:
         raise ConfigurationError("--entry-script", [f"{path} is a folder; name a .py file in it"])
     models: tuple[ModelPlace, ...] = ()
     if model is not None:
-        # As the specification's local deployment names what was never registered: version 0, 30 characters.
+        # The specification's local deployment names unregistered models like this: version 0, 30 characters.
         place = model.absolute()
         file = "" if place.is_dir() else place.name
         models = (ModelPlace(place.name[:30], 0, place if place.is_dir() else place.parent, file),)
@@ -143,7 +143,7 @@ def _check_models(
 
 
 def _script(fields: Fields, base: Path) -> ScriptConfig | None:
-    """``entry_script`` is the file itself, or an object of it and of how it is run."""
+    """``entry_script`` is the file, or an object with the file and how it is run."""
     value = fields.values.get("entry_script")
     if isinstance(value, str):
         fields.has("entry_script")
@@ -266,7 +266,7 @@ def _identity(fields: Fields, base: Path, models: tuple[ModelPlace, ...]) -> Ide
 
 
 def _from(base: Path, given: str) -> Path:
-    """That path as seen from ``base``, without ``..``: scripts see it, and the specification's has none."""
+    """The path relative to ``base``, without ``..``: scripts see it, and the specification's has none."""
     return Path(os.path.normpath(base / given))
 
 

@@ -1,4 +1,4 @@
-"""Sizes in bytes that no setting changes: how much is handled at once, and how much is kept at most."""
+"""Sizes in bytes that no setting changes: how much is handled at once or kept at most."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Sizes:
     metrics: int = 2 * _MIB
     # The head of one part of a multipart form.
     form_part_head: int = 16 * _KIB
-    # Bodies from which on the event loop does not parse them, or reads their numbers piece by piece.
+    # Bodies above these sizes are not parsed on the event loop, or are read piece by piece.
     inline_body: int = 128 * _KIB
     large_body: int = 1 * _MIB
     piece: int = 256 * _KIB
     # The longest example that the API's description repeats.
     example: int = 16 * _KIB
-    # Larger model files are not searched for operators whose cost a value sets.
+    # Larger model files are not searched for operators whose cost depends on a value.
     searched_model: int = 64 * _MIB
 
 

@@ -56,11 +56,11 @@ class ScriptConfig:
 class Limits:
     """What clients may ask for and how long things may take; sizes in bytes, times in seconds.
 
-    ``held_bytes`` bound the bodies of all requests that are under way. ``queue`` requests may wait for a worker or a
-    thread, each for ``queue_seconds`` at most; beyond that is 503. ``scoring_seconds`` is how long one call may run.
-    ``request_seconds`` is how long a client may take to send a request, ``idle_seconds`` how long a connection may wait
-    for the next one. ``drain_seconds`` is for how long after SIGTERM new requests are still taken while readiness is
-    down, ``grace_seconds`` how long those that were begun may take then.
+    ``held_bytes`` is the limit for the bodies of all requests that are under way. ``queue`` requests may wait for a
+    worker or a thread, each for ``queue_seconds`` at most; beyond that the answer is 503. ``scoring_seconds`` is how
+    long one call may run. ``request_seconds`` is how long a client may take to send a request, ``idle_seconds`` how
+    long a connection may wait for the next one. For ``drain_seconds`` after SIGTERM new requests are still accepted
+    while the service is not ready; ``grace_seconds`` is how long requests that have begun may take then.
     """
 
     body_bytes: int = 100 * MIB  # what the specification's front end accepts
@@ -78,7 +78,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Batching:
-    """How concurrent requests are joined in one run: what one turn of the loop holds, or what ``window_seconds`` bring.
+    """How concurrent requests are joined in one run: those of one turn of the event loop, or of ``window_seconds``.
 
     ``rows`` is the largest joined run.
     """
@@ -111,7 +111,8 @@ class Tls:
 
 @dataclass(frozen=True)
 class Auth:
-    """Who may ask. ``mode`` is ``none``, ``key`` or ``token``; the file holds hashes of keys, or what verifies tokens.
+    """Who may send requests. ``mode`` is ``none``, ``key`` or ``token``; the file holds hashes of keys, or what
+    verifies tokens.
 
     The file is read again when it changes.
     """
@@ -122,9 +123,8 @@ class Auth:
 
 @dataclass(frozen=True)
 class Cors:
-    """What browsers of other origins may do; no origins: nothing is said. ``*`` is any origin.
-
-    ``source`` is what names the origins, for who has to mend them.
+    """Which other origins' pages may call; without any, no CORS headers are sent. ``*`` is any origin. ``source`` says
+    where the origins are configured, for error messages.
     """
 
     origins: tuple[str, ...] = ()
@@ -154,7 +154,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Identity:
-    """What the service calls itself in descriptions, metrics and collected data."""
+    """The service's name in descriptions, metrics and collected data."""
 
     name: str = "ML service"
     version: str = "1.0"

@@ -1,4 +1,4 @@
-"""What is read from files and read again when they change, while the server runs."""
+"""Values read from files, and read again when the files change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from edge_server.errors import ScoringError
 
-# How often a file is looked at, at the most: a look is one system call for each file.
+# The shortest time between two checks of a file; a check is one system call for each file.
 LOOK_SECONDS = 1.0
 
 Clock = Callable[[], float]
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class Material(Protocol):
-    """What was read, and from where."""
+    """What was read, and from which files."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -31,10 +31,10 @@ Read = TypeVar("Read", bound=Material)
 
 
 class Watched(Generic[Read]):
-    """Something read from files, in ``value``. ``reload_if_changed`` reads them again; ``current`` calls it by
-    itself, at most once in ``seconds``.
+    """Something read from files, in ``value``. ``reload_if_changed`` reads them again; ``current`` calls it at most
+    once in ``seconds``.
 
-    Files that cannot be read or break their rules leave what was there in use: the error is logged once, and again
+    When files cannot be read or break their rules, the former value stays in use; the error is logged once, and again
     only when the files change again. Raises what ``read`` raises (ScoringError) when it is made.
     """
 
@@ -50,8 +50,8 @@ class Watched(Generic[Read]):
         self._looked = clock()
 
     def current(self, now: float) -> Read:
-        """What the files say; ``now`` is the time of the clock that this was made with."""
-        # A clock that was set back must not stop the looking.
+        """The current value; ``now`` is the time of the clock that this was made with."""
+        # A clock that was set back must not stop the checks.
         if not 0 <= now - self._looked < self._seconds:
             self._looked = now
             self.reload_if_changed()
@@ -62,7 +62,7 @@ class Watched(Generic[Read]):
         stamps = _stamps(self.value.files)
         if stamps == self._stamps:
             return
-        # Those from before the reading: what changes meanwhile, or is another file now, is read at the next look.
+        # Taken before reading, so that what changes meanwhile is read at the next check.
         self._stamps = stamps
         try:
             self.value = self._read()
@@ -91,5 +91,5 @@ def _stamp(path: Path) -> Stamp:
         found = path.stat()
     except OSError:
         return None
-    # The inode tells a file that was replaced by a rename, whatever its time says.
+    # The inode shows a file that was replaced by a rename, whatever its time.
     return found.st_mtime_ns, found.st_ino, found.st_size

@@ -1,1 +1,1 @@
-"""HTTP/1.1 over asyncio: connections, framing, limits, TLS. It knows nothing of models."""
+"""HTTP/1.1 over asyncio: connections, framing, limits, TLS. It is independent of models."""

@@ -8,10 +8,10 @@ from edge_server.http.messages import Reply, Request, Response
 
 
 class App(Protocol):
-    """What connections ask."""
+    """What a connection calls for each request."""
 
     def begin(self, request: Request) -> Response | None:
-        """Look at a request whose body has not come yet: the answer that refuses it, or None."""
+        """Check a request whose body has not been received; return the answer that refuses it, or None."""
 
     def handle(self, request: Request) -> Response | Reply:
         """Answer a request that ``begin`` let through, now or later."""
@@ -20,7 +20,7 @@ class App(Protocol):
         """Called once for each answer just before it is written; returns further header lines, each with its CRLF."""
 
     def left(self, request: Request) -> None:
-        """The client of a request went away before its answer."""
+        """The client of a request disconnected before its answer."""
 
     def refused(self, response: Response, target: str) -> None:
-        """Bytes that are not a request get ``response``; ``target`` is the target that they name, or ""."""
+        """Bytes that are not a request are answered by ``response``; ``target`` is the target that they name, or ""."""

@@ -1,4 +1,4 @@
-"""All open connections of a server: admitted, counted, swept when their time is over."""
+"""All open connections of a server: admitted, counted, closed when their deadline has passed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class Closable(Protocol):
-    """What is asked of a connection."""
+    """What ``Connections`` needs of a connection."""
 
     deadline: float
 
@@ -49,7 +49,7 @@ class Connections:
         return iter([*self._open, *self._turned_away])
 
     def admit(self, connection: Closable) -> bool:
-        """Count a connection; where there are too many, one that waits between requests makes room, or it is False.
+        """Count a connection; where there are too many, an idle one is closed to make room; False when there is none.
 
         One that was not admitted is refused and swept like the others; too many of them are closed at once.
         """
@@ -71,7 +71,7 @@ class Connections:
         self._turned_away.discard(connection)
 
     def hold(self, size: int) -> bool:
-        """Count ``size`` more bytes of bodies, unless that would be too many."""
+        """Count ``size`` more bytes of bodies; False when that would be too many."""
         if self.held + size > self._most_held:
             return False
         self.held += size
@@ -89,7 +89,7 @@ class Connections:
                     connection.abort()
 
     def close_quiet(self) -> None:
-        """Close what waits between requests."""
+        """Close the connections that are between requests."""
         for connection in self:
             connection.close_quiet()
 

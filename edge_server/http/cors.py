@@ -1,4 +1,4 @@
-"""Cross-origin resource sharing: what browsers may do with pages of other origins (Fetch standard, section 3.3)."""
+"""Cross-origin resource sharing: what pages of other origins may do (Fetch standard, section 3.3)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from edge_server.config.values import Cors as CorsConfig
 from edge_server.errors import ConfigurationError
 from edge_server.http.messages import Headers, Request, Response
 
-# For how long a browser need not ask again: two hours is the most that Chromium keeps.
+# How long a browser keeps the answer to a preflight request; Chromium keeps it for two hours at most.
 MAX_AGE_SECONDS = 7200
 
-# What pages may send, beside `x-ms-` names and what the Fetch standard always allows.
+# Headers that pages may send, beside `x-ms-` names and those that the Fetch standard always allows.
 _ALLOWED = frozenset(
     b"content-type authorization x-request-id traceid traceparent tracestate inference-header-content-length".split()
 )
-# What pages may read of an answer.
+# Headers of an answer that pages may read.
 _EXPOSED = (
     b"x-request-id, x-ms-request-id, x-ms-client-request-id, x-ms-run-function-failed, x-ms-run-fn-exec-ms, "
     b"x-ms-server-version, traceid, retry-after, www-authenticate, inference-header-content-length"
@@ -31,8 +31,8 @@ class Cors:
     """The rules of one service; not ``active`` without origins. They are written as browsers send them,
     ``https://host[:port]``; ``*`` is any.
 
-    Raises ConfigurationError when an origin is something else. No answer lets a browser send cookies: who may ask is
-    said by ``Authorization``, which a page sends by itself.
+    Raises ConfigurationError when an origin is something else. No answer lets a browser send cookies: callers
+    authenticate by ``Authorization``, which a page sends itself.
     """
 
     def __init__(self, config: CorsConfig) -> None:
@@ -47,21 +47,21 @@ class Cors:
         self._granted = {origin.encode(): _granted(origin.encode()) for origin in origins}
 
     def headers(self, request: Request, own: Headers | None = None) -> Headers:
-        """What an answer to ``request`` says about other origins; the list is shared: add it, do not change it.
+        """The headers about other origins for the answer to ``request``. The list is shared and must not be changed.
 
-        Nothing when no origins are configured, or when the answer's ``own`` headers speak of access control already.
+        Empty when no origins are configured, or when the answer's ``own`` headers already set access control.
         """
         if not self.active or (own and any(name.startswith(b"access-control-") for name, _ in own)):
             return []
         if self._any:
             return self._granted[b"*"]
-        # An answer that names an origin, or none because of the origin, is no answer for others: caches must know.
+        # An answer that depends on the origin must not be cached for other origins.
         return self._granted.get((request.header(b"origin") or b"").lower(), _VARY)
 
     def preflight(self, request: Request, methods: Iterable[str]) -> Response:
         """Answer OPTIONS: 200 without a body, ``allow`` with the methods, and what a page may send if its origin may.
 
-        It needs no key: browsers send none with this question.
+        It needs no key, since browsers send none with it.
         """
         allowed = ", ".join(sorted({*methods, "OPTIONS"})).encode("ascii")
         headers: Headers = [(b"allow", allowed), *self.headers(request)]
@@ -82,6 +82,6 @@ def _granted(origin: bytes) -> Headers:
 
 
 def _wanted(asked: bytes) -> list[bytes]:
-    """Of the headers that a page wants to send, those that it may: only names, so that nothing else comes back."""
+    """Those of the headers that a page wants to send that it may send; names only, so that nothing else is echoed."""
     names = [name.strip().lower() for name in asked.split(b",", _MOST_NAMES)[:_MOST_NAMES]]
     return [name for name in names if _TOKEN.fullmatch(name) and (name in _ALLOWED or name.startswith(b"x-ms-"))]

@@ -8,17 +8,17 @@ from edge_server.config.values import Limits
 
 NEVER = float("inf")
 
-# Who sends a body at this rate is never cut off for its length.
+# A body that is sent at this rate is never cut off, however long it is.
 _BYTES_PER_SECOND = 64 * 1024
-# After the last answer: for how long what still comes is dropped, since the last byte and altogether.
+# How long what a client still sends after the last answer is dropped: since the last byte, and in all.
 _LINGER_SECONDS = 2.0
 _LONGEST_LINGER_SECONDS = 30.0
-# Bytes at once of a client that is still sending a body, and does not only keep the connection alive.
+# So many bytes at once show that a client is still sending a body, not only keeping the connection alive.
 _SENDING_BYTES = 4096
 
 
 def body_deadline(limits: Limits, started: float, size: int) -> float:
-    """Until when the next part of a body must come, of which ``size`` bytes are here."""
+    """When the next part of a body must have arrived, after ``size`` bytes of it."""
     return started + limits.request_seconds + size / _BYTES_PER_SECOND
 
 
@@ -31,6 +31,6 @@ class Linger:
         self.deadline = now + _LINGER_SECONDS
 
     def note(self, size: int) -> None:
-        """So many bytes came, and were dropped."""
+        """Note that ``size`` bytes came and were dropped."""
         if size >= _SENDING_BYTES:
             self.deadline = min(time.perf_counter() + _LINGER_SECONDS, self._latest)

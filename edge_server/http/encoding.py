@@ -9,10 +9,10 @@ _RAW = -15  # some clients send deflate without zlib's header
 
 
 def plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
-    """The body without its content encoding; ``identity`` beside another one, as some clients send it, says nothing.
+    """The body without its content encoding; ``identity`` beside another encoding, as some clients send it, is ignored.
 
     Raises BadRequest: 415 for an encoding that this server does not know and for several at once, 413 for what unpacks
-    to more than ``limit`` bytes (nothing beyond it is unpacked), 400 for what is damaged or goes on behind its end.
+    to more than ``limit`` bytes (nothing beyond it is unpacked), 400 for damaged data and for bytes after its end.
     """
     given = [name.strip().lower() for name in (encoding or b"").split(b",")]
     names = [name for name in given if name not in (b"", b"identity")]
@@ -24,14 +24,14 @@ def plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
         raise BadRequest(
             f"the content encoding {shown!r} is not supported", 415, [(b"accept-encoding", b"gzip, deflate")]
         )
-    # Few clients compress, and the start of the server should not pay for them.
+    # Imported here since few clients compress.
     import zlib
 
     # Zlib's header is a multiple of 31; a raw stream that looks like one has a reserved block type.
     raw = name == b"deflate" and (len(body) < 2 or body[0] & 15 != 8 or (body[0] * 256 + body[1]) % 31 != 0)
     stream = zlib.decompressobj(_RAW if raw else _EITHER)
     try:
-        # Zlib reads on for one byte more than the limit only to say that there is more.
+        # One byte beyond the limit is read to learn whether there is more.
         content = stream.decompress(body, limit + 1)
     except zlib.error:
         raise BadRequest(f"the body is not {name.decode()}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-# Who takes an answer at this rate is never cut off for its length.
+# A client that reads an answer at this rate is never cut off, however long it is.
 _LEAST_BYTES_PER_SECOND = 4 * 1024
 
 
@@ -14,7 +14,7 @@ class FlowControl:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._paused = False
-        self._unsent = 0  # of what was written, when that was looked at last
+        self._unsent = 0  # unsent bytes at the last check
         self.stalled = False
 
     def pause_reading(self) -> None:
@@ -24,7 +24,7 @@ class FlowControl:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on, if reading was paused."""
+        """Resume reading, if it was paused."""
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
@@ -39,7 +39,7 @@ class FlowControl:
         self.stalled = False
 
     def end_writing(self) -> bool:
-        """Send the end of all answers and read on; False where that cannot be sent, or the client is gone."""
+        """Send the end of all answers and go on reading; False where that is not possible, or the client is gone."""
         try:
             if not self._transport.can_write_eof():
                 return False

@@ -1,11 +1,11 @@
-"""The head of a request, strictly: whatever could be read in two ways is refused."""
+"""The head of a request, strictly: anything ambiguous is refused."""
 
 from __future__ import annotations
 
 from edge_server.config.values import Limits
 from edge_server.http.messages import Headers, Response, message
 
-# Headers that say where a request ends, and for whom it is.
+# Headers that frame a request or name its host.
 _FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 
 
@@ -14,7 +14,7 @@ def check_head(
 ) -> Response | tuple[int, bool]:
     """The length of the body (0 where it comes in chunks) and whether the client waits for 100, or a refusal.
 
-    The parser has refused what no HTTP/1.1 is, and a length beside chunks.
+    The parser has already refused what is not HTTP/1.1, and a length beside chunks.
     """
     hosts = length = 0
     size = len(target)
@@ -47,7 +47,7 @@ def check_head(
     if length > limits.body_bytes:
         return too_large_body(limits)
     if (length or chunked) and upgrade:
-        # The parser takes the body for the other protocol's bytes.
+        # The parser would treat the body as bytes of the other protocol.
         return message(400, "only HTTP/1.1 is supported; leave the Upgrade header out")
     if expects not in (None, b"100-continue"):
         return message(417, "the only supported expectation is 100-continue")
@@ -55,10 +55,10 @@ def check_head(
 
 
 def too_large_body(limits: Limits) -> Response:
-    """What a body over the limit is answered with."""
+    """The answer to a body over the limit."""
     return message(413, f"the body is larger than {limits.body_bytes} bytes")
 
 
 def too_large_head(limits: Limits) -> Response:
-    """What a head over the limit is answered with."""
+    """The answer to a head over the limit."""
     return message(431, f"the request's head is larger than {limits.header_bytes} bytes")

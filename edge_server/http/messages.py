@@ -1,4 +1,4 @@
-"""Requests, responses and the handlers between them: values that know nothing of sockets."""
+"""Requests, responses and the handlers between them: values, independent of sockets."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Request:
-    """One request whose body is whole.
+    """One request whose body is complete.
 
-    ``path`` is percent-decoded and has no query; ``query`` is what follows the ``?``, as it came. ``request_id`` is
-    what logs and answers call it, ``client_request_id`` and ``ms_request_id`` are those that the client sent, each
-    standing in for the other ("" for none), ``trace_id`` is its ``TraceId`` header. ``started`` is
-    ``time.perf_counter()`` when its head was whole. ``route`` is what was found at its path (None for nothing),
-    ``handler`` what answers it. ``client`` is the peer's address. ``trace`` is the trace that it is part of, where
-    spans are exported. ``content_type`` is the header.
+    ``path`` is percent-decoded and has no query; ``query`` is what follows the ``?``, as it came. ``request_id``
+    identifies it in logs and answers, ``client_request_id`` and ``ms_request_id`` are those that the client sent, each
+    replacing the other where only one was sent ("" for none), ``trace_id`` is its ``TraceId`` header. ``started`` is
+    ``time.perf_counter()`` when its head was complete. ``route`` is the route of its path (None where there is none),
+    ``handler`` answers it. ``client`` is the peer's address. ``trace`` is the trace that it is part of, where spans are
+    exported. ``content_type`` is the header.
     """
 
     __slots__ = (
@@ -103,7 +103,7 @@ class Response:
 
 
 class Reply:
-    """An answer that comes later, without the price of a future; used on the event loop's thread only.
+    """An answer that comes later, cheaper than a future; used on the event loop's thread only.
 
     ``abandoned`` says that the answer is no longer wanted: the client has disconnected.
     """
@@ -124,14 +124,14 @@ class Reply:
             self._then(response)
 
     def then(self, callback: Callable[[Response], None]) -> None:
-        """Call ``callback`` with the answer, at once when it is there."""
+        """Call ``callback`` with the answer, at once when there is one."""
         self._then = callback
         if self._response is not None:
             callback(self._response)
 
     @property
     def resolved(self) -> bool:
-        """Whether the answer is there."""
+        """Whether there is an answer."""
         return self._response is not None
 
 
@@ -143,13 +143,12 @@ Handler = Callable[[Request], Answer]
 
 @dataclass(frozen=True)
 class Route:
-    """What answers at a path: a handler for each method. HEAD follows GET unless it has its own.
+    """A path's handlers, by method. HEAD is answered as GET unless it has its own.
 
-    ``name`` is the path as metrics show it, such as ``/v2/models/{name}/infer``. ``guarded`` routes ask for a key or
-    token where the service has them. ``cors`` routes may be asked by browsers of other origins. ``write_problem`` makes
-    the body of an answer that refuses, where it is not the contract's ``{"message": …}``. Answers of ``scores`` routes
-    always say whether the run function failed. ``unpacks`` routes are given compressed bodies as if they had come
-    plain.
+    ``name`` is the path as metrics show it, such as ``/v2/models/{name}/infer``. ``guarded`` routes need a key or token
+    where the service has them. ``cors`` routes may be called by pages of other origins. ``write_problem`` makes the
+    body of an answer that refuses, where it is not the contract's ``{"message": …}``. Answers of ``scores`` routes
+    always say whether the run function failed. ``unpacks`` routes get compressed bodies uncompressed.
     """
 
     name: str

@@ -1,16 +1,17 @@
-"""Ids of requests: made here, or taken from the client."""
+"""Ids of requests: generated, or the client's."""
 
 from __future__ import annotations
 
 import os
 from itertools import count
 
-# As the specification's server: a longer one is refused.
+# A longer one is refused, as by the specification's server.
 LONGEST = 100
 
 
 class RequestIds:
-    """UUIDs in the form of version 4: their first half is random for each process, the rest counts from anywhere.
+    """UUIDs in the form of version 4: the first half is random for each process, the rest is a counter with a random
+    start.
 
     They are unique and not secret: the next one can be guessed.
     """

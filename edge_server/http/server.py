@@ -1,4 +1,4 @@
-"""The listening side: accepts connections, has them swept, and drains them at the end."""
+"""The listening side: accepts connections, closes those past their deadline, and drains them at the end."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class HttpServer:
         self.connections.sweep()
 
     async def drain(self) -> bool:
-        """Accept no more, finish what was begun within ``grace_seconds``; False when something had to be cut off."""
+        """Accept no more, finish within ``grace_seconds`` what has begun; False when a request had to be cut off."""
         self.connections.draining = True
         if self._server is not None:
             self._server.close()

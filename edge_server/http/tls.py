@@ -12,7 +12,7 @@ from edge_server.config.values import Tls
 from edge_server.config.watched import Watched, warn_if_open
 from edge_server.errors import ConfigurationError, MissingFileError
 
-# How often the files are looked at.
+# How often the files are checked.
 LOOK_SECONDS = 5.0
 
 # Forward secrecy and authenticated encryption only; TLS 1.3 has nothing else.
@@ -28,9 +28,10 @@ class _Pair:
 
 
 class TlsContext:
-    """What the server shows to clients. ``context`` is for ``loop.create_server(ssl=…)`` and stays the same object.
+    """The server's certificate for handshakes. ``context`` is for ``loop.create_server(ssl=…)`` and stays the same
+    object.
 
-    Between ``start`` and ``stop`` the files are looked at every few seconds. Handshakes that begin after a change get
+    Between ``start`` and ``stop`` the files are checked every few seconds. Handshakes that begin after a change get
     the new certificate, connections that are open keep theirs; a new pair that cannot be used leaves the old one, and
     is logged. Raises MissingFileError or ConfigurationError when the pair cannot be used at the start.
     """
@@ -45,12 +46,12 @@ class TlsContext:
         self.context.sni_callback = self._choose
 
     def start(self) -> None:
-        """Begin to look at the files; on the running event loop."""
+        """Begin to check the files, on the running event loop."""
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._seconds, self._again)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -87,7 +88,7 @@ def _load_context(config: Tls) -> ssl.SSLContext:
         raise ConfigurationError(str(config.key), ["has a passphrase; write it without one: openssl pkey -in … -out …"])
     context = _settings()
     try:
-        # An empty passphrase, so that nothing is asked on a terminal whatever the file has.
+        # An empty passphrase, so that the library never asks on a terminal.
         context.load_cert_chain(config.certificate, config.key, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
@@ -105,7 +106,7 @@ def _settings() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
-    # All ciphers are good: the client knows which is fast on its processor.
+    # All of these ciphers are safe, so the client chooses: it knows which one is fast on its processor.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.options |= ssl.OP_NO_RENEGOTIATION
     return context
@@ -121,9 +122,9 @@ def _read(path: Path, what: str) -> bytes:
 
 
 def _problem(server: ssl.SSLContext, certificate: Path) -> str:
-    """What a client that trusts the certificate itself has against it, such as that it has expired; "" for nothing.
+    """Why a client that trusts the certificate itself would refuse it, such as that it has expired; "" for no reason.
 
-    Found by a handshake in memory: the library reads dates and purposes of certificates nowhere else.
+    Found by a handshake in memory: the library checks dates and purposes of certificates nowhere else.
     """
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-# Section 3.2.2: lower case only; later versions may add to the end what we do not read.
+# Section 3.2.2: lower case only; later versions may append fields, which are not read.
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _VERSION = b"00"
 _FORBIDDEN_VERSION = b"ff"
@@ -36,14 +36,14 @@ class Trace:
 
     @property
     def parent(self) -> bytes:
-        """As the header ``traceparent``, for who is called next."""
+        """The header ``traceparent`` for services that are called next."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags & 1:02x}".encode()
 
 
 def trace_of(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
-    """The trace that a request's headers tell of; None when they tell of none, or not as the standard says.
+    """The trace that a request's headers name; None when they name none, or not as the standard demands.
 
-    A broken ``tracestate`` is left out, and does not spoil the rest (section 3.3.1.5).
+    An invalid ``tracestate`` is dropped and the rest kept (section 3.3.1.5).
     """
     parent = None
     states: list[bytes] | None = None

@@ -1,4 +1,4 @@
-"""Requests whose bodies are compressed: unpacked beside the loop, a few at a time, answered as if they came plain."""
+"""Requests whose bodies are compressed: unpacked in threads, a few at a time, then answered like others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Unpacker:
     async def _answer(self, handler: Handler, encoding: bytes, request: Request) -> Response:
         loop = asyncio.get_running_loop()
         async with self._room:
-            # A small body may unpack to a large one, which must not hold the loop.
+            # A small body may unpack to a large one, which must not block the event loop.
             request.body = await loop.run_in_executor(None, plain, request.body, encoding, self._most)
             headers = [header for header in request.headers if header[0] not in _ABOUT_BODIES]
             request.headers = [*headers, (b"content-length", str(len(request.body)).encode())]

@@ -21,12 +21,12 @@ _STATUS = {status: f"HTTP/1.1 {status} {reason}\r\ndate: ".encode() for status, 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-# What an answer says of the connection after it. HTTP/1.1 needs no word for one that stays, HTTP/1.0 does: a client
-# that asked for it would else wait for the end of the connection (RFC 9112, section 9.3).
+# What an answer says of the connection after it. HTTP/1.1 needs no header for one that stays open; HTTP/1.0 does, or a
+# client that asked for it would wait for the end of the connection (RFC 9112, section 9.3).
 Persistence = NewType("Persistence", bytes)
 KEPT, KEPT_SAID, GONE = map(Persistence, (b"", b"connection: keep-alive\r\n", b"connection: close\r\n"))
 
-# What the connection itself writes; a script that sets one of these would break the framing.
+# Headers that the connection writes; a script that sets one of them would break the framing.
 _OURS = frozenset({b"connection", b"content-length", b"date", b"keep-alive", b"transfer-encoding", b"upgrade"})
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
@@ -48,9 +48,9 @@ def _now() -> bytes:
 
 
 def format_response(response: Response, lines: bytes, *, keep: Persistence, head: bool) -> bytes:
-    """The whole answer; ``lines`` are further header lines that are known to be right. ``head``: without its body.
+    """The whole answer; ``lines`` are further header lines that are known to be valid. ``head``: without its body.
 
-    Invalid headers, and those that belong to the framing, are dropped and logged.
+    Headers that are invalid or belong to the framing are dropped and logged.
     """
     body = response.body
     status = response.status

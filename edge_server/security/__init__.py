@@ -1,1 +1,1 @@
-"""Who may ask: keys and tokens."""
+"""Authentication: keys and tokens."""

@@ -106,9 +106,8 @@ def _must_be_new(path: Path, instead: str) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. A new one is for its owner only; one that was there keeps mode and owner.
-
-    A link stays, and the file that it leads to is replaced. A device or pipe is not replaced by a file.
+    """Write a file whole or not at all. A new file is readable by its owner only; an existing one keeps mode and owner.
+    A link stays, and the file that it leads to is replaced. A device or pipe is not replaced.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():

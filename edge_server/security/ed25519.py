@@ -1,7 +1,7 @@
 """Ed25519 signatures, verified in plain Python: RFC 8032, section 5.1, without a library of several megabytes.
 
-Only public values are handled, so that it does not matter that the time depends on them. Nothing is signed here.
-The key's multiples are made once, which makes a verification 250 additions of points: about a millisecond.
+Only public values are handled, so the time may depend on them. Nothing is signed here.
+The key's multiples are computed once, so a verification is 250 additions of points, about a millisecond.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class PublicKey:
         self._base = _doublings(_BASE)
 
     def verify(self, signature: bytes, message: bytes) -> bool:
-        """Whether the signature is this key's and whole: every signature has one valid form only."""
+        """Whether the signature is this key's, in the one valid form that every signature has."""
         if len(signature) != 64:
             return False
         scalar = int.from_bytes(signature[32:], "little")
         if scalar >= _ORDER:  # section 5.1.7: otherwise anyone could make a second signature out of a first
             return False
         challenge = int.from_bytes(sha512(signature[:32] + self._encoded + message).digest(), "little") % _ORDER
-        # The signature says R; it must be S*B - k*A. Comparing how it is written refuses other ways of writing it.
+        # R must be S*B - k*A. Comparing the encoded form refuses other encodings of it.
         point = _sum(self._negative, challenge, _sum(self._base, scalar, _ZERO))
         return _encode(point) == signature[:32]
 

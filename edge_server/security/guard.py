@@ -1,4 +1,4 @@
-"""The guard at the door: who may ask."""
+"""Checks the key or token of each request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_server.errors import ConfigurationError
 from edge_server.http.messages import Request
 from edge_server.security.refusals import ambiguous, nothing_tried
 
-# As nearly every client writes it; the case does not matter (RFC 9110, section 11.1).
+# The scheme as nearly every client writes it; case does not matter (RFC 9110, section 11.1).
 _SCHEME = b"Bearer "
 
 
@@ -22,17 +22,17 @@ class Checker(Protocol):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that they were read from."""
+        """Every file that was read for it."""
 
     def check(self, credential: bytes, now: float) -> None:
-        """Raise BadRequest when the credential is not good at ``now``."""
+        """Raise BadRequest when the credential is not valid at ``now``."""
 
 
 class Guard:
-    """Asks for a key or token where the service has them, and reads their files again when they change.
+    """Requires a key or token, and reads their files again when they change.
 
     Raises MissingFileError or ConfigurationError when a file cannot be used at the start. ``clock`` gives seconds since
-    1970: tokens say by it when they expire.
+    1970, by which tokens expire.
     """
 
     def __init__(self, auth: Auth, clock: Clock = time.time) -> None:
@@ -42,7 +42,7 @@ class Guard:
     def check(self, request: Request) -> None:
         """Raise BadRequest with a ``www-authenticate`` header when the request may not be answered.
 
-        ``refusals`` lists which status means what.
+        The statuses are listed in ``refusals``.
         """
         if self._watched is None:
             return

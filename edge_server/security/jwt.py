@@ -1,4 +1,4 @@
-"""JSON Web Tokens in compact form (RFC 7515, RFC 7519): taken apart, and made."""
+"""JSON Web Tokens in compact form (RFC 7515, RFC 7519): parsed and made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COMPACT = re.compile(rb"([A-Za-z0-9\-_]+)\.([A-Za-z0-9\-_]+)\.([A-Za-z0-9\-_]+)
 
 @dataclass(frozen=True)
 class Token:
-    """A token's parts; nothing about it has been checked. ``signed`` is what the signature is over."""
+    """A token's parts, not verified. ``signed`` are the bytes that the signature covers."""
 
     header: dict[str, Any]
     claims: dict[str, Any]
@@ -27,9 +27,8 @@ class Token:
 
 
 def parse(text: bytes) -> Token:
-    """Take a token apart; ValueError when it is not one.
-
-    Of a name that comes twice in its JSON the last value counts, here and in everything that looks at it later.
+    """Parse a token; ValueError when it is not one. Of a name that its JSON has twice, the last value counts, here and
+    in every later check.
     """
     if len(text) > LONGEST:
         raise ValueError("the token is too long")
@@ -59,7 +58,7 @@ def _document(part: bytes) -> dict[str, Any]:
 
 def _decode(part: bytes) -> bytes:
     found = urlsafe_b64decode(part + b"=" * (-len(part) % 4)) if len(part) % 4 != 1 else b""
-    # The decoder takes more than one way of writing the last bits; a token has one.
+    # The decoder accepts several encodings of the last bits; a token has one.
     if _encode(found) != part:
         raise ValueError("the token is not written in base64url as it should be")
     return found

@@ -1,8 +1,7 @@
-"""Keys: two of them, so that one can be made anew while clients still use the other.
+"""Two keys, so that one can be replaced while clients still use the other.
 
-The file has only SHA-256 digests. A plain hash is right for keys that we make from 256 bits of randomness: nobody can
-search that space, so that a slow, salted hash (which is for passwords) would add time to each request and nothing else.
-That is why keys that are short are refused where keys are made.
+The file has only SHA-256 digests. A plain hash is enough for keys of 256 random bits: that space cannot be searched, so
+a slow, salted hash, as for passwords, would only add time to each request. For the same reason short keys are refused.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ SCHEMA = "edgepack.keys/v1"
 NAMES = ("primary", "secondary")
 
 _RANDOM_BYTES = 32
-# A key of somebody else's making: 32 characters of base64 are 192 bits, if they are random.
+# For keys made elsewhere: 32 random characters of base64 are 192 bits.
 _SHORTEST = 32
 _LONGEST = 512
-# What a bearer token may consist of: RFC 6750, section 2.1.
+# The characters of a bearer token: RFC 6750, section 2.1.
 _WRITTEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
@@ -43,9 +42,9 @@ class Keys:
         return (self.file,)
 
     def check(self, credential: bytes, now: float) -> None:
-        """Raise BadRequest (401) when this is none of the two keys; ``now`` does not matter to keys."""
+        """Raise BadRequest (401) when this is neither of the two keys; ``now`` does not matter for keys."""
         digest = sha256(credential).digest()
-        # Both, always, and all bytes of each: the time tells nothing.
+        # Always both, and all bytes of each, so that the time reveals nothing.
         first = compare_digest(digest, self.primary)
         if not (compare_digest(digest, self.secondary) | first):
             raise invalid("the key is not one of this service")
@@ -62,7 +61,7 @@ def read_keys(path: Path) -> Keys:
 
 def new_key() -> str:
     """Make a key of 256 random bits: 43 characters that need no quoting anywhere."""
-    import secrets  # and all that it loads: a server makes no keys
+    import secrets  # imported here: a server makes no keys
 
     return secrets.token_urlsafe(_RANDOM_BYTES)
 
@@ -77,7 +76,7 @@ def digest_of(key: str) -> str:
 
 
 def document(primary: str, secondary: str) -> dict[str, str]:
-    """What keys.json has for two digests as ``digest_of`` gives them."""
+    """The content of keys.json for two digests from ``digest_of``."""
     return {"schema": SCHEMA, "primary": primary, "secondary": secondary}
 
 

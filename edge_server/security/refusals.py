@@ -1,4 +1,4 @@
-"""How a request without the right to ask is refused: RFC 6750, section 3.
+"""How a request without a valid key or token is refused: RFC 6750, section 3.
 
 | case | status | error code |
 |---|---|---|
@@ -8,7 +8,7 @@
 | a genuine token that was made for another service | 403 | ``insufficient_scope`` |
 | too many tokens with wrong signatures | 429 | none |
 
-Clients of Azure get a new key or token after 401 and ask once more; they do not after 403, where that would not help.
+Clients of Azure get a new key or token after 401 and try once more; after 403, where that would not help, they do not.
 The body is ``{"message": …}`` as for every other refusal.
 """
 
@@ -20,27 +20,27 @@ _CHALLENGE = 'Bearer realm="scoring"'
 
 
 def nothing_tried() -> BadRequest:
-    """The refusal of a request that brings no key and no token."""
+    """The refusal of a request without a key or token."""
     return _refusal(401, "this service asks for a key or token in the header: Authorization: Bearer <key or token>")
 
 
 def ambiguous(message: str) -> BadRequest:
-    """The refusal of a request that cannot be read in one way only."""
+    """The refusal of an ambiguous request."""
     return _refusal(400, message, "invalid_request")
 
 
 def invalid(message: str) -> BadRequest:
-    """The refusal of a key or token that is not, or no more, or not yet valid."""
+    """The refusal of a key or token that is invalid, expired or not valid yet."""
     return _refusal(401, message, "invalid_token")
 
 
 def forbidden(message: str) -> BadRequest:
-    """The refusal of somebody who is known and may not ask this service."""
+    """The refusal of a valid token that does not allow this service."""
     return _refusal(403, message, "insufficient_scope")
 
 
 def too_many() -> BadRequest:
-    """The refusal to check one more signature now."""
+    """The refusal to verify another signature now."""
     return BadRequest("too many tokens with wrong signatures; try again in a second", 429, [(b"retry-after", b"1")])
 
 

@@ -1,4 +1,4 @@
-"""tokens.json: which tokens a service takes."""
+"""tokens.json: which tokens a service accepts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LARGEST_LEEWAY = 86400.0
 # RFC 7518, section 3.2: a key for HS256 has at least as many bits as the hash.
 _SHORTEST_SECRET = 32
 _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*")
-# RFC 8410, section 4: what stands before the 32 bytes of an Ed25519 key in a SubjectPublicKeyInfo.
+# RFC 8410, section 4: the bytes before the 32 of an Ed25519 key in a SubjectPublicKeyInfo.
 _SPKI = bytes.fromhex("302a300506032b6570032100")
 _URLSAFE = str.maketrans("-_", "+/")
 
@@ -32,11 +32,11 @@ Verify = Callable[[bytes, bytes], bool]
 
 @dataclass(frozen=True)
 class TokenRules:
-    """What makes a token good for this service.
+    """What a token must fulfil to be valid for this service.
 
-    ``algorithm`` is ``HS256`` or ``EdDSA``, the only one that is taken. ``issuer`` None: the claim is not looked at.
-    ``leeway`` is how many seconds the clocks of issuer and device may differ. ``slow`` says that verifying takes about
-    a millisecond of plain Python. ``secret`` is HS256's, empty otherwise.
+    ``algorithm`` is ``HS256`` or ``EdDSA``, the only one that is accepted. Without an ``issuer`` the claim is not
+    checked. ``leeway`` is how many seconds the clocks of issuer and device may differ. ``slow`` says that verifying
+    takes about a millisecond of plain Python. ``secret`` is HS256's, empty otherwise.
     """
 
     algorithm: str
@@ -69,7 +69,7 @@ def read_rules(path: Path) -> TokenRules:
     elif algorithm:
         fields.add_violation("algorithm", f"must be HS256 or EdDSA, not {algorithm!r:.60}")
     fields.reject_unknown()
-    # From here on nothing is empty: an empty secret would let everybody make tokens.
+    # From here on nothing is empty: with an empty secret, everybody could make tokens.
     fields.finish()
     if key:
         library = _library_verify(key)
@@ -81,10 +81,10 @@ def read_rules(path: Path) -> TokenRules:
 
 
 def read_secret(path: Path) -> bytes:
-    """Read a secret for HS256: all bytes of the file but a line end.
+    """Read a secret for HS256: all bytes of the file, without a final line end.
 
-    Raises MissingFileError, or ConfigurationError when it cannot be read or is shorter than 32 bytes; warns in the log
-    when everybody may read it.
+    Raises MissingFileError, or ConfigurationError when it cannot be read or is shorter than 32 bytes; logs a warning
+    when every user may read it.
     """
     try:
         secret = path.read_bytes().rstrip(b"\r\n")
@@ -116,7 +116,7 @@ def _text(fields: Fields, name: str) -> str:
 
 
 def _public_key(fields: Fields) -> bytes:
-    """The 32 bytes of an Ed25519 key that is PEM, or base64 of itself or of its DER; none when it is not one."""
+    """The 32 bytes of an Ed25519 key given as PEM, or as base64 of its bytes or DER; empty when it is not one."""
     text = _text(fields, "public_key")
     if not text:
         return b""
@@ -138,7 +138,7 @@ def _public_key(fields: Fields) -> bytes:
 
 
 def _library_verify(key: bytes) -> Verify | None:
-    """OpenSSL's way to verify, ten times as fast, where ``cryptography`` is installed."""
+    """OpenSSL's verification, ten times as fast, where ``cryptography`` is installed."""
     try:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -1,4 +1,4 @@
-"""Tokens: checked once, remembered until they expire."""
+"""Checks tokens once, and caches the valid ones until they expire."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from edge_server.security import jwt
 from edge_server.security.refusals import forbidden, invalid, too_many
 from edge_server.security.token_rules import TokenRules, read_rules
 
-# Tokens of so many clients are remembered; one more makes the least recently used one be checked again.
+# How many tokens are cached; beyond that the least recently used one is dropped and checked again.
 REMEMBERED = 1024
-# Wrong signatures that plain Python looks at in a second: some hundredths of one core.
+# How many wrong signatures plain Python verifies in a second: some hundredths of one core.
 WRONG_A_SECOND = 20.0
 
 # RFC 7519 5.1, and RFC 9068 2.1 for tokens of authorization servers.
@@ -21,10 +21,9 @@ _TYPES = ("jwt", "at+jwt", "application/at+jwt")
 
 
 class Tokens:
-    """Checks tokens by rules. Only good ones are remembered, by their digest, so that bad ones cannot fill memory.
-
-    Cheap checks come first. What a wrong signature costs is bounded where verifying is slow: beyond that, tokens that
-    are not remembered are refused with 429, and those that are remembered go on as before.
+    """Checks tokens by rules. Only valid ones are cached, by their digest, so that invalid ones cannot fill memory.
+    Cheap checks come first. Where verifying is slow, the number of wrong signatures is limited: beyond it, tokens that
+    are not cached are refused with 429, and cached ones work as before.
     """
 
     def __init__(self, rules: TokenRules) -> None:
@@ -39,7 +38,7 @@ class Tokens:
         return self._rules.files
 
     def check(self, credential: bytes, now: float) -> None:
-        """Raise BadRequest (401, 403, 429) unless this is a good token at ``now``, seconds since 1970."""
+        """Raise BadRequest (401, 403, 429) unless this token is valid at ``now``, seconds since 1970."""
         digest = sha256(credential).digest()
         window = self._accepted.get(digest)
         if window is not None and window[0] <= now < window[1]:
@@ -50,7 +49,7 @@ class Tokens:
             self._accepted.popitem(last=False)
 
     def _verify(self, credential: bytes, now: float) -> tuple[float, float]:
-        """Return from when to when the token is good."""
+        """Return from when to when the token is valid."""
         rules = self._rules
         try:
             token = jwt.parse(credential)
@@ -72,10 +71,10 @@ class Tokens:
         return window
 
     def _check_header(self, header: dict[str, Any]) -> None:
-        # The algorithm is ours to choose: a token never says how it wants to be verified (RFC 8725, section 3.1).
+        # The algorithm comes from our rules, never from the token (RFC 8725, section 3.1).
         if header.get("alg") != self._rules.algorithm:
             raise invalid(f"the token is not signed by {self._rules.algorithm}")
-        # What must be understood is not (RFC 7515, section 4.1.11): we know no such extension.
+        # No critical extension is supported (RFC 7515, section 4.1.11).
         if "crit" in header:
             raise invalid("the token asks for an extension that this service does not know")
         kind = header.get("typ", "JWT")

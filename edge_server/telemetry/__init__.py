@@ -1,1 +1,1 @@
-"""Seeing inside: metrics, log lines of requests, trace context."""
+"""Metrics, logs, and traces."""

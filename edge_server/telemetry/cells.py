@@ -1,8 +1,8 @@
 """Numbers in memory that several processes share: each writes its own region, any of them reads all.
 
-The memory is an anonymous mapping made before the processes part. A region is a directory that only grows: an entry is
-a key and its cells, and the length of the directory is written last, so that a reader sees whole entries only. A
-process that takes the place of one that died goes on with its region.
+The memory is an anonymous mapping made before the processes fork. A region is a directory that only grows: an entry is
+a key and its cells, and the length of the directory is written last, so that a reader sees whole entries only. The
+replacement of a process that died continues its region.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from edge_server.config.sizes import SIZES
 
-# Reserved, not used: a page costs memory when it is first written. Enough for some thousand series.
+# Address space, which takes memory only where it is written. Enough for some thousand series.
 REGION_BYTES = SIZES.metrics
 # What is written when a region is full, and never read.
 _SPARE_BYTES = 512
@@ -26,7 +26,7 @@ _CELL = 8
 
 
 def share(processes: int) -> mmap.mmap:
-    """Memory for that many processes; call it in the process that starts them."""
+    """Memory for that many processes; to be called in the process that starts them."""
     memory = mmap.mmap(-1, _CELL + processes * REGION_BYTES)
     _HEADER.pack_into(memory, 0, os.getpid())
     return memory

@@ -10,7 +10,7 @@ Labels = Iterable[tuple[str, str]]
 
 
 def family(name: str, kind: str, help_text: str) -> str:
-    """What stands before a family's samples; ``kind`` is counter, gauge, summary or histogram."""
+    """The lines before a family's samples; ``kind`` is counter, gauge, summary or histogram."""
     escaped = help_text.replace("\\", r"\\").replace("\n", r"\n")
     return f"# HELP {name} {escaped}\n# TYPE {name} {kind}\n"
 
@@ -21,7 +21,7 @@ def sample(name: str, labels: Labels, value: float) -> str:
 
 
 def histogram(name: str, labels: Sequence[tuple[str, str]], bounds: Sequence[float], cells: Sequence[float]) -> str:
-    """The lines of one histogram: ``cells`` hold the count of each bucket, of what is above all bounds, and the sum."""
+    """The lines of one histogram: ``cells`` hold the count of each bucket, the count above all bounds, and the sum."""
     counts = list(accumulate(cells[:-1]))
     edges = [*map(number, bounds), "+Inf"]
     lines = [
@@ -32,7 +32,7 @@ def histogram(name: str, labels: Sequence[tuple[str, str]], bounds: Sequence[flo
 
 
 def number(value: float) -> str:
-    """As the format writes it: whole numbers without a point."""
+    """A number as the format writes it: whole numbers without a point."""
     if math.isfinite(value):
         return str(int(value)) if value == int(value) else repr(float(value))
     return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"

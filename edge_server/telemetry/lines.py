@@ -1,4 +1,4 @@
-"""Log lines on their way to stderr: who logs does not wait for who reads."""
+"""Log lines queued for stderr: logging never waits for the reader."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from queue import SimpleQueue
 
 from edge_server.config.sizes import SIZES
 
-# How long lines gather, so that many are written at once.
+# How long lines are gathered, so that many are written at once.
 GATHER_SECONDS = 0.02
-# What may wait to be written, in bytes.
+# The most that may be queued, in bytes.
 HELD_BYTES = SIZES.log_lines
-# What a pipe takes in one piece (PIPE_BUF): lines of several processes on one pipe do not mix.
+# What a pipe takes in one piece (PIPE_BUF), so that lines of several processes on one pipe do not mix.
 _PIECE_BYTES = 4096
 
 
 class LineWriter:
     """Writes lines to a file descriptor from a thread of its own, in the order in which they came.
 
-    A reader that stalls (a full pipe) stalls that thread only: beyond ``held_bytes`` lines are dropped, and what
-    ``tell_dropped`` makes of their number is written when there is room again. ``dropped`` counts all of them. The
-    child of a fork begins with nothing to write, and a thread of its own.
+    A reader that stalls (a full pipe) stalls that thread only: lines beyond ``held_bytes`` are dropped, and the line
+    that ``tell_dropped`` makes of their number is written when there is room again. ``dropped`` counts all of them. The
+    child of a fork starts with an empty queue and a thread of its own.
     """
 
     def __init__(self, descriptor: int, tell_dropped: Callable[[int], bytes], held_bytes: int = HELD_BYTES) -> None:
@@ -35,7 +35,7 @@ class LineWriter:
         os.register_at_fork(after_in_child=self._begin)
 
     def write(self, line: bytes) -> None:
-        """Take one line, with its line end; any thread may call."""
+        """Queue one line, with its line end; any thread may call."""
         if self._taken - self._written > self._limit:
             self.dropped += 1
             return
@@ -54,7 +54,7 @@ class LineWriter:
 
     def _begin(self) -> None:
         self._queue: SimpleQueue[bytes | threading.Event] = SimpleQueue()
-        # Each only grows, and is written by one side only: the difference needs no lock.
+        # Each only grows and has one writer: the difference needs no lock.
         self._taken = 0
         self._written = 0
         self._reported = self.dropped
@@ -91,7 +91,7 @@ class LineWriter:
         while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
-            except BlockingIOError:  # somebody who shares the pipe has made it so
+            except BlockingIOError:  # non-blocking: another user of the pipe has set that
                 time.sleep(GATHER_SECONDS)
             except OSError:
                 return  # the log is no longer read

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from edge_server.telemetry.lines import LineWriter
 
 
-# The request that is being served, for the records of code that does not know it, such as an entry script's.
+# The id of the request that is being served, for log records of code that does not have it, such as an entry script's.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-# What a LogRecord carries by itself; anything else came by `extra=` and belongs in the line.
+# Attributes that every LogRecord has; any other came by `extra=` and belongs in the line.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-# How long the end of the process waits for who reads the log.
+# How long the process waits at its end until the log is read.
 _FLUSH_SECONDS = 2.0
 
 
@@ -44,7 +44,7 @@ class JsonLines(logging.Formatter):
 
 
 def dump(line: dict[str, object]) -> bytes:
-    """JSON of one line, text that is not Unicode and numbers that JSON does not have included."""
+    """One line of JSON, also for text that is not Unicode and numbers that JSON does not have."""
     try:
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:
@@ -52,7 +52,7 @@ def dump(line: dict[str, object]) -> bytes:
 
 
 def dropped(number: int) -> bytes:
-    """The line that tells how many lines could not be written."""
+    """The line that says how many lines were dropped."""
     record = logging.LogRecord(
         __name__, logging.WARNING, "", 0, "log lines were dropped: they were not read in time", (), None
     )
@@ -75,7 +75,7 @@ class _Handler(logging.Handler):
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand the record's line over."""
+        """Queue the record's line."""
         self._writer.write(self.format(record).encode() + b"\n")
 
     def flush(self) -> None:

@@ -11,7 +11,7 @@ from edge_server.telemetry import exposition
 from edge_server.telemetry.cells import Cells, share
 from edge_server.telemetry.processes import usage
 
-# Seconds, each bound within its bucket; from what a small model takes to what a client waits.
+# Upper bounds of the buckets, in seconds: from a small model's run to a client's patience.
 LATENCY = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 RUN_TIME = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
 REQUESTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -23,14 +23,14 @@ _RUN_TIME_SUM = len(RUN_TIME) + 1
 _REQUESTS_SUM = len(REQUESTS) + 1
 _ROWS_SUM = len(ROWS) + 1
 
-# Clients write methods, and scripts write statuses: what is none of these is "other".
+# Methods come from clients and statuses from scripts: any that is not listed counts as "other".
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _STATUSES = range(100, 600)
 
 _REJECTIONS = ("queue_full", "queue_timeout", "unauthorized", "forbidden", "bad_http")
 _EXITS = ("crash", "timeout", "exit")
 
-# Kind, help and names of labels of what is one number, by name.
+# Kind, help and label names of counters and gauges, by name.
 _NUMBERS = {
     "edgepack_model_evictions_total": ("counter", "Models that left memory for others.", ("model", "version")),
     "edgepack_rejections_total": ("counter", "Requests refused before scoring.", ("reason",)),
@@ -51,10 +51,10 @@ _Found = dict[tuple[str, ...], list[float]]
 
 
 class Metrics:
-    """Everything that /metrics shows. Observing costs far less than a microsecond; all calls from any thread.
+    """Everything that /metrics shows. An observation takes far less than a microsecond; any thread may call.
 
-    Several processes that share ``memory`` (``cells.share``, made before they part) are numbered by ``process`` from 0,
-    and any of them shows the sums. ``info`` is what ``edgepack_build_info`` tells, such as the version.
+    Processes that share ``memory`` (made by ``cells.share`` before they fork) are numbered by ``process`` from 0,
+    and any of them shows the sums. ``info`` are the labels of ``edgepack_build_info``, such as the version.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Metrics:
         values[first + _LATENCY_SUM] += seconds
 
     def observe_run(self, model: str, seconds: float, rows: int, requests: int) -> None:
-        """One run of a model (``name:version``): how long, how many rows (0: unknown), joined of how many requests."""
+        """One run of a model (``name:version``): its time, its rows (0: unknown), and how many requests it joined."""
         cells = self._runs.get(model)
         if cells is None:
             cells = self._run(model)
@@ -104,7 +104,7 @@ class Metrics:
         self._values[first + 1] += seconds
 
     def count_eviction(self, model: str) -> None:
-        """A model left memory for others."""
+        """A model was unloaded to make room for others."""
         self._values[self._number("edgepack_model_evictions_total", *_named(model))] += 1.0
 
     def count_rejection(self, reason: str) -> None:
@@ -120,11 +120,11 @@ class Metrics:
         self._values[self._number("edgepack_worker_exits_total", reason)] += 1.0
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
-        """Show a value that is read when /metrics is asked, such as ``edgepack_queue_length``."""
+        """Show a value that is read when /metrics is requested, such as ``edgepack_queue_length``."""
         self._gauges[name] = (help_text, read)
 
     def publish(self) -> None:
-        """Write the gauges where other processes see them; worth a timer only where there are other processes."""
+        """Write the gauges where other processes read them; only needed where there are several processes."""
         for name, (_, read) in self._gauges.items():
             self._values[self._cells.open(_key(_GAUGE, name), 1)] = read()
 
@@ -147,7 +147,7 @@ class Metrics:
         shown = method if method in _METHODS else "other"
         code = str(status) if status in _STATUSES else "other"
         first = self._cells.open(_key(_REQUEST, route or "unknown", shown, code), _LATENCY_SUM + 1)
-        # What a client wrote is not kept, or it could fill the memory.
+        # A client's own word is not kept, or clients could fill the memory.
         if known:
             self._requests[route, method, status] = first
         return first

@@ -1,4 +1,4 @@
-"""What the service's processes use, read from /proc when it is asked."""
+"""What the service's processes use, read from /proc on request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Usage:
     """Sums over processes: CPU in seconds (with children that have ended), resident memory in bytes.
 
-    ``started`` is when the first of them was, in seconds since 1970.
+    ``started`` is when the first of them started, in seconds since 1970.
     """
 
     processes: int = 0
@@ -26,7 +26,7 @@ class Usage:
 
 
 def usage(root: int) -> Usage:
-    """Of the process ``root`` and all that descend from it; what ends meanwhile, or is not ours to see, is left out."""
+    """The usage of process ``root`` and its descendants; those that end meanwhile, or may not be read, are left out."""
     total = Usage()
     for process in _family(root):
         try:

@@ -10,7 +10,7 @@ from edge_server.http.tracing import trace_of
 from edge_server.telemetry.lines import LineWriter
 from edge_server.telemetry.logs import dump
 
-# A client may write a long path, and a log is read by people.
+# A client may send a long path.
 _PATH_CHARACTERS = 200
 _PROBLEM_CHARACTERS = 200
 
@@ -18,8 +18,8 @@ _PROBLEM_CHARACTERS = 200
 class RequestLog:
     """Writes the lines of answers whose status is at least ``least``.
 
-    Headers, bodies and queries never get there: they may hold keys and people's data. The sentence of a refusal does,
-    which names the place of a fault and may name the value there.
+    Headers, bodies and queries are never logged: they may hold keys and personal data. The message of a refusal is,
+    which names where a fault is, and may name the value there.
     """
 
     def __init__(self, config: Logging, writer: LineWriter) -> None:
@@ -29,7 +29,9 @@ class RequestLog:
         self._prefix = ""
 
     def log(self, request: Request, response: Response, seconds: float) -> None:
-        """Write the line of one answered request, if it is asked for; ``seconds`` are those from its head to now."""
+        """Write the line of one answered request, if its status is to be logged; ``seconds`` is the time since its
+        head.
+        """
         status = response.status
         if status < self.least:
             return

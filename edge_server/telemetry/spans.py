@@ -1,4 +1,4 @@
-"""Spans for OpenTelemetry collectors (OTLP over HTTP), where the environment asks for them and the extra is there."""
+"""Spans for OpenTelemetry (OTLP over HTTP), where the environment asks for them and the extra is installed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
     from edge_server.http.messages import Request, Response
 
-# The only protocol that the extra speaks; it is also the standard's default.
+# The only protocol that the extra supports; it is also the standard's default.
 _PROTOCOL = "http/protobuf"
-# What the HTTP conventions know by name; any other method is written as `_OTHER`.
+# Methods that the HTTP conventions name; any other is written as `_OTHER`.
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"))
-# A client may write a long path.
+# A client may send a long path.
 _PATH_CHARACTERS = 200
 
 _log = logging.getLogger(__name__)
 
 
 class Spans:
-    """A server span for each request, sent in the background; what a stalled collector does not take is dropped.
+    """A server span for each request, sent in the background; spans that a stalled collector does not accept are
+    dropped.
 
     Attributes are those of OpenTelemetry's HTTP conventions, without the query, which may hold inputs.
     """
@@ -38,7 +39,7 @@ class Spans:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.trace import SpanKind, StatusCode
 
-        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before what is given here.
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence over what is given here.
         known = Resource.create({"service.version": identity.version})
         if str(known.attributes["service.name"]).startswith("unknown_service"):
             known = known.merge(Resource({"service.name": identity.name}))
@@ -50,7 +51,7 @@ class Spans:
         self._scheme = scheme
 
     def begin(self, request: Request) -> None:
-        """Start the request's span; whoever reads ``request.headers`` from now on continues it."""
+        """Start the request's span; code that reads ``request.headers`` from now on continues it."""
         caller = trace_of(request.headers)
         method = _method(request)
         attributes = {
@@ -91,7 +92,7 @@ class Spans:
         span.end()
 
     def close(self, seconds: float = 3.0) -> None:
-        """Send what is left, for that long at most: a collector that is away must not hold the end of the process."""
+        """Send what is left, for that long at most: an unreachable collector must not delay the end of the process."""
         sender = threading.Thread(target=self._provider.shutdown, name="spans", daemon=True)
         sender.start()
         sender.join(seconds)
@@ -100,7 +101,7 @@ class Spans:
 def open_spans(environ: Mapping[str, str], identity: Identity, scheme: str) -> Spans | None:
     """Spans where OpenTelemetry's variables ask for them, else None; ``scheme`` is ``http`` or ``https``.
 
-    A request that cannot be fulfilled is a warning: the service is worth more than its traces.
+    Where they cannot be exported, a warning is logged and the service runs without traces.
     """
     if not _wanted(environ):
         return None
@@ -135,7 +136,7 @@ def _context(caller: Trace | None) -> Context:
     from opentelemetry.context import Context
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, set_span_in_context
 
-    # Never the surrounding context, which is none of this request's.
+    # Never the surrounding context, which does not belong to this request.
     if caller is None:
         return Context()
     ids = SpanContext(
