@@ -1,1 +1,1 @@
-"""Entry scripts of users, contained in worker processes."""
+"""Entry scripts of users, run in worker processes."""

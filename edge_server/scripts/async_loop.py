@@ -16,7 +16,7 @@ from edge_server.scripts.worker_memory import WorkerMemory
 
 
 class AsyncLoop:
-    """Calls of an ``async def run``, all of them at once in one event loop; the server bounds how many."""
+    """Calls of an ``async def run``, all at once in one event loop; the server limits how many."""
 
     def __init__(
         self, connection: socket.socket, memory: WorkerMemory, caller: Caller, loop: asyncio.AbstractEventLoop

@@ -1,4 +1,4 @@
-"""One call in a worker: the frame that asks, the user's ``run``, the frame that answers."""
+"""One call in a worker: from the request's frame by the user's ``run`` to the answer's frame."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from edge_server.telemetry.logs import request_id
 
 _log = logging.getLogger("edge_server.scripts")
 
-# What an AMLRequest has, and the text of a body has not.
+# Attributes that an AMLRequest has, and the text of a body has not.
 _OF_REQUESTS = {name for name in dir(AMLRequest) if not name.startswith("_")}
 _OF_REQUESTS |= {"method", "path", "query_string", "headers", "data", "remote_addr", "scheme"}
 
 
 class OverdueError(BaseException):
-    """Raised inside a call whose time is over; a script's ``except Exception`` does not catch it."""
+    """Raised in a call that has exceeded its time; a script's ``except Exception`` does not catch it."""
 
 
 class Caller:
-    """Runs calls of one script. ``answer`` and ``answer_async`` never raise, but for what ends the process."""
+    """Runs calls of one script. ``answer`` and ``answer_async`` raise only what ends the process."""
 
     def __init__(self, script: EntryScript) -> None:
         self._script = script
         self._run = script.run
         self._process = os.getpid()
-        # `run` of an undecorated script may be called with its argument alone, which is the shortest way.
+        # `run` of an undecorated script is called with its argument alone, which is fastest.
         self._plain = script.style not in (OBJECT, RAW) and not script.headers
 
     def answer(self, frame: Frame) -> bytes:
@@ -101,13 +101,13 @@ class Caller:
 
     def _succeeded(self, frame: Frame, result: Any, seconds: float) -> bytes:
         if os.getpid() != self._process:
-            os._exit(0)  # a fork that the script forgot to end: its parent answers
+            os._exit(0)  # a fork that the script did not end: its parent answers
         status, failed, meta = 200, False, b""
         try:
             if isinstance(result, AMLResponse):
                 status, failed, meta, body = encode_raw(result)
             else:
-                # As the specification's server, which answers nothing by an empty object.
+                # As the specification's server does, None is answered by an empty object.
                 body = b"{}" if result is None else encode_json(result)
             kind = frames.ANSWER_FAILED if failed else frames.ANSWER
             return frames.encode(kind, frame.slot, frame.number, body, meta, status, seconds)
@@ -124,7 +124,7 @@ class Caller:
         if isinstance(error, RefusedInputError):
             refused = error.message, error.status
         elif self._script.style == OBJECT and isinstance(error, Exception) and not self._script.reached(error):
-            # The decorators convert what came before they call the script's own function.
+            # The decorators convert the input before they call the script's own function.
             reason = text_of(error) or type(error).__name__
             refused = f"A parameter does not fit its declared type: {reason}", 400
         if refused is not None:

@@ -54,7 +54,7 @@ class HeaderFields:
     get_all = getlist
 
     def add(self, name: str, value: Any) -> None:
-        """Add a header beside those that there are."""
+        """Add a header and keep those of the same name."""
         self._pairs.append((str(name), str(value)))
 
     add_header = add
@@ -64,7 +64,7 @@ class HeaderFields:
         self[name] = value
 
     def setdefault(self, name: str, value: Any) -> str:
-        """Add the header when there is none of that name; returns what it is then."""
+        """Add the header when there is none of that name; return its value."""
         if name not in self:
             self.add(name, value)
         return self[name]
@@ -102,7 +102,7 @@ class HeaderFields:
 
 
 class Fields(dict[str, Any]):
-    """Fields of a query or a form: a dictionary of each name's first value, which knows the others too."""
+    """Fields of a query or a form: a dictionary of each name's first value, with methods for all values."""
 
     def __init__(self, pairs: Iterable[tuple[str, Any]] = ()) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from edge_server.config.sizes import SIZES
 from edge_server.scripts.fields import HeaderFields
 from edge_server.scripts.inputs import RefusedInputError
 
-# How much a form may hold: fields or parts in all, and bytes of the head of one part.
+# Limits of a form: fields or parts in all, and bytes of the head of one part.
 FIELDS = 1000
 _PART_HEAD = SIZES.form_part_head
 
@@ -20,7 +20,7 @@ _PARAMETER = re.compile(r';\s*([\w!#$%&\'*+.^`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^
 
 
 class UploadedFile:
-    """One file of a form. ``name`` is the field's, ``filename`` what the client calls the file: never trust it as a
+    """One file of a form. ``name`` is the field's, ``filename`` the client's name of the file, never to be trusted as a
     path.
 
     It reads like an open file.
@@ -44,7 +44,7 @@ class UploadedFile:
 
     @property
     def content_type(self) -> str:
-        """The file's media type as the client says it, with its parameters."""
+        """The file's media type as the client sent it, with its parameters."""
         return str(self.headers.get("content-type", ""))
 
     @property

@@ -1,8 +1,8 @@
 """Messages between the server and a worker: length-prefixed frames over one stream socket, and no pickle.
 
-Every frame has the same head, in native byte order, since both ends run on one machine: the length of what follows
-the head, the length of ``meta`` within it, a sequence number that is counted for each slot, the slot, a status, a kind,
-and seconds. What a field means depends on the kind; fields that a kind does not use are zero.
+Every frame has the same head, in native byte order, since both ends run on one machine: the length of what follows the
+head, the length of ``meta`` within it, a sequence number for each slot, the slot, a status, a kind, and seconds. The
+kind decides what a field means; fields that a kind does not use are zero.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ _SIZE = _HEAD.size
 _pack = _HEAD.pack
 _unpack = _HEAD.unpack_from
 
-# A frame's length is 32 bits; a worker that announces more than this has lost its way (or was made to).
+# A frame's length has 32 bits; a worker that announces more than this is broken, or was attacked.
 LARGEST = (1 << 31) - 1
 
-# Bodies of answers without a word of the script's. What failed is in the log.
+# Bodies of answers that show nothing of the script's errors; the log has them.
 _FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
 _INTERNAL = "An unexpected internal error occurred. Check the logs for more info."
 RUN_FAILED = f'{{"message":"{_FAILED}","status_code":500}}'.encode()
 INTERNAL_ERROR = f'{{"message":"{_INTERNAL}","status_code":500}}'.encode()
 
-# Tells the worker to look whether the running call's time is over. Scripts use the common signals for themselves.
+# Tells the worker to check whether the running call has exceeded its time. Scripts may use the common signals.
 OVERDUE_SIGNAL = signal.SIGRTMIN + 10
 
 # From the server: meta is the request id, body the request's body.
 CALL = 1
-# The same, but meta is the JSON of everything that the request says beside its body.
+# The same, but meta is the JSON of all of the request but its body.
 CALL_WHOLE = 2
-# The call of that slot and number is over its time.
+# The call of that slot and number has exceeded its time.
 CANCEL = 3
 
-# From the worker, once: the body is the JSON of what the script takes, or of why it cannot start.
+# From the worker, once: the body is JSON that describes the script, or says why it cannot start.
 READY = 16
 FAILED = 17
 # An answer: status, seconds that the call ran, meta is empty or the JSON of content type and headers.
 ANSWER = 18
 # An answer of a call whose run function failed.
 ANSWER_FAILED = 19
-# The call was taken back before it began.
+# The call was cancelled before it began.
 SKIPPED = 20
-# A CANCEL was read: the worker's loop is alive.
+# A CANCEL was read, so the worker's loop runs.
 HEARD = 21
 # Parameters cannot be read: the body is the message for the client, status is the HTTP status.
 REFUSED = 22
@@ -64,7 +64,7 @@ class Frame:
 
 
 class BrokenStreamError(Exception):
-    """The other end announced a frame that cannot be."""
+    """The other end announced an impossible frame."""
 
 
 def encode(
@@ -78,14 +78,14 @@ def encode(
 
 
 class FrameReader:
-    """Cuts a stream into frames; a large frame is put together once, when all of it is there."""
+    """Splits a stream into frames; a large frame is joined once, when all of it has arrived."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._missing = 0
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that ``data`` completes, in order; BrokenStreamError for a head that cannot be."""
+        """The frames that ``data`` completes, in order; BrokenStreamError for an impossible head."""
         if self._parts:
             if len(data) < self._missing:
                 self._parts.append(data)

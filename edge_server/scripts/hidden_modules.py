@@ -1,4 +1,4 @@
-"""Refuses by name what a user's code imports and cannot get, because another module has the name.
+"""Refuses by name an import of a user's module that cannot work, because another module has its name.
 
 Where plain Python would import the user's module, the import is refused. Where plain Python takes the other one too,
 as it does before a folder without ``__init__.py``, the import is left to it, and refused only when the other one does
@@ -33,7 +33,7 @@ _ROOT = str(Path(__file__).parents[2])
 class HiddenModuleError(BaseException):
     """A module of the user cannot be imported, because another one has its name: one sentence, with what to do.
 
-    Not an ImportError, nor an Exception: a script that catches those would go on with something else, unnoticed.
+    Neither an ImportError nor an Exception: a script that catches those would silently go on with another module.
     """
 
 
@@ -71,7 +71,7 @@ def users_entries(folder: str) -> list[str]:
 class Guard:
     """Wraps ``__import__`` and ``import_module``, since finders are not asked for a module that is imported already.
 
-    ``refused`` is the first import that was refused: a script may catch everything, and go on.
+    ``refused`` is the first import that was refused: a script may catch everything and go on.
     """
 
     def __init__(self, folder: Path, hidden: Mapping[str, Hidden], provided: Sequence[str]) -> None:
@@ -79,14 +79,14 @@ class Guard:
         self._folder = folder
         self._hidden = hidden
         self._provided = frozenset(provided)
-        # What Python and the server have imported before the script stays what it is.
+        # Modules that Python and the server imported before the script stay as they are.
         self._kept = {name.partition(".")[0] for name in (*sys.modules, *provided, *hidden)} - {"__main__"}
         self._kept |= sys.stdlib_module_names
         self._import = builtins.__import__
         self._import_module = importlib.import_module
 
     def install(self) -> None:
-        """Look at every import from here on."""
+        """Check every import from here on."""
         builtins.__import__ = self._checked_import
         importlib.import_module = self._checked_import_module
 
@@ -127,7 +127,7 @@ class Guard:
                 if not f"{name}.".startswith(f"{error.name}."):
                     raise
             else:
-                # What is not there is noticed after this function only.
+                # A missing module is only noticed after this function.
                 if all(one == "*" or hasattr(module, one) for one in inner):
                     return module
         top = name.partition(".")[0]
@@ -138,7 +138,7 @@ class Guard:
         raise refusal
 
     def _collision(self, modules: list[str]) -> tuple[Path, Hidden] | None:
-        """The first of the user's files or packages that the import of these modules is not going to run."""
+        """The first of the user's files or packages that the import of these modules will not run."""
         folder = str(self._folder)
         added = [place for place in users_entries(folder) if place != folder]
         for module in modules:
@@ -154,7 +154,7 @@ class Guard:
         return None
 
     def _who_hides(self, module: str) -> Hidden | None:
-        """What hides a module of a folder that the script has put into ``sys.path``."""
+        """The module that hides one of a folder that the script has added to ``sys.path``."""
         top = module.partition(".")[0]
         if top == SERVER or self._provided.intersection(_names(module)):
             return Hidden(THE_SERVERS, surely=True)
@@ -166,7 +166,7 @@ class Guard:
         return None if self._is_users(getattr(loaded, "__spec__", None)) else Hidden(_whose(top), surely)
 
     def _is_users(self, spec: importlib.machinery.ModuleSpec | None) -> bool:
-        # What is built in or frozen has no location.
+        # Built-in and frozen modules have no location.
         return spec is not None and spec.has_location and is_in(str(spec.origin), str(self._folder))
 
     def _reached(self, module: str) -> Path | None:

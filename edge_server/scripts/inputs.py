@@ -1,4 +1,4 @@
-"""What ``run`` is given: the parameters that a request makes, in one of three ways."""
+"""The arguments of ``run``, made from a request in one of three ways."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def read_object(content_type: str, body: bytes) -> dict[str, Any]:
 def pick_parameters(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     """The arguments of a decorated ``run``; 400 for a parameter that has no value.
 
-    What else is given is left alone, as by the server that such scripts were written for: their clients may send it.
+    Other fields are ignored, as by the server that such scripts were written for: their clients may send them.
     """
     arguments = {}
     for name, parameter in parameters.items():

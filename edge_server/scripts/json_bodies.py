@@ -2,7 +2,7 @@
 
 orjson refuses what ``json.dumps`` of a client writes (``NaN``, ``Infinity``), numbers beyond a float (``1e400``), lone
 surrogates, a byte order mark and UTF-16; and it makes floats of whole numbers beyond 64 bits. Scripts are written and
-tried with ``json``, so that those bodies are read by ``json``.
+tried with ``json``, so ``json`` reads such bodies.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Loop(Protocol):
 
 
 class DirectLoop:
-    """One call after the other on the main thread: no hand-over between threads, which would double a small call."""
+    """One call after the other on the main thread: a hand-over between threads would double a small call's time."""
 
     def __init__(self, connection: socket.socket, memory: WorkerMemory, caller: Caller) -> None:
         self._connection = connection

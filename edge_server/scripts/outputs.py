@@ -1,8 +1,8 @@
 """What ``run`` returned, as JSON.
 
-Beside what JSON knows, tuples of every kind become lists, numpy arrays and scalars lists and numbers, a data frame a
-list of records, a series or an index a list, and missing values of pandas ``null``. So do NaN and infinity: JSON has no
-word for them, and an answer that no parser takes would be of no use.
+Beside JSON's own types, tuples of every kind become lists, numpy arrays and scalars lists and numbers, a data frame a
+list of records, a series or an index a list, and missing values of pandas ``null``. NaN and infinity become ``null``
+too: JSON does not have them, and parsers would refuse the answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
 class UnserializableError(Exception):
-    """The value is nothing that an answer can be made of; the text says why."""
+    """The value cannot be written as an answer; the text says why."""
 
 
 def encode_json(value: Any) -> bytes:
@@ -36,7 +36,7 @@ def encode_json(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON knows in place of one of numpy or pandas, neither of which is imported for it."""
+    """A value of JSON's own types for one of numpy or pandas, neither of which is imported for it."""
     kind = type(value)
     # Named tuples and numbers with a class of their own, which orjson leaves to us.
     if isinstance(value, tuple):
@@ -76,7 +76,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What an exception says, in one line of bounded length; "" when its ``__str__`` is broken."""
+    """The text of an exception, in one line of bounded length; "" when its ``__str__`` is broken."""
     try:
         return " ".join(str(error).split())[:500]
     except BaseException:  # noqa: BLE001 - an exception's own methods may fail

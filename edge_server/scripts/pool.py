@@ -1,4 +1,4 @@
-"""Hands calls to slots, and watches over their times."""
+"""Hands calls to slots, and enforces their time limits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from edge_server.scripts.slots import Cost, ScriptCall, Slot
 from edge_server.telemetry.metrics import Metrics
 
 _RETRY_AFTER = [(b"retry-after", b"1")]
-# How often times are looked at while there are calls (seconds).
+# How often times are checked while there are calls (seconds).
 _TICK = 0.02
-# How long a call that was asked to stop may take for it (seconds).
+# How long a call may take to stop when it was asked to (seconds).
 _SOFT = 1.0
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Pool:
         self._cost = Cost(slots)
         self._ticking = False
         self._tick_seconds = min(_TICK, max(0.001, limits.scoring_seconds / 4), max(0.001, limits.queue_seconds / 4))
-        # Workers that get no more calls, with the time at which they end whatever they do.
+        # Workers that get no more calls, with the time at which they are ended.
         self._ending: dict[WorkerProcess, float] = {}
 
     def waiting(self) -> int:
@@ -47,7 +47,7 @@ class Pool:
         return len(self._waiting) + beyond
 
     def add(self, slots: list[Slot]) -> None:
-        """A worker is ready."""
+        """Add a worker that is ready."""
         self._slots += slots
         self._hand_out()
 
@@ -85,7 +85,7 @@ class Pool:
                 slot.send(call, self._loop.time())
 
     def take(self, worker: WorkerProcess, found: list[Frame]) -> None:
-        """What a worker says about its calls; ValueError when it makes no sense."""
+        """Handle a worker's frame about its calls; ValueError when it is invalid."""
         slots = {slot.index: slot for slot in self._slots if slot.worker is worker}
         for frame in found:
             slot = slots.get(frame.slot)
@@ -95,7 +95,7 @@ class Pool:
                 continue
             call = slot.forget(frame.number)
             if call is None:
-                continue  # it came twice, or was handed to another slot
+                continue  # it came twice, or the call was given to another slot
             if frame.kind == frames.SKIPPED:
                 if not call.unwanted:
                     self._waiting.appendleft(call)
@@ -171,7 +171,7 @@ class Pool:
         if begun != slot.begun or begun not in slot.calls:
             slot.begun, slot.since = begun, now
             return
-        # The same call since the last look: those behind it wait, and answers before it may be unsent.
+        # The same call as at the last check: those behind it wait, and answers before it may be unsent.
         if now - slot.since >= self._limits.scoring_seconds:
             self._stop_overdue(slot, begun, now - slot.since)
         slot.stuck = True
@@ -180,10 +180,10 @@ class Pool:
             self._take_back_waiting(slot, now)
 
     def _take_back_waiting(self, slot: Slot, now: float) -> None:
-        """Take calls from behind a long one: for another slot, or because their answers are no longer wanted.
+        """Take back calls that wait behind a long one: for another slot, or because their answers are no longer wanted.
 
-        A call is asked back in one look and moved in the next, when what either side wrote is long visible to the
-        other: it either had begun by then, or never will.
+        A call is cancelled in one check and moved in the next, when what either side wrote is visible to the other: by
+        then it has begun, or never will.
         """
         elsewhere = slot.closed or any(not (other.stuck or other.closed) for other in self._slots)
         moved = []

@@ -1,4 +1,4 @@
-"""One worker process as the server sees it: started, spoken to over a socket, watched, ended."""
+"""One worker process from the server's side: started, connected by a socket, watched, ended."""
 
 from __future__ import annotations
 
@@ -22,16 +22,14 @@ from edge_server.scripts.worker_output import WorkerOutput
 
 # How long a worker whose socket has ended may take to end itself (seconds).
 _LINGER = 1.0
-# How often a worker is looked at where the kernel does not tell its end (seconds).
+# How often a worker is checked where the kernel does not report its end (seconds).
 _POLL = 0.1
 
 
 class WorkerProcess:
-    """A process that runs ``edge_server.scripts.worker``. ``on_frames`` gets what it says, ``on_exit`` its return code,
-    once.
-
-    All that it said has been given by then. The rest is notes of the service: ``deadline`` of its start, ``problem``
-    that it told of, why it was ``ended_for``, and whether it has ``heard`` of the last overdue call.
+    """A process that runs ``edge_server.scripts.worker``. ``on_frames`` gets its frames, then ``on_exit`` its return
+    code, once. The rest are notes of the service: the ``deadline`` of its start, the ``problem`` that it reported, why
+    it was ``ended_for``, and whether it has ``heard`` of the last overdue call.
     """
 
     deadline: asyncio.TimerHandle
@@ -113,7 +111,7 @@ class WorkerProcess:
         return self._process.pid
 
     def send(self, frame: bytes, at_once: bool = False) -> None:
-        """Send a frame, at once or together with what else this turn of the loop sends."""
+        """Send a frame, at once or together with others of this turn of the event loop."""
         idle = not self._outgoing and not self._unsent
         self._outgoing.append(frame)
         if idle and at_once:
@@ -151,7 +149,7 @@ class WorkerProcess:
             self._unsent = self._unsent[self._socket.send(self._unsent) :] or memoryview(b"")
         except BlockingIOError:
             pass
-        except OSError:  # its end tells what happened
+        except OSError:  # its exit shows what happened
             self._unsent = memoryview(b"")
             self._outgoing.clear()
             return
@@ -201,14 +199,14 @@ class WorkerProcess:
             self._take(FrameReader(), waiting)
 
     def _poll(self) -> None:
-        # Without reaping it: until then its number, and its group's, are its own.
+        # Not reaped yet: until then its number, and its group's, are not used again.
         if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             self.loop.call_later(_POLL, self._poll)
         else:
             self._on_end()
 
     def _on_end(self) -> None:
-        # Its children go with it; before the process is reaped, so that the group's number is still its own.
+        # Its children are killed too; before the process is reaped, so that the group's number is still its own.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         if self._process.poll() is None:
@@ -235,7 +233,7 @@ class WorkerProcess:
 
 
 def _python_path() -> dict[str, str]:
-    """Where the worker finds this package, unless it is installed where Python looks anyway."""
+    """The variable by which the worker finds this package, unless it is installed where Python looks anyway."""
     parent = Path(__file__).parents[2]
     if parent.name in ("site-packages", "dist-packages"):
         return {}

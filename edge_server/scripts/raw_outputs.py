@@ -1,4 +1,4 @@
-"""What a ``run`` that answers with an AMLResponse returned, as the answer's status, headers and body."""
+"""An AMLResponse that ``run`` returned, as status, headers and body of the answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 from edge_server.scripts.outputs import UnserializableError
 from edge_server.scripts.rawhttp import AMLResponse
 
-# What the connection and the server write by themselves (RFC 9110, sections 7.6.1 and 8.6).
+# Headers that the connection and the server write (RFC 9110, sections 7.6.1 and 8.6).
 _OURS = frozenset(
     ("connection", "content-length", "date", "keep-alive", "server", "te", "trailer", "transfer-encoding", "upgrade")
 )

@@ -1,4 +1,4 @@
-"""What scripts that ask for the request itself use: ``rawhttp``, ``AMLRequest`` and ``AMLResponse``, without Flask."""
+"""For scripts that take the raw request: ``rawhttp``, ``AMLRequest`` and ``AMLResponse``, without Flask."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MARK = "_scoring_rawhttp"
 
 
 def rawhttp(run: _Run) -> _Run:
-    """Decorator: ``run`` is given the AMLRequest itself and may return an AMLResponse."""
+    """Decorator: ``run`` gets the AMLRequest and may return an AMLResponse."""
     try:
         setattr(run, _MARK, True)
     except AttributeError:  # a bound method, or another callable without attributes
@@ -37,7 +37,7 @@ def is_raw(run: Callable[..., Any]) -> bool:
 
 
 class InvalidJSONError(RefusedInputError, ValueError):
-    """The body is not the JSON that the script asks for; when the script lets it pass, the client gets 400 or 415."""
+    """The body is not the JSON that the script asks for; where it is not caught, the client gets 400 or 415."""
 
 
 class AMLRequest:
@@ -268,7 +268,7 @@ def _body_of(message: Any, as_json: bool) -> bytes:
             return message.encode("utf-8", "surrogatepass")
         if isinstance(message, (bytes, bytearray, memoryview)):
             return bytes(message)
-    # Text with its escapes, as the standard library writes it: scripts compare it.
+    # Non-ASCII text is escaped, as the standard library does: scripts compare it.
     try:
         return json.dumps(message, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Logging records of the script: JSON lines through a pipe of their own, which no ``print`` can disturb."""
+"""Log records of the script, as JSON lines through a separate pipe, so that no ``print`` can mix with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_server.telemetry.logs import request_id
 
 _LONGEST = SIZES.log_message
 
-# What every record carries; anything else came by `extra=`.
+# Attributes that every record has; any other came by `extra=`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 

@@ -1,4 +1,4 @@
-"""What a worker's answer frame says, as an HTTP response."""
+"""A worker's answer frame as an HTTP response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_server.scripts.frames import Frame
 
 
 def read_answer(frame: Frame) -> Response:
-    """The response that the frame asks for; ValueError or TypeError when it asks for none that there is."""
+    """The response that the frame describes; ValueError or TypeError when it describes none."""
     if frame.kind not in (frames.ANSWER, frames.ANSWER_FAILED, frames.REFUSED) or not 200 <= frame.status <= 599:
         raise ValueError(f"a frame of kind {frame.kind} with status {frame.status}")
     if frame.kind == frames.REFUSED:

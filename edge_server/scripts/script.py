@@ -1,4 +1,4 @@
-"""Importing an entry script, and how its ``run`` wants to be called."""
+"""Imports an entry script, and finds out how to call its ``run``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class EntryScript:
     code: CodeType | None
 
     def describe(self) -> dict[str, Any]:
-        """What the server wants to know of the script when it is ready."""
+        """What the server is told of the script when it is ready."""
         given: Any = _UNDESCRIBED
         answered: Any = _UNDESCRIBED
         if self.style == OBJECT:
@@ -61,7 +61,7 @@ class EntryScript:
         return {"style": self.style, "headers": self.headers, "async": self.is_async, "in": given, "out": answered}
 
     def reached(self, error: BaseException) -> bool:
-        """Whether the script's own code had begun when the error was raised, and not only what decorates it."""
+        """Whether the script's own code had begun when the error was raised, not only its decorators."""
         step = error.__traceback__
         while step is not None:
             code = step.tb_frame.f_code
@@ -135,7 +135,7 @@ def _import(file: Path, folder: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise StartError(f"the entry script {file} is not a Python file; its name must end with .py")
     module = importlib.util.module_from_spec(spec)
-    # Pickles of the script's own classes look for the module; one of the standard library keeps its name.
+    # Pickles of the script's own classes need the module by name; a module of the standard library keeps its name.
     sys.modules.setdefault(name, module)
     try:
         spec.loader.exec_module(module)

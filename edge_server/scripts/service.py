@@ -1,4 +1,4 @@
-"""The service of an entry script: workers that are started, watched and replaced, and calls handed to them."""
+"""The service of an entry script: starts, watches and replaces workers, and hands them calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edge_server.telemetry.metrics import Metrics
 _FIRST_DELAY, _LAST_DELAY = 0.5, 30.0
 # How long workers may take to end by themselves (seconds).
 _STOP_SECONDS = 3.0
-# What the log says of workers that the server itself ended.
+# Log texts for workers that the server itself ended.
 _ENDED = {
     "timeout": "was ended, its call ran too long",
     "socket": "was ended, it broke its connection with the server",
@@ -54,7 +54,7 @@ class ScriptService:
         self._failures = 0
         self._stopping = False
         self._described: Mapping[str, Any] = {}
-        # Whether a POST is told by its body alone.
+        # Whether the body is all that the script needs of a POST.
         self._by_body = False
         metrics.gauge("edgepack_workers_ready", "Workers of the entry script that take calls.", self._count_ready)
         metrics.gauge("edgepack_queue_length", "Requests that wait for a worker.", self._count_waiting)
@@ -115,7 +115,7 @@ class ScriptService:
         return self._pool.submit(frames.CALL_WHOLE, meta, request.body)
 
     def describe(self) -> Description:
-        """What the decorators of ``run`` say; any object for a script that has none."""
+        """The description by the decorators of ``run``; any object for a script that has none."""
         return Description(self._described["in"], self._described["out"], takes_get=True)
 
     def facts(self) -> Mapping[str, Any]:
@@ -199,11 +199,11 @@ class ScriptService:
         if lost and not self._stopping:
             self._start_worker(worker.number)
         elif not self._stopping:
-            # Nobody asked for its end: the next one may end the same way, and at once.
+            # The server did not end it: the next one may end the same way, and at once.
             asyncio.get_running_loop().call_later(_FIRST_DELAY, self._try_again, worker.number)
 
     def _not_started(self, number: int, problem: str) -> None:
-        """A worker cannot start: the end of a service that starts, something to try again for one that runs."""
+        """A worker cannot start: this ends a service that is starting; a running service tries again."""
         started = self._started.get(number)
         if started is not None and not started.done():
             started.set_exception(ScriptError(problem))

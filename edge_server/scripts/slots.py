@@ -8,10 +8,10 @@ from edge_server.http.messages import Reply
 from edge_server.scripts import frames
 from edge_server.scripts.process import WorkerProcess
 
-# How much work may lie before a slot (seconds) and in how many calls, so that it never waits for the server.
+# How much work may be queued at a slot (seconds) and in how many calls, so that it never waits for the server.
 _WORK_AHEAD = 0.002
 MOST_AHEAD = 64
-# Calls shorter than this (seconds) are always sent one ahead where there is one slot: no other could take them.
+# Calls shorter than this (seconds) are always sent one ahead where there is only one slot to take them.
 _SHORT = 0.02
 
 
@@ -44,9 +44,8 @@ class ScriptCall:
 
 
 class Cost:
-    """What a call of the script costs, as measured: rises fast and falls slowly, since a wrong guess makes calls wait.
-
-    ``ahead`` is how many calls may lie in one slot.
+    """The measured time of a call of the script: rises fast and falls slowly, since a low estimate makes calls wait.
+    ``ahead`` is how many calls may be queued at one slot.
     """
 
     def __init__(self, slots: int) -> None:
@@ -68,7 +67,7 @@ class Slot:
     """One slot of a worker. ``width`` calls run at once; ``calls`` are those that it has, by number, in their order.
 
     ``begun`` is the last call that it is known to have begun, ``since`` when that was seen. A ``stuck`` slot runs a
-    long call: it is given no more, nor is a ``closed`` one, whose worker shall end.
+    long call: it is given no more, nor is a ``closed`` one, whose worker is to end.
     """
 
     def __init__(self, worker: WorkerProcess, index: int, width: int, is_async: bool) -> None:
@@ -97,12 +96,12 @@ class Slot:
         self._last = number = self._last + 1
         self.calls[number] = call
         call.begun = now
-        # An idle slot begins now, while the server reads what else has come.
+        # An idle slot begins now, while the server goes on reading.
         frame = frames.encode(call.kind, self.index, number, call.body, call.meta)
         self.worker.send(frame, at_once=len(self.calls) == 1)
 
     def has_begun(self, number: int) -> bool:
-        """Whether that call was begun by now; while the worker runs, it may begin a moment later."""
+        """Whether that call has begun; while the worker runs, it may begin a moment later."""
         return number <= self.worker.memory.begun(self.index)
 
     def running(self) -> list[int]:
@@ -117,7 +116,7 @@ class Slot:
             self.worker.memory.take_back(self.index, number, True)
 
     def forget(self, number: int) -> ScriptCall | None:
-        """The call was answered, or skipped: it is the slot's no more."""
+        """Remove a call that was answered or skipped."""
         if number in self.taken_back:
             self.taken_back.discard(number)
             self.worker.memory.take_back(self.index, number, False)

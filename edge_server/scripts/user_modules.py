@@ -5,13 +5,13 @@ The script's folder comes first, as for any program that Python runs, and the fo
 - A module of the standard library is never replaced by one of the folder. What Python and the server have imported
   before the script would stay what it is in any case, and the packages of an image need the rest.
 - The same holds for ``edge_server`` and what it has imported, and for the names that it gives to scripts.
-- On a laptop the other parts of edgepack may be installed too (``packager``, ``converters`` and so on): the user's
+- On a laptop the other rooms of edgepack may be installed too (``packager``, ``converters`` and so on): the user's
   modules of these names win, in the folder and in what the script has put into ``sys.path`` of it, such as ``src``.
 - Every other name is left to Python: a module or package of the folder wins, a folder without ``__init__.py`` does
   not.
 
 A module that is hidden by these rules is refused by name as soon as the user's code imports it: hidden_modules.py.
-Nothing is said of one that nobody imports, except for ``edge_server``.
+One that is not imported is not reported, except for ``edge_server``.
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ from edge_server.scripts.hidden_modules import (
     users_entries,
 )
 
-# What may be installed beside the server on a laptop, in a checkout also what lies beside it.
+# What may be installed beside the server on a laptop, and what is beside it in a checkout.
 _BESIDE = frozenset(("benchmarks", "converters", "dockerfiles", "edge_agent", "edgepack", "packager", "tests"))
 
 
 def set_up(script: Path, folder: Path, root: str, provided: Sequence[str]) -> Guard:
-    """Let the script's imports be looked for in ``folder`` first and in ``root`` last; to be called once.
+    """Search for the script's imports in ``folder`` first and in ``root`` last; to be called once.
 
     ``provided`` are modules that the server gives to scripts whatever is installed; inner ones by their dotted names.
-    Raises HiddenModuleError when the folder has an ``edge_server`` of its own. What is returned looks at every import.
+    Raises HiddenModuleError when the folder has an ``edge_server`` of its own. Returns the guard that checks every
+    import.
     """
     others = list(sys.path)
     own = _modules_in(folder)
@@ -64,7 +65,7 @@ def set_up(script: Path, folder: Path, root: str, provided: Sequence[str]) -> Gu
     if places:
         sys.meta_path.insert(0, _FoundIn(places))
     sys.meta_path.insert(0, _Beside(folder))
-    # The folder itself may be a package. The folder above is not in sys.path for that: it may hold anything.
+    # The folder itself may be a package. The folder above is not added to sys.path for that: it may hold anything.
     sys.meta_path.append(_FoundIn({folder.name: [str(folder.parent)]}))
     hidden |= {name: Hidden(THE_SERVERS, surely=True) for name in provided if name.partition(".")[0] in own}
     guard = Guard(folder, hidden, provided)
@@ -98,14 +99,14 @@ def _modules_in(folder: Path) -> dict[str, Path]:
 
 
 def _who_hides(name: str, others: Sequence[str], *, is_first: bool) -> Hidden | None:
-    """What is imported by that name instead of the folder's, if anything is.
+    """What hides the folder's module of that name, if anything does.
 
     ``is_first`` says that Python finds the folder's before those in ``others``.
     """
     if name in _BESIDE or name == "__main__":
         return None
     if name in sys.stdlib_module_names:
-        # Some are of other systems, or not installed.
+        # Some are for other systems, or not installed.
         there = name in sys.modules or name in sys.builtin_module_names or _is_found(name, others)
         return Hidden(THE_STANDARD_LIBRARYS, is_first) if there else None
     if name in sys.modules:
@@ -124,7 +125,7 @@ def _wins(place: Path) -> bool:
 
 
 class _FoundIn:
-    """Looks for some modules in places of their own."""
+    """Finds some modules in given folders."""
 
     def __init__(self, places: Mapping[str, Sequence[str]]) -> None:
         self._places = places
@@ -138,7 +139,7 @@ class _FoundIn:
 
 
 class _Beside:
-    """Looks for the names of our other parts in the user's places first, as ``sys.path`` is by then."""
+    """Finds modules with names of our other rooms in the user's entries of the current ``sys.path`` first."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

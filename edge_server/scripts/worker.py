@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     threads = options["threads"]
     memory = WorkerMemory(shared, threads)
     os.close(shared)
-    # A fork must not speak for its parent, nor keep the socket open when the parent is gone.
+    # A fork must not answer for its parent, nor keep the socket open when the parent is gone.
     os.register_at_fork(after_in_child=connection.close)
     _set_up_output(log, options["level"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
 
 
 class Loops:
-    """The event loop of ``async def`` functions, made when there is one: an import of asyncio costs memory."""
+    """The event loop of ``async def`` functions, made when it is needed: importing asyncio costs memory."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -92,7 +92,7 @@ class Loops:
 
 
 def _tie_to(server: int) -> None:
-    """Die with the server, whatever the script does."""
+    """Have the kernel kill this process when the server ends, whatever the script does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
         os._exit(0)

@@ -1,12 +1,12 @@
-"""Memory that the server and one worker share: how far each slot is, and answers that were not sent yet.
+"""Memory that the server and one worker share: the progress of each slot, and answers that are not sent yet.
 
-The worker joins the answers of short calls in one send. Should the next call hang or crash, the answers before it must
-neither wait nor be lost, and the server must know which calls had begun: both are in this memory, where the server
-finds them without the worker's help.
+The worker joins the answers of short calls in one send. If the next call hangs or crashes, the answers before it must
+neither wait nor be lost, and the server must know which calls had begun. Both are in this memory, which the server
+reads without the worker's help.
 
-Each slot has a block: a word with the number of the call that was begun last, a word with the number of a call whose
-time is over, and a byte for each of the slot's next CALLS_MARKED calls, which the server sets when it takes the call
-back. Words are written whole (8 aligned bytes); each has one writer.
+Each slot has a block: a word with the number of the call that was begun last, a word with the number of a call that has
+exceeded its time, and a byte for each of the slot's next CALLS_MARKED calls, which the server sets to cancel the call.
+Words are written whole (8 aligned bytes); each has one writer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class WorkerMemory:
     # The worker's side.
 
     def begin(self, slot: int, number: int) -> bool:
-        """Note that the call begins; False when it was taken back."""
+        """Note that the call begins; False when it was cancelled."""
         block = _BLOCKS + slot * _BLOCK
         if self._bytes[block + 16 + number % CALLS_MARKED]:
             return False
@@ -57,11 +57,11 @@ class WorkerMemory:
         return True
 
     def overdue(self, slot: int) -> int:
-        """The number of the slot's call whose time is over."""
+        """The number of the slot's call that has exceeded its time."""
         return self._words[(_BLOCKS + slot * _BLOCK + 8) >> 3]
 
     def keep(self, frame: bytes) -> bool:
-        """Put an answer beside those that wait to be sent; False when there is no room."""
+        """Add an answer to those that wait to be sent; False when there is no room."""
         start = self._spill + self._filled
         filled = self._filled + len(frame)
         if filled > _SPILL:
@@ -75,7 +75,7 @@ class WorkerMemory:
         return self._bytes[self._spill : self._spill + self._filled]
 
     def sent(self) -> None:
-        """All answers that waited were sent."""
+        """Note that all waiting answers were sent."""
         self._words[_TURN] += 1
         self._words[_LENGTH] = self._filled = 0
 
@@ -86,7 +86,7 @@ class WorkerMemory:
         return self._words[(_BLOCKS + slot * _BLOCK) >> 3]
 
     def interrupt(self, slot: int, number: int) -> None:
-        """Say that the time of that call is over."""
+        """Note that the call has exceeded its time."""
         self._words[(_BLOCKS + slot * _BLOCK + 8) >> 3] = number
 
     def take_back(self, slot: int, number: int, taken: bool) -> None:
@@ -102,7 +102,7 @@ class WorkerMemory:
         return waiting if self._words[_TURN] == turn else b""
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._words.release()
         self._bytes.release()
         self._memory.close()

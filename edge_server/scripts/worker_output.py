@@ -1,4 +1,4 @@
-"""What a worker prints and logs, as log lines of the server."""
+"""A worker's output and log records, as log lines of the server."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from edge_server.config.sizes import SIZES
 
 _log = logging.getLogger("script")
 
-# The longest printed line, in bytes; what is beyond it is dropped.
+# The longest printed line, in bytes; the rest is dropped.
 LONGEST_LINE = SIZES.printed_line
 # A record that the worker's handler writes is shorter than this (bytes).
 _LONGEST_RECORD = SIZES.log_record
-# How much of a pipe is read in one turn of the loop: a flood waits in the pipe and holds up its script, not the server.
+# How much of a pipe is read in one turn of the loop: a flood of output blocks its script, not the server.
 _READ = SIZES.printed
 # Lines that one worker may log in a second; those beyond are counted and dropped.
 _LINES_A_SECOND = 2000
@@ -53,7 +53,7 @@ class LinePipe:
             self._end()
 
     def _read(self) -> bool:
-        """Read once; False at the pipe's end, and when nothing is there."""
+        """Read once; False at the pipe's end, and when there is nothing to read."""
         try:
             data = os.read(self._descriptor, _READ)
         except BlockingIOError:
@@ -111,12 +111,12 @@ class WorkerOutput:
         ]
 
     def started(self) -> None:
-        """The worker has its ends."""
+        """The worker has its copies of the ends: close ours."""
         for end in self.ends:
             os.close(end)
 
     def close(self) -> None:
-        """The worker has ended: log what is left in the pipes."""
+        """Log what is left in the pipes after the worker's end."""
         for pipe in self._pipes:
             pipe.close()
         self._report_dropped()
