@@ -1,4 +1,4 @@
-"""The models that are served: found by name, loaded when they are asked for, let go when others need their memory."""
+"""The models that are served: found by name, loaded on demand, unloaded when others need their memory."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from edge_server.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from edge_server.models.running.onnx_model import OnnxModel
 
-# What is attached to a loaded model by whom the catalog serves: that which runs its calls.
+# What the catalog's user attaches to a loaded model: what runs its calls.
 T = TypeVar("T")
 
 # A load takes one CPU and, for a moment, several times the memory of its file.
 LOADS_AT_ONCE = 4
-# For so long a model that could not be loaded is refused without another attempt.
+# How long a model that could not be loaded is refused without another attempt.
 RETRY_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ class _Failure:
 class Catalog(Generic[T]):
     """Serves ``config.models``; used on the event loop's thread.
 
-    ``attach`` is called with each model when it is loaded. With a memory budget, models are let go by least recent use.
-    ``preloaded`` are models by ``name:version`` that this process was given by the one that started it.
+    ``attach`` is called with each model when it is loaded. With a memory budget, the least recently used models are
+    unloaded. ``preloaded`` are models by ``name:version`` that the process which started this one has loaded.
     """
 
     def __init__(
@@ -79,18 +79,18 @@ class Catalog(Generic[T]):
         return self._models.use(place.name, place.version)
 
     def all_loaded(self) -> tuple[Loaded[T], ...]:
-        """Everything in memory; counts as no use."""
+        """All models in memory; does not count as use."""
         return self._models.all()
 
     def available(self, place: ModelPlace) -> bool:
-        """Whether the model is in memory, or nothing is known against loading it."""
+        """Whether the model is in memory or, as far as is known, can be loaded."""
         return self._failure(place) is None
 
     async def load(self, place: ModelPlace) -> Loaded[T]:
-        """The model, loaded now if it is not in memory; callers that ask meanwhile get the same load's outcome.
+        """The model, loaded now if it is not in memory; callers that ask meanwhile share the load.
 
         BadRequest: 507 where it does not fit in the budget, 503 where it cannot be loaded, for a while without another
-        attempt. A caller that is cancelled leaves the load to go on.
+        attempt. The load goes on when a caller is cancelled.
         """
         found = self.loaded(place)
         if found is not None:
@@ -108,15 +108,15 @@ class Catalog(Generic[T]):
     async def start(self) -> None:
         """Load what must be in memory: everything, or with a budget what is pinned and as many others as fit.
 
-        Of the others, the manifest is read and the file is held to be whole. Raises ScoringError when one of all these
-        is wrong.
+        Of the others, the manifest is read and the file checked to be whole. Raises ScoringError when any of them is
+        wrong.
         """
         models = self._models
         full = False
         if models.budget is not None:
             self._warn_of_large(models.budget)
             await in_thread(settle_runtime)
-        # In turn: what runs beside it would disturb what is measured of each.
+        # One after the other: loads at the same time would disturb each other's measurements.
         for place in sorted(self.places, key=lambda place: not place.pinned):
             if models.budget is not None and not place.pinned:
                 full = full or models.held() + _file_bytes(place) > models.budget
@@ -135,11 +135,11 @@ class Catalog(Generic[T]):
                 models.unload(loaded)
             del loaded
         if models.budget is None:
-            # What loading left behind is given back once, before the first request.
+            # Memory that loading has freed is returned to the system once, before the first request.
             await in_thread(give_back)
 
     async def stop(self) -> None:
-        """Forget every model; those that are still loading are left to themselves."""
+        """Forget every model; loads that are under way are not waited for."""
         loading = tuple(self._loading.values())
         for task in loading:
             task.cancel()
@@ -212,7 +212,7 @@ class Catalog(Generic[T]):
     def _done(self, place: ModelPlace, task: asyncio.Task[Loaded[T]]) -> None:
         del self._loading[place.id]
         if not task.cancelled():
-            task.exception()  # everybody who waited for it may have gone
+            task.exception()  # all who waited for it may have been cancelled
 
     def _fail(self, place: ModelPlace, status: int, message: str) -> NoReturn:
         failure = _Failure(time.monotonic() + RETRY_SECONDS, status, message)
@@ -236,7 +236,7 @@ def preload(config: ServiceConfig) -> dict[str, Opened]:
     opened = {place.id: open_model(place.path, 1) for place in config.models}
     gc.collect()
     give_back()
-    # The collector of a child would write to what it only reads, and so copy it.
+    # The garbage collector of a child would write to shared pages, and so copy them.
     gc.freeze()
     return opened
 
@@ -245,7 +245,7 @@ def _file_bytes(place: ModelPlace) -> int:
     try:
         return place.path.stat().st_size
     except OSError:
-        return 0  # the load itself will tell
+        return 0  # the load itself will report it
 
 
 def _refusal(failure: _Failure) -> BadRequest:

@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 # A larger example makes no description any better.
 _EXAMPLE_BYTES = SIZES.example
-# A document of a thousand models is no use to anybody; each is described at /v2/models/NAME.
+# A document of a thousand models would be too long; each is described at /v2/models/NAME.
 _MODELS_TOLD = 100
 _UNKNOWN = Description({"type": "object"}, {})
 
 
 class Descriptions:
-    """Describes the models of a catalog, and remembers it; any thread may ask.
+    """Describes the models of a catalog, and caches the descriptions; thread-safe.
 
-    ``private`` examples are made up: those of golden vectors may be somebody's data, and a description is open to who
-    has no key.
+    ``private`` examples are made up: those of golden vectors may be personal data, and descriptions are readable
+    without a key.
     """
 
     def __init__(self, catalog: Catalog[Any], *, private: bool) -> None:
         self._catalog = catalog
         self._private = private
-        # By `name:version`, and whether the model itself was asked.
+        # By `name:version`, and whether the loaded model was used.
         self._known: dict[str, tuple[Description, bool]] = {}
         self._loaded: frozenset[str] = frozenset()
         self._whole: Description | None = None
 
     def describe(self) -> Description:
-        """The only model's description, or that of several; the same object while there is nothing new to tell.
+        """The only model's description, or that of several; the same object until something changes.
 
         A model that is not in memory is described by its manifest; without one, it takes anything.
         """
@@ -73,7 +73,7 @@ class Descriptions:
 
 
 def describe(model: OnnxModel, *, private: bool = False) -> Description:
-    """What a loaded model takes and answers; ``private`` as in Descriptions."""
+    """Describe a loaded model; ``private`` as in Descriptions."""
     example: Any = _made_up(model.inputs) if private else model.example()
     return _description(
         model.inputs,
@@ -93,7 +93,7 @@ def _unloaded(place: ModelPlace, *, private: bool) -> Description:
     try:
         manifest = check_manifest(place.path)
     except ScoringError:
-        manifest = None  # its first request will tell
+        manifest = None  # its first request will report it
     if manifest is None:
         return _UNKNOWN
     example = _made_up(manifest.inputs) if private else _example(manifest)

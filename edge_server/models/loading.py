@@ -1,4 +1,4 @@
-"""Loads ONNX models: the session and its options, the manifest beside the file, what the two say of each other."""
+"""Loads ONNX models: the session and its options, the manifest beside the file, and checks that the two agree."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
 )
 
 
-# A run that takes longer than this is worth waking other threads for, if they make it faster by this much.
+# Runs longer than this are worth other threads, if these make them faster by this much.
 _SLOW_ROW_SECONDS = 0.001
 _SLOW_ROWS_SECONDS = 0.005
 _MANY_ROWS = 100
@@ -50,7 +50,7 @@ class Opened:
 
 
 def open_model(path: Path, threads: int, *, measured: bool = True) -> Opened:
-    """Load the model at ``path``, check it against its golden vectors, run it once, find out whether rows may be
+    """Load the model at ``path``, check it against its golden vectors, run it once, and find out whether rows may be
     joined.
 
     It runs on up to ``threads`` threads: where ``measured``, on all of them only if that makes its slow runs faster.
@@ -67,15 +67,15 @@ def open_model(path: Path, threads: int, *, measured: bool = True) -> Opened:
 
 
 def settle_runtime() -> None:
-    """Make a first session, so that what the runtime makes for all of them is not measured as the first model's."""
+    """Make a first session, so that what the runtime allocates once is not measured as the first model's."""
     onnxruntime.InferenceSession(_SMALLEST, _options(1), providers=["CPUExecutionProvider"])
 
 
 def load_model(path: Path, threads: int) -> OnnxModel:
     """Load the model at ``path``, with the manifest beside it if there is one, to run on ``threads`` threads.
 
-    Its ``joinable`` is what graph and manifest say. Raises ScoringError when the runtime refuses the file or is too old
-    for it, ConfigurationError when it is no ONNX file, or the manifest is wrong or tells of another graph.
+    Its ``joinable`` follows from graph and manifest. Raises ScoringError when the runtime refuses the file or is too
+    old for it, ConfigurationError when it is not an ONNX file, or the manifest is wrong or describes another graph.
     """
     manifest = check_manifest(path)
     try:
@@ -109,7 +109,7 @@ def check_manifest(path: Path) -> Manifest | None:
 
 
 def _with_threads(model: OnnxModel, threads: int, arrays: Mapping[str, Array]) -> OnnxModel:
-    """The same model on all threads if its slow runs become faster by that, else as it is."""
+    """The same model on all threads if that makes its slow runs faster, else as it is."""
     rows = 1
     alone = run_seconds(model, arrays, rows)
     if alone is None:
@@ -133,18 +133,20 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     # Spinning threads burn the CPU of a small device between requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # The arena never gives back what the largest batch took; without it, small batches are as fast.
+    # The arena never frees what the largest batch took; without it, small batches are as fast.
     options.enable_cpu_mem_arena = False
-    options.log_severity_level = 3  # the runtime's warnings are not JSON lines, and not for operators
+    options.log_severity_level = (
+        3  # the runtime's warnings are not JSON lines, and not meant for operators of the service
+    )
     return options
 
 
 def _may_join(manifest: Manifest | None, session: Any) -> bool:
-    """Whether axis 0 is free everywhere, and rows have not been seen to depend on each other."""
+    """Whether axis 0 is free everywhere, and no row was seen to depend on another."""
     shapes = [node.shape for node in (*session.get_inputs(), *session.get_outputs())]
     if any(shape and isinstance(shape[0], int) for shape in shapes):
         return False
-    # The runtime shows a shape that it does not know as an empty one.
+    # The runtime shows an unknown shape as an empty one.
     return all(shapes) if manifest is None else manifest.row_wise
 
 

@@ -10,7 +10,7 @@ from edge_server.models.files.manifest import InputSpec, OutputSpec, Rejects
 
 Schema = dict[str, Any]
 
-# Names and values that are told one by one; a description is read by people.
+# How many names and values are listed; a description is read by people.
 SHOWN = 50
 # A table with more columns than that is described by rows only.
 _RECORD_COLUMNS = 200
@@ -39,7 +39,7 @@ def body(inputs: Sequence[InputSpec], rejects: Rejects, methods: Sequence[str]) 
     }
     found = [("Rows", "data", by_rows), ("Records", "data", by_records), ("Inputs by name", "inputs", by_name)]
     if len(inputs) > 1:
-        # Columns of several types, or inputs that are no table: names say more than positions.
+        # Columns of several types, or inputs that are not tables: names are clearer than positions.
         wide = any(spec.width != 1 for spec in inputs)
         found = [found[2], found[1], found[0]] if wide else [found[1], found[2], found[0]]
     forms = [_form(title, field, schema, methods) for title, field, schema in found if schema is not None]
@@ -93,7 +93,7 @@ def value(spec: InputSpec, *, nullable: bool) -> Schema:
 
 
 def takes_missing(spec: InputSpec, rejects: Rejects) -> bool:
-    """Whether a null is taken somewhere in the input."""
+    """Whether the input may have nulls."""
     if spec.dtype == "string":
         return spec.missing is not None
     if not spec.dtype.startswith("float") or rejects.nan:
@@ -188,7 +188,7 @@ def _output(spec: OutputSpec) -> Schema:
     if spec.role == "label" and spec.classes:
         item = _class(spec.classes)
     elif item["type"] == "number":
-        item["nullable"] = True  # NaN and infinity, which JSON has not
+        item["nullable"] = True  # NaN and infinity, which JSON does not have
     for _ in spec.shape:
         item = {"type": "array", "items": item}
     if spec.classes:

@@ -1,4 +1,4 @@
-"""The service without code: finds the model of a request, loads it when it is not there, and has the batcher run it."""
+"""The service without code: finds the model of a request, loads it if needed, and has the batcher run it."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class ModelService:
         self._threads = threads_per_process(config.runtime)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="score")
         self._collector = _collector(config)
-        # Large bodies are read one after the other, beside the runs.
+        # Large bodies are parsed one after the other, while models run.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")
-        # Those of models that were let go as well, while they have something to do.
+        # Also those of unloaded models, while they have calls.
         self._batchers: WeakSet[Batcher] = WeakSet()
         self._expiry: asyncio.TimerHandle | None = None
         self._only: Batcher | None = None
         self.catalog = Catalog(config, metrics, self._attach, preloaded)
-        # Who has no key sees descriptions too.
+        # Descriptions are readable without a key.
         self._descriptions = Descriptions(self.catalog, private=config.auth.mode != "none")
 
     async def start(self) -> None:
@@ -73,7 +73,7 @@ class ModelService:
             self._collector.close()
 
     def ready(self) -> bool:
-        """Models that are not loaded yet are loaded by their first request."""
+        """Always True: models that are not loaded yet are loaded by their first request."""
         return True
 
     def score(self, request: Request) -> Answer:
@@ -98,7 +98,7 @@ class ModelService:
         size: int = 0,
         request_id: str = "",
     ) -> Answer:
-        """Run what ``read`` makes of a request of ``size`` bytes, for the model ``name``.
+        """Run the call that ``read`` makes of a request of ``size`` bytes, for the model ``name``.
 
         BadRequest, raised here or by the coroutine: 404 for an unknown model, 400 for what ``read`` refuses, 503 where
         too many wait or the model cannot be loaded.
@@ -135,7 +135,7 @@ class ModelService:
         return self._descriptions.describe()
 
     def facts(self) -> Mapping[str, Any]:
-        """The models for the log: what is in memory, and how many of its golden values agreed."""
+        """Facts for the log: the models, and how many golden values agreed."""
         loaded = self.catalog.all_loaded()
         return {
             "models": [place.id for place in self.catalog.places],

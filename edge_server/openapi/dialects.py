@@ -1,11 +1,11 @@
-"""Schemas of OpenAPI 3.0's subset in the words of Swagger 2 and of OpenAPI 3.1."""
+"""Translates schemas of OpenAPI 3.0's subset to Swagger 2 and OpenAPI 3.1."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# Keywords whose values are values of the described kind, and no schemas.
+# Keywords whose values are plain values, not schemas.
 _VALUES = frozenset(("default", "enum", "example", "required"))
 _ALTERNATIVES = ("oneOf", "anyOf")
 
@@ -18,7 +18,7 @@ def translated(schema: Mapping[str, Any], version: str) -> dict[str, Any]:
 
 
 def _to_2(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Swagger 2 knows no alternatives (the usual one is taken) and no null (but by a word that many tools know)."""
+    """Swagger 2 has no alternatives (the usual one is taken) and no null (but a keyword that many tools support)."""
     for keyword in _ALTERNATIVES:
         if keyword in schema:
             rest = {key: value for key, value in schema.items() if key != keyword}
@@ -32,7 +32,7 @@ def _to_2(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _to_31(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenAPI 3.1 has JSON Schema's own words for null and for examples."""
+    """OpenAPI 3.1 has JSON Schema's keywords for null and for examples."""
     translated = _walked(schema, _to_31)
     if translated.pop("nullable", False) and "type" in translated:
         translated["type"] = [translated["type"], "null"]

@@ -12,13 +12,13 @@ from edge_server.openapi.dialects import translated
 from edge_server.openapi.inference import inference_paths, inference_schemas
 from edge_server.service import Description
 
-# What `?version=` takes, and the document's own word for it.
+# The values of `?version=`, and the version in the document.
 VERSIONS: Mapping[str, str] = {"2": "2.0", "3": "3.0.3", "3.1": "3.1.0"}
 
 _JSON = "application/json"
 _HTML = "text/html"
 
-# The words of the specification's example.
+# Texts of the specification's example.
 _HEALTH = "Simple health check endpoint to ensure the service is up at any given point."
 _HEALTHY = "If service is up and running, this response will be returned with the content 'Healthy'"
 _RUN = "Run web service's model and get the prediction output"
@@ -43,7 +43,7 @@ def document(description: Description, config: ServiceConfig, version: str) -> d
 
 
 def _swagger_2(description: Description, config: ServiceConfig) -> dict[str, Any]:
-    """By the shape of the specification's example."""
+    """In the form of the specification's example."""
     error = {"schema": {"$ref": "#/definitions/ErrorResponse"}}
     parameter = {
         "name": "serviceInputPayload",
@@ -143,14 +143,14 @@ def _openapi_3(description: Description, config: ServiceConfig, version: str) ->
 
 
 def _components(description: Description, version: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The schemas, and what stands for JSON in request and answer: one schema each, or one for each model."""
+    """The schemas, and those of request and answer in JSON: one each, or one for each model."""
     if not description.models:
         schemas = {
             "ServiceInput": translated(description.input_schema, version),
             "ServiceOutput": translated(description.output_schema, version),
         }
         return schemas, _referred("ServiceInput"), _referred("ServiceOutput")
-    # Unknown ones take anything, once.
+    # Unknown ones share a schema that takes anything.
     known = {_key(name, number): one for number, (name, one) in enumerate(description.models.items()) if one.inputs}
     schemas = {f"ServiceInput.{name}": translated(one.input_schema, version) for name, one in known.items()}
     schemas |= {f"ServiceOutput.{name}": translated(one.output_schema, version) for name, one in known.items()}
@@ -170,7 +170,7 @@ def _components(description: Description, version: str) -> tuple[dict[str, Any],
 
 
 def _key(name: str, number: int) -> str:
-    """A model's name where OpenAPI takes it as a component's, else its number."""
+    """A model's name where OpenAPI allows it for a component, else its number."""
     return name if re.fullmatch(r"[a-zA-Z0-9._-]+", name) else f"model-{number}"
 
 

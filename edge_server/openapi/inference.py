@@ -17,7 +17,7 @@ _HEADER = "Inference-Header-Content-Length"
 
 
 def inference_paths(config: ServiceConfig, security: Mapping[str, Any]) -> dict[str, Any]:
-    """The paths below /v2; ``security`` stands in what is guarded."""
+    """The paths below /v2; ``security`` is put into what is guarded."""
     models = sorted({place.name for place in config.models})
     name = _parameter("name", "The model.", {"type": "string", "example": models[0]})
     version = _parameter("version", "Its version.", {"type": "string", "pattern": "^[0-9]{1,9}$"})

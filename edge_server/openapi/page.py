@@ -1,4 +1,4 @@
-"""The page at /docs: what the service takes, a form to try it, and the answer. It loads nothing from anywhere."""
+"""The page at /docs: what the service takes, a form to try it, and the answer. It loads nothing from other places."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_server.http.messages import HTML, Response
 from edge_server.openapi.page_parts import SCRIPT, STYLE
 from edge_server.service import Description, TensorInfo
 
-# More columns than that are folded away.
+# More columns than that are collapsed.
 _COLUMNS_SHOWN = 6
 # Singular and plural of what dtypes begin with.
 _KINDS = (
@@ -79,7 +79,7 @@ def escaped(text: object) -> str:
 
 @cache
 def _policy() -> bytes:
-    """Only this style and this script run; the page talks to its own server only, and nobody frames it."""
+    """Only this style and this script run; the page connects to its own server only, and cannot be framed."""
     from hashlib import sha256
 
     style, script = (base64.b64encode(sha256(part.encode()).digest()).decode() for part in (STYLE, SCRIPT))
@@ -148,7 +148,7 @@ def _tensor(tensor: TensorInfo) -> str:
 
 
 def _kind(tensor: TensorInfo) -> str:
-    """What one row has, in words: ``number``, ``3 × 224 × 224 numbers``; the dtype where it is none of the usual."""
+    """What one row has, in words: ``number``, ``3 × 224 × 224 numbers``; or the dtype, where it is unusual."""
     one, many = next((words for start, words in _KINDS if tensor.dtype.startswith(start)), (tensor.dtype, tensor.dtype))
     if tensor.shape is None:
         return f"{many}, in lists of any depth"

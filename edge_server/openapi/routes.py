@@ -17,7 +17,7 @@ from edge_server.http.messages import Request, Response, Route
 from edge_server.http.routing import Routes
 from edge_server.service import Description, Service
 
-# Other words for the versions, which the specification's server takes too.
+# Other names of the versions, which the specification's server accepts too.
 _SHORT = {"2.0": "2", "3.0": "3"}
 
 # Stands for the version where a request names none.
@@ -29,9 +29,8 @@ _log = logging.getLogger(__name__)
 
 
 def routes(service: Service, config: ServiceConfig) -> Routes:
-    """The two routes, open to who has no key: a description tells how to ask, and the contract puts no key on it.
-
-    Raises ConfigurationError or MissingFileError when the user's own document, which goes before ours, is none.
+    """The two routes, which need no key: clients need a description before they can call, and the contract asks for no
+    key. Raises ConfigurationError or MissingFileError when the user's own document, which takes precedence, is invalid.
     """
     documents = _Documents(service, config)
     found = {"/swagger.json": Route("/swagger.json", {"GET": documents.swagger}, guarded=False, cors=True)}
@@ -46,17 +45,17 @@ class _Documents:
         self._config = config
         own = _own(config)
         self._own = {version: orjson.dumps(written, option=orjson.OPT_INDENT_2) for version, written in own.items()}
-        # Made of a description, and kept until there is another.
+        # Made from a description, and cached until it changes.
         self._made_of: Description | None = None
         self._made: dict[str, bytes] = {}
 
     async def swagger(self, request: Request) -> Response:
-        """The document of ``?version=``; 404 for a version that there is none of."""
+        """The document of ``?version=``; 404 for an unknown version."""
         version = _query_value(request.query, "version")
         version = _USUAL if version is None else _SHORT.get(version, version)
         if version in self._own:
             return Response(200, self._own[version])
-        # Few ever ask: what makes documents is imported for them.
+        # Rarely requested, so the modules that make documents are imported here.
         from edge_server.openapi.documents import VERSIONS
 
         version = "2" if version == _USUAL else version
@@ -64,7 +63,7 @@ class _Documents:
             raise BadRequest(
                 f"there is no swagger.json of version {version[:40]!r}; there are {', '.join(VERSIONS)}", 404
             )
-        # In a thread: the first one asks the models.
+        # In a thread: the first description may have to read the models.
         return Response(200, await asyncio.to_thread(self._document, version))
 
     async def page(self, request: Request) -> Response:
@@ -88,7 +87,7 @@ class _Documents:
 
 
 def _own(config: ServiceConfig) -> dict[str, Mapping[str, Any]]:
-    """The user's own documents by version, and the one for who asks for none.
+    """The user's own documents by version, and the default one.
 
     The one that is named; or swagger.json, swagger2.json and so on beside the entry script or in the root, of which
     swagger.json is the usual one.
@@ -105,7 +104,7 @@ def _own(config: ServiceConfig) -> dict[str, Mapping[str, Any]]:
             try:
                 document = _read(path, version)
             except ConfigurationError as error:
-                # Nobody named it: the service is worth more than its description.
+                # It was not named in the configuration, so it does not stop the service.
                 _log.warning("a description is made instead of the file's: %s", error)
                 continue
             of_its_own = _usual(document) if version is None else {version: document}

@@ -1,4 +1,4 @@
-"""The answer to an inference: JSON, with the outputs that were asked for as binary data behind it."""
+"""The answer to an inference: JSON, followed by the outputs that were requested as binary data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write(name: str, version: str, request_id: str | None, wanted: Sequence[Want
     """The response of a run; ``values`` are the outputs' arrays in the order of ``wanted``.
 
     NaN and infinity are null in JSON. Raises BadRequest for FP16 as JSON, which the protocol does not have, and for
-    what is no tensor.
+    what is not a tensor.
     """
     document: dict[str, Any] = {"model_name": name, "model_version": version}
     if request_id is not None:
@@ -41,7 +41,7 @@ def write(name: str, version: str, request_id: str | None, wanted: Sequence[Want
         elif datatype == "FP16":
             raise BadRequest(f"the output {output.name!r} is FP16, which goes as binary data only")
         else:
-            # Row-major and flat, as Triton answers; orjson writes numpy's numbers, and no objects of Python's in it.
+            # Row-major and flat, as Triton answers; orjson writes numpy's numbers, but not arrays of Python objects.
             tensor["data"] = value.ravel().tolist() if datatype == "BYTES" else value.ravel()
         outputs.append(tensor)
     header = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,4 +1,4 @@
-"""What an inference is to a model: the run that it asks for, and the description of what may be asked."""
+"""Makes the model's call of an inference, and describes a model in the protocol's form."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PLANS: WeakKeyDictionary[OnnxModel, dict[_Key, tuple[tuple[Wanted, ...], tuple[
 
 
 def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> ModelCall:
-    """The run that an inference asks of ``model``; ``place`` is what the answer calls it.
+    """The call of ``model`` for an inference; ``place`` names it in the answer.
 
     Raises BadRequest for tensors that the model does not take, and for outputs and methods that it does not have.
     """
@@ -35,13 +35,13 @@ def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> ModelCall
     def write(values: list[Any]) -> Any:
         return answer.write(place.name, str(place.version), inference.head.id, wanted, values)
 
-    # Whether the model answers row by row at all is known to the batcher.
+    # The batcher knows whether the model answers row by row at all.
     rows = lengths.pop() if len(lengths) == 1 else None
     return ModelCall(arrays, names, rows, kind_of(arrays, names), write)
 
 
 def _plan(model: OnnxModel, head: Head) -> tuple[tuple[Wanted, ...], tuple[str, ...]]:
-    """The outputs that are wanted of ``model``, and their names; kept, since clients ask for the same again."""
+    """The requested outputs of ``model``, and their names; cached, since clients request the same again."""
     plans = _PLANS.get(model)
     if plans is None:
         plans = _PLANS[model] = {}
@@ -56,9 +56,8 @@ def _plan(model: OnnxModel, head: Head) -> tuple[tuple[Wanted, ...], tuple[str, 
 
 
 def _widened(model: OnnxModel, tensors: dict[str, Array]) -> dict[str, Array]:
-    """The tensors in the dtypes that the model takes: a wider one of the same kind holds all that a client may give.
-
-    What the model does not know is left for its own checks, and what it does not use may be of any kind.
+    """The tensors in the dtypes that the model takes: a wider one of the same kind holds all values of the client's.
+    Unknown inputs are left to the model's own checks; unused ones may be of any kind.
     """
     for spec in model.inputs:
         array = tensors.get(spec.name)
@@ -108,6 +107,6 @@ def describe(model: OnnxModel, name: str, versions: Sequence[int]) -> dict[str, 
 
 
 def _tensor(name: str, dtype: str, shape: tuple[int | None, ...] | None) -> dict[str, Any]:
-    # An unknown shape is shown as one free axis, which every tensor has that is asked in batches.
+    # An unknown shape is shown as one free axis: every tensor that can be batched has one.
     lengths = [-1 if length is None else length for length in (shape or (None,))]
     return {"name": name, "datatype": datatypes.DATATYPES[dtype], "shape": lengths}

@@ -1,4 +1,4 @@
-"""V2's datatypes, and what they are to us and to numpy."""
+"""V2's datatypes, and ours and numpy's for each."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _NAMES |= {f"{sign}int{bits}": f"{sign}int{bits}".upper() for sign in ("", "u") 
 DATATYPES: Mapping[str, str] = MappingProxyType(_NAMES)
 DTYPES: Mapping[str, str] = MappingProxyType({datatype: dtype for dtype, datatype in _NAMES.items()})
 
-# What one element is in binary data: little-endian, as all machines are for which there is an ONNX Runtime. BYTES have
+# One element in binary data: little-endian, like all machines with an ONNX Runtime. BYTES have
 # no fixed size.
 ELEMENTS: Mapping[str, np.dtype] = MappingProxyType(
     {datatype: np.dtype(dtype) for dtype, datatype in _NAMES.items() if dtype != "string"}
 )
 
-# Looked up by what arrays have: a dtype's name is put together anew whenever it is asked for.
+# Looked up by the arrays' dtype: a dtype's name is computed at each use.
 _OF: Mapping[np.dtype, str] = {kind: datatype for datatype, kind in ELEMENTS.items()}
 _UNSIZED = ("BYTES", "BOOL")
 _DIGITS = "0123456789"

@@ -1,4 +1,4 @@
-"""The JSON object of an inference: what it says of its tensors, and which outputs it wants.
+"""The JSON object of an inference: its tensors and the outputs that it requests.
 
 The Open Inference Protocol's "Inference Request JSON Object", and Triton's "Binary Tensor Data Extension".
 """
@@ -16,7 +16,7 @@ from edge_server.v2 import datatypes
 
 
 class Tensor(NamedTuple):
-    """What is said of one input: its elements are ``size`` bytes behind the JSON or, None, in ``data``."""
+    """One input in the JSON: its elements are ``size`` bytes after the JSON or, where that is None, in ``data``."""
 
     name: str
     datatype: str
@@ -34,9 +34,8 @@ class Wanted(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A parsed object. ``id`` is None where the client gave none, ``outputs`` where it wants all.
-
-    ``binary`` is what outputs are that say nothing else. ``method`` names one of the model's.
+    """A parsed object. ``id`` is None where the client gave none, ``outputs`` where it wants all. ``binary`` is the
+    default for outputs. ``method`` names one of the model's.
     """
 
     id: str | None
@@ -47,7 +46,7 @@ class Head(NamedTuple):
 
 
 def read(content: bytes | memoryview) -> Head:
-    """Read the JSON object; BadRequest for what is not as the protocol says, naming the field or the tensor."""
+    """Read the JSON object; BadRequest for what breaks the protocol, naming the field or the tensor."""
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -70,8 +69,8 @@ def read(content: bytes | memoryview) -> Head:
     )
 
 
-# Clients send one head again and again where only binary data differs; reading it is most of the price of a small
-# request. Heads that are no longer than LONGEST are worth keeping.
+# Clients send the same head many times where only binary data differs, and parsing it is most of the time of a small
+# request. Heads no longer than LONGEST are cached.
 LONGEST = 2048
 read_again = lru_cache(maxsize=64)(read)
 
@@ -112,7 +111,7 @@ def _name(entry: Any, field: str, number: int) -> str:
 
 
 def _shape(entry: dict[str, Any], where: str) -> tuple[tuple[int, ...], int]:
-    """The shape, and how many elements it has; Python's whole numbers do not overflow."""
+    """The shape, and how many elements it has; Python's integers do not overflow."""
     shape = entry.get("shape")
     if not isinstance(shape, list) or len(shape) > MAX_RANK:
         raise BadRequest(f"the shape of {where} must be a list of at most {MAX_RANK} whole numbers")

@@ -1,4 +1,4 @@
-"""What a client asks of a model: the body of ``…/infer``, JSON with binary tensors behind it."""
+"""The body of ``…/infer``: JSON, followed by binary tensors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from edge_server.v2.head import Head, Tensor
 if TYPE_CHECKING:
     from edge_server.models.bodies.tensors import Array
 
-_NOTHING = Rejects()  # what the model itself refuses is checked later, of all tensors alike
+_NOTHING = Rejects()  # the model's own limits are checked later, for all tensors alike
 
 
 class Inference(NamedTuple):
-    """A parsed request: what its JSON says, and the arrays.
-
-    ``tensors`` are by the names that the client uses, of the shape and datatype that it says; those of binary data are
-    views of the body where its bytes allow.
+    """A parsed request: its JSON, and the arrays. ``tensors`` have the client's names, shapes and datatypes; those of
+    binary data are views of the body where its bytes allow.
     """
 
     head: Head
@@ -32,8 +30,8 @@ class Inference(NamedTuple):
 def parse(body: bytes, header_length: bytes | None) -> Inference:
     """Read a whole body; ``header_length`` is the header Inference-Header-Content-Length, None where it is missing.
 
-    Raises BadRequest for everything that is not as the protocol says, naming the field or the tensor. Nothing is
-    allocated by what a shape says, only by the bytes that came.
+    Raises BadRequest for what breaks the protocol, naming the field or the tensor. Memory is allocated for the bytes
+    that came, never by a shape alone.
     """
     position = len(body)
     if header_length is not None:
@@ -77,7 +75,7 @@ def _from_bytes(tensor: Tensor, body: bytes, position: int, size: int) -> Array:
     array = np.frombuffer(body, datatypes.ELEMENTS[tensor.datatype], count, position)
     if tensor.datatype == "BOOL" and count and array.view(np.uint8).max() > 1:
         raise BadRequest(f"{_input(tensor)} has bytes other than 0 and 1, which BOOL does not allow")
-    # The JSON before it may have any length, and the runtime's kernels read whole elements.
+    # The JSON before it may have any length, and the runtime's kernels need aligned elements.
     return _reshaped(array if array.flags.aligned else array.copy(), tensor)
 
 
@@ -88,7 +86,7 @@ def _from_json(tensor: Tensor) -> Array:
         raise BadRequest(f"{_input(tensor)} has {len(data)} values, its shape {list(shape)} needs {count}")
     if not count:
         return _reshaped(np.empty(0, datatypes.ELEMENTS.get(tensor.datatype, object)), tensor)
-    # The tensor is held to what it says of itself, as a model's input is to what the model takes.
+    # The tensor is checked against its own datatype and shape, as a model's input is against the model's.
     spec = InputSpec(tensor.name, tensor.name, datatypes.DTYPES[tensor.datatype], shape)
     reader = Reader(spec, _NOTHING)
     try:
@@ -96,14 +94,14 @@ def _from_json(tensor: Tensor) -> Array:
     except BadRequest:
         if nested or tensor.datatype != "BYTES" or not all(isinstance(item, (int, float)) for item in data):
             raise
-        # Numbers that are called BYTES: what the model takes instead is told where that is known.
+        # Numbers with the datatype BYTES: refused later, where the error can say what the model takes.
         return _reshaped(np.fromiter(data, object, count), tensor)
 
 
 def _reshaped(array: Array, tensor: Tensor) -> Array:
     try:
         return array.reshape(tensor.shape)
-    except ValueError:  # an axis of no length beside others that are too long for any machine
+    except ValueError:  # an axis of length 0 beside others that are too long for any machine
         raise BadRequest(f"the shape {list(tensor.shape)} of {_input(tensor)} is too large") from None
 
 

@@ -34,7 +34,7 @@ class Models(Protocol):
     def infer(
         self, name: str | None, version: int | None, read: Callable[[OnnxModel], ModelCall], *, size: int = 0
     ) -> Answer:
-        """Run what ``read`` makes of a request of ``size`` bytes, for the model of that name and version."""
+        """Run the call that ``read`` makes of a request of ``size`` bytes, for the model of that name and version."""
 
 
 class ModelRoutes:
@@ -46,7 +46,7 @@ class ModelRoutes:
         self._limit = limit
         self._is_ready = is_ready
         self._targets: dict[tuple[str, str], tuple[Route, ModelPlace, str]] = {}
-        # What metrics call the paths; chosen by the path's parts, after the route table's prefix.
+        # Names of the paths in metrics; chosen by the path's parts, after the route table's prefix.
         self._by_parts = {
             (versioned, action): Route(
                 "/v2/models/{name}" + ("/versions/{version}" if versioned else "") + (action and f"/{action}"),
@@ -59,7 +59,7 @@ class ModelRoutes:
         }
 
     def routes(self) -> Routes:
-        """All of them, as the route table has them."""
+        """The routes for the route table."""
         index = Route("/v2/repository/index", {"POST": self.index}, write_problem=errors.body)
         below = Route("/v2/models/{name}", {"GET": self.get, "POST": self.post}, cors=True, write_problem=errors.body)
         return Routes({"/v2/repository/index": index}, {_MODELS: below})
@@ -68,7 +68,7 @@ class ModelRoutes:
         """GET of a model's metadata, or of whether it is ready."""
         place, action = self._target(request)
         if action == "ready":
-            # One that is not in memory is ready as well: its first request brings it there.
+            # One that is not in memory is ready as well: its first request loads it.
             good = self._is_ready() and self._catalog.available(place)
             return Response(200 if good else 503, orjson.dumps({"name": place.name, "ready": good}))
         loaded = self._catalog.loaded(place)
@@ -88,7 +88,7 @@ class ModelRoutes:
             body = request.body if encoding is None else plain(request.body, encoding, self._limit)
             return call(model, place, parse(body, header_length))
 
-        # A small body may unpack to a large one, which must not hold the loop.
+        # A small body may unpack to a large one, which must not block the event loop.
         size = len(request.body) if encoding is None else self._limit
         return self._service.infer(place.name, place.version, read, size=size)
 
@@ -110,7 +110,7 @@ class ModelRoutes:
     def _target(self, request: Request) -> tuple[ModelPlace, str]:
         """What the path names: a model, and ``""``, ``ready`` or ``infer``.
 
-        Raises BadRequest: 404 for what is not there, 405 where the method is not for it.
+        Raises BadRequest: 404 for an unknown path, 405 for a method that it does not have.
         """
         known = self._targets.get((request.method, request.path))
         if known is not None:
@@ -131,7 +131,7 @@ class ModelRoutes:
             text = f"{request.path[:200]} takes {allowed}, not {request.method}"
             raise BadRequest(text, 405, [(b"allow", allowed.encode())])
         place = self._catalog.find(name, None if version is None else _version(name, version))
-        # Only paths that name a model come here; a version may be written in many ways.
+        # Only paths that name a model are cached; a version may be written in many ways.
         if len(self._targets) >= _MOST_TARGETS:
             self._targets.clear()
         self._targets[request.method, request.path] = (route, place, action)

@@ -16,10 +16,8 @@ from edge_server.v2 import errors
 
 
 def routes(service: Service, config: ServiceConfig, is_ready: Callable[[], bool]) -> Routes:
-    """What answers below /v2; where an entry script is served, health and the server's own description.
-
-    Health is open to everybody, the rest is guarded. Every path below /v2 has a route, so that every error there is by
-    V2's schema.
+    """The routes below /v2; with an entry script, only health and the server's own description. Health needs no key,
+    the rest is guarded. Every path below /v2 has a route, so that every error there follows V2's schema.
     """
     known = {"name": config.identity.name, "version": config.identity.version}
     described = orjson.dumps({**known, "extensions": [] if config.script else ["binary_tensor_data"]})
@@ -31,7 +29,7 @@ def routes(service: Service, config: ServiceConfig, is_ready: Callable[[], bool]
         return Response(200, b'{"live":true}')
 
     def ready(request: Request) -> Response:
-        # The status is the answer; the protocol's object says "live" here too, and "ready" is what is meant.
+        # The status is the answer; the protocol's object has "live" here too, though it means "ready".
         good = is_ready()
         return Response(200 if good else 503, orjson.dumps({"live": True, "ready": good}))
 
@@ -47,7 +45,7 @@ def routes(service: Service, config: ServiceConfig, is_ready: Callable[[], bool]
     others = Routes({}, {"/v2/": Route("/v2/{path}", {"GET": _nothing, "POST": _nothing}, write_problem=errors.body)})
     if config.script is not None:
         return own | others
-    # Not before: it needs numpy, which an entry script may do without.
+    # Imported here: it needs numpy, which an image with an entry script may lack.
     from edge_server.v2.models import ModelRoutes, Models
 
     return own | ModelRoutes(cast(Models, service), config.limits.body_bytes, is_ready).routes() | others

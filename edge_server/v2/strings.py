@@ -13,10 +13,9 @@ _LENGTH = struct.Struct("<I")
 def split(content: memoryview, count: int, where: str) -> list[str]:
     """The ``count`` strings that ``content`` consists of.
 
-    BadRequest where it ends too early, goes on for too long, or holds what is not UTF-8: the runtime's strings are
-    text.
+    BadRequest where it is too short, too long, or not UTF-8: the runtime's strings are text.
     """
-    # Each element takes its length at least, so a huge count is refused before anything is made for it.
+    # Each element has at least its length, so a huge count is refused before memory is allocated for it.
     if count * _LENGTH.size > len(content):
         raise BadRequest(f"{where} has {len(content)} bytes of binary data, too few for {count} strings")
     found = []

@@ -1,4 +1,4 @@
-"""Outputs to the JSON of an answer."""
+"""Writes outputs as the JSON of an answer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edge_server.models.files.manifest import OutputSpec
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
-# Found once: every answer is written by it.
+# Looked up once, since every answer needs it.
 _dumps = orjson.dumps
 
 Write = Callable[[list[Any]], Response]
 
 
 def writer(outputs: Sequence[OutputSpec]) -> Write:
-    """What writes the answer of these outputs: the value when it is one, else an object of them by name.
+    """A function that writes the answer of these outputs: the value of a single one, else an object of values by name.
 
     Arrays become nested lists, NaN and infinity null, maps objects. Labels are the original's classes.
     """
@@ -50,7 +50,7 @@ def dump(answer: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    # What orjson does not write by itself: arrays of strings, and arrays that are not contiguous.
+    # What orjson cannot write: arrays of strings, and arrays that are not contiguous.
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"cannot write {type(value).__name__} as JSON")
@@ -59,7 +59,7 @@ def _plain(value: Any) -> Any:
 def _classes(output: OutputSpec) -> dict[Any, Any] | None:
     """The original's class for each label of the graph; None where the two are written alike.
 
-    A graph has no truth values and no mixed types as labels: it writes them as numbers or texts.
+    A graph cannot have booleans or mixed types as labels: it writes them as numbers or texts.
     """
     classes = output.classes
     if output.role != "label" or not classes or output.dtype is None:
@@ -74,6 +74,6 @@ def _classes(output: OutputSpec) -> dict[Any, Any] | None:
 
 
 def _translated(value: Any, table: dict[Any, Any]) -> Any:
-    # A label that is no class, such as an outlier's -1, stays what it is.
+    # A label that is not a class, such as an outlier's -1, stays as it is.
     labels = [table.get(label, label) for label in value.ravel().tolist()]
     return labels if value.ndim == 1 else np.array(labels, dtype=object).reshape(value.shape)

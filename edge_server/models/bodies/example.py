@@ -12,7 +12,7 @@ from edge_server.models.files.manifest import InputSpec, Manifest
 
 
 def example_body(inputs: Sequence[InputSpec], manifest: Manifest | None, columns: Columns | None) -> dict[str, Any]:
-    """The first of the golden inputs, else values that the inputs say they take.
+    """The first of the golden inputs, else values made for the inputs.
 
     One row in ``data`` for a single input, a record where every input is a column, else ``inputs`` by name.
     """
@@ -45,7 +45,7 @@ def _golden(manifest: Manifest | None) -> dict[str, Any] | None:
     try:
         inputs = orjson.loads(manifest.golden.path.read_bytes())["inputs"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # the start has checked the file; an example is not worth a failure
+        return None  # the file was checked at the start; a missing example is not an error
     return inputs if isinstance(inputs, dict) else None
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with values that no array could be made of: found in reading order, shown with row and column.
+"""Finds what is wrong with values that cannot be an array: in reading order, reported with row and column.
 
 Rows and columns count from 0, as they do in the arrays that models are trained on.
 """
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from edge_server.errors import BadRequest
 from edge_server.models.files.manifest import InputSpec, Rejects
 
-# numpy itself goes no further than 64, and no model comes near.
+# numpy's own limit is 64, and no model comes near.
 MAX_RANK = 32
 _SHOWN = 10
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
@@ -26,7 +26,7 @@ def refuse(value: Any, spec: InputSpec, rejects: Rejects) -> NoReturn:
 
 
 def refuse_leaf(flat: Sequence[Any], spec: InputSpec, shape: tuple[int, ...], rejects: Rejects) -> NoReturn:
-    """Raise BadRequest for the first of the values, given in reading order, that is none for ``spec``."""
+    """Raise BadRequest for the first of the values, given in reading order, that does not fit ``spec``."""
     for position, value in enumerate(flat):
         check_leaf(value, spec, unravel(position, shape), rejects)
     raise BadRequest(f"{location(spec, ())} does not fit the model")
@@ -68,7 +68,7 @@ def location(spec: InputSpec, index: tuple[int, ...]) -> str:
 
 
 def name_of(value: Any) -> str:
-    """What JSON calls the value."""
+    """The name of the value's type in JSON."""
     return _NAMES.get(type(value), "a number")
 
 
@@ -89,9 +89,8 @@ def unravel(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _concrete_shape(value: Any, spec: InputSpec) -> tuple[int, ...]:
-    """The shape to hold the value to: fixed axes by the model, free ones by the first element.
-
-    Where the value has too few levels for the model, the check that follows names the place.
+    """The shape to check the value against: fixed axes by the model, free ones by the first element. Where the value
+    has too few levels for the model, the next check says where.
     """
     axes = (None,) * MAX_RANK if spec.shape is None else spec.shape
     shape: list[int] = []

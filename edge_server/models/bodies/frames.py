@@ -31,8 +31,8 @@ class Columns:
     def of(cls, inputs: Sequence[InputSpec]) -> Columns | None:
         """The columns of all inputs side by side; None where they have no names, or are not tables.
 
-        A table of one column is called as its input is. The columns of a single table without names are called by
-        their positions, as a data frame calls them.
+        A table of one column has the name of its input. The columns of a single table without names are named by their
+        positions, as in a data frame.
         """
         names: list[str] = []
         for spec in inputs:
@@ -67,7 +67,7 @@ class Columns:
 
     def _records(self, records: list[Any], field: str) -> list[list[Any]]:
         if set(map(type, records)) == {dict} and set(map(len, records)) == {len(self.names)}:
-            # As many keys as columns, and every column among them: there is nothing else.
+            # As many keys as columns, and every column among them, so there are no others.
             try:
                 return list(map(self._pick, records))
             except KeyError:
@@ -89,7 +89,7 @@ class Columns:
             raise BadRequest(f"'columns' of '{field}' must be a list of names")
         if not isinstance(data, list) or not data:
             raise BadRequest(f"'data' of '{field}' must be a list of rows, and have at least one")
-        # pandas numbers the columns that have no names.
+        # pandas numbers columns without names.
         names = [str(name) for name in columns]
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:

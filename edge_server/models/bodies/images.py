@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edge_server.models.bodies.tensors import Array
 
 TYPES = ("image/png", "image/jpeg")
-# Decoded, such an image is 150 MB of colours; larger ones are refused by what their header says.
+# Decoded, such an image is 150 MB of colours; larger ones are refused by their header.
 MAX_PIXELS = 50_000_000
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -54,7 +54,7 @@ class Layout:
                 return cls(first, second, third, True, 3)
             if third in _MODES and third is not None:
                 return cls(third, first, second, False, 3)
-            # One channel, or a batch of images without that axis: it is the same.
+            # One channel, or a batch of images without that axis: both are the same.
             if first in (None, 1):
                 return cls(1, second, third, True, 3)
         return None
@@ -63,8 +63,8 @@ class Layout:
 def read_image(body: bytes, spec: InputSpec, layout: Layout, scale: str | None) -> Array:
     """The tensor of one image: turned as its EXIF says, in the model's colours, of the model's size where it is fixed.
 
-    ``scale`` says what white is to a model of floating-point numbers: "1" (the default) or "255". Raises BadRequest 415
-    where Pillow is not there, 400 for what is no PNG or JPEG, is damaged, or has too many pixels.
+    ``scale`` is the value of white for a model of floating-point numbers: "1" (the default) or "255". Raises BadRequest
+    415 where Pillow is not installed, 400 for what is not a PNG or JPEG, is damaged, or has too many pixels.
     """
     if scale not in (None, "1", "255"):
         raise BadRequest(f"'scale' must be 1 or 255, not {scale!r:.80}")
@@ -91,7 +91,7 @@ def _decoded(body: bytes, layout: Layout) -> Array:
         raise BadRequest("this server takes no images: Pillow is not installed (edgepack[images])", 415) from None
     try:
         with Image.open(io.BytesIO(body), formats=("PNG", "JPEG")) as opened:
-            # Before anything is decoded: a small file may unfold to gigabytes.
+            # Before anything is decoded: a small file may decode to gigabytes.
             if opened.width * opened.height > MAX_PIXELS:
                 raise BadRequest(f"the image has {opened.width} x {opened.height} pixels, more than {MAX_PIXELS}")
             image = ImageOps.exif_transpose(opened)
@@ -102,7 +102,7 @@ def _decoded(body: bytes, layout: Layout) -> Array:
             return np.asarray(image)
     except BadRequest:
         raise
-    # Decoders of damaged files raise many kinds of errors, and none of them is ours.
+    # Decoders raise many kinds of errors for damaged files.
     except Exception:  # noqa: BLE001
         raise BadRequest("the body is not a PNG or JPEG image, or it is damaged") from None
 

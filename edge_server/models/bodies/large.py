@@ -1,7 +1,7 @@
 """Large tables of numbers, read piece by piece.
 
-The parser holds the interpreter until it is done, two seconds for 100 MB, and its lists take ten times the body's
-memory. Piece by piece other threads get their turn, and only the array is kept.
+The JSON parser blocks the interpreter until it is done, two seconds for 100 MB, and its lists take ten times the body's
+memory. Piece by piece, other threads can run, and only the array is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge_server.errors import BadRequest
 if TYPE_CHECKING:
     from edge_server.models.bodies.tensors import Array, Reader
 
-# Below, reading at once is short and takes little.
+# Below this size, reading at once is short and takes little memory.
 LARGE_BYTES = SIZES.large_body
 _PIECE = SIZES.piece
 _HEAD = re.compile(rb'\s*\{\s*"data"\s*:\s*\[')
@@ -27,13 +27,12 @@ _TAIL_BYTES = 64
 
 
 def read_rows(body: bytes, reader: Reader) -> Array | None:
-    """The table of a body ``{"data": [[…], …]}`` that holds no text; None where it is another one, or not right.
-
-    What is not right has to be read whole, to be told with its row.
+    """The table of a body ``{"data": [[…], …]}`` that holds no text; None where it is another one, or invalid. An
+    invalid one has to be read whole, for an error that names the row.
     """
     head = _HEAD.match(body)
     tail = _TAIL.search(body, max(0, len(body) - _TAIL_BYTES))
-    # The quotes of "data" are the only ones: no bracket stands in a text, and no other field is there.
+    # The quotes of "data" are the only ones, so no bracket is in a text, and there is no other field.
     if head is None or tail is None or body.count(b'"') != 2:
         return None
     position, end = head.end(), tail.start()
@@ -44,7 +43,7 @@ def read_rows(body: bytes, reader: Reader) -> Array | None:
         until = end if cut < 0 else cut + 1
         try:
             rows = orjson.loads(b"".join((b"[", memoryview(body)[position:until], b"]")))
-            # A plain list is a table of one column when it is all there is, and none beside rows.
+            # A plain list alone is a table of one column; beside rows it is not.
             if not rows or type(rows[0]) is not list:
                 return None
             arrays.append(reader.read(rows))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _BYTES = "application/octet-stream"
 _NPY = "application/x-npy"
-# What clients send who say nothing: it is JSON, or it is refused as such.
+# What clients send that set no type: it is read as JSON.
 _TAKEN_FOR_JSON = {"", "application/json", "text/plain", "text/json", "application/x-www-form-urlencoded"}
 
 
@@ -24,7 +24,7 @@ def is_json(content_type: bytes) -> bool:
 
 
 class Media:
-    """What the single input of a model can be filled with; ``types`` are the media types, none for several inputs."""
+    """Fills the single input of a model from a body; ``types`` are the media types, none for several inputs."""
 
     def __init__(self, readers: Mapping[str, Reader]) -> None:
         needed = [reader for reader in readers.values() if not reader.spec.optional]

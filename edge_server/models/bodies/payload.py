@@ -54,7 +54,7 @@ def _no_json(body: bytes, error: Exception) -> str:
         return 'the body is empty; send {"data": [[…]]}'
     import re
 
-    # As a value of its own: what Python and JavaScript write for numbers that JSON does not have.
+    # As a whole value: what Python and JavaScript write for numbers that JSON does not have.
     found = re.search(rb"[\[:,\s](NaN|-?Infinity)\s*[\],}]", body)
     if found is not None:
         return f"{found[1].decode()} is not JSON; send null"
@@ -62,7 +62,7 @@ def _no_json(body: bytes, error: Exception) -> str:
 
 
 def interpret(document: dict[str, Any]) -> ParsedBody:
-    """What the object of a body asks for; BadRequest for other fields than one of values and ``method``."""
+    """Interpret the object of a body; BadRequest for fields beside one of values and ``method``."""
     if len(document) == 1 and "data" in document:
         return ParsedBody(document["data"], "data", None, None)
     unknown = sorted(document.keys() - _FIELDS)

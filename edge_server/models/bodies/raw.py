@@ -29,7 +29,7 @@ _SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d\s,]{0,1000})\)""")
 def read_bytes(body: bytes, spec: InputSpec, shape: str | None) -> Array:
     """The tensor of an ``application/octet-stream`` body: row-major little-endian values of the input's dtype.
 
-    ``shape`` is what the client says of it, such as ``1,3,224,224``; without, one free axis is worked out. Raises
+    ``shape`` is the client's, such as ``1,3,224,224``; without it, one free axis is computed. Raises
     BadRequest when the body has not as many bytes as that.
     """
     dtype = _dtype(spec)
@@ -119,12 +119,12 @@ def _shown(axes: tuple[int | None, ...]) -> str:
 
 
 def _check_characters(codes: Array) -> None:
-    # numpy keeps whatever is there; Python's text and UTF-8 have no such characters.
+    # numpy keeps any value; Python's text and UTF-8 do not have such characters.
     if ((codes > sys.maxunicode) | ((codes >= 0xD800) & (codes < 0xE000))).any():
         raise BadRequest("the .npy file has text of characters that Unicode does not have")
 
 
 def _check_truths(body: bytes, spec: InputSpec) -> None:
-    # Any other byte is a truth value that is neither, and the runtime may do anything with it.
+    # Any other byte is not a valid boolean, and the runtime's behaviour is undefined.
     if max(body) > 1:
         raise BadRequest(f"{location(spec, ())} takes the bytes 0 and 1 for false and true")

@@ -1,4 +1,4 @@
-"""Converts JSON values and binary arrays to the graph's inputs, strictly: what the model would misread is refused."""
+"""Converts JSON values and binary arrays to the graph's inputs; refuses values that the model would misread."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-# struct packs Python's numbers in half of numpy's time, and takes nothing else: no text, no null, no list, no number
-# that the type cannot hold. Standard sizes ("="), since the native ones do not look for overflow.
+# struct packs Python's numbers in half of numpy's time, and refuses all else: text, null, lists, numbers that the type
+# cannot hold. Standard sizes ("="), since the native ones do not check for overflow.
 _CODES = {"float16": "e", "float32": "f", "float64": "d", "int8": "b", "int16": "h", "int32": "i", "int64": "q"}
 _CODES |= {"uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q"}
 # Packed at once: the bytes of all of them are held twice for a moment.
@@ -48,17 +48,17 @@ class Reader:
         self._limited = spec.only is not None or spec.minimum is not None or spec.maximum is not None
 
     def read(self, value: Any) -> Array:
-        """The array that nested lists of JSON stand for; a plain list is taken for a table of one column.
+        """The array of nested lists of JSON; a plain list is taken for a table of one column.
 
         A null is a missing value: NaN in a float input, its own text in a string input. Raises BadRequest for a
         wrong rank, width or type, ragged rows, numbers that the dtype cannot hold, and what the model refuses.
         """
         if self._pack_row is not None and type(value) is list and value:
-            # Rows of known width, packed one by one: what is no row of so many numbers cannot be packed.
+            # Rows of known width, packed one by one; packing fails for anything but a row of so many numbers.
             try:
                 packed = self._pack_row(*value[0]) if len(value) == 1 else b"".join(starmap(self._pack_row, value))
             except (struct.error, TypeError, OverflowError):
-                pass  # what is wrong is found below
+                pass  # the fault is found below
             else:
                 array: Array = np.ndarray((len(value), self._width), self.dtype, packed)
                 return self._checked(array) if self._huge or self._limited else array
@@ -89,9 +89,8 @@ class Reader:
         return array
 
     def check(self, array: Array) -> Array:
-        """An array that came as one, held to the input's dtype, shape and values; BadRequest where it does not fit.
-
-        A missing text (None) becomes the text that stands for it.
+        """Check a binary array against the input's dtype, shape and values; BadRequest where it does not fit. A missing
+        text (None) becomes the input's text for it.
         """
         spec = self.spec
         if array.dtype != self.dtype:
@@ -120,7 +119,7 @@ class Reader:
         return array
 
     def cast(self, array: Array) -> Array:
-        """An array of numbers in the input's dtype; BadRequest when a number would not be the same any more.
+        """An array of numbers in the input's dtype; BadRequest when a number would change.
 
         Floating-point numbers are rounded, as those of JSON are.
         """
@@ -150,13 +149,13 @@ class Reader:
         return cast
 
     def _floats(self, flat: Sequence[Any], shape: tuple[int, ...]) -> Array:
-        """What could not be packed: with missing values, or too large, or no numbers."""
+        """Values that could not be packed: missing ones, too large ones, or other types."""
         kinds = set(map(type, flat)) - _NUMBERS
         if kinds - {type(None)} or (kinds and self.rejects.nan):
             refuse_leaf(flat, self.spec, shape, self.rejects)
         with np.errstate(over="ignore"):
             array = np.array(flat, dtype=np.float64).astype(self.dtype).reshape(shape)
-        # JSON knows no infinity: one that is here was a finite number too large for the dtype.
+        # JSON has no infinity: one here was a finite number too large for the dtype.
         overflown = np.isinf(array)
         if overflown.any():
             index = _first(overflown)
@@ -166,7 +165,7 @@ class Reader:
         return array
 
     def _integers(self, flat: Sequence[Any], shape: tuple[int, ...]) -> Array:
-        """What could not be packed: whole numbers written as 2.0, or out of range, or no numbers."""
+        """Values that could not be packed: whole numbers written as 2.0, out of range, or other types."""
         if set(map(type, flat)) - _NUMBERS:
             refuse_leaf(flat, self.spec, shape, self.rejects)
         limits: Any = np.iinfo(self.spec.dtype)
@@ -234,7 +233,8 @@ class Reader:
 
 
 def _is_finite(array: Array) -> bool:
-    # One number that is not makes the sum of squares none; so may large ones, which are then looked at one by one.
+    # One number that is not finite makes the sum of squares not finite; so may large ones, which are then checked one
+    # by one.
     return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 

@@ -16,7 +16,7 @@ FILE_NAME = "model.manifest.json"
 _GRAPH_DTYPES = {"float16": "float16", "float": "float32", "double": "float64", "string": "string", "bool": "bool"}
 _GRAPH_DTYPES |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
-# The names of ONNX's element types (by which the runtime tells of them), and ours.
+# The names of ONNX's element types, as the runtime shows them, and ours.
 GRAPH_DTYPES: Mapping[str, str] = MappingProxyType(_GRAPH_DTYPES)
 DTYPES = frozenset(_GRAPH_DTYPES.values())
 
@@ -26,10 +26,10 @@ class InputSpec:
     """One input: ``name`` is what users write, ``graph_name`` what the graph calls it.
 
     ``shape`` has None for a free axis; a shape that is itself None has any rank. ``columns`` names the last axis of a
-    table. ``missing`` is the text that a null stands for; None where null is no text. ``only`` are the values that are
-    taken, ``minimum`` and ``maximum`` bound whole numbers; None for no such limit. ``complete`` are positions on the
+    table. ``missing`` is the text that a null stands for; None where null is not a text. ``only`` are the allowed
+    values, ``minimum`` and ``maximum`` bound whole numbers; None for no such limit. ``complete`` are positions on the
     last axis at which no number may be missing. ``categories`` are values seen in training, for descriptions. An
-    ``unused`` input is none of the graph's: it may be given, and changes nothing. An ``optional`` one may be left out.
+    ``unused`` input is not in the graph: it may be given, and changes nothing. An ``optional`` one may be left out.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the converter promises of a model. ``methods`` maps a name to names of outputs.
+    """What the converter says of a model. ``methods`` maps a name to names of outputs.
 
     ``row_wise``: the answer to a row was seen to be the same in every batch.
     """
@@ -108,7 +108,7 @@ class Manifest:
 
 
 def load_manifest(path: Path) -> Manifest:
-    """Read the manifest at ``path``; fields that this server does not use are left alone.
+    """Read the manifest at ``path``; fields that this server does not use are ignored.
 
     Raises MissingFileError, or ConfigurationError naming every field that is missing or wrong.
     """
@@ -134,7 +134,7 @@ def load_manifest(path: Path) -> Manifest:
             infinity=rejects.take("infinity", bool, False, required=False),
         ),
         golden=_golden(fields.object("golden"), path.parent) if fields.has("golden") else None,
-        # What was never compared with its original was never seen to answer row by row.
+        # A model that was not compared with its original is not known to answer row by row.
         row_wise=fields.take("row_wise", bool, False, required=False) and fields.has("parity"),
     )
     fields.finish()

@@ -1,6 +1,6 @@
-"""Reads the fields of a protobuf message without knowing its schema: where they are, and not what they mean.
+"""Finds the fields of a protobuf message without its schema.
 
-The server has no protobuf library: of a model's file it needs to know little, and not what the weights are. Source: the
+The server has no protobuf library, since it needs little of a model's file, and no weights. Source: the
 encoding that protobuf.dev describes under "Encoding".
 """
 
@@ -15,7 +15,7 @@ _LONGEST_VARINT = 10  # bytes of a number of 64 bits
 
 
 class MalformedError(ValueError):
-    """The bytes are not a message, or not a whole one."""
+    """The bytes are not a complete message."""
 
 
 class Field(NamedTuple):
@@ -30,7 +30,7 @@ class Field(NamedTuple):
 def read_fields(data: mmap.mmap | bytes, start: int, end: int) -> Iterator[Field]:
     """The fields of the message between ``start`` and ``end``, in order.
 
-    Raises MalformedError where it does not go on as a message, when that place is reached.
+    Raises MalformedError at the point where the message is invalid.
     """
     place = start
     while place < end:
@@ -52,7 +52,7 @@ def read_fields(data: mmap.mmap | bytes, start: int, end: int) -> Iterator[Field
 
 
 def _varint(data: mmap.mmap | bytes, place: int, end: int) -> tuple[int, int]:
-    """The number at ``place``, and the place behind it."""
+    """The number at ``place``, and the position after it."""
     value = 0
     for length in range(_LONGEST_VARINT):
         if place + length >= end:

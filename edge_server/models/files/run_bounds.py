@@ -1,8 +1,8 @@
-"""Whether a value that is sent can make a run of a graph long: by which tensors say how much is computed.
+"""Whether a value in a request can make a run long: finds tensors that decide how much is computed.
 
-What a run costs goes by the sizes of its inputs, unless a value among them becomes a number of turns or the size of
-something that is made. Read from the file's protobuf, of which little has to be looked at. Source: the
-operators of ONNX up to opset 24 and those of ONNX Runtime, and onnx.proto for the numbers of fields.
+The cost of a run depends on the sizes of its inputs, unless a value becomes a number of iterations or the size of a new
+tensor. Read from the file's protobuf, of which only a little is needed. Source: the operators of ONNX up to opset 24
+and those of ONNX Runtime, and onnx.proto for the numbers of fields.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from edge_server.config.sizes import SIZES
 from edge_server.models.files.protobuf import BYTES, MalformedError, read_fields
 
-# Larger files are not looked through: a thread costs little beside their runs.
+# Larger files are not searched: compared with their runs, a thread costs little.
 _MOST_BYTES = SIZES.searched_model
 
-# Which inputs say how large the outputs are, or how much is done for them.
+# Which inputs decide how large the outputs are, or how much is computed for them.
 _SIZES: dict[str, tuple[int, ...]] = {
     "AffineGrid": (1,),
     "BlackmanWindow": (0,),
@@ -40,11 +40,11 @@ _SIZES: dict[str, tuple[int, ...]] = {
     "Tile": (1, 2),
     "Upsample": (1,),
 }
-# Operators with a graph inside, which is not looked into.
+# Operators with a graph inside, which is not searched.
 _NESTED = frozenset(
     {"BeamSearch", "GreedySearch", "If", "Loop", "Sampling", "Scan", "SequenceMap", "WhisperBeamSearch"}
 )
-# What comes out tells of the input's shape only.
+# The output depends on the input's shape only.
 _SHAPES = frozenset({"Shape", "Size"})
 
 # Numbers of the fields, by message.
@@ -55,9 +55,8 @@ _VALUE_NAME = 1
 
 
 def is_bounded(path: Path) -> bool:
-    """Whether the sizes of what is sent bound what a run of the model at ``path`` costs, as far as its file tells.
-
-    False as well for what is not known: large files, functions, graphs inside of operators.
+    """Whether the cost of a run of the model at ``path`` is bounded by the sizes of its inputs. False also where that
+    is not known: for large files, functions, graphs inside of operators.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if len(content) > _MOST_BYTES:
@@ -65,12 +64,12 @@ def is_bounded(path: Path) -> bool:
         try:
             return _is_bounded(content)
         except MalformedError:
-            return False  # the runtime reads it otherwise than we do
+            return False  # the runtime reads it differently
 
 
 def _is_bounded(model: mmap.mmap) -> bool:
     nodes: list[dict[int, list[bytes]]] = []
-    # The names of tensors whose values come from what is sent.
+    # The names of tensors whose values depend on the request.
     sent: set[bytes] = set()
     for number, start, end in _fields(model, 0, len(model)):
         if number == _MODEL_FUNCTIONS:
@@ -81,12 +80,12 @@ def _is_bounded(model: mmap.mmap) -> bool:
                     nodes.append(_strings(model, first, last))
                 elif part == _GRAPH_INPUT:
                     sent.update(_strings(model, first, last).get(_VALUE_NAME, ()))
-    # They stand in the order in which they can be run.
+    # They are listed in an order in which they can be run.
     return all(_node_is_bounded(node, sent) for node in nodes)
 
 
 def _node_is_bounded(node: dict[int, list[bytes]], sent: set[bytes]) -> bool:
-    """Whether the node is; adds what comes out of it to ``sent`` where that depends on values that are sent."""
+    """Whether the node is bounded; adds its outputs to ``sent`` where they depend on values of the request."""
     operator = b"".join(node.get(_NODE_OPERATOR, ())).decode("ascii", "replace")
     if operator in _NESTED:
         return False

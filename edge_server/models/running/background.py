@@ -1,4 +1,4 @@
-"""Work in threads that the end of the process does not wait for: a load may hang on its file."""
+"""Work in threads for which the end of the process does not wait: a load may hang on its file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """What ``work`` returns, done in a thread of its own that nobody waits for at the end of the process."""
+    """Run ``work`` in a thread of its own, for which the end of the process does not wait; return its result."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[list[T]] = loop.create_future()
 
@@ -35,5 +35,5 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
             loop.call_soon_threadsafe(deliver, failed, outcome)
 
     threading.Thread(target=run, name="load", daemon=True).start()
-    # Taken out: the thread, which may end later, would keep a model alive that is no longer used.
+    # Removed, since the thread, which may end later, would keep an unused model alive.
     return (await future).pop()

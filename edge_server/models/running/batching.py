@@ -24,21 +24,22 @@ if TYPE_CHECKING:
     from edge_server.models.bodies.tensors import Array
     from edge_server.models.running.onnx_model import OnnxModel
 
-# A thread hop costs about what a small model's whole call does; holding the loop for this long does no harm.
+# A hand-over to a thread takes about as long as a small model's whole call; blocking the event loop this long is
+# harmless.
 INLINE_SECONDS = 0.003
 
 _ALWAYS = (None,)
-# More requests than that are no better together.
+# Larger batches are no faster.
 _MOST_GATHERED = 64
 
-# Called with a call and its outputs when the answer is made; for data collection.
+# Called with a call and its outputs when it is answered; for data collection.
 Seen = Callable[[ModelCall, list[Any]], None]
 
 _log = logging.getLogger(__name__)
 
 
 class _Job(Reply):
-    """A call that waits for its run, and the reply that its answer resolves."""
+    """A call that waits for its run, and its reply."""
 
     __slots__ = ("arrived", "call", "seen")
 
@@ -51,10 +52,7 @@ class _Job(Reply):
 
 @dataclass(slots=True)
 class _Group:
-    """Jobs that are one run: how many rows (0 where they do not count), and how much goes in.
-
-    ``size`` is in numbers, and characters of texts.
-    """
+    """Jobs that are one run: its rows (0 where they do not matter), its ``size`` in numbers and characters of text."""
 
     jobs: list[_Job]
     rows: int
@@ -64,9 +62,9 @@ class _Group:
 class Batcher:
     """Runs the calls of ``model``; used on the event loop's thread.
 
-    Calls of one turn of the loop (or of the window, where one is configured) with the same outputs are one run, as
-    far as the model answers row by row. ``threads`` runs may be under way in ``pool`` at once; what comes meanwhile is
-    joined for the next.
+    Calls of one turn of the loop (or of the window, where one is configured) with the same outputs are one run, as far
+    as the model answers row by row. ``threads`` runs may be under way in ``pool`` at once; calls that come meanwhile
+    are joined for the next.
     """
 
     def __init__(
@@ -84,7 +82,8 @@ class Batcher:
         self._costs = RunTimes()
         self._jobs: list[_Job] = []
         self._loop = asyncio.get_running_loop()
-        # What asyncio's loop has still to do in this turn, where it shows that: without, every run waits for the next.
+        # The callbacks that asyncio's loop still has in this turn, if it shows them; else every run waits for the next
+        # turn.
         self._turn: Sized = getattr(self._loop, "_ready", _ALWAYS)
         self._scheduled: asyncio.Handle | None = None
         self._gathered = 0
@@ -94,12 +93,12 @@ class Batcher:
     def submit(self, call: ModelCall, seen: Seen | None = None) -> Reply:
         """Run ``call``; BadRequest 503 where too many wait. ``seen`` gets the outputs."""
         if self._waiting.full and not self._busy:
-            self._run_jobs()  # only what waits for a thread is to fill the queue
+            self._run_jobs()  # only calls that wait for a thread fill the queue
         self._waiting.enter()
         job = _Job(call, seen)
         self._jobs.append(job)
         if self._busy:
-            return job  # an answer has let this one in, and the loop that gave the answer goes on with it
+            return job  # this request came by way of an answer, and the loop that gave the answer continues with it
         if self._scheduled is not None:
             if self._window and sum(job.call.rows or 0 for job in self._jobs) >= self._rows:
                 self._run_jobs()  # there is nothing more to wait for
@@ -112,7 +111,7 @@ class Batcher:
         return job
 
     def stop(self) -> None:
-        """End the runs that are under way."""
+        """Terminate the runs that are under way."""
         for options in self._running:
             options.terminate = True
 
@@ -136,7 +135,7 @@ class Batcher:
             self._run_jobs()
 
     def _run_jobs(self) -> None:
-        """Run what waits, as far as it is known to be short, or a thread is free."""
+        """Run the waiting calls that are known to be short, and others while a thread is free."""
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
@@ -156,7 +155,7 @@ class Batcher:
                     self._waiting.leave(len(group.jobs))
                     self._start(group)
                 else:
-                    # All threads are busy: these wait, and are joined with what comes until one is free.
+                    # All threads are busy: these calls wait, and others join them until one is free.
                     self._jobs[:0] = group.jobs
                     return
         finally:
@@ -225,9 +224,9 @@ class Batcher:
             job.resolve(answer)
 
     def _work(self, group: _Group, options: Any) -> tuple[list[Response], list[tuple[int, float]]]:
-        """Run a group; one that fails is run again one by one, so that none fails by another's data.
+        """Run a group; one that fails is run again call by call, so that none fails because of another's data.
 
-        Returns the answers, and what the runs cost: numbers of values, and seconds of a processor.
+        Returns the answers, and the cost of the runs: numbers of values, and seconds of CPU time.
         """
         started, used = time.perf_counter(), time.thread_time()
         try:
@@ -242,7 +241,7 @@ class Batcher:
                 cost for _, part in singles for cost in part
             ]
         seconds = time.perf_counter() - started
-        # One thread was at work for this long, whatever else the machine did meanwhile; of several, only one is known.
+        # CPU time of one thread, whatever else the machine did meanwhile; of several threads, only one is known.
         cost = time.thread_time() - used if self.model.threads == 1 else seconds
         milliseconds = seconds * 1000
         self._metrics.observe_run(self._name, seconds, group.rows, len(group.jobs))

@@ -16,9 +16,9 @@ class ModelCall:
     """``arrays`` by the model's input names (checked: dtype, shape, values); ``outputs`` are names of the model's
     outputs.
 
-    ``rows`` is the common length of axis 0 where the call may be joined with others of an equal ``kind``, which stands
-    for the outputs and the shapes beyond axis 0; None where it must run alone. ``write`` makes the response of the
-    outputs' values, in the order of ``outputs``, each with ``rows`` rows where rows is not None.
+    ``rows`` is the common length of axis 0 where the call may be joined with others of an equal ``kind``, made of the
+    outputs and the shapes beyond axis 0; None where it must run alone. ``write`` makes the response from the outputs'
+    values, in the order of ``outputs``, each with ``rows`` rows where rows is not None.
     """
 
     arrays: Mapping[str, Array]
@@ -29,5 +29,5 @@ class ModelCall:
 
 
 def kind_of(arrays: Mapping[str, Array], outputs: tuple[str, ...]) -> object:
-    """What is equal for calls that can be one run."""
+    """A value that is equal for calls that can be one run."""
     return outputs, {name: array.shape[1:] for name, array in arrays.items()}

@@ -21,14 +21,14 @@ _RTOL = 1e-4
 _ATOL = 1e-5
 _ROWS = 3
 _COMPARED_ROWS = 8
-# What a free axis beside the first may be: most graphs take 1, images need some width.
+# Sizes to try for a free axis beside the first: most graphs take 1, images need some width.
 _FREE_SIZES = (1, 64)
 
 
 def warm(model: OnnxModel, known: Arrays | None) -> Arrays | None:
-    """Run the model once, on inputs that are ``known`` to be good or else on made ones; return what it ran on.
+    """Run the model once, on inputs that are ``known`` to fit or else on made ones; return the inputs.
 
-    None when nothing that was made fits the model; its first request is then the first run.
+    None when no made inputs fit the model; its first request is then the first run.
     """
     if known is not None:
         _run(model, known)
@@ -41,12 +41,12 @@ def warm(model: OnnxModel, known: Arrays | None) -> Arrays | None:
 
 
 def answers_by_row(model: OnnxModel, arrays: Arrays) -> bool:
-    """Whether each of the first rows of ``arrays`` is answered alone as it is among the others."""
+    """Whether each of the first rows of ``arrays`` gets the same answer alone as among the others."""
     if any(array.ndim == 0 for array in arrays.values()):
         return False
     rows = min(len(array) for array in arrays.values())
     if rows < _ROWS:
-        # Something must stand beside a row for it to matter.
+        # With a single row there is nothing to compare.
         arrays = {name: np.concatenate([array[:rows]] * _ROWS) for name, array in arrays.items()}
         rows *= _ROWS
     rows = min(rows, _COMPARED_ROWS)
@@ -77,7 +77,7 @@ def run_seconds(model: OnnxModel, arrays: Arrays, rows: int) -> float | None:
 def _fits(model: OnnxModel, arrays: Arrays) -> bool:
     try:
         _run(model, arrays)
-    # The runtime's errors have no base class, and any of them only says that these inputs do not fit.
+    # The runtime's errors have no base class; any of them means that these inputs do not fit.
     except Exception:  # noqa: BLE001
         return False
     return True

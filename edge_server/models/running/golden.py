@@ -1,4 +1,4 @@
-"""Golden vectors: at each start the model must answer as it did when it was converted."""
+"""Golden vectors: at each start the model must give the answers that it gave when it was converted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Vectors:
-    """What the converter saw: ``arrays`` by input name, and the ``expected`` values by output name."""
+    """The converter's ``arrays`` by input name, and the ``expected`` values by output name."""
 
     golden: Golden
     arrays: Mapping[str, Array]

@@ -20,10 +20,10 @@ from edge_server.models.running.memory import give_back
 if TYPE_CHECKING:
     from edge_server.models.running.onnx_model import OnnxModel
 
-# What is attached to a loaded model by whom the catalog serves: that which runs its calls.
+# What the catalog's user attaches to a loaded model: what runs its calls.
 T = TypeVar("T")
 
-# A model that is let go is gone by then, unless a run is under way or something refers to it in a circle.
+# An unloaded model is freed by then, unless a run is under way or it is in a reference cycle.
 _LEAVE_SECONDS = 0.25
 _POLL_SECONDS = 0.01
 _MIB = 1024 * 1024
@@ -34,9 +34,8 @@ _Key = tuple[str, int]
 
 @dataclass(slots=True, weakref_slot=True)
 class Loaded(Generic[T]):
-    """A model in memory: ``bytes`` is what its load added to the process, 0 where there is no budget to keep.
-
-    ``used`` grows with each use. Who holds this may go on running the model after it was let go.
+    """A model in memory: ``bytes`` is what its load added to the process, 0 where there is no budget. ``used`` grows
+    with each use. A holder of this may run the model after it was unloaded.
     """
 
     place: ModelPlace
@@ -50,7 +49,7 @@ class Loaded(Generic[T]):
 class LoadedModels(Generic[T]):
     """Models in memory; used on the event loop's thread. ``budget`` in bytes, None for no limit.
 
-    ``evicted`` is called with the place of each model that leaves for others.
+    ``evicted`` is called with the place of each model that is unloaded for others.
     """
 
     def __init__(self, budget: int | None, evicted: Callable[[ModelPlace], None]) -> None:
@@ -72,7 +71,7 @@ class LoadedModels(Generic[T]):
         return found
 
     def all(self) -> tuple[Loaded[T], ...]:
-        """Everything in memory."""
+        """All models in memory."""
         return tuple(self._loaded.values())
 
     def held(self) -> int:
@@ -85,7 +84,7 @@ class LoadedModels(Generic[T]):
         return self.budget is not None and self.held() > self.budget
 
     def add(self, loaded: Loaded[T]) -> None:
-        """Take in a model that was loaded."""
+        """Add a model that was loaded."""
         key = _key(loaded.place)
         loaded.used = next(self._ticks)
         self._reserved.pop(key, None)
@@ -100,7 +99,7 @@ class LoadedModels(Generic[T]):
         if self.budget is None:
             return
         key = _key(place)
-        # Before the first load nothing is known but the file's size; afterwards what it took then.
+        # Before the first load only the file's size is known; afterwards what it took then.
         needed = max(size, self._costs.get(key, 0))
         if needed + self._pinned(None) > self.budget:
             raise self._too_large(place, needed)
@@ -109,7 +108,7 @@ class LoadedModels(Generic[T]):
                 continue
             if not self._reserved:
                 break
-            # Others that are being loaded hold the rest; one of them can leave when it is there.
+            # Models that are being loaded hold the rest; one of them can be unloaded when it is loaded.
             await asyncio.sleep(_POLL_SECONDS)
         self._reserved[key] = needed
         if self._leaving:
@@ -120,7 +119,7 @@ class LoadedModels(Generic[T]):
         self._reserved.pop(_key(place), None)
 
     def enforce_budget(self, loaded: Loaded[T]) -> None:
-        """Keep the budget now that it is known what the newest model takes.
+        """Enforce the budget now that the memory of the newest model is known.
 
         BadRequest 507 when it does not fit beside what is pinned; it is unloaded then, and no other.
         """
@@ -133,7 +132,7 @@ class LoadedModels(Generic[T]):
             pass
 
     def unload(self, loaded: Loaded[T]) -> None:
-        """Forget the model; its memory is given back when its last run is over."""
+        """Forget the model; its memory is freed when its last run is over."""
         del self._loaded[_key(loaded.place)]
         loop = asyncio.get_running_loop()
         gone = asyncio.Event()
@@ -155,7 +154,7 @@ class LoadedModels(Generic[T]):
         self._loaded.clear()
 
     def _evict_one(self, but: Loaded[T] | None) -> bool:
-        """Unload the model used least recently; nothing here refers to it afterwards. False when all must stay."""
+        """Unload the least recently used model; nothing here refers to it afterwards. False when all must stay."""
         free = (one for one in self._loaded.values() if not one.place.pinned and one is not but)
         victim = min(free, key=lambda one: one.used, default=None)
         if victim is None:
@@ -178,7 +177,7 @@ class LoadedModels(Generic[T]):
 
 
 async def _reclaim(reference: weakref.ref[OnnxModel], gone: asyncio.Event) -> None:
-    """Wait until the model is gone, and give its memory back; ``reference`` lives until then."""
+    """Wait until the model is freed, and return its memory to the system; ``reference`` lives until then."""
     try:
         await asyncio.wait_for(gone.wait(), _LEAVE_SECONDS)
     except TimeoutError:
@@ -192,5 +191,5 @@ def _key(place: ModelPlace) -> _Key:
 
 
 def format_size(size: int) -> str:
-    """A number of bytes for people: in MiB with one decimal, or as it is where that would say little."""
+    """A number of bytes for people: in MiB with one decimal, or in bytes where that is too coarse."""
     return f"{size / _MIB:.1f} MiB" if size >= _MIB else f"{size} bytes"

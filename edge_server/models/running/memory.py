@@ -1,4 +1,4 @@
-"""Memory of this process: what a load adds to it, and giving back what was freed."""
+"""Memory of this process: measures what a load adds, and returns freed memory to the system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
 _LARGE_BYTES = 8 * 1024 * 1024
-# So much may stay at the end of a heap for the next run.
+# How much may stay at the end of a heap for the next run.
 _SPARE_BYTES = 1024 * 1024
 
 
@@ -23,15 +23,14 @@ def own_bytes() -> int:
         for line in file:
             if line.startswith(b"RssAnon:"):
                 return int(line.split()[1]) * 1024
-    return 0  # a kernel that does not tell; the sizes of the files stand for it then
+    return 0  # a kernel without it; the sizes of the files are used then
 
 
 def settle_heap() -> None:
-    """Make the C library give back what is freed; to be called before the process has other threads.
-
-    Each thread would have a heap of its own, whose end is kept for it: tens of megabytes of models that are gone. And
-    the size from which a piece goes back to the system at once would be raised to that of the largest piece that was
-    ever freed, so that large bodies would stay among what is in use.
+    """Make the C library return freed memory to the system; to be called before the process has other threads. Each
+    thread would have a heap of its own and keep its end: tens of megabytes of unloaded models. And the size from which
+    a block is returned at once would grow to that of the largest block ever freed, so that large bodies would keep
+    their memory.
     """
     _mallopt(_M_ARENA_MAX, 1)
     _mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
@@ -39,15 +38,14 @@ def settle_heap() -> None:
 
 
 def give_back() -> None:
-    """Give memory that was freed back to the system: some milliseconds, without the interpreter's lock.
-
-    The C library keeps most of what a model's many small pieces took until it is told.
+    """Return freed memory to the system: some milliseconds, without the interpreter's lock. Without this, the C library
+    keeps most of the memory of a model's many small blocks.
     """
     library = ctypes.CDLL(None)
     if not hasattr(library, "malloc_trim"):
         return
-    # malloc_trim leaves the end of a heap that is a thread's own, where there was a thread before they were settled; a
-    # large piece that is freed there takes it along.
+    # malloc_trim leaves the end of a thread's own heap, where a thread existed before ``settle_heap``; freeing a large
+    # block there releases it.
     settle_heap()
     library.malloc.restype = ctypes.c_void_p
     library.free(ctypes.c_void_p(library.malloc(ctypes.c_size_t(_SPARE_BYTES))))
@@ -55,7 +53,7 @@ def give_back() -> None:
 
 
 def _mallopt(option: int, value: int) -> None:
-    """Set an option of glibc's; nothing happens where the C library is another one."""
+    """Set an option of glibc's; does nothing with another C library."""
     function = getattr(ctypes.CDLL(None), "mallopt", None)
     if function is not None:
         function(option, value)
@@ -73,7 +71,7 @@ class Measurement:
 class Meter:
     """Measures what loads cost in memory by the growth of the process; used by several threads.
 
-    Loads that overlap share the growth by the sizes of their files: nothing tells their pages apart.
+    Loads that overlap share the growth by the sizes of their files: their pages cannot be told apart.
     """
 
     def __init__(self) -> None:
@@ -81,8 +79,8 @@ class Meter:
         self._running: list[Measurement] = []
 
     def begin(self, size: int) -> Measurement:
-        """A load of a file of ``size`` bytes begins."""
-        # The model would else move into what others left behind, and seem to take nothing.
+        """Begin to measure the load of a file of ``size`` bytes."""
+        # Otherwise the model would reuse memory that others have freed, and seem to take none.
         give_back()
         with self._lock:
             measurement = Measurement(size)
@@ -94,7 +92,7 @@ class Meter:
 
     def end(self, measurement: Measurement) -> int:
         """The load is over; return its bytes, at least those of its file."""
-        # What the load itself left behind is not the model's.
+        # Memory that the load itself has freed is not the model's.
         gc.collect(0)
         give_back()
         with self._lock:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_server.http.messages import Request
     from edge_server.models.bodies.tensors import Array
 
-# What the runtime says of itself before what it says of the data, and where in its sources.
+# The runtime's prefix and source location in its messages.
 _NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S*/\S*:\d+ |\S*\.(?:cc|h):\d+ ")
 _NO_MEMORY = "Failed to allocate"
 
@@ -34,11 +34,11 @@ _NO_MEMORY = "Failed to allocate"
 class OnnxModel:
     """A loaded model; its calls may come from several threads at once.
 
-    ``inputs`` and ``outputs`` are what users name, ``methods`` what a request may ask for (empty without a
-    manifest), ``default_method`` what it asks for when it names none, ``manifest`` the converter's promises or None.
-    ``formats`` are the media types beside JSON of which a whole body may be the input. ``threads`` work on one run.
-    ``joinable``: rows of several calls may be one run, because each is answered as it is alone. ``bounded``: what a run
-    costs goes by how much is sent, and by no value. The loader sets all three.
+    ``inputs`` and ``outputs`` have the users' names. ``methods`` are those that a request may name (empty without a
+    manifest), ``default_method`` is the one of a request without, ``manifest`` is the converter's or None. ``formats``
+    are the media types beside JSON of which a whole body may be the input. ``threads`` work on one run. ``joinable``:
+    rows of several calls may be one run, because each is answered as it is alone. ``bounded``: the cost of a run
+    depends on the size of the request only, not on its values. The loader sets all three.
     """
 
     def __init__(self, path: Path, session: Any, manifest: Manifest | None) -> None:
@@ -47,7 +47,7 @@ class OnnxModel:
         self.threads = 1
         self.joinable = False
         self.bounded = False
-        # The session's own run checks names once more, which has been done here.
+        # The session's own run checks names again, which has been done here.
         self._run = getattr(session, "_sess", session).run
         if manifest is None:
             self.inputs = inputs_of(path, session)
@@ -63,7 +63,7 @@ class OnnxModel:
         self._readers = {spec.name: Reader(spec, rejects) for spec in self.inputs if not spec.unused}
         self._unused = {spec.name for spec in self.inputs if spec.unused}
         self._needed = [name for name, reader in self._readers.items() if not reader.spec.optional]
-        # The usual case needs nothing of what several inputs do.
+        # The usual case: one input.
         self._single = next(iter(self._readers.values())) if len(self.inputs) == len(self._readers) == 1 else None
         self._columns = Columns.of(self.inputs)
         self._symbols = shared_lengths(session, {spec.graph_name: spec.name for spec in self.inputs})
@@ -105,7 +105,7 @@ class OnnxModel:
             document = payload.load(body)
             table = self._table
             if table is not None and len(document) == 1:
-                # What nearly every request is, without the detours of all the other forms.
+                # Nearly every request has this form; the other forms take longer.
                 data = document.get("data")
                 if type(data) is list and data and type(data[0]) is list:
                     arrays = {table.spec.name: table.read(data)}
@@ -140,12 +140,12 @@ class OnnxModel:
         return self._split(data, field)
 
     def named(self, values: Mapping[str, Any]) -> dict[str, Array]:
-        """Arrays by input name, from JSON values by input name; all that are needed must be there, and no others."""
+        """Arrays by input name, from JSON values by input name; all required ones, and no others."""
         self._check_names(values)
         return self._together({name: reader.read(values[name]) for name, reader in self._given(values)})
 
     def checked(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Arrays by input name, held to all that values of JSON are held to: names, types, shapes, values, rows.
+        """Arrays by input name, checked like values of JSON: names, types, shapes, values, rows.
 
         Arrays of strings are of dtype object. Raises BadRequest naming the input, row and column.
         """
@@ -179,12 +179,12 @@ class OnnxModel:
         return example_body(self.inputs, self.manifest, self._columns)
 
     def example(self) -> dict[str, Any]:
-        """A body for POST /score: the first of the golden inputs, else one made of what the model says it takes."""
+        """A body for POST /score: the first of the golden inputs, else one made from the model's inputs."""
         return self._example
 
     @cached_property
     def example_answer(self) -> Any:
-        """What ``example`` is answered with, as parsed JSON; None where the model cannot answer what was made up."""
+        """The answer to ``example``, as parsed JSON; None where the model cannot answer a made-up one."""
         import orjson
 
         asked = payload.parse(orjson.dumps(self.example()))
@@ -215,7 +215,7 @@ class OnnxModel:
         return ModelCall(arrays, outputs, rows, kind_of(arrays, outputs), write)
 
     def _framed(self, data: Any, field: str) -> Any:
-        """Rows in the model's order, or values by input name, of what has names."""
+        """Rows in the model's order, or values by input name, from a table with names."""
         if self._columns is not None:
             return self._columns.rows(data, field)
         if isinstance(data, dict) and data.keys() <= self._readers.keys() | self._unused:
@@ -263,7 +263,7 @@ class OnnxModel:
                 raise BadRequest(f"the input {name!r} is missing; the model takes {listed(self._readers)}")
 
     def _together(self, arrays: dict[str, Array]) -> dict[str, Array]:
-        # Without a manifest a graph may well have inputs of different lengths.
+        # Without a manifest a graph may have inputs of different lengths.
         if self.manifest is not None and len(arrays) > 1:
             check_rows(arrays)
         if self._symbols:
@@ -271,7 +271,7 @@ class OnnxModel:
         return arrays
 
     def _check_symbols(self, arrays: Mapping[str, Array]) -> None:
-        """Axes that the graph calls by one name are of one length: some graphs would stretch the shorter silently."""
+        """Check that axes of one name have one length: some graphs would silently broadcast the shorter."""
         for symbol, places in self._symbols.items():
             found = [
                 (name, axis, arrays[name].shape[axis])
@@ -284,5 +284,5 @@ class OnnxModel:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its name."""
+    """The first line of an error's text, or its type."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -23,14 +23,14 @@ class RunQueue:
         return self.count >= self.limits.queue
 
     def enter(self) -> None:
-        """One more waits; BadRequest 503 where the queue is full."""
+        """Count one more; BadRequest 503 where the queue is full."""
         if self.full:
             self.metrics.count_rejection("queue_full")
             raise BadRequest("too many requests are waiting; try again later", 503, [(b"retry-after", b"1")])
         self.count += 1
 
     def leave(self, count: int) -> None:
-        """So many do not wait any more."""
+        """Count so many less."""
         self.count -= count
 
     def late(self) -> Response:

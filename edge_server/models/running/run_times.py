@@ -12,7 +12,7 @@ class RunTimes:
         self._seconds: dict[int, float] = {}
 
     def learn(self, size: int, seconds: float) -> None:
-        """A run of ``size`` values took ``seconds``; a slow one is forgotten slowly, since the next may be like it."""
+        """Note that a run of ``size`` values took ``seconds``; slow ones are forgotten slowly: the next may be slow."""
         step = size.bit_length()
         known = self._seconds.get(step)
         if known is not None and seconds < known:
@@ -20,10 +20,9 @@ class RunTimes:
         self._seconds[step] = seconds
 
     def expect(self, size: int) -> float | None:
-        """Seconds that a run of ``size`` values will take at most; None while nothing is known that tells.
+        """Seconds that a run of ``size`` values will take at most; None while nothing is known.
 
-        Where no run of about that size was seen, a smaller one tells the most that it can be, and a larger one
-        costs as much.
+        Where no run of about that size was seen, it is scaled up from a smaller one, or taken from a larger one.
         """
         step = size.bit_length()
         known = self._seconds.get(step)

@@ -1,4 +1,4 @@
-"""What a graph says of its own inputs and outputs, as the runtime shows it: for models without a manifest."""
+"""Inputs and outputs of a graph as the runtime shows them, for models without a manifest."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def outputs_of(path: Path, session: Any) -> tuple[OutputSpec, ...]:
 
 
 def _shape_of(node: Any) -> tuple[int | None, ...] | None:
-    # The runtime shows a shape that it does not know as an empty one.
+    # The runtime shows an unknown shape as an empty one.
     return tuple(size if isinstance(size, int) else None for size in node.shape) or None
 
 
