@@ -4,7 +4,7 @@ BIN := .venv/bin
 PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES)
 
-.PHONY: demo test test-whole quick check bench matrix lock check-locks setup-demo setup-test clean
+.PHONY: demo test test-whole quick check bench matrix lock check-locks fresh setup-demo setup-test clean
 
 demo: setup-demo  ## set up, then do the main job once, on real input
 	$(BIN)/edgepack demo
@@ -38,6 +38,9 @@ lock: setup-test  ## pin the newest versions of everything: requirements/, wheel
 
 check-locks: setup-test  ## ask for every lock whether each Python and processor finds all its wheels
 	$(BIN)/python scripts/check_locks.py
+
+fresh: setup-test  ## run `make demo` on minimal systems of Debian 11, 12, 13 and testing, as root and as a user
+	$(BIN)/python scripts/fresh.py
 
 setup-demo:
 	@$(PYTHON) scripts/setup.py demo
