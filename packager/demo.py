@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -40,6 +41,34 @@ with open(f"answers-{version}.json", "w") as file:
 print(f"accuracy {model.score(test_x, test_y):.3f} on {len(test_x)} held-out rows")
 '''
 SERVICE = "cancer"
+_ADDRESS = "127.0.0.1"
+PORT = 6789
+
+
+def usable_port(wanted: int | None, say: Callable[[str], None]) -> int:
+    """The port ``wanted``; without one ``PORT``, or another, which is said, where something listens there already.
+
+    Raises ``UsageError`` when the port that is wanted cannot be used.
+    """
+    reason = _unusable(wanted or PORT)
+    if reason is None:
+        return wanted or PORT
+    if wanted is not None:
+        hint = "stop what listens there, or give another by --port"
+        raise UsageError(f"port {wanted} cannot be used ({reason})", where="--port", hint=hint)
+    with socket.create_server((_ADDRESS, 0)) as free:
+        other = int(free.getsockname()[1])
+    say(f"port {PORT} cannot be used ({reason}); the service gets port {other}")
+    return other
+
+
+def _unusable(port: int) -> str | None:
+    try:
+        # As servers do, it takes a port of connections that have ended.
+        socket.create_server((_ADDRESS, port)).close()
+    except OSError as error:
+        return os.strerror(error.errno or 0)  # Python's own text repeats the address
+    return None
 
 
 @dataclass(frozen=True)

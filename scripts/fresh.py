@@ -1,8 +1,8 @@
 """Try ``make demo`` on machines that have nothing: minimal root file systems of Debian, as root and as a user.
 
-``python scripts/fresh.py [--suite NAME...] [--as root|user...] [--folder DIR]``; needs root and mmdebstrap. Each case is
-a clone in a home folder that only its owner may enter, with umask 077 and the distribution's own Python, in mount and
-process namespaces of its own that take everything with them. ``--folder`` keeps the root file systems for the next time.
+``python scripts/fresh.py [--suite NAME...] [--as root|user...] [--folder DIR]``; needs root and mmdebstrap. Each case
+is a clone in a home folder that only its owner may enter, with umask 077 and the distribution's own Python, in mount
+and process namespaces of its own that take everything with them. ``--folder`` keeps the root file systems.
 """
 
 from __future__ import annotations

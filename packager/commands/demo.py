@@ -15,26 +15,29 @@ from edgepack.host.scratch import scratch_folder
 
 @click.command("demo")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Work here and keep everything.")
-@click.option("--port", type=click.IntRange(1, 65535), default=6789, show_default=True, help="Port of the service.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port of the service.  [default: 6789, or a free one if it is taken]"
+)
 @click.option(
     "--runtime", type=Choice(["auto", "docker", "crun", "process"]), default="auto", show_default=True,
     help="What runs the service on the device.",
 )  # fmt: skip
 @debug_option
-def command(folder: Path | None, port: int, runtime: str) -> None:
+def command(folder: Path | None, port: int | None, runtime: str) -> None:
     """Train a model, register, convert, build, sign, carry to a device, score, update, roll back.
 
     Needs edgepack[all], a free port, and the first time the network. Everything it starts it stops.
     """
-    from packager.demo import Demo
+    from packager.demo import Demo, usable_port
 
     signal.signal(signal.SIGTERM, _leave)  # as Ctrl-C does: what was started is stopped first
 
+    number = usable_port(port, click.echo)
     if folder is not None:
-        Demo(folder.absolute(), port, runtime, click.echo).run()
+        Demo(folder.absolute(), number, runtime, click.echo).run()
         return
     with scratch_folder("demo") as temporary:
-        Demo(temporary, port, runtime, click.echo).run()
+        Demo(temporary, number, runtime, click.echo).run()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

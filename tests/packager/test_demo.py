@@ -1,0 +1,47 @@
+"""The demo looks at its port before it works for half a minute."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgepack.errors import UsageError
+from packager import demo
+from tests.support.ports import free_port
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield int(server.getsockname()[1])
+
+
+def test_another_port_is_taken_and_said_when_the_usual_one_is_in_use(
+    taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(demo, "PORT", taken)
+    other = demo.usable_port(None, said.append)
+    assert other != taken
+    assert said == [f"port {taken} cannot be used (Address already in use); the service gets port {other}"]
+    socket.create_server(("127.0.0.1", other)).close()
+
+
+def test_a_port_that_was_asked_for_is_refused_at_once_when_it_is_in_use(taken: int, tmp_path: Path) -> None:
+    from packager.commands.demo import command
+
+    with pytest.raises(UsageError, match=rf"--port: port {taken} cannot be used .*; stop what listens there, or give"):
+        command.main(["--port", str(taken), "--folder", str(tmp_path / "work")], standalone_mode=False)
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_free_port_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    wanted = free_port()
+    assert demo.usable_port(wanted, said.append) == wanted
+    monkeypatch.setattr(demo, "PORT", wanted)
+    assert demo.usable_port(None, said.append) == wanted
+    assert said == []
