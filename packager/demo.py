@@ -12,10 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgepack.errors import EdgepackError, UsageError
+from edgepack.errors import EdgepackError, MissingPartError, UsageError
 from edgepack.host.console import human
 
 # What a user has before edgepack comes: a training script. It writes a model, held-out rows, and its own answers.
@@ -43,6 +44,14 @@ print(f"accuracy {model.score(test_x, test_y):.3f} on {len(test_x)} held-out row
 SERVICE = "cancer"
 _ADDRESS = "127.0.0.1"
 PORT = 6789
+
+
+def check_packages() -> None:
+    """Raise ``MissingPartError`` where a package that the demo needs is not installed: an extra may bring a part."""
+    for package in ("sqlalchemy", "uv", "sklearn", "joblib", "skl2onnx", "docker"):
+        if find_spec(package) is None:
+            what = f"the Python package {package} is not installed"
+            raise MissingPartError(what, where="the demo", hint="run: pip install 'edgepack[all]'")
 
 
 def usable_port(wanted: int | None, say: Callable[[str], None]) -> int:

@@ -1,8 +1,7 @@
 """Environments made by uv from a lock, kept in the cache folder, for models that need other software than ours.
 
 An environment is made in a folder of its own and then renamed: one that is there is whole. It holds wheels only, every
-one by its hash, so that making it runs nothing of theirs. torch is the exception: its build for CPUs is pinned by its
-exact version, since the same version has other files on every index.
+one by its hash, so that making it runs nothing of theirs. torch is the exception; see ``torch_build``.
 """
 
 from __future__ import annotations
@@ -13,11 +12,13 @@ import re
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 
+from converters.software.torch_build import install_torch
 from edgepack.errors import EdgepackError, IncompatibleError, MissingPartError, NoSpaceError, disk_errors
 from edgepack.host.files import discard, locked, make_dirs, temporary_beside
-from edgepack.host.uv import NO_INDEX, NO_NETWORK, find_uv, uv_environment
+from edgepack.host.uv import NO_INDEX, find_uv, unreachable_index, uv_environment
 from edgepack.text import redacted
 
 _log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ _NOT_FOR_UV = (
     "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET",
     "UV_PREFIX", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE_NEWER", "UV_TORCH_BACKEND", "UV_NO_BINARY",
 )  # fmt: skip
-_APART = re.compile(r"^# apart: (torch==[\w.]+)$", re.MULTILINE)
+_APART = re.compile(r"^# apart: torch==([\w.]+)$", re.MULTILINE)
 _PREPARE = "run the same command once where a package index is reachable"
 
 
@@ -79,26 +80,31 @@ def _make(lock: Path, target: Path, offline: bool) -> None:
 
 
 def _fill(uv: str, lock: Path, folder: Path, offline: bool) -> None:
-    environment = {name: value for name, value in uv_environment().items() if name not in _NOT_FOR_UV}
+    settings = uv_environment()
+    environment = {name: value for name, value in settings.items() if name not in _NOT_FOR_UV}
     general = ["--quiet", *(("--offline",) if offline else ())]
     making = [uv, "venv", *general, "--clear", "--no-python-downloads", "--python", sys.executable, str(folder)]
     _require(lock, offline, _run(making, environment, folder))
     install = [
         uv, "pip", "install", *general, "--python", str(folder / "bin" / "python"),
-        "--no-deps", "--only-binary", ":all:", "--compile-bytecode",
+        "--only-binary", ":all:", "--compile-bytecode",
         *(("--no-index",) if environment.get(NO_INDEX) == "1" else ()),
     ]  # fmt: skip
-    locked_ones = [*install, "--require-hashes", "--requirements", str(lock)]
+    locked_ones = [*install, "--no-deps", "--require-hashes", "--requirements", str(lock)]
     _require(lock, offline, _run(locked_ones, environment, folder))
     if match := _APART.search(lock.read_text()):
-        # The build for CPUs from where the user's settings point, else from torch's own index.
-        done = _run([*install, f"{match[1]}+cpu"], environment, folder)
-        if done.returncode != 0 and not offline:
-            done = _run([*install, "--torch-backend", "cpu", match[1]], environment, folder)
-        _require(lock, offline, done)
+        # The lock decides all the rest; of torch the user may have versions of their own.
+        chosen = {name: settings[name] for name in ("UV_CONSTRAINT",) if name in settings}
+        outcome = install_torch(
+            match[1],
+            lambda arguments, variables: _run([*install, *arguments], variables, folder),
+            {**environment, **chosen},
+            offline=offline,
+        )
+        _require(lock, offline, outcome.done, outcome.nowhere)
 
 
-def _run(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[bytes]:
+def _run(command: list[str], environment: Mapping[str, str], folder: Path) -> subprocess.CompletedProcess[bytes]:
     """Run uv where no project's settings are."""
     try:
         return subprocess.run(command, env=environment, cwd=folder, capture_output=True, check=False, timeout=SECONDS)
@@ -106,8 +112,8 @@ def _run(command: list[str], environment: dict[str, str], folder: Path) -> subpr
         raise EdgepackError("uv took too long to fetch packages", hint="check the network and try again") from error
 
 
-def _require(lock: Path, offline: bool, done: subprocess.CompletedProcess[bytes]) -> None:
-    """Raise the error that uv's message means."""
+def _require(lock: Path, offline: bool, done: subprocess.CompletedProcess[bytes], nowhere: str | None = None) -> None:
+    """Raise the error that uv's message means; ``nowhere`` says what it means that something was not found."""
     if done.returncode == 0:
         return
     said = " ".join(redacted(done.stderr.decode(errors="replace")).split())
@@ -115,10 +121,17 @@ def _require(lock: Path, offline: bool, done: subprocess.CompletedProcess[bytes]
     what = f"the environment {lock.stem}, in which the model is to be converted,"
     if "No space left on device" in said or "os error 28" in said:
         raise NoSpaceError(f"no space for {what.rstrip(',')}", hint="free some space and run the same command again")
-    if offline or NO_NETWORK.search(said):
+    unreachable = unreachable_index(said)
+    if offline or unreachable is not None:
+        why = "offline" if offline else f"now: {unreachable} cannot be reached"
         raise MissingPartError(
-            f"{what} is not installed yet, and its packages cannot be fetched " + ("offline" if offline else "now"),
+            f"{what} is not installed yet, and its packages cannot be fetched {why}",
             hint=f"{_PREPARE}, or prepare it with: python -m converters.prepare {lock.stem}",
+        )
+    if nowhere is not None:
+        raise MissingPartError(
+            f"{what} is not installed yet: {nowhere}",
+            hint="name an index or a folder (find-links) that has it in pip's or uv's settings",
         )
     if "hash mismatch" in said.lower():
         raise MissingPartError(

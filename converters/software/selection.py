@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.sandbox import launch
-from converters.software import environments
+from converters.software import environments, torch_build
 from converters.source import frameworks, kinds, traces, user_modules
 from edgepack.errors import ConversionError, UsageError
 from edgepack.nearness import did_you_mean
@@ -44,7 +44,7 @@ KNOWN_TO_WORK: dict[str, tuple[Version, Version]] = {
     "tensorflow": ((2, 20), (2, 22)),
     "keras": ((3, 13, 1), (4,)),
     "tf2onnx": ((1, 17), (1, 18)),
-    "torch": ((2, 9), (2, 14)),
+    "torch": torch_build.KNOWN_TO_WORK,
     "onnxscript": ((0, 7), (0, 8)),
 }
 PARQUET_PARTS = ("pandas", "pyarrow")

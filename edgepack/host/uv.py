@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 
 from edgepack.errors import MissingPartError
+from edgepack.text import redacted
 
 # Some versions of uv know it as an argument only.
 NO_INDEX = "UV_NO_INDEX"
@@ -16,6 +17,9 @@ NO_NETWORK = re.compile(
     r"network was disabled|error sending request|dns error|Failed to fetch|NewConnectionError|Failed to establish"
     r"|Max retries exceeded|ConnectTimeout|ReadTimeout|name resolution"
 )
+_ADDRESS = re.compile(r"https?://[^/\s`'\"]+")
+_PYPI = "https://pypi.org/simple"
+_PROXIES = ("all_proxy", "http_proxy", "https_proxy")
 _TIMEOUT = 60
 
 
@@ -52,7 +56,36 @@ def uv_environment(environment: Mapping[str, str] | None = None) -> dict[str, st
         found.setdefault(NO_INDEX, "1")
     if certificates := settings.get("cert"):
         found.setdefault("SSL_CERT_FILE", certificates)
+    if constraints := settings.get("constraint"):
+        found.setdefault("UV_CONSTRAINT", " ".join(constraints.split()))
+    if hosts := settings.get("trusted-host"):
+        found.setdefault("UV_INSECURE_HOST", " ".join(hosts.split()))
+    if (proxy := settings.get("proxy")) and not any(name.lower() in _PROXIES for name in found):
+        found["ALL_PROXY"] = proxy
     return found
+
+
+def indexes(environment: Mapping[str, str]) -> list[str]:
+    """The indexes and folders of wheels that uv searches in ``environment``, as a user may read them."""
+    names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
+    places = [place for name in names for place in environment.get(name, "").split()]
+    if "UV_DEFAULT_INDEX" not in environment and "UV_INDEX_URL" not in environment:
+        places.append(_PYPI)
+    if environment.get(NO_INDEX) == "1":
+        places = []
+    links = [link for link in environment.get("UV_FIND_LINKS", "").split(",") if link]
+    return list(dict.fromkeys(redacted(place) for place in (*places, *links)))
+
+
+def unreachable_index(said: str) -> str | None:
+    """The server that uv or pip could not reach, such as ``https://pypi.org``, by their message.
+
+    ``None`` when the message is of something else.
+    """
+    if not NO_NETWORK.search(said):
+        return None
+    address = _ADDRESS.search(redacted(said))
+    return "a package index" if address is None else address[0]
 
 
 def _pip_settings(environment: Mapping[str, str]) -> dict[str, str]:

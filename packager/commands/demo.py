@@ -28,10 +28,11 @@ def command(folder: Path | None, port: int | None, runtime: str) -> None:
 
     Needs edgepack[all], a free port, and the first time the network. Everything it starts it stops.
     """
-    from packager.demo import Demo, usable_port
+    from packager.demo import Demo, check_packages, usable_port
 
     signal.signal(signal.SIGTERM, _leave)  # as Ctrl-C does: what was started is stopped first
 
+    check_packages()
     number = usable_port(port, click.echo)
     if folder is not None:
         Demo(folder.absolute(), number, runtime, click.echo).run()

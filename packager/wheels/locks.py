@@ -21,7 +21,7 @@ from edgepack.errors import (
     NotFoundError,
 )
 from edgepack.host.files import atomic_write, make_dirs
-from edgepack.host.uv import NO_INDEX, NO_NETWORK, find_uv, uv_environment
+from edgepack.host.uv import NO_INDEX, find_uv, unreachable_index, uv_environment
 from edgepack.oci.descriptor import Platform
 from edgepack.text import redacted
 from packager.wheels.tags import Target
@@ -132,8 +132,8 @@ def explained(said: str, target: Target) -> EdgepackError:
     if "No space left on device" in flat:
         return NoSpaceError("no space for the wheels", hint="free some space, or let TMPDIR name another disk")
     # Before the others: uv and pip complain of missing packages too when they could not ask.
-    if NO_NETWORK.search(flat):
-        return EdgepackError("no package index is reachable", hint=_FETCH)
+    if (index := unreachable_index(flat)) is not None:
+        return EdgepackError("no package index is reachable", where=index, hint=_FETCH)
     if match := _NO_WHEEL.search(flat):
         return IncompatibleError(
             f"{match[1] or match[2]} has no wheel for {target}",

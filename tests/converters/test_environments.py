@@ -361,9 +361,9 @@ def test_what_cannot_be_fetched_is_said_with_the_way_to_prepare_it(lock: Path, t
     [
         ("error: failed to write: No space left on device (os error 28)", NoSpaceError, "free some space"),
         (
-            "error: Failed to fetch: `x`: dns error",
+            "error: Failed to fetch: `https://me:secret@mirror.example/simple/x/`: dns error",
             MissingPartError,
-            "cannot be fetched now; run the same command once",
+            r"cannot be fetched now: https://\*\*\*\*@mirror\.example cannot be reached; run the same command once",
         ),
         (
             "error: thing==1 has no wheels with a matching platform tag",

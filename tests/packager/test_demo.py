@@ -1,4 +1,4 @@
-"""The demo looks at its port before it works for half a minute."""
+"""The demo looks at what it needs, its port too, before it works for half a minute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.errors import UsageError
+from edgepack.errors import MissingPartError, UsageError
 from packager import demo
 from tests.support.ports import free_port
 
@@ -45,3 +45,16 @@ def test_a_free_port_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "PORT", wanted)
     assert demo.usable_port(None, said.append) == wanted
     assert said == []
+
+
+@pytest.mark.parametrize("package", ["sklearn", "docker", "uv"])
+def test_the_extra_is_named_before_anything_is_done(
+    package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from packager.commands.demo import command
+
+    monkeypatch.setattr(demo, "find_spec", lambda name: None if name == package else name)
+    wanted = rf"the Python package {package} is not installed; run: pip install 'edgepack\[all\]'"
+    with pytest.raises(MissingPartError, match=wanted):
+        command.main(["--folder", str(tmp_path / "work")], standalone_mode=False)
+    assert not (tmp_path / "work").exists()

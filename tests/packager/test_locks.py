@@ -94,7 +94,7 @@ def test_without_a_network_the_error_says_how_to_fetch_and_hides_credentials(
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", "http://ann:s3cret@127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    with pytest.raises(EdgepackError, match=r"no package index is reachable; .*find-links") as caught:
+    with pytest.raises(EdgepackError, match=r"127\.0\.0\.1:9: no package index is reachable; .*find-links") as caught:
         resolve(["numpy"], AMD64)
     assert "s3cret" not in str(caught.value)
     assert type(caught.value) is EdgepackError
@@ -110,7 +110,16 @@ def test_pip_settings_are_handed_to_uv_unless_uv_has_its_own(monkeypatch: pytest
     only_folder(tmp_path / "links", monkeypatch)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://127.0.0.1:2/a http://127.0.0.1:3/b")
+    monkeypatch.setenv("PIP_CONSTRAINT", "/etc/one.txt /etc/two.txt")
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "127.0.0.1")
+    monkeypatch.setenv("PIP_PROXY", "http://127.0.0.1:5")
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
     found = uv_environment()
+    assert found["UV_CONSTRAINT"] == "/etc/one.txt /etc/two.txt"
+    assert found["UV_INSECURE_HOST"] == "127.0.0.1"
+    assert found["ALL_PROXY"] == "http://127.0.0.1:5"
     assert found["UV_DEFAULT_INDEX"] == "http://127.0.0.1:1/simple"
     assert found["UV_EXTRA_INDEX_URL"] == "http://127.0.0.1:2/a http://127.0.0.1:3/b"
     assert found["UV_INDEX_STRATEGY"] == "unsafe-best-match"
