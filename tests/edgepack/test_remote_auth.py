@@ -105,6 +105,42 @@ def test_a_token_is_fetched_once_and_used_again(sim: Simulator, field: str, expi
     assert sim.count("GET", "/token?service=sim&scope=repository:churn:pull,push") == 1
 
 
+@pytest.mark.parametrize(
+    "challenges",
+    [
+        ('Bearer realm="{realm}"',),
+        ('bearer realm="{realm}",service="sim"',),
+        ('BEARER REALM="{realm}", SERVICE="sim", SCOPE="repository:x:pull repository:y:pull"',),
+        ('Bearer realm = "{realm}" , service = "sim"',),
+        ("Bearer realm={realm},service=sim,scope=repository:x:pull,push",),
+        ('Bearer realm="/token",service="sim",error="invalid_token"',),
+        ('Bearer service="sim",realm="{realm}?account=ann"',),
+        ('Negotiate, Bearer realm="{realm}",service="sim"',),
+        ('Basic realm="here"', 'Bearer realm="{realm}",service="sim"'),
+        ('Bearer realm="{realm}",service="sim"', 'Basic realm="here"'),
+        ("Negotiate", 'Digest realm="x", nonce="a,b", qop="auth"', 'Bearer realm="{realm}"'),
+    ],
+)
+def test_a_challenge_is_answered_however_it_is_written(sim: Simulator, challenges: tuple[str, ...]) -> None:
+    sim.auth, sim.challenges = "bearer", challenges
+    assert pull(client(sim)) == BLOB
+
+
+@pytest.mark.parametrize("at", [0, 1_000_000])
+def test_a_token_that_expires_in_the_middle_is_renewed_and_the_rest_is_fetched(sim: Simulator, at: int) -> None:
+    sim.auth, sim.drops = "bearer", [at or 1] if at else []
+    remote = client(sim)
+    assert remote.has(blob())
+    with remote.open(blob()) as stream:
+        first = stream.read(10)
+        sim.tokens.clear()
+        assert first + stream.read() == BLOB
+    sim.tokens.clear()
+    sim.blobs.clear()
+    RemoteRepository.put(remote, blob(), Bytes())
+    assert sim.blobs[str(blob().digest)] == BLOB
+
+
 @pytest.mark.parametrize(("expires_in", "still_good", "too_old"), [(300, 285, 291), (None, 49, 51), (10, 7, 9)])
 def test_a_token_is_renewed_before_it_expires(
     sim: Simulator, expires_in: int | None, still_good: int, too_old: int

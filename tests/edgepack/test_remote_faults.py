@@ -148,6 +148,15 @@ def test_a_cut_body_without_a_length_is_a_broken_connection(
         Store.create(store.root / "other").put(wanted, client(sim))
 
 
+def test_a_registry_that_is_away_for_a_moment_is_waited_for(sim: Simulator, store: Store) -> None:
+    wanted = hold(sim)
+    sim.drops = [2_000_000]
+    with client(sim).open(wanted) as stream:
+        first = stream.read(1_500_000)
+        sim.busy = [(503, None)] * (QUICK.attempts + 1)
+        assert first + stream.read() == BLOB
+
+
 def test_a_break_before_what_is_here_already_is_tried_again(sim: Simulator, store: Store) -> None:
     wanted = hold(sim)
     sim.range_refused, sim.drops = 416, [2_000_000, 1_000, 1_000_000]
@@ -292,10 +301,10 @@ def test_a_registry_without_head_is_asked_by_get(sim: Simulator, store: Store, s
 # Uploads
 
 
-@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("location", ["path", "absolute", "sibling"])
 @pytest.mark.parametrize("chunk", [64 << 20, 1_000_000, 1_024_000, len(BLOB)])
-def test_a_blob_is_pushed_whole_or_in_chunks_and_only_once(sim: Simulator, absolute: bool, chunk: int) -> None:
-    sim.absolute_location = absolute
+def test_a_blob_is_pushed_whole_or_in_chunks_and_only_once(sim: Simulator, location: str, chunk: int) -> None:
+    sim.absolute_location, sim.sibling_location = location == "absolute", location == "sibling"
     remote = client(sim, Policy(chunk=chunk))
     assert not remote.has(blob())
     remote.put(blob(), Bytes())

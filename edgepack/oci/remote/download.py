@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from urllib3.exceptions import HTTPError, ProtocolError
 
-from edgepack.errors import SizeMismatchError
+from edgepack.errors import RegistryUnavailableError, SizeMismatchError
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.remote.session import Session
@@ -29,9 +29,10 @@ class ResumingStream(io.RawIOBase):
     """The bytes of ``descriptor`` from ``offset`` on, not verified except for their number.
 
     A broken connection is made again, at the same byte, ``policy.attempts`` times without a mebibyte of progress
-    between them. So is one whose body ends early without a length that would tell. A registry that cannot give the rest
-    is asked for the whole, and what is here already is passed over. Raises ``SizeMismatchError`` as soon as the
-    registry announces another length, ``NotFoundError``, ``AuthenticationError`` and ``RegistryUnavailableError``.
+    between them; also one whose body ends early without a length that would tell, and to a registry that is away for a
+    moment. A registry that cannot give the rest is asked for the whole, and what is here already is passed over. Raises
+    ``SizeMismatchError`` as soon as the registry announces another length, ``NotFoundError``, ``AuthenticationError``
+    and ``RegistryUnavailableError``.
     """
 
     def __init__(self, session: Session, descriptor: Descriptor, offset: int) -> None:
@@ -68,14 +69,15 @@ class ResumingStream(io.RawIOBase):
     def _next(self, amount: int) -> bytes:
         left = self._descriptor.size - self._position
         while left > 0:
+            if self._response is None:
+                self._reconnect()
+                continue
             try:
-                if self._response is None:
-                    self._response = self._connect()
                 data = self._response.raw.read1(min(self._behind or min(amount, left), LIMITS.chunk_bytes))
                 if not data:
                     raise ProtocolError("the body ended early")
             except HTTPError as error:
-                self._lost(error)
+                self._lost(unavailable(self._response.url, error))
                 continue
             if self._behind:
                 self._behind -= len(data)
@@ -84,8 +86,14 @@ class ResumingStream(io.RawIOBase):
             return data
         return b""
 
-    def _lost(self, error: HTTPError) -> None:
-        url = self._session.base if self._response is None else self._response.url
+    def _reconnect(self) -> None:
+        try:
+            self._response = self._connect()
+        except RegistryUnavailableError as error:  # it may be restarting
+            self._lost(error)
+
+    def _lost(self, error: RegistryUnavailableError) -> None:
+        """Wait before the next try, or raise ``error`` when there were enough."""
         if self._response is not None:
             self._response.close()
             self._response = None
@@ -94,7 +102,7 @@ class ResumingStream(io.RawIOBase):
         self._mark = self._position
         self._failures += 1
         if self._failures >= self._session.policy.attempts:
-            raise unavailable(url, error) from None
+            raise error from None
         _log.info("%s broke off after %d bytes, going on", self._where, self._position)
         self._session.http.wait(self._failures, None)
 

@@ -54,6 +54,8 @@ class Simulator:
     password: str = "open sesame"
     refresh_token: str | None = None
     realm: str | None = None
+    # The headers of a 401, each with {realm} in it; by default one with a scope.
+    challenges: tuple[str, ...] = ('Bearer realm="{realm}",service="sim",scope="repository:x:pull"',)
     token_field: str = "token"
     expires_in: int | None = 300
     forbid: bool = False
@@ -74,6 +76,7 @@ class Simulator:
     uploads: dict[str, bytearray] = field(default_factory=dict)
     absolute_location: bool = False
     location_base: str | None = None
+    sibling_location: bool = False  # a Location without a path: beside the address that was asked
     lose_session_after: list[int] = field(default_factory=list)  # a PATCH or PUT when so many were taken: 404
     drop_upload: list[int] = field(default_factory=list)  # break the next PATCH or PUT after so many bytes; -1: do not
     keep_dropped: bool = False  # a broken PATCH leaves its bytes, and its session alive
@@ -230,8 +233,11 @@ class _Handler(BaseHTTPRequestHandler):
         if sim.tokens.get(given.removeprefix("Bearer "), 0) > time.monotonic():
             return True
         realm = sim.realm or f"http://127.0.0.1:{sim.port}/token"
-        challenge = f'Bearer realm="{realm}",service="sim",scope="repository:x:pull"'
-        self._error(401, "UNAUTHORIZED", WWW_Authenticate=challenge)
+        self.send_response(401)
+        for challenge in sim.challenges:
+            self.send_header("WWW-Authenticate", challenge.replace("{realm}", realm))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
         return False
 
     def _token(self) -> None:
@@ -335,6 +341,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _location(self, repository: str, session: str) -> str:
         path = f"/v2/{repository}/blobs/uploads/{session}?_state=a%3Db%2Bc&n={len(self.sim.uploads[session])}"
+        if self.sim.sibling_location:
+            return path.rpartition("/uploads/")[2]
         if self.sim.location_base is not None:
             return f"{self.sim.location_base}{path}"
         return f"http://127.0.0.1:{self.sim.port}{path}" if self.sim.absolute_location else path
