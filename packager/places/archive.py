@@ -12,6 +12,7 @@ from edgepack.oci.copy import CopyReport
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
+from packager.places.loadable import loadable
 from packager.places.place import Place, held, pick, split_tag
 
 
@@ -32,7 +33,7 @@ class OciArchive(Place):
     def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
         """Write the file anew, with this image alone."""
         path, name = split_tag(self.name)
-        return CopyReport(write_archive(store, {name or tag: root}, path), 1, 0)
+        return CopyReport(write_archive(store, {name or tag: root}, path, zstd=True), 1, 0)
 
     @property
     def file(self) -> Path | None:
@@ -42,6 +43,12 @@ class OciArchive(Place):
 
 @dataclass(frozen=True)
 class DockerArchive(OciArchive):
-    """The same file by Docker's word for it."""
+    """The same file by Docker's word for it, with layers that every Docker loads."""
 
     prefix = "docker-archive:"
+
+    def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
+        """Write the file anew, with this image alone, and gzip in place of zstd; raises what ``loadable`` raises."""
+        path, name = split_tag(self.name)
+        with loadable(store, tag, root, keep_signed=True) as (source, image):
+            return CopyReport(write_archive(source, {name or tag: image}, path), 1, 0)

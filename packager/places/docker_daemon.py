@@ -20,6 +20,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
+from packager.places.loadable import loadable
 from packager.places.place import Place, held, pick
 
 
@@ -44,12 +45,13 @@ class DockerDaemon(Place):
                 yield held(archive, pick(archive.images(), None, self.name))
 
     def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
-        """Give the engine the image by that name."""
-        with scratch_folder("engine") as folder:
+        """Give the engine the image by that name, with gzip in place of zstd."""
+        # An engine keeps no signatures, and calls an image by its configuration, which stays.
+        with scratch_folder("engine") as folder, loadable(store, tag, root, keep_signed=False) as (source, image):
             path = folder / "image.tar"
-            write_archive(store, {image_tag(self.name): root}, path)
+            size = write_archive(source, {image_tag(self.name): image}, path)
             _load_image(path)
-            return CopyReport(path.stat().st_size, 1, 0)
+            return CopyReport(size, 1, 0)
 
 
 @contextmanager

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgepack.errors import EdgepackError, NotFoundError, UsageError
+from edgepack.errors import DigestMismatchError, EdgepackError, NotFoundError, UsageError
+from edgepack.oci import mediatypes
 from edgepack.oci.archive.write import Archive, write_archive
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import Digest
+from edgepack.oci.graph import images
+from edgepack.oci.manifest import Index
+from edgepack.oci.recompress import plain_tar, without_zstd
 from edgepack.oci.store import Store
+from edgepack.oci.validate import validate
 from edgepack.signing.statement import attach, verify_image
 from packager.places.table import find_destination, find_file, find_registry, find_source
 from packager.workspace import Workspace
@@ -199,3 +209,88 @@ def test_a_cut_archive_changes_nothing(workspace: Workspace, image: Descriptor, 
     with pytest.raises(EdgepackError):
         find_file(str(path)).load(other.store, "x:1")
     assert other.store.tags() == {}
+
+
+# ---- zstd -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def zstd_image(workspace: Workspace, image: Descriptor) -> Descriptor:
+    """The image with its layer compressed with zstd, in an index."""
+    zstd = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    store = workspace.store
+    manifest = store.manifest(image)
+    with plain_tar(store, manifest.layers[0]) as stream:
+        packed = store.put_bytes(zstd.compress(stream.read()), mediatypes.LAYER_ZSTD)
+    made = store.put_bytes(replace(manifest, layers=(packed, *manifest.layers[1:])).to_bytes(), mediatypes.MANIFEST)
+    root = store.put_bytes(Index((replace(made, platform=AMD64),)).to_bytes(), mediatypes.INDEX)
+    store.tag("z:1", root)
+    return root
+
+
+def test_zstd_becomes_gzip_in_an_archive_for_docker_and_it_is_said(
+    workspace: Workspace, zstd_image: Descriptor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.tar", "b.tar"):
+        with caplog.at_level("INFO"):
+            find_destination(f"docker-archive:{tmp_path}/{name}").send(workspace.store, "z:1", zstd_image)
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    with Archive(tmp_path / "a.tar") as archive:
+        (root,) = archive.images().values()
+        (manifest,) = (one for _, one in images(archive, root))
+        (before,) = (one for _, one in images(workspace.store, zstd_image))
+        assert manifest.config == before.config
+        assert [layer.media_type for layer in manifest.layers] == [mediatypes.LAYER_GZIP]
+        with plain_tar(archive, manifest.layers[0]) as now, plain_tar(workspace.store, before.layers[0]) as then:
+            assert now.read() == then.read()
+        assert validate(archive, root) == []
+    said = f"(1) are compressed with gzip, which every engine loads; its digest is {root.digest} there"
+    assert f"z:1: layers compressed with zstd {said}" in caplog.text
+
+
+def test_an_oci_archive_keeps_zstd(workspace: Workspace, zstd_image: Descriptor, tmp_path: Path) -> None:
+    attach(workspace.store, zstd_image, "z:1", workspace.keys.create("k"))
+    find_destination(f"oci-archive:{tmp_path}/a.tar").send(workspace.store, "z:1", zstd_image)
+    with Archive(tmp_path / "a.tar") as archive:
+        assert [root.digest for root in archive.images().values()] == [zstd_image.digest]
+
+
+def test_a_signed_image_is_not_compressed_in_another_way(
+    workspace: Workspace, zstd_image: Descriptor, tmp_path: Path
+) -> None:
+    attach(workspace.store, zstd_image, "z:1", workspace.keys.create("k"))
+    with pytest.raises(UsageError, match=r"is signed, and has layers compressed with zstd"):
+        find_destination(f"docker-archive:{tmp_path}/a.tar").send(workspace.store, "z:1", zstd_image)
+    assert not (tmp_path / "a.tar").exists()
+
+
+def test_a_layer_that_is_not_what_its_image_names_is_refused(
+    workspace: Workspace, zstd_image: Descriptor, tmp_path: Path
+) -> None:
+    store = workspace.store
+    (before,) = (one for _, one in images(store, zstd_image))
+    config = ImageConfig.from_bytes(store.read(before.config))
+    other = store.put_bytes(replace(config, diff_ids=(Digest("a" * 64),)).to_bytes(), mediatypes.CONFIG)
+    root = store.put_bytes(replace(before, config=other).to_bytes(), mediatypes.MANIFEST)
+    with pytest.raises(DigestMismatchError, match="and its image names sha256:aaaa"):
+        find_destination(f"docker-archive:{tmp_path}/a.tar").send(store, "z:1", root)
+    found = without_zstd(store, root)
+    with pytest.raises(DigestMismatchError):
+        write_archive(found, {"z:1": found.root}, tmp_path / "b.tar")
+
+
+def test_a_device_gives_its_engine_plain_layers_without_a_copy(
+    workspace: Workspace, zstd_image: Descriptor, tmp_path: Path
+) -> None:
+    found = without_zstd(workspace.store, zstd_image)
+    write_archive(found, {"z:1": found.root}, tmp_path / "a.tar")
+    with Archive(tmp_path / "a.tar") as archive:
+        (root,) = archive.images().values()
+        assert root.digest == found.root.digest
+        assert validate(archive, root) == []
+        (manifest,) = (one for _, one in images(archive, root))
+        assert [layer.media_type for layer in manifest.layers] == [mediatypes.LAYER]
+        whole = found.open(manifest.layers[0])
+        with whole as stream, found.open(manifest.layers[0], 700) as rest:
+            assert stream.read()[700:] == rest.read()
+    assert without_zstd(workspace.store, workspace.image("churn:1")).root == workspace.image("churn:1")

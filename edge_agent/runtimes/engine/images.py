@@ -25,6 +25,7 @@ from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Manifest
+from edgepack.oci.recompress import without_zstd
 from edgepack.oci.serve import serve
 from edgepack.oci.store import Store
 
@@ -156,7 +157,9 @@ class EngineImages:
         def write() -> None:
             try:
                 with os.fdopen(writing, "wb") as stream:
-                    stream_archive(self._store, {image_name(image): descriptor}, stream)
+                    # Docker before 23 loads no zstd; what was verified by its digest is the same image unpacked.
+                    found = without_zstd(self._store, descriptor)
+                    stream_archive(found, {image_name(image): found.root}, stream)
             except (EdgepackError, OSError) as error:
                 raised.append(error)
 

@@ -31,7 +31,12 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 def write_archive(
-    source: BlobSource, images: Mapping[str, Descriptor], path: Path, *, platform: Platform | None = None
+    source: BlobSource,
+    images: Mapping[str, Descriptor],
+    path: Path,
+    *,
+    platform: Platform | None = None,
+    zstd: bool = False,
 ) -> int:
     """Write ``images`` (reference, such as ``churn:1``, to what it names) from ``source`` to the file ``path``.
 
@@ -39,10 +44,11 @@ def write_archive(
     ``manifest.json``, which can name one only, names that of ``platform`` (by default of this machine).
     ``path`` is replaced when all of it is on the disk, verified; until then, and after an error, it is as it was.
     A device or pipe is written through. Returns how many bytes were written.
-    Raises ``UsageError`` for zstd layers, which Docker before 23 does not load, and for references and platforms that
-    do not fit, ``NotFoundError`` and ``VerificationError`` for missing and altered blobs, ``NoSpaceError``.
+    Raises ``UsageError`` for references and platforms that do not fit, and, unless ``zstd`` is given, for zstd layers,
+    which Docker before 23 does not load; ``NotFoundError`` and ``VerificationError`` for missing and altered blobs,
+    ``NoSpaceError``.
     """
-    pieces = _archive(source, images, platform or Platform.host())
+    pieces = _archive(source, images, platform or Platform.host(), zstd)
     with replacing(path) as file:
         return sum(file.write(piece) for piece in pieces)
 
@@ -54,17 +60,17 @@ def stream_archive(
 
     Raises what ``write_archive`` raises.
     """
-    for piece in _archive(source, images, platform or Platform.host()):
+    for piece in _archive(source, images, platform or Platform.host(), zstd=False):
         stream.write(piece)
 
 
-def _archive(source: BlobSource, images: Mapping[str, Descriptor], platform: Platform) -> Iterator[bytes]:
+def _archive(source: BlobSource, images: Mapping[str, Descriptor], platform: Platform, zstd: bool) -> Iterator[bytes]:
     if not images:
         raise UsageError("no image is given", hint="name at least one")
     references = {tag: _reference(tag) for tag in images}
     documents = {
         INDEX_NAME: _index(images, references),
-        MANIFEST_NAME: _docker_manifest(source, images, references, platform),
+        MANIFEST_NAME: _docker_manifest(source, images, references, platform, zstd),
         LAYOUT_NAME: _LAYOUT,
     }
     blobs = {item.digest: item for root in images.values() for item in graph.walk(source, root)}
@@ -105,13 +111,17 @@ def _index(images: Mapping[str, Descriptor], references: Mapping[str, Reference]
 
 
 def _docker_manifest(
-    source: BlobSource, images: Mapping[str, Descriptor], references: Mapping[str, Reference], platform: Platform
+    source: BlobSource,
+    images: Mapping[str, Descriptor],
+    references: Mapping[str, Reference],
+    platform: Platform,
+    zstd: bool,
 ) -> bytes:
     entries: dict[Digest, dict[str, Any]] = {}
     for tag, root in images.items():
         found = _images(tag, source, root)
         for one in found:
-            _check_layers(tag, graph.read_manifest(source, one.descriptor))
+            _check_layers(tag, graph.read_manifest(source, one.descriptor), zstd)
         manifest = graph.read_manifest(source, _for_platform(tag, found, platform))
         new = {
             "Config": f"{BLOBS}/{manifest.config.digest.hex}",
@@ -124,9 +134,9 @@ def _docker_manifest(
     return canonical_json([entry for _, entry in sorted(entries.items())])
 
 
-def _check_layers(tag: str, manifest: Manifest) -> None:
+def _check_layers(tag: str, manifest: Manifest, zstd: bool) -> None:
     for layer in manifest.layers:
-        if layer.media_type in mediatypes.ZSTD_LAYERS:
+        if layer.media_type in mediatypes.ZSTD_LAYERS and not zstd:
             raise UsageError(
                 f"the layer {layer.digest} is compressed with zstd, which Docker before 23 does not load",
                 where=tag,
