@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +15,23 @@ from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.select import RuntimeName, choose
 from edge_agent.state.database import StateFile
 from edge_agent.state.records import ServiceRecord
-from edgepack.errors import NotFoundError, SignatureError, disk_errors
+from edgepack.errors import DigestMismatchError, NotFoundError, SignatureError, disk_errors
 from edgepack.host.files import make_dirs
 from edgepack.host.locks import is_locked, locked_within
 from edgepack.host.ownership import check_own, check_way
+from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
+from edgepack.oci.upkeep import recover_index
 from edgepack.signing.keys import TrustStore
 
 _log = logging.getLogger(__name__)
 # runc is used where crun is missing.
 _CHOICES = {"runc": "crun", "podman": "docker"}
 _LOCK = ".lock"
+_NAME_CHARACTERS = 255
+IMPORT_AGAIN = "import the bundle that contains it with: edge-agent import"
 # An update waits for the health of several services; a command that waits longer than this waits for something stuck.
 PATIENCE_SECONDS = 600.0
 
@@ -66,6 +71,8 @@ class Device:
     @cached_property
     def store(self) -> Store:
         """The blobs that the device holds."""
+        if (self.root / "store" / "blobs").exists():
+            return Store(self.root / "store")  # nothing is written: a status is asked for on a full disk too
         return Store.create(self._private("store"))
 
     @cached_property
@@ -103,8 +110,9 @@ class Device:
 
     @property
     def name(self) -> str:
-        """The device's name."""
-        return socket.gethostname()
+        """The device's name, whatever its host is called: bytes that are no text are escaped, spaces become ``_``."""
+        name = os.fsencode(socket.gethostname()).decode("utf-8", "backslashreplace")
+        return "_".join(name.split())[:_NAME_CHARACTERS] or "unnamed"
 
     @property
     def busy(self) -> bool:
@@ -121,6 +129,9 @@ class Device:
             _log.info("%s is changing %s; waiting until it is done", holder, self.root)
 
         with locked_within(self.root / _LOCK, self._patience_seconds, tell):
+            if self.store.digests():  # else an absent index is a new store's
+                recover_index(self.store)
+            Store.create(self._private("store"))
             yield
 
     def manifest_of(self, image: Digest) -> Digest:
@@ -137,16 +148,27 @@ class Device:
         from edgepack.signing.statement import verify_image
 
         if not self.store.has_digest(image):
-            raise NotFoundError(
-                "is not on this device", where=f"image {image}",
-                hint="import the bundle that contains it with: edge-agent import",
-            )  # fmt: skip
+            raise NotFoundError("is not on this device", where=f"image {image}", hint=IMPORT_AGAIN)
+        damaged = self._damaged_statements(image)
         try:
             verify_image(self.store, image, self.trust.keys())
         except SignatureError as error:
+            if damaged:
+                what = f"its statement is damaged on this device (blob {damaged[0]})"
+                raise DigestMismatchError(what, where=f"image {image}", hint=IMPORT_AGAIN) from error
             if not allow_unsigned:
                 raise SignatureError(
                     error.what, where=error.where,
                     hint="sign the image with a key that this device trusts, or give --allow-unsigned",
                 ) from error  # fmt: skip
             _log.warning("image %s runs without a trusted signature, because of --allow-unsigned", image)
+
+    def _damaged_statements(self, image: Digest) -> list[Digest]:
+        """The blobs of statements on ``image`` that are not what they were; they are removed."""
+        found = []
+        for artifact in self.store.referrers(image, mediatypes.STATEMENT_ARTIFACT):
+            if not self.store.check(artifact):
+                found.append(artifact.digest)
+                continue
+            found += [blob.digest for blob in self.store.manifest(artifact).layers if not self.store.check(blob)]
+        return found

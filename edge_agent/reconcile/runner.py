@@ -7,12 +7,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edge_agent.device import Device
+from edge_agent.device import IMPORT_AGAIN, Device
 from edge_agent.reconcile.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_rollback
 from edge_agent.reconcile.probe import Health, alive, probe, wait_healthy
+from edge_agent.reconcile.space import give_back
 from edge_agent.runtimes.base import Foreseeing, Runtime
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
-from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError, VerificationError
+from edgepack.errors import (
+    EdgepackError,
+    NotFoundError,
+    RuntimeFailedError,
+    UsageError,
+    VerificationError,
+)
 from edgepack.nearness import did_you_mean
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
@@ -62,6 +69,7 @@ class Runner:
                 # Accepted from here on, however it ends: an older document must not undo what a newer one began.
                 self._device.state.set_serial(desired.serial, Digest.of(desired.to_bytes()))
             self._change(steps, services)
+            self._give_back()
         return steps
 
     def rollback(self, name: str) -> DesiredService:
@@ -90,6 +98,13 @@ class Runner:
             self._prepare(steps, services)
             self._change(steps, services)
             return record.last_good.spec
+
+    def _give_back(self) -> None:
+        """Remove what nothing needs any more; the desired state has been reached whether or not that works."""
+        try:
+            give_back(self._device)
+        except (EdgepackError, OSError) as error:
+            _log.warning("what is not needed any more cannot be removed now: %s", error)
 
     def _check_serial(self, desired: Desired) -> None:
         last = self._device.state.serial()
@@ -154,9 +169,7 @@ class Runner:
             runtime.prepare(self._device.manifest_of(image))
         except VerificationError as error:
             raise VerificationError(
-                error.what,
-                where=error.where or f"image {image}",
-                hint=error.hint or "its blobs on this device are damaged, import the bundle that contains it again",
+                error.what, where=error.where or f"image {image}", hint=error.hint or IMPORT_AGAIN
             ) from error
 
     def _change(self, steps: Sequence[Step], services: Mapping[str, ServiceRecord]) -> None:

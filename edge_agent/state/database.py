@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +151,32 @@ class StateFile:
         with self._transaction() as db:
             _set_outcome(db, deployment, outcome)
         return replace(deployment, outcome=outcome)
+
+    def past(self) -> dict[Digest, frozenset[str]]:
+        """The images of all deployments that are remembered, each with the runtimes that it was run by."""
+        with self._transaction("BEGIN") as db:
+            rows = db.execute("SELECT DISTINCT image, runtime FROM deployments").fetchall()
+        found: dict[Digest, set[str]] = {}
+        for image, runtime in rows:
+            found.setdefault(Digest.parse(image), set()).add(runtime)
+        return {image: frozenset(runtimes) for image, runtimes in found.items()}
+
+    def give_up(self, images: Collection[Digest]) -> None:
+        """Record that no service can return to ``images`` any more: what they need is about to be removed."""
+        with self._transaction() as db:
+            db.executemany(
+                "UPDATE deployments SET outcome = ? WHERE image = ? AND outcome = ? "
+                "AND id NOT IN (SELECT deployment FROM services)",
+                [(Outcome.ROLLED_BACK, str(image), Outcome.HEALTHY) for image in images],
+            )
+
+    def forget(self, images: Collection[Digest]) -> None:
+        """Forget past deployments of ``images``, which were removed: one that is imported again has not run yet."""
+        with self._transaction() as db:
+            db.executemany(
+                "DELETE FROM deployments WHERE image = ? AND id NOT IN (SELECT deployment FROM services)",
+                [(str(image),) for image in images],
+            )
 
     def serial(self) -> tuple[int, Digest] | None:
         """Serial and digest of the last desired state that was accepted, if it had a serial."""

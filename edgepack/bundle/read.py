@@ -77,7 +77,8 @@ def import_bundle(
     """Bring the images of the bundle at ``path`` (``-`` for standard input) into ``store``.
 
     The list must be signed by one of the ``trusted`` keys, and so must a statement on each image. ``allow_unsigned``
-    takes what has no signature at all; a signature that is there must still be a good one by a trusted key. With a
+    takes what has no signature at all; a signature that is there must still be a good one by a trusted key. Blobs that
+    the store has are read too: a damaged one is taken from the bundle again. With a
     ``platform``, only that platform of an image is imported. ``on_blob`` is called with each blob and whether it is
     written. Importing again changes nothing; memory is flat, whatever the size of the blobs.
 
@@ -91,16 +92,16 @@ def import_bundle(
         contents = _read_list(tar, trusted, allow_unsigned, limits, path)
         head = _read_head(tar, contents, path)
         source = _Overlay(head, contents, store)
-        taken = plan(contents, source, platform, store.has, path)
+        taken = plan(contents, source, platform, store.check, path)
         images = tuple(
             ImportedImage(one.name, one.descriptor.digest, _signers(source, one.descriptor, trusted, allow_unsigned))
             for one in contents.images
         )
-        absent = [blob for blob in taken.needed if not store.has(blob)]
+        absent = [blob for blob in taken.needed if not store.check(blob)]
         store.drop_unfinished({blob.digest for blob in taken.needed})  # of an import that nobody went on with
         _check_space(store, absent)
         try:
-            _take_body(tar, contents, store, {blob.digest for blob in taken.needed}, on_blob)
+            _take_body(tar, contents, store, {blob.digest for blob in absent}, on_blob)
             tar.end()
         except CutShortError:
             raise  # the rest may come another time, and what came is what its digest says
@@ -157,11 +158,11 @@ def _take_body(
     tar: TarReader,
     contents: Contents,
     store: Store,
-    needed: Collection[Digest],
+    absent: Collection[Digest],
     on_blob: Callable[[Descriptor, bool], None] | None,
 ) -> None:
     for blob in contents.body:
-        new = blob.digest in needed and not store.has(blob)
+        new = blob.digest in absent and not store.has(blob)
         if on_blob is not None:
             on_blob(blob, new)
         tar.enter(blob_name(blob.digest), blob.size)
@@ -202,6 +203,7 @@ class _Overlay:
         """The blob from the bundle, or else from the store; raises ``NotFoundError``."""
         data = self._head.get(descriptor.digest)
         if data is None:
+            self._store.check(descriptor)  # removes a damaged one, which is then missing, as the plan will say
             return self._store.open(descriptor, offset)
         return nullcontext(io.BytesIO(data[offset:]))
 

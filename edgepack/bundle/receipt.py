@@ -12,8 +12,8 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 
 SCHEMA = "edgepack.receipt/v1"
-_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_HEX = re.compile(r"[a-f0-9]{64}")
+# A host may be called anything: "(none)" before its name is set, or what its owner's script can write.
+_DEVICE = re.compile(r"\S{1,255}")
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,8 @@ class Receipt:
 
     @classmethod
     def of_store(cls, store: Store, device: str, platform: Platform) -> Receipt:
-        """The receipt for everything in ``store``."""
-        names = (path.name for path in (store.root / "blobs" / "sha256").iterdir())
-        return cls(device, platform, frozenset(Digest(name) for name in names if _HEX.fullmatch(name)))
+        """The receipt for everything in ``store``, which is read: a damaged blob is not listed."""
+        return cls(device, platform, frozenset(digest for digest in store.digests() if store.is_sound(digest)))
 
     @classmethod
     def from_bytes(cls, data: bytes, where: object = "receipt") -> Receipt:
@@ -38,7 +37,7 @@ class Receipt:
         fields.schema(SCHEMA)
         device = fields.take("device", str, required=True)
         if device is not None and not _DEVICE.fullmatch(device):
-            fields.wrong("device", "must be a name of letters, digits, '.', '_' and '-'")
+            fields.wrong("device", "must be a name without spaces")
         platform = fields.parsed("platform", Platform.parse) or Platform()
         blobs = fields.read_each("blobs", _digest)
         fields.finish()

@@ -7,15 +7,24 @@ tags change under a lock by replacing ``index.json``. Killed at any moment, what
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import re
 import secrets
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from edgepack.errors import DigestMismatchError, InvalidDocumentError, NotFoundError, SizeMismatchError, UsageError
+from edgepack.errors import (
+    DigestMismatchError,
+    EdgepackError,
+    InvalidDocumentError,
+    NotFoundError,
+    SizeMismatchError,
+    UsageError,
+)
 from edgepack.host.files import atomic_write, locked, make_dirs, sweep
 from edgepack.host.inputs import open_regular
 from edgepack.limits import LIMITS
@@ -26,6 +35,8 @@ from edgepack.oci.incoming import IncomingBlob
 from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.sources import BlobSource, read_verified
 
+_HEX = re.compile(r"[0-9a-f]{64}")
+_AGAIN = "pull, import or build it again"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -43,16 +54,20 @@ class Store:
     def create(cls, root: Path) -> Store:
         """Open the layout at ``root``, making an empty one if it does not exist."""
         store = cls(root)
-        if not store._index.exists():
-            make_dirs(store._blobs)
-            make_dirs(store._ingest)
+        store._make_folders()
+        if not store._index.exists() or not store._has_layout():
             with locked(store._lock):
-                if not (root / "oci-layout").exists():
+                if not store._has_layout():
                     atomic_write(root / "oci-layout", _LAYOUT)
                 if not store._index.exists():
                     atomic_write(store._index, Index().to_bytes())
-        make_dirs(store._ingest)
         return store
+
+    def _has_layout(self) -> bool:
+        try:
+            return (self.root / "oci-layout").stat().st_size > 0  # a power cut can leave an empty file
+        except FileNotFoundError:
+            return False
 
     @classmethod
     def open_existing(cls, root: Path) -> Store:
@@ -66,8 +81,10 @@ class Store:
     # Blobs
 
     def digests(self) -> frozenset[Digest]:
-        """The digests of all blobs in the store."""
-        return frozenset(Digest(path.name) for path in self._blobs.iterdir())
+        """The digests of all blobs in the store; other files among them are passed over."""
+        with suppress(FileNotFoundError):
+            return frozenset(Digest(path.name) for path in self._blobs.iterdir() if _HEX.fullmatch(path.name))
+        return frozenset()
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
@@ -80,6 +97,22 @@ class Store:
         except FileNotFoundError:
             return False
         return stat.S_ISREG(found.st_mode) and found.st_size == descriptor.size
+
+    def is_sound(self, digest: Digest) -> bool:
+        """Whether the store has the blob and its bytes are those that its digest names; reads all of it."""
+        try:
+            with open_regular(self.path(digest)) as file:
+                return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest() == digest.hex
+        except (OSError, EdgepackError):  # absent, or on a place of the disk that cannot be read
+            return False
+
+    def check(self, descriptor: Descriptor) -> bool:
+        """Whether the store has the blob, whole; a damaged one is removed, so that another can be put in its place."""
+        if self.is_sound(descriptor.digest):
+            return self.has(descriptor)
+        with suppress(OSError):  # a disk that cannot be written keeps it
+            self.path(descriptor.digest).unlink()
+        return False
 
     def has_digest(self, digest: Digest) -> bool:
         """Whether the store has a blob of that digest."""
@@ -96,29 +129,30 @@ class Store:
         try:
             file = open_regular(self.path(descriptor.digest))
         except FileNotFoundError:
-            raise NotFoundError(
-                f"blob {descriptor.digest} is missing", where=self.root, hint="pull, import or build it again"
-            ) from None
+            raise NotFoundError(f"blob {descriptor.digest} is missing", where=self.root, hint=_AGAIN) from None
         with file:
             if os.fstat(file.fileno()).st_size != descriptor.size:
                 raise SizeMismatchError(
                     f"is {os.fstat(file.fileno()).st_size} bytes and its descriptor says {descriptor.size}",
                     where=f"blob {descriptor.digest}",
-                    hint="pull, import or build it again",
+                    hint=_AGAIN,
                 )
             file.seek(offset)
             try:
                 yield file
-            except DigestMismatchError:
-                self._remove_damaged(descriptor.digest)
-                raise
+            except DigestMismatchError as error:
+                if not self._remove_damaged(descriptor.digest):
+                    raise
+                raise DigestMismatchError(error.what, where=error.where, hint=_AGAIN) from error
 
-    def _remove_damaged(self, digest: Digest) -> None:
+    def _remove_damaged(self, digest: Digest) -> bool:
         # Hash it again: the reader may have failed on another blob.
+        damaged = False
         with suppress(OSError), self.path(digest).open("rb") as file:  # a disk that cannot be written keeps it
             damaged = hashlib.file_digest(file, "sha256").hexdigest() != digest.hex
             if damaged and os.path.samestat(self.path(digest).stat(), os.fstat(file.fileno())):
                 self.path(digest).unlink()
+        return damaged
 
     def read(self, descriptor: Descriptor, limit: int = LIMITS.manifest_bytes) -> bytes:
         """The blob's verified bytes; raises ``NotFoundError`` and ``VerificationError``.
@@ -170,12 +204,15 @@ class Store:
     def put_bytes(self, data: bytes, media_type: str, annotations: Mapping[str, str] | None = None) -> Descriptor:
         """Store ``data`` and return its descriptor."""
         descriptor = Descriptor(media_type, Digest.of(data), len(data), dict(annotations or {}))
-        if not self.has(descriptor):
+        if not self._holds(descriptor, data):
             with self.receive(descriptor) as blob:
                 blob.restart()
                 blob.write(data)
                 blob.commit()
         return descriptor
+
+    def _holds(self, descriptor: Descriptor, data: bytes) -> bool:
+        return self.has(descriptor) and self.path(descriptor.digest).read_bytes() == data
 
     def put(self, descriptor: Descriptor, source: BlobSource) -> None:
         """Copy the blob from ``source``, verified while it streams, continuing where an earlier try stopped."""
@@ -240,7 +277,7 @@ class Store:
         return {
             item.annotations[mediatypes.REF_NAME]: item
             for item in self.index().manifests
-            if mediatypes.REF_NAME in item.annotations and not _is_referrers_tag(item.annotations[mediatypes.REF_NAME])
+            if mediatypes.REF_NAME in item.annotations and not is_referrers_tag(item.annotations[mediatypes.REF_NAME])
         }
 
     def resolve(self, tag: str) -> Descriptor:
@@ -251,6 +288,16 @@ class Store:
         if tag.startswith("sha256:"):
             return self.describe(Digest.parse(tag))
         raise NotFoundError(f"tag {tag!r} not found", where=self.root, hint="see: edgepack package list")
+
+    @contextmanager
+    def changing_index(self) -> Iterator[None]:
+        """Hold the lock of the index: nobody else changes it meanwhile."""
+        with locked(self._lock):
+            yield
+
+    def write_index(self, index: Index) -> None:
+        """Replace the index; the caller is ``changing_index``."""
+        atomic_write(self._index, index.to_bytes())
 
     def tag(self, tag: str, descriptor: Descriptor) -> None:
         """Let ``tag`` name ``descriptor``, whose blob must be here."""
@@ -298,5 +345,6 @@ def referrers_tag(subject: Digest) -> str:
     return f"sha256-{subject.hex}"
 
 
-def _is_referrers_tag(tag: str) -> bool:
+def is_referrers_tag(tag: str) -> bool:
+    """Whether ``tag`` holds the referrers of an image, so that it is not the name of one."""
     return tag.startswith("sha256-") and len(tag) == len("sha256-") + 64

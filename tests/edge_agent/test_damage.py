@@ -184,3 +184,38 @@ def test_a_damaged_record_of_an_image_is_made_again(agent: Agent, data: bytes | 
         rewrite(path, lambda old: old.replace(b'"app"', b'"zzz"') if data is None else data)
     assert agent.run("rollback", "churn").code == 0
     assert agent.answer() == "v1"
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", None])
+def test_a_damaged_index_of_the_store_is_written_anew(agent: Agent, data: bytes | None) -> None:
+    index = agent.root / "store/index.json"
+    index.unlink() if data is None else index.write_bytes(data)
+    assert agent.status()["state"] == "Healthy"
+    done = agent.run("rollback", "churn")
+    assert done.code == 0, done.err
+    assert agent.answer() == "v1"
+    assert agent.apply("v2").code == 0
+
+
+def test_every_blob_of_the_store_may_be_damaged_and_comes_again_with_the_bundle(agent: Agent) -> None:
+    """Whichever it is, applying ends at once with what to do, and doing that is enough."""
+    assert agent.apply("v1").code == 0
+    shutil.rmtree(agent.root / "layers")
+    bundle = str(agent.images.bundle("v1", "v2"))
+    blobs = agent.root / "store/blobs/sha256"
+    store = Store.open_existing(agent.root / "store")
+    manifest = store.manifest(store.describe(agent.images.digests["v2"]))
+    statement = store.referrers(agent.images.digests["v2"])[0]
+    envelope = store.manifest(statement).layers[0]
+    names = [agent.images.digests["v2"], manifest.config.digest, *(one.digest for one in manifest.layers)]
+    for digest in [*names, statement.digest, envelope.digest]:
+        rewrite(blobs / digest.hex, flip, keep_times=True)
+        assert str(digest) not in agent.ok("receipt").out
+        done = agent.apply("v2")
+        assert done.code in (3, 4), (digest, done.err)
+        assert "import" in done.err.splitlines()[-1]
+        assert agent.answer() == "v1"
+        agent.ok("import", bundle)
+        assert str(digest) in agent.ok("receipt").out
+    assert agent.apply("v2").code == 0
+    assert agent.answer() == "v2"
