@@ -95,9 +95,13 @@ def _configure(options: argparse.Namespace) -> ServiceConfig:
     if options.config is not None:
         if options.model is not None:
             raise ConfigurationError("--model", ["names a model beside --config, which names its own"])
+        if options.source_directory is not None:
+            raise ConfigurationError("--source-directory", ["is for --entry-script; --config names its own"])
         config = load_config(options.config)
     elif options.entry_script is not None:
-        config = single_script(options.entry_script, options.model)
+        config = single_script(options.entry_script, options.model, options.source_directory)
+    elif options.source_directory is not None:
+        raise ConfigurationError("--source-directory", ["is for --entry-script, which is not given"])
     else:
         config = single_model(options.model)
     config = override(config, os.environ)
@@ -119,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--entry-script", type=Path, metavar="FILE", help="a score.py with init() and run()")
     parser.add_argument(
         "--model", type=Path, metavar="FILE", help="an ONNX file or its folder; beside --entry-script, what it opens"
+    )
+    parser.add_argument(
+        "--source-directory", type=Path, metavar="DIR", help="where the script's imports are (default: its own folder)"
     )
     parser.add_argument("--host", help="the address to listen on (default without --config: 127.0.0.1)")
     parser.add_argument("--port", type=_port, help="the port to listen on (default 5001; 0: any free one)")

@@ -19,7 +19,7 @@ from edge_server.telemetry.logs import request_id
 
 _log = logging.getLogger(__name__)
 
-_SETTINGS = "EDGEPACK_WORKER_COLLECTION"
+SETTINGS = "EDGEPACK_WORKER_COLLECTION"
 # The documented name, and the one that Azure's server reads.
 _SWITCHES = ("AML_MODEL_DC_STORAGE_ENABLED", "AML_MDC_STORAGE_ENABLED")
 _OWN_NAMES = ("signals", "general")  # designations whose file has a name of its own
@@ -33,8 +33,8 @@ class ModelDataCollector:
     ``general``.
 
     ``feature_names`` are the columns of lists and arrays; a frame brings its own. ``collection_name`` names the file of
-    ``signals`` and ``general``; the others are named after their designation. Does nothing where collection is off or
-    its folder cannot be written, which is logged once.
+    ``signals`` and ``general``; the others have their designation, for which ``identifier`` is an older word.
+    Does nothing where collection is off or its folder cannot be written, which is logged once.
     """
 
     def __init__(
@@ -46,10 +46,12 @@ class ModelDataCollector:
         webservice_name: str = "default",
         model_version: str = "default",
         collection_name: str = "default",
+        *,
+        identifier: str | None = None,
     ) -> None:
-        settings: dict[str, Any] = orjson.loads(os.environ.get(_SETTINGS, "{}"))
+        settings: dict[str, Any] = orjson.loads(os.environ.get(SETTINGS, "{}"))
         self.model_name = model_name
-        self.designation = designation
+        self.designation = designation = identifier or designation
         self.feature_names = list(feature_names) if feature_names is not None else None
         self.workspace = workspace
         self.webservice_name = _known(webservice_name, settings.get("service"))

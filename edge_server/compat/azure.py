@@ -2,7 +2,8 @@
 
 Which package answers to a name:
 
-- ``azureml.contrib.services`` and ``azureml.monitoring``: always ours. The originals need Flask or the cloud.
+- ``azureml.contrib.services``, ``azureml_inference_server_http``, ``azureml.monitoring`` and ``azureml.ai.monitoring``:
+  always ours. The originals need Flask or the cloud.
 - ``inference_schema``: ours (``edge_server.compat.inference_schema``), which builds frames many times as fast and whose
   errors are answers of 400. ``EDGEPACK_INFERENCE_SCHEMA=installed`` takes the installed package, for scripts that use
   its inner parts.
@@ -14,7 +15,7 @@ Which package answers to a name:
 - ``sklearn.externals.joblib``: joblib, where scikit-learn has it no more.
 - every other name: whatever is installed.
 
-Nothing is imported before the script asks for it.
+Nothing is imported before the script asks for it. ``azure_names.py`` has the names.
 """
 
 from __future__ import annotations
@@ -32,6 +33,18 @@ from typing import Any
 
 import orjson
 
+from edge_server.compat.azure_names import (
+    ALWAYS,
+    CORE_MODEL,
+    INSTALL,
+    JOBLIB,
+    NO_SPARK,
+    OURS,
+    SCHEMA,
+    SERVER,
+    SPARK,
+    WHOLE,
+)
 from edge_server.config.values import Collection, ModelPlace, ServiceConfig
 
 _log = logging.getLogger(__name__)
@@ -39,47 +52,6 @@ _log = logging.getLogger(__name__)
 MODELS = "EDGEPACK_WORKER_MODELS"
 COLLECTION = "EDGEPACK_WORKER_COLLECTION"
 CHOICE = "EDGEPACK_INFERENCE_SCHEMA"
-
-_SERVICES = "azureml.contrib.services"
-_MONITORING = "azureml.monitoring"
-_CORE_MODEL = "azureml.core.model"
-_JOBLIB = "sklearn.externals.joblib"
-_SCHEMA = "inference_schema"
-_SPARK = "inference_schema.parameter_types.spark_parameter_type"
-_NO_SPARK = (
-    "edgepack's inference_schema has no type for Spark; install inference-schema and pyspark, and set "
-    "EDGEPACK_INFERENCE_SCHEMA=installed"
-)
-
-# Modules of ours: what each name in them is. Those of _ALWAYS win over installed ones.
-_MODEL = "edge_server.compat.azure_model:Model"
-_OURS: dict[str, dict[str, str]] = {
-    "azureml": {},
-    "azureml.core": {"Model": _MODEL},
-    _CORE_MODEL: {
-        "Model": _MODEL,
-        "ModelNotFoundException": "edge_server.compat.azure_model:ModelNotFoundException",
-        "WebserviceException": "edge_server.compat.azure_model:WebserviceException",
-    },
-    "azureml.exceptions": {
-        "AzureMLException": "edge_server.compat.azure_model:AzureMLException",
-        "ModelNotFoundException": "edge_server.compat.azure_model:ModelNotFoundException",
-        "WebserviceException": "edge_server.compat.azure_model:WebserviceException",
-    },
-    "azureml.contrib": {},
-    _SERVICES: {},
-    f"{_SERVICES}.aml_request": {
-        "AMLRequest": "edge_server.scripts.rawhttp:AMLRequest",
-        "rawhttp": "edge_server.scripts.rawhttp:rawhttp",
-    },
-    f"{_SERVICES}.aml_response": {"AMLResponse": "edge_server.scripts.rawhttp:AMLResponse"},
-    _MONITORING: {"ModelDataCollector": "edge_server.collection.collector:ModelDataCollector"},
-    f"{_MONITORING}.modeldatacollector": {"ModelDataCollector": "edge_server.collection.collector:ModelDataCollector"},
-    "azureml.train": {},
-    "azureml.train.automl": {},
-}
-_ALWAYS = frozenset(name for name in _OURS if name.startswith((_SERVICES, _MONITORING)))
-_INSTALL = {"azureml.train.automl": "azureml-train-automl-runtime", "azureml.train": "azureml-train-core"}
 
 
 def environment(config: ServiceConfig) -> dict[str, str]:
@@ -89,13 +61,18 @@ def environment(config: ServiceConfig) -> dict[str, str]:
     models are elsewhere, a folder of links below the temporary folder, which is removed when the server ends.
     """
     places = config.models
-    models = [{"name": p.name, "version": p.version, "folder": str(p.folder), "file": p.file} for p in places]
+    models = [
+        {"name": p.name, "version": p.version, "folder": str(p.folder), "file": p.file, "is_folder": p.is_folder}
+        for p in places
+    ]
     collection = config.collection
     values = {
         "AML_APP_ROOT": str(config.root),
         "AZUREML_MODEL_DIR": _model_dir(config.root, places),
         MODELS: orjson.dumps(models).decode(),
     }
+    if config.script is not None:
+        values["AZUREML_ENTRY_SCRIPT"] = str(config.script.file)
     if collection.folder is not None:
         values[COLLECTION] = _collection(collection, config)
     return values
@@ -156,7 +133,7 @@ def install() -> None:
 
 def always_ours() -> tuple[str, ...]:
     """The modules that are ours whatever is installed or lies beside the script."""
-    return (_SERVICES, _MONITORING) if _takes_installed_schema() else (_SERVICES, _MONITORING, _SCHEMA)
+    return WHOLE if _takes_installed_schema() else (*WHOLE, SCHEMA)
 
 
 def _takes_installed_schema() -> bool:
@@ -174,30 +151,30 @@ class _Finder:
         Raises ModuleNotFoundError for what a module of ours has not, saying what there is.
         """
         head = name.partition(".")[0]
-        if head == "azureml":
+        if head in ("azureml", SERVER):
             return self._azureml(name, path)
-        if head == _SCHEMA and not _takes_installed_schema():
+        if head == SCHEMA and not _takes_installed_schema():
             ours = f"edge_server.compat.{name}"
-            if name == _SPARK:
-                raise ModuleNotFoundError(_NO_SPARK)
+            if name == SPARK:
+                raise ModuleNotFoundError(NO_SPARK)
             return _spec(name, _Alias(ours)) if importlib.util.find_spec(ours) else None
-        if name == _JOBLIB and self._installed(name, path) is None and importlib.util.find_spec("joblib"):
+        if name == JOBLIB and self._installed(name, path) is None and importlib.util.find_spec("joblib"):
             return _spec(name, _Alias("joblib"))
         return None
 
     def _azureml(self, name: str, path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
-        if name in _ALWAYS:
-            return _spec(name, _Table(_OURS[name]))
+        if name in ALWAYS:
+            return _spec(name, _Table(OURS[name]))
         found = self._installed(name, path)
         if found is not None:
-            if name == _CORE_MODEL and found.loader is not None:
+            if name == CORE_MODEL and found.loader is not None:
                 patched: Any = _Patched(found.loader)
                 found.loader = patched
             return found
-        if name in _OURS:
-            if name in _INSTALL:
+        if name in OURS:
+            if name in INSTALL:
                 _log.warning("%s is not installed: an empty module stands in for it", name)
-            return _spec(name, _Table(_OURS[name]))
+            return _spec(name, _Table(OURS[name]))
         parent, _, last = name.rpartition(".")
         module = sys.modules.get(parent)
         if module is not None and isinstance(module.__loader__, _Table):
@@ -218,10 +195,10 @@ def _spec(name: str, loader: Any) -> importlib.machinery.ModuleSpec:
 
 def _offer(module: str, name: str) -> str:
     """The sentence for a name that a module of ours has not."""
-    if (package := _INSTALL.get(module)) is not None:
+    if (package := INSTALL.get(module)) is not None:
         return f"{module} is not installed, so that there is no {name}; add {package} to the dependencies"
-    inner = [f"{other.rpartition('.')[2]}" for other in _OURS if other.rpartition(".")[0] == module]
-    offers = ", ".join(sorted({*_OURS[module], *inner})) or "nothing"
+    inner = [f"{other.rpartition('.')[2]}" for other in OURS if other.rpartition(".")[0] == module]
+    offers = ", ".join(sorted({*OURS[module], *inner})) or "nothing"
     return (
         f"edgepack's {module} has no {name}, it offers {offers}; what needs the cloud must be left out of a script, "
         "or its package installed"

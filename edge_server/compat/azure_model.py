@@ -29,8 +29,9 @@ class ModelNotFoundException(AzureMLException):
 def get_model_path(model_name: str, version: int | None = None, _workspace: Any = None) -> str:
     """Return the path of a model's file or folder.
 
-    Without a version the latest one: of the models that the service has, then ``azureml-models/<name>/<version>`` below
-    the application's root and the current folder, each version's folder holding exactly one entry, then
+    Without a version the latest one: of the models that the service has, a file or the folder that was given to it;
+    then ``azureml-models/<name>/<version>`` below the application's root and the current folder, each version's folder
+    holding exactly one entry; then
     ``./<name>``. Raises ``azureml.exceptions.ModelNotFoundException`` when there is none of that name,
     ``WebserviceException`` for a version that is missing or not an int, and for a folder of more or fewer entries.
     """
@@ -72,7 +73,9 @@ def _configured(name: str, version: int | None) -> str | None:
         return None
     model = max(found, key=lambda one: one["version"])
     folder = Path(model["folder"])
-    return str(folder / model["file"]) if model["file"] else _only_entry(folder)
+    if model["file"]:
+        return str(folder / model["file"])
+    return str(folder) if model["is_folder"] else _only_entry(folder)
 
 
 def _cached(name: str, version: int | None) -> str | None:

@@ -12,6 +12,7 @@ from edge_server.config.fields import Fields, read_document
 from edge_server.config.values import (
     DEFAULT_PORT,
     LEVELS,
+    MANIFEST_FILE,
     Auth,
     Batching,
     Collection,
@@ -28,6 +29,7 @@ from edge_server.config.values import (
 from edge_server.errors import ConfigurationError, MissingFileError
 
 SCHEMA = "edgepack.service/v1"
+_CONVERTED = "model.onnx"
 AUTH_MODES = ("none", "key", "token")
 REQUEST_LOGS = ("all", "errors", "none")
 
@@ -71,36 +73,55 @@ def single_model(model: Path) -> ServiceConfig:
     """The configuration of one ONNX file on a laptop; the address is loopback by default.
 
     A folder stands for its ``model.onnx``, or for the only .onnx file in it; ConfigurationError where it has neither.
+    The model is called as its file, and a converted one as its folder.
     """
     path = model.absolute()
     if path.is_dir():
         path = _only_model(path)
-    place = ModelPlace(name=path.stem, version=0, folder=path.parent, file=path.name)
-    return ServiceConfig((place,), "127.0.0.1", root=path.parent, identity=Identity(name=path.stem))
+    # What a conversion writes has the same file's name in every folder.
+    is_converted = path.name == _CONVERTED and (path.parent / MANIFEST_FILE).is_file()
+    name = (is_converted and path.parent.name) or path.stem
+    place = ModelPlace(name=name, version=0, folder=path.parent, file=path.name)
+    return ServiceConfig((place,), "127.0.0.1", root=path.parent, identity=Identity(name=name))
 
 
-def single_script(script: Path, model: Path | None) -> ServiceConfig:
-    """The configuration of one entry script on a laptop, with the file or folder that it takes its model from."""
+def single_script(script: Path, model: Path | None, source: Path | None = None) -> ServiceConfig:
+    """The configuration of one entry script on a laptop, with the file or folder that it takes its model from.
+
+    ``source`` is the folder that its imports are looked for in, else that of the script; a relative script may count
+    from there. As with the specification's server, the application's root is the current folder.
+    """
     path = script.absolute()
+    if source is not None:
+        if not source.is_dir():
+            raise MissingFileError(f"there is no source directory at {source}; check the path")
+        source = source.absolute()
+        path = path if path.exists() else source / script
     if path.is_dir():
         raise ConfigurationError("--entry-script", [f"{path} is a folder; name a .py file in it"])
-    models: tuple[ModelPlace, ...] = ()
-    if model is not None:
-        # The specification's local deployment names unregistered models like this: version 0, 30 characters.
-        place = model.absolute()
-        file = "" if place.is_dir() else place.name
-        models = (ModelPlace(place.name[:30], 0, place if place.is_dir() else place.parent, file),)
     return ServiceConfig(
-        models,
+        () if model is None else (_place_of(Path(os.path.normpath(model.absolute()))),),
         "127.0.0.1",
-        script=ScriptConfig(path, path.parent),
-        root=path.parent,
+        script=ScriptConfig(path, source or path.parent),
+        root=Path.cwd(),
         identity=Identity(name=path.stem),
     )
 
 
+def _place_of(model: Path) -> ModelPlace:
+    """A model in ``azureml-models/<name>/<version>`` has that name and version.
+
+    Any other is called as the specification's local deployment calls what was never registered: by the first 30
+    characters of its file's or folder's name, version 0.
+    """
+    folder, file = (model, "") if model.is_dir() else (model.parent, model.name)
+    if folder.parent.parent.name == "azureml-models" and folder.name.isascii() and folder.name.isdecimal():
+        return ModelPlace(folder.parent.name, int(folder.name), folder, file)
+    return ModelPlace(model.name[:30], 0, folder, file, is_folder=not file)
+
+
 def _only_model(folder: Path) -> Path:
-    usual = folder / "model.onnx"
+    usual = folder / _CONVERTED
     found = [usual] if usual.is_file() else [path for path in folder.glob("*.onnx") if path.is_file()]
     if len(found) != 1:
         raise ConfigurationError("--model", [f"{folder} is a folder; name an .onnx file in it"])

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# What a conversion writes beside its model.onnx.
+MANIFEST_FILE = "model.manifest.json"
+
 DEFAULT_PORT = 5001
 MIB = 1024 * 1024
 # Levels of the log.
@@ -24,6 +27,7 @@ class ModelPlace:
     folder: Path
     file: str = ""
     pinned: bool = False
+    is_folder: bool = False
 
     @property
     def path(self) -> Path:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
+from edge_server.config.values import MANIFEST_FILE
 from edge_server.errors import ConfigurationError, MissingFileError, ScoringError
-from edge_server.models.files.manifest import FILE_NAME, Manifest, load_manifest
+from edge_server.models.files.manifest import Manifest, load_manifest
 from edge_server.models.files.onnx_file import check_onnx
 from edge_server.models.files.run_bounds import is_bounded
 from edge_server.models.running.first_runs import answers_by_row, run_seconds, warm
@@ -100,7 +101,7 @@ def check_manifest(path: Path) -> Manifest | None:
     """
     if not path.is_file():
         raise MissingFileError(f"there is no model file at {path}; check the path")
-    manifest_path = path.parent / FILE_NAME
+    manifest_path = path.parent / MANIFEST_FILE
     if not manifest_path.exists():
         return None
     manifest = load_manifest(manifest_path)

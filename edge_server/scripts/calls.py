@@ -23,7 +23,8 @@ from edge_server.scripts.inputs import (
 )
 from edge_server.scripts.outputs import UnserializableError, describe_error, encode_json, text_of
 from edge_server.scripts.raw_outputs import encode_raw
-from edge_server.scripts.rawhttp import AMLRequest, AMLResponse
+from edge_server.scripts.raw_requests import AMLRequest
+from edge_server.scripts.raw_responses import AMLResponse
 from edge_server.scripts.script import OBJECT, RAW, EntryScript
 from edge_server.telemetry.logs import request_id
 

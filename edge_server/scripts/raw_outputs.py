@@ -7,7 +7,7 @@ import re
 import orjson
 
 from edge_server.scripts.outputs import UnserializableError
-from edge_server.scripts.rawhttp import AMLResponse
+from edge_server.scripts.raw_responses import AMLResponse
 
 # Headers that the connection and the server write (RFC 9110, sections 7.6.1 and 8.6).
 _OURS = frozenset(

@@ -18,7 +18,10 @@ from converters.source import python_imports
 from converters.source.python_imports import Import
 
 # What a worker of the server has, whatever the source directory has: edge_server/scripts/user_modules.py.
-_KEPT = ("inference_schema", "edge_server", "orjson", "azureml.contrib.services", "azureml.monitoring")
+_KEPT = (
+    "inference_schema", "edge_server", "orjson", "azureml.contrib.services", "azureml.monitoring",
+    "azureml.ai.monitoring", "azureml_inference_server_http",
+)  # fmt: skip
 # Modules of the standard library of other systems.
 _ELSEWHERE = frozenset({"msilib", "msvcrt", "nt", "ossaudiodev", "winreg", "winsound"})
 

@@ -20,21 +20,30 @@ from edgepack.errors import UsageError
 from packager.inference.added_folders import added_folders
 from packager.inference.name_collisions import every_import, who_hides
 
-# Modules that the server gives to scripts: the names of edge_server/compat/azure.py.
+# Modules that the server gives to scripts: the names of edge_server/compat/azure_names.py.
 PROVIDED = frozenset(
     {
         "azureml",
+        "azureml.ai",
+        "azureml.ai.monitoring",
+        "azureml.ai.monitoring.collector",
+        "azureml.ai.monitoring.context",
         "azureml.contrib",
         "azureml.contrib.services",
         "azureml.contrib.services.aml_request",
         "azureml.contrib.services.aml_response",
         "azureml.core",
         "azureml.core.model",
+        "azureml.core.run",
         "azureml.exceptions",
         "azureml.monitoring",
         "azureml.monitoring.modeldatacollector",
         "azureml.train",
         "azureml.train.automl",
+        "azureml_inference_server_http",
+        "azureml_inference_server_http.api",
+        "azureml_inference_server_http.api.aml_request",
+        "azureml_inference_server_http.api.aml_response",
     }
 )
 _SERVERS = frozenset({"inference_schema", "edge_server"})

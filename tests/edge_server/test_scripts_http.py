@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.edge_server.support.scripts import INIT
 from tests.support.waiting import wait_until
 
@@ -52,6 +54,36 @@ def serve_script(start: Callable[..., Any], file: Path, **env: str) -> Any:
 def says(server: Any, text: str) -> bool:
     """Whether a line of the log has ``text`` in it."""
     return any(text in line for line in list(server.lines))
+
+
+def test_a_script_finds_what_lies_beside_it_in_the_current_folder_or_in_its_source_directory(
+    start: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, where in (("beside", "deployment"), ("current", "."), ("inner/deep", "src"), ("inner/__init__", "src")):
+        file = tmp_path / where / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"word = {name!r}\n")
+    (tmp_path / "data.txt").write_text("read")
+    run = "def run(data):\n    return [word, current.word, open('data.txt').read(), os.environ['AML_APP_ROOT']]\n"
+    for folder, line in (("deployment", "from beside import word"), ("src/entry", "from inner.deep import word")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "score.py").write_text(f"{line}\nimport current, os\n{INIT}{run}")
+    monkeypatch.chdir(tmp_path)
+    server = start("--entry-script", "deployment/score.py", "--port", "0")
+    assert json.loads(server.request("POST", "/score", b"x")[2]) == ["beside", "current", "read", str(tmp_path)]
+    for script in ("src/entry/score.py", "entry/score.py"):
+        server = start("--entry-script", script, "--source-directory", "src", "--port", "0")
+        assert json.loads(server.request("POST", "/score", b"x")[2])[:2] == ["inner/deep", "current"]
+
+
+def test_a_source_directory_that_is_not_there_or_of_no_script_is_told(
+    refused: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "score.py").write_text(SCRIPT)
+    missing = refused("--entry-script", tmp_path / "score.py", "--source-directory", tmp_path / "no")
+    assert (missing.returncode, "no source directory at" in missing.stderr) == (3, True)
+    other = refused("--model", tmp_path / "m.onnx", "--source-directory", tmp_path)
+    assert (other.returncode, "--source-directory: is for --entry-script" in other.stderr) == (2, True)
 
 
 def test_a_script_is_served_with_the_headers_of_the_contract(start: Callable[..., Any], tmp_path: Path) -> None:

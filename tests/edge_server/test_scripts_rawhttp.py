@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.http import parse_cookie
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request, Response
 
 from edge_server.scripts.forms import read_multipart, read_urlencoded
 from edge_server.scripts.inputs import RefusedInputError
 from edge_server.scripts.outputs import UnserializableError
 from edge_server.scripts.raw_outputs import encode_raw
-from edge_server.scripts.rawhttp import AMLRequest, AMLResponse, InvalidJSONError
+from edge_server.scripts.raw_requests import AMLRequest, InvalidJSONError
+from edge_server.scripts.raw_responses import AMLResponse
 from tests.edge_server.support.scripts import INIT, Scripted, failed, json_of, serve
 
 RAW = (
@@ -88,7 +94,69 @@ def test_the_body_is_bytes_text_json_or_a_file() -> None:
 
 
 def test_cookies_are_read() -> None:
-    assert request(cookie='a=1; b="x y"; c').cookies == {"a": "1", "b": "x y"}
+    for header in ('a=1; b="x y"; c', 'a=%20x; d=a=b; e="q\\054\\"z"; a=2; f=', 'u="\\303\\251"; ;=x; g= "h" ', "a"):
+        assert list(request(cookie=header).cookies.pairs()) == list(parse_cookie(header).items(multi=True)), header
+    assert request(cookie="a=%20x; a=2").cookies.getlist("a") == ["%20x", "2"]
+
+
+HEADERS = [
+    {},
+    {
+        "accept": "text/html;q=0.8, application/json, */*;q=0.1", "user-agent": "curl/8.1", "origin": "http://o",
+        "authorization": "Bearer tok", "accept-language": "de,en;q=0.5", "date": "Mon, 30 Nov 2026 06:19:34 GMT",
+        "referer": "http://r/", "x-forwarded-for": "1.2.3.4, 5.6.7.8", "content-length": "3",
+        "content-type": "text/plain; charset=utf-8",
+    },
+    {"accept": "image/*, text/html;q=0", "authorization": "Basic bWU6cMOkOng=", "date": "soon"},
+    {"accept-encoding": "gzip, br;q=1, *;q=0", "accept-charset": "utf-8"},
+    {"accept": "a/b;q=x", "authorization": 'Digest a=1, b="x, y"'},
+    {"authorization": "Basic %%%"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", HEADERS)
+def test_headers_are_read_as_flask_reads_them(headers: dict[str, str]) -> None:
+    body = b"abc" if "content-length" in headers else None
+    theirs = Request(EnvironBuilder("/score", method="POST", headers=headers, data=body).get_environ())
+    ours = request(body=body or b"", **{k.replace("-", "_"): v for k, v in headers.items()})
+    for name in ("content_length", "content_encoding", "origin", "referrer", "date"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert ours.access_route == (list(theirs.access_route) or ["10.0.0.7"])
+    assert ours.user_agent.string == str(ours.user_agent) == theirs.user_agent.string
+    assert (ours.authorization is None) == (theirs.authorization is None)
+    if ours.authorization is not None and theirs.authorization is not None:
+        assert ours.authorization.type == theirs.authorization.type
+        assert ours.authorization.token == theirs.authorization.token
+        assert ours.authorization.username == theirs.authorization.username
+        assert ours.authorization.password == theirs.authorization.password
+        assert "tok" not in repr(ours.authorization)
+        assert ours.authorization.to_header() == headers["authorization"]
+    for name in ("accept_mimetypes", "accept_languages", "accept_encodings", "accept_charsets"):
+        assert list(getattr(ours, name)) == list(getattr(theirs, name)), name
+        assert getattr(ours, name).best == getattr(theirs, name).best, name
+    mine, their = ours.accept_mimetypes, theirs.accept_mimetypes
+    offers = ["text/html", "application/json", "image/png", "a/b"]
+    assert [mine[offer] for offer in offers] == [their[offer] for offer in offers]
+    assert [offer in mine for offer in offers] == [offer in their for offer in offers]
+    assert (mine.accept_json, mine.accept_html, mine.values()) == (
+        their.accept_json,
+        their.accept_html,
+        list(their.values()),
+    )
+    for some in (offers, offers[::-1], offers[2:], []):
+        assert mine.best_match(some) == their.best_match(some), some
+
+
+def test_the_environment_of_a_request_is_that_of_wsgi() -> None:
+    from wsgiref.validate import check_environ
+
+    asked = request(query="a=1&b=%C3%BC", body=b"abc", content_type="text/plain", x_id="7", accept="*/*")
+    check_environ(asked.environ)
+    theirs = Request(asked.environ)
+    assert (theirs.base_url, theirs.method, theirs.get_data()) == (asked.base_url, "POST", b"abc")
+    assert theirs.query_string == asked.query_string
+    assert (theirs.args["b"], theirs.headers["X-Id"], theirs.remote_addr) == ("ü", "7", "10.0.0.7")
+    assert (theirs.content_type, theirs.content_length) == ("text/plain", 3)
 
 
 def test_an_urlencoded_form_is_read() -> None:
@@ -196,6 +264,43 @@ def test_a_response_has_headers_that_may_be_changed() -> None:
         [["x-many", "a"], ["x-many", "b"], ["x-many", "c"], ["access-control-allow-origin", "http://www.example.com"]],
     ]
     assert AMLResponse("x", 200).headers["Content-Type"] == "text/html; charset=utf-8"
+
+
+def test_a_response_is_changed_as_flasks_is() -> None:
+    ours, theirs = AMLResponse("x", 200), Response("x")
+
+    def both(change: Callable[[Any], object]) -> None:
+        change(ours)
+        change(theirs)
+
+    noon = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)
+    both(lambda r: r.set_cookie("a", 'b c;é\\"', max_age=5, expires=noon, path="/p", domain="x.y", secure=True))
+    both(lambda r: r.set_cookie("n", "v", datetime.timedelta(days=365), noon, httponly=True, samesite="lax"))
+    both(lambda r: r.set_cookie("p", partitioned=True))
+    both(lambda r: r.delete_cookie("k", path="/q"))
+    both(lambda r: setattr(r.cache_control, "no_cache", True))
+    both(lambda r: setattr(r.cache_control, "max_age", 60))
+    both(lambda r: setattr(r.cache_control, "no_cache", None))
+    both(lambda r: setattr(r, "last_modified", noon))
+    both(lambda r: setattr(r, "expires", noon))
+    both(lambda r: setattr(r, "location", "/there"))
+    both(lambda r: setattr(r, "content_encoding", "gzip"))
+    for name in ("Set-Cookie", "Cache-Control", "Last-Modified", "Expires", "Location", "Content-Encoding"):
+        assert ours.headers.getlist(name) == theirs.headers.getlist(name), name
+    assert (ours.last_modified, ours.location) == (theirs.last_modified, theirs.location)
+    assert (ours.cache_control.max_age, ours.cache_control.public) == (60, None)
+    for status in (404, "201 CREATED", 299, "200"):
+        both(lambda r, status=status: setattr(r, "status", status))
+        assert (ours.status, ours.status_code) == (theirs.status, theirs.status_code)
+    for text, kind in (('{"a": 1}', "application/json"), ("{", "text/plain")):
+        both(lambda r, text=text: r.set_data(text))
+        both(lambda r, kind=kind: setattr(r, "mimetype", kind))
+        assert (ours.json, ours.is_json, ours.content_length) == (theirs.json, theirs.is_json, theirs.content_length)
+    ours.location = None
+    assert "location" not in ours.headers
+    for wrong in ({"key": "a b"}, {"key": "a", "value": "x", "path": "/\r\nx"}, {"key": "a", "samesite": "some"}):
+        with pytest.raises(ValueError, match=r"cookie|samesite"):
+            ours.set_cookie(**wrong)
 
 
 def test_a_response_may_say_that_run_failed() -> None:

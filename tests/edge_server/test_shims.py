@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from edge_server.compat.azure import environment
+from edge_server.config.service_file import single_script
 from edge_server.config.values import Collection, ModelPlace, ServiceConfig
 
 # The specification's own samples, as they stand there.
@@ -283,6 +284,30 @@ except (ModelNotFoundException, WebserviceException) as error:
     assert said.endswith("True")
 
 
+def test_a_model_of_the_command_line_is_the_file_or_the_folder_that_was_named(tmp_path: Path) -> None:
+    for path in ("one/a", "two/a", "two/b", "azureml-models/diabetes/12/model.pkl"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("")
+    script = tmp_path / "score.py"
+    for given, name, version, found in (
+        ("one", "one", 0, "one"),
+        ("two", "two", 0, "two"),
+        ("two/a", "a", 0, "two/a"),
+        ("azureml-models/diabetes/12", "diabetes", 12, "azureml-models/diabetes/12/model.pkl"),
+        ("azureml-models/diabetes/12/", "diabetes", 12, "azureml-models/diabetes/12/model.pkl"),
+        ("one/../azureml-models/diabetes/12/model.pkl", "diabetes", 12, "azureml-models/diabetes/12/model.pkl"),
+        ("azureml-models/diabetes", "diabetes", 0, "azureml-models/diabetes"),
+    ):
+        told = single_script(script, tmp_path / given)
+        assert [(place.name, place.version) for place in told.models] == [(name, version)]
+        env = environment(told)
+        find = f"from azureml.core.model import Model; print(Model.get_model_path({name!r}))"
+        assert asked(find, env=env) == str(tmp_path / found)
+        if version:
+            assert env["AZUREML_MODEL_DIR"].split("/")[-2:] == [name, str(version)]
+        assert env["AZUREML_ENTRY_SCRIPT"] == str(script)
+
+
 def test_models_beside_the_script_are_found_last(tmp_path: Path) -> None:
     (tmp_path / "azureml-models" / "m" / "2").mkdir(parents=True)
     (tmp_path / "azureml-models" / "m" / "10").mkdir()
@@ -296,25 +321,53 @@ def test_raw_requests_are_ours() -> None:
     code = """
 from azureml.contrib.services.aml_request import AMLRequest, rawhttp
 from azureml.contrib.services.aml_response import AMLResponse
-import edge_server.scripts.rawhttp as ours
-print(AMLRequest is ours.AMLRequest, rawhttp is ours.rawhttp, AMLResponse is ours.AMLResponse)
+from edge_server.scripts import raw_requests, raw_responses, rawhttp as ours
+print(AMLRequest is raw_requests.AMLRequest, rawhttp is ours.rawhttp, AMLResponse is raw_responses.AMLResponse)
+from azureml_inference_server_http.api import aml_request as request, aml_response as response
+print(request.AMLRequest is AMLRequest, request.rawhttp is rawhttp, response.AMLResponse is AMLResponse)
 """
-    assert asked(code) == "True True True"
+    assert asked(code).split() == ["True"] * 6
+
+
+def test_a_run_outside_of_an_experiment_takes_what_it_is_told() -> None:
+    code = """
+from azureml.core.run import Run
+import azureml.core, logging, sys
+logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
+run = Run.get_context()
+print(azureml.core.Run is Run, run.id)
+run.log("rows", 3)
+run.log_list("sizes", value=[1, 2])
+try:
+    Run.get_context(allow_offline=False)
+except RuntimeError as error:
+    print(error)
+"""
+    assert asked(code).splitlines() == [
+        "True OfflineRun", "log of rows: [3]", "log_list of sizes: [[1, 2]]",
+        "there is no run of an experiment here: the script is served",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("from azureml.core import Workspace", "edgepack's azureml.core has no Workspace, it offers Model, model"),
+        (
+            "from azureml.core import Workspace",
+            "edgepack's azureml.core has no Workspace, it offers Model, Run, model, run",
+        ),
         (
             "from azureml.core.model import InferenceConfig",
             "azureml.core.model has no InferenceConfig, it offers Model",
         ),
         ("import azureml.core.webservice", "edgepack's azureml.core has no webservice"),
-        ("import azureml.core; azureml.core.Run", "edgepack's azureml.core has no Run"),
+        ("import azureml.core; azureml.core.Dataset", "edgepack's azureml.core has no Dataset"),
+        ("from azureml.core.run import Run; Run.get_context().experiment.name", "'NoneType' object has no attribute"),
+        ("from azureml.core import Run; Run.get_context().upload_file", "edgepack's Run has no upload_file"),
+        ("import azureml_inference_server_http.server", "has no server, it offers api"),
         ("from azureml.train.automl import AutoMLConfig", "add azureml-train-automl-runtime to the dependencies"),
         ("import azureml.train.automl.model", "there is no model; add azureml-train-automl-runtime"),
-        ("import azureml.nothing", "edgepack's azureml has no nothing, it offers contrib, core"),
+        ("import azureml.nothing", "edgepack's azureml has no nothing, it offers ai, contrib, core"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_is(line: str, message: str) -> None:
@@ -331,13 +384,13 @@ def test_optional_imports_and_questions_stay_harmless() -> None:
     code = """
 import inspect, azureml, azureml.core.model
 try:
-    from azureml.core import Run
+    from azureml.core import Dataset
 except ImportError:
-    Run = None
+    Dataset = None
 core = azureml.core
-print(Run, hasattr(core, "Run"), hasattr(azureml, "__file__"), dir(core), bool(inspect.getmodule(core.Model)))
+print(Dataset, hasattr(core, "Dataset"), hasattr(azureml, "__file__"), dir(core), bool(inspect.getmodule(core.Model)))
 """
-    assert asked(code) == "None False False ['Model'] True"
+    assert asked(code) == "None False False ['Model', 'Run'] True"
 
 
 PACKAGE = {
@@ -431,6 +484,34 @@ def test_collection_reaches_the_worker_by_its_environment(tmp_path: Path) -> Non
         "versions": {"m": 1},
     }
     assert "EDGEPACK_WORKER_COLLECTION" not in environment(config())
+
+
+def test_collectors_by_the_new_names_write_to_the_same_place(tmp_path: Path) -> None:
+    code = """
+import pandas as pd
+from azureml.ai.monitoring import Collector
+from azureml.ai.monitoring.context import BasicCorrelationContext, CorrelationContext
+from azureml.monitoring import ModelDataCollector
+frame = pd.DataFrame({"age": [1, 2]})
+context = Collector(name="model_inputs").collect(frame)
+print(isinstance(context, CorrelationContext), len(context.get_id()))
+Collector(name="model_outputs").collect(pd.DataFrame({"label": [0, 1]}), context)
+Collector(name="drift").collect(frame, BasicCorrelationContext(id="mine"))
+errors = []
+Collector(name="model_inputs", on_error=errors.append).collect([1, 2])
+print(errors)
+Collector(name="model_inputs").collect(5)
+ModelDataCollector("m", identifier="labels", feature_names=["a"]).collect([[1]])
+"""
+    collection = Collection(tmp_path / "collected")
+    env = environment(ServiceConfig((ModelPlace("m", 3, tmp_path, "a.pkl"),), "127.0.0.1", collection=collection))
+    lines = asked(code, env=env).splitlines()
+    assert lines == ["True 36", "[TypeError('collect() takes a data frame, not list')]"]
+    written = {path.name: path.read_text() for path in (tmp_path / "collected").rglob("*.csv")}
+    assert {name: text.splitlines()[0].split(",")[0] for name, text in written.items()} == {
+        "inputs.csv": "age", "predictions.csv": "label", "drift.csv": "age", "labels.csv": "a",
+    }  # fmt: skip
+    assert all("/m/3/" in str(path) for path in (tmp_path / "collected").rglob("*.csv"))
 
 
 def test_a_collector_without_a_folder_says_so_once() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_server.compat import azure
+from edge_server.compat import azure_names
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci.digest import Digest
 from packager.images.build import BuildOptions
@@ -44,7 +44,7 @@ def check(script: str, python: str = "3.11", **others: str) -> None:
          "it has numpy, onnxruntime and orjson"),
         ("import numpy, sklearn.svm as svm\n" + BOTH, "score.py line 1 imports sklearn, which"),
         ("from sklearn.externals import joblib\n" + BOTH, "score.py line 1 imports sklearn, which"),
-        ("from azureml.core.run import Run\n" + BOTH, "score.py line 1 imports azureml.core.run, which"),
+        ("from azureml.core.image import x\n" + BOTH, "score.py line 1 imports azureml.core.image, which"),
         ("def init():\n    import pandas\nasync def run(data): ...\n", "score.py line 2 imports pandas"),
         ("def load():\n    import torch\ndef init(): load()\nrun = print\n", "score.py line 2 imports torch"),
         ("try:\n    import torch\nexcept ValueError:\n    pass\n" + BOTH, "score.py line 2 imports torch"),
@@ -113,7 +113,7 @@ def test_the_syntax_of_a_python_newer_than_this_one_is_not_judged() -> None:
 
 
 def test_the_server_gives_what_is_taken_for_given() -> None:
-    assert frozenset(azure._OURS) == PROVIDED
+    assert frozenset(azure_names.OURS) == PROVIDED
 
 
 def test_a_source_directory_and_its_links_are_searched_as_the_server_does(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from edge_server.config.fields import Fields, read_document
 
 SCHEMA = "edgepack.model/v1"
-FILE_NAME = "model.manifest.json"
 _GRAPH_DTYPES = {"float16": "float16", "float": "float32", "double": "float64", "string": "string", "bool": "bool"}
 _GRAPH_DTYPES |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
