@@ -4,7 +4,12 @@ BIN := .venv/bin
 PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES)
 
-.PHONY: demo test test-whole quick check bench matrix lock check-locks fresh setup-demo setup-test clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-whole quick check bench matrix lock check-locks fresh setup-demo setup-test clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "Another Python: make PYTHON=/path/to/python3 demo"
 
 demo: setup-demo  ## set up, then do the main job once, on real input
 	$(BIN)/edgepack demo
@@ -21,7 +26,7 @@ test-whole: setup-test check  ## as test, with every repetition of what takes lo
 quick: setup-test check  ## set up, then run every check, and the tests that are done at once
 	EDGEPACK_QUICK=1 $(PYTEST)
 
-check: setup-test
+check: setup-test  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -48,5 +53,5 @@ setup-demo:
 setup-test:
 	@$(PYTHON) scripts/setup.py test
 
-clean:
+clean:  ## remove the virtual environment and the caches of tools
 	rm -rf .venv .setup .mypy_cache .ruff_cache .pytest_cache

@@ -32,6 +32,8 @@ _CHOICES = {"runc": "crun", "podman": "docker"}
 _LOCK = ".lock"
 _NAME_CHARACTERS = 255
 IMPORT_AGAIN = "import the bundle that contains it with: edge-agent import"
+# The folder of the device's store of blobs, below its root.
+STORE = "store"
 # An update waits for the health of several services; a command that waits longer than this waits for something stuck.
 PATIENCE_SECONDS = 600.0
 
@@ -71,9 +73,9 @@ class Device:
     @cached_property
     def store(self) -> Store:
         """The blobs that the device holds."""
-        if (self.root / "store" / "blobs").exists():
-            return Store(self.root / "store")  # nothing is written: a status is asked for on a full disk too
-        return Store.create(self._private("store"))
+        if (self.root / STORE / "blobs").exists():
+            return Store(self.root / STORE)  # nothing is written: a status is asked for on a full disk too
+        return Store.create(self._private(STORE))
 
     @cached_property
     def state(self) -> StateFile:

@@ -42,6 +42,8 @@ with open(f"answers-{version}.json", "w") as file:
 print(f"accuracy {model.score(test_x, test_y):.3f} on {len(test_x)} held-out rows")
 '''
 SERVICE = "cancer"
+# The desired state that runs the service again, beside the files of a demo that was kept.
+START = "start.json"
 _ADDRESS = "127.0.0.1"
 PORT = 6789
 
@@ -138,6 +140,7 @@ class Demo:
             if digest is not None:
                 self._heading("Stop what was started")
                 self._apply(digest, status="stopped")
+                self._write_desired(START, digest, "running")
 
     def _heading(self, text: str) -> None:
         self.say(f"\n== {text}")
@@ -171,11 +174,15 @@ class Demo:
         )
 
     def _apply(self, digest: str, status: str = "running") -> None:
-        service = {"name": SERVICE, "image": digest, "port": self.port, "status": status}
-        document = json.dumps({"schema": "edgepack.desired/v1", "services": [service]}, indent=2)
-        (self.folder / "desired.json").write_text(document)
+        document = self._write_desired("desired.json", digest, status)
         self.say("$ cat desired.json\n   " + document.replace("\n", "\n   "))
         self._services("apply", "desired.json")
+
+    def _write_desired(self, name: str, digest: str, status: str) -> str:
+        service = {"name": SERVICE, "image": digest, "port": self.port, "status": status}
+        document = json.dumps({"schema": "edgepack.desired/v1", "services": [service]}, indent=2)
+        (self.folder / name).write_text(document)
+        return document
 
     def _services(self, *words: str) -> None:
         for one in self._agent(*words)["services"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -164,3 +165,17 @@ def test_pips_settings_are_told_to_uv_in_its_own_words(tmp_path: Path, monkeypat
             "UV_INDEX_STRATEGY": "unsafe-best-match",
         }.items()
     )
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_alone_shows_what_can_be_made() -> None:
+    """Every target that has a line of help, and nothing is set up."""
+    shown = [
+        subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for words in ([], ["help"])
+    ]
+    assert shown[0] == shown[1]
+    lines = {line.split()[1]: line for line in shown[0].splitlines() if line.startswith("make ")}
+    assert {"demo", "test", "quick", "check", "help"} <= set(lines)
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert list(lines) == targets

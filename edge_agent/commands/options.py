@@ -101,17 +101,18 @@ def read_file(file: Path, hint: str) -> bytes:
 
 
 def answer_status(output: str, services: tuple[ReportedService, ...]) -> None:
-    """Print the services."""
+    """Print the services: images by their tags, and by their digests where they have none."""
 
     def row(one: ReportedService) -> dict[str, object]:
-        return {
+        found: dict[str, object] = {
             "name": one.name,
             "state": one.state.value,
-            "digest": one.digest and f"sha256:{one.digest.short}",
-            "last_good": one.last_good and f"sha256:{one.last_good.short}",
-            "port": one.port,
+            "image": one.tag or (one.digest and f"sha256:{one.digest.short}"),
+            "model": " ".join(one.models) or None,
+            "url": one.url,
+            "last_good": one.last_good_tag or (one.last_good and f"sha256:{one.last_good.short}"),
             "runtime": one.runtime,
-            "reason": one.reason,
         }
+        return found | {"reason": one.reason} if any(other.reason for other in services) else found
 
     answer(output, {"services": [one.to_json() for one in services]}, [row(one) for one in services])

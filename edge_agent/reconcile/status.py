@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from edge_agent.device import Device
+import re
+from collections.abc import Sequence
+
+from edge_agent.device import STORE, Device
 from edge_agent.reconcile.probe import alive, probe
 from edge_agent.state.records import ServiceRecord
 from edgepack.errors import EdgepackError
+from edgepack.oci.config import ImageConfig
+from edgepack.oci.descriptor import Platform
+from edgepack.oci.digest import Digest
+from edgepack.oci.mediatypes import MODELS
+from edgepack.oci.platforms import platform_manifest
+from edgepack.oci.store import Store
 from edgepack.state.reported import ReportedService, ServiceState
 
 _ATTEMPTS = 5
@@ -41,7 +50,39 @@ def _reported(device: Device, record: ServiceRecord) -> ReportedService:
             else "the change was interrupted; run the same command again to finish it"
         )
     last_good = None if record.last_good is None else record.last_good.spec.image
-    return ReportedService(record.name, state, spec.image, last_good, spec.port, record.runtime, reason)
+    tags, models = _named(device, [spec.image, *([] if last_good is None else [last_good])])
+    url = None if state is ServiceState.STOPPED else _url(spec.address, spec.port)
+    return ReportedService(
+        record.name, state, spec.image, last_good, spec.port, record.runtime, reason, tags.get(spec.image),
+        None if last_good is None else tags.get(last_good), models, url,
+    )  # fmt: skip
+
+
+def _named(device: Device, images: Sequence[Digest]) -> tuple[dict[Digest, str], tuple[str, ...]]:
+    """The tags of ``images`` and the models of the first; nothing where the store cannot be read.
+
+    Of several tags the last in their order counts: ``churn:10`` is after ``churn:9``.
+    """
+    try:
+        store = Store.open_existing(device.root / STORE)
+        tags = {one.digest: tag for tag, one in sorted(store.tags().items(), key=lambda item: _order(item[0]))}
+        manifest = store.manifest(platform_manifest(store, store.describe(images[0]), Platform.host()))
+        labels = ImageConfig.from_bytes(store.read(manifest.config)).labels
+    except (EdgepackError, OSError):
+        return {}, ()
+    models = labels.get(MODELS, "")
+    return {image: tags[image] for image in images if image in tags}, tuple(filter(None, models.split(",")))
+
+
+def _order(tag: str) -> list[tuple[int, str]]:
+    """A key by which the numbers in tags are in the order of numbers."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", tag)]
+
+
+def _url(address: str, port: int) -> str:
+    """Where a service that listens on ``address`` is reached from this device."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - compared with, not bound to
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _observed(device: Device, record: ServiceRecord) -> tuple[ServiceState, str | None]:

@@ -22,9 +22,9 @@ from edgepack.host.files import replacing
 from edgepack.limits import LIMITS
 from edgepack.nearness import did_you_mean
 from edgepack.oci import mediatypes
-from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest, VerifyingReader
-from edgepack.oci.platforms import needs
+from edgepack.oci.platforms import choose, needs, platform_images, runs_on
 from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import PrivateKey
@@ -51,23 +51,29 @@ def write_bundle(
     *,
     key: PrivateKey | None,
     receipt: Receipt | None = None,
+    platform: Platform | None = None,
     on_blob: Callable[[Descriptor, bool], None] | None = None,
 ) -> BundleReport:
     """Write the images that ``tags`` name, with all that is attached to them, to one tar at ``path``.
 
     With a ``key`` the list is signed, and each image gets a statement by it unless it has one; without, the bundle is
-    unsigned. With a ``receipt`` only its platform goes in, and nothing that it names. ``on_blob`` is called with
-    each blob and whether it goes in. Equal stores, tags, keys and receipts give equal bytes. ``path`` appears whole or
-    not at all.
+    unsigned. With a ``platform`` only the images for it go in; with a ``receipt`` those for its platform, and nothing
+    that it names. ``on_blob`` is called with each blob and whether it goes in. Equal stores, tags, keys, platforms and
+    receipts give equal bytes. ``path`` appears whole or not at all.
 
-    Raises ``NotFoundError`` for a tag, blob or folder that is not there, ``IncompatibleError`` when an image has
-    nothing for the receipt's platform, ``VerificationError`` for a damaged blob, ``NoSpaceError``.
+    Raises ``NotFoundError`` for a tag, blob or folder that is not there, ``UsageError`` when an image has nothing for
+    the ``platform``, or the receipt is of another one, ``IncompatibleError`` when an image has nothing for the
+    receipt's, ``VerificationError`` for a damaged blob, ``NoSpaceError``.
     """
     images = _images(store, tags)
+    if platform is not None:
+        _require_platform(store, images, platform, receipt)
+    elif receipt is not None:
+        platform = receipt.platform
     if key is not None:
         for image in images:
             _ensure_signed(store, image, key)
-    contents = _contents(store, images, receipt)
+    contents = _contents(store, images, platform, receipt)
     contents.check_limits(LIMITS, path)
     signed = envelope.sign(contents.to_bytes(), PAYLOAD_TYPE, *([] if key is None else [key]))
     with replacing(path) as file:
@@ -109,8 +115,26 @@ def _ensure_signed(store: Store, image: NamedImage, key: PrivateKey) -> None:
         attach(store, image.descriptor, image.name, key)
 
 
-def _contents(store: Store, images: tuple[NamedImage, ...], receipt: Receipt | None) -> Contents:
-    platform = None if receipt is None else receipt.platform
+def _require_platform(
+    store: Store, images: tuple[NamedImage, ...], platform: Platform, receipt: Receipt | None
+) -> None:
+    for image in images:
+        found = platform_images(store, image.descriptor)
+        if choose(found, platform, runs_on) is None:
+            have = ", ".join(str(one.platform) for one in found) or "no platform"
+            raise UsageError(
+                f"is for {have}, not for {platform}", where=f"image {image.name}", hint="give one of these"
+            )
+    if receipt is not None and not runs_on(platform, receipt.platform):
+        raise UsageError(
+            f"the receipt is of a device for {receipt.platform}, not for {platform}", where=f"device {receipt.device}",
+            hint="leave the platform out: a receipt says it",
+        )  # fmt: skip
+
+
+def _contents(
+    store: Store, images: tuple[NamedImage, ...], platform: Platform | None, receipt: Receipt | None
+) -> Contents:
     needed: dict[Digest, Descriptor] = {}
     for image in images:
         needed.update((item.digest, bare(item)) for item in needs(store, image.descriptor, platform))

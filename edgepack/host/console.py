@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -122,9 +124,28 @@ def answer(output: str, value: Any, table: Sequence[Mapping[str, Any]], *, writt
     names = list(table[0])
     rows = [[_cell(row.get(name)) for name in names] for row in table]
     widths = [max(len(name), *(len(row[at]) for row in rows)) for at, name in enumerate(names)]
+    stream = sys.stderr if aside else sys.stdout
+    if stream.isatty() and sum(widths) + 2 * (len(names) - 1) > (width := shutil.get_terminal_size().columns):
+        click.echo("\n\n".join(_record(names, row, width) for row in rows), err=aside)
+        return
     for line in ([name.upper().replace("_", " ") for name in names], *rows):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         click.echo(text, err=aside)
+
+
+def _record(names: Sequence[str], row: Sequence[str], width: int) -> str:
+    """A row that is too wide for the terminal: a line for each cell, and cells that are too long broken at spaces."""
+    label = max(map(len, names)) + 2
+    lines = []
+    for name, cell in zip(names, row, strict=True):
+        title = name.upper().replace("_", " ").ljust(label)
+        longest = max(map(len, cell.split()), default=0)
+        if label + longest > width:  # a digest, which must stay whole to be copied
+            lines.append(title.rstrip())
+            title = "  "
+        lines.append(textwrap.fill(cell, max(width, 20), initial_indent=title, subsequent_indent=" " * len(title),
+                                   break_long_words=False, break_on_hyphens=False))  # fmt: skip
+    return "\n".join(lines)
 
 
 def _cell(value: object) -> str:

@@ -36,3 +36,5 @@ LAYER_KIND = "io.edgepack.layer.kind"
 LAYER_TITLE = "org.opencontainers.image.title"
 LAYER_UNPACKED = "io.edgepack.layer.unpacked-size"
 LAYER_COMPRESSOR = "io.edgepack.layer.compressor"
+# Of an image: the models that it serves, such as ``churn:2``, separated by commas.
+MODELS = "io.edgepack.models"

@@ -21,7 +21,12 @@ class ServiceState(StrEnum):
 
 @dataclass(frozen=True)
 class ReportedService:
-    """A service. ``last_good`` is the image that ``rollback`` returns to: the last one that was healthy before this."""
+    """A service. ``last_good`` is the image that ``rollback`` returns to: the last one that was healthy before this.
+
+    ``tag`` and ``last_good_tag`` are what these images were called when they were imported, ``models`` what the image
+    serves, such as ``churn:2``, as far as the device knows; ``url`` is where the service answers on this device,
+    None for one that was stopped.
+    """
 
     name: str
     state: ServiceState
@@ -30,6 +35,10 @@ class ReportedService:
     port: int
     runtime: str
     reason: str | None = None
+    tag: str | None = None
+    last_good_tag: str | None = None
+    models: tuple[str, ...] = ()
+    url: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """The service as the JSON interface shows it."""
@@ -41,4 +50,8 @@ class ReportedService:
             "port": self.port,
             "runtime": self.runtime,
             "reason": self.reason,
+            "tag": self.tag,
+            "last_good_tag": self.last_good_tag,
+            "models": list(self.models),
+            "url": self.url,
         }

@@ -8,6 +8,7 @@ import click
 
 from edgepack.errors import NotFoundError
 from edgepack.host.console import answer, human, note
+from edgepack.oci.descriptor import Platform
 from edgepack.oci.reference import image_tag
 from packager.commands.options import common
 from packager.workspace import Workspace
@@ -18,14 +19,22 @@ from packager.workspace import Workspace
 @click.option("-o", "path", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The bundle's file.")
 @click.option("--key", metavar="NAME", help="Sign with this key; without it a device needs --allow-unsigned.")
 @click.option("--since", type=click.Path(path_type=Path), metavar="RECEIPT", help="Leave out what the device holds.")
+@click.option("--platform", metavar="P", help="Carry only what devices of this platform need, such as linux/arm64.")
 @common
 def command(
-    tags: tuple[str, ...], path: Path, key: str | None, since: Path | None, workspace: Workspace, output: str
+    tags: tuple[str, ...],
+    path: Path,
+    key: str | None,
+    since: Path | None,
+    platform: str | None,
+    workspace: Workspace,
+    output: str,
 ) -> None:
     """Write the images TAG... to one file that a device can import, signed, and no larger than the device needs."""
     from edgepack.bundle.receipt import Receipt
     from edgepack.bundle.write import write_bundle
 
+    wanted = None if platform is None else Platform.parse(platform)
     receipt = None
     if since is not None:
         if not since.is_file():
@@ -33,7 +42,9 @@ def command(
         receipt = Receipt.from_bytes(since.read_bytes(), since)
     images = [{"tag": name, "digest": str(workspace.image(name).digest)} for name in map(image_tag, tags)]
     private = None if key is None else workspace.keys.get(key)
-    report = write_bundle(workspace.store, [one["tag"] for one in images], path, key=private, receipt=receipt)
+    report = write_bundle(
+        workspace.store, [one["tag"] for one in images], path, key=private, receipt=receipt, platform=wanted
+    )
     value = {
         "path": str(path),
         "size": report.size,

@@ -29,6 +29,7 @@ def command(folder: Path | None, port: int | None, runtime: str) -> None:
     Needs edgepack[all], a free port, and the first time the network. Everything it starts it stops.
     """
     from packager.demo import Demo, check_packages, usable_port
+    from packager.next_steps import next_steps
 
     signal.signal(signal.SIGTERM, _leave)  # as Ctrl-C does: what was started is stopped first
 
@@ -36,9 +37,10 @@ def command(folder: Path | None, port: int | None, runtime: str) -> None:
     number = usable_port(port, click.echo)
     if folder is not None:
         Demo(folder.absolute(), number, runtime, click.echo).run()
-        return
-    with scratch_folder("demo") as temporary:
-        Demo(temporary, number, runtime, click.echo).run()
+    else:
+        with scratch_folder("demo") as temporary:
+            Demo(temporary, number, runtime, click.echo).run()
+    click.echo("\n" + "\n".join(next_steps(None if folder is None else folder.absolute())))
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -99,14 +99,13 @@ def command(
         raise UsageError(
             "has no framework to convert from", where=f"model {found.id}", hint="register it with --framework"
         )
+    accepted = pairs(tolerances, "--tolerance", "probabilities=1e-3", "OUTPUT=REL")
     options = Options(
         sample=sample,
         entry=entry,
         signature=signature,
         allow_unsafe=allow_unsafe,
-        tolerances={
-            name: _number(value) for name, value in pairs(tolerances, "--tolerance", "probabilities=1e-3").items()
-        },
+        tolerances={name: _number(value) for name, value in accepted.items()},
         optimize=optimize,
     )
     limits = Limits(seconds=timeout, memory=int(memory * (1 << 30)))
@@ -147,7 +146,14 @@ def _write(path: Path, report: Mapping[str, Any], model: Model) -> None:
 def _json(model: Model, conversion: Conversion, report: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
     layers = [{"digest": str(layer.descriptor.digest), "size": layer.descriptor.size} for layer in conversion.layers]
     written = {} if path is None else {"path": str(path)}
-    return {"model": model.id, "file": conversion.file, **written, "layers": layers, "report": report}
+    shown = {**report, "outputs": list(map(_without_points, report.get("outputs", [])))}
+    return {"model": model.id, "file": conversion.file, **written, "layers": layers, "report": shown}
+
+
+def _without_points(output: Mapping[str, Any]) -> dict[str, Any]:
+    """An output's parity without the points of its plot, a thousand lines that only a page can show."""
+    sketch = output.get("sketch") or {}
+    return {**output, "sketch": {name: value for name, value in sketch.items() if name != "points"}}
 
 
 def _rows(model: Model, conversion: Conversion, report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -13,9 +13,12 @@ import click
 from edgepack.errors import UsageError
 from edgepack.host.commands import SharedOption, debug_option, output_option
 from edgepack.host.console import note
+from edgepack.oci.descriptor import Platform
 from packager.places.access import Access
 from packager.workspace import Workspace
 
+# The processors that onnxruntime and numpy have wheels for: ``packager.wheels.tags``, which is slow to import.
+BUILT_FOR = ("linux/amd64", "linux/arm64")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -83,13 +86,25 @@ def registries(function: _F) -> _F:
 offline = click.option("--offline", is_flag=True, envvar="EDGEPACK_OFFLINE", help="Never use the network.")
 
 
-def pairs(items: tuple[str, ...], option: str, example: str = "team=blue") -> dict[str, str]:
-    """Read ``K=V`` items; raises ``UsageError``, with ``example`` as the way to write one."""
+def platforms_of(text: str | None) -> list[Platform]:
+    """The platforms of ``--platform P[,P]`` that images can be built for, this machine's without; ``UsageError``."""
+    if text is None:
+        return [Platform.host()]
+    found = [Platform.parse(name) for name in text.split(",")]
+    for one in found:
+        if str(one) not in BUILT_FOR:
+            hint = f"build for {' or '.join(BUILT_FOR)}"
+            raise UsageError(f"images cannot be built for {one}", where="--platform", hint=hint)
+    return found
+
+
+def pairs(items: tuple[str, ...], option: str, example: str = "team=blue", form: str = "KEY=VALUE") -> dict[str, str]:
+    """Read items of the ``form``; raises ``UsageError``, with ``example`` as the way to write one."""
     found = {}
     for item in items:
         key, equals, value = item.partition("=")
         if not key or not equals:
-            raise UsageError(f"{item!r} is not KEY=VALUE", where=option, hint=f"write it as {option} {example}")
+            raise UsageError(f"{item!r} is not {form}", where=option, hint=f"write it as {option} {example}")
         if key in found:
             raise UsageError(f"{key!r} is given twice", where=option, hint="give each key once")
         found[key] = value

@@ -10,9 +10,8 @@ import click
 from edgepack.errors import UsageError
 from edgepack.host.console import answer, human, note
 from edgepack.names import ModelRef
-from edgepack.oci.descriptor import Platform
 from edgepack.oci.reference import image_tag
-from packager.commands.options import creating, offline, registries
+from packager.commands.options import creating, offline, platforms_of, registries
 from packager.places.access import Access
 from packager.workspace import Workspace
 
@@ -59,7 +58,7 @@ def command(
     from packager.wheels.trim import RULES
 
     refs = [ModelRef.parse(model) for model in models]
-    wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]
+    wanted = platforms_of(platforms)
     if source_directory is not None and entry_script is None:
         raise UsageError("is given without a script", where="--source-directory", hint="name one by --entry-script")
     script = read_entry_script(entry_script, source_directory) if entry_script is not None else None

@@ -15,6 +15,7 @@ from edgepack.documents import canonical_json
 from edgepack.errors import UsageError
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import Layer, LayerEntry
+from edgepack.oci.mediatypes import MODELS
 from packager.layers.paths import APP_ROOT, CONFIG_PATH, PREFIX, SERVER_ROOT, USER, model_dir, site_packages
 from packager.models.served import ServedModel
 from packager.wheels.groups import WheelGroup
@@ -110,7 +111,7 @@ def plan_image(
         entrypoint=(base.facts.python, "-m", "edge_server", "--config", f"/{CONFIG_PATH}"),
         labels={
             **base.config.labels,
-            "io.edgepack.models": ",".join(model.id for model in models),
+            MODELS: ",".join(model.id for model in models),
             "io.edgepack.python": base.facts.python_version,
         },
         annotations={

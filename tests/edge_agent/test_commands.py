@@ -61,13 +61,18 @@ def sentence(text: str) -> str:
 
 def test_the_whole_life_of_a_service(agent: Agent) -> None:
     v1, v2 = str(agent.images.digests["v1"]), str(agent.images.digests["v2"])
-    usual = {"name": "churn", "port": agent.port, "runtime": "process", "reason": None}
+    usual = {
+        "name": "churn", "port": agent.port, "runtime": "process", "reason": None, "models": [],
+        "url": f"http://127.0.0.1:{agent.port}",
+    }  # fmt: skip
+    first = {"state": "Healthy", "digest": v1, "last_good": None, "tag": "v1:1", "last_good_tag": None}
+    second = {"state": "Healthy", "digest": v2, "last_good": v1, "tag": "v2:1", "last_good_tag": "v1:1"}
 
     done = agent.apply("v1")
-    assert (done.code, done.services) == (0, [usual | {"state": "Healthy", "digest": v1, "last_good": None}])
+    assert (done.code, done.services) == (0, [usual | first])
     assert agent.answer() == "v1"
 
-    assert agent.apply("v2").services == [usual | {"state": "Healthy", "digest": v2, "last_good": v1}]
+    assert agent.apply("v2").services == [usual | second]
     assert agent.answer() == "v2"
 
     done = agent.apply("ill")
@@ -85,7 +90,7 @@ def test_the_whole_life_of_a_service(agent: Agent) -> None:
     assert "it exited with code 7; it last wrote: no model \\x1b[31mhere; rolled back to" in sentence(done.err)
 
     done = agent.run("rollback", "churn")
-    assert (done.code, done.services) == (0, [usual | {"state": "Healthy", "digest": v1, "last_good": None}])
+    assert (done.code, done.services) == (0, [usual | first])
     assert (agent.answer(), len(agent.processes())) == ("v1", 1)
 
     done = agent.run("rollback", "churn")
@@ -96,7 +101,7 @@ def test_the_whole_life_of_a_service(agent: Agent) -> None:
     assert agent.answer() == "v1"
 
     done = agent.apply("v1", status="stopped")
-    assert done.services == [usual | {"state": "Stopped", "digest": v1, "last_good": None}]
+    assert done.services == [usual | first | {"state": "Stopped", "url": None}]
     assert agent.processes() == []
 
 
@@ -247,7 +252,7 @@ def test_status_for_people_is_a_table(agent: Agent) -> None:
     agent.apply("v1")
     lines = agent.run("status", EDGEPACK_OUTPUT="table").out.splitlines()
 
-    assert lines[0].split() == ["NAME", "STATE", "DIGEST", "LAST", "GOOD", "PORT", "RUNTIME", "REASON"]
+    assert lines[0].split() == ["NAME", "STATE", "IMAGE", "MODEL", "URL", "LAST", "GOOD", "RUNTIME"]
     assert lines[1].split()[:2] == ["churn", "Healthy"]
 
 

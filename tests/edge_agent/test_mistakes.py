@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.commands.main import VERBS, cli
+from edge_agent.reconcile.status import _order, _url
 from tests.support.typed import Type, typist
 
 
@@ -54,3 +55,10 @@ def test_every_verb_shows_its_help_and_the_options_that_it_shares(agent: Type, v
     usual = agent(verb, "--help").out
     assert [agent(verb, "-h").out, agent("help", verb).out] == [usual, usual]
     assert {"--state-dir", "--runtime", "--debug"} <= set(usual.split())
+
+
+def test_the_address_of_a_service_is_one_that_this_device_reaches() -> None:
+    assert _url("0.0.0.0", 6789) == _url("127.0.0.1", 6789) == "http://127.0.0.1:6789"  # noqa: S104 - read, not bound to
+    assert _url("::", 1) == "http://[::1]:1"
+    assert _url("192.168.1.7", 1) == "http://192.168.1.7:1"
+    assert sorted(["churn:10", "churn:9", "a-2:1", "churn"], key=_order) == ["a-2:1", "churn", "churn:9", "churn:10"]

@@ -71,7 +71,8 @@ def test_an_update_that_is_killed_is_finished_by_the_same_command(
     assert agent.answer() == "v2"
     assert agent.status() == {
         "name": "churn", "state": "Healthy", "digest": v2, "last_good": v1, "port": agent.port, "runtime": "process",
-        "reason": None,
+        "reason": None, "tag": "v2:1", "last_good_tag": "v1:1", "models": [],
+        "url": f"http://127.0.0.1:{agent.port}",
     }  # fmt: skip
 
 

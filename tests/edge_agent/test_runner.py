@@ -40,7 +40,7 @@ def test_a_first_service_becomes_healthy(lab: Lab) -> None:
     assert lab.image_of() == V1
     assert lab.status() == {
         "name": "churn", "state": "Healthy", "digest": str(V1), "last_good": None, "port": 6789, "runtime": "docker",
-        "reason": None,
+        "reason": None, "tag": None, "last_good_tag": None, "models": [], "url": "http://127.0.0.1:6789",
     }  # fmt: skip
 
 

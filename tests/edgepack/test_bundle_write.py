@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
+from edgepack.bundle.read import import_bundle
 from edgepack.bundle.receipt import Receipt
 from edgepack.bundle.write import write_bundle
 from edgepack.errors import (
@@ -124,6 +125,32 @@ def test_a_receipt_leaves_out_what_it_names_and_other_platforms(tmp_path: Path) 
     listed = {blob.digest for blob in contents.blobs}
     assert {store.resolve("churn:1").digest, arm.digest, own.digest} <= listed
     assert not listed & {amd.digest, store.manifest(amd).layers[1].digest}
+
+
+def test_a_bundle_for_one_platform_leaves_out_the_others(tmp_path: Path) -> None:
+    store, _, _ = two_platforms(tmp_path / "store")
+    whole = write_bundle(store, ["churn:1"], tmp_path / "whole.tar", key=KEY)
+    report = write_bundle(store, ["churn:1"], tmp_path / "b.tar", key=KEY, platform=ARM64)
+    assert report.bytes < whole.bytes
+    assert contents_of(tmp_path / "b.tar", [KEY.public])[0].platform == ARM64
+    receipt = Receipt("lathe-7", ARM64, frozenset())
+    write_bundle(store, ["churn:1"], tmp_path / "r.tar", key=KEY, receipt=receipt)
+    assert (tmp_path / "r.tar").read_bytes() == (tmp_path / "b.tar").read_bytes(), "as for a device that has nothing"
+    target = Store.create(tmp_path / "device")
+    import_bundle(tmp_path / "b.tar", target, [KEY.public], platform=ARM64)
+    with pytest.raises(IncompatibleError, match="is for linux/arm64 and not for linux/amd64"):
+        import_bundle(tmp_path / "b.tar", Store.create(tmp_path / "other"), [KEY.public], platform=AMD64)
+
+
+def test_a_bundle_for_a_platform_that_an_image_has_not_is_refused_with_those_that_it_has(tmp_path: Path) -> None:
+    store, _, _ = two_platforms(tmp_path / "store")
+    for name in ("linux/arm", "linux/riscv64"):
+        with pytest.raises(UsageError, match=f"is for linux/amd64, linux/arm64, not for {name}; give one of these"):
+            write_bundle(store, ["churn:1"], tmp_path / "b.tar", key=None, platform=Platform.parse(name))
+    receipt = Receipt("lathe-7", ARM64, frozenset())
+    with pytest.raises(UsageError, match="the receipt is of a device for linux/arm64, not for linux/amd64"):
+        write_bundle(store, ["churn:1"], tmp_path / "b.tar", key=None, platform=AMD64, receipt=receipt)
+    assert not (tmp_path / "b.tar").exists()
 
 
 def test_a_receipt_for_a_platform_that_no_image_has_is_refused(tmp_path: Path) -> None:

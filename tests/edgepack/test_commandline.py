@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import click
@@ -163,3 +167,41 @@ def test_a_table_keeps_what_it_shows_from_moving_the_cursor(capsys: pytest.Captu
 )  # fmt: skip
 def test_bytes_for_people(size: int, text: str) -> None:
     assert human(size) == text
+
+
+ROWS = [
+    {"name": "churn", "image_digest": f"sha256:{'a' * 64}", "reason": f"it exited with code 7{' and wrote this' * 4}"},
+    {"name": "fraud", "image_digest": "fraud:1", "reason": None},
+]
+
+
+def test_a_table_wider_than_the_terminal_is_written_line_by_line_and_breaks_no_word() -> None:
+    """In a real pseudo-terminal of 80 columns: no line is longer, and every word of a cell is whole."""
+    code = f"from edgepack.host.console import answer; answer('table', None, {ROWS!r})"
+    shown = in_terminal([sys.executable, "-c", code], columns=80)
+    assert all(len(line) <= 80 for line in shown)
+    assert shown[:3] == ["NAME          churn", "IMAGE DIGEST", f"  sha256:{'a' * 64}"]
+    reason = " ".join(" ".join(shown[3:5]).split())
+    assert reason == f"REASON {ROWS[0]['reason']}"
+    assert shown[-3:] == ["NAME          fraud", "IMAGE DIGEST  fraud:1", "REASON        -"]
+    narrow = f"from edgepack.host.console import answer; answer('table', None, {ROWS[1:]!r})"
+    assert in_terminal([sys.executable, "-c", narrow], columns=80)[0].split() == ["NAME", "IMAGE", "DIGEST", "REASON"]
+
+
+def in_terminal(words: list[str], columns: int) -> list[str]:
+    """The lines that a command writes to a terminal of that width."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    process = subprocess.Popen(words, stdout=follower, stderr=follower, cwd=Path(__file__).parents[2], env=environment)
+    os.close(follower)
+    shown = b""
+    try:
+        while piece := os.read(leader, 4096):
+            shown += piece
+    except OSError:  # how Linux says that the other side is closed
+        pass
+    finally:
+        os.close(leader)
+    assert process.wait(60) == 0, shown
+    return shown.decode().splitlines()

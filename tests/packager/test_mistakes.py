@@ -21,7 +21,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = Workspace(folder / "ws", folder / "cache")
     (folder / "model.bin").write_bytes(b"weights")
     for name in ("churn", "fraud"):
-        workspace.models.register(name, folder / "model.bin", framework=Framework.CUSTOM)
+        workspace.models.register(name, folder / "model.bin", framework=Framework.SCIKIT_LEARN)
     workspace.keys.create("factory")
     workspace.store.tag("churn:1", make_base(workspace.store, [debian()]))
     return folder
@@ -70,6 +70,25 @@ MEANT = [
     ("bundle create churn:11 -o b", 3, "did you mean 'churn:1'? see: edgepack package list"),
     ("bundle create churn:1 -o b --key factry", 3, "there is no key 'factry'; did you mean 'factory'? create it, or"),
     ("key export Factory", 3, "there is no key 'Factory'; did you mean 'factory'?"),
+    (
+        "bundle create churn:1 -o b --platform linux/arm",
+        2,
+        "image churn:1: is for linux/amd64, not for linux/arm;",
+    ),
+    (
+        "bundle create churn:1 -o b --platform arm64",
+        2,
+        "'arm64' is not a platform; write it as linux/amd64",
+    ),
+    (
+        "package build -m churn -t c:1 --platform linux/arm",
+        2,
+        "--platform: images cannot be built for linux/arm;",
+    ),
+    ("package build -m churn -t c:1 --platform windows/amd64", 2, "build for linux/amd64 or linux/arm64"),
+    ("model convert -m churn --tolerance foo", 2, "--tolerance: 'foo' is not OUTPUT=REL; write it as --tol"),
+    ("model convert -m churn --tolerance a=b", 2, "--tolerance: 'b' is not a number; write it as --tol"),
+    ("model register -n x -p model.bin --tag blue", 2, "--tag: 'blue' is not KEY=VALUE; write it as --tag team=blue"),
     ("base build debian12-pyhton3.11", 3, "did you mean 'debian12-python3.11'? choose from debian12-python3.11"),
 ]
 
