@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 
 from tests.support.http_client import listens
 from tests.support.parts import started
+from tests.support.running import run
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/README.md"))
@@ -41,12 +41,7 @@ def environment(folder: Path, port: int) -> dict[str, str]:
 def shell(text: str, folder: Path, env: Mapping[str, str]) -> str:
     """Run a block as a user would paste it; it must succeed."""
     text = text.replace(_PORT, f"127.0.0.1:{env['EDGEPACK_PORT']}")
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return run("bash", "-euo", "pipefail", "-c", text, cwd=folder, env=env)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -17,8 +16,8 @@ import pytest
 from converters.software.selection import LOCKS
 from edgepack.host.uv import NO_NETWORK, find_uv, uv_environment
 from tests.support.distributions import build
-from tests.support.parts import run
 from tests.support.required import skip_or_fail
+from tests.support.running import finish, run
 
 ROOT = Path(__file__).resolve().parent.parent
 WALK = Path(__file__).parent / "support" / "programs" / "walk_rooms.py"
@@ -123,10 +122,10 @@ def install(name: str, wheel: Path, folder: Path, *arguments: str) -> str:
     constraints.write_text("".join(map(pins, WANTED[name].locks)))
     wanted = f"edgepack[{name}] @ {wheel.as_uri()}" if name else f"edgepack @ {wheel.as_uri()}"
     command = [uv, "pip", "install", *arguments, "--python", str(folder / "bin/python"), "-c", str(constraints), wanted]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode != 0 and NO_NETWORK.search(done.stderr):
+    done = finish(*command, env=environment, seconds=900)
+    if done.code != 0 and NO_NETWORK.search(done.stderr):
         skip_or_fail(f"no package index is reachable: {done.stderr[-500:]}")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     return done.stderr
 
 
@@ -146,7 +145,7 @@ def walk(environment: Path, rooms: Sequence[str], commands: Sequence[str]) -> di
 def check_use(environment: Path, owner: str, words: list[str], *, lacks: bool) -> None:
     """Run a command of ``environment``; if it ``lacks`` a package, its error names the extra that has it."""
     program = environment / "bin" / words[0]
-    done = subprocess.run([program, *words[1:]], cwd=environment, capture_output=True, text=True, check=False)
+    done = finish(program, *words[1:], cwd=environment)
     sentence = rf"{words[0]}: the Python package \S+ is not installed; run: pip install 'edgepack\[{owner}\]'\n"
     found = re.fullmatch(sentence, done.stderr) is not None
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.running import Done, finish
+
 ROOT = Path(__file__).resolve().parent.parent
 # Records what it was called with, and makes what the real one would.
 _FAKE_UV = """#!/bin/sh
@@ -39,14 +41,11 @@ class Checkout:
         (self.bin / "uv").write_text(_FAKE_UV)
         (self.bin / "uv").chmod(0o755)
 
-    def run(self, purpose: str, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(self, purpose: str, **env: str) -> Done:
         """Run set-up where no apt-get is, and on PATH only what is here."""
         environment = {"PATH": str(self.bin), "UV_CALLS": str(self.calls), "REAL_PYTHON": sys.executable,
                        "HOME": str(self.folder), "PIP_CONFIG_FILE": os.devnull, **env}  # fmt: skip
-        return subprocess.run(
-            [sys.executable, str(self.folder / "scripts/setup.py"), purpose],
-            env=environment, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        return finish(sys.executable, self.folder / "scripts/setup.py", purpose, env=environment, cwd=self.folder)
 
     def uv_calls(self) -> list[str]:
         """The lines with which uv was called since the last time."""
@@ -81,7 +80,7 @@ def test_who_is_not_root_installs_nothing_from_debian(
 
 def test_the_demo_needs_no_program_of_debian(checkout: Checkout) -> None:
     done = checkout.run("demo")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert done.stdout.splitlines() == ["setup: installing the Python packages of requirements/all.txt"]
 
 
@@ -103,7 +102,7 @@ def test_nothing_is_installed_twice(checkout: Checkout) -> None:
     assert "--require-hashes" in packages
     assert f"-e {checkout.folder}" in own
     again = checkout.run("demo")
-    assert (again.returncode, checkout.uv_calls()) == (0, [])
+    assert (again.code, checkout.uv_calls()) == (0, [])
     assert "installing" not in again.stdout
 
 
@@ -123,25 +122,25 @@ def test_an_environment_whose_python_is_gone_is_made_again(checkout: Checkout) -
     checkout.uv_calls()
     (checkout.folder / ".venv/bin/python").unlink()
     (checkout.folder / ".venv/bin/python").symlink_to("/nowhere/python3")
-    assert checkout.run("demo").returncode == 0
+    assert checkout.run("demo").code == 0
     assert checkout.uv_calls()[0].startswith("venv ")
 
 
 def test_a_failing_installation_is_told_and_tried_again(checkout: Checkout) -> None:
     (checkout.bin / "uv").write_text(_FAKE_UV + '[ "$1" = venv ] || exit 3\n')
     done = checkout.run("demo")
-    assert done.returncode == 1
+    assert done.code == 1
     assert "ended with code 3" in done.stderr
     assert "Traceback" not in done.stderr
     (checkout.bin / "uv").write_text(_FAKE_UV)
     checkout.uv_calls()
-    assert checkout.run("demo").returncode == 0
+    assert checkout.run("demo").code == 0
     assert len(checkout.uv_calls()) == 2
 
 
 def test_a_wrong_purpose_is_refused(checkout: Checkout) -> None:
     done = checkout.run("nothing")
-    assert done.returncode == 2
+    assert done.code == 2
     assert "choose from" in done.stderr
 
 

@@ -29,6 +29,7 @@ from converters.onnx import convert as onnx_converter
 from converters.software import environments
 from edgepack.errors import ConversionError, EdgepackError, UsageError
 from edgepack.limits import LIMITS
+from tests.support.running import Done, finish
 from tests.support.waiting import wait_until
 
 PAGE = b"<!DOCTYPE html>\n<title>404</title>"
@@ -216,16 +217,9 @@ def test_option_that_would_do_nothing_is_refused(
 
 
 @pytest.fixture
-def command(tmp_path: Path, own_cache: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def run(*arguments: str | Path, front: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*front, *EDGEPACK, *map(str, arguments)],
-            env=_environment(tmp_path),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+def command(tmp_path: Path, own_cache: Path) -> Callable[..., Done]:
+    def run(*arguments: str | Path, front: tuple[str, ...] = ()) -> Done:
+        return finish(*front, *EDGEPACK, *arguments, env=_environment(tmp_path))
 
     return run
 
@@ -238,23 +232,23 @@ def _environment(tmp_path: Path) -> dict[str, str]:
 
 def _registered(command: Any, model: Any, tmp_path: Path) -> None:
     joblib.dump(model, tmp_path / "m.joblib")
-    assert command("model", "register", "-n", "m", "-p", tmp_path / "m.joblib").returncode == 0
+    assert command("model", "register", "-n", "m", "-p", tmp_path / "m.joblib").code == 0
 
 
 def test_time_that_a_conversion_may_take_is_the_users_to_say(command: Any, tmp_path: Path) -> None:
     _registered(command, Runs("import time; time.sleep(60)"), tmp_path)
     done = command("model", "convert", "-m", "m", "--timeout", "1.5")
-    assert done.returncode == 1
+    assert done.code == 1
     assert re.search(r"m\.joblib: the conversion took longer than 1\.5 seconds.*--timeout SECONDS", done.stderr)
     assert _left(tmp_path) == []
     for wrong in ("0", "-1", "soon"):
-        assert command("model", "convert", "-m", "m", "--timeout", wrong).returncode == 2
+        assert command("model", "convert", "-m", "m", "--timeout", wrong).code == 2
 
 
 def test_memory_that_a_conversion_may_take_is_the_users_to_say(command: Any, tmp_path: Path) -> None:
     _registered(command, Runs("bytearray(3 << 30)"), tmp_path)
     done = command("model", "convert", "-m", "m", "--memory", "2")
-    assert done.returncode == 1
+    assert done.code == 1
     assert re.search(r"memory limit; raise the limit", done.stderr)
 
 
@@ -308,10 +302,10 @@ def test_full_disk_is_one_sentence_and_the_same_command_works_later(
     script = f'mount -t tmpfs -o size=8k none "{scratch}" && exec "$0" "$@"'
     full = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script)
     done = command("model", "convert", "-m", "m", front=full)
-    assert done.returncode == 1, done.stderr
+    assert done.code == 1, done.stderr
     assert re.search(r"no space left.*free some space and run the same command again", done.stderr, re.IGNORECASE)
     assert "Traceback" not in done.stderr
-    assert command("model", "convert", "-m", "m").returncode == 0
+    assert command("model", "convert", "-m", "m").code == 0
 
 
 def test_two_commands_at_once_convert_the_same_model_to_the_same(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -21,6 +19,7 @@ from converters.package import cache
 from converters.sandbox import launch
 from converters.software import environments, selection
 from edgepack.errors import ConversionError
+from tests.support.running import python
 
 Save = Callable[..., Path]
 Convert = Callable[..., Conversion]
@@ -68,8 +67,8 @@ for _ in range(2):
     convert(Path({str(model)!r}), framework="ScikitLearn", output_dir=Path({str(tmp_path / "again")!r}))
 print([m for m in ("numpy", "sklearn", "onnx", "joblib") if m in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    done = python(code)
+    assert done.strip() == "[]"
 
 
 def test_everything_that_decides_the_result_is_in_the_name(

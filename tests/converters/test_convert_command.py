@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from converters import Options, convert
 from edge_server.models.loading import load_model
 from edge_server.models.running.golden import check_golden, read_golden
+from tests.support.running import run
 
 EDGEPACK = [sys.executable, "-c", "import sys; from packager.commands.main import main; sys.exit(main())"]
 VARIANTS = ["plain", "graph, basic", "graph, extended", "float16", "int8, dynamic", "int8, static"]
@@ -36,17 +35,8 @@ def trained(tmp_path: Path) -> Path:
 
 
 def _run(tmp_path: Path, *words: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [*EDGEPACK, *words, "--output", "json"],
-        env={**os.environ, "EDGEPACK_WORKSPACE": str(tmp_path / "workspace")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
+    workspace = {"EDGEPACK_WORKSPACE": str(tmp_path / "workspace")}
+    answer: dict[str, Any] = json.loads(run(*EDGEPACK, *words, "--output", "json", cwd=tmp_path, more=workspace))
     return answer
 
 

@@ -37,6 +37,7 @@ from converters import convert, prepare
 from converters.software import environments, selection
 from converters.source import traces
 from edgepack.errors import ConversionError, IncompatibleError, MissingPartError, NoSpaceError, UsageError
+from tests.support.running import run
 from tests.support.waiting import wait_until
 
 HERE = sklearn.__version__
@@ -281,7 +282,7 @@ def _folder(tmp_path: Path) -> Path:
 
 def _answer(folder: Path) -> str:
     code = "import tiny_part, sys; print(tiny_part.ANSWER, sys.prefix)"
-    return subprocess.run([folder / "bin" / "python", "-c", code], capture_output=True, text=True, check=True).stdout
+    return run(folder / "bin" / "python", "-c", code)
 
 
 def test_environment_is_made_once_and_then_found_without_uv(

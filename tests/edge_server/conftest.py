@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.edge_server.support.server import START_SECONDS, Iris, Server, write_golden
+from tests.support.running import Done, finish
 
 
 def _environment(extra: dict[str, str] | None) -> dict[str, str]:
@@ -78,18 +79,11 @@ def _starter() -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def refused() -> Callable[..., subprocess.CompletedProcess[str]]:
+def refused() -> Callable[..., Done]:
     """Start a server that must not come up; return its exit code and output."""
 
-    def starter(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "edge_server", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=START_SECONDS,
-            env=_environment(env),
-        )
+    def starter(*arguments: str | Path, env: dict[str, str] | None = None) -> Done:
+        return finish(sys.executable, "-m", "edge_server", *arguments, env=_environment(env))
 
     return starter
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Coroutine
@@ -27,6 +25,7 @@ from edge_server.models.loading import Opened, open_model
 from edge_server.models.running.memory import own_bytes
 from edge_server.models.running.onnx_model import OnnxModel
 from edge_server.telemetry.metrics import Metrics
+from tests.support.running import python
 
 WIDTH = 8
 
@@ -317,8 +316,8 @@ async def work():
 
 asyncio.run(work())
 """
-    found = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
-    costs, levels = json.loads(found.stdout)
+    found = python(script)
+    costs, levels = json.loads(found)
     assert min(costs) > 14 * MIB
     assert max(costs) < 1.2 * min(costs)
     assert max(levels[1:]) - levels[1] < 4 * MIB

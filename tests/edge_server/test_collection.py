@@ -26,6 +26,7 @@ from edge_server.collection.table import encode, whole_length
 from edge_server.collection.writer import MOST_ROWS, Rows, Writer
 from edge_server.config.values import Collection, Identity, ModelPlace, ServiceConfig
 from edge_server.errors import ScoringError
+from tests.support.running import Done, finish
 from tests.support.waiting import wait_until
 
 HEADER = b"a,b\n"
@@ -324,16 +325,9 @@ print(sorted(found))
 """
 
 
-def run(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run(environment: dict[str, str]) -> Done:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AML_", "EDGEPACK_"))}
-    return subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env={**kept, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return finish(sys.executable, "-c", SCRIPT, env={**kept, **environment})
 
 
 def collected(tmp_path: Path) -> str:
@@ -345,7 +339,7 @@ def collected(tmp_path: Path) -> str:
 @pytest.mark.parametrize("switch", [{}, {"AML_MODEL_DC_STORAGE_ENABLED": "true"}, {"AML_MDC_STORAGE_ENABLED": "True"}])
 def test_a_script_collects_inputs_and_correlated_predictions(tmp_path: Path, switch: dict[str, str]) -> None:
     done = run({"EDGEPACK_WORKER_COLLECTION": collected(tmp_path), **switch})
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert done.stdout.strip() == str(sorted(CORRELATIONS))
     [inputs] = (tmp_path / "data/modeldata/default/default/default/shop/m/7/inputs").rglob("inputs.csv")
     header, *rows = read(inputs)
@@ -363,14 +357,14 @@ def test_a_script_collects_inputs_and_correlated_predictions(tmp_path: Path, swi
 def test_collection_that_is_off_does_nothing(tmp_path: Path, off: dict[str, str]) -> None:
     setting = {"EDGEPACK_WORKER_COLLECTION": collected(tmp_path)} if off else {}
     done = run({**setting, **off})
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert done.stdout.strip() == "[]"
     assert not (tmp_path / "data").exists()
 
 
 def test_a_switch_without_a_folder_is_a_line_in_the_log(tmp_path: Path) -> None:
     done = run({"AML_MODEL_DC_STORAGE_ENABLED": "true"})
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert done.stdout.strip() == "[]"
     assert done.stderr.count("collection.folder is not configured") == 1
 
@@ -378,6 +372,6 @@ def test_a_switch_without_a_folder_is_a_line_in_the_log(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_a_line_in_the_log_of_a_script(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     done = run({"EDGEPACK_WORKER_COLLECTION": collected(tmp_path)})
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert done.stdout.strip() == "[]"
     assert done.stderr.count("nothing is collected") == 1

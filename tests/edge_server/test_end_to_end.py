@@ -367,7 +367,7 @@ def test_a_script_that_cannot_start_ends_the_server(
     refused: Callable[..., Any], tmp_path: Path, code: str, says: str
 ) -> None:
     done = refused("--entry-script", write_script(tmp_path / "source", code), "--port", "0")
-    assert done.returncode == 5
+    assert done.code == 5
     sentence = [line for line in done.stderr.splitlines() if line.startswith("edge-server: ")]
     assert len(sentence) == 1
     assert says in sentence[0]

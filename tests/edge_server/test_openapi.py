@@ -504,7 +504,7 @@ def test_a_document_that_is_named_must_be_one(
         (tmp_path / "own.json").write_text(content)
     model = place("iris", iris_folder(tmp_path / "iris", iris))
     done = refused("--config", configured(tmp_path, model, service={"swagger": "own.json"}))
-    assert done.returncode == code
+    assert done.code == code
     assert "own.json" in done.stderr
 
 

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_server.processes import _share_address
+from tests.support.running import Done
 from tests.support.waiting import wait_until
 
 SECONDS = 20
@@ -128,23 +128,21 @@ def test_requests_that_were_begun_are_finished_when_the_service_stops(
 
 
 def test_a_model_that_cannot_be_served_stops_the_start_with_its_code(
-    refused: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    refused: Callable[..., Done], tmp_path: Path
 ) -> None:
     config = _service(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"no model")
     failed = refused("--config", config, "--host", "127.0.0.1", "--port", "0")
-    assert failed.returncode == 2
+    assert failed.code == 2
     assert failed.stderr.count("is not an ONNX file") == 1
 
 
-def test_a_process_that_cannot_start_stops_the_others(
-    refused: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_a_process_that_cannot_start_stops_the_others(refused: Callable[..., Done], tmp_path: Path) -> None:
     # Two threads a process: nothing is loaded before the fork, and both find out for themselves.
     config = _service(tmp_path, runtime={"processes": 2, "threads": 2})
     (tmp_path / "model.manifest.json").write_text("{}")
     failed = refused("--config", config, "--host", "127.0.0.1", "--port", "0")
-    assert failed.returncode == 2
+    assert failed.code == 2
     assert "a process could not start" in failed.stderr
     assert '"message":"ready"' not in failed.stderr
 
@@ -169,12 +167,12 @@ def test_processes_do_not_outlive_their_manager(start: Callable[..., Any], tmp_p
 
 
 def test_an_address_in_use_is_told_even_where_its_owner_would_share_it(
-    refused: Callable[..., subprocess.CompletedProcess[str]], start: Callable[..., Any], tmp_path: Path
+    refused: Callable[..., Done], start: Callable[..., Any], tmp_path: Path
 ) -> None:
     config = _service(tmp_path)
     server = start("--config", config, "--host", "127.0.0.1", "--port", "0")
     failed = refused("--config", config, "--host", "127.0.0.1", "--port", str(server.port))
-    assert failed.returncode == 1
+    assert failed.code == 1
     assert f"cannot listen on 127.0.0.1 port {server.port}" in failed.stderr
 
 

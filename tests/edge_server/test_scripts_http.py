@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.edge_server.support.scripts import INIT
+from tests.support.running import Done
 from tests.support.waiting import wait_until
 
 SCRIPT = (
@@ -81,9 +82,9 @@ def test_a_source_directory_that_is_not_there_or_of_no_script_is_told(
 ) -> None:
     (tmp_path / "score.py").write_text(SCRIPT)
     missing = refused("--entry-script", tmp_path / "score.py", "--source-directory", tmp_path / "no")
-    assert (missing.returncode, "no source directory at" in missing.stderr) == (3, True)
+    assert (missing.code, "no source directory at" in missing.stderr) == (3, True)
     other = refused("--model", tmp_path / "m.onnx", "--source-directory", tmp_path)
-    assert (other.returncode, "--source-directory: is for --entry-script" in other.stderr) == (2, True)
+    assert (other.code, "--source-directory: is for --entry-script" in other.stderr) == (2, True)
 
 
 def test_a_script_is_served_with_the_headers_of_the_contract(start: Callable[..., Any], tmp_path: Path) -> None:
@@ -168,11 +169,11 @@ def run(request):
 
 
 def test_a_script_that_cannot_start_ends_the_server_with_a_code_of_its_own(
-    refused: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    refused: Callable[..., Done], tmp_path: Path
 ) -> None:
     file = write(tmp_path, "import os\n\ndef init():\n    os.environ['NOT_THERE']\n\ndef run(data): ...\n")
     outcome = refused("--entry-script", file, "--port", "0")
-    assert outcome.returncode == 5
+    assert outcome.code == 5
     for part in ("init()", "KeyError: 'NOT_THERE'", f"{file}, line 4"):
         assert part in outcome.stderr
     assert '"traceback"' in outcome.stderr

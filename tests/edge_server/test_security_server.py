@@ -16,6 +16,7 @@ import pytest
 
 from edge_server.security.__main__ import main
 from tests.support.http_client import Answer, ask_on
+from tests.support.running import Done
 
 Server = Any  # conftest.Server
 ROWS = json.dumps({"data": [[5.1, 3.5, 1.4, 0.2]]})
@@ -180,13 +181,13 @@ def test_a_new_certificate_is_shown_while_a_connection_goes_on(
     ],
 )
 def test_a_service_that_cannot_be_secured_does_not_start(
-    refused: Callable[..., subprocess.CompletedProcess[str]],
+    refused: Callable[..., Done],
     configured: Callable[..., Path],
     sections: dict[str, Any],
     code: int,
     words: str,
 ) -> None:
     done = refused("--config", configured(**sections))
-    assert done.returncode == code
+    assert done.code == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from edge_server.compat.azure import environment
 from edge_server.config.service_file import single_script
 from edge_server.config.values import Collection, ModelPlace, ServiceConfig
+from tests.support.running import Done, finish
 
 # The specification's own samples, as they stand there.
 ARRAYS = """
@@ -133,31 +133,21 @@ def config(*places: ModelPlace, root: Path = Path("/var/azureml-app")) -> Servic
     return ServiceConfig(places, "127.0.0.1", root=root)
 
 
-def python(
-    code: str, *arguments: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
+def python(code: str, *arguments: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> Done:
     """Run code in a process with the environment of a worker."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AZUREML_", "AML_", "EDGEPACK_"))}
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**kept, **(env or {})},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return finish(sys.executable, "-c", code, *arguments, env={**kept, **(env or {})}, cwd=cwd)
 
 
-def answered(done: subprocess.CompletedProcess[str]) -> Any:
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def answered(done: Done) -> Any:
+    assert done.code == 0, done.stderr
+    return done.json
 
 
 def asked(code: str, **more: Any) -> str:
     """What a line of code prints after the shims have been installed."""
     done = python(f"from edge_server.compat.azure import install\ninstall()\n{code}", **more)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     return done.stdout.strip()
 
 
@@ -247,7 +237,7 @@ print(env["AZUREML_MODEL_DIR"], (Path(env["AZUREML_MODEL_DIR"]) / "a" / "2" / "a
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.onnx").write_text(name)
     done = python(code, tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     folder, text = done.stdout.split()
     assert text == "y"
     assert not Path(folder).exists()

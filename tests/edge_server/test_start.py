@@ -75,7 +75,7 @@ def test_all_violations_of_the_configuration_are_told_together(refused: Callable
         prot=5,
     )
     result = refused("--config", path)
-    assert result.returncode == 2
+    assert result.code == 2
     assert result.stderr.count("\n") == 1
     for field in (
         "service.json",
@@ -95,7 +95,7 @@ def test_all_violations_of_the_configuration_are_told_together(refused: Callable
 @pytest.mark.parametrize("models", [[], [SERVICE["models"][0]] * 2, None, "x"])  # type: ignore[index]
 def test_the_configuration_names_models_each_once(refused: Callable[..., Any], tmp_path: Path, models: Any) -> None:
     result = refused("--config", _service(tmp_path, models=models))
-    assert result.returncode == 2
+    assert result.code == 2
     assert "models" in result.stderr
 
 
@@ -105,30 +105,30 @@ def test_a_configuration_that_is_no_json_object_is_wrong_input(
 ) -> None:
     (tmp_path / "service.json").write_bytes(content)
     result = refused("--config", tmp_path / "service.json")
-    assert result.returncode == 2
+    assert result.code == 2
     assert "service.json" in result.stderr
 
 
 def test_wrong_environment_is_wrong_input(refused: Callable[..., Any], converted: Path) -> None:
     env = {"EDGEPACK_PORT": "many", "EDGEPACK_LOG_LEVEL": "loud"}
     result = refused("--model", converted / "model.onnx", env=env)
-    assert result.returncode == 2
+    assert result.code == 2
     assert "EDGEPACK_PORT" in result.stderr
     assert "EDGEPACK_LOG_LEVEL" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["--model", "a", "--config", "b"], ["--model", "a", "--port", "x"]])
 def test_wrong_usage_is_code_2(refused: Callable[..., Any], arguments: list[str]) -> None:
-    assert refused(*arguments).returncode == 2
+    assert refused(*arguments).code == 2
 
 
 def test_missing_files_are_code_3(refused: Callable[..., Any], converted: Path, tmp_path: Path) -> None:
     for arguments in (["--config", tmp_path / "no.json"], ["--model", tmp_path / "no.onnx"]):
         result = refused(*arguments)
-        assert result.returncode == 3
+        assert result.code == 3
         assert "no." in result.stderr
     (converted / "golden.json").unlink()
-    assert refused("--model", converted / "model.onnx", "--port", "0").returncode == 3
+    assert refused("--model", converted / "model.onnx", "--port", "0").code == 3
 
 
 def test_a_taken_port_is_told_in_one_sentence(refused: Callable[..., Any], converted: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_taken_port_is_told_in_one_sentence(refused: Callable[..., Any], conve
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         result = refused("--model", converted / "model.onnx", "--port", str(taken.getsockname()[1]))
-    assert result.returncode == 1
+    assert result.code == 1
     assert result.stderr.count("\n") == 1
     assert "Address already in use" in result.stderr
 
@@ -144,7 +144,7 @@ def test_a_taken_port_is_told_in_one_sentence(refused: Callable[..., Any], conve
 def test_a_file_that_is_no_model_is_told_in_one_sentence(refused: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
     result = refused("--model", tmp_path / "broken.onnx", "--port", "0")
-    assert result.returncode == 2
+    assert result.code == 2
     assert result.stderr.count("\n") == 1
     assert "broken.onnx: is not an ONNX file" in result.stderr
     assert "edgepack model convert" in result.stderr
@@ -173,7 +173,7 @@ def test_a_model_that_the_runtime_cannot_run_is_code_1(refused: Callable[..., An
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), tmp_path / "odd.onnx")
     result = refused("--model", tmp_path / "odd.onnx", "--port", "0")
-    assert result.returncode == 1
+    assert result.code == 1
     assert "cannot load" not in result.stderr
     assert "odd.onnx" in result.stderr
 
@@ -193,12 +193,12 @@ def test_a_folder_stands_for_its_only_model(tmp_path: Path) -> None:
 
 def test_the_version_is_told(refused: Callable[..., Any]) -> None:
     result = refused("--version")
-    assert (result.returncode, result.stdout) == (0, f"{__version__}\n")
+    assert (result.code, result.stdout) == (0, f"{__version__}\n")
 
 
 def test_origins_that_are_none_are_told_with_who_says_them(refused: Callable[..., Any], iris_file: Path) -> None:
     result = refused("--model", iris_file, "--port", "0", env={"AML_CORS_ORIGINS": "app.example/page"})
-    assert result.returncode == 2
+    assert result.code == 2
     assert "AML_CORS_ORIGINS: 'https://app.example/page' is not" in result.stderr
 
 
@@ -229,7 +229,7 @@ def test_a_golden_number_that_differs_stops_the_start_with_numbers(
     golden = _golden(converted)
     golden["outputs"]["probabilities"][2][1] += 0.25
     result = refused("--model", rewrite(golden) / "model.onnx", "--port", "0")
-    assert result.returncode == 1
+    assert result.code == 1
     assert "'probabilities' differs in 1 of 15 values" in result.stderr
     assert "0.25 apart" in result.stderr
     assert "[2, 1]" in result.stderr
@@ -241,7 +241,7 @@ def test_a_golden_label_that_differs_stops_the_start(
     golden = _golden(converted)
     golden["outputs"]["label"][0] = 2
     result = refused("--model", rewrite(golden) / "model.onnx", "--port", "0")
-    assert result.returncode == 1
+    assert result.code == 1
     assert "'label' differs in 1 of 5 values; first at [0]: 0 instead of 2" in result.stderr
 
 
@@ -259,7 +259,7 @@ def test_golden_vectors_that_do_not_fit_stop_the_start(
     refused: Callable[..., Any], rewrite: Callable[..., Path], converted: Path, change: Any, code: int
 ) -> None:
     result = refused("--model", rewrite({**_golden(converted), **change}) / "model.onnx", "--port", "0")
-    assert result.returncode == code
+    assert result.code == code
     assert "golden.json" in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -268,7 +268,7 @@ def test_altered_golden_vectors_stop_the_start(refused: Callable[..., Any], conv
     with (converted / "golden.json").open("a") as file:
         file.write(" ")
     result = refused("--model", converted / "model.onnx", "--port", "0")
-    assert result.returncode == 1
+    assert result.code == 1
     assert "digest" in result.stderr
 
 
@@ -283,7 +283,7 @@ def test_all_violations_of_a_manifest_are_told_together(
         minimum_runtime="new",
     )
     result = refused("--model", folder / "model.onnx", "--port", "0")
-    assert result.returncode == 2
+    assert result.code == 2
     for field in (
         "model.manifest.json",
         "inputs[0].dtype",
@@ -305,14 +305,14 @@ def test_a_manifest_of_another_graph_stops_the_start(refused: Callable[..., Any]
         outputs=[{"name": n, "graph_name": n + "s"} for n in ("label", "probabilities")],
     )
     result = refused("--model", folder / "model.onnx", "--port", "0")
-    assert result.returncode == 2
+    assert result.code == 2
     for part in ("other.onnx", "'Y'", "'X'", "'labels'", "'probabilitiess'"):
         assert part in result.stderr
 
 
 def test_a_runtime_that_is_too_old_stops_the_start(refused: Callable[..., Any], rewrite: Callable[..., Path]) -> None:
     result = refused("--model", rewrite(minimum_runtime="99.1") / "model.onnx", "--port", "0")
-    assert result.returncode == 1
+    assert result.code == 1
     assert "99.1" in result.stderr
 
 

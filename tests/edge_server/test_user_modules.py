@@ -14,6 +14,7 @@ from edge_server.errors import ScriptError
 from edge_server.scripts.hidden_modules import is_in
 from tests.edge_server.support.scripts import json_of, serve_config
 from tests.edge_server.support.server import Server
+from tests.support.running import Done
 from tests.support.user_modules import USER_MODULES, UserModules
 
 SCALER = "class Scaler:\n    def __init__(self, factor):\n        self.factor = factor\n"
@@ -69,13 +70,11 @@ def test_a_model_is_unpickled_with_classes_of_a_users_package(tmp_path: Path, na
         assert json_of(service.ask("")) == [3, 4]
 
 
-def test_the_command_refuses_by_name_and_ends_with_5(
-    tmp_path: Path, refused: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
+def test_the_command_refuses_by_name_and_ends_with_5(tmp_path: Path, refused: Callable[..., Done]) -> None:
     (tmp_path / "logging.py").write_text("level = 1\n")
     (tmp_path / "score.py").write_text("\nimport logging\n\n\ndef init(): ...\n\n\ndef run(data): ...\n")
     ended = refused("--entry-script", tmp_path / "score.py", "--port", "0")
-    assert ended.returncode == 5
+    assert ended.code == 5
     assert ended.stderr.splitlines()[-1] == (
         f"edge-server: {tmp_path}/logging.py cannot be imported in {tmp_path}/score.py, line 2: "
         "the standard library's module logging has its name; rename it"
@@ -109,7 +108,7 @@ def test_the_server_starts_in_a_folder_whose_modules_have_names_of_the_standard_
     (tmp_path / "score.py").write_text("def init():\n    raise ValueError('reached')\n\n\ndef run(data): ...\n")
     command = [sys.executable, "-m", "edge_server", "--entry-script", "score.py", "--port", "0"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert ended.returncode == 5, ended.stderr
+    assert ended.code == 5, ended.stderr
     assert "ValueError: reached" in ended.stderr
 
 
@@ -122,7 +121,7 @@ def test_the_command_starts_where_python_m_cannot(tmp_path: Path) -> None:
     (tmp_path / "edge-server").write_text("import sys\nfrom edge_server.__main__ import command\nsys.exit(command())\n")
     command = [sys.executable, tmp_path / "edge-server", "--entry-script", "score.py", "--port", "0"]
     ended = subprocess.run(command, cwd=tmp_path / "source", capture_output=True, text=True, check=False, timeout=60)
-    assert ended.returncode == 5, ended.stderr
+    assert ended.code == 5, ended.stderr
     assert "ValueError: reached" in ended.stderr
 
 

@@ -6,8 +6,6 @@ import contextlib
 import gzip
 import json
 import struct
-import subprocess
-import sys
 import zlib
 from typing import Any
 
@@ -22,6 +20,7 @@ from edge_server.http.encoding import plain
 from edge_server.v2 import answer
 from edge_server.v2.head import Wanted
 from edge_server.v2.inference import parse
+from tests.support.running import python
 
 DTYPES = {
     "BOOL": np.bool_,
@@ -374,7 +373,7 @@ except BadRequest as refusal:
 
 def test_a_bomb_is_not_unpacked_beyond_the_limit() -> None:
     # In a process of its own, where nothing else takes memory meanwhile.
-    done = subprocess.run([sys.executable, "-c", _BOMB], capture_output=True, text=True, check=True)
-    status, most = map(int, done.stdout.split())
+    done = python(_BOMB)
+    status, most = map(int, done.split())
     assert status == 413
     assert most < 1_000_000

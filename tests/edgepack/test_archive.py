@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -47,6 +46,7 @@ from tests.edgepack.support.small_images import (
     two_platforms,
 )
 from tests.support.parts import docker_engine
+from tests.support.running import run
 
 
 @pytest.fixture
@@ -463,14 +463,6 @@ def test_a_legacy_manifest_with_wrong_fields_is_refused(tmp_path: Path, store: S
 # Real tools
 
 
-def run(*command: str | Path, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, env={**os.environ, **(env or {})}
-    )
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
-
-
 @pytest.mark.real("skopeo")
 @pytest.mark.parametrize("make", [small_image, two_platforms])
 def test_skopeo_takes_an_archive_either_way_without_changing_it(
@@ -560,13 +552,13 @@ def test_docker_loads_an_archive_and_what_it_saves_is_read(
     write_archive(store, {tag: make(store)}, tmp_path / "image.tar", platform=AMD64)
     expected = store.manifest(small_image(store)).config.digest
 
-    assert tag in run("docker", "load", "--input", gzipped(tmp_path / "image.tar"), env=docker)
-    assert run("docker", "image", "inspect", "--format", "{{.Id}}", tag, env=docker).strip() == str(expected)
-    made = run("docker", "create", "--network", "none", tag, env=docker).strip()
-    run("docker", "export", "--output", tmp_path / "rootfs.tar", made, env=docker)
+    assert tag in run("docker", "load", "--input", gzipped(tmp_path / "image.tar"), more=docker)
+    assert run("docker", "image", "inspect", "--format", "{{.Id}}", tag, more=docker).strip() == str(expected)
+    made = run("docker", "create", "--network", "none", tag, more=docker).strip()
+    run("docker", "export", "--output", tmp_path / "rootfs.tar", made, more=docker)
     assert members(tmp_path / "rootfs.tar")["opt/app/greeting.txt"] == b"hello\n"
 
-    run("docker", "save", "--output", tmp_path / "saved.tar", tag, env=docker)
+    run("docker", "save", "--output", tmp_path / "saved.tar", tag, more=docker)
     other = Store.create(tmp_path / "other")
     found = taken(tmp_path / "saved.tar", other)
     assert set(found) == {tag}

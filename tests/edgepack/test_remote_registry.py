@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,6 +24,7 @@ from edgepack.oci.remote import Credentials, Policy, RemoteRepository, anonymous
 from edgepack.oci.store import Store
 from tests.edgepack.support.small_images import Gzip, entries, image, two_platforms
 from tests.support.parts import docker_registry
+from tests.support.running import python, run
 
 pytestmark = pytest.mark.real("docker-registry")
 
@@ -161,8 +160,7 @@ def test_skopeo_agrees_with_what_was_pushed(port: int, store: Store, tmp_path: P
         ["skopeo", "inspect", "--tls-verify=false", address],
         ["skopeo", "copy", "--all", "--preserve-digests", "--src-tls-verify=false", address, f"oci:{tmp_path}/out:1"],
     ):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
+        run(*command)
     assert Store.open_existing(tmp_path / "out").resolve("1").digest == root.digest
 
 
@@ -265,8 +263,5 @@ print(peak() - before)
 
 
 def test_memory_is_flat_whatever_the_blob_weighs(port: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _FLAT, str(port), str(_BIG)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 16 << 10, f"{done.stdout.strip()} KiB more for a blob of {_BIG >> 10} KiB"
+    more = int(python(_FLAT, port, _BIG))
+    assert more < 16 << 10, f"{more} KiB more for a blob of {_BIG >> 10} KiB"

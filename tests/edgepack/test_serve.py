@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -30,6 +29,7 @@ from edgepack.oci.store import Store
 from tests.edgepack.support.small_images import Gzip, entries, image, two_platforms
 from tests.support.http_client import Answer, ask
 from tests.support.parts import docker_engine
+from tests.support.running import Done, finish, run
 
 CHURN = LayerEntry.of_bytes("opt/model.bin", bytes(range(256)) * 1000)
 
@@ -235,12 +235,6 @@ def test_skopeo_reads_what_is_served(store: Store, tmp_path: Path) -> None:
             assert Store.open_existing(tmp_path / "layout").resolve(name).digest == store.resolve(name).digest
 
 
-def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def engine() -> Iterator[str]:
     """A Docker engine of our own; gives its address."""
@@ -254,9 +248,8 @@ def engine() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def docker(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["docker", "--host", address, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def docker(address: str, *arguments: str) -> Done:
+    return finish("docker", "--host", address, *arguments)
 
 
 @pytest.mark.real("dockerd", "docker", "ip")
@@ -267,7 +260,7 @@ def test_an_engine_pulls_only_the_layers_that_it_lacks(store: Store, engine: str
         for version in (1, 2):
             name = f"127.0.0.1:{port}/churn@{store.resolve(f'churn:{version}').digest}"
             pulled = docker(engine, "pull", name)
-            assert pulled.returncode == 0, pulled.stderr
+            assert pulled.code == 0, pulled.stderr
             moved.append(sorted(sent))
             sent.clear()
     first, second = (store.manifest(store.resolve(f"churn:{version}")) for version in (1, 2))

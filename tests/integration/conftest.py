@@ -11,7 +11,8 @@ import pytest
 
 from tests.integration.support.images import Commands, Second, Site, write_model
 from tests.integration.support.refusals import Desk
-from tests.support.parts import docker_engine, docker_registry, remove_tree, run
+from tests.support.parts import docker_engine, docker_registry, remove_tree
+from tests.support.running import run
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,9 @@ import pytest
 
 from tests.integration.support.images import Commands, Site, image_of
 from tests.integration.support.refusals import Desk, assert_empty, assert_one_sentence, assert_whole
-from tests.support.parts import docker_registry, run, unmount_below
+from tests.support.parts import docker_registry, unmount_below
 from tests.support.ports import free_port
+from tests.support.running import run
 
 pytestmark = pytest.mark.real("mmdebstrap")
 

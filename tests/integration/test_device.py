@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from tests.integration.support.images import Commands, Second, Site, assert_scores
-from tests.support.parts import mounts_below, processes_with, run
+from tests.support.parts import mounts_below, processes_with
 from tests.support.ports import free_port
+from tests.support.running import run
 
 pytestmark = pytest.mark.real("mmdebstrap")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
 from tests.integration.support.images import PLATFORMS, Commands, Second, Site, image_of, measure
+from tests.support.running import run
 
 pytestmark = pytest.mark.real("mmdebstrap")
 
@@ -112,9 +112,5 @@ def fresh_build(folder: Path, model: Path, *, umask: int, tz: str, seed: str, mt
         ("model", "register", "-n", "mlp", "-p", "mlp.onnx"),
         ("package", "build", "-m", "mlp", "-t", "other/name:9", "--platform", PLATFORMS),
     ):
-        done = subprocess.run(
-            commands.argv("edgepack", *words), cwd=folder, env=commands.environment(), umask=umask,
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+        told = run(*commands.argv("edgepack", *words), cwd=folder, env=commands.environment(), umask=umask)
+    return json.loads(told)

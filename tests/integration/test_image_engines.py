@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.support.images import Commands, Site, assert_scores, image_of, wait_healthy
-from tests.support.parts import remove_tree, run, unmount_below
+from tests.support.parts import remove_tree, unmount_below
 from tests.support.ports import free_port
+from tests.support.running import run
 from tests.support.waiting import wait_until
 
 pytestmark = [

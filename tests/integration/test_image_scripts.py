@@ -21,8 +21,9 @@ from edgepack.oci.store import Store
 from edgepack.state.desired import DesiredService
 from tests.integration.support.images import Commands, expected, image_of, rows, write_model
 from tests.support.http_client import ask
-from tests.support.parts import processes_with, remove_tree, run
+from tests.support.parts import processes_with, remove_tree
 from tests.support.ports import free_port
+from tests.support.running import run
 
 pytestmark = [
     pytest.mark.real("mmdebstrap", "crun", "ip"),

@@ -18,7 +18,7 @@ from edgepack.oci.store import Store
 from edgepack.signing.keys import TrustStore
 from edgepack.signing.statement import verify_image
 from tests.integration.support.images import SITE_PACKAGES, Commands, Second, Site, image_of, measure
-from tests.support.parts import run
+from tests.support.running import run
 
 pytestmark = pytest.mark.real("mmdebstrap")
 

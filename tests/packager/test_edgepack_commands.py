@@ -22,6 +22,7 @@ from edgepack.host.console import report_errors
 from packager.commands.main import NOUNS, VERBS, build_cli
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, debian, make_base
+from tests.support.running import Done, finish
 
 EVERY = [*([noun, verb] for noun, (_, verbs) in NOUNS.items() for verb in verbs), *([verb] for verb in VERBS)]
 
@@ -40,12 +41,9 @@ class Shell:
         own = {"EDGEPACK_WORKSPACE": str(self.folder / "ws"), "EDGEPACK_CACHE": str(self.folder / "cache")}
         return {**clean, **own, **env}
 
-    def run(self, *words: object, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.argv(*words), cwd=self.folder, env=self.environment(**env), stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    def run(self, *words: object, code: int = 0, **env: str) -> Done:
+        done = finish(*self.argv(*words), cwd=self.folder, env=self.environment(**env))
+        assert done.code == code, f"{words}: {done.code}\n{done.stdout}\n{done.stderr}"
         return done
 
     def json(self, *words: object, **env: str) -> Any:

@@ -13,16 +13,7 @@ from pathlib import Path
 
 from tests.support.http_client import listens
 from tests.support.ports import free_port, hold_a_number
-
-
-def run(*argv: object, env: Mapping[str, str] | None = None, timeout: float = 180) -> str:
-    """Run another tool, which must succeed; what it printed."""
-    done = subprocess.run(
-        list(map(str, argv)), env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, timeout=timeout, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{argv}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+from tests.support.running import finish, run
 
 
 @contextmanager
@@ -107,12 +98,11 @@ def docker_engine(folder: Path) -> Iterator[str]:
             yield address
     finally:
         unmount_below(folder)
-        subprocess.run(["ip", "link", "delete", bridge], check=False)
+        finish("ip", "link", "delete", bridge)
 
 
 def _engine_answers(address: str) -> bool:
-    argv = ["docker", "--host", address, "version"]
-    return subprocess.run(argv, capture_output=True, timeout=30, check=False).returncode == 0
+    return finish("docker", "--host", address, "version").code == 0
 
 
 def mounts_below(folder: Path) -> list[str]:

@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,23 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.http_client import ask
+from tests.support.running import Done, finish
 
 PLATFORMS = "linux/amd64,linux/arm64"
 SITE_PACKAGES = "opt/edgepack/lib/python3.11/site-packages"
 WIDTH = 32
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.stdout)
 
 
 @dataclass(frozen=True)
@@ -67,13 +54,10 @@ class Commands:
 
     def _run(self, program: str, words: tuple[object, ...], code: int, env: Mapping[str, str]) -> Done:
         self.folder.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            self.argv(program, *words), cwd=self.folder, env=self.environment(env), stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, f"{program} {words}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done = finish(*self.argv(program, *words), cwd=self.folder, env=self.environment(env), seconds=300)
+        assert done.code == code, f"{program} {words}: exit code {done.code}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
-        return Done(done.returncode, done.stdout, done.stderr)
+        return done
 
     @property
     def blobs(self) -> Path:
