@@ -18,11 +18,14 @@ from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
-from packager.bases.debian import BaseRecipe, base_entries, load_recipe
+from packager.bases.debian import PACKAGES, BaseRecipe, base_entries, load_recipe, newest_package
 from packager.bases.facts import BaseFacts, base_facts
 from packager.layers.compressors import compressor_name, write_best_layer
+from packager.layers.dates import at_seconds
 
 _log = logging.getLogger(__name__)
+# Of what a recipe becomes besides its layer: 2 is an image with the date of its newest package.
+_FORMAT = 2
 
 
 class BaseCache:
@@ -72,13 +75,15 @@ class BaseCache:
         with scratch_folder("base") as folder:
             entries = base_entries(recipe, platform, folder, mirrors=mirrors)
             layer = write_best_layer(entries, self.store, kind="base", title=name)
+            created = at_seconds(newest_package(folder / PACKAGES))
         config = ImageConfig(
             platform,
             (layer.diff_id,),
             env=recipe.env,
             cmd=(recipe.python,),
             labels={"io.edgepack.base": name},
-            history=(History(f"edgepack: base {name}"),),
+            history=(History(f"edgepack: base {name}", created=created),),
+            created=created,
         )
         described = self.store.put_bytes(config.to_bytes(), mediatypes.CONFIG)
         manifest = Manifest(described, (layer.descriptor,))
@@ -95,5 +100,5 @@ def recipe_tag(recipe: BaseRecipe, platform: Platform) -> str:
     key = hashlib.sha256()
     for path in sorted(recipe.folder.iterdir()):
         key.update(path.name.encode() + b"\0" + path.read_bytes())
-    key.update(f"{compressor_name()} {python_version()}".encode())
+    key.update(f"{_FORMAT} {compressor_name()} {python_version()}".encode())
     return f"{recipe.name}:{platform.os}-{platform.architecture}-{key.hexdigest()[:16]}"

@@ -19,6 +19,7 @@ from packager.images.plan import LayerPlan, plan_image
 from packager.images.write import BuiltImage, ImageWriter
 from packager.inference.entry_script import EntryScript, check_entry_script
 from packager.inference.server import server_entries
+from packager.layers.dates import newest, of_wheel
 from packager.layers.secrets import SecretSearch, known_secrets
 from packager.models.conversion import served
 from packager.models.registry import ModelRegistry
@@ -122,4 +123,7 @@ class Builder:
             # What a foreign base holds besides Python is not known.
             packages = modules_of(wheels) if is_recipe(options.base) else None
             check_entry_script(options.script, base.facts.python_version, packages)
-        return plan_image(platform, base, wheels, server_entries(base.facts.python_version), models, options.script)
+        server = server_entries(base.facts.python_version)
+        dates = [of_wheel(wheel.path) for group in wheels for wheel in group.wheels]
+        created = newest([base.config.created, *dates])
+        return plan_image(platform, base, wheels, server, models, options.script, created)

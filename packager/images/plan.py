@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from edgepack import __version__
 from edgepack.documents import canonical_json
 from edgepack.errors import UsageError
+from edgepack.oci.config import EPOCH
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import Layer, LayerEntry
 from edgepack.oci.mediatypes import MODELS
@@ -62,7 +63,7 @@ PlannedLayer = WheelGroup | FilesLayer | ReadyLayer
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """An image for one platform: what comes on top of the base, and how it is run."""
+    """An image for one platform: what comes on top of the base, how it is run, and when its newest input was made."""
 
     platform: Platform
     base: Base
@@ -71,6 +72,7 @@ class LayerPlan:
     entrypoint: tuple[str, ...]
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
+    created: str = EPOCH
     user: str = USER
     port: int = PORT
 
@@ -82,6 +84,7 @@ def plan_image(
     server: tuple[LayerEntry, ...],
     models: tuple[ServedModel, ...],
     script: EntryScript | None = None,
+    created: str = EPOCH,
 ) -> LayerPlan:
     """Plan an image of models alone or of a script; raises ``UsageError`` for more layers than an image should have."""
     config = LayerEntry.of_bytes(CONFIG_PATH, service_config(models, script))
@@ -118,6 +121,7 @@ def plan_image(
             "org.opencontainers.image.base.digest": str(base.descriptor.digest),
             **({"org.opencontainers.image.base.name": base.reference} if base.reference else {}),
         },
+        created=created,
     )
 
 

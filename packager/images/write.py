@@ -132,7 +132,7 @@ def _base_layers(base: Base) -> tuple[Layer, ...]:
 def _config(plan: LayerPlan, layers: Sequence[Layer]) -> ImageConfig:
     base = plan.base.config
     lines = tuple(
-        History(f"edgepack: {planned.kind} {planned.title}", _compressor(layer))
+        History(f"edgepack: {planned.kind} {planned.title}", _compressor(layer), created=plan.created)
         for planned, layer in zip(plan.layers, layers, strict=True)
     )
     return replace(
@@ -148,13 +148,14 @@ def _config(plan: LayerPlan, layers: Sequence[Layer]) -> ImageConfig:
         labels=plan.labels,
         stop_signal="SIGTERM",
         history=(*_base_history(base), *lines),
+        created=plan.created,
     )
 
 
 def _base_history(base: ImageConfig) -> tuple[History, ...]:
     """The base's history, with one line for each of its layers: tools that count them want as many."""
     lines = sum(not line.empty_layer for line in base.history)
-    return (*base.history, *(History("base") for _ in range(len(base.diff_ids) - lines)))
+    return (*base.history, *(History("base", created=base.created) for _ in range(len(base.diff_ids) - lines)))
 
 
 def _compressor(layer: Layer) -> str:

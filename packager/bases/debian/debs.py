@@ -98,6 +98,19 @@ def read_package(path: Path) -> Package:
         raise VerificationError("is not a Debian package", where=path, hint="remove it and try again") from error
 
 
+def newest_package(folder: Path) -> int:
+    """When the newest ``.deb`` in ``folder`` was built, as it says itself (ar's header), in seconds since 1970.
+
+    Debian builds packages reproducibly: that is the date of the last entry of the package's changelog.
+    """
+    found = [0]
+    for path in folder.glob("*.deb"):
+        with path.open("rb") as file:
+            date = file.read(36)[24:]  # ar(5): a magic of 8 bytes, a name of 16, the date in 12
+        found.append(int(date) if date.strip().isdigit() else 0)
+    return max(found)
+
+
 def _control(part: _Part) -> bytes:
     stream = TarStream(part.plain())
     for member in stream:

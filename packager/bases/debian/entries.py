@@ -20,6 +20,8 @@ from packager.layers.bytecode import compile_sources, compiled_path, compiles_fo
 from packager.layers.rules import path_pattern
 
 _log = logging.getLogger(__name__)
+# The folder of the packages' files below a working folder.
+PACKAGES = "packages"
 _CERTIFICATES = "usr/share/ca-certificates"
 _CERTIFICATE_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
@@ -41,7 +43,7 @@ def base_entries(
     if lock is None:
         raise NotFoundError("there is no lock", where=where, hint="write one first")
     pins = [pin for pin in lock.packages if recipe.rules.of_package(pin.name) is None]
-    packages = locked_packages(pins, workdir / "packages", find_sources(mirrors), where)
+    packages = locked_packages(pins, workdir / PACKAGES, find_sources(mirrors), where)
     yield from _entries(recipe, platform, workdir, packages)
 
 
@@ -51,7 +53,7 @@ def update_lock(recipe: BaseRecipe, platform: Platform, workdir: Path, *, mirror
         hint = f"run it with Python {recipe.python_minor}"
         raise IncompatibleError("a lock names a layer with bytecode in it", where=recipe.name, hint=hint)
     recipe.of_platform(platform)
-    packages = newest_packages(recipe, platform, workdir / "packages", mirrors)
+    packages = newest_packages(recipe, platform, workdir / PACKAGES, mirrors)
     entries = _entries(recipe, platform, workdir, packages)
     layer = write_layer(entries, Store.create(workdir / "store"), NoCompression(), kind="base")
     lock = Lock(tuple(package.locked for package in packages), str(layer.diff_id), layer.unpacked_size)
