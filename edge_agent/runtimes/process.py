@@ -74,8 +74,9 @@ class ProcessRuntime(UnpackedRuntime):
                     [path for path, below in layers if below],
                     base,
                     finish=lambda tree: install_own_interpreter(config, tree, base),
+                    fifos=True,
                 )
-                merge_trees([path for path, below in layers if not below], self._trees / image.hex)
+                merge_trees([path for path, below in layers if not below], self._trees / image.hex, fifos=True)
             find_interpreter(ready.config, self._bases / image.hex)
 
     def _prepared(self, image: Digest) -> UnpackedImage | None:

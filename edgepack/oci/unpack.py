@@ -61,23 +61,28 @@ def unpack_layer(
     the caller removes ``target``. Raises ``UnsafeArchiveError`` naming the entry, ``NoSpaceError``.
     """
     owner = os.geteuid() == 0 if keep_owner is None else keep_owner
-    with _root(target) as root:
-        unpacker = _Unpacker(root, limits or UnpackLimits(), whiteouts or RefuseWhiteouts(), owner)
-        tar = TarStream(stream)
-        try:
-            for member in tar:
-                with disk_errors(target):
-                    unpacker.take(member, tar)
-            unpacker.finish()
-        finally:
-            unpacker.close()
+    with empty_root(target) as root:
+        unpacker = Unpacker(root, limits or UnpackLimits(), whiteouts or RefuseWhiteouts(), owner)
+        return unpack_with(unpacker, TarStream(stream), target)
+
+
+def unpack_with(unpacker: Unpacker, tar: TarStream, target: Path) -> UnpackReport:
+    """Give ``unpacker``, whose root is ``target``, every member of ``tar``; everything is on the disk on return."""
+    try:
+        for member in tar:
+            with disk_errors(target):
+                unpacker.take(member, tar)
+        unpacker.finish()
+    finally:
+        unpacker.close()
     with disk_errors(target):
         sync_file_system(target)
     return UnpackReport(unpacker.entries, unpacker.content_bytes)
 
 
 @contextmanager
-def _root(target: Path) -> Iterator[int]:
+def empty_root(target: Path) -> Iterator[int]:
+    """A descriptor of the folder ``target``; raises ``UnsafeArchiveError`` when something is in it."""
     with disk_errors(target):
         fd = os.open(target, _FOLDER)
     try:
@@ -90,7 +95,9 @@ def _root(target: Path) -> Iterator[int]:
         os.close(fd)
 
 
-class _Unpacker:
+class Unpacker:
+    """Makes the members of a layer below the folder of descriptor ``root``, as ``unpack_layer`` says."""
+
     def __init__(self, root: int, limits: UnpackLimits, whiteouts: Whiteouts, keep_owner: bool) -> None:
         self._root = root
         self._limits = limits
@@ -103,6 +110,7 @@ class _Unpacker:
         self.content_bytes = 0
 
     def take(self, member: Member, tar: TarStream) -> None:
+        """Make ``member``, whose bytes ``tar`` yields."""
         self.entries += 1
         self.content_bytes += member.size
         where = printable(member.name)
@@ -110,10 +118,8 @@ class _Unpacker:
             raise UnsafeArchiveError(f"more than {self._limits.entries} entries", where=where)
         if self.content_bytes > self._limits.content_bytes:
             raise UnsafeArchiveError(f"more than {self._limits.content_bytes} bytes of files", where=where)
-        kind = checked_kind(member)
-        path = _checked_name(member, where)
         try:
-            self._make(path, kind, member, tar, where)
+            self._make(member, tar, where)
         except FileExistsError:
             raise UnsafeArchiveError("is listed twice in the layer", where=where) from None
         except OSError as error:
@@ -121,7 +127,9 @@ class _Unpacker:
                 raise
             raise UnsafeArchiveError(f"cannot be unpacked ({error.strerror})", where=where) from error
 
-    def _make(self, path: str, kind: MemberKind, member: Member, tar: TarStream, where: str) -> None:
+    def _make(self, member: Member, tar: TarStream, where: str) -> None:
+        kind = checked_kind(member)
+        path = _checked_name(member, where)
         above, _, name = path.rpartition("/")
         if name.startswith(WHITEOUT):
             return self._white_out(above, name, member, where)
@@ -192,13 +200,16 @@ class _Unpacker:
     def _file(self, folder: int, name: str, member: Member, tar: TarStream) -> None:
         fd = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
         with os.fdopen(fd, "wb") as file:
-            for chunk in tar.chunks():
-                file.write(chunk)
+            self._write(file, member, tar)
             file.flush()  # what is written later would change the time that is set here
             if self._keep_owner:
                 os.fchown(fd, *_owner(member))
             os.fchmod(fd, member.mode & 0o777)
             os.utime(fd, ns=_times(member))
+
+    def _write(self, file: BinaryIO, member: Member, tar: TarStream) -> None:
+        for chunk in tar.chunks():
+            file.write(chunk)
 
     def _hard_link(self, folder: int, name: str, member: Member, where: str) -> None:
         target = _clean(member.linkname, where)
@@ -207,6 +218,9 @@ class _Unpacker:
                 f"is a hard link to {printable(member.linkname)!r}, which is not an earlier file of the layer",
                 where=where,
             )
+        self._link(folder, name, target, where)
+
+    def _link(self, folder: int, name: str, target: str, where: str) -> None:
         above, _, last = target.rpartition("/")
         # Opening the other folder may close this one, so it is kept by a descriptor of its own.
         here = os.dup(folder)
@@ -231,6 +245,7 @@ class _Unpacker:
             os.utime(fd, ns=_times(member))
 
     def close(self) -> None:
+        """Close what is open."""
         if self._open is not None:
             os.close(self._open[1])
             self._open = None

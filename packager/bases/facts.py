@@ -12,6 +12,7 @@ from edgepack.errors import IncompatibleError, UnsafeArchiveError
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.foreign import ForeignLayer
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.tar.compression import decompressed
@@ -31,7 +32,8 @@ class BaseFacts:
     """What a base offers; ``None`` for what it lacks.
 
     ``python`` is the interpreter's absolute path, ``python_version`` and ``glibc`` are such as ``3.11`` and ``2.36``,
-    ``unpacked_sizes`` the bytes of each layer's plain tar.
+    ``unpacked_sizes`` the bytes of each layer's plain tar. ``device_refusal`` says what in it a device without a
+    container engine cannot unpack.
     """
 
     python: str | None
@@ -40,6 +42,7 @@ class BaseFacts:
     musl: bool
     architecture: str | None
     unpacked_sizes: tuple[int, ...] = ()
+    device_refusal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,11 @@ def base_facts(source: BlobSource, descriptor: Descriptor, manifest: Manifest, c
 def _cached(path: Path) -> BaseFacts | None:
     try:
         known = json.loads(path.read_bytes())
+        known["device_refusal"]  # an earlier version did not look
         facts = BaseFacts(**{**known, "unpacked_sizes": tuple(map(int, known["unpacked_sizes"]))})
     except (OSError, ValueError, KeyError, TypeError):
         return None  # never made, by another version, or not readable: made again
-    texts = (facts.python, facts.python_version, facts.glibc, facts.architecture)
+    texts = (facts.python, facts.python_version, facts.glibc, facts.architecture, facts.device_refusal)
     sound = isinstance(facts.musl, bool) and all(isinstance(text, str | None) for text in texts)
     return facts if sound else None
 
@@ -84,6 +88,7 @@ class _Files:
     machines: dict[str, str | None] = field(default_factory=dict)
     glibcs: dict[str, str] = field(default_factory=dict)
     musl: set[str] = field(default_factory=set)
+    refusal: str | None = None
 
     def remove(self, path: str, *, below: bool = False) -> None:
         """Drop ``path`` and everything below it, or with ``below`` only the latter."""
@@ -107,6 +112,7 @@ class _Files:
             # A link says nothing, and there may be libraries of a second architecture beside the first.
             architecture=(best and self.machines[best[0]]) or (libc and self.machines.get(libc)) or None,
             unpacked_sizes=unpacked_sizes,
+            device_refusal=self.refusal,
         )
 
 
@@ -115,10 +121,13 @@ def _read_layer(source: BlobSource, layer: Descriptor, files: _Files) -> int:
     with source.open(layer) as stream:
         plain = _Counted(decompressed(stream, layer, LIMITS.layer_unpacked_bytes))
         added = _Files()
-        tar = TarStream(cast(BinaryIO, plain))
+        tar = TarStream(cast(BinaryIO, plain), as_engines=True)
+        unpacked = ForeignLayer()
         try:
             for member in tar:
                 _note(tar, member, files, added)
+                if files.refusal is None:
+                    files.refusal = _refusal(unpacked, member, layer)
         except UnsafeArchiveError as error:
             where = f"layer {layer.digest}"
             if error.where == where:  # it was damaged before it was a tar
@@ -131,6 +140,14 @@ def _read_layer(source: BlobSource, layer: Descriptor, files: _Files) -> int:
     files.glibcs |= added.glibcs
     files.musl |= added.musl
     return plain.count
+
+
+def _refusal(unpacked: ForeignLayer, member: Member, layer: Descriptor) -> str | None:
+    try:
+        unpacked.take(member)
+    except UnsafeArchiveError as error:
+        return f"layer {layer.digest}: {error}"
+    return None
 
 
 def _note(tar: TarStream, member: Member, files: _Files, added: _Files) -> None:

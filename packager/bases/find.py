@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
 from edgepack.errors import IncompatibleError, NotFoundError
@@ -20,6 +21,8 @@ from packager.places.access import Access
 from packager.places.table import find_source, public_name
 
 DEFAULT_RECIPE = "debian12-python3.11"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,13 @@ def find_base(
     manifest = store.manifest(descriptor)
     config = ImageConfig.from_bytes(store.read(manifest.config), f"base {name}")
     config.check_layers(manifest.layers, f"base {name}")
-    facts = check_base(bases.facts(store, descriptor, manifest), platform, name)
+    found = bases.facts(store, descriptor, manifest)
+    facts = check_base(found, platform, name)
+    if found.device_refusal is not None:
+        _log.warning(
+            "base %s: a device without a container engine cannot run images on it, because of %s",
+            name, found.device_refusal,
+        )  # fmt: skip
     return Base(name, replace(descriptor, annotations={}, platform=None), manifest, config, facts)
 
 

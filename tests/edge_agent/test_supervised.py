@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from edge_agent.runtimes.cgroups import ControlGroupError, Limits
 from edge_agent.runtimes.runtime_spec import inside_port, service_user
 from edge_agent.runtimes.supervisor.log import Log
 from edge_agent.runtimes.unpacked.overlay import stacked
-from edgepack.errors import IncompatibleError, RuntimeFailedError
+from edgepack.errors import IncompatibleError, RuntimeFailedError, UnsafeArchiveError
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
@@ -53,10 +55,12 @@ class Place:
         self.port = port
         self.made: list[Runtime] = []
 
-    def image(self, text: str, *, layers: int = 1, programs: tuple[str, ...] = (), **changes: Any) -> Digest:
+    def image(
+        self, text: str, *, layers: int = 1, programs: tuple[str, ...] = (), above: bytes | None = None, **changes: Any
+    ) -> Digest:
         """An image that runs ``text``, with ``programs`` of this machine in ``/srv``.
 
-        Its base, if it has one, is listed ``layers`` times.
+        Its base, if it has one, is listed ``layers`` times. ``above`` is a tar that is the last layer.
         """
         files = [LayerEntry.of_bytes("srv/app.py", text.encode())]
         for name in programs:
@@ -64,6 +68,9 @@ class Place:
             files.append(LayerEntry.of_bytes(f"srv/{name}", data, 0o755))
         app = write_layer(files, self.store, NoCompression(), kind="code")
         every = [*([self.base] * layers if self.base else []), app]
+        if above is not None:
+            blob = self.store.put_bytes(above, mediatypes.LAYER, {mediatypes.LAYER_KIND: "code"})
+            every.append(Layer(blob, blob.digest, blob.size))
         fields: dict[str, Any] = {
             "platform": Platform.host(),
             "diff_ids": tuple(layer.diff_id for layer in every),
@@ -432,3 +439,46 @@ def test_a_layer_that_is_listed_twice_or_hides_all_is_mounted_once(tmp_path: Pat
 @pytest.mark.parametrize("kind", WITHOUT_ENGINE)
 def test_an_image_that_lists_a_layer_twice_runs(place: Place, kind: str) -> None:
     assert said(place.start(kind, SEES, layers=2)).startswith("10001" if os.geteuid() == 0 else str(os.getuid()))
+
+
+def foreign_layer() -> bytes:
+    """A layer as other tools make them, with what only they do."""
+    out = io.BytesIO()
+    with tarfile.open(
+        fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x", "uid": "7"}
+    ) as tar:
+        for name, kind, link in (
+            ("dev/sda", tarfile.BLKTYPE, ""),
+            ("srv/pipe", tarfile.FIFOTYPE, ""),
+            ("/srv/a", tarfile.REGTYPE, ""),
+            ("srv/hard", tarfile.LNKTYPE, "/srv/a"),
+            ("srv/soft", tarfile.SYMTYPE, "../../../srv/x/../a"),
+            ("srv/softer", tarfile.LNKTYPE, "srv/soft"),
+            ("srv/x/.wh.gone", tarfile.REGTYPE, ""),
+            ("srv/.wh.a", tarfile.REGTYPE, ""),
+            ("srv/a", tarfile.REGTYPE, ""),
+        ):
+            made = tarfile.TarInfo(name)
+            made.type, made.linkname = kind, link
+            tar.addfile(made)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
+def test_a_layer_as_other_tools_make_them_runs(place: Place, kind: str) -> None:
+    text = "import os, sys\nprint(sorted(os.listdir(os.path.dirname(os.path.abspath(__file__)))))\n"
+    text += "print(os.path.exists(os.path.dirname(os.path.abspath(__file__)) + '/softer'))\nprint('!', flush=True)"
+    found = said(place.start(kind, text, above=foreign_layer())).splitlines()
+    assert found == ["['a', 'app.py', 'hard', 'pipe', 'soft', 'softer', 'x']", "True"]
+
+
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
+def test_a_layer_that_cannot_be_unpacked_is_not_called_damaged(place: Place, kind: str) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("a/../../b"))
+    with pytest.raises(
+        UnsafeArchiveError, match=r"a/\.\./\.\./b: a name that leads out .*build the image again"
+    ) as raised:
+        place.start(kind, "x", above=out.getvalue())
+    assert "damaged" not in str(raised.value)

@@ -155,6 +155,18 @@ def test_an_older_glibc_is_seen(workspace: Workspace) -> None:
     assert base_of(workspace, "old:1", AMD64).facts.glibc == "2.17"
 
 
+@pytest.mark.parametrize(("path", "reason"), [("../x", "../x: a name that leads out of the layer"), ("/x/../y", None)])
+def test_what_a_device_cannot_unpack_is_said_when_the_base_is_taken(
+    workspace: Workspace, path: str, reason: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace.store.tag("own:1", make_base(workspace.store, [debian(), {path: b"", "l": "../../.."}]))
+    for _ in range(2):  # also when the facts are cached
+        caplog.clear()
+        base_of(workspace, "own:1", AMD64)
+        assert ("without a container engine cannot run images on it" in caplog.text) == (reason is not None)
+        assert (reason or "") in caplog.text
+
+
 def test_a_base_for_another_platform_says_which_it_is_for(workspace: Workspace) -> None:
     workspace.store.tag("own:1", make_base(workspace.store, [debian()]))
     with pytest.raises(IncompatibleError, match="base own:1: is for linux/amd64, not for linux/arm64; give a base"):

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from edge_agent.runtimes.unpacked.inventory import discard_tree, forget_records, is_intact, put_in_place
-from edgepack.errors import DigestMismatchError, VerificationError
+from edgepack.errors import DigestMismatchError, UnsafeArchiveError, VerificationError
 from edgepack.host.files import locked, make_dirs, temporary_beside
 from edgepack.host.ownership import open_to_others
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
+from edgepack.oci.foreign import unpack_foreign_layer
 from edgepack.oci.store import Store
 from edgepack.oci.tar.compression import decompressed
-from edgepack.oci.unpack import UnpackLimits, unpack_layer
+from edgepack.oci.unpack import UnpackLimits
 from edgepack.oci.whiteouts import RefuseWhiteouts, Whiteouts
 
 _log = logging.getLogger(__name__)
@@ -87,14 +88,18 @@ class LayerCache:
         with store.open(layer) as blob, temporary_beside(self.path(diff_id), 0o755) as temporary:
             verified = cast(BinaryIO, VerifyingReader(blob, layer.digest, layer.size, where=f"layer {layer.digest}"))
             plain = _Hashing(decompressed(verified, layer, limit))
+            limits = UnpackLimits(content_bytes=limit)
             try:
-                unpack_layer(
-                    cast(BinaryIO, plain), temporary, limits=UnpackLimits(content_bytes=limit), whiteouts=whiteouts
-                )
-            except VerificationError:
+                unpack_foreign_layer(cast(BinaryIO, plain), temporary, limits=limits, whiteouts=whiteouts)
+            except VerificationError as error:
                 # That the blob was altered explains more than what else is wrong with it, and lets it be fetched again.
                 _read_to_end(verified)
-                raise
+                if not isinstance(error, UnsafeArchiveError):
+                    raise
+                raise UnsafeArchiveError(
+                    f"cannot be unpacked ({error})", where=f"layer {layer.digest}",
+                    hint="it came as it was made: build the image again, on another base if the base brings it",
+                ) from error  # fmt: skip
             _read_to_end(verified)
             if plain.hexdigest() != diff_id.hex:
                 raise DigestMismatchError(

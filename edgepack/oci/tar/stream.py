@@ -15,7 +15,9 @@ from typing import BinaryIO, Literal
 
 from edgepack.errors import UnsafeArchiveError
 from edgepack.limits import LIMITS
+from edgepack.oci.tar import sparse
 from edgepack.oci.tar.header import BLOCK, MemberKind
+from edgepack.oci.tar.sparse import Sparse
 
 _KINDS: dict[bytes, MemberKind] = {
     tarfile.REGTYPE: "file",
@@ -24,11 +26,13 @@ _KINDS: dict[bytes, MemberKind] = {
     tarfile.SYMTYPE: "symlink",
     tarfile.LNKTYPE: "hardlink",
 }
+# What ``Member.special`` may say.
+DEVICE, FIFO, SPARSE = "a device node", "a FIFO", "a sparse file"
 _SPECIAL = {
-    tarfile.CHRTYPE: "a device node",
-    tarfile.BLKTYPE: "a device node",
-    tarfile.FIFOTYPE: "a FIFO",
-    tarfile.GNUTYPE_SPARSE: "a sparse file",
+    tarfile.CHRTYPE: DEVICE,
+    tarfile.BLKTYPE: DEVICE,
+    tarfile.FIFOTYPE: FIFO,
+    tarfile.GNUTYPE_SPARSE: SPARSE,
 }
 # What has no content, whatever a header says of its size: here some readers skip bytes and others do not.
 _HEADER_ONLY = frozenset(
@@ -36,9 +40,6 @@ _HEADER_ONLY = frozenset(
 )
 # Container engines ignore global PAX headers and other readers follow them, so these must not be in one.
 _NEVER_GLOBAL = frozenset({"path", "linkpath", "size", "uid", "gid"})
-_SPARSE = "GNU.sparse."
-# GNU's old sparse format: whether more blocks of its map follow, in the header and in each such block.
-_MORE_IN_HEADER, _MORE_IN_BLOCK = 482, 504
 _GNU_MAGIC = b"ustar  \0"
 
 
@@ -46,7 +47,8 @@ _GNU_MAGIC = b"ustar  \0"
 class Member:
     """One entry as its header announces it. ``name`` and ``linkname`` are as written; ``mtime`` in whole seconds.
 
-    ``special`` says what it is when it is neither file, directory nor link; ``size`` is that of the stored bytes.
+    ``special`` says what it is when it is neither file, directory nor link; ``size`` is that of the stored bytes, and
+    ``sparse`` says where those of a sparse file belong.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Member:
     mtime: int
     linkname: str
     special: str = ""
+    sparse: Sparse | None = None
 
 
 class TarStream:
@@ -65,12 +68,14 @@ class TarStream:
 
     Iterate; after each member read its bytes with ``chunks`` (what is left unread is skipped). Iterating to the end
     also reads what follows the archive's end, which must be zeros; ``ended`` is true when the end was marked, as nearly
-    every writer does. Raises ``UnsafeArchiveError``.
+    every writer does. Raises ``UnsafeArchiveError``. With ``as_engines`` what readers could understand differently is
+    read as container engines do: they ignore PAX headers for all entries, and the size of what has no content.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, *, as_engines: bool = False) -> None:
         self.ended = False
         self._stream = stream
+        self._as_engines = as_engines
         self._left = 0
         self._padding = 0
 
@@ -82,7 +87,9 @@ class TarStream:
                 found = _pax(self._extension(info), info.name)
                 if info.type == tarfile.XHDTYPE:
                     extended |= found
-                elif ambiguous := [key for key in found if key in _NEVER_GLOBAL or key.startswith(_SPARSE)]:
+                elif not self._as_engines and (
+                    ambiguous := [key for key in found if key in _NEVER_GLOBAL or key.startswith(sparse.PREFIX)]
+                ):
                     raise UnsafeArchiveError(
                         f"a PAX header with {', '.join(sorted(ambiguous))} for all entries that follow", where=info.name
                     )
@@ -90,9 +97,11 @@ class TarStream:
                 key = "path" if info.type == tarfile.GNUTYPE_LONGNAME else "linkpath"
                 extended[key] = _text(self._extension(info).partition(b"\0")[0])
             else:
-                if info.type == tarfile.GNUTYPE_SPARSE:
-                    self._pass_sparse_map(block)
-                member = _member(info, extended)
+                if info.type in _HEADER_ONLY and self._as_engines:
+                    info.size = 0
+                    extended.pop("size", None)
+                old = self._sparse_map(block, info.name) if info.type == tarfile.GNUTYPE_SPARSE else None
+                member = _member(info, extended, old)
                 extended = {}
                 self._left, self._padding = member.size, -member.size % BLOCK
                 yield member
@@ -132,10 +141,15 @@ class TarStream:
             raise UnsafeArchiveError("the archive is cut short")
         return bytes(data)
 
-    def _pass_sparse_map(self, block: bytes) -> None:
-        more = block[_MORE_IN_HEADER]
+    def _sparse_map(self, header: bytes, name: str) -> Sparse:
+        blocks = []
+        more = sparse.more_in_header(header)
         while more:
-            more = self._exactly(BLOCK)[_MORE_IN_BLOCK]
+            blocks.append(self._exactly(BLOCK))
+            more = sparse.more_in_block(blocks[-1])
+            if len(blocks) * BLOCK > LIMITS.tar_extension_bytes:
+                raise UnsafeArchiveError("is a sparse file with too many parts", where=name)
+        return sparse.old_form(header, blocks, name)
 
     @staticmethod
     def _header(block: bytes) -> tarfile.TarInfo:
@@ -161,7 +175,7 @@ def _text(data: bytes) -> str:
 
 def _pax(data: bytes, name: str) -> dict[str, str]:
     """The records ``length key=value newline`` of a PAX header."""
-    found: dict[str, str] = {}
+    found: list[tuple[str, str]] = []
     while data:
         length_text, _, _ = data.partition(b" ")
         length = int(length_text) if length_text.isdigit() and len(length_text) < 9 else 0
@@ -169,15 +183,16 @@ def _pax(data: bytes, name: str) -> dict[str, str]:
         key, equals, value = record[len(length_text) + 1 : -1].partition(b"=")
         if len(record) != length or record[-1:] != b"\n" or not equals or not key:
             raise UnsafeArchiveError("a damaged PAX header", where=name)
-        found[_text(key)] = _text(value)
-    return found
+        found.append((_text(key), _text(value)))
+    return sparse.joined(found)
 
 
-def _member(info: tarfile.TarInfo, extended: dict[str, str]) -> Member:
-    name = extended.get(f"{_SPARSE}name", extended.get("path", info.name))
+def _member(info: tarfile.TarInfo, extended: dict[str, str], old: Sparse | None) -> Member:
+    name = extended.get(f"{sparse.PREFIX}name", extended.get("path", info.name))
     special = ""
-    if any(key.startswith(_SPARSE) for key in extended):
-        special = _SPECIAL[tarfile.GNUTYPE_SPARSE]
+    holes = old or sparse.pax_form(extended, name)
+    if holes is not None:
+        special = SPARSE
     elif info.type not in _KINDS:
         special = _SPECIAL.get(info.type, f"an entry of the unknown type {info.type!r}")
     size = _number(extended, "size", info.size, name)
@@ -196,6 +211,7 @@ def _member(info: tarfile.TarInfo, extended: dict[str, str]) -> Member:
         mtime=_number(extended, "mtime", int(info.mtime), name),
         linkname=linkname,
         special=special,
+        sparse=holes,
     )
 
 
