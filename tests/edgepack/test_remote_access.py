@@ -7,6 +7,8 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -241,6 +243,30 @@ def test_what_another_user_keeps_to_himself_is_named_and_passed_over(
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
     assert certificates("r.lan", files) == Certificates()
     assert "ca.crt cannot be read by this user" in caplog.text
+
+
+_ANOTHERS_HOME = """
+import logging, os, pathlib, sys
+from edgepack.oci.reference import Reference
+from edgepack.oci.remote.access import host_access
+from edgepack.oci.remote.credentials import DockerConfig
+logging.basicConfig()
+if os.geteuid() == 0:
+    os.setgroups([]), os.setgid(54321), os.setuid(54321)
+print(host_access(Reference.parse("r.lan/x")).scheme)
+"""
+
+
+@pytest.mark.parametrize("home", ["closed", None])
+def test_a_home_that_is_not_ours_or_that_nobody_has_says_nothing(tmp_path: Path, home: str | None) -> None:
+    environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CONFIG_HOME")}
+    if home is not None:
+        (tmp_path / home).mkdir(mode=0o700 if os.geteuid() == 0 else 0)
+        environment["HOME"] = str(tmp_path / home)
+    done = subprocess.run(
+        [sys.executable, "-c", _ANOTHERS_HOME], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("https\n", "")
 
 
 @pytest.mark.parametrize("content", ["", "nothing", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"])

@@ -51,7 +51,9 @@ def _certificates_in(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise UsageError("there is no such file", where=path, hint="give a file of certificates in PEM") from None
     except (OSError, ssl.SSLError):
-        raise UsageError("holds no certificates that can be read", where=path) from None
+        raise UsageError(
+            "holds no certificates that can be read", where=path, hint="give a file of certificates in PEM"
+        ) from None
 
 
 def host_access(

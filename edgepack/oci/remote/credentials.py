@@ -61,8 +61,8 @@ class DockerConfig:
     @classmethod
     def default(cls) -> DockerConfig:
         """The file in ``$DOCKER_CONFIG``, or in ``~/.docker``."""
-        folder = os.environ.get("DOCKER_CONFIG")
-        return cls((Path(folder) if folder else Path.home() / ".docker") / "config.json")
+        folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")  # noqa: PTH111 - never fails
+        return cls(Path(folder) / "config.json")
 
     def __call__(self, registry: str) -> Credentials | None:
         """The credentials for ``registry``.
@@ -97,7 +97,9 @@ class DockerConfig:
             value = json.loads(self.path.read_bytes())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, RecursionError):
+        except OSError as error:
+            raise InvalidDocumentError(self.path, [f"cannot be read ({error.strerror})"]) from None
+        except (ValueError, RecursionError):
             # The cause would carry the file's content, so it is left out.
             raise InvalidDocumentError(self.path, ["cannot be read as JSON"]) from None
         if not isinstance(value, dict):

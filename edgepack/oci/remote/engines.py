@@ -34,8 +34,8 @@ class EngineFiles:
     @classmethod
     def default(cls, environment: Mapping[str, str] = os.environ) -> EngineFiles:
         """Those of this machine and user."""
-        user = environment.get("XDG_CONFIG_HOME")
-        return cls(Path("/etc"), Path(user) if user else Path.home() / ".config")
+        user = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111 - never fails
+        return cls(Path("/etc"), Path(user))
 
     def folders(self, registry: str) -> tuple[Path, ...]:
         """The folders of certificates for ``registry``, the user's own first."""
@@ -54,7 +54,7 @@ class EngineFiles:
     def _configurations(self) -> Iterator[Path]:
         for place in (self.user, self.root):
             yield place / "containers/registries.conf"
-            yield from sorted((place / "containers/registries.conf.d").glob("*.conf"))
+            yield from (path for path in _entries(place / "containers/registries.conf.d") if path.suffix == ".conf")
             yield place / "docker/daemon.json"
 
 
@@ -97,8 +97,14 @@ def _entries(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        _log.warning("%s cannot be read (%s), so no certificate in it is used", folder, error.strerror)
+        if _may_exist(folder):
+            _log.warning("%s cannot be read (%s), so nothing in it is used", folder, error.strerror)
         return []
+
+
+def _may_exist(path: Path) -> bool:
+    """Not below another user's closed folder, such as root's home, of which nothing needs to be said."""
+    return os.access(path.parent, os.X_OK)
 
 
 def _readable(path: Path) -> bool:
@@ -135,7 +141,8 @@ def _parsed(path: Path, parse: Any) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError):
-        _log.warning("%s cannot be read, so what it says of registries is not known", path)
+        if _may_exist(path):
+            _log.warning("%s cannot be read, so what it says of registries is not known", path)
         return {}
     return value if isinstance(value, dict) else {}
 
