@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import runpy
@@ -178,3 +179,14 @@ def test_make_alone_shows_what_can_be_made() -> None:
     assert {"demo", "test", "quick", "check", "help"} <= set(lines)
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert list(lines) == targets
+
+
+def test_an_older_python_gets_its_sentence_and_no_syntax_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (ROOT / "scripts/setup.py").read_text()
+    ast.parse(source, feature_version=(3, 7))  # Debian 10; `make fresh` runs it with the 3.9 of Debian 11
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2, "final", 0))
+    monkeypatch.setattr(sys, "argv", ["setup.py", "demo"])
+    with pytest.raises(
+        SystemExit, match=r"edgepack needs Python 3\.11 or later; run make with PYTHON=/path/to/python3\.11"
+    ):
+        runpy.run_path(str(ROOT / "scripts/setup.py"), run_name="__main__")

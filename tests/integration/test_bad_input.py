@@ -18,9 +18,6 @@ from edgepack.oci.store import Store
 from tests.integration.support.images import Site, image_of
 from tests.integration.support.refusals import Desk
 
-pytestmark = pytest.mark.real("mmdebstrap")
-
-
 # ---- Models -------------------------------------------------------------------------------------------------------
 
 

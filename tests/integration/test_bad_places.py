@@ -18,8 +18,6 @@ from tests.support.parts import docker_registry, unmount_below
 from tests.support.ports import free_port
 from tests.support.running import run
 
-pytestmark = pytest.mark.real("mmdebstrap")
-
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 

@@ -19,8 +19,6 @@ from tests.support.parts import mounts_below, processes_with
 from tests.support.ports import free_port
 from tests.support.running import run
 
-pytestmark = pytest.mark.real("mmdebstrap")
-
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 RUNTIMES = [
     "process",

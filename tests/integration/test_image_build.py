@@ -7,14 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
 from tests.integration.support.images import PLATFORMS, Commands, Second, Site, image_of, measure
 from tests.support.running import run
-
-pytestmark = pytest.mark.real("mmdebstrap")
 
 IMAGE_FIELDS = {"platform", "digest", "size", "unpacked_size", "new_bytes", "seconds", "layers"}
 LAYER_FIELDS = {"digest", "kind", "title", "size", "unpacked_size", "new"}

@@ -24,10 +24,7 @@ from tests.support.ports import free_port
 from tests.support.running import run
 from tests.support.waiting import wait_until
 
-pytestmark = [
-    pytest.mark.real("mmdebstrap"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 # What an operator who trusts nothing gives a container.
 CONFINED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")

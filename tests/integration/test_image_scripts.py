@@ -26,7 +26,7 @@ from tests.support.ports import free_port
 from tests.support.running import run
 
 pytestmark = [
-    pytest.mark.real("mmdebstrap", "crun", "ip"),
+    pytest.mark.real("crun", "ip"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 

@@ -20,8 +20,6 @@ from edgepack.signing.statement import verify_image
 from tests.integration.support.images import SITE_PACKAGES, Commands, Second, Site, image_of, measure
 from tests.support.running import run
 
-pytestmark = pytest.mark.real("mmdebstrap")
-
 
 def inspect(architecture: str, image: str) -> Any:
     """What skopeo shows of the image for ``architecture``."""

@@ -12,12 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.integration.support.images import Commands, Site, image_of
 from tests.support.sampling import times
-
-pytestmark = pytest.mark.real("mmdebstrap")
 
 KILLS = times(10, 4)
 WORDS = ("package", "build", "-m", "mlp:1", "-t", "mlp:1", "--platform", "linux/amd64")
