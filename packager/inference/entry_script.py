@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import posixpath
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,12 +22,16 @@ from packager.layers.secrets import SecretSearch
 
 @dataclass(frozen=True)
 class EntryScript:
-    """`file` is relative to `folder`, which is relative to the image's root; `entries` are all that is shipped."""
+    """`file` is relative to `folder`, which is relative to the image's root.
+
+    `entries` are all that is shipped; `beside` are the modules in the script's own folder that are not.
+    """
 
     file: str
     folder: str
     entries: tuple[LayerEntry, ...]
     left_out: tuple[LeftOut, ...] = ()
+    beside: frozenset[str] = frozenset()
 
 
 def read_entry_script(script: str, source_directory: Path | None) -> EntryScript:
@@ -38,14 +43,17 @@ def read_entry_script(script: str, source_directory: Path | None) -> EntryScript
     stem, suffix = PurePosixPath(script).stem, PurePosixPath(script).suffix
     if suffix != ".py" or not stem.isidentifier() or keyword.iskeyword(stem):
         raise UsageError(
-            "must be a .py file whose name Python can import", where=script, hint="call it score.py, for example"
+            "must be a .py file whose name Python can import",
+            where=script,
+            hint=f"call it {_importable(stem)}.py, for example",
         )
     if source_directory is None:
         if not Path(script).is_file():
             raise NotFoundError("there is no such file", where=script, hint="check --entry-script")
         tree = read_tree(Path(script))
         _check_keys(tree, Path(script).parent)
-        return EntryScript(Path(script).name, APP_ROOT, _below(APP_ROOT, tree.entries))
+        modules = _modules_beside(Path(script))
+        return EntryScript(Path(script).name, APP_ROOT, _below(APP_ROOT, tree.entries), beside=modules)
     inner = PurePosixPath(script)
     if inner.is_absolute() or ".." in inner.parts:
         raise UsageError(
@@ -66,6 +74,19 @@ def read_entry_script(script: str, source_directory: Path | None) -> EntryScript
         )  # fmt: skip
     _check_keys(tree, source_directory.parent)
     return EntryScript(str(inner), f"{APP_ROOT}/{folder}", _below(APP_ROOT, tree.entries), tree.left_out)
+
+
+def _importable(stem: str) -> str:
+    """A name like ``stem`` that Python can import."""
+    name = re.sub(r"\W", "_", stem)
+    return name if name.isidentifier() and not keyword.iskeyword(name) else "score"
+
+
+def _modules_beside(script: Path) -> frozenset[str]:
+    """The modules and packages in the folder of a script that is shipped alone."""
+    found = {path.stem for path in script.absolute().parent.glob("*.py")}
+    found |= {path.parent.name for path in script.absolute().parent.glob("*/*.py")}
+    return frozenset(found - {script.stem})
 
 
 def _check_keys(tree: FileTree, above: Path) -> None:
@@ -99,7 +120,7 @@ def check_entry_script(script: EntryScript, python: str, packages: frozenset[str
     else:
         name = ""
     if script.file in sources:  # else it is below a link to a folder
-        check_script(script.file, sources, python, packages, name)
+        check_script(script.file, sources, python, packages, name, script.beside)
 
 
 def _read(entry: LayerEntry) -> bytes:

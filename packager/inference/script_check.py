@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import PurePosixPath
 
@@ -19,6 +19,7 @@ from converters.source.python_imports import Import
 from edgepack.errors import UsageError
 from packager.inference.added_folders import added_folders
 from packager.inference.name_collisions import every_import, who_hides
+from packager.inference.own_modules import Absent, absent
 
 # Modules that the server gives to scripts: the names of edge_server/compat/azure_names.py.
 PROVIDED = frozenset(
@@ -67,12 +68,14 @@ def check_script(
     python: str,
     packages: frozenset[str] | None,
     package: str = "",
+    beside: Collection[str] = (),
 ) -> None:
     """Raise ``UsageError`` for a script that cannot start in an image with Python ``python``, such as ``3.11``.
 
     ``file`` is the script and ``sources`` everything that is shipped, by its path below the source directory, and once
     more below ``package``, the directory's own name, unless something in it has the same. ``packages`` are the modules
-    of the image's packages, inner ones by their dotted names; None where they are not known.
+    of the image's packages, inner ones by their dotted names; None where they are not known. ``beside`` are modules
+    in the script's own folder that are not shipped.
     """
     minor = int(python.partition(".")[2])
     tree = _parsed(file, sources[file](), minor)
@@ -91,7 +94,7 @@ def check_script(
         places |= {name: (path, is_first) for path in inner if (name := path[len(folder) + 1 :]) not in sources}
     sources = {**sources, **{path: sources[place] for path, (place, _) in places.items()}}
     _check_hidden(file, tree, sources, minor, packages or frozenset(), package, places)
-    _check_imports(file, tree, sources, minor, packages)
+    _check_imports(file, tree, sources, minor, packages, beside)
 
 
 def standard_library(minor: int) -> frozenset[str]:
@@ -202,17 +205,27 @@ def _check_imports(
     sources: Mapping[str, Callable[[], bytes]],
     minor: int,
     packages: frozenset[str] | None,
+    beside: Collection[str],
 ) -> None:
-    """Raise ``UsageError`` for the first import that runs for sure of a module that is missing."""
-    everywhere = packages is not None
+    """Raise ``UsageError`` for the first import that runs for sure of a module, or a name in one, that is missing."""
+    everywhere = has_packages = packages is not None
+    path_is_fixed = True
     packages = packages or frozenset()
     own = {top for path in sources if (top := _top(path))}
-    known = own | standard_library(minor) | _SERVERS | packages
     missing: list[tuple[str, Import]] = []
+    lacking: list[tuple[str, int, Absent]] = []
+    others = standard_library(minor) | _SERVERS | packages
+    known = own | others
+
+    def bound(path: str) -> set[str] | None:
+        tree = _parsed(path, sources[path](), minor)
+        return None if tree is None else _bound(tree)
+
     seen, pending = {file}, [(file, tree, _called(tree))]
     while pending:
         path, tree, functions = pending.pop(0)
-        everywhere = everywhere and not _changes_path(tree)
+        if _changes_path(tree):
+            everywhere, path_is_fixed = False, False
         for one in _imports(tree, _package(path) if path != file else "", functions):
             top = one.module.partition(".")[0]
             if top in own:
@@ -220,15 +233,26 @@ def _check_imports(
                 seen.update(fresh)
                 parsed = [(module, _parsed(module, sources[module](), minor)) for module in fresh]
                 pending += [(module, inner, frozenset()) for module, inner in parsed if inner is not None]
+                # A folder without source of its own may be a package's of the base, whose content is not known.
+                is_own = has_packages or f"{top}.py" in sources or f"{top}/__init__.py" in sources
+                gone = absent(one, sources, bound) if is_own and top not in others else None
+                lacking += [] if gone is None else [(path, one.line, gone)]
             elif top not in known and one.module not in PROVIDED:
                 missing.append((path, one))
+    if lacking and path_is_fixed:
+        path, line, gone = lacking[0]
+        hint = "check the name, and that the file is in the source directory"
+        raise UsageError(
+            f"{path} line {line} imports {gone.what}, which the source directory does not have",
+            hint=hint if gone.nearest is None else f"did you mean {gone.nearest!r}? {hint}",
+        )
     if missing and everywhere:
         path, one = missing[0]
         module = one.module if one.module.startswith("azureml.") else one.module.partition(".")[0]
-        raise UsageError(
-            f"{path} line {one.line} imports {module}, which the image does not have",
-            hint=f"it has {_listed(sorted(name for name in packages if '.' not in name))}",
-        )
+        has = f"it has {_listed(sorted(name for name in packages if '.' not in name))}"
+        if module in beside:
+            has = "it is beside the script: ship its folder too, with --source-directory"
+        raise UsageError(f"{path} line {one.line} imports {module}, which the image does not have", hint=has)
 
 
 def _check_hidden(
