@@ -6,16 +6,17 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import cast
 
 from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.select import RuntimeName, choose
-from edge_agent.state.database import StateFile
+from edge_agent.state.database import StateFile, damaged_state, read_services
 from edge_agent.state.records import ServiceRecord
-from edgepack.errors import DigestMismatchError, NotFoundError, SignatureError, disk_errors
+from edge_agent.state.reserve import Reserve
+from edgepack.errors import DigestMismatchError, EdgepackError, NotFoundError, SignatureError, disk_errors
 from edgepack.host.files import make_dirs
 from edgepack.host.locks import is_locked, locked_within
 from edgepack.host.ownership import check_own, check_way
@@ -63,7 +64,7 @@ class Device:
         """Whether anything was ever applied here; raises ``UnsafePermissionsError`` as ``create`` does."""
         with disk_errors(self.root):
             self._check_own()
-            return (self.root / "state" / "agent.db").exists()
+            return self._state_path.exists()
 
     def _check_own(self) -> None:
         check_way(self.root)
@@ -80,7 +81,37 @@ class Device:
     @cached_property
     def state(self) -> StateFile:
         """The device's records, readable by its owner alone: a service's environment may hold secrets."""
-        return StateFile(self._private("state") / "agent.db")
+        folder = self._private("state")
+        self._check_state()
+        return StateFile(folder / "agent.db")
+
+    def services(self) -> dict[str, ServiceRecord]:
+        """Every recorded service by its name; writes nothing, and needs no space and no right to write."""
+        if not self.exists:
+            return {}
+        self._check_state()
+        return read_services(self._state_path)
+
+    @property
+    def _state_path(self) -> Path:
+        return self.root / "state" / "agent.db"
+
+    def _check_state(self) -> None:
+        """Raise ``EdgepackError`` for an empty database beside services that were run: its content was lost."""
+        with disk_errors(self.root), suppress(FileNotFoundError):
+            sizes = [
+                path.stat().st_size for path in self._state_path.parent.glob("agent.db*") if path.suffix != ".db-shm"
+            ]
+            if not any(sizes) and any((self.root / "run").glob("*/*/spec.json")):
+                raise damaged_state(self._state_path, "it is empty although services were started")
+
+    def make_room(self) -> None:
+        """Free what is held in reserve, where the disk is full: what follows must not fail for a few kilobytes."""
+        self._reserve.use()
+
+    @property
+    def _reserve(self) -> Reserve:
+        return Reserve(self.root / "state" / "reserve")
 
     @cached_property
     def trust(self) -> TrustStore:
@@ -134,7 +165,10 @@ class Device:
             if self.store.digests():  # else an absent index is a new store's
                 recover_index(self.store)
             Store.create(self._private("store"))
-            yield
+            try:
+                yield
+            finally:
+                self._reserve.fill()
 
     def manifest_of(self, image: Digest) -> Digest:
         """The image manifest for this device's platform: ``image`` itself, or its entry in the index ``image``.
@@ -144,6 +178,13 @@ class Device:
         from edgepack.oci.platforms import platform_manifest
 
         return platform_manifest(self.store, self.store.describe(image), Platform.host()).digest
+
+    def is_image(self, image: Digest, manifest: Digest) -> bool:
+        """Whether ``manifest`` is what runs here for ``image``, as far as can be said: the store may lack it by now."""
+        try:
+            return self.manifest_of(image) == manifest
+        except EdgepackError:
+            return True
 
     def check_signed(self, image: Digest, *, allow_unsigned: bool) -> None:
         """Raise ``SignatureError`` unless a trusted key signed ``image``, ``NotFoundError`` when it is not stored."""

@@ -80,8 +80,9 @@ class Runner:
         """
         if not self._device.exists:
             raise NotFoundError("no services are recorded", where=self._device.root, hint="check --state-dir")
-        asked = self._device.state.services().get(name)
+        asked = self._device.services().get(name)
         with self._device.changing():
+            self._device.make_room()
             services = self._device.state.services()
             record = services.get(name)
             if record is None:
@@ -128,7 +129,10 @@ class Runner:
                 continue
             runtime = self._device.runtime_for(record)
             patience = min(_PATIENCE_SECONDS, spec.health_timeout_seconds)
-            if runtime.name == record.runtime and self._wait(spec, runtime, patience).healthy:
+            if runtime.name != record.runtime or not self._wait(spec, runtime, patience).healthy:
+                continue
+            instance = runtime.inspect(spec.name)
+            if instance is not None and self._device.is_image(spec.image, instance.image):
                 found.add(spec.name)
         return frozenset(found)
 

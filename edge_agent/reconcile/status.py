@@ -21,17 +21,15 @@ _ATTEMPTS = 5
 
 
 def status(device: Device) -> tuple[ReportedService, ...]:
-    """Every service as it is now; changes nothing, and does not create the device's folder."""
-    if not device.exists:
-        return ()
-    return tuple(_settled(device, record) for record in device.state.services().values())
+    """Every service as it is now; writes nothing: it is asked for on full and on read-only disks too."""
+    return tuple(_settled(device, record) for record in device.services().values())
 
 
 def _settled(device: Device, record: ServiceRecord) -> ReportedService:
     """The report on a record that did not change meanwhile, for an update may be in progress."""
     for _ in range(_ATTEMPTS):
         found = _reported(device, record)
-        now = device.state.services()[record.name]
+        now = device.services().get(record.name, record)
         if now == record:
             break
         record = now
@@ -94,5 +92,7 @@ def _observed(device: Device, record: ServiceRecord) -> tuple[ServiceState, str 
     living = alive(instance)
     if not living.healthy:
         return ServiceState.FAILED, living.reason
+    if instance is not None and not device.is_image(spec.image, instance.image):
+        return ServiceState.UNHEALTHY, f"it runs another image, {instance.image}; apply the desired state again"
     health = probe(spec.address, spec.port, spec.health_path)
     return (ServiceState.HEALTHY, record.reason) if health.healthy else (ServiceState.UNHEALTHY, health.reason)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
+from edge_agent.state.snapshot import snapshot
 from edgepack.documents import Fields, raise_all
 from edgepack.errors import EdgepackError, NoSpaceError, UsageError, disk_errors
 from edgepack.host.files import set_mode
@@ -33,6 +35,8 @@ _SCHEMA = (
 )
 # How much of a service's history is kept: its newest deployments, and the newest healthy one of this many images.
 _KEPT = 20
+# SQLite's shared memory and one page of each file.
+_FULL_BYTES = 64 << 10
 
 
 class StateFile:
@@ -48,11 +52,7 @@ class StateFile:
         with self._opened() as db:
             if _version(db) == 0:
                 self._create(db)
-            if _version(db) != _VERSION:
-                raise EdgepackError(
-                    "the device's state was written by another version of edge-agent", where=path,
-                    hint="use that version, or move the file away and apply the desired state again",
-                )  # fmt: skip
+            _check_version(db, path)
 
     def _make_private(self) -> None:
         """Let only its owner read it, for a service's environment may hold secrets; SQLite's other files follow it."""
@@ -96,14 +96,7 @@ class StateFile:
     def services(self) -> dict[str, ServiceRecord]:
         """Every service by its name, all as of one moment."""
         with self._transaction("BEGIN") as db:
-            rows = db.execute("SELECT name, state, runtime, reason, deployment FROM services ORDER BY name").fetchall()
-            return {
-                name: ServiceRecord(
-                    name, ServiceState(state), runtime, reason, _deployments(db, "id = ?", current)[0],
-                    _deployments(db, "service = ? AND outcome = ? AND id <= ?", name, Outcome.HEALTHY, current),
-                )
-                for name, state, runtime, reason, current in rows
-            }  # fmt: skip
+            return _services(db)
 
     def begin(
         self, spec: DesiredService, runtime: str, *, holder: str | None = None, returning: bool = False
@@ -197,6 +190,55 @@ class StateFile:
             )
 
 
+def read_services(path: Path) -> dict[str, ServiceRecord]:
+    """As ``StateFile.services`` of the file at ``path``, which must exist; writes nothing, not even beside it.
+
+    Raises ``EdgepackError`` when the file is damaged and ``UsageError`` when it may not be read.
+    """
+    with disk_errors(path):
+        try:
+            db = snapshot(path)
+            try:
+                if _version(db) == 0:  # made, and never written to
+                    return {}
+                _check_version(db, path)
+                return _services(db)
+            finally:
+                db.close()
+        except sqlite3.DatabaseError as error:
+            raise _explained(error, path) from error
+
+
+def _services(db: sqlite3.Connection) -> dict[str, ServiceRecord]:
+    rows = db.execute("SELECT name, state, runtime, reason, deployment FROM services ORDER BY name").fetchall()
+    return {
+        name: ServiceRecord(
+            name, ServiceState(state), runtime, reason, _deployments(db, "id = ?", current)[0],
+            _deployments(db, "service = ? AND outcome = ? AND id <= ?", name, Outcome.HEALTHY, current),
+        )
+        for name, state, runtime, reason, current in rows
+    }  # fmt: skip
+
+
+def _check_version(db: sqlite3.Connection, path: Path) -> None:
+    if _version(db) != _VERSION:
+        raise EdgepackError(
+            "the device's state was written by another version of edge-agent", where=path,
+            hint=f"use that version, or {_start_again(path)}",
+        )  # fmt: skip
+
+
+def damaged_state(path: Path, what: str) -> EdgepackError:
+    """The error for a state file that cannot be used any more, with the way out."""
+    return EdgepackError(f"the device's state is damaged ({what})", where=path, hint=_start_again(path))
+
+
+def _start_again(path: Path) -> str:
+    # What runs is found by the runtimes, so it is kept when it is what is desired, and else stopped.
+    folder = shlex.quote(str(path.parent))
+    return f"run: mv {folder} {shlex.quote(f'{path.parent}.damaged')}, and apply the desired state again"
+
+
 def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
@@ -256,13 +298,18 @@ def _spec(text: str) -> DesiredService:
 
 def _explained(error: sqlite3.DatabaseError, path: Path) -> EdgepackError:
     name = getattr(error, "sqlite_errorname", "")
-    if name.startswith("SQLITE_FULL"):
-        return NoSpaceError("no space left on the disk", where=path, hint="free some space and run it again")
+    # A full disk shows itself in many ways: SQLite also needs space for files beside the database.
+    if name.startswith("SQLITE_FULL") or (name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and _is_full(path)):
+        return NoSpaceError("no space left on the disk", where=path, hint="free at least 1 MB and run it again")
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
         return UsageError(f"cannot be opened ({error})", where=path, hint="run as the owner of the folder")
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return EdgepackError(
-            f"the device's state is damaged ({error})", where=path,
-            hint="move the file away, stop what still runs, and apply the desired state again",
-        )  # fmt: skip
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR")):
+        return damaged_state(path, str(error))
     return EdgepackError(f"the device's state cannot be used ({error})", where=path, hint="run it again")
+
+
+def _is_full(path: Path) -> bool:
+    with suppress(OSError):
+        disk = os.statvfs(path.parent)
+        return disk.f_bavail * disk.f_frsize < _FULL_BYTES
+    return False

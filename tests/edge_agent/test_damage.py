@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -219,3 +221,18 @@ def test_every_blob_of_the_store_may_be_damaged_and_comes_again_with_the_bundle(
         assert str(digest) in agent.ok("receipt").out
     assert agent.apply("v2").code == 0
     assert agent.answer() == "v2"
+
+
+@pytest.mark.parametrize("spoil", [lambda data: b"", lambda data: data[:5000], lambda data: b"x" * 9000])
+def test_a_lost_state_is_told_of_and_the_way_out_works(agent: Agent, spoil: Callable[[bytes], bytes]) -> None:
+    rewrite(agent.root / "state/agent.db", spoil)
+    for words in (["status"], ["rollback", "churn"], ["apply", agent.document("v2")]):
+        done = agent.run(*words)
+        assert done.code == 1, done.err
+        line = done.err.splitlines()[-1]
+        assert "the device's state is damaged" in line
+    command = line.partition("run: ")[2].partition(", and apply")[0]
+    subprocess.run(shlex.split(command), check=True)
+    done = agent.apply("v2")
+    assert done.code == 0, done.err
+    assert (agent.answer(), len(agent.processes())) == ("v2", 1)

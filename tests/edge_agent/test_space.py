@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edge_agent.state.reserve import RESERVE_BYTES
 from edgepack.oci.store import Store
 from tests.edge_agent.support.agent import Agent, Images, make_images
 from tests.support.ports import free_port
@@ -79,3 +83,84 @@ def test_what_another_service_needs_stays(agent: Agent) -> None:
     agent.apply("v2")
     agent.apply("absent")
     assert held(agent) == {"v1", "v2", "ill", "absent"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An ext4 of its own, as devices have it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    mount, file = tmp_path / "small", tmp_path / "file system"
+    mount.mkdir()
+    with file.open("wb") as made:
+        made.truncate(48 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(file)], check=True, capture_output=True)
+    subprocess.run(["mount", "-o", "loop", str(file), str(mount)], check=True)
+    yield mount
+    subprocess.run(["umount", "--lazy", str(mount)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """To the last byte."""
+    with (disk / "ballast").open("ab", buffering=0) as file:
+        for size in (1 << 20, 4096, 512, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+                    os.fsync(file.fileno())
+
+
+def files(root: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in sorted(root.rglob("*"))}
+
+
+@pytest.mark.real("mkfs.ext4", "mount")
+def test_a_full_disk_stops_neither_a_status_nor_a_rollback(images: Images, stock: Path, small_disk: Path) -> None:
+    shutil.copytree(stock, small_disk / "device")
+    agent = Agent(small_disk / "device", images, free_port())
+    try:
+        for name in ("v1", "v2"):
+            assert agent.apply(name).code == 0
+        document = agent.document("ill")
+        fill(small_disk)
+        before = files(small_disk)
+        assert agent.status()["state"] == "Healthy"
+        assert files(small_disk) == before
+
+        done = agent.run("apply", document)
+        assert done.code == 1
+        assert "no space left on the disk" in done.err
+        assert agent.answer() == "v2"
+        done = agent.run("import", str(images.bundle("crash")))
+        assert done.code == 1
+        assert "bytes are needed and 0 are free" in done.err
+
+        done = agent.run("rollback", "churn")
+        assert done.code == 0, done.err
+        assert (agent.answer(), agent.status()["state"]) == ("v1", "Healthy")
+        (small_disk / "ballast").unlink()
+        assert agent.apply("v2").code == 0
+        assert (agent.root / "state/reserve").stat().st_size == RESERVE_BYTES
+    finally:
+        agent.close()
+
+
+@pytest.mark.real("mount")
+def test_a_status_needs_to_write_nothing(agent: Agent) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount read-only")
+    for name in ("v1", "v2"):
+        agent.apply(name)
+    usual = agent.status()
+    before = files(agent.root)
+    assert agent.status() == usual
+    assert files(agent.root) == before
+    subprocess.run(["mount", "--bind", str(agent.root), str(agent.root)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(agent.root)], check=True)
+        assert agent.status() == usual
+        done = agent.run("rollback", "churn")
+        assert (done.code, len(done.err.splitlines())) == (2, 1)
+        assert "cannot write here (Read-only file system)" in done.err
+    finally:
+        subprocess.run(["umount", "--lazy", str(agent.root)], check=True)

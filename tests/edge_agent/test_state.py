@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.state.database import StateFile
+from edge_agent.state.database import StateFile, read_services
 from edge_agent.state.records import Outcome, ServiceRecord
 from edgepack.errors import EdgepackError, NoSpaceError, UsageError
 from edgepack.oci.digest import Digest
@@ -120,7 +120,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from edge_agent.state.records import Outcome
-from edge_agent.state.database import StateFile
+from edge_agent.state.database import StateFile, read_services
 from edgepack.state.desired import DesiredService
 from edgepack.oci.digest import Digest
 from edgepack.state.reported import ServiceState
@@ -213,3 +213,68 @@ def test_a_full_disk_is_told_of_and_leaves_what_was(path: Path, monkeypatch: pyt
         StateFile(path).begin(service(V2, env={"A": "x" * 100_000}), "process")
     monkeypatch.undo()
     assert read(path).current.spec.image == V1
+
+
+@pytest.mark.parametrize("end", ["closed", "in the log", "cut off", "rotten", "log of garbage", "being changed"])
+def test_what_is_read_without_writing_is_what_sqlite_reads(path: Path, tmp_path: Path, end: str) -> None:
+    """Byte for byte, whatever became of the write-ahead log."""
+    for number in range(30):
+        healthy(path, V1, env={"N": str(number) * 500})
+    if end != "closed":
+        state, held = StateFile(path), sqlite3.connect(path, isolation_level=None)
+        for number in range(30):
+            healthy(path, V2, env={"N": str(number) * 500})
+        held.execute("BEGIN")
+        held.execute("SELECT * FROM services").fetchall()
+        healthy(path, V3)
+        assert state.services()
+    copy = tmp_path / "copy" / path.name
+    copy.parent.mkdir()
+    for side in ("", "-wal"):
+        if Path(f"{path}{side}").exists():
+            Path(f"{copy}{side}").write_bytes(Path(f"{path}{side}").read_bytes())
+    log = Path(f"{copy}-wal")
+    assert log.exists() == (end != "closed")
+    if end == "cut off":
+        log.write_bytes(log.read_bytes()[:-2000])
+    elif end == "rotten":
+        data = log.read_bytes()
+        log.write_bytes(data[:-9000] + bytes([data[-9000] ^ 1]) + data[-8999:])
+    elif end == "log of garbage":
+        log.write_bytes(b"garbage" * 1000)
+    elif end == "being changed":
+        held.execute("COMMIT")
+        held.execute("BEGIN IMMEDIATE")
+        held.execute("UPDATE services SET reason = 'never committed'")
+    before = {one: one.read_bytes() for one in copy.parent.iterdir()}
+    found = read_services(copy)
+    assert {one: one.read_bytes() for one in copy.parent.iterdir()} == before
+    assert found["churn"].current.spec.env is not None
+    assert found == StateFile(copy).services()
+    if end in ("in the log", "being changed"):
+        assert found["churn"].current.spec.image == V3
+        assert read_services(path) == found
+    if end != "closed":
+        held.close()
+
+
+DAMAGES = {
+    "garbage": lambda data: b"garbage" * 1000,
+    "half": lambda data: data[: len(data) // 2],
+    "a page of zeros": lambda data: data[:4096] + bytes(4096) + data[8192:],
+    "an altered table": lambda data: data.replace(b"TABLE services", b"TABLE servicez"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_whatever_damaged_it_is_told_of_with_a_way_out(path: Path, name: str) -> None:
+    path = path.parent / "state" / path.name
+    path.parent.mkdir()
+    for number in range(30):
+        healthy(path, V1, env={"N": str(number) * 500})
+    damaged = DAMAGES[name](path.read_bytes())
+    for read_all in (read_services, lambda where: StateFile(where).services()):
+        path.write_bytes(damaged)
+        with pytest.raises(EdgepackError, match=r"damaged.*run: mv .*/state .*/state\.damaged, and apply") as caught:
+            read_all(path)
+        assert caught.value.exit_code == 1
