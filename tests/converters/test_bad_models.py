@@ -270,7 +270,7 @@ def test_command_that_is_stopped_leaves_no_process_and_no_package(
     ) as process:
         wait_until(lambda: any("converters.sandbox.worker" in line for line in _left(tmp_path)))
         process.send_signal(number)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     wait_until(lambda: _left(tmp_path) == [])
     if number == signal.SIGINT:
         assert process.returncode == 130

@@ -36,7 +36,7 @@ def server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
     yield int(listener.getsockname()[1])
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ class Gate:
                 self.most = max(self.most, self._busy)
             try:
                 if name in held:
-                    assert self.open.wait(20)
+                    assert self.open.wait(60)
                 return open_model(path, threads, measured=measured)
             finally:
                 with self._lock:

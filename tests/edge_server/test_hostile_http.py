@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from edge_server.config.values import Limits
 from edge_server.http.messages import Reply, Request, Response, message
 from edge_server.http.server import HttpServer
+from tests.support.http_client import listens
 from tests.support.waiting import wait_until
 
 HOST = b"Host: x\r\n"
@@ -73,7 +74,7 @@ class Running:
     def stop(self) -> bool:
         whole = asyncio.run_coroutine_threadsafe(self.server.drain(), self.loop).result(60)
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
+        self.thread.join(60)
         self.loop.close()
         return whole
 
@@ -400,23 +401,15 @@ def test_draining_finishes_what_was_begun_and_takes_no_more() -> None:
     ended = threading.Thread(target=one.stop)
     ended.start()
     assert read_all(idle) == b""
-    wait_until(lambda: not accepts(one.port))
+    wait_until(lambda: not listens(one.port))
     one.loop.call_soon_threadsafe(one.app.replies[0].resolve, Response(200, b"done"))
     answer = read_all(busy)
     assert statuses(answer) == [200]
     assert b"connection: close" in answer
-    ended.join(10)
+    ended.join(60)
     assert not ended.is_alive()
     idle.close()
     busy.close()
-
-
-def accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 @settings(max_examples=150, deadline=None)

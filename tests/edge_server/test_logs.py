@@ -170,7 +170,7 @@ def test_a_reader_that_stalls_holds_nobody_up_and_learns_what_was_lost() -> None
     writer.write(b"{}\n")
     assert writer.flush(10)
     os.close(end)
-    follower.join(10)
+    follower.join(60)
     told = [json.loads(text) for text in found if b"dropped" in text]
     assert [(entry["level"], entry["dropped"]) for entry in told] == [("warning", dropped)]
     assert found.count(line) == 1000 - dropped
@@ -200,7 +200,7 @@ def test_a_pipe_that_does_not_block_gets_every_line() -> None:
     follower.start()
     assert writer.flush(10)
     os.close(end)
-    follower.join(10)
+    follower.join(60)
     assert [int(text) for text in found] == list(range(2000))
 
 

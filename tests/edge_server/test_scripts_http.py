@@ -187,4 +187,4 @@ def test_a_server_that_is_told_to_stop_while_its_script_starts_ends_at_once(tmp_
         while "starting" not in server.stderr.readline():
             pass
         server.send_signal(signal.SIGTERM)
-        server.wait(10)
+        server.wait(60)

@@ -259,7 +259,7 @@ def test_async_calls_run_at_once(tmp_path: Path) -> None:
             global barrier
             barrier = asyncio.Barrier(20)
         async def run(data):
-            await asyncio.wait_for(barrier.wait(), 5)
+            await asyncio.wait_for(barrier.wait(), 15)
             return data
     """
     with serve(tmp_path, code, concurrency=20) as service:

@@ -54,12 +54,12 @@ def ask(
 
 
 def plain(server: Server) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    return http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
 
 
 def secure(server: Server, trusted: Path) -> http.client.HTTPSConnection:
     context = ssl.create_default_context(cafile=str(trusted))
-    return http.client.HTTPSConnection("localhost", server.port, timeout=20, context=context)
+    return http.client.HTTPSConnection("localhost", server.port, timeout=60, context=context)
 
 
 def shown(connection: http.client.HTTPSConnection) -> Any:

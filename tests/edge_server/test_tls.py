@@ -332,7 +332,7 @@ def test_plain_http_and_noise_on_the_port_do_no_harm(files: Tls) -> None:
 def test_openssl_sees_versions_and_the_new_certificate(files: Tls, keys: list[PrivateKey]) -> None:
     def look(port: int, *options: str) -> str:
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-cipher", "ALL:@SECLEVEL=0", *options]
-        done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=20)
+        done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=60)
         return done.stdout + done.stderr
 
     async def run() -> None:

@@ -184,11 +184,11 @@ def test_a_port_that_is_taken_is_named(store: Store) -> None:
 
 def test_the_port_is_free_when_the_context_ends_whoever_is_still_connected(store: Store) -> None:
     with serve(store) as port:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/v2/")
         connection.getresponse().read()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=2)
+        socket.create_connection(("127.0.0.1", port), timeout=60)
     connection.close()
 
 

@@ -74,7 +74,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_store(tmp_path: Path) -> N
         assert process.stdout.readline() == b"ready\n"
         time.sleep(chance.uniform(0, 0.25))
         process.send_signal(signal.SIGKILL)
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
         process.stdout.close()
         for part in (root, root / "other"):
             if (part / "index.json").exists():

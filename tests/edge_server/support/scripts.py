@@ -16,6 +16,7 @@ from edge_server.errors import BadRequest
 from edge_server.http.messages import Reply, Request, Response, message
 from edge_server.scripts.service import ScriptService
 from edge_server.telemetry.metrics import Metrics
+from tests.support.waiting import SECONDS
 
 INIT = "def init():\n    pass\n\n"
 
@@ -79,7 +80,7 @@ class Scripted:
             reply.resolve(message(error.status, error.message, list(error.headers)))
             return reply
 
-    async def answer(self, reply: Reply, seconds: float = 20.0) -> Response:
+    async def answer(self, reply: Reply, seconds: float = SECONDS) -> Response:
         """The answer, which must come in time."""
         future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         reply.then(lambda response: None if future.done() else future.set_result(response))
@@ -105,7 +106,7 @@ class Scripted:
 
         return self.runner.run(both())
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = SECONDS) -> None:
         """Let the loop run until the condition holds."""
 
         async def watch() -> None:
