@@ -94,7 +94,7 @@ def bind(config: ServiceConfig) -> socket.socket:
 def _configure(options: argparse.Namespace) -> ServiceConfig:
     if options.config is not None:
         if options.model is not None:
-            raise ConfigurationError("--model", ["names a model beside --config, which names its own"])
+            raise ConfigurationError("--model", ["cannot be combined with --config, which names its own models"])
         if options.source_directory is not None:
             raise ConfigurationError("--source-directory", ["is for --entry-script; --config names its own"])
         config = load_config(options.config)

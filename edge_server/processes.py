@@ -201,7 +201,7 @@ class _Manager:
         lived = now - child.started
         child.wait = 0.0 if lived > _SETTLED_SECONDS else min(_LONGEST_WAIT, child.wait * 2 or _FIRST_WAIT)
         child.due = now + child.wait
-        _log.error("a process ended; another takes its place", extra={**facts, "seconds": child.wait})
+        _log.error("a process ended and is replaced", extra={**facts, "seconds": child.wait})
 
     def _restart(self) -> None:
         now = time.monotonic()

@@ -67,9 +67,9 @@ class Watched(Generic[Read]):
         try:
             self.value = self._read()
         except ScoringError as error:
-            _log.error("the %s stays as it was: %s", self._what, error)
+            _log.error("the %s was not reloaded: %s", self._what, error)
             return
-        _log.info("the %s was read again", self._what)
+        _log.info("the %s was reloaded", self._what)
 
 
 def warn_if_open(path: Path, what: str) -> None:

@@ -184,16 +184,14 @@ class Catalog(Generic[T]):
         measured = {"bytes": grown} if grown else {}
         _log.info("model loaded", extra={"model": place.id, **facts, **measured})
         if model.manifest is None:
-            _log.info(
-                "no manifest is beside the model: it answers by its graph's own outputs", extra={"model": place.id}
-            )
+            _log.info("the model has no manifest: it answers with the outputs of its graph", extra={"model": place.id})
         return loaded
 
     def _warn_of_large(self, budget: int) -> None:
         large = [place.id for place in self.places if _file_bytes(place) > budget]
         if large:
             _log.warning(
-                "models whose files are larger than runtime.memory_bytes will be answered with 507",
+                "requests for models larger than runtime.memory_bytes will be refused with 507",
                 extra={"models": large, "memory_bytes": budget},
             )
 

@@ -22,17 +22,17 @@ def inference_paths(config: ServiceConfig, security: Mapping[str, Any]) -> dict[
     name = _parameter("name", "The model.", {"type": "string", "example": models[0]})
     version = _parameter("version", "Its version.", {"type": "string", "pattern": "^[0-9]{1,9}$"})
     paths: dict[str, Any] = {
-        "/v2": _get("ServerMetadata", "What the server is.", "ServerMetadata", security),
-        "/v2/health/live": _health("ServerLive", "Whether the server lives."),
-        "/v2/health/ready": _health("ServerReady", "Whether requests would be answered."),
+        "/v2": _get("ServerMetadata", "Name and version of the server.", "ServerMetadata", security),
+        "/v2/health/live": _health("ServerLive", "Whether the server is alive."),
+        "/v2/health/ready": _health("ServerReady", "Whether the server is ready for requests."),
     }
     for prefix, parameters, suffix in (
         ("/v2/models/{name}", [name], ""),
         ("/v2/models/{name}/versions/{version}", [name, version], "Version"),
     ):
-        described = _get(f"Model{suffix}Metadata", "What the model takes and answers.", "ModelMetadata", security)
-        ready = _get(f"Model{suffix}Ready", "Whether the model would answer.", "ModelReady", security)
-        ready["get"]["responses"]["503"] = _answer("The model would not answer.", "ModelReady")
+        described = _get(f"Model{suffix}Metadata", "Inputs and outputs of the model.", "ModelMetadata", security)
+        ready = _get(f"Model{suffix}Ready", "Whether the model is ready.", "ModelReady", security)
+        ready["get"]["responses"]["503"] = _answer("The model is not ready.", "ModelReady")
         for path in (described, ready):
             path["get"]["responses"] |= {"404": _answer("There is no such model.", "InferenceError")}
             path["parameters"] = parameters

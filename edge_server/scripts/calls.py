@@ -113,9 +113,9 @@ class Caller:
             kind = frames.ANSWER_FAILED if failed else frames.ANSWER
             return frames.encode(kind, frame.slot, frame.number, body, meta, status, seconds)
         except UnserializableError as error:
-            _log.error("what run() returned cannot be an answer: %s", error)
+            _log.error("run() returned a value that cannot be sent: %s", error)
         except BaseException as error:  # noqa: BLE001 - an answer's own methods may be the script's
-            _log.error("what run() returned cannot be an answer: %s", describe_error(error))
+            _log.error("run() returned a value that cannot be sent: %s", describe_error(error))
         return frames.encode(frames.ANSWER, frame.slot, frame.number, frames.INTERNAL_ERROR, b"", 500, seconds)
 
     def _failed(self, frame: Frame, error: BaseException, seconds: float) -> bytes:
@@ -132,7 +132,7 @@ class Caller:
             text = refused[0].encode("utf-8", "replace")
             return frames.encode(frames.REFUSED, frame.slot, frame.number, text, b"", refused[1], seconds)
         if isinstance(error, OverdueError):
-            _log.error("run() was stopped: its time was over", extra={"traceback": format_traceback(error)})
+            _log.error("run() was stopped: it exceeded its time limit", extra={"traceback": format_traceback(error)})
         else:
             text_of_error = describe_error(error)
             asked = error.name if isinstance(error, AttributeError) and isinstance(error.obj, str) else ""

@@ -193,7 +193,7 @@ class ScriptService:
             if lost:
                 extra |= {"request_id": lost[0]} if len(lost) == 1 else {"request_ids": lost}
             how = _ENDED.get(worker.ended_for) or f"ended with {describe_exit(code)}"
-            _log.error("a worker of the entry script %s; another one is started", how, extra=extra)
+            _log.error("a worker of the entry script %s; it is replaced", how, extra=extra)
             overdue = worker.ended_for == "timeout"
             self._metrics.count_worker_exit("timeout" if overdue else "exit" if code == 0 else "crash")
         if lost and not self._stopping:
@@ -210,7 +210,7 @@ class ScriptService:
         elif not self._stopping:
             delay = min(_LAST_DELAY, _FIRST_DELAY * 2**self._failures)
             self._failures += 1
-            _log.error("%s; it is tried again in %g s", problem, delay, extra={"worker": number})
+            _log.error("%s; trying again in %g s", problem, delay, extra={"worker": number})
             self._metrics.count_worker_exit("crash")
             asyncio.get_running_loop().call_later(delay, self._try_again, number)
 

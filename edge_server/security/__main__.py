@@ -102,7 +102,7 @@ def _read(path: Path) -> bytes:
 
 def _must_be_new(path: Path, instead: str) -> None:
     if path.exists():
-        raise ConfigurationError(str(path), [f"is there already; {instead}"])
+        raise ConfigurationError(str(path), [f"exists already; {instead}"])
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     new = verbs.add_parser("new", help="make both keys, print them once, write their digests")
     new.add_argument("file", type=Path, metavar="FILE", help="keys.json to write")
     new.set_defaults(run=_keys_new)
-    regenerate = verbs.add_parser("regenerate", help="make one key anew; a running service takes it within seconds")
+    regenerate = verbs.add_parser("regenerate", help="replace one key; a running service reads it within seconds")
     regenerate.add_argument("file", type=Path, metavar="FILE", help="keys.json to change")
     regenerate.add_argument("name", choices=keys.NAMES)
     regenerate.add_argument("--stdin", action="store_true", help="take the key from standard input")
@@ -167,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     secret.set_defaults(run=_token_secret)
     token = verbs.add_parser("new", help="make a token that tokens.json accepts, and print it")
     token.add_argument("file", type=Path, metavar="FILE", help="tokens.json of the service")
-    token.add_argument("--seconds", type=_lifetime, default=HOUR, help="how long it is good (an hour)")
+    token.add_argument("--seconds", type=_lifetime, default=HOUR, help="how long it is valid (an hour by default)")
     token.add_argument("--private-key", type=Path, metavar="FILE", help="for EdDSA: the private key, PEM")
     token.set_defaults(run=_token_new)
     return parser

@@ -57,7 +57,7 @@ class Tokens:
             raise invalid(str(error)) from None
         self._check_header(token.header)
         if rules.issuer is not None and token.claims.get("iss") != rules.issuer:
-            raise invalid("the token is of another issuer")
+            raise invalid("the token is from another issuer")
         window = self._window(token.claims, now)
         if rules.slow and not self._may_verify(now):
             raise too_many()
@@ -76,10 +76,10 @@ class Tokens:
             raise invalid(f"the token is not signed by {self._rules.algorithm}")
         # No critical extension is supported (RFC 7515, section 4.1.11).
         if "crit" in header:
-            raise invalid("the token asks for an extension that this service does not know")
+            raise invalid("the token needs an extension that this service does not support")
         kind = header.get("typ", "JWT")
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
-            raise invalid("the token is of another type than JWT")
+            raise invalid("the type of the token is not JWT")
 
     def _window(self, claims: dict[str, Any], now: float) -> tuple[float, float]:
         expires = _time(claims, "exp")

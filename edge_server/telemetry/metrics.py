@@ -32,9 +32,9 @@ _EXITS = ("crash", "timeout", "exit")
 
 # Kind, help and label names of counters and gauges, by name.
 _NUMBERS = {
-    "edgepack_model_evictions_total": ("counter", "Models that left memory for others.", ("model", "version")),
+    "edgepack_model_evictions_total": ("counter", "Models unloaded to make room for others.", ("model", "version")),
     "edgepack_rejections_total": ("counter", "Requests refused before scoring.", ("reason",)),
-    "edgepack_scoring_timeouts_total": ("counter", "Calls that ran longer than they may.", ()),
+    "edgepack_scoring_timeouts_total": ("counter", "Calls that exceeded their time limit.", ()),
     "edgepack_worker_exits_total": ("counter", "Workers of the entry script that ended.", ("reason",)),
 }
 # Help and bounds of the histograms of models, by name.
@@ -201,7 +201,7 @@ class Metrics:
                     yield exposition.sample(name, labels, cells[0])
 
     def _render_process(self) -> Iterator[str]:
-        yield exposition.family("edgepack_build_info", "gauge", "What is running; always 1.")
+        yield exposition.family("edgepack_build_info", "gauge", "Version of the running server; always 1.")
         yield exposition.sample("edgepack_build_info", self._info.items(), 1)
         used = usage(self._cells.maker)
         for name, kind, help_text, value in (

@@ -31,7 +31,7 @@ def write(name: str, version: str, request_id: str | None, wanted: Sequence[Want
     for output, value in zip(wanted, values, strict=True):
         datatype = datatypes.of(value.dtype) if isinstance(value, np.ndarray) else None
         if datatype is None:
-            raise BadRequest(f"the output {output.name!r} has a type for which V2 has no datatype; ask /score for it")
+            raise BadRequest(f"the output {output.name!r} has a type for which V2 has no datatype; use /score")
         tensor: dict[str, Any] = {"name": output.name, "datatype": datatype, "shape": value.shape}
         if output.binary:
             content = strings.join(value.flat) if datatype == "BYTES" else np.ascontiguousarray(value)
@@ -39,7 +39,7 @@ def write(name: str, version: str, request_id: str | None, wanted: Sequence[Want
             tensor["parameters"] = {"binary_data_size": size}
             parts.append(content)
         elif datatype == "FP16":
-            raise BadRequest(f"the output {output.name!r} is FP16, which goes as binary data only")
+            raise BadRequest(f"the output {output.name!r} is FP16, which can only be sent as binary data")
         else:
             # Row-major and flat, as Triton answers; orjson writes numpy's numbers, but not arrays of Python objects.
             tensor["data"] = value.ravel().tolist() if datatype == "BYTES" else value.ravel()

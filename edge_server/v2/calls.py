@@ -81,7 +81,7 @@ def _wanted(model: OnnxModel, head: Head) -> tuple[Wanted, ...]:
         # Sequences and maps of a graph without manifest are left out: V2 has tensors only.
         wanted = tuple(Wanted(name, head.binary) for name, dtype in outputs.items() if dtype is not None)
         if not wanted:
-            raise BadRequest("the model answers no tensors; ask /score")
+            raise BadRequest("the model has no tensors among its outputs; use /score")
     else:
         wanted = head.outputs
     for output in wanted:
@@ -89,9 +89,9 @@ def _wanted(model: OnnxModel, head: Head) -> tuple[Wanted, ...]:
             raise BadRequest(f"unknown output {output.name!r:.80}; there are {', '.join(map(repr, outputs))}")
         dtype = outputs[output.name]
         if dtype is None:
-            raise BadRequest(f"the output {output.name!r} is a sequence or a map, which V2 does not have; ask /score")
+            raise BadRequest(f"the output {output.name!r} is a sequence or a map, which V2 does not have; use /score")
         if dtype == "float16" and not output.binary:
-            raise BadRequest(f"the output {output.name!r} is FP16, which goes as binary data only")
+            raise BadRequest(f"the output {output.name!r} is FP16, which can only be sent as binary data")
     return wanted
 
 

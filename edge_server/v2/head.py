@@ -90,7 +90,7 @@ def _tensor(entry: Any, number: int) -> Tensor:
     if not isinstance(datatype, str) or datatype not in datatypes.DTYPES:
         raise datatypes.unknown(datatype, where)
     if datatype == "FP16" and size is None:
-        raise BadRequest(f"{where} is FP16, which goes as binary data only")
+        raise BadRequest(f"{where} is FP16, which can only be sent as binary data")
     shape, count = _shape(entry, where)
     if size is not None and datatype != "BYTES":
         needed = count * datatypes.ELEMENTS[datatype].itemsize
@@ -161,7 +161,7 @@ def _outputs(document: dict[str, Any], binary: bool) -> tuple[Wanted, ...] | Non
         name = _name(entry, "outputs", number)
         where = f"output {name!r:.80}"
         if name in wanted:
-            raise BadRequest(f"the {where} is asked for twice")
+            raise BadRequest(f"the {where} is requested twice")
         parameters = _parameters(entry, where)
         if parameters.get("classification"):
             raise BadRequest(f"{where} asks for a classification, which this server does not offer")

@@ -52,7 +52,7 @@ def test_raw_bytes_are_little_endian_rows(tmp_path: Path, kind: int, dtype: str)
     ("shape", "body", "query", "told"),
     [
         (["n", 3], b"", "", "no values"),
-        (["n", 3], bytes(13), "", "13 bytes, no multiple of 4"),
+        (["n", 3], bytes(13), "", "13 bytes, not a multiple of 4"),
         (["n", 3], bytes(16), "", "4 values of float32, which do not fill the shape [any, 3]"),
         (["n", 3], bytes(24), "shape=3,2", "has shape [3, 2], the model takes [any, 3]"),
         (["n", 3], bytes(24), "shape=2,4", "the shape [2, 4] takes 8"),

@@ -318,7 +318,7 @@ def test_values_are_held_to_the_manifests_limits_and_unused_inputs_change_nothin
     sizes = [[None, 1], [1, 1]]
     assert server.score({"inputs": {"kind": [["a"], ["b"]], "id": [[0], [9]], "sizes": sizes}}) == (200, right)
     for row, told in (
-        (["c", 1, 1, 0, 0], "'kind': row 1 is 'c', which is none of the values that the model takes: 'a', 'b'"),
+        (["c", 1, 1, 0, 0], "'kind': row 1 is 'c', which is not one of the values that the model takes: 'a', 'b'"),
         (["a", 1, 1, 0, -1], "'id': row 1 is -1, the model takes whole numbers from 0 to 9"),
         (["a", 1, 1, 0, 10], "'id': row 1 is 10"),
         (["a", 1, None, 0, 0], "'sizes': row 1, column 1 is null, and the model takes no missing values there"),

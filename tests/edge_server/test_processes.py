@@ -100,7 +100,7 @@ def test_a_process_that_dies_is_replaced_and_its_port_is_never_closed(
     after = wait_until(lambda: len(found := _children(server.process.pid)) == 2 and found)
     assert before[1] in after
     assert before[0] not in after
-    assert _messages(server)["a process ended; another takes its place"] == 1
+    assert _messages(server)["a process ended and is replaced"] == 1
     assert server.stop() == 0
 
 

@@ -64,7 +64,7 @@ def test_keys_that_are_there_are_not_overwritten(keys_file: Path, capsys: pytest
     make_keys(keys_file, capsys)
     before = keys_file.read_bytes()
     assert main(["keys", "new", str(keys_file)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert keys_file.read_bytes() == before
 
 

@@ -216,7 +216,7 @@ def test_what_may_surprise_is_logged_at_the_start(start: Callable[..., Any], iri
     assert "needs collection.automatic" in told
     server = start("--model", iris_file, "--port", "0")
     server.stop()
-    assert "no manifest is beside the model" in "".join(server.lines)
+    assert "the model has no manifest" in "".join(server.lines)
 
 
 def _golden(folder: Path) -> Any:

@@ -106,7 +106,7 @@ def test_tritons_client_gets_every_kind_of_tensor_back(start: Start, tmp_path: P
                 assert np.array_equal(answer, array)
         everything = asking.infer("mirror", inputs)
         assert [output["name"] for output in everything.get_response()["outputs"]] == [f"out_{name}" for name in KINDS]
-        with pytest.raises(InferenceServerException, match="FP16, which goes as binary data only"):
+        with pytest.raises(InferenceServerException, match="FP16, which can only be sent as binary data"):
             asking.infer("mirror", inputs, outputs=[triton.InferRequestedOutput("out_FP16", binary_data=False)])
 
 

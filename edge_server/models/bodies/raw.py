@@ -36,7 +36,7 @@ def read_bytes(body: bytes, spec: InputSpec, shape: str | None) -> Array:
     count, rest = divmod(len(body), dtype.itemsize)
     if rest or not count:
         phrase = (
-            "has no values" if not rest else f"has {len(body)} bytes, no multiple of {dtype.itemsize} ({spec.dtype})"
+            "has no values" if not rest else f"has {len(body)} bytes, not a multiple of {dtype.itemsize} ({spec.dtype})"
         )
         raise BadRequest(f"the body {phrase}")
     axes = _shape_in_query(shape) if shape is not None else _inferred_shape(spec, count)

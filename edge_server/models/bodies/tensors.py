@@ -213,7 +213,7 @@ class Reader:
         if spec.only is not None:
             known = spec.only if spec.missing is None else spec.only | {spec.missing}
             wrong = np.array([item not in known for item in array.ravel().tolist()], dtype=bool).reshape(array.shape)
-            phrase = "which is none of the values that the model takes"
+            phrase = "which is not one of the values that the model takes"
         if spec.minimum is not None:
             wrong |= array < spec.minimum
             phrase = f"the model takes whole numbers from {spec.minimum}"
@@ -293,7 +293,7 @@ def _rank(value: Any) -> int:
     while isinstance(value, list):
         rank += 1
         if rank > MAX_RANK:
-            raise BadRequest(f"lists go no deeper than {MAX_RANK} levels")
+            raise BadRequest(f"lists may not be nested deeper than {MAX_RANK} levels")
         value = value[0] if value else None
     return rank
 

@@ -274,7 +274,7 @@ class Batcher:
             answers.append([value[start:end] for value in values] if single is None else [single[start:end]])
             start = end
         if any(len(value) != start for value in values):
-            raise ValueError("the outputs have not as many rows as the inputs")
+            raise ValueError("the outputs do not have as many rows as the inputs")
         return answers
 
     def _failure(self, error: Exception, started: float) -> Response:

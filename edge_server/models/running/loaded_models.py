@@ -159,7 +159,7 @@ class LoadedModels(Generic[T]):
         victim = min(free, key=lambda one: one.used, default=None)
         if victim is None:
             return False
-        _log.info("model let go", extra={"model": victim.place.id, "bytes": victim.bytes})
+        _log.info("model unloaded", extra={"model": victim.place.id, "bytes": victim.bytes})
         self._evicted(victim.place)
         self.unload(victim)
         return True
