@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from typing import cast
 
 import httptools
@@ -16,31 +15,24 @@ from edge_server.http.application import App
 from edge_server.http.connections import Connections
 from edge_server.http.deadlines import NEVER, Linger, body_deadline
 from edge_server.http.flow import FlowControl
-from edge_server.http.head import check_head, too_large_body, too_large_head
-from edge_server.http.messages import Headers, Reply, Request, Response, message
+from edge_server.http.head import too_large_head
+from edge_server.http.messages import Reply, Request, Response, message
+from edge_server.http.reader import RequestReader
 from edge_server.http.states import (
-    BEGINS,
     BODY,
     FREE,
     HEAD,
-    HEAD_IS_WHOLE,
     IDLE,
     IS_ANSWERED,
     IS_HANDED_OVER,
     IS_LOST,
-    IS_REFUSED,
-    IS_WHOLE,
     LAST_IS_WRITTEN,
     NO_MORE,
     OVER,
     REFUSED,
 )  # fmt: skip
-from edge_server.http.wire import GONE, KEPT, KEPT_SAID, Persistence, format_response, split_target
+from edge_server.http.wire import GONE, KEPT, Persistence, format_response
 
-# Requests that a client may send before the first one is answered.
-_PIPELINED = 64
-# A request that is refused by its head is still read when its body is no longer, and the connection stays.
-_READ_IN_VAIN = SIZES.read_in_vain
 # One piece of memory for what all connections receive: each feeds its parser before the next one reads.
 _BUFFER = memoryview(bytearray(SIZES.received))
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -48,47 +40,24 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _log = logging.getLogger(__name__)
 
 
-class Connection(asyncio.BufferedProtocol):
-    """Reads requests, gives them to the app one at a time, writes the answers. ``states.py`` has its states.
+class Connection(RequestReader, asyncio.BufferedProtocol):
+    """Gives the requests that it reads to the app one at a time, and writes the answers. ``states.py`` has its states.
 
     ``deadline`` is when the server's sweep cuts the connection off: a client that is silent between requests, sends
     one too slowly, or does not take its answer. It is ``inf`` while the app is at work.
     """
 
     def __init__(self, app: App, limits: Limits, connections: Connections) -> None:
-        self._app = app
-        self._limits = limits
-        self._connections = connections
-        self._parser = httptools.HttpRequestParser(self)
+        super().__init__(app, limits, connections)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self._flow: FlowControl = None  # type: ignore[assignment]
-        self._client = ""
-        # The request that is being received: its head, then its body, and what refuses it by its head.
-        self._receiving = IDLE
-        self._number = 0
-        self._request: Request | None = None
-        self._early: Response | None = None
-        self._reset()
-        # Those that are whole: the one at work, whether the connection may stay after it, and those that wait.
+        # The request at work, its answer, and whether the connection may stay after it.
         self._answering = FREE
         self._current: Request | None = None
         self._reply: Reply | None = None
         self._keep = KEPT
-        self._waiting: deque[tuple[Request, Persistence, Response | None]] = deque()
-        self._held = 0  # bytes of bodies
-        self._refusal: Response | None = None  # is written when all before it are answered, and is the last answer
         self._lingering: Linger | None = None
         self.deadline = time.perf_counter() + limits.idle_seconds
-
-    def _reset(self) -> None:
-        self._target = b""
-        self._headers: Headers = []
-        self._body: bytes | bytearray = b""
-        self._overhead = 0
-        self._started = 0.0
-        self._length = 0
-        self._expects = False
-        self._kept = KEPT
 
     @property
     def quiet(self) -> bool:
@@ -149,13 +118,19 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
         except httptools.HttpParserError as error:
             self._stop(self._refusal or message(400, f"this is not HTTP/1.1: {error}"[:200]))
-        if number == self._number and (self._receiving is BODY or self._receiving is HEAD):
-            # What is no body: a head that goes on, sizes of chunks, trailers.
-            self._overhead += size - max(0, self._held - held)
-            if self._overhead > 2 * self._limits.header_bytes + 8 * len(self._body):
-                self._refuse_rest(too_large_head(self._limits))
+        if self._receiving is BODY or self._receiving is HEAD:
+            self._note_part(size - max(0, self._held - held), began=number != self._number)
         if self._receiving is REFUSED:
             self._stop(self._refusal)
+
+    def _note_part(self, overhead: int, *, began: bool) -> None:
+        """A part of a request has come, and more is to come. ``overhead`` is what is not body, such as chunk sizes."""
+        if not began:
+            self._overhead += overhead
+            if self._overhead > 2 * self._limits.header_bytes + 8 * len(self._body):
+                self._refuse_rest(too_large_head(self._limits))
+        elif type(self._body) is bytes and self._answering is FREE and not self._flow.stalled:
+            self._wait()  # else ``_expect_more`` has set the deadline
 
     def eof_received(self) -> bool:
         """The client sends no more; it may still wait for answers, or have closed altogether: the two look the same."""
@@ -185,102 +160,27 @@ class Connection(asyncio.BufferedProtocol):
             self._wait()
             self._next()
 
-    # --- what the parser calls ---
+    # --- what the reader calls ---
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._receiving = BEGINS[self._receiving]
-        if self._receiving is HEAD:
-            self._reset()
-            self._number += 1
-            if self._answering is FREE and not self._flow.stalled:
-                self._wait()
+    def _expect_more(self, size: int) -> None:
+        """See ``RequestReader``: sets the deadline, unless it is that of an answer."""
+        if self._answering is FREE and not self._flow.stalled:
+            self.deadline = body_deadline(self._limits, self._started, size)
 
-    def on_url(self, part: bytes) -> None:
-        """A part of the request's target."""
-        if self._receiving is HEAD:
-            self._target = self._target + part if self._target else part
+    def _continue(self) -> None:
+        """See ``RequestReader``."""
+        if self._answering is FREE and not self._waiting:
+            self._transport.write(_CONTINUE)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or a trailer after a body in chunks, which is dropped."""
-        if self._receiving is HEAD:
-            self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """Refuse early what can be refused before its body."""
-        self._receiving = HEAD_IS_WHOLE[self._receiving]
-        if self._receiving is BODY:
-            self._started = time.perf_counter()
-            version, upgrade = self._parser.get_http_version(), self._parser.should_upgrade()
-            self._kept = KEPT_SAID if version == "1.0" else KEPT
-            head = check_head(self._target, self._headers, version, upgrade, self._limits)
-            if isinstance(head, Response):
-                if head.status == 413:
-                    self._begin()  # a request all the same, with ids and a route, and perhaps another fault
-                    head = self._early or head
-                self._refuse_rest(head)
-            else:
-                self._length, self._expects = head
-                self._begin()
-
-    def on_body(self, part: bytes) -> None:
-        """A part of the body."""
-        if self._receiving is not BODY:
-            return
-        size = len(self._body) + len(part)
-        if size > self._limits.body_bytes:
-            self._refuse_rest(too_large_body(self._limits))
-        elif self._early is not None and size > _READ_IN_VAIN:
-            self._refuse_rest(self._early)
-        elif not self._connections.hold(len(part)):
-            busy = "too many request bodies are being received; try again later"
-            self._refuse_rest(message(503, busy, [(b"retry-after", b"1")]))
-        else:
-            self._held += len(part)
-            if not self._body:
-                self._body = part
-                return
-            # Grown in one piece: many small parts would stay with the allocator when the request is over.
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += part
-            if self._answering is FREE and not self._flow.stalled:
-                self.deadline = body_deadline(self._limits, self._started, size)
-
-    def on_message_complete(self) -> None:
-        """A request is whole."""
-        request = self._request
-        if self._receiving is not BODY or request is None:
-            self._receiving = IS_WHOLE[self._receiving]  # one that is refused is answered by that, with its ids
-            return
-        body, self._body = self._body, b""
-        request.body = body if type(body) is bytes else bytes(body)
-        keep = self._kept if self._parser.should_keep_alive() and not self._parser.should_upgrade() else GONE
-        if len(self._waiting) >= _PIPELINED:
-            self._refuse_rest(message(400, f"more than {_PIPELINED} requests were sent ahead of their answers"))
-            return
-        self._receiving = IS_WHOLE[self._receiving]
-        self._request = None
+    def _take(self, request: Request, keep: Persistence, early: Response | None) -> None:
+        """See ``RequestReader``: answers it now, or when it is its turn."""
         if self._answering is FREE and not self._waiting and not self._flow.stalled:
-            self._handle(request, keep, self._early)
+            self._handle(request, keep, early)
         else:
-            self._waiting.append((request, keep, self._early))
+            self._waiting.append((request, keep, early))
             self._flow.pause_reading()
 
-    # --- requests and answers ---
-
-    def _begin(self) -> None:
-        """Show the app the head: what it refuses need not send a long body first."""
-        method = self._parser.get_method().decode("ascii")
-        target = self._target.decode("ascii")
-        path, query = split_target(target)
-        request = self._request = Request(method, target, path, query, self._headers, b"", self._client)
-        request.started = self._started
-        early = self._early = self._app.begin(request)
-        if early is not None and (self._length > _READ_IN_VAIN or self._expects):
-            self._refuse_rest(early)
-        elif self._expects and self._answering is FREE and not self._waiting:
-            self._transport.write(_CONTINUE)
+    # --- answers ---
 
     def _handle(self, request: Request, keep: Persistence, early: Response | None) -> None:
         self._answering = IS_HANDED_OVER[self._answering]
@@ -334,11 +234,6 @@ class Connection(asyncio.BufferedProtocol):
             self._write_refusal(self._refusal)
         else:
             self._transport.close()
-
-    def _refuse_rest(self, response: Response) -> None:
-        """Look at nothing more of what was read; ``response`` is the last answer."""
-        self._receiving = IS_REFUSED[self._receiving]
-        self._refusal = self._refusal or response
 
     def _stop(self, refusal: Response | None) -> None:
         """Read no more; when all that came before is answered, write the refusal, if there is one, and close."""
