@@ -16,7 +16,7 @@ from edge_agent.runtimes.select import RuntimeName, choose
 from edge_agent.state.database import StateFile, damaged_state, read_services
 from edge_agent.state.records import ServiceRecord
 from edge_agent.state.reserve import Reserve
-from edgepack.errors import DigestMismatchError, EdgepackError, NotFoundError, SignatureError, disk_errors
+from edgepack.errors import DigestMismatchError, EdgepackError, NotFoundError, SignatureError, UsageError, disk_errors
 from edgepack.host.files import make_dirs
 from edgepack.host.locks import is_locked, locked_within
 from edgepack.host.ownership import check_own, check_way
@@ -55,6 +55,7 @@ class Device:
         """
         with disk_errors(self.root):
             self._check_own()
+            self._require_writable()
             if not self.root.is_dir():
                 # A service's own user must reach its unpacked files, and see nothing else in here.
                 make_dirs(self.root, 0o711)
@@ -65,6 +66,16 @@ class Device:
         with disk_errors(self.root):
             self._check_own()
             return self._state_path.exists()
+
+    def _require_writable(self) -> None:
+        """Raise ``UsageError`` for who may not make the folder, or anything in it, with what to do about it."""
+        place = next((one for one in (self.root, *self.root.parents) if one.exists()), self.root)
+        # Root may write where modes forbid it; a read-only file system is told when it is written to.
+        if os.geteuid() != 0 and place.is_dir() and not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+            raise UsageError(
+                f"this user cannot write to {place}", where=self.root,
+                hint="run it as root, or give a folder of your own: edge-agent --state-dir DIR",
+            )  # fmt: skip
 
     def _check_own(self) -> None:
         check_way(self.root)

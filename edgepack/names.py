@@ -11,6 +11,7 @@ from edgepack.errors import InvalidReferenceError
 _MODEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
 _VERSION = re.compile(r"0*[1-9][0-9]{0,17}")
 # Azure's service names. Each is also a host name (RFC 1123), a folder and part of a container's name on a device.
+SERVICE_NAME_RULE = "use 3 to 32 lowercase letters, digits and '-', starting with a letter and not ending in '-'"
 _SERVICE = re.compile(r"[a-z]([-a-z0-9]{1,30})[a-z0-9]")
 
 
@@ -54,6 +55,6 @@ def check_service_name(name: str) -> str:
     if not _SERVICE.fullmatch(name):
         raise InvalidReferenceError(
             f"{name!r} is not a service name",
-            hint="use 3 to 32 lowercase letters, digits and '-', starting with a letter and not ending in '-'",
+            hint=SERVICE_NAME_RULE,
         )
     return name

@@ -13,12 +13,13 @@ from typing import Literal, cast
 
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
 from edgepack.errors import UsageError
-from edgepack.names import check_service_name
+from edgepack.names import SERVICE_NAME_RULE, check_service_name
 from edgepack.oci.digest import Digest
 
 SCHEMA = "edgepack.desired/v1"
 PAYLOAD_TYPE = "application/vnd.edgepack.desired.v1+json"
 Status = Literal["running", "stopped"]
+_FIND_DIGEST = "images are named by digest: edge-agent import prints it, and so does: edgepack package inspect TAG"
 _NO_SERVICE = "x" * 3
 _NO_IMAGE = Digest("0" * 64)
 # RFC 3986, section 3.3 and 3.4: what the target of a request may hold.
@@ -94,7 +95,12 @@ class Desired:
         services = tuple(read_service(item) for item in fields.each("services"))
         fields.finish()
         _check_unique(services, fields)
-        raise_all(where, violations)
+        # By the placeholders: a name or an image was wrong.
+        rules = [
+            *([SERVICE_NAME_RULE] if any(one.name == _NO_SERVICE for one in services) else ()),
+            *([_FIND_DIGEST] if any(one.image == _NO_IMAGE for one in services) else ()),
+        ]
+        raise_all(where, violations, hint="; ".join(rules) or None)
         return cls(services, serial)
 
     def to_bytes(self) -> bytes:

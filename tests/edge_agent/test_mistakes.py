@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from edge_agent.commands.main import VERBS, cli
+from edge_agent.device import Device
 from edge_agent.reconcile.status import _order, _url
+from edgepack.errors import UsageError
 from tests.support.typed import Type, typist
 
 
@@ -62,3 +65,19 @@ def test_the_address_of_a_service_is_one_that_this_device_reaches() -> None:
     assert _url("::", 1) == "http://[::1]:1"
     assert _url("192.168.1.7", 1) == "http://192.168.1.7:1"
     assert sorted(["churn:10", "churn:9", "a-2:1", "churn"], key=_order) == ["a-2:1", "churn", "churn:9", "churn:10"]
+
+
+def test_who_may_not_write_the_devices_folder_is_told_of_the_option_for_another() -> None:
+    as_root = os.geteuid() == 0
+    if as_root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(UsageError) as caught:
+            Device(Path("/usr/of-nobody")).create()
+    finally:
+        if as_root:
+            os.seteuid(0)
+    assert str(caught.value) == (
+        "/usr/of-nobody: this user cannot write to /usr; run it as root, or give a folder of your own: "
+        "edge-agent --state-dir DIR"
+    )

@@ -36,6 +36,18 @@ def test_a_short_document_says_enough() -> None:
     assert Desired.from_bytes(document(churn())) == Desired((DesiredService("churn", IMAGE, 6789),))
 
 
+def test_a_wrong_name_or_image_is_told_with_the_rule_or_the_way_to_find_it() -> None:
+    with pytest.raises(InvalidDocumentError) as caught:
+        Desired.from_bytes(document(churn(name="Churn_1", image="churn:1")))
+    assert str(caught.value).endswith(
+        "; use 3 to 32 lowercase letters, digits and '-', starting with a letter and not ending in '-'; images are "
+        "named by digest: edge-agent import prints it, and so does: edgepack package inspect TAG"
+    )
+    with pytest.raises(InvalidDocumentError) as caught:
+        Desired.from_bytes(document(churn(port=0)))
+    assert caught.value.hint is None
+
+
 def test_no_services_is_a_document_and_their_absence_is_none() -> None:
     assert Desired.from_bytes(document()).services == ()
     assert violations(json.dumps({"schema": SCHEMA}).encode()) == ("services is missing",)
