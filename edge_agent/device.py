@@ -110,10 +110,12 @@ class Device:
     def _check_state(self) -> None:
         """Raise ``EdgepackError`` for an empty database beside services that were run: its content was lost."""
         with disk_errors(self.root), suppress(FileNotFoundError):
-            sizes = [
-                path.stat().st_size for path in self._state_path.parent.glob("agent.db*") if path.suffix != ".db-shm"
-            ]
-            if not any(sizes) and any((self.root / "run").glob("*/*/spec.json")):
+            files = [path for path in self._state_path.parent.glob("agent.db*") if path.suffix != ".db-shm"]
+            if (
+                files
+                and not any(path.stat().st_size for path in files)
+                and any((self.root / "run").glob("*/*/spec.json"))
+            ):
                 raise damaged_state(self._state_path, "it is empty although services were started")
 
     def make_room(self) -> None:
