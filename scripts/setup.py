@@ -94,8 +94,11 @@ def install_python(purpose: str) -> None:
     if not python.exists():  # also when its base Python was removed
         run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(VENV)], environment)
     environment["VIRTUAL_ENV"] = str(VENV)
+    # Some versions of uv know it as an argument only.
+    no_index = ["--no-index"] if environment.get("UV_NO_INDEX", "").lower() in ("1", "true", "yes", "on") else []
     print(f"setup: installing the Python packages of requirements/{lock.name}")
-    run([uv, "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "-r", str(lock)], environment)
+    install = [uv, "pip", "install", "--quiet", *no_index, "--compile-bytecode"]
+    run([*install, "--require-hashes", "-r", str(lock)], environment)
     # The build backend is in the lock, so that building edgepack itself needs nothing more.
     run([uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)], environment)
     stamp.write_text(wanted)
@@ -128,25 +131,41 @@ def make_bootstrap() -> None:
 
 def pip_settings() -> dict[str, str]:
     """pip's package indexes as uv's variables: uv does not read pip's settings."""
-    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     names = {
         "index-url": "UV_DEFAULT_INDEX",
         "extra-index-url": "UV_INDEX",
         "find-links": "UV_FIND_LINKS",
+        "no-index": "UV_NO_INDEX",
+        "trusted-host": "UV_INSECURE_HOST",
+        "proxy": "ALL_PROXY",
         "cert": "SSL_CERT_FILE",
     }
-    found: dict[str, str] = {}
-    for line in done.stdout.splitlines():
-        key, equals, value = line.partition("=")
-        name = names.get(key.rpartition(".")[2])
-        if equals and name:
-            # pip prints a Python literal and separates lists by white space; uv has separators of its own.
-            words = str(ast.literal_eval(value)).split()
-            found.setdefault(name, ("," if name == "UV_FIND_LINKS" else " ").join(words))
+    configuration, found = pip_configuration(), {}
+    # As pip has it: the environment wins over the command's section, and that over the general one.
+    for section in ("global.", "install.", ":env:."):
+        for key, value in configuration.items():
+            name = names.get(key[len(section) :]) if key.startswith(section) else None
+            if name:
+                found[name] = ("," if name == "UV_FIND_LINKS" else " ").join(value.split())
     if "UV_INDEX" in found:
         # pip takes the best of all its indexes; uv would stop at the first that has the name. Hashes are checked.
         found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     return found
+
+
+def pip_configuration() -> dict[str, str]:
+    """What ``pip config list`` says, by any pip: Debian's Python has none, and that beside uv reads the same files."""
+    for python in (sys.executable, str(BOOTSTRAP / "bin" / "python")):
+        if python != sys.executable and not Path(python).exists():
+            continue
+        command = [python, "-m", "pip", "config", "list"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            # pip prints Python literals.
+            lines = (line.partition("=") for line in done.stdout.splitlines())
+            return {key: str(ast.literal_eval(value)) for key, equals, value in lines if equals}
+    variables = {name[4:].lower().replace("_", "-"): value for name, value in os.environ.items() if name[:4] == "PIP_"}
+    return {f":env:.{name}": value for name, value in variables.items()}
 
 
 def run(command: list[str], environment: dict[str, str] | None = None, *, check: bool = True) -> None:

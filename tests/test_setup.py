@@ -167,6 +167,35 @@ def test_pips_settings_are_told_to_uv_in_its_own_words(tmp_path: Path, monkeypat
     )
 
 
+def test_pips_settings_are_read_by_the_pip_beside_uv_where_the_python_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Debian, whose Python comes without pip: only the small environment that holds uv has one."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    module = runpy.run_path(str(ROOT / "scripts/setup.py"))
+    bare = tmp_path / "python3"
+    bare.write_text("#!/bin/sh\necho 'No module named pip' >&2\nexit 1\n")
+    bare.chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(sys.executable)
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://one.example/simple\nno-index = true\n[install]\nfind-links = /a\n"
+    )
+    monkeypatch.setattr(sys, "executable", str(bare))
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setitem(module["pip_configuration"].__globals__, "BOOTSTRAP", tmp_path)
+    found = module["pip_settings"]()
+    assert found["UV_DEFAULT_INDEX"] == "https://one.example/simple"
+    assert (found["UV_NO_INDEX"], found["UV_FIND_LINKS"]) == ("true", "/a")
+    # Its variables are known without any pip, and win over its files.
+    monkeypatch.setenv("PIP_INDEX_URL", "https://two.example/simple")
+    assert module["pip_settings"]()["UV_DEFAULT_INDEX"] == "https://two.example/simple"
+    (tmp_path / "bin/python").unlink()
+    assert module["pip_settings"]()["UV_DEFAULT_INDEX"] == "https://two.example/simple"
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_alone_shows_what_can_be_made() -> None:
     """Every target that has a line of help, and nothing is set up."""
