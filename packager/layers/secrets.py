@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from edgepack.errors import EdgepackError, InvalidDocumentError
+from edgepack.host.logins import login_files
 from edgepack.limits import LIMITS
 from edgepack.oci.layer import LayerEntry
 from packager.layers.encodings import compact, compact_forms, literal_forms
@@ -133,19 +134,19 @@ def known_secrets(environment: Mapping[str, str] | None = None) -> tuple[Secret,
 
 
 def _of_docker() -> Iterator[tuple[str, str]]:
-    folder = os.environ.get("DOCKER_CONFIG")
-    if not ((Path(folder) if folder else _home() / ".docker") / "config.json").exists():
+    files = [path for path in login_files() if os.path.exists(path)]  # noqa: PTH110 - never fails
+    if not files:
         return  # the registry client is slow to import
     from edgepack.oci.remote.credentials import DockerConfig
 
-    config = DockerConfig.default()
-    try:
-        stored = config.stored()
-    except InvalidDocumentError:
-        return  # reported when a registry is needed; a file that cannot be read reveals no credential
-    for registry, credentials in stored.items():
-        for text in (credentials.password, credentials.identity_token):
-            yield f"{config.path} for {registry}", text
+    for path in files:
+        try:
+            stored = DockerConfig(path).stored()
+        except InvalidDocumentError:
+            continue  # reported when a registry is needed; a file that cannot be read reveals no credential
+        for registry, credentials in stored.items():
+            for text in (credentials.password, credentials.identity_token):
+                yield f"{path} for {registry}", text
 
 
 def _of_variables(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from edgepack.errors import AuthenticationError, EdgepackError, InvalidDocumentError, MissingPartError
+from edgepack.host.logins import login_files
 from edgepack.oci.remote import Credentials, DockerConfig
+from edgepack.oci.remote.credentials import Logins
 
 SECRET = "hunter2-very-secret"
 
@@ -131,3 +133,40 @@ def test_a_broken_file_is_named_and_not_repeated(config: Path, text: str) -> Non
 
 def test_secrets_do_not_show_in_repr() -> None:
     assert SECRET not in repr(Credentials("ann", SECRET, SECRET)) + str(Credentials("ann", SECRET, SECRET))
+
+
+# ---- Podman's -----------------------------------------------------------------------------------------------------
+
+
+def auths(path: Path, **hosts: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coded = {host: {"auth": base64.b64encode(text.encode()).decode()} for host, text in hosts.items()}
+    path.write_text(json.dumps({"auths": coded}))
+
+
+def test_what_docker_keeps_comes_before_what_podman_keeps(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert Logins.default()("a.lan") is None
+    auths(tmp_path / "config/containers/auth.json", **{"a.lan": "u:3", "b.lan": "u:3", "c.lan/team": "u:3"})
+    auths(tmp_path / "run/containers/auth.json", **{"a.lan": "u:2", "b.lan": "u:2"})
+    auths(config, **{"a.lan": "u:1"})
+    found = [Logins.default()(host) for host in ("a.lan", "b.lan", "c.lan", "d.lan")]
+    assert found == [Credentials("u", "1"), Credentials("u", "2"), Credentials("u", "3"), None]
+    auths(tmp_path / "named.json", **{"b.lan": "u:4"})
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "named.json"))
+    assert [Logins.default()(host) for host in ("b.lan", "c.lan")] == [Credentials("u", "4"), None]
+
+
+def test_the_files_of_logins_are_where_the_engines_have_them() -> None:
+    def names(**environment: str) -> list[str]:
+        return list(map(str, login_files(environment)))
+
+    assert names(DOCKER_CONFIG="/d", XDG_RUNTIME_DIR="/r", XDG_CONFIG_HOME="/c") == [
+        "/d/config.json", "/r/containers/auth.json", "/c/containers/auth.json",
+    ]  # fmt: skip
+    assert names(DOCKER_CONFIG="/d", REGISTRY_AUTH_FILE="/a.json") == ["/d/config.json", "/a.json"]
+    assert all(name.endswith(".json") for name in names())

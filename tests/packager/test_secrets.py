@@ -225,3 +225,10 @@ def test_a_user_without_a_home_can_build(home: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("DOCKER_CONFIG")
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     assert known_secrets({"UV_PUBLISH_TOKEN": "publish-token"})[0].value == b"publish-token"
+
+
+def test_what_podman_keeps_is_known_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(home / "auth.json"))
+    coded = base64.b64encode(b"ann:a long password of ann").decode()
+    (home / "auth.json").write_text(json.dumps({"auths": {"r.lan": {"auth": coded}}}))
+    assert values(home)["a long password of ann"] == f"{home}/auth.json for r.lan"

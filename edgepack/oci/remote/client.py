@@ -16,7 +16,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import children
 from edgepack.oci.reference import Reference, checked_tag, is_repository
-from edgepack.oci.remote.credentials import CredentialLookup, DockerConfig
+from edgepack.oci.remote.credentials import CredentialLookup, Logins
 from edgepack.oci.remote.documents import TYPES, Documents
 from edgepack.oci.remote.download import ResumingStream
 from edgepack.oci.remote.referrers import Referrers, pages_of
@@ -29,7 +29,7 @@ from edgepack.oci.sources import BlobSource, read_verified
 class RemoteRepository:
     """The repository of ``reference``: a ``BlobSource`` and a ``BlobSink``. Not for several threads at once.
 
-    ``credentials`` looks up what to log in with (Docker's configuration by default) and is asked only when the
+    ``credentials`` looks up what to log in with (by default what Docker and Podman keep) and is asked only when the
     registry wants to know; ``mount_from`` names repositories of the same registry that may have the blobs already.
     """
 
@@ -42,7 +42,7 @@ class RemoteRepository:
         mount_from: Sequence[str] = (),
     ) -> None:
         self.reference = reference
-        self._session = Session(reference, policy or Policy(), credentials or DockerConfig.default())
+        self._session = Session(reference, policy or Policy(), credentials or Logins.default())
         self._mount_from = tuple(name for name in mount_from if is_repository(name) and name != reference.repository)
         self._documents = Documents(self._session)
         self._referrers = Referrers(self._session, self._documents)

@@ -9,7 +9,6 @@ import base64
 import binascii
 import contextlib
 import json
-import os
 import re
 import subprocess
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import AuthenticationError, InvalidDocumentError, MissingPartError
+from edgepack.host.logins import login_files
 from edgepack.oci.reference import DOCKER_HUB, DOCKER_HUB_HOST
 
 # The key under which Docker keeps what belongs to Docker Hub.
@@ -61,8 +61,7 @@ class DockerConfig:
     @classmethod
     def default(cls) -> DockerConfig:
         """The file in ``$DOCKER_CONFIG``, or in ``~/.docker``."""
-        folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")  # noqa: PTH111 - never fails
-        return cls(Path(folder) / "config.json")
+        return cls(login_files()[0])
 
     def __call__(self, registry: str) -> Credentials | None:
         """The credentials for ``registry``.
@@ -166,6 +165,25 @@ class DockerConfig:
         if username == _TOKEN_USER:
             return Credentials(identity_token=secret)
         return Credentials(username, secret)
+
+
+@dataclass(frozen=True)
+class Logins:
+    """The files of Docker and of Podman, whose form is Docker's; a lookup that takes the first that knows."""
+
+    configs: tuple[DockerConfig, ...]
+
+    @classmethod
+    def default(cls) -> Logins:
+        """Those of this user."""
+        return cls(tuple(DockerConfig(path) for path in login_files()))
+
+    def __call__(self, registry: str) -> Credentials | None:
+        """The credentials for ``registry``; raises as ``DockerConfig`` does."""
+        for config in self.configs:
+            if (found := config(registry)) is not None:
+                return found
+        return None
 
 
 def _host(key: str) -> str:
