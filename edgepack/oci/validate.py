@@ -27,6 +27,8 @@ from edgepack.oci.sources import BlobSource
 _OURS = frozenset({"wheel", "wheels", "server", "code", "config", "model"})
 _INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFEST_TYPES = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+# Naming these variants is the same as naming none.
+_IMPLIED_VARIANTS = {"amd64": "v1", "arm64": "v8"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class _Validator:
         if config is None:
             return
         for key in ("os", "architecture", "variant"):
-            if platform is not None and (platform.get(key) or None) != (config.get(key) or None):
+            implied = _IMPLIED_VARIANTS.get(str(config.get("architecture"))) if key == "variant" else None
+            if platform is not None and (platform.get(key) or implied) != (config.get(key) or implied):
                 self._found(
                     name, f"{key} is {platform.get(key)} in the index and {config.get(key)} in the configuration"
                 )

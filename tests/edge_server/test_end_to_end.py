@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_server.security.__main__ import main
+from edge_server.security.command import main
 from tests.edge_server.support import models
 from tests.edge_server.support.live_server import JSON, ROW, Server, post, write_config, write_iris, write_script
 from tests.support.http_client import ask

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from edge_server.config.values import Auth
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Request
-from edge_server.security.__main__ import main
+from edge_server.security.command import main
 from edge_server.security.guard import Guard
 
 

@@ -65,6 +65,20 @@ def test_nothing_is_wrong_with_what_is_right(store: Store) -> None:
     assert validate(store, two_platforms(store)) == []
 
 
+@pytest.mark.parametrize(
+    ("architecture", "variant", "wrong"), [("amd64", "v1", False), ("arm64", "v8", False), ("amd64", "v3", True)]
+)
+def test_a_variant_that_the_architecture_implies_need_not_be_named(
+    store: Store, architecture: str, variant: str, wrong: bool
+) -> None:
+    made = small_image(store, Platform("linux", architecture))
+    index = Index((replace(made, platform=Platform("linux", architecture, variant)),))
+    found = words(store, store.put_bytes(index.to_bytes(), mediatypes.INDEX))
+
+    assert ("variant is v3 in the index and None in the configuration" in found) is wrong
+    assert bool(found) is wrong
+
+
 @pytest.mark.parametrize("which", [0, 1, 2, 3])
 @pytest.mark.parametrize(
     ("damage", "expected"), [("altered", "hashes to"), ("truncated", "bytes"), ("missing", "is missing")]

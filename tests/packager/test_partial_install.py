@@ -36,8 +36,18 @@ def test_a_command_without_its_packages_names_the_extra(package: str, room: str,
     assert (done.returncode, done.stderr) == (1, wanted)
 
 
+def test_the_command_for_keys_without_its_packages_names_the_extra() -> None:
+    code = (
+        "import runpy, sys; sys.modules['orjson'] = None; sys.argv[:] = ['security', 'keys', 'new', 'keys.json']\n"
+        "runpy.run_module('edge_server.security', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    wanted = "edge_server.security: the Python package orjson is not installed; run: pip install 'edgepack[serve]'\n"
+    assert (done.returncode, done.stderr) == (1, wanted)
+
+
 def test_a_module_that_a_package_lacks_is_no_missing_package() -> None:
-    done = lacking("packager.workspace", "packager", ["edgepack", "model", "list"])
+    done = lacking("packager.models.registry", "packager", ["edgepack", "model", "list"])
     assert done.returncode == 1
     assert "unexpected ModuleNotFoundError" in done.stderr
 
