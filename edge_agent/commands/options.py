@@ -12,7 +12,7 @@ import click
 
 from edge_agent.device import PATIENCE_SECONDS, Device
 from edgepack.errors import NotFoundError, UntrustedKeyError, UsageError
-from edgepack.host.commands import Choice, SharedOption, debug_option, output_option
+from edgepack.host.commands import Choice, Number, SharedOption, debug_option, output_option
 from edgepack.host.console import answer, human
 from edgepack.limits import LIMITS
 from edgepack.state.reported import ReportedService
@@ -47,7 +47,7 @@ runtime_option = SharedOption(
 wait_option = SharedOption(
     "--wait",
     {
-        "type": click.FloatRange(min=0),
+        "type": Number(0),
         "envvar": "EDGEPACK_WAIT",
         "default": PATIENCE_SECONDS,
         "show_default": True,

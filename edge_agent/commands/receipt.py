@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from edge_agent.commands.options import on_device
-from edge_agent.device import Device
+from edge_agent.device import STORE, Device
+from edgepack.host.console import note
 from edgepack.oci.descriptor import Platform
 
 
@@ -21,7 +22,12 @@ def command(device: Device, path: Path | None) -> None:
     from edgepack.bundle.receipt import Receipt
     from edgepack.host.files import atomic_write
 
-    data = Receipt.of_store(device.store, device.name, Platform.host()).to_bytes()
+    if (device.root / STORE).exists():
+        receipt = Receipt.of_store(device.store, device.name, Platform.host())
+    else:  # which reading does not make
+        receipt = Receipt(device.name, Platform.host(), frozenset())
+        note(f"no images in {device.root}; import some with: edge-agent import BUNDLE")
+    data = receipt.to_bytes()
     if path is None:
         click.echo(data.decode())
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import keyword
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -34,6 +35,32 @@ class Choice(click.Choice):  # type: ignore[type-arg, unused-ignore]  # generic 
             what = f"{name} must be one of {', '.join(words)}, not {value!r}"
             raise UnknownWordError(what, did_you_mean(str(value), words), ctx)
         return super().convert(value, param, ctx)
+
+
+class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # as above
+    """A number, whole or not, from ``least`` to ``most``; the error for anything else says what it must be."""
+
+    name = "number"
+
+    def __init__(
+        self, least: float, most: float = math.inf, *, kind: Callable[[str], float] = float, above: bool = False
+    ) -> None:
+        self._least, self._most, self._kind, self._above = least, most, kind, above
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        try:
+            number = self._kind(value)
+        except ValueError:
+            number = math.nan
+        if self._least <= number <= self._most and not (self._above and number == self._least):
+            return number
+        kind = "a whole number" if self._kind is int else "a number"
+        limits = f"from {self._least:g} to {self._most:g}" if self._most < math.inf else f"of at least {self._least:g}"
+        if self._above:
+            limits = f"above {self._least:g}"
+        name = param.opts[-1] if param is not None else "the value"
+        raise UnknownWordError(f"{name} must be {kind} {limits}, not {value!r}", "", ctx)
 
 
 @dataclass(frozen=True)

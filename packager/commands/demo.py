@@ -9,14 +9,16 @@ from types import FrameType
 
 import click
 
-from edgepack.host.commands import Choice, debug_option
+from edgepack.host.commands import Choice, Number, debug_option
 from edgepack.host.scratch import scratch_folder
 
 
 @click.command("demo")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Work here and keep everything.")
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="Port of the service.  [default: 6789, or a free one if it is taken]"
+    "--port",
+    type=Number(1, 65535, kind=int),
+    help="Port of the service.  [default: 6789, or a free one if it is taken]",
 )
 @click.option(
     "--runtime", type=Choice(["auto", "docker", "crun", "process"]), default="auto", show_default=True,

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.host.commands import Number
 from edgepack.host.console import answer, human, note
 from edgepack.host.files import atomic_write
 from edgepack.limits import LIMITS
@@ -49,14 +50,14 @@ from packager.workspace import Workspace
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(0, above=True),
     default=600,
     metavar="SECONDS",
     help="End a conversion that takes longer.  [default: 600]",
 )
 @click.option(
     "--memory",
-    type=click.FloatRange(min=0.5),
+    type=Number(0.5),
     default=16,
     metavar="GIB",
     help="Memory that a conversion may take, in GiB.  [default: 16]",

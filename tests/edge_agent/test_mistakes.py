@@ -10,6 +10,7 @@ import pytest
 from edge_agent.commands.main import VERBS, cli
 from edge_agent.device import Device
 from edge_agent.reconcile.status import _order, _url
+from edgepack.bundle.receipt import Receipt
 from edgepack.errors import UsageError
 from tests.support.typed import Type, typist
 
@@ -38,6 +39,8 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
             "--runtime must be one of auto, docker, crun, process, not 'crn'; did you mean",
         ),
         ("status --output jason", "did you mean 'json'?"),
+        ("--wait long status", "--wait must be a number of at least 0, not 'long'; see: edge-agent --help"),
+        ("status --wait -1", "--wait must be a number of at least 0, not '-1'; see: edge-agent status --help"),
     ],
 )
 def test_a_word_that_is_nearly_right_gets_the_one_that_was_meant(agent: Type, words: str, says: str) -> None:
@@ -81,3 +84,10 @@ def test_who_may_not_write_the_devices_folder_is_told_of_the_option_for_another(
         "/usr/of-nobody: this user cannot write to /usr; run it as root, or give a folder of your own: "
         "edge-agent --state-dir DIR"
     )
+
+
+def test_a_receipt_of_a_device_that_is_not_there_lists_nothing_and_makes_nothing(agent: Type, tmp_path: Path) -> None:
+    ended = agent("receipt", "--state-dir", tmp_path / "mistyped")
+    assert (ended.code, Receipt.from_bytes(ended.out.encode()).blobs) == (0, frozenset())
+    assert ended.err == f"no images in {tmp_path / 'mistyped'}; import some with: edge-agent import BUNDLE\n"
+    assert not (tmp_path / "mistyped").exists()

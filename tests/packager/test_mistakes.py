@@ -89,6 +89,11 @@ MEANT = [
     ("model convert -m churn --tolerance foo", 2, "--tolerance: 'foo' is not OUTPUT=REL; write it as --tol"),
     ("model convert -m churn --tolerance a=b", 2, "--tolerance: 'b' is not a number; write it as --tol"),
     ("model register -n x -p model.bin --tag blue", 2, "--tag: 'blue' is not KEY=VALUE; write it as --tag team=blue"),
+    ("model convert -m churn --timeout soon", 2, "--timeout must be a number above 0, not 'soon'; see: edgepack model"),
+    ("model convert -m churn --timeout 0", 2, "--timeout must be a number above 0, not '0'"),
+    ("model convert -m churn --memory 0.1", 2, "--memory must be a number of at least 0.5, not '0.1'"),
+    ("demo --port 70000", 2, "--port must be a whole number from 1 to 65535, not '70000'; see: edgepack demo --help"),
+    ("demo --port 1.5", 2, "--port must be a whole number from 1 to 65535, not '1.5'"),
     ("base build debian12-pyhton3.11", 3, "did you mean 'debian12-python3.11'? choose from debian12-python3.11"),
 ]
 
