@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-import orjson
+from typing import Any, NoReturn, TypeVar
 
 from edge_server.config.nearness import did_you_mean, not_one_of
 from edge_server.errors import ConfigurationError, MissingFileError
@@ -38,9 +36,8 @@ def read_document(path: Path, what: str, schema: str | None) -> Fields:
     except OSError as error:
         raise ConfigurationError(str(path), [f"cannot be read ({error.strerror})"]) from None
     try:
-        document = orjson.loads(content)
-        json.loads(content, object_pairs_hook=_unique)
-    except orjson.JSONDecodeError as error:
+        document = _parsed(content)
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(str(path), [f"is not JSON ({error})"]) from None
     except _DuplicateError as error:
         raise ConfigurationError(str(path), [str(error)]) from None
@@ -50,6 +47,22 @@ def read_document(path: Path, what: str, schema: str | None) -> Fields:
     if schema is not None and (found := fields.take("schema", str, "")) != schema and found:
         fields.add_violation("schema", f"is {found!r}, this server reads {schema!r}")
     return fields
+
+
+def _parsed(content: bytes) -> Any:
+    """The value in ``content``, by the standard library: a workstation checks service.json with nothing else there."""
+    document = json.loads(content.decode(), object_pairs_hook=_unique, parse_int=_number, parse_constant=_no_number)
+    json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    return document
+
+
+def _number(text: str) -> int | float:
+    # What has no 64 bits is no count of anything.
+    return int(text) if len(text) < 19 or -(1 << 63) <= int(text[:25]) < 1 << 64 else float(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number in JSON")
 
 
 class _DuplicateError(Exception):

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 @click.option("--platform", "platforms", metavar="P[,P]", help="linux/amd64, linux/arm64.  [default: this machine's]")
 @click.option("--base", metavar="REF", help="A base image: a recipe, oci:DIR, docker-archive:FILE, or a reference.")
 @click.option("--keep", multiple=True, metavar="RULE", help="Switch off a rule that leaves files of wheels out.")
+@click.option("--extra", "extras", multiple=True, metavar="NAME", help="What the server is to have besides: images.")
+@click.option(
+    "--service-config", "service", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Settings of the server (workers, limits, collection, auth and others), as in service.json.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show the layers; build nothing.")
 @offline
 @registries
@@ -44,6 +49,8 @@ def command(
     platforms: str | None,
     base: str | None,
     keep: tuple[str, ...],
+    extras: tuple[str, ...],
+    service: Path | None,
     dry_run: bool,
     offline: bool,
     access: Access,
@@ -53,6 +60,7 @@ def command(
     """Build an image that serves models over HTTP; needs no container engine and no image registry."""
     from packager.images.build import BuildOptions
     from packager.inference.entry_script import read_entry_script
+    from packager.inference.service_settings import read_settings
     from packager.layers.rules import rules_without
     from packager.models.conversion import is_unchecked
     from packager.wheels.trim import RULES
@@ -62,7 +70,8 @@ def command(
     if source_directory is not None and entry_script is None:
         raise UsageError("is given without a script", where="--source-directory", hint="name one by --entry-script")
     script = read_entry_script(entry_script, source_directory) if entry_script is not None else None
-    options = BuildOptions(base, offline, script, rules_without(RULES, keep), access)
+    settings = None if service is None else read_settings(service)
+    options = BuildOptions(base, offline, script, rules_without(RULES, keep), access, extras, settings)
     tag = image_tag(tag)
     if dry_run:
         plans = workspace.builder.plan(refs, wanted, options)

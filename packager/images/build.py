@@ -15,10 +15,11 @@ from edgepack.oci.reference import image_tag
 from edgepack.oci.store import Store
 from packager.bases.cache import BaseCache
 from packager.bases.find import find_base, is_recipe
-from packager.images.plan import LayerPlan, plan_image
+from packager.images.plan import LayerPlan, plan_image, service_document
 from packager.images.write import BuiltImage, ImageWriter
 from packager.inference.entry_script import EntryScript, check_entry_script
 from packager.inference.server import server_entries
+from packager.inference.service_settings import ServiceSettings
 from packager.layers.dates import newest, of_wheel
 from packager.layers.secrets import SecretSearch, known_secrets
 from packager.models.conversion import served
@@ -26,7 +27,7 @@ from packager.models.registry import ModelRegistry
 from packager.models.served import ServedModel
 from packager.places.access import Access
 from packager.wheels.cache import WheelCache
-from packager.wheels.stack import modules_of, scoring_wheels
+from packager.wheels.stack import check_extras, modules_of, scoring_wheels
 from packager.wheels.tags import Target
 from packager.wheels.trim import RULES, TrimRule
 
@@ -43,6 +44,8 @@ class BuildOptions:
     script: EntryScript | None = None
     rules: tuple[TrimRule, ...] = RULES
     access: Access = field(default_factory=Access)
+    extras: tuple[str, ...] = ()
+    settings: ServiceSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,10 @@ class Builder:
             raise UsageError("an image needs a model or an entry script", hint="give -m or --entry-script")
         for platform in platforms:
             Target(platform)  # raises for a platform that has no wheels, before anything is fetched for another one
+        check_extras(options.extras)
         models = self._served(refs, options)
+        if options.settings is not None:
+            options.settings.check(service_document(models, options.script))
         return tuple(self._planned(models, platform, options) for platform in platforms)
 
     def _served(self, refs: Sequence[ModelRef], options: BuildOptions) -> tuple[ServedModel, ...]:
@@ -118,7 +124,9 @@ class Builder:
 
     def _planned(self, models: tuple[ServedModel, ...], platform: Platform, options: BuildOptions) -> LayerPlan:
         base = find_base(options.base, platform, self.store, self.bases, offline=options.offline, access=options.access)
-        wheels = scoring_wheels(base.facts, platform, options.rules, self.wheels, self.locks, offline=options.offline)
+        wheels = scoring_wheels(
+            base.facts, platform, options.rules, self.wheels, self.locks, offline=options.offline, extras=options.extras
+        )
         if options.script is not None:
             # What a foreign base holds besides Python is not known.
             packages = modules_of(wheels) if is_recipe(options.base) else None
@@ -126,4 +134,4 @@ class Builder:
         server = server_entries(base.facts.python_version)
         dates = [of_wheel(wheel.path) for group in wheels for wheel in group.wheels]
         created = newest([base.config.created, *dates])
-        return plan_image(platform, base, wheels, server, models, options.script, created)
+        return plan_image(platform, base, wheels, server, models, options.script, created, options.settings)

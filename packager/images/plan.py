@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgepack import __version__
 from edgepack.documents import canonical_json
@@ -24,6 +24,7 @@ from packager.wheels.groups import WheelGroup
 if TYPE_CHECKING:
     from packager.bases.find import Base
     from packager.inference.entry_script import EntryScript
+    from packager.inference.service_settings import ServiceSettings
 
 # Engines allow 127, and somebody may build on top of this image (docs/architecture.md, "Image").
 MAX_LAYERS = 60
@@ -85,9 +86,10 @@ def plan_image(
     models: tuple[ServedModel, ...],
     script: EntryScript | None = None,
     created: str = EPOCH,
+    settings: ServiceSettings | None = None,
 ) -> LayerPlan:
     """Plan an image of models alone or of a script; raises ``UsageError`` for more layers than an image should have."""
-    config = LayerEntry.of_bytes(CONFIG_PATH, service_config(models, script))
+    config = LayerEntry.of_bytes(CONFIG_PATH, service_config(models, script, settings))
     layers: tuple[PlannedLayer, ...] = (
         *wheels,
         FilesLayer("server", f"scoring {__version__}", server),
@@ -125,26 +127,32 @@ def plan_image(
     )
 
 
-def service_config(models: tuple[ServedModel, ...], script: EntryScript | None = None) -> bytes:
-    """The ``service.json`` of an image; paths are relative to it, so that an unpacked image runs from any root."""
+def service_config(
+    models: tuple[ServedModel, ...], script: EntryScript | None = None, settings: ServiceSettings | None = None
+) -> bytes:
+    """The ``service.json`` of an image, with the user's ``settings`` in it."""
+    document = service_document(models, script)
+    return canonical_json(document if settings is None else settings.over(document))
+
+
+def service_document(models: tuple[ServedModel, ...], script: EntryScript | None = None) -> dict[str, Any]:
+    """What the build decides; paths are relative to service.json, so that an unpacked image runs from any root."""
     up = "../" * (len(PREFIX.split("/")))
-    return canonical_json(
-        {
-            "schema": "edgepack.service/v1",
-            "models": [
-                {
-                    "name": model.name,
-                    "version": model.version,
-                    "path": f"{up}{model_dir(model.name, model.version)}",
-                    "file": model.file,
-                }
-                for model in models
-            ],
-            "entry_script": None if script is None else {"file": script.file, "source_directory": up + script.folder},
-            "root": up + APP_ROOT,
-            "host": "0.0.0.0",  # noqa: S104 - inside a container; the engine decides what is published
-            "port": PORT,
-            "limits": {"body_bytes": 100 << 20},
-            "logging": {"level": "info"},
-        }
-    )
+    return {
+        "schema": "edgepack.service/v1",
+        "models": [
+            {
+                "name": model.name,
+                "version": model.version,
+                "path": f"{up}{model_dir(model.name, model.version)}",
+                "file": model.file,
+            }
+            for model in models
+        ],
+        "entry_script": None if script is None else {"file": script.file, "source_directory": up + script.folder},
+        "root": up + APP_ROOT,
+        "host": "0.0.0.0",  # noqa: S104 - inside a container; the engine decides what is published
+        "port": PORT,
+        "limits": {"body_bytes": 100 << 20},
+        "logging": {"level": "info"},
+    }

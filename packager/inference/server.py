@@ -11,14 +11,19 @@ from packager.layers.bytecode import compile_sources, compiled_path, compiles_fo
 from packager.layers.paths import SERVER_ROOT
 
 
-def server_entries(python: str) -> tuple[LayerEntry, ...]:
-    """The modules of ``edge_server``, with bytecode where this interpreter makes it for Python ``python``."""
+def server_root() -> Path:
+    """The folder of ``edge_server``; raises ``MissingPartError``."""
     spec = find_spec("edge_server")  # found and not imported: the workstation need not have the server's wheels
     if spec is None or spec.origin is None:
         raise MissingPartError(
             "the scoring server is not installed", where="edge_server", hint="install edgepack again"
         )
-    root = Path(spec.origin).parent
+    return Path(spec.origin).parent
+
+
+def server_entries(python: str) -> tuple[LayerEntry, ...]:
+    """The modules of ``edge_server``, with bytecode where this interpreter makes it for Python ``python``."""
+    root = server_root()
     sources = {
         f"{SERVER_ROOT}/edge_server/{path.relative_to(root)}": path.read_bytes() for path in sorted(root.rglob("*.py"))
     }

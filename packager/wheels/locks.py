@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from edgepack.documents import raise_all
@@ -28,8 +29,9 @@ from packager.wheels.tags import Target
 
 _LOCKS = Path(__file__).parent.parent / "data" / "locks"
 SHIPPED = (Platform("linux", "amd64"), Platform("linux", "arm64"))
-# What the server imports (edge_server/requirements.in), for maintainers who remake the shipped locks.
-_SCORING = Path(__file__).parent.parent.parent / "edge_server" / "requirements.in"
+SCORING = "scoring"
+# What an image may have besides (the extras of the same name), each with a lock of its own.
+EXTRAS = ("images",)
 # uv knows these as targets; a glibc between two of them takes the older one.
 _UV_GLIBCS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 _TIMEOUT = 600
@@ -80,9 +82,9 @@ def parse_lock(text: str, where: object = "lock") -> tuple[Pin, ...]:
     return tuple(pins.values())
 
 
-def shipped_lock(platform: Platform, python: str = "3.11") -> str | None:
-    """The text of the shipped lock of the scoring stack, ``None`` without one."""
-    path = _shipped_path(platform, python)
+def shipped_lock(platform: Platform, python: str = "3.11", stack: str = SCORING) -> str | None:
+    """The text of the shipped lock of the scoring stack, or of an extra; ``None`` without one."""
+    path = _shipped_path(platform, python, stack)
     return path.read_text("ascii") if path.is_file() else None
 
 
@@ -163,20 +165,28 @@ def _normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _shipped_path(platform: Platform, python: str) -> Path:
-    return _LOCKS / f"scoring-cp{python.replace('.', '')}-{str(platform).replace('/', '-')}.txt"
+def direct_requirements(stack: str = SCORING) -> tuple[str, ...]:
+    """What the scoring server imports, or what it imports besides for an extra."""
+    name = "requirements.in" if stack == SCORING else f"requirements-{stack}.in"
+    text = files("edge_server").joinpath(name).read_text("ascii")
+    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def remake(folder: Path = _LOCKS, requirements: Path = _SCORING) -> tuple[Path, ...]:
-    """Remake the locks of the scoring stack, for Debian 12's glibc; for maintainers, in a checkout."""
-    lines = [line for line in requirements.read_text("ascii").splitlines() if line and not line.startswith("#")]
+def _shipped_path(platform: Platform, python: str, stack: str) -> Path:
+    return _LOCKS / f"{stack}-cp{python.replace('.', '')}-{str(platform).replace('/', '-')}.txt"
+
+
+def remake(folder: Path = _LOCKS, stacks: Sequence[str] = (SCORING, *EXTRAS)) -> tuple[Path, ...]:
+    """Remake the locks of the scoring stack and of the extras, for Debian 12's glibc; for maintainers."""
     make_dirs(folder)
     written = []
-    for platform in SHIPPED:
-        path = folder / _shipped_path(platform, "3.11").name
-        # Not with pip's settings: a maintainer's own indexes must not get into the locks.
-        atomic_write(path, resolve(lines, Target(platform), environment=os.environ).encode("ascii"))
-        written.append(path)
+    for stack in stacks:
+        for platform in SHIPPED:
+            path = folder / _shipped_path(platform, "3.11", stack).name
+            # Not with pip's settings: a maintainer's own indexes must not get into the locks.
+            text = resolve(direct_requirements(stack), Target(platform), environment=os.environ)
+            atomic_write(path, text.encode("ascii"))
+            written.append(path)
     return tuple(written)
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
 
+from edgepack.errors import UsageError
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.oci.descriptor import Platform
 from packager.bases.facts import CheckedFacts
 from packager.wheels.cache import WheelCache
 from packager.wheels.groups import WheelGroup
 from packager.wheels.layers import group_wheels
-from packager.wheels.locks import parse_lock, resolve, shipped_lock
+from packager.wheels.locks import EXTRAS, SCORING, Pin, direct_requirements, parse_lock, resolve, shipped_lock
 from packager.wheels.tags import Target
 from packager.wheels.trim import TrimRule
 
@@ -26,35 +26,45 @@ def scoring_wheels(
     locks: Path,
     *,
     offline: bool = False,
+    extras: Sequence[str] = (),
 ) -> tuple[WheelGroup, ...]:
-    """The wheels of the scoring stack that fit a base with ``facts``, grouped as layers.
+    """The wheels of the scoring stack and of ``extras`` that fit a base with ``facts``, grouped as layers.
 
-    A lock that had to be resolved is kept in the folder ``locks``. Raises ``IncompatibleError`` naming a wheel that
-    does not exist for ``platform``, or that needs a newer glibc.
+    A lock that had to be resolved is kept in the folder ``locks``. Raises ``UsageError`` for an extra that there is
+    not, ``IncompatibleError`` naming a wheel that does not exist for ``platform``, or that needs a newer glibc.
     """
     target = Target(platform, facts.python_version, facts.glibc)
-    pins = parse_lock(_lock(target, locks, offline))
-    return group_wheels(wheels.get(pins, target, offline=offline), rules)
+    pins: dict[str, Pin] = {}
+    for stack in (SCORING, *sorted(set(check_extras(extras)))):
+        for pin in parse_lock(_lock(target, locks, offline, stack), f"lock of {stack}"):
+            # The scoring stack decides: what an extra needs of it is there in its version.
+            pins.setdefault(pin.name, pin)
+    return group_wheels(wheels.get(tuple(pins.values()), target, offline=offline), rules)
 
 
-def _lock(target: Target, locks: Path, offline: bool) -> str:
-    shipped = shipped_lock(target.platform, target.python)
+def check_extras(extras: Sequence[str]) -> Sequence[str]:
+    """``extras`` when an image can have them; raises ``UsageError``."""
+    if unknown := sorted(set(extras).difference(EXTRAS)):
+        raise UsageError(
+            f"{', '.join(unknown)} cannot be added to an image",
+            where="--extra",
+            hint=f"choose from {', '.join(EXTRAS)}",
+        )
+    return extras
+
+
+def _lock(target: Target, locks: Path, offline: bool, stack: str) -> str:
+    shipped = shipped_lock(target.platform, target.python, stack)
     if shipped is not None:
         return shipped
     # Kept, so that a second build a year later gets the same wheels.
-    name = f"scoring-{target.python_tag}-{str(target.platform).replace('/', '-')}-glibc{target.glibc}.txt"
+    name = f"{stack}-{target.python_tag}-{str(target.platform).replace('/', '-')}-glibc{target.glibc}.txt"
     path = locks / name
     if not path.exists():
-        text = resolve(direct_requirements(), target, offline=offline)
+        text = resolve(direct_requirements(stack), target, offline=offline)
         make_dirs(path.parent)
         atomic_write(path, text.encode())
     return path.read_text("ascii")
-
-
-def direct_requirements() -> tuple[str, ...]:
-    """What the scoring server imports."""
-    text = files("edge_server").joinpath("requirements.in").read_text("ascii")
-    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
 def modules_of(groups: Iterable[WheelGroup]) -> frozenset[str]:

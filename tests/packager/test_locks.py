@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import packager
 from edgepack.errors import EdgepackError, IncompatibleError, InvalidDocumentError, NotFoundError
 from edgepack.host.uv import uv_environment
 from edgepack.oci.descriptor import Platform
-from packager.wheels.locks import SHIPPED, Pin, parse_lock, resolve, shipped_lock
+from packager.wheels.locks import EXTRAS, SHIPPED, Pin, direct_requirements, parse_lock, resolve, shipped_lock
 from packager.wheels.tags import Target
 from tests.packager.support.wheels import make_wheel, only_folder, sha256
 
@@ -143,3 +144,20 @@ def test_the_environment_of_pip_wins_over_its_file(monkeypatch: pytest.MonkeyPat
     found = uv_environment()
     assert found["UV_FIND_LINKS"] == "/one,/two"
     assert found["UV_DEFAULT_INDEX"] == "http://127.0.0.1:1/environment"
+
+
+@pytest.mark.parametrize("platform", SHIPPED, ids=str)
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_each_extra_has_a_shipped_lock_of_what_it_asks_for(platform: Platform, extra: str) -> None:
+    text = shipped_lock(platform, stack=extra)
+    assert text is not None
+    pins = parse_lock(text)
+    wanted = {re.split(r"[^a-z0-9-]", line)[0] for line in direct_requirements(extra)}
+    assert wanted <= {pin.name for pin in pins}
+    assert text == "".join(pin.line() for pin in pins)
+
+
+def test_an_extra_of_an_image_is_one_of_the_package() -> None:
+    project = tomllib.loads((Path(packager.__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    for extra in EXTRAS:
+        assert set(direct_requirements(extra)) <= set(project["optional-dependencies"][extra])

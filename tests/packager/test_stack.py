@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.errors import EdgepackError
+from edgepack.errors import EdgepackError, UsageError
 from packager.bases.facts import CheckedFacts
 from packager.wheels.cache import WheelCache
-from packager.wheels.stack import direct_requirements, scoring_wheels
+from packager.wheels.locks import direct_requirements
+from packager.wheels.stack import scoring_wheels
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64
 from tests.packager.support.wheels import make_wheel, only_folder
@@ -54,6 +55,18 @@ def test_a_base_with_another_glibc_has_a_lock_of_its_own(tmp_path: Path, index: 
     assert versions(workspace)["numpy"] == "2.9"
     older = CheckedFacts("/usr/bin/python3.12", "3.12", "2.31", (0,))
     assert versions(workspace, older)["numpy"] == "2.0"
+
+
+def test_an_extra_comes_beside_the_stack_and_an_unknown_one_is_refused(tmp_path: Path, index: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace", tmp_path / "cache")
+    make_wheel(index, "pillow", "11.0")
+    groups = scoring_wheels(
+        FACTS, AMD64, (), WheelCache(workspace.cache), workspace.root / "locks", extras=("images", "images")
+    )
+    assert {wheel.name: wheel.version for one in groups for wheel in one.wheels} == {**VERSIONS, "pillow": "11.0"}
+    assert versions(workspace) == VERSIONS
+    with pytest.raises(UsageError, match="otel cannot be added to an image; choose from images"):
+        scoring_wheels(FACTS, AMD64, (), WheelCache(workspace.cache), workspace.root / "locks", extras=("otel",))
 
 
 def test_offline_without_a_lock_is_one_sentence(tmp_path: Path, index: Path) -> None:
