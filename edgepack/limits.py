@@ -77,6 +77,8 @@ class Limits:
     # The description in a skops file, in which the version of scikit-learn is looked for.
     skops_schema_bytes: int = 64 << 20
 
+    # How far a serial may be above the last one: enough for a clock's microseconds, and no one document takes all.
+    serial_step: int = 1 << 53
     # A desired state for a thousand services is a tenth of this.
     desired_state_bytes: int = 4 << 20
     # A log is set aside when a service starts and it has grown beyond this; one older log is kept.

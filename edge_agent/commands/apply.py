@@ -15,13 +15,17 @@ from edgepack.state.desired import PAYLOAD_TYPE, Desired
 @click.command("apply")
 @click.argument("file", type=click.Path(path_type=Path))
 @allow_unsigned
+@click.option(
+    "--reset-serial", is_flag=True,
+    help="Take FILE whatever serial was accepted before, and count from its serial, or without serials, from here on.",
+)  # fmt: skip
 @common
-def command(device: Device, file: Path, allow_unsigned: bool, output: str) -> None:
+def command(device: Device, file: Path, allow_unsigned: bool, reset_serial: bool, output: str) -> None:
     """Make the device run the desired state in FILE (JSON, or signed), and wait until it is healthy."""
     from edge_agent.reconcile.runner import Runner
     from edge_agent.reconcile.status import status
 
-    Runner(device, allow_unsigned=allow_unsigned).apply(_read_desired(device, file))
+    Runner(device, allow_unsigned=allow_unsigned, reset_serial=reset_serial).apply(_read_desired(device, file))
     answer_status(output, status(device))
 
 

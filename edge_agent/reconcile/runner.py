@@ -20,6 +20,7 @@ from edgepack.errors import (
     UsageError,
     VerificationError,
 )
+from edgepack.limits import LIMITS
 from edgepack.nearness import did_you_mean
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
@@ -43,8 +44,11 @@ class Clock:
 class Runner:
     """Brings ``device`` to its desired state."""
 
-    def __init__(self, device: Device, *, allow_unsigned: bool = False, clock: Clock | None = None) -> None:
+    def __init__(
+        self, device: Device, *, allow_unsigned: bool = False, reset_serial: bool = False, clock: Clock | None = None
+    ) -> None:
         self._device = device
+        self._reset_serial = reset_serial
         self._allow_unsigned = allow_unsigned
         self._clock = clock or Clock()
 
@@ -52,7 +56,8 @@ class Runner:
         """Make the device run ``desired``; returns the steps that were needed.
 
         A service that does not become healthy is rolled back to what was healthy before, and ``RuntimeFailedError`` is
-        raised once the others are done. Raises ``VerificationError`` for an older serial or an unsigned image,
+        raised once the others are done. Raises ``VerificationError`` for an older serial, none where one was accepted
+        before, one that is far too high (unless the serial is reset), or an unsigned image,
         ``NotFoundError`` for an image that was not imported, ``UsageError`` for a port that another service has;
         nothing has been stopped then.
         """
@@ -65,6 +70,8 @@ class Runner:
                 )
             steps = plan(desired, services, self._healthy(desired, services))
             self._prepare(steps, services)
+            if desired.serial is None and self._reset_serial:
+                self._device.state.clear_serial()
             if desired.serial is not None:
                 # Accepted from here on, however it ends: an older document must not undo what a newer one began.
                 self._device.state.set_serial(desired.serial, Digest.of(desired.to_bytes()))
@@ -109,10 +116,17 @@ class Runner:
 
     def _check_serial(self, desired: Desired) -> None:
         last = self._device.state.serial()
-        if desired.serial is None or last is None:
+        if self._reset_serial or (last is None and desired.serial is None):
             return
-        serial, digest = last
-        if desired.serial < serial:
+        serial, digest = last or (0, None)
+        if desired.serial is None:
+            problem = f"it has no serial, and this device has accepted serial {serial}"
+        elif desired.serial > serial + LIMITS.serial_step:
+            raise VerificationError(
+                f"serial {desired.serial} is more than {LIMITS.serial_step} above {serial}, and would shut out all that"
+                " come after it", where="desired state", hint="give it a lower serial, such as a number that counts up",
+            )  # fmt: skip
+        elif desired.serial < serial:
             problem = f"serial {desired.serial} is older than serial {serial}, which this device has accepted"
         elif desired.serial == serial and Digest.of(desired.to_bytes()) != digest:
             problem = f"this device has accepted serial {serial} with other content"

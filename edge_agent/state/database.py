@@ -180,6 +180,11 @@ class StateFile:
         number, digest = json.loads(row[0])
         return int(number), Digest.parse(digest)
 
+    def clear_serial(self) -> None:
+        """Forget the serial that was accepted: documents without one, or with a lower one, are taken again."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM facts WHERE name = 'serial'")
+
     def set_serial(self, serial: int, digest: Digest) -> None:
         """Record the serial of a desired state."""
         with self._transaction() as db:

@@ -45,6 +45,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "export": "Write a key's public half.",
         },
     ),
+    "desired": ("What devices are to run.", {"sign": "Sign a desired state."}),
     "bundle": ("Files that carry images to a device.", {"create": "Write images and their signatures to one file."}),
 }
 VERBS = {"demo": "Do the main job once, on real input, from training to rollback."}

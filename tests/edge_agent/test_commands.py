@@ -248,6 +248,17 @@ def test_a_document_in_an_envelope_must_verify(agent: Agent, tmp_path: Path) -> 
     assert agent.run("apply", str(path)).code == 4
 
 
+def test_an_old_signed_document_is_not_taken_again(agent: Agent, tmp_path: Path) -> None:
+    for name, serial in (("old", None), ("new", 7)):
+        document = Path(agent.document("v1", serial=serial, env={"N": name})).read_bytes()
+        (tmp_path / name).write_bytes(envelope.sign(document, PAYLOAD_TYPE, agent.images.key))
+        assert agent.run("apply", str(tmp_path / name)).code == 0
+    done = agent.run("apply", str(tmp_path / "old"))
+    assert done.code == 4
+    assert "it has no serial, and this device has accepted serial 7; give it a serial above 7" in sentence(done.err)
+    assert agent.run("apply", "--reset-serial", str(tmp_path / "old")).code == 0
+
+
 def test_status_for_people_is_a_table(agent: Agent) -> None:
     agent.apply("v1")
     lines = agent.run("status", EDGEPACK_OUTPUT="table").out.splitlines()

@@ -18,6 +18,7 @@ from edgepack.errors import (
     VerificationError,
 )
 from edgepack.oci.digest import Digest
+from edgepack.state.desired import Desired
 from tests.edge_agent.support.fake_runtime import (
     V1,
     V2,
@@ -381,9 +382,29 @@ def test_a_serial_only_grows(lab: Lab) -> None:
         lab.apply(service(V2), serial=5)
     with pytest.raises(VerificationError, match="serial 4 is older than serial 5"):
         lab.apply(service(V2), serial=4)
+    with pytest.raises(VerificationError, match="it has no serial, and this device has accepted serial 5; give it a"):
+        lab.apply(service(V2))
     assert lab.image_of() == V1
-    lab.apply(service(V2))
     lab.apply(service(V2), serial=6)
+
+
+def test_no_serial_shuts_out_all_that_come_after_it(lab: Lab) -> None:
+    top = (1 << 63) - 1
+    with pytest.raises(VerificationError, match="would shut out all that come after it; give it a lower serial"):
+        lab.apply(service(V1), serial=top)
+    lab.apply(service(V1), serial=1 << 53)
+    with pytest.raises(VerificationError, match="would shut out"):
+        lab.apply(service(V2), serial=(1 << 54) + 1)
+    lab.apply(service(V2), serial=1 << 54)
+
+    lab.device().state.set_serial(top, V1)  # as an earlier version took it
+    with pytest.raises(VerificationError, match="is older than"):
+        lab.apply(service(V3), serial=7)
+    lab.runner(reset_serial=True).apply(Desired((service(V3),), 7))
+    lab.apply(service(V1), serial=8)
+    lab.runner(reset_serial=True).apply(Desired((service(V2),)))
+    lab.apply(service(V1))
+    assert lab.image_of() == V1
 
 
 def test_the_serial_of_an_update_that_failed_is_taken(lab: Lab) -> None:

@@ -19,6 +19,9 @@ from click.testing import CliRunner
 
 from edgepack.errors import NotFoundError
 from edgepack.host.console import report_errors
+from edgepack.signing.envelope import verify
+from edgepack.signing.keys import PublicKey
+from edgepack.state.desired import PAYLOAD_TYPE, Desired
 from packager.commands.main import NOUNS, VERBS, build_cli
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, debian, make_base
@@ -414,3 +417,23 @@ def test_offline_without_a_cache_says_what_to_do(shell: Shell, free_port: Callab
     says = shell.refused(*build, "--platform", "linux/amd64", code=1)
     assert "is not built yet; build it while there is a network: edgepack base build debian12-python3.11" in says
     assert "would need the network" in shell.refused(*build, "--base", f"127.0.0.1:{free_port()}/base:1", code=1)
+
+
+def test_a_desired_state_is_signed_for_devices(shell: Shell, tmp_path: Path) -> None:
+    service = {"name": "churn", "image": f"sha256:{'a' * 64}", "port": 6789}
+    document = shell.folder / "desired.json"
+    document.write_text(json.dumps({"schema": "edgepack.desired/v1", "services": [service]}))
+    shell.run("key", "create", "-n", "mine")
+    done = shell.run("desired", "sign", "desired.json", "--key", "mine", "--serial", "7", "-o", "signed.json")
+    assert "serial" not in done.stderr
+    key = PublicKey.from_pem(shell.run("key", "export", "mine").stdout.encode())
+    opened = verify((shell.folder / "signed.json").read_bytes(), PAYLOAD_TYPE, [key])
+    found = Desired.from_bytes(opened.payload)
+    assert (found.serial, found.services[0].name) == (7, "churn")
+
+    done = shell.run("desired", "sign", "desired.json", "--key", "mine")
+    assert Desired.from_bytes(verify(done.stdout.encode(), PAYLOAD_TYPE, [key]).payload).serial is None
+    assert "it has no serial" in done.stderr
+    document.write_text(json.dumps({"schema": "edgepack.desired/v1", "services": [service | {"port": 0}]}))
+    assert "services[0].port" in shell.refused("desired", "sign", "desired.json", "--key", "mine", code=2)
+    assert "no such file" in shell.refused("desired", "sign", "no.json", "--key", "mine", code=3)

@@ -207,9 +207,9 @@ class Lab:
     def device(self, runtime: str = "auto") -> FakeDevice:
         return FakeDevice(self.root, self.world, runtime)
 
-    def runner(self, runtime: str = "auto", *, allow_unsigned: bool = False) -> Runner:
+    def runner(self, runtime: str = "auto", *, allow_unsigned: bool = False, reset_serial: bool = False) -> Runner:
         clock = Clock(lambda: self.now, self.sleep)
-        return Runner(self.device(runtime), allow_unsigned=allow_unsigned, clock=clock)
+        return Runner(self.device(runtime), allow_unsigned=allow_unsigned, reset_serial=reset_serial, clock=clock)
 
     def apply(self, *services: DesiredService, serial: int | None = None, runtime: str = "auto") -> None:
         self.runner(runtime).apply(Desired(services, serial))

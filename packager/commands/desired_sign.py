@@ -1,0 +1,52 @@
+"""``edgepack desired sign``"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from edgepack.errors import NotFoundError, UsageError
+from edgepack.host.console import answer, note
+from edgepack.host.files import atomic_write
+from edgepack.limits import LIMITS
+from edgepack.state.desired import PAYLOAD_TYPE, Desired
+from packager.commands.options import common
+from packager.workspace import Workspace
+
+
+@click.command("sign")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--key", metavar="NAME", required=True, help="Sign with this key, which the device trusts.")
+@click.option("-o", "path", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: stdout]")
+@click.option("--serial", type=click.IntRange(min=0), help="Set the serial; devices take no lower one later.")
+@common
+def command(file: Path, key: str, path: Path | None, serial: int | None, workspace: Workspace, output: str) -> None:
+    """Check the desired state in FILE and sign it, for: edge-agent apply."""
+    from edgepack.signing.envelope import sign
+
+    desired = Desired.from_bytes(_read(file), file)
+    if serial is not None:
+        desired = replace(desired, serial=serial)
+        Desired.from_bytes(desired.to_bytes(), file)  # a serial has an upper bound too
+    private = workspace.keys.get(key)
+    signed = sign(desired.to_bytes(), PAYLOAD_TYPE, private)
+    if path is not None:
+        atomic_write(path, signed)
+        value = {"path": str(path), "serial": desired.serial, "key_id": private.id}
+        answer(output, value, [value], written=[path])
+    else:
+        click.echo(signed.decode())
+    if desired.serial is None:
+        note("it has no serial; a device would take it again at any later time: give it one with --serial")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(LIMITS.desired_state_bytes + 1)
+    except FileNotFoundError:
+        raise NotFoundError("there is no such file", where=file, hint="write a desired state, see the README") from None
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror})", where=file, hint="give a file") from error
