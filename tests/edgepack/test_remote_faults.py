@@ -352,6 +352,14 @@ def test_a_registry_that_kept_part_of_a_chunk_is_not_trusted_to_put_the_rest_in_
     assert sim.count("POST") == 2
 
 
+def test_a_registry_that_is_away_in_the_middle_of_an_upload_is_waited_for(sim: Simulator) -> None:
+    sim.drop_upload = [-1, 500_000]
+    sim.busy_after_drop = [(503, None)] * (QUICK.attempts + 1)
+    client(sim, replace(QUICK, chunk=1_000_000)).put(blob(), Bytes())
+    assert sim.blobs[str(blob().digest)] == BLOB
+    assert sim.busy == []
+
+
 def test_an_upload_that_is_always_lost_ends(sim: Simulator) -> None:
     sim.lose_session_after = [1] * 100
     with pytest.raises(RegistryUnavailableError, match=r"lost the upload .* push it again"):

@@ -68,19 +68,25 @@ class BlobUpload:
         while True:
             before = self._position
             try:
+                if failures:
+                    if self._present():
+                        return
+                    if not self._recovered():
+                        restarts += 1
+                        self._restart()
                 self._advance()
                 return
-            except _LostError as lost:
-                failures = 1 if self._position > before else failures + 1
-                _log.info("upload of %s broke off at byte %d", self._what, self._position)
-                if failures >= self._session.policy.attempts or restarts >= self._session.policy.attempts:
-                    raise lost.reason from None
-                self._session.http.wait(failures, lost.retry_after)
-            if self._present():
-                return
-            if not self._recovered():
-                restarts += 1
-                self._restart()
+            except _LostError as error:
+                lost = error
+            except RegistryUnavailableError as error:
+                if not failures:
+                    raise
+                lost = _LostError(None, error)  # it is away for longer: it may be restarting
+            failures = 1 if self._position > before else failures + 1
+            _log.info("upload of %s broke off at byte %d", self._what, self._position)
+            if failures >= self._session.policy.attempts or restarts >= self._session.policy.attempts:
+                raise lost.reason from None
+            self._session.http.wait(failures, lost.retry_after)
 
     def _mounted(self, repository: str) -> bool:
         self._session.allow_mount(repository)

@@ -79,6 +79,9 @@ class Simulator:
     sibling_location: bool = False  # a Location without a path: beside the address that was asked
     lose_session_after: list[int] = field(default_factory=list)  # a PATCH or PUT when so many were taken: 404
     drop_upload: list[int] = field(default_factory=list)  # break the next PATCH or PUT after so many bytes; -1: do not
+    busy_after_drop: list[tuple[int, str | None]] = field(
+        default_factory=list
+    )  # then answered instead of the true ones
     keep_dropped: bool = False  # a broken PATCH leaves its bytes, and its session alive
     gullible: bool = False  # take any bytes for any digest
     busy_at: dict[int, int] = field(default_factory=dict)  # bytes taken so far -> status answered once, body unread
@@ -378,6 +381,7 @@ class _Handler(BaseHTTPRequestHandler):
             kept += self.rfile.read(min(size, drop))
             if not sim.keep_dropped:
                 del sim.uploads[session]
+            sim.busy, sim.busy_after_drop = [*sim.busy, *sim.busy_after_drop], []
             self.close_connection = True
             self.connection.shutdown(2)
             return
