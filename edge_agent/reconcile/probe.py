@@ -82,12 +82,13 @@ def alive(instance: Instance | None) -> Health:
 
 def _how_it_ended(code: int, *, out_of_memory: bool) -> str:
     if out_of_memory:
-        return f"it ran out of memory and was killed (exit code {code}); raise its memory_bytes or use a smaller model"
+        return f"it ran out of memory and was killed (exit code {code}); give it more memory or a smaller model"
     try:
         name = signal.Signals(code - 128).name
     except ValueError:
         return f"it exited with code {code}"
-    return f"it was ended by the signal {name} (exit code {code})"
+    hint = ", as when the device has no memory left" if name == "SIGKILL" else ""
+    return f"it was ended by the signal {name} (exit code {code}){hint}"
 
 
 def wait_healthy(

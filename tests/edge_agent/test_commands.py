@@ -398,3 +398,46 @@ def test_a_traceback_appears_only_with_debug(new: Agent) -> None:
     assert "Traceback" in new.run("apply", "no.json", "--debug").err
     assert "Traceback" in new.run("--debug", "apply", "no.json").err
     assert "Traceback" in new.run("apply", "no.json", EDGEPACK_DEBUG="1").err
+
+
+def test_what_keeps_a_change_from_starting_is_found_before_anything_stops(agent: Agent) -> None:
+    agent.take_in("v1", "v2")
+    assert agent.apply("v1").code == 0
+    running = agent.processes()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for image, fields, said in (
+            ("v2", {"port": port}, f"port {port} on 127.0.0.1 cannot be used (Address already in use); stop what"),
+            ("v1", {"port": port}, "stop what listens there, or give the service another port"),
+            (
+                "v2",
+                {"address": "192.0.2.7"},
+                "address 192.0.2.7 cannot be used (Cannot assign requested address)",
+            ),
+            ("v1", {"address": "2001:db8::7"}, "address 2001:db8::7 cannot be used"),
+        ):
+            done = agent.apply(image, **fields)
+            assert done.code == 1
+            assert said in sentence(done.err)
+            assert "roll" not in done.err
+            assert agent.processes() == running
+    assert agent.status()["state"] == "Healthy"
+    assert agent.answer() == "v1"
+    # Its own port is no obstacle.
+    assert agent.apply("v2").code == 0
+    assert agent.answer() == "v2"
+
+
+def test_settings_that_fail_are_not_blamed_on_the_image(agent: Agent) -> None:
+    agent.take_in("v1")
+    assert agent.apply("v1").code == 0
+    done = agent.apply("v1", health={"path": "/", "timeout_seconds": 4}, env={"PYTHONPATH": "/nowhere", "SECRET": "x"})
+    assert done.code == 1
+    assert "rolled back to its earlier settings" in sentence(done.err)
+    status = agent.status()
+    assert status["state"] == "Healthy"
+    assert status["reason"].startswith(
+        "the change of health_timeout_seconds 60.0 to 4.0, env.PYTHONPATH, env.SECRET failed (it exited with code 1; "
+    )
+    assert status["reason"].endswith("; rolled back to its earlier settings")
+    assert agent.answer() == "v1"

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from edge_agent.reconcile.probe import Health, probe, wait_healthy
+from edge_agent.reconcile.probe import Health, alive, probe, wait_healthy
+from edge_agent.runtimes.base import Instance
+from edgepack.oci.digest import Digest
 
 
 @contextmanager
@@ -115,3 +117,28 @@ def test_waiting_ends_with_health_with_death_or_with_time() -> None:
     found, spent = wait([])
     assert (found.healthy, found.reason) == (False, "not healthy within 5 seconds: no answer")
     assert 5.0 <= spent < 5.2
+
+
+@pytest.mark.parametrize(
+    ("code", "out_of_memory", "said"),
+    [
+        (None, False, "it is not running"),
+        (0, False, "it exited with code 0"),
+        (7, False, "it exited with code 7"),
+        (128, False, "it exited with code 128"),
+        (255, False, "it exited with code 255"),
+        (
+            137,
+            True,
+            "it ran out of memory and was killed (exit code 137); give it more memory or a smaller model",
+        ),
+        (1, True, "it ran out of memory and was killed (exit code 1); give it more memory or a smaller model"),
+        (137, False, "it was ended by the signal SIGKILL (exit code 137), as when the device has no memory left"),
+        (139, False, "it was ended by the signal SIGSEGV (exit code 139)"),
+        (132, False, "it was ended by the signal SIGILL (exit code 132)"),
+    ],
+)
+def test_how_a_service_ended_is_told_as_what_it_is(code: int | None, out_of_memory: bool, said: str) -> None:
+    ended = Instance("churn", Digest("0" * 64), "exited", 1, code, out_of_memory)
+    assert alive(ended) == Health(False, said)
+    assert alive(None) == Health(False, "it is not running")

@@ -17,6 +17,7 @@ import pytest
 
 from edge_agent.runtimes.base import Instance, Runtime
 from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, VerificationError
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
@@ -218,6 +219,59 @@ def test_memory_is_limited_where_it_runs_in_a_container(lab: Lab, runtime: Runti
     assert int(limit.read_text()) == 256 << 20
     runtime.stop("churn", 1)
     assert not limit.exists()
+
+
+def test_what_a_base_says_of_health_and_volumes_is_not_kept(
+    lab: Lab, runtime: Runtime, spec: DesiredService, free_port: Callable[[], int]
+) -> None:
+    volumes: dict[str, object] = {"/opt/edgepack/server": {}, "/srv/new": {}, "/tmp": {}}
+    check = {"Test": ["CMD", "/bin/false"], "Interval": 1_000_000_000, "Retries": 1}
+    image = lab.image("with volumes", other={"Volumes": volumes, "Healthcheck": check})
+    runtime.prepare(image)
+    port = free_port()
+    runtime.start(replace(spec, image=image, port=port))
+    answer = ask(port)  # its program is in a volume
+    assert (answer["here"], answer["root"]) == (False, False)
+    if lab.kind in ("docker", "podman"):
+        container = runtime._container("churn")  # type: ignore[attr-defined]
+        assert not (container.attrs["State"].get("Health") or {}).get("Status")
+        mounts = {mount["Destination"]: mount["RW"] for mount in container.attrs["Mounts"]}
+        assert {"/opt/edgepack/server": False, "/srv/new": False}.items() <= mounts.items()
+        names = {mount.get("Name") for mount in container.attrs["Mounts"]} - {None, ""}
+        runtime.stop("churn", 1)
+        assert not names & {volume.name for volume in runtime._client.volumes.list()}  # type: ignore[attr-defined]
+    runtime.stop("churn", 1)
+    runtime.forget_image(image)
+
+
+def test_memory_beyond_its_limit_is_told(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:
+    if lab.kind == "process" and os.geteuid() != 0:
+        pytest.skip("needs root")
+    runtime.start(replace(spec, memory_bytes=96 << 20, env={"EAT": "300"}))
+    found = wait_for_exit(runtime, "churn")
+    # Podman 4.3 says nothing of it with version 1 of control groups.
+    assert (found.exit_code, found.out_of_memory or lab.kind == "podman") == (137, True)
+    runtime.start(replace(spec, env={"EAT": "3"}))
+    assert ask(spec.port)["text"] == "one"
+
+
+def test_the_log_of_an_engine_stays_short(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:
+    if lab.kind not in ("docker", "podman"):
+        pytest.skip("no engine")
+    from edge_agent.runtimes.engine import options
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(options, "LIMITS", replace(LIMITS, log_bytes=100_000))
+        runtime.start(replace(spec, env={"CHATTER": "20000"}))
+    assert ask(spec.port)["text"] == "one"
+    container = runtime._container("churn")  # type: ignore[attr-defined]
+    config = container.attrs["HostConfig"]["LogConfig"]
+    if config["Type"] == "journald":
+        return  # which has its own limits
+    path = Path(container.attrs.get("LogPath") or config["Path"])
+    files = list(path.parent.glob(f"{path.name}*"))
+    assert 0 < sum(file.stat().st_size for file in files) < 300_000, files
+    wait_until(lambda: "line 19999" in runtime.logs("churn"))
 
 
 def test_inside_it_is_nobody_and_everything_is_read_only(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 _REPOSITORY = "edgepack/image"
 _PULL_SECONDS = 300
 # Podman's own interface, from 4.0 on; only there a registry without TLS can be named for one pull.
-_LIBPOD = "/v4.0.0/libpod"
+LIBPOD = "/v4.0.0/libpod"
 
 
 def image_name(image: Digest) -> str:
@@ -125,7 +125,7 @@ class EngineImages:
             name = f"127.0.0.1:{port}/{_REPOSITORY}@{image}"
             try:
                 if self._podman:
-                    url = f"{self._client.api.base_url}{_LIBPOD}/images/pull"
+                    url = f"{self._client.api.base_url}{LIBPOD}/images/pull"
                     query = {"reference": name, "tlsVerify": "false", "quiet": "true"}
                     answer = self._client.api.post(url, params=query, timeout=_PULL_SECONDS)
                     answer.raise_for_status()

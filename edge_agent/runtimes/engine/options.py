@@ -11,6 +11,7 @@ from edgepack.oci.config import ImageConfig
 from edgepack.state.desired import DesiredService
 
 # Drivers that write files, which grow without end unless they are told not to; others are bounded, or elsewhere.
+_OWN = ("/tmp",)  # noqa: S108 - it has a file system of its own
 _FILE_DRIVERS = ("json-file", "local", "k8s-file")
 
 
@@ -39,7 +40,7 @@ def container_options(
         "pids_limit": PIDS_LIMIT,
         "restart_policy": {"Name": "no"},
         "healthcheck": {"test": ["NONE"]},
-        "mounts": [_read_only(path) for path in sorted(config.other.get("Volumes") or {}) if path != "/tmp"],  # noqa: S108
+        "mounts": _read_only(spec, config),
     }
     if log_driver in _FILE_DRIVERS:
         options["log_config"] = _log_config(log_driver)
@@ -52,12 +53,22 @@ def container_options(
     return options
 
 
-def _read_only(path: str) -> dict[str, Any]:
-    """A volume without a name, with what the image has there, in place of the one that an engine would make.
+def volume_prefix(service: str) -> str:
+    """What the names of the service's volumes begin with."""
+    return f"{container_name(service)}."
 
-    It goes with its container.
+
+def _read_only(spec: DesiredService, config: ImageConfig) -> list[dict[str, Any]]:
+    """For each volume of the image one that cannot be written, with what the image has there.
+
+    An engine would make one that can be. They are named by the image, for an engine fills a volume only once.
     """
-    return {"Type": "volume", "Target": path, "Source": None, "ReadOnly": True}
+    paths = [path for path in sorted(config.other.get("Volumes") or {}) if path not in _OWN]
+    prefix = f"{volume_prefix(spec.name)}{spec.image.hex[:16]}"
+    return [
+        {"Type": "volume", "Target": path, "Source": f"{prefix}.{number}", "ReadOnly": True}
+        for number, path in enumerate(paths)
+    ]
 
 
 def _log_config(driver: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -11,8 +12,8 @@ from typing import Any
 from edge_agent.runtimes.base import Instance
 from edge_agent.runtimes.engine.connect import connect
 from edge_agent.runtimes.engine.errors import engine_errors, message
-from edge_agent.runtimes.engine.images import EngineImages, image_name
-from edge_agent.runtimes.engine.options import container_name, container_options
+from edge_agent.runtimes.engine.images import LIBPOD, EngineImages, image_name
+from edge_agent.runtimes.engine.options import container_name, container_options, volume_prefix
 from edge_agent.runtimes.instances import check_address, check_port, spec_hash
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.digest import Digest
@@ -76,6 +77,7 @@ class DockerRuntime:
                 # A port that was taken since the check is in the engine's own words: asked again now, it may still be
                 # held by what the engine has not yet let go of.
                 container.remove(force=True, v=True)
+                self._remove_volumes(spec.name)
                 raise
             container.reload()
             return _instance(spec.name, container)
@@ -87,17 +89,17 @@ class DockerRuntime:
         with engine_errors(f"service {service}"):
             container = self._container(service)
             if container is None:
+                self._remove_volumes(service)
                 return
             try:
                 container.stop(timeout=math.ceil(timeout))
             except docker.errors.NotFound:
-                return
+                pass
             except docker.errors.APIError as error:  # removing by force ends it too
                 _log.warning("service %s does not stop on request (%s)", service, message(error))
-            try:
+            with contextlib.suppress(docker.errors.NotFound):
                 container.remove(force=True, v=True)
-            except docker.errors.NotFound:
-                return
+            self._remove_volumes(service)
 
     def inspect(self, service: str) -> Instance | None:
         """See the protocol."""
@@ -135,7 +137,22 @@ class DockerRuntime:
             time.sleep(0.1)
 
     def _log_driver(self) -> str:
-        return str(self._client.info().get("LoggingDriver") or "")
+        if not self._podman:
+            return str(self._client.info().get("LoggingDriver") or "")
+        answer = self._client.api.get(f"{self._client.api.base_url}{LIBPOD}/info")
+        answer.raise_for_status()
+        return str((answer.json().get("host") or {}).get("logDriver") or "")
+
+    def _remove_volumes(self, service: str) -> None:
+        import docker
+
+        prefix = volume_prefix(service)
+        for volume in self._client.volumes.list(filters={"name": prefix}):
+            if volume.name.startswith(prefix):
+                try:
+                    volume.remove(force=True)
+                except docker.errors.APIError as error:  # in use by a container of somebody else, or gone
+                    _log.debug("volume %s stays: %s", volume.name, message(error))
 
     def _container(self, service: str) -> Any:
         import docker

@@ -23,6 +23,9 @@ print("starting", text, flush=True)
 if os.environ.get("CRASH"):
     print("crashing", file=sys.stderr, flush=True)
     sys.exit(int(os.environ["CRASH"]))
+eaten = [bytes([1]) * (1 << 20) for _ in range(int(os.environ.get("EAT", "0")))]
+for number in range(int(os.environ.get("CHATTER", "0"))):
+    print("line", number, flush=True)
 def writable(path):
     try:
         with open(os.path.join(path, "probe.%%d" %% os.getpid()), "w"):
