@@ -1,1 +1,1 @@
-"""Names of other packages that entry scripts import, by code of ours; ``compat.azure`` puts them in their places."""
+"""Our stand-ins for packages that entry scripts import; ``compat.azure`` makes them importable."""

@@ -1,4 +1,4 @@
-"""What an entry script that was written for Azure finds: its environment, and the packages that it imports.
+"""The environment and the importable packages of an entry script that was written for Azure.
 
 Which package answers to a name:
 
@@ -55,7 +55,7 @@ CHOICE = "EDGEPACK_INFERENCE_SCHEMA"
 
 
 def environment(config: ServiceConfig) -> dict[str, str]:
-    """What a worker's environment has beside the server's own.
+    """The variables of a worker's environment beside the server's own.
 
     ``AZUREML_MODEL_DIR`` is the folder of the only model, or the one that holds ``<name>/<version>`` of all; where
     models are elsewhere, a folder of links below the temporary folder, which is removed when the server ends.
@@ -101,7 +101,7 @@ def _model_dir(root: Path, places: Sequence[ModelPlace]) -> str:
 
 
 def _base(place: ModelPlace) -> Path | None:
-    """The folder that holds ``<name>/<version>`` of the model; None when its folder is called otherwise."""
+    """The folder that holds ``<name>/<version>`` of the model; None when its folder has another name."""
     folder = place.folder
     fits = folder.name == str(place.version) and folder.parent.name == place.name
     return folder.parent.parent if fits else None
@@ -115,7 +115,7 @@ def _linked(places: Sequence[ModelPlace]) -> Path:
     base, owner = Path(tempfile.mkdtemp(prefix="edgepack-models-")), os.getpid()
 
     def remove() -> None:
-        if os.getpid() == owner:  # a forked worker must not take it away from the others
+        if os.getpid() == owner:  # a forked worker must not remove it for the others
             shutil.rmtree(base, ignore_errors=True)
 
     atexit.register(remove)
@@ -126,13 +126,13 @@ def _linked(places: Sequence[ModelPlace]) -> Path:
 
 
 def install() -> None:
-    """Let the names of the table above resolve to ours. Called in the worker before the script is imported."""
+    """Make the modules of the table above importable. Called in the worker before the script is imported."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 def always_ours() -> tuple[str, ...]:
-    """The modules that are ours whatever is installed or lies beside the script."""
+    """The modules that are ours whatever is installed or beside the script."""
     return WHOLE if _takes_installed_schema() else (*WHOLE, SCHEMA)
 
 
@@ -141,14 +141,14 @@ def _takes_installed_schema() -> bool:
 
 
 class _Finder:
-    """Answers for the names of ours, and for patched modules of installed packages, before any other finder."""
+    """Finds our modules, and patched modules of installed packages, before any other finder."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Return the module's spec, or None to let other finders look.
 
-        Raises ModuleNotFoundError for what a module of ours has not, saying what there is.
+        Raises ModuleNotFoundError for a name that a module of ours lacks, with the names that it has.
         """
         head = name.partition(".")[0]
         if head in ("azureml", SERVER):
@@ -194,7 +194,7 @@ def _spec(name: str, loader: Any) -> importlib.machinery.ModuleSpec:
 
 
 def _offer(module: str, name: str) -> str:
-    """The sentence for a name that a module of ours has not."""
+    """The error text for a name that a module of ours lacks."""
     if (package := INSTALL.get(module)) is not None:
         return f"{module} is not installed, so that there is no {name}; add {package} to the dependencies"
     inner = [f"{other.rpartition('.')[2]}" for other in OURS if other.rpartition(".")[0] == module]
@@ -206,7 +206,7 @@ def _offer(module: str, name: str) -> str:
 
 
 class _Alias:
-    """Loads a module that is another one."""
+    """Loads a module as an alias of another one."""
 
     def __init__(self, other: str) -> None:
         self.other = other
@@ -216,12 +216,12 @@ class _Alias:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the other module in the place of this one."""
+        """Replace this module by the other one."""
         sys.modules[module.__name__] = importlib.import_module(self.other)
 
 
 class _Table:
-    """Loads a module whose names are found when they are asked for."""
+    """Loads a module whose names are looked up when they are used."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self.names = names
@@ -255,7 +255,7 @@ class _Patched:
         return getattr(self._loader, name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module, then replace ``Model.get_model_path``; the original is asked when there is a workspace."""
+        """Run the module, then replace ``Model.get_model_path``; the original is called when there is a workspace."""
         from edge_server.compat.azure_model import get_model_path
 
         self._loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""``azureml.core.model`` without the cloud: where a model is."""
+"""``azureml.core.model`` without the cloud: finds a model's files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class AzureMLException(Exception):  # noqa: N818 - the name that scripts import
 
 
 class WebserviceException(AzureMLException):
-    """A wrong version, or a folder in which the model cannot be told."""
+    """A wrong version, or a folder in which the model is ambiguous."""
 
 
 class ModelNotFoundException(AzureMLException):

@@ -1,4 +1,4 @@
-"""The modules that scripts for Azure import and that are ours, and where each name in them is."""
+"""The modules of ours that scripts for Azure import, and where each name in them comes from."""
 
 from __future__ import annotations
 

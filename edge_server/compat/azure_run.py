@@ -9,14 +9,14 @@ _log = logging.getLogger(__name__)
 
 
 class Run:
-    """A run that belongs to no experiment, as the original gives outside of one: what it is told goes to the log."""
+    """A run outside of any experiment, as the original returns there: values that are logged to it go to the log."""
 
     id = "OfflineRun"
     experiment = None
 
     @classmethod
     def get_context(cls, allow_offline: bool = True, **unused: Any) -> Run:
-        """The run; there is only this one, so that RuntimeError is raised where it is not wanted."""
+        """The run; there is only this one, so RuntimeError is raised where an offline run is not allowed."""
         if not allow_offline:
             raise RuntimeError("there is no run of an experiment here: the script is served")
         return cls()

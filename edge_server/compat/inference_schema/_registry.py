@@ -1,4 +1,4 @@
-"""What is known of decorated functions, by their qualified names."""
+"""The schemas of decorated functions, by their qualified names."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def example_of(value: Any) -> Any:
         return (value if value.tzinfo else value.replace(tzinfo=datetime.UTC)).strftime(_TIME)
     if isinstance(value, (bytes, bytearray)):
         return base64.b64encode(value).decode()
-    if isinstance(value, float) and value - value != 0:  # NaN and infinities are no JSON
+    if isinstance(value, float) and value - value != 0:  # NaN and infinities are not JSON
         return None
     if isinstance(value, dict):
         return {key: example_of(inner) for key, inner in value.items()}
@@ -103,7 +103,7 @@ def _zoned(moment: datetime.datetime) -> datetime.datetime:
 
 
 def versions_of(example: Any) -> list[str]:
-    """The OpenAPI versions that can say what the example is: 2.0 has no arrays of several types."""
+    """The OpenAPI versions that can describe the example: 2.0 has no arrays of several types."""
     return list(ALL_VERSIONS if _uniform(example) else ALL_VERSIONS[1:])
 
 

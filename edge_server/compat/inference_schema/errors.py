@@ -1,4 +1,4 @@
-"""What a request's values can be refused for."""
+"""The error for values of a request that do not fit."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def input_schema(
     """Describe the parameter ``param_name`` by a sample, and convert what comes to the sample's type.
 
     An ``optional`` one, or one with a default, may be missing. Raises ValueError when the function has no such
-    parameter, TypeError when ``param_type`` is no parameter type.
+    parameter, TypeError when ``param_type`` is not a parameter type.
     """
     if not isinstance(param_type, AbstractParameterType):
         raise TypeError(f"input_schema of {param_name!r}: param_type must be a parameter type, not {param_type!r:.60}")

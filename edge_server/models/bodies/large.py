@@ -38,7 +38,7 @@ def read_rows(body: bytes, reader: Reader) -> Array | None:
     position, end = head.end(), tail.start()
     arrays = []
     while position < end:
-        # In a table, a bracket and a comma are the end of a row. In anything deeper the piece is no table.
+        # In a table, a bracket and a comma are the end of a row. In anything deeper the piece is not a table.
         cut = body.find(b"],", min(position + _PIECE, end), end)
         until = end if cut < 0 else cut + 1
         try:

@@ -1,1 +1,1 @@
-"""What samples a schema can be made of: numpy, pandas and plain Python values."""
+"""Types whose samples a schema can be made from: numpy, pandas and plain Python values."""

@@ -1,4 +1,4 @@
-"""Finding the value that an array or a column refused, for the message to the client."""
+"""Finds the value that an array or a column refused, for the message to the client."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _JSON = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"
 
 
 def describe(value: Any) -> str:
-    """What JSON calls the value, with the value itself when it is short."""
+    """The name of the value's type in JSON, with the value itself when it is short."""
     kind = _JSON.get(type(value), "a number")
     return f"{value!r:.60}" if isinstance(value, (str, int, float)) and not isinstance(value, bool) else kind
 
 
 def find_cell(values: Any, convert: Callable[[Any], Any], rows_are_cells: bool) -> str | None:
-    """Say where nested lists hold what ``convert`` refuses, or where they are of unequal length; None when nowhere.
+    """Find where nested lists hold a value that ``convert`` refuses, or differ in length; None when nowhere.
 
     With ``rows_are_cells`` an innermost row is converted as a whole.
     """

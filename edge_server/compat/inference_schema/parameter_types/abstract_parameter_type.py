@@ -1,4 +1,4 @@
-"""What every parameter type can do; a script may derive its own."""
+"""The base class of parameter types; a script may derive its own."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class NumpyParameterType(AbstractParameterType):
         self._swagger = _array_schema(sample_input)
 
     def deserialize_input(self, input_data: Any) -> Any:
-        """Make an array of nested lists; InvalidInput names the place that does not fit."""
+        """Make an array of nested lists; InvalidInput says where a value does not fit."""
         if isinstance(input_data, np.ndarray):
             array = input_data
         elif isinstance(input_data, (list, tuple)):
@@ -85,7 +85,7 @@ def convert_cells(values: Any, dtype: Any) -> Any:
     """Convert a list of values, nested or not, to an array of the dtype; raises what numpy raises, or ValueError."""
     kind = dtype.kind
     if kind == "f":
-        # None becomes NaN, as numpy has it; a number that is too large for the type must not become infinite.
+        # None becomes NaN, as in numpy; a number that is too large for the type must not become infinite.
         with np.errstate(over="ignore"):
             array = np.array(values, dtype)
         if dtype.itemsize < 8 and np.isinf(array).any() and not np.isinf(np.array(values, np.float64)).all():

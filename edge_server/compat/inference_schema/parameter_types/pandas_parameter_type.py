@@ -27,7 +27,7 @@ class PandasParameterType(AbstractParameterType):
 
     ``enforce_shape`` asks for as many columns as the sample has, ``enforce_column_type`` converts them to its dtypes,
     by name; other columns become objects. ``apply_column_names`` names columns after the sample's, by position unless
-    they came by the same names. Raises TypeError for a sample that is no frame, ValueError for an unknown orient.
+    they came by the same names. Raises TypeError for a sample that is not a frame, ValueError for an unknown orient.
     """
 
     def __init__(
