@@ -38,7 +38,8 @@ NUMPY = {"google.protobuf", "numpy", "onnx", "onnxruntime"}
 FORMATS = {"lz4", "skops"}
 # What the commands need, and who converts in a program of their own does not.
 COMMANDS = {"backports.zstd", "click", "uv"}
-SCRIPTS = {"azureml", "inference_schema", "pandas"}
+# What scripts bring; dateutil comes with pandas.
+SCRIPTS = {"azureml", "dateutil", "inference_schema", "pandas"}
 
 
 @dataclass(frozen=True)
