@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from edge_server import __version__
 from edge_server.config.environment import override, whole_number
+from edge_server.config.nearness import did_you_mean
 from edge_server.config.service_file import check_files, load_config, single_model, single_script
 from edge_server.config.values import ServiceConfig
 from edge_server.errors import ConfigurationError, ScoringError, cannot_listen, package_errors
@@ -38,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _leave)
     settle_heap()
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        meant = did_you_mean(unknown[0].partition("=")[0], re.findall(r"--[a-z-]+", parser.format_usage()))
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
     if options.config is options.entry_script is options.model is None:
         parser.error("one of --model, --entry-script and --config is needed")
     try:

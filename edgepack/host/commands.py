@@ -32,7 +32,7 @@ class Choice(click.Choice):  # type: ignore[type-arg, unused-ignore]  # generic 
         words = [str(word) for word in self.choices]
         if str(value).lower() not in words:
             name = param.opts[-1] if param is not None else "the value"
-            what = f"{name} must be one of {', '.join(words)}, not {value!r}"
+            what = f"{name}: {value!r} is not one of {', '.join(map(repr, words))}"
             raise UnknownWordError(what, did_you_mean(str(value), words), ctx)
         return super().convert(value, param, ctx)
 

@@ -32,11 +32,11 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         ("status --state-dri x", "did you mean '--state-dir'? see: edge-agent status --help"),
         (
             "status --runtime podmn",
-            "--runtime must be one of auto, docker, crun, process, not 'podmn'; see:",
+            "--runtime: 'podmn' is not one of 'auto', 'docker', 'crun', 'process'; see:",
         ),
         (
             "--runtime crn status",
-            "--runtime must be one of auto, docker, crun, process, not 'crn'; did you mean",
+            "--runtime: 'crn' is not one of 'auto', 'docker', 'crun', 'process'; did you mean",
         ),
         ("status --output jason", "did you mean 'json'?"),
         ("--wait long status", "--wait must be a number of at least 0, not 'long'; see: edge-agent --help"),

@@ -14,6 +14,7 @@ from edge_server.config.environment import override
 from edge_server.config.service_file import check_files, load_config, single_model, single_script
 from edge_server.config.values import LEVELS, Auth, Cors, ScriptConfig, ServiceConfig, Tls
 from edge_server.errors import ConfigurationError, MissingFileError
+from edge_server.main import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "service.md"
 FULL: dict[str, Any] = {
@@ -240,3 +241,22 @@ def test_a_field_that_is_there_twice_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text('{"schema": "edgepack.keys/v1", "primary": "a", "primary": "b"}')
     with pytest.raises(ConfigurationError, match="has the field 'primary' twice"):
         read_keys(tmp_path / "keys.json")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--modle", "m.onnx"], "unrecognized arguments: --modle m.onnx; did you mean '--model'?"),
+        (["--entryscript=score.py"], "did you mean '--entry-script'?"),
+        (["--no-such-thing"], "unrecognized arguments: --no-such-thing\n"),
+    ],
+)
+def test_an_option_that_is_nearly_right_gets_the_one_that_was_meant(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_server.main.signal.signal", lambda *_: None)
+    monkeypatch.setattr("edge_server.main.settle_heap", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
