@@ -20,6 +20,8 @@ class Sizes:
     worker_socket: int = 1 * _MIB
     # Answers of a worker that wait to be sent together.
     worker_answers: int = 64 * _KIB
+    # What of a streamed answer may wait for its client.
+    stream_window: int = 256 * _KIB
     # Read at once of what a script prints, and the longest line of it.
     printed: int = 32 * _KIB
     printed_line: int = 16 * _KIB

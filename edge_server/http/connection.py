@@ -31,6 +31,7 @@ from edge_server.http.states import (
     OVER,
     REFUSED,
 )  # fmt: skip
+from edge_server.http.streams import StreamedAnswer, has_body
 from edge_server.http.wire import GONE, KEPT, Persistence, format_response
 
 # One piece of memory for what all connections receive: each feeds its parser before the next one reads.
@@ -56,6 +57,7 @@ class Connection(RequestReader, asyncio.BufferedProtocol):
         self._current: Request | None = None
         self._reply: Reply | None = None
         self._keep = KEPT
+        self._streamed: StreamedAnswer | None = None  # the answer of the one at work, as far as it came
         self._lingering: Linger | None = None
         self.deadline = time.perf_counter() + limits.idle_seconds
 
@@ -90,6 +92,8 @@ class Connection(RequestReader, asyncio.BufferedProtocol):
         current, self._current = self._current, None
         if self._reply is not None:
             self._reply.abandoned = True
+        if self._streamed is not None:
+            self._streamed.leave()
         if current is not None:
             self._app.left(current)
         self._release(self._held)
@@ -156,6 +160,10 @@ class Connection(RequestReader, asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The client reads on."""
         self._flow.resume_writing()
+        if self._streamed is not None:
+            self.deadline = NEVER
+            self._streamed.resume()
+            return
         if self._current is None:
             self._wait()
             self._next()
@@ -202,25 +210,55 @@ class Connection(RequestReader, asyncio.BufferedProtocol):
         request = self._current
         self._current = self._reply = None
         if request is None or self._transport.is_closing():
+            if response.stream is not None:
+                response.stream.leave()
             return
-        self._answering = IS_ANSWERED[self._answering]
         if request.body:
             self._release(len(request.body))
-        keep = GONE if response.close or self._connections.draining else self._keep
+        # Without chunks, the connection's end is the body's.
+        ends = response.close or self._connections.draining or (response.stream is not None and request.is_old)
+        keep = self._keep = GONE if ends else self._keep
+        is_head, chunked = request.method == "HEAD", not request.is_old
         try:
             lines = self._app.finish(request, response)
-            data = format_response(response, lines, keep=keep, head=request.method == "HEAD")
+            data = format_response(response, lines, keep=keep, head=is_head, chunked=chunked)
         except Exception:  # noqa: BLE001 - one connection's end, and not its neighbours'
             _log.exception("an answer could not be written")
             self.abort()
             return
-        self._wait()
         self._transport.write(data)
-        if keep is GONE:
+        if response.stream is None:
+            self._answered()
+        elif has_body(request.method, response.status):
+            self._streamed = StreamedAnswer(response.stream, self._transport, self._flow, self._end, chunked=chunked)
+            self._streamed.start()
+        else:
+            response.stream.leave()
+            self._answered()
+
+    def _answered(self) -> None:
+        """The answer to the request at work was written."""
+        self._answering = IS_ANSWERED[self._answering]
+        self._wait()
+        if self._keep is GONE:
             unread = self._receiving in (HEAD, BODY, REFUSED) or self._waiting or self._refusal is not None
             self._waiting.clear()
             self._receiving = NO_MORE[self._receiving]
             self._linger() if unread else self._transport.close()
+
+    def _end(self, whole: bool) -> None:
+        """The last piece of the answer was written, or there is none: the client sees it by the connection's end."""
+        streamed, self._streamed = self._streamed, None
+        if not whole:
+            self._receiving = NO_MORE[self._receiving]
+            self._wait()
+            # Without chunks, only a connection that is cut off shows that something is missing.
+            self._transport.close() if streamed is not None and streamed.chunked else self.abort()
+            return
+        if self._connections.draining:
+            self._keep = GONE
+        self._answered()
+        self._next()
 
     def _next(self) -> None:
         """Answer what waits, one after the other; then what was put off until all are answered."""

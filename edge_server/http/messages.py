@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import orjson
 
 from edge_server.errors import BadRequest
+from edge_server.http.streams import BodyStream
 from edge_server.http.tracing import Trace
 
 JSON = b"application/json"
@@ -30,8 +31,8 @@ class Request:
     """
 
     __slots__ = (
-        "body", "client", "client_request_id", "content_type", "handler", "headers", "method", "ms_request_id", "path",
-        "query", "request_id", "route", "started", "target", "trace", "trace_id",
+        "body", "client", "client_request_id", "content_type", "handler", "headers", "is_old", "method",
+        "ms_request_id", "path", "query", "request_id", "route", "started", "target", "trace", "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +58,7 @@ class Request:
         self.handler: Handler = _unanswered
         self.started = 0.0
         self.trace: Trace | None = None
+        self.is_old = False
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that lower-case name, or None."""
@@ -76,10 +78,10 @@ class Response:
     ``content_type`` None leaves that header out. ``failed`` says that the user's run function failed
     (``x-ms-run-function-failed``), ``exec_ms`` how long it or the model ran; None for an answer that ran nothing, which
     gets neither header. ``problem`` is the sentence of an answer that refuses, for protocols that write it in a shape
-    of their own.
+    of their own. ``stream`` gives the body piece by piece; ``body`` is empty then.
     """
 
-    __slots__ = ("body", "close", "content_type", "exec_ms", "failed", "headers", "problem", "status")
+    __slots__ = ("body", "close", "content_type", "exec_ms", "failed", "headers", "problem", "status", "stream")
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class Response:
         self.exec_ms = exec_ms
         self.close = close
         self.problem: str | None = None
+        self.stream: BodyStream | None = None
 
 
 class Reply:

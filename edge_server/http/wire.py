@@ -47,7 +47,7 @@ def _now() -> bytes:
     return _date
 
 
-def format_response(response: Response, lines: bytes, *, keep: Persistence, head: bool) -> bytes:
+def format_response(response: Response, lines: bytes, *, keep: Persistence, head: bool, chunked: bool = True) -> bytes:
     """The whole answer; ``lines`` are further header lines that are known to be valid. ``head``: without its body.
 
     Headers that are invalid or belong to the framing are dropped and logged.
@@ -67,6 +67,9 @@ def format_response(response: Response, lines: bytes, *, keep: Persistence, head
         lines += keep
     if status < 200 or status in (204, 304):
         return b"%b%b%b\r\n" % (start, _now(), lines)
+    if response.stream is not None:
+        framing = b"transfer-encoding: chunked\r\n" if chunked and not head else b""
+        return b"%b%b%b%b\r\n" % (start, _now(), lines, framing)
     if head:
         return b"%b%b%bcontent-length: %d\r\n\r\n" % (start, _now(), lines, len(body))
     return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (start, _now(), lines, len(body), body)

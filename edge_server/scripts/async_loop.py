@@ -12,7 +12,26 @@ from edge_server.scripts import frames
 from edge_server.scripts.calls import Caller, OverdueError, failed_answer
 from edge_server.scripts.frames import Frame, FrameReader
 from edge_server.scripts.loops import RECEIVE
+from edge_server.scripts.streams import Streamed, Window, send_async
 from edge_server.scripts.worker_memory import WorkerMemory
+
+
+class _AsyncWindow(Window):
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self._changed = asyncio.Event()
+
+    def note(self, frame: Frame) -> bool:
+        """Take what the server says, and wake who waits for it."""
+        self._changed.set()
+        return super().note(frame)
+
+    async def wait(self) -> bool:
+        """Return when a next piece may be sent; False when nobody wants it."""
+        while self.open <= 0 and not self.left:
+            self._changed.clear()
+            await self._changed.wait()
+        return not self.left
 
 
 class AsyncLoop:
@@ -27,6 +46,7 @@ class AsyncLoop:
         self._loop = loop
         self._reader = FrameReader()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._windows: dict[int, _AsyncWindow] = {}
         self._answers: list[bytes] = []
         self._process = os.getpid()
         signal.signal(frames.OVERDUE_SIGNAL, self._on_overdue)
@@ -45,7 +65,10 @@ class AsyncLoop:
             self._loop.stop()
             return
         for frame in self._reader.feed(data):
-            if frame.kind == frames.CANCEL:
+            if frame.kind in (frames.MORE, frames.LEFT):
+                if window := self._windows.get(frame.number):
+                    window.note(frame)
+            elif frame.kind == frames.CANCEL:
                 if task := self._tasks.get(frame.number):
                     task.cancel()
                 self._put(frames.encode(frames.HEARD, 0, frame.number, b""))
@@ -54,14 +77,25 @@ class AsyncLoop:
                 self._tasks[frame.number] = self._loop.create_task(self._call(frame), name=f"run-{frame.number}")
 
     async def _call(self, frame: Frame) -> None:
-        answer = failed_answer(frame)
+        answer: bytes | Streamed = failed_answer(frame)
         try:
             answer = await self._caller.answer_async(frame)
+            if isinstance(answer, Streamed):
+                await self._stream(answer)
         except OverdueError:
             pass  # it came beside the script's code
         finally:
             self._tasks.pop(frame.number, None)
-            self._put(answer)
+            if isinstance(answer, bytes):
+                self._put(answer)
+
+    async def _stream(self, answer: Streamed) -> None:
+        window = self._windows[answer.number] = _AsyncWindow(answer.number)
+
+        try:
+            await send_async(answer, window, self._put, window.wait)
+        finally:
+            del self._windows[answer.number]
 
     def _put(self, answer: bytes) -> None:
         if not self._answers:

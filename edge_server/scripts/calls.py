@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import traceback
+from collections.abc import AsyncIterator, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -26,6 +27,7 @@ from edge_server.scripts.raw_outputs import encode_raw
 from edge_server.scripts.raw_requests import AMLRequest
 from edge_server.scripts.raw_responses import AMLResponse
 from edge_server.scripts.script import OBJECT, RAW, EntryScript
+from edge_server.scripts.streams import Streamed, read_first, read_first_async
 from edge_server.telemetry.logs import request_id
 
 _log = logging.getLogger("edge_server.scripts")
@@ -49,8 +51,8 @@ class Caller:
         # `run` of an undecorated script is called with its argument alone, which is fastest.
         self._plain = script.style not in (OBJECT, RAW) and not script.headers
 
-    def answer(self, frame: Frame) -> bytes:
-        """Run the call and return the frame that answers it."""
+    def answer(self, frame: Frame) -> bytes | Streamed:
+        """Run the call and return the frame that answers it, or an answer that is sent piece by piece."""
         request_id.set(frame.meta.decode("latin-1") if frame.kind == frames.CALL else "")
         started = perf_counter()
         try:
@@ -60,11 +62,14 @@ class Caller:
                 arguments = self._arguments(frame)
                 started = perf_counter()
                 result = self._run(**arguments)
+            first = b""
+            if isinstance(result, AMLResponse) and isinstance(result.pieces, Iterator):
+                first = read_first(result.pieces)
         except BaseException as error:  # noqa: BLE001 - scripts call sys.exit() too
             return self._failed(frame, error, perf_counter() - started)
-        return self._succeeded(frame, result, perf_counter() - started)
+        return self._succeeded(frame, result, started, first)
 
-    async def answer_async(self, frame: Frame) -> bytes:
+    async def answer_async(self, frame: Frame) -> bytes | Streamed:
         """The same for an ``async def run``."""
         request_id.set(frame.meta.decode("latin-1") if frame.kind == frames.CALL else "")
         started = perf_counter()
@@ -72,9 +77,14 @@ class Caller:
             arguments = self._arguments(frame)
             started = perf_counter()
             result = await self._run(**arguments)
+            first = b""
+            if isinstance(result, AMLResponse) and isinstance(result.pieces, AsyncIterator):
+                first = await read_first_async(result.pieces)
+            elif isinstance(result, AMLResponse) and isinstance(result.pieces, Iterator):
+                first = read_first(result.pieces)
         except BaseException as error:  # noqa: BLE001 - scripts call sys.exit() too
             return self._failed(frame, error, perf_counter() - started)
-        return self._succeeded(frame, result, perf_counter() - started)
+        return self._succeeded(frame, result, started, first)
 
     def _arguments(self, frame: Frame) -> dict[str, Any]:
         script = self._script
@@ -100,13 +110,21 @@ class Caller:
             arguments["request_headers"] = header_names(headers)
         return arguments
 
-    def _succeeded(self, frame: Frame, result: Any, seconds: float) -> bytes:
+    def _succeeded(self, frame: Frame, result: Any, started: float, first: bytes) -> bytes | Streamed:
+        """The answer of what ``run`` returned; ``first`` is the first piece of one that is streamed."""
+        seconds = perf_counter() - started
         if os.getpid() != self._process:
             os._exit(0)  # a fork that the script did not end: its parent answers
         status, failed, meta = 200, False, b""
         try:
             if isinstance(result, AMLResponse):
                 status, failed, meta, body = encode_raw(result)
+                if result.pieces is not None:
+                    if isinstance(result.pieces, AsyncIterator) and not self._script.is_async:
+                        raise UnserializableError("an asynchronous generator needs an async def run")
+                    mark = b"failed" if failed else b""
+                    head = frames.encode(frames.STREAM, frame.slot, frame.number, mark, meta, status, seconds)
+                    return Streamed(frame.slot, frame.number, head, first, result.pieces, started)
             else:
                 # As the specification's server does, None is answered by an empty object.
                 body = b"{}" if result is None else encode_json(result)

@@ -35,6 +35,11 @@ CALL_WHOLE = 2
 # The call of that slot and number has exceeded its time.
 CANCEL = 3
 
+# Of an answer that is streamed: the body says how many more bytes of it the server takes.
+MORE = 4
+# Nobody wants the rest of it.
+LEFT = 5
+
 # From the worker, once: the body is JSON that describes the script, or says why it cannot start.
 READY = 16
 FAILED = 17
@@ -48,6 +53,12 @@ SKIPPED = 20
 HEARD = 21
 # Parameters cannot be read: the body is the message for the client, status is the HTTP status.
 REFUSED = 22
+# The beginning of an answer that is streamed: as ANSWER, the body is not empty where the run function failed.
+STREAM = 23
+# One piece of it.
+PIECE = 24
+# Its end: the status is 0 where it is whole; seconds are those of the whole call.
+END = 25
 
 
 @dataclass(slots=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import queue
+import select
 import signal
 import socket
 import threading
+from collections import deque
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -14,9 +17,11 @@ from edge_server.config.sizes import SIZES
 from edge_server.scripts import frames
 from edge_server.scripts.calls import Caller, OverdueError, failed_answer
 from edge_server.scripts.frames import Frame, FrameReader
+from edge_server.scripts.streams import Streamed, Window, send
 from edge_server.scripts.worker_memory import WorkerMemory
 
 RECEIVE = SIZES.received
+_CALLS = (frames.CALL, frames.CALL_WHOLE)
 # Answers of short calls are sent together, but the first of them waits no longer than this (seconds).
 _HOLD = 0.0002
 
@@ -37,23 +42,35 @@ class DirectLoop:
         self._caller = caller
         self._running = 0
         self._oldest = 0.0
+        self._reader = FrameReader()
+        self._later: list[Frame] = []  # came while an answer was streamed
         signal.signal(frames.OVERDUE_SIGNAL, self._on_overdue)
 
     def run(self) -> None:
         """Return when the socket has ended."""
-        reader = FrameReader()
-        receive, feed, begin = self._connection.recv, reader.feed, self._memory.begin
+        receive, feed = self._connection.recv, self._reader.feed
         while data := receive(RECEIVE):
-            for frame in feed(data):
-                if frame.kind == frames.CANCEL:
-                    continue  # the signal said it already
-                if begin(0, frame.number):
-                    self._put(self._answer(frame))
-                else:
-                    self._put(frames.encode(frames.SKIPPED, 0, frame.number, b""))
+            self._take(feed(data))
+            while self._later:
+                came, self._later = self._later, []
+                self._take(came)
             self._flush()
 
-    def _answer(self, frame: Frame) -> bytes:
+    def _take(self, found: list[Frame]) -> None:
+        begin = self._memory.begin
+        for frame in found:
+            if frame.kind not in _CALLS:
+                continue  # the signal said it already, or its answer has ended
+            if begin(0, frame.number):
+                answer = self._answer(frame)
+                if type(answer) is bytes:
+                    self._put(answer)
+                else:
+                    self._stream(answer)  # type: ignore[arg-type]
+            else:
+                self._put(frames.encode(frames.SKIPPED, 0, frame.number, b""))
+
+    def _answer(self, frame: Frame) -> bytes | Streamed:
         try:
             self._running = frame.number
             answer = self._caller.answer(frame)
@@ -62,6 +79,32 @@ class DirectLoop:
             self._running = 0
             return failed_answer(frame)
         return answer
+
+    def _stream(self, answer: Streamed) -> None:
+        window = Window(answer.number)
+
+        def wait() -> bool:
+            while not window.left:
+                ready = window.open <= 0 or select.select((self._connection,), (), (), 0)[0]
+                if not ready:
+                    return True
+                data = self._connection.recv(RECEIVE)
+                if not data:
+                    return False  # the server has ended, and the next turn of the loop sees it too
+                self._later += [frame for frame in self._reader.feed(data) if not window.note(frame)]
+            return False
+
+        def run(step: Callable[[], Any]) -> Any:
+            try:
+                self._running = answer.number
+                if self._memory.overdue(0) == answer.number:
+                    raise OverdueError
+                return step()
+            finally:
+                self._running = 0
+
+        self._flush()
+        send(answer, window, self._connection.sendall, wait, run)
 
     def _put(self, answer: bytes) -> None:
         if self._memory.keep(answer):
@@ -116,9 +159,12 @@ class ThreadLoop:
                     self._queues[frame.slot].put(frame)
 
     def _work(self, slot: int) -> None:
+        later: deque[Frame] = deque()  # came while an answer was streamed
         while True:
-            frame = self._queues[slot].get()
-            answer = frames.encode(frames.SKIPPED, slot, frame.number, b"")
+            frame = later.popleft() if later else self._queues[slot].get()
+            if frame.kind not in _CALLS:
+                continue  # its answer has ended
+            answer: bytes | Streamed = frames.encode(frames.SKIPPED, slot, frame.number, b"")
             if self._memory.begin(slot, frame.number):
                 answer = failed_answer(frame)
                 try:
@@ -128,13 +174,40 @@ class ThreadLoop:
                         self._running[slot] = 0
                 except BaseException:  # noqa: BLE001 - it came beside the script's code
                     self._running[slot] = 0
-            with self._sending:
-                self._connection.sendall(answer)
+            if isinstance(answer, Streamed):
+                self._stream(answer, later)
+            else:
+                self._send(answer)
+
+    def _send(self, frame: bytes) -> None:
+        with self._sending:
+            self._connection.sendall(frame)
+
+    def _stream(self, answer: Streamed, later: deque[Frame]) -> None:
+        window, waiting = Window(answer.number), self._queues[answer.slot]
+
+        def wait() -> bool:
+            while not window.left and (window.open <= 0 or not waiting.empty()):
+                frame = waiting.get()
+                if not window.note(frame):
+                    later.append(frame)
+            return not window.left
+
+        def run(step: Callable[[], Any]) -> Any:
+            try:
+                self._running[answer.slot] = answer.number
+                if self._memory.overdue(answer.slot) == answer.number:
+                    raise OverdueError
+                return step()
+            finally:
+                with self._switching:
+                    self._running[answer.slot] = 0
+
+        send(answer, window, self._send, wait, run)
 
     def _interrupt(self, frame: Frame) -> None:
         with self._switching:
             if self._running[frame.slot] == frame.number:
                 thread = ctypes.c_ulong(self._threads[frame.slot].ident or 0)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(OverdueError))
-        with self._sending:
-            self._connection.sendall(frames.encode(frames.HEARD, frame.slot, frame.number, b""))
+        self._send(frames.encode(frames.HEARD, frame.slot, frame.number, b""))

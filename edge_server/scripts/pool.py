@@ -9,6 +9,7 @@ from collections import deque
 from edge_server.config.values import Limits
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Reply, Response, message
+from edge_server.http.streams import BodyStream
 from edge_server.scripts import frames
 from edge_server.scripts.frames import Frame
 from edge_server.scripts.process import WorkerProcess
@@ -93,6 +94,9 @@ class Pool:
                 if frame.kind == frames.HEARD and frame.number:
                     worker.heard = True
                 continue
+            if frame.kind in (frames.STREAM, frames.PIECE):
+                self._take_part(slot, frame)
+                continue
             call = slot.forget(frame.number)
             if call is None:
                 continue  # it came twice, or the call was given to another slot
@@ -100,15 +104,42 @@ class Pool:
                 if not call.unwanted:
                     self._waiting.appendleft(call)
                 continue
-            response = read_answer(frame)
+            response = None if frame.kind == frames.END else read_answer(frame)
             if frame.kind != frames.REFUSED:
                 self._cost.measure(frame.seconds)
                 self._metrics.observe_run(self._name, frame.seconds, 0, 1)
-            call.reply.resolve(response)
+            if response is not None:
+                call.reply.resolve(response)
+            elif call.stream is not None:
+                call.stream.end(frame.status == 0)
         if self._waiting:
             self._hand_out()
         if worker in self._ending:
             self._kill_if_due(worker)
+
+    def _take_part(self, slot: Slot, frame: Frame) -> None:
+        """The beginning of an answer that is streamed, or one piece of it: its call is at work, and not yet overdue."""
+        call = slot.calls.get(frame.number)
+        if call is None:
+            return
+        call.begun = slot.since = self._loop.time()
+        if frame.kind == frames.PIECE:
+            if call.stream is not None:
+                call.stream.feed(frame.body)
+            return
+        number, worker = frame.number, slot.worker
+
+        def allow(size: int) -> None:
+            worker.send(frames.encode(frames.MORE, slot.index, number, str(size).encode()))
+
+        def leave() -> None:
+            worker.send(frames.encode(frames.LEFT, slot.index, number, b""))
+
+        response = read_answer(frame)
+        response.stream = call.stream = BodyStream(allow, leave)
+        if call.reply.resolved:
+            call.stream.leave()
+        call.reply.resolve(response)
 
     def remove(self, worker: WorkerProcess) -> list[str]:
         """The worker has ended: calls that it had begun have failed, the others go to other slots.
@@ -126,6 +157,8 @@ class Pool:
                     lost.append(call.request_id)
                     seconds = self._loop.time() - (call.begun if slot.is_async else slot.since or call.begun)
                     call.reply.resolve(Response(500, frames.RUN_FAILED, failed=True, exec_ms=seconds * 1000))
+                    if call.stream is not None:
+                        call.stream.end(False)
                 elif not call.unwanted:
                     again.append(call)
         self._waiting.extendleft(sorted(again, key=lambda call: call.arrived, reverse=True))
@@ -164,6 +197,8 @@ class Pool:
     def _check_slot(self, slot: Slot, now: float) -> None:
         if slot.is_async:
             for number in slot.running():
+                if slot.calls[number].waits_for_client:
+                    slot.calls[number].begun = now
                 if now - slot.calls[number].begun >= self._limits.scoring_seconds:
                     self._stop_overdue(slot, number, now - slot.calls[number].begun)
             return
@@ -208,6 +243,8 @@ class Pool:
         _log.error("a call ran longer than %s ms and is stopped", limit, extra=extra)
         text = f"Scoring timeout after {limit} ms"
         call.reply.resolve(message(500, text, failed=True, exec_ms=seconds * 1000))
+        if call.stream is not None:
+            call.stream.end(False)
         worker = slot.worker
         worker.heard = False
         worker.memory.interrupt(slot.index, number)

@@ -19,7 +19,10 @@ _FAILED = "x-ms-run-function-failed"
 
 
 def encode_raw(answer: AMLResponse) -> tuple[int, bool, bytes, bytes]:
-    """Status, failed flag, meta part and body of an AMLResponse; UnserializableError when HTTP has no such answer."""
+    """Status, failed flag, meta part and body of an AMLResponse, b"" for one that is streamed.
+
+    Raises UnserializableError when HTTP has no such answer.
+    """
     status = answer.status_code
     if not 200 <= status <= 599:
         raise UnserializableError(f"{status} is not a status that can be answered with")
@@ -36,4 +39,4 @@ def encode_raw(answer: AMLResponse) -> tuple[int, bool, bytes, bytes]:
             failed = failed or value.lower() == "true"
         elif lower not in _OURS:
             headers.append((lower, value))
-    return status, failed, orjson.dumps((content_type, headers)), answer.get_data()
+    return status, failed, orjson.dumps((content_type, headers)), b"" if answer.is_streamed else answer.get_data()

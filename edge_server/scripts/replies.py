@@ -8,10 +8,12 @@ from edge_server.http.messages import JSON, Response, message
 from edge_server.scripts import frames
 from edge_server.scripts.frames import Frame
 
+_KINDS = (frames.ANSWER, frames.ANSWER_FAILED, frames.REFUSED, frames.STREAM)
+
 
 def read_answer(frame: Frame) -> Response:
     """The response that the frame describes; ValueError or TypeError when it describes none."""
-    if frame.kind not in (frames.ANSWER, frames.ANSWER_FAILED, frames.REFUSED) or not 200 <= frame.status <= 599:
+    if frame.kind not in _KINDS or not 200 <= frame.status <= 599:
         raise ValueError(f"a frame of kind {frame.kind} with status {frame.status}")
     if frame.kind == frames.REFUSED:
         return message(frame.status, frame.body.decode("utf-8", "replace"))
@@ -21,6 +23,7 @@ def read_answer(frame: Frame) -> Response:
         given_type, given = orjson.loads(frame.meta)
         content_type = None if given_type is None else given_type.encode("latin-1")
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in given]
-    failed = frame.kind == frames.ANSWER_FAILED
-    milliseconds = frame.seconds * 1000
-    return Response(frame.status, frame.body, content_type, headers, failed=failed, exec_ms=milliseconds)
+    is_streamed = frame.kind == frames.STREAM
+    failed = frame.kind == frames.ANSWER_FAILED or (is_streamed and bool(frame.body))
+    body, milliseconds = b"" if is_streamed else frame.body, frame.seconds * 1000
+    return Response(frame.status, body, content_type, headers, failed=failed, exec_ms=milliseconds)

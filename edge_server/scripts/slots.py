@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 
 from edge_server.http.messages import Reply
+from edge_server.http.streams import BodyStream
 from edge_server.scripts import frames
 from edge_server.scripts.process import WorkerProcess
 
@@ -18,10 +19,10 @@ _SHORT = 0.02
 class ScriptCall:
     """One request on its way: ``arrived`` is the loop's time, ``begun`` when it was sent to an event loop.
 
-    ``overdue`` calls have been answered, but still run.
+    ``overdue`` calls have been answered, but still run. ``stream`` is the answer's body where it comes piece by piece.
     """
 
-    __slots__ = ("arrived", "begun", "body", "kind", "meta", "overdue", "reply")
+    __slots__ = ("arrived", "begun", "body", "kind", "meta", "overdue", "reply", "stream")
 
     def __init__(self, kind: int, meta: bytes, body: bytes, reply: Reply, arrived: float) -> None:
         self.kind = kind
@@ -31,11 +32,17 @@ class ScriptCall:
         self.arrived = arrived
         self.begun = 0.0
         self.overdue = False
+        self.stream: BodyStream | None = None
 
     @property
     def request_id(self) -> str:
         """The id of the request, for the log."""
         return self.meta.decode("latin-1") if self.kind == frames.CALL else str(orjson.loads(self.meta)[0])
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether the next piece of its answer waits for the client to take those before it."""
+        return self.stream is not None and self.stream.stalled
 
     @property
     def unwanted(self) -> bool:
