@@ -159,7 +159,8 @@ _IMPOSSIBLE = (
 def disk_errors(where: Path | str) -> Iterator[None]:
     """Turn a full disk below ``where`` into a ``NoSpaceError``, a place that cannot be written into a ``UsageError``.
 
-    Such places are a read-only file system, a file where a folder should be, a name that is too long, a socket.
+    Such places are a read-only file system, a file where a folder should be, a name that is too long, a socket. Other
+    errors, of a disk that fails for one, stay what they are and name ``where`` when they name no file.
     """
     try:
         yield
@@ -176,6 +177,8 @@ def disk_errors(where: Path | str) -> Iterator[None]:
             raise UsageError(
                 f"cannot write here ({error.strerror})", where=error.filename or where, hint="give another path"
             ) from error
+        if error.filename is None and error.errno is not None:  # of a write or a lock the system does not say of what
+            raise OSError(error.errno, error.strerror, str(where)) from error
         raise
 
 

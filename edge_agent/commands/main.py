@@ -11,6 +11,7 @@ from edge_agent.commands.options import runtime_option, state_dir_option, wait_o
 from edgepack import __version__
 from edgepack.host.commands import LazyGroup, debug_option
 from edgepack.host.console import report_errors
+from edgepack.host.encoding import use_utf8
 
 # Verb -> the line that help shows for it, in the order in which they are used.
 VERBS = {
@@ -38,6 +39,7 @@ cli: click.Group = click.version_option(__version__, message="%(prog)s %(version
 
 def main() -> None:
     """Entry point of the ``edge-agent`` command."""
+    use_utf8()
     # What must be private or reachable gets its mode by name; this is for everything else, the files of programs that
     # the agent starts included. The umask of whoever calls it must not decide whether a service can read its image.
     os.umask(0o022)

@@ -17,6 +17,7 @@ import click
 
 from edgepack.errors import EdgepackError, disk_errors, package_errors
 from edgepack.host.destinations import is_standard_output
+from edgepack.host.encoding import print_anything
 from edgepack.host.scratch import sweep_scratch
 from edgepack.nearness import did_you_mean
 from edgepack.text import printable
@@ -36,6 +37,7 @@ def report_errors(cli: click.Command, name: str, prefix: str, extra: str = "all"
     Every flag is an environment variable too: ``prefix``, the words of the command and the name of the flag. ``extra``
     of edgepack has the Python packages that the command needs.
     """
+    print_anything()
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     sweep_scratch()

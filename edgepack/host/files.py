@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
@@ -18,12 +19,19 @@ from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.destinations import destination
 from edgepack.host.removal import remove_tree
 
+# What file systems answer that write folders through at once (NFS, CIFS, FUSE), or lock files only (NFS).
+_NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)
+_ABANDONED_SECONDS = 24 * 3600.0
+
 
 def fsync_dir(path: Path) -> None:
-    """Make the names in folder ``path`` survive a power cut."""
+    """Make the names in folder ``path`` survive a power cut, as far as its file system can."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NOT_FOR_FOLDERS:
+            raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(fd)
 
@@ -39,6 +47,9 @@ def sync_file_system(path: Path) -> None:
             os.sync()
         elif libc.syncfs(fd) != 0:
             code = ctypes.get_errno()
+            if code in _NOT_FOR_FOLDERS:
+                os.sync()
+                return
             raise OSError(code, os.strerror(code), str(path))
     finally:
         os.close(fd)
@@ -141,20 +152,33 @@ def sweep(
         if left.name in keep:
             continue
         with contextlib.suppress(OSError):  # in use, gone, or not ours
-            fd = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            # NFS locks only what is open for writing, and no folder.
+            access = os.O_RDWR if left.is_file() else os.O_RDONLY
+            fd = os.open(left, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 info = os.fstat(fd)
                 if own and info.st_uid != os.geteuid():
                     continue
                 if idle_seconds and time.time() - info.st_mtime < idle_seconds:
                     continue
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock_or_age(fd, info)
                 if stat.S_ISDIR(info.st_mode):
                     remove_tree(left, ignore_errors=True)
                 else:
                     left.unlink(missing_ok=True)
             finally:
                 os.close(fd)
+
+
+def _lock_or_age(fd: int, info: os.stat_result) -> None:
+    """Lock the open file or folder; where a folder cannot be locked, one that is old counts as left behind."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        if not stat.S_ISDIR(info.st_mode) or time.time() - info.st_mtime < _ABANDONED_SECONDS:
+            raise
 
 
 def _sweep_beside(path: Path) -> None:
@@ -257,7 +281,8 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     with disk_errors(path):
         fd = open_lock(path)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        with disk_errors(path):
+            fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)

@@ -39,7 +39,8 @@ def locked_within(path: Path, seconds: float, on_wait: Callable[[str], None]) ->
     with disk_errors(path):
         fd = open_lock(path)
     try:
-        _wait(path, fd, seconds, on_wait)
+        with disk_errors(path):
+            _wait(path, fd, seconds, on_wait)
         yield
     finally:
         os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 from dataclasses import dataclass
@@ -63,7 +64,13 @@ class VerifyingReader:
         """Read at most ``amount`` bytes (all of them when negative)."""
         left = self._size - self._seen
         # One byte more than announced is asked for, so that a longer stream shows itself.
-        data = self._source.read(left + 1 if amount < 0 else min(amount, left + 1))
+        try:
+            data = self._source.read(left + 1 if amount < 0 else min(amount, left + 1))
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            # Of a disk that fails; the system does not say of which file.
+            raise OSError(error.errno, error.strerror, error.filename or str(self._where)) from error
         self._seen += len(data)
         if self._seen > self._size:
             raise SizeMismatchError(

@@ -24,6 +24,7 @@ from edgepack.errors import (
     NotFoundError,
     SizeMismatchError,
     UsageError,
+    disk_errors,
 )
 from edgepack.host.files import atomic_write, locked, make_dirs, sweep
 from edgepack.host.inputs import open_regular
@@ -270,7 +271,9 @@ class Store:
 
     def index(self) -> Index:
         """The layout's index, as it stands."""
-        return Index.from_bytes(self._index.read_bytes(), self._index)
+        with disk_errors(self._index):
+            data = self._index.read_bytes()
+        return Index.from_bytes(data, self._index)
 
     def tags(self) -> dict[str, Descriptor]:
         """Every tag with its image; tags that hold referrers are left out."""
