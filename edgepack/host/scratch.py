@@ -47,4 +47,11 @@ def _locked(purpose: str, within: Path | None) -> tuple[Path, int]:
 
 def sweep_scratch(within: Path | None = None) -> None:
     """Remove what killed processes of this user left; what a living one uses stays. Nothing is raised."""
-    sweep(within or Path(tempfile.gettempdir()), f"{_PREFIX}*{_SUFFIX}", own=True)
+    with contextlib.suppress(OSError):
+        sweep(within or _temporary_folder(), f"{_PREFIX}*{_SUFFIX}", own=True)
+
+
+def _temporary_folder() -> Path:
+    """Where temporary files go; tempfile would write one to find out, which fails on a full disk."""
+    named = (tempfile.tempdir, *(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")))
+    return next((Path(name) for name in named if name and Path(name).is_dir()), Path("/tmp"))  # noqa: S108

@@ -123,7 +123,8 @@ class _Reader:
             rule = self._default(path, inner, mode)
             if rule is not None and not self._is_brought_back(inner):
                 if not (stat.S_ISDIR(mode) and self._may_bring_back_by_name(inner)):
-                    self.left_out.append(LeftOut(inner, rule))
+                    if inner != IGNORE_FILE:  # whoever wrote it knows
+                        self.left_out.append(LeftOut(inner, rule))
                     return
                 out, default = True, LeftOut(inner, rule)
         if out:
@@ -136,7 +137,9 @@ class _Reader:
         if stat.S_ISDIR(mode):
             if depth >= LIMITS.path_depth:
                 raise UsageError(
-                    f"is more than {LIMITS.path_depth} folders deep", where=path, hint="move it up, or leave it out"
+                    f"holds a folder that is more than {LIMITS.path_depth} folders deep",
+                    where=self.root / inner.partition("/")[0],
+                    hint=f"move it up, or list it in {IGNORE_FILE}",
                 )
             if not out:
                 yield LayerEntry(name, "dir", 0o755)

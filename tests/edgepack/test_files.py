@@ -14,7 +14,7 @@ import pytest
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.console import report_errors
 from edgepack.host.files import atomic_write, discard, locked, make_dirs, replacing, sweep, temporary_beside
-from edgepack.host.scratch import scratch_folder
+from edgepack.host.scratch import scratch_folder, sweep_scratch
 
 
 def names(folder: Path) -> list[str]:
@@ -204,7 +204,7 @@ def test_what_is_kept_recent_or_another_users_is_not_swept(tmp_path: Path) -> No
 
 SCRATCH = """
 import os, sys, tempfile
-from edgepack.host.scratch import scratch_folder
+from edgepack.host.scratch import scratch_folder, sweep_scratch
 with scratch_folder("test") as folder:
     (folder / "half").mkdir()
     print(folder, flush=True)
@@ -240,6 +240,20 @@ def test_the_scratch_folder_of_a_killed_process_is_swept_by_the_next_command(
 
     report_errors(click.Command("x", callback=lambda: None), "x", "X")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sweeping_writes_nothing_and_never_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, or no folder for temporary files, must not keep a command from what it can do."""
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: pytest.fail("it writes a file to find out"))
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(tmp_path / "absent"))
+    sweep_scratch()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "edgepack-x.scratch").mkdir()
+    sweep_scratch()
+    assert list(tmp_path.iterdir()) == []
+    sweep_scratch(tmp_path / "absent")
 
 
 def test_only_living_processes_of_a_command_have_scratch_folders() -> None:

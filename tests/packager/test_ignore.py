@@ -275,7 +275,7 @@ def test_a_folder_that_is_too_deep_is_refused_before_anything_fails(tmp_path: Pa
         fd = below
     os.close(fd)
     try:
-        with pytest.raises(UsageError, match="is more than 256 folders deep"):
+        with pytest.raises(UsageError, match="code/d: holds a folder that is more than 256 folders deep"):
             read_tree(root)
         (root / IGNORE_FILE).write_text("d/d/d")
         assert shipped(root) == ["score.py"]
