@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from edgepack.oci.copy import copy
 from edgepack.oci.layer import NoCompression, write_layer
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote import Policy, RemoteRepository, anonymous
-from edgepack.oci.remote.access import host_access
+from edgepack.oci.remote.access import HostAccess, host_access
 from edgepack.oci.remote.engines import Certificates, EngineFiles, certificates
 from edgepack.oci.remote.origin import Origin
 from edgepack.oci.remote.routes import _bypasses_proxy
@@ -314,6 +315,15 @@ def test_our_certificate_is_shown_to_the_registry_and_to_nobody_else(
             assert stream.read() == BLOB
         assert front.shown == ["client"]
         assert store.shown == [None]
+
+
+def test_tls_is_verified_alike_on_each_python_and_as_engines_do() -> None:
+    context = HostAccess("https").context(shown=False)
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    # Python 3.13 refuses authorities without a key usage, as they are made by hand.
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
 def test_the_schemes_of_registries(files: EngineFiles, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
@@ -23,24 +24,40 @@ class Routes:
     """
 
     def __init__(self, access: HostAccess, registry: Origin, timeout: urllib3.Timeout) -> None:
+        self._access = access
         self._registry = registry
-        self._options: dict[bool, dict[str, Any]] = {
-            own: {"ssl_context": access.context(shown=own), "timeout": timeout, "maxsize": 4} for own in (True, False)
-        }
-        self._pools = {own: urllib3.PoolManager(**options) for own, options in self._options.items()}
-        self._proxies: dict[tuple[str, bool], urllib3.ProxyManager] = {}
+        self._timeout = timeout
+        self._contexts: dict[bool, ssl.SSLContext] = {}
+        self._pools: dict[tuple[str | None, str, bool], urllib3.PoolManager] = {}
+        if access.certificates:  # what is wrong with them is said before anything is sent
+            self._context(own=True)
 
     def to(self, origin: Origin) -> urllib3.PoolManager:
         """The way to ``origin``: straight, or by the proxy of HTTPS_PROXY or HTTP_PROXY unless NO_PROXY has it."""
-        own, proxy = origin == self._registry, getproxies().get(origin.scheme)
+        proxy = getproxies().get(origin.scheme)
         if not proxy or is_loopback(origin.host) or _bypasses_proxy(origin):
-            return self._pools[own]
-        if (proxy, own) not in self._proxies:
-            parsed = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
-            login = None if parsed.auth is None else urllib3.util.make_headers(proxy_basic_auth=unquote(parsed.auth))
-            address = parsed._replace(auth=None, path=None, query=None).url
-            self._proxies[proxy, own] = urllib3.ProxyManager(address, proxy_headers=login, **self._options[own])
-        return self._proxies[proxy, own]
+            proxy = None
+        key = (proxy, origin.scheme, origin == self._registry)
+        if key not in self._pools:
+            self._pools[key] = self._pool(*key)
+        return self._pools[key]
+
+    def _pool(self, proxy: str | None, scheme: str, own: bool) -> urllib3.PoolManager:
+        # The system's authorities take a while to read, and plain HTTP needs none.
+        context = self._context(own=own) if scheme == "https" else None
+        options: dict[str, Any] = {"ssl_context": context, "timeout": self._timeout, "maxsize": 4}
+        if proxy is None:
+            return urllib3.PoolManager(**options)
+        parsed = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
+        login = None if parsed.auth is None else urllib3.util.make_headers(proxy_basic_auth=unquote(parsed.auth))
+        return urllib3.ProxyManager(
+            parsed._replace(auth=None, path=None, query=None).url, proxy_headers=login, **options
+        )
+
+    def _context(self, *, own: bool) -> ssl.SSLContext:
+        if own not in self._contexts:
+            self._contexts[own] = self._access.context(shown=own)
+        return self._contexts[own]
 
 
 def _bypasses_proxy(origin: Origin) -> bool:
