@@ -73,7 +73,7 @@ def available(source: HoldsBlobs, root: Descriptor) -> Available:
         raise NotFoundError(
             f"of the images that it names none is there ({_names(absent) or 'it names none'})",
             where=f"index {root.digest}",
-            hint="save or pull one of them again",
+            hint="pull one of them, and save it again",
         )
     if found.digest != root.digest:
         root = Descriptor(found.media_type, found.digest, found.size, root.annotations)

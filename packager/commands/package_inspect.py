@@ -17,11 +17,14 @@ from packager.workspace import Workspace
 @common
 def command(image: str, offline: bool, access: Access, workspace: Workspace, output: str) -> None:
     """Show IMAGE: a tag of the workspace, oci:DIR, oci-archive:FILE, docker-daemon:NAME or a registry's reference."""
+    from edgepack.oci.available import Available
     from packager.images.inspect import signers, views
     from packager.places.table import find_source
 
     with find_source(image, workspace.store, access).open(offline=offline) as (source, root):
         found = views(source, root)
+        if isinstance(source, Available):
+            note(f"{image} names more than it holds; not there: {source.absent_names}")
         signed_by = signers(workspace.store, root, workspace.keys.list())
     value = {
         "digest": str(root.digest),

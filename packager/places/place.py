@@ -71,7 +71,7 @@ class Place(ImageSource):
                 raise UsageError("has no name of its own", where=self.text, hint="give one with --tag NAME:TAG")
             report = copy(source, store, root)
             if isinstance(source, Available):
-                _log.info("%s: taken without %s, which it names and does not hold", self.text, source.absent_names)
+                _log.info("%s names more than it holds; taken without %s", self.text, source.absent_names)
                 source = source.source
             if isinstance(source, HasReferrers):
                 copy_referrers(source, store, root)

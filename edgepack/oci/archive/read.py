@@ -172,4 +172,7 @@ def _as_verification(path: Path) -> Iterator[None]:
         where = "" if error.where is None else f"{error.where}: "
         raise type(error)(f"not a valid archive: {where}{error.what}", where=path, hint="fetch it again") from error
     except (InvalidDocumentError, InvalidReferenceError, NotFoundError) as error:
-        raise VerificationError(f"not a valid archive: {error}", where=path, hint="fetch it again") from error
+        where = "" if error.where is None else f"{error.where}: "
+        raise VerificationError(
+            f"not a valid archive: {where}{error.what}", where=path, hint=error.hint or "fetch it again"
+        ) from error
