@@ -75,7 +75,8 @@ def podman_service() -> Iterator[str]:
     """The address of Podman's Docker-compatible socket."""
     folder = Path(tempfile.mkdtemp(prefix="edp-p-"))
     address = f"unix://{folder}/podman.sock"
-    argv = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
+    # Its monitor leaves an empty file where it was started when it sees a lack of memory.
+    argv = ["env", f"--chdir={folder}", "podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
     argv += ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "system", "service", "--time=0", address]
     try:
         with started(argv, folder / "log", lambda: answers(address)):
