@@ -120,6 +120,18 @@ def test_a_registry_that_asks_for_a_certificate_gets_that_of_certs_d(
         assert client(f"{HOST}:{port}").has(blob())
 
 
+@pytest.mark.real("docker-registry", "openssl")
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_registry_at_an_ipv6_address(authority: Authority, files: EngineFiles, tmp_path: Path, secure: bool) -> None:
+    server, key = authority.signed("six", "IP:::1")
+    tls = {"certificate": str(server), "key": str(key)} if secure else None
+    with docker_registry(tmp_path / "r", host="[::1]", tls=tls) as port:
+        remote = client(f"[::1]:{port}", policy(ca_file=authority.file if secure else None))
+        remote.put(blob(), Bytes())
+        with remote.open(blob(), 5) as stream:
+            assert stream.read() == BLOB[5:]
+
+
 # ---- Plain HTTP ---------------------------------------------------------------------------------------------------
 
 

@@ -76,7 +76,7 @@ def docker_registry(
         config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "users")}}
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     argv = ["docker-registry", "serve", str(folder / "config.yml")]
-    with started(argv, folder / "log", lambda: listens(port, host), {"PATH": os.environ["PATH"]}):
+    with started(argv, folder / "log", lambda: listens(port, host.strip("[]")), {"PATH": os.environ["PATH"]}):
         yield port
 
 

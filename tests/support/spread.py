@@ -37,13 +37,16 @@ LONG = (
     ),
     *(
         f"tests/edgepack/test_{name}"
-        for name in ("bundle_crash", "bundle_import", "remote_faults", "serve", "store_faults", "unpack", "validate")
+        for name in (
+            "bundle_crash", "bundle_import", "remote_access", "remote_faults", "serve", "store_faults", "unpack",
+            "validate",
+        )
     ),
     *(
         f"tests/packager/test_{name}"
         for name in (
             "base_recipe", "bases", "build", "bytecode", "compressors", "conversion", "edgepack_commands", "export",
-            "script_check", "stack", "wheel_layer", "wheel_trim", "wheels",
+            "partial_images", "registries", "script_check", "stack", "wheel_layer", "wheel_trim", "wheels",
         )
     ),
 )  # fmt: skip
