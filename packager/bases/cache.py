@@ -11,15 +11,21 @@ from pathlib import Path
 from platform import python_version
 
 from edgepack.errors import EdgepackError
+from edgepack.host.files import locked, make_dirs, publish, temporary_beside
 from edgepack.host.scratch import scratch_folder
+from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
-from packager.bases.debian import PACKAGES, BaseRecipe, base_entries, load_recipe, newest_package
+from edgepack.oci.tar.compression import decompressed
+from edgepack.oci.unpack import unpack_layer
+from packager.bases.debian import PACKAGES, BaseRecipe, base_entries, load_recipe, newest_package, recipes
 from packager.bases.facts import BaseFacts, base_facts
+from packager.layers.bytecode import compiles_for
+from packager.layers.compiler import Compiler, compiler_in, this_compiler
 from packager.layers.compressors import compressor_name, write_best_layer
 from packager.layers.dates import at_seconds
 
@@ -73,7 +79,9 @@ class BaseCache:
             )
         _log.info("building base %s for %s from Debian's packages, once", name, platform)
         with scratch_folder("base") as folder:
-            entries = base_entries(recipe, platform, folder, mirrors=mirrors)
+            # For another processor by the Python of the base for this one.
+            compiler = None if platform == Platform.host() else self.compiler(recipe.python_minor, mirrors=mirrors)
+            entries = base_entries(recipe, platform, folder, mirrors=mirrors, compiler=compiler)
             layer = write_best_layer(entries, self.store, kind="base", title=name)
             created = at_seconds(newest_package(folder / PACKAGES))
         config = ImageConfig(
@@ -91,14 +99,42 @@ class BaseCache:
         self.store.tag(recipe_tag(recipe, platform), descriptor)
         return descriptor
 
+    def compiler(self, python: str, *, offline: bool = False, mirrors: Sequence[str] = ()) -> Compiler | None:
+        """What makes bytecode for Python ``python`` here: this interpreter, else that of a base for this machine.
+
+        The base is one of a recipe, and built where it is not yet. ``None`` where neither has the version or runs here.
+        """
+        host, found = Platform.host(), this_compiler(python)
+        for name in recipes() if found is None else ():
+            recipe = load_recipe(name)
+            if recipe.python_minor == python and str(host) in recipe.platforms:
+                descriptor = self.build(name, host, offline=offline, mirrors=mirrors)
+                return compiler_in(self._unpacked(descriptor), recipe.python)
+        return found
+
+    def _unpacked(self, descriptor: Descriptor) -> Path:
+        """The folder of the files of a recipe's image, which has one layer."""
+        folder = self._root / "interpreters"
+        make_dirs(folder)
+        target = folder.resolve() / descriptor.digest.hex
+        with locked(folder / f".{target.name}.lock"):
+            if not target.is_dir():
+                (layer,) = self.store.manifest(descriptor).layers
+                with temporary_beside(target) as temporary, self.store.open(layer) as blob:
+                    unpack_layer(decompressed(blob, layer, LIMITS.layer_unpacked_bytes), temporary, keep_owner=False)
+                    publish(temporary, target)
+        return target
+
 
 def recipe_tag(recipe: BaseRecipe, platform: Platform) -> str:
     """The tag of a recipe's image in the cache.
 
-    It changes with the recipe, its lock, the compressor and the Python that compiles.
+    It changes with the recipe, its lock, the compressor and the Python that compiles: this one, or the base's own.
     """
+    own = not compiles_for(recipe.python_minor) and str(Platform.host()) in recipe.platforms
+    compiler = "own" if own else python_version()
     key = hashlib.sha256()
     for path in sorted(recipe.folder.iterdir()):
         key.update(path.name.encode() + b"\0" + path.read_bytes())
-    key.update(f"{_FORMAT} {compressor_name()} {python_version()}".encode())
+    key.update(f"{_FORMAT} {compressor_name()} {compiler}".encode())
     return f"{recipe.name}:{platform.os}-{platform.architecture}-{key.hexdigest()[:16]}"

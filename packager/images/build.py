@@ -20,6 +20,7 @@ from packager.images.write import BuiltImage, ImageWriter
 from packager.inference.entry_script import EntryScript, check_entry_script
 from packager.inference.server import server_entries
 from packager.inference.service_settings import ServiceSettings
+from packager.layers.compiler import Compiler, this_compiler
 from packager.layers.dates import newest, of_wheel
 from packager.layers.secrets import SecretSearch, known_secrets
 from packager.models.conversion import served
@@ -83,7 +84,10 @@ class Builder:
         """
         tag = image_tag(tag)
         options = options or BuildOptions()
-        writer = ImageWriter(self.store, self.layers, options.rules, SecretSearch(known_secrets()))
+        search = SecretSearch(known_secrets())
+        writer = ImageWriter(
+            self.store, self.layers, options.rules, search, lambda python: self._compiler(python, options)
+        )
         built = tuple(writer.write(plan) for plan in self.plan(refs, platforms, options))
         root = built[0].descriptor
         if len(built) > 1:
@@ -113,6 +117,12 @@ class Builder:
             options.settings.check(service_document(models, options.script))
         return tuple(self._planned(models, platform, options) for platform in platforms)
 
+    def _compiler(self, python: str, options: BuildOptions) -> Compiler | None:
+        """What makes bytecode for Python ``python``: for a base of ours always the same, whatever Python runs this."""
+        if is_recipe(options.base):
+            return self.bases.compiler(python, offline=options.offline)
+        return this_compiler(python)
+
     def _served(self, refs: Sequence[ModelRef], options: BuildOptions) -> tuple[ServedModel, ...]:
         """The models as the image has them: converted, or for a script as they were registered."""
         found = [self.models.get(ref) for ref in refs]
@@ -131,7 +141,7 @@ class Builder:
             # What a foreign base holds besides Python is not known.
             packages = modules_of(wheels) if is_recipe(options.base) else None
             check_entry_script(options.script, base.facts.python_version, packages)
-        server = server_entries(base.facts.python_version)
+        server = server_entries(base.facts.python_version, self._compiler(base.facts.python_version, options))
         dates = [of_wheel(wheel.path) for group in wheels for wheel in group.wheels]
         created = newest([base.config.created, *dates])
         return plan_image(platform, base, wheels, server, models, options.script, created, options.settings)

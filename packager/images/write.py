@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from packager.bases.find import Base
 from packager.images.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer
+from packager.layers.compiler import Compiler, this_compiler
 from packager.layers.compressors import write_best_layer
 from packager.layers.secrets import SecretSearch
 from packager.wheels.groups import WheelGroup
@@ -58,14 +59,22 @@ class ImageWriter:
     """Writes images to ``store``; what it holds when the writer is made is not new, and the clock starts then.
 
     The layers of wheels are remembered below ``notes``. ``search`` knows the credentials that must not get into what
-    is not the same for every user.
+    is not the same for every user. ``compiler`` gives what makes bytecode for a minor version of Python.
     """
 
-    def __init__(self, store: Store, notes: Path, rules: Sequence[TrimRule], search: SecretSearch) -> None:
+    def __init__(
+        self,
+        store: Store,
+        notes: Path,
+        rules: Sequence[TrimRule],
+        search: SecretSearch,
+        compiler: Callable[[str], Compiler | None] = this_compiler,
+    ) -> None:
         self._store = store
         self._notes = notes
         self._rules = tuple(rules)
         self._search = search
+        self._compiler = compiler
         self._before = store.digests()
         self._started = time.perf_counter()
 
@@ -83,7 +92,8 @@ class ImageWriter:
 
     def _layers(self, plan: LayerPlan) -> list[Layer]:
         facts = plan.base.facts
-        settings = LayerSettings(facts.python_version, facts.python, rules=self._rules)
+        compiler = self._compiler(facts.python_version)
+        settings = LayerSettings(facts.python_version, facts.python, rules=self._rules, compiler=compiler)
         groups = [layer for layer in plan.layers if isinstance(layer, WheelGroup)]
         made = WheelLayers(self._store, self._notes, settings).make(groups)
         return [self._layer(planned, made) for planned in plan.layers]

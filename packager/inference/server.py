@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edgepack.errors import MissingPartError
 from edgepack.oci.layer import LayerEntry
-from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
+from packager.layers.bytecode import compile_sources, compiled_path
+from packager.layers.compiler import Compiler
 from packager.layers.paths import SERVER_ROOT
 
 
@@ -21,15 +22,15 @@ def server_root() -> Path:
     return Path(spec.origin).parent
 
 
-def server_entries(python: str) -> tuple[LayerEntry, ...]:
-    """The modules of ``edge_server``, with bytecode where this interpreter makes it for Python ``python``."""
+def server_entries(python: str, compiler: Compiler | None) -> tuple[LayerEntry, ...]:
+    """The modules of ``edge_server``, with bytecode for Python ``python`` by ``compiler``, if there is one."""
     root = server_root()
     sources = {
         f"{SERVER_ROOT}/edge_server/{path.relative_to(root)}": path.read_bytes() for path in sorted(root.rglob("*.py"))
     }
     entries = [LayerEntry.of_bytes(path, data) for path, data in sources.items()]
-    if compiles_for(python):
-        compiled = compile_sources((f"/{path}", data) for path, data in sources.items())
+    if compiler is not None:
+        compiled = compile_sources(((f"/{path}", data) for path, data in sources.items()), compiler.command)
         entries += [
             LayerEntry.of_bytes(compiled_path(path, python), data)
             for path, data in zip(sources, compiled, strict=True)

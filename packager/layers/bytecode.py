@@ -34,8 +34,10 @@ def compiles_for(python: str) -> bool:
     return sys.implementation.name == "cpython" and python == ".".join(map(str, sys.version_info[:2]))
 
 
-def compile_sources(sources: Iterable[tuple[str, bytes]]) -> list[bytes | None]:
+def compile_sources(sources: Iterable[tuple[str, bytes]], python: Sequence[str] = ()) -> list[bytes | None]:
     """The .pyc of each (absolute path in the image, source); ``None`` where the source is not valid Python.
+
+    ``python`` is the command that starts the Python that compiles; left out, it is this interpreter.
 
     Raises ``RuntimeFailedError`` when the interpreter that compiles fails.
     """
@@ -46,14 +48,14 @@ def compile_sources(sources: Iterable[tuple[str, bytes]]) -> list[bytes | None]:
     listing = list(sources)
     if not listing:
         return []
-    command = [sys.executable, "-I", "-S", "-W", "ignore", __file__]
+    command = [*(python or (sys.executable,)), "-I", "-S", "-W", "ignore", __file__]
     try:
         done = subprocess.run(command, input=marshal.dumps(listing), capture_output=True, timeout=_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise RuntimeFailedError(f"cannot compile bytecode ({error})", where=sys.executable) from error
+        raise RuntimeFailedError(f"cannot compile bytecode ({error})", where=command[0]) from error
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise RuntimeFailedError(f"cannot compile bytecode ({said or done.returncode})", where=sys.executable)
+        raise RuntimeFailedError(f"cannot compile bytecode ({said or done.returncode})", where=command[0])
     answer = marshal.loads(done.stdout)  # noqa: S302 - written by our own child
     assert isinstance(answer, list)  # noqa: S101
     return answer

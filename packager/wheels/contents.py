@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from installer.scripts import ScriptSection
 
+    from packager.layers.compiler import Compiler
     from packager.wheels.cache import Wheel
     from packager.wheels.settings import LayerSettings
 
@@ -245,8 +246,8 @@ class _LayerDestination(WheelDestination):
         self, scheme: Scheme, record_file_path: str, records: Iterable[tuple[Scheme, RecordEntry]]
     ) -> None:
         """Add the bytecode, and a RECORD that is true for what was collected."""
-        if self._settings.compiles:
-            self._compile()
+        if self._settings.maker is not None:
+            self._compile(self._settings.maker)
         path = f"{self._folders[scheme]}/{record_file_path}"
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
@@ -256,14 +257,14 @@ class _LayerDestination(WheelDestination):
         writer.writerow((record_file_path, "", ""))
         self._collect(_File.of_bytes(path, text.getvalue().encode()))
 
-    def _compile(self) -> None:
+    def _compile(self, maker: Compiler) -> None:
         modules = [
             (name.removeprefix(f"{self._site}/"), file.source)
             for name, file in sorted(self._files.items())
             if name.startswith(f"{self._site}/") and file.source is not None
         ]
         chosen = [(name, source) for name, source in modules if is_compiled(name)]
-        compiled = compile_sources((f"/{self._site}/{name}", source) for name, source in chosen)
+        compiled = compile_sources(((f"/{self._site}/{name}", source) for name, source in chosen), maker.command)
         for (name, _), data in zip(chosen, compiled, strict=True):
             if data is not None:
                 self._collect(_File.of_bytes(f"{self._site}/{compiled_path(name, self._settings.python)}", data))

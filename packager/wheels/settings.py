@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
-from packager.layers.bytecode import builder_version, compiles_for
+from packager.layers.compiler import Compiler, this_compiler
 from packager.layers.compressors import compressor_name
 from packager.wheels.trim import RULES, TrimRule
 from packager.wheels.without_bytecode import WITHOUT_BYTECODE
@@ -20,8 +20,8 @@ _FORMAT = 1
 class LayerSettings:
     """Everything but the wheels that decides the bytes of their layers.
 
-    ``python`` is the image's minor version, ``interpreter`` its path there; ``bytecode`` is made where this interpreter
-    has the same minor version.
+    ``python`` is the image's minor version, ``interpreter`` its path there; ``bytecode`` is made by ``compiler``,
+    or where there is none by this interpreter if it has the same minor version.
     """
 
     python: str = "3.11"
@@ -30,6 +30,7 @@ class LayerSettings:
     rules: tuple[TrimRule, ...] = RULES
     bytecode: bool = True
     mtime: int = 0
+    compiler: Compiler | None = None
 
     @property
     def site_packages(self) -> str:
@@ -37,9 +38,9 @@ class LayerSettings:
         return f"{self.prefix.strip('/')}/lib/python{self.python}/site-packages"
 
     @property
-    def compiles(self) -> bool:
-        """Whether bytecode is made."""
-        return self.bytecode and compiles_for(self.python)
+    def maker(self) -> Compiler | None:
+        """What makes bytecode; ``None`` where none is made."""
+        return (self.compiler or this_compiler(self.python)) if self.bytecode else None
 
     @cached_property
     def key(self) -> str:
@@ -50,7 +51,7 @@ class LayerSettings:
             self.interpreter,
             self.prefix,
             sorted((rule.distribution, rule.paths, rule.shortens) for rule in self.rules if rule.paths),
-            [builder_version(), WITHOUT_BYTECODE] if self.compiles else None,
+            [self.maker.version, WITHOUT_BYTECODE] if self.maker else None,
             compressor_name(),
             self.mtime,
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from packager.bases.debian.recipe import BaseRecipe, Lock, lock_path, read_lock,
 from packager.bases.debian.resolve import newest_packages
 from packager.bases.debian.sources import find_sources
 from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
+from packager.layers.compiler import Compiler, compiler_in, this_compiler
 from packager.layers.rules import path_pattern
 
 _log = logging.getLogger(__name__)
@@ -27,9 +29,16 @@ _CERTIFICATE_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
 
 def base_entries(
-    recipe: BaseRecipe, platform: Platform, workdir: Path, *, mirrors: Sequence[str] = ()
+    recipe: BaseRecipe,
+    platform: Platform,
+    workdir: Path,
+    *,
+    mirrors: Sequence[str] = (),
+    compiler: Compiler | None = None,
 ) -> Iterator[LayerEntry]:
     """The files of the base image, to be written as one layer while ``workdir`` is still there.
+
+    Bytecode is made by ``compiler``, else by this interpreter or the base's own, whichever is the recipe's Python.
 
     The lock decides: it names the packages by their hashes, and nothing else is taken. ``mirrors`` are addresses of
     Debian's archives; see ``find_sources`` for what is asked without any. What ``workdir`` already holds is not
@@ -44,7 +53,7 @@ def base_entries(
         raise NotFoundError("there is no lock", where=where, hint="write one first")
     pins = [pin for pin in lock.packages if recipe.rules.of_package(pin.name) is None]
     packages = locked_packages(pins, workdir / PACKAGES, find_sources(mirrors), where)
-    yield from _entries(recipe, platform, workdir, packages)
+    yield from _entries(recipe, platform, workdir, packages, compiler)
 
 
 def update_lock(recipe: BaseRecipe, platform: Platform, workdir: Path, *, mirrors: Sequence[str] = ()) -> Lock:
@@ -54,14 +63,16 @@ def update_lock(recipe: BaseRecipe, platform: Platform, workdir: Path, *, mirror
         raise IncompatibleError("a lock names a layer with bytecode in it", where=recipe.name, hint=hint)
     recipe.of_platform(platform)
     packages = newest_packages(recipe, platform, workdir / PACKAGES, mirrors)
-    entries = _entries(recipe, platform, workdir, packages)
+    entries = _entries(recipe, platform, workdir, packages, this_compiler(recipe.python_minor))
     layer = write_layer(entries, Store.create(workdir / "store"), NoCompression(), kind="base")
     lock = Lock(tuple(package.locked for package in packages), str(layer.diff_id), layer.unpacked_size)
     write_lock(recipe, platform, lock)
     return lock
 
 
-def _entries(recipe: BaseRecipe, platform: Platform, workdir: Path, packages: Iterable[Package]) -> list[LayerEntry]:
+def _entries(
+    recipe: BaseRecipe, platform: Platform, workdir: Path, packages: Iterable[Package], compiler: Compiler | None
+) -> list[LayerEntry]:
     kept = [package for package in packages if recipe.rules.of_package(package.locked.name) is None]
     tree = workdir / "tree"
     with disk_errors(workdir):
@@ -71,7 +82,8 @@ def _entries(recipe: BaseRecipe, platform: Platform, workdir: Path, packages: It
         }
         found.update((entry.path, entry) for entry in _made(recipe, platform, kept, tree))
         found = without_dangling(found)
-        found.update((entry.path, entry) for entry in _bytecode(recipe, found, tree))
+        compiler = compiler or this_compiler(recipe.python_minor) or _own_compiler(recipe, found, tree)
+        found.update((entry.path, entry) for entry in _bytecode(recipe, found, tree, compiler))
     return ordered(found.values())
 
 
@@ -92,14 +104,25 @@ def _made(recipe: BaseRecipe, platform: Platform, packages: Iterable[Package], t
     yield LayerEntry.of_bytes("var/lib/dpkg/status", status.encode())
 
 
-def _bytecode(recipe: BaseRecipe, found: Mapping[str, LayerEntry], tree: Path) -> Iterator[LayerEntry]:
+def _bytecode(
+    recipe: BaseRecipe, found: Mapping[str, LayerEntry], tree: Path, compiler: Compiler | None
+) -> Iterator[LayerEntry]:
     """Bytecode of the modules that a server imports: deterministic, and never checked against its source."""
-    if not compiles_for(recipe.python_minor):
-        _log.info("no bytecode in the base: this is not Python %s", recipe.python_minor)
+    if compiler is None:
+        _log.info("no bytecode in the base: no Python %s runs here", recipe.python_minor)
         return
     wanted = path_pattern(f"usr/lib/python{recipe.python_minor}/{pattern}" for pattern in recipe.bytecode)
     sources = sorted(path for path, entry in found.items() if entry.kind == "file" and wanted.fullmatch(path))
-    compiled = compile_sources((f"/{path}", (tree / path).read_bytes()) for path in sources)
+    compiled = compile_sources(((f"/{path}", (tree / path).read_bytes()) for path in sources), compiler.command)
     for path, data in zip(sources, compiled, strict=True):
         if data is not None:
             yield LayerEntry.of_bytes(compiled_path(path, recipe.python_minor), data)
+
+
+def _own_compiler(recipe: BaseRecipe, found: Mapping[str, LayerEntry], tree: Path) -> Compiler | None:
+    """The base's own Python in ``tree``, if it runs on this machine; its libraries need their links."""
+    for path, entry in found.items():
+        if entry.kind == "symlink" and not os.path.lexists(tree / path):
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).symlink_to(entry.linkname)
+    return compiler_in(tree, recipe.python)
