@@ -94,7 +94,7 @@ def test_rules_are_switched_off_by_name_and_an_unknown_name_is_refused() -> None
     assert rules.of_path("doc/a") is not None
     assert Rules(rules_without(rules, ["docs"])).of_path("doc/a") is None
     assert Rules(rules_without(rules, ["docs"])).of_package("tar") is not None
-    with pytest.raises(UsageError, match="no rule is named dosc; did you mean .docs.. the rules are docs, tools"):
+    with pytest.raises(UsageError, match=r"no rule is named dosc; did you mean 'docs'\? the rules are docs, tools"):
         rules_without(rules, ["dosc"])
 
 
