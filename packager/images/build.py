@@ -85,6 +85,7 @@ class Builder:
         tag = image_tag(tag)
         options = options or BuildOptions()
         search = SecretSearch(known_secrets())
+        search.check_name(tag)
         writer = ImageWriter(
             self.store, self.layers, options.rules, search, lambda python: self._compiler(python, options)
         )

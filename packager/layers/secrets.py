@@ -1,12 +1,13 @@
 """No image holds a credential that this workstation knows: what a user's files go into is searched for them.
 
 Known are the passwords and tokens in Docker's ``config.json``, in the addresses of package indexes that pip and uv are
-told of, and in ``EDGEPACK_…`` variables. They are looked for in contents and in names, in every form of ``encodings``.
-Private keys are found by their own marks. A value is never shown; an error names its source.
+told of, in ``.netrc``, and in ``EDGEPACK_…`` variables. They are looked for in contents and in names, in every form of
+``encodings``. Private keys are found by their own marks. A value is never shown; an error names its source.
 """
 
 from __future__ import annotations
 
+import netrc
 import os
 import re
 import sys
@@ -126,7 +127,7 @@ def known_secrets(environment: Mapping[str, str] | None = None) -> tuple[Secret,
     """The credentials that this workstation knows, each value once; no program is run to find them."""
     variables = os.environ if environment is None else environment
     found: dict[bytes, Secret] = {}
-    for source, text in (*_of_docker(), *_of_variables(variables), *_of_pip(variables)):
+    for source, text in (*_of_docker(), *_of_variables(variables), *_of_pip(variables), *_of_netrc(variables)):
         value = text.encode("utf-8", "surrogateescape")
         if len(value) >= MIN_LENGTH:
             found.setdefault(value, Secret(source, value))
@@ -157,6 +158,19 @@ def _of_variables(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
                 yield source, text
             if _SECRET_NAME.search(name):
                 yield source, value
+
+
+def _of_netrc(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Where pip and uv find the passwords of indexes whose addresses have none."""
+    home = Path(variables.get("HOME") or _home())
+    named = variables.get("NETRC")
+    for path in [Path(named)] if named else [home / ".netrc", home / "_netrc"]:
+        try:
+            hosts = netrc.netrc(str(path)).hosts
+        except (OSError, UnicodeDecodeError, netrc.NetrcParseError):
+            continue
+        for host, (_, _, password) in hosts.items():
+            yield f"{path} for {host}", password or ""
 
 
 def _of_pip(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -181,6 +181,15 @@ def test_docker_knows_passwords_and_tokens(home: Path) -> None:
     assert found["docker-password"].endswith("config.json for r.example:5000")
 
 
+def test_passwords_of_netrc_are_known_as_pip_and_uv_use_them(home: Path) -> None:
+    (home / ".netrc").write_text("machine pypi.example login me password netrc-password\ndefault login a password b\n")
+    assert values(home) == {"netrc-password": f"{home}/.netrc for pypi.example"}
+    (home / "other").write_text("machine a.example login me password other-password")
+    assert set(values(home, NETRC=str(home / "other"))) == {"other-password"}
+    (home / "other").write_text("machine")
+    assert values(home, NETRC=str(home / "other")) == {}
+
+
 def test_a_docker_configuration_that_cannot_be_read_stops_no_build(home: Path) -> None:
     (home / "docker").mkdir()
     (home / "docker/config.json").write_text("{")
