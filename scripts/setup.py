@@ -117,14 +117,16 @@ def find_uv() -> str:
 
 
 def make_bootstrap() -> None:
-    """A small environment that holds uv; Debian's Python needs python3-venv for it."""
+    """A small environment that holds uv; Debian's Python needs a package more for it."""
     if not Path(sysconfig.get_path("stdlib"), "ensurepip").is_dir():
+        # Not python3-venv: that is for the distribution's default Python, and this one may be another.
+        package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            sys.exit("setup: uv is not on PATH and this Python has no venv: install uv, or the package python3-venv")
-        print("setup: installing the Debian package python3-venv")
+            sys.exit(f"setup: uv is not on PATH and this Python has no venv: install uv, or the package {package}")
+        print(f"setup: installing the Debian package {package}")
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         run(["apt-get", "update", "-q"], environment, check=False)
-        run(["apt-get", "install", "-y", "-q", "--no-install-recommends", "python3-venv"], environment)
+        run(["apt-get", "install", "-y", "-q", "--no-install-recommends", package], environment)
     run([sys.executable, "-m", "venv", str(BOOTSTRAP)])
     run([str(BOOTSTRAP / "bin" / "python"), "-m", "pip", "install", "--quiet", "uv"])
 

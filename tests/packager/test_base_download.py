@@ -245,7 +245,15 @@ def test_only_mirrors_of_debian_are_taken_from_the_machine(tmp_path: Path) -> No
         "Types: deb\nURIs: http://mirror.example/debian-security\nSuites: bookworm-security\nComponents: main\n"
         "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
     )
-    assert machine_archives(tmp_path) == ["http://mirror.example/debian", "http://mirror.example/debian-security"]
+    (tmp_path / "mirrors").write_text("https://cloud.example/debian\n")
+    (folder / "cloud.sources").write_text(
+        f"Types: deb\nURIs: mirror+file://{tmp_path}/mirrors mirror+file:{tmp_path}/absent\nSuites: bookworm\n"
+    )
+    assert machine_archives(tmp_path) == [
+        "http://mirror.example/debian",
+        "http://mirror.example/debian-security",
+        "https://cloud.example/debian",
+    ]
 
 
 def test_a_machine_without_mirrors_of_debian_names_none(tmp_path: Path) -> None:

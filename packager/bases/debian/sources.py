@@ -62,6 +62,9 @@ def machine_archives(apt: Path = Path("/etc/apt")) -> list[str]:
         text = re.sub(r"(?m)^\s*#.*$", "", paragraph)
         key = re.search(r"signed-by\s*[:=]\s*(\S+)", text, re.IGNORECASE)
         if key is None or "debian-archive" in key[1]:
+            # apt-transport-mirror(1): images for clouds name a file with a list of mirrors.
+            for name in re.findall(r"\bmirror\+file:(?://)?(/\S+)", text):
+                text += "\n" + (Path(name).read_text("utf-8", "replace") if Path(name).is_file() else "")
             archives.update(re.findall(r"\bhttps?://\S+?/debian(?:-security)?(?=/?(?:\s|$))", text))
     return sorted(archives)
 
