@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tarfile
@@ -280,6 +282,71 @@ def test_its_port_is_led_into_a_network_of_its_own(place: Place, kind: str) -> N
     hanging.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", place.port), 10)
+
+
+FORWARDS = """
+import resource, select, socket, sys
+sys.path.insert(0, sys.argv[1])
+from edge_agent.runtimes.supervisor.forward import Forwarder
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+epoll = select.epoll()
+forwarder = Forwarder(epoll, socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3]))
+while True:
+    for fd, event in epoll.poll():
+        if forwarder.handles(fd):
+            forwarder.handle(fd, event)
+"""
+
+
+def test_no_connection_is_lost_where_files_are_few_and_clients_rude() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=128) as inner,
+        socket.create_server(("127.0.0.1", 0), backlog=128) as outer,
+    ):
+        argv = [sys.executable, "-I", "-S", "-c", FORWARDS, str(Path(__file__).parents[2]), str(outer.fileno())]
+        with subprocess.Popen([*argv, str(inner.getsockname()[1])], pass_fds=[outer.fileno()]) as child:
+            try:
+                threading.Thread(target=echo, args=(inner,), daemon=True).start()
+                answers = [0] * 60
+                clients = [
+                    threading.Thread(target=be_a_client, args=(outer.getsockname(), number, answers))
+                    for number in range(len(answers))
+                ]
+                for client in clients:
+                    client.start()
+                for client in clients:
+                    client.join()
+                assert answers == [300 if number % 3 else 0 for number in range(len(answers))]
+                assert child.poll() is None
+            finally:
+                child.kill()
+
+
+def echo(server: socket.socket) -> None:
+    """Answer every connection with what it sends."""
+
+    def answer(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while data := connection.recv(65536):
+                connection.sendall(data)
+
+    with contextlib.suppress(OSError):
+        while True:
+            threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
+
+
+def be_a_client(address: tuple[str, int], number: int, answers: list[int]) -> None:
+    """Send a few bytes and count what comes back; every third one resets its connection instead."""
+    for _ in range(3):
+        with socket.create_connection(address, 60) as connection:
+            connection.sendall(b"x" * 100)
+            if number % 3 == 0:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                continue
+            got = 0
+            while got < 100 and (part := connection.recv(100)):
+                got += len(part)
+            answers[number] += got
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)

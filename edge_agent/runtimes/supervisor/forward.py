@@ -11,7 +11,7 @@ import select
 import socket
 import struct
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 18
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets the connection
 _TRANSIENT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FAILED = select.EPOLLHUP | select.EPOLLERR
@@ -87,15 +87,17 @@ class Forwarder:
 
     def _accept(self) -> None:
         try:
-            outer, _ = self._listener.accept()
-        except OSError as error:
-            if error.errno in _TRANSIENT:  # until one of the others ends
-                self._listen(not self._ends)
-            return
-        try:
+            # First what may not be had: a connection that was taken cannot be given back.
             inner = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         except OSError:
-            outer.close()
+            self._listen(not self._ends)  # not before one of the others ends
+            return
+        try:
+            outer, _ = self._listener.accept()
+        except OSError as error:
+            inner.close()
+            if error.errno in _TRANSIENT:
+                self._listen(not self._ends)
             return
         one, other = _End(outer, inner=False), _End(inner, inner=True)
         one.peer, other.peer = other, one
