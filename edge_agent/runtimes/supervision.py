@@ -26,6 +26,8 @@ _STEPS = {
     "mounts": "it cannot be shown the folders that it needs",
     "user": "it cannot run as its image's user",
 }
+# The record of a process, and a copy of it.
+_RECORDS = ("process.json", "process.copy.json")
 _POLL_SECONDS = 0.02
 
 
@@ -101,7 +103,7 @@ def launch(
     ``folder`` receives ``process.json`` and later ``exit.json``. Raises ``RuntimeFailedError`` when it cannot start,
     ``NoOwnNetworkError`` when that is because of a network of its own.
     """
-    for name in ("process.json", "exit.json"):
+    for name in (*_RECORDS, "exit.json"):
         (folder / name).unlink(missing_ok=True)
     answer = _ask(_job(folder, argv, env, cwd, log, lock, within or Surroundings()))
     error = answer.get("error")
@@ -167,19 +169,25 @@ def _ask(job: Job) -> Answer:
 
 def find(folder: Path) -> Supervised | None:
     """What was last started from ``folder``."""
-    try:
-        value = json.loads((folder / "process.json").read_bytes())
-        service, supervisor = (
-            ProcessIdentity(int(pid), int(ticks), str(value["boot"]))
-            for pid, ticks in (value["service"], value["supervisor"])
-        )
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+    identities = next((one for name in _RECORDS if (one := _identities(folder / name)) is not None), None)
+    if identities is None:
         return None
+    service, supervisor = identities
     try:
         ended = json.loads((folder / "exit.json").read_bytes())
         return Supervised(service, supervisor, int(ended["code"]), bool(ended.get("out_of_memory")))
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return Supervised(service, supervisor, None)
+
+
+def _identities(record: Path) -> tuple[ProcessIdentity, ProcessIdentity] | None:
+    """The service and its supervisor; ``None`` when the record is not there or is damaged."""
+    try:
+        value = json.loads(record.read_bytes())
+        (pid, ticks), (above, above_ticks), boot = value["service"], value["supervisor"], str(value["boot"])
+        return ProcessIdentity(int(pid), int(ticks), boot), ProcessIdentity(int(above), int(above_ticks), boot)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return None
 
 
 def ended(folder: Path, timeout: float = 2.0) -> Supervised | None:

@@ -165,14 +165,14 @@ class TrustStore:
         path = self.folder / f"{_checked(name or key.id)}.pub"
         make_dirs(self.folder, 0o700)
         with locked(self.folder / ".lock"):
-            if path.exists():
-                held = self._read(path)
-                if held != key:
-                    raise UsageError(
-                        f"key {held.id} is already trusted under the name {path.stem!r}",
-                        where=self.folder,
-                        hint="choose another name, or remove that key first",
-                    )
+            held = self._held(path)
+            if held is not None and held != key:
+                raise UsageError(
+                    f"key {held.id} is already trusted under the name {path.stem!r}",
+                    where=self.folder,
+                    hint="choose another name, or remove that key first",
+                )
+            if held is not None:
                 return held
             atomic_write(path, key.to_pem())
         return key
@@ -203,9 +203,20 @@ class TrustStore:
                 (self.folder / f"{held}.pub").unlink()
             fsync_dir(self.folder)
 
+    def _held(self, path: Path) -> PublicKey | None:
+        """The key of that name; ``None`` for an absent file, and for a damaged one, which may be replaced."""
+        try:
+            return self._read(path)
+        except (NotFoundError, UsageError):
+            return None
+
     def _read(self, path: Path) -> PublicKey:
         check_own(path)
-        return PublicKey.from_pem(_read(path, "there is no such key", "list the keys"), path)
+        try:
+            return PublicKey.from_pem(_read(path, "there is no such key", "list the keys"), path)
+        except UsageError as error:
+            hint = "trust that key again with: edge-agent trust KEY.pub, or remove the file"
+            raise UsageError(error.what, where=error.where, hint=hint) from error
 
 
 def _parsed(parse: Callable[[], _T], where: object, kind: str) -> _T:

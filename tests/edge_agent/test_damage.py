@@ -236,3 +236,23 @@ def test_a_lost_state_is_told_of_and_the_way_out_works(agent: Agent, spoil: Call
     done = agent.apply("v2")
     assert done.code == 0, done.err
     assert (agent.answer(), len(agent.processes())) == ("v2", 1)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"-----BEGIN PUBLIC KEY-----"])
+def test_a_damaged_key_is_trusted_again(agent: Agent, data: bytes) -> None:
+    next((agent.root / "trust").glob("*.pub")).write_bytes(data)
+    done = agent.run("rollback", "churn")
+    assert done.code == 2
+    assert "trust that key again with: edge-agent trust KEY.pub" in done.err
+    agent.ok("trust", str(agent.images.folder / "key.pub"))
+    assert agent.run("rollback", "churn").code == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"{", None])
+def test_a_service_whose_record_is_damaged_is_still_ended(agent: Agent, data: bytes | None) -> None:
+    record = agent.root / "run/process/churn/process.json"
+    record.unlink() if data is None else record.write_bytes(data)
+    assert agent.status()["state"] == "Healthy"
+    done = agent.run("rollback", "churn")
+    assert done.code == 0, done.err
+    assert (agent.answer(), len(agent.processes())) == ("v1", 1)

@@ -93,10 +93,10 @@ def _start(job: Job) -> tuple[int, int]:
     os.set_blocking(log_read, False)
     # The record exists before the service does: whoever starts next knows what to stop.
     me = os.getpid()
-    _write(
-        f"{job['folder']}/process.json",
-        {"boot": job["boot"], "supervisor": [me, start_ticks(me)], "service": [pid, start_ticks(pid)]},
-    )
+    record = {"boot": job["boot"], "supervisor": [me, start_ticks(me)], "service": [pid, start_ticks(pid)]}
+    # Twice: nobody could end a service whose only record is damaged.
+    for name in ("process.json", "process.copy.json"):
+        _write(f"{job['folder']}/{name}", record)
     os.close(job["lock"])
     os.write(go_write, b"!")
     os.close(go_write)

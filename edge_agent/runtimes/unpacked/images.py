@@ -122,6 +122,7 @@ class UnpackedImages:
                     where=f"image {image}",
                     hint="import or pull the image again",
                 )
+        self.layers.check_space(layer for layer, diff_id in pairs if diff_id not in intact)
         if ready is None:
             record = {"config": json.loads(config.to_bytes()), "layers": [diff_id.hex for _, diff_id in pairs]}
             with locked(self._folder / ".lock"):

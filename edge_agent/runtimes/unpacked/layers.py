@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from edge_agent.runtimes.unpacked.inventory import discard_tree, forget_records, is_intact, put_in_place
-from edgepack.errors import DigestMismatchError, UnsafeArchiveError, VerificationError
+from edgepack.errors import DigestMismatchError, NoSpaceError, UnsafeArchiveError, VerificationError, disk_errors
 from edgepack.host.files import locked, make_dirs, temporary_beside
 from edgepack.host.ownership import open_to_others
 from edgepack.limits import LIMITS
@@ -48,6 +50,18 @@ class LayerCache:
             _log.warning("%s was open to other users; what is unpacked there is compared with its layers", self.root)
             forget_records(self.root)
         make_dirs(self.root, 0o700)  # world-writable folders of images must be out of reach for other users
+
+    def check_space(self, layers: Iterable[Descriptor]) -> None:
+        """Raise ``NoSpaceError``, with the numbers, when ``layers`` say that they unpack to more than is free."""
+        needed = sum(size for layer in layers if (size := _stated_size(layer)) is not None)
+        with disk_errors(self.root):
+            disk = os.statvfs(self.root)
+        free = disk.f_bavail * disk.f_frsize
+        if needed > free:
+            raise NoSpaceError(
+                f"{needed} bytes are needed to unpack the image and {free} are free", where=self.root,
+                hint="free some space and run the same command again",
+            )  # fmt: skip
 
     def ensure(
         self,
@@ -132,6 +146,11 @@ class _Hashing:
         return self._hash.hexdigest()
 
 
-def _announced_size(layer: Descriptor) -> int:
+def _stated_size(layer: Descriptor) -> int | None:
     text = layer.annotations.get(mediatypes.LAYER_UNPACKED, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else LIMITS.layer_unpacked_bytes
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+def _announced_size(layer: Descriptor) -> int:
+    stated = _stated_size(layer)
+    return LIMITS.layer_unpacked_bytes if stated is None else stated
