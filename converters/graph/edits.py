@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from converters.error_text import first_line
@@ -52,15 +53,54 @@ def _strip_node(node: Any) -> None:
 
 
 def check(model: Any) -> None:
-    """Raise ``ConversionError`` unless the model keeps to the ONNX specification."""
+    """Raise ``ConversionError`` unless the model keeps to the ONNX specification.
+
+    Inputs and outputs may lack a shape, and outputs a type, which the checker wants and runtimes do without.
+    """
     import onnx
 
     try:
-        onnx.checker.check_model(model)
+        with _told(model.graph):
+            onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise ConversionError(
             f"the ONNX model is not valid ({first_line(error)})", hint="export it again with a newer exporter"
         ) from error
+
+
+@contextmanager
+def _told(graph: Any) -> Iterator[None]:
+    """Give every input and output a shape, and every output a type, where they lack one; take them away again after."""
+    lacking = [(port.type, inner) for port in (*graph.input, *graph.output) if (inner := _shapeless(port)) is not None]
+    before = [(kind, type(kind).FromString(kind.SerializeToString())) for kind, _ in lacking]
+    untyped = [port for port in graph.output if not port.HasField("type")]
+    for _, inner in lacking:
+        inner.shape.SetInParent()
+    for port in untyped:
+        port.type.tensor_type.elem_type = 1
+        port.type.tensor_type.shape.SetInParent()
+    try:
+        yield
+    finally:
+        for kind, copy in before:
+            kind.CopyFrom(copy)
+        for port in untyped:
+            port.ClearField("type")
+
+
+def _shapeless(port: Any) -> Any | None:
+    """The tensor's type of an input or output that has a type and no shape, else None."""
+    inner = _innermost(port.type) if port.HasField("type") else None
+    return None if inner is None or inner.HasField("shape") else inner
+
+
+def _innermost(kind: Any) -> Any | None:
+    """The tensor's type in a ``TypeProto``: of itself, or of what a sequence, map or optional has; None without."""
+    wrappers = {"sequence_type": "elem_type", "optional_type": "elem_type", "map_type": "value_type"}
+    name = kind.WhichOneof("value")
+    if name in wrappers:
+        return _innermost(getattr(getattr(kind, name), wrappers[name]))
+    return getattr(kind, name) if name in ("tensor_type", "sparse_tensor_type") else None
 
 
 def serialize(model: Any) -> bytes:

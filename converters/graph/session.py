@@ -11,11 +11,11 @@ from typing import Any
 
 from edgepack.errors import ConversionError
 
+# The types of elements that numpy, and so a server, has too.
 DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
     "tensor(float16)": "float16",
-    "tensor(bfloat16)": "bfloat16",
     "tensor(int8)": "int8",
     "tensor(int16)": "int16",
     "tensor(int32)": "int32",
@@ -125,6 +125,11 @@ def _after_signature(text: str) -> str:
 
 def _port(argument: Any) -> Port:
     dtype = DTYPES.get(argument.type)
+    if dtype is None and argument.type.startswith("tensor("):
+        raise ConversionError(
+            f'"{argument.name}" of the ONNX model is a {argument.type}, a type that numpy and JSON do not have',
+            hint="export it with float32 there, and a Cast from or to that type inside the model",
+        )
     if dtype is None:
         raise ConversionError(
             f'"{argument.name}" of the ONNX model is a {argument.type}, not a plain tensor',

@@ -14,12 +14,12 @@ from typing import Any
 from converters.error_text import first_line
 from converters.graph import edits
 from converters.graph.session import Session, open_session, run_session
-from converters.onnx import rewrites
+from converters.onnx import rewrites, shapes
 from converters.options import Options
 from converters.package import manifest
 from converters.proof import assembly, comparison
 from converters.proof.exploration import explore
-from converters.proof.specs import Explored, Spec
+from converters.proof.specs import Explored
 from edgepack.errors import ConversionError
 from edgepack.limits import LIMITS
 
@@ -54,18 +54,50 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     edits.strip(model)
     data = edits.serialize(model)
     after = Session(data)
-    specs = _specs(after)
+    _require_ports(after)
     reference = _Graph(before, maps)
     roles = {**comparison.declared_roles(model), **dict.fromkeys(maps, "probabilities")}
-    try:
-        explored = explore(reference, specs)
-    except ConversionError as error:
-        if options.sample is None:
-            notes.append(f"not run, since made-up inputs do not suit it: {error.what}; give a sample to have it run")
-            return _unproven(after, model, data, source, roles, maps, notes)
-        explored = Explored(tuple(specs), (1,))
-    proof = comparison.prove(reference, after, explored, options, roles)
-    return _with_classes(assembly.package(proof, explored, model, source, _versions(), notes), maps)
+    explored = _explored(reference, model, after, options, notes)
+    if explored is None:
+        converted = _unproven(after, model, data, source, roles, notes)
+    else:
+        proof = comparison.prove(reference, after, explored, options, roles)
+        converted = assembly.package(proof, explored, model, source, _versions(), notes)
+    return _with_classes(shapes.described(converted, model, after.outputs), maps)
+
+
+def _require_ports(session: Session) -> None:
+    """Raise ``ConversionError`` for a graph that a server has nothing to give to, or nothing to answer of."""
+    if not session.inputs:
+        raise ConversionError(
+            "the ONNX model has no inputs that must be given, so that it answers the same to every request",
+            hint="export it with what changes from request to request as an input that has no initializer",
+        )
+    if not session.outputs:
+        raise ConversionError("the ONNX model has no outputs", hint="export it with what it is to answer as outputs")
+
+
+def _explored(reference: _Graph, model: Any, session: Session, options: Options, notes: list[str]) -> Explored | None:
+    """What the model takes; None, with a note, where nothing that was made up suits it and there is no sample."""
+    refusal: ConversionError | None = None
+    for specs in shapes.trials(model, session, options.sample):
+        try:
+            found = explore(reference, specs)
+        except ConversionError as error:
+            if options.sample is not None:
+                return Explored(tuple(specs), (1,))
+            refusal = refusal or error
+            continue
+        free = shapes.undeclared(model.graph.input)
+        notes += [
+            f"the input {spec.name!r} declares no shape: it was compared with {len(spec.shape)} axes only"
+            for spec in found.specs
+            if spec.name in free
+        ]
+        return found
+    what = "" if refusal is None else f": {refusal.what}"
+    notes.append(f"not run, since made-up inputs do not suit it{what}; give a sample to have it run")
+    return None
 
 
 def _load(path: Path) -> Any:
@@ -118,17 +150,12 @@ def _loadable(path: Path, model: Any, notes: list[str]) -> tuple[bytes | str, An
     return str(path), model
 
 
-def _specs(session: Session) -> list[Spec]:
-    return [Spec(port.name, port.dtype, port.shape) for port in session.inputs]
-
-
 def _unproven(
     session: Session,
     model: Any,
     data: bytes,
     source: Mapping[str, str],
     roles: Mapping[str, str],
-    maps: Mapping[str, rewrites.Map],
     notes: Sequence[str],
 ) -> manifest.Converted:
     """The package of a model that could only be checked and described."""
@@ -146,7 +173,7 @@ def _unproven(
         parity=None,
     )
     report = {"source": source, "outputs": [], "summary": None, "warnings": list(notes), "versions": _versions()}
-    return _with_classes(manifest.Converted(data, document, None, report, source["version"]), maps)
+    return manifest.Converted(data, document, None, report, source["version"])
 
 
 def _with_classes(converted: manifest.Converted, maps: Mapping[str, rewrites.Map]) -> manifest.Converted:

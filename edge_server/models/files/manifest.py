@@ -144,9 +144,15 @@ def _input(fields: Fields) -> InputSpec:
     dtype = fields.take("dtype", str, "")
     if dtype and dtype not in DTYPES:
         fields.add_violation("dtype", f"must be one of {', '.join(sorted(DTYPES))}, not {dtype!r}")
-    shape = _shape(fields, required=True)
+    shape = None if "shape" in fields.values and not fields.has("shape") else _shape(fields, required=True)
     columns = fields.strings("columns", required=False)
-    if columns is not None and len(shape) == 2 and shape[1] is not None and len(columns) != shape[1]:
+    if (
+        columns is not None
+        and shape is not None
+        and len(shape) == 2
+        and shape[1] is not None
+        and len(columns) != shape[1]
+    ):
         fields.add_violation("columns", f"has {len(columns)} names for {shape[1]} columns")
     name = fields.take("name", str, "")
     closed = fields.take("closed", bool, False, required=False)
