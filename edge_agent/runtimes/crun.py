@@ -28,6 +28,7 @@ from edge_agent.runtimes.unpacked.runtime import UnpackedRuntime
 from edgepack.documents import canonical_json
 from edgepack.errors import MissingPartError, RuntimeFailedError
 from edgepack.host.files import atomic_write
+from edgepack.host.removal import remove_tree
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -194,7 +195,7 @@ class CrunRuntime(UnpackedRuntime):
         cgroups.remove(cgroups.group_name(bundle, service))
         unmount_layers(bundle, service)
         if bundle.exists():
-            shutil.rmtree(bundle)
+            remove_tree(bundle)
 
 
 def _no_limits(spec: DesiredService, error: ControlGroupError) -> RuntimeFailedError:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.errors import IncompatibleError, disk_errors
 from edgepack.host.files import locked, make_dirs
 from edgepack.host.ownership import open_to_others
+from edgepack.host.removal import remove_tree
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -170,7 +170,7 @@ class ProcessRuntime(UnpackedRuntime):
             supervision.end(found, timeout)
         cgroups.remove(cgroups.group_name(folder, service))
         if folder.exists():
-            shutil.rmtree(folder)
+            remove_tree(folder)
 
 
 def _check(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> Sequence[bool]:
