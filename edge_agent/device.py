@@ -84,10 +84,8 @@ class Device:
 
     @cached_property
     def store(self) -> Store:
-        """The blobs that the device holds."""
-        if (self.root / STORE / "blobs").exists():
-            return Store(self.root / STORE)  # nothing is written: a status is asked for on a full disk too
-        return Store.create(self._private(STORE))
+        """The blobs that the device holds; its folder is made by the first command that changes the device."""
+        return Store(self.root / STORE)
 
     @cached_property
     def state(self) -> StateFile:
@@ -99,6 +97,10 @@ class Device:
     def services(self) -> dict[str, ServiceRecord]:
         """Every recorded service by its name; writes nothing, and needs no space and no right to write."""
         if not self.exists:
+            if self._ran:
+                what = "the device's state is missing although services were started"
+                hint = "apply the desired state again"
+                raise EdgepackError(what, where=self._state_path, hint=hint)
             return {}
         self._check_state()
         return read_services(self._state_path)
@@ -107,15 +109,17 @@ class Device:
     def _state_path(self) -> Path:
         return self.root / "state" / "agent.db"
 
+    @property
+    def _ran(self) -> bool:
+        """Whether there are records of services that were started."""
+        with disk_errors(self.root):
+            return any((self.root / "run").glob("*/*/spec.json"))
+
     def _check_state(self) -> None:
         """Raise ``EdgepackError`` for an empty database beside services that were run: its content was lost."""
         with disk_errors(self.root), suppress(FileNotFoundError):
             files = [path for path in self._state_path.parent.glob("agent.db*") if path.suffix != ".db-shm"]
-            if (
-                files
-                and not any(path.stat().st_size for path in files)
-                and any((self.root / "run").glob("*/*/spec.json"))
-            ):
+            if files and not any(path.stat().st_size for path in files) and self._ran:
                 raise damaged_state(self._state_path, "it is empty although services were started")
 
     def make_room(self) -> None:

@@ -92,12 +92,13 @@ def import_bundle(
         contents = _read_list(tar, trusted, allow_unsigned, limits, path)
         head = _read_head(tar, contents, path)
         source = _Overlay(head, contents, store)
-        taken = plan(contents, source, platform, store.check, path)
+        held = _Held(store)
+        taken = plan(contents, source, platform, held, path)
         images = tuple(
             ImportedImage(one.name, one.descriptor.digest, _signers(source, one.descriptor, trusted, allow_unsigned))
             for one in contents.images
         )
-        absent = [blob for blob in taken.needed if not store.check(blob)]
+        absent = [blob for blob in taken.needed if not held(blob)]
         store.drop_unfinished({blob.digest for blob in taken.needed})  # of an import that nobody went on with
         _check_space(store, absent)
         try:
@@ -189,6 +190,20 @@ def _publish(
         store.add_referrer(referrer.subject, referrer.descriptor)
     for image in contents.images:
         store.tag(image.name, image.descriptor)
+
+
+class _Held:
+    """Whether a store has a blob, whole; each is read once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[tuple[Digest, int], bool] = {}
+
+    def __call__(self, blob: Descriptor) -> bool:
+        key = (blob.digest, blob.size)
+        if key not in self._known:
+            self._known[key] = self._store.check(blob)
+        return self._known[key]
 
 
 class _Overlay:

@@ -233,6 +233,9 @@ def test_a_lost_state_is_told_of_and_the_way_out_works(agent: Agent, spoil: Call
         assert "the device's state is damaged" in line
     command = line.partition("run: ")[2].partition(", and apply")[0]
     subprocess.run(shlex.split(command), check=True)
+    done = agent.run("status")
+    assert done.code == 1
+    assert "is missing although services were started; apply the desired state again" in done.err
     done = agent.apply("v2")
     assert done.code == 0, done.err
     assert (agent.answer(), len(agent.processes())) == ("v2", 1)
