@@ -41,8 +41,16 @@ class Case:
     expected: int
 
 
+@dataclass(frozen=True)
+class Result:
+    """Whether a case ended as expected, and the beginning of the digest of the image that it made first, if any."""
+
+    good: bool
+    image: str
+
+
 def main() -> None:
-    """Run the cases that are asked for; the exit code is 0 when all of them ended as expected."""
+    """Run the cases that are asked for; the exit code is 0 when all ended as expected with the same image."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--suite", nargs="+", choices=SUITES, default=list(SUITES))
     parser.add_argument("--as", dest="who", nargs="+", choices=USERS, default=list(USERS))
@@ -59,12 +67,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="edgepack-fresh-") as temporary:
         folder = (arguments.folder or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        failed = [case for case in cases if not run(case, folder)]
-    sys.exit(1 if failed else 0)
+        results = [run(case, folder) for case in cases]
+    images = {result.image for result in results if result.image}
+    if len(images) > 1:
+        print(f"fresh: the machines made different images of the same model: {', '.join(sorted(images))}")
+    sys.exit(0 if all(result.good for result in results) and len(images) < 2 else 1)
 
 
-def run(case: Case, folder: Path) -> bool:
-    """Whether ``make demo`` ended as expected; its output goes to a file of ``folder``."""
+def run(case: Case, folder: Path) -> Result:
+    """Run ``make demo``; its output goes to a file of ``folder``."""
     lower = root_file_system(case.suite, folder)
     log = folder / f"{case.suite}-{case.who}.log"
     started = time.monotonic()
@@ -80,15 +91,15 @@ def run(case: Case, folder: Path) -> bool:
     text = log.read_text("utf-8", "replace")
     good = code == 0 if case.expected == 0 else code != 0 and TOO_OLD in text and "Traceback" not in text
     python = next(iter(re.findall(r"^Python (\S+)$", text, re.MULTILINE)), "?")
-    runtime = next(iter(re.findall(r" is Healthy on port \d+ by (\w+)", text)), "-")
+    runtime, image = next(iter(re.findall(r" is Healthy on port \d+ by (\w+): sha256:(\w+)", text)), ("-", ""))
     seconds = time.monotonic() - started
     last = text.strip().rpartition("\n")[2]
+    told = "as expected" if good else f"FAILED with code {code}, see {log}: {last[:150]}"
     print(
-        f"{case.suite:<9} {case.who:<5} Python {python:<8} {runtime:<8} {seconds:5.0f} s  "
-        f"{'as expected' if good else f'FAILED with code {code}'}: {last[:150]}",
+        f"{case.suite:<9} {case.who:<5} Python {python:<8} {runtime:<8} {image:<13} {seconds:5.0f} s  {told}",
         flush=True,
     )
-    return good
+    return Result(good, image)
 
 
 def root_file_system(suite: str, folder: Path) -> Path:
