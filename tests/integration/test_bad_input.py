@@ -47,7 +47,7 @@ def test_an_unknown_framework(desk: Desk) -> None:
         (lambda data: b"", "is empty"),
         (lambda data: data[: len(data) // 2], "cut short"),
         (lambda data: data[:-1], "cut short"),
-        (lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "is not an ONNX model"),
+        (lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "is a pointer of Git LFS, not the file"),
         (lambda data: bytes(1000), "is not an ONNX model"),
     ],
 )
@@ -67,11 +67,11 @@ def test_models_and_versions_that_are_not_there(desk: Desk) -> None:
 # ---- Platforms and bases ------------------------------------------------------------------------------------------
 
 
-def test_a_platform_without_wheels_is_named_with_what_it_lacks(desk: Desk) -> None:
+def test_a_platform_that_nothing_is_built_for_is_named(desk: Desk) -> None:
     build = ("package", "build", "-m", "mlp:1", "-t", "x:1", "--platform")
-    desk.refuses(*build, "linux/arm/v7", code=1, says=r"no wheels of onnxruntime and numpy for linux/arm/v7; build for")
-    desk.refuses(*build, "linux/amd64,linux/arm/v7", code=1, says="linux/arm/v7")
-    desk.refuses(*build, "windows/amd64", code=1, says="windows/amd64")
+    desk.refuses(*build, "linux/arm/v7", code=2, says=r"images cannot be built for linux/arm/v7; build for linux/amd64")
+    desk.refuses(*build, "linux/amd64,linux/arm/v7", code=2, says="linux/arm/v7")
+    desk.refuses(*build, "windows/amd64", code=2, says="windows/amd64")
     desk.refuses(*build, "amd64", code=2, says="'amd64' is not a platform; write it as linux/amd64")
     desk.refuses(*build, "linux/amd64,linux/amd64", code=2, says="platform is listed twice")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import re
+import sqlite3
 from dataclasses import dataclass
 
 from tests.integration.support.images import Commands, Site
@@ -18,11 +21,11 @@ class Desk:
     def refuses(self, *words: object, code: int, says: str, **env: str) -> str:
         """Run ``edgepack``, which must end with ``code`` and one sentence that ``says`` (a pattern) what is wrong."""
         commands = self.site.commands
-        before = commands.edgepack("package", "list").json, commands.edgepack("model", "list").json
+        before = contents(commands)
         done = commands.edgepack(*words, code=code, **env)
         assert done.stdout == ""
         assert_one_sentence(done.stderr, says)
-        assert (commands.edgepack("package", "list").json, commands.edgepack("model", "list").json) == before
+        assert contents(commands) == before
         return done.stderr
 
 
@@ -34,8 +37,19 @@ def assert_one_sentence(text: str, says: str) -> None:
     assert re.search(says, said[0]), said[0]
 
 
+def contents(commands: Commands) -> tuple[list[str], list[str]]:
+    """The tags of the workspace's images, and every row of its model registry, read without edgepack."""
+    index, database = commands.workspace / "store" / "index.json", commands.workspace / "models.db"
+    images = json.loads(index.read_text())["manifests"] if index.exists() else []
+    if not database.exists():
+        return sorted(map(json.dumps, images)), []
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    with contextlib.closing(connection):
+        return sorted(map(json.dumps, images)), list(connection.iterdump())
+
+
 def assert_empty(commands: Commands) -> None:
-    assert commands.edgepack("package", "list").json == []
+    assert contents(commands)[0] == []
     assert_whole(commands)
 
 
