@@ -55,6 +55,9 @@ class Limits:
     # What an import writes beside blobs: the index and the referrers.
     import_margin_bytes: int = 1 << 20
 
+    # What the snapshot archive answers about one version of a package.
+    snapshot_listing_bytes: int = 1 << 20
+
     # Of a registry: a token, an error, the unread rest of a body for which a connection is kept, manifests remembered.
     token_bytes: int = 1 << 20
     error_bytes: int = 64 << 10

@@ -47,7 +47,10 @@ def test_an_unknown_framework(desk: Desk) -> None:
         (lambda data: b"", "is empty"),
         (lambda data: data[: len(data) // 2], "cut short"),
         (lambda data: data[:-1], "cut short"),
-        (lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "is a pointer of Git LFS, not the file"),
+        (
+            lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "is a pointer of Git LFS, not the file",
+        ),
         (lambda data: bytes(1000), "is not an ONNX model"),
     ],
 )

@@ -21,6 +21,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import edgepack
 from edgepack.errors import DigestMismatchError, EdgepackError, NotFoundError, disk_errors
+from edgepack.limits import LIMITS
 from edgepack.text import redacted
 from packager.bases.debian.debs import LockedPackage, Package, read_package
 from packager.bases.debian.sources import MIRRORS_VARIABLE, Sources
@@ -30,7 +31,6 @@ _TIMEOUT = 30.0
 _ATTEMPTS = 3
 _AT_ONCE = 4
 _BUSY = (408, 429, 500, 502, 503, 504)
-_INDEX_BYTES = 1 << 20
 
 
 class _UnreachableError(Exception):
@@ -99,7 +99,9 @@ class _Download:
     def _from_snapshot(self, pin: LockedPackage) -> bytes:
         """By the machine-usable interface of snapshot.debian.org, which knows files by their SHA-1."""
         version = quote(pin.version, safe="")
-        listing = self._get(f"{self._sources.snapshot}/mr/binary/{pin.name}/{version}/binfiles", _INDEX_BYTES)
+        listing = self._get(
+            f"{self._sources.snapshot}/mr/binary/{pin.name}/{version}/binfiles", LIMITS.snapshot_listing_bytes
+        )
         try:
             hashes = [
                 str(file["hash"]) for file in json.loads(listing)["result"] if file["architecture"] == pin.architecture
