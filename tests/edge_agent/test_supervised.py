@@ -42,7 +42,7 @@ from tests.support.waiting import wait_until
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 CONTAINERS = [
     pytest.param("crun", marks=[as_root, pytest.mark.real("crun", "mmdebstrap")]),
-    pytest.param("runc", marks=[as_root, pytest.mark.real("runc", "mmdebstrap")]),
+    pytest.param("runc", marks=[as_root, pytest.mark.real("runc", "mmdebstrap"), pytest.mark.whole]),
 ]
 WITHOUT_ENGINE = [*CONTAINERS, "process"]
 

@@ -25,7 +25,7 @@ LONG = (
     ),
     *(
         f"tests/edge_agent/test_{name}"
-        for name in ("commands", "memory", "power_cuts", "runtime_conformance", "runtime_details")
+        for name in ("commands", "memory", "power_cuts", "runtime_conformance", "runtime_details", "supervised")
     ),
     *(
         f"tests/edge_server/test_{name}"
@@ -38,8 +38,8 @@ LONG = (
     *(
         f"tests/edgepack/test_{name}"
         for name in (
-            "bundle_crash", "bundle_import", "remote_access", "remote_faults", "serve", "store_faults", "unpack",
-            "validate",
+            "bundle_crash", "bundle_import", "foreign", "remote_access", "remote_faults", "serve", "store_faults",
+            "unpack", "validate",
         )
     ),
     *(
