@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.pytorch.original import EXPORT_HINT, reason
-from converters.source import user_modules
+from converters.source import recognition, user_modules
 from converters.source.kinds import SAFETENSORS_ENDING, WEIGHTS_ENDINGS
 from edgepack.errors import ConversionError, UsageError
 
@@ -92,7 +92,7 @@ def _state(path: Path) -> Mapping[str, Any]:
     import torch
 
     try:
-        if path.suffix.lower() == SAFETENSORS_ENDING:
+        if path.suffix.lower() == SAFETENSORS_ENDING or recognition.is_safetensors(path):
             from safetensors.torch import load_file
 
             found: Any = load_file(path)

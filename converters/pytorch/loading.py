@@ -15,7 +15,7 @@ from converters.proof.specs import Spec
 from converters.pytorch import entry, examples
 from converters.pytorch.dtypes import dtype_name
 from converters.pytorch.original import EXPORT_HINT, ONNX_HINT, Original, describe, reason, static_note
-from converters.source import traces, user_modules
+from converters.source import recognition, traces, user_modules
 from converters.source.kinds import SAFETENSORS_ENDING
 from edgepack.errors import ConversionError
 
@@ -40,7 +40,7 @@ def load(path: Path, options: Options) -> Original:
 
 
 def _kind(path: Path) -> str:
-    if path.suffix.lower() == SAFETENSORS_ENDING:
+    if path.suffix.lower() == SAFETENSORS_ENDING or recognition.is_safetensors(path):
         raise _no_module("the file holds weights only (safetensors)")
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:

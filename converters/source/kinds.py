@@ -1,8 +1,12 @@
-"""What kind of model a file or folder is, by its ending and how it begins; no framework opens it for that."""
+"""What kind of model a file or folder is, by its ending and how it begins; no framework opens it for that.
+
+``recognition`` tells the framework of those whose names say nothing.
+"""
 
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +30,12 @@ OLD_XGBOOST_ENDINGS = (".model", ".bin", ".deprecated")
 BOOSTER_ENDINGS = (".json", ".ubj", ".txt", ".cbm", *OLD_XGBOOST_ENDINGS)
 CATBOOST_MAGIC, OLD_XGBOOST_MAGIC = b"CBM1", b"binf"
 LIGHTGBM_MAGICS = (b"tree\n", b"tree\r\n")
-PICKLE_MAGIC, ZIP_MAGIC = b"\x80", b"PK"
+PICKLE_MAGIC, ZIP_MAGIC, HDF5_MAGIC = b"\x80", b"PK", b"\x89HDF\r\n\x1a\n"
+# How the files begin that joblib has packed: gzip, zlib, bzip2, xz, lzma, lz4.
+PACKED_MAGICS = (
+    *(b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"),
+    *(b"BZh", b"\xfd7zXZ", b"\x5d\x00", b"\x04\x22\x4d\x18"),
+)
 # Endings that anything may have, so that only what the file holds decides, and how the boosters' text forms begin.
 _ANYTHING = (".json", ".txt", ".model")
 _BOOSTER_TEXT = re.compile(rb'tree\r?\n|\s*\{.{0,4000}"(learner|model_info|features_info|oblivious_trees)"', re.DOTALL)
@@ -70,7 +79,26 @@ def is_booster_file(path: Path) -> bool:
     start = _start(path)[:64].lstrip()
     if start.startswith((CATBOOST_MAGIC, OLD_XGBOOST_MAGIC, *LIGHTGBM_MAGICS, b"{")):
         return True
-    return path.suffix.lower() in BOOSTER_ENDINGS and not start.startswith((PICKLE_MAGIC, ZIP_MAGIC))
+    others = (PICKLE_MAGIC, ZIP_MAGIC, *PACKED_MAGICS)
+    return path.suffix.lower() in BOOSTER_ENDINGS and not start.startswith(others)
+
+
+def keras_ending(path: Path) -> str | None:
+    """The ending that a file of Keras has, or would have by what it holds; None for another kind of file."""
+    ending = path.suffix.lower()
+    if ending in (KERAS_ENDING, *KERAS_HDF5_ENDINGS):
+        return ending
+    start = _start(path)
+    # What a model in HDF5 has, and weights too: an attribute of the file, in the header at its beginning.
+    if start.startswith(HDF5_MAGIC) and (b"keras_version" in start or b"model_config" in start):
+        return KERAS_HDF5_ENDINGS[0]
+    if not start.startswith(ZIP_MAGIC):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return KERAS_ENDING if {"config.json", "model.weights.h5"} <= set(archive.namelist()) else None
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return None
 
 
 def booster_of(path: Path) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.options import Options
-from converters.source import kinds, onnx_file, traces, user_modules
+from converters.source import kinds, onnx_file, recognition, traces, user_modules
 from converters.source.kinds import ENDINGS
 from edgepack.errors import NotFoundError, UsageError
 
@@ -74,6 +74,11 @@ def _only_file(folder: Path, framework: str) -> Path:
             return found[0].resolve()
         if found:
             break
+    else:
+        files = sorted(entry for entry in folder.iterdir() if entry.is_file())
+        found = [entry for entry in files if recognition.by_content(entry) == framework]
+        if len(found) == 1:
+            return found[0].resolve()
     known = ", ".join(ending for group in ENDINGS[framework] for ending in group)
     entry = ", or give --entry module:factory for a folder of source and weights" if framework == "PyTorch" else ""
     raise UsageError(

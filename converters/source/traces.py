@@ -44,6 +44,8 @@ _GLOBAL = re.compile(rb"c([A-Za-z_]\w*(?:\.\w+)*)\n([A-Za-z_][\w.]*)\n")
 _STACK_GLOBAL = re.compile(
     rb"\x8c.([A-Za-z_]\w*(?:\.\w+)*)\x94?(?:\x8c.([A-Za-z_][\w.]*)\x94?|h.|j.{4})\x93", re.DOTALL
 )
+# How a pickle begins: protocols 2 to 5; 0 and 1, whose first object is of a class.
+_PICKLE = re.compile(rb"\x80[\x02-\x05]|c[A-Za-z_]\w*(?:\.\w+)*\n[A-Za-z_]\w*\n")
 _SKOPS_VERSION = re.compile(rb'"_sklearn_version":\s*\{[^{}]*"content":\s*"\\"' + _NUMBER)
 _SKOPS_MODULE = re.compile(rb'"__module__":\s*"([A-Za-z_]\w*)')
 
@@ -84,6 +86,21 @@ def of_torch(path: Path) -> frozenset[tuple[str, str]]:
                 return frozenset(_globals(data.read(HEAD)))
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error):
         return frozenset()
+
+
+def pickled_modules(path: Path) -> frozenset[str]:
+    """The modules, by their top names, that a pickle names in its beginning, packed or plain; none for other files."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        file.seek(0)
+        window = b""
+        for chunk in _plain(file, head):
+            if not window and _PICKLE.match(chunk) is None:
+                return frozenset()
+            window += chunk
+            if len(window) >= HEAD:
+                break
+    return frozenset(module.partition(".")[0] for module, _ in _globals(window))
 
 
 def _skops(file: BinaryIO) -> Traces:

@@ -12,7 +12,7 @@ from typing import Any
 
 from converters.error_text import first_line
 from converters.options import Options
-from converters.source.kinds import KERAS_ENDING, KERAS_HDF5_ENDINGS
+from converters.source.kinds import KERAS_ENDING, KERAS_HDF5_ENDINGS, keras_ending
 from converters.tensorflow.original import DEFAULT_SIGNATURE, RE_EXPORT, Original, reason, spec_of
 from edgepack.errors import ConversionError
 
@@ -29,7 +29,7 @@ def read(path: Path, options: Options, scratch: Path) -> Original:
     import tensorflow as tf
 
     try:
-        with _in_small_letters(path) as named:
+        with _by_its_ending(path) as named:
             model = keras.models.load_model(named, compile=False, safe_mode=not options.allow_unsafe)
     except Exception as error:  # Keras raises whatever a layer's constructor does
         raise _unreadable_keras(error, trained_with, keras.__version__) from error
@@ -71,9 +71,9 @@ def read(path: Path, options: Options, scratch: Path) -> Original:
 
 
 @contextmanager
-def _in_small_letters(path: Path) -> Iterator[Path]:
-    """The file by a name whose ending is in small letters: Keras tells its formats apart by these."""
-    ending = path.suffix.lower()
+def _by_its_ending(path: Path) -> Iterator[Path]:
+    """The file by a name with the ending of its format, in small letters: Keras tells its formats apart by these."""
+    ending = keras_ending(path)
     if path.suffix == ending:
         yield path
         return
@@ -85,11 +85,12 @@ def _in_small_letters(path: Path) -> Iterator[Path]:
 
 def _check_file(path: Path, options: Options) -> dict[str, str]:
     """Refuse a file that could run code; return the versions that it names. Nothing is loaded for that."""
-    if path.suffix.lower() in KERAS_HDF5_ENDINGS:
+    ending = keras_ending(path)
+    if ending in KERAS_HDF5_ENDINGS:
         if not options.allow_unsafe:
             raise ConversionError("a Keras .h5 file is unsafe: it can run code when it is loaded", hint=UNSAFE)
         return {}
-    if path.suffix.lower() != KERAS_ENDING:
+    if ending != KERAS_ENDING:
         raise ConversionError(
             "the file is not a Keras .keras file or a SavedModel folder",
             hint="save it with model.save('name.keras'), or export a SavedModel with model.export(folder)",

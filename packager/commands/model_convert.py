@@ -98,7 +98,10 @@ def command(
     found = workspace.models.get(ModelRef.parse(model))
     if found.framework is Framework.CUSTOM:
         raise UsageError(
-            "has no framework to convert from", where=f"model {found.id}", hint="register it with --framework"
+            "has no framework to convert from",
+            where=f"model {found.id}",
+            hint="register it with --framework ScikitLearn (for XGBoost, LightGBM and CatBoost too), TensorFlow (for "
+            "Keras too), PyTorch or Onnx",
         )
     accepted = pairs(tolerances, "--tolerance", "probabilities=1e-3", "OUTPUT=REL")
     options = Options(

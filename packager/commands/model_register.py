@@ -15,7 +15,10 @@ from packager.workspace import Workspace
 @click.command("register")
 @click.option("-n", "--name", required=True, help="Name of the model.")
 @click.option("-p", "--path", type=click.Path(path_type=Path), required=True, help="The model's file or folder.")
-@click.option("--framework", help="ScikitLearn, TensorFlow, PyTorch, Onnx or Custom.  [default: by the file's name]")
+@click.option(
+    "--framework",
+    help="ScikitLearn, TensorFlow, PyTorch, Onnx or Custom.  [default: by the file's name, else its content]",
+)
 @click.option("--framework-version", help="Version of the framework that trained it.")
 @click.option("--tag", "tags", multiple=True, metavar="K=V", help="A tag; may be given many times.")
 @click.option(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from converters.source import kinds
+from converters.source import recognition
 from edgepack.errors import DigestMismatchError, SizeMismatchError, UsageError
 from edgepack.limits import LIMITS
 from edgepack.oci.digest import Digest, VerifyingReader
@@ -25,8 +25,8 @@ OWN_LAYER = 64 << 20
 
 
 def framework_of(path: Path) -> Framework:
-    """What a file's ending, or a folder's content, says that it was trained with; ``Custom`` where it says nothing."""
-    return Framework(kinds.framework_of(path) or Framework.CUSTOM)
+    """What its name or its content says that a model was trained with; ``Custom`` where they say nothing."""
+    return Framework(recognition.framework_of(path) or Framework.CUSTOM)
 
 
 def describe_files(entries: Sequence[LayerEntry], where: Path, kept: Collection[str] = ()) -> tuple[ModelFile, ...]:
