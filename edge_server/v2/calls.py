@@ -108,5 +108,5 @@ def describe(model: OnnxModel, name: str, versions: Sequence[int]) -> dict[str, 
 
 def _tensor(name: str, dtype: str, shape: tuple[int | None, ...] | None) -> dict[str, Any]:
     # An unknown shape is shown as one free axis: every tensor that can be batched has one.
-    lengths = [-1 if length is None else length for length in (shape or (None,))]
+    lengths = [-1 if length is None else length for length in ((None,) if shape is None else shape)]
     return {"name": name, "datatype": datatypes.DATATYPES[dtype], "shape": lengths}

@@ -81,6 +81,8 @@ def _from_bytes(tensor: Tensor, body: bytes, position: int, size: int) -> Array:
 
 def _from_json(tensor: Tensor) -> Array:
     data, shape, count = tensor.data, tensor.shape, tensor.elements
+    if not shape and isinstance(data, list) and len(data) == 1 and not isinstance(data[0], list):
+        data = data[0]  # a scalar's data is a list too, as of every tensor
     nested = not isinstance(data, list) or not shape or (bool(data) and isinstance(data[0], list))
     if not nested and len(data) != count:
         raise BadRequest(f"{_input(tensor)} has {len(data)} values, its shape {list(shape)} needs {count}")

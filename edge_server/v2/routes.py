@@ -42,13 +42,40 @@ def routes(service: Service, config: ServiceConfig, is_ready: Callable[[], bool]
             "/v2/health/ready": Route("/v2/health/ready", {"GET": ready}, guarded=False, write_problem=errors.body),
         }
     )
+    names = [config.identity.name] if config.script else list(dict.fromkeys(place.name for place in config.models))
+    listed = orjson.dumps({"models": names})
+    own |= Routes(
+        {"/v2/models": Route("/v2/models", {"GET": lambda _: Response(200, listed)}, write_problem=errors.body)}
+    )
     others = Routes({}, {"/v2/": Route("/v2/{path}", {"GET": _nothing, "POST": _nothing}, write_problem=errors.body)})
     if config.script is not None:
-        return own | others
+        return own | _script(config, is_ready) | others
     # Imported here: it needs numpy, which an image with an entry script may lack.
     from edge_server.v2.models import ModelRoutes, Models
 
     return own | ModelRoutes(cast(Models, service), config.limits.body_bytes, is_ready).routes() | others
+
+
+def _script(config: ServiceConfig, is_ready: Callable[[], bool]) -> Routes:
+    """A script as a model of the service's name: whether it is ready, and that it is asked elsewhere."""
+    name = config.identity.name
+    described = orjson.dumps({"name": name, "versions": [], "platform": "python", "inputs": [], "outputs": []})
+
+    def ready(request: Request) -> Response:
+        good = is_ready()
+        return Response(200 if good else 503, orjson.dumps({"name": name, "ready": good}))
+
+    def infer(request: Request) -> NoReturn:
+        raise BadRequest("an entry script takes no tensors of V2; send its input to /score", 404)
+
+    base = f"/v2/models/{name}"
+    return Routes(
+        {
+            base: Route("/v2/models/{name}", {"GET": lambda _: Response(200, described)}, write_problem=errors.body),
+            f"{base}/ready": Route("/v2/models/{name}/ready", {"GET": ready}, write_problem=errors.body),
+            f"{base}/infer": Route("/v2/models/{name}/infer", {"POST": infer}, write_problem=errors.body),
+        }
+    )
 
 
 def _nothing(request: Request) -> NoReturn:

@@ -16,6 +16,7 @@ import tritonclient.http as triton
 from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
 
+from tests.edge_server.support import models
 from tests.support import http_client
 
 Start = Callable[..., Any]
@@ -271,16 +272,45 @@ def test_sequences_of_maps_are_left_out_and_cannot_be_asked_for(start: Start, tm
             )
 
 
-def test_an_entry_script_has_health_and_no_models(start: Start, tmp_path: Path) -> None:
+def test_a_converted_model_is_called_as_its_folder_and_takes_scalars(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "scaled"
+    folder.mkdir()
+    ports = [models.tensor("a", TensorProto.FLOAT, []), models.tensor("b", TensorProto.FLOAT, [None])]
+    out = models.tensor("c", TensorProto.FLOAT, [None])
+    models.save(folder / "model.onnx", [helper.make_node("Mul", ["a", "b"], ["c"])], ports, [out])
+    described = [
+        {"name": name, "graph_name": name, "dtype": "float32", "shape": shape}
+        for name, shape in (("a", []), ("b", [None]), ("c", [None]))
+    ]
+    models.manifest(folder, described[:2], [{**described[2], "role": "values"}])
+    server = start("--model", folder / "model.onnx", "--port", 0)
+    with client(server.port) as asking:
+        metadata = asking.get_model_metadata("scaled")
+        assert [entry["shape"] for entry in metadata["inputs"]] == [[], [-1]]
+        for binary in (False, True):
+            inputs = [
+                tensor("a", np.array(2, np.float32), "FP32", binary=binary),
+                tensor("b", np.array([1, 3], np.float32), "FP32", binary=binary),
+            ]
+            assert asking.infer("scaled", inputs).as_numpy("c").tolist() == [2.0, 6.0]
+    status, _, body = ask(server.port, "GET", "/v2/models")
+    assert (status, body) == (200, {"models": ["scaled"]})
+
+
+def test_an_entry_script_is_a_model_that_is_asked_elsewhere(start: Start, tmp_path: Path) -> None:
     (tmp_path / "score.py").write_text("def init():\n    pass\n\ndef run(data):\n    return data\n")
     server = start("--entry-script", tmp_path / "score.py", "--port", 0)
     with client(server.port) as asking:
         assert asking.is_server_live()
         assert asking.is_server_ready()
-        assert not asking.is_model_ready("score")
+        assert asking.is_model_ready("score")
+        assert not asking.is_model_ready("other")
         assert asking.get_server_metadata()["extensions"] == []
+        assert asking.get_model_metadata("score")["platform"] == "python"
+    assert ask(server.port, "GET", "/v2/models")[2] == {"models": ["score"]}
+    assert "send its input to /score" in ask(server.port, "POST", "/v2/models/score/infer")[2]["error"]
     for method, path in (
-        ("GET", "/v2/models/score"),
+        ("GET", "/v2/models/other"),
         ("POST", "/v2/models/score/infer"),
         ("POST", "/v2/repository/index"),
     ):
