@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from edge_agent.device import Device
+from edgepack.bundle.receipt import Receipt
 from edgepack.errors import EdgepackError, UnsafePermissionsError
 from edgepack.host.locks import holders
 from edgepack.host.ownership import check_way, open_to_others
+from edgepack.oci.descriptor import Platform
 from edgepack.signing.keys import create_key
 
 FOREIGN = 12345
@@ -150,3 +153,22 @@ def test_a_held_lock_is_told_of_and_does_not_stop_the_agent_for_ever(
             other.kill()
     with again(device).changing():
         assert device.busy
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("(none)", "(none)"),
+        ("ger\u00e4t", "ger\u00e4t"),
+        ("-x", "-x"),
+        ("a b", "a_b"),
+        ("", "unnamed"),
+        ("\udcff", "\\xff"),
+    ],
+)
+def test_any_host_name_makes_a_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, name: str) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    device = Device(tmp_path / "device")
+    assert device.name == name
+    data = Receipt.of_store(device.store, device.name, Platform.host()).to_bytes()
+    assert Receipt.from_bytes(data).device == name

@@ -215,6 +215,12 @@ def test_a_receipt_survives_its_own_bytes(tmp_path: Path) -> None:
     assert json.loads(receipt.to_bytes())["blobs"] == sorted(str(one) for one in receipt.blobs)
 
 
+@pytest.mark.parametrize("name", ["(none)", "ger\u00e4t", "-x", "a/b", "x" * 255, "localhost.localdomain"])
+def test_a_device_may_have_any_name(name: str) -> None:
+    receipt = Receipt(name, ARM64, frozenset())
+    assert Receipt.from_bytes(receipt.to_bytes()) == receipt
+
+
 def test_all_violations_of_a_receipt_are_told_together() -> None:
     data = json.dumps(
         {"schema": "edgepack.receipt/v2", "device": "a b", "platform": "arm", "blobs": ["md5:1", 7]}
