@@ -20,7 +20,7 @@ from typing import Literal
 from edge_agent.runtimes import cgroups, supervision
 from edge_agent.runtimes.cgroups import ControlGroupError
 from edge_agent.runtimes.instances import write_spec
-from edge_agent.runtimes.runtime_spec import Listening, inside_port, numeric_user, runtime_config
+from edge_agent.runtimes.runtime_spec import Listening, inside_port, runtime_config, service_user
 from edge_agent.runtimes.supervision import NoOwnNetworkError, Surroundings
 from edge_agent.runtimes.unpacked.images import UnpackedImage, check_platform
 from edge_agent.runtimes.unpacked.overlay import mount_layers, unmount_layers
@@ -63,12 +63,12 @@ class CrunRuntime(UnpackedRuntime):
         self._prepare(image, thorough=False)
 
     def _prepare(self, image: Digest, *, thorough: bool) -> None:
-        self._images.prepare(image, self._check, thorough=thorough)
+        ready = self._images.prepare(image, self._check, thorough=thorough)
+        service_user(ready.config)
 
     @staticmethod
     def _check(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> Sequence[bool]:
         check_platform(image, config)
-        numeric_user(config)
         return [True] * len(layers)
 
     def _running(self, service: str, folder: Path) -> bool:

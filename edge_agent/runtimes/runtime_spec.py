@@ -47,7 +47,7 @@ def numeric_user(config: ImageConfig) -> tuple[int, int]:
     uid, gid = ("0" if part == "root" else part for part in (uid, gid or uid))
     if not uid.isdecimal() or not gid.isdecimal():
         raise IncompatibleError(
-            f"its USER is {config.user!r}",
+            f"its USER is {config.user!r}, which its /etc/passwd and /etc/group do not have",
             where="image",
             hint="give the user and group as numbers, such as 10001:10001",
         )

@@ -130,6 +130,25 @@ def test_root_runs_no_service_as_root(place: Place, kind: str, user: str) -> Non
 
 @as_root
 @pytest.mark.parametrize("kind", WITHOUT_ENGINE)
+def test_a_user_by_name_is_looked_up_in_the_image(place: Place, kind: str) -> None:
+    out = io.BytesIO()
+    files = {"etc/passwd": b"root:x:0:0::/:\nworker:x:1234:5678::/:\n", "etc/group": b"staff:x:50:\n"}
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, data in files.items():
+            made = tarfile.TarInfo(name)
+            made.size = len(data)
+            tar.addfile(made, io.BytesIO(data))
+    for user, expected in (("worker", "1234 5678"), ("worker:staff", "1234 50"), ("7:staff", "7 50")):
+        runtime = place.start(kind, SEES, above=out.getvalue(), user=user)
+        assert said(runtime) == f"{expected} []\n"
+        runtime.stop("churn", 1)
+        (place.folder / "state/logs/churn.log").unlink()
+    with pytest.raises(IncompatibleError, match="its USER is 'nobody-here', which its /etc/passwd"):
+        place.start(kind, SEES, above=out.getvalue(), user="nobody-here")
+
+
+@as_root
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_a_service_reaches_its_files_below_a_folder_that_only_root_may_enter(
     place: Place, kind: str, umask: int

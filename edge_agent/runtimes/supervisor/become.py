@@ -49,7 +49,7 @@ def become(job: Job, log: int, go: int, failed: int) -> None:
         os.execve(job["argv"][0], job["argv"], job["env"])  # noqa: S606
     except OSError as error:
         os.write(failed, f"{step}\0{error.filename or ''}: {error.strerror}".encode("utf-8", "replace"))
-    except (ImportError, ValueError) as error:  # a library that this Python lacks; a limit above the highest
+    except (ImportError, OverflowError, ValueError) as error:  # a library that is not there; a number out of range
         os.write(failed, f"{step}\0{error}".encode("utf-8", "replace"))
     finally:
         os._exit(127)

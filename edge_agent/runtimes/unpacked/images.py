@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.runtimes.unpacked.layers import LayerCache
+from edge_agent.runtimes.unpacked.users import with_numbers
 from edgepack.documents import canonical_json
 from edgepack.errors import IncompatibleError, InvalidDocumentError, NotFoundError
 from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs
@@ -35,7 +36,10 @@ _QEMU = {"arm64": "qemu-aarch64", "amd64": "qemu-x86_64", "arm": "qemu-arm"}
 
 @dataclass(frozen=True)
 class UnpackedImage:
-    """An image whose layers are unpacked: its configuration, and the layers' folders, base first."""
+    """An image whose layers are unpacked: its configuration, and the layers' folders, base first.
+
+    The configuration's user is a number where the image's files name it.
+    """
 
     digest: Digest
     config: ImageConfig
@@ -130,7 +134,7 @@ class UnpackedImages:
         for layer, diff_id in pairs:
             if diff_id not in intact:
                 self.layers.ensure(self._store, layer, diff_id, self._whiteouts, thorough=thorough)
-        return UnpackedImage(image, config, tuple(self.layers.path(diff_id) for _, diff_id in pairs))
+        return self._unpacked(image, config, [diff_id for _, diff_id in pairs])
 
     def is_intact(self, image: Digest, *, thorough: bool = True) -> bool:
         """Whether all that was unpacked of the image is as it was then."""
@@ -147,7 +151,11 @@ class UnpackedImages:
             return None  # an earlier version did not unpack the base for plain processes
         if not all(self.layers.has(diff_id) for diff_id in diff_ids):
             return None
-        return UnpackedImage(image, config, tuple(self.layers.path(diff_id) for diff_id in diff_ids))
+        return self._unpacked(image, config, diff_ids)
+
+    def _unpacked(self, image: Digest, config: ImageConfig, diff_ids: Sequence[Digest]) -> UnpackedImage:
+        layers = tuple(self.layers.path(diff_id) for diff_id in diff_ids)
+        return UnpackedImage(image, with_numbers(config, layers), layers)
 
     def forget(self, image: Digest) -> None:
         """Remove the layers that no other image needs; absent is fine."""
