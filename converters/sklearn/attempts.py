@@ -72,9 +72,14 @@ def _smooth(part: Any) -> bool:
     return type(part).__name__ in SMOOTH_ALSO or (len(module) > 1 and module[0] == "sklearn" and module[1] in SMOOTH)
 
 
-def build(original: Original, inputs: Inputs, attempt: Attempt, *, ties_accepted: bool = False) -> tuple[Any, Inputs]:
-    """The graph, and the inputs with the names that it gave them. Raises ``ConversionError``."""
-    with recipes.registered(ours=attempt.ours, ties_accepted=ties_accepted):
+def build(
+    original: Original, inputs: Inputs, attempt: Attempt, *, ties_accepted: bool = False, guarded: bool = False
+) -> tuple[Any, Inputs]:
+    """The graph, and the inputs with the names that it gave them. Raises ``ConversionError``.
+
+    A ``guarded`` graph fails where a part of the model refuses the numbers that it is given.
+    """
+    with recipes.registered(ours=attempt.ours, ties_accepted=ties_accepted, guarded=guarded):
         model = _convert(original, inputs)
     edits.strip(model)
     model.ir_version = IR_VERSION

@@ -16,32 +16,15 @@ from converters.graph import edits
 from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
-from converters.proof import parity, sample_text, samples
-from converters.proof.samples import Table
+from converters.proof import parity
+from converters.sklearn import common_rows, labels, limits, proof, rows, unusual_inputs
 from converters.sklearn import inputs as inputs_of
-from converters.sklearn import labels, proof, rows, training_columns, unusual_inputs
 from converters.sklearn.attempts import Attempt, RefusedError, attempts, build
+from converters.sklearn.common_rows import Rows
 from converters.sklearn.loading import load
 from converters.sklearn.original import Expected, Original
+from converters.sklearn.recipes.writing import guards
 from edgepack.errors import ConversionError
-
-TRAINING_ROWS = 300
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a conversion is compared on, by kind: ``sample``, ``generated``, ``training``, ``boundary``."""
-
-    tables: Mapping[str, Table]
-    columns: Sequence[training_columns.Column]
-
-    @property
-    def every(self) -> Table:
-        """All of them in one table."""
-        first, *rest = self.tables.values()
-        for table in rest:
-            first = first.stack(table)
-        return first
 
 
 @dataclass(frozen=True)
@@ -55,6 +38,7 @@ class Proven:
     outputs: list[proof.Answer]
     proofs: list[parity.OutputParity]
     unusual: unusual_inputs.UnusualInputs
+    refused: limits.Refused
     row_wise: bool
     comparer: proof.Comparer
     notes: list[str]
@@ -65,7 +49,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     _quiet()
     original = load(path)
     notes = list(original.warnings)
-    found = _rows(original, options)
+    found = common_rows.gather(original, options)
     tried: list[dict[str, str]] = []
     proven = _first_proven(original, found, attempts(original, path.stat().st_size), options, tried)
     notes += proven.notes
@@ -73,6 +57,7 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         f"the original answers inputs with {fault}, the ONNX model answers otherwise: the package rejects them"
         for fault in proven.unusual.faults
     ]
+    notes += [f"the original refuses rows that the ONNX model answers ({told})" for told in proven.refused.answered]
     golden = proof.golden(proven.expected, proven.outputs, proven.comparer.resolution, notes)
     source = {
         "framework": "ScikitLearn",
@@ -125,66 +110,11 @@ def _report(
         "batches": [1, len(found.every)],
         "outputs": [entry.to_json() for entry in proven.proofs],
         "odd_inputs": proven.unusual.to_json(),
+        "refused": proven.refused.to_json(),
         "summary": parity.summary(proven.proofs),
         "warnings": list(notes),
         "versions": original.versions,
     }
-
-
-def _rows(original: Original, options: Options) -> Rows:
-    """The user's rows if there are any, rows like them or like the training data, and rows on thresholds."""
-    columns = training_columns.columns(original.model, original.names)
-    tables: dict[str, Table] = {}
-    if options.sample is not None:
-        tables["sample"] = _sample(original, options.sample, columns)
-        tables["generated"] = rows.resample(tables["sample"])
-    else:
-        tables["generated"] = _accepted(original, columns)
-    training = training_columns.training(original.model, original.names, TRAINING_ROWS)
-    if training is not None and _takes(original, columns, training):
-        tables["training"] = training
-    edges = rows.edges(columns, tables["generated"])
-    if edges is not None and _takes(original, columns, edges):
-        tables["boundary"] = edges
-    return Rows(tables, columns)
-
-
-def _sample(original: Original, path: Path, columns: Sequence[training_columns.Column]) -> Table:
-    """The user's rows. Raises ``UsageError`` for a cell of text, where it alone keeps the original from answering."""
-    given = samples.read(path)
-    table = training_columns.as_trained(original.select(given), columns)
-    cells = sample_text.text_cells(path)
-    if cells and not _takes(original, columns, table):
-        mended = given.numbered([cell.column for cell in cells])
-        if _takes(original, columns, training_columns.as_trained(original.select(mended), columns)):
-            raise cells[0].error(path.name)
-    return table
-
-
-def _accepted(original: Original, columns: Sequence[training_columns.Column]) -> Table:
-    """The first of the generated tables that the original answers. Raises ``ConversionError`` where it takes none."""
-    refusal: ConversionError | None = None
-    for table in rows.candidates(columns, original.names):
-        try:
-            _answer_once(original, columns, table)
-        except ConversionError as error:
-            refusal = refusal or error
-        else:
-            return table
-    raise refusal or ConversionError("no rows could be made up", hint="give a sample with some rows of its inputs")
-
-
-def _takes(original: Original, columns: Sequence[training_columns.Column], table: Table) -> bool:
-    try:
-        _answer_once(original, columns, table)
-    except ConversionError:
-        return False
-    return True
-
-
-def _answer_once(original: Original, columns: Sequence[training_columns.Column], table: Table) -> None:
-    method = next((name for name in ("predict", "transform") if original.has(name)), "predict")
-    Expected(original, inputs_of.plan(table, columns, original.by_name, "float64"), table).answer(method)
 
 
 def _first_proven(
@@ -221,10 +151,20 @@ def _first_proven(
 
 
 def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) -> Proven:
+    """The attempt's graph; with checks inside of it, where without them it answers what the original refuses."""
+    calls_functions = any(getattr(part, "func", None) is not None for part in rows.walk(original.model))
+    proven = _proven(original, found, attempt, options, guarded=calls_functions)
+    if calls_functions or not proven.refused.answered:
+        return proven
+    checked = _proven(original, found, attempt, options, guarded=True)
+    return checked if len(checked.refused.answered) < len(proven.refused.answered) else proven
+
+
+def _proven(original: Original, found: Rows, attempt: Attempt, options: Options, *, guarded: bool) -> Proven:
     notes: list[str] = []
     every = found.every
     planned = inputs_of.plan(every, found.columns, original.by_name, attempt.floats)
-    model, inputs = build(original, planned, attempt, ties_accepted=bool(options.tolerances))
+    model, inputs = build(original, planned, attempt, ties_accepted=bool(options.tolerances), guarded=guarded)
     expected = Expected(original, inputs, every)
     resolution = attempt.resolution(original, model)
     model, label = labels.choose(model, expected, resolution)
@@ -238,9 +178,20 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
         notes.append(
             "the original's answer to a row depends on the other rows of the batch, and so does the ONNX model"
         )
+    trusted = limits.trusted(session, expected, comparer, outputs) if row_wise else None
+    if trusted is not None:
+        guards.within(model, limits.by_input(expected, trusted))
+        edits.check(model)
+        data = edits.serialize(model)
+        session = Session(data)
+        notes.append(
+            "on numbers much larger than in training the ONNX model answers otherwise than the original: the package "
+            f"rejects those beyond {min(trusted.values()):.3g}"
+        )
     unusual = unusual_inputs.find(session, expected, comparer, outputs, found.columns)
+    refused = limits.refused(session, expected, outputs, found.refused)
     recipe = attempt.name if label is None else f"{attempt.name}, {label}"
-    return Proven(model, data, recipe, expected, outputs, proofs, unusual, row_wise, comparer, notes)
+    return Proven(model, data, recipe, expected, outputs, proofs, unusual, refused, row_wise, comparer, notes)
 
 
 def _methods(outputs: Sequence[proof.Answer]) -> dict[str, Any]:

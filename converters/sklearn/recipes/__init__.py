@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
+from converters.sklearn.recipes.writing import guards
 from converters.sklearn.recipes.writing.registry import Recipe, add, registries
 
 
@@ -27,10 +28,11 @@ def register() -> None:
 
 
 @contextlib.contextmanager
-def registered(*, ours: bool, ties_accepted: bool = False) -> Iterator[None]:
+def registered(*, ours: bool, ties_accepted: bool = False, guarded: bool = False) -> Iterator[None]:
     """skl2onnx with our converters or without; afterwards it is as it was before.
 
-    ``ties_accepted`` lets through what only differs where training rows are equally far.
+    ``ties_accepted`` lets through what only differs where training rows are equally far. ``guarded`` lets the graph
+    fail where a part of the model refuses the numbers that it is given.
     """
     from converters.sklearn.recipes import ties
 
@@ -39,6 +41,9 @@ def registered(*, ours: bool, ties_accepted: bool = False) -> Iterator[None]:
     try:
         if ours:
             register()
+        if guarded:
+            converters = registries()[0]
+            converters.update({kind: guards.guarded(convert) for kind, convert in converters.items()})
         yield
     finally:
         ties.ACCEPTED.reset(token)
