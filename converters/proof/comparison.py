@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from converters.graph import checks, edits
 from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
-from converters.proof import feeds, parity
-from converters.proof.parity import OutputParity
+from converters.proof import feeds, parity, second_opinion
+from converters.proof.parity import MismatchError, OutputParity
 from converters.proof.specs import Explored, Reference, Spec
 from edgepack.errors import ConversionError
 
@@ -25,8 +26,14 @@ GOLDEN_ROWS = 8
 # Beyond this, golden vectors would weigh more than they prove.
 GOLDEN_VALUES = 20_000
 UNUSUAL_ROWS = 16
-UNUSUAL_KINDS = ("nan", "infinity", "huge", "zeros", "empty", "negative", "unknown")
+UNUSUAL_KINDS = ("nan", "infinity", "huge", "zeros", "masked", "empty", "negative", "unknown")
+# Common inputs, which no manifest can reject: a model that answers them otherwise is not delivered.
+PLAIN_KINDS = ("zeros", "masked")
 HINT = "export ONNX yourself and register that with --framework Onnx"
+
+
+class UndefinedError(ConversionError):
+    """On common inputs the graph answers NaN where the original answers numbers."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ class Proof:
     def rejects(self) -> dict[str, bool]:
         """The manifest's field: kinds that the package must refuse, as the original does or since answers differ."""
         kinds = {kind: how in ("rejected", "differs") for kind, how in self.unusual.items()}
-        kinds.pop("zeros")
+        for kind in PLAIN_KINDS:
+            kinds.pop(kind)
         if self.unusual["huge"] == "none":
             kinds["huge"] = kinds["infinity"]  # a float32 input holds it as infinity
         return kinds
@@ -88,7 +96,7 @@ def prove(
     some = _head(base, explored, UNUSUAL_ROWS)
     unusual = {kind: _treatment(reference, session, some, kind, explored.specs, options) for kind in UNUSUAL_KINDS}
     for kind, how in unusual.items():
-        if how == "differs" and kind != "zeros":
+        if how == "differs":
             warnings.append(
                 f"the original answers inputs with {_phrase(kind)}, the ONNX model answers otherwise: the package "
                 "rejects them"
@@ -110,6 +118,24 @@ def prove(
     return Proof(
         outputs, proofs, unusual, golden, tuple(sizes), sample_rows, total - sample_rows, tuple(warnings), base
     )
+
+
+def prove_model(
+    reference: Reference,
+    model: Any,
+    explored: Explored,
+    options: Options,
+    roles: Mapping[str, str] | None = None,
+) -> Proof:
+    """``prove`` for a model that may be changed: it is made to fail where it alone answers NaN, if it does somewhere.
+
+    Raises what ``prove`` raises.
+    """
+    try:
+        return prove(reference, Session(edits.serialize(model)), explored, options, roles)
+    except UndefinedError:
+        checks.without_nan(model)
+        return prove(reference, Session(edits.serialize(model)), explored, options, roles)
 
 
 def declared_roles(model: Any) -> dict[str, str]:
@@ -206,6 +232,9 @@ def _treatment(
         original = reference.answer(unusual)
     except ConversionError:
         return "rejected"
+    if kind in PLAIN_KINDS:
+        own = second_opinion.ask(reference, unusual)
+        return _common(original, own, session, unusual, kind, options)
     try:
         if kind == "empty":  # there is nothing to compare but shapes
             pairs = zip(session.outputs, _run(session, unusual), strict=True)
@@ -214,6 +243,43 @@ def _treatment(
     except ConversionError:
         return "differs"
     return "equal" if all(proof.passed for proof in proofs) else "differs"
+
+
+def _common(
+    original: Mapping[str, Any],
+    own: Mapping[str, Any],
+    session: Session,
+    values: Mapping[str, Any],
+    kind: str,
+    options: Options,
+) -> str:
+    """``equal``, or ``differs`` where the graph fails. Raises ``ConversionError`` where it answers something else.
+
+    Labels may differ where all numbers beside them are equal: then the best ones of all rows are tied.
+    """
+    try:
+        proofs = _compare(original, session, values, options)
+    except ConversionError:
+        return "differs"
+    for proof in proofs:
+        if second_opinion.undefined(_named(session, values, proof.name), original[proof.name], own.get(proof.name)):
+            raise UndefinedError(
+                f'output "{proof.name}" of the ONNX model is NaN on inputs with {_phrase(kind)}, which the original '
+                "answers with numbers",
+                hint="let the model replace NaN before it answers (torch.nan_to_num), and export it again",
+            )
+    differing = [proof for proof in proofs if not proof.passed]
+    numbers = [proof for proof in proofs if proof.label_agreement is None]
+    if not differing or (numbers and all(proof.passed for proof in numbers)):
+        return "equal"
+    refusal = differing[0].refusal()
+    raise MismatchError(f"on inputs with {_phrase(kind)} {refusal.what}", hint=refusal.hint)
+
+
+def _named(session: Session, values: Mapping[str, Any], name: str) -> Any:
+    """The output of that name."""
+    pairs = zip(session.outputs, _run(session, values), strict=True)
+    return next(found for port, found in pairs if port.name == name)
 
 
 def _answers(session: Session, values: Mapping[str, Any] | None) -> bool:
@@ -232,7 +298,8 @@ def _phrase(kind: str) -> str:
         "nan": "missing numbers",
         "infinity": "infinite numbers",
         "huge": "numbers too large for float32",
-        "zeros": "zeros",
+        "zeros": "nothing but zeros",
+        "masked": "masks that are all True",
         "empty": "no rows",
         "negative": "negative whole numbers",
         "unknown": "unknown values",

@@ -82,7 +82,8 @@ def _whole_numbers(spec: Spec, shape: tuple[int, ...], random: Any) -> Any:
 def unusual(values: Mapping[str, Any], kind: str, specs: Sequence[Spec] = ()) -> dict[str, Any] | None:
     """A copy of the feeds with unusual values in about a tenth of the cells; None where no input can hold them.
 
-    ``kind`` is ``nan``, ``infinity``, ``huge`` (1e39, float64 only), ``zeros`` (everywhere), ``empty`` (no rows),
+    ``kind`` is ``nan``, ``infinity``, ``huge`` (1e39, float64 only), ``zeros`` (everywhere), ``masked`` (True
+    everywhere in the flags of the first row), ``empty`` (no rows),
     ``negative`` (a whole number below 0), or ``unknown`` (what ``specs`` say that the original was not found to take).
     """
     import numpy as np
@@ -91,6 +92,11 @@ def unusual(values: Mapping[str, Any], kind: str, specs: Sequence[Spec] = ()) ->
         return {name: array[:0] for name, array in values.items()} if all(map(np.ndim, values.values())) else None
     if kind == "zeros":
         return {name: np.full_like(array, "" if array.dtype == object else 0) for name, array in values.items()}
+    if kind == "masked":
+        flags = {name: array.copy() for name, array in values.items() if array.dtype == np.bool_ and array.size}
+        for array in flags.values():
+            array[(slice(0, 1),) if array.ndim else ()] = True
+        return {**values, **flags} if flags else None
     outside = {spec.name: spec.unknown for spec in specs if kind == "unknown" and spec.unknown is not None}
     random = np.random.default_rng(SEED)
     changed = {}

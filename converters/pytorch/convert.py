@@ -10,8 +10,6 @@ import logging
 import warnings
 from pathlib import Path
 
-from converters.graph import edits
-from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
 from converters.proof import assembly, comparison
@@ -47,8 +45,7 @@ def _package(
 ) -> manifest.Converted:
     model = export.make()
     roles = finish.finish(model, original, explored)
-    session = Session(edits.serialize(model))
-    proof = comparison.prove(original, session, explored, options, roles)
+    proof = comparison.prove_model(original, model, explored, options, roles)
     source = {"framework": "PyTorch", "version": original.version, "digest": digest, "recipe": export.recipe}
     versions = {part: importlib.metadata.version(part) for part in PARTS}
     return assembly.package(proof, explored, model, source, versions, original.notes, {"form": original.kind})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.graph import edits
+from converters.graph import checks, edits
 from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
@@ -23,7 +23,6 @@ from converters.sklearn.attempts import Attempt, RefusedError, attempts, build
 from converters.sklearn.common_rows import Rows
 from converters.sklearn.loading import load
 from converters.sklearn.original import Expected, Original
-from converters.sklearn.recipes.writing import guards
 from edgepack.errors import ConversionError
 
 
@@ -180,7 +179,7 @@ def _proven(original: Original, found: Rows, attempt: Attempt, options: Options,
         )
     trusted = limits.trusted(session, expected, comparer, outputs) if row_wise else None
     if trusted is not None:
-        guards.within(model, limits.by_input(expected, trusted))
+        checks.within(model, limits.by_input(expected, trusted))
         edits.check(model)
         data = edits.serialize(model)
         session = Session(data)

@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from converters.graph import edits
-from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
 from converters.proof import assembly, comparison
@@ -105,10 +103,10 @@ def _first_proven(attempts: list[_Attempt], options: Options) -> tuple[_Attempt,
     for attempt in attempts:
         try:
             model = graphs.to_onnx(attempt.original, attempt.frozen, attempt.optimize)
-            session = Session(edits.serialize(model))
             hinted = [graphs.hinted(spec, attempt.frozen) for spec in attempt.original.inputs]
             explored = explore(attempt.reference, hinted)
-            proof = comparison.prove(attempt.reference, session, explored, options, comparison.declared_roles(model))
+            roles = comparison.declared_roles(model)
+            proof = comparison.prove_model(attempt.reference, model, explored, options, roles)
         except ConversionError as error:
             _log.debug("%s: %s", attempt.recipe, error)
             if refusal is None or attempt.recipe == RECIPE:

@@ -12,11 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from converters import Options
-from converters.graph import edits
+from converters.graph import checks, edits
 from converters.graph.canonical import canonical
 from converters.graph.session import Session
 from converters.proof import comparison, feeds
 from converters.proof.exploration import explore
+from converters.proof.parity import MismatchError
 from converters.proof.specs import Spec
 from edgepack.errors import ConversionError, UsageError
 
@@ -223,3 +224,91 @@ def test_canonical_naming_reaches_into_branches() -> None:
     session = Session(edits.serialize(model))
     (answer,) = session.run({"x": np.float32([[-1, 0, 2]]), "flag": np.array(False)})
     np.testing.assert_array_equal(answer, [[1, 2, 5]])
+
+
+def _masked_mean(flags: bool) -> Any:
+    """The mean over the places that are not padding: 0/0 in a row of nothing else. Padding is flagged, or a zero."""
+    maker = helper.make_node("Cast", ["m"], ["pad"], to=TensorProto.BOOL)
+    nodes = [
+        helper.make_node("Identity", ["m"], ["pad"]) if flags else maker,
+        helper.make_node("Not", ["pad"], ["kept"]) if flags else helper.make_node("Identity", ["pad"], ["kept"]),
+        helper.make_node("Cast", ["kept"], ["k"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["k", "axis"], ["count"], keepdims=1),
+        helper.make_node("Div", ["k", "count"], ["y"]),
+    ]
+    kind = TensorProto.BOOL if flags else TensorProto.INT64
+    ports = [("m", kind, ["n", 3])], [("y", TensorProto.FLOAT, ["n", 3])]
+    return _model(nodes, *ports, axis=np.array([1]))
+
+
+@pytest.mark.parametrize("flags", [True, False])
+def test_a_row_of_nothing_but_padding_that_only_the_graph_answers_with_nan_is_refused_by_it(flags: bool) -> None:
+    def original(m: Any) -> Mapping[str, Any]:
+        kept = (~m if flags else m != 0).astype(np.float32)
+        return {"y": kept / np.maximum(kept.sum(axis=1, keepdims=True), 1)}
+
+    specs = [Spec("m", "bool" if flags else "int64", (None, 3), low=0, high=3)]
+    model, reference = _masked_mean(flags), Original(original)
+    explored = explore(reference, specs)
+    # Generated rows of nothing but padding would show it too; here only the kinds that are tried beside them do.
+    ordinary = {"m": np.array([[True, False, False], [False, False, True]] if flags else [[1, 0, 2], [3, 1, 0]])}
+    assert Session(model.SerializeToString()).run(ordinary)[0] == pytest.approx(original(**ordinary)["y"])
+    kind = "masked" if flags else "zeros"
+    padding = feeds.unusual(ordinary, kind, specs)
+    assert padding is not None
+    with pytest.raises(comparison.UndefinedError):
+        comparison._treatment(reference, Session(model.SerializeToString()), ordinary, kind, explored.specs, Options())
+    assert checks.without_nan(model)
+    edits.check(model)
+    guarded = Session(model.SerializeToString())
+    assert comparison._treatment(reference, guarded, ordinary, kind, explored.specs, Options()) == "differs"
+    with pytest.raises(ConversionError):
+        guarded.run(padding)
+    assert guarded.run(ordinary)[0] == pytest.approx(original(**ordinary)["y"])
+
+
+def test_zeros_that_the_graph_answers_with_other_numbers_are_a_mismatch() -> None:
+    def original(x: Any) -> Mapping[str, Any]:
+        return {"y": np.where((x == 0).all(axis=1, keepdims=True), np.float32(1), _product(x))}
+
+    specs = [Spec("x", "float32", (None, 3))]
+    with pytest.raises(MismatchError, match="nothing but zeros"):
+        comparison.prove(Original(original), _linear(), explore(Original(original), specs), Options())
+
+
+def test_zeros_that_tie_may_get_another_label_where_the_numbers_are_equal() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("ArgMax", ["y"], ["label"], axis=1, keepdims=0),
+    ]
+    ports = (
+        [("x", TensorProto.FLOAT, ["n", 3])],
+        [("y", TensorProto.FLOAT, ["n", 4]), ("label", TensorProto.INT64, ["n"])],
+    )
+    session = Session(_model(nodes, *ports, w=WEIGHTS).SerializeToString())
+
+    def original(x: Any) -> Mapping[str, Any]:
+        scores = _product(x)
+        return {"y": scores, "label": 3 - scores[:, ::-1].argmax(axis=1)}
+
+    proof = comparison.prove(
+        Original(original), session, explore(Original(original), [Spec("x", "float32", (None, 3))]), Options()
+    )
+    assert proof.unusual["zeros"] == "equal"
+
+
+def test_an_original_is_asked_in_its_users_own_way_too() -> None:
+    class TwoWays(Original):
+        def own(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+            return {"y": np.zeros_like(feeds["m"], dtype=np.float32)}
+
+    def original(m: Any) -> Mapping[str, Any]:
+        with np.errstate(invalid="ignore"):
+            kept = (m != 0).astype(np.float32)
+            return {"y": kept / kept.sum(axis=1, keepdims=True)}
+
+    session = Session(_masked_mean(flags=False).SerializeToString())
+    rows, specs = {"m": np.array([[1, 0, 2]])}, (Spec("m", "int64", (None, 3)),)
+    assert comparison._treatment(Original(original), session, rows, "zeros", specs, Options()) == "equal"
+    with pytest.raises(comparison.UndefinedError):
+        comparison._treatment(TwoWays(original), session, rows, "zeros", specs, Options())

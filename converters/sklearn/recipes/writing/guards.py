@@ -1,15 +1,15 @@
 """Checks inside a graph: where scikit-learn's parts refuse numbers, the graph fails instead of answering.
 
 A part checks what it is given (``sklearn.utils.check_array``), and numbers that were plain in the request may have
-become NaN, infinite or too large before: the logarithm of a negative one. ONNX has no operator that fails; a ``Gather``
-beyond the end of its data does, in every version of onnxruntime, and the server answers such a run with status 400.
+become NaN, infinite or too large before: the logarithm of a negative one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from converters.graph.checks import passed
 
 # The value that a part is tried with among ones, by the name of what it says.
 TRIED = {"nan": float("nan"), "infinity": float("inf"), "huge": 1e39, "negative": -1.0, "zero": 0.0}
@@ -135,7 +135,8 @@ def _faults(nodes: Any, name: str, refused: Refusals, double: bool) -> Any:
         comparison = "LessOrEqual" if refused.zero and refused.negative else "Less"
         yield nodes.add(comparison, least, nodes.constant(np.zeros((), dtype)))
     if refused.nan and not refused.infinity:
-        yield nodes.add("IsNaN", nodes.add("ReduceSum", name, keepdims=0))
+        places = nodes.add("Cast", nodes.add("IsNaN", name), to=int(TensorProto.INT64))
+        yield nodes.add("Greater", nodes.add("ReduceSum", places, keepdims=0), nodes.constant(np.zeros((), np.int64)))
         return
     if not refused.infinity:
         return
@@ -146,16 +147,6 @@ def _faults(nodes: Any, name: str, refused: Refusals, double: bool) -> Any:
     # 0 times a finite number is 0, and times any other is NaN.
     zeros = nodes.add("Mul", numbers, nodes.constant(np.zeros((), kind)))
     yield nodes.add("IsNaN", nodes.add("ReduceSum", zeros, keepdims=0))
-
-
-def passed(nodes: Any, name: str, fault: str) -> str:
-    """The tensor ``name`` again; a run in which the flag ``fault``, which has no axes, is set fails."""
-    import numpy as np
-    from onnx import TensorProto
-
-    number = nodes.add("Cast", fault, to=int(TensorProto.INT64))
-    zero = nodes.add("Gather", nodes.constant(np.zeros(1, np.int64)), number, axis=0)
-    return str(nodes.add("Reshape", name, nodes.add("Add", nodes.add("Shape", name), zero)))
 
 
 class _Nodes:
@@ -182,50 +173,4 @@ class _Nodes:
         name = str(self._scope.get_unique_variable_name(f"constant{len(self._scope.onnx_variable_names)}"))
         kind = int(helper.np_dtype_to_tensor_dtype(value.dtype))
         self._container.add_initializer(name, kind, list(value.shape), value.ravel().tolist())
-        return name
-
-
-def within(model: Any, limits: Mapping[str, Sequence[float]]) -> None:
-    """Let the graph fail on numbers of an input beyond ``limits``: by input, a size for each of its columns."""
-    import numpy as np
-    from onnx import TensorProto
-
-    graph = model.graph
-    added: list[Any] = []
-    for value in graph.input:
-        if value.name not in limits:
-            continue
-        nodes = _PlainNodes(value.name, added, graph.initializer)
-        kind = np.float64 if value.type.tensor_type.elem_type == TensorProto.DOUBLE else np.float32
-        most = nodes.constant(np.asarray(limits[value.name], dtype=kind).reshape(1, -1))
-        beyond = nodes.add("Cast", nodes.add("Greater", nodes.add("Abs", value.name), most), to=int(TensorProto.INT64))
-        fault = nodes.add("Greater", nodes.add("ReduceSum", beyond, keepdims=0), nodes.constant(np.zeros((), np.int64)))
-        checked = passed(nodes, value.name, fault)
-        for node in graph.node:
-            for place, name in enumerate(node.input):
-                if name == value.name:
-                    node.input[place] = checked
-    rest = [type(node).FromString(node.SerializeToString()) for node in graph.node]
-    del graph.node[:]
-    graph.node.extend([*added, *rest])
-
-
-class _PlainNodes:
-    """Collects nodes of a finished graph, named after one of its inputs."""
-
-    def __init__(self, seed: str, added: list[Any], initializers: Any) -> None:
-        self._seed, self._added, self._initializers = seed, added, initializers
-
-    def add(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        from onnx import helper
-
-        name = f"{self._seed}__limit{len(self._added)}"
-        self._added.append(helper.make_node(op_type, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def constant(self, value: Any) -> str:
-        from onnx import numpy_helper
-
-        name = f"{self._seed}__limit_constant{len(self._initializers)}"
-        self._initializers.append(numpy_helper.from_array(value, name))
         return name

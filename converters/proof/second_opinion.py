@@ -1,0 +1,89 @@
+"""A second opinion on an original: what its user gets from it, beside what the converter's adapter gets.
+
+An adapter asks an original in a form of its own: a numpy matrix in place of a data frame, kernels that have an ONNX
+form in place of faster ones. Where that form errs, the graph errs with it, and no comparison of the two can tell. An
+adapter that can also ask in the user's own way is an ``OwnWay``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from converters.package.manifest import ATOL, RTOL
+from edgepack.errors import ConversionError
+
+
+@runtime_checkable
+class OwnWay(Protocol):
+    """An original that can be asked as its user asks it."""
+
+    def own(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs by name. Raises ``ConversionError`` when the original refuses these inputs."""
+        ...
+
+
+def ask(reference: Any, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the user gets by output name; empty where the adapter has no other way, or the original refuses."""
+    if not isinstance(reference, OwnWay):
+        return {}
+    try:
+        return reference.own(feeds)
+    except ConversionError:
+        return {}
+
+
+def undefined(found: Any, *originals: Any) -> bool:
+    """Whether ``found`` is NaN somewhere that one of the originals' answers, of which some may be None, is not."""
+    import numpy as np
+
+    if found.dtype.kind != "f":
+        return False
+    nan = np.isnan(found)
+    known = [np.asarray(original) for original in originals if original is not None]
+    return any(
+        bool((nan & ~np.isnan(each)).any()) for each in known if each.dtype.kind == "f" and each.shape == nan.shape
+    )
+
+
+def require_same(what: str, adapter: Callable[[], Any], user: Callable[[], Any], hint: str) -> None:
+    """Raise ``ConversionError`` where the original, asked as its user asks it, answers otherwise than the adapter.
+
+    ``what`` names the method; both give arrays of equal meaning. An answer that the user's own way refuses and the
+    adapter's gives is a difference too. What the adapter refuses is told by the comparison itself.
+    """
+    import numpy as np
+
+    mine = np.asarray(adapter())
+    try:
+        theirs = np.asarray(user())
+    except Exception as error:  # an estimator may raise anything
+        raise ConversionError(
+            f"the original refuses rows in the form in which it was trained ({_line(error)}), and {what} answers "
+            "them in the converter's",
+            hint=hint,
+        ) from error
+    if mine.size != theirs.size:
+        raise ConversionError(f"{what} has shape {theirs.shape} as users ask it, {mine.shape} as converted", hint=hint)
+    off = differing(mine.reshape(theirs.shape), theirs)
+    if off:
+        raise ConversionError(
+            f"{what} answers {off} of {len(theirs)} rows otherwise in the form in which it was trained than in the "
+            "converter's",
+            hint=hint,
+        )
+
+
+def differing(left: Any, right: Any) -> int:
+    """How many rows differ: numbers by more than parity allows, others at all."""
+    import numpy as np
+
+    if left.dtype.kind in "fiub" and right.dtype.kind in "fiub":
+        off = ~np.isclose(left.astype(float), right.astype(float), rtol=RTOL, atol=ATOL, equal_nan=True)
+    else:
+        off = left.astype(str) != right.astype(str)
+    return int(off.reshape(len(off), -1).any(axis=1).sum()) if off.size else 0
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,120 @@
+"""The package refuses the numbers that the original refuses, also where a plain number becomes such inside the model.
+
+Each answer is compared with that of the original, asked in its user's own way: its own ``predict`` on a data frame.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier, StackingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, PowerTransformer
+
+from tests.converters.conftest import Convert
+
+pytestmark = pytest.mark.usefixtures("without_sandbox")
+
+RANDOM = np.random.default_rng(3)
+FRAME = pd.DataFrame({"fare": np.exp(RANDOM.normal(size=200)), "age": RANDOM.normal(size=200)})
+TARGET = (FRAME.fare + FRAME.age > 1).astype(int)
+FARES = (-5.0, -1.0, 0.0, 0.5, 3.0, 800.0, 1e25)
+
+
+def _behind(function: Any, estimator: Any) -> Any:
+    columns = ColumnTransformer([("f", FunctionTransformer(function), ["fare"])], remainder="passthrough")
+    return make_pipeline(columns, estimator)
+
+
+MODELS = {
+    "log1p, boosting": lambda: _behind(np.log1p, GradientBoostingClassifier(n_estimators=5)),
+    "log, forest": lambda: _behind(np.log, RandomForestClassifier(5, random_state=0)),
+    "sqrt, linear": lambda: _behind(np.sqrt, LogisticRegression()),
+    "log, imputer, linear": lambda: _behind(np.log, make_pipeline(SimpleImputer(), LogisticRegression())),
+    "exp, stacking": lambda: _behind(
+        np.exp, StackingClassifier([("a", RandomForestClassifier(3)), ("b", LogisticRegression())])
+    ),
+    "reciprocal, forest": lambda: _behind(np.reciprocal, RandomForestClassifier(5, random_state=0)),
+    "squares, forest": lambda: make_pipeline(PolynomialFeatures(2), RandomForestClassifier(5, random_state=0)),
+    "box-cox, linear": lambda: make_pipeline(
+        ColumnTransformer([("p", PowerTransformer("box-cox"), ["fare"])]), LogisticRegression()
+    ),
+}
+
+
+def _session(model: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return ort.InferenceSession(str(model), options)
+
+
+SAMPLE = ("log, forest", "log, imputer, linear", "box-cox, linear")
+
+
+@pytest.mark.parametrize("name", MODELS if os.environ.get("EDGEPACK_WHOLE") == "1" else SAMPLE)
+def test_numbers_that_the_original_refuses_inside_are_refused(
+    name: str, sklearn_to_onnx: Convert, save: Callable[..., Path]
+) -> None:
+    model = MODELS[name]().fit(FRAME, TARGET)
+    session = _session(sklearn_to_onnx(save(model)).model)
+    refused = 0
+    for fare in FARES:
+        row = pd.DataFrame({"fare": [fare], "age": [0.3]})
+        try:
+            with np.errstate(all="ignore"):
+                wanted = model.predict_proba(row)
+        except ValueError:
+            wanted = None
+        arrays = {port.name: row[[port.name]].to_numpy() for port in session.get_inputs() if port.name != "X"}
+        arrays = arrays or {"X": row.to_numpy()}
+        try:
+            found = session.run(["probabilities"], arrays)[0]
+        except Exception:  # noqa: BLE001 - the runtime's exceptions share no base class
+            found = None
+        assert (found is None) == (wanted is None), fare
+        refused += wanted is None
+        if wanted is not None:
+            assert found == pytest.approx(wanted, abs=1e-5), fare
+    assert refused
+
+
+def test_the_report_counts_the_rows_that_the_original_refuses(
+    sklearn_to_onnx: Convert, save: Callable[..., Path]
+) -> None:
+    model = MODELS["sqrt, linear"]().fit(FRAME, TARGET)
+    report = json.loads(sklearn_to_onnx(save(model)).report.read_text())
+    assert report["refused"]["rows"] > 10
+    assert report["refused"]["answered"] == []
+
+
+@pytest.mark.parametrize("kind", [KNeighborsClassifier, KNeighborsRegressor])
+def test_neighbours_of_numbers_that_are_too_far_away_are_refused(
+    kind: Any, sklearn_to_onnx: Convert, save: Callable[..., Path]
+) -> None:
+    model = kind().fit(FRAME.to_numpy(), TARGET)
+    session = _session(sklearn_to_onnx(save(model)).model)
+    outcomes: dict[int, list[bool | None]] = {}
+    for size in (0, 4, 8, 15, 20, 30):
+        outcomes[size] = []
+        for row in RANDOM.normal(size=(20, 1, 2)) * 10.0**size:
+            try:
+                found = session.run(None, {"X": row})[0]
+            except Exception:  # noqa: BLE001 - as above
+                outcomes[size].append(None)
+                continue
+            outcomes[size].append(bool(np.allclose(found, model.predict(row))))
+    assert all(False not in found for found in outcomes.values())
+    assert outcomes[0] == outcomes[4] == outcomes[8] == [True] * 20
+    assert outcomes[20] == outcomes[30] == [None] * 20
