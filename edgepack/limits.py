@@ -84,7 +84,7 @@ class Limits:
     serial_step: int = 1 << 53
     # A desired state for a thousand services is a tenth of this.
     desired_state_bytes: int = 4 << 20
-    # A log is set aside when a service starts and it has grown beyond this; one older log is kept.
+    # A service's log is set aside at this length; one older log is kept.
     log_bytes: int = 10 << 20
     log_tail_bytes: int = 1 << 20
     health_answer_bytes: int = 64 << 10

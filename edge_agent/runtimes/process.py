@@ -39,7 +39,7 @@ from edgepack.state.desired import DesiredService
 
 _log = logging.getLogger(__name__)
 # Where a tree appears to its service when the name of its own folder would part lists of paths.
-_ALIASES = Path("/run/edgepack")
+_ALIASES = Path("/run/edgepack-trees")
 
 
 class ProcessRuntime(UnpackedRuntime):

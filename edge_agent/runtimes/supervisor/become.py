@@ -72,7 +72,11 @@ def _arrange_mounts(job: Job) -> None:
     for view in job["views"]:
         _show(view, sources)
     for path, alias in job["aliases"]:
-        os.makedirs(alias, exist_ok=True)  # noqa: PTH103
+        above = alias.rpartition("/")[0]
+        os.makedirs(above, 0o755, exist_ok=True)  # noqa: PTH103
+        # Private too, so that no folder is left for each service.
+        kernel.mount("tmpfs", above, "tmpfs", kernel.NO_SUID | kernel.NO_DEVICES, "mode=0711,size=1m")
+        os.makedirs(alias, 0o755)  # noqa: PTH103
         kernel.mount(f"/proc/self/fd/{sources[path]}", alias, None, kernel.BIND | kernel.RECURSIVE)
     for fd in sources.values():
         os.close(fd)
