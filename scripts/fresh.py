@@ -55,11 +55,11 @@ def main() -> None:
     parser.add_argument("--suite", nargs="+", choices=SUITES, default=list(SUITES))
     parser.add_argument("--as", dest="who", nargs="+", choices=USERS, default=list(USERS))
     parser.add_argument("--folder", type=Path, help="keep root file systems and logs here")
-    parser.add_argument("--inside", nargs=3, metavar=("LOWER", "WORK", "WHO"), help=argparse.SUPPRESS)
+    parser.add_argument("--inside", nargs=4, metavar=("LOWER", "WORK", "WHO", "SOURCE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
-        lower, work, who = arguments.inside
-        sys.exit(inside(Path(lower), Path(work), who))
+        lower, work, who, source = arguments.inside
+        sys.exit(inside(Path(lower), Path(work), who, Path(source)))
     missing = [name for name in ("mmdebstrap", "unshare", "git") if shutil.which(name) is None]
     if os.geteuid() != 0 or missing:
         sys.exit(f"fresh: needs root{''.join(f', {name}' for name in missing)}")
@@ -67,20 +67,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="edgepack-fresh-") as temporary:
         folder = (arguments.folder or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        results = [run(case, folder) for case in cases]
+        with tempfile.TemporaryDirectory(prefix="source-", dir=folder) as source:
+            # Once, so that all machines get the same commit.
+            clone(ROOT, Path(source, "edgepack"))
+            results = [run(case, folder, Path(source, "edgepack")) for case in cases]
     images = {result.image for result in results if result.image}
     if len(images) > 1:
         print(f"fresh: the machines made different images of the same model: {', '.join(sorted(images))}")
     sys.exit(0 if all(result.good for result in results) and len(images) < 2 else 1)
 
 
-def run(case: Case, folder: Path) -> Result:
-    """Run ``make demo``; its output goes to a file of ``folder``."""
+def run(case: Case, folder: Path, source: Path) -> Result:
+    """Run ``make demo`` in a clone of ``source``; its output goes to a file of ``folder``."""
     lower = root_file_system(case.suite, folder)
     log = folder / f"{case.suite}-{case.who}.log"
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as work, log.open("wb") as output:
-        me = [sys.executable, str(Path(__file__).resolve()), "--inside", str(lower), work, case.who]
+        me = [sys.executable, str(Path(__file__).resolve()), "--inside", str(lower), work, case.who, str(source)]
         command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *me]
         try:
             code = subprocess.run(
@@ -116,7 +119,7 @@ def root_file_system(suite: str, folder: Path) -> Path:
     return target
 
 
-def inside(lower: Path, work: Path, who: str) -> int:
+def inside(lower: Path, work: Path, who: str, source: Path) -> int:
     """In namespaces of its own: lay a writable layer over the root file system, clone, and run ``make demo`` there."""
     uid, home = USERS[who]
     root = work / "root"
@@ -132,7 +135,7 @@ def inside(lower: Path, work: Path, who: str) -> int:
     for name in ("etc/resolv.conf", "etc/hosts", _CERTIFICATES):
         shutil.copy(Path("/", name), root / name)
     checkout = root / home.lstrip("/") / "edgepack"
-    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, checkout], check=True)
+    clone(source, checkout)
     subprocess.run(["chown", "-R", f"{uid}:{uid}", root / home.lstrip("/")], check=True)
     (root / home.lstrip("/")).chmod(0o700)
     mount("--rbind", "/dev", root / "dev")
@@ -143,6 +146,11 @@ def inside(lower: Path, work: Path, who: str) -> int:
     return subprocess.run(
         ["chroot", f"--userspec={uid}:{uid}", root, "sh", "-c", command], env=environment, check=False
     ).returncode
+
+
+def clone(source: Path, target: Path) -> None:
+    """Clone what is committed."""
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", source, target], check=True)
 
 
 def mount(*arguments: str | Path) -> None:
