@@ -241,10 +241,12 @@ def _require_success(outcome: launch.Outcome, folder: Path, path: Path, sample: 
         )
     if answer is None:
         _log.debug("the conversion's process ended with %s: %s", outcome.code, outcome.stderr)
+        # Only a process that was ended from outside may have lacked memory; an error of its own has its own reason.
+        killed = "raise the memory limit if the model is large (--memory GIB), or register an ONNX export"
         raise ConversionError(
             f"the conversion's process ended unexpectedly ({_ending(outcome)})",
             where=path.name,
-            hint="raise the memory limit if the model is large (--memory GIB), or register an ONNX export",
+            hint=killed if outcome.code < 0 else "export ONNX yourself and register that with --framework Onnx",
         )
     error = answer.error
     if isinstance(error, UsageError):

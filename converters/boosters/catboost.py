@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,11 @@ def parse(found: Mapping[str, Any]) -> Boosted:
         scale=float(scale),
         link=LINKS.get(loss, "identity"),
     )
+
+
+def without_link(boosted: Boosted) -> Boosted:
+    """The model of which the scores themselves are wanted."""
+    return replace(boosted, link="identity")
 
 
 def loss_of(found: Mapping[str, Any]) -> str:

@@ -12,7 +12,10 @@ from typing import Any
 
 from converters.boosters import catboost, categories, lightgbm, xgboost
 from converters.boosters.boosted import Boosted
+from converters.boosters.fitted import is_fitted_booster, restore
+from converters.boosters.native import CatBoostScores, LightGBMClassifier, LightGBMRegressor
 from converters.error_text import first_line
+from converters.sklearn.routes import walk
 from converters.source.kinds import CATBOOST_MAGIC, LIGHTGBM_MAGICS, OLD_XGBOOST_ENDINGS, OLD_XGBOOST_MAGIC
 from edgepack.errors import ConversionError
 
@@ -21,22 +24,23 @@ LARGEST = 3.4028234663852886e38
 SAVE_AGAIN = "save it again with save_model, or with joblib.dump the estimator"
 
 
-def load_native(path: Path) -> Any:
-    """The estimator in a file of a booster's own.
+def load_native(path: Path, notes: list[str] | None = None) -> Any:
+    """The estimator in a file of a booster's own; what its user should be told of it is added to ``notes``.
 
     Classes are numbered from 0 where the file does not name them. Raises ``ConversionError`` for a file that is
     broken or of a kind that cannot be read, or where the booster's package is missing.
     """
+    notes = [] if notes is None else notes
     data = path.read_bytes()
     try:
         if data.startswith(CATBOOST_MAGIC):
-            return _catboost(path, "cbm")
+            return _catboost(path, "cbm", notes)
         if data.startswith(LIGHTGBM_MAGICS):
             return _lightgbm(data)
         if data.lstrip().startswith(b"{"):
             if _is_catboost_json(data):
-                return _catboost(path, "json")
-            return _xgboost(data)
+                return _catboost(path, "json", notes)
+            return _xgboost(data, notes, pickled=False)
     except ModuleNotFoundError as error:
         raise ConversionError(
             f"the model needs the Python module {error.name!r}, which is not installed here",
@@ -50,32 +54,25 @@ def load_native(path: Path) -> Any:
     raise ConversionError("the file is not in a supported format of a booster", hint=SAVE_AGAIN)
 
 
-def adapt(model: Any) -> Any:
+def adapt(model: Any, notes: list[str] | None = None) -> Any:
     """The estimator for a bare ``Booster`` out of a pickle, and one that takes the categories of a data frame.
 
-    Every other model as it is.
+    Every other model as it is. What its user should be told of it is added to ``notes``. Raises ``ConversionError``
+    where the columns of the training cannot be known.
     """
+    notes = [] if notes is None else notes
     module, name = type(model).__module__.split(".")[0], type(model).__name__
     if (module, name) == ("xgboost", "Booster"):
-        return _xgboost(bytes(model.save_raw("json")))
+        return _xgboost(bytes(model.save_raw("json")), notes, pickled=True)
     if (module, name) == ("lightgbm", "Booster"):
         return _lightgbm(model.model_to_string().encode())
     if (module, name) == ("catboost", "CatBoost"):
-        return _catboost_estimator(model)
-    if _is_catboost(model) and hasattr(model, "get_cat_feature_indices") and model.get_cat_feature_indices():
-        catboost.read(model)  # says which columns cannot be converted; CatBoost would only refuse the rows
-    return _with_categories(model)
-
-
-def _with_categories(model: Any) -> Any:
-    """``model`` behind the codes of the categories that it keeps, if it does."""
-    if type(model).__module__.split(".")[0] == "xgboost" and hasattr(model, "get_booster"):
-        found, names = categories.of_xgboost(model.get_booster()), model.get_booster().feature_names
-    elif type(model).__module__.startswith(("lightgbm.", "converters.boosters.")) and hasattr(model, "booster_"):
-        found, names = categories.of_lightgbm(model.booster_), model.booster_.feature_name()
-    else:
-        return model
-    return categories.in_front(model, names, found) if found and names else model
+        return _bare_catboost(model, notes)
+    for part in walk(model):
+        restore(part)
+        if _is_catboost(part) and is_fitted_booster(part) and part.get_cat_feature_indices():
+            catboost.read(part)  # says which columns cannot be converted; CatBoost would only refuse the rows
+    return categories.in_front_of(model)
 
 
 def columns(model: Any) -> tuple[tuple[str, ...], bool] | None:
@@ -86,7 +83,7 @@ def columns(model: Any) -> tuple[tuple[str, ...], bool] | None:
     if hasattr(model, "booster_"):
         names = list(model.booster_.feature_name())
         named = not lightgbm.made_up(names)
-    elif _is_catboost(model):
+    elif _is_catboost(model) or isinstance(model, CatBoostScores):
         names = list(model.feature_names_)
         named = names != [str(number) for number in range(len(names))]
     else:
@@ -101,9 +98,11 @@ def read(model: Any) -> Boosted | None:
     """
     if hasattr(model, "booster_"):
         return lightgbm.read(model.booster_)
-    if hasattr(model, "get_booster"):
-        return xgboost.read(model.get_booster(), model.missing)
-    return catboost.read(model) if _is_catboost(model) else None
+    if isinstance(model, CatBoostScores):
+        return catboost.without_link(catboost.read(model.model))
+    if not is_fitted_booster(model):  # ensembles keep the estimator that they copied, which is not trained
+        return None
+    return xgboost.read_estimator(model) if hasattr(model, "get_booster") else catboost.read(model)
 
 
 def thresholds(model: Any) -> list[tuple[int, float]]:
@@ -126,7 +125,7 @@ def codes(model: Any) -> dict[int, tuple[int, ...]]:
 
 
 def _is_catboost(model: Any) -> bool:
-    return type(model).__module__.split(".")[0] == "catboost"
+    return type(model).__module__.split(".")[0] == "catboost" and hasattr(model, "get_cat_feature_indices")
 
 
 def _is_catboost_json(data: bytes) -> bool:
@@ -135,7 +134,8 @@ def _is_catboost_json(data: bytes) -> bool:
     return start.startswith((b'"features_info"', b'"model_info"', b'"oblivious_trees"', b'"trees"', b'"ctr_data"'))
 
 
-def _xgboost(data: bytes) -> Any:
+def _xgboost(data: bytes, notes: list[str], *, pickled: bool) -> Any:
+    """``data`` is of this XGBoost's own making where the model was ``pickled``, whatever version trained it."""
     import xgboost as library
 
     try:
@@ -154,7 +154,17 @@ def _xgboost(data: bytes) -> Any:
         raise ConversionError(
             f"the file is not a whole XGBoost model ({first_line(error)})", hint=f"copy it again, or {SAVE_AGAIN}"
         ) from error
-    return _with_categories(estimator)
+    best = booster.attr("best_iteration")
+    if written is None and best is not None:
+        # Only XGBoost's estimators stop there by themselves.
+        estimator.get_booster().set_attr(best_iteration=None)
+        notes.append(
+            f"it was saved as a Booster, whose predict uses all {booster.num_boosted_rounds()} rounds, and so does the "
+            f"package; for only those up to the best one, {best}, save booster[:{int(best) + 1}]"
+        )
+    if pickled or xgboost.forgets_categories(data):
+        estimator.feature_types = None  # as after training on a data frame, which it may have been
+    return categories.in_front_of(estimator)
 
 
 def _lightgbm(data: bytes) -> Any:
@@ -163,26 +173,42 @@ def _lightgbm(data: bytes) -> Any:
     boosted = lightgbm.parse(text)
     import lightgbm as library
 
-    from converters.boosters.native import LightGBMClassifier, LightGBMRegressor
-
     try:
         booster = library.Booster(model_str=text)
     except library.basic.LightGBMError as error:
         raise ConversionError(
             f"the file is not a whole LightGBM model ({first_line(error)})", hint=f"copy it again, or {SAVE_AGAIN}"
         ) from error
-    return _with_categories((LightGBMClassifier if boosted.classes else LightGBMRegressor)(booster))
+    return categories.in_front_of((LightGBMClassifier if boosted.classes else LightGBMRegressor)(booster))
 
 
-def _catboost(path: Path, form: str) -> Any:
+def _catboost(path: Path, form: str, notes: list[str]) -> Any:
     import catboost as library
 
     try:
-        return adapt(library.CatBoost().load_model(str(path), format=form))
+        model = library.CatBoost().load_model(str(path), format=form)
     except library.CatBoostError as error:
         raise ConversionError(
             f"the file is not a whole CatBoost model ({first_line(error)})", hint=f"copy it again, or {SAVE_AGAIN}"
         ) from error
+    if not len(model.classes_) and catboost.read(model).link != "identity":
+        notes.append(
+            "the file does not say of which class it is: the package answers as CatBoostRegressor does; where your own "
+            "code calls CatBoost.predict, which answers scores, register what joblib.dump writes of that object"
+        )
+    return _catboost_estimator(model)
+
+
+def _bare_catboost(model: Any, notes: list[str]) -> Any:
+    """For ``catboost.CatBoost``, whose own ``predict`` answers scores whatever the loss."""
+    if len(model.classes_):
+        notes.append(
+            "CatBoost.predict answers scores, and the package classes and probabilities, as CatBoostClassifier does"
+        )
+        return _catboost_estimator(model)
+    if catboost.read(model).link == "identity":
+        return _catboost_estimator(model)
+    return CatBoostScores(model)
 
 
 def _catboost_estimator(model: Any) -> Any:

@@ -1,6 +1,6 @@
-"""A LightGBM model that was saved without its estimator, as an estimator of scikit-learn's kind.
+"""Models that were saved without their estimators, as estimators of scikit-learn's kind.
 
-XGBoost's and CatBoost's own estimators open such files themselves.
+XGBoost's and CatBoost's own estimators open most such files themselves.
 """
 
 from __future__ import annotations
@@ -8,6 +8,41 @@ from __future__ import annotations
 from typing import Any
 
 from converters.boosters import lightgbm
+
+
+class CatBoostScores:
+    """Answers what the predict of ``catboost.CatBoost`` itself does: the scores, to which no link is applied."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of columns."""
+        return len(self.model.feature_names_)
+
+    @property
+    def feature_names_(self) -> list[str]:
+        """The columns' names; their numbers where CatBoost made them up."""
+        return list(self.model.feature_names_)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """None; what was chosen in training is in the model."""
+        return {}
+
+    def fit(self, x: Any, y: Any) -> CatBoostScores:
+        """Not to be called: scikit-learn takes for an estimator only what has this method."""
+        raise NotImplementedError("the model is trained")
+
+    def predict(self, x: Any) -> Any:
+        """Shape (rows,)."""
+        return self.model.predict(x)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        return _regressor_tags()
 
 
 class LightGBMRegressor:
@@ -47,14 +82,7 @@ class LightGBMRegressor:
         return True
 
     def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import InputTags, RegressorTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type="regressor",
-            target_tags=TargetTags(required=True),
-            regressor_tags=RegressorTags(),
-            input_tags=InputTags(allow_nan=True),
-        )
+        return _regressor_tags()
 
 
 class LightGBMClassifier(LightGBMRegressor):
@@ -83,3 +111,14 @@ class LightGBMClassifier(LightGBMRegressor):
         tags = super().__sklearn_tags__()
         tags.estimator_type, tags.regressor_tags, tags.classifier_tags = "classifier", None, ClassifierTags()
         return tags
+
+
+def _regressor_tags() -> Any:
+    from sklearn.utils import InputTags, RegressorTags, Tags, TargetTags
+
+    return Tags(
+        estimator_type="regressor",
+        target_tags=TargetTags(required=True),
+        regressor_tags=RegressorTags(),
+        input_tags=InputTags(allow_nan=True),
+    )

@@ -8,6 +8,7 @@ src/predictor (``GetNextNode``), src/common/categorical.h (``Decision``) and src
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -40,7 +41,23 @@ LINKS: dict[str, Link] = {
     "rank:map": "identity",
 }
 CATEGORICAL_SPLIT = 1
+# In a model's UBJSON: three numbers of a byte each.
+_UBJ_VERSION = re.compile(rb"version\[#L.{8}[iU](.)[iU](.)", re.DOTALL)
+CATEGORIES_KEPT = (3, 1)
 HINT = "train it with an objective of XGBoost's own, or export ONNX yourself and register that with --framework Onnx"
+
+
+def take_zero_for_missing(estimator: Any) -> None:
+    """Note that an estimator is given sparse rows, of which XGBoost takes what is not stored for missing."""
+    estimator.zero_is_missing = True
+
+
+def read_estimator(estimator: Any) -> Boosted:
+    """What a trained estimator predicts; errors as ``read``."""
+    boosted = read(estimator.get_booster(), estimator.missing)
+    if getattr(estimator, "zero_is_missing", False):
+        return replace(boosted, zero_missing=tuple(range(boosted.features)))
+    return boosted
 
 
 def read(booster: Any, missing: float = float("nan")) -> Boosted:
@@ -86,6 +103,18 @@ def read(booster: Any, missing: float = float("nan")) -> Boosted:
     )
     categorical = sorted({int(tree.feature[node]) for tree in trees for node in tree.members})
     return Boosted(base=base, trees=trees, categorical=tuple(categorical), **common)
+
+
+def forgets_categories(data: bytes) -> bool:
+    """Whether the file ``data`` was written by an XGBoost that did not keep the categories of data frames.
+
+    Newer files without categories are of models that were trained on codes.
+    """
+    if (found := _UBJ_VERSION.search(data)) is not None:
+        return (found[1][0], found[2][0]) < CATEGORIES_KEPT
+    if data[:2] in (b'{"', b"{ ", b"{\n"):
+        return tuple(json.loads(data).get("version", ()))[:2] < CATEGORIES_KEPT
+    return False
 
 
 def _numbers(text: str) -> Any:

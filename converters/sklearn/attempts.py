@@ -9,7 +9,7 @@ from typing import Any
 
 from converters.error_text import first_line
 from converters.graph import edits, forest
-from converters.sklearn import recipes, rows
+from converters.sklearn import recipes, routes
 from converters.sklearn.inputs import Floats, Inputs
 from converters.sklearn.original import ONNX_HINT, Original
 from edgepack.errors import ConversionError
@@ -62,7 +62,7 @@ def attempts(original: Original, size: int) -> Sequence[Attempt]:
 
     float64 is scikit-learn's own arithmetic; large weights are tried at half the bytes first where nothing jumps.
     """
-    if size >= LARGE_FILE and all(_smooth(part) for part in rows.walk(original.model)):
+    if size >= LARGE_FILE and all(_smooth(part) for part in routes.walk(original.model)):
         return (SINGLE, DOUBLE, STOCK)
     return (DOUBLE, SINGLE, STOCK)
 

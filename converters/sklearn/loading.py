@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.error_text import first_line
-from converters.sklearn import rows
+from converters.sklearn import routes, sparse_input
 from converters.sklearn.original import DOCUMENTS, Original
 from converters.sklearn.routes import takes_documents
 from converters.source import traces, user_modules
@@ -27,33 +27,31 @@ def load(path: Path) -> Original:
 
     Raises ``ConversionError`` for a file that is broken, needs missing code, or holds something else.
     """
+    notes: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of versions that differ, which become a note below
-        model = _open(path)
+        model = _open(path, notes)
     # After the file: what is refused needs none of the seconds that this takes.
     import sklearn
 
     version = traces.read(path).version or sklearn.__version__
-    notes = []
     if version != sklearn.__version__:
         notes.append(
             f"the model was trained with scikit-learn {version} and read with {sklearn.__version__}; "
             "the comparison is with what it answers here"
         )
-    model = _unwrapped(model)
+    sparse_input.note(model)
     _one_thread(model)
     names, named = _columns(model)
     return Original(model, names, named, version, tuple(notes))
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, notes: list[str]) -> Any:
     from converters.boosters.load import adapt, load_native
 
     if is_booster_file(path):
-        return load_native(path)
-    if zipfile.is_zipfile(path):
-        return _open_skops(path)
-    return adapt(_unpickle(path))
+        return load_native(path, notes)
+    return adapt(_unwrapped(_open_skops(path) if zipfile.is_zipfile(path) else _unpickle(path)), notes)
 
 
 def _open_skops(path: Path) -> Any:
@@ -127,7 +125,7 @@ def _unwrapped(model: Any) -> Any:
 
 def _one_thread(model: Any) -> None:
     """Sums in one order give one result; a forest on several threads adds in the order in which they end."""
-    for part in rows.walk(model):
+    for part in routes.walk(model):
         if getattr(part, "n_jobs", None) is not None:
             part.n_jobs = None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from converters.error_text import first_line
 from converters.proof.samples import Table
-from converters.sklearn import rows
+from converters.sklearn import routes
 from converters.sklearn.inputs import Inputs
 from converters.sklearn.routes import takes_documents
 from edgepack.errors import ConversionError, UsageError
@@ -71,7 +71,7 @@ class Original:
     @property
     def by_name(self) -> bool:
         """Whether a part of the model chooses its columns by their names."""
-        for part in rows.walk(self.model):
+        for part in routes.walk(self.model):
             for _, _, columns in getattr(part, "transformers_", ()):
                 chosen = columns if isinstance(columns, list) else [columns]
                 if self.named and any(isinstance(column, str) for column in chosen):
@@ -81,7 +81,7 @@ class Original:
     @property
     def additions(self) -> int:
         """How many parts of the largest ensemble in it are added up."""
-        parts = (getattr(part, "estimators_", ()) for part in rows.walk(self.model))
+        parts = (getattr(part, "estimators_", ()) for part in routes.walk(self.model))
         return max((len(found) for found in parts if hasattr(found, "__len__")), default=0)
 
     def has(self, method: str) -> bool:

@@ -56,7 +56,7 @@ def _fitted_parts(model: Any, routes: Routes, columns: Sequence[str], seen: set[
         yield from _fitted_parts(model._preprocessor, routes, columns, seen)
         routes, columns = after(model._preprocessor, routes, columns), ()
     subsets = getattr(model, "estimators_features_", None)
-    for number, child in enumerate(_children(model)):
+    for number, child in enumerate(children(model)):
         # A bag's part sees some of the features; any other part that takes as many sees the same.
         if subsets is not None and number < len(subsets):
             yield from _fitted_parts(child, [routes[i] for i in subsets[number]], (), seen)
@@ -64,7 +64,7 @@ def _fitted_parts(model: Any, routes: Routes, columns: Sequence[str], seen: set[
             yield from _fitted_parts(child, routes, columns, seen)
 
 
-def _children(model: Any) -> Iterator[Any]:
+def children(model: Any) -> Iterator[Any]:
     """The fitted estimators that a model keeps, a bag's own in its order first."""
     own = getattr(model, "estimators_", None)
     waiting: list[Any] = list(vars(model).values()) if hasattr(model, "__dict__") else []
@@ -91,6 +91,27 @@ def is_part(value: Any) -> bool:
         return True
     ours = type(value).__module__.startswith("sklearn.")
     return ours and (hasattr(value, "predict") or hasattr(value, "predict_proba"))
+
+
+def walk(model: Any) -> Iterator[Any]:
+    """The estimator and every fitted one inside it, each once."""
+    seen: set[int] = set()
+    waiting = [model]
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen or isinstance(current, str | bytes | int | float | type(None)):
+            continue
+        seen.add(id(current))
+        if isinstance(current, dict):
+            waiting.extend(current.values())
+        elif isinstance(current, list | tuple):
+            waiting.extend(current)
+        elif type(current).__name__ == "ndarray":
+            if current.dtype == object:
+                waiting.extend(current.ravel().tolist())
+        elif is_part(current):
+            yield current
+            waiting.extend(getattr(current, "__dict__", {}).values())
 
 
 def after(step: Any, routes: Routes, columns: Sequence[str] = ()) -> Routes:

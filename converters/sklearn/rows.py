@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from converters.proof.samples import Table
-from converters.sklearn.routes import is_part
 from converters.sklearn.training_columns import Column
 
 GENERATED_ROWS = 512
@@ -193,24 +192,3 @@ def with_unusual_values(table: Table, value: float, only: Sequence[int] | None =
     for place, index in enumerate(fractional):
         unusual = unusual.replaced(index, np.where(chosen[:, place], value, unusual.columns[index]))
     return unusual
-
-
-def walk(model: Any) -> Iterator[Any]:
-    """The estimator and every fitted one inside it, each once."""
-    seen: set[int] = set()
-    waiting = [model]
-    while waiting:
-        current = waiting.pop()
-        if id(current) in seen or isinstance(current, str | bytes | int | float | type(None)):
-            continue
-        seen.add(id(current))
-        if isinstance(current, dict):
-            waiting.extend(current.values())
-        elif isinstance(current, list | tuple):
-            waiting.extend(current)
-        elif type(current).__name__ == "ndarray":
-            if current.dtype == object:
-                waiting.extend(current.ravel().tolist())
-        elif is_part(current):
-            yield current
-            waiting.extend(getattr(current, "__dict__", {}).values())

@@ -12,7 +12,7 @@ from typing import Any
 from converters.error_text import first_line
 from converters.graph.session import Session
 from converters.proof.samples import Table
-from converters.sklearn import rows
+from converters.sklearn import routes, rows
 from converters.sklearn.original import Expected
 from converters.sklearn.proof import Answer, Comparer, prove
 from converters.sklearn.training_columns import Column
@@ -150,7 +150,7 @@ def _by_column(model: Any) -> bool:
     """Whether a part of the model treats columns apart, so that a number may be missing in some of them."""
     return any(
         hasattr(part, "transformers_") or type(part).__name__.endswith(("Imputer", "MissingIndicator"))
-        for part in rows.walk(model)
+        for part in routes.walk(model)
     )
 
 

@@ -118,17 +118,6 @@ def test_categories_of_a_data_frame_are_taken_as_they_are_written(tmp_path: Path
         np.testing.assert_array_equal(adapted.predict_proba(plain), model.predict_proba(frame))
 
 
-def test_xgboost_forgets_part_of_a_text_that_is_not_ascii() -> None:
-    """Then its columns are left as codes, rather than matched against half a word."""
-    import pandas as pd
-
-    towns = pd.Categorical(np.random.default_rng(2).choice(["Delft", "Gouda", "Zürich"], len(X)))
-    model = make("xgboost", "Classifier", enable_categorical=True)
-    model.fit(pd.DataFrame({"size": X[:, 0], "town": towns}), TWO)
-    assert load.adapt(model) is model
-    assert_equal(model, np.column_stack([X[:, 0], towns.codes]))
-
-
 def test_names_that_a_library_made_up_are_not_the_users() -> None:
     import pandas as pd
 

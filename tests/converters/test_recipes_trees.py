@@ -35,7 +35,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTre
 
 from converters.graph import edits, forest
 from converters.graph.session import Session
-from converters.sklearn import recipes, rows
+from converters.sklearn import recipes, routes
 
 # Relative and absolute differences: of sums of doubles, of doubles rounded to float32, and what is promised of a part
 # that is no tree and calculates in float32 for itself.
@@ -96,7 +96,7 @@ def _method(model: Any, output: str, x: Any) -> Any:
 
 def _splits(model: Any, width: int) -> Iterator[tuple[int, float]]:
     """Every comparison of every tree inside, as the column of the model's own matrix and the threshold."""
-    for part in rows.walk(model):
+    for part in routes.walk(model):
         if hasattr(part, "estimators_features_"):
             for inner, features in zip(part.estimators_, part.estimators_features_, strict=True):
                 if hasattr(inner, "tree_"):
@@ -140,7 +140,7 @@ def _prove(model: Any, x: Any, dtype: Any = np.float64) -> None:
     """Clean rows, boundary rows, missing ones where the model takes them, and a batch of one."""
     session = _matrix(model, x.shape[1], dtype)
     within = EXACT if dtype == np.float64 else ROUNDED
-    if any(type(part) in NOT_TREES for part in rows.walk(model)) and (dtype == np.float32 or hasattr(model, "init")):
+    if any(type(part) in NOT_TREES for part in routes.walk(model)) and (dtype == np.float32 or hasattr(model, "init")):
         within = PROMISED
     for batch in (x, _boundary_rows(model, x)):
         given = batch.astype(dtype)

@@ -126,6 +126,14 @@ def test_process_that_dies_is_one_sentence(save: Save, sklearn_to_onnx: Convert)
         sklearn_to_onnx(save(Runs("import os; os.abort()")))
 
 
+def test_process_that_ends_by_an_error_of_its_own_is_not_told_to_lack_memory(
+    save: Save, sklearn_to_onnx: Convert
+) -> None:
+    with pytest.raises(ConversionError, match=r"ended unexpectedly \(exit code 3") as raised:
+        sklearn_to_onnx(save(Runs("raise SystemExit(3)")))
+    assert "memory" not in str(raised.value)
+
+
 def test_links_left_for_the_caller_are_not_followed(save: Save, sklearn_to_onnx: Convert, tmp_path: Path) -> None:
     secret = tmp_path / "secret.json"
     secret.write_text('{"ok": true}')

@@ -25,6 +25,11 @@ def regressor(ops: Ops) -> None:
     boosted_trees.regressor(ops, catboost.read(ops.model))
 
 
+def scores(ops: Ops) -> None:
+    """What ``catboost.CatBoost`` itself predicts, whatever its loss."""
+    boosted_trees.regressor(ops, catboost.without_link(catboost.read(ops.model.model)))
+
+
 def _logit(threshold: float | None) -> float:
     return 0.0 if threshold is None else math.log(threshold / (1 - threshold))
 
@@ -38,4 +43,5 @@ def _width(model: Any) -> int:
 RECIPES = (
     Recipe(("catboost.CatBoostClassifier",), "classifier", classifier),
     Recipe(("catboost.CatBoostRegressor", "catboost.CatBoostRanker"), "regressor", regressor, _width),
+    Recipe(("converters.boosters.native.CatBoostScores",), "regressor", scores, lambda model: _width(model.model)),
 )

@@ -250,5 +250,10 @@ RECIPES = (
     Recipe((f"{__name__}.Scaled",), "transformer", scaled, width=lambda model: None),
     Recipe(("sklearn.pipeline.Pipeline",), "transformer", scaled, parser=parse_pipeline),
     Recipe(("sklearn.pipeline.FeatureUnion",), "transformer", scaled, parser=parse_union),
-    Recipe(("sklearn.compose.ColumnTransformer",), "transformer", scaled, parser=parse_columns),
+    Recipe(
+        ("sklearn.compose.ColumnTransformer", "converters.boosters.typed_columns.TypedColumns"),
+        "transformer",
+        scaled,
+        parser=parse_columns,
+    ),
 )

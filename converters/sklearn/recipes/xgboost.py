@@ -28,7 +28,7 @@ def _kind(model: Any) -> Kind:
 
 def classifier(ops: Ops) -> None:
     """The label and the probabilities; of several targets at once a label each, and the matrix of probabilities."""
-    boosted = xgboost.read(ops.model.get_booster(), ops.model.missing)
+    boosted = xgboost.read_estimator(ops.model)
     if _kind(ops.model) == "classifier":
         boosted_trees.classifier(ops, xgboost.with_probabilities(boosted))
         return
@@ -39,7 +39,7 @@ def classifier(ops: Ops) -> None:
 
 def regressor(ops: Ops) -> None:
     """What the booster predicts, a ranker's scores too."""
-    boosted_trees.regressor(ops, xgboost.read(ops.model.get_booster(), ops.model.missing))
+    boosted_trees.regressor(ops, xgboost.read_estimator(ops.model))
 
 
 RECIPES = (

@@ -115,3 +115,25 @@ def assert_equal(model: Any, x: Any, *, rtol: float = 2e-6, atol: float = 1e-7) 
             np.testing.assert_allclose(results[1], model.predict_proba(rows), rtol=rtol, atol=atol)
         else:
             np.testing.assert_allclose(results[0], label, rtol=rtol, atol=atol)
+
+
+def graph_answers(model: Any, rows: Any) -> dict[str, Any]:
+    """What the graph of a model out of a pickle answers to ``rows``, a data frame of what users send.
+
+    Nothing is proven: what the conversion would compare it with is not asked.
+    """
+    from converters.boosters import load
+    from converters.proof.samples import Table
+    from converters.sklearn import attempts, inputs, sparse_input, training_columns
+    from converters.sklearn.original import Original
+
+    adapted = load.adapt(model)
+    sparse_input.note(adapted)
+    original = Original(adapted, tuple(rows.columns), True, "", ())
+    trained = training_columns.columns(adapted, original.names)
+    table = Table(original.names, tuple(rows[name].to_numpy() for name in rows))
+    planned = inputs.plan(table, trained, original.by_name, "float64")
+    graph, planned = attempts.build(original, planned, attempts.DOUBLE)
+    running = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in running.get_outputs()]
+    return dict(zip(names, running.run(None, planned.feeds(table)), strict=True))

@@ -1,0 +1,61 @@
+"""Which XGBoost models in a pipeline are given sparse rows, where a zero that is not stored is a missing value.
+
+What encoders and vectorizers answer is known from how they were fitted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from converters.boosters import xgboost
+from converters.boosters.fitted import is_fitted_booster
+from converters.sklearn.routes import children
+
+ALWAYS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer", "TfidfTransformer", "RandomTreesEmbedding")
+ASKED = {"OneHotEncoder": "sparse_output", "LabelBinarizer": "sparse_output", "MultiLabelBinarizer": "sparse_output"}
+ASKED |= {"DictVectorizer": "sparse", "SplineTransformer": "sparse_output"}
+# Sparse rows stay sparse in these.
+KEEP = ("StandardScaler", "MaxAbsScaler", "RobustScaler", "Normalizer", "Binarizer", "FunctionTransformer")
+KEEP_ALSO = ("SimpleImputer", "PolynomialFeatures")
+
+
+def note(model: Any, sparse: bool = False) -> None:
+    """Mark every XGBoost model inside of ``model`` that is given sparse rows, as ``model`` is where ``sparse``."""
+    if hasattr(model, "steps"):
+        for _, step in model.steps:
+            if not isinstance(step, str | None):
+                note(step, sparse)
+                sparse = is_sparse(step, sparse)
+        return
+    if hasattr(model, "transformers_"):
+        for _, part, _ in model.transformers_:
+            if not isinstance(part, str):
+                note(part)
+        return
+    if is_fitted_booster(model) and hasattr(model, "get_booster"):
+        if sparse:
+            xgboost.take_zero_for_missing(model)
+        return
+    final = getattr(model, "final_estimator_", None)
+    for child in children(model):
+        note(child, sparse and (child is not final or getattr(model, "passthrough", False)))
+
+
+def is_sparse(step: Any, given: bool) -> bool:
+    """Whether a fitted transformer answers sparse rows, if it is ``given`` such or not."""
+    name = type(step).__name__
+    if hasattr(step, "steps"):
+        for _, inner in step.steps:
+            given = given if isinstance(inner, str | None) else is_sparse(inner, given)
+        return given
+    if hasattr(step, "transformers_"):
+        return bool(step.sparse_output_)
+    if hasattr(step, "transformer_list"):
+        return any(not isinstance(part, str) and is_sparse(part, given) for _, part in step.transformer_list)
+    if name in ALWAYS:
+        return True
+    if name in ASKED:
+        return bool(getattr(step, ASKED[name]))
+    if name == "KBinsDiscretizer":
+        return bool(step.encode == "onehot")
+    return given and (name in (*KEEP, *KEEP_ALSO) or hasattr(step, "get_support"))
