@@ -17,7 +17,7 @@ from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
 from converters.proof import parity
-from converters.sklearn import common_rows, labels, limits, proof, rows, unusual_inputs
+from converters.sklearn import common_rows, labels, limits, proof, routes, unusual_inputs
 from converters.sklearn import inputs as inputs_of
 from converters.sklearn.attempts import Attempt, RefusedError, attempts, build
 from converters.sklearn.common_rows import Rows
@@ -151,7 +151,7 @@ def _first_proven(
 
 def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) -> Proven:
     """The attempt's graph; with checks inside of it, where without them it answers what the original refuses."""
-    calls_functions = any(getattr(part, "func", None) is not None for part in rows.walk(original.model))
+    calls_functions = any(getattr(part, "func", None) is not None for part in routes.walk(original.model))
     proven = _proven(original, found, attempt, options, guarded=calls_functions)
     if calls_functions or not proven.refused.answered:
         return proven
