@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.boosters.fitted import is_fitted_booster
-from converters.sklearn.routes import Route, fitted_parts
+from converters.routes import Route, fitted_parts
 from edgepack.errors import ConversionError
 
 Categories = Mapping[int, Sequence[Any]]

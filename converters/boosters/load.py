@@ -15,7 +15,7 @@ from converters.boosters.boosted import Boosted
 from converters.boosters.fitted import is_fitted_booster, restore
 from converters.boosters.native import CatBoostScores, LightGBMClassifier, LightGBMRegressor
 from converters.error_text import first_line
-from converters.sklearn.routes import walk
+from converters.routes import walk
 from converters.source.kinds import CATBOOST_MAGIC, LIGHTGBM_MAGICS, OLD_XGBOOST_ENDINGS, OLD_XGBOOST_MAGIC
 from edgepack.errors import ConversionError
 

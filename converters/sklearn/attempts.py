@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converters import routes
 from converters.error_text import first_line
 from converters.graph import edits, forest
-from converters.sklearn import recipes, routes
+from converters.sklearn import recipes
 from converters.sklearn.inputs import Floats, Inputs
 from converters.sklearn.original import ONNX_HINT, Original
 from edgepack.errors import ConversionError

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converters import routes
 from converters.graph import checks, edits
 from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
 from converters.proof import parity
-from converters.sklearn import common_rows, labels, limits, proof, routes, unusual_inputs
+from converters.sklearn import common_rows, labels, limits, proof, unusual_inputs
 from converters.sklearn import inputs as inputs_of
 from converters.sklearn.attempts import Attempt, RefusedError, attempts, build
 from converters.sklearn.common_rows import Rows

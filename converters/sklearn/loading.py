@@ -13,10 +13,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from converters import routes
 from converters.error_text import first_line
-from converters.sklearn import routes, sparse_input
+from converters.routes import takes_documents
+from converters.sklearn import sparse_input
 from converters.sklearn.original import DOCUMENTS, Original
-from converters.sklearn.routes import takes_documents
 from converters.source import traces, user_modules
 from converters.source.kinds import is_booster_file
 from edgepack.errors import ConversionError

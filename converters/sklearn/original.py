@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from converters import routes
 from converters.error_text import first_line
 from converters.proof.samples import Table
-from converters.sklearn import routes
+from converters.routes import takes_documents
 from converters.sklearn.inputs import Inputs
-from converters.sklearn.routes import takes_documents
 from edgepack.errors import ConversionError, UsageError
 
 ONNX_HINT = "export ONNX yourself and register that with --framework Onnx"

@@ -9,7 +9,7 @@ from typing import Any
 
 from converters.boosters import xgboost
 from converters.boosters.fitted import is_fitted_booster
-from converters.sklearn.routes import children
+from converters.routes import children
 
 ALWAYS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer", "TfidfTransformer", "RandomTreesEmbedding")
 ASKED = {"OneHotEncoder": "sparse_output", "LabelBinarizer": "sparse_output", "MultiLabelBinarizer": "sparse_output"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from converters.boosters import load as boosters
 from converters.proof.samples import Table
-from converters.sklearn.routes import FittedPart, fitted_parts, takes_documents
+from converters.routes import FittedPart, fitted_parts, takes_documents
 
 # Fitted arrays of shape (anything, n_features) whose columns span the training data.
 POINTS = (

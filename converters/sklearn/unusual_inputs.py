@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converters import routes
 from converters.error_text import first_line
 from converters.graph.session import Session
 from converters.proof.samples import Table
-from converters.sklearn import routes, rows
+from converters.sklearn import rows
 from converters.sklearn.original import Expected
 from converters.sklearn.proof import Answer, Comparer, prove
 from converters.sklearn.training_columns import Column

@@ -33,9 +33,10 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
+from converters import routes
 from converters.graph import edits, forest
 from converters.graph.session import Session
-from converters.sklearn import recipes, routes
+from converters.sklearn import recipes
 
 # Relative and absolute differences: of sums of doubles, of doubles rounded to float32, and what is promised of a part
 # that is no tree and calculates in float32 for itself.
