@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from edge_server.config.values import Auth, Identity, ServiceConfig
 from edge_server.openapi.page import page
-from edge_server.service import Description, Tensor
+from edge_server.service import Description, TensorInfo
 from tests.edge_server.support.chromium import Chromium
 from tests.edge_server.support.models import manifest, save, tensor
 from tests.edge_server.support.server import Server
@@ -244,7 +244,7 @@ class Parsed(HTMLParser):
 
 
 def test_whatever_the_names_are_the_page_has_its_own_elements_only() -> None:
-    tensors = (Tensor(EVIL, EVIL, (None, 9), (EVIL,) * 9, EVIL), Tensor("x", "int64", None))
+    tensors = (TensorInfo(EVIL, EVIL, (None, 9), (EVIL,) * 9, EVIL), TensorInfo("x", "int64", None))
     described = Description(
         {"type": "object", "example": {EVIL: EVIL}}, {}, methods=(EVIL, "b"), inputs=tensors, formats={EVIL: {}}
     )
@@ -275,8 +275,8 @@ def test_the_page_is_small() -> None:
         {},
         formats={"image/png": {}},
         methods=("predict", "predict_proba"),
-        inputs=(Tensor("features", "float32", (None, 50), columns),),
-        outputs=(Tensor("label", "int64", (None,)), Tensor("probabilities", "float32", (None, 3))),
+        inputs=(TensorInfo("features", "float32", (None, 50), columns),),
+        outputs=(TensorInfo("label", "int64", (None,)), TensorInfo("probabilities", "float32", (None, 3))),
     )
     config = ServiceConfig((), "127.0.0.1", auth=Auth("key"))
     assert len(page(described, config).body) < 12_000
@@ -298,7 +298,7 @@ def test_the_page_is_small() -> None:
     ],
 )
 def test_inputs_are_told_in_words(dtype: str, shape: tuple[int | None, ...] | None, words: str) -> None:
-    described = Description({}, {}, inputs=(Tensor("x", dtype, shape),))
+    described = Description({}, {}, inputs=(TensorInfo("x", dtype, shape),))
     body = page(described, ServiceConfig((), "127.0.0.1")).body.decode()
     assert f'<li><b>x</b> <span title="{dtype}">{words}</span>' in body
 
