@@ -12,10 +12,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from converters.boosters.fitted import is_fitted_booster
-from converters.routes import Route, fitted_parts
+from converters.routes import Route, after, fitted_parts, walk
 from edgepack.errors import ConversionError
 
 Categories = Mapping[int, Sequence[Any]]
@@ -59,7 +59,44 @@ def in_front_of(model: Any) -> Any:
                     f"parts of the model were trained on different categories of the column {names[route.column]!r}",
                     hint=f"give the column its categories before training, or {ENCODE}",
                 )
-    return _behind(model, names, columns, closed=closed) if columns else model
+    if not columns:
+        return model
+    _require_codes_everywhere(model, names, columns)
+    return _behind(model, names, columns, closed=closed)
+
+
+def _require_codes_everywhere(model: Any, names: Sequence[str], columns: Categories) -> None:
+    """Refuse a model of which another part takes such a column for itself, as it is in the table."""
+    parts = list(walk(model))
+    finals = [part.final_estimator_ for part in parts if hasattr(part, "final_estimator_")]
+    for fitted in fitted_parts(model, names):
+        part = fitted.part
+        if any(part is final for final in finals) or any(map(is_fitted_booster, walk(part))):
+            continue
+        if not hasattr(part, "n_features_in_") or hasattr(part, "transformers_") or hasattr(part, "transformer_list"):
+            continue
+        if list(after(part, fitted.routes)) == list(fitted.routes):
+            continue  # it passes on what it is given
+        taken = next((route.column for route in fitted.routes if route is not None and route.column in columns), None)
+        if taken is not None:
+            raise ConversionError(
+                f"the {type(part).__name__} takes the column {names[taken]!r} as it is, of which a booster beside it "
+                "takes pandas categories",
+                hint=ENCODE,
+            )
+    for column, values in columns.items():
+        texts = [isinstance(value, str) for value in values]
+        if any(texts) is not all(texts) or any(not isinstance(value, str | int | float) for value in values):
+            _refuse_kind(names[column])
+        if any(isinstance(value, bool) for value in values):
+            _refuse_kind(names[column])
+
+
+def _refuse_kind(name: str) -> NoReturn:
+    raise ConversionError(
+        f"the categories of the column {name!r} are neither all text nor all numbers",
+        hint="make text of them before training, as with astype(str).astype('category')",
+    )
 
 
 def of(booster: Any) -> Kept:

@@ -52,6 +52,21 @@ def take_zero_for_missing(estimator: Any) -> None:
     estimator.zero_is_missing = True
 
 
+def may_be_of_sparse_rows(estimator: Any) -> bool:
+    """Whether values may have been missing in its training, as those are that sparse rows do not hold.
+
+    By histograms, the usual way, XGBoost sends none to the left where none were missing. Of data frames it has names.
+    """
+    import math
+
+    booster = estimator.get_booster()
+    if booster.feature_names is not None or not math.isnan(estimator.missing):
+        return False
+    machine = json.loads(bytes(booster.save_raw("json")))["learner"]["gradient_booster"]
+    model = machine.get("gbtree", machine).get("model", {})
+    return any(any(tree["default_left"]) for tree in model.get("trees", ()))
+
+
 def read_estimator(estimator: Any) -> Boosted:
     """What a trained estimator predicts; errors as ``read``."""
     boosted = read(estimator.get_booster(), estimator.missing)

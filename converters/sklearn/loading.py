@@ -42,6 +42,7 @@ def load(path: Path) -> Original:
             "the comparison is with what it answers here"
         )
     sparse_input.note(model)
+    notes += sparse_input.doubts(model)
     _one_thread(model)
     names, named = _columns(model)
     return Original(model, names, named, version, tuple(notes))

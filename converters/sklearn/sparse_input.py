@@ -9,8 +9,12 @@ from typing import Any
 
 from converters.boosters import xgboost
 from converters.boosters.fitted import is_fitted_booster
-from converters.routes import children
+from converters.routes import children, walk
 
+UNKNOWN = (
+    "if the model was trained on a sparse matrix, the zeros that this did not hold are missing values to XGBoost, and "
+    "numbers to the package: then call model.set_params(missing=0) and save the model again"
+)
 ALWAYS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer", "TfidfTransformer", "RandomTreesEmbedding")
 ASKED = {"OneHotEncoder": "sparse_output", "LabelBinarizer": "sparse_output", "MultiLabelBinarizer": "sparse_output"}
 ASKED |= {"DictVectorizer": "sparse", "SplineTransformer": "sparse_output"}
@@ -39,6 +43,20 @@ def note(model: Any, sparse: bool = False) -> None:
     final = getattr(model, "final_estimator_", None)
     for child in children(model):
         note(child, sparse and (child is not final or getattr(model, "passthrough", False)))
+
+
+def doubts(model: Any) -> list[str]:
+    """What the user should be told of an XGBoost model that may have been trained on sparse rows.
+
+    That is one that no step is in front of, whatever it is inside of.
+    """
+    if hasattr(model, "steps") or hasattr(model, "transformers_"):
+        return []
+    found = any(
+        hasattr(part, "get_booster") and is_fitted_booster(part) and xgboost.may_be_of_sparse_rows(part)
+        for part in walk(model)
+    )
+    return [UNKNOWN] if found else []
 
 
 def is_sparse(step: Any, given: bool) -> bool:

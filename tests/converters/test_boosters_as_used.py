@@ -25,6 +25,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from converters.boosters import load
+from converters.sklearn import sparse_input
 from edgepack.errors import ConversionError
 from tests.converters.support.booster_models import assert_equal, data, graph_answers, make, require
 
@@ -240,6 +241,46 @@ def test_zeros_of_sparse_rows_are_missing_to_xgboost(name: str) -> None:
     ):
         expected = model.fit(frame, target).predict_proba(frame)
         np.testing.assert_allclose(graph_answers(model, frame)["probabilities"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["hist", "exact", "approx"])
+def test_a_model_of_sparse_rows_is_told_from_one_of_whole_rows(method: str) -> None:
+    """XGBoost does not keep which it was; the way that is named makes the zeros of a matrix missing."""
+    import scipy.sparse
+
+    x = np.where(np.random.default_rng(1).random((400, 5)) < 0.7, 0, np.abs(np.nan_to_num(X[:400])))
+    y = x[:, 0] + (x[:, 1] == 0)
+    dense = make("xgboost", "Regressor", tree_method=method).fit(x, y)
+    assert sparse_input.doubts(dense) == [] or method == "exact"
+    sparse = make("xgboost", "Regressor", tree_method=method).fit(scipy.sparse.csr_matrix(x), y)
+    assert "set_params(missing=0)" in sparse_input.doubts(sparse)[0]
+    expected = sparse.predict(scipy.sparse.csr_matrix(x))
+    assert np.abs(sparse.predict(x) - expected).max() > 0.01
+    sparse.set_params(missing=0)
+    assert sparse_input.doubts(sparse) == []
+    np.testing.assert_array_equal(sparse.predict(x), expected)
+    assert_equal(sparse, x)
+
+
+@pytest.mark.parametrize("package", ["xgboost", "lightgbm"])
+def test_a_column_of_categories_that_another_part_takes_as_numbers_is_refused(package: str) -> None:
+    frame = _typed()[["zone", "size"]]
+    pair = [("a", _categorical(package)), ("b", GaussianNB())]
+    model = VotingClassifier(pair, voting="soft").fit(frame, frame["zone"] == 20)
+    with pytest.raises(ConversionError, match="GaussianNB takes the column 'zone' as it is"):
+        load.adapt(model)
+
+
+def test_categories_of_truth_values_are_refused() -> None:
+    import pandas as pd
+
+    frame = _typed()
+    frame["town"] = pd.Categorical(frame["town"] == "Delft")
+    model = _categorical("lightgbm").fit(frame, frame["zone"] == 20)
+    with pytest.raises(ConversionError, match="'town' are neither all text nor all numbers"):
+        load.adapt(model)
+    frame["town"] = frame["town"].astype(str).astype("category")
+    assert hasattr(load.adapt(_categorical("lightgbm").fit(frame, frame["zone"] == 20)), "steps")
 
 
 def test_regressors_of_lightgbm_3_answer() -> None:
