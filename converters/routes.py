@@ -209,4 +209,7 @@ def takes_documents(model: Any) -> bool:
     """Whether a model takes a plain list of texts, as a vectorizer does."""
     while hasattr(model, "steps"):
         model = model.steps[0][1]
+    if hasattr(model, "transformer_list"):  # a union gives the same to all of its parts
+        parts = [part for _, part in model.transformer_list if not isinstance(part, str)]
+        return bool(parts) and all(map(takes_documents, parts))
     return not hasattr(model, "n_features_in_") and hasattr(model, "build_analyzer")

@@ -77,9 +77,10 @@ class Table:
         return Table(self.names, columns)
 
 
-def read(path: Path) -> Table:
+def read(path: Path, *, as_written: bool = False) -> Table:
     """The rows of a ``.csv``, ``.json``, ``.npy``, ``.npz`` or ``.parquet`` file, at most 2000.
 
+    ``as_written`` keeps the cells of CSV as the texts that they are: 01234 may be a code and no number.
     A CSV file whose first line holds any text that is not a number has a header. JSON is ``{"data": rows}`` or
     ``rows``, rows being lists or records. Raises ``UsageError`` for another kind of file or one that is broken.
     """
@@ -98,7 +99,7 @@ def read(path: Path) -> Table:
             hint="give a .csv, .json, .npy, .npz or .parquet file",
         )
     with _readable(path):
-        table = reader(path)
+        table = _read_csv(path, as_written) if reader is _read_csv else reader(path)
     if len(table) == 0 or not table.names:
         raise UsageError("the sample has no rows", where=path.name, hint="give at least one row of inputs")
     return table.take(slice(0, MAX_SAMPLE_ROWS))
@@ -145,11 +146,13 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _read_csv(path: Path) -> Table:
+def _read_csv(path: Path, as_written: bool = False) -> Table:
     lines = sample_text.lines_of(path)
     if not lines:
         return Table((), ())
     names, rows = sample_text.header_and_rows(lines)
+    if as_written:
+        return _from_rows([[cell if cell.strip() else None for cell in row] for _, row in rows], names)
     table = _from_rows([list(map(sample_text.cell_of, row)) for _, row in rows], names)
     return Table(table.names, tuple(map(_flags, table.columns)))
 

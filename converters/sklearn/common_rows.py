@@ -65,7 +65,12 @@ def gather(original: Original, options: Options) -> Rows:
 def _sample(original: Original, path: Path, columns: Sequence[training_columns.Column]) -> Table:
     """The user's rows. Raises ``UsageError`` for a cell of text, where it alone keeps the original from answering."""
     given = samples.read(path)
-    table = training_columns.as_trained(original.select(given), columns)
+    chosen = original.select(given)
+    written = original.select(samples.read(path, as_written=True))
+    for index, column in enumerate(columns):
+        if column.is_text and path.suffix.lower() == ".csv":
+            chosen = chosen.replaced(index, written.columns[index])
+    table = training_columns.as_trained(chosen, columns)
     cells = sample_text.text_cells(path)
     if cells and not _takes(original, columns, table):
         mended = given.numbered([cell.column for cell in cells])

@@ -126,11 +126,11 @@ def _first_proven(
 ) -> Proven:
     """The first attempt that is equal on all common inputs, else the first that is equal except on unusual inputs.
 
-    Raises the refusal of the first attempt that could be compared, else of the first one; that of a converter of ours
-    at once.
+    Raises the refusal of the first of our own attempts that could be compared, else of the first one; that of a
+    converter of ours at once. skl2onnx's own graph is a last resort, and how it differs says nothing of the reason.
     """
     passed: list[Proven] = []
-    refusals: list[ConversionError] = []
+    refusals: list[tuple[bool, ConversionError]] = []
     for attempt in candidates:
         try:
             proven = _prove(original, found, attempt, options)
@@ -138,7 +138,7 @@ def _first_proven(
             raise
         except ConversionError as error:
             tried.append({"recipe": attempt.name, "outcome": error.what})
-            refusals.append(error)
+            refusals.append((attempt.ours and isinstance(error, parity.MismatchError), error))
             continue
         outcome = f"equal, but on {', '.join(proven.unusual.faults)}" if proven.unusual.faults else "equal"
         tried.append({"recipe": proven.recipe, "outcome": outcome})
@@ -147,7 +147,7 @@ def _first_proven(
         passed.append(proven)
     if passed:
         return passed[0]
-    raise min(refusals, key=lambda refusal: not isinstance(refusal, parity.MismatchError))
+    raise min(refusals, key=lambda refusal: not refusal[0])[1]
 
 
 def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) -> Proven:

@@ -7,7 +7,7 @@ from typing import Any
 
 from converters.graph import forest
 from converters.graph.forest import Forest
-from converters.sklearn.recipes.trees import rounded, tree_of
+from converters.sklearn.recipes.trees import node_shares, rounded, tree_of
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
 
@@ -36,7 +36,7 @@ def bagging_classifier(ops: Ops) -> None:
     count = int(model.n_classes_)
     if _are_trees(model):
         trees = [
-            tree_of(part, part.tree_.value[:, 0, :] @ _places(part.classes_, count), features=features)
+            tree_of(part, node_shares(part.tree_)[:, 0, :] @ _places(part.classes_, count), features=features)
             for part, features in _parts(model)
         ]
         probabilities = forest.emit(ops, rounded(ops), Forest(trees, count, average=True))

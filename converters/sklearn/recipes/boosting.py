@@ -8,7 +8,8 @@ from typing import Any
 
 from converters.graph import forest
 from converters.graph.forest import Forest
-from converters.sklearn.recipes.trees import rounded, tree_of
+from converters.sklearn.recipes.trees import node_shares, rounded, tree_of
+from converters.sklearn.recipes.writing.inner_estimators import pick
 from converters.sklearn.recipes.writing.ops import ML, Ops, classes
 from converters.sklearn.recipes.writing.registry import Recipe
 from edgepack.errors import ConversionError
@@ -24,7 +25,27 @@ def gradient_regressor(ops: Ops) -> None:
 
 def gradient_classifier(ops: Ops) -> None:
     """The class by the sum of the trees: by its sign, where zero is the second of two, or the largest."""
-    answer_scores(ops, ops.model._loss, _raw(ops), second_at_zero=True)
+    raw, loss = _raw(ops), ops.model._loss
+    if hasattr(loss, "link"):
+        answer_scores(ops, loss, raw, second_at_zero=True)
+    else:
+        _answer_old_loss(ops, loss, raw)
+
+
+def _answer_old_loss(ops: Ops, loss: Any, raw: str) -> None:
+    """As ``sklearn.ensemble._gb_losses`` of scikit-learn up to 1.3 answers: by the larger probability, rounded."""
+    import numpy as np
+
+    if type(loss).__name__ == "MultinomialDeviance":
+        probabilities = ops.add("Softmax", raw, axis=1)
+        _answer_classes(ops, ops.first_maximum(probabilities), probabilities, raw)
+        return
+    exponential = type(loss).__name__ == "ExponentialLoss"
+    doubled = ops.add("Mul", raw, ops.constant(2.0, np.float64)) if exponential else raw
+    second = ops.sigmoid(doubled, np.float64)
+    both = ops.add("Concat", ops.add("Sub", ops.constant(1.0, np.float64), second), second, axis=1)
+    index = _is_above(ops, raw, or_equal=True) if exponential else ops.first_maximum(both)
+    _answer_classes(ops, index, both, raw)
 
 
 def ada_regressor(ops: Ops) -> None:
@@ -56,6 +77,9 @@ def ada_classifier(ops: Ops) -> None:
     count = len(model.classes_)
     if count < 2:
         raise ConversionError("AdaBoostClassifier has learnt a single class", hint="train it on two classes or more")
+    if getattr(model, "algorithm", "") == "SAMME.R":
+        _answer_total(ops, _log_probabilities(ops, count), count)
+        return
     weights = np.asarray(model.estimator_weights_, dtype=np.float64)[: len(model.estimators_)]
     gains = [np.where(np.eye(count, dtype=bool), weight, -1 / (count - 1) * weight) for weight in weights]
     if _are_trees(model.estimators_):
@@ -72,7 +96,35 @@ def ada_classifier(ops: Ops) -> None:
             number = _class_number(ops, ops.methods(part, x)["predict"])
             added = ops.add("Gather", ops.constant(gain, np.float64), number, axis=0)
             total = ops.add("Add", total, added) if total else added
-    total = ops.add("Div", total, ops.constant(model.estimator_weights_.sum(), np.float64))
+    _answer_total(ops, total, count)
+
+
+def _log_probabilities(ops: Ops, count: int) -> str:
+    """The sum of the parts' displaced logarithms of probabilities: SAMME.R, the default up to scikit-learn 1.5."""
+    import numpy as np
+
+    model, least = ops.model, np.finfo(np.float64).eps
+    if _are_trees(model.estimators_):
+        trees = []
+        for part in model.estimators_:
+            logs = np.log(np.maximum(node_shares(part.tree_)[:, 0, :], least))
+            trees.append(tree_of(part, (count - 1) * (logs - (1.0 / count) * logs.sum(axis=1, keepdims=True))))
+        return forest.emit(ops, rounded(ops), Forest(trees, count))
+    x, total = ops.matrix(), ""
+    for part in model.estimators_:
+        found = _double(ops, pick(ops.methods(part, x), part, "predict_proba"))
+        logged = ops.add("Log", ops.add("Max", found, ops.constant(least, np.float64)))
+        mean = ops.add("Mul", ops.sum(logged, 1, keepdims=True), ops.constant(1.0 / count, np.float64))
+        gain = ops.add("Mul", ops.add("Sub", logged, mean), ops.constant(float(count - 1), np.float64))
+        total = ops.add("Add", total, gain) if total else gain
+    return total
+
+
+def _answer_total(ops: Ops, total: str, count: int) -> None:
+    """The outputs of AdaBoost from the sum of what its parts gave each class."""
+    import numpy as np
+
+    total = ops.add("Div", total, ops.constant(ops.model.estimator_weights_.sum(), np.float64))
     if count == 2:
         score = ops.add("Sub", ops.columns(total, [1]), ops.columns(total, [0]))
         both = ops.add("Concat", ops.add("Neg", score), score, axis=1)
@@ -162,16 +214,18 @@ def _first_guess(ops: Ops, x: str) -> str:
     if not hasattr(model, "classes_"):
         return ops.reshape(_double(ops, found["predict"]), [-1, 1])
     probabilities = _double(ops, found["predict_proba"])
-    if not loss.is_multiclass:
+    old = not hasattr(loss, "link")  # up to scikit-learn 1.3
+    several = type(loss).__name__ == "MultinomialDeviance" if old else loss.is_multiclass
+    if not several:
         probabilities = ops.columns(probabilities, [1])
-    eps = np.finfo(np.float64).eps
+    eps = float(np.finfo(np.float32 if old else np.float64).eps)
     inside = ops.add("Clip", probabilities, ops.constant(eps, np.float64), ops.constant(1 - eps, np.float64))
     logs = ops.add("Log", inside)
-    if loss.is_multiclass:
-        return ops.add("Sub", logs, ops.add("ReduceMean", logs, [1], keepdims=1))
+    if several:
+        return logs if old else ops.add("Sub", logs, ops.add("ReduceMean", logs, [1], keepdims=1))
     others = ops.add("Log", ops.add("Sub", ops.constant(1.0, np.float64), inside))
     logit = ops.add("Sub", logs, others)
-    half = type(loss.link).__name__ == "HalfLogitLink"
+    half = type(loss).__name__ == "ExponentialLoss" if old else type(loss.link).__name__ == "HalfLogitLink"
     return ops.add("Mul", logit, ops.constant(0.5, np.float64)) if half else logit
 
 

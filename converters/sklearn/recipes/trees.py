@@ -37,9 +37,32 @@ def tree_of(estimator: Any, value: Any, *, target: int = 0, features: Any = None
         true=found.children_left,
         false=found.children_right,
         value=value,
-        nan_true=found.missing_go_to_left.astype(bool),
+        nan_true=_missing_go_to_left(found),
         target=target,
     )
+
+
+def _missing_go_to_left(tree: Any) -> Any:
+    """Where missing numbers take the left branch; before scikit-learn 1.3 trees refuse them."""
+    import numpy as np
+
+    known = getattr(tree, "missing_go_to_left", None)
+    return np.zeros(tree.node_count, dtype=bool) if known is None else known.astype(bool)
+
+
+def node_shares(tree: Any) -> Any:
+    """A fitted classifier's probabilities in each node, shape (nodes, targets, classes).
+
+    Up to scikit-learn 1.3 a tree keeps weighted counts, which its ``predict_proba`` divides by their sum.
+    """
+    import numpy as np
+    import sklearn
+
+    value = tree.value
+    if tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 4):
+        return value
+    total = value.sum(axis=2, keepdims=True)
+    return value / np.where(total == 0, 1.0, total)
 
 
 def tree_regressor(ops: Ops) -> None:
@@ -57,7 +80,7 @@ def tree_classifier(ops: Ops) -> None:
         _multilabel(ops)
         return
     count = int(model.n_classes_)
-    trees = [tree_of(part, part.tree_.value[:, 0, :]) for part in _parts(model)]
+    trees = [tree_of(part, node_shares(part.tree_)[:, 0, :]) for part in _parts(model)]
     probabilities = forest.emit(ops, rounded(ops), _forest(trees, count))
     ops.answer(0, ops.class_of(ops.first_maximum(probabilities)))
     ops.answer(1, ops.cast(probabilities))
@@ -89,7 +112,7 @@ def _multilabel(ops: Ops) -> None:
 
     model = ops.model
     most = int(max(model.n_classes_))
-    trees = [tree_of(part, part.tree_.value.reshape(part.tree_.node_count, -1)) for part in _parts(model)]
+    trees = [tree_of(part, node_shares(part.tree_).reshape(part.tree_.node_count, -1)) for part in _parts(model)]
     every = forest.emit(ops, rounded(ops), _forest(trees, model.n_outputs_ * most))
     labels = []
     for target, classes in enumerate(model.classes_):
