@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
+import onnxruntime as ort
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import FeatureUnion, make_pipeline
 
+from converters import Options
+from converters.sklearn.convert import convert
 from edgepack.errors import ConversionError
 from tests.converters.support.transformer_answers import require_same_matrix, require_same_texts
 
@@ -109,3 +116,16 @@ def test_greek_in_lower_case_is_refused_for_its_final_sigma() -> None:
     with pytest.raises(ConversionError, match="sigma"):
         require_same_texts(CountVectorizer().fit(["οδος"]), ["ΟΔΟΣ"])
     require_same_texts(CountVectorizer(lowercase=False).fit(["οδος ΟΔΟΣ"]), ["ΟΔΟΣ", "οδος"])
+
+
+@pytest.mark.parametrize("second", [CountVectorizer(analyzer="char", ngram_range=(1, 2)), "drop"])
+def test_a_union_of_vectorizers_takes_texts(second: Any, tmp_path: Path) -> None:
+    texts = ["red cat", "blue dog", "green cat", "red dog"] * 10
+    union = FeatureUnion([("words", make_pipeline(CountVectorizer(), TfidfTransformer())), ("second", second)])
+    model = make_pipeline(union, LogisticRegression()).fit(texts, [0, 1, 1, 0] * 10)
+    joblib.dump(model, tmp_path / "m.joblib")
+    converted = convert(tmp_path / "m.joblib", "sha256:" + "0" * 64, Options())
+    (name,) = [entry["graph_name"] for entry in converted.manifest["inputs"]]
+    rows = [*texts[:4], "a new blue cat", "Dog"]
+    (found,) = ort.InferenceSession(converted.model).run(["probabilities"], {name: np.array(rows, object)[:, None]})
+    assert found == pytest.approx(model.predict_proba(rows), abs=1e-5)

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LinearRegression
+from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from converters import convert
+from converters import Options, convert
 from converters.proof import feeds, sample_text, samples
 from converters.proof.specs import Spec
 from converters.pytorch import examples
+from converters.sklearn import convert as of_sklearn
 from edgepack.errors import UsageError
 
 ROWS = "age,income,city\n40,3000.5,ulm\n41,2500,bonn\n42,2100.25,ulm\n"
@@ -123,3 +125,15 @@ def test_inputs_of_numbers_name_the_cell_for_every_framework(tmp_path: Path) -> 
         with pytest.raises(UsageError, match=says):
             list(examples._from_sample(parameters, sample, "float32"))
     assert set(feeds.sample_feeds([separate[0]], sample)) == {"age"}
+
+
+def test_codes_with_leading_zeros_stay_as_they_are_written_where_the_model_knows_text(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"zip": ["01234", "02345", "1e5", "True"] * 10, "n": np.arange(40.0)})
+    columns = ColumnTransformer([("z", OneHotEncoder(), ["zip"])], remainder="passthrough")
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, [0, 1, 1, 0] * 10)
+    joblib.dump(model, tmp_path / "m.joblib")
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    # The encoder takes no unknown category, so that 1234 in place of 01234 would be refused.
+    converted = of_sklearn.convert(tmp_path / "m.joblib", "sha256:" + "0" * 64, Options(sample=tmp_path / "rows.csv"))
+    assert converted.golden is not None
+    assert [cell for (cell,) in converted.golden["inputs"]["zip"]][:4] == ["01234", "02345", "1e5", "True"]
