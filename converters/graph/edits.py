@@ -161,6 +161,7 @@ def declare_shape(model: Any, name: str, shape: Sequence[int | None]) -> None:
     """Write an output's shape into the graph; None is an axis of any length."""
     (output,) = (output for output in model.graph.output if output.name == name)
     output.type.tensor_type.ClearField("shape")
+    output.type.tensor_type.shape.SetInParent()  # that of a scalar has no axes, and is there
     for number, length in enumerate(shape):
         axis = output.type.tensor_type.shape.dim.add()
         if length is None:

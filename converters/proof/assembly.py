@@ -59,6 +59,6 @@ def _input(spec: Spec, rejects: Mapping[str, bool]) -> manifest.Input:
         spec.shape,
         categories=list(spec.values) if spec.closed else None,
         closed=spec.closed and rejects["unknown"],
-        minimum=0 if bounded and rejects["negative"] else None,
+        minimum=max(0, spec.low or 0) if bounded and rejects["negative"] else None,
         maximum=spec.high if bounded and rejects["unknown"] and spec.unknown is not None else None,
     )

@@ -69,12 +69,13 @@ def _ranged(reference: Reference, specs: tuple[Spec, ...], spec: Spec, length: i
         return True
 
     limits = np.iinfo(spec.dtype)
+    least = 0 if takes(0) or not takes(1) else 1  # lengths of packed sequences, for instance, are 1 at least
     top = min(WIDEST_RANGE, int(limits.max))
     if takes(top):
-        low = -ORDINARY_NUMBER if limits.min < 0 and takes(max(-WIDEST_RANGE, int(limits.min))) else 0
+        low = -ORDINARY_NUMBER if limits.min < 0 and takes(max(-WIDEST_RANGE, int(limits.min))) else least
         return replace(spec, low=max(low, int(limits.min)), high=min(ORDINARY_NUMBER, top))
     good, bad = 1, top
     while bad - good > 1:
         middle = (good + bad) // 2
         good, bad = (middle, bad) if takes(middle) else (good, middle)
-    return replace(spec, low=0, high=good)
+    return replace(spec, low=least, high=good)

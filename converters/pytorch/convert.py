@@ -13,9 +13,8 @@ from pathlib import Path
 from converters.options import Options
 from converters.package import manifest
 from converters.proof import assembly, comparison
-from converters.proof.exploration import explore
 from converters.proof.specs import Explored
-from converters.pytorch import exports, finish
+from converters.pytorch import exports, finish, packed, ranges
 from converters.pytorch.loading import load
 from converters.pytorch.original import ONNX_HINT, Original
 from edgepack.errors import ConversionError
@@ -30,13 +29,15 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     """
     quiet()
     original = load(path, options)
-    explored = explore(original, original.specs)
+    explored = ranges.explored(original, options)
     failures: list[ConversionError] = []
     for export in exports.of(original):
         try:
             return _package(original, explored, export, digest, options)
         except ConversionError as error:
             failures.append(error)
+    if failures and packed.packs(original):
+        raise packed.refusal(failures[-1]) from failures[-1]
     raise failures[0] if failures else ConversionError("this model cannot be exported", hint=ONNX_HINT)
 
 

@@ -100,8 +100,8 @@ def _build(
     tensors = {
         name: array if isinstance(array, torch.Tensor) else torch.from_numpy(array) for name, array in arrays.items()
     }
-    rows = next((len(tensor) for tensor in tensors.values() if tensor.ndim), 0)
-    if rows == 0:
+    rows = next((len(tensor) for tensor in tensors.values() if tensor.ndim), None)
+    if rows == 0 or not tensors:
         raise UsageError("the example inputs have no rows", hint=SAMPLE_HINT)
     batched = {name for name, tensor in tensors.items() if tensor.ndim and len(tensor) == rows}
     size = originals.example_rows([tensor.shape for tensor in tensors.values()])

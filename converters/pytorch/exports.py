@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from converters.pytorch import interpreter
+from converters.pytorch import interpreter, packed
 from converters.pytorch.operators import unsupported
 from converters.pytorch.original import EXPORT_HINT, ONNX_HINT, Original, flatten, reason
 from edgepack.errors import ConversionError
@@ -37,6 +37,13 @@ def of(original: Original) -> Iterator[Export]:
     script = original
     if original.kind == "module":
         yield Export("torch.export", lambda: _from_program(original, _program(original)))
+        if packed.packs(original):
+            # What a trace loses besides, the comparison shows.
+            yield Export("torchscript, traced", lambda: _from_script(original))
+            yield Export(
+                "torchscript, traced", lambda: packed.without_padded(_from_script(packed.padded(original)), original)
+            )
+            return
         script = _scripted(original)
     yield Export("torchscript", lambda: _from_script(script))
     if original.kind == "script":

@@ -79,6 +79,7 @@ def _with_unknown(value: Any, shape: Sequence[int | None]) -> tuple[int | None, 
 
 def _declare(value: Any, shape: Sequence[int | None]) -> None:
     value.type.tensor_type.ClearField("shape")
+    value.type.tensor_type.shape.SetInParent()  # that of a scalar has no axes, and is there
     for number, length in enumerate(shape):
         axis = value.type.tensor_type.shape.dim.add()
         if length is not None:

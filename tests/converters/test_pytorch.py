@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 CASES = (
     "mlp program", "lstm program", "parts program", "choice program", "lstm scripted", "transformer scripted",
     "transformer traced", "parts scripted", "branch scripted", "branch traced", "loop scripted", "loop traced",
-    "cnn entry", "gru entry", "text entry", "branch entry", "others",
+    "cnn entry", "gru entry", "text entry", "branch entry", "packed entry",
+    "others",
 )  # fmt: skip
 PROVEN = [name for name in CASES if name not in ("others", "branch traced")]
 
@@ -120,6 +121,21 @@ def test_open_axes_bear_plain_names(models: Path, results: dict[str, Result]) ->
     assert axes == {"tokens": ["batch", "length"], "mask": ["batch", "length"]}
     (output,) = model.graph.output
     assert [axis.dim_param or axis.dim_value for axis in output.type.tensor_type.shape.dim] == ["batch", 4]
+
+
+@pytest.mark.parametrize("name", ["program of scalars", "archive of a scalar"])
+def test_scalars_are_tensors_without_axes(name: str, models: Path, results: dict[str, Result]) -> None:
+    manifest = results[name]["manifest"]
+    assert manifest["parity"]["passed"]
+    assert (manifest["inputs"][-1]["shape"], manifest["outputs"][-1]["shape"]) == ([], [])
+    graph = onnx.load(models.parent / "out" / f"{name}.onnx").graph
+    assert all(value.type.tensor_type.HasField("shape") for value in (*graph.input, *graph.output))
+
+
+def test_lengths_of_packed_sequences_are_bounded_by_what_the_model_takes(results: dict[str, Result]) -> None:
+    tokens, lengths = results["packed entry"]["manifest"]["inputs"]
+    assert (lengths["minimum"], lengths["maximum"]) == (1, 7)
+    assert (tokens["minimum"], tokens["maximum"]) == (0, 49)
 
 
 def test_fixed_batch_is_said(results: dict[str, Result]) -> None:

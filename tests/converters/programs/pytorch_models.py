@@ -24,10 +24,15 @@ from torch import nn
 from torch.export import Dim
 
 SOURCE = Path(modules.__file__)
-INPUTS = {"text": ("tokens", "mask"), "parts": ("numbers", "category"), "cnn": ("image",)}
+INPUTS = {
+    "text": ("tokens", "mask"),
+    "packed": ("tokens", "lengths"),
+    "parts": ("numbers", "category"),
+    "cnn": ("image",),
+}
 # What torch.export and the compilers of TorchScript do not take at all.
-NO_EXPORT = ("branch", "loop")
-NO_SCRIPT = NO_TRACE = ("choice",)
+NO_EXPORT = ("branch", "loop", "packed")
+NO_SCRIPT = NO_TRACE = ("choice", "packed")
 
 Case = dict[str, Any]
 
@@ -105,6 +110,20 @@ class Half(nn.Module):
         return {"scaled": (wide * 2, wide.sum(dim=1)), "count": count + 1}
 
 
+class Scalars(nn.Module):
+    """A tensor without axes in, another one out."""
+
+    def forward(self, x: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x * scale, scale + 1
+
+
+class Scalar(nn.Module):
+    """A tensor without axes, and nothing else."""
+
+    def forward(self, scale: torch.Tensor) -> torch.Tensor:
+        return scale * 2
+
+
 class Harm:
     """A pickle of it makes a folder when it is opened."""
 
@@ -136,6 +155,13 @@ def others(folder: Path) -> list[Case]:
     dynamic = {"x": {0: Dim.DYNAMIC}, "count": {0: Dim.DYNAMIC}}
     torch.export.save(torch.export.export(Half(), (x, count), dynamic_shapes=dynamic), folder / "half.pt2")
     made.append(case("program of mixed dtypes", "half.pt2"))
+    scale = torch.tensor(1.5)
+    program = torch.export.export(Scalars(), (torch.randn(3, 4), scale), dynamic_shapes=({0: Dim.DYNAMIC}, None))
+    torch.export.save(program, folder / "scalars.pt2")
+    made.append(case("program of scalars", "scalars.pt2"))
+    torch.jit.script(Scalar()).save(str(folder / "scalar.pt"))
+    np.savez(folder / "scalar.npz", scale=scale.numpy())
+    made.append(case("archive of a scalar", "scalar.pt", sample="scalar.npz"))
     program = torch.export.export(Bessel(), (features,), dynamic_shapes=({0: Dim.DYNAMIC},))
     torch.export.save(program, folder / "operator.pt2")
     made.append(case("operator without ONNX form", "operator.pt2", "refused"))

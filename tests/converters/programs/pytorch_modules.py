@@ -154,6 +154,23 @@ class Choice(nn.Module):
         return torch.cond(features.sum() > 0, lambda x: self.high(x), lambda x: -self.low(x), (features,))
 
 
+class Packed(nn.Module):
+    """Sentences of their own lengths, of which the last state is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 6)
+        self.body = nn.LSTM(6, 5, batch_first=True)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.embedding(tokens), lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        _, (state, _) = self.body(packed)
+        return self.head(state[-1])
+
+
 MODULES: dict[str, type[nn.Module]] = {
     "mlp": Mlp,
     "cnn": Cnn,
@@ -165,6 +182,7 @@ MODULES: dict[str, type[nn.Module]] = {
     "branch": Branch,
     "loop": Loop,
     "choice": Choice,
+    "packed": Packed,
 }
 
 
@@ -190,6 +208,8 @@ def examples(name: str) -> tuple[torch.Tensor, ...]:
     if name == "text":
         tokens = torch.randint(0, 50, (BATCH, 9), generator=generator)
         return tokens, tokens > 10
+    if name == "packed":
+        return torch.randint(0, 50, (BATCH, 7), generator=generator), torch.tensor([7, 2, 4])
     if name == "parts":
         return torch.randn(BATCH, 6, generator=generator), torch.randint(0, 10, (BATCH,), generator=generator)
     return (torch.randn(BATCH, 8 if name == "mlp" else 5, generator=generator),)
@@ -197,4 +217,4 @@ def examples(name: str) -> tuple[torch.Tensor, ...]:
 
 # The factories that entry points name.
 mlp, cnn, lstm, gru, transformer = Mlp, Cnn, Lstm, Gru, Transformer
-text, parts, branch, loop, choice = Text, Parts, Branch, Loop, Choice
+text, parts, branch, loop, choice, packed = Text, Parts, Branch, Loop, Choice, Packed

@@ -69,7 +69,7 @@ def run(folder: Path, case: dict[str, Any], out: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     (out / f"{case['name']}.onnx").write_bytes(converted.model)
     module = case["name"].split()[0]
-    batch = converted.manifest["inputs"][0]["shape"][0]
+    batch = next(iter(converted.manifest["inputs"][0]["shape"]), None)
     known = module in pytorch_modules.MODULES
     return {
         "manifest": converted.manifest,
