@@ -18,10 +18,11 @@ OPSET = {"": 18, "ai.onnx.ml": 3}
 IR_VERSION = 8  # the one of opset 18
 # More of a vocabulary would only make the rows more alike.
 HINTS = 200
+ONE_BIN = "use a StringLookup with one bin for unknown words (num_oov_indices=1), or hash the text before the model"
 WAYS_OUT = {
     "Bitcast": "use tf.argmax in the place of keras.ops.argmax",
-    "StringToHashBucketFast": "hash the text before the model, or use a StringLookup",
-    "StringToHashBucketStrong": "hash the text before the model, or use a StringLookup",
+    "StringToHashBucketFast": ONE_BIN,
+    "StringToHashBucketStrong": ONE_BIN,
     "StaticRegexReplace": "prepare the text before the model, which then takes numbers of words",
     "StringSplitV2": "prepare the text before the model, which then takes numbers of words",
     "StringLower": "prepare the text before the model, which then takes numbers of words",

@@ -27,6 +27,11 @@ class Writer:
         self._ctx = ctx
         ctx.remove_node(node.name)
 
+    def shaped_as(self, name: str) -> None:
+        """Let the output have the shape of another tensor, where tf2onnx does not know its own."""
+        if self._shape is None:
+            self._shape = self._ctx.get_shape(name)
+
     def node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         """A node between; its output's name."""
         from tf2onnx.utils import make_name
@@ -93,6 +98,8 @@ def handlers(tables: Tables) -> dict[str, tuple[Any, list[Any]]]:
         "Xlog1py": _xlog1py,
         "Xdivy": _xdivy,
         "TruncateMod": _truncate_mod,
+        "FloorMod": _floor_mod,
+        "FloorDiv": _floor_div,
         "LowerBound": lambda writer: _bound(writer, "Less"),
         "UpperBound": lambda writer: _bound(writer, "LessOrEqual"),
     }
@@ -167,6 +174,31 @@ def _truncate_mod(writer: Writer) -> None:
     writer.last("Mod", writer.inputs, fmod=1)
 
 
+def _floor_mod(writer: Writer) -> None:
+    """The remainder with the divisor's sign; tf2onnx has the dividend's for whole numbers."""
+    if not _is_float(writer.kind):
+        writer.last("Mod", writer.inputs)
+        return
+    left, right = writer.inputs
+    times = writer.node("Mul", [writer.node("Floor", [writer.node("Div", [left, right])]), right])
+    writer.last("Sub", [left, times])
+
+
+def _floor_div(writer: Writer) -> None:
+    """The quotient rounded down; tf2onnx rounds to 0 for whole numbers."""
+    left, right = writer.inputs
+    if _is_float(writer.kind):
+        writer.last("Floor", [writer.node("Div", [left, right])])
+    else:
+        writer.last("Div", [writer.node("Sub", [left, writer.node("Mod", [left, right])]), right])
+
+
+def _is_float(kind: int) -> bool:
+    from onnx import TensorProto
+
+    return kind in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+
+
 def _bound(writer: Writer, comparison: str) -> None:
     """``searchsorted``: how many of each row's sorted values are less than (or equal to) each sought one."""
     from onnx import TensorProto
@@ -222,6 +254,7 @@ def _lookup(ctx: Any, node: Any, tables: Tables) -> None:
     make_sure(bool(key_kind and value_kind), "a table from %s to %s has no ONNX operator", keys.dtype, values.dtype)
     writer = Writer(ctx, node)
     given = writer.inputs[1]
+    writer.shaped_as(given)  # a count of what was found has rows only where the rank is known
     if writer.kinds[1] == TensorProto.INT32:
         given = writer.node("Cast", [given], to=TensorProto.INT64)
     attributes = {

@@ -37,9 +37,7 @@ def read(path: Path, options: Options, scratch: Path) -> Original:
         raise ConversionError("the Keras model does not say what its inputs are", hint=RE_EXPORT)
     inner = getattr(model, "_functional", None) or model
     inputs = tuple(spec_of(name, tensor) for name, tensor in zip(_unique(model.inputs), model.inputs, strict=True))
-    names = [str(name) for name in getattr(inner, "output_names", ())] or [
-        f"output_{number}" for number in range(len(model.outputs))
-    ]
+    names = _output_names(model, inner, [spec.name for spec in inputs])
     outputs = tuple(spec_of(name, tensor) for name, tensor in zip(names, model.outputs, strict=True))
     structure = getattr(inner, "_inputs_struct", model.inputs[0] if len(model.inputs) == 1 else model.inputs)
 
@@ -58,8 +56,9 @@ def read(path: Path, options: Options, scratch: Path) -> Original:
         archive = keras.export.ExportArchive()
         archive.track(model)
         specs = [tf.TensorSpec(spec.shape, spec.dtype, name=key) for key, spec in signature.items()]
-        archive.add_endpoint(DEFAULT_SIGNATURE, exported, input_signature=specs)
-        archive.write_out(scratch, verbose=False)
+        with _plain_time_distribution():
+            archive.add_endpoint(DEFAULT_SIGNATURE, exported, input_signature=specs)
+            archive.write_out(scratch, verbose=False)
     except Exception as error:  # as above, while the layers are traced
         raise ConversionError(
             f"Keras cannot export the model ({reason(error)})",
@@ -68,6 +67,51 @@ def read(path: Path, options: Options, scratch: Path) -> Original:
     renamed = {spec.name: key for key, spec in signature.items()}
     renamed |= {spec.name: f"output_{number}" for number, spec in enumerate(outputs)}
     return Original(call, inputs, outputs, scratch, DEFAULT_SIGNATURE, renamed, trained_with)
+
+
+def _output_names(model: Any, inner: Any, taken: list[str]) -> list[str]:
+    """The keys of dictionaries that the model answers with, else the names of its layers; each once, none ``taken``."""
+    import keras
+
+    layers = [str(name) for name in getattr(inner, "output_names", ())]
+    structure = getattr(inner, "_outputs_struct", None)
+    if isinstance(structure, dict):
+        wanted = ["_".join(map(str, path)) for path, _ in keras.tree.flatten_with_path(structure)]
+    else:
+        wanted = layers or [f"output_{number}" for number in range(len(model.outputs))]
+    names: list[str] = []
+    for name in wanted:
+        free = name
+        number = 0
+        while free in taken or free in names:  # a layer with several outputs, such as LSTM(return_state=True)
+            number += 1
+            free = f"{name}_{number}"
+        names.append(free)
+    return names
+
+
+@contextmanager
+def _plain_time_distribution() -> Iterator[None]:
+    """Let TimeDistributed with a free time axis take rows and steps as one axis, not by a loop that ONNX lacks.
+
+    Only while the graph is made: the comparison is with Keras's own way.
+    """
+    from keras import layers, ops
+
+    original = layers.TimeDistributed.call
+
+    def call(self: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        if inputs.shape[1] is not None or mask is not None:
+            return original(self, inputs, training=training, mask=mask)
+        named = {"training": training} if self.layer._call_has_training_arg else {}
+        answer = self.layer.call(ops.reshape(inputs, (-1, *inputs.shape[2:])), **named)
+        return ops.reshape(answer, (-1, ops.shape(inputs)[1], *answer.shape[1:]))
+
+    layers.TimeDistributed.call = call
+    try:
+        yield
+    finally:
+        layers.TimeDistributed.call = original
 
 
 @contextmanager
