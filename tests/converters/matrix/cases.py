@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 # Family -> the script that makes its models, and the lock of converters whose environment it runs in.
 FOREIGN = {
     "Boosters": ("make_boosters.py", "boosters-1.9"),
+    "Boosters as they are used": ("make_boosters_as_used.py", "boosters-1.9"),
     "TensorFlow and Keras": ("make_tensorflow.py", "tensorflow"),
     "PyTorch": ("make_pytorch.py", "pytorch"),
 }
@@ -95,7 +96,7 @@ def make_foreign(family: str, folder: Path, say: Callable[[str], None]) -> None:
 
 
 def _place(folder: Path, family: str) -> Path:
-    return folder / "made" / family.split()[0].lower()
+    return folder / "made" / family.replace(" ", "-").lower()
 
 
 def _load(place: Path, entry: Mapping[str, Any]) -> Made:
@@ -108,16 +109,24 @@ def _load(place: Path, entry: Mapping[str, Any]) -> Made:
         return Made(path, entry["framework"], [], 0, {}, (), options, refusable=True)
     with np.load(made) as stored:
         arrays = {name: _objects(stored[name]) for name in stored.files}
-    if "rows" in arrays:
+    table = {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith("column/")}
+    if "rows" in arrays or table:
         answers = {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith("answer/")}
         clean = int(arrays["clean"])
         needed = judge.required(answers)
-        return Made(path, entry["framework"], arrays["rows"], clean, answers, needed, options)
+        rows = _frame(table) if table else arrays["rows"]
+        return Made(path, entry["framework"], rows, clean, answers, needed, options)
     batches: dict[str, dict[str, dict[str, Any]]] = {}
     for name, array in arrays.items():
         number, side, port = name.split("/", 2)
         batches.setdefault(number, {"in": {}, "out": {}})[side][port] = array
     return Made(path, entry["framework"], [], 0, {}, ("predict",), options, batches=tuple(batches.values()))
+
+
+def _frame(table: Mapping[str, Any]) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame(dict(table))
 
 
 def _objects(array: Any) -> Any:
