@@ -82,6 +82,7 @@ def prove(
     own = None if options.sample is None else feeds.sample_feeds(explored.specs, options.sample)
     if own is not None:
         trials += [own] if explored.batched else list(_slices(own, explored))
+    second_opinion.require_repeatable(reference, trials[0])
     parts: dict[str, list[OutputParity]] = {port.name: [] for port in session.outputs}
     for values in trials:
         original = reference.answer(values)
@@ -90,13 +91,15 @@ def prove(
     proofs = tuple(_merged(found) for found in parts.values())
     for proof in proofs:
         if not proof.passed:
+            batched = {spec.name: spec.batched for spec in explored.specs}
+            second_opinion.require_row_wise(reference, trials[1 if len(trials) > 1 else 0], batched)
             raise proof.refusal()
     warnings: list[str] = []
     base = trials[-1] if own is not None else trials[0 if not explored.batched else len(BATCHES)]
     some = _head(base, explored, UNUSUAL_ROWS)
     unusual = {kind: _treatment(reference, session, some, kind, explored.specs, options) for kind in UNUSUAL_KINDS}
     for kind, how in unusual.items():
-        if how == "differs":
+        if how == "differs" and kind != "empty":  # which says little, and of many models
             warnings.append(
                 f"the original answers inputs with {_phrase(kind)}, the ONNX model answers otherwise: the package "
                 "rejects them"

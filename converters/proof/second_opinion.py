@@ -33,6 +33,55 @@ def ask(reference: Any, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
 
 
+EVAL_HINT = (
+    "call model.eval() before it is exported, draw no random numbers in its forward, and keep nothing in it from one "
+    "call to the next"
+)
+
+
+def require_repeatable(reference: Any, feeds: Mapping[str, Any]) -> None:
+    """Raise ``ConversionError`` where the original answers the same inputs otherwise the second time.
+
+    No accepted difference makes up for that: there is no one answer that the ONNX model could have.
+    """
+    first, second = reference.answer(feeds), reference.answer(feeds)
+    for name in first:
+        if first[name].shape != second[name].shape or _unequal(first[name], second[name]):
+            raise ConversionError(
+                f'the original answers the same inputs otherwise each time (output "{name}"): it is random, keeps '
+                "something from call to call, or is in train mode",
+                hint=EVAL_HINT,
+            )
+
+
+def require_row_wise(reference: Any, feeds: Mapping[str, Any], batched: Mapping[str, bool]) -> None:
+    """Raise ``ConversionError`` where the original answers the first row otherwise alone than among the others.
+
+    To be asked where the ONNX model has been found to differ: normalization in train mode is the usual reason.
+    ``batched`` says of each input whether its first axis is the rows'.
+    """
+    alone = {name: array[:1] if batched[name] else array for name, array in feeds.items()}
+    try:
+        together, single = reference.answer(feeds), reference.answer(alone)
+    except ConversionError:
+        return
+    for name, found in together.items():
+        one = single[name]
+        rows = found.ndim and one.ndim and len(one) == 1 and len(found) > 1 and found.shape[1:] == one.shape[1:]
+        if rows and _unequal(found[:1], one):
+            raise ConversionError(
+                f'the original answers a row otherwise among other rows than alone (output "{name}"): it is in train '
+                "mode, or counts over the batch",
+                hint=EVAL_HINT,
+            )
+
+
+def _unequal(left: Any, right: Any) -> bool:
+    import numpy as np
+
+    return differing(np.atleast_1d(left), np.atleast_1d(right)) > 0
+
+
 def undefined(found: Any, *originals: Any) -> bool:
     """Whether ``found`` is NaN somewhere that one of the originals' answers, of which some may be None, is not."""
     import numpy as np

@@ -17,14 +17,17 @@ from converters.graph import checks, edits
 from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
-from converters.proof import parity
+from converters.proof import parity, second_opinion
 from converters.sklearn import common_rows, labels, limits, proof, unusual_inputs
 from converters.sklearn import inputs as inputs_of
 from converters.sklearn.attempts import Attempt, RefusedError, attempts, build
 from converters.sklearn.common_rows import Rows
 from converters.sklearn.loading import load
-from converters.sklearn.original import Expected, Original
+from converters.sklearn.original import Expected, Original, dense
 from edgepack.errors import ConversionError
+
+# For a second opinion on the original.
+OPINION_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,13 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     notes = list(original.warnings)
     found = common_rows.gather(original, options)
     tried: list[dict[str, str]] = []
+    _second_opinion(original, found)
     proven = _first_proven(original, found, attempts(original, path.stat().st_size), options, tried)
     notes += proven.notes
     notes += [
         f"the original answers inputs with {fault}, the ONNX model answers otherwise: the package rejects them"
         for fault in proven.unusual.faults
+        if fault != unusual_inputs.DESCRIPTIONS["empty"]  # which says little, and of many models
     ]
     notes += [f"the original refuses rows that the ONNX model answers ({told})" for told in proven.refused.answered]
     golden = proof.golden(proven.expected, proven.outputs, proven.comparer.resolution, notes)
@@ -115,6 +120,23 @@ def _report(
         "warnings": list(notes),
         "versions": original.versions,
     }
+
+
+def _second_opinion(original: Original, found: Rows) -> None:
+    """Raise ``ConversionError`` where a data frame, in which it was trained, is answered otherwise than a matrix."""
+    planned = inputs_of.plan(found.every, found.columns, original.by_name, "float64")
+    model = original.model
+    method = next((name for name in ("predict", "transform") if original.has(name)), None)
+    own = type(model).__module__.startswith("sklearn.") and hasattr(model, "feature_names_in_")
+    if planned.layout != "matrix" or not own or method is None:
+        return
+    few = found.every.take(slice(0, OPINION_ROWS))
+    second_opinion.require_same(
+        f"{method} of the {type(model).__name__}",
+        lambda: Expected(original, planned, few).answer(method),
+        lambda: dense(getattr(model, method)(few.frame())),
+        "train it on plain numbers, or register an ONNX export with --framework Onnx",
+    )
 
 
 def _first_proven(

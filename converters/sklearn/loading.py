@@ -5,6 +5,7 @@ Runs inside the sandbox only: unpickling runs whatever the file says.
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import re
 import struct
@@ -21,6 +22,9 @@ from converters.sklearn.original import DOCUMENTS, Original
 from converters.source import traces, user_modules
 from converters.source.kinds import is_booster_file
 from edgepack.errors import ConversionError
+
+# How a frame of LZ4 begins, as joblib writes it.
+LZ4 = b"\x04\x22\x4d\x18"
 
 
 def load(path: Path) -> Original:
@@ -77,6 +81,7 @@ def _unpickle(path: Path) -> Any:
     import joblib
 
     hint = "save it again with joblib.dump, or register an ONNX export"
+    _require_lz4(path)
     try:
         return joblib.load(path)
     except ModuleNotFoundError as error:
@@ -108,9 +113,20 @@ def _unpickle(path: Path) -> Any:
         ) from error
 
 
+def _require_lz4(path: Path) -> None:
+    """Raise ``ConversionError`` for a file that joblib cannot unpack here, whatever the version of scikit-learn."""
+    with path.open("rb") as file:
+        compressed = file.read(len(LZ4)) == LZ4
+    if compressed and importlib.util.find_spec("lz4") is None:
+        raise ConversionError(
+            "the file is compressed with LZ4, which is not installed here",
+            hint="save it again with another compression: joblib.dump(model, 'model.joblib', compress=3)",
+        )
+
+
 def _without_paths(text: str) -> str:
     """The text without the paths of modules, which must not leave this machine."""
-    return re.sub(r" (from|at|\()[^>]*>", ">", text)
+    return re.sub(r" (from [^>]*(?=>)|at 0x[0-9a-f]+|\(\S*[/\\][^)]*\))", "", text)
 
 
 def _unwrapped(model: Any) -> Any:

@@ -144,6 +144,13 @@ class Original:
         return bool(is_regressor(self.model)) or not any(map(self.has, others))
 
 
+def dense(answer: Any) -> Any:
+    """An answer as a numpy array, where it may be a sparse matrix."""
+    import numpy as np
+
+    return np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
+
+
 def _spelled(name: str) -> str:
     """A column's name as LightGBM keeps it, which has no spaces."""
     return re.sub(r"\W", "_", name)
@@ -191,7 +198,7 @@ class Expected:
             ) from error
         if isinstance(result, list):  # one for each of several targets
             return [np.asarray(one) for one in result]
-        found = np.asarray(result.toarray() if hasattr(result, "toarray") else result)
+        found = dense(result)
         # SparsePCA loses the axis of the rows where there is one row.
         return found[None, :] if method == "transform" and len(self.table) == 1 and found.ndim == 1 else found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib.util
 import os
 import pickle
 import re
@@ -26,6 +27,7 @@ from sklearn.linear_model import LogisticRegression
 
 from converters import Options, convert
 from converters.onnx import convert as onnx_converter
+from converters.sklearn.loading import LZ4, _without_paths, load
 from converters.software import environments
 from edgepack.errors import ConversionError, EdgepackError, UsageError
 from edgepack.limits import LIMITS
@@ -321,3 +323,22 @@ def test_two_commands_at_once_convert_the_same_model_to_the_same(
     assert [process.returncode for process in both] == [0, 0], answers
     assert answers[0][0] == answers[1][0]
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_missing_function_is_named_without_the_paths_of_this_machine() -> None:
+    told = "Can't get attribute 'double' on <module '__main__' from '/home/me/it's here/train.py'>"
+    assert _without_paths(told) == "Can't get attribute 'double' on <module '__main__'>"
+    assert _without_paths("Can't get attribute 'f' on <module 'm' (/opt/x y/m.py)>") == (
+        "Can't get attribute 'f' on <module 'm'>"
+    )
+    assert _without_paths("Can't get <function f at 0x7f12ab>") == "Can't get <function f>"
+    assert _without_paths("cannot import name 'a' from 'b' (/opt/b.py)") == "cannot import name 'a' from 'b'"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lz4") is not None, reason="lz4 is installed")
+def test_a_file_of_a_compression_that_is_missing_is_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "m.joblib"
+    path.write_bytes(LZ4 + b"\x64\x40" + bytes(40))
+    with pytest.raises(ConversionError, match="compressed with LZ4, which is not installed") as refused:
+        load(path)
+    assert "compress=3" in str(refused.value.hint)

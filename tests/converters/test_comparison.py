@@ -15,7 +15,7 @@ from converters import Options
 from converters.graph import checks, edits
 from converters.graph.canonical import canonical
 from converters.graph.session import Session
-from converters.proof import comparison, feeds
+from converters.proof import comparison, feeds, second_opinion
 from converters.proof.exploration import explore
 from converters.proof.parity import MismatchError
 from converters.proof.specs import Spec
@@ -312,3 +312,34 @@ def test_an_original_is_asked_in_its_users_own_way_too() -> None:
     assert comparison._treatment(Original(original), session, rows, "zeros", specs, Options()) == "equal"
     with pytest.raises(comparison.UndefinedError):
         comparison._treatment(TwoWays(original), session, rows, "zeros", specs, Options())
+
+
+def test_an_original_that_answers_otherwise_each_time_is_not_a_matter_of_tolerance() -> None:
+    random = np.random.default_rng(0)
+    original = Original(lambda x: {"y": x @ WEIGHTS + random.normal(size=(len(x), 4)).astype(np.float32)})
+    explored = explore(original, [Spec("x", "float32", (None, 3))])
+    with pytest.raises(ConversionError, match="otherwise each time") as refused:
+        comparison.prove(original, _linear(), explored, Options(tolerances={"y": 1.0}))
+    assert "model.eval()" in str(refused.value.hint)
+    assert "larger difference" not in str(refused.value)
+
+
+def test_an_original_in_train_mode_is_told_so() -> None:
+    original = Original(lambda x: {"y": _product(x - x.mean(axis=0))})
+    explored = explore(original, [Spec("x", "float32", (None, 3))])
+    with pytest.raises(ConversionError, match="among other rows than alone") as refused:
+        comparison.prove(original, _linear(), explored, Options())
+    assert "model.eval()" in str(refused.value.hint)
+
+
+def test_a_second_opinion_finds_what_the_adapter_and_the_graph_share() -> None:
+    rows = np.arange(6.0)
+    second_opinion.require_same("predict", lambda: rows, lambda: rows * (1 + 1e-9), "")
+    with pytest.raises(ConversionError, match="predict answers 2 of 6 rows otherwise"):
+        second_opinion.require_same("predict", lambda: rows, lambda: np.where(rows > 3, 0, rows), "")
+
+    def refuses() -> Any:
+        raise ValueError("categories do not match")
+
+    with pytest.raises(ConversionError, match="categories do not match"):
+        second_opinion.require_same("predict", lambda: rows, refuses, "")

@@ -23,6 +23,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, PowerTransformer
 
+from edgepack.errors import ConversionError
 from tests.converters.conftest import Convert
 
 pytestmark = pytest.mark.usefixtures("without_sandbox")
@@ -118,3 +119,18 @@ def test_neighbours_of_numbers_that_are_too_far_away_are_refused(
     assert all(False not in found for found in outcomes.values())
     assert outcomes[0] == outcomes[4] == outcomes[8] == [True] * 20
     assert outcomes[20] == outcomes[30] == [None] * 20
+
+
+def test_a_data_frame_that_a_part_reads_otherwise_than_a_matrix_is_seen(
+    sklearn_to_onnx: Convert, save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_pipeline(LogisticRegression()).fit(FRAME, TARGET)
+    before = LogisticRegression.predict
+
+    def predict(self: LogisticRegression, rows: Any) -> Any:
+        """As a booster that reads the categories of a frame as other numbers."""
+        return before(self, rows * -1 if hasattr(rows, "columns") else rows)
+
+    monkeypatch.setattr(LogisticRegression, "predict", predict)
+    with pytest.raises(ConversionError, match="otherwise in the form in which it was trained"):
+        sklearn_to_onnx(save(model))

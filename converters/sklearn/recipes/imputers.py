@@ -193,7 +193,8 @@ def _refuse_equally_far_donors(model: Any) -> None:
                 f"for {split} of {len(rows)} rows like those that the KNNImputer was trained on, training rows that "
                 f"are equally far and hold another value in column {index} compete for the last of the "
                 f"{model.n_neighbors} places; which of them the original takes is not defined",
-                hint="scale the columns first so that distances differ, or use SimpleImputer or IterativeImputer",
+                hint="train it with n_neighbors equal to the number of training rows, or use SimpleImputer or "
+                "IterativeImputer",
             )
 
 
