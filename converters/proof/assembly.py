@@ -33,6 +33,7 @@ def package(
         methods={"default": "predict", "predict": names},
         rejects=proof.rejects,
         parity=summary,
+        row_wise=proof.row_wise,
     )
     report = {
         "source": dict(source),

@@ -52,6 +52,7 @@ class Proof:
     generated_rows: int
     warnings: tuple[str, ...]
     feeds: Mapping[str, Any]
+    row_wise: bool = True
 
     @property
     def rejects(self) -> dict[str, bool]:
@@ -83,6 +84,7 @@ def prove(
     if own is not None:
         trials += [own] if explored.batched else list(_slices(own, explored))
     second_opinion.require_repeatable(reference, trials[0])
+    batched, some_rows = {spec.name: spec.batched for spec in explored.specs}, trials[min(2, len(trials) - 1)]
     parts: dict[str, list[OutputParity]] = {port.name: [] for port in session.outputs}
     for values in trials:
         original = reference.answer(values)
@@ -91,10 +93,15 @@ def prove(
     proofs = tuple(_merged(found) for found in parts.values())
     for proof in proofs:
         if not proof.passed:
-            batched = {spec.name: spec.batched for spec in explored.specs}
-            second_opinion.require_row_wise(reference, trials[1 if len(trials) > 1 else 0], batched)
+            second_opinion.require_row_wise(reference, some_rows, batched)
             raise proof.refusal()
     warnings: list[str] = []
+    row_wise = second_opinion.first_not_row_wise(reference, some_rows, batched) is None
+    if not row_wise:
+        warnings.append(
+            "the original's answer to a row depends on the other rows of the batch, and so does the ONNX model: "
+            f"if that is not meant, {second_opinion.EVAL_HINT}"
+        )
     base = trials[-1] if own is not None else trials[0 if not explored.batched else len(BATCHES)]
     some = _head(base, explored, UNUSUAL_ROWS)
     unusual = {kind: _treatment(reference, session, some, kind, explored.specs, options) for kind in UNUSUAL_KINDS}
@@ -119,7 +126,16 @@ def prove(
     sample_rows = 0 if own is None else max((len(array) for array in own.values() if array.ndim), default=1)
     total = max((proof.rows for proof in proofs), default=0)
     return Proof(
-        outputs, proofs, unusual, golden, tuple(sizes), sample_rows, total - sample_rows, tuple(warnings), base
+        outputs,
+        proofs,
+        unusual,
+        golden,
+        tuple(sizes),
+        sample_rows,
+        total - sample_rows,
+        tuple(warnings),
+        base,
+        row_wise,
     )
 
 

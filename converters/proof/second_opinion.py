@@ -54,26 +54,36 @@ def require_repeatable(reference: Any, feeds: Mapping[str, Any]) -> None:
             )
 
 
-def require_row_wise(reference: Any, feeds: Mapping[str, Any], batched: Mapping[str, bool]) -> None:
-    """Raise ``ConversionError`` where the original answers the first row otherwise alone than among the others.
+def first_not_row_wise(reference: Any, feeds: Mapping[str, Any], batched: Mapping[str, bool]) -> str | None:
+    """The first output whose answer to the first row is another one alone than among the others; None where none is.
 
-    To be asked where the ONNX model has been found to differ: normalization in train mode is the usual reason.
     ``batched`` says of each input whether its first axis is the rows'.
     """
     alone = {name: array[:1] if batched[name] else array for name, array in feeds.items()}
     try:
         together, single = reference.answer(feeds), reference.answer(alone)
     except ConversionError:
-        return
+        return None
     for name, found in together.items():
         one = single[name]
         rows = found.ndim and one.ndim and len(one) == 1 and len(found) > 1 and found.shape[1:] == one.shape[1:]
         if rows and _unequal(found[:1], one):
-            raise ConversionError(
-                f'the original answers a row otherwise among other rows than alone (output "{name}"): it is in train '
-                "mode, or counts over the batch",
-                hint=EVAL_HINT,
-            )
+            return str(name)
+    return None
+
+
+def require_row_wise(reference: Any, feeds: Mapping[str, Any], batched: Mapping[str, bool]) -> None:
+    """Raise ``ConversionError`` where the original answers the first row otherwise alone than among the others.
+
+    To be asked where the ONNX model has been found to differ: normalization in train mode is the usual reason.
+    """
+    name = first_not_row_wise(reference, feeds, batched)
+    if name is not None:
+        raise ConversionError(
+            f'the original answers a row otherwise among other rows than alone (output "{name}"): it is in train '
+            "mode, or counts over the batch",
+            hint=EVAL_HINT,
+        )
 
 
 def _unequal(left: Any, right: Any) -> bool:

@@ -343,3 +343,19 @@ def test_a_second_opinion_finds_what_the_adapter_and_the_graph_share() -> None:
 
     with pytest.raises(ConversionError, match="categories do not match"):
         second_opinion.require_same("predict", lambda: rows, refuses, "")
+
+
+def test_a_model_that_counts_over_the_batch_is_not_joined_with_other_rows() -> None:
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axis"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
+    ports = [("x", TensorProto.FLOAT, ["n", 3])], [("y", TensorProto.FLOAT, ["n", 3])]
+    session = Session(_model(nodes, *ports, axis=np.array([0])).SerializeToString())
+    original = Original(lambda x: {"y": x - x.mean(axis=0, keepdims=True)})
+    explored = explore(original, [Spec("x", "float32", (None, 3))])
+    proof = comparison.prove(original, session, explored, Options())
+    assert not proof.row_wise
+    assert any("depends on the other rows" in warning for warning in proof.warnings)
+    plain = Original(lambda x: {"y": _product(x)})
+    assert comparison.prove(plain, _linear(), explore(plain, explored.specs), Options()).row_wise
