@@ -16,7 +16,9 @@ from converters.source.kinds import KERAS_ENDING, KERAS_HDF5_ENDINGS, keras_endi
 from converters.tensorflow.original import DEFAULT_SIGNATURE, RE_EXPORT, Original, reason, spec_of
 from edgepack.errors import ConversionError
 
-UNSAFE = "convert it with --allow-unsafe if you trust it, which still runs it in the sandbox only, or save it as .keras"
+UNSAFE = "convert it with --allow-unsafe if you trust it, which still runs it in the sandbox only, or"
+# Keras 3 reads no .keras file of Keras 2, and not every .h5 file; TensorFlow's own form is for both.
+KERAS_2 = "export it where it was made, with tf.saved_model.save(model, folder), and convert that folder"
 
 
 def read(path: Path, options: Options, scratch: Path) -> Original:
@@ -131,9 +133,13 @@ def _check_file(path: Path, options: Options) -> dict[str, str]:
     """Refuse a file that could run code; return the versions that it names. Nothing is loaded for that."""
     ending = keras_ending(path)
     if ending in KERAS_HDF5_ENDINGS:
+        trained_with = _hdf5_versions(path)
         if not options.allow_unsafe:
-            raise ConversionError("a Keras .h5 file is unsafe: it can run code when it is loaded", hint=UNSAFE)
-        return {}
+            other = KERAS_2 if _is_old(trained_with) else "save it as .keras"
+            raise ConversionError(
+                "a Keras .h5 file is unsafe: it can run code when it is loaded", hint=f"{UNSAFE} {other}"
+            )
+        return trained_with
     if ending != KERAS_ENDING:
         raise ConversionError(
             "the file is not a Keras .keras file or a SavedModel folder",
@@ -153,6 +159,26 @@ def _check_file(path: Path, options: Options) -> dict[str, str]:
             hint="replace it by a layer such as Rescaling, or convert it with --allow-unsafe if you trust it",
         )
     return trained_with
+
+
+def _hdf5_versions(path: Path) -> dict[str, str]:
+    """The version of Keras that an HDF5 file says it was saved by."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            version = file.attrs.get("keras_version")
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ConversionError(
+            f"the file is not a whole Keras file ({first_line(error)})", hint="save or copy it again"
+        ) from error
+    text = version.decode("ascii", "replace") if isinstance(version, bytes) else version
+    return {} if text is None else {"keras": str(text)}
+
+
+def _is_old(trained_with: Mapping[str, str]) -> bool:
+    """Whether a file is of Keras 2 or older."""
+    return trained_with.get("keras", "3").partition(".")[0] in ("1", "2")
 
 
 def _has_lambda(config: Any) -> bool:
@@ -176,7 +202,8 @@ def _unreadable_keras(error: Exception, trained_with: Mapping[str, str], here: s
             hint=RE_EXPORT,
         )
     return ConversionError(
-        f"Keras {here} cannot read this file, saved by Keras {saved} ({reason(error)})", hint=RE_EXPORT
+        f"Keras {here} cannot read this file, saved by Keras {saved} ({reason(error)})",
+        hint=KERAS_2 if _is_old(trained_with) else RE_EXPORT,
     )
 
 

@@ -32,6 +32,8 @@ CONVERTED = (
     "normalized_regression",
     "string_lookup",
     "integer_lookup",
+    "counted_lookups",
+    "states_of_free_steps",
     "categories_and_bins",
     "grey_picture",
     "awkward_names",
@@ -52,6 +54,7 @@ CONVERTED = (
 )
 REFUSED = (
     "hashing",
+    "two_bins_of_unknown_words",
     "half_precision",
     "raw_wrong_signature",
     "no_such_operator_in_onnx",
@@ -59,6 +62,7 @@ REFUSED = (
     "operator_of_an_extension",
     "without_signatures",
     "h5_file",
+    "h5_file_of_keras_2",
     "lambda_layer",
     "class_of_the_training_script",
     "file_of_another_keras",
@@ -188,6 +192,25 @@ def test_tables_tell_known_from_unknown(made: Made) -> None:
     (answers,) = made.run("integer_lookup", code=np.array([[1138], [12], [5], [-7]], np.int64)).values()
     assert not np.allclose(answers[0], answers[1])
     np.testing.assert_array_equal(answers[2], answers[3])
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_lookups_are_counted_by_row_and_answer_by_their_keys(rows: int, made: Made) -> None:
+    words = np.array([["a", "c", "c", "?"], ["b", "b", "b", "b"]], dtype=object)[:rows]
+    codes = np.array([[5, 5, 8], [-1, -2, 7]], np.int64)[:rows]
+    answers = made.run("counted_lookups", words=words, codes=codes)
+    assert answers["tags"].tolist() == [[1, 1, 0, 1], [0, 0, 1, 0]][:rows]
+    assert answers["counts"].tolist() == [[1, 2, 0], [2, 0, 1]][:rows]
+    assert answers["bins"].tolist() == [[3, 3, 2], [2, 1, 4]][:rows]
+
+
+def test_states_are_outputs_of_their_own_at_any_number_of_steps(made: Made) -> None:
+    ports = {port["name"]: port["shape"] for port in made.read("states_of_free_steps", "manifest")["outputs"]}
+    assert ports == {"memory": [None, 4], "memory_1": [None, 4], "memory_2": [None, 4]}
+    for steps in (1, 3, 9):
+        answers = made.run("states_of_free_steps", steps=np.ones((2, steps, 6, 2), np.float32))
+        assert {answer.shape for answer in answers.values()} == {(2, 4)}
+        np.testing.assert_array_equal(answers["memory"], answers["memory_1"])
 
 
 def test_batch_of_one_that_was_baked_in_is_opened(made: Made) -> None:

@@ -281,6 +281,42 @@ def multi_hot() -> Any:
     return keras.Model(tags, layers.Dense(2)(layers.CategoryEncoding(num_tokens=7, output_mode="multi_hot")(tags)))
 
 
+@keras_model
+def counted_lookups() -> Any:
+    import keras
+
+    layers = keras.layers
+    words = keras.Input((4,), dtype="string", name="words")
+    codes = keras.Input((3,), dtype="int64", name="codes")
+    return keras.Model(
+        [words, codes],
+        {
+            "tags": layers.StringLookup(vocabulary=["a", "b", "c"], output_mode="multi_hot")(words),
+            "counts": layers.IntegerLookup(vocabulary=[5, 7], output_mode="count")(codes),
+            "bins": layers.IntegerLookup(vocabulary=[5, 7], num_oov_indices=3)(codes),
+        },
+    )
+
+
+@kept_as_keras("refused", "StringToHashBucketFast.*num_oov_indices=1")
+def two_bins_of_unknown_words() -> Any:
+    import keras
+
+    word = keras.Input((1,), dtype="string", name="word")
+    return keras.Model(word, keras.layers.StringLookup(vocabulary=["a", "b"], num_oov_indices=2)(word))
+
+
+@keras_model
+def states_of_free_steps() -> Any:
+    import keras
+
+    layers = keras.layers
+    steps = keras.Input((None, 6, 2), name="steps")
+    each = layers.TimeDistributed(layers.Conv1D(3, 2))(steps)
+    series = layers.TimeDistributed(layers.Flatten())(each)
+    return keras.Model(steps, layers.LSTM(4, return_state=True, name="memory")(series))
+
+
 @kept_as_keras("refused", "StringToHashBucketFast.*hash the text")
 def hashing() -> Any:
     import keras
@@ -605,6 +641,9 @@ def arithmetic(folder: Path) -> Path:
             tf.math.xlog1py(tf.nn.relu(x), positive),
             tf.math.xdivy(tf.nn.relu(x), x),
             tf.cast(tf.truncatemod(tf.cast(x * 10, tf.int32), 3), tf.float32),
+            tf.cast(tf.math.floormod(tf.cast(x * 10, tf.int32), 3), tf.float32),
+            tf.cast(tf.math.floordiv(tf.cast(x * 10, tf.int32), -3), tf.float32),
+            tf.math.floormod(x, 0.75),
             tf.cast(tf.searchsorted(tf.tile([[-1.0, 0.0, 1.0]], [tf.shape(x)[0], 1]), x), tf.float32),
             tf.one_hot(tf.cast(x[:, 0] * 3, tf.int32), 5),
             tf.math.reduce_euclidean_norm(x, axis=1, keepdims=True),
@@ -695,6 +734,15 @@ def ending_in_capitals(folder: Path) -> Path:
 @saved("refused", r"\.h5 file is unsafe")
 def h5_file(folder: Path) -> Path:
     shaken(_dense()).save(folder / "m.h5")
+    return folder / "m.h5"
+
+
+@saved("refused", r"\.h5 file is unsafe.*tf\.saved_model\.save")
+def h5_file_of_keras_2(folder: Path) -> Path:
+    import h5py
+
+    with h5py.File(h5_file(folder), "r+") as file:
+        file.attrs["keras_version"] = "2.15.0"
     return folder / "m.h5"
 
 
