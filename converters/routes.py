@@ -59,7 +59,8 @@ def _fitted_parts(model: Any, routes: Routes, columns: Sequence[str], seen: set[
     for number, child in enumerate(children(model)):
         # A bag's part sees some of the features; any other part that takes as many sees the same.
         if subsets is not None and number < len(subsets):
-            yield from _fitted_parts(child, [routes[i] for i in subsets[number]], (), seen)
+            chosen = [routes[i] if i < len(routes) else None for i in subsets[number]]  # none behind an encoder
+            yield from _fitted_parts(child, chosen, (), seen)
         elif getattr(child, "n_features_in_", len(routes)) == len(routes):
             yield from _fitted_parts(child, routes, columns, seen)
 

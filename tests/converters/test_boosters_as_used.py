@@ -238,6 +238,7 @@ def test_zeros_of_sparse_rows_are_missing_to_xgboost(name: str) -> None:
     for model in (
         make_pipeline(SPARSE[name](), make("xgboost", "Classifier")),
         make_pipeline(SPARSE[name](), CalibratedClassifierCV(make("xgboost", "Classifier"), cv=2)),
+        make_pipeline(SPARSE[name](), BaggingClassifier(make("xgboost", "Classifier"), 2)),
     ):
         expected = model.fit(frame, target).predict_proba(frame)
         np.testing.assert_allclose(graph_answers(model, frame)["probabilities"], expected, atol=1e-6)
