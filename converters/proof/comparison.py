@@ -100,7 +100,7 @@ def prove(
     if not row_wise:
         warnings.append(
             "the original's answer to a row depends on the other rows of the batch, and so does the ONNX model: "
-            f"if that is not meant, {second_opinion.EVAL_HINT}"
+            f"if that is not meant, {second_opinion.REPEATABLE_HINT}"
         )
     base = trials[-1] if own is not None else trials[0 if not explored.batched else len(BATCHES)]
     some = _head(base, explored, UNUSUAL_ROWS)

@@ -33,9 +33,9 @@ def ask(reference: Any, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
 
 
-EVAL_HINT = (
-    "call model.eval() before it is exported, draw no random numbers in its forward, and keep nothing in it from one "
-    "call to the next"
+REPEATABLE_HINT = (
+    "export it in the mode of prediction (PyTorch: model.eval(), Keras: training=False), draw no random numbers in it, "
+    "and keep nothing in it from one call to the next"
 )
 
 
@@ -50,7 +50,7 @@ def require_repeatable(reference: Any, feeds: Mapping[str, Any]) -> None:
             raise ConversionError(
                 f'the original answers the same inputs otherwise each time (output "{name}"): it is random, keeps '
                 "something from call to call, or is in train mode",
-                hint=EVAL_HINT,
+                hint=REPEATABLE_HINT,
             )
 
 
@@ -82,7 +82,7 @@ def require_row_wise(reference: Any, feeds: Mapping[str, Any], batched: Mapping[
         raise ConversionError(
             f'the original answers a row otherwise among other rows than alone (output "{name}"): it is in train '
             "mode, or counts over the batch",
-            hint=EVAL_HINT,
+            hint=REPEATABLE_HINT,
         )
 
 
