@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from converters import Options
-from converters.sklearn import convert, recipes
+from converters.sklearn import common_rows, convert, recipes
 from converters.sklearn.attempts import DOUBLE, SINGLE, Attempt
 from converters.sklearn.loading import load
 from converters.sklearn.recipes.writing.registry import Recipe
@@ -85,7 +85,7 @@ def _proven(model: Any, attempt: Attempt, folder: Path) -> convert.Proven:
     """The conversion by the recipes that are registered. Raises ``ConversionError``."""
     joblib.dump(model, folder / "m.joblib")
     original = load(folder / "m.joblib")
-    return convert._prove(original, convert._rows(original, Options()), attempt, Options())
+    return convert._prove(original, common_rows.gather(original, Options()), attempt, Options())
 
 
 def _error(proven: convert.Proven) -> float:

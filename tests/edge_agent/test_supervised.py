@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import socket
@@ -110,6 +111,30 @@ def said(runtime: Runtime, end: str = "!") -> str:
     """What the service wrote up to ``end``."""
     wait_until(lambda: end in runtime.logs("churn") or runtime.inspect("churn").state == "exited")  # type: ignore[union-attr]
     return runtime.logs("churn").partition(end)[0]
+
+
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
+def test_a_supervisor_goes_on_when_the_agent_died_before_its_answer(
+    place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask_and_die(job: Any) -> dict[str, str]:
+        read, write = os.pipe()
+        os.close(read)  # as when the agent is killed
+        program = supervision._PROGRAM.format(str(supervision._ROOT))
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-c", program], input=json.dumps(job).encode(), stdout=write, env={}, cwd="/",
+            start_new_session=True, pass_fds=(job["lock"],), check=False,
+        )  # fmt: skip
+        os.close(write)
+        wait_until(lambda: supervision.find(Path(job["folder"])))
+        return {}
+
+    monkeypatch.setattr(supervision, "_ask", ask_and_die)
+    runtime = place.start(kind, "import time\nprint('written!', flush=True)\ntime.sleep(600)\n")
+    assert "written" in said(runtime)
+    found = runtime.inspect("churn")
+    assert found is not None
+    assert found.state == "running"
 
 
 # Which user

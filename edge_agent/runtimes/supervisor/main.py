@@ -152,7 +152,10 @@ def _raise_limit_of_files() -> None:
 
 
 def _answer(answer: Answer) -> None:
-    os.write(1, json.dumps(answer).encode())
+    try:  # noqa: SIM105 - contextlib would stay in memory
+        os.write(1, json.dumps(answer).encode())
+    except BrokenPipeError:
+        pass  # the agent was killed; the service is on record, and goes on
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
