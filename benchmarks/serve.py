@@ -234,7 +234,7 @@ class Bench:
 
     def _wrk(self, server: Server, load: Load, figures: Figures, seconds: int) -> None:
         body, headers = server.body(load.rows)
-        url = f"http://127.0.0.1:{server.port}{server.kind.path}"
+        url = f"http://127.0.0.1:{server.port}{server.path}"
         command = [
             "taskset", "-c", str(self._load_core), "wrk", "--threads", "1", "--connections", str(load.connections),
             "--duration", f"{seconds}s", "--timeout", "10s", "--script", str(APPS / "post.lua"), url,

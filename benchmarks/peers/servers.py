@@ -76,7 +76,7 @@ KINDS = {
     "binary": Kind(
         "ours, V2 binary",
         lambda port, folder, model: ["-m", "edge_server", "--model", str(model / "model.onnx"), "--port", str(port)],
-        path="/v2/models/model/infer",
+        path="/v2/models/{model}/infer",
         body="binary",
     ),
     "azure": Kind(
@@ -158,6 +158,11 @@ class Server:
     def _tail(self) -> str:
         return (self.folder / "log").read_text(errors="replace").strip()[-300:]
 
+    @property
+    def path(self) -> str:
+        """Where it is asked; a converted model is called as its folder."""
+        return self.kind.path.format(model=self.model.name)
+
     def body(self, size: int) -> tuple[Path, dict[str, str]]:
         """The file that a request of so many rows sends, and its headers."""
         path = self.model / f"{self.kind.body}-{size}.json"
@@ -171,7 +176,7 @@ class Server:
         path, headers = self.body(size)
         sent = path.read_bytes()
         try:
-            status, received, length = self._request("POST", self.kind.path, sent, headers, 30)
+            status, received, length = self._request("POST", self.path, sent, headers, 30)
         except (OSError, http.client.HTTPException) as error:
             return f"no answer: {error}; {self._tail()}"
         if status != 200:
