@@ -73,15 +73,17 @@ def single_model(model: Path) -> ServiceConfig:
     """The configuration of one ONNX file on a laptop; the address is loopback by default.
 
     A folder stands for its ``model.onnx``, or for the only .onnx file in it; ConfigurationError where it has neither.
-    The model is called as its file, and a converted one as its folder.
+    The model is called as its file, and a converted one as its folder, which may be ``<name>/<version>``.
     """
     path = model.absolute()
     if path.is_dir():
         path = _only_model(path)
     # What a conversion writes has the same file's name in every folder.
     is_converted = path.name == _CONVERTED and (path.parent / MANIFEST_FILE).is_file()
-    name = (is_converted and path.parent.name) or path.stem
-    place = ModelPlace(name=name, version=0, folder=path.parent, file=path.name)
+    name, version = (is_converted and path.parent.name) or path.stem, 0
+    if is_converted and name.isascii() and name.isdecimal() and path.parent.parent.name:
+        name, version = path.parent.parent.name, int(name)  # <name>/<version>, as in images
+    place = ModelPlace(name=name, version=version, folder=path.parent, file=path.name)
     return ServiceConfig((place,), "127.0.0.1", root=path.parent, identity=Identity(name=name))
 
 

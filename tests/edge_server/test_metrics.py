@@ -272,8 +272,9 @@ def test_a_server_shows_what_it_has_done(converted: Path, start: Callable[..., S
     assert found["edgepack_http_requests_total", "/score", "200", "POST"] == 1
     assert found["edgepack_http_requests_total", "/score", "400", "POST"] == 1
     assert found["edgepack_http_requests_total", "404", "GET", "unknown"] == 1
-    assert found["edgepack_model_run_rows_sum", "0", "model"] == 3
-    assert found["edgepack_model_load_seconds_count", "0", "loaded", "model"] == 1
+    named = [converted.parent.name, converted.name]  # <name>/<version>
+    assert found["edgepack_model_run_rows_sum", *sorted(named)] == 3
+    assert found["edgepack_model_load_seconds_count", *sorted(["loaded", *named])] == 1
     assert found["process_resident_memory_bytes",] > 10_000_000
     assert found["edgepack_build_info", __version__] == 1
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edge_server.security.__main__ import main
+from edge_server.security.command import main
 from tests.support.http_client import Answer, ask_on
 from tests.support.running import Done
 

@@ -108,7 +108,7 @@ def test_the_server_starts_in_a_folder_whose_modules_have_names_of_the_standard_
     (tmp_path / "score.py").write_text("def init():\n    raise ValueError('reached')\n\n\ndef run(data): ...\n")
     command = [sys.executable, "-m", "edge_server", "--entry-script", "score.py", "--port", "0"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert ended.code == 5, ended.stderr
+    assert ended.returncode == 5, ended.stderr
     assert "ValueError: reached" in ended.stderr
 
 
@@ -121,7 +121,7 @@ def test_the_command_starts_where_python_m_cannot(tmp_path: Path) -> None:
     (tmp_path / "edge-server").write_text("import sys\nfrom edge_server.__main__ import command\nsys.exit(command())\n")
     command = [sys.executable, tmp_path / "edge-server", "--entry-script", "score.py", "--port", "0"]
     ended = subprocess.run(command, cwd=tmp_path / "source", capture_output=True, text=True, check=False, timeout=60)
-    assert ended.code == 5, ended.stderr
+    assert ended.returncode == 5, ended.stderr
     assert "ValueError: reached" in ended.stderr
 
 

@@ -18,6 +18,7 @@ OTHER_SIZES = {
     "converters/proof/exploration.py",
     "converters/sandbox/launch.py",
     "converters/sklearn/attempts.py",
+    "converters/source/recognition.py",
     "converters/source/traces.py",
     "edgepack/state/desired.py",
     "edgepack/oci/remote/transport.py",
