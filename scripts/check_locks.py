@@ -112,7 +112,7 @@ def listed_files(lock: str) -> dict[str, Any]:
 
 def targets_of(name: str) -> list[Target]:
     """The Pythons and processors that the lock ``name`` is for; some frameworks have wheels up to a certain Python."""
-    if match := re.fullmatch(r"scoring-cp3(\d+)-linux-(amd64|arm64)", name):
+    if match := re.fullmatch(r"(?:scoring|images)-cp3(\d+)-linux-(amd64|arm64)", name):
         return [((3, int(match[1])), {"amd64": "x86_64", "arm64": "aarch64"}[match[2]])]
     _, _, series = name.partition("-")
     newest = SERIES[tuple(map(int, series.split(".")))] if series else _NEWEST.get(name, PYTHONS[-1])

@@ -30,7 +30,7 @@ RECIPES = {"converters.sklearn.recipes": "numpy"}
 # Stand in for a library that an entry script brings itself, and are imported only after it.
 SCHEMAS = {"edge_server.compat.inference_schema.parameter_types.pandas_parameter_type": "pandas"}
 BOOSTERS = {"catboost", "lightgbm", "xgboost"}
-TENSORFLOW = {"keras", "tensorflow", "tf2onnx"}
+TENSORFLOW = {"h5py", "keras", "tensorflow", "tf2onnx"}
 SKLEARN = {"joblib", "pandas", "scipy", "skl2onnx", "sklearn"}
 PYTORCH = {"safetensors", "torch"}
 NUMPY = {"google.protobuf", "numpy", "onnx", "onnxruntime"}
