@@ -160,8 +160,9 @@ class Server:
 
     @property
     def path(self) -> str:
-        """Where it is asked; a converted model is called as its folder."""
-        return self.kind.path.format(model=self.model.name)
+        """Where it is asked; a converted model is called as its folder, which may be <name>/<version>."""
+        folder = self.model.parent if self.model.name.isdecimal() else self.model
+        return self.kind.path.format(model=folder.name)
 
     def body(self, size: int) -> tuple[Path, dict[str, str]]:
         """The file that a request of so many rows sends, and its headers."""
