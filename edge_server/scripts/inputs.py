@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from edge_server.scripts.json_bodies import read_json
+from edge_server.scripts.json_bodies import is_json_type, read_json
 
 # The longest list of query parameters that is read.
 _QUERY_FIELDS = 1000
@@ -58,7 +58,7 @@ def _json_or_text(text: str) -> Any:
 def read_object(content_type: str, body: bytes) -> dict[str, Any]:
     """The JSON object in the body; 415 for another content type, 400 for what is not a JSON object."""
     media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != "application/json" and not (media_type.startswith("application/") and "+json" in media_type):
+    if not is_json_type(media_type):
         sent = f", not {media_type[:80]}" if media_type else ""
         raise RefusedInputError(f"Expects Content-Type to be application/json{sent}", 415)
     if not body:

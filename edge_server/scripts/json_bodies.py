@@ -31,3 +31,8 @@ def read_json(body: bytes) -> Any:
         return json.loads(body)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def is_json_type(media_type: str) -> bool:
+    """Whether a media type, in lower case and without parameters, is one of JSON (RFC 6839 for ``+json``)."""
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))

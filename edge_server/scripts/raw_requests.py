@@ -14,7 +14,7 @@ from edge_server.scripts.fields import Fields, HeaderFields
 from edge_server.scripts.forms import FIELDS, UploadedFile, read_multipart, read_urlencoded, split_value
 from edge_server.scripts.header_values import Accepted, Authorization, UserAgent
 from edge_server.scripts.inputs import RefusedInputError
-from edge_server.scripts.json_bodies import read_json
+from edge_server.scripts.json_bodies import is_json_type, read_json
 
 
 class InvalidJSONError(RefusedInputError, ValueError):
@@ -232,8 +232,7 @@ class AMLRequest:
     @property
     def is_json(self) -> bool:
         """Whether the content type is one of JSON."""
-        kind = self.mimetype
-        return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+        return is_json_type(self.mimetype)
 
     @property
     def json(self) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from edge_server.scripts.cookies import http_date, read_date, write_cookie
 from edge_server.scripts.fields import HeaderFields
 from edge_server.scripts.forms import split_value
+from edge_server.scripts.json_bodies import is_json_type
 from edge_server.scripts.outputs import encode_json
 
 
@@ -159,8 +160,7 @@ class AMLResponse:
     @property
     def is_json(self) -> bool:
         """Whether the content type is one of JSON."""
-        kind = self.mimetype
-        return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+        return is_json_type(self.mimetype)
 
     @property
     def json(self) -> Any:
