@@ -41,7 +41,7 @@ def _fitted_parts(model: Any, routes: Routes, columns: Sequence[str], seen: set[
     seen.add(id(model))
     if hasattr(model, "steps"):
         for _, step in model.steps:
-            if step is None or step == "passthrough":
+            if passes_on(step):
                 continue
             yield from _fitted_parts(step, routes, columns, seen)
             routes, columns = after(step, routes, columns), ()
@@ -117,8 +117,10 @@ def walk(model: Any) -> Iterator[Any]:
 
 def after(step: Any, routes: Routes, columns: Sequence[str] = ()) -> Routes:
     """The routes of what a transformer gives; empty where the origin of its columns is unknown."""
-    if isinstance(step, str) or step is None:
-        return routes if step != "drop" else ()
+    if passes_on(step):
+        return routes
+    if isinstance(step, str):
+        return ()
     if hasattr(step, "steps"):
         for _, inner in step.steps:
             routes, columns = after(inner, routes, columns), ()
@@ -140,6 +142,16 @@ def after(step: Any, routes: Routes, columns: Sequence[str] = ()) -> Routes:
     if hasattr(step, "get_support") and len(support := step.get_support()) == len(routes):
         return [route for route, kept in zip(routes, support, strict=True) if kept]
     return ()
+
+
+def passes_on(step: Any) -> bool:
+    """Whether a step of a pipeline gives rows on as they are: none, 'passthrough', or a sampler.
+
+    A sampler of imblearn's changes the rows that are trained on, and none that are predicted.
+    """
+    if isinstance(step, str) or step is None:
+        return step != "drop"
+    return hasattr(step, "fit_resample") and not hasattr(step, "transform") and not hasattr(step, "steps")
 
 
 def _changes_nothing(function: Any) -> bool:
@@ -209,7 +221,7 @@ def _same(value: Any) -> Any:
 def takes_documents(model: Any) -> bool:
     """Whether a model takes a plain list of texts, as a vectorizer does."""
     while hasattr(model, "steps"):
-        model = model.steps[0][1]
+        model = next((step for _, step in model.steps if not passes_on(step)), None)
     if hasattr(model, "transformer_list"):  # a union gives the same to all of its parts
         parts = [part for _, part in model.transformer_list if not isinstance(part, str)]
         return bool(parts) and all(map(takes_documents, parts))

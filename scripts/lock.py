@@ -32,12 +32,13 @@ def lock_requirements(*, keep: bool) -> None:
 
 
 def lock_environments(names: Sequence[str] = (), *, keep: bool) -> None:
-    """Write converters/software/locks: each series of scikit-learn, alone and with the boosters, and the others."""
+    """Write converters/software/locks: each series of scikit-learn alone, with boosters, with all, and the others."""
     series = sorted(path.stem.removeprefix("sklearn-") for path in LOCKS.glob("sklearn-*.in"))
     sources = {name: [f"{name}.in"] for name in ("onnx", "tensorflow", "pytorch")}
     for minor in series:
         sources[f"sklearn-{minor}"] = [f"sklearn-{minor}.in"]
         sources[f"boosters-{minor}"] = [f"sklearn-{minor}.in", "boosters.in"]
+        sources[f"companions-{minor}"] = [f"sklearn-{minor}.in", "boosters.in", "companions.in"]
     for name in names or sources:
         path = LOCKS / f"{name}.txt"
         compile_lock(path, [f"converters/software/locks/{source}" for source in sources[name]], keep=keep)

@@ -16,7 +16,10 @@ from converters.sklearn.inputs import Inputs
 from edgepack.errors import ConversionError, UsageError
 
 ONNX_HINT = "export ONNX yourself and register that with --framework Onnx"
-PARTS = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "xgboost", "lightgbm", "catboost")
+PARTS = (
+    "scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "xgboost", "lightgbm", "catboost",
+    "imbalanced-learn", "category-encoders", "feature-engine",
+)  # fmt: skip
 # The column of a model that takes a plain list of texts.
 DOCUMENTS = "text"
 # Methods that a converter of ours may answer beside the usual ones, and the names of their outputs.

@@ -9,7 +9,7 @@ from typing import Any
 
 from converters.boosters import xgboost
 from converters.boosters.fitted import is_fitted_booster
-from converters.routes import children, walk
+from converters.routes import children, passes_on, walk
 
 UNKNOWN = (
     "if the model was trained on a sparse matrix, the zeros that this did not hold are missing values to XGBoost, and "
@@ -27,7 +27,7 @@ def note(model: Any, sparse: bool = False) -> None:
     """Mark every XGBoost model inside of ``model`` that is given sparse rows, as ``model`` is where ``sparse``."""
     if hasattr(model, "steps"):
         for _, step in model.steps:
-            if not isinstance(step, str | None):
+            if not passes_on(step):
                 note(step, sparse)
                 sparse = is_sparse(step, sparse)
         return
@@ -64,7 +64,7 @@ def is_sparse(step: Any, given: bool) -> bool:
     name = type(step).__name__
     if hasattr(step, "steps"):
         for _, inner in step.steps:
-            given = given if isinstance(inner, str | None) else is_sparse(inner, given)
+            given = given if passes_on(inner) else is_sparse(inner, given)
         return given
     if hasattr(step, "transformers_"):
         return bool(step.sparse_output_)

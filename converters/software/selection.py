@@ -29,6 +29,9 @@ Version = tuple[int, ...]
 NAMES = {
     "tensorflow": ("tensorflow-cpu", "tensorflow"),
     "xgboost": ("xgboost-cpu", "xgboost"),
+    "imblearn": ("imbalanced-learn",),
+    "category_encoders": ("category-encoders",),
+    "feature_engine": ("feature-engine",),
 }
 # From which version on, and below which, a part is known to work for us.
 KNOWN_TO_WORK: dict[str, tuple[Version, Version]] = {
@@ -41,6 +44,9 @@ KNOWN_TO_WORK: dict[str, tuple[Version, Version]] = {
     "xgboost": ((3,), (4,)),
     "lightgbm": ((4,), (5,)),
     "catboost": ((1, 2), (2,)),
+    "imblearn": ((0, 12), (0, 15)),
+    "category_encoders": ((2, 6), (2, 12)),
+    "feature_engine": ((1, 6), (1, 10)),
     "tensorflow": ((2, 20), (2, 22)),
     "keras": ((3, 13, 1), (4,)),
     "tf2onnx": ((1, 17), (1, 18)),
@@ -104,12 +110,13 @@ def choose(framework: str, file: Path, sample: Path | None = None) -> Environmen
     found = traces.Traces() if native else traces.read(file)
     user_modules.require_not_named(file, found.modules)
     boosters = (native,) if native else tuple(name for name in traces.BOOSTERS if name in found.modules)
-    further = [*boosters, *(("skops",) if found.skops else ()), *also]
+    companions = tuple(name for name in traces.COMPANIONS if name in found.modules)
+    further = [*boosters, *companions, *(("skops",) if found.skops else ()), *also]
     beside = _installed([*PARTS[framework], *further])
     if beside is not None and (_serves(found.version) or _own_modules(found.modules)):
         return beside
     minor, mismatch = _series(found.version)
-    kind = "boosters" if boosters else "sklearn"
+    kind = "companions" if companions else "boosters" if boosters else "sklearn"
     return _from_lock(f"{kind}-{minor[0]}.{minor[1]}", mismatch)
 
 
@@ -179,7 +186,7 @@ def _serves(version: str | None) -> bool:
 
 def _own_modules(modules: Iterable[str]) -> bool:
     """Whether a pickle needs a module that is installed beside us and in no lock: the user's own."""
-    ours = {"sklearn", "numpy", "scipy", "pandas", "joblib", "skops", *traces.BOOSTERS}
+    ours = {"sklearn", "numpy", "scipy", "pandas", "joblib", "skops", *traces.BOOSTERS, *traces.COMPANIONS}
     folders = [str(path) for path in launch.package_folders()]
     others = set(modules) - ours - set(sys.stdlib_module_names)
     return any(importlib.machinery.PathFinder.find_spec(name, folders) is not None for name in others)

@@ -6,14 +6,16 @@ from __future__ import annotations
 FRAMEWORK_OF = {
     "sklearn": "ScikitLearn",
     "boosters": "ScikitLearn",
+    "companions": "ScikitLearn",
     "tensorflow": "TensorFlow",
     "pytorch": "PyTorch",
     "onnx": "Onnx",
 }
-# Letters alone, in lower case. Boosters are called by their package's name or what it is imported as.
+# Letters alone, in lower case. Libraries are called by their package's name or what it is imported as.
 _CALLED = {
     "sklearn": "sklearn scikitlearn scikit skl skops joblib",
     "boosters": "boosters booster xgboost xgb lightgbm lgbm lgb catboost cb",
+    "companions": "companions imblearn imbalancedlearn categoryencoders featureengine",
     "tensorflow": "tensorflow tf tf2 tensorflow2 tensorflowcpu keras savedmodel",
     "pytorch": "pytorch torch torchscript lightning pytorchlightning",
     "onnx": "onnx onnxruntime ort",

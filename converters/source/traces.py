@@ -22,6 +22,8 @@ from converters.source.user_modules import OURS
 from edgepack.limits import LIMITS
 
 BOOSTERS = ("xgboost", "lightgbm", "catboost")
+# Libraries of samplers, encoders and transformers, used beside scikit-learn in its pipelines.
+COMPANIONS = ("imblearn", "category_encoders", "feature_engine")
 CHUNK = 4 << 20
 # Of a large plain file only both ends are searched: the first class and the last version are there.
 EDGE = 128 << 20
@@ -30,7 +32,7 @@ MOST = 1 << 30
 LZMA_MEMORY = 512 << 20
 # Any pattern fits in this many bytes.
 LONGEST = 512
-# Names of modules other than the boosters' are looked for in so much of the beginning: the classes of a pipeline.
+# Names of modules other than the libraries' are looked for in so much of the beginning: the classes of a pipeline.
 HEAD = 2 * CHUNK
 
 _KEY = b"_sklearn_version"
@@ -123,7 +125,8 @@ def _search(chunks: Iterator[bytes]) -> Traces:
         version = version or _version(window)
         if position < HEAD:
             modules.update(module.partition(".")[0] for module, _ in _globals(window))
-        modules.update(name for name in BOOSTERS if name not in modules and _names(window, name.encode()))
+        libraries = (*BOOSTERS, *COMPANIONS)
+        modules.update(name for name in libraries if name not in modules and _names(window, name.encode()))
         modules.update(name for name in OURS if name not in modules and _names_class(window, name.encode()))
         rest, position = window[-LONGEST:], position + len(chunk)
     return Traces(version, frozenset(modules))

@@ -190,6 +190,22 @@ def test_boosters_that_are_not_installed_come_with_the_series_of_the_model(
         assert selection.choose("ScikitLearn", path).name == "boosters-1.9"
 
 
+@pytest.mark.parametrize("module", traces.COMPANIONS)
+def test_libraries_beside_scikit_learn_that_are_not_installed_come_with_the_boosters(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = selection.installed_version
+    monkeypatch.setattr(selection, "installed_version", lambda part: None if part == module else beside(part))
+    name = f"{module}.pipeline".encode()
+    named = (
+        b"\x8c\x10_sklearn_version\x94\x8c\x051.9.1\x94\x8c" + bytes([len(name)]) + name + b"\x94\x8c\x04Some\x94\x93"
+    )
+    (tmp_path / "m.pkl").write_bytes(b"\x80\x04" + named)
+    assert selection.choose("ScikitLearn", tmp_path / "m.pkl").name == "companions-1.9"
+    monkeypatch.setattr(selection, "installed_version", beside)
+    assert selection.choose("ScikitLearn", tmp_path / "m.pkl").name == "installed"
+
+
 @pytest.mark.parametrize(
     ("start", "booster"),
     [(b"CBM1", "catboost"), (b'{"features_info":{', "catboost"), (b"tree\nversion=v4", "lightgbm"),
@@ -233,14 +249,15 @@ def test_version_known_not_to_work_is_passed_over(tmp_path: Path, monkeypatch: p
 def test_every_lock_pins_wheels_by_hash_and_names_no_place() -> None:
     locks = sorted(selection.LOCKS.glob("*.txt"))
     assert {f"sklearn-{a}.{b}" for a, b in selection.SERIES} <= {path.stem for path in locks}
-    assert {f"boosters-{a}.{b}" for a, b in selection.SERIES} <= {path.stem for path in locks}
+    for kind in ("boosters", "companions"):
+        assert {f"{kind}-{a}.{b}" for a, b in selection.SERIES} <= {path.stem for path in locks}
     for path in locks:
         text = path.read_text()
         assert re.findall(r"^(?:https?:|-|/).*|.*(?:://|\.whl).*", text, re.MULTILINE) == [], path.name
         assert re.findall(r"^(?:nvidia|cuda|triton|torch)\b.*", text, re.MULTILINE) == [], path.name
         pins = re.findall(r"^([\w.-]+)==([\w.]+)[^\n]*\\\n    --hash=sha256:", text, re.MULTILINE)
         assert len(pins) == len(re.findall(r"^\w", text, re.MULTILINE)) > 5, path.name
-        if series := re.fullmatch(r"(?:sklearn|boosters)-(.+)", path.stem):
+        if series := re.fullmatch(r"(?:sklearn|boosters|companions)-(.+)", path.stem):
             assert any(name == "scikit-learn" and version.startswith(f"{series[1]}.") for name, version in pins)
     assert "# apart: torch==" in (selection.LOCKS / "pytorch.txt").read_text()
 

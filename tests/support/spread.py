@@ -19,8 +19,8 @@ LONG = (
     *(
         f"tests/converters/test_{name}"
         for name in (
-            "bad_models", "boosters", "conversion_cache", "convert_command", "environments", "matrix", "optimize",
-            "pytorch", "recipes_", "sandbox", "sklearn", "tensorflow", "ties", "user_modules",
+            "bad_models", "boosters", "conversion_cache", "convert_command", "environments", "imbalanced", "matrix",
+            "optimize", "pytorch", "recipes_", "sandbox", "sklearn", "tensorflow", "ties", "user_modules",
         )
     ),
     *(

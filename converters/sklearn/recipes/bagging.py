@@ -106,6 +106,16 @@ def _extra(model: Any) -> Sequence[str]:
 
 
 RECIPES = (
-    Recipe(("sklearn.ensemble.BaggingClassifier",), "classifier", bagging_classifier, extra=_extra),
+    Recipe(
+        (
+            "sklearn.ensemble.BaggingClassifier",
+            # These balance the rows that each part is trained on, and predict as their base does.
+            "imblearn.ensemble.BalancedBaggingClassifier",
+            "imblearn.ensemble.EasyEnsembleClassifier",
+        ),
+        "classifier",
+        bagging_classifier,
+        extra=_extra,
+    ),
     Recipe(("sklearn.ensemble.BaggingRegressor",), "regressor", bagging_regressor, width=_width),
 )

@@ -252,16 +252,16 @@ def _are_trees(parts: Sequence[Any]) -> bool:
     return all(hasattr(part, "tree_") for part in parts)
 
 
-_BOTH: tuple[tuple[str, Any, Any], ...] = (
-    ("sklearn.ensemble.GradientBoosting", gradient_classifier, gradient_regressor),
-    ("sklearn.ensemble.AdaBoost", ada_classifier, ada_regressor),
-)
+def _extra(model: Any) -> Sequence[str]:
+    return ("decision_function",)
 
-RECIPES = tuple(
-    recipe
-    for name, classify, regress in _BOTH
-    for recipe in (
-        Recipe((f"{name}Classifier",), "classifier", classify, extra=lambda model: ("decision_function",)),
-        Recipe((f"{name}Regressor",), "regressor", regress),
-    )
+
+_GRADIENT, _ADA = "sklearn.ensemble.GradientBoosting", "sklearn.ensemble.AdaBoost"
+
+RECIPES = (
+    Recipe((f"{_GRADIENT}Classifier",), "classifier", gradient_classifier, extra=_extra),
+    Recipe((f"{_GRADIENT}Regressor",), "regressor", gradient_regressor),
+    # imblearn's balances the rows of each round of the training, and predicts as its base does.
+    Recipe((f"{_ADA}Classifier", "imblearn.ensemble.RUSBoostClassifier"), "classifier", ada_classifier, extra=_extra),
+    Recipe((f"{_ADA}Regressor",), "regressor", ada_regressor),
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.routes import passes_on
 from converters.sklearn.recipes.clustering import centre_distances
 from converters.sklearn.recipes.decomposition import linear
 from converters.sklearn.recipes.selection import selected
@@ -76,7 +77,7 @@ def parse_pipeline(scope: Any, model: Any, inputs: Any, custom_parsers: Any = No
     for step in steps[:-1]:
         inputs = _transformed(scope, step, inputs, custom_parsers)
     last = steps[-1]
-    if _passes(last):
+    if passes_on(last):
         return inputs
     options = scope.options or {}
     if is_any_classifier(last) and id(last) not in options and type(last) not in options:
@@ -106,7 +107,7 @@ def parse_columns(scope: Any, model: Any, inputs: Any, custom_parsers: Any = Non
         if (isinstance(part, str) and part == "drop") or not indices:
             continue
         fed = _sliced(scope, [columns[int(index)] for index in indices])
-        if not _passes(part):
+        if not passes_on(part):
             fed = _fitting(scope, part, fed)
         found = _transformed(scope, part, fed, custom_parsers)
         blocks.append(_weighted(scope, _merged(scope, found), weights.get(name)))
@@ -120,7 +121,7 @@ def _transformed(scope: Any, step: Any, inputs: Any, custom_parsers: Any) -> Any
     from skl2onnx._parse import _parse_sklearn
 
     step = _unwrapped(step)
-    if _passes(step):
+    if passes_on(step):
         return inputs
     if hasattr(step, "steps"):
         for _, inner in step.steps:
@@ -142,10 +143,6 @@ def _unwrapped(step: Any) -> Any:
     while hasattr(step, "best_estimator_") or type(step).__name__ == "FrozenEstimator":
         step = step.best_estimator_ if hasattr(step, "best_estimator_") else step.estimator
     return step
-
-
-def _passes(step: Any) -> bool:
-    return step is None or (isinstance(step, str) and step == "passthrough")
 
 
 def _flat(inputs: Sequence[Any], width: int) -> list[tuple[Any, int]]:
@@ -191,7 +188,7 @@ def _fitting(scope: Any, part: Any, fed: list[Any]) -> list[Any]:
 
     first = part
     while hasattr(first, "steps"):
-        steps = [step for _, step in first.steps if not _passes(step)]
+        steps = [step for _, step in first.steps if not passes_on(step)]
         if not steps:
             return fed
         first = steps[0]
@@ -248,7 +245,12 @@ def scaled(ops: Ops) -> None:
 RECIPES = (
     Recipe((f"{__name__}.TransformOf",), "transformer", transform_of, width=_width_of),
     Recipe((f"{__name__}.Scaled",), "transformer", scaled, width=lambda model: None),
-    Recipe(("sklearn.pipeline.Pipeline",), "transformer", scaled, parser=parse_pipeline),
+    Recipe(
+        ("sklearn.pipeline.Pipeline", "imblearn.pipeline.Pipeline", "feature_engine.pipeline.pipeline.Pipeline"),
+        "transformer",
+        scaled,
+        parser=parse_pipeline,
+    ),
     Recipe(("sklearn.pipeline.FeatureUnion",), "transformer", scaled, parser=parse_union),
     Recipe(
         ("sklearn.compose.ColumnTransformer", "converters.boosters.typed_columns.TypedColumns"),

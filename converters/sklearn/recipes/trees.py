@@ -152,7 +152,12 @@ _NAMES = (
 )
 
 RECIPES = (
-    Recipe(tuple(f"{name}Classifier" for name in _NAMES), _kind, tree_classifier, extra=_extra),
+    Recipe(
+        (*(f"{name}Classifier" for name in _NAMES), "imblearn.ensemble.BalancedRandomForestClassifier"),
+        _kind,
+        tree_classifier,
+        extra=_extra,
+    ),
     Recipe(
         tuple(f"{name}Regressor" for name in _NAMES),
         "regressor",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from converters.sklearn.recipes.writing.ops import Ops, has_text, is_any_classifier, is_double, label_type
+from converters.source.traces import COMPANIONS
 
 Kind = Literal["classifier", "multilabel", "regressor", "transformer", "clusterer", "mixture", "outlier"]
 
@@ -90,18 +91,32 @@ def add(recipe: Recipe) -> None:
             continue
         if recipe.parser is not None:
             update_registered_parser(estimator, recipe.parser)
+            _, _, _, names = registries()
+            # A pipeline of another library has no name there, without which it can be given no options.
+            names.setdefault(estimator, names[_first_of(recipe)])
             continue
         options = dict(recipe.options)
         if recipe.kind in ("classifier", "multilabel") or callable(recipe.kind):
             options = {"zipmap": [True, False, "columns"], "output_class_labels": [False, True], **options}
         update_registered_converter(
             estimator,
-            f"Edgepack{name}",
+            _alias(module, name),
             _shapes(recipe),
             _emitter(recipe),
             parser=_parser(recipe),
             options=options or None,
         )
+
+
+def _first_of(recipe: Recipe) -> Any:
+    module, _, name = recipe.estimators[0].rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _alias(module: str, name: str) -> str:
+    """skl2onnx's name for a class; several libraries have an OrdinalEncoder."""
+    library = module.partition(".")[0]
+    return f"Edgepack{library if library in COMPANIONS else ''}{name}"
 
 
 def _parser(recipe: Recipe) -> Callable[..., Any]:
