@@ -13,13 +13,14 @@ from pathlib import Path
 
 from converters.options import Options
 from converters.package import cache as caches
-from converters.package import manifest
+from converters.package import manifest, tried
 from converters.sandbox import launch, response, worker
 from converters.sandbox.response import Response
 from converters.software import selection
 from converters.software.selection import Environment
 from converters.source import frameworks, model_files
 from converters.source.model_files import ModelFiles
+from converters.ways_out import REPORT_FAULT, SCRIPT
 from edgepack.documents import parse_object
 from edgepack.errors import (
     ConversionError,
@@ -98,9 +99,9 @@ def convert(
 
     The same bytes in give the same model, manifest and golden vectors; what was converted before, with the same
     options, software and code, comes from the cache unless ``again``. On any error ``output_dir`` holds no new
-    package. Raises ``UsageError`` (framework, options, sample), ``NotFoundError`` (a path), ``MissingPartError`` and
-    ``IncompatibleError`` (software that cannot be had), ``ConversionError`` (cannot be converted, or not faithfully),
-    ``NoSpaceError``.
+    package; a ``ConversionError`` leaves ``refusal.json`` there, which its ``report`` names. Raises ``UsageError``
+    (framework, options, sample), ``NotFoundError`` (a path), ``MissingPartError`` and ``IncompatibleError`` (software
+    that cannot be had), ``ConversionError`` (cannot be converted, or not faithfully), ``NoSpaceError``.
     """
     _require_framework(framework)
     options = options if sample is None else replace(options, sample=sample)
@@ -204,15 +205,35 @@ def _made(
         try:
             _require_success(outcome, folder, path, options.sample, limits.seconds)
         except ConversionError as error:
-            if environment.mismatch is None:
+            refused = error if environment.mismatch is None else _by_mismatch(error, environment.mismatch)
+            source = {"framework": framework, "digest": files.digest, "file": path.name}
+            _write_refusal(folder, output_dir, refused, source, isolation)
+            if refused is error:
                 raise
-            raise ConversionError(
-                f"{error.what}; {environment.mismatch}",
-                where=error.where,
-                hint="train it again with one of these, or export ONNX yourself and register that with "
-                "--framework Onnx",
-            ) from error
+            raise refused from error
         return _collected(folder, isolation, path)
+
+
+def _by_mismatch(error: ConversionError, mismatch: str) -> ConversionError:
+    """A refusal of a model that this machine has no environment for like that of its training."""
+    return ConversionError(
+        f"{error.what}; {mismatch}",
+        where=error.where,
+        hint=f"train it again with one of these, or {error.hint}" if error.hint else "train it again with one of these",
+    )
+
+
+def _write_refusal(
+    folder: Path, output_dir: Path, error: ConversionError, source: Mapping[str, str], isolation: launch.Isolation
+) -> None:
+    """Write what was tried into ``output_dir``, and its path into the error."""
+    try:
+        left = _read(folder / tried.TRIED_FILE, LIMITS.conversion_document_bytes)
+    except (OSError, ConversionError):  # it ended before it could try anything
+        left = None
+    report = output_dir / tried.REFUSAL_FILE
+    atomic_write(report, manifest.to_bytes(tried.refusal(left, error, source, isolation.to_json())))
+    error.report = report
 
 
 def _require_success(outcome: launch.Outcome, folder: Path, path: Path, sample: Path | None, timeout: float) -> None:
@@ -220,7 +241,7 @@ def _require_success(outcome: launch.Outcome, folder: Path, path: Path, sample: 
         raise ConversionError(
             f"the conversion took longer than {timeout:g} seconds and was stopped",
             where=path.name,
-            hint="allow more time if the model is large (--timeout SECONDS), or register an ONNX export",
+            hint=f"allow more time if the model is large (--timeout SECONDS), or {SCRIPT}",
         )
     if outcome.code == worker.NOT_CONFINED:
         raise ConversionError(
@@ -237,16 +258,16 @@ def _require_success(outcome: launch.Outcome, folder: Path, path: Path, sample: 
         raise ConversionError(
             "code in the model ended the process that opened it",
             where=path.name,
-            hint="save the model without such code, or register an ONNX export",
+            hint="save the model without such code",
         )
     if answer is None:
         _log.debug("the conversion's process ended with %s: %s", outcome.code, outcome.stderr)
         # Only a process that was ended from outside may have lacked memory; an error of its own has its own reason.
-        killed = "raise the memory limit if the model is large (--memory GIB), or register an ONNX export"
+        killed = f"raise the memory limit if the model is large (--memory GIB), or {SCRIPT}"
         raise ConversionError(
             f"the conversion's process ended unexpectedly ({_ending(outcome)})",
             where=path.name,
-            hint=killed if outcome.code < 0 else "export ONNX yourself and register that with --framework Onnx",
+            hint=killed if outcome.code < 0 else REPORT_FAULT,
         )
     error = answer.error
     if isinstance(error, UsageError):
@@ -340,6 +361,7 @@ def _deliver(package: caches.Package, conversion: Conversion, output_dir: Path) 
     for name in (manifest.MODEL_FILE, manifest.REPORT_FILE, manifest.GOLDEN_FILE, manifest.MANIFEST_FILE):
         if name in package:
             atomic_write(output_dir / name, package[name])
+    (output_dir / tried.REFUSAL_FILE).unlink(missing_ok=True)
     return replace(
         conversion,
         model=output_dir / conversion.model,

@@ -130,7 +130,17 @@ class IncompatibleError(EdgepackError):
 
 
 class ConversionError(EdgepackError):
-    """A model that cannot be converted, or not faithfully."""
+    """A model that cannot be converted, or not faithfully; ``report`` is a file with all that was tried, if any."""
+
+    def __init__(
+        self, what: str, *, where: object | None = None, hint: str | None = None, report: Path | None = None
+    ) -> None:
+        self.report = report
+        super().__init__(what, where=where, hint=hint)
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.report is None else f"{text}; every way that was tried is in {self.report}"
 
 
 class RuntimeFailedError(EdgepackError):

@@ -104,6 +104,11 @@ class Workspace:
 
         return BaseCache(self.cache)
 
+    @property
+    def refusals(self) -> Path:
+        """The folder of the reports of models that could not be converted."""
+        return self.root / "refusals"
+
     @cached_property
     def models(self) -> ModelRegistry:
         """The model registry."""
@@ -123,6 +128,7 @@ class Workspace:
             self.bases,
             WheelCache(self.cache),
             conversions=self.cache,
+            refusals=self.refusals,
             locks=self.root / "locks",
             layers=self.root / "cache",
         )

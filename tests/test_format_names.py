@@ -21,6 +21,7 @@ NAMES = {
     "edgepack.model/v1",
     "edgepack.parity/v1",
     "edgepack.receipt/v1",
+    "edgepack.refusal/v1",
     "edgepack.service/v1",
     "edgepack.tokens/v1",
     "io.edgepack.base",

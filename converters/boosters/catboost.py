@@ -15,6 +15,7 @@ from typing import Any
 
 from converters.boosters.boosted import Boosted, Link
 from converters.graph.forest import Mode, Tree
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 # What a loss does to a score; every other loss of one or several numbers leaves it as it is.
@@ -27,7 +28,7 @@ LINKS: dict[str, Link] = {
     "Tweedie": "exp",
 }
 REFUSED_LOSSES = ("MultiLogloss", "MultiCrossEntropy", "RMSEWithUncertainty", "Cox", "SurvivalAft")
-HINT = "or export ONNX yourself and register that with --framework Onnx"
+HINT = f"or {SCRIPT}"
 
 
 def document(model: Any) -> Mapping[str, Any]:

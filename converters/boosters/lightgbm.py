@@ -12,6 +12,7 @@ from typing import Any
 
 from converters.boosters.boosted import Boosted, Link
 from converters.graph.forest import Mode, Tree
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 LINKS: dict[str, Link] = {
@@ -37,7 +38,7 @@ CLASSIFIERS = ("binary", "multiclass", "multiclassova")
 ZERO = 1.00000001800250948e-35
 CATEGORICAL, DEFAULT_LEFT, MISSING_SHIFT = 1, 2, 2
 MISSING_NONE, MISSING_ZERO, MISSING_NAN = 0, 1, 2
-HINT = "train it without, or export ONNX yourself and register that with --framework Onnx"
+HINT = f"train it without, or {SCRIPT}"
 
 
 def read(booster: Any) -> Boosted:

@@ -44,7 +44,7 @@ def load_native(path: Path, notes: list[str] | None = None) -> Any:
     except ModuleNotFoundError as error:
         raise ConversionError(
             f"the model needs the Python module {error.name!r}, which is not installed here",
-            hint="install the package that has it beside edgepack, or export ONNX and register that",
+            hint="install the package that has it beside edgepack",
         ) from error
     if data.startswith(OLD_XGBOOST_MAGIC) or path.suffix.lower() in OLD_XGBOOST_ENDINGS:
         raise ConversionError(

@@ -15,6 +15,7 @@ from typing import Any
 
 from converters.boosters.boosted import Boosted, Linear, Link
 from converters.graph.forest import Mode, Tree
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 # What an objective does to a score; an objective without an entry is refused.
@@ -44,7 +45,7 @@ CATEGORICAL_SPLIT = 1
 # In a model's UBJSON: three numbers of a byte each.
 _UBJ_VERSION = re.compile(rb"version\[#L.{8}[iU](.)[iU](.)", re.DOTALL)
 CATEGORIES_KEPT = (3, 1)
-HINT = "train it with an objective of XGBoost's own, or export ONNX yourself and register that with --framework Onnx"
+HINT = f"train it with an objective of XGBoost's own, or {SCRIPT}"
 
 
 def take_zero_for_missing(estimator: Any) -> None:

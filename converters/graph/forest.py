@@ -14,6 +14,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 ML = "ai.onnx.ml"
@@ -119,7 +120,7 @@ def settle_opset(model: Any) -> None:
     if kinds.intersection(RETIRED):
         raise ConversionError(
             "the model mixes tree operators of two versions of ai.onnx.ml, which no graph can hold",
-            hint="convert its parts one by one, or export ONNX yourself and register that",
+            hint=SCRIPT,
         )
     for entry in model.opset_import:
         if entry.domain == ML:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 # The types of elements that numpy, and so a server, has too.
@@ -88,14 +89,17 @@ def open_session(model: bytes | str) -> Any:
         ) from error
 
 
-def run_session(session: Any, feeds: Mapping[str, Any]) -> list[Any]:
-    """What a session answers, outputs in order. Raises ``ConversionError`` when it fails on these inputs."""
+def run_session(session: Any, feeds: Mapping[str, Any], hint: str = SCRIPT) -> list[Any]:
+    """What a session answers, outputs in order.
+
+    Raises ``ConversionError`` with the ``hint`` when it fails on these inputs.
+    """
     try:
         return list(session.run(None, dict(feeds)))
     except Exception as error:  # as above
         raise ConversionError(
             f"onnxruntime fails on the ONNX model ({_runtime_reason(error)})",
-            hint="export ONNX yourself and register that",
+            hint=hint,
         ) from error
 
 

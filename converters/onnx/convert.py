@@ -17,6 +17,7 @@ from converters.graph.session import Session, open_session, run_session
 from converters.onnx import rewrites, shapes
 from converters.options import Options
 from converters.package import manifest
+from converters.package.tried import Tried
 from converters.proof import assembly, comparison
 from converters.proof.exploration import explore
 from converters.proof.specs import Explored
@@ -24,6 +25,7 @@ from edgepack.errors import ConversionError
 from edgepack.limits import LIMITS
 
 RECIPE = "onnx-checked"
+INPUTS_HINT = "give --sample with inputs that it takes (a .npz file with an array for each input)"
 PARTS = ("onnx", "onnxruntime", "numpy")
 
 
@@ -37,13 +39,25 @@ class _Graph:
 
     def answer(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         wanted = {entry.name for entry in self._session.get_inputs()}
-        results = run_session(self._session, {name: value for name, value in feeds.items() if name in wanted})
+        results = run_session(
+            self._session, {name: value for name, value in feeds.items() if name in wanted}, INPUTS_HINT
+        )
         pairs = zip(self._names, results, strict=True)
         return {name: self._maps[name].matrix(found) if name in self._maps else found for name, found in pairs}
 
 
-def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
+def convert(path: Path, digest: str, options: Options, tried: Tried | None = None) -> manifest.Converted:
     """Check and describe the ONNX model in ``path``; raises ``ConversionError`` or ``UsageError``."""
+    tried = tried or Tried()
+    tried.begin(RECIPE)
+    try:
+        return _convert(path, digest, options)
+    except ConversionError as error:
+        tried.failed(error)
+        raise
+
+
+def _convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     model = _load(path)
     edits.check(model)
     notes: list[str] = []

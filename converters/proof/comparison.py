@@ -16,6 +16,7 @@ from converters.package import manifest
 from converters.proof import feeds, parity, second_opinion
 from converters.proof.parity import MismatchError, OutputParity
 from converters.proof.specs import Explored, Reference, Spec
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 BATCHES = (1, 2, 4, 7)
@@ -29,7 +30,6 @@ UNUSUAL_ROWS = 16
 UNUSUAL_KINDS = ("nan", "infinity", "huge", "zeros", "masked", "empty", "negative", "unknown")
 # Common inputs, which no manifest can reject: a model that answers them otherwise is not delivered.
 PLAIN_KINDS = ("zeros", "masked")
-HINT = "export ONNX yourself and register that with --framework Onnx"
 
 
 class UndefinedError(ConversionError):
@@ -181,7 +181,7 @@ def _same_inputs(session: Session, explored: Explored) -> None:
     have, want = {port.name for port in session.inputs}, {spec.name for spec in explored.specs}
     if have - want:
         extra = ", ".join(sorted(have - want))
-        raise ConversionError(f"the ONNX model has inputs that the original does not have ({extra})", hint=HINT)
+        raise ConversionError(f"the ONNX model has inputs that the original does not have ({extra})", hint=SCRIPT)
 
 
 def _generated(explored: Explored) -> list[dict[str, Any]]:
@@ -218,7 +218,7 @@ def _compare(
     proofs = []
     for port, result in zip(session.outputs, _run(session, values), strict=True):
         if port.name not in original:
-            raise ConversionError(f'the original has no output "{port.name}" as the ONNX model has', hint=HINT)
+            raise ConversionError(f'the original has no output "{port.name}" as the ONNX model has', hint=SCRIPT)
         left, right = np.atleast_1d(original[port.name]), np.atleast_1d(result)
         compare = parity.compare_values if right.dtype.kind == "f" else parity.compare_labels
         proofs.append(compare(port.name, "predict", left, right, accepted=options.tolerance(port.name)))
@@ -231,7 +231,7 @@ def _run(session: Session, values: Mapping[str, Any]) -> list[Any]:
         return session.run({port.name: values[port.name] for port in session.inputs})
     except ConversionError as error:
         sizes = ", ".join(f"{name} {array.shape}" for name, array in values.items())
-        raise ConversionError(f"the ONNX model fails where the original answers ({sizes})", hint=HINT) from error
+        raise ConversionError(f"the ONNX model fails where the original answers ({sizes})", hint=SCRIPT) from error
 
 
 def _treatment(
@@ -292,7 +292,7 @@ def _common(
     if not differing or (numbers and all(proof.passed for proof in numbers)):
         return "equal"
     refusal = differing[0].refusal()
-    raise MismatchError(f"on inputs with {_phrase(kind)} {refusal.what}", hint=refusal.hint)
+    raise MismatchError(f"on inputs with {_phrase(kind)} {refusal.what}", hint=SCRIPT, parity=differing[0])
 
 
 def _named(session: Session, values: Mapping[str, Any], name: str) -> Any:
@@ -334,6 +334,7 @@ def _merged(proofs: Sequence[OutputParity]) -> OutputParity:
     for proof in proofs:
         for decade, count in proof.sketch.get("decades", {}).items():
             decades[decade] = decades.get(decade, 0) + count
+    shown = next(({"differing": found} for proof in proofs if (found := proof.sketch.get("differing"))), {})
     longest = max(proofs, key=lambda proof: len(proof.sketch.get("points", ())))
     return replace(
         proofs[0],
@@ -344,8 +345,19 @@ def _merged(proofs: Sequence[OutputParity]) -> OutputParity:
         differing=differing,
         ties=sum(proof.ties for proof in proofs),
         first_row=None,
-        sketch=longest.sketch | ({"decades": decades} if decades else {}),
+        needed=_most_needed(proofs),
+        sketch=longest.sketch | shown | ({"decades": decades} if decades else {}),
     )
+
+
+def _most_needed(proofs: Sequence[OutputParity]) -> float | None:
+    """The tolerance that all would be within; None where none would do for one of them."""
+    off = [proof for proof in proofs if not proof.passed]
+    if any(proof.needed is None for proof in off):
+        return None
+    if off and off[0].label_agreement is not None:
+        return sum(proof.differing - proof.ties for proof in proofs) / max(1, sum(proof.rows for proof in proofs))
+    return max((proof.needed for proof in off if proof.needed is not None), default=None)
 
 
 def _golden(

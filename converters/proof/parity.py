@@ -6,15 +6,25 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from converters.package.manifest import ATOL, RTOL
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 # For the report's plots: how many pairs of answers it shows, and the decades of the differences that it counts.
 POINTS = 200
 DECADES = range(-16, 3)
+# How many differing rows are shown.
+EXAMPLES = 5
+# The largest differences that a user is told how to accept: of values, relative, and of labels, the share of rows.
+ACCEPTABLE_DIFFERENCE = 0.1
+ACCEPTABLE_SHARE = 0.01
 
 
 class MismatchError(ConversionError):
-    """The graph was made and runs, and an output of it differs from the original's."""
+    """The graph was made and runs, and an output of it differs from the original's, as ``parity`` says."""
+
+    def __init__(self, what: str, *, hint: str, parity: OutputParity) -> None:
+        self.parity = parity
+        super().__init__(what, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,8 @@ class OutputParity:
     ``max_rel`` is relative to the original, over values larger than ``ATOL``. ``differing`` rows are outside of
     the tolerance; of these, ``ties`` are labels whose lead in the original is too small for the ONNX model's numbers.
     ``tolerance`` is the relative difference that was allowed, for labels the share of rows; ``accepted`` says that
-    the user asked for it. ``sketch`` is for plots.
+    the user asked for it, ``needed`` is the least that every row would be within: None where all are within, or where
+    none would do. ``sketch`` is for plots, and has some of the rows that differ.
     """
 
     name: str
@@ -38,6 +49,7 @@ class OutputParity:
     first_row: int | None
     tolerance: float = RTOL
     accepted: bool = False
+    needed: float | None = None
     sketch: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -61,9 +73,17 @@ class OutputParity:
             )
         return MismatchError(
             f'output "{self.name}" of the ONNX model does not match {self.method} of the original: {numbers}',
-            hint="give a sample of typical rows if the generated ones are not, accept a larger difference for this "
-            "output by name if that is enough for you, or export ONNX yourself and register that",
+            hint=self._way_out(),
+            parity=self,
         )
+
+    def _way_out(self) -> str:
+        """A tolerance is named where it is small, and where it would do for the rows that were compared."""
+        most = ACCEPTABLE_SHARE if self.label_agreement is not None else ACCEPTABLE_DIFFERENCE
+        if self.needed is None or self.needed > most:
+            return SCRIPT
+        kind = "such rows are" if self.label_agreement is not None else "such a difference is"
+        return f"if {kind} acceptable, --tolerance {self.name}={_rounded_up(self.needed)}, else {SCRIPT}"
 
 
 def compare_values(
@@ -99,7 +119,8 @@ def compare_values(
         first_row=int(bad.argmax()) if bad.any() else None,
         tolerance=tolerance,
         accepted=accepted is not None,
-        sketch=_sketch(left, right, distance),
+        needed=_tolerance_needed(left, distance, off),
+        sketch=_sketch(left, right, distance) | _examples(left, right, bad),
     )
 
 
@@ -142,7 +163,51 @@ def compare_labels(
         first_row=int(bad.argmax()) if bad.any() else None,
         tolerance=0.0 if accepted is None else accepted,
         accepted=accepted is not None,
+        needed=float(bad.sum() - ties) / len(left) if bad.sum() > ties else None,
+        sketch=_examples(left, right, bad),
     )
+
+
+def _tolerance_needed(left: Any, distance: Any, off: Any) -> float | None:
+    """The least relative difference that all values would be within; None where none are off, or none would do."""
+    import numpy as np
+
+    if not off.any():
+        return None
+    with np.errstate(all="ignore"):
+        needed = float(np.max((distance[off] - ATOL) / np.abs(left[off])))
+    return needed if np.isfinite(needed) else None
+
+
+def _rounded_up(number: float) -> str:
+    """A number of one digit that is not smaller."""
+    import math
+
+    unit = 10.0 ** math.floor(math.log10(number))
+    return f"{math.ceil(number / unit * 1.0001) * unit:.0e}".replace("e-0", "e-")
+
+
+def _examples(left: Any, right: Any, bad: Any) -> dict[str, Any]:
+    """Some of the rows that differ, with both answers; empty where none do."""
+    import numpy as np
+
+    if not bad.any():
+        return {}
+    rows = np.flatnonzero(bad)[:EXAMPLES].tolist()
+    return {
+        "differing": [{"row": row, "original": _shown(left[row]), "onnx": _shown(right[row])} for row in rows],
+    }
+
+
+def _shown(answer: Any) -> Any:
+    """An answer to one row as JSON has it, of a large one the first values; numbers that JSON lacks as text."""
+    import math
+
+    import numpy as np
+
+    values = np.ravel(answer)[:EXAMPLES].tolist()
+    plain = [str(value) if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+    return plain[0] if np.ndim(answer) == 0 and plain else plain
 
 
 def _sketch(left: Any, right: Any, distance: Any) -> dict[str, Any]:
@@ -177,7 +242,7 @@ def _same_shape(name: str, method: str, original: Any, converted: Any) -> tuple[
     if left.shape != right.shape:
         raise ConversionError(
             f'output "{name}" of the ONNX model has shape {right.shape}, {method} of the original {left.shape}',
-            hint="export ONNX yourself and register that",
+            hint=SCRIPT,
         )
     return left, right
 

@@ -39,7 +39,7 @@ REPEATABLE_HINT = (
 )
 
 
-def require_repeatable(reference: Any, feeds: Mapping[str, Any]) -> None:
+def require_repeatable(reference: Any, feeds: Any) -> None:
     """Raise ``ConversionError`` where the original answers the same inputs otherwise the second time.
 
     No accepted difference makes up for that: there is no one answer that the ONNX model could have.

@@ -12,33 +12,38 @@ from pathlib import Path
 
 from converters.options import Options
 from converters.package import manifest
+from converters.package.tried import Tried
 from converters.proof import assembly, comparison
 from converters.proof.specs import Explored
 from converters.pytorch import exports, finish, packed, ranges
 from converters.pytorch.loading import load
-from converters.pytorch.original import ONNX_HINT, Original
+from converters.pytorch.original import Original
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 PARTS = ("torch", "onnxscript", "onnx", "onnxruntime", "numpy")
 
 
-def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
+def convert(path: Path, digest: str, options: Options, tried: Tried | None = None) -> manifest.Converted:
     """Convert the PyTorch model in ``path`` (a file, or a folder with one) and prove it equal.
 
     Raises ``ConversionError`` or ``UsageError`` with what to do instead.
     """
     quiet()
+    tried = tried or Tried()
     original = load(path, options)
     explored = ranges.explored(original, options)
     failures: list[ConversionError] = []
     for export in exports.of(original):
+        tried.begin(export.recipe)
         try:
             return _package(original, explored, export, digest, options)
         except ConversionError as error:
+            tried.failed(error)
             failures.append(error)
     if failures and packed.packs(original):
         raise packed.refusal(failures[-1]) from failures[-1]
-    raise failures[0] if failures else ConversionError("this model cannot be exported", hint=ONNX_HINT)
+    raise failures[0] if failures else ConversionError("this model cannot be exported", hint=SCRIPT)
 
 
 def _package(

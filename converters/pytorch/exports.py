@@ -10,7 +10,8 @@ from typing import Any
 
 from converters.pytorch import interpreter, packed
 from converters.pytorch.operators import unsupported
-from converters.pytorch.original import EXPORT_HINT, ONNX_HINT, Original, flatten, reason
+from converters.pytorch.original import EXPORT_HINT, Original, flatten, reason
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 from edgepack.limits import LIMITS
 
@@ -104,7 +105,7 @@ def _from_program(original: Original, program: Any) -> Any:
     except Exception as error:  # whatever the exporter raises
         raise unexportable(error) from error
     if exported is None:
-        raise ConversionError("torch.onnx.export made nothing", hint=ONNX_HINT)
+        raise ConversionError("torch.onnx.export made nothing", hint=SCRIPT)
     return exported.model_proto
 
 
@@ -168,9 +169,9 @@ def unexportable(error: Exception) -> ConversionError:
     if name:
         return ConversionError(
             f"its operator {name} has no ONNX form",
-            hint=f"write it with operators that ONNX has, or {ONNX_HINT}",
+            hint=f"write it with operators that ONNX has, or {SCRIPT}",
         )
-    return ConversionError(f"torch cannot export it ({reason(error)})", hint=f"{EXPORT_HINT}, or {ONNX_HINT}")
+    return ConversionError(f"torch cannot export it ({reason(error)})", hint=f"{EXPORT_HINT}, or {SCRIPT}")
 
 
 def _named_by_torch(text: str) -> str | None:

@@ -14,9 +14,10 @@ from converters.options import Options
 from converters.proof.specs import Spec
 from converters.pytorch import entry, examples
 from converters.pytorch.dtypes import dtype_name
-from converters.pytorch.original import EXPORT_HINT, ONNX_HINT, Original, describe, reason, static_note
+from converters.pytorch.original import EXPORT_HINT, Original, describe, reason, static_note
 from converters.source import recognition, traces, user_modules
 from converters.source.kinds import SAFETENSORS_ENDING
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 DAMAGED = "the file is damaged or is not a PyTorch model"
@@ -127,7 +128,7 @@ def _unreadable_program(facts: Mapping[str, Any], error: Exception) -> Conversio
         return ConversionError(
             f"the program was exported by torch {writer} (format {written}), which torch {torch.__version__} "
             f"(format {ours}) cannot read",
-            hint=f"export it with torch {torch.__version__.partition('+')[0]}, or {ONNX_HINT}",
+            hint=f"export it with torch {torch.__version__.partition('+')[0]}, or {SCRIPT}",
         )
     return ConversionError(f"the program cannot be read ({reason(error)})", hint=COPY_AGAIN)
 

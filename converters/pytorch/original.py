@@ -16,7 +16,6 @@ from edgepack.errors import ConversionError
 
 Kind = Literal["program", "script", "module"]
 
-ONNX_HINT = "export ONNX yourself (torch.onnx.export) and register that with --framework Onnx"
 EXPORT_HINT = (
     "export it where it was trained: torch.export.save(torch.export.export(model.eval(), examples, "
     "dynamic_shapes={name: {0: torch.export.Dim.DYNAMIC}}), 'model.pt2'), with examples of at least 2 rows"

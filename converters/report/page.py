@@ -45,10 +45,15 @@ def render(report: Mapping[str, Any], title: str) -> str:
 def _head(report: Mapping[str, Any], title: str) -> str:
     source, summary = report.get("source", {}), report.get("summary")
     text = f"{source.get('framework')} {source.get('version')}, recipe: {source.get('recipe')}"
+    if "refusal" in report:
+        text = f"{source.get('framework')}, {source.get('file')}"
     if report.get("estimator"):
         text = f"{report['estimator']}, {text}"
     lines = [f"<h1>Parity of {escape(title)}</h1>", f"<p>{escape(text)}</p>"]
-    if summary is None:
+    if "refusal" in report:
+        lines.append(f'<p><strong class="fail">Refused</strong>: {escape(str(report["refusal"]["what"]))}</p>')
+        lines.append(f"<p>What to do: {escape(str(report['refusal']['hint']))}</p>")
+    elif summary is None:
         lines.append("<p><strong>Not compared</strong>: the model could not be run without a sample.</p>")
     else:
         verdict = (
@@ -143,8 +148,27 @@ def _variants(report: Mapping[str, Any]) -> str:
 
 
 def _attempts(report: Mapping[str, Any]) -> str:
-    rows = [(entry["recipe"], entry["outcome"]) for entry in report.get("attempts", [])]
-    return _section("Recipes tried", ("recipe", "outcome"), rows)
+    entries = report.get("attempts", [])
+    tried = _section("Recipes tried", ("recipe", "outcome"), [(entry["recipe"], entry["outcome"]) for entry in entries])
+    rows = [
+        (
+            entry["recipe"],
+            entry.get("output"),
+            row["row"],
+            row.get("kind", ""),
+            _cells(row),
+            row["original"],
+            row["onnx"],
+        )
+        for entry in entries
+        for row in entry.get("differing_rows", ())
+    ]
+    head = ("recipe", "output", "row", "kind", "inputs", "the original", "the ONNX model")
+    return "\n".join(filter(None, [tried, _section("Rows that differ", head, rows)]))
+
+
+def _cells(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in row.get("inputs", {}).items())
 
 
 def _facts(report: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from converters.ways_out import REPORT_FAULT
 from edgepack.errors import ConversionError, EdgepackError, UsageError
 
 FILE = "response.json"
@@ -44,6 +45,6 @@ def parse(data: bytes) -> Response | None:
         return Response()
     fields = document.get("error")
     if not isinstance(fields, dict):
-        return Response(ConversionError("the conversion failed", hint="register an ONNX export"))
+        return Response(ConversionError("the conversion failed without a reason", hint=REPORT_FAULT))
     error = _ERRORS.get(str(fields.get("kind")), ConversionError)
     return Response(error(str(fields.get("what")), where=fields.get("where"), hint=str(fields.get("hint"))))

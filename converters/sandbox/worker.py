@@ -19,6 +19,7 @@ from typing import Any
 
 from converters.options import ANY_OUTPUT, Options
 from converters.package import manifest
+from converters.package.tried import Tried
 from converters.sandbox import response
 from converters.sandbox.jail import Confinement, JailError
 from converters.sandbox.response import Response
@@ -65,7 +66,7 @@ def _convert(folder: Path, job: Mapping[str, Any]) -> None:
     converter = importlib.import_module(f"converters.{PACKAGES[job['framework']]}.convert")
     options = Options.from_json(job["options"])
     path = Path(job["path"])
-    converted: manifest.Converted = converter.convert(path, job["digest"], options)
+    converted: manifest.Converted = converter.convert(path, job["digest"], options, Tried(folder))
     _require_known(options, converted, path)
     if options.optimize:
         from converters.optimize import optimize

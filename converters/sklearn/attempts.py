@@ -12,7 +12,8 @@ from converters.error_text import first_line
 from converters.graph import edits, forest
 from converters.sklearn import recipes
 from converters.sklearn.inputs import Floats, Inputs
-from converters.sklearn.original import ONNX_HINT, Original
+from converters.sklearn.original import Original
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 TARGET_OPSET = {"": 18, "ai.onnx.ml": 3}
@@ -87,7 +88,7 @@ def build(
     _complete_opsets(model)
     names = tuple(value.name for value in model.graph.input)
     if len(names) != len(inputs.dtypes):
-        raise ConversionError("the converter drops inputs of this model", hint=ONNX_HINT)
+        raise ConversionError("the converter drops inputs of this model", hint=SCRIPT)
     edits.prune(model)
     return model, inputs.of(names, edits.take_out_unread(model))
 
@@ -144,5 +145,5 @@ def _no_converter(original: Original, error: Exception) -> ConversionError:
     if type(error).__name__ == "MissingShapeCalculator":
         missing = re.search(r"<class '[\w.]*?(\w+)'>", str(error))
         kind = missing[1] if missing else kind
-        return ConversionError(f"there is no ONNX converter for {kind}", hint=f"use another estimator, or {ONNX_HINT}")
-    return ConversionError(f"{kind} cannot be converted ({first_line(error)})", hint=ONNX_HINT)
+        return ConversionError(f"there is no ONNX converter for {kind}", hint=f"use another estimator, or {SCRIPT}")
+    return ConversionError(f"{kind} cannot be converted ({first_line(error)})", hint=SCRIPT)

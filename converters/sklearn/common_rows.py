@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,13 @@ class Rows:
         for table in rest:
             first = first.stack(table)
         return first
+
+    def ends(self) -> Iterator[tuple[str, int]]:
+        """Every kind with the number of the row in ``every`` after its last one."""
+        end = 0
+        for kind, table in self.tables.items():
+            end += len(table)
+            yield kind, end
 
 
 def gather(original: Original, options: Options) -> Rows:

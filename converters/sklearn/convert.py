@@ -17,13 +17,15 @@ from converters.graph import checks, edits
 from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
+from converters.package.tried import Tried
 from converters.proof import parity, second_opinion
 from converters.sklearn import common_rows, labels, limits, proof, unusual_inputs
 from converters.sklearn import inputs as inputs_of
 from converters.sklearn.attempts import Attempt, RefusedError, attempts, build
 from converters.sklearn.common_rows import Rows
 from converters.sklearn.loading import load
-from converters.sklearn.original import Expected, Original, dense
+from converters.sklearn.original import Expected, Original, Questions, dense
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 # For a second opinion on the original.
@@ -47,13 +49,13 @@ class Proven:
     notes: list[str]
 
 
-def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
+def convert(path: Path, digest: str, options: Options, tried: Tried | None = None) -> manifest.Converted:
     """Convert the fitted estimator in ``path`` and prove it equal, or raise ``ConversionError`` or ``UsageError``."""
     _quiet()
     original = load(path)
     notes = list(original.warnings)
     found = common_rows.gather(original, options)
-    tried: list[dict[str, str]] = []
+    tried = tried or Tried()
     _second_opinion(original, found)
     proven = _first_proven(original, found, attempts(original, path.stat().st_size), options, tried)
     notes += proven.notes
@@ -70,7 +72,8 @@ def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
         "digest": digest,
         "recipe": proven.recipe,
     }
-    document, report = _document(original, proven, source), _report(original, found, proven, source, tried, notes)
+    document = _document(original, proven, source)
+    report = _report(original, found, proven, source, tried.entries, notes)
     feeds = proven.expected.inputs.feeds(found.every)
     return manifest.Converted(proven.data, document, golden, report, original.trained_version, feeds)
 
@@ -100,7 +103,7 @@ def _report(
     found: Rows,
     proven: Proven,
     source: Mapping[str, str],
-    tried: Sequence[Mapping[str, str]],
+    tried: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """The parity report."""
@@ -135,7 +138,7 @@ def _second_opinion(original: Original, found: Rows) -> None:
         f"{method} of the {type(model).__name__}",
         lambda: Expected(original, planned, few).answer(method),
         lambda: dense(getattr(model, method)(few.frame())),
-        "train it on plain numbers, or register an ONNX export with --framework Onnx",
+        f"train it on plain numbers, or {SCRIPT}",
     )
 
 
@@ -144,7 +147,7 @@ def _first_proven(
     found: Rows,
     candidates: Sequence[Attempt],
     options: Options,
-    tried: list[dict[str, str]],
+    tried: Tried,
 ) -> Proven:
     """The first attempt that is equal on all common inputs, else the first that is equal except on unusual inputs.
 
@@ -154,22 +157,41 @@ def _first_proven(
     passed: list[Proven] = []
     refusals: list[tuple[bool, ConversionError]] = []
     for attempt in candidates:
+        tried.begin(attempt.name)
         try:
             proven = _prove(original, found, attempt, options)
-        except RefusedError:
-            raise
         except ConversionError as error:
-            tried.append({"recipe": attempt.name, "outcome": error.what})
+            tried.failed(error, _differing_rows(error, found))
+            if isinstance(error, RefusedError):
+                raise
             refusals.append((attempt.ours and isinstance(error, parity.MismatchError), error))
             continue
         outcome = f"equal, but on {', '.join(proven.unusual.faults)}" if proven.unusual.faults else "equal"
-        tried.append({"recipe": proven.recipe, "outcome": outcome})
+        tried.equal(proven.recipe, outcome)
         if not proven.unusual.serious:
             return proven
         passed.append(proven)
     if passed:
         return passed[0]
-    raise min(refusals, key=lambda refusal: not refusal[0])[1]
+    refusal = min(refusals, key=lambda refusal: not refusal[0])[1]
+    if isinstance(refusal, parity.MismatchError):
+        planned = inputs_of.plan(found.every, found.columns, original.by_name, "float64")
+        second_opinion.require_repeatable(Questions(original, planned, refusal.parity.method), found.every)
+    raise refusal
+
+
+def _differing_rows(error: ConversionError, found: Rows) -> list[dict[str, Any]]:
+    """Some of the rows on which an output differs, as they were given; none where it was not of all rows."""
+    every = found.every
+    if not isinstance(error, parity.MismatchError) or error.parity.rows != len(every):
+        return []
+    rows = []
+    for entry in error.parity.sketch.get("differing", ()):
+        row = slice(entry["row"], entry["row"] + 1)
+        cells = {name: column[row].tolist()[0] for name, column in zip(every.names, every.columns, strict=True)}
+        kind = next(kind for kind, end in found.ends() if entry["row"] < end)
+        rows.append({**entry, "kind": kind, "inputs": cells})
+    return rows
 
 
 def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) -> Proven:

@@ -80,7 +80,7 @@ def _open_skops(path: Path) -> Any:
 def _unpickle(path: Path) -> Any:
     import joblib
 
-    hint = "save it again with joblib.dump, or register an ONNX export"
+    hint = "save it again with joblib.dump"
     _require_lz4(path)
     try:
         return joblib.load(path)
@@ -93,8 +93,8 @@ def _unpickle(path: Path) -> Any:
     except AttributeError as error:
         raise ConversionError(
             f"the model needs a class or function that is missing ({_without_paths(first_line(error))})",
-            hint="move it from the training script to an installed package, use the training version of "
-            "scikit-learn, or register an ONNX export",
+            hint="move it from the training script to a package that is installed beside edgepack, or use the version "
+            "of scikit-learn that it was trained with",
         ) from error
     except (pickle.UnpicklingError, EOFError, KeyError, IndexError, UnicodeDecodeError, struct.error) as error:
         # A byte that is not an instruction raises KeyError of its number.
@@ -171,5 +171,5 @@ def _columns(model: Any) -> tuple[tuple[str, ...], bool]:
         )
     raise ConversionError(
         f"the {type(model).__name__} does not say how many columns it takes: it is not fitted",
-        hint="save it after fit, or register an ONNX export",
+        hint="save it after fit",
     )

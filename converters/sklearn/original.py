@@ -15,7 +15,6 @@ from converters.routes import takes_documents
 from converters.sklearn.inputs import Inputs
 from edgepack.errors import ConversionError, UsageError
 
-ONNX_HINT = "export ONNX yourself and register that with --framework Onnx"
 PARTS = (
     "scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "xgboost", "lightgbm", "catboost",
     "imbalanced-learn", "category-encoders", "feature-engine",
@@ -230,3 +229,17 @@ class Expected:
                 ordered = np.sort(scores, axis=1)
                 return ordered[:, -1] - ordered[:, -2] if scores.shape[1] > 1 else None
         return None
+
+
+@dataclass(frozen=True)
+class Questions:
+    """One method of an original, to be asked of one table after the other, and about the same one again."""
+
+    original: Original
+    inputs: Inputs
+    method: str
+
+    def answer(self, table: Table) -> dict[str, Any]:
+        """The answer by the method's name. Raises ``ConversionError`` when the original refuses the rows."""
+        found = Expected(self.original, self.inputs, table).answer(self.method)
+        return {self.method: found} if not isinstance(found, list) else {str(n): part for n, part in enumerate(found)}

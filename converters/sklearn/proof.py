@@ -12,7 +12,8 @@ from converters.options import Options
 from converters.package import manifest
 from converters.proof import parity
 from converters.proof.parity import OutputParity
-from converters.sklearn.original import ONNX_HINT, Expected, Meaning
+from converters.sklearn.original import Expected, Meaning
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 GOLDEN_ROWS = 8
@@ -75,7 +76,7 @@ def settle(
         try:
             reference = expected.answer(meaning.method, meaning.part)
             if isinstance(reference, list):
-                raise ConversionError(f"{meaning.method} answers a list of arrays", hint=ONNX_HINT)
+                raise ConversionError(f"{meaning.method} answers a list of arrays", hint=SCRIPT)
             shaping, shaped = _shape(reference, results[meaning.source])
             proof = comparer.compare(meaning, expected, shaped)
             require([proof])
@@ -105,7 +106,7 @@ def settle(
 def _shape(reference: Any, result: Any) -> tuple[edits.Shaping, Any]:
     """Bring a converter's result to the original's shape where the two only write it differently."""
     if not hasattr(result, "shape"):
-        raise ConversionError("an output of the ONNX model is not a tensor", hint=ONNX_HINT)
+        raise ConversionError("an output of the ONNX model is not a tensor", hint=SCRIPT)
     if reference.ndim == 1 and result.ndim == 2 and result.shape[1] == 1:
         return "flat", result.reshape(-1)
     if reference.ndim == 2 and reference.shape[1] == 1 and result.ndim == 1:

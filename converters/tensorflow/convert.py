@@ -16,11 +16,13 @@ from typing import Any
 
 from converters.options import Options
 from converters.package import manifest
+from converters.package.tried import Tried
 from converters.proof import assembly, comparison
 from converters.proof.exploration import explore
 from converters.proof.specs import Explored, Reference
 from converters.tensorflow import graphs, keras_file, saved_model
 from converters.tensorflow.original import RE_EXPORT, Original, RowByRow
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError, UsageError
 
 _log = logging.getLogger(__name__)
@@ -41,17 +43,18 @@ class _Attempt:
     optimize: bool
 
 
-def convert(path: Path, digest: str, options: Options) -> manifest.Converted:
+def convert(path: Path, digest: str, options: Options, tried: Tried | None = None) -> manifest.Converted:
     """Convert a SavedModel folder or a Keras file and prove it equal.
 
     Raises ``ConversionError`` where it cannot be converted or the answers differ, ``UsageError`` for unsuitable
     options.
     """
     quiet()
+    tried = tried or Tried()
     with tempfile.TemporaryDirectory(prefix="saved-model-") as scratch:
         original = load(path, options, Path(scratch))
         frozen = graphs.freeze(original)
-        attempt, model, proof, explored = _first_proven(_attempts(original, frozen), options)
+        attempt, model, proof, explored = _first_proven(_attempts(original, frozen), options, tried)
     warnings = [
         f"saved with {part} {version}, read with {_version(part)}"
         for part, version in original.trained_with.items()
@@ -97,10 +100,13 @@ def _attempts(original: Original, frozen: graphs.Frozen) -> list[_Attempt]:
     return [_Attempt(ANY_BATCH_RECIPE, opened, RowByRow(original), graphs.with_open_batch(frozen), True), *attempts]
 
 
-def _first_proven(attempts: list[_Attempt], options: Options) -> tuple[_Attempt, Any, comparison.Proof, Explored]:
+def _first_proven(
+    attempts: list[_Attempt], options: Options, tried: Tried
+) -> tuple[_Attempt, Any, comparison.Proof, Explored]:
     """The first attempt that is equal. Raises what the first of the plain kind was refused for."""
     refusal: ConversionError | None = None
     for attempt in attempts:
+        tried.begin(attempt.recipe)
         try:
             model = graphs.to_onnx(attempt.original, attempt.frozen, attempt.optimize)
             hinted = [graphs.hinted(spec, attempt.frozen) for spec in attempt.original.inputs]
@@ -108,12 +114,13 @@ def _first_proven(attempts: list[_Attempt], options: Options) -> tuple[_Attempt,
             roles = comparison.declared_roles(model)
             proof = comparison.prove_model(attempt.reference, model, explored, options, roles)
         except ConversionError as error:
+            tried.failed(error)
             _log.debug("%s: %s", attempt.recipe, error)
             if refusal is None or attempt.recipe == RECIPE:
                 refusal = error
             continue
         return attempt, model, proof, explored
-    raise refusal or ConversionError("the model cannot be converted", hint=comparison.HINT)
+    raise refusal or ConversionError("the model cannot be converted", hint=SCRIPT)
 
 
 def _version(part: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 from converters.graph import edits
 from converters.graph.canonical import canonical
-from converters.proof import comparison
 from converters.proof.specs import Spec
 from converters.tensorflow.original import Original, reason
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 from edgepack.limits import LIMITS
 
@@ -111,7 +111,7 @@ def _require_operators(model: Any) -> None:
         if not onnx.defs.has(name, domain):
             raise ConversionError(
                 f"the model uses TensorFlow's operator {name}, which has no ONNX form",
-                hint=WAYS_OUT.get(name, "replace it in the model by others, or export ONNX yourself"),
+                hint=WAYS_OUT.get(name, f"replace it in the model by others, or {SCRIPT}"),
             )
 
 
@@ -127,9 +127,7 @@ def _name(model: Any, original: Original) -> None:
     for value in (*body.input, *body.output):
         spec = wanted.get(value.name)
         if spec is None:
-            raise ConversionError(
-                f"the converter adds {value.name!r} to the model's inputs or outputs", hint=comparison.HINT
-            )
+            raise ConversionError(f"the converter adds {value.name!r} to the model's inputs or outputs", hint=SCRIPT)
         edits.rename(body, f"{value.name}__exported", spec.name)
         value.name = spec.name
         value.type.tensor_type.ClearField("shape")
@@ -178,4 +176,4 @@ def with_open_batch(frozen: Frozen) -> Frozen:
 
 
 def _no_way(error: Exception) -> ConversionError:
-    return ConversionError(f"the model cannot be converted ({reason(error)})", hint=comparison.HINT)
+    return ConversionError(f"the model cannot be converted ({reason(error)})", hint=SCRIPT)

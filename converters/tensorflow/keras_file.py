@@ -14,6 +14,7 @@ from converters.error_text import first_line
 from converters.options import Options
 from converters.source.kinds import KERAS_ENDING, KERAS_HDF5_ENDINGS, keras_ending
 from converters.tensorflow.original import DEFAULT_SIGNATURE, RE_EXPORT, Original, reason, spec_of
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 UNSAFE = "convert it with --allow-unsafe if you trust it, which still runs it in the sandbox only, or"
@@ -64,7 +65,7 @@ def read(path: Path, options: Options, scratch: Path) -> Original:
     except Exception as error:  # as above, while the layers are traced
         raise ConversionError(
             f"Keras cannot export the model ({reason(error)})",
-            hint="replace the layer that it names, or register an ONNX export",
+            hint=f"replace the layer that it names, or {SCRIPT}",
         ) from error
     renamed = {spec.name: key for key, spec in signature.items()}
     renamed |= {spec.name: f"output_{number}" for number, spec in enumerate(outputs)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edgepack.errors import NotFoundError, UsageError
+from edgepack.errors import ConversionError, NotFoundError, UsageError
 from edgepack.host.commands import Number
 from edgepack.host.console import answer, human, note
 from edgepack.host.files import atomic_write
@@ -113,9 +113,22 @@ def command(
         optimize=optimize,
     )
     limits = Limits(seconds=timeout, memory=int(memory * (1 << 30)))
-    conversion = convert(
-        workspace.models, found, options, cache=workspace.cache, limits=limits, again=again, offline=offline
-    )
+    try:
+        conversion = convert(
+            workspace.models,
+            found,
+            options,
+            cache=workspace.cache,
+            refusals=workspace.refusals,
+            limits=limits,
+            again=again,
+            offline=offline,
+        )
+    except ConversionError as error:
+        if report is not None and error.report is not None:
+            _write(report, json.loads(error.report.read_bytes()), found)
+            error.report = report
+        raise
     value = json.loads(workspace.store.read(conversion.report, limit=LIMITS.report_bytes))
     if report is not None:
         _write(report, value, found)

@@ -62,8 +62,8 @@ class Build:
 class Builder:
     """Builds images in ``store`` from registered models, bases and wheels.
 
-    Further what is kept for the next build, each in its folder: ``conversions``, ``locks`` of wheels for bases with
-    none of their own, and notes on the ``layers`` made of wheels.
+    Further what is kept for the next build, each in its folder: ``conversions``, reports of ``refusals``, ``locks`` of
+    wheels for bases with none of their own, and notes on the ``layers`` made of wheels.
     """
 
     store: Store
@@ -71,6 +71,7 @@ class Builder:
     bases: BaseCache
     wheels: WheelCache
     conversions: Path
+    refusals: Path
     locks: Path
     layers: Path
 
@@ -131,7 +132,10 @@ class Builder:
             raise UsageError("a model is listed twice", where="-m", hint="give each one once")
         if options.script is not None:
             return tuple(ServedModel(model.name, model.version, "", model.layers) for model in found)
-        return tuple(served(self.models, model, self.conversions, offline=options.offline) for model in found)
+        return tuple(
+            served(self.models, model, self.conversions, refusals=self.refusals, offline=options.offline)
+            for model in found
+        )
 
     def _planned(self, models: tuple[ServedModel, ...], platform: Platform, options: BuildOptions) -> LayerPlan:
         base = find_base(options.base, platform, self.store, self.bases, offline=options.offline, access=options.access)

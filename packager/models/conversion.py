@@ -14,7 +14,8 @@ import converters
 from converters import Options
 from converters.conversion import software
 from converters.sandbox.launch import Limits
-from edgepack.errors import NotFoundError, UsageError
+from edgepack.errors import ConversionError, NotFoundError, UsageError
+from edgepack.host.files import atomic_write, make_dirs
 from edgepack.host.scratch import scratch_folder
 from edgepack.limits import LIMITS
 from edgepack.oci.digest import VerifyingReader
@@ -36,7 +37,9 @@ _FORMAT = 3
 DEFAULT_LIMITS = Limits()
 
 
-def served(models: ModelRegistry, model: Model, cache: Path, *, offline: bool = False) -> ServedModel:
+def served(
+    models: ModelRegistry, model: Model, cache: Path, *, refusals: Path | None = None, offline: bool = False
+) -> ServedModel:
     """``model`` as an image serves it, converted first where that is needed and was not done yet; see ``convert``.
 
     An ONNX model is served as it is, or as its conversion once it was converted.
@@ -52,7 +55,7 @@ def served(models: ModelRegistry, model: Model, cache: Path, *, offline: bool = 
     if is_unchecked(model):
         file = onnx_path([file.path for file in model.files], f"model {model.id}")
         return ServedModel(model.name, model.version, file, model.layers)
-    conversion = convert(models, model, cache=cache, offline=offline)
+    conversion = convert(models, model, cache=cache, refusals=refusals, offline=offline)
     return ServedModel(model.name, model.version, conversion.file, conversion.layers)
 
 
@@ -67,6 +70,7 @@ def convert(
     options: Options | None = None,
     *,
     cache: Path,
+    refusals: Path | None = None,
     limits: Limits = DEFAULT_LIMITS,
     again: bool = False,
     offline: bool = False,
@@ -75,7 +79,7 @@ def convert(
 
     ``options`` is how; None for how it was done the last time, at first with the sample that the model was registered
     with. ``limits`` bound its time and its memory; ``cache`` is the folder of conversions that workspaces share. Raises
-    what ``converters.convert`` raises.
+    what ``converters.convert`` raises; the report of a refusal is kept in the folder ``refusals``, if one is given.
     """
     known = model.conversion
     if options is None and known is not None:
@@ -90,17 +94,21 @@ def convert(
         return known
     _log.info("converting %s from %s to ONNX", model.id, model.framework)
     with scratch_folder("convert") as folder:
-        found = converters.convert(
-            extract(models.store, model, folder / "model"),
-            framework=model.framework.value,
-            output_dir=folder / "onnx",
-            options=how if sample is None else replace(how, sample=write_sample(sample, models.store, folder)),
-            timeout=limits.seconds,
-            memory=limits.memory,
-            cache=cache,
-            again=again,
-            offline=offline,
-        )
+        try:
+            found = converters.convert(
+                extract(models.store, model, folder / "model"),
+                framework=model.framework.value,
+                output_dir=folder / "onnx",
+                options=how if sample is None else replace(how, sample=write_sample(sample, models.store, folder)),
+                timeout=limits.seconds,
+                memory=limits.memory,
+                cache=cache,
+                again=again,
+                offline=offline,
+            )
+        except ConversionError as error:
+            error.report = _kept(error.report, model, refusals)
+            raise
         paths = [path for path in (found.model, found.manifest, found.golden) if path is not None]
         entries = [LayerEntry.of_file(path.name, path) for path in paths]
         files = describe_files(entries, found.model)
@@ -109,6 +117,16 @@ def convert(
     conversion = Conversion(key, layers, report, found.model.name, how.to_json(), sample)
     models.save_conversion(model, conversion)
     return conversion
+
+
+def _kept(report: Path | None, model: Model, refusals: Path | None) -> Path | None:
+    """Where the report of a refused conversion is, after it was copied there; None where it is not kept."""
+    if report is None or refusals is None:
+        return None
+    make_dirs(refusals)
+    place = refusals / f"{model.name}-{model.version}.json"
+    atomic_write(place, report.read_bytes())
+    return place
 
 
 def _key(model: Model, options: Options, sample: Sample | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
+import json
 import os
 import pickle
 import re
@@ -60,7 +61,7 @@ def trained(model: LogisticRegression) -> bytes:
 
 
 def _refused(path: Path, framework: str, tmp_path: Path, **arguments: Any) -> EdgepackError:
-    """The refusal, which is one sentence with a hint and leaves nothing."""
+    """The refusal, which is one sentence with a hint and leaves nothing but its report, which it names."""
     with pytest.raises(EdgepackError) as caught:
         convert(path, framework=framework, output_dir=tmp_path / "out", **arguments)
     error = caught.value
@@ -68,9 +69,15 @@ def _refused(path: Path, framework: str, tmp_path: Path, **arguments: Any) -> Ed
     assert error.hint
     assert "\n" not in str(error)
     assert "Traceback" not in str(error)
-    assert str(tmp_path) not in str(error)
+    report = getattr(error, "report", None)
+    text = str(error) if report is None else str(error).replace(str(report), "")
+    assert str(tmp_path) not in text
     out = tmp_path / "out"
-    assert not out.exists() or list(out.iterdir()) == []
+    assert (list(out.iterdir()) if out.exists() else []) == ([] if report is None else [report])
+    if report is not None:
+        document = json.loads(report.read_bytes())
+        assert (document["schema"], document["refusal"]["what"]) == ("edgepack.refusal/v1", error.what)
+        assert str(tmp_path) not in report.read_text()
     return error
 
 

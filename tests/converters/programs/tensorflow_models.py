@@ -503,7 +503,7 @@ def _half_precision() -> Any:
     return keras.Model(row, layers.Dense(2, dtype="float32", name="out")(hidden))
 
 
-@kept_as_keras("refused", '"out" of the ONNX model does not match.*accept a larger difference')
+@kept_as_keras("refused", '"out" of the ONNX model does not match.*--tolerance out=')
 def half_precision() -> Any:
     return _half_precision()
 
