@@ -77,7 +77,7 @@ def text_cells(path: Path) -> list[TextCell]:
         names, rows = header_and_rows(lines) if lines else (None, [])
         return _texts(names, [(f"line {line}", list(map(cell_of, cells))) for line, cells in rows])
     if path.suffix.lower() == ".json":
-        given, values = records_of(json.loads(path.read_text()))
+        given, values = records_of(json.loads(path.read_bytes()))
         return _texts(given, [(f"row {number}", list(row)) for number, row in enumerate(values, 1)])
     return []
 
@@ -92,6 +92,17 @@ def records_of(document: Any) -> tuple[Sequence[str] | None, Sequence[Sequence[A
         names = list(rows[0])
         rows = [[row.get(name) for name in names] for row in rows]
     return names, rows
+
+
+def require_equal_rows(rows: Sequence[Sequence[Any]], names: Sequence[str] | None) -> None:
+    """Raise ``ValueError`` for a row that is longer or shorter than ``names``, or than the first one without them."""
+    width = len(names) if names else None
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, list | tuple):
+            raise ValueError(f"row {number} is not a list of cells")
+        width = len(row) if width is None else width
+        if len(row) != width:
+            raise ValueError(f"row {number} has {len(row)} columns, expected {width}")
 
 
 def _texts(names: Sequence[str] | None, rows: Sequence[tuple[str, list[Any]]]) -> list[TextCell]:

@@ -5,16 +5,13 @@ Runs inside the sandbox only. Numbers are float64 and int64, text is Python stri
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-from converters.proof import sample_text
+from converters.proof import sample_file, sample_text
 from edgepack.errors import UsageError
 
 MAX_SAMPLE_ROWS = 2000
@@ -91,17 +88,11 @@ def read(path: Path, *, as_written: bool = False) -> Table:
         ".npz": _read_numpy,
         ".parquet": _read_parquet,
     }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise UsageError(
-            "unsupported kind of sample file",
-            where=path.name,
-            hint="give a .csv, .json, .npy, .npz or .parquet file",
-        )
-    with _readable(path):
+    reader = readers[sample_file.kind_of(path)]
+    with sample_file.readable(path):
         table = _read_csv(path, as_written) if reader is _read_csv else reader(path)
     if len(table) == 0 or not table.names:
-        raise UsageError("the sample has no rows", where=path.name, hint="give at least one row of inputs")
+        raise sample_file.no_rows(path)
     return table.take(slice(0, MAX_SAMPLE_ROWS))
 
 
@@ -111,12 +102,12 @@ def arrays(path: Path) -> dict[str, Any] | None:
     These are ``.npz`` and ``.npy`` files, and JSON of the form ``{"name": nested lists, …}``. Text is of dtype object.
     Raises ``UsageError`` for a broken file, or one without rows.
     """
-    with _readable(path):
+    with sample_file.readable(path):
         found = _arrays(path)
     if found is None:
         return None
     if not found or any(array.ndim and not len(array) for array in found.values()):
-        raise UsageError("the sample has no rows", where=path.name, hint="give at least one row of inputs")
+        raise sample_file.no_rows(path)
     return {name: array[:MAX_SAMPLE_ROWS] if array.ndim else array for name, array in found.items()}
 
 
@@ -126,24 +117,13 @@ def _arrays(path: Path) -> dict[str, Any] | None:
     if path.suffix.lower() in (".npz", ".npy"):
         found = _load_numpy(path)
     elif path.suffix.lower() == ".json":
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_bytes())
         if not isinstance(document, dict) or "data" in document:
             return None
         found = {name: np.array(value) for name, value in document.items()}
     else:
         return None
     return {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in found.items()}
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """What readers raise for a broken file, as one error."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, EOFError, BadZipFile, csv.Error) as error:
-        raise UsageError(
-            f"the sample cannot be read ({error})", where=path.name, hint="check the file's format"
-        ) from error
 
 
 def _read_csv(path: Path, as_written: bool = False) -> Table:
@@ -168,7 +148,7 @@ def _flags(column: Any) -> Any:
 
 
 def _read_json(path: Path) -> Table:
-    names, rows = sample_text.records_of(json.loads(path.read_text()))
+    names, rows = sample_text.records_of(json.loads(path.read_bytes()))
     return _from_rows(rows, names) if rows else Table((), ())
 
 
@@ -205,9 +185,7 @@ def _read_parquet(path: Path) -> Table:
 
 def _from_rows(rows: Sequence[Sequence[Any]], names: Sequence[str] | None) -> Table:
     width = len(names) if names else len(rows[0]) if rows else 0
-    for number, row in enumerate(rows, 1):
-        if len(row) != width:
-            raise ValueError(f"row {number} has {len(row)} columns, expected {width}")
+    sample_text.require_equal_rows(rows, names)
     columns = [_column([row[index] for row in rows]) for index in range(width)]
     return Table(tuple(names or (f"x{index}" for index in range(width))), tuple(columns))
 

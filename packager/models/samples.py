@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from converters.proof.sample_file import check_sample
 from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
@@ -14,13 +15,15 @@ from packager.models.model import Sample
 def keep_sample(path: Path, store: Store, option: str) -> Sample:
     """Put the file that a user gave by ``option`` into ``store``.
 
-    Raises ``NotFoundError``, ``UsageError`` for one that cannot be read or is larger than 1 GiB, ``NoSpaceError``.
+    Raises ``NotFoundError``, ``UsageError`` for one that cannot be read, has no rows or is larger than 1 GiB,
+    ``NoSpaceError``.
     """
     if path.is_dir():
         raise UsageError("is a folder, not a file of rows", where=path, hint=f"check {option}")
     if not path.is_file():
         raise NotFoundError("there is no such file", where=path, hint=f"check {option}")
     try:
+        check_sample(path)
         file = path.open("rb")
     except OSError as error:
         raise UsageError(f"cannot be read ({error.strerror})", where=path, hint=f"check {option}") from error

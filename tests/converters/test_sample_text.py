@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -16,6 +19,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from converters import Options, convert
 from converters.proof import feeds, sample_text, samples
+from converters.proof.sample_file import check_sample
 from converters.proof.specs import Spec
 from converters.pytorch import examples
 from converters.sklearn import convert as of_sklearn
@@ -28,6 +32,18 @@ def written(folder: Path, text: str, name: str = "rows.csv") -> Path:
     path = folder / name
     path.write_text(text, "utf-8")
     return path
+
+
+def npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+def npz(**arrays: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -137,3 +153,64 @@ def test_codes_with_leading_zeros_stay_as_they_are_written_where_the_model_knows
     converted = of_sklearn.convert(tmp_path / "m.joblib", "sha256:" + "0" * 64, Options(sample=tmp_path / "rows.csv"))
     assert converted.golden is not None
     assert [cell for (cell,) in converted.golden["inputs"]["zip"]][:4] == ["01234", "02345", "1e5", "True"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("rows.txt", b"1,2\n", "unsupported kind of sample file; give a .csv, .json, .npy, .npz or .parquet file"),
+        ("rows", b"1,2\n", "unsupported kind"),
+        ("rows.csv", b"", "the sample has no rows"),
+        ("rows.csv", b"age,income\n", "the sample has no rows"),
+        ("rows.csv", b"a;b\n1;2\n", "separated by semicolons, not by commas"),
+        ("rows.csv", b"1,2\n3\n", "row 2 has 1 columns, expected 2"),
+        ("rows.csv", "é,b\n1,2\n".encode("latin-1"), "is not text in UTF-8; save it in that encoding"),
+        ("rows.csv", "a,b\n1,2\n".encode("utf-16"), "is not text in UTF-8"),
+        ("rows.json", b"", "cannot be read"),
+        ("rows.json", b"[]", "no rows"),
+        ("rows.json", b'{"data": []}', "no rows"),
+        ("rows.json", b"{}", "no rows"),
+        ("rows.json", b'{"input": []}', "no rows"),
+        ("rows.json", b"7", "no rows"),
+        ("rows.json", b"[[1, 2], [3]]", "row 2 has 1 columns"),
+        ("rows.json", b"[1, 2]", "row 1 is not a list of cells"),
+        ("rows.json", b"[" * 100_000, "nested too deeply"),
+        ("rows.npy", b"1,2\n", "it is not an array of numpy"),
+        ("rows.npy", npy(np.zeros((0, 4))), "no rows"),
+        ("rows.npy", npy(np.array([{}, None])), "it holds Python objects"),
+        ("rows.npz", b"PK", "cannot be read"),
+        ("rows.npz", npz(a=np.zeros((0, 4))), "no rows"),
+        ("rows.npz", npz(), "no rows"),
+        ("rows.parquet", b"", "not a whole Parquet file"),
+        ("rows.parquet", b"PAR1 and nothing else", "not a whole Parquet file"),
+    ],
+)
+def test_a_sample_that_no_conversion_could_read_is_refused_before_any(
+    tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=re.escape(says)):
+        check_sample(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", b"1,2\n3,4\n"),
+        ("ROWS.CSV", b"\xef\xbb\xbfage,town\n1,Ulm\n"),
+        ("rows.csv", b"age\n1\n"),
+        ("rows.json", b"[[1, null], [NaN, 2]]"),
+        ("rows.json", b'\xef\xbb\xbf[{"a": 1}]'),
+        ("rows.json", b'{"columns": ["a"], "data": [[1]]}'),
+        ("rows.json", b'{"input": [[[1.0]]], "alpha": 0.5}'),
+        ("rows.npy", npy(np.float32(3))),
+        ("rows.npy", npy(np.array([(1.0, 2)], dtype=[("Ozone", "f4"), ("O", "i4")]))),
+        ("rows.npz", npz(a=np.zeros((2, 3)), b=np.array(["x", "y"]))),
+        ("rows.parquet", b"PAR1....PAR1"),
+    ],
+)
+def test_a_sample_that_a_conversion_may_read_passes(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    check_sample(path)

@@ -274,7 +274,7 @@ def test_an_image_whose_parts_do_not_agree_is_refused(shell: Shell) -> None:
         ("bundle create absent -o b", 3, "image 'absent:latest' not found; see: edgepack package list"),
         ("bundle create absent -o b --since absent", 3, "there is no such receipt; write one with"),
         ("base build absent", 3, "no base recipe is named 'absent'; choose from debian12-python3.11"),
-        ("base build --platform linux/s390x", 1, "cannot be built for linux/s390x; choose from linux/amd64"),
+        ("base build --platform linux/s390x", 2, "cannot be built for linux/s390x; choose from linux/amd64"),
         ("model lists", 2, "no such command 'lists'"),
         ("model list --workspace model.bin", 2, "'model.bin' is a file"),
     ],

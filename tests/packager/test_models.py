@@ -158,6 +158,8 @@ def test_a_sample_is_kept_by_its_name_and_bytes(registry: ModelRegistry, tmp_pat
     assert store_of(tmp_path).read(model.sample.blob) == b"1,2\n"
     with pytest.raises(NotFoundError, match="--sample-input"):
         registry.register("churn", a_file(tmp_path), sample_input=tmp_path / "absent.csv")
+    with pytest.raises(UsageError, match="separated by semicolons"):
+        registry.register("churn", a_file(tmp_path), sample_input=a_file(tmp_path, "1;2\n3;4\n", "rows2.csv"))
     assert len(registry.list()) == 1
 
 

@@ -43,7 +43,7 @@ def base_entries(
     The lock decides: it names the packages by their hashes, and nothing else is taken. ``mirrors`` are addresses of
     Debian's archives; see ``find_sources`` for what is asked without any. What ``workdir`` already holds is not
     downloaded again. Raises ``NotFoundError`` without a lock and for a package that is nowhere to be had,
-    ``IncompatibleError`` for a platform that the recipe lacks, ``DigestMismatchError``, ``NoSpaceError``, and
+    ``UsageError`` for a platform that the recipe lacks, ``DigestMismatchError``, ``NoSpaceError``, and
     ``EdgepackError`` when no mirror can be read.
     """
     recipe.of_platform(platform)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dockerfiles
-from edgepack.errors import IncompatibleError, InvalidDocumentError, NotFoundError
+from edgepack.errors import InvalidDocumentError, NotFoundError, UsageError
 from edgepack.host.files import atomic_write
 from edgepack.nearness import did_you_mean
 from edgepack.oci.descriptor import Platform
@@ -43,10 +43,10 @@ class BaseRecipe:
     files: Mapping[str, str]
 
     def of_platform(self, platform: Platform) -> Mapping[str, Any]:
-        """What differs for ``platform``; raises ``IncompatibleError`` for one that the recipe does not have."""
+        """What differs for ``platform``; raises ``UsageError`` for one that the recipe does not have."""
         if str(platform) not in self.platforms:
             hint = f"choose from {', '.join(self.platforms)}"
-            raise IncompatibleError(f"this base cannot be built for {platform}", where=self.name, hint=hint)
+            raise UsageError(f"this base cannot be built for {platform}", where=self.name, hint=hint)
         return self.platforms[str(platform)]
 
 
