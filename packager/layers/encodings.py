@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from urllib.parse import quote, quote_plus
@@ -42,11 +43,12 @@ def literal_forms(value: bytes) -> tuple[bytes, ...]:
         # PHP escapes the slash, Go what could be a tag.
         tags = written.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
         forms += [written, written.replace("/", "\\/"), tags, tags.replace("/", "\\/")]
+    forms += [*_in_capitals(text), *_in_markup(text), *_in_quotes(text), ascii(text)[1:-1], repr(value)[2:-1]]
     return tuple(found | dict.fromkeys(form.encode() for form in forms))
 
 
 def compact_forms(value: bytes) -> tuple[bytes, ...]:
-    """``value`` in base64, once and twice, and in hexadecimal digits, as ``compact`` leaves them; each form once."""
+    """``value`` in base64, once and twice, and in digits by 16, 10 and 8, as ``compact`` leaves them; each once."""
     found: dict[bytes, None] = {}
     found |= dict.fromkeys(_in_base64(value))
     with suppress(UnicodeDecodeError):  # as PowerShell's encoded commands have it
@@ -56,7 +58,8 @@ def compact_forms(value: bytes) -> tuple[bytes, ...]:
         found |= dict.fromkeys(_in_base64(once))
     digits = value.hex()
     escaped, listed = ("".join(f"{before}{byte:02x}" for byte in value) for before in ("x", "0x"))
-    for form in (digits, digits.upper(), escaped, escaped.upper().replace("X", "x"), listed,
+    decimal, octal = "".join(map(str, value)), "".join(f"{byte:03o}" for byte in value)
+    for form in (decimal, octal, digits, digits.upper(), escaped, escaped.upper().replace("X", "x"), listed,
                  listed.upper().replace("X", "x")):  # fmt: skip
         found[form.encode()] = None
     return tuple(found)
@@ -76,6 +79,37 @@ def _in_addresses(text: str) -> Iterator[str]:
             yield form
             pieces = form.split("%")
             yield "%".join([pieces[0], *(piece[:2].lower() + piece[2:] for piece in pieces[1:])])
+
+
+def _in_capitals(text: str) -> Iterator[str]:
+    """As .NET writes JSON (System.Text.Json), and Java a value of its properties: ``\\u00E9``, not ``\\u00e9``."""
+    units = text.encode("utf-16-be")
+    letters = [int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2)]
+    for escaped, marked in (("\"&'+<>`", "\\"), ("", "\\:=#!")):
+        yield "".join(
+            f"\\u{letter:04X}" if letter > 0x7E or chr(letter) in escaped
+            else f"\\{chr(letter)}" if chr(letter) in marked
+            else chr(letter)
+            for letter in letters
+        )  # fmt: skip
+
+
+def _in_markup(text: str) -> Iterator[str]:
+    """Quotes by their numbers or by ``&apos;``, and what is not ASCII by its number."""
+    bare = html.escape(text, quote=False)
+    for double, single in (("&#34;", "&#39;"), ("&quot;", "&apos;"), ("&quot;", "&#39;"), ("&quot;", "&#x27;")):
+        written = bare.replace('"', double).replace("'", single)
+        yield from (written, written.encode("ascii", "xmlcharrefreplace").decode())
+    yield bare.encode("ascii", "xmlcharrefreplace").decode()
+
+
+def _in_quotes(text: str) -> Iterator[str]:
+    """As shells quote it, and as a letter is doubled: quotes in YAML, SQL and CSV, ``$`` and ``%`` in templates."""
+    yield from (text.replace(letter, letter * 2) for letter in "'\"$%")
+    yield from (text.replace("'", "'\\''"), text.replace("'", "'\"'\"'"))
+    yield re.sub(r"[^\w@%+=:,./#~-]", r"\\\g<0>", text)
+    yield re.sub(r'["$`\\]', r"\\\g<0>", text)
+    yield re.escape(text)
 
 
 def _in_base64(value: bytes) -> Iterator[bytes]:

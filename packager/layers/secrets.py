@@ -22,6 +22,7 @@ from edgepack.limits import LIMITS
 from edgepack.oci.layer import LayerEntry
 from packager.layers.encodings import compact, compact_forms, literal_forms
 from packager.layers.ignore import IGNORE_FILE
+from packager.layers.needles import Needles
 
 # Shorter ones would be found everywhere.
 MIN_LENGTH = 8
@@ -38,6 +39,8 @@ _PRIVATE_KEY = re.compile(
     rb"|PuTTY-User-Key-File-[0-9]: "
 )
 _KEY_OVERLAP = 1000
+# No source of a credential is called so.
+_MARK = "\0key"
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,10 @@ class SecretSearch:
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         listing = tuple(secrets)
-        self._literal = [(form, secret.source) for secret in listing for form in literal_forms(secret.value)]
-        self._compact = [(form, secret.source) for secret in listing for form in compact_forms(secret.value)]
-        self._overlap = max([_KEY_OVERLAP, *(len(form) for form, _ in self._literal)])
-        self._compact_overlap = max((len(form) for form, _ in self._compact), default=1)
+        literal = [(form, secret.source) for secret in listing for form in literal_forms(secret.value)]
+        self._literal = Needles([*((mark, _MARK) for mark in _KEY_MARKS), *literal])
+        self._compact = Needles((form, secret.source) for secret in listing for form in compact_forms(secret.value))
+        self._overlap = max(_KEY_OVERLAP, self._literal.longest)
 
     def check(self, pieces: Iterable[bytes], where: object, *, keys: bool = False) -> None:
         """Raise ``EdgepackError`` when the bytes of ``pieces``, one after the other, hold what ``passing`` refuses."""
@@ -71,20 +74,21 @@ class SecretSearch:
         tail, letters, held = b"", b"", b""
         for piece in pieces:
             window = tail + piece
-            if keys and any(mark in window for mark in _KEY_MARKS) and _PRIVATE_KEY.search(window):
+            found = self._literal.found(window)
+            if keys and _MARK in found and _PRIVATE_KEY.search(window):
                 raise EdgepackError(
                     "holds a private key, which must not get into an image",
                     where=where,
                     hint=f"remove it, or list it in {IGNORE_FILE}, where a line with ! and its path lets it through",
                 )
             tail = window[-self._overlap :]
-            source = _first(self._literal, window)
+            source = _first(found)
             if self._compact and source is None:
                 text = held + piece
                 # A written line break may be cut in two.
                 text, held = (text[:-1], text[-1:]) if text.endswith(b"\\") else (text, b"")
-                letters = letters[-self._compact_overlap :] + compact(text)
-                source = _first(self._compact, letters)
+                letters = letters[-self._compact.longest :] + compact(text)
+                source = _first(self._compact.found(letters))
             if source is not None:
                 raise EdgepackError(
                     f"contains the credential from {source}, which must not get into an image",
@@ -110,17 +114,17 @@ class SecretSearch:
         for entry in entries:
             self.check_name(entry.path)
             self.check_name(entry.linkname)
-            if entry.content is not None and self._literal:
+            if entry.content is not None and self._compact:
                 with entry.content() as file:
                     self.check(iter(lambda: file.read(LIMITS.chunk_bytes), b""), entry.path)
 
     def _source_of(self, name: str) -> str | None:
         data = name.encode("utf-8", "surrogateescape")
-        return _first(self._literal, data) or _first(self._compact, compact(data))
+        return _first(self._literal.found(data)) or _first(self._compact.found(compact(data)))
 
 
-def _first(forms: Iterable[tuple[bytes, str]], data: bytes) -> str | None:
-    return next((source for form, source in forms if form in data), None)
+def _first(found: Iterable[str]) -> str | None:
+    return next((source for source in found if source != _MARK), None)
 
 
 def known_secrets(environment: Mapping[str, str] | None = None) -> tuple[Secret, ...]:

@@ -6,10 +6,13 @@ import base64
 import html
 import json
 import re
+import shlex
+import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote, quote_plus
+from xml.sax import saxutils
 
 import pytest
 from hypothesis import given
@@ -105,6 +108,34 @@ FORMS: dict[str, Callable[[bytes], bytes]] = {
         "[&<>]", lambda tag: f"\\u{ord(tag[0]):04x}", json.dumps(data.decode(), ensure_ascii=False)
     ).encode(),
     "JSON as PHP writes it": lambda data: json.dumps(data.decode()).replace("/", "\\/").encode(),
+    "JSON as .NET writes it": lambda data: re.sub(
+        "[\"&'+<>`é-ÿ]", lambda tag: f"\\u{ord(tag[0]):04X}", data.decode().replace("\\", "\\\\")
+    ).encode(),
+    "properties of Java": lambda data: re.sub(
+        "[é-ÿ]", lambda tag: f"\\u{ord(tag[0]):04X}", re.sub(r"[\\:=#!]", r"\\\g<0>", data.decode())
+    ).encode(),
+    "a word of bash": lambda data: (
+        subprocess.run(
+            ["bash", "-c", 'printf %q "$1"', "-", data], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
+        ).stdout
+    ),
+    "a word of a shell": lambda data: shlex.quote(data.decode()).encode(),
+    "in double quotes of a shell": lambda data: re.sub(r'["$`\\]', r"\\\g<0>", data.decode()).encode(),
+    "single quotes of YAML": lambda data: data.replace(b"'", b"''"),
+    "a cell of CSV": lambda data: data.replace(b'"', b'""'),
+    "a compose file": lambda data: data.replace(b"$", b"$$"),
+    "an INI file": lambda data: data.replace(b"%", b"%%"),
+    "a regular expression": lambda data: re.escape(data.decode()).encode(),
+    "ASCII of Python": lambda data: ascii(data.decode()).encode(),
+    "bytes of Python": lambda data: repr(data).encode(),
+    "bytes of JavaScript": lambda data: json.dumps(list(data)).encode(),
+    "octal escapes": lambda data: "".join(f"\\{byte:03o}" for byte in data).encode(),
+    "XML, every letter": lambda data: "".join(f"&#{byte};" for byte in data).encode(),
+    "XML in ASCII": lambda data: html.escape(data.decode(), quote=False).encode("ascii", "xmlcharrefreplace"),
+    "XML with &apos;": lambda data: saxutils.escape(data.decode(), {'"': "&quot;", "'": "&apos;"}).encode(),
+    "XML as Jinja writes it": lambda data: (
+        html.escape(data.decode()).replace("&#x27;", "&#39;").replace("&quot;", "&#34;").encode()
+    ),
     "XML": lambda data: html.escape(data.decode()).encode(),
     "Python": lambda data: repr(data.decode()).encode(),
     "base64 in lines of 76": _wrapped(76, b"\n"),
@@ -130,7 +161,8 @@ FORMS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "value", ["s3cr3t/+~value", 'pass wörd&<"x">%20', "ghp_0123456789abcdefABCDEF", "a b+c=d/e?f&g"]
+    "value",
+    ["s3cr3t/+~value", 'pass wörd&<"x">%20', "ghp_0123456789abcdefABCDEF", "a b+c=d/e?f&g", "it's $1 \\ é:#100%!"],
 )
 def test_a_credential_is_found_in_every_common_encoding(form: str, value: str) -> None:
     search = SecretSearch([Secret("a test", value.encode())])
