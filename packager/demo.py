@@ -34,7 +34,7 @@ version, trees = sys.argv[1], int(sys.argv[2])
 data = load_breast_cancer()
 train_x, test_x, train_y, test_y = train_test_split(data.data, data.target, random_state=int(version))
 model = RandomForestClassifier(n_estimators=trees, random_state=int(version)).fit(train_x, train_y)
-joblib.dump(model, f"cancer-{version}.joblib")
+joblib.dump(model, f"cancer-{version}.joblib", protocol=5)  # Python's own choice depends on its version
 with open(f"rows-{version}.json", "w") as file:
     json.dump({"data": test_x[:5].tolist()}, file)
 with open(f"answers-{version}.json", "w") as file:

@@ -50,7 +50,7 @@ class Result:
 
 
 def main() -> None:
-    """Run the cases that are asked for; the exit code is 0 when all of them ended as expected."""
+    """Run the cases that are asked for; the exit code is 0 when all ended as expected, with one image."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--suite", nargs="+", choices=SUITES, default=list(SUITES))
     parser.add_argument("--as", dest="who", nargs="+", choices=USERS, default=list(USERS))
@@ -74,7 +74,7 @@ def main() -> None:
     images = {result.image for result in results if result.image}
     if len(images) > 1:
         print(f"fresh: the machines made different images of the same model: {', '.join(sorted(images))}")
-    sys.exit(0 if all(result.good for result in results) else 1)
+    sys.exit(0 if all(result.good for result in results) and len(images) < 2 else 1)
 
 
 def run(case: Case, folder: Path, source: Path) -> Result:

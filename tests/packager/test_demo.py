@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,3 +60,17 @@ def test_the_extra_is_named_before_anything_is_done(
     with pytest.raises(MissingPartError, match=wanted):
         command.main(["--folder", str(tmp_path / "work")], standalone_mode=False)
     assert not (tmp_path / "work").exists()
+
+
+def test_every_python_saves_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.14 writes pickles by another protocol than those before it, and so another image was made."""
+    saved = set()
+    for protocol in (4, 5):
+        folder = tmp_path / str(protocol)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(pickle, "DEFAULT_PROTOCOL", protocol)
+        monkeypatch.setattr(sys, "argv", ["train.py", "1", "1"])
+        exec(compile(demo.TRAIN, "train.py", "exec"), {})  # noqa: S102
+        saved.add((folder / "cancer-1.joblib").read_bytes())
+    assert len(saved) == 1
