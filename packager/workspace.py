@@ -7,16 +7,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.errors import NotFoundError, disk_errors
+from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.files import make_dirs
-from edgepack.nearness import did_you_mean
+from edgepack.names import ModelRef
+from edgepack.nearness import did_you_mean, listed
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.store import Store
 from edgepack.signing.keys import KeyRing
 
 if TYPE_CHECKING:
     from packager.bases.cache import BaseCache
+    from packager.database.database import Database
     from packager.images.build import Builder
+    from packager.models.model import Model
     from packager.models.registry import ModelRegistry
 
 
@@ -112,9 +115,30 @@ class Workspace:
     @cached_property
     def models(self) -> ModelRegistry:
         """The model registry."""
-        from packager.models.registry import ModelRegistry  # SQLAlchemy takes a quarter of a second to import
+        from packager.models.registry import ModelRegistry
 
-        return ModelRegistry(f"sqlite:///{self._folder / _MODELS}", self.store)
+        return ModelRegistry(self.database, self.store)
+
+    def delete_model(self, ref: ModelRef) -> Model:
+        """Remove a model that no package uses; raises ``NotFoundError``, ``UsageError`` naming the packages."""
+        from packager.images.inspect import tags_with
+
+        if ref.version is None:
+            raise UsageError("say which version", where=f"model {ref}", hint=f"such as {self.models.get(ref).id}")
+        model = self.models.get(ref)
+        if used := tags_with(self.store, model.id):
+            raise UsageError(
+                f"is used by the package{'s' if len(used) > 1 else ''} {listed(used)}", where=f"model {model.id}",
+                hint=f"delete it first: edgepack package delete {used[0]}",
+            )  # fmt: skip
+        return self.models.delete(model.ref)
+
+    @cached_property
+    def database(self) -> Database:
+        """Where the models, environments and their version numbers are recorded."""
+        from packager.database.database import Database  # SQLAlchemy takes a quarter of a second to import
+
+        return Database.beside(self._folder / _MODELS)
 
     @cached_property
     def builder(self) -> Builder:

@@ -34,6 +34,7 @@ TEST_PARTS = {
     "skopeo": "skopeo",
     "umoci": "umoci",
     "htpasswd": "apache2-utils",
+    "pg_ctlcluster": "postgresql",
     "qemu-aarch64-static": "qemu-user-static",
     "update-binfmts": "binfmt-support",
     "newuidmap": "uidmap",

@@ -74,6 +74,10 @@ WANTED = {
         # A model is converted in an environment that is made for it; an engine is asked where its library is there.
         without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | {"docker"},
     ),
+    "team": extra(
+        "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
+        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | {"docker"},
+    ),
     "agent": extra("edgepack", "edge_agent", commands=["edge-agent"], without={"uv"}),
     "serve": extra(
         "edge_server", commands=["edge-server"], without=SCRIPTS | {"PIL", "opentelemetry"}, unimportable=SCHEMAS

@@ -20,6 +20,10 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "register": "Register a model file or folder under a name.",
             "convert": "Convert a model to ONNX and prove it equal.",
             "list": "List registered models.",
+            "show": "Show all that is known of a model.",
+            "update": "Change the tags and the description of a model.",
+            "download": "Write the files of a model again.",
+            "delete": "Remove a model from the registry.",
         },
     ),
     "package": (

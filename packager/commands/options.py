@@ -14,6 +14,7 @@ from edgepack.errors import UsageError
 from edgepack.host.commands import SharedOption, debug_option, output_option
 from edgepack.host.console import note
 from edgepack.oci.descriptor import Platform
+from packager.models.query import Label
 from packager.places.access import Access
 from packager.workspace import Workspace
 
@@ -96,6 +97,17 @@ def platforms_of(text: str | None) -> list[Platform]:
             hint = f"build for {' or '.join(BUILT_FOR)}"
             raise UsageError(f"images cannot be built for {one}", where="--platform", hint=hint)
     return found
+
+
+def labels(items: tuple[str, ...], option: str) -> tuple[Label, ...]:
+    """Read items of the form ``KEY`` or ``KEY=VALUE``, by which models are filtered; raises ``UsageError``."""
+    found = []
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not key:
+            raise UsageError(f"{item!r} is not KEY or KEY=VALUE", where=option, hint=f"write it as {option} team=blue")
+        found.append(Label(key, value if equals else None))
+    return tuple(found)
 
 
 def pairs(items: tuple[str, ...], option: str, example: str = "team=blue", form: str = "KEY=VALUE") -> dict[str, str]:

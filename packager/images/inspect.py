@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
-from edgepack.errors import InvalidDocumentError, SignatureError
+from edgepack.errors import EdgepackError, InvalidDocumentError, SignatureError
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.graph import read_manifest
 from edgepack.oci.manifest import Manifest
+from edgepack.oci.mediatypes import MODELS
 from edgepack.oci.platforms import platform_images
 from edgepack.oci.sources import BlobSource, read_verified
 from edgepack.oci.store import Store
@@ -39,6 +41,16 @@ def views(source: BlobSource, root: Descriptor) -> tuple[ImageView, ...]:
         found.append(ImageView(image.platform, image.descriptor, manifest, config))
     if not found:
         raise InvalidDocumentError(f"image {root.digest}", ["it holds no image with a platform"])
+    return tuple(found)
+
+
+def tags_with(store: Store, model_id: str) -> tuple[str, ...]:
+    """The tags of images that were built of the model ``name:version``; an image that cannot be read has none."""
+    found = []
+    for tag, root in sorted(store.tags().items()):
+        with suppress(EdgepackError):
+            if any(model_id in image.config.labels.get(MODELS, "").split(",") for image in views(store, root)):
+                found.append(tag)
     return tuple(found)
 
 

@@ -5,29 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 import converters
 from converters import Options
 from converters.conversion import software
 from converters.sandbox.launch import Limits
-from edgepack.errors import ConversionError, NotFoundError, UsageError
+from edgepack.errors import ConversionError, UsageError
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.host.scratch import scratch_folder
-from edgepack.limits import LIMITS
-from edgepack.oci.digest import VerifyingReader
-from edgepack.oci.layer import Layer, LayerEntry
+from edgepack.oci.layer import LayerEntry
 from edgepack.oci.store import Store
-from edgepack.oci.tar.compression import decompressed
-from edgepack.oci.unpack import unpack_layer
 from packager.layers.paths import model_dir
 from packager.models.files import describe_files, write_model_layers
 from packager.models.model import Conversion, Framework, Model, Sample, onnx_path
 from packager.models.samples import keep_sample, write_sample
 from packager.models.served import ServedModel
+from packager.models.unpack import extract
 
 if TYPE_CHECKING:
     from packager.models.registry import ModelRegistry
@@ -144,41 +140,3 @@ def _key(model: Model, options: Options, sample: Sample | None) -> str:
 
 def _complete(store: Store, conversion: Conversion) -> bool:
     return all(store.has(layer.descriptor) for layer in conversion.layers) and store.has(conversion.report)
-
-
-def extract(store: Store, model: Model, target: Path) -> Path:
-    """Unpack the files of ``model`` below ``target``; returns its file or folder. Raises ``NotFoundError``."""
-    unpack_layers(store, model.layers, target)
-    found = list((target / model_dir(model.name, model.version)).glob("*"))
-    if not found:
-        raise NotFoundError("its files are not in the store", where=f"model {model.id}", hint="register it again")
-    return found[0]
-
-
-def unpack_layers(store: Store, layers: Sequence[Layer], target: Path, *, keep_owner: bool | None = None) -> None:
-    """Unpack ``layers`` into one tree ``target``, verified by their digests; what they need meanwhile is beside it.
-
-    Raises ``NotFoundError`` for a layer that is not in the store, ``VerificationError`` for one that is not sound.
-    """
-    for at, layer in enumerate(layers):
-        part = target.with_name(f"{target.name}-{at}")
-        part.mkdir(parents=True)
-        with store.open(layer.descriptor) as stream:
-            reader = cast(BinaryIO, VerifyingReader(stream, layer.descriptor.digest, layer.descriptor.size))
-            unpack_layer(decompressed(reader, layer.descriptor, layer.unpacked_size), part, keep_owner=keep_owner)
-            while reader.read(LIMITS.chunk_bytes):  # what follows the archive is part of the digest too
-                pass
-        _merge(part, target)
-
-
-def _merge(part: Path, target: Path) -> None:
-    """Move the tree ``part`` into the tree ``target``; only folders are in both."""
-    if not target.exists():
-        part.rename(target)
-        return
-    for child in part.iterdir():
-        other = target / child.name
-        if child.is_dir() and not child.is_symlink() and other.exists():
-            _merge(child, other)
-        else:
-            child.rename(other)

@@ -8,8 +8,8 @@ from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.files import fsync_dir, temporary_beside
 from edgepack.oci.store import Store
 from packager.layers.paths import model_dir
-from packager.models.conversion import unpack_layers
 from packager.models.model import Conversion, Model
+from packager.models.unpack import unpack_layers
 
 
 def check_target(folder: Path) -> None:

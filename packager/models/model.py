@@ -9,6 +9,7 @@ from typing import Any
 
 from converters.source import frameworks
 from edgepack.errors import UsageError
+from edgepack.names import ModelRef
 from edgepack.nearness import nearest
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.layer import Layer
@@ -74,8 +75,24 @@ class Conversion:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What a service of the model is to be given: processors, GiB of memory, graphics cards."""
+
+    cpu: float | None = None
+    memory_gb: float | None = None
+    gpu: int | None = None
+
+    def __bool__(self) -> bool:
+        return (self.cpu, self.memory_gb, self.gpu) != (None, None, None)
+
+
+@dataclass(frozen=True)
 class Model:
-    """A registered model; ``created`` is in UTC, such as ``2025-01-31T12:00:00Z``."""
+    """A registered model; ``created`` is in UTC, such as ``2025-01-31T12:00:00Z``.
+
+    ``tags`` may change and ``properties`` only grow; ``experiment`` and ``run`` say what made it. ``sample`` and
+    ``sample_output`` are files of example inputs and outputs.
+    """
 
     name: str
     version: int
@@ -87,6 +104,13 @@ class Model:
     layers: tuple[Layer, ...]
     sample: Sample | None
     conversion: Conversion | None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    description: str | None = None
+    resources: Resources = field(default_factory=Resources)
+    experiment: str | None = None
+    run: str | None = None
+    created_by: str | None = None
+    sample_output: Sample | None = None
 
     @property
     def id(self) -> str:
@@ -97,6 +121,11 @@ class Model:
     def size(self) -> int:
         """Bytes of all its files."""
         return sum(file.size for file in self.files)
+
+    @property
+    def ref(self) -> ModelRef:
+        """Its name and version."""
+        return ModelRef(self.name, self.version)
 
 
 def onnx_path(paths: Sequence[str], where: object) -> str:
@@ -140,3 +169,14 @@ def sample_to_json(sample: Sample | None) -> dict[str, Any] | None:
 def sample_from_json(value: Mapping[str, Any] | None) -> Sample | None:
     """The sample that ``sample_to_json`` wrote."""
     return None if value is None else Sample(value["filename"], Descriptor.from_json(value["blob"]))
+
+
+def resources_to_json(resources: Resources) -> dict[str, float | int] | None:
+    """Resources as JSON keeps them, by the names of Azure's files."""
+    fields = {"cpu": resources.cpu, "memoryInGB": resources.memory_gb, "gpu": resources.gpu}
+    return {key: value for key, value in fields.items() if value is not None} or None
+
+
+def resources_from_json(value: Mapping[str, Any] | None) -> Resources:
+    """The resources that ``resources_to_json`` wrote."""
+    return Resources() if value is None else Resources(value.get("cpu"), value.get("memoryInGB"), value.get("gpu"))

@@ -18,6 +18,7 @@ from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.manifest import Index
 from packager.images.build import Build, BuildOptions
+from packager.models.query import ModelQuery
 from packager.wheels.groups import WheelGroup
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, ARM64, debian, make_base, make_index
@@ -225,7 +226,7 @@ def test_a_credential_in_a_model_is_never_registered(tmp_path: Path, monkeypatch
     with pytest.raises(EdgepackError, match=r"m\.bin: contains the credential"):
         workspace.models.register("leaky", tmp_path / "m.bin")
     assert workspace.store.digests() == before
-    assert workspace.models.list("leaky") == ()
+    assert workspace.models.list(ModelQuery("leaky")) == ()
 
 
 def test_no_layer_config_or_manifest_names_this_machine(tmp_path: Path) -> None:

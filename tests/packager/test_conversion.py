@@ -18,8 +18,10 @@ from converters.sandbox import launch
 from converters.software import selection
 from edgepack.errors import ConversionError, EdgepackError, NotFoundError, UsageError
 from edgepack.names import ModelRef
-from packager.models.conversion import convert, extract, served
+from packager.models.conversion import convert, served
+from packager.models.details import ModelDetails
 from packager.models.model import Conversion, Framework, Model
+from packager.models.unpack import extract
 from packager.workspace import Workspace
 from tests.packager.support.trained import ROWS, register
 
@@ -144,7 +146,9 @@ def test_a_model_that_cannot_be_converted_stays_registered_and_unconverted(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.joblib").write_bytes(b"no pickle at all")
-    model = workspace.models.register("broken", tmp_path / "broken.joblib", framework=Framework.SCIKIT_LEARN)
+    model = workspace.models.register(
+        "broken", tmp_path / "broken.joblib", ModelDetails(framework=Framework.SCIKIT_LEARN)
+    )
     with pytest.raises(EdgepackError) as error:
         converted(workspace, model)
     assert isinstance(error.value, ConversionError | UsageError)
@@ -173,7 +177,7 @@ def test_a_file_or_folder_comes_back_as_it_was(workspace: Workspace, tmp_path: P
     (folder / "saved_model.pb").write_bytes(b"pb")
     (folder / "variables/v.index").write_bytes(b"index")
     (folder / "latest").symlink_to("saved_model.pb")
-    model = workspace.models.register("tf", folder, framework=Framework.TENSORFLOW)
+    model = workspace.models.register("tf", folder, ModelDetails(framework=Framework.TENSORFLOW))
     found = extract(workspace.store, model, tmp_path / "out/model")
     assert found.name == "saved"
     assert (found / "variables/v.index").read_bytes() == b"index"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from packager.commands.main import build_cli
+from packager.models.details import ModelDetails
 from packager.models.model import Framework
 from packager.workspace import Workspace
 from tests.packager.support.bases import debian, make_base
@@ -21,7 +22,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = Workspace(folder / "ws", folder / "cache")
     (folder / "model.bin").write_bytes(b"weights")
     for name in ("churn", "fraud"):
-        workspace.models.register(name, folder / "model.bin", framework=Framework.SCIKIT_LEARN)
+        workspace.models.register(name, folder / "model.bin", ModelDetails(framework=Framework.SCIKIT_LEARN))
     workspace.keys.create("factory")
     workspace.store.tag("churn:1", make_base(workspace.store, [debian()]))
     return folder
@@ -42,7 +43,7 @@ MEANT = [
     ("models list", 2, "did you mean 'model'?"),
     ("model ls", 2, "no such command 'ls'; did you mean 'list'? see: edgepack model --help"),
     ("model registr", 2, "did you mean 'register'?"),
-    ("model delete", 2, "no such command 'delete'; see: edgepack model --help"),
+    ("key delete", 2, "no such command 'delete'; see: edgepack key --help"),
     ("pull x", 2, "no such command 'pull'; did you mean 'package pull'?"),
     ("build", 2, "did you mean 'package build' or 'base build'?"),
     ("help modle", 2, "no such command 'modle'; did you mean 'model'?"),

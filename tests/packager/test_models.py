@@ -20,9 +20,12 @@ from edgepack.names import ModelRef
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
-from packager.models.conversion import extract
+from packager.database.database import Database
+from packager.models.details import ModelDetails
 from packager.models.model import Conversion, Framework
+from packager.models.query import ModelQuery
 from packager.models.registry import ModelRegistry
+from packager.models.unpack import extract
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def registry(tmp_path: Path) -> ModelRegistry:
 
 
 def open_registry(folder: Path) -> ModelRegistry:
-    return ModelRegistry(f"sqlite:///{folder / 'models.db'}", Store.create(folder / "store"))
+    return ModelRegistry(Database.beside(folder / "models.db"), Store.create(folder / "store"))
 
 
 def store_of(tmp_path: Path) -> Store:
@@ -63,7 +66,7 @@ def test_versions_count_up_for_each_name_and_the_latest_is_found_without_one(
     assert registry.get(ModelRef("churn")).version == 3
     assert registry.get(ModelRef("churn", 2)).version == 2
     assert [model.id for model in registry.list()] == ["churn:1", "churn:2", "churn:3", "other:1"]
-    assert [model.id for model in registry.list("other")] == ["other:1"]
+    assert [model.id for model in registry.list(ModelQuery("other"))] == ["other:1"]
 
 
 def _register_five(folder: Path, path: Path, start: object, found: object) -> None:
@@ -95,9 +98,10 @@ _REGISTER = """
 import sys
 from pathlib import Path
 from edgepack.oci.store import Store
+from packager.database.database import Database
 from packager.models.registry import ModelRegistry
 root = Path(sys.argv[1])
-registry = ModelRegistry(f"sqlite:///{root / 'models.db'}", Store.create(root / "store"))
+registry = ModelRegistry(Database.beside(root / "models.db"), Store.create(root / "store"))
 print("ready", flush=True)
 while True:
     print(registry.register("churn", Path(sys.argv[2])).version, flush=True)
@@ -141,7 +145,7 @@ def test_a_registration_that_is_killed_anywhere_leaves_a_whole_registry(tmp_path
 def test_a_file_lies_in_the_image_by_its_base_name_below_name_and_version(
     registry: ModelRegistry, tmp_path: Path
 ) -> None:
-    model = registry.register("churn", a_file(tmp_path), tags={"team": "blue"})
+    model = registry.register("churn", a_file(tmp_path), ModelDetails(tags={"team": "blue"}))
     (layer,) = model.layers
     assert names_in(store_of(tmp_path), layer)[-1] == "var/azureml-app/azureml-models/churn/1/model.bin"
     assert [(file.path, file.size) for file in model.files] == [("model.bin", 7)]
@@ -184,7 +188,7 @@ def test_the_same_files_make_the_same_layer_in_another_folder_at_another_time(
             os.utime(folder / name, (number, number))
         paths.append(folder)
     one = registry.register("one", paths[0])
-    other = ModelRegistry(f"sqlite:///{tmp_path / 'other.db'}", Store.create(tmp_path / "other")).register(
+    other = ModelRegistry(Database.beside(tmp_path / "other.db"), Store.create(tmp_path / "other")).register(
         "one", paths[1]
     )
     assert one.layers == other.layers
@@ -250,8 +254,10 @@ def test_an_unknown_framework_is_refused_with_those_that_are_known() -> None:
 
 def test_a_framework_version_needs_a_framework(registry: ModelRegistry, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give --framework too"):
-        registry.register("churn", a_file(tmp_path), framework_version="1.5")
-    model = registry.register("churn", a_file(tmp_path), framework=Framework.SCIKIT_LEARN, framework_version="1.5")
+        registry.register("churn", a_file(tmp_path), ModelDetails(framework_version="1.5"))
+    model = registry.register(
+        "churn", a_file(tmp_path), ModelDetails(framework=Framework.SCIKIT_LEARN, framework_version="1.5")
+    )
     assert (model.framework_version, model.version) == ("1.5", 1)
 
 
@@ -280,8 +286,8 @@ def test_a_refused_registration_gives_no_version_away(registry: ModelRegistry, t
 
 def test_a_database_that_is_none_is_named_with_a_way_out(tmp_path: Path) -> None:
     (tmp_path / "models.db").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(EdgepackError, match=r"models\.db: the model registry cannot be used .*copy of it back"):
-        ModelRegistry(f"sqlite:///{tmp_path / 'models.db'}", Store.create(tmp_path / "store"))
+    with pytest.raises(EdgepackError, match=r"models\.db: the workspace's database cannot be used .*copy of it back"):
+        ModelRegistry(Database.beside(tmp_path / "models.db"), Store.create(tmp_path / "store"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")

@@ -15,7 +15,9 @@ from converters.source import onnx_file
 from converters.source.onnx_file import check_onnx, external_files
 from edgepack.errors import UsageError
 from edgepack.oci.store import Store
+from packager.database.database import Database
 from packager.models.conversion import served
+from packager.models.details import ModelDetails
 from packager.models.model import Framework, onnx_path
 from packager.models.registry import ModelRegistry
 from tests.packager.support.onnx_models import model
@@ -30,7 +32,7 @@ def with_external_data(folder: Path) -> Path:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> ModelRegistry:
-    return ModelRegistry(f"sqlite:///{tmp_path / 'models.db'}", Store.create(tmp_path / "store"))
+    return ModelRegistry(Database.beside(tmp_path / "models.db"), Store.create(tmp_path / "store"))
 
 
 def test_a_whole_model_is_taken_and_keeps_nothing_elsewhere(tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_a_file_of_fields_without_end_is_refused_in_time(tmp_path: Path, monkeyp
 
 def test_a_folder_with_external_data_is_registered_whole(registry: ModelRegistry, tmp_path: Path) -> None:
     path = with_external_data(tmp_path / "m")
-    found = registry.register("m", path.parent, framework=Framework.ONNX)
+    found = registry.register("m", path.parent, ModelDetails(framework=Framework.ONNX))
     assert sorted(file.path for file in found.files) == ["m/model.onnx", "m/weights.data"]
     assert served(registry, found, tmp_path / "cache").file == "m/model.onnx"
 
@@ -108,14 +110,14 @@ def test_a_model_without_its_external_data_is_refused_with_the_way_out(registry:
         registry.register("m", path)
     (tmp_path / "m/weights.data").unlink()
     with pytest.raises(UsageError, match=r"weights\.data"):
-        registry.register("m", path.parent, framework=Framework.ONNX)
+        registry.register("m", path.parent, ModelDetails(framework=Framework.ONNX))
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "MODEL.ONNX", "model.bin"])
 def test_an_onnx_file_is_served_whatever_its_name(registry: ModelRegistry, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(model().SerializeToString())
-    found = registry.register("m", path, framework=Framework.ONNX)
+    found = registry.register("m", path, ModelDetails(framework=Framework.ONNX))
     assert served(registry, found, tmp_path / "cache").file == name
 
 

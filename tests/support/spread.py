@@ -13,6 +13,7 @@ TOGETHER = ("tests/integration/", "tests/edge_agent/test_runtime_conformance.py"
 # What starts programs, trains models or draws many examples, and is not a part of `make quick`.
 LONG = (
     "tests/integration/",
+    "tests/packager/database/",
     "tests/test_extras.py",
     "tests/test_distribution.py",
     "tests/test_examples.py",

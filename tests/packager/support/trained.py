@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from packager.models.details import ModelDetails
 from packager.models.model import Framework, Model
 from packager.workspace import Workspace
 
@@ -12,6 +13,6 @@ ROWS = [[5.1, 3.5, 1.4, 0.2], [6.2, 2.9, 4.3, 1.3], [7.7, 2.6, 6.9, 2.3]]
 
 def register(workspace: Workspace, trained: Path, sample: bool = True) -> Model:
     return workspace.models.register(
-        "iris", trained / "iris.joblib", framework=Framework.SCIKIT_LEARN,
+        "iris", trained / "iris.joblib", ModelDetails(Framework.SCIKIT_LEARN),
         sample_input=trained / "rows.json" if sample else None,
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The workspace's database: SQLite beside the store, or a team's PostgreSQL, behind one SQL layer."""

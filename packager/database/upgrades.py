@@ -1,0 +1,92 @@
+"""Makes the tables, and brings those of an earlier edgepack to this one's form: in one transaction, once.
+
+A new version of the tables adds its step to ``_STEPS``; a test takes a database of each earlier version through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
+
+from edgepack import __version__
+from edgepack.errors import IncompatibleError
+from edgepack.text import printable
+from packager.database.tables import METADATA, POSTGRES_SCHEMA, SCHEMA, SCHEMA_VERSION
+
+# The tables of the first edgepack, which wrote no version.
+_FIRST = frozenset({"models", "model_names"})
+# Held while tables are made or upgraded: "edgepack" as a number, which no other program will take.
+_POSTGRES_LOCK = int.from_bytes(b"edgepack", "big") >> 1
+
+# The way from each earlier version to the next. A step stays as it is: it makes the tables of its time, not today's.
+_STEPS: Mapping[int, Sequence[str]] = {
+    1: (  # in SQLite only
+        "CREATE TABLE edgepack_schema (version INTEGER NOT NULL, edgepack VARCHAR(32) NOT NULL)",
+        "INSERT INTO edgepack_schema VALUES (1, '0')",
+        """CREATE TABLE last_versions (
+            kind VARCHAR(32) NOT NULL, name VARCHAR(255) NOT NULL, version INTEGER NOT NULL,
+            PRIMARY KEY (kind, name))""",
+        "INSERT INTO last_versions SELECT 'model', name, last_version FROM model_names",
+        "DROP TABLE model_names",
+        "ALTER TABLE models ADD COLUMN created_by VARCHAR(255)",
+        "ALTER TABLE models ADD COLUMN description TEXT",
+        "ALTER TABLE models ADD COLUMN properties JSON NOT NULL DEFAULT '{}'",
+        "ALTER TABLE models ADD COLUMN resources JSON",
+        "ALTER TABLE models ADD COLUMN experiment VARCHAR(255)",
+        "ALTER TABLE models ADD COLUMN run VARCHAR(255)",
+        "ALTER TABLE models ADD COLUMN size BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE models ADD COLUMN sample_output JSON",
+        "ALTER TABLE models ADD COLUMN artifact JSON",
+        "UPDATE models SET size = (SELECT coalesce(sum(json_extract(value, '$[1]')), 0) FROM json_each(files))",
+        "CREATE INDEX models_by_run ON models (run)",
+        """CREATE TABLE environments (
+            id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL, version INTEGER NOT NULL,
+            created VARCHAR(32) NOT NULL, digest VARCHAR(71) NOT NULL, definition JSON NOT NULL,
+            UNIQUE (name, version))""",
+    ),
+}
+
+
+def prepare(engine: Engine, where: str) -> None:
+    """Make the tables of ``engine``'s database, or upgrade them; raises ``IncompatibleError``."""
+    with engine.connect().execution_options(sqlite_begin="BEGIN") as connection, connection.begin():
+        if _version(connection, where) == SCHEMA_VERSION:
+            return
+    with engine.connect() as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
+            if not inspect(connection).has_schema(POSTGRES_SCHEMA):
+                connection.execute(text(f"CREATE SCHEMA {POSTGRES_SCHEMA}"))
+        found = _version(connection, where)  # again: another process may have been first
+        if found == 0:
+            METADATA.create_all(connection, checkfirst=False)
+            connection.execute(insert(SCHEMA).values(version=SCHEMA_VERSION, edgepack=__version__))
+        elif found < SCHEMA_VERSION:
+            for version in range(found, SCHEMA_VERSION):
+                for statement in _STEPS[version]:
+                    connection.exec_driver_sql(statement)
+            connection.execute(update(SCHEMA).values(version=SCHEMA_VERSION, edgepack=__version__))
+
+
+def _version(connection: Connection, where: str) -> int:
+    """The version of the tables that are there, 0 for none."""
+    schema = POSTGRES_SCHEMA if connection.dialect.name == "postgresql" else None
+    names = frozenset(inspect(connection).get_table_names(schema=schema))
+    if SCHEMA.name not in names:
+        if not names:
+            return 0
+        if names == _FIRST:
+            return 1
+        raise IncompatibleError(
+            f"is the database of another program (it has a table {min(names)!r})", where=where,
+            hint="name another database, or another folder as the workspace",
+        )  # fmt: skip
+    version, edgepack = connection.execute(select(SCHEMA.c.version, SCHEMA.c.edgepack)).one()
+    if version > SCHEMA_VERSION:
+        raise IncompatibleError(
+            f"needs edgepack {printable(edgepack)} or later: its tables have version {version}, and edgepack "
+            f"{__version__} reads those up to {SCHEMA_VERSION}",
+            where=where, hint="install that edgepack here, or name another workspace",
+        )  # fmt: skip
+    return int(version)
