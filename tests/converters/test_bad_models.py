@@ -32,6 +32,7 @@ from converters.sklearn.loading import LZ4, _without_paths, load
 from converters.software import environments
 from edgepack.errors import ConversionError, EdgepackError, UsageError
 from edgepack.limits import LIMITS
+from tests.support import forked
 from tests.support.running import Done, finish
 from tests.support.waiting import wait_until
 
@@ -81,6 +82,7 @@ def _refused(path: Path, framework: str, tmp_path: Path, **arguments: Any) -> Ed
     return error
 
 
+@pytest.mark.usefixtures("without_sandbox")
 @pytest.mark.parametrize(
     ("name", "data"), [("m.pkl", PAGE), ("m.skops", PAGE), ("m.ubj", b""), ("m.json", PAGE), ("m.cbm", PAGE)]
 )
@@ -159,6 +161,7 @@ def _onnx(path: Path, operator: str, domain: str = "", opset: int = 17) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("without_sandbox")
 @pytest.mark.parametrize(
     ("operator", "domain", "opset", "sentence"),
     [
@@ -228,6 +231,8 @@ def test_option_that_would_do_nothing_is_refused(
 @pytest.fixture
 def command(tmp_path: Path, own_cache: Path) -> Callable[..., Done]:
     def run(*arguments: str | Path, front: tuple[str, ...] = ()) -> Done:
+        if not front:
+            return forked.finish("edgepack", *arguments, env=_environment(tmp_path))
         return finish(*front, *EDGEPACK, *arguments, env=_environment(tmp_path))
 
     return run

@@ -90,6 +90,7 @@ def test_weights_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
         _convert(path)
 
 
+@pytest.mark.usefixtures("without_sandbox")
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -108,6 +109,7 @@ def test_broken_model_is_one_sentence(data: bytes, sentence: str, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_sample_that_does_not_fit_names_the_input(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(_model(), path)
@@ -116,6 +118,7 @@ def test_sample_that_does_not_fit_names_the_input(tmp_path: Path) -> None:
         _convert(path, sample=tmp_path / "s.csv")
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_maps_of_probabilities_become_a_matrix(tmp_path: Path) -> None:
     x, y = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=500).fit(x, np.array(["c", "a", "b"])[y])
@@ -136,6 +139,7 @@ def test_maps_of_probabilities_become_a_matrix(tmp_path: Path) -> None:
     np.testing.assert_allclose(answer, model.predict_proba(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_an_operator_set_newer_than_the_runtime_is_refused(tmp_path: Path) -> None:
     model = _model()
     model.opset_import[0].version = 999
@@ -145,6 +149,7 @@ def test_an_operator_set_newer_than_the_runtime_is_refused(tmp_path: Path) -> No
     assert caught.value.hint
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_an_old_graph_that_the_runtime_refuses_is_versioned_up(tmp_path: Path) -> None:
     values = {"s": 2, "b": 1, "m": 0, "v": 1}
     values = {"s": 2, "b": 1, "m": 0, "v": 1}
@@ -170,6 +175,7 @@ def test_an_old_graph_that_the_runtime_refuses_is_versioned_up(tmp_path: Path) -
     np.testing.assert_allclose(answer, 3, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_inputs_of_every_kind_are_found_and_compared(tmp_path: Path) -> None:
     """A static batch, whole numbers within a range, and text: rows are made up for all."""
     table = numpy_helper.from_array(np.arange(20, dtype=np.float32).reshape(10, 2), "table")

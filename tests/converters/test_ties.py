@@ -99,6 +99,7 @@ FORESTS: dict[str, tuple[Any, tuple[Any, Any], list[Any] | None]] = {
 }
 
 
+@pytest.mark.usefixtures("without_sandbox")
 @pytest.mark.parametrize(("model", "data", "names"), FORESTS.values(), ids=FORESTS.keys())
 def test_tied_rows_are_labelled_like_the_original_whatever_threads_and_batch(
     model: Any, data: tuple[Any, Any], names: list[Any] | None, save: Save, sklearn_to_onnx: Convert
@@ -120,6 +121,7 @@ def test_tied_rows_are_labelled_like_the_original_whatever_threads_and_batch(
     assert {node.output[0] for node in onnx.load(conversion.model).graph.node} >= {"label", "label__index"}
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_ties_in_the_users_own_sample_are_compared_and_never_golden(
     save: Save, sklearn_to_onnx: Convert, tmp_path: Path
 ) -> None:
@@ -135,6 +137,7 @@ def test_ties_in_the_users_own_sample_are_compared_and_never_golden(
     assert _lead(model, np.array(golden["inputs"]["X"])).min() > 0.01
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_rows_whose_classes_differ_by_what_an_order_of_additions_leaves_over_are_equal_or_counted(
     save: Save, sklearn_to_onnx: Convert, tmp_path: Path
 ) -> None:
@@ -157,6 +160,7 @@ def test_rows_whose_classes_differ_by_what_an_order_of_additions_leaves_over_are
     assert near[0].tolist() not in golden["inputs"]["X"]
 
 
+@pytest.mark.usefixtures("without_sandbox")
 @pytest.mark.parametrize(
     ("model", "recipe"),
     [
@@ -185,6 +189,7 @@ def test_models_that_decide_by_scores_keep_their_converters_label(
     assert _manifest(conversion)["source"]["recipe"] == recipe
 
 
+@pytest.mark.usefixtures("without_sandbox")
 @pytest.mark.filterwarnings("ignore:The `probability` parameter:FutureWarning")
 def test_model_whose_prediction_is_not_its_likeliest_class_keeps_the_converters_label(
     save: Save, sklearn_to_onnx: Convert

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from tests.edge_server.support.server import START_SECONDS, Iris, Server, write_golden
-from tests.support.running import Done, finish
+from tests.support import forked
+from tests.support.running import Done
 
 
 def _environment(extra: dict[str, str] | None) -> dict[str, str]:
@@ -83,7 +84,7 @@ def refused() -> Callable[..., Done]:
     """Start a server that must not come up; return its exit code and output."""
 
     def starter(*arguments: str | Path, env: dict[str, str] | None = None) -> Done:
-        return finish(sys.executable, "-m", "edge_server", *arguments, env=_environment(env))
+        return forked.finish("edge-server", *arguments, env=_environment(env))
 
     return starter
 

@@ -25,7 +25,8 @@ from edgepack.state.desired import PAYLOAD_TYPE, Desired
 from packager.commands.main import NOUNS, VERBS, build_cli
 from packager.workspace import Workspace
 from tests.packager.support.bases import AMD64, debian, make_base
-from tests.support.running import Done, finish
+from tests.support import forked
+from tests.support.running import Done
 
 EVERY = [*([noun, verb] for noun, (_, verbs) in NOUNS.items() for verb in verbs), *([verb] for verb in VERBS)]
 
@@ -45,7 +46,8 @@ class Shell:
         return {**clean, **own, **env}
 
     def run(self, *words: object, code: int = 0, **env: str) -> Done:
-        done = finish(*self.argv(*words), cwd=self.folder, env=self.environment(**env))
+        """Run it in a fork."""
+        done = forked.finish("edgepack", *words, cwd=self.folder, env=self.environment(**env))
         assert done.code == code, f"{words}: {done.code}\n{done.stdout}\n{done.stderr}"
         return done
 

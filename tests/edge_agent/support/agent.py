@@ -22,6 +22,7 @@ from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.signing.keys import PrivateKey, create_key
+from tests.support import forked
 from tests.support.http_client import ask
 
 ROOT = Path(__file__).parents[3]
@@ -114,7 +115,7 @@ class Agent:
 
     def environment(self, **more: str) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("EDGEPACK_")}
-        return {**ours, "PYTHONPATH": str(ROOT), "EDGEPACK_OUTPUT": "json", **more}
+        return {**ours, "EDGEPACK_OUTPUT": "json", **more}
 
     def start(self, *words: str, driver: tuple[str, ...] = (), **more: str) -> subprocess.Popen[str]:
         """Start the command, or the driver that kills it on the way."""
@@ -122,11 +123,15 @@ class Agent:
         return subprocess.Popen(
             [sys.executable, *program, "--state-dir", str(self.root), "--runtime", "process", *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=self.environment(**more), umask=self.umask,
+            env=self.environment(PYTHONPATH=str(ROOT), **more), umask=self.umask,
         )  # fmt: skip
 
     def run(self, *words: str, driver: tuple[str, ...] = (), **more: str) -> Done:
-        """Run it to its end."""
+        """Run it to its end; without a driver, in a fork."""
+        if not driver:
+            argv = ("--state-dir", self.root, "--runtime", "process", *words)
+            done = forked.finish("edge-agent", *argv, env=self.environment(**more), umask=self.umask)
+            return Done(done.code, done.stdout, done.stderr)
         process = self.start(*words, driver=driver, **more)
         out, err = process.communicate(timeout=120)
         return Done(process.returncode, out, err)

@@ -15,8 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tests.support import forked
 from tests.support.http_client import ask
-from tests.support.running import Done, finish
+from tests.support.running import Done
 
 PLATFORMS = "linux/amd64,linux/arm64"
 SITE_PACKAGES = "opt/edgepack/lib/python3.11/site-packages"
@@ -54,7 +55,7 @@ class Commands:
 
     def _run(self, program: str, words: tuple[object, ...], code: int, env: Mapping[str, str]) -> Done:
         self.folder.mkdir(parents=True, exist_ok=True)
-        done = finish(*self.argv(program, *words), cwd=self.folder, env=self.environment(env), seconds=300)
+        done = forked.finish(program, *words, cwd=self.folder, env=self.environment(env))
         assert done.code == code, f"{program} {words}: exit code {done.code}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done

@@ -1,0 +1,64 @@
+"""``python forks.py CHANNEL ROOM MODULES``: run the command of ROOM in forks, as often as asked.
+
+CHANNEL is the number of a socket. On it come an argument line, an environment, a folder and an umask as JSON, with the
+three standard files; the fork's process id and then its exit code go back. MODULES are imported before the first fork;
+``NAME.*`` is every module of a package.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import socket
+import sys
+import threading
+from typing import Any
+
+
+def become(job: dict[str, Any], files: list[int]) -> None:
+    """Be the process that was asked for."""
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(job["env"])
+    os.chdir(job["cwd"])
+    if job["umask"] >= 0:
+        os.umask(job["umask"])
+    sys.argv[:] = job["argv"]
+
+
+def main() -> None:
+    """Serve until the channel is closed; in a fork, end as the command does."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    channel.set_inheritable(False)
+    command = importlib.import_module(f"{sys.argv[2]}.__main__").command
+    for name in sys.argv[3:]:
+        module = importlib.import_module(name.removesuffix(".*"))
+        for found in pkgutil.walk_packages(module.__path__, f"{module.__name__}.") if name.endswith(".*") else ():
+            importlib.import_module(found.name)
+    assert threading.active_count() == 1, "a fork would not have these threads"
+    gc.collect()
+    gc.freeze()
+    while True:
+        request, files, _, _ = socket.recv_fds(channel, 1 << 20, 3)
+        if not request:
+            return
+        pid = os.fork()
+        if pid == 0:
+            channel.close()
+            become(json.loads(request), files)
+            command()
+            return
+        for file in files:
+            os.close(file)
+        channel.send(str(pid).encode())
+        _, status = os.waitpid(pid, 0)
+        channel.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+if __name__ == "__main__":
+    main()
