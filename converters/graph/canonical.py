@@ -35,8 +35,8 @@ def _rewrite(graph: Any, outer: dict[str, str], fresh: Iterator[str]) -> None:
     for node in ordered:
         node.name = names.get(node.output[0], node.output[0])
         for field in (node.input, node.output):
-            for place, name in enumerate(field):
-                field[place] = names.get(name, name)
+            for position, name in enumerate(field):
+                field[position] = names.get(name, name)
         for inner in _subgraphs(node):
             inner.name = node.name
             _rewrite(inner, names, fresh)

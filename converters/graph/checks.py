@@ -37,9 +37,9 @@ def within(model: Any, limits: Mapping[str, Sequence[float]]) -> None:
         fault = nodes.add("Greater", nodes.add("ReduceSum", beyond, keepdims=0), nodes.constant(np.zeros((), np.int64)))
         checked = passed(nodes, value.name, fault)
         for node in graph.node:
-            for place, name in enumerate(node.input):
+            for position, name in enumerate(node.input):
                 if name == value.name:
-                    node.input[place] = checked
+                    node.input[position] = checked
     rest = [type(node).FromString(node.SerializeToString()) for node in graph.node]
     del graph.node[:]
     graph.node.extend([*added, *rest])
@@ -59,9 +59,9 @@ def without_nan(model: Any) -> bool:
         inner = f"{value.name}__unchecked"
         for node in graph.node:
             for names in (node.input, node.output):
-                for place, name in enumerate(names):
+                for position, name in enumerate(names):
                     if name == value.name:
-                        names[place] = inner
+                        names[position] = inner
         nodes = _PlainNodes(value.name, added, graph.initializer)
         # Not the sum itself, in which infinities of both signs give NaN too.
         places = nodes.add("Cast", nodes.add("IsNaN", inner), to=int(TensorProto.INT64))

@@ -114,9 +114,9 @@ def trusted(
         columns = [column.copy() for column in table.columns]
         chosen = random.random((len(table), len(values))) < 0.5
         chosen[np.arange(len(table)), random.integers(0, len(values), len(table))] = True
-        for place, (index, value) in enumerate(values.items()):
+        for position, (index, value) in enumerate(values.items()):
             spread = value * random.uniform(0.1, 1.0, len(table)) * random.choice([-1.0, 1.0], len(table))
-            columns[index] = np.where(chosen[:, place], spread, columns[index])
+            columns[index] = np.where(chosen[:, position], spread, columns[index])
         large = Expected(expected.original, expected.inputs, Table(table.names, tuple(columns)))
         if not _equal(session, large, comparer, outputs):
             return before

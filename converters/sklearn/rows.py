@@ -189,6 +189,6 @@ def with_unusual_values(table: Table, value: float, only: Sequence[int] | None =
     unusual = table.take(slice(0, 64))
     chosen = random.random((len(unusual), len(fractional))) < 0.1
     chosen[np.arange(len(unusual)), random.integers(0, len(fractional), len(unusual))] = True
-    for place, index in enumerate(fractional):
-        unusual = unusual.replaced(index, np.where(chosen[:, place], value, unusual.columns[index]))
+    for position, index in enumerate(fractional):
+        unusual = unusual.replaced(index, np.where(chosen[:, position], value, unusual.columns[index]))
     return unusual

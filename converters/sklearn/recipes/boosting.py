@@ -55,7 +55,9 @@ def ada_regressor(ops: Ops) -> None:
     model = ops.model
     weights = np.asarray(model.estimator_weights_, dtype=np.float64)[: len(model.estimators_)]
     if _are_trees(model.estimators_):
-        trees = [tree_of(part, part.tree_.value[:, 0, 0], target=place) for place, part in enumerate(model.estimators_)]
+        trees = [
+            tree_of(part, part.tree_.value[:, 0, 0], target=position) for position, part in enumerate(model.estimators_)
+        ]
         predictions = forest.emit(ops, rounded(ops), Forest(trees, len(trees)))
     else:
         x = ops.matrix()
@@ -65,8 +67,8 @@ def ada_regressor(ops: Ops) -> None:
     sums = ops.add("CumSum", ops.add("Gather", ops.constant(weights, np.float64), order, axis=0), np.int64(1))
     half = ops.add("Mul", ops.columns(sums, [len(weights) - 1]), ops.constant(0.5, np.float64))
     reached = ops.cast(ops.add("GreaterOrEqual", sums, half), 6)  # int32
-    place = ops.add("ArgMax", reached, axis=1, keepdims=1, select_last_index=0)
-    ops.answer(0, ops.cast(ops.add("GatherElements", ordered, place, axis=1)))
+    position = ops.add("ArgMax", reached, axis=1, keepdims=1, select_last_index=0)
+    ops.answer(0, ops.cast(ops.add("GatherElements", ordered, position, axis=1)))
 
 
 def ada_classifier(ops: Ops) -> None:
@@ -230,7 +232,7 @@ def _first_guess(ops: Ops, x: str) -> str:
 
 
 def _class_number(ops: Ops, label: str) -> str:
-    """The place of each label among the model's classes, int64, shape (rows,)."""
+    """The position of each label among the model's classes, int64, shape (rows,)."""
     import numpy as np
 
     known = classes(ops.model)

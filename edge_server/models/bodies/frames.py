@@ -102,9 +102,9 @@ class Columns:
                 raise BadRequest(f"row {number} of '{field}' has {len(row)} values for {len(names)} columns")
         if tuple(names) == self.names:
             return data
-        places = {name: place for place, name in enumerate(names)}
-        order = [places.get(name) for name in self.names]
-        return [[None if place is None else row[place] for place in order] for row in data]
+        positions = {name: position for position, name in enumerate(names)}
+        order = [positions.get(name) for name in self.names]
+        return [[None if position is None else row[position] for position in order] for row in data]
 
     def _transposed(self, data: dict[str, Any]) -> list[list[Any]]:
         lengths = {}

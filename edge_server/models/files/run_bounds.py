@@ -90,7 +90,7 @@ def _node_is_bounded(node: dict[int, list[bytes]], sent: set[bytes]) -> bool:
     if operator in _NESTED:
         return False
     inputs = node.get(_NODE_INPUT, [])
-    if any(inputs[place] in sent for place in _SIZES.get(operator, ()) if place < len(inputs)):
+    if any(inputs[position] in sent for position in _SIZES.get(operator, ()) if position < len(inputs)):
         return False
     if operator not in _SHAPES and not sent.isdisjoint(inputs):
         sent.update(node.get(_NODE_OUTPUT, ()))

@@ -50,7 +50,7 @@ def _added_in_turn(ops: Ops, x: str, boosted: Boosted, number: int) -> str:
     trees = [_leaf(float(boosted.base[number])), *chosen]
     total = ""
     for start in range(0, len(trees), ADDED_AT_ONCE):
-        part = [replace(tree, target=place) for place, tree in enumerate(trees[start : start + ADDED_AT_ONCE])]
+        part = [replace(tree, target=position) for position, tree in enumerate(trees[start : start + ADDED_AT_ONCE])]
         added = ops.cast(forest.emit(ops, x, forest.Forest(part, outputs=len(part))), FLOAT)
         if total:
             added = ops.add("Concat", total, added, axis=1)

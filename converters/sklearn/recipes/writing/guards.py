@@ -78,15 +78,15 @@ def guarded(convert: Any) -> Any:
         fed = list(operator.inputs)
         refused = refusals(operator.raw_operator)
         if refused.any:
-            for place, variable in enumerate(fed):
+            for position, variable in enumerate(fed):
                 wanted = refused.of_inputs() if _is_model_input(scope, variable) else refused
                 if wanted.any and _is_float(variable):
-                    operator.inputs.set_element(place, _checked(scope, container, variable, wanted))
+                    operator.inputs.set_element(position, _checked(scope, container, variable, wanted))
         try:
             convert(scope, operator, container)
         finally:
-            for place, variable in enumerate(fed):
-                operator.inputs.set_element(place, variable)
+            for position, variable in enumerate(fed):
+                operator.inputs.set_element(position, variable)
 
     from skl2onnx.common._registration import RegisteredConverter
 
