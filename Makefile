@@ -1,7 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# How many processes run tests at once; with 0, none but pytest itself.
-PROCESSES ?= 2
+# How many processes run tests at once; with 0, none but pytest itself. One more than two cores: a quarter of the time, a
+# test waits for a server, an engine or the end of a time limit.
+PROCESSES ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES)
 
 .DEFAULT_GOAL := help

@@ -840,7 +840,7 @@ def main(arguments: list[str]) -> int:
                 "reason": reason,
             }
         )
-        keras.backend.clear_session()
+        keras.backend.clear_session(free_memory=False)  # a search for garbage takes longer than most models
     (out / "index.json").write_text(json.dumps(index, indent=1))
     return 0
 
