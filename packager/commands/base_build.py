@@ -9,7 +9,7 @@ import click
 from edgepack.host.console import answer, human
 from edgepack.oci.descriptor import Platform
 from packager.commands.options import common
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("build")

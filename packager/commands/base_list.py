@@ -8,7 +8,7 @@ import click
 
 from edgepack.host.console import answer, human
 from packager.commands.options import common
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("list")

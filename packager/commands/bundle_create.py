@@ -11,7 +11,7 @@ from edgepack.host.console import answer, human, note
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.reference import image_tag
 from packager.commands.options import common
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("create")

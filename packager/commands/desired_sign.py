@@ -13,7 +13,7 @@ from edgepack.host.files import atomic_write
 from edgepack.limits import LIMITS
 from edgepack.state.desired import PAYLOAD_TYPE, Desired
 from packager.commands.options import common
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("sign")

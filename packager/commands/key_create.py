@@ -6,7 +6,7 @@ import click
 
 from edgepack.host.console import answer
 from packager.commands.options import creating
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("create")

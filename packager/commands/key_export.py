@@ -9,7 +9,7 @@ import click
 from edgepack.host.console import answer
 from edgepack.host.files import atomic_write
 from packager.commands.options import common
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("export")

@@ -18,7 +18,7 @@ from edgepack.limits import LIMITS
 from edgepack.names import ModelRef
 from packager.commands.options import common, offline, pairs
 from packager.models.model import Conversion, Framework, Model
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("convert")

@@ -9,7 +9,7 @@ import click
 from edgepack.host.console import answer
 from edgepack.names import ModelRef
 from packager.commands.options import common
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("download")

@@ -10,7 +10,7 @@ from packager.commands.model_views import model_json, model_row
 from packager.commands.options import common, labels
 from packager.models.model import Framework
 from packager.models.query import ModelQuery
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("list")

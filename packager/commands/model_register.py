@@ -11,7 +11,7 @@ from packager.commands.model_views import model_json, model_row
 from packager.commands.options import creating, pairs
 from packager.models.details import ModelDetails
 from packager.models.model import Framework, Resources
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("register")

@@ -9,7 +9,7 @@ from edgepack.host.console import answer
 from edgepack.names import ModelRef
 from packager.commands.model_views import model_json, model_rows
 from packager.commands.options import common, pairs
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("update")

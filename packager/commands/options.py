@@ -16,7 +16,7 @@ from edgepack.host.console import note
 from edgepack.oci.descriptor import Platform
 from packager.models.query import Label
 from packager.places.access import Access
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 # The processors that onnxruntime and numpy have wheels for: ``packager.wheels.tags``, which is slow to import.
 BUILT_FOR = ("linux/amd64", "linux/arm64")

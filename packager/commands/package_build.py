@@ -13,7 +13,7 @@ from edgepack.names import ModelRef
 from edgepack.oci.reference import image_tag
 from packager.commands.options import creating, offline, platforms_of, registries
 from packager.places.access import Access
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
     from packager.images.build import Build

@@ -7,7 +7,7 @@ import click
 from edgepack.host.console import answer, human, note
 from packager.commands.options import common, offline, registries
 from packager.places.access import Access
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("inspect")

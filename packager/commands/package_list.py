@@ -10,7 +10,7 @@ from edgepack.errors import EdgepackError
 from edgepack.host.console import answer, human, note
 from edgepack.oci import mediatypes
 from packager.commands.options import common
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("list")

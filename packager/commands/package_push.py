@@ -8,7 +8,7 @@ from edgepack.host.console import answer, human, note
 from edgepack.oci.reference import image_tag
 from packager.commands.options import common, registries
 from packager.places.access import Access
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 
 @click.command("push")

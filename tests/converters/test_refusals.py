@@ -23,7 +23,7 @@ from converters.report import render
 from edgepack.errors import ConversionError
 from edgepack.names import ModelRef
 from packager.models.conversion import served
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 Save = Callable[..., Path]
 Convert = Callable[..., Any]

@@ -21,7 +21,7 @@ from packager.bases.cache import recipe_tag
 from packager.bases.debian.recipe import load_recipe
 from packager.bases.find import DEFAULT_RECIPE, Base, find_base
 from packager.images.inspect import views
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.bases import AMD64, ARM64, debian, libc, make_base, make_index
 
 

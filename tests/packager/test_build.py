@@ -20,7 +20,7 @@ from edgepack.oci.manifest import Index
 from packager.images.build import Build, BuildOptions
 from packager.models.query import ModelQuery
 from packager.wheels.groups import WheelGroup
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.bases import AMD64, ARM64, debian, make_base, make_index
 from tests.packager.support.workspaces import make_workspace
 

@@ -22,7 +22,7 @@ from packager.models.conversion import convert, served
 from packager.models.details import ModelDetails
 from packager.models.model import Conversion, Framework, Model
 from packager.models.unpack import extract
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.trained import ROWS, register
 
 

@@ -16,7 +16,7 @@ from packager.images.build import BuildOptions
 from packager.images.plan import WheelGroup
 from packager.layers.dates import at_seconds, newest, of_wheel
 from packager.wheels.cache import Wheel
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.bases import AMD64, debian, make_base
 from tests.packager.support.workspaces import make_workspace
 

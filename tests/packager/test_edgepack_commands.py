@@ -23,7 +23,7 @@ from edgepack.signing.envelope import verify
 from edgepack.signing.keys import PublicKey
 from edgepack.state.desired import PAYLOAD_TYPE, Desired
 from packager.commands.main import NOUNS, VERBS, build_cli
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.bases import AMD64, debian, make_base
 from tests.support import forked
 from tests.support.running import Done

@@ -18,7 +18,7 @@ from packager.commands.main import build_cli
 from packager.models.conversion import convert, unpack_layers
 from packager.models.export import check_target, write_conversion
 from packager.models.model import Conversion, Model
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.trained import ROWS, register
 from tests.support.http_client import ask
 

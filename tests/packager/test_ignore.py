@@ -21,7 +21,7 @@ from edgepack.host.removal import remove_tree
 from packager.inference.entry_script import read_entry_script
 from packager.layers.folder import left_out_text, read_tree
 from packager.layers.ignore import IGNORE_FILE, ignored, parse
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.support.sampling import times
 
 LETTERS = "MC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"

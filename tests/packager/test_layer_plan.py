@@ -30,7 +30,7 @@ from packager.models.files import describe_files, write_model_layers
 from packager.models.served import ServedModel
 from packager.wheels.groups import WheelGroup
 from packager.wheels.trim import RULES
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.bases import AMD64, debian, make_base
 
 GOLDEN = Path(__file__).parent / "golden"

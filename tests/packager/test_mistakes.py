@@ -10,7 +10,7 @@ import pytest
 from packager.commands.main import build_cli
 from packager.models.details import ModelDetails
 from packager.models.model import Framework
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.bases import debian, make_base
 from tests.support.typed import Type, typist
 

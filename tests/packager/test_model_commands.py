@@ -11,7 +11,7 @@ import pytest
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Platform
 from packager.commands.main import build_cli
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.bases import debian, make_base
 from tests.support.typed import Ended, Type, typist
 

@@ -30,7 +30,7 @@ from edgepack.signing.statement import attach, verify_image
 from packager.bases.find import find_base
 from packager.images.inspect import views
 from packager.places.table import find_destination, find_file, find_source
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.edgepack.support.registry_simulator import Simulator, running
 from tests.edgepack.support.small_images import gzipped, member, tar_of
 from tests.packager.support.bases import AMD64, ARM64, debian, make_base

@@ -23,7 +23,7 @@ from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
 from edgepack.signing.statement import attach, verify_image
 from packager.places.table import find_destination, find_file, find_registry, find_source
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.bases import AMD64, ARM64, debian, make_base, make_index
 
 

@@ -17,7 +17,7 @@ from packager.bases.find import find_base
 from packager.commands.main import build_cli
 from packager.places.access import Access
 from packager.places.table import find_destination, find_registry
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.edgepack.support.authority import Authority
 from tests.edgepack.support.registry_simulator import Simulator, running
 from tests.packager.support.bases import AMD64, debian, make_base

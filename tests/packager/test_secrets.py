@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from edgepack.errors import EdgepackError
 from edgepack.oci.layer import LayerEntry
 from packager.layers.secrets import MIN_LENGTH, Secret, SecretSearch, known_secrets
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 SECRET = Secret("a test", b"s3cr3t/+~value")
 

@@ -11,7 +11,7 @@ from packager.bases.facts import CheckedFacts
 from packager.wheels.cache import WheelCache
 from packager.wheels.locks import direct_requirements
 from packager.wheels.stack import scoring_wheels
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.bases import AMD64
 from tests.packager.support.wheels import make_wheel, only_folder
 

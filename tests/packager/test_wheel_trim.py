@@ -22,7 +22,7 @@ from packager.wheels.locks import parse_lock, shipped_lock
 from packager.wheels.settings import LayerSettings
 from packager.wheels.tags import Target
 from packager.wheels.trim import RULES, dropped, file_rules
-from packager.workspace import default_cache
+from packager.workspaces.workspace import default_cache
 from tests.packager.support.wheels import saved_bytes, wheel_layers
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from packager.models.details import ModelDetails
 from packager.models.model import Framework, Model
-from packager.workspace import Workspace
+from packager.workspaces.workspace import Workspace
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.2, 2.9, 4.3, 1.3], [7.7, 2.6, 6.9, 2.3]]
 

@@ -1,0 +1,1 @@
+"""Workspaces: what a person or a team keeps, where it is kept, and its upkeep."""
