@@ -64,6 +64,8 @@ def open_model(path: Path, threads: int, *, measured: bool = True) -> Opened:
         model = _with_threads(model, threads, arrays)
     checked = 0 if vectors is None else check_golden(model, vectors)
     model.joinable = arrays is not None and model.joinable and answers_by_row(model, arrays)
+    if arrays is not None and model.joinable:
+        model.sample = {name: array[:1].copy() for name, array in arrays.items()}
     return Opened(model, checked)
 
 
@@ -136,9 +138,8 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     # The arena never frees what the largest batch took; without it, small batches are as fast.
     options.enable_cpu_mem_arena = False
-    options.log_severity_level = (
-        3  # the runtime's warnings are not JSON lines, and not meant for operators of the service
-    )
+    # The runtime's own lines are not JSON, and clients could write as many as they like; its errors are exceptions too.
+    options.log_severity_level = 4
     return options
 
 

@@ -154,7 +154,12 @@ class ModelService:
         collector = self._collector
         if collector is None:
             return None
-        return lambda call, values: collector.collect(place, call.arrays, call.outputs, values, request_id)
+
+        def seen(call: ModelCall, values: list[Any]) -> None:
+            if not call.made_up:
+                collector.collect(place, call.arrays, call.outputs, values, request_id)
+
+        return seen
 
     def _attach(self, model: OnnxModel, place: ModelPlace) -> Batcher:
         threads = max(1, self._threads // model.threads)

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from edge_server.errors import BadRequest
 from edge_server.models.running.call import ModelCall, kind_of
+from edge_server.models.running.no_rows import call_without_rows, check_empty_axes
 from edge_server.v2 import answer, datatypes
 from edge_server.v2.head import Head, Wanted
 from edge_server.v2.inference import Inference
@@ -37,6 +38,10 @@ def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> ModelCall
 
     # The batcher knows whether the model answers row by row at all.
     rows = lengths.pop() if len(lengths) == 1 else None
+    if not rows:
+        if rows == 0:
+            return call_without_rows(model, arrays, names, write)
+        check_empty_axes(model, arrays)
     return ModelCall(arrays, names, rows, kind_of(arrays, names), write)
 
 

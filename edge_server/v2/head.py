@@ -120,8 +120,6 @@ def _shape(entry: dict[str, Any], where: str) -> tuple[tuple[int, ...], int]:
         if type(length) is not int or length < 0:
             raise BadRequest(f"the shape of {where} has {length!r:.40}, which is not a length")
         count *= length
-    if shape and not shape[0]:
-        raise BadRequest(f"{where} has no rows")
     return tuple(shape), count
 
 

@@ -114,7 +114,6 @@ def test_a_single_record_is_one_row(table: OnnxModel) -> None:
         ({"data": [{}]}, "row 0 of 'data' lacks the column 'age'"),
         ({"data": {"age": [1], "rate": [2, 3], "income": [1]}}, "'age' has 1, 'rate' has 2"),
         ({"data": {"age": [1], "rate": 2, "income": [1]}}, "the column 'rate' is a number, and others are lists"),
-        ({"data": {"age": [], "rate": [], "income": []}}, "no rows"),
         ({"data": {"age": {"0": 1}, "rate": {"0": 1}, "income": {"0": 1}}}, "column 0 ('age') is an object"),
         ({"data": {"__proto__": 1}}, "unknown column '__proto__'"),
         ({"data": {"": [1]}}, "unknown column ''"),
@@ -125,7 +124,6 @@ def test_a_single_record_is_one_row(table: OnnxModel) -> None:
         ({"data": {"columns": [*NAMES, "x"], "data": [[1, 2, 3, 4]]}}, "unknown column 'x'"),
         ({"data": {"columns": NAMES, "data": [[1, 2, 3], [1, 2]]}}, "row 1 of 'data' has 2 values for 3 columns"),
         ({"data": {"columns": NAMES, "data": [[1, 2, 3], 4]}}, "row 1 of 'data' is a number"),
-        ({"data": {"columns": NAMES, "data": []}}, "have at least one"),
         ({"data": {"columns": NAMES, "data": 1}}, "must be a list of rows"),
         ({"data": {"columns": "age", "data": [[1]]}}, "'columns' of 'data' must be a list of names"),
         ({"data": {"columns": [[1]], "data": [[1]]}}, "must be a list of names"),
@@ -264,7 +262,7 @@ def test_an_input_of_any_rank_takes_a_scalar(tmp_path: Path) -> None:
     assert answer(model, {"data": 5}) == 5.0
     assert answer(model, {"data": [[[1], [2]]]}) == [[[1.0], [2.0]]]
     assert "32 levels" in refusal(model, b'{"data":' + b"[" * 40 + b"1" + b"]" * 40 + b"}").message
-    wrong: list[Any] = [[[1, 2], [3]], [[1], 2], {"a": 1}, "1", [], [[]]]
+    wrong: list[Any] = [[[1, 2], [3]], [[1], 2], {"a": 1}, "1"]
     for data in wrong:
         assert refusal(model, {"data": data}).status == 400
 
@@ -363,7 +361,7 @@ def test_binary_arrays_are_held_to_what_json_is_held_to(mixed: OnnxModel, table:
         ({"size": np.array([[1.5], [2]])}, "has type float64, the model takes float32"),
         ({"size": np.array([1.5, 2], np.float32)}, "has shape [2], the model takes [any, 1]"),
         ({"size": np.ones((3, 1), np.float32)}, "'size' has 3"),
-        ({"size": np.ones((0, 1), np.float32)}, "'size' has no rows"),
+        ({"size": np.ones((0, 1), np.float32)}, "'size' has 0"),
         ({"color": np.array([["red"], [5]], object)}, "'color': row 1 is a number"),
         ({"town": np.ones(1)}, "unknown input 'town'"),
     ]

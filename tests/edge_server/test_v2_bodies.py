@@ -181,7 +181,7 @@ BLOB: dict[str, Any] = {"name": "x", "datatype": "FP32", "shape": [1, 2], "param
         ({"shape": [True, 2]}, "True, which is not a length"),
         ({"shape": [1.0, 2]}, "1.0, which is not a length"),
         ({"shape": [1] * 33}, "at most 32"),
-        ({"shape": [0, 2]}, "has no rows"),
+        ({"shape": [0, 2]}, "has 2 values, its shape [0, 2] needs 0"),
         ({"shape": [1, 3]}, "has 2 values, its shape [1, 3] needs 3"),
         ({"shape": [2**62, 2**62]}, "needs 21267647932558653966460912964485513216"),
         ({"shape": [2**63, 0], "data": []}, "too large"),

@@ -51,7 +51,7 @@ def _golden(manifest: Manifest | None) -> dict[str, Any] | None:
 
 def _made(spec: InputSpec) -> Any:
     value = _value(spec)
-    for size in reversed(spec.shape or (None,)):
+    for size in reversed((None,) if spec.shape is None else spec.shape):
         value = [value] * (1 if size is None else size)
     return value
 

@@ -20,9 +20,7 @@ _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or fal
 def refuse(value: Any, spec: InputSpec, rejects: Rejects) -> NoReturn:
     """Raise BadRequest for the first fault of a nested list that ``spec`` does not describe."""
     _check_level(value, spec, _concrete_shape(value, spec), (), rejects)
-    if value == []:
-        raise BadRequest(f"{location(spec, ())} has no rows")
-    raise BadRequest(f"{location(spec, ())} has an empty list where the model takes values")
+    raise BadRequest(f"{location(spec, ())} does not fit the model")
 
 
 def refuse_leaf(flat: Sequence[Any], spec: InputSpec, shape: tuple[int, ...], rejects: Rejects) -> NoReturn:
@@ -49,6 +47,12 @@ def check_leaf(value: Any, spec: InputSpec, index: tuple[int, ...], rejects: Rej
         wanted = f"the model takes numbers ({dtype})"
     if not fits:
         raise BadRequest(f"{location(spec, index)} is {name_of(value)}, {wanted}")
+
+
+def without_values(name: str, shape: Sequence[int]) -> BadRequest:
+    """The refusal of an input that has an axis of length 0."""
+    lacks = "rows" if shape and not shape[0] else "values"
+    return BadRequest(f"input {name!r:.80} has no {lacks} (shape {list(shape)}), and the model cannot be run on that")
 
 
 def location(spec: InputSpec, index: tuple[int, ...]) -> str:

@@ -87,8 +87,8 @@ class Columns:
         columns, data = frame["columns"], frame["data"]
         if not isinstance(columns, list) or not all(type(name) in (str, int) for name in columns):
             raise BadRequest(f"'columns' of '{field}' must be a list of names")
-        if not isinstance(data, list) or not data:
-            raise BadRequest(f"'data' of '{field}' must be a list of rows, and have at least one")
+        if not isinstance(data, list):
+            raise BadRequest(f"'data' of '{field}' must be a list of rows")
         # pandas numbers columns without names.
         names = [str(name) for name in columns]
         twice = [name for name, count in Counter(names).items() if count > 1]

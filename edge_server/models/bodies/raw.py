@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,14 +34,15 @@ def read_bytes(body: bytes, spec: InputSpec, shape: str | None) -> Array:
     """
     dtype = _dtype(spec)
     count, rest = divmod(len(body), dtype.itemsize)
-    if rest or not count:
-        phrase = (
-            "has no values" if not rest else f"has {len(body)} bytes, not a multiple of {dtype.itemsize} ({spec.dtype})"
-        )
-        raise BadRequest(f"the body {phrase}")
+    if rest:
+        raise BadRequest(f"the body has {len(body)} bytes, not a multiple of {dtype.itemsize} ({spec.dtype})")
+    if not count and shape is None:
+        raise BadRequest("the body has no values; where none are meant, add their shape to the query: ?shape=0,4")
     axes = _shape_in_query(shape) if shape is not None else _inferred_shape(spec, count)
     if math.prod(axes) != count:
         raise BadRequest(f"the body has {count} values of {spec.dtype}, the shape {list(axes)} takes {math.prod(axes)}")
+    if not count:
+        return _nothing(spec.dtype, axes)
     if spec.dtype == "bool":
         _check_truths(body, spec)
     return np.frombuffer(body, dtype).astype(dtype.newbyteorder("="), copy=False).reshape(axes)
@@ -63,18 +64,27 @@ def read_npy(body: bytes, spec: InputSpec) -> Array:
         raise BadRequest(f"the .npy file has values of type {descr[1]!r}, which is not a type of NumPy") from None
     axes = tuple(int(size) for size in shape[1].split(",") if size.strip())
     count = math.prod(axes)
-    if len(axes) > _MAX_RANK or not count or not dtype.itemsize:
+    if len(axes) > _MAX_RANK or not dtype.itemsize:
         raise BadRequest(f"the .npy file has no values, or too many axes: its shape is {shape[1]!r:.80}")
     if count * dtype.itemsize != len(body) - start:
         raise BadRequest(
             f"the .npy file has {len(body) - start} bytes of values, its header takes {count * dtype.itemsize}"
         )
+    if not count:
+        return _nothing(dtype.newbyteorder("="), axes)
     if dtype.kind == "b":
         _check_truths(body[start:], spec)
     array = np.frombuffer(body, dtype, count, start).astype(dtype.newbyteorder("="), copy=False)
     if dtype.kind == "U":
         _check_characters(array.view(np.uint32))
     return array.reshape(axes, order="F" if order[1] == "True" else "C")
+
+
+def _nothing(dtype: Any, axes: tuple[int, ...]) -> Array:
+    try:
+        return np.empty(0, dtype).reshape(axes)
+    except ValueError:  # an axis of length 0 beside others that are too long for any machine
+        raise BadRequest(f"the shape {list(axes)} is too large") from None
 
 
 def _header(body: bytes) -> tuple[str, int]:

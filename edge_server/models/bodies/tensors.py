@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_server.errors import BadRequest
-from edge_server.models.bodies.faults import MAX_RANK, location, refuse, refuse_leaf, some, unravel
+from edge_server.models.bodies.faults import MAX_RANK, location, refuse, refuse_leaf, some, unravel, without_values
 from edge_server.models.files.manifest import InputSpec, Rejects
+from edge_server.models.files.operators import EmptyAxes
 
 if TYPE_CHECKING:
     # Only for the type checker: at run time it would cost an import.
@@ -26,16 +27,23 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 # cannot hold. Standard sizes ("="), since the native ones do not check for overflow.
 _CODES = {"float16": "e", "float32": "f", "float64": "d", "int8": "b", "int16": "h", "int32": "i", "int64": "q"}
 _CODES |= {"uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q"}
+# Numbers that an empty array would have with 1 in place of 0: outputs may have as many, however short the body is.
+_MOST_EMPTY = 1 << 20
 # Packed at once: the bytes of all of them are held twice for a moment.
 _BLOCK = 65536
 _NUMBERS = {int, float, bool}
 
 
 class Reader:
-    """Makes the arrays of one input. Calls may come from several threads at once."""
+    """Makes the arrays of one input. Calls may come from several threads at once.
 
-    def __init__(self, spec: InputSpec, rejects: Rejects) -> None:
+    ``empty_axes`` says whether axes other than the first may be of length 0; None for any. No rows at all are left to
+    the call.
+    """
+
+    def __init__(self, spec: InputSpec, rejects: Rejects, empty_axes: EmptyAxes | None = None) -> None:
         self.spec = spec
+        self._empty_axes = empty_axes
         self.rejects = rejects
         self.rank = None if spec.shape is None else len(spec.shape)
         self.dtype = np.dtype(object if spec.dtype == "string" else spec.dtype)
@@ -70,7 +78,9 @@ class Reader:
         return self.read_flat(*found)
 
     def read_flat(self, flat: Sequence[Any], shape: tuple[int, ...]) -> Array:
-        """The array of ``shape``, which fits the input and has no empty axis, of its values in reading order."""
+        """The array of ``shape``, which fits the input, of its values in reading order."""
+        if not flat:
+            return self._without_values(np.empty(shape, self.dtype))
         code = self._code
         if code is None:
             array = self._texts(flat, shape) if self.spec.dtype == "string" else self._truths(flat, shape)
@@ -100,9 +110,10 @@ class Reader:
             raise BadRequest(
                 f"{location(spec, ())} has shape {list(array.shape)}, the model takes {_bracketed(wanted)}"
             )
-        if 0 in array.shape:
-            empty = "no rows" if array.shape[0] == 0 else "an empty axis"
-            raise BadRequest(f"{location(spec, ())} has {empty}")
+        if not array.size:
+            if math.prod(size or 1 for size in array.shape) > _MOST_EMPTY:
+                raise BadRequest(f"{location(spec, ())} has the shape {list(array.shape)}, which is too large")
+            return self._without_values(array)
         kind = self.dtype.kind
         if kind == "O":
             array = self._texts(array.ravel().tolist(), array.shape)
@@ -147,6 +158,11 @@ class Reader:
             index = _first(overflown)
             raise BadRequest(f"{location(spec, index)} is {array[index]!s}, which {spec.dtype} cannot hold")
         return cast
+
+    def _without_values(self, array: Array) -> Array:
+        if array.shape[0] and self._empty_axes is not None and not self._empty_axes.borne:
+            raise without_values(self.spec.name, array.shape)
+        return array
 
     def _floats(self, flat: Sequence[Any], shape: tuple[int, ...]) -> Array:
         """Values that could not be packed: missing ones, too large ones, or other types."""
@@ -263,24 +279,28 @@ def _pack(count: int, code: str) -> Callable[..., bytes]:
 
 
 def _flatten(value: Any, shape: tuple[int | None, ...] | None) -> tuple[Sequence[Any], tuple[int, ...]] | None:
-    """The values in reading order, and their shape; None when it is ragged, has an empty axis or is not ``shape``."""
+    """The values in reading order, and their shape; None when it is ragged or is not ``shape``."""
     rank = _rank(value) if shape is None else len(shape)
     if not rank:
         return None if isinstance(value, list) else ([value], ())
-    if type(value) is not list or not value:
+    if type(value) is not list:
         return None
     sizes = [len(value)]
     flat: Sequence[Any] = value
-    for _ in range(rank - 1):
+    for axis in range(1, rank):
+        if not flat:
+            # An empty list does not show the lengths below it.
+            sizes += [1] * (rank - axis) if shape is None else [1 if size is None else size for size in shape[axis:]]
+            break
         if len(flat) == 1:
             inner = flat[0]
-            if type(inner) is not list or not inner:
+            if type(inner) is not list:
                 return None
             sizes.append(len(inner))
             flat = inner
             continue
         widths = set(map(len, flat)) if set(map(type, flat)) == {list} else ()
-        if len(widths) != 1 or 0 in widths:
+        if len(widths) != 1:
             return None
         sizes += widths
         flat = tuple(chain.from_iterable(flat))

@@ -70,11 +70,12 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class Rejects:
-    """Numbers that the original model refuses: missing and infinite ones, and those that float32 cannot hold."""
+    """What the original model refuses: missing and infinite numbers, those that float32 cannot hold, and no rows."""
 
     nan: bool = False
     huge: bool = False
     infinity: bool = False
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def load_manifest(path: Path) -> Manifest:
             nan=rejects.take("nan", bool, False),
             huge=rejects.take("huge", bool, False, required=False),
             infinity=rejects.take("infinity", bool, False, required=False),
+            empty=rejects.take("empty", bool, False, required=False),
         ),
         golden=_golden(fields.object("golden"), path.parent) if fields.has("golden") else None,
         # A model that was not compared with its original is not known to answer row by row.

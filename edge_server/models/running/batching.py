@@ -17,6 +17,7 @@ from edge_server.config.values import Batching
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Reply, Response, message, refusal
 from edge_server.models.running.call import ModelCall
+from edge_server.models.running.onnx_model import DoesNotFitError
 from edge_server.models.running.run_queue import RunQueue
 from edge_server.models.running.run_times import RunTimes
 
@@ -235,6 +236,8 @@ class Batcher:
             if options is not None and options.terminate:
                 return [message(503, "the run was ended", failed=True) for _ in group.jobs], []  # has been answered
             if len(group.jobs) == 1:
+                if isinstance(error, DoesNotFitError):
+                    return [refusal(self._explained(group.jobs[0].call, error, options))], []
                 return [self._failure(error, started)], []
             singles = [self._work(_grouped([job], job.call.rows or 0), options) for job in group.jobs]
             return [answer for answers, _ in singles for answer in answers], [
@@ -276,6 +279,17 @@ class Batcher:
         if any(len(value) != start for value in values):
             raise ValueError("the outputs do not have as many rows as the inputs")
         return answers
+
+    def _explained(self, call: ModelCall, error: DoesNotFitError, options: Any) -> BadRequest:
+        # Imported here: most services never need it.
+        from edge_server.models.running.refused_values import explained
+
+        try:
+            return explained(self.model, call, error, options)
+        except Exception:  # noqa: BLE001 - such as when the time for the run has passed meanwhile
+            return BadRequest(
+                "the original model refuses a value of this request, or what one of its steps makes of it"
+            )
 
     def _failure(self, error: Exception, started: float) -> Response:
         spent = (time.perf_counter() - started) * 1000

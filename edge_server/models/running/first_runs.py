@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_server.models.files.manifest import InputSpec
+from edge_server.models.running.made_inputs import made_input
 from edge_server.models.running.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def warm(model: OnnxModel, known: Arrays | None) -> Arrays | None:
         _run(model, known)
         return known
     for size in _FREE_SIZES:
-        made = {spec.name: _made(spec, size) for spec in model.inputs if not spec.unused}
+        made = {spec.name: made_input(spec, _sizes(spec, size)) for spec in model.inputs if not spec.unused}
         if _fits(model, made):
             return made
     return None
@@ -101,25 +102,8 @@ def _agree(alone: Any, among: Any) -> bool:
     return bool(np.array_equal(alone, among))
 
 
-def _made(spec: InputSpec, size: int) -> Array:
-    """An input that differs from row to row, within what the specification allows; free axes are of ``size``."""
-    shape = spec.shape or (None,)
-    sizes = [_ROWS if shape[0] is None else shape[0], *(size if axis is None else axis for axis in shape[1:])]
-    count = int(np.prod(sizes))
-    if spec.only is not None:
-        values: list[Any] = sorted(spec.only, key=repr)
-        flat = np.array([values[position % len(values)] for position in range(count)], dtype=_dtype(spec))
-    elif spec.dtype == "string":
-        flat = np.array([spec.missing or str(position % 3) for position in range(count)], dtype=object)
-    elif spec.dtype.startswith("float"):
-        # 37 is prime: no column is the same in all rows.
-        flat = ((np.arange(count) % 37) / 37).astype(spec.dtype)
-    else:
-        lowest = spec.minimum or 0
-        span = 2 if spec.maximum is None else min(2, spec.maximum - lowest + 1)
-        flat = (lowest + np.arange(count) % max(1, span)).astype(spec.dtype)
-    return flat.reshape(sizes)
-
-
-def _dtype(spec: InputSpec) -> Any:
-    return object if spec.dtype == "string" else spec.dtype
+def _sizes(spec: InputSpec, size: int) -> tuple[int, ...]:
+    """The input's shape, with some rows, and free axes of ``size``."""
+    shape = (None,) if spec.shape is None else spec.shape
+    first = [_ROWS if axis is None else axis for axis in shape[:1]]
+    return (*first, *(size if axis is None else axis for axis in shape[1:]))

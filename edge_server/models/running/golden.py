@@ -12,7 +12,7 @@ import numpy as np
 from edge_server.config.fields import read_document
 from edge_server.errors import BadRequest, ConfigurationError, ScoringError
 from edge_server.models.files.manifest import Golden
-from edge_server.models.running.onnx_model import OnnxModel
+from edge_server.models.running.onnx_model import DoesNotFitError, OnnxModel
 
 if TYPE_CHECKING:
     from edge_server.models.bodies.tensors import Array
@@ -66,7 +66,8 @@ def check_golden(model: OnnxModel, vectors: Vectors) -> int:
 
 
 def _inputs_do_not_fit(golden: Golden, error: BadRequest) -> ConfigurationError:
-    return ConfigurationError(str(golden.path), [f"inputs do not fit the model: {error.message}"])
+    reason = error.reason if isinstance(error, DoesNotFitError) else error.message
+    return ConfigurationError(str(golden.path), [f"inputs do not fit the model: {reason}"])
 
 
 def _compare(golden: Golden, name: str, expected: Any, value: Any) -> int:

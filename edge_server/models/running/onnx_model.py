@@ -18,8 +18,10 @@ from edge_server.models.bodies.frames import Columns, columns_of, listed
 from edge_server.models.bodies.large import LARGE_BYTES, read_rows
 from edge_server.models.bodies.media import Media, is_json
 from edge_server.models.bodies.tensors import Reader, check_rows
-from edge_server.models.files.manifest import Manifest, Rejects
+from edge_server.models.files.manifest import InputSpec, Manifest, Rejects
+from edge_server.models.files.operators import EmptyAxes
 from edge_server.models.running.call import ModelCall, kind_of
+from edge_server.models.running.no_rows import call_without_rows, check_empty_axes
 from edge_server.models.running.signature import inputs_of, outputs_of, shared_lengths
 
 if TYPE_CHECKING:
@@ -31,6 +33,14 @@ _NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S*/\S*:\d+ |\S*\.(?:c
 _NO_MEMORY = "Failed to allocate"
 
 
+class DoesNotFitError(BadRequest):
+    """The graph cannot be run on these arrays; ``reason`` are the engine's own words."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the model does not take these inputs: {reason}")
+        self.reason = reason
+
+
 class OnnxModel:
     """A loaded model; its calls may come from several threads at once.
 
@@ -38,7 +48,8 @@ class OnnxModel:
     manifest), ``default_method`` is the one of a request without, ``manifest`` is the converter's or None. ``formats``
     are the media types beside JSON of which a whole body may be the input. ``threads`` work on one run. ``joinable``:
     rows of several calls may be one run, because each is answered as it is alone. ``bounded``: the cost of a run
-    depends on the size of the request only, not on its values. The loader sets all three.
+    depends on the size of the request only, not on its values. ``sample`` is a row that a joinable model takes. The
+    loader sets all four. ``rejects`` is what the original refuses.
     """
 
     def __init__(self, path: Path, session: Any, manifest: Manifest | None) -> None:
@@ -47,10 +58,11 @@ class OnnxModel:
         self.threads = 1
         self.joinable = False
         self.bounded = False
+        self.sample: Mapping[str, Array] = {}
         # The session's own run checks names again, which has been done here.
         self._run = getattr(session, "_sess", session).run
         if manifest is None:
-            self.inputs = inputs_of(path, session)
+            self.inputs: Sequence[InputSpec] = inputs_of(path, session)
             self.outputs = outputs_of(path, session)
             self.methods: Mapping[str, tuple[str, ...]] = {}
             self.default_method: str | None = None
@@ -59,8 +71,12 @@ class OnnxModel:
             self.outputs = manifest.outputs
             self.methods = manifest.methods
             self.default_method = manifest.default_method
-        rejects = Rejects() if manifest is None else manifest.rejects
-        self._readers = {spec.name: Reader(spec, rejects) for spec in self.inputs if not spec.unused}
+        self.rejects = Rejects() if manifest is None else manifest.rejects
+        # Not the model itself, or a circle of references would keep it in memory.
+        self.empty_axes = EmptyAxes(path)
+        self._readers = {
+            spec.name: Reader(spec, self.rejects, self.empty_axes) for spec in self.inputs if not spec.unused
+        }
         self._unused = {spec.name for spec in self.inputs if spec.unused}
         self._needed = [name for name, reader in self._readers.items() if not reader.spec.optional]
         # The usual case: one input.
@@ -130,8 +146,6 @@ class OnnxModel:
             if type(data) is dict:
                 return self.named(data)
         if self._single is not None:
-            if type(data) is list and not data:
-                raise BadRequest(f"'{field}' has no rows")
             spec = self._single.spec
             array = self._single.read(data)
             if self._symbols:
@@ -158,8 +172,8 @@ class OnnxModel:
     def run(self, arrays: Mapping[str, Array], outputs: Sequence[str], options: Any = None) -> list[Any]:
         """The named outputs' values for arrays by input name.
 
-        ``options`` are the runtime's RunOptions, by which a run is stopped from another thread. Raises BadRequest when
-        the graph cannot take these arrays; the runtime's other errors pass through.
+        ``options`` are the runtime's RunOptions, by which a run is stopped from another thread. Raises DoesNotFitError
+        when the graph cannot take these arrays; the runtime's other errors pass through.
         """
         names = self._graph_inputs
         feeds = {names[name]: array for name, array in arrays.items()}
@@ -169,7 +183,7 @@ class OnnxModel:
             shown = str(error)
             if _NO_MEMORY in shown or (options is not None and options.terminate):
                 raise
-            raise BadRequest(f"the model does not take these inputs: {_NOISE.sub('', first_line(error))}") from None
+            raise DoesNotFitError(_NOISE.sub("", first_line(error))) from None
         return values
 
     @cached_property
@@ -212,6 +226,10 @@ class OnnxModel:
         if self._divisible:
             lengths = {len(array) for array in arrays.values()}
             rows = lengths.pop() if len(lengths) == 1 else None
+            if rows == 0:
+                return call_without_rows(self, arrays, outputs, write)
+        if rows is None:
+            check_empty_axes(self, arrays)
         return ModelCall(arrays, outputs, rows, kind_of(arrays, outputs), write)
 
     def _framed(self, data: Any, field: str) -> Any:
@@ -229,8 +247,10 @@ class OnnxModel:
         if len(known) != len(widths):
             raise BadRequest(f"'{field}' fits a model of one input; give 'inputs' with {listed(self._readers)}")
         total = sum(known)
-        if not isinstance(data, list) or not data:
-            raise BadRequest(f"'{field}' must be a list of rows, and have at least one")
+        if not isinstance(data, list):
+            raise BadRequest(f"'{field}' must be a list of rows")
+        if not data:
+            return {name: reader.read([]) for name, reader in self._readers.items()}
         if set(map(type, data)) != {list} or set(map(len, data)) != {total}:
             for number, row in enumerate(data):
                 if not isinstance(row, list):
