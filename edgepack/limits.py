@@ -80,6 +80,14 @@ class Limits:
     # The description in a skops file, in which the version of scikit-learn is looked for.
     skops_schema_bytes: int = 64 << 20
 
+    # A conda or pip file; the longest locks with hashes have half of this.
+    environment_file_bytes: int = 4 << 20
+    # What a YAML file may hold, aliases counted as often as they are used, and how deep.
+    yaml_nodes: int = 20_000
+    yaml_depth: int = 32
+    # Files that name each other by -r and -c.
+    requirement_files: int = 100
+
     # How far a serial may be above the last one: enough for a clock's microseconds, and no one document takes all.
     serial_step: int = 1 << 53
     # A desired state for a thousand services is a tenth of this.

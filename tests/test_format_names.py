@@ -17,6 +17,7 @@ NAMES = {
     "edgepack.base-recipe/v1",
     "edgepack.bundle/v1",
     "edgepack.desired/v1",
+    "edgepack.environment/v1",
     "edgepack.keys/v1",
     "edgepack.model/v1",
     "edgepack.parity/v1",

@@ -158,7 +158,7 @@ def _of_variables(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in variables.items():
         source = f"the variable {name}"
         if name.startswith((*_INDEXES, _OWN)):
-            for text in _in_addresses(value):
+            for text in credentials_in(value):
                 yield source, text
             if _SECRET_NAME.search(name):
                 yield source, value
@@ -183,7 +183,7 @@ def _of_pip(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             content = path.read_text("utf-8", "surrogateescape")
         except OSError:
             continue
-        for text in _in_addresses(content):
+        for text in credentials_in(content):
             yield str(path), text
 
 
@@ -203,7 +203,8 @@ def _home() -> Path:
     return Path(os.path.expanduser("~"))  # noqa: PTH111
 
 
-def _in_addresses(text: str) -> Iterator[str]:
+def credentials_in(text: str) -> Iterator[str]:
+    """The passwords, and the user names as long as a token, of the addresses in ``text``."""
     for user, password in _USERINFO.findall(text):
         secret = password or (user if len(user) >= _MIN_TOKEN else "")
         yield from {secret, unquote(secret)} - {""}

@@ -1,0 +1,186 @@
+"""An environment: the software that an entry script needs, as a value. What it becomes in an image is decided there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from edgepack.documents import raise_all
+from edgepack.errors import EdgepackError, InvalidReferenceError
+from edgepack.names import check_environment_name
+from packager.environments.addresses import is_remote, problem_of, scheme_of, shown
+from packager.environments.match_spec import channel_problem, check_specifiers, parse_match_spec, python_specifiers
+from packager.environments.pip_requirements import PipRequirements
+from packager.environments.requirement_lines import Requirement, parse_line
+
+# The Python of the base image that is built where nobody names one (``DEFAULT_RECIPE`` in ``packager.bases.find``).
+DEFAULT_PYTHON = "3.11"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FROM = re.compile(r"^\s*FROM\s+\S", re.I | re.M)
+_STACKS = (None, "latest")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Software by name and version; ``version`` and ``created`` (UTC) are None until it is registered.
+
+    ``python`` has the versions that it may be, as PEP 440 writes them, such as ``==3.11.*``; None leaves it to the
+    base. ``conda_packages`` are conda's specs as they were written, Python among them. ``conda_file`` is the text of
+    the file that it was read from. There is at most one of ``base_image`` and ``base_dockerfile`` (its text); what logs
+    in to the base's registry is never a part of it but for the user name.
+    """
+
+    name: str
+    version: int | None = None
+    python: str | None = None
+    conda_channels: tuple[str, ...] = ()
+    conda_packages: tuple[str, ...] = ()
+    pip: PipRequirements = field(default_factory=PipRequirements)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    base_image: str | None = None
+    base_dockerfile: str | None = None
+    base_registry_address: str | None = None
+    base_registry_username: str | None = None
+    user_managed_dependencies: bool = False
+    interpreter_path: str | None = None
+    inferencing_stack_version: str | None = None
+    conda_file: str | None = None
+    created: str | None = None
+
+    @property
+    def id(self) -> str:
+        """``name:version``, or the name alone of one that is not registered."""
+        return self.name if self.version is None else f"{self.name}:{self.version}"
+
+    @property
+    def python_version(self) -> str | None:
+        """``python`` as a person writes it, such as ``3.11`` or ``>=3.9,<3.12``."""
+        if self.python is None:
+            return None
+        exact = re.fullmatch(r"==([^,*]+?)(?:\.\*)?", self.python)
+        return exact[1] if exact else self.python
+
+
+def python_of(text: str) -> str:
+    """What ``3.11``, ``3.11.7`` or ``>=3.9,<3.12`` means as ``Environment.python``; raises ``InvalidReferenceError``.
+
+    ``3.11`` is any 3.11, as it is to conda.
+    """
+    compact = re.sub(r"\s*([,<>=!~]+)\s*", r"\1", text.strip())
+    if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?(?:\.\*)?", compact):
+        return check_specifiers(f"=={compact.removesuffix('.*')}.*")
+    if re.match(r"[0-9]", compact):
+        return check_specifiers(f"=={compact}")
+    if not compact:
+        raise InvalidReferenceError("the version of Python is empty", hint="write it as 3.11")
+    return check_specifiers(compact)
+
+
+def check_environment(environment: Environment, where: object | None = None) -> Environment:
+    """``environment`` when it can be kept; raises ``InvalidDocumentError`` with everything that is wrong."""
+    raise_all(where or f"environment {environment.name[:80]}", list(violations_of(environment)))
+    return environment
+
+
+def violations_of(environment: Environment) -> Iterator[str]:
+    """What is wrong with ``environment``, by field; no credential is shown."""
+    for check in (_of_name, _of_python, _of_conda, _of_pip, _of_variables, _of_base):
+        yield from check(environment)
+    if environment.inferencing_stack_version not in _STACKS:
+        yield f"inferencing_stack_version must be 'latest', is {environment.inferencing_stack_version!r}"
+    path = environment.interpreter_path
+    if path is not None and (not path or not path.isprintable()):
+        yield "interpreter_path must be a path"
+
+
+def _of_name(environment: Environment) -> Iterator[str]:
+    try:
+        check_environment_name(environment.name)
+    except EdgepackError as error:
+        yield str(error)
+    if environment.version is not None and not 0 < environment.version < 1 << 63:
+        yield f"version must be a whole number from 1, is {environment.version}"
+
+
+def _of_python(environment: Environment) -> Iterator[str]:
+    if environment.python is not None:
+        try:
+            check_specifiers(environment.python)
+        except EdgepackError as error:
+            yield f"python: {error}"
+
+
+def _of_conda(environment: Environment) -> Iterator[str]:
+    for channel in environment.conda_channels:
+        if (problem := channel_problem(channel)) is not None:
+            yield f"conda channel {shown(channel)!r} {problem}"
+    for text in environment.conda_packages:
+        try:
+            spec = parse_match_spec(text)
+            if spec.name == "python" and (asked := python_specifiers(spec)) not in (None, environment.python):
+                yield f"conda package {text!r} asks for Python {asked}, and python is {environment.python}"
+        except EdgepackError as error:
+            yield f"conda package: {error}"
+
+
+def _of_pip(environment: Environment) -> Iterator[str]:
+    pip = environment.pip
+    for line in (*pip.requirements, *pip.constraints):
+        try:
+            if not isinstance(parse_line(line), Requirement) or "\n" in line:
+                yield f"pip requirement {shown(line)!r} is not one requirement"
+        except EdgepackError as error:
+            yield f"pip requirement: {error}"
+    for address in (*filter(None, [pip.index_url]), *pip.extra_index_urls, *pip.find_links):
+        if is_remote(scheme_of(address)) and (problem := problem_of(address)) is not None:
+            yield f"pip index {shown(address)} {problem}"
+
+
+def _of_variables(environment: Environment) -> Iterator[str]:
+    for name, value in environment.variables.items():
+        if not _VARIABLE.fullmatch(name):
+            yield f"variable {name[:80]!r}: use letters, digits and '_', not starting with a digit"
+        if "\0" in value:
+            yield f"variable {name}: its value holds a NUL character"
+
+
+def _of_base(environment: Environment) -> Iterator[str]:
+    image, dockerfile = environment.base_image, environment.base_dockerfile
+    if image is not None and dockerfile is not None:
+        yield "has a base image and a base Dockerfile; keep one"
+    if image is not None:
+        yield from _of_image(image)
+    if dockerfile is not None and not _FROM.search(dockerfile):
+        yield "base_dockerfile has no FROM"
+    address = environment.base_registry_address
+    if address is not None and not _HOST.fullmatch(address):
+        yield f"base_registry_address {shown(address)!r} is not a registry's host; write it as host or host:port"
+    if address is not None and image is None:
+        yield "base_registry_address is given without a base image"
+    if environment.base_registry_username is not None and address is None:
+        yield "base_registry_username is given without base_registry_address"
+
+
+def _of_image(image: str) -> Iterator[str]:
+    from edgepack.oci.reference import Reference
+
+    if not image or not image.isprintable() or image != image.strip():
+        yield f"base_image {image!r} is not an image"
+        return
+    kind = re.match(r"(?:docker://|oci:|oci-archive:|docker-archive:|docker-daemon:)", image)
+    if kind is not None and kind[0] != "docker://":
+        return  # of this machine
+    try:
+        Reference.parse(image.removeprefix("docker://"))
+    except EdgepackError as error:
+        yield f"base_image: {error}"
+
+
+def with_default_python(environment: Environment) -> Environment:
+    """``environment`` with the default Python where nothing says which; a base of the user's brings its own."""
+    own = environment.base_image or environment.base_dockerfile or environment.user_managed_dependencies
+    if environment.python is not None or own:
+        return environment
+    return replace(environment, python=python_of(DEFAULT_PYTHON))

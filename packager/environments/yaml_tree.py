@@ -1,0 +1,181 @@
+"""YAML as a tree that has each value as it was written, with its line.
+
+Read from the parser's events, so that nothing is constructed: no tag makes an object, ``3.10`` stays ``3.10``, a field
+that is listed twice is seen, and an alias counts as often as it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgepack.documents import raise_all
+from edgepack.errors import InvalidDocumentError
+from edgepack.limits import LIMITS
+
+if TYPE_CHECKING:
+    import yaml
+
+Kind = Literal["text", "number", "truth", "null", "list", "map"]
+_CORE = "tag:yaml.org,2002:"
+_KINDS: Mapping[str, Kind] = {
+    "str": "text", "int": "number", "float": "number", "bool": "truth", "null": "null",
+    # A date is written where a text is meant, and "=" is a text.
+    "timestamp": "text", "value": "text",
+}  # fmt: skip
+_WORDS = {"text": "text", "number": "a number", "truth": "true or false", "null": "empty", "list": "a list",
+          "map": "a mapping"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value: the ``text`` of a scalar, the ``items`` of a list, or the ``fields`` of a mapping; ``line`` from 1."""
+
+    kind: Kind
+    line: int | None = None
+    text: str = ""
+    items: tuple[Node, ...] = ()
+    fields: Mapping[str, Node] = field(default_factory=dict)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a text, or a number that may stand for one, such as a version."""
+        return self.kind in ("text", "number")
+
+    @property
+    def word(self) -> str:
+        """What it is, for an error."""
+        return _WORDS[self.kind]
+
+    def at(self, path: str) -> str:
+        """``path`` with the line, for an error."""
+        return path if self.line is None else f"line {self.line}: {path}"
+
+
+def parse_yaml(text: str, where: object) -> Node:
+    """The one document in ``text``; raises ``InvalidDocumentError`` with all violations that can be found."""
+    import yaml
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return _Reader(yaml.parse(text, loader), where).document()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = "" if mark is None else f"line {mark.line + 1}: "
+        raise InvalidDocumentError(where, [f"{line}is not YAML ({error.problem or error.context})"]) from error
+    except yaml.YAMLError as error:  # a character that YAML does not have
+        raise InvalidDocumentError(where, [f"is not YAML ({' '.join(str(error).split())[:200]})"]) from error
+
+
+def json_tree(value: object) -> Node:
+    """The tree of a value that was read from JSON."""
+    if isinstance(value, Mapping):
+        return Node("map", fields={str(key): json_tree(below) for key, below in value.items()})
+    if isinstance(value, list | tuple):
+        return Node("list", items=tuple(json_tree(item) for item in value))
+    if isinstance(value, bool):
+        return Node("truth", text=str(value).lower())
+    if value is None:
+        return Node("null")
+    return Node("text" if isinstance(value, str) else "number", text=str(value))
+
+
+class _Reader:
+    def __init__(self, events: Iterator[yaml.Event], where: object) -> None:
+        import yaml
+
+        self._yaml = yaml
+        self._resolver = yaml.SafeLoader("")
+        self._events = events
+        self._where = where
+        self._violations: list[str] = []
+        # What an anchor names, and how many nodes that is; None while it is being read.
+        self._anchors: dict[str, tuple[Node, int] | None] = {}
+        self._count = 0
+
+    def document(self) -> Node:
+        """Read the whole stream."""
+        yaml = self._yaml
+        found: Node | None = None
+        for event in self._events:
+            if isinstance(event, yaml.StreamStartEvent | yaml.StreamEndEvent | yaml.DocumentEndEvent):
+                continue
+            if isinstance(event, yaml.DocumentStartEvent):
+                if found is not None:
+                    raise self._error(event, "a second document begins here; keep one in a file")
+                continue
+            found = self._node(event, 0)
+        raise_all(self._where, self._violations)
+        return found if found is not None else Node("null", 1)
+
+    def _node(self, event: yaml.Event, depth: int) -> Node:
+        yaml = self._yaml
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            named = self._anchors.get(event.anchor)
+            if named is None:
+                raise self._error(event, f"alias *{event.anchor} names nothing that ends before it")
+            self._add(event, named[1])
+            return named[0]
+        before = self._count
+        self._add(event, 1)
+        if depth > LIMITS.yaml_depth:
+            raise self._error(event, f"is nested more than {LIMITS.yaml_depth} deep")
+        anchor: str | None = getattr(event, "anchor", None)
+        if anchor is not None:
+            self._anchors[anchor] = None
+        if isinstance(event, yaml.ScalarEvent):
+            node = Node(self._kind(event), line, event.value)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            self._check_tag(event, "seq")
+            node = Node("list", line, items=tuple(self._items(depth)))
+        else:
+            self._check_tag(event, "map")
+            node = Node("map", line, fields=self._fields(depth))
+        if anchor is not None:
+            self._anchors[anchor] = (node, self._count - before)
+        return node
+
+    def _items(self, depth: int) -> Iterator[Node]:
+        while not isinstance(event := next(self._events), self._yaml.SequenceEndEvent):
+            yield self._node(event, depth + 1)
+
+    def _fields(self, depth: int) -> dict[str, Node]:
+        found: dict[str, Node] = {}
+        lines: dict[str, int] = {}
+        while not isinstance(event := next(self._events), self._yaml.MappingEndEvent):
+            line = event.start_mark.line + 1
+            key = self._node(event, depth + 1)
+            value = self._node(next(self._events), depth + 1)
+            if key.kind in ("list", "map", "null"):
+                self._violations.append(f"line {line}: the name of a field is {key.word}")
+            elif key.text == "<<":
+                self._violations.append(f"line {line}: '<<' is not supported; write the fields out")
+            elif key.text in found:
+                self._violations.append(f"line {line}: {key.text!r} is listed twice, first on line {lines[key.text]}")
+            else:
+                found[key.text], lines[key.text] = value, line
+        return found
+
+    def _kind(self, event: yaml.ScalarEvent) -> Kind:
+        tag = event.tag
+        if tag in (None, "!"):
+            tag = self._resolver.resolve(self._yaml.ScalarNode, event.value, event.implicit)
+        kind = _KINDS.get(str(tag).removeprefix(_CORE))
+        if kind is None and tag != f"{_CORE}merge":
+            raise self._error(event, f"the tag {tag!r} is not supported; leave it out")
+        return kind or "text"
+
+    def _check_tag(self, event: Any, wanted: str) -> None:
+        if event.tag not in (None, "!", f"{_CORE}{wanted}"):
+            raise self._error(event, f"the tag {event.tag!r} is not supported; leave it out")
+
+    def _add(self, event: yaml.Event, nodes: int) -> None:
+        self._count += nodes
+        if self._count > LIMITS.yaml_nodes:
+            raise self._error(event, f"holds more than {LIMITS.yaml_nodes} values, aliases included")
+
+    def _error(self, event: yaml.Event, text: str) -> InvalidDocumentError:
+        line = event.start_mark.line + 1
+        return InvalidDocumentError(self._where, [*self._violations, f"line {line}: {text}"])
