@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from edgepack.signing.keys import KeyRing
 if TYPE_CHECKING:
     from packager.bases.cache import BaseCache
     from packager.database.database import Database
+    from packager.environments.registry import EnvironmentRegistry
     from packager.images.build import Builder
     from packager.models.model import Model
     from packager.models.registry import ModelRegistry
@@ -50,6 +52,23 @@ def _has_files(folder: Path, ending: str = "") -> bool:
         return False
 
 
+def _has_records(path: Path) -> bool:
+    """Whether a version number was ever given in the database at ``path``; one that cannot be read may have some.
+
+    Of an earlier edgepack it had only models, whose blobs are found without it.
+    """
+    import sqlite3
+
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            has_table = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'last_versions'").fetchone()
+            return bool(has_table and connection.execute("SELECT 1 FROM last_versions LIMIT 1").fetchone())
+    except sqlite3.Error:
+        return True
+
+
 class Workspace:
     """Everything that the workstation keeps below ``root``; ``cache`` may be shared and thrown away.
 
@@ -65,9 +84,13 @@ class Workspace:
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever put into it: a key, or a blob of a model or an image."""
+        """Whether anything was ever put into it: a key, a blob of a model or an image, or an environment."""
         with disk_errors(self.root):
-            return _has_files(self.root / _KEYS, ".key") or _has_files(self.root / _STORE / "blobs" / "sha256")
+            return (
+                _has_files(self.root / _KEYS, ".key")
+                or _has_files(self.root / _STORE / "blobs" / "sha256")
+                or _has_records(self.root / _MODELS)
+            )
 
     @property
     def is_unused(self) -> bool:
@@ -132,6 +155,13 @@ class Workspace:
                 hint=f"delete it first: edgepack package delete {used[0]}",
             )  # fmt: skip
         return self.models.delete(model.ref)
+
+    @cached_property
+    def environments(self) -> EnvironmentRegistry:
+        """The registry of environments."""
+        from packager.environments.registry import EnvironmentRegistry
+
+        return EnvironmentRegistry(self.database)
 
     @cached_property
     def database(self) -> Database:

@@ -37,28 +37,8 @@ from packager.environments.sources import (
     from_packages,
     from_requirements,
 )
+from tests.packager.support.environments import FULL
 
-FULL = Environment(
-    "My_env.1",
-    7,
-    "==3.11.*",
-    ("conda-forge",),
-    ("python=3.11", "blas=*=openblas"),
-    PipRequirements(
-        ("numpy==1.26.4 --hash=sha256:" + "a" * 64, 'x @ git+https://${T}@g.example/x ; os_name == "posix"'),
-        index_url="https://one.example/simple", extra_index_urls=("https://two.example/simple",),
-        find_links=("https://links.example/", "/srv/my wheels"), trusted_hosts=("one.example:8080",),
-        only_binary=(":all:",), no_binary=("pyyaml",), pre=True, prefer_binary=True, require_hashes=True,
-    ),
-    {"OMP_NUM_THREADS": "1", "TEXT": "привет\nмир"},
-    base_image="registry.example/base:1",
-    base_registry_address="registry.example",
-    base_registry_username="puller",
-    interpreter_path="/opt/python/bin/python",
-    inferencing_stack_version="latest",
-    conda_file="dependencies: []\n",
-    created="2026-01-31T12:00:00Z",
-)  # fmt: skip
 SMALL = Environment("small")
 
 
