@@ -146,7 +146,9 @@ class Runner:
             if runtime.name != record.runtime or not self._wait(spec, runtime, patience).healthy:
                 continue
             instance = runtime.inspect(spec.name)
-            if instance is not None and self._device.is_image(spec.image, instance.image):
+            if instance is None or instance.image is None or instance.fault is not None:
+                continue
+            if self._device.is_image(spec.image, instance.image):
                 found.add(spec.name)
         return frozenset(found)
 

@@ -92,7 +92,9 @@ def _observed(device: Device, record: ServiceRecord) -> tuple[ServiceState, str 
     living = alive(instance)
     if not living.healthy:
         return ServiceState.FAILED, living.reason
-    if instance is not None and not device.is_image(spec.image, instance.image):
+    if instance is not None and (instance.fault is not None or instance.image is None):
+        return ServiceState.UNHEALTHY, f"it runs, but {instance.fault}; apply the desired state again"
+    if instance is not None and instance.image is not None and not device.is_image(spec.image, instance.image):
         return ServiceState.UNHEALTHY, f"it runs another image, {instance.image}; apply the desired state again"
     health = probe(spec.address, spec.port, spec.health_path)
     return (ServiceState.HEALTHY, record.reason) if health.healthy else (ServiceState.UNHEALTHY, health.reason)

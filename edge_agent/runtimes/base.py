@@ -16,14 +16,17 @@ class Instance:
     """A service as its runtime sees it. ``exit_code`` is known once it has exited, 128 and more after a signal.
 
     ``out_of_memory``: it, or something that it had started, was killed because there was no memory left for it.
+    ``fault``: what is wrong with how it is kept although it runs, and is right again when it is started anew; its
+    image and port are ``None`` where that is not known.
     """
 
     service: str
-    image: Digest
+    image: Digest | None
     state: InstanceState
-    port: int
+    port: int | None
     exit_code: int | None = None
     out_of_memory: bool = False
+    fault: str | None = None
 
 
 class Runtime(Protocol):

@@ -72,7 +72,12 @@ class CrunRuntime(UnpackedRuntime):
         return [True] * len(layers)
 
     def _running(self, service: str, folder: Path) -> bool:
-        return self._status(service) in ("running", "created", "paused")
+        status = self._status(service)
+        if status is not None:
+            return status in ("running", "created", "paused")
+        # The program's own record may be lost; its process stays as long as the container.
+        found = supervision.find(folder)
+        return found is not None and found.running
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         command = [self._program, "--root", str(self._state / self.name), *arguments]
@@ -189,8 +194,8 @@ class CrunRuntime(UnpackedRuntime):
             self._call("kill", container, "TERM")
             self._wait(lambda: self._status(service) != "running", timeout)
             self._call("delete", "--force", container)
+        supervision.end(bundle, timeout=2.0)
         if found is not None:
-            supervision.end(found, timeout=2.0)
             self._call("delete", "--force", container)
         cgroups.remove(cgroups.group_name(bundle, service))
         unmount_layers(bundle, service)

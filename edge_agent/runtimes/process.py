@@ -165,9 +165,7 @@ class ProcessRuntime(UnpackedRuntime):
 
     def _clear(self, service: str, timeout: float) -> None:
         folder = self._folder(service)
-        found = supervision.find(folder)
-        if found is not None:
-            supervision.end(found, timeout)
+        supervision.end(folder, timeout)
         cgroups.remove(cgroups.group_name(folder, service))
         if folder.exists():
             remove_tree(folder)

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edge_agent.runtimes.supervisor import start_ticks
+from edge_agent.runtimes.processes import MARK, Process, ProcessIdentity, below, boot_id, living, supervisors
+from edge_agent.runtimes.supervisor import checksum
 from edge_agent.runtimes.supervisor.job import Answer, Job, View, Way
 from edgepack.errors import RuntimeFailedError
 from edgepack.limits import LIMITS
@@ -29,20 +30,10 @@ _STEPS = {
 # The record of a process, and a copy of it.
 _RECORDS = ("process.json", "process.copy.json")
 _POLL_SECONDS = 0.02
-
-
-@dataclass(frozen=True)
-class ProcessIdentity:
-    """A process that cannot be mistaken for another: its number, when it started, and in which boot."""
-
-    pid: int
-    start_ticks: int
-    boot: str
-
-    @property
-    def alive(self) -> bool:
-        """Whether it is still running."""
-        return self.boot == boot_id() and start_ticks(self.pid) == self.start_ticks
+# What a supervisor has left to do when its service has ended takes less: a file, and what a client has not fetched yet.
+_SUPERVISOR_SECONDS = 10.0
+# In place of a service that has ended and that nothing is known of.
+_NOBODY = (-1, 0)
 
 
 @dataclass(frozen=True)
@@ -58,11 +49,6 @@ class Supervised:
     def running(self) -> bool:
         """Whether the program itself runs."""
         return self.exit_code is None and self.service.alive
-
-
-def boot_id() -> str:
-    """The kernel's id of this boot (proc(5), ``/proc/sys/kernel/random/boot_id``)."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
 class NoOwnNetworkError(RuntimeFailedError):
@@ -109,9 +95,7 @@ def launch(
     error = answer.get("error")
     if not error:
         return
-    found = find(folder)
-    if found is not None:
-        end(found, timeout=0.0)
+    end(folder, timeout=0.0)
     match answer.get("step"):
         case "network":
             raise NoOwnNetworkError(f"it cannot have a network of its own ({error})")
@@ -150,7 +134,7 @@ def _job(
 def _ask(job: Job) -> Answer:
     """Start a supervisor with ``job``; what it answers."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _PROGRAM.format(str(_ROOT))],
+        [sys.executable, "-I", "-S", "-c", _PROGRAM.format(str(_ROOT)), MARK, job["folder"]],
         input=json.dumps(job).encode(),
         capture_output=True,
         env={},
@@ -168,15 +152,16 @@ def _ask(job: Job) -> Answer:
 
 
 def find(folder: Path) -> Supervised | None:
-    """What was last started from ``folder``."""
+    """What was last started from ``folder``, by its record, or where that is lost by what runs."""
     identities = next((one for name in _RECORDS if (one := _identities(folder / name)) is not None), None)
+    identities = identities or _running_from(folder)
     if identities is None:
         return None
     service, supervisor = identities
     try:
         ended = json.loads((folder / "exit.json").read_bytes())
         return Supervised(service, supervisor, int(ended["code"]), bool(ended.get("out_of_memory")))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Supervised(service, supervisor, None)
 
 
@@ -184,10 +169,27 @@ def _identities(record: Path) -> tuple[ProcessIdentity, ProcessIdentity] | None:
     """The service and its supervisor; ``None`` when the record is not there or is damaged."""
     try:
         value = json.loads(record.read_bytes())
+        sum_of_it = value.pop("crc32", None)  # which earlier versions did not write
+        if sum_of_it is not None and sum_of_it != checksum(value):
+            return None
         (pid, ticks), (above, above_ticks), boot = value["service"], value["supervisor"], str(value["boot"])
         return ProcessIdentity(int(pid), int(ticks), boot), ProcessIdentity(int(above), int(above_ticks), boot)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _running_from(folder: Path) -> tuple[ProcessIdentity, ProcessIdentity] | None:
+    """The service and the supervisor that run from ``folder``, whatever is on record."""
+    processes = living()
+    found = sorted(supervisors(folder.resolve(), processes), key=lambda pid: processes[pid].start_ticks)
+    if not found:
+        return None
+    supervisor, boot = processes[found[-1]], boot_id()
+    # The service leads a session; what it has left behind came later, or leads none.
+    services = [one for one in processes.values() if one.parent == supervisor.pid and one.session == one.pid]
+    first = min(services, key=lambda one: one.start_ticks, default=None)
+    service = _NOBODY if first is None else (first.pid, first.start_ticks)
+    return ProcessIdentity(*service, boot), ProcessIdentity(supervisor.pid, supervisor.start_ticks, boot)
 
 
 def ended(folder: Path, timeout: float = 2.0) -> Supervised | None:
@@ -200,47 +202,50 @@ def ended(folder: Path, timeout: float = 2.0) -> Supervised | None:
     return found
 
 
-def end(found: Supervised, timeout: float) -> None:
-    """Ask everything in the program's session to end, kill what is left after ``timeout`` seconds, and wait for it."""
+def end(folder: Path, timeout: float) -> None:
+    """Ask all that was started from ``folder`` to end, kill what is left after ``timeout`` seconds, and wait for it."""
+    found = find(folder)
     deadline = time.monotonic() + timeout
-    _signal(found, signal.SIGTERM)
-    while _members(found) and time.monotonic() < deadline:
+    _signal(_members(folder, found)[1], signal.SIGTERM)
+    while _members(folder, found)[1] and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    while _members(found):
-        _signal(found, signal.SIGKILL)
+    while members := _members(folder, found)[1]:
+        _signal(members, signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
-    # The supervisor has one file left to write; it must not appear in a folder that is being removed.
-    while found.supervisor.alive:
+    # A supervisor has one file left to write; it must not appear in a folder that is being removed.
+    deadline = time.monotonic() + _SUPERVISOR_SECONDS
+    while above := _members(folder, found)[0]:
+        if time.monotonic() > deadline:
+            _signal(above, signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
 
 
-def _signal(found: Supervised, number: int) -> None:
-    for pid in _members(found):
+def _signal(pids: Collection[int], number: int) -> None:
+    for pid in pids:
         try:
             os.kill(pid, number)
         except ProcessLookupError:
             continue
 
 
-def _members(found: Supervised) -> list[int]:
-    """The living processes of the program's session.
+def _members(folder: Path, found: Supervised | None) -> tuple[set[int], set[int]]:
+    """The living supervisors of the service in ``folder``, and the living processes of the service."""
+    processes = living()
+    above = supervisors(folder.resolve(), processes)
+    if found is not None and found.supervisor.alive:
+        above.add(found.supervisor.pid)
+    return above, below(above, processes) | _session(found, processes)
+
+
+def _session(found: Supervised | None, processes: Mapping[int, Process]) -> set[int]:
+    """The processes of the service's session, which a supervisor that was killed has not adopted.
 
     A session's number is not given to a new process while the session has members, so it is another's only when its
     leader is a process that started at another time, or in another boot.
     """
-    if found.service.boot != boot_id():
-        return []
-    session = found.service.pid
-    leader = start_ticks(session)
-    if leader is not None and leader != found.service.start_ticks:
-        return []
-    members = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            try:
-                fields = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[3]) == session and fields[0] not in (b"Z", b"X"):
-                members.append(int(entry.name))
-    return members
+    if found is None or found.service.pid <= 0 or found.service.boot != boot_id():
+        return set()
+    leader = processes.get(found.service.pid)
+    if leader is not None and leader.start_ticks != found.service.start_ticks:
+        return set()
+    return {one.pid for one in processes.values() if one.session == found.service.pid}

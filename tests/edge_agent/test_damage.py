@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from edge_agent.runtimes.supervisor import start_ticks
 from edge_agent.runtimes.unpacked.inventory import Inventory, is_intact, put_in_place
 from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.oci.store import Store
 from tests.edge_agent.support.agent import Agent, Images, make_images
 from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 
 def rewrite(path: Path, change: Callable[[bytes], bytes], *, keep_times: bool = False) -> None:
@@ -256,6 +260,51 @@ def test_a_service_whose_record_is_damaged_is_still_ended(agent: Agent, data: by
     record = agent.root / "run/process/churn/process.json"
     record.unlink() if data is None else record.write_bytes(data)
     assert agent.status()["state"] == "Healthy"
+    done = agent.run("rollback", "churn")
+    assert done.code == 0, done.err
+    assert (agent.answer(), len(agent.processes())) == ("v1", 1)
+
+
+def in_both(run: Path, change: Callable[[bytes], bytes]) -> None:
+    for name in ("process.json", "process.copy.json"):
+        rewrite(run / name, change)
+
+
+def end_supervisor(run: Path) -> None:
+    pid, _ = json.loads((run / "process.json").read_bytes())["supervisor"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: start_ticks(pid) is None)
+
+
+# What may become of the records of a service that runs, and what is still known of it.
+LOSSES: dict[str, tuple[str | None, Callable[[Path], object]]] = {
+    "another number": (None, lambda run: rewrite(run / "process.json", lambda old: old.replace(b"]", b"1]"))),
+    "another number in both": (None, lambda run: in_both(run, lambda old: old.replace(b"]", b"1]"))),
+    "another boot in both": (None, lambda run: in_both(run, lambda old: old.replace(b"-", b"0"))),
+    "both gone": (None, lambda run: [path.unlink() for path in run.glob("process*.json")]),
+    "no longer text": ("the record of what it runs is lost", lambda run: rewrite(run / "spec.json", flip)),
+    "what it runs is gone": ("the record of what it runs is lost", lambda run: (run / "spec.json").unlink()),
+    "all gone": ("the record of what it runs is lost", lambda run: shutil.rmtree(run.parents[1])),
+    "no supervisor": ("the process that keeps its log was ended", end_supervisor),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_whatever_became_of_its_records_a_service_is_told_of_and_ended(agent: Agent, name: str) -> None:
+    fault, spoil = LOSSES[name]
+    spoil(agent.root / "run/process/churn")
+    assert agent.answer() == "v2"
+    found = agent.status()
+    if fault is None:
+        assert (found["state"], found["reason"]) == ("Healthy", None)
+    else:
+        assert (found["state"], found["reason"]) == (
+            "Unhealthy", f"it runs, but {fault}; apply the desired state again"
+        )  # fmt: skip
+    done = agent.apply("v2")
+    assert done.code == 0, done.err
+    assert ("starting image" in done.err) == (fault is not None)
+    assert (agent.answer(), len(agent.processes()), agent.status()["state"]) == ("v2", 1, "Healthy")
     done = agent.run("rollback", "churn")
     assert done.code == 0, done.err
     assert (agent.answer(), len(agent.processes())) == ("v1", 1)

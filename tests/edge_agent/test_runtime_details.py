@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from edge_agent.runtimes import supervision
+from edge_agent.runtimes import processes, supervision
 from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.crun import ControlGroupError, CrunRuntime
 from edge_agent.runtimes.engine.connect import sockets
 from edge_agent.runtimes.engine.errors import EngineRefusedError, refused
 from edge_agent.runtimes.instances import service_lock, tail
 from edge_agent.runtimes.select import choose
-from edge_agent.runtimes.supervisor import start_ticks
+from edge_agent.runtimes.supervisor import checksum, start_ticks
 from edge_agent.runtimes.translate import command, environment, python_minor
 from edge_agent.runtimes.unpacked.images import UnpackedImage
 from edge_agent.runtimes.unpacked.trees import merge_trees
@@ -115,6 +115,40 @@ def test_a_program_that_starts_others_is_ended_with_them(process: Runtime, store
     assert start_ticks(child) is None
 
 
+# Forks twice, as daemons do: the second child is in another session, has no living parent, and is hard to end.
+DAEMON = """
+import os, signal, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print('child', os.getpid(), flush=True)
+    time.sleep(600)
+os.wait()
+"""
+
+
+@pytest.mark.parametrize("by_itself", [False, True], ids=["stopped", "ends by itself"])
+def test_what_a_service_leaves_behind_ends_with_it(
+    process: Runtime, store: Store, open_dir: Path, free_port: Any, by_itself: bool
+) -> None:
+    go = open_dir / "go"
+    wait = f"while not os.path.exists({str(go)!r}):\n    time.sleep(0.02)\nsys.exit(3)"
+    image = script(store, DAEMON + wait)
+    process.prepare(image)
+    process.start(DesiredService("churn", image, free_port()))
+    wait_until(lambda: "child" in process.logs("churn"))
+    child = int(process.logs("churn").split()[-1])
+    assert start_ticks(child) is not None
+    if by_itself:
+        go.touch()
+        wait_until(lambda: process.inspect("churn").exit_code == 3)  # type: ignore[union-attr]
+    else:
+        process.stop("churn", 0.2)
+    assert start_ticks(child) is None
+
+
 def test_a_process_number_that_was_given_to_another_is_not_touched(
     process: Runtime, store: Store, open_dir: Path, free_port: Any
 ) -> None:
@@ -129,7 +163,8 @@ def test_a_process_number_that_was_given_to_another_is_not_touched(
         try:
             mine = value["service"][0]
             value["service"][0] = other.pid  # as after a reboot, or when numbers have gone round
-            record.write_text(json.dumps(value))
+            del value["crc32"]
+            record.write_text(json.dumps({**value, "crc32": checksum(value)}))
             found = process.inspect("churn")
             os.kill(mine, signal.SIGKILL)
             assert found is not None
@@ -147,7 +182,7 @@ def test_a_record_of_another_boot_is_of_nothing_that_runs(
     process.prepare(image)
     process.start(DesiredService("churn", image, free_port()))
     with monkeypatch.context() as patch:
-        patch.setattr(supervision, "boot_id", lambda: "another")
+        patch.setattr(processes, "boot_id", lambda: "another")
         found = process.inspect("churn")
         assert found is not None
         assert (found.state, found.exit_code) == ("exited", None)

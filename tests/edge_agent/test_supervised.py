@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import resource
 import shutil
 import socket
 import struct
@@ -240,6 +241,20 @@ def test_a_log_is_cut_at_lines_and_never_longer_than_its_limit(tmp_path: Path) -
     assert (older.stat().st_size, path.stat().st_size) == (1000, 500)
     log.close()
     assert Log(str(path), 100)._size == 500  # one that is longer already is set aside at the first line
+
+
+def test_a_log_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    log = Log(str(tmp_path / "log"), 10_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, before[1]))  # as with: ulimit -f
+    try:
+        for _ in range(10):
+            log.write(b"x" * 30 + b"\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    log.write(b"again\n")
+    log.close()
+    assert (tmp_path / "log").read_bytes().endswith(b"again\n")
 
 
 @pytest.mark.parametrize("kind", WITHOUT_ENGINE)

@@ -4,6 +4,9 @@ to lead its port into it. It stays in memory as long as the service, so it impor
 
 from __future__ import annotations
 
+import binascii
+import json
+
 
 def start_ticks(pid: int) -> int | None:
     """When ``pid`` started, in clock ticks since boot; ``None`` for a process that has ended, reaped or not.
@@ -16,3 +19,8 @@ def start_ticks(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def checksum(record: object) -> int:
+    """What shows that a record of a process is as it was written."""
+    return binascii.crc32(json.dumps(record, sort_keys=True).encode())

@@ -8,7 +8,7 @@ import os
 NEW_MOUNTS, NEW_NETWORK = 0x20000, 0x40000000
 READ_ONLY, NO_SUID, NO_DEVICES, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 2, 4, 32, 4096, 16384, 262144
 DETACH = 2
-_NO_NEW_PRIVILEGES = 38
+_NO_NEW_PRIVILEGES, _CHILD_SUBREAPER = 38, 36
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1
 
 
@@ -37,6 +37,24 @@ def own_mounts() -> None:
 def forbid_new_privileges() -> None:
     """Let nothing that this process starts gain privileges, by set-user-id programs for one; raises ``OSError``."""
     _call("prctl", _NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Let what the children of this process leave running become children of this process (prctl(2))."""
+    _call("prctl", _CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children(parent: int) -> list[int]:
+    """The children of the process ``parent`` (proc(5), ``/proc/[pid]/stat``), those that have ended among them."""
+    found = []
+    for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib would cost memory
+        try:
+            with open(f"/proc/{int(name)}/stat", "rb") as file:
+                if int(file.read().rpartition(b")")[2].split()[1]) == parent:
+                    found.append(int(name))
+        except (ValueError, FileNotFoundError, ProcessLookupError):
+            continue
+    return found
 
 
 def own_network() -> None:

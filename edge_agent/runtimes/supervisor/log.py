@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 
 class Log:
     """Appends to the file at ``path``; at ``limit`` bytes it becomes ``path.1``, which is replaced.
 
-    What does not fit on the disk is dropped: a full disk must not stop the service.
+    What cannot be written is dropped: no full or failing disk, and no limit on files, must stop the service.
     """
 
     def __init__(self, path: str, limit: int) -> None:
@@ -40,18 +39,20 @@ class Log:
         return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
     def _append(self, data: bytes) -> None:
-        try:
+        try:  # noqa: SIM105 - contextlib would cost memory
             self._size += os.write(self._fd, data) if data else 0
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
-                raise
+        except OSError:
+            pass
 
     def _rotate(self) -> None:
         try:
             os.replace(self._path, f"{self._path}.1")  # noqa: PTH105 - pathlib would cost memory
             fd = self._open()
-        except OSError:
-            os.ftruncate(self._fd, 0)  # the folder is gone or cannot be written
+        except OSError:  # the folder is gone or cannot be written
+            try:  # noqa: SIM105
+                os.ftruncate(self._fd, 0)
+            except OSError:
+                pass
         else:
             os.close(self._fd)
             self._fd = fd

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 
-from edge_agent.runtimes.supervisor import kernel, start_ticks
+from edge_agent.runtimes.supervisor import checksum, kernel, start_ticks
 from edge_agent.runtimes.supervisor.become import become
 from edge_agent.runtimes.supervisor.forward import Forwarder
 from edge_agent.runtimes.supervisor.log import Log
@@ -37,6 +37,7 @@ def main() -> None:
         os._exit(0)  # the agent's child ends here; the supervisor is a daemon of its own
     listener = None
     try:
+        kernel.adopt_orphans()
         if job["way"] is not None:
             listener = _listen(job["way"])
             kernel.own_network()
@@ -58,6 +59,7 @@ def main() -> None:
     status = _serve(epoll, pid, wake_read, log_read, log, forwarder)
     if forwarder is not None:
         forwarder.stop()
+    _end_what_is_left()
     code = os.waitstatus_to_exitcode(status)
     _write(
         f"{job['folder']}/exit.json",
@@ -96,7 +98,7 @@ def _start(job: Job) -> tuple[int, int]:
     record = {"boot": job["boot"], "supervisor": [me, start_ticks(me)], "service": [pid, start_ticks(pid)]}
     # Twice: nobody could end a service whose only record is damaged.
     for name in ("process.json", "process.copy.json"):
-        _write(f"{job['folder']}/{name}", record)
+        _write(f"{job['folder']}/{name}", {**record, "crc32": checksum(record)})
     os.close(job["lock"])
     os.write(go_write, b"!")
     os.close(go_write)
@@ -118,12 +120,35 @@ def _serve(epoll: select.epoll, pid: int, wake: int, output: int, log: Log, forw
                 forwarder.handle(fd, event)
         if any(fd == wake for fd, _ in events):
             os.read(wake, 64)
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
+            if (status := _reap(pid)) is not None:
                 for _ in range(_PIPE_CHUNKS):  # what is left of it; what it has started may go on writing
                     if not _take_output(output, log, whole=False):
                         break
                 return status
+
+
+def _reap(pid: int) -> int | None:
+    """How the service ended, if it has; what it had left to this process and has ended too is taken away."""
+    while True:
+        try:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if ended in (0, pid):
+            return status if ended else None
+
+
+def _end_what_is_left() -> None:
+    """Kill what the service has left running, as the end of a container does: it may hold the service's port."""
+    while True:
+        left = kernel.children(os.getpid())
+        if not left:
+            return
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)  # one that has ended is there until it is waited for
+        # What these had started becomes a child of this process when they have ended.
+        for _ in left:
+            os.waitpid(-1, 0)
 
 
 def _take_output(output: int, log: Log, *, whole: bool = True) -> bool:

@@ -107,14 +107,24 @@ class UnpackedRuntime(ABC):
         """See the protocol. The exit code is unknown when the device lost its power."""
         folder = self._folder(service)
         spec = read_spec(folder)
+        if self._running(service, folder):
+            if spec is None:
+                return Instance(service, None, "running", None, fault="the record of what it runs is lost")
+            return Instance(service, spec.image, "running", spec.port, fault=self._fault(folder))
         if spec is None:
             return None
-        if self._running(service, folder):
-            return Instance(service, spec.image, "running", spec.port)
         ended = supervision.ended(folder)
         if ended is None:
             return Instance(service, spec.image, "exited", spec.port)
         return Instance(service, spec.image, "exited", spec.port, ended.exit_code, ended.out_of_memory)
+
+    @staticmethod
+    def _fault(folder: Path) -> str | None:
+        """What is wrong with how the service is kept, which runs and has a record."""
+        found = supervision.find(folder)
+        if found is None or found.supervisor.alive:
+            return None
+        return "the process that keeps its log was ended"
 
     def mend(self, image: Digest) -> bool:
         """See the protocol."""

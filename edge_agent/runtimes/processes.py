@@ -1,0 +1,103 @@
+"""Which processes of this machine belong to a service: its supervisor, and everything that it has started.
+
+A supervisor adopts what its service leaves behind (``PR_SET_CHILD_SUBREAPER``), so all of it is below the supervisor
+however often it forks, and it has the service's folder in its command line, so that it is found without any record.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.runtimes.supervisor import start_ticks
+
+# The last words but one of a supervisor's command line; the service's folder is the last.
+MARK = "edgepack-service"
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A process that cannot be mistaken for another: its number, when it started, and in which boot."""
+
+    pid: int
+    start_ticks: int
+    boot: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is still running."""
+        return self.boot == boot_id() and start_ticks(self.pid) == self.start_ticks
+
+
+@dataclass(frozen=True)
+class Process:
+    """A living process: its parent, its session, and when it started."""
+
+    pid: int
+    parent: int
+    session: int
+    start_ticks: int
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot (proc(5), ``/proc/sys/kernel/random/boot_id``)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def living() -> dict[int, Process]:
+    """All processes of this machine that this one may see, without those that have ended."""
+    found = {}
+    for pid in _pids():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields[0] not in (b"Z", b"X"):
+            found[pid] = Process(pid, int(fields[1]), int(fields[3]), int(fields[19]))
+    return found
+
+
+def below(above: Collection[int], processes: Mapping[int, Process]) -> set[int]:
+    """What the processes ``above`` have started, and what that has started, and so on."""
+    children: dict[int, list[int]] = {}
+    for one in processes.values():
+        children.setdefault(one.parent, []).append(one.pid)
+    found: set[int] = set()
+    waiting = list(above)
+    while waiting:
+        for pid in children.get(waiting.pop(), ()):
+            if pid not in found:
+                found.add(pid)
+                waiting.append(pid)
+    return found
+
+
+def supervisors(folder: Path, processes: Mapping[int, Process]) -> set[int]:
+    """Those of ``processes`` that are supervisors of the service in ``folder``, by their command lines.
+
+    Others could have a command line like it, so only those of this process's own user count.
+    """
+    mark = [MARK.encode(), os.fsencode(folder), b""]
+    marked = {pid for pid in processes if _words(pid)[-3:] == mark and _is_own(pid)}
+    # A child has its parent's command line until it becomes another program.
+    return marked - below(marked, processes)
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
+
+
+def _words(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _is_own(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid == os.geteuid()
+    except OSError:
+        return False
