@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from converters.boosters.fitted import is_fitted_booster
+from converters.boosters.fitted import is_fitted_booster, trained_on_categories
 from converters.routes import Route, after, fitted_parts, walk
 from edgepack.errors import ConversionError
 
@@ -43,7 +43,9 @@ def in_front_of(model: Any) -> Any:
     columns: dict[int, Sequence[Any]] = {}
     closed = False
     names = _names(model)
-    for booster, routes in _boosters(model, names):
+    found = list(_boosters(model, names))
+    _require_all(model, [booster for booster, _ in found])
+    for booster, routes in found:
         kept = of(booster)
         closed |= kept.closed
         for feature, values in kept.categories.items():
@@ -65,10 +67,28 @@ def in_front_of(model: Any) -> Any:
     return _behind(model, names, columns, closed=closed)
 
 
+def _require_all(model: Any, boosters: Sequence[Any]) -> None:
+    """Refuse a model that holds a booster, trained on categories, whose columns are not known."""
+    known = {
+        id(booster.get_booster() if hasattr(booster, "get_booster") else getattr(booster, "booster_", None))
+        for booster in boosters
+    }
+    for booster in trained_on_categories(model):
+        if id(booster) not in known:
+            raise ConversionError(
+                f"a booster inside of the {type(model).__name__} was trained on pandas categories, and which of the "
+                "model's columns it is given is not known",
+                hint=ENCODE,
+            )
+
+
 def _require_codes_everywhere(model: Any, names: Sequence[str], columns: Categories) -> None:
     """Refuse a model of which another part takes such a column for itself, as it is in the table."""
     parts = list(walk(model))
     finals = [part.final_estimator_ for part in parts if hasattr(part, "final_estimator_")]
+    for part in parts:
+        if hasattr(part, "final_estimator_") and getattr(part, "passthrough", False):
+            _refuse_as_it_is(part.final_estimator_, names[min(columns)])
     for fitted in fitted_parts(model, names):
         part = fitted.part
         if any(part is final for final in finals) or any(map(is_fitted_booster, walk(part))):
@@ -79,17 +99,21 @@ def _require_codes_everywhere(model: Any, names: Sequence[str], columns: Categor
             continue  # it passes on what it is given
         taken = next((route.column for route in fitted.routes if route is not None and route.column in columns), None)
         if taken is not None:
-            raise ConversionError(
-                f"the {type(part).__name__} takes the column {names[taken]!r} as it is, of which a booster beside it "
-                "takes pandas categories",
-                hint=ENCODE,
-            )
+            _refuse_as_it_is(part, names[taken])
     for column, values in columns.items():
         texts = [isinstance(value, str) for value in values]
         if any(texts) is not all(texts) or any(not isinstance(value, str | int | float) for value in values):
             _refuse_kind(names[column])
         if any(isinstance(value, bool) for value in values):
             _refuse_kind(names[column])
+
+
+def _refuse_as_it_is(part: Any, name: str) -> NoReturn:
+    raise ConversionError(
+        f"the {type(part).__name__} takes the column {name!r} as it is, of which a booster beside it takes pandas "
+        "categories",
+        hint=ENCODE,
+    )
 
 
 def _refuse_kind(name: str) -> NoReturn:
@@ -178,7 +202,8 @@ def of_lightgbm(booster: Any) -> Categories:
     if len(ways) in (0, MOST_WAYS) or any(way != used[0] for way in used):
         raise ConversionError(
             "LightGBM does not keep which columns have which of the pandas categories that the model was trained on",
-            hint="leave out columns of one category only, make every one of categorical_feature a pandas category, or "
+            hint="leave out columns of one category only, make ordered categories unordered (cat.as_unordered()) and "
+            "every one of categorical_feature a pandas category, or "
             f"{ENCODE}",
         )
     return {column: values for column, values in ways[0].items() if all(way.get(column) == values for way in ways)}
@@ -187,17 +212,27 @@ def of_lightgbm(booster: Any) -> Categories:
 def _matches(
     infos: Sequence[str], remembered: Sequence[Any], column: int, place: int, chosen: Categories
 ) -> Iterator[Categories]:
-    """The ways to give the categorical columns their categories in order; a column of no use may have some or none."""
+    """The ways to give the categorical columns their categories in order; a column of no use may have some or none.
+
+    So may one of numbers whose range is that of codes: an ordered category is a number to LightGBM, its code.
+    """
     if column == len(infos):
         if place == len(remembered):
             yield chosen
         return
     info = infos[column]
-    codes = [] if info == "none" or info.startswith("[") else list(map(int, info.split(":")))
-    if not codes:
+    number = info.startswith("[")
+    codes = [] if info == "none" else _ends(info) if number else list(map(int, info.split(":")))
+    if number or not codes:
         yield from _matches(infos, remembered, column + 1, place, chosen)
-    if not info.startswith("[") and place < len(remembered) and max(codes, default=-1) < len(remembered[place]):
+    are_codes = not number or all(code >= 0 and code == int(code) for code in codes)
+    if are_codes and place < len(remembered) and max(codes, default=-1) < len(remembered[place]):
         yield from _matches(infos, remembered, column + 1, place + 1, {**chosen, column: remembered[place]})
+
+
+def _ends(info: str) -> list[float]:
+    """The least and the largest number of a column, ``[low:high]``."""
+    return [float(end) for end in info.strip("[]").split(":")]
 
 
 def _behind(model: Any, names: Sequence[str], categories: Categories, *, closed: bool) -> Any:

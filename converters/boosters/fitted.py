@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
 from typing import Any
+
+# Of a model that holds more objects than these, no further ones are looked at.
+MOST_OBJECTS = 2_000_000
 
 
 def is_fitted_booster(model: Any) -> bool:
@@ -27,3 +33,25 @@ def restore(model: Any) -> None:
         model._n_features_in = len(model.feature_names_)
     elif type(model).__module__.startswith("lightgbm.") and getattr(model, "_n_classes", -1) is None:
         model._n_classes = -1
+
+
+def trained_on_categories(model: Any) -> Iterator[Any]:
+    """Every ``Booster`` of LightGBM or XGBoost in a model that keeps columns of pandas' categories, however it is held.
+
+    This follows references, not what estimators say of their parts, so that none is overlooked.
+    """
+    seen: set[int] = set()
+    waiting = [model]
+    while waiting and len(seen) < MOST_OBJECTS:
+        current = waiting.pop()
+        if id(current) in seen or isinstance(current, type | ModuleType | FunctionType | str | bytes):
+            continue
+        seen.add(id(current))
+        module, name = type(current).__module__.split(".")[0], type(current).__name__
+        if name != "Booster" or module not in ("lightgbm", "xgboost"):
+            waiting.extend(gc.get_referents(current))
+        elif module == "lightgbm":
+            if current.pandas_categorical:
+                yield current
+        elif "c" in (current.feature_types or ()) and current.feature_names is not None:
+            yield current

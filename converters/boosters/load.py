@@ -34,12 +34,12 @@ def load_native(path: Path, notes: list[str] | None = None) -> Any:
     data = path.read_bytes()
     try:
         if data.startswith(CATBOOST_MAGIC):
-            return _catboost(path, "cbm", notes)
+            return _catboost(path, "cbm")
         if data.startswith(LIGHTGBM_MAGICS):
             return _lightgbm(data)
         if data.lstrip().startswith(b"{"):
             if _is_catboost_json(data):
-                return _catboost(path, "json", notes)
+                return _catboost(path, "json")
             return _xgboost(data, notes, pickled=False)
     except ModuleNotFoundError as error:
         raise ConversionError(
@@ -52,6 +52,22 @@ def load_native(path: Path, notes: list[str] | None = None) -> Any:
             hint='open it with the XGBoost that wrote it and save it with save_model("model.json")',
         )
     raise ConversionError("the file is not in a supported format of a booster", hint=SAVE_AGAIN)
+
+
+def open_native(path: Path) -> Any:
+    """The model in a whole file of a booster's own, as its library opens it where no estimator is named."""
+    data = path.read_bytes()
+    if data.startswith(CATBOOST_MAGIC) or (data.lstrip().startswith(b"{") and _is_catboost_json(data)):
+        import catboost as library
+
+        return library.CatBoost().load_model(str(path), format="cbm" if data.startswith(CATBOOST_MAGIC) else "json")
+    if data.startswith(LIGHTGBM_MAGICS):
+        import lightgbm
+
+        return lightgbm.Booster(model_str=data.decode("utf-8", "replace"))
+    import xgboost as booster
+
+    return booster.Booster(model_file=bytearray(data))
 
 
 def adapt(model: Any, notes: list[str] | None = None) -> Any:
@@ -182,7 +198,7 @@ def _lightgbm(data: bytes) -> Any:
     return categories.in_front_of((LightGBMClassifier if boosted.classes else LightGBMRegressor)(booster))
 
 
-def _catboost(path: Path, form: str, notes: list[str]) -> Any:
+def _catboost(path: Path, form: str) -> Any:
     import catboost as library
 
     try:
@@ -191,10 +207,12 @@ def _catboost(path: Path, form: str, notes: list[str]) -> Any:
         raise ConversionError(
             f"the file is not a whole CatBoost model ({first_line(error)})", hint=f"copy it again, or {SAVE_AGAIN}"
         ) from error
-    if not len(model.classes_) and catboost.read(model).link != "identity":
-        notes.append(
-            "the file does not say of which class it is: the package answers as CatBoostRegressor does; where your own "
-            "code calls CatBoost.predict, which answers scores, register what joblib.dump writes of that object"
+    if not len(model.classes_) and (link := catboost.read(model).link) != "identity":
+        raise ConversionError(
+            f"the file does not say whether CatBoostRegressor is to answer, which applies {link} to the score, or "
+            "CatBoost, which does not",
+            hint="register the object that you call, as with joblib.dump(CatBoostRegressor().load_model("
+            f"{path.name!r}), 'model.joblib')",
         )
     return _catboost_estimator(model)
 

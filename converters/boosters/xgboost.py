@@ -41,6 +41,7 @@ LINKS: dict[str, Link] = {
     "rank:ndcg": "identity",
     "rank:map": "identity",
 }
+RAW = "binary:logitraw"
 CATEGORICAL_SPLIT = 1
 # In a model's UBJSON: three numbers of a byte each.
 _UBJ_VERSION = re.compile(rb"version\[#L.{8}[iU](.)[iU](.)", re.DOTALL)
@@ -94,7 +95,9 @@ def read(booster: Any, missing: float = float("nan")) -> Boosted:
         raise ConversionError(f"what XGBoost's objective {objective!r} predicts is not supported", hint=HINT)
     features = int(parameters["num_feature"])
     width = max(int(parameters["num_class"]), int(parameters.get("num_target", "1")), 1)
-    base = _margin(_numbers(parameters["base_score"]), link, objective)
+    score = _numbers(parameters["base_score"])
+    as_it_is = objective == RAW and _is_added_as_it_is(score)
+    base = score if as_it_is else _margin(score, link, objective)
     base = np.broadcast_to(base, (width,)).astype(np.float64)
     common: dict[str, Any] = {
         "features": features,
@@ -144,10 +147,24 @@ def _margin(score: Any, link: Link, objective: str) -> Any:
     """The objective's own start, which is kept as a prediction, as a score."""
     import numpy as np
 
-    if link == "sigmoid" or objective == "binary:logitraw":
+    if link == "sigmoid" or objective == RAW:
         with np.errstate(divide="ignore"):
             return -np.log(np.float32(1) / score - np.float32(1))
     return np.log(score) if link == "exp" else score
+
+
+def _is_added_as_it_is(score: Any) -> bool:
+    """Whether this XGBoost starts a raw model from its ``score`` itself: 3.2 does, others make a logit of it.
+
+    Found by asking a model of the same start and one tree that adds next to nothing.
+    """
+    import numpy as np
+    import xgboost
+
+    rows = np.zeros((2, 1), dtype=np.float32)
+    options = {"objective": RAW, "base_score": float(score.flat[0]), "eta": 1e-9, "max_depth": 1, "verbosity": 0}
+    tried = xgboost.train(options, xgboost.DMatrix(rows, label=np.array([0.0, 1.0])), 1)
+    return bool(abs(float(tried.predict(xgboost.DMatrix(rows))[0]) - float(score.flat[0])) < 1e-5)
 
 
 def _trees_used(model: Mapping[str, Any], attributes: Mapping[str, str]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from converters.error_text import first_line
 from converters.package.manifest import ATOL, RTOL
 from edgepack.errors import ConversionError
 
@@ -113,18 +114,26 @@ def require_same(what: str, adapter: Callable[[], Any], user: Callable[[], Any],
     """
     import numpy as np
 
-    mine = np.asarray(adapter())
+    try:
+        mine = np.asarray(adapter())
+    except ConversionError:
+        return
     try:
         theirs = np.asarray(user())
     except Exception as error:  # an estimator may raise anything
         raise ConversionError(
-            f"the original refuses rows in the form in which it was trained ({_line(error)}), and {what} answers "
+            f"the original refuses rows in the form in which it was trained ({first_line(error)}), and {what} answers "
             "them in the converter's",
             hint=hint,
         ) from error
     if mine.size != theirs.size:
         raise ConversionError(f"{what} has shape {theirs.shape} as users ask it, {mine.shape} as converted", hint=hint)
     off = differing(mine.reshape(theirs.shape), theirs)
+    if off and differing(np.asarray(user()), theirs):
+        raise ConversionError(
+            f"{what} answers the same rows otherwise each time: it is random, or keeps something from call to call",
+            hint=REPEATABLE_HINT,
+        )
     if off:
         raise ConversionError(
             f"{what} answers {off} of {len(theirs)} rows otherwise in the form in which it was trained than in the "
@@ -142,7 +151,3 @@ def differing(left: Any, right: Any) -> int:
     else:
         off = left.astype(str) != right.astype(str)
     return int(off.reshape(len(off), -1).any(axis=1).sum()) if off.size else 0
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

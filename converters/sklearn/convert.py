@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from converters import routes
+from converters.boosters import users_way
 from converters.graph import checks, edits
 from converters.graph.session import Session
 from converters.options import Options
 from converters.package import manifest
 from converters.package.tried import Tried
 from converters.proof import parity, second_opinion
-from converters.sklearn import common_rows, labels, limits, proof, unusual_inputs
+from converters.sklearn import common_rows, labels, limits, proof, sparse_input, unusual_inputs
 from converters.sklearn import inputs as inputs_of
 from converters.sklearn.attempts import Attempt, RefusedError, attempts, build
 from converters.sklearn.common_rows import Rows
 from converters.sklearn.loading import load
-from converters.sklearn.original import Expected, Original, Questions, dense
+from converters.sklearn.original import Expected, Original, Questions, joined
 from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
@@ -56,6 +57,7 @@ def convert(path: Path, digest: str, options: Options, tried: Tried | None = Non
     notes = list(original.warnings)
     found = common_rows.gather(original, options)
     tried = tried or Tried()
+    notes += sparse_input.doubts(original.model, found.tables.get("sample"))
     _second_opinion(original, found)
     proven = _first_proven(original, found, attempts(original, path.stat().st_size), options, tried)
     notes += proven.notes
@@ -126,20 +128,25 @@ def _report(
 
 
 def _second_opinion(original: Original, found: Rows) -> None:
-    """Raise ``ConversionError`` where a data frame, in which it was trained, is answered otherwise than a matrix."""
+    """Raise ``ConversionError`` where the saved object answers its user otherwise than the estimator that is converted.
+
+    The user gives it a data frame where it was trained on one, with its types, and else a matrix.
+    """
+    import numpy as np
+
     planned = inputs_of.plan(found.every, found.columns, original.by_name, "float64")
-    model = original.model
-    method = next((name for name in ("predict", "transform") if original.has(name)), None)
-    own = type(model).__module__.startswith("sklearn.") and hasattr(model, "feature_names_in_")
-    if planned.layout != "matrix" or not own or method is None:
+    few = found.every.take(np.unique(np.linspace(0, len(found.every) - 1, OPINION_ROWS).astype(int)))
+    if not original.named and (planned.layout != "matrix" or original.saved is original.model):
         return
-    few = found.every.take(slice(0, OPINION_ROWS))
-    second_opinion.require_same(
-        f"{method} of the {type(model).__name__}",
-        lambda: Expected(original, planned, few).answer(method),
-        lambda: dense(getattr(model, method)(few.frame())),
-        f"train it on plain numbers, or {SCRIPT}",
-    )
+    rows = users_way.with_types(few.frame(), original.model) if original.named else few.matrix()
+    asked = Expected(original, planned, few)
+    for method, ask in users_way.asks(original.saved, original.model).items():
+        second_opinion.require_same(
+            f"{method} of the {type(original.saved).__name__}",
+            lambda method=method: joined(asked.answer(method)),  # type: ignore[misc]
+            lambda ask=ask: joined(ask(rows)),  # type: ignore[misc]
+            f"train it on plain numbers, or {SCRIPT}",
+        )
 
 
 def _first_proven(

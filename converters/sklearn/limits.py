@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converters.error_text import first_line
 from converters.graph.session import Session
 from converters.proof.samples import Table
 from converters.sklearn import rows
@@ -89,7 +90,7 @@ def _refused_rows(expected: Expected, outputs: Sequence[Answer], table: Table) -
                 asked.answer(answer.method, answer.meaning.part)
         except ConversionError as error:
             if len(part) == 1:
-                found.append((part, str(error.__cause__ or error.what).strip().splitlines()[0][:120]))
+                found.append((part, first_line(error.__cause__ or error)[:120]))
             else:
                 half = len(part) // 2
                 waiting += [part.take(slice(0, half)), part.take(slice(half, len(part)))]

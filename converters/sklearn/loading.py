@@ -35,7 +35,7 @@ def load(path: Path) -> Original:
     notes: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of versions that differ, which become a note below
-        model = _open(path, notes)
+        saved, model = _open(path, notes)
     # After the file: what is refused needs none of the seconds that this takes.
     import sklearn
 
@@ -46,18 +46,20 @@ def load(path: Path) -> Original:
             "the comparison is with what it answers here"
         )
     sparse_input.note(model)
-    notes += sparse_input.doubts(model)
     _one_thread(model)
     names, named = _columns(model)
-    return Original(model, names, named, version, tuple(notes))
+    return Original(model, names, named, version, tuple(notes), saved)
 
 
-def _open(path: Path, notes: list[str]) -> Any:
-    from converters.boosters.load import adapt, load_native
+def _open(path: Path, notes: list[str]) -> tuple[Any, Any]:
+    """The object in the file as its user opens it, and the estimator that stands for it."""
+    from converters.boosters.load import adapt, load_native, open_native
 
     if is_booster_file(path):
-        return load_native(path, notes)
-    return adapt(_unwrapped(_open_skops(path) if zipfile.is_zipfile(path) else _unpickle(path)), notes)
+        model = load_native(path, notes)
+        return open_native(path), model
+    saved = _open_skops(path) if zipfile.is_zipfile(path) else _unpickle(path)
+    return saved, adapt(_unwrapped(saved), notes)
 
 
 def _open_skops(path: Path) -> Any:

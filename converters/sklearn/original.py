@@ -38,13 +38,17 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Original:
-    """A fitted estimator with its column names (made up where it has none; ``named`` says which)."""
+    """A fitted estimator with its column names (made up where it has none; ``named`` says which).
+
+    ``saved`` is the object in the user's file, for which ``model`` stands.
+    """
 
     model: Any
     names: tuple[str, ...]
     named: bool
     trained_version: str
     warnings: tuple[str, ...]
+    saved: Any = None
 
     @property
     def versions(self) -> dict[str, str]:
@@ -151,6 +155,15 @@ def dense(answer: Any) -> Any:
     import numpy as np
 
     return np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
+
+
+def joined(answer: Any) -> Any:
+    """An answer as one array, where it may be a list of them for several targets."""
+    import numpy as np
+
+    if not isinstance(answer, list):
+        return dense(answer)
+    return np.concatenate([np.reshape(dense(part), (len(part), -1)) for part in answer], axis=1)
 
 
 def _spelled(name: str) -> str:

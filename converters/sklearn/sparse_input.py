@@ -9,12 +9,16 @@ from typing import Any
 
 from converters.boosters import xgboost
 from converters.boosters.fitted import is_fitted_booster
+from converters.proof.samples import Table
 from converters.routes import children, passes_on, walk
+from edgepack.errors import ConversionError
 
 UNKNOWN = (
-    "if the model was trained on a sparse matrix, the zeros that this did not hold are missing values to XGBoost, and "
-    "numbers to the package: then call model.set_params(missing=0) and save the model again"
+    "the XGBoost model does not say whether it was trained on whole rows, of which NaN is missing, or on a sparse "
+    "matrix, of which the zeros are that it does not hold"
 )
+SPARSE = "for a sparse matrix, call set_params(missing=0) of the XGBClassifier or XGBRegressor, and save it again"
+ASSUMED = f"zeros are taken for numbers and NaN for missing ones, as after training on whole rows; {SPARSE}"
 ALWAYS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer", "TfidfTransformer", "RandomTreesEmbedding")
 ASKED = {"OneHotEncoder": "sparse_output", "LabelBinarizer": "sparse_output", "MultiLabelBinarizer": "sparse_output"}
 ASKED |= {"DictVectorizer": "sparse", "SplineTransformer": "sparse_output"}
@@ -45,18 +49,32 @@ def note(model: Any, sparse: bool = False) -> None:
         note(child, sparse and (child is not final or getattr(model, "passthrough", False)))
 
 
-def doubts(model: Any) -> list[str]:
-    """What the user should be told of an XGBoost model that may have been trained on sparse rows.
+def is_unknown(model: Any) -> bool:
+    """Whether nothing in ``model`` says if an XGBoost model was trained on sparse rows, where that matters.
 
     That is one that no step is in front of, whatever it is inside of.
     """
     if hasattr(model, "steps") or hasattr(model, "transformers_"):
-        return []
-    found = any(
+        return False
+    return any(
         hasattr(part, "get_booster") and is_fitted_booster(part) and xgboost.may_be_of_sparse_rows(part)
         for part in walk(model)
     )
-    return [UNKNOWN] if found else []
+
+
+def doubts(model: Any, sample: Table | None) -> list[str]:
+    """What the user should be told of such a model: rows with a missing number tell that NaN is missing.
+
+    Raises ``ConversionError`` where there is no sample.
+    """
+    import numpy as np
+
+    if not is_unknown(model):
+        return []
+    if sample is None:
+        raise ConversionError(UNKNOWN, hint=f"for whole rows, give --sample with some of them; {SPARSE}")
+    told = any(column.dtype.kind == "f" and np.isnan(column).any() for column in sample.columns)
+    return [] if told else [ASSUMED]
 
 
 def is_sparse(step: Any, given: bool) -> bool:

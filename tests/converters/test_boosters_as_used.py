@@ -6,6 +6,7 @@ Every expected answer is the original's own to what it was trained on.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -24,8 +25,10 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from converters import Options
 from converters.boosters import load
-from converters.sklearn import sparse_input
+from converters.proof.samples import Table
+from converters.sklearn import convert, sparse_input
 from edgepack.errors import ConversionError
 from tests.converters.support.booster_models import assert_equal, data, graph_answers, make, require
 
@@ -186,12 +189,11 @@ def test_catboosts_own_class_answers_scores(tmp_path: Path, loss: str) -> None:
     np.testing.assert_array_equal(adapted.predict(X), model.predict(X))
     assert_equal(adapted, X)
     model.save_model(str(tmp_path / "model.cbm"))
-    notes: list[str] = []
-    np.testing.assert_allclose(
-        load.load_native(tmp_path / "model.cbm", notes).predict(X),
-        model.predict(X, prediction_type="Exponent") if loss != "RMSE" else model.predict(X),
-    )
-    assert bool(notes) is (loss != "RMSE")
+    if loss == "RMSE":
+        np.testing.assert_allclose(load.load_native(tmp_path / "model.cbm").predict(X), model.predict(X))
+        return
+    with pytest.raises(ConversionError, match="does not say whether CatBoostRegressor is to answer"):
+        load.load_native(tmp_path / "model.cbm")
 
 
 INSIDE: dict[str, Callable[[str], Any]] = {
@@ -252,13 +254,17 @@ def test_a_model_of_sparse_rows_is_told_from_one_of_whole_rows(method: str) -> N
     x = np.where(np.random.default_rng(1).random((400, 5)) < 0.7, 0, np.abs(np.nan_to_num(X[:400])))
     y = x[:, 0] + (x[:, 1] == 0)
     dense = make("xgboost", "Regressor", tree_method=method).fit(x, y)
-    assert sparse_input.doubts(dense) == [] or method == "exact"
+    assert not sparse_input.is_unknown(dense) or method == "exact"
     sparse = make("xgboost", "Regressor", tree_method=method).fit(scipy.sparse.csr_matrix(x), y)
-    assert "set_params(missing=0)" in sparse_input.doubts(sparse)[0]
+    names = tuple(f"x{index}" for index in range(5))
+    with pytest.raises(ConversionError, match=r"sparse matrix.*give --sample.*set_params\(missing=0\)"):
+        sparse_input.doubts(sparse, None)
+    assert "set_params(missing=0)" in sparse_input.doubts(sparse, Table(names, tuple(x.T)))[0]
+    assert sparse_input.doubts(sparse, Table(names, tuple(np.where(x == 0, np.nan, x).T))) == []
     expected = sparse.predict(scipy.sparse.csr_matrix(x))
     assert np.abs(sparse.predict(x) - expected).max() > 0.01
     sparse.set_params(missing=0)
-    assert sparse_input.doubts(sparse) == []
+    assert sparse_input.doubts(sparse, None) == []
     np.testing.assert_array_equal(sparse.predict(x), expected)
     assert_equal(sparse, x)
 
@@ -292,3 +298,124 @@ def test_regressors_of_lightgbm_3_answer() -> None:
     with pytest.raises(TypeError):
         model.predict(X)
     np.testing.assert_array_equal(load.adapt(Pipeline([("model", model)])).predict(X), expected)
+
+
+def _answers(path: Path, sample: Path | None = None) -> Any:
+    return convert.convert(path, "sha256:0", Options(sample=sample))
+
+
+def test_file_of_catboost_whose_loss_has_a_link_is_asked_back(tmp_path: Path) -> None:
+    """CatBoostRegressor answers the exponential of what CatBoost answers, and the file fits both."""
+    model = make("catboost", "Regressor", loss_function="Poisson").fit(X, np.abs(Y).round())
+    model.save_model(str(tmp_path / "counts.cbm"))
+    with pytest.raises(ConversionError, match="whether CatBoostRegressor") as caught:
+        load.load_native(tmp_path / "counts.cbm")
+    hint = caught.value.hint or ""
+    (told,) = re.findall(r"(joblib\.dump\(.*\))", hint)
+    exec(told.replace("'counts.cbm'", repr(str(tmp_path / "counts.cbm"))).replace("'model.joblib'", "file"), {  # noqa: S102
+        "joblib": joblib, "CatBoostRegressor": type(model), "file": tmp_path / "model.joblib",
+    })  # fmt: skip
+    again = load.adapt(joblib.load(tmp_path / "model.joblib"))
+    np.testing.assert_allclose(again.predict(X), model.predict(X))
+    assert_equal(again, X)
+
+
+def test_raw_scores_of_xgboost_start_as_this_version_starts_them() -> None:
+    import xgboost
+
+    parameters = {"objective": "binary:logitraw", "max_depth": 3}
+    booster = xgboost.train(parameters, xgboost.DMatrix(X, TWO), 5)
+    adapted = load.adapt(_pickled(booster))
+    np.testing.assert_allclose(adapted.predict(X), booster.predict(xgboost.DMatrix(X)))
+    assert_equal(adapted, X)
+
+
+def test_ordered_categories_are_numbers_to_lightgbm() -> None:
+    import pandas as pd
+
+    frame = _typed()
+    frame["town"] = pd.Categorical(frame["town"], categories=["Gouda", "Leiden", "Delft"], ordered=True)
+    target = _by_category(frame.astype({"town": object}))
+    model = make("lightgbm", "Classifier").fit(frame, target)
+    plain = frame.astype({"zone": int, "town": object})
+    found = graph_answers(_pickled(model), plain)["probabilities"]
+    np.testing.assert_allclose(found, model.predict_proba(frame), atol=1e-6)
+    frame["one"] = 1.0  # which might have had the categories as well
+    with pytest.raises(ConversionError, match=r"does not keep which columns.*as_unordered"):
+        load.adapt(make("lightgbm", "Classifier").fit(frame, target))
+    frame["town"] = frame["town"].cat.as_unordered()
+    assert hasattr(load.adapt(make("lightgbm", "Classifier").fit(frame, target)), "steps")
+
+
+class Own:
+    """An estimator of the user's that keeps its booster where no convention says."""
+
+    def __init__(self, booster: Any) -> None:
+        self.kept = {"of": [lambda: None, (booster,)]}
+
+    def predict(self, x: Any) -> Any:
+        return self.kept["of"][1][0].predict(x)
+
+
+@pytest.mark.parametrize("package", ["xgboost", "lightgbm"])
+def test_booster_on_categories_that_is_hidden_is_refused(package: str) -> None:
+    frame = _typed()
+    model = _categorical(package).fit(frame, frame["zone"] == 20)
+    booster = model.get_booster() if package == "xgboost" else model.booster_
+    with pytest.raises(ConversionError, match="inside of the Own was trained on pandas categories"):
+        load.adapt(Own(booster))
+
+
+def test_final_estimator_that_takes_categories_beside_a_booster_is_refused() -> None:
+    frame = _typed()[["zone", "size"]]
+    model = StackingClassifier([("a", _categorical("lightgbm"))], GaussianNB(), passthrough=True, cv=2)
+    with pytest.raises(ConversionError, match="GaussianNB takes the column 'zone' as it is"):
+        load.adapt(model.fit(frame, frame["zone"] == 20))
+
+
+class Other:
+    """Stands for an adapter that answers in another form than its user is answered."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.__dict__ |= {name: value for name, value in vars(model).items() if name.endswith("_")}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "model":
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
+    def predict(self, x: Any) -> Any:
+        return self.model.predict(x) * 1.01
+
+
+def test_what_the_user_gets_is_asked_of_the_object_that_was_saved(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a bare booster, an estimator of another meaning may stand for it: the booster itself has the last word."""
+    import lightgbm
+    import xgboost
+
+    x = np.nan_to_num(X)
+    made = {
+        "x.joblib": xgboost.train({"max_depth": 2}, xgboost.DMatrix(x, Y), 3),
+        "l.joblib": lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(x, Y), 3),
+    }
+    for name, booster in made.items():
+        joblib.dump(booster, tmp_path / name)
+        assert _answers(tmp_path / name).report["summary"]["passed"]
+    real = load.adapt
+    monkeypatch.setattr(load, "adapt", lambda model, notes=None: Other(real(model, notes)))
+    for name in made:
+        with pytest.raises(ConversionError, match=r"predict of the Booster answers \d+ of \d+ rows otherwise"):
+            _answers(tmp_path / name)
+
+
+def test_what_xgboost_says_has_no_time_of_day(tmp_path: Path) -> None:
+    frame = _typed()
+    model = _categorical("xgboost").fit(frame, frame["zone"] == 20)
+    joblib.dump(model, tmp_path / "m.joblib")
+    odd = _answers(tmp_path / "m.joblib").report["odd_inputs"]
+    told = [entry["original"] for entry in odd.values() if "original" in entry]
+    assert any("refuses" in text for text in told)
+    assert not any(re.search(r"\d\d:\d\d:\d\d", text) for text in told)
