@@ -27,6 +27,7 @@ from edge_server.service import Service
 from edge_server.telemetry.metrics import Metrics
 from edge_server.telemetry.request_log import RequestLog
 from edge_server.telemetry.spans import open_spans
+from edge_server.v1.routes import routes as v1_routes
 from edge_server.v2.routes import routes as v2_routes
 
 if TYPE_CHECKING:
@@ -152,7 +153,8 @@ class _Parts:
         }
         if config.metrics:
             own["/metrics"] = Route("/metrics", {"GET": self._show_metrics})
-        return Routes(own) | openapi_routes(service, config) | v2_routes(service, config, self._ready)
+        protocols = v1_routes(service, config, self._ready) | v2_routes(service, config, self._ready)
+        return Routes(own) | openapi_routes(service, config) | protocols
 
     def _show_metrics(self, request: Request) -> Response:
         return Response(200, self._metrics.render(), b"text/plain; version=0.0.4; charset=utf-8")

@@ -37,12 +37,14 @@ _QUERY: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def document(description: Description, config: ServiceConfig, version: str) -> dict[str, Any]:
-    """The document of ``version``, one of VERSIONS."""
-    return _swagger_2(description, config) if version == "2" else _openapi_3(description, config, version)
+def document(description: Description, config: ServiceConfig, version: str, model: str | None = None) -> dict[str, Any]:
+    """The document of ``version``, one of VERSIONS; of one of several models where ``model`` is its name."""
+    if version == "2":
+        return _swagger_2(description, config, model)
+    return _openapi_3(description, config, version, model)
 
 
-def _swagger_2(description: Description, config: ServiceConfig) -> dict[str, Any]:
+def _swagger_2(description: Description, config: ServiceConfig, model: str | None) -> dict[str, Any]:
     """In the form of the specification's example."""
     error = {"schema": {"$ref": "#/definitions/ErrorResponse"}}
     parameter = {
@@ -57,7 +59,7 @@ def _swagger_2(description: Description, config: ServiceConfig) -> dict[str, Any
         "default": {"description": _FAILED, **error},
     }
     run = {"operationId": "RunMLService", "description": _RUN, **_security(config)}
-    chosen = [{**rest, **schema} for rest, schema in _model_parameter(description)]
+    chosen = [{**rest, **schema} for rest, schema in _model_parameter(description, config, model)]
     score: dict[str, Any] = {"post": {**run, "parameters": [parameter, *chosen], "responses": responses}}
     if description.takes_get:
         score["get"] = {**run, "operationId": "RunMLServiceByQuery", "responses": responses}
@@ -89,7 +91,7 @@ def _swagger_2(description: Description, config: ServiceConfig) -> dict[str, Any
     }
 
 
-def _openapi_3(description: Description, config: ServiceConfig, version: str) -> dict[str, Any]:
+def _openapi_3(description: Description, config: ServiceConfig, version: str, model: str | None) -> dict[str, Any]:
     error = {"content": {_JSON: {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}}
     schemas, bodies, answers = _components(description, version)
     content: dict[str, Any] = {_JSON: bodies}
@@ -102,7 +104,7 @@ def _openapi_3(description: Description, config: ServiceConfig, version: str) ->
     run = {"operationId": "RunMLService", "description": _RUN, **_security(config)}
     chosen = [
         {**rest, "schema": translated(schema, version)}
-        for rest, schema in (*_model_parameter(description), *_format_parameters(description))
+        for rest, schema in (*_model_parameter(description, config, model), *_format_parameters(description))
     ]
     score: dict[str, Any] = {
         "post": {
@@ -128,7 +130,8 @@ def _openapi_3(description: Description, config: ServiceConfig, version: str) ->
     paths: dict[str, Any] = {"/": {"get": health}, "/score": score}
     schemas["ErrorResponse"] = dict(_ERROR)
     if config.script is None:
-        paths |= inference_paths(config, _security(config))
+        names = [model] if model is not None else sorted({place.name for place in config.models})
+        paths |= inference_paths(names, _security(config))
         schemas |= {name: translated(schema, version) for name, schema in inference_schemas().items()}
     return {
         "openapi": VERSIONS[version],
@@ -178,8 +181,13 @@ def _referred(name: str) -> dict[str, Any]:
     return {"schema": {"$ref": f"#/components/schemas/{name}"}}
 
 
-def _model_parameter(description: Description) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def _model_parameter(
+    description: Description, config: ServiceConfig, model: str | None
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """``?model=`` without its schema, and the schema, where there are several models."""
+    if model is not None and len({place.name for place in config.models}) > 1:
+        described = {"name": "model", "in": "query", "required": True, "description": "The model."}
+        return [(described, {"type": "string", "enum": [model]})]
     if not description.models:
         return []
     names = sorted(description.models)

@@ -1,11 +1,9 @@
-"""The Open Inference Protocol's paths and schemas for OpenAPI 3."""
+"""The paths and schemas of the inference protocols, V2 and V1, for OpenAPI 3."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from edge_server.config.values import ServiceConfig
 
 Schema = dict[str, Any]
 
@@ -16,9 +14,8 @@ _DATATYPES.append("BYTES")
 _HEADER = "Inference-Header-Content-Length"
 
 
-def inference_paths(config: ServiceConfig, security: Mapping[str, Any]) -> dict[str, Any]:
-    """The paths below /v2; ``security`` is put into what is guarded."""
-    models = sorted({place.name for place in config.models})
+def inference_paths(models: Sequence[str], security: Mapping[str, Any]) -> dict[str, Any]:
+    """The paths below /v1 and /v2 for models of these names; ``security`` is put into what is guarded."""
     name = _parameter("name", "The model.", {"type": "string", "example": models[0]})
     version = _parameter("version", "Its version.", {"type": "string", "pattern": "^[0-9]{1,9}$"})
     paths: dict[str, Any] = {
@@ -33,12 +30,22 @@ def inference_paths(config: ServiceConfig, security: Mapping[str, Any]) -> dict[
         described = _get(f"Model{suffix}Metadata", "Inputs and outputs of the model.", "ModelMetadata", security)
         ready = _get(f"Model{suffix}Ready", "Whether the model is ready.", "ModelReady", security)
         ready["get"]["responses"]["503"] = _answer("The model is not ready.", "ModelReady")
-        for path in (described, ready):
+        configured = _get(f"Model{suffix}Config", "The model's configuration.", "ModelConfig", security)
+        for path in (described, ready, configured):
             path["get"]["responses"] |= {"404": _answer("There is no such model.", "InferenceError")}
             path["parameters"] = parameters
         paths[prefix] = described
         paths[f"{prefix}/ready"] = ready
+        paths[f"{prefix}/config"] = configured
         paths[f"{prefix}/infer"] = {**_infer(f"Model{suffix}Infer", security), "parameters": parameters}
+    paths["/v1/models"] = _get("V1Models", "The names of the models.", "V1Models", security)
+    for prefix, parameters, suffix in (
+        ("/v1/models/{name}", [name], ""),
+        ("/v1/models/{name}/versions/{version}", [name, version], "Version"),
+    ):
+        status = _get(f"V1Model{suffix}", "Whether the model is available.", "V1Model", security)
+        paths[prefix] = {**status, "parameters": parameters}
+        paths[f"{prefix}:predict"] = {**_predict(f"V1Model{suffix}Predict", security), "parameters": parameters}
     return paths
 
 
@@ -72,6 +79,18 @@ def inference_schemas() -> dict[str, Schema]:
             outputs={"type": "array", "items": given},
         ),
         "InferenceError": _object(["error"], error=text),
+        "ModelConfig": _object(["name", "platform", "max_batch_size", "input", "output"], name=text, platform=text),
+        "V1Models": _object(["models"], models=texts),
+        "V1Model": _object(["name", "ready"], name=text, ready={"type": "boolean"}),
+        "V1Request": {
+            "oneOf": [
+                _object(["instances"], instances={"type": "array", "items": {}}, signature_name=text),
+                _object(["inputs"], inputs={}, signature_name=text),
+            ]
+        },
+        "V1Response": {
+            "oneOf": [_object(["predictions"], predictions={"type": "array", "items": {}}), _object(["outputs"])]
+        },
         "ServerMetadata": _object(["name", "version", "extensions"], name=text, version=text, extensions=texts),
         "ServerHealth": {"type": "object", "additionalProperties": {"type": "boolean"}},
         "ModelReady": _object(["name", "ready"], name=text, ready={"type": "boolean"}),
@@ -108,6 +127,16 @@ def _infer(operation: str, security: Mapping[str, Any]) -> dict[str, Any]:
             "responses": {"200": answered, "default": _answer("The request was refused.", "InferenceError")},
         }
     }
+
+
+def _predict(operation: str, security: Mapping[str, Any]) -> dict[str, Any]:
+    body = {"required": True, "content": {_JSON: {"schema": _reference("V1Request")}}}
+    answers = {
+        "200": _answer("The predictions, or the outputs by name.", "V1Response"),
+        "default": _answer("The request was refused.", "InferenceError"),
+    }
+    told = {"operationId": operation, "description": "Run the model.", **security}
+    return {"post": {**told, "requestBody": body, "responses": answers}}
 
 
 def _get(operation: str, description: str, schema: str, security: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,10 +50,11 @@ class _Documents:
         self._made: dict[str, bytes] = {}
 
     async def swagger(self, request: Request) -> Response:
-        """The document of ``?version=``; 404 for an unknown version."""
+        """The document of ``?version=``, or of the one model of ``?model=``; 404 for an unknown version or model."""
         version = _query_value(request.query, "version")
         version = _USUAL if version is None else _SHORT.get(version, version)
-        if version in self._own:
+        model = _query_value(request.query, "model")
+        if version in self._own and model is None:
             return Response(200, self._own[version])
         # Rarely requested, so the modules that make documents are imported here.
         from edge_server.openapi.documents import VERSIONS
@@ -64,7 +65,7 @@ class _Documents:
                 f"there is no swagger.json of version {version[:40]!r}; there are {', '.join(VERSIONS)}", 404
             )
         # In a thread: the first description may have to read the models.
-        return Response(200, await asyncio.to_thread(self._document, version))
+        return Response(200, await asyncio.to_thread(self._document, version, model))
 
     async def page(self, request: Request) -> Response:
         """The page; of the model of ``?model=`` where there are several."""
@@ -73,10 +74,13 @@ class _Documents:
         description = await asyncio.to_thread(self._service.describe)
         return page(description, self._config, _query_value(request.query, "model"))
 
-    def _document(self, version: str) -> bytes:
+    def _document(self, version: str, model: str | None) -> bytes:
         from edge_server.openapi.documents import document
 
         description = self._service.describe()
+        if model is not None:
+            described = document(_of_model(description, model, self._config), self._config, version, model)
+            return orjson.dumps(described, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
         if description != self._made_of:
             self._made_of, self._made = description, {}
         made = self._made.get(version)
@@ -84,6 +88,18 @@ class _Documents:
             written = document(description, self._config, version)
             made = self._made[version] = orjson.dumps(written, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
         return made
+
+
+def _of_model(description: Description, name: str, config: ServiceConfig) -> Description:
+    """The description of one model; BadRequest 404 where there is none of that name."""
+    found = description.models.get(name)
+    names = [place.name for place in config.models] if config.script is None else []
+    if found is None and not description.models and name in names:
+        found = description
+    if found is None:
+        shown = ", ".join(map(repr, list(dict.fromkeys(names))[:20])) or "none, but an entry script"
+        raise BadRequest(f"there is no model {name[:80]!r}; there are {shown}", 404)
+    return found
 
 
 def _own(config: ServiceConfig) -> dict[str, Mapping[str, Any]]:

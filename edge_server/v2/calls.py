@@ -16,6 +16,7 @@ from edge_server.v2.inference import Inference
 if TYPE_CHECKING:
     from edge_server.config.values import ModelPlace
     from edge_server.models.bodies.tensors import Array
+    from edge_server.models.files.manifest import InputSpec, OutputSpec
     from edge_server.models.running.onnx_model import OnnxModel
 
 
@@ -34,7 +35,7 @@ def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> ModelCall
     lengths = {array.shape[0] if array.ndim else None for array in arrays.values()}
 
     def write(values: list[Any]) -> Any:
-        return answer.write(place.name, str(place.version), inference.head.id, wanted, values)
+        return answer.write(place.name, str(place.version), inference.head.id, wanted, values, model.classes)
 
     # The batcher knows whether the model answers row by row at all.
     rows = lengths.pop() if len(lengths) == 1 else None
@@ -95,7 +96,7 @@ def _wanted(model: OnnxModel, head: Head) -> tuple[Wanted, ...]:
         dtype = outputs[output.name]
         if dtype is None:
             raise BadRequest(f"the output {output.name!r} is a sequence or a map, which V2 does not have; use /score")
-        if dtype == "float16" and not output.binary:
+        if dtype == "float16" and not output.binary and not output.top:
             raise BadRequest(f"the output {output.name!r} is FP16, which can only be sent as binary data")
     return wanted
 
@@ -109,6 +110,32 @@ def describe(model: OnnxModel, name: str, versions: Sequence[int]) -> dict[str, 
         "inputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in model.inputs],
         "outputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in model.outputs if spec.dtype is not None],
     }
+
+
+def configuration(model: OnnxModel, name: str, versions: Sequence[int]) -> dict[str, Any]:
+    """The model's configuration, in the form of Triton's "Model Configuration Extension".
+
+    ``max_batch_size`` is 0: the first axis is one of the shape's, and any number of rows may come.
+    """
+    return {
+        "name": name,
+        "platform": "onnxruntime_onnx",
+        "backend": "onnxruntime",
+        "version_policy": {"specific": {"versions": list(versions)}},
+        "max_batch_size": 0,
+        "input": [
+            {**_port(spec), "optional": True} if spec.optional or spec.unused else _port(spec) for spec in model.inputs
+        ],
+        "output": [_port(spec) for spec in model.outputs if spec.dtype is not None],
+        "default_model_filename": model.path.name,
+    }
+
+
+def _port(spec: InputSpec | OutputSpec) -> dict[str, Any]:
+    described = _tensor(spec.name, str(spec.dtype), spec.shape)
+    datatype = described["datatype"]
+    kind = "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
+    return {"name": spec.name, "data_type": kind, "dims": described["shape"]}
 
 
 def _tensor(name: str, dtype: str, shape: tuple[int | None, ...] | None) -> dict[str, Any]:

@@ -27,10 +27,11 @@ class Tensor(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """One requested output."""
+    """One requested output; of its last axis only the ``top`` largest values, as texts, where that is not 0."""
 
     name: str
     binary: bool
+    top: int = 0
 
 
 class Head(NamedTuple):
@@ -68,6 +69,8 @@ def read(content: bytes | memoryview) -> Head:
         _text(document, "id"), tuple(tensors.values()), _outputs(document, binary), binary, _text(parameters, "method")
     )
 
+
+_MOST_CLASSES = 1 << 31
 
 # Clients send the same head many times where only binary data differs, and parsing it is most of the time of a small
 # request. Heads no longer than LONGEST are cached.
@@ -161,7 +164,8 @@ def _outputs(document: dict[str, Any], binary: bool) -> tuple[Wanted, ...] | Non
         if name in wanted:
             raise BadRequest(f"the {where} is requested twice")
         parameters = _parameters(entry, where)
-        if parameters.get("classification"):
-            raise BadRequest(f"{where} asks for a classification, which this server does not offer")
-        wanted[name] = Wanted(name, _flag(parameters, "binary_data", binary))
+        top = parameters.get("classification", 0)
+        if type(top) is not int or not 0 <= top <= _MOST_CLASSES:
+            raise BadRequest(f"'classification' of {where} must be a whole number from 1 to {_MOST_CLASSES}")
+        wanted[name] = Wanted(name, _flag(parameters, "binary_data", binary), top)
     return tuple(wanted.values())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from edge_server.errors import BadRequest
+from edge_server.models.bodies.raw import read_bytes
 from edge_server.models.bodies.tensors import Reader
 from edge_server.models.files.manifest import InputSpec, Rejects
 from edge_server.v2 import datatypes, head, strings
@@ -56,6 +57,22 @@ def parse(body: bytes, header_length: bytes | None) -> Inference:
     if position != len(body):
         raise BadRequest(f"the body has {len(body) - position} bytes after the last binary tensor")
     return Inference(said, tensors)
+
+
+def raw(body: bytes, spec: InputSpec) -> Inference:
+    """Read a body that is nothing but the elements of a model's only input; its answer is binary data.
+
+    Triton's "Raw Binary Request", which Inference-Header-Content-Length 0 announces. The one free axis is computed. Of
+    BYTES the whole body is one element. Raises BadRequest for a body that does not fill the input's shape.
+    """
+    if spec.dtype == "string":
+        shape = tuple(1 if size is None else size for size in spec.shape or (1,))
+        if any(size != 1 for size in shape):
+            raise BadRequest(f"the body is one string, and the model takes {list(shape)} of them")
+        array: Array = np.array([strings.text(body, "the body")], dtype=object).reshape(shape)
+    else:
+        array = read_bytes(body, spec, None)
+    return Inference(Head(None, (), None, True, None), {spec.name: array})
 
 
 def _size(value: bytes, total: int) -> int:

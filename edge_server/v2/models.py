@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -13,8 +13,9 @@ from edge_server.http.encoding import plain
 from edge_server.http.messages import Answer, Request, Response, Route
 from edge_server.http.routing import Routes
 from edge_server.v2 import errors
-from edge_server.v2.calls import call, describe
-from edge_server.v2.inference import parse
+from edge_server.v2.calls import call, configuration
+from edge_server.v2.calls import describe as metadata
+from edge_server.v2.inference import Inference, parse, raw
 
 if TYPE_CHECKING:
     from edge_server.models.catalog import Catalog
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _MOST_TARGETS = 1024
 _MODELS = "/v2/models/"
 
+_Describe = Callable[["OnnxModel", str, Sequence[int]], dict[str, Any]]
+
 
 class Models(Protocol):
     """The service without code; ``edge_server.models.service.ModelService`` is one."""
@@ -32,7 +35,13 @@ class Models(Protocol):
     def catalog(self) -> Catalog[Any]: ...
 
     def infer(
-        self, name: str | None, version: int | None, read: Callable[[OnnxModel], ModelCall], *, size: int = 0
+        self,
+        name: str | None,
+        version: int | None,
+        read: Callable[[OnnxModel], ModelCall],
+        *,
+        size: int = 0,
+        request_id: str = "",
     ) -> Answer:
         """Run the call that ``read`` makes of a request of ``size`` bytes, for the model of that name and version."""
 
@@ -55,7 +64,7 @@ class ModelRoutes:
                 write_problem=errors.body,
             )
             for versioned in (False, True)
-            for action in ("", "ready", "infer")
+            for action in ("", "ready", "infer", "config", "stats")
         }
 
     def routes(self) -> Routes:
@@ -65,14 +74,21 @@ class ModelRoutes:
         return Routes({"/v2/repository/index": index}, {_MODELS: below})
 
     def get(self, request: Request) -> Answer:
-        """GET of a model's metadata, or of whether it is ready."""
+        """GET of a model's metadata or configuration, or of whether it is ready."""
         place, action = self._target(request)
         if action == "ready":
             # One that is not in memory is ready as well: its first request loads it.
             good = self._is_ready() and self._catalog.available(place)
             return Response(200 if good else 503, orjson.dumps({"name": place.name, "ready": good}))
+        if action == "stats":
+            raise BadRequest(
+                "this server has no statistics of V2; /metrics has the runs, rows and times of models", 404
+            )
+        describe = configuration if action == "config" else metadata
         loaded = self._catalog.loaded(place)
-        return self._load_and_describe(place) if loaded is None else self._description(loaded.model, place)
+        if loaded is None:
+            return self._load_and_describe(place, describe)
+        return self._description(loaded.model, place, describe)
 
     def post(self, request: Request) -> Answer:
         """POST of an inference."""
@@ -86,11 +102,13 @@ class ModelRoutes:
 
         def read(model: OnnxModel) -> ModelCall:
             body = request.body if encoding is None else plain(request.body, encoding, self._limit)
+            if header_length and not header_length.strip(b"0"):
+                return call(model, place, _raw(body, model))
             return call(model, place, parse(body, header_length))
 
         # A small body may unpack to a large one, which must not block the event loop.
         size = len(request.body) if encoding is None else self._limit
-        return self._service.infer(place.name, place.version, read, size=size)
+        return self._service.infer(place.name, place.version, read, size=size, request_id=request.request_id)
 
     def index(self, request: Request) -> Response:
         """POST for the list of models (the index of Triton's "Model Repository Extension")."""
@@ -108,7 +126,7 @@ class ModelRoutes:
         return Response(200, orjson.dumps(entries))
 
     def _target(self, request: Request) -> tuple[ModelPlace, str]:
-        """What the path names: a model, and ``""``, ``ready`` or ``infer``.
+        """What the path names: a model, and ``""`` or what of it: ``ready``, ``infer``, ``config``, ``stats``.
 
         Raises BadRequest: 404 for an unknown path, 405 for a method that it does not have.
         """
@@ -137,11 +155,18 @@ class ModelRoutes:
         self._targets[request.method, request.path] = (route, place, action)
         return place, action
 
-    async def _load_and_describe(self, place: ModelPlace) -> Response:
-        return self._description((await self._catalog.load(place)).model, place)
+    async def _load_and_describe(self, place: ModelPlace, describe: _Describe) -> Response:
+        return self._description((await self._catalog.load(place)).model, place, describe)
 
-    def _description(self, model: OnnxModel, place: ModelPlace) -> Response:
+    def _description(self, model: OnnxModel, place: ModelPlace, describe: _Describe) -> Response:
         return Response(200, orjson.dumps(describe(model, place.name, self._catalog.directory.versions(place.name))))
+
+
+def _raw(body: bytes, model: OnnxModel) -> Inference:
+    spec = model.only_input
+    if spec is None:
+        raise BadRequest("Inference-Header-Content-Length is 0, and the model has several inputs, which JSON must name")
+    return raw(body, spec)
 
 
 def _version(name: str, text: str) -> int:

@@ -14,13 +14,16 @@ from edge_server.http.routing import Routes
 from edge_server.service import Service
 from edge_server.v2 import errors
 
+# Triton's names of them.
+_EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
+
 
 def routes(service: Service, config: ServiceConfig, is_ready: Callable[[], bool]) -> Routes:
     """The routes below /v2; with an entry script, only health and the server's own description. Health needs no key,
     the rest is guarded. Every path below /v2 has a route, so that every error there follows V2's schema.
     """
     known = {"name": config.identity.name, "version": config.identity.version}
-    described = orjson.dumps({**known, "extensions": [] if config.script else ["binary_tensor_data"]})
+    described = orjson.dumps({**known, "extensions": [] if config.script else _EXTENSIONS})
 
     def metadata(request: Request) -> Response:
         return Response(200, described)

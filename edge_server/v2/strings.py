@@ -28,13 +28,18 @@ def split(content: memoryview, count: int, where: str) -> list[str]:
         position = start + length
         if position > len(content):
             raise BadRequest(f"{where} ends within string {number}, which says that it has {length} bytes")
-        try:
-            found.append(str(content[start:position], "utf-8"))
-        except UnicodeDecodeError:
-            raise BadRequest(f"{where}: string {number} is not UTF-8") from None
+        found.append(text(content[start:position], f"{where}: string {number}"))
     if position != len(content):
         raise BadRequest(f"{where} has {len(content) - position} bytes after its last string")
     return found
+
+
+def text(content: memoryview | bytes, where: str) -> str:
+    """One element; BadRequest where it is not UTF-8."""
+    try:
+        return str(content, "utf-8")
+    except UnicodeDecodeError:
+        raise BadRequest(f"{where} is not UTF-8, and the engine's strings are") from None
 
 
 def join(values: Iterable[str]) -> bytes:

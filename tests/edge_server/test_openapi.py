@@ -380,7 +380,7 @@ def test_the_inference_protocol_is_told_for_models_only(services: Callable[[str]
     service = services("iris")
     document = service.document("3.1")
     paths = [path for path in document["paths"] if path.startswith("/v2")]
-    assert len(paths) == 9
+    assert len(paths) == 11
     for path in paths:
         url = path.replace("{name}", "iris").replace("{version}", "1")
         for method, operation in document["paths"][path].items():

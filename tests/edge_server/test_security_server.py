@@ -83,10 +83,13 @@ def test_keys_guard_scoring_and_leave_health_open(
     with closing(plain(server)) as connection:
         for open_path in ("/", "/v2/health/live", "/v2/health/ready"):
             assert ask(connection, "GET", open_path)[0] == 200
-        for guarded in ("/score", "/v2/models/iris/infer"):
+        guarded_paths = ["/score"] + [f"/v{n}/models/iris{a}" for n, a in ((1, ":predict"), (2, "/infer"))]
+        for guarded in (*guarded_paths, "/v1/models/iris/versions/1:predict"):
             status, headers, _ = ask(connection, "POST", guarded, ROWS, Origin=PAGE)
             assert (status, headers["www-authenticate"]) == (401, 'Bearer realm="scoring"')
-        assert ask(connection, "GET", "/metrics")[0] == 401
+        models = [f"/v{n}/models{more}" for n in (1, 2) for more in ("", "/iris")]
+        for guarded in ("/metrics", *models, "/v2", "/v2/models/iris/config", "/v2/models/iris/stats"):
+            assert ask(connection, "GET", guarded)[0] == 401
         status, headers, body = ask(connection, "POST", "/score", ROWS, Authorization="Bearer " + "x" * 43, Origin=PAGE)
         assert status == 401
         assert 'error="invalid_token"' in headers["www-authenticate"]

@@ -249,7 +249,7 @@ def test_a_wrong_binary_tensor_is_refused(change: dict[str, Any], blob: bytes, t
         ({"outputs": [{}]}, "outputs[0].name"),
         ({"outputs": [{"name": "a"}, {"name": "a"}]}, "requested twice"),
         ({"outputs": [{"name": "a", "parameters": {"binary_data": 1}}]}, "must be true or false"),
-        ({"outputs": [{"name": "a", "parameters": {"classification": 2}}]}, "classification"),
+        ({"outputs": [{"name": "a", "parameters": {"classification": -2}}]}, "classification"),
         ({"outputs": [{"name": "a", "parameters": {"shared_memory_region": "r"}}]}, "shared memory"),
         ({"parameters": 1}, "must be an object"),
         ({"parameters": {"binary_data_output": "yes"}}, "must be true or false"),

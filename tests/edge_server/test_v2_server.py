@@ -124,7 +124,7 @@ def test_tritons_client_finds_out_what_is_served(start: Start, several: Path) ->
     with client(server.port) as asking:
         assert asking.is_server_live()
         assert asking.is_server_ready()
-        assert asking.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+        assert asking.get_server_metadata()["extensions"][0] == "binary_tensor_data"
         assert asking.is_model_ready("iris")
         assert asking.is_model_ready("iris", "2")
         assert not asking.is_model_ready("iris", "3")
@@ -217,7 +217,8 @@ def test_errors_below_v2_are_by_its_schema(start: Start, several: Path) -> None:
         ("GET", "/v2/nothing", None, {}, 404),
         ("GET", "/v2/models/", None, {}, 404),
         ("GET", "/v2/models/rose", None, {}, 404),
-        ("GET", "/v2/models/iris/config", None, {}, 404),
+        ("GET", "/v2/models/iris/stats", None, {}, 404),
+        ("GET", "/v2/models/iris/settings", None, {}, 404),
         ("GET", "/v2/models/iris/", None, {}, 404),
         ("GET", "/v2/models/iris/versions", None, {}, 404),
         ("GET", "/v2/models/iris/versions/9", None, {}, 404),

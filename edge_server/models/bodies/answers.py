@@ -17,6 +17,8 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _dumps = orjson.dumps
 
 Write = Callable[[list[Any]], Response]
+# Makes the answer of names of outputs and of their values as JSON shows them.
+Form = Callable[[Sequence[str], Sequence[Any]], Response]
 
 
 def writer(outputs: Sequence[OutputSpec]) -> Write:
@@ -25,7 +27,7 @@ def writer(outputs: Sequence[OutputSpec]) -> Write:
     Arrays become nested lists, NaN and infinity null, maps objects. Labels are the original's classes.
     """
     names = [output.name for output in outputs]
-    tables = [_classes(output) for output in outputs]
+    tables = _tables(outputs)
     if len(names) == 1:
         table = tables[0]
         if table is None:
@@ -35,13 +37,22 @@ def writer(outputs: Sequence[OutputSpec]) -> Write:
     if not any(tables):
         return lambda values: Response(200, _dumps(dict(zip(names, values)), _plain, _OPTIONS))  # noqa: B905
 
-    def write(values: list[Any]) -> Response:
-        shown = [
-            value if table is None else _translated(value, table) for value, table in zip(values, tables, strict=True)
-        ]
-        return Response(200, dump(dict(zip(names, shown, strict=True))))
+    return lambda values: Response(200, dump(dict(zip(names, _shown(values, tables), strict=True))))
 
-    return write
+
+def writer_in_form(outputs: Sequence[OutputSpec], form: Form) -> Write:
+    """As ``writer``, with another form of the answer around the values."""
+    names = [output.name for output in outputs]
+    tables = _tables(outputs)
+    return lambda values: form(names, _shown(values, tables))
+
+
+def _shown(values: Sequence[Any], tables: Sequence[dict[Any, Any] | None]) -> list[Any]:
+    return [value if table is None else _translated(value, table) for value, table in zip(values, tables, strict=True)]
+
+
+def _tables(outputs: Sequence[OutputSpec]) -> list[dict[Any, Any] | None]:
+    return [_classes(output) for output in outputs]
 
 
 def dump(answer: Any) -> bytes:

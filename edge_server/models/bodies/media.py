@@ -10,6 +10,7 @@ from edge_server.models.bodies.images import TYPES, Layout, read_image
 
 if TYPE_CHECKING:
     from edge_server.models.bodies.tensors import Array, Reader
+    from edge_server.models.files.manifest import InputSpec
 
 _BYTES = "application/octet-stream"
 _NPY = "application/x-npy"
@@ -35,6 +36,11 @@ class Media:
             types = (_NPY,) if self._reader.spec.dtype == "string" else (_BYTES, _NPY)
             types += TYPES if self._layout is not None else ()
         self.types = types
+
+    @property
+    def spec(self) -> InputSpec | None:
+        """The input that is filled."""
+        return None if self._reader is None else self._reader.spec
 
     def read(self, content_type: bytes, body: bytes, query: str) -> tuple[dict[str, Array], str | None]:
         """The array by input name, and the method that the query names.

@@ -13,7 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
 from edge_server.errors import BadRequest
 from edge_server.models.bodies import payload
-from edge_server.models.bodies.answers import Write, writer
+from edge_server.models.bodies.answers import Form, Write, writer, writer_in_form
 from edge_server.models.bodies.frames import Columns, columns_of, listed
 from edge_server.models.bodies.large import LARGE_BYTES, read_rows
 from edge_server.models.bodies.media import Media, is_json
@@ -49,7 +49,8 @@ class OnnxModel:
     are the media types beside JSON of which a whole body may be the input. ``threads`` work on one run. ``joinable``:
     rows of several calls may be one run, because each is answered as it is alone. ``bounded``: the cost of a run
     depends on the size of the request only, not on its values. ``sample`` is a row that a joinable model takes. The
-    loader sets all four. ``rejects`` is what the original refuses.
+    loader sets all four. ``rejects`` is what the original refuses. ``classes`` are those of outputs that have them, by
+    name.
     """
 
     def __init__(self, path: Path, session: Any, manifest: Manifest | None) -> None:
@@ -97,6 +98,7 @@ class OnnxModel:
         else:
             self._answers[None] = self._answers[manifest.default_method]
         self._default = self._answers[None]
+        self.classes = {output.name: output.classes for output in self.outputs if output.classes}
         plain = self._divisible and not self._symbols and self._single is not None and self._single.rank == 2
         self._table = self._single if plain else None
         # Where all tables are of one width, so is the kind of their calls.
@@ -128,9 +130,14 @@ class OnnxModel:
                     outputs, write = self._default
                     return ModelCall(arrays, outputs, len(data), self._table_kind or kind_of(arrays, outputs), write)
             asked = payload.interpret(document)
-            return self._call(self.arrays(asked), asked.method)
+            return self.call(self.arrays(asked), asked.method)
         arrays, method = self._media.read(kind, request.body, request.query)
-        return self._call(self.checked(arrays), method)
+        return self.call(self.checked(arrays), method)
+
+    @property
+    def only_input(self) -> InputSpec | None:
+        """The one input that a request has to have, which a whole body may be; None where there are several."""
+        return self._media.spec
 
     def arrays(self, asked: payload.ParsedBody) -> dict[str, Array]:
         """Arrays by input name of a parsed body; BadRequest when they do not fit the model."""
@@ -203,7 +210,7 @@ class OnnxModel:
 
         asked = payload.parse(orjson.dumps(self.example()))
         try:
-            call = self._call(self.arrays(asked), asked.method)
+            call = self.call(self.arrays(asked), asked.method)
             return orjson.loads(call.write(self.run(call.arrays, call.outputs)).body)
         except BadRequest:
             return None
@@ -213,15 +220,22 @@ class OnnxModel:
         if single is None or single.rank != 2 or self._symbols:
             return None
         rows = read_rows(body, single)
-        return None if rows is None else self._call({single.spec.name: rows}, None)
+        return None if rows is None else self.call({single.spec.name: rows}, None)
 
-    def _call(self, arrays: dict[str, Array], method: str | None) -> ModelCall:
+    def call(self, arrays: dict[str, Array], method: str | None, form: Form | None = None) -> ModelCall:
+        """The run of these arrays for a method, the usual one where that is None, answered in /score's form or another.
+
+        BadRequest for a method that the model does not have.
+        """
         found = self._answers.get(method)
         if found is None:
             if not self.methods:
                 raise BadRequest("this model has no methods; leave 'method' out")
             raise BadRequest(f"unknown method {method!r:.80}; the model has {listed(self.methods)}")
         outputs, write = found
+        if form is not None:
+            by_name = {output.name: output for output in self.outputs}
+            write = writer_in_form([by_name[name] for name in outputs], form)
         rows = None
         if self._divisible:
             lengths = {len(array) for array in arrays.values()}
