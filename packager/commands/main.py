@@ -26,6 +26,15 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "delete": "Remove a model from the registry.",
         },
     ),
+    "environment": (
+        "What entry scripts need: packages, Python, variables.",
+        {
+            "create": "Register an environment, of a file or of packages.",
+            "list": "List environments.",
+            "show": "Show an environment, or write its file again.",
+            "delete": "Remove one version of an environment.",
+        },
+    ),
     "package": (
         "Build, move and inspect images.",
         {

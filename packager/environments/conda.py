@@ -178,8 +178,9 @@ def conda_text(environment: Environment) -> str:
     *packages, last = said["dependencies"] or [""]
     if isinstance(last, dict) and "pip" not in names_of(environment.conda_packages):
         said["dependencies"] = [*packages, "pip", last]  # conda asks for it
+    said["variables"] = dict(environment.variables)
     text = yaml.safe_dump(
-        {**said, "variables": dict(environment.variables)} if environment.variables else said,
+        {key: value for key, value in said.items() if value or key == "dependencies"},
         sort_keys=False, allow_unicode=True, default_flow_style=False, width=1 << 20,
     )  # fmt: skip
     return str(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from packager.environments.pip_requirements import parse_items, read_requirement
 _log = logging.getLogger(__name__)
 _CONDA = (".yml", ".yaml")
 _REQUIREMENTS = (".txt", ".in")
+_SECRET_NAME = re.compile(r"(?:PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|ACCESS_?KEY|CREDENTIALS?)$", re.I)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def from_file(path: Path, name: str, additions: Additions = NOTHING) -> Environm
 def _json(path: Path, name: str) -> Environment:
     value = parse_object(read_text(path, "file").encode(), path)
     if value.get("schema") == SCHEMA:
-        return replace(from_json(value, path), name=name, version=None, created=None)
+        # ``show --output json`` has both besides.
+        document = {key: item for key, item in value.items() if key not in ("id", "digest")}
+        return replace(from_json(document, path), name=name, version=None, created=None)
     # An inference configuration has the environment among others.
     inner = value.get("environment")
     return from_azure(inner if isinstance(inner, dict) else value, path, name, folder=path.parent)
@@ -148,6 +152,8 @@ def completed(environment: Environment, where: object, additions: Additions = NO
     check_environment(with_python, where)
     if with_python is not found:
         _log.warning("%s: names no Python; %s is taken, the default", where, with_python.python_version)
+    for key in filter(_SECRET_NAME.search, found.variables):
+        _log.warning("%s: the variable %s looks like a credential, and everybody can read it here", where, key)
     for folder in found.pip.find_links:
         if Path(folder).is_absolute():
             _log.warning("%s: --find-links %s is a folder of this machine", where, folder)

@@ -19,19 +19,10 @@ from packager.environments.match_spec import parse_match_spec, python_specifiers
 from packager.environments.pip_requirements import PipRequirements
 from packager.environments.sources import from_conda_file
 from packager.environments.yaml_tree import parse_yaml
+from tests.packager.support.environments import SPECIFICATION
 
 # ---- Files that people have ---------------------------------------------------------------------------------------
 
-SPECIFICATION = """\
-name: project_environment
-dependencies:
-  - python=3.6.2
-  - scikit-learn=0.20.0
-  - pip:
-      # You must list azureml-defaults as a pip dependency
-    - azureml-defaults>=1.0.45
-    - inference-schema[numpy-support]
-"""
 EXPORTED = """\
 name: base
 channels:

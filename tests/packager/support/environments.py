@@ -1,9 +1,20 @@
-"""An environment that has something in each of its fields."""
+"""An environment that has something in each of its fields, and the conda file that Azure's documentation shows."""
 
 from __future__ import annotations
 
 from packager.environments.environment import Environment
 from packager.environments.pip_requirements import PipRequirements
+
+SPECIFICATION = """\
+name: project_environment
+dependencies:
+  - python=3.6.2
+  - scikit-learn=0.20.0
+  - pip:
+      # You must list azureml-defaults as a pip dependency
+    - azureml-defaults>=1.0.45
+    - inference-schema[numpy-support]
+"""
 
 FULL = Environment(
     "My_env.1",
