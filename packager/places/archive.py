@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
 from packager.places.loadable import loadable
 from packager.places.place import Place, held, pick, split_tag
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class OciArchive(Place):
     def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
         """Write the file anew, with this image alone."""
         path, name = split_tag(self.name)
-        return CopyReport(write_archive(store, {name or tag: root}, path, zstd=True), 1, 0)
+        written = write_archive(store, {name or tag: root}, path, zstd=True)
+        _note_signatures(store, tag, root)
+        return CopyReport(written, 1, 0)
 
     @property
     def file(self) -> Path | None:
@@ -51,4 +56,11 @@ class DockerArchive(OciArchive):
         """Write the file anew, with this image alone, and gzip in place of zstd; raises what ``loadable`` raises."""
         path, name = split_tag(self.name)
         with loadable(store, tag, root, keep_signed=True) as (source, image):
-            return CopyReport(write_archive(source, {name or tag: image}, path), 1, 0)
+            written = write_archive(source, {name or tag: image}, path)
+        _note_signatures(store, tag, root)
+        return CopyReport(written, 1, 0)
+
+
+def _note_signatures(store: Store, tag: str, root: Descriptor) -> None:
+    if store.referrers(root.digest):
+        _log.warning("%s is signed, and an archive cannot carry signatures; oci:DIR, a registry and a bundle can", tag)

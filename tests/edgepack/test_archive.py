@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import shutil
+import subprocess
 import tarfile
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -366,9 +370,35 @@ def test_what_cannot_be_opened_is_told_clearly(tmp_path: Path) -> None:
         Archive(tmp_path / "absent.tar")
     with pytest.raises(UsageError, match="cannot be read"):
         Archive(tmp_path)
-    (tmp_path / "z.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(100))
-    with pytest.raises(UsageError, match="compressed with zstd"):
-        Archive(tmp_path / "z.tar.zst")
+
+
+@pytest.mark.parametrize(
+    ("pack", "program"),
+    [
+        (lambda data: b"\x28\xb5\x2f\xfd" + data, "zstd"),
+        (lzma.compress, "xz"),
+        (bz2.compress, "bzip2"),
+        (lambda data: b"\x04\x22\x4d\x18" + data, "lz4"),
+    ],
+)
+def test_the_program_that_unpacks_an_archive_is_named(
+    tmp_path: Path, archive: Path, pack: Callable[[bytes], bytes], program: str
+) -> None:
+    packed = tmp_path / "an image"
+    packed.write_bytes(pack(archive.read_bytes()))
+    with pytest.raises(UsageError, match=f"is compressed with {program}; unpack it with: ") as caught:
+        Archive(packed)
+    command = str(caught.value).rpartition("with: ")[2]
+    if program in ("xz", "bzip2") and shutil.which(program):
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+        assert (tmp_path / "image.tar").read_bytes() == archive.read_bytes()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(packed.read_bytes(),))
+    writer.start()
+    with pytest.raises(UsageError, match=f"pipe it through: {program} -dc"):
+        Archive(pipe)
+    writer.join()
 
 
 # Archives of Docker before 25

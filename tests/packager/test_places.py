@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,6 +178,53 @@ def test_signatures_travel_with_a_layout(workspace: Workspace, image: Descriptor
     other = Workspace(tmp_path / "other", tmp_path / "cache")
     find_file(f"oci:{tmp_path}/layout").load(other.store, "mine:1")
     verify_image(other.store, image.digest, [key.public])
+
+
+@pytest.mark.parametrize("listing", ["by the subject's tag", "each without a name", "with its type alone"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_attached_to_an_image_is_no_other_image(
+    workspace: Workspace, image: Descriptor, tmp_path: Path, listing: str, packed: bool
+) -> None:
+    """As edgepack lists attached artifacts, and as ORAS does, in a folder and in a tar of it."""
+    key = workspace.keys.create("mine")
+    attach(workspace.store, image, "churn:1", key)
+    layout = tmp_path / "layout"
+    find_destination(f"oci:{layout}").send(workspace.store, "churn:1", image)
+    if listing != "by the subject's tag":
+        (statement,) = Store.open_existing(layout).referrers(image.digest)
+        kept = statement if "type" in listing else replace(statement, artifact_type=None, annotations={})
+        named = image if packed else replace(image, annotations={})
+        (layout / "index.json").write_bytes(Index((named, kept)).to_bytes())
+    text = f"oci:{layout}"
+    if packed:
+        text = f"oci-archive:{tmp_path}/a.tar"
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            tar.add(layout, ".")
+    other = Workspace(tmp_path / "other", tmp_path / "cache")
+    assert find_file(text).load(other.store, "mine:1").root.digest == image.digest
+    verify_image(other.store, image.digest, [key.public])
+
+
+def test_the_images_of_an_index_are_no_other_images(workspace: Workspace, tmp_path: Path) -> None:
+    images = [(one, make_base(workspace.store, [debian(one.architecture)], one)) for one in (AMD64, ARM64)]
+    root = make_index(workspace.store, images)
+    find_destination(f"oci:{tmp_path}/layout").send(workspace.store, "churn:1", root)
+    listing = Index((root, *(replace(one, platform=None) for _, one in images)))
+    (tmp_path / "layout/index.json").write_bytes(listing.to_bytes())
+    assert find_file(f"oci:{tmp_path}/layout").load(workspace.store, "again:1").root.digest == root.digest
+
+
+def test_an_archive_of_a_signed_image_is_said_to_be_without_signatures(
+    workspace: Workspace, image: Descriptor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for prefix in ("oci-archive", "docker-archive"):
+        find_destination(f"{prefix}:{tmp_path}/a.tar").send(workspace.store, "churn:1", image)
+    assert caplog.text == ""
+    attach(workspace.store, image, "churn:1", workspace.keys.create("mine"))
+    for prefix in ("oci-archive", "docker-archive"):
+        find_destination(f"{prefix}:{tmp_path}/a.tar").send(workspace.store, "churn:1", image)
+        assert "churn:1 is signed, and an archive cannot carry signatures; oci:DIR" in caplog.text
+        caplog.clear()
 
 
 def test_load_takes_a_folder_or_file_without_a_word_before_it(

@@ -23,6 +23,7 @@ from edgepack.oci.available import available
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import check_image, children
+from edgepack.oci.layout import images_of, referrers_of
 from edgepack.oci.manifest import Index
 from edgepack.oci.reference import DOCKER_HUB, Reference
 from edgepack.oci.tar.index import TarIndex
@@ -46,6 +47,7 @@ class Archive:
         self._tar = TarIndex(path, limit)
         try:
             with _as_verification(path):
+                self._entries: tuple[Descriptor, ...] = ()
                 docker = None if self._has_layout() else read_docker_archive(self._tar, limit)
                 self._files, self._documents = self._blobs(docker)
                 self._images = (
@@ -62,6 +64,11 @@ class Archive:
     def images(self) -> Mapping[str, Descriptor]:
         """The images by tag, which their ``ref.name`` annotation repeats; one without a tag by its digest."""
         return MappingProxyType(self._images)
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """The artifacts attached to ``subject``, such as signatures; files of Docker have none."""
+        found = referrers_of(self, self._entries, subject)
+        return tuple(item for item in found if artifact_type in (None, item.artifact_type))
 
     def has(self, descriptor: Descriptor) -> bool:
         """Whether the blob is in the archive, with the size that the descriptor says."""
@@ -106,10 +113,10 @@ class Archive:
 
     def _named(self) -> dict[str, Descriptor]:
         index = Index.from_bytes(self._tar.read(INDEX_NAME, LIMITS.manifest_bytes), INDEX_NAME)
+        known = mediatypes.INDEXES | mediatypes.MANIFESTS
+        self._entries = tuple(item for item in index.manifests if item.media_type in known)
         found: dict[str, Descriptor] = {}
-        for item in index.manifests:
-            if item.media_type not in mediatypes.INDEXES | mediatypes.MANIFESTS:
-                continue
+        for item in images_of(self, self._entries):
             name = _name(item)
             if found.setdefault(name, item).digest != item.digest:
                 raise VerificationError(f"{INDEX_NAME} lists {name!r} twice")

@@ -9,6 +9,7 @@ import gzip
 import io
 import os
 import posixpath
+import shlex
 import stat
 import tempfile
 import zlib
@@ -23,7 +24,9 @@ from edgepack.host.inputs import kind_of
 from edgepack.limits import LIMITS
 from edgepack.oci.tar.stream import Member, TarStream, checked_kind
 
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_GZIP = b"\x1f\x8b"
+# By how they begin, what is not unpacked here, and the programs that do it.
+_PROGRAMS = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zX": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4"}
 
 
 class Span(io.RawIOBase):
@@ -210,9 +213,12 @@ def _uncompressed(path: Path, limit: int) -> BinaryIO:
     if magic[:2] == _GZIP:
         with file:
             return _gunzipped(file, path, limit)
-    if magic == _ZSTD:
+    program = next((name for start, name in _PROGRAMS.items() if magic.startswith(start)), None)
+    if program is not None:
         file.close()
-        raise UsageError("is compressed with zstd", where=path, hint="unpack it with: zstd -d")
+        from_file = f"unpack it with: {program} -dc {shlex.quote(str(path))} > image.tar"
+        hint = from_file if file is given else f"pipe it through: {program} -dc"
+        raise UsageError(f"is compressed with {program}", where=path, hint=hint)
     return file
 
 
