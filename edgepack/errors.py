@@ -23,6 +23,7 @@
     ├── RuntimeFailedError           1  a container or process that does not start or stay healthy
     └── RegistryError                1  an image registry that refuses or fails
         ├── AuthenticationError      1  401 or 403
+        ├── NoRepositoryError        3  404 for a repository that is to be pushed to
         └── RegistryUnavailableError 1  429, 5xx, or no connection
 
 Each carries what is wrong, where, and what to do; ``str()`` joins the three in one sentence.
@@ -153,6 +154,12 @@ class RegistryError(EdgepackError):
 
 class AuthenticationError(RegistryError):
     """The registry answered 401 or 403."""
+
+
+class NoRepositoryError(RegistryError):
+    """The registry has no such repository, and makes none when something is pushed to it."""
+
+    exit_code = 3
 
 
 class RegistryUnavailableError(RegistryError):

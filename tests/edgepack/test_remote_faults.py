@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote import Policy, RemoteRepository, anonymous
+from edgepack.oci.remote.origin import joined
+from edgepack.oci.remote.referrers import _NEXT
 from edgepack.oci.remote.transport import seconds_to_wait
 from edgepack.oci.sources import read_verified
 from edgepack.oci.store import Store
@@ -513,3 +516,51 @@ def test_a_refusal_is_one_sentence_with_the_code_only(sim: Simulator) -> None:
     with pytest.raises(RegistryError, match="answered 418 TOOMANYREQUESTS for manifest 1") as refused:
         client(sim).resolve()
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "what", "hint"),
+    [
+        (413, "answered 413 TOOMANYREQUESTS", "let it, or the proxy before it, take larger requests"),
+        (405, "answered 405 TOOMANYREQUESTS", "check that the address is that of an image registry"),
+        (501, "answered 501 TOOMANYREQUESTS", "check that the address is that of an image registry"),
+        (418, "answered 418 TOOMANYREQUESTS", "see the registry's log"),
+        (404, "has no repository team/churn (404 TOOMANYREQUESTS)", "create it there, or check its name"),
+    ],
+)
+def test_a_push_that_is_refused_says_what_to_do(sim: Simulator, status: int, what: str, hint: str) -> None:
+    sim.busy = [(404, None), (status, None)]  # the blob is not there; then the upload is refused
+    with pytest.raises(EdgepackError, match=re.escape(what)) as refused:
+        copy(Bytes(), client(sim), blob())
+    assert f"; {hint}" in str(refused.value)
+
+
+@pytest.mark.parametrize("data", [b"<html>log in</html>", b"", b"null", b'{"errors": []}'])
+def test_what_answers_like_no_registry_is_said_to_be_none(sim: Simulator, data: bytes) -> None:
+    sim.put_manifest("team/churn", "1", data, "text/html")
+    with pytest.raises(InvalidDocumentError, match="; check that the address is that of an image registry"):
+        client(sim).resolve()
+
+
+@pytest.mark.parametrize("location", ["ftp://x/y", "http://[", "http://"])
+def test_an_address_that_leads_nowhere_names_who_gave_it(location: str) -> None:
+    with pytest.raises(RegistryError, match=r"^https://r\.example:443: gave an address .*; check that"):
+        joined("https://r.example/v2/", location)
+
+
+@pytest.mark.parametrize(
+    ("link", "following"),
+    [
+        ('</v2/x?n=2>; rel="next"', "/v2/x?n=2"),
+        ("</v2/x>;rel=next", "/v2/x"),
+        ('</first>; rel="first", </second?a=1,2;b>; title="a, b"; rel="NEXT"', "/second?a=1,2;b"),
+        ('</a>; rel="prev next"', "/a"),
+        ('</a>; rel="previous"; title="next"', None),
+        ('</a>; rel="nextone"', None),
+        ('</next>; rel="first"', None),
+        ("", None),
+    ],
+)
+def test_the_next_page_of_a_list_is_found_among_links(link: str, following: str | None) -> None:
+    found = _NEXT.search(link)
+    assert (found and found[1]) == following

@@ -109,7 +109,10 @@ class Authorizer:
         basic = next((one for one in challenges if one.scheme == "basic"), None)
         challenge = bearer or basic
         if challenge is None:
-            raise AuthenticationError("asks for a kind of authentication that is not known", where=self._registry)
+            raise AuthenticationError(
+                "asks for a kind of authentication that is not known", where=self._registry,
+                hint="let it ask for Basic or Bearer",
+            )  # fmt: skip
         credentials = self._load()
         if challenge.scheme == "basic" and (credentials is None or credentials.identity_token):
             raise self._refused("asks for a user name and password, and none are stored")

@@ -13,6 +13,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Index, Manifest, check_schema
 from edgepack.oci.reference import checked_tag
+from edgepack.oci.remote.origin import NO_REGISTRY
 from edgepack.oci.remote.session import Session, error_code
 from edgepack.oci.remote.transport import Response
 
@@ -114,9 +115,13 @@ class Documents:
                 raise DigestMismatchError(
                     f"the content hashes to {digest}", where=f"{where}@{name}", hint="do not trust it"
                 )
-        what = f"manifest {target}"
-        media_type = _media_type(data, response.headers.get("Content-Type", ""), f"{where} {what}")
-        (Index if media_type in mediatypes.INDEXES else Manifest).from_bytes(data, what)  # whole, or not taken at all
+        what = f"{where} manifest {target}"
+        try:
+            media_type = _media_type(data, response.headers.get("Content-Type", ""), what)
+            # Whole, or not taken at all.
+            (Index if media_type in mediatypes.INDEXES else Manifest).from_bytes(data, what)
+        except InvalidDocumentError as error:
+            raise InvalidDocumentError(error.where, error.violations, hint=error.hint or NO_REGISTRY) from error
         self._keep(digest, data)
         return Descriptor(media_type, digest, len(data))
 

@@ -11,6 +11,9 @@ from urllib3.exceptions import LocationValueError
 from edgepack.errors import RegistryError
 from edgepack.oci.reference import is_loopback
 
+# What to do about answers that no registry gives.
+NO_REGISTRY = "check that the address is that of an image registry"
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -26,9 +29,9 @@ class Origin:
         try:
             parsed = urllib3.util.parse_url(url)
         except LocationValueError:
-            raise RegistryError("a registry gave an address that cannot be parsed") from None
+            raise RegistryError("gave an address that cannot be parsed") from None
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise RegistryError("a registry gave an address that is neither http nor https")
+            raise RegistryError("gave an address that is neither http nor https")
         port = parsed.port if parsed.port is not None else 443 if parsed.scheme == "https" else 80
         return cls(parsed.scheme, parsed.host.lower(), port)
 
@@ -49,6 +52,11 @@ class Origin:
 def joined(base: str, location: str) -> str:
     """A Location or realm, relative to ``base`` or absolute, its query untouched; raises ``RegistryError``."""
     try:
-        return urljoin(base, location)
+        found = urljoin(base, location)
     except ValueError:
-        raise RegistryError("gave an address that cannot be parsed", where=Origin.of(base)) from None
+        raise RegistryError("gave an address that cannot be parsed", where=Origin.of(base), hint=NO_REGISTRY) from None
+    try:
+        Origin.of(found)
+    except RegistryError as error:
+        raise RegistryError(error.what, where=Origin.of(base), hint=NO_REGISTRY) from None
+    return found

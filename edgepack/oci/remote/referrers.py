@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -29,6 +30,10 @@ _log = logging.getLogger(__name__)
 
 # How often the fallback tag is written anew when others write it too, and how often it must be found right in a row.
 _ROUNDS, _CALM = 40, 2
+# One link of several, with any parameters before its relation (RFC 8288, section 3).
+_NEXT = re.compile(
+    r"<([^>]*)>(?:\s*;\s*(?!rel\b)\w+\s*=\s*(?:\"[^\"]*\"|[^\s;,\"]+))*\s*;\s*rel\s*=\s*\"?(?:[^\",]*\s)?next\b", re.I
+)
 
 
 class Referrers:
@@ -110,12 +115,12 @@ class Referrers:
 
 
 def pages_of(session: Session, url: str, headers: dict[str, str], what: str) -> Iterator[bytes]:
-    """The pages of a listing, each led to by the one before (RFC 5988 Link)."""
+    """The pages of a listing, each led to by the one before (RFC 8288)."""
     for _ in range(LIMITS.listing_pages):
         response = session.expect(session.send("GET", url, headers), 200, what=what)
         yield response.read(LIMITS.manifest_bytes)
-        link, _, parameters = response.headers.get("Link", "").partition(";")
-        if "next" not in parameters:
+        following = _NEXT.search(response.headers.get("Link", ""))
+        if following is None:
             return
-        url = session.absolute(link.strip().strip("<>"), response)
+        url = session.absolute(following[1].strip(), response)
     raise RegistryError(f"the {what} does not end", where=session.reference.name)

@@ -13,8 +13,8 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote.auth import Authorizer
 from edgepack.oci.remote.credentials import CredentialLookup
-from edgepack.oci.remote.origin import Origin, joined
-from edgepack.oci.remote.transport import Http, Policy, Response
+from edgepack.oci.remote.origin import NO_REGISTRY, Origin, joined
+from edgepack.oci.remote.transport import NEVER, Http, Policy, Response
 
 # distribution-spec, "Error Codes": "the code field MUST be … uppercase alphabetic and underscore".
 _CODE = re.compile(r"[A-Z_]{1,64}")
@@ -125,16 +125,19 @@ class Session:
             )
         if status == 404:
             return NotFoundError(f"the registry has no {what} (404{code})", where=where, hint="check the name")
-        if status == 429 or status >= 500:
-            return RegistryUnavailableError(
-                f"the registry {registry} answered {status}{code} for {what}", where=where, hint="try again later"
-            )
-        tls = status == 400 and not code and self.base.startswith("http:")
-        return RegistryError(
-            f"the registry {registry} answered {status}{code} for {what}",
-            where=where,
-            hint="if it has TLS, name the file of its authority with --ca" if tls else None,
-        )
+        answered = f"the registry {registry} answered {status}{code} for {what}"
+        if status == 429 or (status >= 500 and status not in NEVER):
+            return RegistryUnavailableError(answered, where=where, hint="try again later")
+        return RegistryError(answered, where=where, hint=self._way_out(status, code))
+
+    def _way_out(self, status: int, code: str) -> str:
+        if status == 413:
+            return "let it, or the proxy before it, take larger requests (nginx: client_max_body_size 0)"
+        if status < 400 or status in (405, *NEVER):
+            return NO_REGISTRY
+        if status == 400 and not code and self.base.startswith("http:"):
+            return "if it has TLS, name the file of its authority with --ca"
+        return "see the registry's log"
 
 
 def error_code(response: Response) -> str:

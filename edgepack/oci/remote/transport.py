@@ -33,7 +33,8 @@ _log = logging.getLogger(__name__)
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# 501 and 505 say that the same request will never work.
+# Says that the same request will never work.
+NEVER = frozenset({501, 505})
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 # OpenSSL's names, by version, for an answer that is not TLS.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})

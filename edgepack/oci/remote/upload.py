@@ -8,9 +8,16 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlencode
 
-from edgepack.errors import DigestMismatchError, RegistryError, RegistryUnavailableError, SizeMismatchError
+from edgepack.errors import (
+    DigestMismatchError,
+    NoRepositoryError,
+    RegistryError,
+    RegistryUnavailableError,
+    SizeMismatchError,
+)
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.remote.origin import NO_REGISTRY
 from edgepack.oci.remote.session import Session, error_code
 from edgepack.oci.remote.transport import Response
 from edgepack.oci.sources import BlobSource
@@ -102,6 +109,12 @@ class BlobUpload:
     def _advance(self) -> None:
         if self._location is None:
             response = self._session.send("POST", self._session.url("blobs/uploads/"), {"Content-Length": "0"})
+            if response.status == 404:
+                repository, code = self._session.reference.repository, error_code(response)
+                raise NoRepositoryError(
+                    f"the registry has no repository {repository} ({' '.join(filter(None, ('404', code)))})",
+                    where=self._repository, hint="create it there, or check its name",
+                )  # fmt: skip
             self._take_location(self._session.expect(response, 202, what=self._what))
             response.close()
         size = self._descriptor.size
@@ -113,7 +126,10 @@ class BlobUpload:
     def _take_location(self, response: Response) -> None:
         location = response.headers.get("Location")
         if location is None:
-            raise RegistryError("the registry opened an upload without a Location", where=self._repository)
+            raise RegistryError(
+                "the registry opened an upload without a Location", where=self._repository,
+                hint=NO_REGISTRY,
+            )  # fmt: skip
         self._location = self._session.absolute(location, response)
         least = response.headers.get("OCI-Chunk-Min-Length", "")
         if least.isascii() and least.isdigit():
@@ -157,7 +173,7 @@ class BlobUpload:
                 raise self._lost_error(None, f"answered 400 {code}")
             if code == "DIGEST_INVALID":
                 raise DigestMismatchError("the registry received other bytes", where=self._what, hint="push it again")
-            raise RegistryError(f"the registry answered 400 {code} for {self._what}", where=self._repository)
+            raise self._session.error(400, code, self._what)
         self._session.expect(response, *statuses, what=self._what)
 
     def _lost_error(self, retry_after: str | None, what: str) -> _LostError:
