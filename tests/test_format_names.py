@@ -25,6 +25,7 @@ NAMES = {
     "edgepack.refusal/v1",
     "edgepack.service/v1",
     "edgepack.tokens/v1",
+    "edgepack.workspace/v1",
     "io.edgepack.base",
     "io.edgepack.image",
     "io.edgepack.layer.compressor",

@@ -22,6 +22,15 @@ DSSE = "application/vnd.dsse.envelope.v1+json"
 IN_TOTO = "application/vnd.in-toto+json"
 STATEMENT_ARTIFACT = "application/vnd.edgepack.statement.v1+json"
 
+# ModelPack's model-spec, version 1: a model as an artifact that other tools read. The type of a layer of files has an
+# ending for its compression, as the image specification's.
+MODEL_ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
+MODEL_CONFIG = "application/vnd.cncf.model.config.v1+json"
+MODEL_WEIGHTS = "application/vnd.cncf.model.weight.v1.tar"
+MODEL_DATASET = "application/vnd.cncf.model.dataset.v1.raw"
+MODEL_DOCUMENT = "application/vnd.cncf.model.doc.v1.raw"
+MODEL_FILE_PATH = "org.cncf.model.filepath"
+
 INDEXES = frozenset({INDEX, DOCKER_INDEX})
 MANIFESTS = frozenset({MANIFEST, DOCKER_MANIFEST})
 CONFIGS = frozenset({CONFIG, DOCKER_CONFIG})

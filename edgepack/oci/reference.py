@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # What an image is called in a workspace: a repository, perhaps with a registry before it, and a tag.
 _NAME = re.compile(rf"(?:{_REGISTRY.pattern}/)?{_REPOSITORY.pattern}(?::(?P<tag>{_TAG.pattern}))?")
 _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
+# How much of a model's name a repository has, and what ends the names that are made fit.
+_FITTING = 128
+_HASHED = re.compile(r"-[0-9a-f]{12}$")
 
 
 @dataclass(frozen=True)
@@ -144,3 +148,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def repository_of(model_name: str) -> str:
+    """The repository of an image registry that belongs to a model's name; each name has its own.
+
+    It is the name itself where a repository may be called so. Others, such as those with capitals, are made fit and end
+    in a hash of the name; so does a name that ends like one of these.
+    """
+    if len(model_name) <= _FITTING and is_repository(model_name) and not _HASHED.search(model_name):
+        return model_name
+    fit = re.sub(r"[^a-z0-9]+", "-", model_name.lower())[:_FITTING].strip("-") or "model"
+    return f"{fit}-{hashlib.sha256(model_name.encode()).hexdigest()[:12]}"

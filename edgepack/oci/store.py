@@ -99,6 +99,10 @@ class Store:
             return False
         return stat.S_ISREG(found.st_mode) and found.st_size == descriptor.size
 
+    def can_give(self, descriptor: Descriptor) -> bool:
+        """Whether opening the blob will find it; a store with others behind it may have to fetch it first."""
+        return self.has(descriptor)
+
     def is_sound(self, digest: Digest) -> bool:
         """Whether the store has the blob and its bytes are those that its digest names; reads all of it."""
         try:

@@ -14,6 +14,14 @@ from packager.commands.options import workspace_option
 
 # Noun -> what it is, and verb -> the line that help shows for it. The module of a verb is noun_verb.
 NOUNS: dict[str, tuple[str, dict[str, str]]] = {
+    "workspace": (
+        "Where models and images are kept, alone or in a team.",
+        {
+            "init": "Make a workspace, for one person or for a team.",
+            "show": "Show where a workspace is and what it holds.",
+            "migrate": "Move a workspace to a team's database and registry, or back.",
+        },
+    ),
     "model": (
         "Register models and convert them to ONNX.",
         {

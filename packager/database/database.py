@@ -5,19 +5,19 @@ A command is a few short transactions, each on a connection of its own: a pooled
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from edgepack.errors import MissingPartError, UsageError
+from edgepack.errors import MissingPartError
 from edgepack.host.files import make_dirs
+from packager.database.address import check_address
 from packager.database.failures import explained
 from packager.database.tables import LAST_VERSIONS, POSTGRES_SCHEMA
 from packager.database.upgrades import prepare
@@ -25,7 +25,6 @@ from packager.database.upgrades import prepare
 # A transaction is short; a lock that is held longer than this belongs to a process that hangs.
 _BUSY_SECONDS = 60
 _CONNECT_SECONDS = 15
-_POSTGRES = re.compile(r"postgres(?:ql)?(?:\+psycopg)?", re.IGNORECASE)
 
 
 class Database:
@@ -51,7 +50,8 @@ class Database:
     @classmethod
     def at(cls, address: str) -> Database:
         """The PostgreSQL database at ``postgresql://[USER@]HOST[:PORT]/DATABASE[?OPTION=VALUE]``, as libpq reads it."""
-        return cls(parse_address(address))
+        check_address(address)
+        return cls(make_url(address).set(drivername="postgresql+psycopg"))
 
     @property
     def where(self) -> str:
@@ -59,6 +59,9 @@ class Database:
         if self._is_sqlite:
             return str(self._url.database)
         return self._url.set(drivername="postgresql").render_as_string(hide_password=True)
+
+    def _insert(self, table: Table) -> Any:
+        return (sqlite if self._is_sqlite else postgresql).insert(table)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -85,28 +88,20 @@ class Database:
         except DBAPIError as error:
             raise explained(error, self.where) from error
 
+    def add_missing(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert those of ``rows`` whose keys are not there yet."""
+        if rows:
+            connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
+
     def next_version(self, kind: str, name: str) -> int:
         """The next version number of ``name`` among ``kind``, which nobody else gets; committed at once."""
-        insert = (sqlite if self._is_sqlite else postgresql).insert
-        first = insert(LAST_VERSIONS).values(kind=kind, name=name, version=1)
+        first = self._insert(LAST_VERSIONS).values(kind=kind, name=name, version=1)
         counted = first.on_conflict_do_update(
             index_elements=[LAST_VERSIONS.c.kind, LAST_VERSIONS.c.name],
             set_={"version": LAST_VERSIONS.c.version + 1},
         ).returning(LAST_VERSIONS.c.version)
         with self.writing() as connection:
             return int(connection.execute(counted).scalar_one())
-
-
-def parse_address(address: str) -> URL:
-    """The address of a PostgreSQL database; raises ``UsageError``."""
-    hint = "write postgresql://USER@HOST:PORT/DATABASE"
-    try:
-        url = make_url(address)
-    except (ArgumentError, ValueError):  # ValueError: a port that is no number
-        raise UsageError("is not an address of a database", where="the team's database", hint=hint) from None
-    if not _POSTGRES.fullmatch(url.drivername) or not url.database:
-        raise UsageError("is not an address of a PostgreSQL database", where="the team's database", hint=hint)
-    return url.set(drivername="postgresql+psycopg")
 
 
 def _sqlite_engine(url: URL) -> Engine:

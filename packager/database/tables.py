@@ -65,10 +65,17 @@ MODELS = Table(
     Column("sample", JSON(none_as_null=True)),
     Column("sample_output", JSON(none_as_null=True)),
     Column("conversion", JSON(none_as_null=True)),
-    # What a registry calls the artifact that carries the layers, for a team.
-    Column("artifact", JSON(none_as_null=True)),
     UniqueConstraint("name", "version"),
     Index("models_by_run", "run"),
+)
+
+# The repositories of a team's image registry that hold a blob, by its digest.
+SHARED_BLOBS = Table(
+    "shared_blobs",
+    METADATA,
+    Column("digest", String(71), nullable=False),
+    Column("repository", String(512), nullable=False),
+    PrimaryKeyConstraint("digest", "repository"),
 )
 
 ENVIRONMENTS = Table(

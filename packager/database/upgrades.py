@@ -37,9 +37,10 @@ _STEPS: Mapping[int, Sequence[str]] = {
         "ALTER TABLE models ADD COLUMN run VARCHAR(255)",
         "ALTER TABLE models ADD COLUMN size BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE models ADD COLUMN sample_output JSON",
-        "ALTER TABLE models ADD COLUMN artifact JSON",
         "UPDATE models SET size = (SELECT coalesce(sum(json_extract(value, '$[1]')), 0) FROM json_each(files))",
         "CREATE INDEX models_by_run ON models (run)",
+        """CREATE TABLE shared_blobs (
+            digest VARCHAR(71) NOT NULL, repository VARCHAR(512) NOT NULL, PRIMARY KEY (digest, repository))""",
         """CREATE TABLE environments (
             id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL, version INTEGER NOT NULL,
             created VARCHAR(32) NOT NULL, digest VARCHAR(71) NOT NULL, definition JSON NOT NULL,

@@ -139,4 +139,4 @@ def _key(model: Model, options: Options, sample: Sample | None) -> str:
 
 
 def _complete(store: Store, conversion: Conversion) -> bool:
-    return all(store.has(layer.descriptor) for layer in conversion.layers) and store.has(conversion.report)
+    return all(store.can_give(blob) for blob in (*(layer.descriptor for layer in conversion.layers), conversion.report))

@@ -20,16 +20,17 @@ from edgepack.names import ModelRef
 from edgepack.nearness import did_you_mean, listed
 from edgepack.oci.store import Store
 from packager.database.database import Database
-from packager.database.tables import MODELS
+from packager.database.tables import MODELS, SHARED_BLOBS
 from packager.layers.folder import left_out_text
 from packager.layers.paths import model_dir
 from packager.models.details import ModelDetails, label_violations, text_violations
 from packager.models.files import write_model_layers
-from packager.models.model import Conversion, Model, Sample, conversion_to_json
+from packager.models.model import Conversion, Model, conversion_to_json
 from packager.models.query import ModelQuery
 from packager.models.rows import model_of, row_of
-from packager.models.samples import keep_sample
+from packager.models.samples import keep_file, keep_sample
 from packager.models.selection import rows_of
+from packager.models.sharing import Shared, Sharing
 from packager.models.sources import described, entries_of, framework_by_files, gather
 
 _KIND = "model"
@@ -37,11 +38,12 @@ _log = logging.getLogger(__name__)
 
 
 class ModelRegistry:
-    """The registry in ``database``, with its layers in ``store``."""
+    """The registry in ``database``, with its layers in ``store``; ``sharing`` gives them to a team."""
 
-    def __init__(self, database: Database, store: Store) -> None:
+    def __init__(self, database: Database, store: Store, sharing: Sharing | None = None) -> None:
         self.store = store
         self._database = database
+        self._sharing = sharing
 
     def register(
         self,
@@ -67,8 +69,8 @@ class ModelRegistry:
         for source in sources:
             if source.tree.left_out:
                 _log.info("%s: %s", source.path, left_out_text(source.tree.left_out))
-        sample = self._keep(sample_input, "--sample-input")
-        expected = self._keep(sample_output, "--sample-output")
+        sample = None if sample_input is None else keep_sample(sample_input, self.store, "--sample-input")
+        expected = None if sample_output is None else keep_file(sample_output, self.store, "--sample-output")
 
         version = self._database.next_version(_KIND, name)
         below, title = model_dir(name, version), f"{name}:{version}"
@@ -78,12 +80,17 @@ class ModelRegistry:
             dict(details.tags), files, layers, sample, None, dict(details.properties), details.description,
             details.resources, details.experiment, details.run, _user(), expected,
         )  # fmt: skip
+        shared = None if self._sharing is None else self._sharing.share(model)
         with self._database.writing() as connection:
+            self._remember(connection, shared)
             connection.execute(insert(MODELS).values(row_of(model)))
         return model
 
-    def _keep(self, sample: Path | None, option: str) -> Sample | None:
-        return None if sample is None else keep_sample(sample, self.store, option)
+    def _remember(self, connection: Connection, shared: Shared | None) -> None:
+        """Record where a team has blobs."""
+        if shared is not None:
+            rows = [{"digest": str(blob.digest), "repository": shared.repository} for blob in shared.blobs]
+            self._database.add_missing(connection, SHARED_BLOBS, rows)
 
     def get(self, ref: ModelRef) -> Model:
         """The model of that name and version, the latest without a version; raises ``NotFoundError``."""
@@ -112,7 +119,9 @@ class ModelRegistry:
 
     def save_conversion(self, model: Model, conversion: Conversion) -> Model:
         """Remember the ONNX form of ``model``."""
+        shared = None if self._sharing is None else self._sharing.share_conversion(model, conversion)
         with self._database.writing() as connection:
+            self._remember(connection, shared)
             connection.execute(update(MODELS).where(_is(model.ref)).values(conversion=conversion_to_json(conversion)))
         return self.get(model.ref)
 

@@ -13,17 +13,32 @@ from packager.models.model import Sample
 
 
 def keep_sample(path: Path, store: Store, option: str) -> Sample:
-    """Put the file that a user gave by ``option`` into ``store``.
+    """Put the file of rows that a user gave by ``option`` into ``store``.
 
-    Raises ``NotFoundError``, ``UsageError`` for one that cannot be read, has no rows or is larger than 1 GiB,
-    ``NoSpaceError``.
+    Raises what ``keep_file`` raises, and ``UsageError`` for a file that has no rows.
     """
+    _check_is_file(path, option)
+    try:
+        check_sample(path)
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror})", where=path, hint=f"check {option}") from error
+    return keep_file(path, store, option)
+
+
+def _check_is_file(path: Path, option: str) -> None:
     if path.is_dir():
         raise UsageError("is a folder, not a file of rows", where=path, hint=f"check {option}")
     if not path.is_file():
         raise NotFoundError("there is no such file", where=path, hint=f"check {option}")
+
+
+def keep_file(path: Path, store: Store, option: str) -> Sample:
+    """Put the file that a user gave by ``option`` into ``store``, whatever it holds.
+
+    Raises ``NotFoundError``, ``UsageError`` for one that cannot be read or is larger than 1 GiB, ``NoSpaceError``.
+    """
+    _check_is_file(path, option)
     try:
-        check_sample(path)
         file = path.open("rb")
     except OSError as error:
         raise UsageError(f"cannot be read ({error.strerror})", where=path, hint=f"check {option}") from error

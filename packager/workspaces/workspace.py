@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from edgepack.nearness import did_you_mean, listed
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.store import Store
 from edgepack.signing.keys import KeyRing
+from packager.workspaces.config import FILE, Team, WorkspaceConfig
 
 if TYPE_CHECKING:
     from packager.bases.cache import BaseCache
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from packager.images.build import Builder
     from packager.models.model import Model
     from packager.models.registry import ModelRegistry
+    from packager.workspaces.team import TeamBlobs
 
 
 _STORE, _MODELS, _KEYS = "store", "models.db", "keys"
@@ -69,27 +72,40 @@ def _has_records(path: Path) -> bool:
         return True
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a workspace has: records of its models and environments, its images, and its store's blobs and bytes."""
+
+    models: int
+    environments: int
+    images: int
+    blobs: int
+    size: int
+
+
 class Workspace:
     """Everything that the workstation keeps below ``root``; ``cache`` may be shared and thrown away.
 
     Its folder is created when a part of it is first used; without ``create``, ``NotFoundError`` is raised then for a
-    folder that nothing was ever put into.
+    folder that nothing was ever put into. While it ``is_offline``, nothing that a team has is fetched or sent.
     """
 
     def __init__(self, root: Path | None = None, cache: Path | None = None, *, create: bool = True) -> None:
         self.root = (root or default_root()).absolute()
         self.cache = (cache or default_cache()).absolute()
         self._create = create
+        self.is_offline = False
         make_dirs(self.cache)
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever put into it: a key, a blob of a model or an image, or an environment."""
+        """Whether anything was ever put into it: a key, its settings, a blob of a model or image, or an environment."""
         with disk_errors(self.root):
             return (
                 _has_files(self.root / _KEYS, ".key")
                 or _has_files(self.root / _STORE / "blobs" / "sha256")
                 or _has_records(self.root / _MODELS)
+                or (self.root / FILE).exists()
             )
 
     @property
@@ -110,9 +126,30 @@ class Workspace:
         return self.root
 
     @cached_property
+    def config(self) -> WorkspaceConfig:
+        """Its name, and where a team keeps it; raises ``UsageError`` for a file that is wrong."""
+        return WorkspaceConfig.read(self.root)
+
+    @cached_property
     def store(self) -> Store:
-        """Layers, images and what is attached to them."""
-        return Store.create(self._folder / _STORE)
+        """Layers, images and what is attached to them; for a team, what only its registry has is fetched when read."""
+        if self.config.team is None:
+            return Store.create(self._folder / _STORE)
+        from packager.workspaces.team_store import TeamStore
+
+        return TeamStore.opened(self._folder / _STORE, lambda: self._blobs)
+
+    @cached_property
+    def _blobs(self) -> TeamBlobs | None:
+        """A team's blobs in its registry."""
+        team = self.config.team
+        return None if team is None else self.blobs_of(team, self.database)
+
+    def blobs_of(self, team: Team, database: Database) -> TeamBlobs:
+        """The blobs of a ``team`` with this ``database``, of which this store has copies."""
+        from packager.workspaces.team import TeamBlobs
+
+        return TeamBlobs(team, database, self.store, lambda: self.is_offline)
 
     def image(self, tag: str) -> Descriptor:
         """What ``tag`` names; raises ``NotFoundError``."""
@@ -140,7 +177,7 @@ class Workspace:
         """The model registry."""
         from packager.models.registry import ModelRegistry
 
-        return ModelRegistry(self.database, self.store)
+        return ModelRegistry(self.database, self.store, self._blobs)
 
     def delete_model(self, ref: ModelRef) -> Model:
         """Remove a model that no package uses; raises ``NotFoundError``, ``UsageError`` naming the packages."""
@@ -166,9 +203,39 @@ class Workspace:
     @cached_property
     def database(self) -> Database:
         """Where the models, environments and their version numbers are recorded."""
+        return self.database_of(self.config)
+
+    def database_of(self, config: WorkspaceConfig) -> Database:
+        """The database that this workspace has by ``config``."""
         from packager.database.database import Database  # SQLAlchemy takes a quarter of a second to import
 
-        return Database.beside(self._folder / _MODELS)
+        return Database.beside(self._folder / _MODELS) if config.team is None else Database.at(config.team.database)
+
+    def configure(self, config: WorkspaceConfig) -> None:
+        """Take other settings, once their database answers; raises what the database raises."""
+        self.database_of(config)
+        config.write(self._folder)
+        for part in ("config", "store", "database", "models", "builder", "_blobs"):
+            self.__dict__.pop(part, None)
+
+    def holds_records(self) -> bool:
+        """Whether a model or an environment was ever registered."""
+        held = self.held()
+        return held.models + held.environments > 0
+
+    def held(self) -> Held:
+        """How much is in it."""
+        from sqlalchemy import func, select
+
+        from packager.database.tables import ENVIRONMENTS, MODELS
+
+        with self.database.reading() as connection:
+            models, environments = (
+                connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for table in (MODELS, ENVIRONMENTS)
+            )
+        sizes = [self.store.path(digest).stat().st_size for digest in self.store.digests()]
+        return Held(models, environments, len(self.store.tags()), len(sizes), sum(sizes))
 
     @cached_property
     def builder(self) -> Builder:

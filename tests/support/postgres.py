@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,32 +62,27 @@ def _programs() -> Path:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
-    """A server with its data below ``folder``."""
-    programs, data, port = _programs(), folder / "data", free_port()
-    data.mkdir(parents=True)
-    secret = folder / "secret"
-    secret.write_text(PASSWORD)
-    passwords = folder / "passwords"
-    passwords.write_text(f"127.0.0.1:{port}:*:{USER}:{PASSWORD}\n")
-    passwords.chmod(0o600)
-    _let_in(folder, data, secret)
-    initdb = [programs / "initdb", "-D", data, "-U", USER, "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync"]
-    run(*_UNPRIVILEGED, *initdb, cwd=Path("/"))
-    settings = ("fsync=off", "max_connections=200", "shared_buffers=16MB", "unix_socket_directories=")
-    argv = [*_UNPRIVILEGED, programs / "postgres", "-D", data, "-p", port, "-h", "127.0.0.1"]
-    argv += [word for setting in settings for word in ("-c", setting)]
-    ready = (programs / "pg_isready", "-h", "127.0.0.1", "-p", port)
-    with started(list(map(str, argv)), folder / "log", lambda: finish(*ready).code == 0, cwd=Path("/")):
-        yield Postgres(port, folder)
-
-
-def _let_in(folder: Path, *owned: Path) -> None:
-    """Give the server's user its files, and a way to them: pytest's folders are closed to others."""
-    if not _UNPRIVILEGED:
-        return
-    for path in owned:
-        os.chown(path, _NOBODY, _NOBODY)
-    for above in (folder, *folder.parents):
-        if above.stat().st_mode & 0o011 != 0o011:
-            above.chmod(above.stat().st_mode | 0o011)
+def postgres() -> Iterator[Postgres]:
+    """A server with its data in a folder of its own: pytest's are closed to other users, whenever a run begins."""
+    programs, port = _programs(), free_port()
+    with tempfile.TemporaryDirectory(prefix="edgepack-postgres-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        data, secret, passwords = folder / "data", folder / "secret", folder / "passwords"
+        data.mkdir()
+        secret.write_text(PASSWORD)
+        passwords.write_text(f"127.0.0.1:{port}:*:{USER}:{PASSWORD}\n")
+        passwords.chmod(0o600)
+        if _UNPRIVILEGED:
+            os.chown(data, _NOBODY, _NOBODY)
+            os.chown(secret, _NOBODY, _NOBODY)
+        run(
+            *_UNPRIVILEGED, programs / "initdb", "-D", data, "-U", USER, "-A", "scram-sha-256",
+            f"--pwfile={secret}", "--no-sync", cwd=Path("/"),
+        )  # fmt: skip
+        settings = ("fsync=off", "max_connections=200", "shared_buffers=16MB", "unix_socket_directories=")
+        argv = [*_UNPRIVILEGED, programs / "postgres", "-D", data, "-p", port, "-h", "127.0.0.1"]
+        argv += [word for setting in settings for word in ("-c", setting)]
+        ready = (programs / "pg_isready", "-h", "127.0.0.1", "-p", port)
+        with started(list(map(str, argv)), folder / "log", lambda: finish(*ready).code == 0, cwd=Path("/")):
+            yield Postgres(port, folder)

@@ -1,0 +1,146 @@
+"""A workspace moved between one person's folder and a team's database and registry, with all versions as they are.
+
+It may be killed at any moment and is run again then: what is there already is passed over, and the workspace belongs to
+the new place only when everything is there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+
+from edgepack.errors import UsageError
+from edgepack.nearness import listed
+from packager.database.database import Database
+from packager.database.tables import ENVIRONMENTS, LAST_VERSIONS, MODELS, SHARED_BLOBS
+from packager.models.model import Model
+from packager.models.rows import model_of
+from packager.models.sharing import Shared
+from packager.workspaces.config import Team, WorkspaceConfig
+from packager.workspaces.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+_RECORDS = (MODELS, ENVIRONMENTS)
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Migration:
+    """What a migration did: records that moved, and those that were there already."""
+
+    moved: int
+    present: int
+
+
+def migrate(workspace: Workspace, team: Team | None) -> Migration:
+    """Move ``workspace`` to ``team``, or to its own folder without one.
+
+    Raises ``UsageError``, before anything moves, where it is already, and for a name and version that the new place has
+    with another content; further what the database and the registry raise.
+    """
+    config = replace(workspace.config, team=team).check()
+    if config == workspace.config:
+        where = "the team's already" if team is not None else "in its own folder already"
+        raise UsageError(f"is {where}", where=workspace.root, hint="see: edgepack workspace show")
+    if team is not None and workspace.config.team is not None:
+        hint = "move it to its folder first: edgepack workspace migrate --local"
+        raise UsageError("is another team's", where=workspace.root, hint=hint)
+    source, target = workspace.database, workspace.database_of(config)
+    pending = _pending(source, target)
+    count = sum(len(rows) for rows in pending.values())
+    present = _count(source) - count
+    for row in pending[MODELS.name]:
+        _move_model(workspace, config, target, row)
+    with target.writing() as connection:
+        for row in pending[ENVIRONMENTS.name]:
+            connection.execute(insert(ENVIRONMENTS).values(_without_id(row)))
+    _raise_counters(source, target)
+    config.write(workspace.root)
+    return Migration(count, present)
+
+
+def _count(database: Database) -> int:
+    with database.reading() as connection:
+        return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in _RECORDS)
+
+
+def _rows(database: Database) -> dict[str, dict[tuple[str, int], Row]]:
+    found: dict[str, dict[tuple[str, int], Row]] = {}
+    with database.reading() as connection:
+        for table in _RECORDS:
+            rows = connection.execute(select(table).order_by(table.c.name, table.c.version)).mappings()
+            found[table.name] = {(row["name"], row["version"]): dict(row) for row in rows}
+    return found
+
+
+def _pending(source: Database, target: Database) -> dict[str, Sequence[Row]]:
+    """The rows of ``source`` that ``target`` lacks."""
+    here, there = _rows(source), _rows(target)
+    clashes = [
+        f"{name}:{version}"
+        for table in _RECORDS
+        for (name, version), row in here[table.name].items()
+        if (other := there[table.name].get((name, version))) is not None and _content(row) != _content(other)
+    ]
+    if clashes:
+        raise UsageError(
+            f"has something else as {listed(clashes)}", where=target.where,
+            hint="register these under other names, and delete them here",
+        )  # fmt: skip
+    return {
+        table.name: [row for key, row in here[table.name].items() if key not in there[table.name]] for table in _RECORDS
+    }
+
+
+def _content(row: Row) -> object:
+    """What two records of one version have in common."""
+    return row.get("files", row.get("digest"))
+
+
+def _without_id(row: Row) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "id"}
+
+
+def _move_model(workspace: Workspace, config: WorkspaceConfig, target: Database, row: Row) -> None:
+    model = model_of(row)
+    _log.info("moving %s", model.id)
+    sent: list[Shared] = []
+    if config.team is None:
+        _fetch(workspace, model)
+    else:
+        blobs = workspace.blobs_of(config.team, target)
+        sent.append(blobs.share(model))
+        if model.conversion is not None:
+            sent.append(blobs.share_conversion(model, model.conversion))
+    with target.writing() as connection:
+        for shared in sent:
+            rows = [{"digest": str(blob.digest), "repository": shared.repository} for blob in shared.blobs]
+            target.add_missing(connection, SHARED_BLOBS, rows)
+        connection.execute(insert(MODELS).values(_without_id(row)))
+
+
+def _fetch(workspace: Workspace, model: Model) -> None:
+    """Bring all blobs of ``model`` into the store."""
+    layers = (*model.layers, *(() if model.conversion is None else model.conversion.layers))
+    samples = (model.sample, model.sample_output, None if model.conversion is None else model.conversion.sample)
+    reports = () if model.conversion is None else (model.conversion.report,)
+    blobs = (*(layer.descriptor for layer in layers), *(sample.blob for sample in samples if sample), *reports)
+    for blob in blobs:
+        with workspace.store.open(blob):  # which fetches it
+            pass
+
+
+def _raise_counters(source: Database, target: Database) -> None:
+    """A number that was given here is not given again there."""
+    with source.reading() as connection:
+        counted = [dict(row) for row in connection.execute(select(LAST_VERSIONS)).mappings()]
+    with target.writing() as connection:
+        target.add_missing(connection, LAST_VERSIONS, counted)
+        for row in counted:
+            same = (LAST_VERSIONS.c.kind == row["kind"]) & (LAST_VERSIONS.c.name == row["name"])
+            lower = LAST_VERSIONS.c.version < row["version"]
+            connection.execute(update(LAST_VERSIONS).where(same & lower).values(version=row["version"]))
