@@ -156,9 +156,11 @@ def _size_of_columns(expected: Expected) -> Iterator[tuple[int, float]]:
     import numpy as np
 
     inputs = expected.inputs
+    if inputs.layout == "texts":  # one input of text, whatever its columns hold
+        return
     for index, column in enumerate(expected.table.columns):
         read = inputs.layout == "matrix" or (not inputs.unused[index] and inputs.dtypes[index].startswith("float"))
-        if column.dtype.kind != "f" or not read or inputs.layout == "texts":
+        if column.dtype.kind != "f" or not read:
             continue
         finite = np.abs(column[np.isfinite(column)])
         yield index, max(float(finite.max()), 1.0) if finite.size else 1.0

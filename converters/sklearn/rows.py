@@ -23,6 +23,8 @@ def candidates(trained: Sequence[Column], names: tuple[str, ...]) -> Iterator[Ta
     """Rows to try on a model, the likeliest first: from the known ranges, then only such as a strict model accepts."""
     table = generate(trained, names)
     yield table
+    if any(column.least is not None for column in trained):
+        yield _limited(table, trained)
     yield _numbers(table, abs)
     yield _numbers(table, lambda column: abs(column) / (abs(column).max() or 1.0))
     yield _numbers(table, lambda column: abs(column).round())
@@ -84,6 +86,21 @@ def _texts(words: Sequence[str], random: Any) -> Any:
         chosen = [vocabulary[index] for index in random.integers(0, len(vocabulary), random.integers(1, TEXT_WORDS))]
         texts.append(" ".join(word.upper() if random.random() < UNSEEN_SHARE else word for word in chosen))
     return np.array(texts, dtype=object)
+
+
+def _limited(table: Table, trained: Sequence[Column]) -> Table:
+    """The rows with numbers that are refused moved evenly to such that are not."""
+    import numpy as np
+
+    random = np.random.default_rng(SEED)
+    for index, column in enumerate(trained):
+        if column.least is None or column.most is None or table.columns[index].dtype.kind != "f":
+            continue
+        values = table.columns[index]
+        inside = column.least + random.random(len(values)) * (column.most - column.least)
+        beyond = (values < column.least) | (values > column.most)
+        table = table.replaced(index, np.where(beyond, inside, values))
+    return table
 
 
 def _numbers(table: Table, change: Any) -> Table:

@@ -27,7 +27,8 @@ class Column:
     """Of one input column: the range seen in training, categories, words of texts, values where an answer may jump.
 
     ``whole``: only whole numbers were seen. ``closed``: an unknown category is refused. ``missing`` is
-    what stood for a missing text in training, ``gone`` whether some were missing.
+    what stood for a missing text in training, ``gone`` whether some were missing. Numbers below ``least`` or above
+    ``most`` are refused.
     """
 
     low: float | None = None
@@ -39,6 +40,8 @@ class Column:
     closed: bool = False
     missing: float | None = float("nan")
     gone: bool = False
+    least: float | None = None
+    most: float | None = None
 
     @property
     def is_text(self) -> bool:
@@ -63,6 +66,7 @@ def columns(model: Any, names: Sequence[str]) -> list[Column]:
         _words(fitted, trained)
         _codes(fitted, trained)
         spans.extend(_spans(fitted))
+        _limits(fitted, trained)
         for column, points in (_points(fitted) or {}).items():
             trained[column].whole |= _are_whole(points)
         for feature, value in thresholds(fitted.part):
@@ -129,6 +133,20 @@ def _codes(fitted: FittedPart, trained: list[Column]) -> None:
         route = fitted.routes[feature] if feature < len(fitted.routes) else None
         if route is not None and not trained[route.column].categories:
             trained[route.column].categories = [int(code) for code in codes]
+
+
+def _limits(fitted: FittedPart, trained: list[Column]) -> None:
+    """The outermost knots of splines that refuse what is beyond; a little less, since a way back rounds."""
+    if getattr(fitted.part, "extrapolation", None) != "error" or not hasattr(fitted.part, "bsplines_"):
+        return
+    for route, spline in zip(fitted.routes, fitted.part.bsplines_, strict=False):
+        if route is None:
+            continue
+        ends = sorted(float(route.back(spline.t[place])) for place in (spline.k, len(spline.t) - spline.k - 1))
+        inward = (ends[1] - ends[0]) * WHOLE
+        column = trained[route.column]
+        column.least = max(ends[0] + inward, ends[0] if column.least is None else column.least)
+        column.most = min(ends[1] - inward, ends[1] if column.most is None else column.most)
 
 
 def _spans(fitted: FittedPart) -> Iterator[tuple[int, float, float]]:

@@ -21,7 +21,13 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, PowerTransformer
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    PolynomialFeatures,
+    PowerTransformer,
+    SplineTransformer,
+    StandardScaler,
+)
 
 from edgepack.errors import ConversionError
 from tests.converters.conftest import Convert
@@ -134,3 +140,28 @@ def test_a_data_frame_that_a_part_reads_otherwise_than_a_matrix_is_seen(
     monkeypatch.setattr(LogisticRegression, "predict", predict)
     with pytest.raises(ConversionError, match="otherwise in the form in which it was trained"):
         sklearn_to_onnx(save(model))
+
+
+SPLINES = {
+    "alone": lambda: SplineTransformer(extrapolation="error"),
+    "behind a scaler": lambda: make_pipeline(StandardScaler(), SplineTransformer(2, extrapolation="error")),
+}
+
+
+@pytest.mark.parametrize("name", SPLINES)
+def test_splines_that_refuse_what_is_beyond_their_knots(
+    name: str, save: Callable[[Any], Path], sklearn_to_onnx: Convert
+) -> None:
+    """No sample is needed: rows are made up within the knots, and the package refuses what is beyond."""
+    rows = RANDOM.uniform(50, 90, size=(200, 2))
+    model = make_pipeline(SPLINES[name](), LogisticRegression()).fit(rows, rows[:, 0] > 70)
+    done = sklearn_to_onnx(save(model))
+    assert json.loads(done.report.read_text())["refused"]["answered"] == []
+    session = _session(done.model)
+    inside = rows[:5]
+    np.testing.assert_allclose(session.run(None, {"X": inside})[1], model.predict_proba(inside), rtol=1e-9)
+    for beyond in (40.0, rows[:, 1].max() + 1e-6):
+        with pytest.raises(ValueError, match="beyond the limits"):
+            model.predict(np.array([[70.0, beyond]]))
+        with pytest.raises(Exception, match="out of data bounds"):
+            session.run(None, {"X": np.array([[70.0, beyond]])})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from converters.graph import checks
 from converters.sklearn.recipes.writing.arithmetic import count_at_most
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
@@ -17,6 +18,8 @@ def spline_transformer(ops: Ops) -> None:
     for index, spline in enumerate(model.bsplines_):
         column = ops.columns(x, [index])
         missing = ops.add("IsNaN", column)
+        if model.extrapolation == "error":
+            column = _within_knots(ops, column, spline)
         known = ops.add("Where", missing, float(spline.t[spline.k]), column)
         if model.extrapolation == "linear":
             bound = degree
@@ -31,6 +34,16 @@ def spline_transformer(ops: Ops) -> None:
         width = spline.c.shape[1] - (0 if model.include_bias else 1)
         blocks.append(ops.columns(values, list(range(width))))
     ops.answer(0, blocks[0] if len(blocks) == 1 else ops.add("Concat", *blocks, axis=1))
+
+
+def _within_knots(ops: Ops, column: str, spline: Any) -> str:
+    """The column again; a run fails that has a number beyond the knots, as the original refuses it."""
+    import numpy as np
+
+    least, most = float(spline.t[spline.k]), float(spline.t[len(spline.t) - spline.k - 1])
+    beyond = ops.add("Or", ops.add("Less", column, least), ops.add("Greater", column, most))
+    count = ops.add("ReduceSum", ops.cast(beyond, _INT64), keepdims=0)
+    return checks.passed(ops, column, ops.add("Greater", count, ops.constant(np.zeros((), np.int64))))
 
 
 def _evaluate(ops: Ops, column: str, spline: Any, extrapolation: str) -> str:

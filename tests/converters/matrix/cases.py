@@ -20,9 +20,12 @@ HERE = Path(__file__).resolve().parent
 FOREIGN = {
     "Boosters": ("make_boosters.py", "boosters-1.9"),
     "Boosters as they are used": ("make_boosters_as_used.py", "boosters-1.9"),
+    "Boosters by loss and form": ("make_boosters_by_loss.py", "boosters-1.9"),
     "TensorFlow and Keras": ("make_tensorflow.py", "tensorflow"),
     "PyTorch": ("make_pytorch.py", "pytorch"),
 }
+# How the scripts write a missing text.
+MISSING = "<missing>"
 # Of every kind some, quick to convert; the tests run these.
 SAMPLE = [
     "BernoulliNB",
@@ -31,6 +34,7 @@ SAMPLE = [
     "LogisticRegression, text labels",
     "NMF",
     "Normalizer",
+    "OrdinalEncoder",
     "PatchExtractor",
     "RandomForestClassifier, float64 data, missing values, behind a scaler",
     "SplineTransformer",
@@ -126,7 +130,9 @@ def _load(place: Path, entry: Mapping[str, Any]) -> Made:
 def _frame(table: Mapping[str, Any]) -> Any:
     import pandas as pd
 
-    return pd.DataFrame(dict(table))
+    return pd.DataFrame(
+        {name: [None if cell == MISSING else cell for cell in column] for name, column in table.items()}
+    )
 
 
 def _objects(array: Any) -> Any:

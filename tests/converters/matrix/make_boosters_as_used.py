@@ -1,60 +1,34 @@
 """``python make_boosters_as_used.py OUT_DIR``: boosters with the answers that their users get, for the matrix.
 
 Trained and asked as their users do it: on a table with columns of categories, on sparse rows, inside of other
-estimators, as a bare booster after early stopping. Imports nothing of ours, so that every answer is the library's own.
-Runs in the boosters' own environment. Writes ``index.json`` as ``make_tensorflow.py`` does; ``answers.npz`` beside each
-model has what users send, ``rows`` or ``column/NAME``, and ``answer/METHOD``.
+estimators. Runs in the boosters' own environment.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-ROWS, TREES, SEED = 500, 12, 20_240_601
-METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "transform")
-TOWNS = ("Delft", "Gouda", "Leiden")
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-
-@dataclass(frozen=True)
-class Used:
-    """``ask`` gives the answers by method; ``sent`` is the table or matrix that a package gets for the same rows."""
-
-    name: str
-    model: Any
-    sent: Any
-    ask: Callable[[], dict[str, Any]]
+from tests.converters.matrix import used
 
 
 def main(arguments: list[str]) -> int:
     """Write the models."""
-    import joblib
-
-    out, index = Path(arguments[0]), []
-    for used in (*on_categories(), *inside(), *on_sparse_rows(), *bare()):
-        folder = out / used.name.replace(" ", "-").replace(",", "")
-        folder.mkdir(parents=True, exist_ok=True)
-        joblib.dump(used.model, folder / "model.joblib")
-        stored: dict[str, Any] = {f"answer/{method}": np.asarray(answer) for method, answer in used.ask().items()}
-        stored["clean"] = np.array(len(used.sent))
-        if hasattr(used.sent, "columns"):
-            stored |= {f"column/{name}": _storable(used.sent[name].to_numpy()) for name in used.sent}
-        else:
-            stored["rows"] = used.sent
-        np.savez(folder / "answers.npz", **stored)
-        entry = {"name": used.name, "path": f"{folder.name}/model.joblib", "framework": "ScikitLearn"}
-        index.append({**entry, "options": {}, "expect": "converts", "reason": "", "folder": folder.name})
-    (out / "index.json").write_text(json.dumps(index, indent=1))
+    used.write(
+        Path(arguments[0]),
+        itertools.chain.from_iterable(make() for make in (on_categories, by_type, inside, on_sparse_rows)),
+    )
     return 0
 
 
-def on_categories() -> Iterator[Used]:
+def on_categories() -> Iterator[used.Used]:
     """Whole numbers that are not their own codes, and text, as pandas' categories."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.compose import ColumnTransformer
@@ -63,9 +37,9 @@ def on_categories() -> Iterator[Used]:
     from sklearn.pipeline import Pipeline, make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    table, classes = _table()
+    table, classes = used.table()
     sent = table.astype({"zone": int, "town": object})
-    for name, classifier, _ in _makers():
+    for name, classifier, _ in used.makers():
         scaled = ColumnTransformer(
             [("size", StandardScaler(), ["size"])], remainder="passthrough", verbose_feature_names_out=False
         ).set_output(transform="pandas")
@@ -78,10 +52,63 @@ def on_categories() -> Iterator[Used]:
             "behind scaled columns": make_pipeline(scaled, classifier()),
         }
         for way, model in ways.items():
-            yield _of(f"{name} on categories, {way}", model.fit(table, classes), table, sent)
+            yield used.of(f"{name} on categories, {way}", model.fit(table, classes), table, sent)
 
 
-def inside() -> Iterator[Used]:
+def by_type() -> Iterator[used.Used]:
+    """Every type of categories, with and without missing ones, alone and in what scikit-learn wraps around."""
+    import pandas as pd
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.ensemble import StackingClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.multioutput import MultiOutputRegressor
+    from sklearn.pipeline import make_pipeline
+
+    table, classes = used.table()
+    random = np.random.default_rng(used.SEED)
+    plain = {"size": table["size"].to_numpy()}
+    towns = np.asarray(table["town"])
+    types = {
+        "whole numbers": np.asarray(table["zone"]),
+        "text": towns,
+        "text that is not ASCII": np.char.replace(towns.astype(str), "Gouda", "Gérône"),
+        "ordered text": pd.Categorical(towns, categories=["Leiden", "Delft", "Gouda"], ordered=True),
+        "text, some missing": np.where(random.random(used.ROWS) < 0.1, None, towns.astype(object)),
+        "true and false": towns == "Gouda",
+    }
+    for name, classifier, regressor in used.makers():
+        for kind, values in types.items():
+            if name == "XGBoost" and kind == "true and false":
+                continue  # which it refuses itself
+            typed = pd.DataFrame({**plain, "place": pd.Categorical(values)})
+            sent = pd.DataFrame({**plain, "place": np.asarray(values)})
+            yield used.of(f"{name} on categories of {kind}", classifier().fit(typed, classes), typed, sent)
+        typed = pd.DataFrame({**plain, "place": pd.Categorical(towns), "zone": table["zone"]})
+        sent = typed.astype({"place": object, "zone": int})
+        number = np.exp(plain["size"]) + (typed["place"] == "Gouda")
+        ways = {
+            "a stack": (StackingClassifier([("a", classifier())], LogisticRegression(), cv=2), classes),
+            "one against the rest": (OneVsRestClassifier(classifier()), classes),
+            "a transformed target": (
+                TransformedTargetRegressor(regressor(), func=np.log1p, inverse_func=np.expm1),
+                number,
+            ),
+            "several outputs": (MultiOutputRegressor(regressor()), np.stack([number, -number], axis=1)),
+            "a pipeline that does nothing before it": (make_pipeline("passthrough", regressor()), number),
+        }
+        for way, (model, target) in ways.items():
+            yield used.of(f"{name} on categories, in {way}", model.fit(typed, target), typed, sent)
+        holes = typed.assign(size=np.where(random.random(used.ROWS) < 0.2, np.nan, plain["size"]))
+        yield used.of(
+            f"{name} on categories and missing numbers",
+            regressor().fit(holes, number),
+            holes,
+            holes.astype({"place": object, "zone": int}),
+        )
+
+
+def inside() -> Iterator[used.Used]:
     """XGBoost and CatBoost as parts of scikit-learn's estimators."""
     from catboost import CatBoostClassifier, CatBoostRegressor
     from sklearn.compose import TransformedTargetRegressor
@@ -90,10 +117,10 @@ def inside() -> Iterator[Used]:
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.multioutput import MultiOutputRegressor
 
-    quiet = {"iterations": TREES, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
-    makers = [entry for entry in _makers() if entry[0] == "XGBoost"]
+    quiet = {"iterations": used.TREES, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
+    makers = [entry for entry in used.makers() if entry[0] == "XGBoost"]
     makers.append(("CatBoost", lambda: CatBoostClassifier(**quiet), lambda: CatBoostRegressor(**quiet)))
-    x, number, classes = _matrix()
+    x, number, classes = used.matrix()
     for name, classifier, regressor in makers:
         pair = [("a", classifier()), ("b", LogisticRegression())]
         ways = {
@@ -105,77 +132,52 @@ def inside() -> Iterator[Used]:
             "several outputs": (MultiOutputRegressor(regressor()), np.stack([number, -number], axis=1)),
         }
         for way, (model, target) in ways.items():
-            yield _of(f"{name} in a {way}", model.fit(x, target), x, x)
+            yield used.of(f"{name} in a {way}", model.fit(x, target), x, x)
 
 
-def on_sparse_rows() -> Iterator[Used]:
-    """XGBoost behind one-hot columns, where zeros are missing values."""
+def on_sparse_rows() -> Iterator[used.Used]:
+    """Sparse rows, of which XGBoost takes the zeros for missing values, and no other booster does."""
+    import pandas as pd
+    from scipy.sparse import csr_matrix
     from sklearn.compose import ColumnTransformer
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder
 
-    table, classes = _table()
+    table, classes = used.table()
     sent = table.astype({"zone": int, "town": object})
-    classifier = next(maker for name, maker, _ in _makers() if name == "XGBoost")
+    classifier = next(maker for name, maker, _ in used.makers() if name == "XGBoost")
     mixed = ColumnTransformer([("c", OneHotEncoder(), ["town"])], remainder="passthrough", sparse_threshold=1)
     words = sent[["zone", "town"]]
-    yield _of(
+    yield used.of(
         "XGBoost on one-hot columns", make_pipeline(OneHotEncoder(), classifier()).fit(words, classes), words, words
     )
-    yield _of("XGBoost on sparse and other columns", make_pipeline(mixed, classifier()).fit(sent, classes), sent, sent)
-
-
-def bare() -> Iterator[Used]:
-    """Boosters without their estimators: all rounds of XGBoost's, the scores of CatBoost's."""
-    import xgboost
-    from catboost import CatBoost
-
-    x, number, _ = _matrix()
-    noise = np.random.default_rng(SEED).permutation(number)
-    rows, other = xgboost.DMatrix(x, number), xgboost.DMatrix(x, noise)
-    stopped = xgboost.train({"eta": 0.5}, rows, 40, evals=[(other, "v")], early_stopping_rounds=4, verbose_eval=False)
-    yield Used("xgboost.Booster after early stopping", stopped, x, lambda: {"predict": stopped.predict(rows)})
-    options = {"loss_function": "Poisson", "iterations": TREES, "verbose": 0, "allow_writing_files": False}
-    counts = CatBoost(options).fit(x, number.round())
-    yield Used("catboost.CatBoost of counts", counts, x, lambda: {"predict": counts.predict(x)})
-
-
-def _of(name: str, model: Any, asked: Any, sent: Any) -> Used:
-    methods = [method for method in METHODS if hasattr(model, method)]
-    return Used(name, model, sent, lambda: {method: getattr(model, method)(asked) for method in methods})
-
-
-def _makers() -> list[tuple[str, Callable[[], Any], Callable[[], Any]]]:
-    import lightgbm
-    import xgboost
-
-    usual = {"n_estimators": TREES, "n_jobs": 1, "random_state": 0}
-    quiet = {**usual, "verbose": -1}
-    codes = {**usual, "enable_categorical": True}
-    return [
-        ("XGBoost", lambda: xgboost.XGBClassifier(**codes), lambda: xgboost.XGBRegressor(**codes)),
-        ("LightGBM", lambda: lightgbm.LGBMClassifier(**quiet), lambda: lightgbm.LGBMRegressor(**quiet)),
-    ]
-
-
-def _table() -> tuple[Any, Any]:
-    import pandas as pd
-
-    random = np.random.default_rng(SEED)
-    zone, town, size = random.choice([10, 20, 30], ROWS), random.choice(TOWNS, ROWS), random.normal(size=ROWS)
-    classes = ((zone == 20).astype(int) + (town == "Gouda") + (size > 0)) % 3
-    return pd.DataFrame({"zone": pd.Categorical(zone), "size": size, "town": pd.Categorical(town)}), classes
-
-
-def _matrix() -> tuple[Any, Any, Any]:
-    random = np.random.default_rng(SEED)
-    x = random.normal(size=(ROWS, 5))
-    number = np.exp(x[:, 0] + np.sin(3 * x[:, 1]) / 2)
-    return x, number, np.digitize(number, np.quantile(number, [0.3, 0.6]))
-
-
-def _storable(column: Any) -> Any:
-    return column.astype(str) if column.dtype.kind not in "fib" else column
+    yield used.of(
+        "XGBoost on sparse and other columns", make_pipeline(mixed, classifier()).fit(sent, classes), sent, sent
+    )
+    for name, maker, regressor in used.makers():
+        plain = make_pipeline(OneHotEncoder(sparse_output=False), maker()).fit(words, classes)
+        yield used.of(f"{name} on dense one-hot columns", plain, words, words)
+        text = [" ".join(row) for row in zip(words["town"], np.array(["calm", "loud", "dry"])[classes], strict=True)]
+        for kind, vectorizer in (("counts", partial(CountVectorizer, dtype=np.float64)), ("weights", TfidfVectorizer)):
+            model = make_pipeline(vectorizer(), maker()).fit(text, (classes == 1).astype(int))
+            yield used.of(f"{name} on {kind} of words", model, text, pd.DataFrame({"text": text}))
+        x = np.where(
+            np.random.default_rng(used.SEED).random((used.ROWS, 6)) < 0.6,
+            0,
+            np.random.default_rng(1).random((used.ROWS, 6)),
+        )
+        rows, number = csr_matrix(x), x[:, 0] + (x[:, 1] == 0)
+        model = regressor().fit(rows, number)
+        if name == "XGBoost":
+            yield used.Used("XGBoost alone on sparse rows", model, x, None)
+            answers = {"predict": model.predict(rows)}
+            model = regressor().fit(rows, number).set_params(missing=0)
+            yield used.Used(
+                "XGBoost alone on sparse rows, zero named as missing", model, x, lambda answers=answers: answers
+            )
+        else:
+            yield used.of(f"{name} alone on sparse rows", model, rows, x)
 
 
 if __name__ == "__main__":

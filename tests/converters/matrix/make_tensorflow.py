@@ -7,6 +7,7 @@ first batch, and so on.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -57,6 +58,8 @@ def _load(path: Path, options: Mapping[str, Any]) -> tuple[Callable[..., Any], d
             return function(**{key: tf.constant(feeds[key], dtype=specs[key][1]) for key in specs})
 
         return call, specs, list(function.structured_outputs)
+    if path.suffix != ".keras" and path.suffix.lower() == ".keras":  # Keras knows the ending in small letters only
+        path = Path(shutil.copy(path, path.with_suffix(".small.keras")))
     model = keras.models.load_model(path, compile=False, safe_mode=not options.get("allow_unsafe", False))
     specs = {tensor.name: (tf.TensorShape(tensor.shape), tf.as_dtype(tensor.dtype)) for tensor in model.inputs}
     names = [str(name) for name in getattr(model, "output_names", ())]
