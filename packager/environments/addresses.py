@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from edgepack.limits import LIMITS
 from packager.layers.secrets import credentials_in
 
 # pip replaces these by the variables of the process that installs, so the value is not in the record.
@@ -41,6 +42,8 @@ def problem_of(address: str) -> str | None:
 
     The text never holds the credential.
     """
+    if len(address) > LIMITS.requirement_chars:
+        return f"has more than {LIMITS.requirement_chars} characters"
     known = VARIABLE.sub("", address)
     if any(not char.isprintable() or char.isspace() for char in address):
         return "holds a space or a character that cannot be printed"
@@ -62,6 +65,8 @@ def problem_of(address: str) -> str | None:
 
 def shown(address: str) -> str:
     """``address`` without what may be a credential, for an error to show."""
+    if len(address) > LIMITS.requirement_chars:
+        return f"({len(address)} characters)"
     text = re.sub(r"(?<=://)[^/]*@", "****@", address)
     text = _TOKEN_IN_PATH.sub("/t/****/", text)
-    return text.partition("?")[0] if _TOKEN_IN_QUERY.search(text) else text
+    return (text.partition("?")[0] if _TOKEN_IN_QUERY.search(text) else text)[:200]

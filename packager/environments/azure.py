@@ -133,7 +133,7 @@ def _python(
         if said is not None and file:
             fields.wrong("condaDependenciesFile", "is given beside condaDependencies; keep one")
         elif said is not None:
-            found = from_tree(json_tree(said), environment.name, where, folder=folder)
+            found = from_tree(json_tree(said, where), environment.name, where, folder=folder)
         elif file and folder is None:
             fields.wrong("condaDependenciesFile", "names a file, which has no place here")
         elif file and folder is not None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgepack.documents import raise_all
 from edgepack.errors import EdgepackError, UsageError
 from edgepack.nearness import did_you_mean
 from packager.environments.addresses import shown
 from packager.environments.environment import Environment, with_default_python
+from packager.environments.files import raise_some
 from packager.environments.match_spec import MatchSpec, channel_problem, parse_match_spec, python_specifiers
 from packager.environments.pip_requirements import parse_items, requirement_names
 from packager.environments.yaml_tree import Node, parse_yaml
@@ -55,7 +55,7 @@ def from_tree(
     """The same from a tree, which may have come from JSON."""
     reading = _Reading(folder, root)
     found = _environment(reading, tree, name)
-    raise_all(where, reading.violations, hint=_NOT_CONDA if tree.kind != "map" else None)
+    raise_some(where, reading.violations, hint=_NOT_CONDA if tree.kind != "map" else None)
     for note in reading.notes:
         _log.info("%s: %s", where, note)
     return found
@@ -67,8 +67,8 @@ def _environment(reading: _Reading, tree: Node, name: str) -> Environment:
         return Environment(name)
     for key, value in tree.fields.items():
         if key not in _KNOWN:
-            meant = did_you_mean(key, _KNOWN)
-            reading.violations.append(value.at(f"{key} is not a known field") + (f"; {meant}" if meant else ""))
+            meant = did_you_mean(key[:80], _KNOWN)
+            reading.violations.append(value.at(f"{key[:80]} is not a known field") + (f"; {meant}" if meant else ""))
         elif key in _LEFT_OUT and value.kind != "null":
             reading.notes.append(f"{key} {_LEFT_OUT[key]} and is left out")
     if "dependencies" not in tree.fields:
@@ -117,7 +117,7 @@ def _pip_section(reading: _Reading, item: Node, path: str) -> None:
     for key, value in item.fields.items():
         if key != "pip":
             hint = "a version is written with '=', not ':'" if value.is_text else "only 'pip' is known there"
-            reading.violations.append(item.at(f"{path}: {key!r} is not a section; {hint}"))
+            reading.violations.append(item.at(f"{path}: {key[:80]!r} is not a section; {hint}"))
             continue
         if reading.has_pip:
             reading.violations.append(value.at(f"{path}.pip is a second pip section; join it with the first"))
@@ -150,7 +150,7 @@ def _variables(reading: _Reading, node: Node) -> dict[str, str]:
     for name, value in node.fields.items():
         if not value.is_text:
             hint = f"write '{value.text}' in quotes" if value.kind == "truth" else "write a text"
-            reading.violations.append(value.at(f"variables.{name} is {value.word}; {hint}"))
+            reading.violations.append(value.at(f"variables.{name[:80]} is {value.word}; {hint}"))
     return {name: value.text for name, value in node.fields.items() if value.is_text}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from edgepack.documents import raise_all
 from edgepack.errors import InvalidDocumentError, NotFoundError, UnsafeArchiveError, UsageError
 from edgepack.host.inputs import open_regular
 from edgepack.limits import LIMITS
@@ -19,6 +21,13 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _DECLARED = re.compile(rb"#.*?coding[:=]\s*([-\w.]+)")
+
+
+def raise_some(where: object, violations: Sequence[str], *, hint: str | None = None) -> None:
+    """Raise ``InvalidDocumentError`` when there are violations; of very many with the first, and the others' number."""
+    most = LIMITS.shown_violations
+    shown = violations if len(violations) <= most else [*violations[:most], f"and {len(violations) - most} more"]
+    raise_all(where, shown, hint=hint)
 
 
 def read_text(path: Path, what: str = "file") -> str:

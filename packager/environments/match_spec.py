@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from edgepack.errors import InvalidReferenceError
+from edgepack.limits import LIMITS
 from edgepack.nearness import did_you_mean
 from packager.environments.addresses import problem_of, scheme_of
 
@@ -47,13 +48,15 @@ def parse_match_spec(text: str) -> MatchSpec:
         return _parsed(" ".join(text.split()))
     except ValueError as error:
         raise InvalidReferenceError(
-            f"{text.strip()!r} is not a conda package: {error}", hint="write it as name, name=1.2 or name>=1.2,<2"
+            f"{text.strip()[:200]!r} is not a conda package: {error}", hint="write it as name, name=1.2 or name>=1.2,<2"
         ) from None
 
 
 def _parsed(text: str) -> MatchSpec:
     if not text:
         raise ValueError("it is empty")
+    if len(text) > LIMITS.requirement_chars:
+        raise ValueError(f"it has more than {LIMITS.requirement_chars} characters")
     if not text.isprintable():
         raise ValueError("it has a character that cannot be printed")
     if text.lower().endswith(_ARCHIVES):
@@ -64,12 +67,12 @@ def _parsed(text: str) -> MatchSpec:
     if found is None:
         raise ValueError("the name is missing")
     if not _NAME.fullmatch(found[1]):
-        raise ValueError(f"{found[1]!r} is not a package's name")
+        raise ValueError(f"{found[1][:80]!r} is not a package's name")
     version, build = _version_and_build(found[2])
     version, build = keys.get("version", version), keys.get("build", build)
     for term in _terms(version or "*"):
         if not _TERM.fullmatch(term) and not _REGEX.fullmatch(term):
-            raise ValueError(f"{term!r} is not a version" if term else f"{version!r} lacks a version")
+            raise ValueError(f"{term[:80]!r} is not a version" if term else f"{(version or '')[:80]!r} lacks a version")
     channel = keys.get("channel", channel)
     return MatchSpec(text, found[1].lower(), version, build, channel)
 
@@ -85,10 +88,12 @@ def _brackets(text: str) -> tuple[str, dict[str, str]]:
     while at < len(inside):
         pair = _PAIR.match(inside, at)
         if pair is None:
-            raise ValueError(f"{inside[at:].strip()!r} is not key=value; quote a value with a comma")
+            raise ValueError(f"{inside[at:].strip()[:80]!r} is not key=value; quote a value with a comma")
         key, value = pair[1], next(value for value in (*pair.groups()[1:], "") if value is not None)
         if key not in _KEYS:
-            raise ValueError(f"{key!r} is not known in brackets; {did_you_mean(key, _KEYS, 'version and build are')}")
+            raise ValueError(
+                f"{key[:80]!r} is not known in brackets; {did_you_mean(key[:80], _KEYS, 'version and build are')}"
+            )
         if key in keys:
             raise ValueError(f"{key!r} is there twice")
         keys[key] = value
@@ -124,7 +129,7 @@ def _version_and_build(text: str) -> tuple[str | None, str | None]:
         return None, None
     found = _VERSION_AND_BUILD.fullmatch(text)
     if found is None or " " in found[1]:
-        raise ValueError(f"{text!r} is not a version and a build")
+        raise ValueError(f"{text[:80]!r} is not a version and a build")
     return found[1], found[2]
 
 

@@ -12,7 +12,7 @@ from edgepack.documents import raise_all
 from edgepack.errors import EdgepackError, InvalidDocumentError, UsageError
 from edgepack.limits import LIMITS
 from packager.environments.addresses import VARIABLE, is_remote, problem_of, scheme_of, shown
-from packager.environments.files import read_text
+from packager.environments.files import raise_some, read_text
 from packager.environments.requirement_lines import Option, Requirement, editable, parse_line, split_lines
 
 _log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def parse_items(
 
 def _finished(reading: _Reading, where: object) -> PipRequirements:
     found = _value(reading)
-    raise_all(where, reading.violations)
+    raise_some(where, reading.violations)
     return found
 
 

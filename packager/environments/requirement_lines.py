@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edgepack.errors import UsageError
+from edgepack.limits import LIMITS
 from edgepack.nearness import did_you_mean
 from packager.environments.addresses import VARIABLE, is_remote, is_version_control, problem_of, scheme_of, shown
 
-_COMMENT = re.compile(r"(^|\s+)#.*$")
+# pip's own, which takes the square of a line's length, is ``(^|\\s+)#.*$``; the spaces before it are stripped below.
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
 _HASH = re.compile(r"(?P<algorithm>[a-z0-9]+):(?P<digest>[a-f0-9]+)")
 # The algorithms that pip takes, and how many hexadecimal digits each has.
 _HASH_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
@@ -78,7 +81,7 @@ def split_lines(text: str) -> Iterator[Line]:
     joined: list[str] = []
     first = 0
     for number, line in enumerate(text.splitlines(), 1):
-        comment = _COMMENT.match(line) is not None
+        comment = line.lstrip().startswith("#")
         if not joined:
             first = number
         if line.endswith("\\") and not comment:
@@ -98,6 +101,8 @@ def _said(number: int, text: str) -> Iterator[Line]:
 
 def parse_line(text: str) -> Requirement | tuple[Option, ...]:
     """What a line says; raises ``UsageError``, whose text has no credential that the line has."""
+    if len(text) > LIMITS.requirement_line_chars:
+        raise UsageError(f"has more than {LIMITS.requirement_line_chars} characters")
     words = text.split(" ")
     start = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
     asked = " ".join(words[:start]).strip()
@@ -117,11 +122,11 @@ def parse_line(text: str) -> Requirement | tuple[Option, ...]:
 def _options(
     words: list[str], known: Mapping[str, tuple[str, bool]], elsewhere: Mapping[str, tuple[str, bool]], why: str
 ) -> Iterator[Option]:
-    waiting = list(words)
+    waiting = deque(words)
     while waiting:
-        word = waiting.pop(0)
+        word = waiting.popleft()
         name, equals, value = word.partition("=")
-        if not word.startswith("--") and len(word) > 2 and word[:2] in {**known, **elsewhere}:
+        if not word.startswith("--") and len(word) > 2 and (word[:2] in known or word[:2] in elsewhere):
             name, equals, value = word[:2], "=", word[2:]
         if name in _REMOVED:
             raise UsageError(f"{name} is for builds from source and was removed from pip", hint="leave it out")
@@ -129,14 +134,15 @@ def _options(
             if name in elsewhere:
                 raise UsageError(f"{name} {why}")
             if not name.startswith("-"):
-                raise UsageError(f"{name!r} stands between options", hint="write one requirement a line")
+                raise UsageError(f"{shown(name)!r} stands between options", hint="write one requirement a line")
+            name = name[:80]
             hint = did_you_mean(name, (one for one in known if one.startswith("--")), "see pip's requirement files")
             raise UsageError(f"{name} is not an option of requirement files", hint=hint)
         full, takes = known[name]
         if takes and not equals:
             if not waiting:
                 raise UsageError(f"{name} lacks its value")
-            value = waiting.pop(0)
+            value = waiting.popleft()
         if takes != bool(value):
             raise UsageError(f"{name} lacks its value" if takes else f"{name} takes no value")
         yield Option(full, value)
@@ -155,14 +161,16 @@ def _check_own(option: Option) -> None:
 
 def _requirement(text: str) -> tuple[str, str | None]:
     text = " ".join(text.split())
+    if len(text) > LIMITS.requirement_chars:
+        raise UsageError(f"its requirement has more than {LIMITS.requirement_chars} characters")
     scheme = scheme_of(text)
     address, _, _ = text.partition(" ;")
     if scheme is not None and ("://" in text or scheme == "file" or is_version_control(scheme)):
         return _address(text, scheme, address.strip()), None
     if VARIABLE.search(text) and "@" not in text:
         raise UsageError(
-            f"{text!r} depends on a variable of the machine that installs it", hint="write its value; only addresses "
-            "may hold variables",
+            f"{text[:200]!r} depends on a variable of the machine that installs it",
+            hint="write its value; only addresses may hold variables",
         )  # fmt: skip
     if "://" not in text and _is_path(text):
         raise _local(text)
@@ -173,7 +181,7 @@ def _address(text: str, scheme: str, address: str) -> str:
     if scheme == "file" or scheme.endswith("+file"):
         raise _local(shown(address))
     if not is_remote(scheme):
-        raise UsageError(f"{shown(address)} has the scheme {scheme!r}, which pip does not install from")
+        raise UsageError(f"{shown(address)} has the scheme {scheme[:80]!r}, which pip does not install from")
     if (problem := problem_of(address)) is not None:
         raise UsageError(f"{shown(address)} {problem}")
     return text
@@ -186,8 +194,8 @@ def _is_path(text: str) -> bool:
 
 def _local(text: str) -> UsageError:
     return UsageError(
-        f"{text!r} is a file or folder of this machine", hint="put its wheel into a folder and name that folder by "
-        "--find-links, and the package by its name",
+        f"{text[:200]!r} is a file or folder of this machine",
+        hint="put its wheel into a folder and name that folder by --find-links, and the package by its name",
     )  # fmt: skip
 
 
@@ -196,8 +204,9 @@ def editable(value: str) -> UsageError:
     if is_remote(scheme_of(value)):
         return UsageError(f"-e is for working copies and {shown(value)} is installed as it is", hint="leave -e out")
     return UsageError(
-        f"-e names {value!r}, a working copy of this machine", hint="build a wheel of it, put it into a folder and "
-        "name that folder by --find-links, and the package by its name",
+        f"-e names {value[:200]!r}, a working copy of this machine",
+        hint="build a wheel of it, put it into a folder and name that folder by --find-links, and the package by its "
+        "name",
     )  # fmt: skip
 
 
@@ -210,12 +219,17 @@ def _named(text: str) -> tuple[str, str]:
         found = Parsed(text)
     except InvalidRequirement as error:
         raise _not_a_requirement(text, str(error)) from None
+    except RecursionError:  # of its reader of markers
+        raise _not_a_requirement(text, "its parentheses are nested too deep") from None
     if found.url is not None:
         _address(text, scheme_of(found.url) or "", found.url)
-    return text, canonicalize_name(found.name)
+    name = canonicalize_name(found.name)
+    if name == "python":
+        raise UsageError("python is not a package of pip's", hint="say its version by --python, or in a conda file")
+    return text, name
 
 
 def _not_a_requirement(text: str, why: str) -> UsageError:
     if (pin := _CONDA_PIN.fullmatch(text)) is not None:
-        return UsageError(f"{text!r} is how conda writes it", hint=f"write {pin[1]}=={pin[2]}")
+        return UsageError(f"{text[:80]!r} is how conda writes it", hint=f"write {pin[1]}=={pin[2]}")
     return UsageError(f"{shown(text)[:200]!r} is not a requirement ({shown(why.splitlines()[0])[:200]})")

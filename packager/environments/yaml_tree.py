@@ -68,12 +68,14 @@ def parse_yaml(text: str, where: object) -> Node:
         raise InvalidDocumentError(where, [f"is not YAML ({' '.join(str(error).split())[:200]})"]) from error
 
 
-def json_tree(value: object) -> Node:
-    """The tree of a value that was read from JSON."""
+def json_tree(value: object, where: object, depth: int = 0) -> Node:
+    """The tree of a value that was read from JSON; raises ``InvalidDocumentError`` for one that is nested too deep."""
+    if depth > LIMITS.yaml_depth:
+        raise InvalidDocumentError(where, [f"is nested more than {LIMITS.yaml_depth} deep"])
     if isinstance(value, Mapping):
-        return Node("map", fields={str(key): json_tree(below) for key, below in value.items()})
+        return Node("map", fields={str(key): json_tree(below, where, depth + 1) for key, below in value.items()})
     if isinstance(value, list | tuple):
-        return Node("list", items=tuple(json_tree(item) for item in value))
+        return Node("list", items=tuple(json_tree(item, where, depth + 1) for item in value))
     if isinstance(value, bool):
         return Node("truth", text=str(value).lower())
     if value is None:
@@ -126,6 +128,8 @@ class _Reader:
         if anchor is not None:
             self._anchors[anchor] = None
         if isinstance(event, yaml.ScalarEvent):
+            if len(event.value) > LIMITS.yaml_scalar_chars:
+                raise self._error(event, f"holds a text of more than {LIMITS.yaml_scalar_chars} characters")
             node = Node(self._kind(event), line, event.value)
         elif isinstance(event, yaml.SequenceStartEvent):
             self._check_tag(event, "seq")
@@ -153,7 +157,9 @@ class _Reader:
             elif key.text == "<<":
                 self._violations.append(f"line {line}: '<<' is not supported; write the fields out")
             elif key.text in found:
-                self._violations.append(f"line {line}: {key.text!r} is listed twice, first on line {lines[key.text]}")
+                self._violations.append(
+                    f"line {line}: {key.text[:80]!r} is listed twice, first on line {lines[key.text]}"
+                )
             else:
                 found[key.text], lines[key.text] = value, line
         return found

@@ -343,6 +343,10 @@ WRONG = [
     ("dependencies: " + "[" * 60, "is nested more than 32 deep"),
     ("dependencies: [" + "a, " * 30_000 + "]", "holds more than 20000 values, aliases included"),
     ("dependencies: [\x01]", "is not YAML"),
+    ("dependencies: [" + "a" * 5000 + "]", "it has more than 4096 characters"),
+    ("dependencies: [" + "a" * 70_000 + "]", "holds a text of more than 65536 characters"),
+    ("? " + "a" * 5000 + "\n: 1\ndependencies: []", "is not a known field"),
+    ("channels: ['https://u:hunter22" + "a" * 5000 + "@x.example']\ndependencies: []", "has more than 4096 characters"),
 ]  # fmt: skip
 
 

@@ -323,6 +323,11 @@ def test_azures_default_environment_is_read(caplog: pytest.LogCaptureFixture) ->
             "c.yml",
             "python.condaDependenciesFile is given beside condaDependencies; keep",
         ),
+        (
+            "python.condaDependencies",
+            {"dependencies": json.loads("[" * 300 + "]" * 300)},
+            "is nested more than 32 deep",
+        ),
         ("python.condaDependencies", {"dependencies": "x"}, "dependencies is text and not a list"),
         (
             "python.condaDependencies",

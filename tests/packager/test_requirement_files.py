@@ -317,7 +317,14 @@ WRONG = [
     ("-i https://x.example:port/", "is not a valid address"),
     ("-i gopher://x.example/", "has a scheme that pip does not read"),
     ("\x1b[31mnumpy", "is not a requirement"),
-    ("a" * 100_000 + "=", "is not a requirement"),
+    ("python==3.8", "python is not a package of pip's; say its version by --python, or in a conda file"),
+    # What would take minutes, or all of Python's stack, where a line had no limits.
+    ("a" * 50_000 + "=", "its requirement has more than 4096 characters"),
+    ("a; " + "(" * 4000, "its parentheses are nested too deep"),
+    ("a" + " " * 60_000 + "b", "'a b' is not a requirement"),
+    ("a" * 100_000, "line 1: has more than 65536 characters"),
+    ("-i https://" + "a" * 50_000, "--index-url (50008 characters) has more than 4096 characters"),
+    ("--" + "a" * 50_000, "is not an option of requirement files"),
 ]
 
 
@@ -341,6 +348,13 @@ def test_all_wrong_lines_are_reported_together() -> None:
     ]  # fmt: skip
 
 
+def test_of_very_many_wrong_lines_the_first_are_shown() -> None:
+    with pytest.raises(InvalidDocumentError) as raised:
+        parse_requirements("a=1\n" * 1000)
+    assert len(raised.value.violations) == LIMITS.shown_violations + 1
+    assert str(raised.value).endswith("; and 950 more")
+
+
 SECRETS = [
     "--index-url https://user:hunter22@pypi.example/simple",
     "--extra-index-url https://ghp_0123456789abcdef0123456789abcdef0123@pypi.example/simple",
@@ -354,10 +368,12 @@ SECRETS = [
     "--trusted-host https://user:hunter22@x.example",
     "mine @ https://user:hunter22@x.example/ mine",
     "--index-url https://pypi.example/t/hunter22/simple",
+    "mine @ https://user:hunter22" + "a" * 5000 + "@x.example/",
+    "--index-url https://user:hunter22" + "a" * 5000 + "@x.example/",
 ]
 
 
-@pytest.mark.parametrize("line", SECRETS)
+@pytest.mark.parametrize("line", SECRETS, ids=[line[:60] for line in SECRETS])
 def test_a_credential_is_refused_and_never_shown(line: str) -> None:
     with pytest.raises(InvalidDocumentError) as raised:
         parse_requirements(line)
