@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.running import Done, finish
+from tests.support.running import Done, finish, run
 
 ROOT = Path(__file__).resolve().parent.parent
 # Records what it was called with, and makes what the real one would.
@@ -199,10 +199,7 @@ def test_pips_settings_are_read_by_the_pip_beside_uv_where_the_python_has_none(
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_alone_shows_what_can_be_made() -> None:
     """Every target that has a line of help, and nothing is set up."""
-    shown = [
-        subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        for words in ([], ["help"])
-    ]
+    shown = [run("make", *words, cwd=ROOT) for words in ([], ["help"])]
     assert shown[0] == shown[1]
     lines = {line.split()[1]: line for line in shown[0].splitlines() if line.startswith("make ")}
     assert {"demo", "test", "quick", "check", "help"} <= set(lines)

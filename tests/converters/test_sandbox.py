@@ -100,7 +100,7 @@ def test_model_that_never_ends_is_ended_with_all_that_it_started(
     began = time.monotonic()
     with pytest.raises(ConversionError, match="longer than 3 seconds and was stopped; allow more time"):
         sklearn_to_onnx(save(Runs(code.format(escape=escape))), timeout=3)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 100  # of 120 s
     assert _processes_naming(tmp_path) == []
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["refusal.json"]
 

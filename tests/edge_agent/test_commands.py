@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from edgepack.signing.keys import create_key
 from edgepack.state.desired import PAYLOAD_TYPE
 from tests.edge_agent.support.agent import Agent, Images, make_images
 from tests.support.ports import free_port
+from tests.support.running import finish, run
 
 
 @pytest.fixture(scope="module")
@@ -273,14 +273,10 @@ def test_flags_may_be_variables(agent: Agent, tmp_path: Path) -> None:
         "EDGEPACK_STATE_DIR": str(agent.root), "EDGEPACK_RUNTIME": "process",
         "EDGEPACK_RECEIPT_PATH": str(tmp_path / "receipt.json"),
     }  # fmt: skip
-    subprocess.run([*words, "receipt"], env=agent.environment(**more), check=True)
+    run(*words, "receipt", env=agent.environment(**more))
     assert (tmp_path / "receipt.json").exists()
     for name in ("EDGEPACK_ALLOW_UNSIGNED", "EDGEPACK_APPLY_ALLOW_UNSIGNED"):
-        done = subprocess.run(
-            [*words, "apply", agent.document("unsigned")], env=agent.environment(**more, **{name: "1"}),
-            check=False, capture_output=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        run(*words, "apply", agent.document("unsigned"), env=agent.environment(**more, **{name: "1"}))
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -374,11 +370,9 @@ def test_somebody_else_may_not_use_the_device(agent: Agent) -> None:
         if not part.stat().st_mode & 0o001:
             part.chmod(part.stat().st_mode | 0o011)
     for words in (["status"], ["apply", document], ["rollback", "churn"], ["receipt"]):
-        done = subprocess.run(
-            [sys.executable, "-c", AS_NOBODY, "--state-dir", str(agent.root), "--runtime", "process", *words],
-            env=agent.environment(), cwd="/", capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        argv = (sys.executable, "-c", AS_NOBODY, "--state-dir", agent.root, "--runtime", "process", *words)
+        done = finish(*argv, env=agent.environment(), cwd=Path("/"))
+        assert (done.code, len(done.stderr.splitlines())) == (2, 1), done.stderr
         assert "Permission denied" in done.stderr
         assert "check its permissions" in done.stderr
 

@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.oci.store import Store
 from tests.edge_agent.support.agent import Agent, Images, make_images
 from tests.support.ports import free_port
+from tests.support.running import run
 from tests.support.waiting import wait_until
 
 
@@ -236,7 +236,7 @@ def test_a_lost_state_is_told_of_and_the_way_out_works(agent: Agent, spoil: Call
         line = done.err.splitlines()[-1]
         assert "the device's state is damaged" in line
     command = line.partition("run: ")[2].partition(", and apply")[0]
-    subprocess.run(shlex.split(command), check=True)
+    run(*shlex.split(command))
     done = agent.run("status")
     assert done.code == 1
     assert "is missing although services were started; apply the desired state again" in done.err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from tests.edge_agent.support.agent import Agent, make_images
 from tests.support.ports import free_port
+from tests.support.running import finish, python
 
 HEAVY = {
     "numpy", "onnx", "onnxruntime", "sqlalchemy", "docker", "requests", "cryptography", "pandas", "sklearn", "asyncio",
@@ -50,18 +50,14 @@ def test_importing_the_agent_loads_next_to_nothing() -> None:
         "import json, sys; before = set(sys.modules); import edge_agent; "
         "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
-
-    assert json.loads(done.stdout) == ["edge_agent"]
+    assert json.loads(python(code)) == ["edge_agent"]
 
 
 def test_status_loads_no_engine_no_database_toolkit_and_no_numbers(agent: Agent, tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     code = TELL.replace("FOUND", repr(str(found)))
     words = ["--state-dir", str(agent.root), "--runtime", "process", "status"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], env=agent.environment(), capture_output=True, text=True, check=False
-    )
+    done = finish(sys.executable, "-c", code, *words, env=agent.environment())
 
     assert json.loads(done.stdout)["services"][0]["state"] == "Healthy"
     told = json.loads(found.read_text())

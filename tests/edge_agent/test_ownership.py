@@ -19,6 +19,7 @@ from edgepack.host.locks import holders
 from edgepack.host.ownership import check_way, open_to_others
 from edgepack.oci.descriptor import Platform
 from edgepack.signing.keys import create_key
+from tests.support.running import run
 
 FOREIGN = 12345
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
@@ -78,7 +79,7 @@ def test_what_another_user_could_change_is_refused_until_the_command_is_run(
     assert caught.value.exit_code == 4
     command = re.search(r"run: (ch(?:own|mod) [^;]*?)(?:;|,|$)", str(caught.value))
     assert command is not None, str(caught.value)
-    subprocess.run(shlex.split(command[1]), check=True)
+    run(*shlex.split(command[1]))
     read_all(device)
 
 

@@ -42,6 +42,7 @@ from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.state.desired import DesiredService
 from tests.edge_agent.support.runtimes import build_image, copy_store, make_runtime
+from tests.support.running import run
 from tests.support.waiting import wait_until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -269,7 +270,7 @@ def test_after_a_reboot_the_service_is_found_exited_and_starts_again(
     os.kill(found.supervisor.pid, signal.SIGKILL)
     os.kill(found.service.pid, signal.SIGKILL)
     os.kill(int((bundle / "pid").read_text()), signal.SIGKILL)
-    subprocess.run(["umount", "--lazy", str(bundle / "rootfs")], check=True)
+    run("umount", "--lazy", bundle / "rootfs")
     try:
         wait_until(lambda: not found.service.alive and runtime.inspect("churn").state == "exited")  # type: ignore[union-attr]
         assert runtime.start(spec).state == "running"

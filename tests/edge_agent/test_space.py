@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from edge_agent.state.reserve import RESERVE_BYTES
 from edgepack.oci.store import Store
 from tests.edge_agent.support.agent import Agent, Images, make_images
 from tests.support.ports import free_port
+from tests.support.running import run
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount.mkdir()
     with file.open("wb") as made:
         made.truncate(48 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(file)], check=True, capture_output=True)
-    subprocess.run(["mount", "-o", "loop", str(file), str(mount)], check=True)
+    run("mkfs.ext4", "-q", "-m", "0", file)
+    run("mount", "-o", "loop", file, mount)
     yield mount
-    subprocess.run(["umount", "--lazy", str(mount)], check=True)
+    run("umount", "--lazy", mount)
 
 
 def fill(disk: Path) -> None:
@@ -155,12 +155,12 @@ def test_a_status_needs_to_write_nothing(agent: Agent) -> None:
     before = files(agent.root)
     assert agent.status() == usual
     assert files(agent.root) == before
-    subprocess.run(["mount", "--bind", str(agent.root), str(agent.root)], check=True)
+    run("mount", "--bind", agent.root, agent.root)
     try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(agent.root)], check=True)
+        run("mount", "-o", "remount,bind,ro", agent.root)
         assert agent.status() == usual
         done = agent.run("rollback", "churn")
         assert (done.code, len(done.err.splitlines())) == (2, 1)
         assert "cannot write here (Read-only file system)" in done.err
     finally:
-        subprocess.run(["umount", "--lazy", str(agent.root)], check=True)
+        run("umount", "--lazy", agent.root)

@@ -39,6 +39,7 @@ from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.state.desired import DesiredService
 from tests.edge_agent.support.runtimes import copy_store, make_runtime
+from tests.support.running import finish, run
 from tests.support.waiting import wait_until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -444,10 +445,9 @@ def test_a_supervisor_that_may_make_no_network_says_so(open_dir: Path, free_port
     port = free_port()
     less = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"] if os.geteuid() == 0 else []
     argv = [*less, sys.executable, "-c", LAUNCH, str(Path(__file__).parents[2]), str(open_dir), str(port)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    assert done.stdout == "it cannot have a network of its own (Operation not permitted)\n"
+    assert run(*argv) == "it cannot have a network of its own (Operation not permitted)\n"
     with socket.create_server(("127.0.0.1", port)):
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        done = finish(*argv)
     assert "its port cannot be used (Address already in use)" in done.stderr
 
 

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,8 @@ from benchmarks.peers.models import write_bodies
 from benchmarks.peers.servers import APPS, KINDS, ROOT, Server, free_port
 from benchmarks.serve import Bench, Figures, Line, Load, print_line
 from tests.edge_server.support.server import Iris
+from tests.support.http_client import listens
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.real("taskset")
 CORE = min(os.sched_getaffinity(0))
@@ -81,14 +82,10 @@ def test_the_echo_answers_with_what_it_is_sent() -> None:
     command = [sys.executable, str(APPS / "echo.py"), str(port), "asyncio"]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
         try:
-            for _ in range(200):
-                with socket.socket() as client:
-                    if client.connect_ex(("127.0.0.1", port)) == 0:
-                        client.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello")
-                        client.settimeout(5)
-                        answer = client.recv(65536)
-                        break
-                time.sleep(0.05)
+            wait_until(lambda: listens(port))
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+                client.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello")
+                answer = client.recv(65536)
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
             assert answer.endswith(b"\r\n\r\nhello")
         finally:

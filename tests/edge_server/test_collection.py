@@ -174,7 +174,7 @@ def test_several_processes_write_whole_rows_at_once(tmp_path: Path, quota: int) 
         subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path), str(quota), name])
         for name in ("one", "two", "three")
     ]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(240) for process in processes] == [0, 0, 0]
     rows = [row for path in files(tmp_path) for row in read(path)[1:]]
     assert all(len(row) == 3 and row[2] == 'a\nb,"c"' * 3 for row in rows)
     assert total(tmp_path) <= quota

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -20,6 +19,7 @@ from edge_server.http.messages import Request
 from edge_server.models.loading import load_model
 from edge_server.models.running.onnx_model import OnnxModel
 from tests.edge_server.support.models import answer, echo, manifest, refusal, save, tensor
+from tests.support.running import finish
 
 RAW = "application/octet-stream"
 NPY = "application/x-npy"
@@ -287,7 +287,7 @@ try:
 except BadRequest as error:
     print(error.status, error.message)
 """
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    found = finish(sys.executable, "-c", program)
     assert "415 this server takes no images: Pillow is not installed (edgepack[images])" in found.stdout, found.stderr
 
 

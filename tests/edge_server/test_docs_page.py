@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from edge_server.service import Description, TensorInfo
 from tests.edge_server.support.chromium import Chromium
 from tests.edge_server.support.models import manifest, save, tensor
 from tests.edge_server.support.server import Server
+from tests.support.running import run
 
 EVIL = "</textarea><script>window.broken=1</script><img src=x onerror=window.broken=1>\"'&"
 CONFIG = ServiceConfig((), "127.0.0.1", identity=Identity(name=EVIL, version=EVIL))
@@ -57,11 +57,7 @@ def several(tmp_path_factory: pytest.TempPathFactory, start_for_module: Callable
     folder = tmp_path_factory.mktemp("docs")
     (folder / "models").mkdir()
     models = [echo(folder / "models", "plain", ["a", "b"]), echo(folder / "models", EVIL, [EVIL, "<b>b</b>"])]
-    made = subprocess.run(
-        [sys.executable, "-m", "edge_server.security", "keys", "new", folder / "keys.json"],
-        check=True,
-        capture_output=True,
-    )
+    made = run(sys.executable, "-m", "edge_server.security", "keys", "new", folder / "keys.json")
     document = {
         "schema": "edgepack.service/v1",
         "host": "127.0.0.1",
@@ -71,7 +67,7 @@ def several(tmp_path_factory: pytest.TempPathFactory, start_for_module: Callable
         "service": {"name": EVIL},
     }
     (folder / "service.json").write_text(json.dumps(document))
-    return Guarded(start_for_module("--config", folder / "service.json"), json.loads(made.stdout)["primary"])
+    return Guarded(start_for_module("--config", folder / "service.json"), json.loads(made)["primary"])
 
 
 @pytest.fixture(scope="module")
@@ -169,13 +165,8 @@ def test_the_command_that_is_shown_does_the_same(browser: Chromium, several: Gua
     browser.value("document.getElementById('body').select()")
     browser.type('{"data": [[1, 2]], "method": "it\'s"}')
     command = browser.value("document.getElementById('curl').textContent")
-    words = subprocess.run(
-        ["sh", "-c", f"curl() {{ printf '%s\\n' \"$@\"; }}; {command}"],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={"KEY": "the key"},
-    ).stdout.splitlines()
+    shell = f"curl() {{ printf '%s\\n' \"$@\"; }}; {command}"
+    words = run("sh", "-c", shell, env={"KEY": "the key"}).splitlines()
     assert words == [
         f"http://127.0.0.1:{several.port}/score?model=plain",
         "-H",

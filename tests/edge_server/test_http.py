@@ -75,7 +75,7 @@ def test_other_paths_and_methods_get_a_json_message(
 
 
 def test_one_connection_serves_many_requests(server: Any, iris: Any) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     body = json.dumps({"data": iris.rows})
     for _ in range(5):
         connection.request("POST", "/score", body)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 from edge_server.config.values import MIB
+from tests.support.running import run
 
 MEASURE = """
 import json, sys, threading
@@ -71,5 +71,5 @@ def test_what_a_load_takes_is_measured_the_same_on_any_threads_heap(tmp_path: Pa
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
         save(model, str(tmp_path / f"{mib}.onnx"))
     command = [sys.executable, "-c", MEASURE, str(tmp_path), heap]
-    found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60).stdout)
+    found = json.loads(run(*command))
     assert all(1 <= times < 1.15 for times in found), found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from edge_server.service import Description
 from tests.edge_server.support.models import echo, manifest, save, tensor
 from tests.edge_server.support.server import Iris, Server, write_golden
 from tests.support.http_client import ask
+from tests.support.running import run
 
 VALIDATORS = {
     "2": validators.OpenAPIV2SpecValidator,
@@ -417,12 +417,8 @@ def test_a_prefix_stands_before_every_path(tmp_path: Path, iris: Iris, start: Ca
 def test_with_keys_a_description_is_open_and_shows_nobodys_data(
     tmp_path: Path, iris: Iris, start: Callable[..., Server]
 ) -> None:
-    made = subprocess.run(
-        [sys.executable, "-m", "edge_server.security", "keys", "new", tmp_path / "keys.json"],
-        check=True,
-        capture_output=True,
-    )
-    key = json.loads(made.stdout)["primary"]
+    made = run(sys.executable, "-m", "edge_server.security", "keys", "new", tmp_path / "keys.json")
+    key = json.loads(made)["primary"]
     model = place("iris", iris_folder(tmp_path / "iris", iris))
     auth = {"mode": "key", "file": "keys.json"}
     server = start("--config", configured(tmp_path, model, auth=auth))

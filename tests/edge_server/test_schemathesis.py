@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tests.edge_server.support.live_server import ROW, Server, post, write_config, write_iris, write_script
 from tests.support.http_client import ask
+from tests.support.running import run
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 OTHERS = CHECKS.rpartition(",")[0]
@@ -57,14 +57,12 @@ def test_what_is_described_is_what_is_answered(
 ) -> None:
     server = servers[kind]
     address = f"http://127.0.0.1:{server.port}"
-    done = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/swagger.json?version={version}", "--url", address,
-         "--checks", checks, "--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--no-shrink",
-         "--generation-deterministic", "--continue-on-failure", "--no-color", "--request-timeout", "10"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    told = run(
+        sys.executable, "-m", "schemathesis.cli", "run", f"{address}/swagger.json?version={version}", "--url", address,
+        "--checks", checks, "--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--no-shrink",
+        "--generation-deterministic", "--continue-on-failure", "--no-color", "--request-timeout", "10", cwd=tmp_path,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    tried = re.search(r"(\d+) generated", done.stdout)
+    tried = re.search(r"(\d+) generated", told)
     assert tried is not None
     assert int(tried[1]) > 50
     assert ask(server.port, "GET", "/").status == 200

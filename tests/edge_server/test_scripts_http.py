@@ -29,6 +29,9 @@ def run(data):
     print("scoring", data)
     if data.startswith("sleep"):
         time.sleep(float(data[5:]))
+    if data == "held":
+        while not os.path.exists(os.path.join(os.path.dirname(__file__), "go")):
+            time.sleep(0.01)
     if data == "crash":
         os._exit(1)
     if data == "set":
@@ -125,15 +128,18 @@ def test_health_answers_while_a_call_hangs_and_its_time_is_kept(start: Callable[
 
 
 def test_a_call_whose_client_has_left_is_not_run(start: Callable[..., Any], tmp_path: Path) -> None:
-    server = serve_script(start, write(tmp_path, SCRIPT))
+    file = write(tmp_path, SCRIPT)
+    server = serve_script(start, file)
     with socket.create_connection(("127.0.0.1", server.port)) as first:
-        first.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nsleep0.5")
-        wait_until(lambda: says(server, "scoring sleep0.5"))
+        first.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nheld")
+        wait_until(lambda: says(server, "scoring held"))
         with socket.create_connection(("127.0.0.1", server.port)) as second:
             # Ends with a reset: an orderly end may come from a client that still waits.
             second.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             second.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ngone")
             time.sleep(0.1)
+        wait_until(lambda: b"\nedgepack_connections 2\n" in server.request("GET", "/metrics")[2])  # this and the first
+        (file.parent / "go").touch()
         assert first.recv(100).startswith(b"HTTP/1.1 200")
     assert server.request("POST", "/score", b"after")[0] == 200
     assert server.stop() == 0

@@ -259,7 +259,7 @@ def test_async_calls_run_at_once(tmp_path: Path) -> None:
             global barrier
             barrier = asyncio.Barrier(20)
         async def run(data):
-            await asyncio.wait_for(barrier.wait(), 15)
+            await asyncio.wait_for(barrier.wait(), 60)
             return data
     """
     with serve(tmp_path, code, concurrency=20) as service:
@@ -274,12 +274,16 @@ def test_threads_and_workers_run_calls_at_the_same_time(tmp_path: Path) -> None:
         + """if True:
         import os, threading, time
         def run(data):
-            time.sleep(0.3)
+            open(data, "w").close()
+            while len(os.listdir(os.path.dirname(data))) < 4:
+                time.sleep(0.01)
             return [os.getpid(), threading.get_ident()]
     """
     )
+    together = tmp_path / "together"
+    together.mkdir()
     with serve(tmp_path, code, workers=2, threads=2) as service:
-        answers = service.ask_all([str(n) for n in range(4)])
+        answers = service.ask_all([f"{together}/{n}" for n in range(4)])
         places = {tuple(json_of(answer)) for answer in answers}
         assert len(places) == 4
         assert len({process for process, _ in places}) == 2

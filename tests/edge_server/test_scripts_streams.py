@@ -229,7 +229,7 @@ def test_who_wants_no_body_gets_none(streaming: Streaming) -> None:
 
 
 def test_a_client_of_http_1_0_gets_the_pieces_as_they_are(streaming: Streaming) -> None:
-    with socket.create_connection(("127.0.0.1", streaming.server.port), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", streaming.server.port), timeout=60) as client:
         client.sendall(b"GET /score?kind=mixed HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
         received = b""
         while part := client.recv(1 << 16):
@@ -241,7 +241,7 @@ def test_a_client_of_http_1_0_gets_the_pieces_as_they_are(streaming: Streaming) 
 
 
 def test_requests_that_were_sent_ahead_wait_for_the_last_piece(streaming: Streaming) -> None:
-    with socket.create_connection(("127.0.0.1", streaming.server.port), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", streaming.server.port), timeout=60) as client:
         one = b"GET /score?kind=mixed HTTP/1.1\r\nHost: x\r\n\r\n"
         client.sendall(one + one + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         received = b""

@@ -36,7 +36,7 @@ def test_a_call_over_its_time_is_answered_and_stopped(tmp_path: Path, code: str,
         begun = time.monotonic()
         response = service.ask(code)
         assert timed_out(response)
-        assert 0.5 <= time.monotonic() - begun < 10
+        assert 0.5 <= time.monotonic() - begun < 50  # of 60 s, or of ever
         assert response.exec_ms is not None
         assert response.exec_ms >= 500
         after = json_of(service.ask("pass"))
@@ -90,10 +90,13 @@ def test_calls_behind_a_long_one_move_to_a_free_slot(tmp_path: Path) -> None:
             service.ask_all(["pass", "pass"])
 
         async def both() -> None:
-            replies = [service.send(code) for code in ["time.sleep(1)", *["pass"] * 9]]
+            gate = tmp_path / "gate"
+            long = f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)"
+            replies = [service.send(code) for code in [long, *["pass"] * 9]]
             for reply in replies[1:]:
                 await service.answer(reply)
             assert not replies[0].resolved
+            gate.touch()
             await service.answer(replies[0])
 
         service.runner.run(both())

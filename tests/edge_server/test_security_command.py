@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from edge_server.errors import BadRequest
 from edge_server.http.messages import Request
 from edge_server.security.command import main
 from edge_server.security.guard import Guard
+from tests.support.running import finish
 
 
 def asking(credential: str) -> Request:
@@ -90,11 +90,11 @@ def test_a_key_of_ones_own_comes_by_standard_input(keys_file: Path, capsys: pyte
     make_keys(keys_file, capsys)
     command = [sys.executable, "-m", "edge_server.security", "keys", "regenerate", str(keys_file), "primary", "--stdin"]
     own = "own-" * 10
-    done = subprocess.run(command, input=own + "\n", text=True, capture_output=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = finish(*command, given=own + "\n")
+    assert (done.code, done.stderr) == (0, "")
     Guard(Auth("key", keys_file)).check(asking(own))
-    short = subprocess.run(command, input="hunter2\n", text=True, capture_output=True, check=False, timeout=60)
-    assert short.returncode == 2
+    short = finish(*command, given="hunter2\n")
+    assert short.code == 2
     assert "32 to 512 characters" in short.stderr
     assert "hunter2" not in short.stderr
     Guard(Auth("key", keys_file)).check(asking(own))

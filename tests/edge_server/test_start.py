@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from edge_server.errors import ConfigurationError
 from edge_server.main import bind
 from edge_server.models.files.onnx_file import check_onnx
 from edge_server.models.running.threads import available_cpus
+from tests.support.running import run
 
 SERVICE = {
     "schema": "edgepack.service/v1",
@@ -367,5 +367,5 @@ def test_the_server_imports_only_what_its_layer_holds(tmp_path: Path) -> None:
     # -S keeps out what the site's own .pth files load; the packages' folder is then given by hand.
     paths = [path for path in sys.path if path]
     command = [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {paths!r}\n{code}"]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    output = run(*command)
     assert output.split() == ["edge_server", "httptools", "numpy", "onnxruntime", "orjson"]

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import ssl
-import subprocess
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +21,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from edge_server.config.values import Tls
 from edge_server.errors import ConfigurationError, MissingFileError
 from edge_server.http.tls import TlsContext
+from tests.support.running import finish
+from tests.support.waiting import SECONDS
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -92,7 +93,7 @@ async def serving(tls: Tls, seconds: float = 0.02) -> AsyncIterator[int]:
             writer.write(line)
         writer.close()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=secure.context, ssl_handshake_timeout=5)
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=secure.context, ssl_handshake_timeout=SECONDS)
     secure.start()
     try:
         yield server.sockets[0].getsockname()[1]
@@ -126,7 +127,7 @@ async def connect(port: int, context: ssl.SSLContext | None = None, name: str | 
 
 async def ask(streams: Streams) -> bytes:
     streams[1].write(b"hello\n")
-    return await asyncio.wait_for(streams[0].readline(), 5)
+    return await asyncio.wait_for(streams[0].readline(), SECONDS)
 
 
 async def close(streams: Streams) -> None:
@@ -321,7 +322,7 @@ def test_plain_http_and_noise_on_the_port_do_no_harm(files: Tls) -> None:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(noise)
                 writer.write_eof()
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), SECONDS)
                 writer.close()
             assert await shown_by(port) == "CN=first"
 
@@ -332,7 +333,7 @@ def test_plain_http_and_noise_on_the_port_do_no_harm(files: Tls) -> None:
 def test_openssl_sees_versions_and_the_new_certificate(files: Tls, keys: list[PrivateKey]) -> None:
     def look(port: int, *options: str) -> str:
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-cipher", "ALL:@SECLEVEL=0", *options]
-        done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=60)
+        done = finish(*command)
         return done.stdout + done.stderr
 
     async def run() -> None:

@@ -361,7 +361,7 @@ def test_a_script_continues_the_servers_span(
     server = start("--entry-script", tmp_path / "score.py", "--port", "0", env=environ)
     status, _, body = ask(server.port, "POST", "/score", b"{}", {"traceparent": PARENT.decode()})
     assert status == 200
-    assert collector.arrived.wait(30)
+    assert collector.arrived.wait(60)
     (span,) = collector.spans
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, SPAN)
     assert json.loads(body) == f"00-{TRACE}-{span.span_id.hex()}-01"

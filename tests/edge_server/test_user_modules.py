@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from edge_server.errors import ScriptError
 from edge_server.scripts.hidden_modules import is_in
 from tests.edge_server.support.scripts import json_of, serve_config
 from tests.edge_server.support.server import Server
-from tests.support.running import Done
+from tests.support.running import Done, finish, python
 from tests.support.user_modules import USER_MODULES, UserModules
 
 SCALER = "class Scaler:\n    def __init__(self, factor):\n        self.factor = factor\n"
@@ -64,7 +63,7 @@ def test_a_model_is_unpickled_with_classes_of_a_users_package(tmp_path: Path, na
         f"import joblib, pickle; from {name}.features import Scaler; "
         "open('scaler.pkl', 'wb').write(pickle.dumps(Scaler(3))); joblib.dump(Scaler(4), 'scaler.joblib')"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    python(code, cwd=tmp_path)
     config = ServiceConfig((), "127.0.0.1", 0, ScriptConfig(tmp_path / "score.py", tmp_path), root=tmp_path)
     with serve_config(config) as service:
         assert json_of(service.ask("")) == [3, 4]
@@ -107,8 +106,8 @@ def test_the_server_starts_in_a_folder_whose_modules_have_names_of_the_standard_
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('this is the user\\'s')\n")
     (tmp_path / "score.py").write_text("def init():\n    raise ValueError('reached')\n\n\ndef run(data): ...\n")
     command = [sys.executable, "-m", "edge_server", "--entry-script", "score.py", "--port", "0"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert ended.returncode == 5, ended.stderr
+    ended = finish(*command, cwd=tmp_path)
+    assert ended.code == 5, ended.stderr
     assert "ValueError: reached" in ended.stderr
 
 
@@ -120,8 +119,8 @@ def test_the_command_starts_where_python_m_cannot(tmp_path: Path) -> None:
     (tmp_path / "source/score.py").write_text("def init():\n    raise ValueError('reached')\n\n\ndef run(data): ...\n")
     (tmp_path / "edge-server").write_text("import sys\nfrom edge_server.__main__ import command\nsys.exit(command())\n")
     command = [sys.executable, tmp_path / "edge-server", "--entry-script", "score.py", "--port", "0"]
-    ended = subprocess.run(command, cwd=tmp_path / "source", capture_output=True, text=True, check=False, timeout=60)
-    assert ended.returncode == 5, ended.stderr
+    ended = finish(*command, cwd=tmp_path / "source")
+    assert ended.code == 5, ended.stderr
     assert "ValueError: reached" in ended.stderr
 
 

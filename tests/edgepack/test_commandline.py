@@ -135,7 +135,7 @@ def test_an_answer_that_nobody_reads_to_its_end_is_no_traceback(tmp_path: Path) 
     process.stdout.close()
 
     assert process.stderr.read() == b""
-    process.wait(30)
+    process.wait(60)
     process.stderr.close()
 
 

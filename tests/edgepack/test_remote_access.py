@@ -66,7 +66,7 @@ def client(registry: str, policy: Policy = QUICK) -> RemoteRepository:
 
 
 def policy(**options: Any) -> Policy:
-    return Policy(attempts=2, backoff=0.01, connect_timeout=5, read_timeout=5, **options)
+    return Policy(attempts=2, backoff=0.01, connect_timeout=60, read_timeout=60, **options)
 
 
 # ---- A real registry with TLS -------------------------------------------------------------------------------------

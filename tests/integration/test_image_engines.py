@@ -250,7 +250,7 @@ def test_the_arm64_image_answers_the_same_under_emulation(site: Site, rootfs: di
         wait_healthy(port, 120, lambda: server.poll() is None)
         assert_scores(port, site.models[1])
         server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0, log.read_text()
+        assert server.wait(60) == 0, log.read_text()
     finally:
         if server.poll() is None:
             server.kill()

@@ -39,7 +39,7 @@ def killed_after(commands: Commands, seconds: float) -> bool:
     killed = process.poll() is None
     if killed:
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(30)
+    process.wait(60)
     return killed
 
 

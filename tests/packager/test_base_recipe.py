@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from packager.bases.debian import entries, resolve
 from packager.bases.debian.debs import merged_link, merged_path, read_package, unpacked, without_dangling
 from packager.bases.debian.rules import Rule, Rules
 from packager.layers.rules import rules_without
+from tests.support.running import run
 
 RECIPE = debian.load_recipe("debian12-python3.11")
 PLATFORMS = [Platform.parse(name) for name in RECIPE.platforms]
@@ -172,7 +172,7 @@ def test_a_package_is_read_whatever_its_compression_and_the_length_of_its_names(
     (source / "bin/su").chmod(0o4755)
     (source / "bin/link").symlink_to("/bin/su")
     command = ["dpkg-deb", f"-Z{compression}", "--build", "--root-owner-group", source, tmp_path / "probe.deb"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    run(*command)
 
     package = read_package(tmp_path / "probe.deb")
     rules = Rules((Rule("out", "why", paths=("usr/out",)),))
@@ -274,8 +274,8 @@ def test_every_library_that_a_file_needs_is_in_the_base(base: Built) -> None:
 
 def needed(data: bytes, folder: Path) -> list[str]:
     (folder / "elf").write_bytes(data)
-    done = subprocess.run(["readelf", "-dW", folder / "elf"], capture_output=True, text=True, check=True)
-    return [line.split("[")[1].rstrip("]") for line in done.stdout.splitlines() if "(NEEDED)" in line]
+    told = run("readelf", "-dW", folder / "elf")
+    return [line.split("[")[1].rstrip("]") for line in told.splitlines() if "(NEEDED)" in line]
 
 
 def test_nothing_may_change_user_and_only_temporary_folders_are_writable_by_all(base: Built) -> None:

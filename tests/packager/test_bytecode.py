@@ -6,7 +6,6 @@ import importlib.util
 import json.decoder
 import marshal
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from edgepack.errors import RuntimeFailedError
 from packager.layers import bytecode
 from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
 from packager.wheels.without_bytecode import is_compiled
+from tests.support.running import run
 
 SOURCES = [
     (f"/opt/x/{path.name}", path.read_bytes())
@@ -58,8 +58,7 @@ def test_a_module_is_imported_from_its_bytecode(tmp_path: Path) -> None:
     target.write_bytes(data)
     (tmp_path / "m.py").write_text("VALUE = 'from source'\n")  # unchecked: the bytecode wins
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import m; print(m.VALUE)"
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "from bytecode"
+    assert run(sys.executable, "-I", "-c", code).strip() == "from bytecode"
 
 
 def test_what_is_no_python_has_no_bytecode() -> None:

@@ -26,7 +26,7 @@ from packager.commands.main import NOUNS, VERBS, build_cli
 from packager.workspaces.workspace import Workspace
 from tests.packager.support.bases import AMD64, debian, make_base
 from tests.support import forked
-from tests.support.running import Done
+from tests.support.running import Done, finish, run
 
 EVERY = [*([noun, verb] for noun, (_, verbs) in NOUNS.items() for verb in verbs), *([verb] for verb in VERBS)]
 
@@ -121,7 +121,8 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
         "heavy = 'sqlalchemy docker rich numpy onnx onnxruntime urllib3 cryptography packaging pip converters'\n"
         "print([name for name in heavy.split() if name in sys.modules], file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = finish(sys.executable, "-c", program)
+    assert done.code == 0
     assert done.stdout
     assert done.stderr == "[]\n"
 
@@ -401,12 +402,9 @@ def test_a_build_from_caches_opens_no_socket(shell: Shell) -> None:
     assert "socket.connect" in log.read_text(), "it must hear of sockets at all"
     log.unlink()
     shell.run("model", "register", "-n", "m", "-p", "m.onnx", code=0, **own)
-    done = subprocess.run(
-        ["unshare", "-n", *shell.argv(*build, "--offline", "--output", "json")], cwd=shell.folder,
-        env=shell.environment(**own), capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["digest"] == with_network["digest"]
+    words = ("unshare", "-n", *shell.argv(*build, "--offline", "--output", "json"))
+    answer = run(*words, cwd=shell.folder, env=shell.environment(**own))
+    assert json.loads(answer)["digest"] == with_network["digest"]
     assert not log.exists(), log.read_text()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from edgepack.oci.store import Store
 from packager.layers.folder import entries_of
 from packager.models.files import describe_files, framework_of, write_model_layers
 from packager.models.model import Framework
+from tests.support.running import python
 
 
 def paths(path: Path) -> list[tuple[str, str]]:
@@ -127,10 +127,8 @@ def test_what_cannot_be_read_is_named(kind: str) -> None:
         (model / "a.bin").write_text("a")
         locked = model / "a.bin" if kind == "file" else model
         locked.chmod(0)
-        done = subprocess.run(
-            [sys.executable, "-c", _AS_NOBODY, str(model), *sys.path], capture_output=True, text=True, check=True
-        )
-        assert done.stdout == f"{locked}: cannot be read (Permission denied); check its permissions and the disk\n"
+        told = python(_AS_NOBODY, model, *sys.path)
+        assert told == f"{locked}: cannot be read (Permission denied); check its permissions and the disk\n"
     finally:
         (root / "model").chmod(0o755)
         shutil.rmtree(root)

@@ -26,6 +26,7 @@ from packager.models.model import Conversion, Framework
 from packager.models.query import ModelQuery
 from packager.models.registry import ModelRegistry
 from packager.models.unpack import extract
+from tests.support.running import run
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_a_registration_that_is_killed_anywhere_leaves_a_whole_registry(tmp_path
         time.sleep(0.004 * turn)
         worker.send_signal(signal.SIGKILL)
         said = [int(line) for line in worker.stdout.read().split()]
-        worker.wait(30)
+        worker.wait(60)
         worker.stdout.close()
 
         registry, store = open_registry(root), Store.create(root / "store")
@@ -294,7 +295,7 @@ def test_a_database_that_is_none_is_named_with_a_way_out(tmp_path: Path) -> None
 def test_a_full_disk_is_one_sentence_and_what_was_registered_stays(tmp_path: Path) -> None:
     root = tmp_path / "small"
     root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(root)], check=True)
+    run("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", root)
     try:
         registry = open_registry(root)
         first = registry.register("churn", a_file(tmp_path))
@@ -307,4 +308,4 @@ def test_a_full_disk_is_one_sentence_and_what_was_registered_stays(tmp_path: Pat
         assert not list((root / "store/ingest").iterdir())
         assert registry.register("churn", a_file(tmp_path)).version > 1
     finally:
-        subprocess.run(["umount", str(root)], check=True)
+        run("umount", root)

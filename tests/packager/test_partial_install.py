@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
+
+from tests.support.running import Done, finish, python, run
 
 RUN = """
 import sys
@@ -23,17 +24,17 @@ LACKS = [
 ]
 
 
-def lacking(package: str, room: str, words: list[str]) -> subprocess.CompletedProcess[str]:
+def lacking(package: str, room: str, words: list[str]) -> Done:
     """Run a command where ``package`` is not installed."""
     code = RUN.format(package=package, words=words, room=room)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    return finish(sys.executable, "-c", code)
 
 
 @pytest.mark.parametrize(("package", "room", "extra", "words"), LACKS)
 def test_a_command_without_its_packages_names_the_extra(package: str, room: str, extra: str, words: list[str]) -> None:
     done = lacking(package, room, words)
     wanted = f"{words[0]}: the Python package {package} is not installed; run: pip install 'edgepack[{extra}]'\n"
-    assert (done.returncode, done.stderr) == (1, wanted)
+    assert (done.code, done.stderr) == (1, wanted)
 
 
 def test_the_command_for_keys_without_its_packages_names_the_extra() -> None:
@@ -41,25 +42,22 @@ def test_the_command_for_keys_without_its_packages_names_the_extra() -> None:
         "import runpy, sys; sys.modules['orjson'] = None; sys.argv[:] = ['security', 'keys', 'new', 'keys.json']\n"
         "runpy.run_module('edge_server.security', run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = finish(sys.executable, "-c", code)
     wanted = "edge_server.security: the Python package orjson is not installed; run: pip install 'edgepack[serve]'\n"
-    assert (done.returncode, done.stderr) == (1, wanted)
+    assert (done.code, done.stderr) == (1, wanted)
 
 
 def test_a_module_that_a_package_lacks_is_no_missing_package() -> None:
     done = lacking("packager.models.registry", "packager", ["edgepack", "model", "list"])
-    assert done.returncode == 1
+    assert done.code == 1
     assert "unexpected ModuleNotFoundError" in done.stderr
 
 
 def test_importing_the_rooms_ends_nothing_where_click_is_missing() -> None:
     code = "import sys; sys.modules['click'] = None; import packager.__main__, packager.commands, edge_agent.__main__"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    python(code)
 
 
 @pytest.mark.parametrize("room", ["packager", "edge_agent", "edge_server"])
 def test_a_room_is_run_by_its_name(room: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", room, "--help"], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.lower().startswith("usage: ")
+    assert run(sys.executable, "-m", room, "--help").lower().startswith("usage: ")

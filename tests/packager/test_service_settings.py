@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from packager.inference.service_settings import ServiceSettings, read_settings, 
 from packager.models.served import ServedModel
 from tests.packager.support.bases import AMD64
 from tests.packager.support.workspaces import make_workspace
+from tests.support.running import finish
 
 MODELS = (ServedModel("churn", 1, "m.onnx", ()),)
 SCRIPT = EntryScript("score.py", "var/azureml-app", ())
@@ -101,7 +101,7 @@ def test_the_standard_library_is_enough_to_check(tmp_path: Path) -> None:
     code = "import sys; sys.path.insert(0, sys.argv[1]); from edge_server.config.check import main; main(sys.argv[2:])"
     root = Path(edge_server.__file__).parent.parent
     argv = [sys.executable, "-I", "-S", "-c", code, str(root), str(tmp_path / "s.json")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = finish(*argv)
     assert (done.stdout, done.stderr) == ("[]", "")
     assert violations(service_document(MODELS)) == []
 

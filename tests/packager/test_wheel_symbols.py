@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packager.wheels.symbols import without_symbols
+from tests.support.running import run
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_a_module_is_shorter_and_does_what_it_did(module: bytes, tmp_path: Path)
         "httptools.HttpRequestParser(Seen()).feed_data(b'GET /found HTTP/1.1\\r\\n\\r\\n')"
     )
     command = [sys.executable, "-I", "-c", code, str(tmp_path)]
-    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout == "/found\n"
+    assert run(*command) == "/found\n"
 
 
 def test_what_is_short_already_stays_as_it_is(module: bytes) -> None:
@@ -53,7 +53,7 @@ def test_what_is_short_already_stays_as_it_is(module: bytes) -> None:
 @pytest.mark.real("strip")
 def test_it_is_as_short_as_binutils_make_it(module: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.so").write_bytes(module)
-    subprocess.run(["strip", "--strip-unneeded", tmp_path / "a.so"], check=True)
+    run("strip", "--strip-unneeded", tmp_path / "a.so")
     assert len(without_symbols(module)) <= (tmp_path / "a.so").stat().st_size
 
 

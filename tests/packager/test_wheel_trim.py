@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tarfile
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from packager.wheels.tags import Target
 from packager.wheels.trim import RULES, dropped, file_rules
 from packager.workspaces.workspace import default_cache
 from tests.packager.support.wheels import saved_bytes, wheel_layers
+from tests.support.running import run
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,7 @@ def test_the_trimmed_stack_imports_and_scores_by_itself(stack: tuple[Wheel, ...]
                 archive.extractall(tmp_path / "root", filter="data")
     site = tmp_path / "root" / LayerSettings().site_packages
     command = [sys.executable, "-I", "-S", "-B", "-W", "error::ImportWarning", "-c", SCORE, str(site), str(model)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["[[4.0, 4.0, 4.0], [4.0, 4.0, 4.0]]", "[]"]
+    assert run(*command, cwd=tmp_path).splitlines() == ["[[4.0, 4.0, 4.0], [4.0, 4.0, 4.0]]", "[]"]
     # The budget of an image's wheels; a new version that breaks it wants a look at the rules.
     assert sum(layer.unpacked_size for layer in layers) <= 88_000_000
     assert sum(layer.descriptor.size for layer in layers) <= 31_000_000

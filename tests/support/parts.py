@@ -33,12 +33,12 @@ def started(
             text = log.read_text(errors="replace")[-2000:]
             assert daemon.poll() is None, f"{argv[0]} has ended: {text}"
             assert time.monotonic() < deadline, f"{argv[0]} is not ready: {text}"
-            time.sleep(0.1)
+            time.sleep(0.03)
         yield daemon
     finally:
         daemon.terminate()
         try:
-            daemon.wait(30)
+            daemon.wait(60)
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from edgepack.oci.store import Store
 from edgepack.signing.keys import PrivateKey, create_key
 from tests.support import forked
 from tests.support.http_client import ask
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 DRIVER = Path(__file__).with_name("power_cut_driver.py")
@@ -193,6 +193,4 @@ class Agent:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        end = time.monotonic() + 10
-        while self.processes() and time.monotonic() < end:
-            time.sleep(0.02)
+        wait_until(lambda: not self.processes())

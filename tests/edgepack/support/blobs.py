@@ -12,7 +12,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.remote import Policy
 
-QUICK = Policy(attempts=3, backoff=0.01, longest_wait=0.05, connect_timeout=5, read_timeout=5)
+QUICK = Policy(attempts=3, backoff=0.01, longest_wait=0.05, connect_timeout=60, read_timeout=60)
 
 
 BLOB = bytes(range(256)) * 12_000  # 3 MB

@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import pkgutil
+import signal
 import socket
 import sys
 import threading
@@ -35,6 +36,8 @@ def main() -> None:
     """Serve until the channel is closed; in a fork, end as the command does."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
+    # It ends with the test run, which is told to stop by the same key.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     command = importlib.import_module(f"{sys.argv[2]}.__main__").command
     for name in sys.argv[3:]:
         module = importlib.import_module(name.removesuffix(".*"))
@@ -50,6 +53,7 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             channel.close()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             become(json.loads(request), files)
             command()
             return
