@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -14,9 +14,11 @@ from edgepack.errors import UsageError
 from edgepack.host.commands import SharedOption, debug_option, output_option
 from edgepack.host.console import note
 from edgepack.oci.descriptor import Platform
-from packager.models.query import Label
 from packager.places.access import Access
 from packager.workspaces.workspace import Workspace
+
+if TYPE_CHECKING:
+    from packager.models.query import Label
 
 # The processors that onnxruntime and numpy have wheels for: ``packager.wheels.tags``, which is slow to import.
 BUILT_FOR = ("linux/amd64", "linux/arm64")
@@ -101,6 +103,8 @@ def platforms_of(text: str | None) -> list[Platform]:
 
 def labels(items: tuple[str, ...], option: str) -> tuple[Label, ...]:
     """Read items of the form ``KEY`` or ``KEY=VALUE``, by which models are filtered; raises ``UsageError``."""
+    from packager.models.query import Label  # which knows the frameworks, and help needs none
+
     found = []
     for item in items:
         key, equals, value = item.partition("=")
