@@ -19,6 +19,7 @@ from converters.package import manifest
 from converters.package.tried import Tried
 from converters.proof import assembly, comparison
 from converters.proof.exploration import explore
+from converters.proof.feeds import random_feeds
 from converters.proof.specs import Explored, Reference
 from converters.tensorflow import graphs, keras_file, saved_model
 from converters.tensorflow.original import RE_EXPORT, Original, RowByRow
@@ -108,9 +109,9 @@ def _first_proven(
     for attempt in attempts:
         tried.begin(attempt.recipe)
         try:
-            model = graphs.to_onnx(attempt.original, attempt.frozen, attempt.optimize)
             hinted = [graphs.hinted(spec, attempt.frozen) for spec in attempt.original.inputs]
             explored = explore(attempt.reference, hinted)
+            model = graphs.to_onnx(_measured(attempt, explored), attempt.frozen, attempt.optimize)
             roles = comparison.declared_roles(model)
             proof = comparison.prove_model(attempt.reference, model, explored, options, roles)
         except ConversionError as error:
@@ -121,6 +122,17 @@ def _first_proven(
             continue
         return attempt, model, proof, explored
     raise refusal or ConversionError("the model cannot be converted", hint=SCRIPT)
+
+
+def _measured(attempt: _Attempt, explored: Explored) -> Original:
+    """The original with the shapes of its answers where its outputs say another number of axes, as Keras's counts do."""
+    answers = attempt.reference.answer(random_feeds(explored.specs, 2, length=explored.lengths[0]))
+    axes = {name: answer.ndim for name, answer in answers.items()}
+    outputs = tuple(
+        spec if len(spec.shape) == axes[spec.name] else replace(spec, shape=(None,) * axes[spec.name])
+        for spec in attempt.original.outputs
+    )
+    return replace(attempt.original, outputs=outputs)
 
 
 def _version(part: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from converters.graph import edits
 from converters.graph.canonical import canonical
 from converters.proof.specs import Spec
+from converters.tensorflow import text
 from converters.tensorflow.original import Original, reason
 from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
@@ -16,16 +17,25 @@ from edgepack.limits import LIMITS
 
 OPSET = {"": 18, "ai.onnx.ml": 3}
 IR_VERSION = 8  # the one of opset 18
+# Where text is cut and joined, which ONNX can since opset 20, of which tf2onnx does not know yet.
+TEXT_OPSET, TEXT_IR_VERSION = 20, 9
 # More of a vocabulary would only make the rows more alike.
 HINTS = 200
 ONE_BIN = "use a StringLookup with one bin for unknown words (num_oov_indices=1), or hash the text before the model"
+CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+COMPILED = ("_XlaMustCompile", "_noinline")  # attributes that keep TensorFlow from writing a function out
+DENSE = "save the model with sparse=False in the layer that makes counts or hot columns"
 WAYS_OUT = {
+    "DenseCountSparseOutput": DENSE,
+    "RaggedCountSparseOutput": DENSE,
+    "SparseToDense": DENSE,
+    "SparseTensorDenseMatMul": DENSE,
     "Bitcast": "use tf.argmax in the place of keras.ops.argmax",
     "StringToHashBucketFast": ONE_BIN,
     "StringToHashBucketStrong": ONE_BIN,
-    "StaticRegexReplace": "prepare the text before the model, which then takes numbers of words",
-    "StringSplitV2": "prepare the text before the model, which then takes numbers of words",
-    "StringLower": "prepare the text before the model, which then takes numbers of words",
+    "RegexReplace": text.PREPARE,
+    "StringUpper": text.PREPARE,
+    "StringStrip": text.PREPARE,
 }
 
 
@@ -54,9 +64,30 @@ def freeze(original: Original) -> Frozen:
             return_initialized_tables=True,
             return_tensors_to_rename=True,
         )
+        definition = _inlined(definition, inputs, outputs)
     except Exception as error:  # tf2onnx lets TensorFlow's errors through, and has a few of its own
         raise _no_way(error) from error
     return Frozen(definition, inputs, outputs, tables, names)
+
+
+def _inlined(definition: Any, inputs: list[str], outputs: list[str]) -> Any:
+    """The graph without calls of functions; TensorFlow leaves those that XLA is to compile, as Keras's convolutions."""
+    import tensorflow as tf
+    from tf2onnx import tf_loader
+
+    if not any(node.op in CALLS for node in definition.node):
+        return definition
+    changed = type(definition).FromString(definition.SerializeToString())
+    for entry in (*changed.node, *changed.library.function):
+        for name in COMPILED:
+            entry.attr.pop(name, None)
+    for function in changed.library.function:
+        for node in function.node_def:
+            for name in COMPILED:
+                node.attr.pop(name, None)
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(changed, name="")
+        return tf_loader.tf_optimize(inputs, outputs, graph.as_graph_def())
 
 
 def to_onnx(original: Original, frozen: Frozen, optimize: bool) -> Any:
@@ -70,6 +101,7 @@ def to_onnx(original: Original, frozen: Frozen, optimize: bool) -> Any:
 
     from converters.tensorflow.handlers import handlers
 
+    with_text = any(map(text.is_text, frozen.definition.node))
     try:
         with tf.Graph().as_default() as body:
             tf.import_graph_def(frozen.definition, name="")
@@ -78,7 +110,7 @@ def to_onnx(original: Original, frozen: Frozen, optimize: bool) -> Any:
                 continue_on_error=False,
                 opset=OPSET[""],
                 extra_opset=[helper.make_opsetid(domain, version) for domain, version in OPSET.items() if domain],
-                custom_op_handlers=handlers(frozen.tables),
+                custom_op_handlers=handlers(frozen.tables, frozen.definition),
                 input_names=frozen.inputs,
                 output_names=frozen.outputs,
                 tensors_to_rename=frozen.names,
@@ -86,6 +118,8 @@ def to_onnx(original: Original, frozen: Frozen, optimize: bool) -> Any:
             )
             made = optimizer.optimize_graph(made) if optimize else made
             model = made.make_model("model")
+    except ConversionError:
+        raise
     except Exception as error:  # handlers fail in every way, and each one means the same here
         raise _no_way(error) from error
     if model.ByteSize() >= LIMITS.protobuf_bytes:
@@ -96,10 +130,23 @@ def to_onnx(original: Original, frozen: Frozen, optimize: bool) -> Any:
     _require_operators(model)
     edits.strip(model)
     model.ir_version = IR_VERSION
+    if with_text:
+        _raise_opset(model)
     _name(model, original)
     canonical(model)
     edits.check(model)
     return model
+
+
+def _raise_opset(model: Any) -> None:
+    """Declare the operators on text. Those of opset 18 mean the same in 20, as the comparison shows of each model."""
+    from onnx import helper
+
+    model.ir_version = TEXT_IR_VERSION
+    others = [entry for entry in model.opset_import if entry.domain not in ("", text.RUNTIME_DOMAIN)]
+    versions = [helper.make_opsetid("", TEXT_OPSET), helper.make_opsetid(text.RUNTIME_DOMAIN, 1), *others]
+    del model.opset_import[:]
+    model.opset_import.extend(versions)
 
 
 def _require_operators(model: Any) -> None:
@@ -108,7 +155,7 @@ def _require_operators(model: Any) -> None:
 
     for operator in sorted({(node.domain, node.op_type) for node in model.graph.node}):
         domain, name = operator
-        if not onnx.defs.has(name, domain):
+        if domain != text.RUNTIME_DOMAIN and not onnx.defs.has(name, domain):
             raise ConversionError(
                 f"the model uses TensorFlow's operator {name}, which has no ONNX form",
                 hint=WAYS_OUT.get(name, f"replace it in the model by others, or {SCRIPT}"),
@@ -153,7 +200,10 @@ def hinted(spec: Spec, frozen: Frozen) -> Spec:
         elif spec.kind == "int" and found.dtype.kind == "i":
             limits = np.iinfo(spec.dtype)
             keys += [key for key in found.tolist() if limits.min <= key <= limits.max]
-    return replace(spec, values=tuple(sorted(set(keys)))[:HINTS])
+    known = sorted(set(keys))[:HINTS]
+    if spec.kind == "string" and any(node.op in text.OPERATORS for node in frozen.definition.node):
+        known += text.sentences(known)
+    return replace(spec, values=tuple(known))
 
 
 def _boundaries(definition: Any) -> tuple[float, ...]:

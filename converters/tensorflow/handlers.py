@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from converters.tensorflow import ragged, text
+from converters.tensorflow.writer import Writer
+
 ML_DOMAIN = "ai.onnx.ml"
 Tables = Mapping[bytes, tuple[Any, Any]]
 # LabelEncoder's attributes by the kind of numpy's dtype (ai.onnx.ml 2).
@@ -16,59 +19,14 @@ _KEYS = {"S": "strings", "O": "strings", "i": "int64s"}
 _DEFAULTS = {"strings": "default_string", "int64s": "default_int64"}
 
 
-class Writer:
-    """Writes ONNX nodes in the place of one of TensorFlow's, which it removes."""
+def handlers(tables: Tables, definition: Any) -> dict[str, tuple[Any, list[Any]]]:
+    """For ``process_tf_graph``: the handlers by operator; ``tables`` has keys and values by a table's shared name.
 
-    def __init__(self, ctx: Any, node: Any) -> None:
-        self.inputs = list(node.input)
-        self.kinds = [ctx.get_dtype(name) for name in node.input]
-        self._outputs, self._name = list(node.output), node.name
-        self._shape, self.kind = ctx.get_shape(node.output[0]), ctx.get_dtype(node.output[0])
-        self._ctx = ctx
-        ctx.remove_node(node.name)
+    ``definition`` is the whole graph, for operators that depend on what reads them.
+    """
 
-    def shaped_as(self, name: str) -> None:
-        """Let the output have the shape of another tensor, where tf2onnx does not know its own."""
-        if self._shape is None:
-            self._shape = self._ctx.get_shape(name)
-
-    def node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
-        """A node between; its output's name."""
-        from tf2onnx.utils import make_name
-
-        made = self._ctx.make_node(operator, inputs, name=make_name(f"{self._name}/{operator}"), attr=attributes)
-        return str(made.output[0])
-
-    def last(self, operator: str, inputs: list[str], domain: str = "", **attributes: Any) -> None:
-        """The node that writes what TensorFlow's did."""
-        self._ctx.make_node(
-            operator,
-            inputs,
-            name=self._name,
-            outputs=self._outputs,
-            domain=domain,
-            attr=attributes,
-            shapes=[self._shape],
-            dtypes=[self.kind],
-        )
-
-    def constant(self, value: Any, kind: int | None = None) -> str:
-        """A constant of an ONNX type, by default the output's; its name."""
-        import numpy as np
-        from tf2onnx.utils import make_name, map_onnx_to_numpy_type
-
-        dtype = map_onnx_to_numpy_type(self.kind if kind is None else kind)
-        return str(self._ctx.make_const(make_name(f"{self._name}/constant"), np.array(value, dtype=dtype)).output[0])
-
-    def double(self, name: str) -> str:
-        """The tensor as double."""
-        from onnx import TensorProto
-
-        return self.node("Cast", [name], to=TensorProto.DOUBLE)
-
-
-def handlers(tables: Tables) -> dict[str, tuple[Any, list[Any]]]:
-    """For ``process_tf_graph``: the handlers by operator; ``tables`` has keys and values by a table's shared name."""
+    def by_node(write: Callable[[Any, Any], None]) -> tuple[Any, list[Any]]:
+        return (lambda ctx, node, _name, _args, **_: write(ctx, node)), []
 
     def wrapped(write: Callable[[Writer], None]) -> tuple[Any, list[Any]]:
         return (lambda ctx, node, _name, _args, **_: write(Writer(ctx, node))), []
@@ -104,9 +62,12 @@ def handlers(tables: Tables) -> dict[str, tuple[Any, list[Any]]]:
         "UpperBound": lambda writer: _bound(writer, "LessOrEqual"),
     }
     special = {"LookupTableFindV2": lookup, "Bucketize": bucketize, "EuclideanNorm": norm, "OneHot": one_hot}
-    return {name: wrapped(write) for name, write in plain.items()} | {
-        name: (handler, []) for name, handler in special.items()
-    }
+    on_text = text.handlers(text.only_split(definition)) | ragged.handlers()
+    return (
+        {name: wrapped(write) for name, write in plain.items()}
+        | {name: (handler, []) for name, handler in special.items()}
+        | {name: by_node(write) for name, write in on_text.items()}
+    )
 
 
 def _erfc(writer: Writer) -> None:
@@ -179,9 +140,13 @@ def _floor_mod(writer: Writer) -> None:
     if not _is_float(writer.kind):
         writer.last("Mod", writer.inputs)
         return
+    # By the exact remainder: a quotient that is rounded up to a whole number would count one more.
     left, right = writer.inputs
-    times = writer.node("Mul", [writer.node("Floor", [writer.node("Div", [left, right])]), right])
-    writer.last("Sub", [left, times])
+    rest, zero = writer.node("Mod", [left, right], fmod=1), writer.constant(0)
+    signs = [writer.node("Less", [value, zero]) for value in (rest, right)]
+    aside = writer.node("Not", [writer.node("Equal", [rest, zero])])
+    other = writer.node("And", [aside, writer.node("Xor", signs)])
+    writer.last("Where", [other, writer.node("Add", [rest, right]), rest])
 
 
 def _floor_div(writer: Writer) -> None:

@@ -41,7 +41,7 @@ def read(path: Path, options: Options, scratch: Path) -> Original:
     inner = getattr(model, "_functional", None) or model
     inputs = tuple(spec_of(name, tensor) for name, tensor in zip(_unique(model.inputs), model.inputs, strict=True))
     names = _output_names(model, inner, [spec.name for spec in inputs])
-    outputs = tuple(spec_of(name, tensor) for name, tensor in zip(names, model.outputs, strict=True))
+    outputs = tuple(spec_of(*pair, answered=True) for pair in zip(names, model.outputs, strict=True))
     structure = getattr(inner, "_inputs_struct", model.inputs[0] if len(model.inputs) == 1 else model.inputs)
 
     def call(feeds: Mapping[str, Any]) -> Any:

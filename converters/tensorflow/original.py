@@ -39,13 +39,29 @@ class Original:
         import numpy as np
 
         try:
-            results = {name: np.asarray(value) for name, value in self.call(feeds).items()}
+            answers = self.call(feeds)
+            _require_dense(answers)
+            results = {name: np.asarray(value) for name, value in answers.items()}
+        except ConversionError:
+            raise
         except Exception as error:  # TensorFlow's and Keras's errors, or those of the model's own code
             raise ConversionError(
                 f"the original fails on the rows it was to be compared on ({reason(error)})",
                 hint="give a sample with some rows of its inputs",
             ) from error
         return {name: _text(array) if array.dtype == object else array for name, array in results.items()}
+
+
+def _require_dense(answers: Mapping[str, Any]) -> None:
+    import tensorflow as tf
+
+    for name, value in answers.items():
+        if isinstance(value, tf.SparseTensor | tf.RaggedTensor):
+            kind = "sparse" if isinstance(value, tf.SparseTensor) else "ragged"
+            raise ConversionError(
+                f"the output {name!r} is a {kind} tensor, which a scoring server cannot give",
+                hint=f"save the model with {kind}=False in the layer that makes it",
+            )
 
 
 @dataclass(frozen=True)
@@ -67,10 +83,11 @@ class RowByRow:
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
-def spec_of(name: str, tensor: Any) -> Spec:
-    """From a TensorSpec or a Keras tensor."""
+def spec_of(name: str, tensor: Any, *, answered: bool = False) -> Spec:
+    """From a TensorSpec or a Keras tensor. Whether one that is ``answered`` is dense, only the answer shows."""
     dtype = tensor.dtype if isinstance(tensor.dtype, str) else tensor.dtype.name
-    if dtype not in DTYPES.values() or getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
+    sparse = getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False)
+    if dtype not in DTYPES.values() or (sparse and not answered):
         raise ConversionError(
             f"{name!r} is not a dense tensor of numbers or text", hint="save the model with dense inputs and outputs"
         )

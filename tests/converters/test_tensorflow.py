@@ -33,6 +33,8 @@ CONVERTED = (
     "string_lookup",
     "integer_lookup",
     "counted_lookups",
+    "texts_of_every_kind",
+    "operators_of_few",
     "states_of_free_steps",
     "categories_and_bins",
     "grey_picture",
@@ -59,6 +61,7 @@ REFUSED = (
     "raw_wrong_signature",
     "no_such_operator_in_onnx",
     "random_answers",
+    "ragged_answer",
     "operator_of_an_extension",
     "without_signatures",
     "h5_file",
@@ -204,6 +207,27 @@ def test_lookups_are_counted_by_row_and_answer_by_their_keys(rows: int, made: Ma
     assert answers["bins"].tolist() == [[3, 3, 2], [2, 1, 4]][:rows]
 
 
+def test_text_is_cut_and_counted_as_the_original_does(made: Made) -> None:
+    texts = [["Good film, DON'T!"], ["film"], [""], ["good\u00a0bad  bad\tÄ"]]
+    for chosen in (texts, texts[2:3]):  # no word at all in a request
+        answers = made.run("texts_of_every_kind", text=np.array(chosen, dtype=object))
+        found = {name: answer.tolist() for name, answer in answers.items()}
+        wanted = {
+            "cut": [[2, 4, 5], [4, 0, 0], [0, 0, 0], [1, 3, 1]],
+            "free": [[2, 1, 1], [4, 0, 0], [0, 0, 0], [1, 3, 1]],
+            "hot": [[1, 0, 0, 1, 0, 0], [0, 0, 0, 1, 0, 0], [0] * 6, [1, 0, 1, 0, 0, 0]],
+            "counts": [[1, 1, 0, 1, 1, 1], [0, 0, 0, 1, 0, 0], [0] * 6, [4, 0, 1, 0, 0, 0]],
+            "weights": [[1.5 * 2.1 * 0, 0, 0, 0, 0, 0]],
+            "pairs": [[6, 1], [0, 0], [0, 0], [1, 1]],
+            "letters": [[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]],
+            "whole": [[1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]],
+            "masked": [[1], [4], [0], [1]],
+        }
+        for name in set(wanted) - {"weights"}:
+            rows = wanted[name] if len(chosen) > 1 else wanted[name][2:3]
+            assert found[name] == rows if name != "free" else found[name] == [row[: len(found[name][0])] for row in rows]
+
+
 def test_states_are_outputs_of_their_own_at_any_number_of_steps(made: Made) -> None:
     ports = {port["name"]: port["shape"] for port in made.read("states_of_free_steps", "manifest")["outputs"]}
     assert ports == {"memory": [None, 4], "memory_1": [None, 4], "memory_2": [None, 4]}
@@ -251,7 +275,7 @@ def test_nothing_of_where_and_when_is_left(made: Made, name: str) -> None:
     assert not re.search(rb"/tmp/|/home/|/root/|site-packages|\.py\b", data)
     assert not re.search(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}", data)  # names of tables are random
     model = onnx.load_model_from_string(data)
-    assert (model.producer_name, model.ir_version) == ("edgepack", 8)
+    assert (model.producer_name, model.ir_version) == ("edgepack", 9 if name == "texts_of_every_kind" else 8)
     assert not any(node.doc_string for node in model.graph.node)
 
 

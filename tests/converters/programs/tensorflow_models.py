@@ -327,7 +327,7 @@ def hashing() -> Any:
     return keras.Model(word, layers.Dense(2)(layers.Flatten()(layers.Embedding(8, 3)(ids))))
 
 
-@kept_as_keras("refused", "StaticRegexReplace.*prepare the text")
+@keras_model
 def text_vectorization() -> Any:
     import keras
 
@@ -335,6 +335,60 @@ def text_vectorization() -> Any:
     text = keras.Input((1,), dtype="string", name="text")
     ids = layers.TextVectorization(vocabulary=["good", "bad", "film"], output_sequence_length=5)(text)
     return keras.Model(text, layers.Dense(2)(layers.Flatten()(layers.Embedding(6, 3)(ids))))
+
+
+@keras_model
+def texts_of_every_kind() -> Any:
+    import keras
+
+    text = keras.Input((1,), dtype="string", name="text")
+    words = ["good", "bad", "film", "dont", "good film"]
+
+    def numbers(**settings: Any) -> Any:
+        return keras.layers.TextVectorization(vocabulary=words, **settings)(text)
+
+    return keras.Model(
+        text,
+        {
+            "cut": numbers(output_sequence_length=3),
+            "free": numbers(standardize="lower"),
+            "hot": numbers(output_mode="multi_hot", standardize="strip_punctuation"),
+            "counts": numbers(output_mode="count", ngrams=2),
+            "weights": numbers(output_mode="tf_idf", idf_weights=[0.5, 1.0, 2.0, 3.0, 4.0], standardize=None),
+            "pairs": numbers(ngrams=(2,), output_sequence_length=2),
+            "letters": numbers(split="character", output_sequence_length=4),
+            "whole": numbers(split=None, output_mode="count"),
+            "masked": keras.layers.StringLookup(vocabulary=words, mask_token="")(text),
+        },
+    )
+
+
+@kept_as_keras("refused", "'numbers' is a ragged tensor.*ragged=False")
+def ragged_answer() -> Any:
+    import keras
+
+    text = keras.Input((1,), dtype="string", name="text")
+    return keras.Model(text, keras.layers.TextVectorization(vocabulary=["a"], ragged=True, name="numbers")(text))
+
+
+@keras_model
+def operators_of_few() -> Any:
+    import keras
+
+    layers = keras.layers
+    codes = keras.Input((3,), dtype="int32", name="codes")
+    amounts = keras.Input((3,), name="amounts")
+    picture = keras.Input((6, 6, 4), name="picture")
+    return keras.Model(
+        [codes, amounts, picture],
+        {
+            "sums": layers.CategoryEncoding(5, output_mode="count")(codes, count_weights=amounts),
+            "rest": keras.ops.mod(amounts, -0.7),
+            "even": keras.ops.round(amounts * 2),
+            "groups": layers.Conv2D(4, 3, groups=2)(picture),
+            "holes": layers.DepthwiseConv2D(3, dilation_rate=2, padding="same")(picture),
+        },
+    )
 
 
 @keras_model
