@@ -59,11 +59,12 @@ def convert(path: Path, digest: str, options: Options, tried: Tried | None = Non
 
 def _convert(path: Path, digest: str, options: Options) -> manifest.Converted:
     model = _load(path)
-    edits.check(model)
     notes: list[str] = []
+    lowered = rewrites.fit_format(model, notes)
+    edits.check(model)
     opset = edits.opsets(model).get("", 0)
     source = {"framework": "Onnx", "version": str(opset), "digest": digest, "recipe": RECIPE}
-    before, model = _loadable(path, model, notes)
+    before, model = _loadable(edits.serialize(model) if lowered else str(path), model, notes)
     maps = rewrites.take_out_maps(model)
     edits.strip(model)
     data = edits.serialize(model)
@@ -142,13 +143,13 @@ def _load(path: Path) -> Any:
     return model
 
 
-def _loadable(path: Path, model: Any, notes: list[str]) -> tuple[bytes | str, Any]:
+def _loadable(given: bytes | str, model: Any, notes: list[str]) -> tuple[bytes | str, Any]:
     """What the runtime takes as the original, and the model: versioned up where the runtime refuses the old one.
 
     Raises ``ConversionError`` with the runtime's refusal where that does not help.
     """
     try:
-        open_session(str(path))
+        open_session(given)
     except ConversionError as refusal:
         newer = rewrites.versioned_up(model)
         if newer is None:
@@ -161,7 +162,7 @@ def _loadable(path: Path, model: Any, notes: list[str]) -> tuple[bytes | str, An
         versions = f"{edits.opsets(model).get('', 0)} to {edits.opsets(newer).get('', 0)}"
         notes.append(f"versioned up from opset {versions}, since this runtime refuses the old one")
         return data, newer
-    return str(path), model
+    return given, model
 
 
 def _unproven(

@@ -9,6 +9,7 @@ from typing import Any
 from converters.graph import edits
 
 NEWER_OPSET = 18
+WEIGHTS_ALONE = 4  # from this version of the format on, an initializer need not be an input
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,28 @@ def take_out_maps(model: Any) -> dict[str, Map]:
         edits.declare_shape(model, output.name, (None, len(classes)))
         found[output.name] = Map(classes)
     return found
+
+
+def fit_format(model: Any, notes: list[str]) -> bool:
+    """Let the model declare a version of the format (``ir_version``) that its contents have; whether it was too new.
+
+    Exporters write the newest one, whatever the operators need; and one before 4 for weights that are not inputs.
+    """
+    import onnx
+    from onnx import helper
+
+    inputs = {port.name for port in model.graph.input}
+    if model.ir_version < WEIGHTS_ALONE and any(weight.name not in inputs for weight in model.graph.initializer):
+        model.ir_version = WEIGHTS_ALONE
+    if model.ir_version <= onnx.IR_VERSION:
+        return False
+    given = model.ir_version
+    model.ir_version = helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
+    notes.append(
+        f"it declares version {given} of the format, which this runtime does not have; it needs no more than "
+        f"{model.ir_version}"
+    )
+    return True
 
 
 def versioned_up(model: Any) -> Any | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from converters.graph import checks, edits
-from converters.graph.session import Session
+from converters.graph.session import Port, Session
 from converters.options import Options
 from converters.package import manifest
 from converters.proof import feeds, parity, second_opinion
@@ -27,9 +27,9 @@ GOLDEN_ROWS = 8
 # Beyond this, golden vectors would weigh more than they prove.
 GOLDEN_VALUES = 20_000
 UNUSUAL_ROWS = 16
-UNUSUAL_KINDS = ("nan", "infinity", "huge", "zeros", "masked", "empty", "negative", "unknown")
+UNUSUAL_KINDS = ("nan", "infinity", "huge", "zeros", "halves", "masked", "empty", "negative", "unknown")
 # Common inputs, which no manifest can reject: a model that answers them otherwise is not delivered.
-PLAIN_KINDS = ("zeros", "masked")
+PLAIN_KINDS = ("zeros", "halves", "masked")
 
 
 class UndefinedError(ConversionError):
@@ -86,8 +86,11 @@ def prove(
     second_opinion.require_repeatable(reference, trials[0])
     batched, some_rows = {spec.name: spec.batched for spec in explored.specs}, trials[min(2, len(trials) - 1)]
     parts: dict[str, list[OutputParity]] = {port.name: [] for port in session.outputs}
+    axes: dict[str, set[int]] = {}
     for values in trials:
         original = reference.answer(values)
+        for name, array in original.items():
+            axes.setdefault(name, set()).add(array.ndim)
         for proof in _compare(original, session, values, options):
             parts[proof.name].append(proof)
     proofs = tuple(_merged(found) for found in parts.values())
@@ -114,12 +117,13 @@ def prove(
     for kind in ("negative", "unknown"):
         if unusual[kind] == "rejected" and _answers(session, feeds.unusual(some, kind, explored.specs)):
             warnings.append(f"the original refuses {_phrase(kind)}, which the ONNX model reads as others")
-    if not explored.batched:
+    if not any(None in spec.shape for spec in explored.specs):
         size = next((spec.shape[0] for spec in explored.specs if spec.shape), 1)
         warnings.append(f"the model takes batches of {size} only")
     roles = roles or {}
     outputs = tuple(
-        manifest.Output(port.name, roles.get(port.name, "values"), port.dtype, port.shape) for port in session.outputs
+        manifest.Output(port.name, roles.get(port.name, "values"), port.dtype, _shape(port, axes[port.name]))
+        for port in session.outputs
     )
     golden = _golden(reference, session, _head(base, explored, GOLDEN_ROWS), explored, warnings)
     sizes = sorted({len(array) for values in trials for array in values.values() if array.ndim})
@@ -177,6 +181,11 @@ def declared_roles(model: Any) -> dict[str, str]:
     return found
 
 
+def _shape(port: Port, axes: set[int]) -> tuple[int | None, ...]:
+    """The declared shape of an output, or one of the number of axes that its answers have, where it is wrong."""
+    return port.shape if len(axes) != 1 or len(port.shape) in axes else (None,) * next(iter(axes))
+
+
 def _same_inputs(session: Session, explored: Explored) -> None:
     have, want = {port.name for port in session.inputs}, {spec.name for spec in explored.specs}
     if have - want:
@@ -187,7 +196,8 @@ def _same_inputs(session: Session, explored: Explored) -> None:
 def _generated(explored: Explored) -> list[dict[str, Any]]:
     specs, (length, *others) = explored.specs, explored.lengths
     if not explored.batched:
-        return [feeds.random_feeds(specs, 1, feeds.SEED + run, length) for run in range(STATIC_RUNS)]
+        runs = [feeds.random_feeds(specs, 1, feeds.SEED + run, length) for run in range(STATIC_RUNS)]
+        return runs + [feeds.random_feeds(specs, 1, length=other) for other in others]
     values = sum(int(array.size) for array in feeds.random_feeds(specs, 1, length=length).values())
     many = max(FEWEST_MANY, min(MANY_ROWS, MANY_VALUES // max(1, values)))
     trials = [feeds.random_feeds(specs, rows, length=length) for rows in (*BATCHES, many)]
@@ -318,7 +328,8 @@ def _phrase(kind: str) -> str:
         "infinity": "infinite numbers",
         "huge": "numbers too large for float32",
         "zeros": "nothing but zeros",
-        "masked": "masks that are all True",
+        "halves": "multiples of a half",
+        "masked": "masks that are all True or all False",
         "empty": "no rows",
         "negative": "negative whole numbers",
         "unknown": "unknown values",

@@ -17,6 +17,7 @@ SEED = 20_240_517
 # For axes of any length, where nothing else is known.
 USUAL_LENGTH = 12
 HUGE = 1e39  # finite as float64, not as float32
+SHORT_ROW = 32  # halves up to 8 of both signs
 _UNUSUAL = {
     ("nan", "f"): float("nan"),
     ("infinity", "f"): float("inf"),
@@ -82,9 +83,10 @@ def _whole_numbers(spec: Spec, shape: tuple[int, ...], random: Any) -> Any:
 def unusual(values: Mapping[str, Any], kind: str, specs: Sequence[Spec] = ()) -> dict[str, Any] | None:
     """A copy of the feeds with unusual values in about a tenth of the cells; None where no input can hold them.
 
-    ``kind`` is ``nan``, ``infinity``, ``huge`` (1e39, float64 only), ``zeros`` (everywhere), ``masked`` (True
-    everywhere in the flags of the first row), ``empty`` (no rows),
-    ``negative`` (a whole number below 0), or ``unknown`` (what ``specs`` say that the original was not found to take).
+    ``kind`` is ``nan``, ``infinity``, ``huge`` (1e39, float64 only), ``zeros`` (everywhere), ``halves`` (multiples of
+    a half everywhere, which are whole, in the middle, and each other's multiples), ``masked`` (True everywhere in the
+    flags of the first row, False in those of the second), ``empty`` (no rows), ``negative`` (a whole number below 0),
+    or ``unknown`` (what ``specs`` say that the original was not found to take).
     """
     import numpy as np
 
@@ -96,7 +98,11 @@ def unusual(values: Mapping[str, Any], kind: str, specs: Sequence[Spec] = ()) ->
         flags = {name: array.copy() for name, array in values.items() if array.dtype == np.bool_ and array.size}
         for array in flags.values():
             array[(slice(0, 1),) if array.ndim else ()] = True
+            if array.ndim:
+                array[1:2] = False
         return {**values, **flags} if flags else None
+    if kind == "halves":
+        return _halves(values)
     outside = {spec.name: spec.unknown for spec in specs if kind == "unknown" and spec.unknown is not None}
     random = np.random.default_rng(SEED)
     changed = {}
@@ -107,6 +113,23 @@ def unusual(values: Mapping[str, Any], kind: str, specs: Sequence[Spec] = ()) ->
         cells = random.random(array.shape) < 0.1
         cells.reshape(len(array) if array.ndim else 1, -1)[:, 0] = True
         changed[name] = np.where(cells, np.array(value, dtype=array.dtype), array)
+    return {**values, **changed} if changed else None
+
+
+def _halves(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The feeds with multiples of a half in the place of fractions, in a short row each only once."""
+    import numpy as np
+
+    random = np.random.default_rng(SEED)
+    changed = {}
+    for name, array in values.items():
+        if array.dtype.kind != "f" or not array.size:
+            continue
+        rows = array.reshape(len(array) if array.ndim else 1, -1)
+        width = rows.shape[1]
+        once = np.tile(np.arange(SHORT_ROW), (len(rows), 1)) if width <= SHORT_ROW else None
+        cells = random.integers(0, SHORT_ROW, rows.shape) if once is None else random.permuted(once, axis=1)[:, :width]
+        changed[name] = ((cells - SHORT_ROW // 2) / 2).reshape(array.shape).astype(array.dtype)
     return {**values, **changed} if changed else None
 
 

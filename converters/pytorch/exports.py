@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from converters.pytorch import interpreter, packed
+from converters.pytorch import interpreter, packed, rewrites
 from converters.pytorch.operators import unsupported
 from converters.pytorch.original import EXPORT_HINT, Original, flatten, reason
 from converters.ways_out import SCRIPT
@@ -94,7 +94,7 @@ def _from_program(original: Original, program: Any) -> Any:
     try:
         with torch.no_grad():
             exported = torch.onnx.export(
-                program,
+                rewrites.rewritten(program),
                 dynamo=True,
                 external_data=False,
                 opset_version=OPSET,

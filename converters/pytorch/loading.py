@@ -76,32 +76,50 @@ def _program(path: Path) -> Original:
         raise _unreadable_program(facts, error) from error
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     specs, tensors = [], []
+    constants: dict[int, Any] = {}
+    notes: list[str] = []
     given = program.example_inputs
     recorded = None if given is None else torch.utils._pytree.tree_leaves(given)
-    for number, name in enumerate(program.graph_signature.user_inputs):
-        value = nodes[str(name)].meta.get("val") if str(name) in nodes else None
+    user_inputs = [entry.arg for entry in program.graph_signature.input_specs if entry.kind.name == "USER_INPUT"]
+    for number, argument in enumerate(user_inputs):
+        name = str(argument.name)
+        if hasattr(argument, "value"):  # a number, a flag or None, which the export has fixed
+            constants[number] = argument.value
+            notes += [] if argument.value is None else [f"its input {name!r} is {argument.value!r}, as it was exported"]
+            continue
+        value = nodes[name].meta.get("val") if name in nodes else None
         if not isinstance(value, torch.Tensor):
             raise ConversionError(f"the program's input {name!r} is not a tensor", hint="export it with tensors only")
         shape = tuple(int(axis) if isinstance(axis, int) else None for axis in value.shape)
-        specs.append(Spec(str(name), dtype_name(str(name), value.dtype), shape))
+        specs.append(Spec(name, dtype_name(name, value.dtype), shape))
         if recorded is not None and number < len(recorded) and isinstance(recorded[number], torch.Tensor):
             tensors.append(recorded[number])
         else:
             tensors.append(torch.zeros([2 if axis is None else axis for axis in shape], dtype=value.dtype))
-    batched = any(spec.batched for spec in specs)
+    variable = any(None in spec.shape for spec in specs)
     first = next((spec.shape[0] for spec in specs if spec.shape), None)
     made = Original(
         kind="program",
         subject=program,
         # Its own check of ranges would refuse a batch of 1, or one larger than that was declared.
-        callee=program.module(check_guards=False),
+        callee=_without_limits(program.module(check_guards=False)),
         specs=tuple(specs),
         examples=tuple(tensors),
         version=str(facts.get("torch_version", torch.__version__)).partition("+")[0],
         structure=program.call_spec.in_spec,
-        notes=() if batched or first is None else (static_note(first),),
+        notes=tuple(notes if variable or first is None else [*notes, static_note(first)]),
+        constants=constants,
     )
     return describe(made)
+
+
+def _without_limits(module: Any) -> Any:
+    """The program's module without its check of sizes: it refuses more rows than were declared (``Dim(max=...)``)."""
+    for number, hook in list(module._forward_pre_hooks.items()):
+        if getattr(hook, "__name__", "") == "_check_input_constraints_pre_hook":
+            del module._forward_pre_hooks[number]
+            module._forward_pre_hooks_with_kwargs.pop(number, None)
+    return module
 
 
 def _program_facts(path: Path) -> Mapping[str, Any]:

@@ -31,7 +31,8 @@ class Original:
 
     ``subject`` is what is exported: an ``ExportedProgram``, a ``ScriptModule`` or an ``nn.Module``; ``callee`` is what
     is called. ``examples`` are tensors in the order of ``specs``, of which ``positional`` are passed by position and
-    the others by name. ``structure`` is a program's own form of its arguments. ``version`` is the torch that wrote it.
+    the others by name. ``structure`` is a program's own form of its arguments, of which the ``constants`` at these
+    places were fixed by the export. ``version`` is the torch that wrote it.
     """
 
     kind: Kind
@@ -44,13 +45,17 @@ class Original:
     structure: Any = None
     outputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    constants: Mapping[int, Any] = field(default_factory=dict)
 
     def call(self, tensors: Sequence[Any]) -> Any:
         """What the model's ``forward`` returns. Raises whatever that raises."""
         if self.structure is not None:
             from torch.utils import _pytree as pytree
 
-            args, kwargs = pytree.tree_unflatten(list(tensors), self.structure)
+            leaves = list(tensors)
+            for place in sorted(self.constants):
+                leaves.insert(place, self.constants[place])
+            args, kwargs = pytree.tree_unflatten(leaves, self.structure)
             return self.callee(*args, **kwargs)
         names = [spec.name for spec in self.specs[self.positional :]]
         given = list(tensors)
@@ -203,9 +208,22 @@ def _array(tensor: Any) -> Any:
         raise ConversionError(
             f"the model answers with a {kind} tensor ({str(tensor.layout).removeprefix('torch.')}), which a scoring "
             "server cannot give",
-            hint="let its forward return .float(), dense",
+            hint=_plain_form(tensor),
         )
     return tensor.detach().cpu().resolve_conj().resolve_neg().numpy()
+
+
+def _plain_form(tensor: Any) -> str:
+    """How a forward returns a tensor in a form that can be answered."""
+    if tensor.is_complex():
+        return "let its forward return torch.view_as_real(...), whose last axis has the real and the imaginary part"
+    return "let its forward return .to_dense()" if tensor.layout != _strided() else "let its forward return .float()"
+
+
+def _strided() -> Any:
+    import torch
+
+    return torch.strided
 
 
 def reason(error: BaseException) -> str:

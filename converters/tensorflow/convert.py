@@ -125,7 +125,7 @@ def _first_proven(
 
 
 def _measured(attempt: _Attempt, explored: Explored) -> Original:
-    """The original with the shapes of its answers where its outputs say another number of axes, as Keras's counts do."""
+    """The original with the axes that its answers have, where it declares another number, as Keras's counts do."""
     answers = attempt.reference.answer(random_feeds(explored.specs, 2, length=explored.lengths[0]))
     axes = {name: answer.ndim for name, answer in answers.items()}
     outputs = tuple(

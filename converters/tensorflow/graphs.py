@@ -132,6 +132,7 @@ def to_onnx(original: Original, frozen: Frozen, optimize: bool) -> Any:
     model.ir_version = IR_VERSION
     if with_text:
         _raise_opset(model)
+    _without_made_up_axes(model.graph)
     _name(model, original)
     canonical(model)
     edits.check(model)
@@ -147,6 +148,17 @@ def _raise_opset(model: Any) -> None:
     versions = [helper.make_opsetid("", TEXT_OPSET), helper.make_opsetid(text.RUNTIME_DOMAIN, 1), *others]
     del model.opset_import[:]
     model.opset_import.extend(versions)
+
+
+def _without_made_up_axes(graph: Any) -> None:
+    """Take the names that tf2onnx numbers (``unk__7``) off the axes of the bodies of loops."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                for port in (*inner.input, *inner.output):
+                    for axis in port.type.tensor_type.shape.dim:
+                        axis.ClearField("dim_param")
+                _without_made_up_axes(inner)
 
 
 def _require_operators(model: Any) -> None:

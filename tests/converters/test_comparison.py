@@ -226,6 +226,29 @@ def test_canonical_naming_reaches_into_branches() -> None:
     np.testing.assert_array_equal(answer, [[1, 2, 5]])
 
 
+def test_numbers_that_are_multiples_of_each_other_and_flags_that_are_all_false_are_tried() -> None:
+    nodes = [  # a remainder by a quotient, which is wrong where the quotient is rounded up to a whole number
+        helper.make_node("Div", ["x", "by"], ["q"]),
+        helper.make_node("Floor", ["q"], ["whole"]),
+        helper.make_node("Mul", ["whole", "by"], ["taken"]),
+        helper.make_node("Sub", ["x", "taken"], ["y"]),
+    ]
+    ports = [("x", TensorProto.FLOAT, ["n", 3])], [("y", TensorProto.FLOAT, ["n", 3])]
+    model = _model(nodes, *ports, by=np.float32(0.7))
+    reference = Original(lambda x: {"y": np.mod(x, np.float32(0.7))})
+    explored = explore(reference, [Spec("x", "float32", (None, 3))])
+    with pytest.raises(MismatchError, match="on inputs with multiples of a half"):
+        comparison.prove(reference, Session(model.SerializeToString()), explored, Options())
+    rows = {"x": np.ones((4, 20), np.float32), "wide": np.ones((2, 500)), "m": np.ones((4, 20), bool)}
+    halves, flags = feeds.unusual(rows, "halves"), feeds.unusual(rows, "masked")
+    assert halves is not None
+    assert flags is not None
+    assert all(len(set(row)) == 20 and not (row * 2 % 1).any() for row in halves["x"])
+    assert np.abs(halves["wide"]).max() <= 8
+    assert flags["m"][0].all()
+    assert not flags["m"][1].any()
+
+
 def _masked_mean(flags: bool) -> Any:
     """The mean over the places that are not padding: 0/0 in a row of nothing else. Padding is flagged, or a zero."""
     maker = helper.make_node("Cast", ["m"], ["pad"], to=TensorProto.BOOL)

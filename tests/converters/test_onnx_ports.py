@@ -125,3 +125,35 @@ def test_a_sequence_is_told_as_what_it_is(tmp_path: Path) -> None:
     path = _saved(tmp_path, [NODE("SequenceAt", ["x", "i"], ["y"])], inputs, [PORT("y", FLOAT, None)], weights)
     with pytest.raises(ConversionError, match=r'"x" of the ONNX model is a seq\(tensor\(float\)\), not a plain tensor'):
         convert(path, "", Options())
+
+
+@pytest.mark.parametrize(("version", "opset"), [(3, 9), (40, 18)], ids=["weights that are not inputs", "too new"])
+def test_a_version_of_the_format_that_says_another_than_the_contents_is_mended(
+    version: int, opset: int, tmp_path: Path
+) -> None:
+    weights = [numpy_helper.from_array(RAMP, "w")]
+    path = _saved(
+        tmp_path,
+        [NODE("MatMul", ["x", "w"], ["y"])],
+        [PORT("x", FLOAT, ["n", 4])],
+        [PORT("y", FLOAT, ["n", 2])],
+        weights,
+    )
+    model = onnx.load_model(path)
+    model.ir_version = version
+    model.opset_import[0].version = opset
+    path.write_bytes(model.SerializeToString())
+    converted = convert(path, "sha256:" + "0" * 64, Options())
+    assert onnx.load_model_from_string(converted.model).ir_version == (8 if version == 40 else 4)
+    told = [warning for warning in converted.report["warnings"] if "version 40 of the format" in warning]
+    assert bool(told) is (version == 40)
+
+
+def test_an_output_that_declares_another_number_of_axes_is_described_as_it_is(tmp_path: Path) -> None:
+    weights = [numpy_helper.from_array(RAMP, "w")]
+    wrong = [PORT("y", FLOAT, ["n", 2, "q"])]
+    path = _saved(tmp_path, [NODE("MatMul", ["x", "w"], ["y"])], [PORT("x", FLOAT, ["n", 4])], wrong, weights)
+    document, model = _served(path)
+    assert document["outputs"][0]["shape"] == [None, None]
+    (answer,) = model.run({"x": np.ones((3, 4), np.float32)}, ["y"])
+    np.testing.assert_array_equal(answer, np.ones((3, 4)) @ RAMP)

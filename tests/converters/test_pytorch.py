@@ -86,6 +86,28 @@ def test_answers_are_those_of_the_module_at_any_batch_size(name: str, results: d
     assert first["shape"][0] == (3 if name == "loop traced" else None)
 
 
+def test_flags_and_remainders_are_those_of_torch_and_fixed_arguments_are_told(
+    models: Path, results: dict[str, Result]
+) -> None:
+    name = "program of flags and remainders"
+    session = ort.InferenceSession(str(models.parent / "out" / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+    x = np.zeros((9, 12, 4), np.float32)  # more rows than were declared
+    x[:, 0] = [1.4, 2.1, -1.4, 3.5]  # multiples of 0.7, of which some quotients round to whole numbers
+    flags = np.zeros((9, 12), bool)
+    flags[1, :2] = True
+    attended, rest, whole, count = session.run(None, {"x": x, "flags": flags})
+    assert not attended[0].any()  # no flag at all
+    np.testing.assert_allclose(attended[1, 2], x[1, :2].mean(0) * 2, rtol=1e-6)
+    np.testing.assert_allclose(rest[0, 0], [0, 0, 0, -0.7], rtol=1e-5, atol=1e-6)  # what torch 2.13 answers
+    assert whole[0, 0].tolist() == [2, 2, -2, 5]
+    assert count.tolist() == [0, 1] + [0] * 7
+    assert results[name]["report"]["warnings"][0] == "its input 'times' is 2, as it was exported"
+    for kind, way in (("complex64", "torch.complex"), ("bfloat16", r"model\.float\(\)")):
+        error = results[f"program of torch.{kind}"]["error"]
+        assert re.search(f"is {kind}", error["what"])
+        assert re.search(way, error["hint"])
+
+
 def test_what_a_trace_lost_is_said(results: dict[str, Result]) -> None:
     assert results["branch traced"]["difference"] > 0.01
     assert "fixed when it was traced" in results["branch traced"]["report"]["warnings"][0]

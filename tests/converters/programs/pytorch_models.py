@@ -117,6 +117,14 @@ class Scalars(nn.Module):
         return x * scale, scale + 1
 
 
+class Flagged(nn.Module):
+    """Attention by flags, exact remainders, and arguments that are no tensors."""
+
+    def forward(self, x: torch.Tensor, flags: torch.Tensor, mask: Any, times: int) -> tuple[torch.Tensor, ...]:
+        attended = nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=flags[:, None])
+        return attended * times, torch.remainder(x, -0.7), x // 0.7, flags.sum(1) // 2
+
+
 class Scalar(nn.Module):
     """A tensor without axes, and nothing else."""
 
@@ -155,6 +163,15 @@ def others(folder: Path) -> list[Case]:
     dynamic = {"x": {0: Dim.DYNAMIC}, "count": {0: Dim.DYNAMIC}}
     torch.export.save(torch.export.export(Half(), (x, count), dynamic_shapes=dynamic), folder / "half.pt2")
     made.append(case("program of mixed dtypes", "half.pt2"))
+    rows = {0: Dim("rows", min=2, max=8)}
+    flagged = (torch.randn(3, 12, 4), torch.ones(3, 12, dtype=torch.bool), None, 2)
+    program = torch.export.export(Flagged(), flagged, dynamic_shapes=(rows, rows, None, None))
+    torch.export.save(program, folder / "flagged.pt2")
+    made.append(case("program of flags and remainders", "flagged.pt2"))
+    complex_, bfloat = torch.randn(3, 4, dtype=torch.complex64), torch.randn(3, 4, dtype=torch.bfloat16)
+    for number, example in enumerate((complex_, bfloat)):
+        torch.export.save(torch.export.export(nn.Identity(), (example,)), folder / f"type{number}.pt2")
+        made.append(case(f"program of {example.dtype}", f"type{number}.pt2", "refused"))
     scale = torch.tensor(1.5)
     program = torch.export.export(Scalars(), (torch.randn(3, 4), scale), dynamic_shapes=({0: Dim.DYNAMIC}, None))
     torch.export.save(program, folder / "scalars.pt2")
