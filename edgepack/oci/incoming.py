@@ -87,6 +87,7 @@ class IncomingBlob:
             raise DigestMismatchError(f"the content hashes to {digest}", where=self._name, hint="fetch it again")
         with disk_errors(self._path):
             self._file.flush()
+            os.utime(self._file.fileno())  # what an earlier process has left whole is used from now on
             os.fsync(self._file.fileno())
             publish(self._path, self._blobs / digest.hex)
         self._done = True

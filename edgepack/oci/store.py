@@ -258,6 +258,10 @@ class Store:
         kept = [] if keep is None else [f"{keep.hex}.partial"]
         sweep(self._ingest, "*.partial", keep=kept, idle_seconds=LIMITS.partial_seconds)
 
+    def unfinished(self) -> tuple[Path, ...]:
+        """The files of blobs that are being written, or were when their writer ended."""
+        return (*self._ingest.glob("*.partial"), *self._ingest.glob("*.tmp"))
+
     def drop_unfinished(self, keep: Collection[Digest]) -> None:
         """Remove what interrupted writes left of blobs, but for those in ``keep`` and what is being written now."""
         sweep(self._ingest, "*.partial", keep=[f"{digest.hex}.partial" for digest in keep])
@@ -327,6 +331,14 @@ class Store:
         ).to_bytes()
         if data != self._index.read_bytes():
             atomic_write(self._index, data)
+
+    def untag(self, tags: Collection[str]) -> None:
+        """Remove the names ``tags``, those that are there; what they name stays until it is collected."""
+        with locked(self._lock):
+            index = self.index()
+            left = tuple(item for item in index.manifests if item.annotations.get(mediatypes.REF_NAME) not in tags)
+            if len(left) != len(index.manifests):
+                self.write_index(Index(left, annotations=index.annotations))
 
     # Referrers, by the fallback tag (distribution-spec 1.1, "Referrers Tag Schema")
 

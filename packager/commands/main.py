@@ -20,6 +20,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "init": "Make a workspace, for one person or for a team.",
             "show": "Show where a workspace is and what it holds.",
             "migrate": "Move a workspace to a team's database and registry, or back.",
+            "gc": "Give back disk that nothing needs.",
         },
     ),
     "model": (
@@ -52,6 +53,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "load": "Load images from an archive or an OCI layout.",
             "inspect": "Show an image's platforms, layers and signatures.",
             "list": "List the images of the workspace.",
+            "delete": "Remove images from the workspace.",
         },
     ),
     "base": (

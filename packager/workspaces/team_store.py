@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.sources import BlobSource
-from edgepack.oci.store import Store
+from packager.workspaces.kept_store import WorkspaceStore
 
 
 class Behind(Protocol):
@@ -24,16 +24,15 @@ class Behind(Protocol):
         """Whether the blob can be had; asks no registry."""
 
 
-class TeamStore(Store):
-    """A store with others behind it; what it is ``opened`` with gives them when they are first needed."""
+class TeamStore(WorkspaceStore):
+    """A store with others behind it; ``of_team`` says how to ask for them when they are first needed."""
 
     _ask: Callable[[], Behind | None]
 
     @classmethod
-    def opened(cls, root: Path, ask: Callable[[], Behind | None]) -> TeamStore:
+    def of_team(cls, root: Path, ask: Callable[[], Behind | None]) -> TeamStore:
         """The layout at ``root``, made where there is none."""
-        Store.create(root)
-        store = cls(root)
+        store = cls.opened(root)
         store._ask = ask
         return store
 

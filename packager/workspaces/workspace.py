@@ -14,9 +14,9 @@ from edgepack.host.files import make_dirs
 from edgepack.names import ModelRef
 from edgepack.nearness import did_you_mean, listed
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.store import Store
 from edgepack.signing.keys import KeyRing
 from packager.workspaces.config import FILE, Team, WorkspaceConfig
+from packager.workspaces.kept_store import WorkspaceStore
 
 if TYPE_CHECKING:
     from packager.bases.cache import BaseCache
@@ -131,13 +131,13 @@ class Workspace:
         return WorkspaceConfig.read(self.root)
 
     @cached_property
-    def store(self) -> Store:
+    def store(self) -> WorkspaceStore:
         """Layers, images and what is attached to them; for a team, what only its registry has is fetched when read."""
         if self.config.team is None:
-            return Store.create(self._folder / _STORE)
+            return WorkspaceStore.opened(self._folder / _STORE)
         from packager.workspaces.team_store import TeamStore
 
-        return TeamStore.opened(self._folder / _STORE, lambda: self._blobs)
+        return TeamStore.of_team(self._folder / _STORE, lambda: self._blobs)
 
     @cached_property
     def _blobs(self) -> TeamBlobs | None:
