@@ -16,7 +16,7 @@ from edgepack.nearness import did_you_mean
 from packager.environments.addresses import problem_of, scheme_of
 
 _BRACKETS = re.compile(r"(?P<before>[^\[\]]*)\[(?P<inside>[^\[\]]*)\]")
-_PAIR = re.compile(r"""\s*([a-zA-Z0-9_-]+)\s*=\s*(?:'([^']*)'|"([^"]*)"|([^'",\s]*))\s*(?:,|$)""")
+_PAIR = re.compile(r"""\s*([a-zA-Z0-9_-]+)\s*=\s*(?:'([^']*)'|"([^"]*)"|([^'",\s]+))\s*(?:,|(?<=\s)|$)""")
 _KEYS = (
     "version", "build", "build_number", "channel", "subdir", "md5", "sha256", "features", "track_features", "license",
     "license_family", "name",
@@ -152,17 +152,19 @@ def python_specifiers(spec: MatchSpec) -> str | None:
     if "|" in version or "(" in version or version.startswith("^"):
         raise InvalidReferenceError(f"{spec.text!r} gives Python by choice", hint="give one version or range")
     terms = version.split(",")
-    return check_specifiers(",".join(_pep440(term, alone=len(terms) == 1 and spec.build is None) for term in terms))
+    # With a build, a single version is exact.
+    is_exact = len(terms) == 1 and spec.build is not None
+    return check_specifiers(",".join(_pep440(term, exact=is_exact) for term in terms))
 
 
-def _pep440(term: str, *, alone: bool) -> str:
+def _pep440(term: str, *, exact: bool) -> str:
     found = _TERM.fullmatch(term)
     assert found is not None  # noqa: S101 - parsed before
     operator, version = found["operator"] or "", found["version"]
     starred = version.endswith("*")
     version = version.rstrip("*").rstrip(".") if starred else version
     if operator in ("", "=", "=="):
-        fuzzy = starred or (operator == "=" and alone)
+        fuzzy = starred or (operator == "=" and not exact)
         # All three parts make an exact version: no release of Python has more.
         return f"=={version}.*" if fuzzy and version.count(".") < 2 else f"=={version}"
     if starred and operator == "!=":
