@@ -1,11 +1,13 @@
 """The device's records in SQLite: which service runs which image, and how each deployment ended.
 
 The next state is written, durably, before the effect that it announces (``synchronous=FULL`` in WAL mode): a power cut
-leaves either the old state or the intention, and the same command finishes from there.
+leaves either the old state or the intention, and the same command finishes from there. With every change the hash of
+all records is written, and with every use compared: SQLite itself does not see it when a byte of a record is altered.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -18,7 +20,14 @@ from pathlib import Path
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edge_agent.state.snapshot import snapshot
 from edgepack.documents import Fields, raise_all
-from edgepack.errors import EdgepackError, NoSpaceError, UsageError, disk_errors
+from edgepack.errors import (
+    EdgepackError,
+    InvalidDocumentError,
+    InvalidReferenceError,
+    NoSpaceError,
+    UsageError,
+    disk_errors,
+)
 from edgepack.host.files import set_mode
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService, read_service
@@ -33,6 +42,9 @@ _SCHEMA = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     f"PRAGMA user_version = {_VERSION}",
 )
+# Marks a database that has the hash of its records, which those of earlier versions do not ("edpk" in ASCII).
+_HASHED = 0x6564706B
+_TABLES = ("services", "deployments", "facts", "sqlite_sequence")
 # How much of a service's history is kept: its newest deployments, and the newest healthy one of this many images.
 _KEPT = 20
 # SQLite's shared memory and one page of each file.
@@ -75,7 +87,7 @@ class StateFile:
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        with disk_errors(self._path):
+        with disk_errors(self._path), _damage_named(self._path):
             try:
                 db = sqlite3.connect(self._path, timeout=30, isolation_level=None)
                 try:
@@ -87,15 +99,25 @@ class StateFile:
                 raise _explained(error, self._path) from error
 
     @contextmanager
-    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._opened() as db:
-            db.execute(begin)
+            db.execute("BEGIN")
+            _check_hash(db)
             yield db
+            db.execute("COMMIT")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._opened() as db:
+            db.execute("BEGIN IMMEDIATE")
+            _check_hash(db)
+            yield db
+            _write_hash(db)
             db.execute("COMMIT")
 
     def services(self) -> dict[str, ServiceRecord]:
         """Every service by its name, all as of one moment."""
-        with self._transaction("BEGIN") as db:
+        with self._reading() as db:
             return _services(db)
 
     def begin(
@@ -147,7 +169,7 @@ class StateFile:
 
     def past(self) -> dict[Digest, frozenset[str]]:
         """The images of all deployments that are remembered, each with the runtimes that it was run by."""
-        with self._transaction("BEGIN") as db:
+        with self._reading() as db:
             rows = db.execute("SELECT DISTINCT image, runtime FROM deployments").fetchall()
         found: dict[Digest, set[str]] = {}
         for image, runtime in rows:
@@ -173,7 +195,7 @@ class StateFile:
 
     def serial(self) -> tuple[int, Digest] | None:
         """Serial and digest of the last desired state that was accepted, if it had a serial."""
-        with self._transaction("BEGIN") as db:
+        with self._reading() as db:
             row = db.execute("SELECT value FROM facts WHERE name = 'serial'").fetchone()
         if row is None:
             return None
@@ -200,18 +222,60 @@ def read_services(path: Path) -> dict[str, ServiceRecord]:
 
     Raises ``EdgepackError`` when the file is damaged and ``UsageError`` when it may not be read.
     """
-    with disk_errors(path):
+    with disk_errors(path), _damage_named(path):
         try:
             db = snapshot(path)
             try:
                 if _version(db) == 0:  # made, and never written to
                     return {}
                 _check_version(db, path)
+                _check_hash(db)
                 return _services(db)
             finally:
                 db.close()
-        except sqlite3.DatabaseError as error:
-            raise _explained(error, path) from error
+        except sqlite3.DatabaseError as error:  # it is in memory: nothing else can be wrong
+            raise damaged_state(path, str(error)) from error
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Let records that cannot be understood be damage to the file at ``path``."""
+    try:
+        yield
+    except (ValueError, LookupError, InvalidDocumentError, InvalidReferenceError) as error:
+        raise damaged_state(path, " ".join(str(error).split())) from error
+
+
+def _hash(db: sqlite3.Connection) -> str:
+    """The hash of all records, whatever their bytes are."""
+    found = hashlib.sha256()
+    text, db.text_factory = db.text_factory, bytearray  # what is no text stays ``bytes``
+    try:
+        for table in _TABLES:
+            for row in db.execute(f"SELECT * FROM {table} ORDER BY 1"):  # noqa: S608 - ours
+                if (table, row[0]) != ("facts", b"hash"):
+                    found.update(repr((table, row)).encode())
+    finally:
+        db.text_factory = text
+    return found.hexdigest()
+
+
+def _check_hash(db: sqlite3.Connection) -> None:
+    """Raise ``ValueError`` when the records are not those that were written."""
+    mark = db.execute("PRAGMA application_id").fetchone()[0]
+    if mark == 0:  # of an earlier version
+        return
+    row = db.execute("SELECT value FROM facts WHERE name = 'hash'").fetchone()
+    if mark != _HASHED or row is None or row[0] != _hash(db):
+        raise ValueError("its records are not those that were written")
+
+
+def _write_hash(db: sqlite3.Connection) -> None:
+    db.execute(f"PRAGMA application_id = {_HASHED}")
+    db.execute(
+        "INSERT INTO facts (name, value) VALUES ('hash', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (_hash(db),),
+    )
 
 
 def _services(db: sqlite3.Connection) -> dict[str, ServiceRecord]:
@@ -308,7 +372,8 @@ def _explained(error: sqlite3.DatabaseError, path: Path) -> EdgepackError:
         return NoSpaceError("no space left on the disk", where=path, hint="free at least 1 MB and run it again")
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
         return UsageError(f"cannot be opened ({error})", where=path, hint="run as the owner of the folder")
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR")):
+    # An error that is not SQLite's own has no name: text that is not UTF-8.
+    if not name or name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR")):
         return damaged_state(path, str(error))
     return EdgepackError(f"the device's state cannot be used ({error})", where=path, hint="run it again")
 

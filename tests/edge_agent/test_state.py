@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -10,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,7 @@ from edgepack.errors import EdgepackError, NoSpaceError, UsageError
 from edgepack.oci.digest import Digest
 from edgepack.state.reported import ServiceState
 from tests.edge_agent.support.fake_runtime import V1, V2, V3, image, service
+from tests.support.sampling import times
 
 ROOT = Path(__file__).parents[2]
 
@@ -278,3 +282,53 @@ def test_whatever_damaged_it_is_told_of_with_a_way_out(path: Path, name: str) ->
         with pytest.raises(EdgepackError, match=r"damaged.*run: mv .*/state .*/state\.damaged, and apply") as caught:
             read_all(path)
         assert caught.value.exit_code == 1
+
+
+def all_of(path: Path) -> tuple[Any, ...]:
+    state = StateFile(path)
+    return read_services(path), state.services(), state.serial(), state.past()
+
+
+def test_no_altered_byte_changes_what_is_on_record_in_silence(path: Path) -> None:
+    """Which is read as it was, or named as damage with the way out, by readers and writers; whichever byte it is."""
+    for number, image_ in enumerate((V1, V2)):
+        healthy(path, image_, env={"KEY": "value"})
+        StateFile(path).set_serial(number, V3)
+    good, wanted = path.read_bytes(), all_of(path)
+    drawn = random.Random(1)  # noqa: S311 - no secret
+    used = [at for at, byte in enumerate(good) if byte]
+    for at in drawn.sample(used, times(len(used), 200)):
+        data = bytearray(good)
+        data[at] ^= 1 << drawn.randrange(8)
+        for left in path.parent.glob("agent.db*"):
+            left.unlink()
+        path.write_bytes(data)
+        told = ""
+        try:
+            assert all_of(path) == wanted, at
+        except EdgepackError as error:
+            told = str(error)
+        if told:
+            # The number of the version is a byte too.
+            assert "the device's state is damaged" in told or "by another version of edge-agent" in told, (at, told)
+            assert "mv " in told, (at, told)
+        # Writing does not make it good.
+        with contextlib.suppress(EdgepackError):
+            StateFile(path).clear_serial()
+            assert read_services(path) == wanted[0], (at, told)
+
+
+def test_records_of_an_earlier_version_are_read_and_get_their_hash(path: Path) -> None:
+    healthy(path, V1)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA application_id = 0")
+        db.execute("DELETE FROM facts WHERE name = 'hash'")
+    db.close()
+    wanted = all_of(path)
+    StateFile(path).set_serial(7, V2)
+    assert read_services(path) == wanted[0]
+    data = path.read_bytes()
+    assert data.count(b"healthy") == 1
+    path.write_bytes(data.replace(b"healthy", b"failed "))
+    with pytest.raises(EdgepackError, match="its records are not those that were written"):
+        read_services(path)
