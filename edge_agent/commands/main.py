@@ -21,6 +21,7 @@ VERBS = {
     "status": "Show what runs.",
     "rollback": "Return a service to its last good image.",
     "receipt": "Write what the device holds.",
+    "gc": "Remove images that nothing needs.",
 }
 
 

@@ -1,15 +1,19 @@
-"""Giving disk space back: images that no service runs or can return to are removed, with all that only they need."""
+"""Giving disk space back: images that no service runs or can return to are removed, with all that only they need.
+
+After an update those that ran before; when it is asked for, those that never ran too.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from edge_agent.device import Device
 from edge_agent.state.records import ServiceRecord
 from edgepack.errors import EdgepackError
 from edgepack.oci.digest import Digest
-from edgepack.oci.upkeep import remove_images
+from edgepack.oci.upkeep import images, remove_blobs, remove_images, spare, unreached
 
 _log = logging.getLogger(__name__)
 
@@ -46,12 +50,49 @@ def give_back(device: Device) -> int:
     return freed
 
 
+@dataclass(frozen=True)
+class Collected:
+    """What was removed, or would be: images by their digests and tags, and bytes of the store."""
+
+    images: tuple[tuple[Digest, str | None], ...]
+    freed_bytes: int
+
+
+def collect(device: Device, *, dry_run: bool) -> Collected:
+    """Remove every image that no service runs or can return to, and what interrupted imports left.
+
+    With ``dry_run`` nothing is removed. The caller is changing the device.
+    """
+    store = device.store
+    kept = needed(device.state.services().values())
+    past = device.state.past()
+    everywhere = {name for runtimes in past.values() for name in runtimes}
+    names = {one.digest: tag for tag, one in store.tags().items()}
+    before = {digest: store.path(digest).stat().st_size for digest in store.digests()}
+    running = {_manifest_of(device, image) for image in kept}
+    unwanted = [
+        image
+        for image in sorted(images(store), key=str)
+        if image not in kept and _manifest_of(device, image) not in running
+    ]
+    if dry_run:
+        going = spare(store, unwanted, kept) | unreached(store, kept)
+        found = tuple((image, names.get(image)) for image in unwanted if image in going)
+        return Collected(found, sum(before[digest] for digest in going if digest in before))
+    device.state.give_up(unwanted)
+    gone = [image for image in unwanted if _forget(device, image, past.get(image, frozenset(everywhere)))]
+    remove_images(store, gone, kept)
+    device.state.forget(gone)
+    store.drop_unfinished(())
+    remove_blobs(store, unreached(store, kept))
+    left = store.digests()
+    freed = sum(size for digest, size in before.items() if digest not in left)
+    return Collected(tuple((image, names.get(image)) for image in gone if image not in left), freed)
+
+
 def _forget(device: Device, image: Digest, runtimes: Collection[str]) -> bool:
     """Let the runtimes that ran the image remove what they made of it; returns whether all have."""
-    try:
-        manifest = device.manifest_of(image)
-    except EdgepackError:  # damaged, so that it cannot be run either; its blobs go
-        manifest = image
+    manifest = _manifest_of(device, image)
     try:
         for name in runtimes:
             device.runtime_named(name).forget_image(manifest)
@@ -59,3 +100,11 @@ def _forget(device: Device, image: Digest, runtimes: Collection[str]) -> bool:
         _log.warning("image %s is kept for now: %s", image, error)
         return False
     return True
+
+
+def _manifest_of(device: Device, image: Digest) -> Digest:
+    """What runs here for ``image``; itself where that cannot be said: damaged, or for another platform."""
+    try:
+        return device.manifest_of(image)
+    except EdgepackError:
+        return image

@@ -42,7 +42,7 @@ class Limits:
 
 def group_name(folder: Path, service: str) -> str:
     """The name of the group of the service whose instance is in ``folder``: another state folder has another one."""
-    return f"{Digest.of(str(folder).encode()).hex[:12]}-{service}"
+    return f"{Digest.of(os.fsencode(folder)).hex[:12]}-{service}"
 
 
 def trial_name() -> str:

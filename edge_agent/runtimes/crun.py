@@ -20,13 +20,14 @@ from typing import Literal
 from edge_agent.runtimes import cgroups, supervision
 from edge_agent.runtimes.cgroups import ControlGroupError
 from edge_agent.runtimes.instances import write_spec
+from edge_agent.runtimes.reach import can_arrange_mounts
 from edge_agent.runtimes.runtime_spec import Listening, inside_port, runtime_config, service_user
 from edge_agent.runtimes.supervision import NoOwnNetworkError, Surroundings
 from edge_agent.runtimes.unpacked.images import UnpackedImage, check_platform
 from edge_agent.runtimes.unpacked.overlay import mount_layers, unmount_layers
 from edge_agent.runtimes.unpacked.runtime import UnpackedRuntime
 from edgepack.documents import canonical_json
-from edgepack.errors import MissingPartError, RuntimeFailedError
+from edgepack.errors import IncompatibleError, MissingPartError, RuntimeFailedError
 from edgepack.host.files import atomic_write
 from edgepack.host.removal import remove_tree
 from edgepack.oci.config import ImageConfig
@@ -63,8 +64,19 @@ class CrunRuntime(UnpackedRuntime):
         self._prepare(image, thorough=False)
 
     def _prepare(self, image: Digest, *, thorough: bool) -> None:
+        self._check_path()
         ready = self._images.prepare(image, self._check, thorough=thorough)
         service_user(ready.config)
+
+    def _check_path(self) -> None:
+        """Raise ``IncompatibleError`` for a state folder whose path cannot be in the program's own documents."""
+        try:
+            str(self._state).encode()
+        except UnicodeEncodeError:
+            raise IncompatibleError(
+                f"its path is not UTF-8, and {self.name} takes no other", where=self._state,
+                hint="give another --state-dir, or use --runtime process",
+            ) from None  # fmt: skip
 
     @staticmethod
     def _check(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> Sequence[bool]:
@@ -216,6 +228,8 @@ def _require_overlay(program: str) -> None:
         lacking = "it needs root"
     elif shutil.which("mount") is None or shutil.which("umount") is None:
         lacking = "it needs mount and umount (Debian package: mount)"
+    elif not can_arrange_mounts():
+        lacking = "it may not mount anything (root without CAP_SYS_ADMIN, as in a container)"
     elif not _kernel_has_overlay():
         lacking = "it needs overlay mounts, which this kernel does not have"
     else:

@@ -113,7 +113,7 @@ def install_own_interpreter(config: ImageConfig, tree: Path, final: Path) -> Non
     )
     # The file itself is the layer's too: its name is moved, and never its contents changed.
     program.rename(elf)
-    program.write_text(text, "utf-8")
+    program.write_bytes(os.fsencode(text))
     program.chmod(0o755)
 
 

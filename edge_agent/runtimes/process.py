@@ -46,8 +46,8 @@ class ProcessRuntime(UnpackedRuntime):
     """Runs services as processes below the folder ``state``, from the device's ``store``."""
 
     def __init__(self, state: Path, store: Store) -> None:
-        # Only root can make them as overlays read them, and only root runs overlays of the same layers.
-        super().__init__("process", state, store, OverlayWhiteouts() if os.geteuid() == 0 else KeptWhiteouts())
+        # Only who may mount overlays can make them as overlays read them.
+        super().__init__("process", state, store, OverlayWhiteouts() if reach.can_arrange_mounts() else KeptWhiteouts())
         self._store = store
         self._trees = self._state / "rootfs"
         self._bases = self._state / "bases"
@@ -77,7 +77,8 @@ class ProcessRuntime(UnpackedRuntime):
                     fifos=True,
                 )
                 merge_trees([path for path, below in layers if not below], self._trees / image.hex, fifos=True)
-            find_interpreter(ready.config, self._bases / image.hex)
+            python = find_interpreter(ready.config, self._bases / image.hex)
+        check_executable(Path(python.program))
 
     def _prepared(self, image: Digest) -> UnpackedImage | None:
         return super()._prepared(image) if self._merged(image) else None
@@ -137,7 +138,7 @@ class ProcessRuntime(UnpackedRuntime):
                     f"the path {tree} has a colon, which parts the list PYTHONPATH", where=f"service {spec.name}",
                     hint="give the agent a --state-dir without one",
                 )  # fmt: skip
-            aliases[tree] = _ALIASES / Digest.of(str(tree).encode()).hex[:16]
+            aliases[tree] = _ALIASES / Digest.of(os.fsencode(tree)).hex[:16]
         return Surroundings(user=user, views=() if user is None else reach.views(needed, user), aliases=aliases)
 
     @staticmethod
@@ -186,6 +187,15 @@ def _check(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> 
             hint="without containers only images that edgepack built can run; use --runtime docker or crun",
         )
     return [True] * len(layers)
+
+
+def check_executable(program: Path) -> None:
+    """Raise ``IncompatibleError`` where no program of its file system can be run, as on hardened devices."""
+    if os.statvfs(program).f_flag & os.ST_NOEXEC:
+        raise IncompatibleError(
+            f"its file system is mounted with noexec, so that {program.name} cannot be run from there", where=program,
+            hint="give another --state-dir, mount that file system with exec, or use --runtime docker or crun",
+        )  # fmt: skip
 
 
 def _is_base(layer: Descriptor) -> bool:

@@ -15,7 +15,7 @@ PIDS_LIMIT = 512
 OPEN_FILES = 4096
 TMP_BYTES = 64 << 20
 _INSIDE_PORT = 5001
-_NOBODY = (65534, 65534)
+NOBODY = (65534, 65534)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What a container may not see or change of the kernel's settings; the usual engines hide the same set.
 _MASKED = (
@@ -60,7 +60,7 @@ def service_user(config: ImageConfig) -> tuple[int, int]:
     Raises ``IncompatibleError`` for one that is given by name.
     """
     user = numeric_user(config)
-    return _NOBODY if user[0] == 0 else user
+    return NOBODY if user[0] == 0 else user
 
 
 def service_env(config: ImageConfig, spec: DesiredService, address: str, port: int) -> dict[str, str]:

@@ -73,13 +73,59 @@ def _attach_again(store: Store, documents: Collection[_Document]) -> None:
             store.add_referrer(one.subject, one.descriptor)
 
 
+def images(store: Store) -> frozenset[Digest]:
+    """The images of the store that are not part of another, with a name or without: not what is attached to them."""
+    documents = _documents(store)
+    parts = {digest for one in documents.values() for digest in one.needs}
+    attached = {digest for digest, one in documents.items() if one.subject is not None}
+    lists = {digest for digest, one in documents.items() if one.needs and one.needs <= attached}
+    lists |= {one.digest for one in _attachment_lists(store.index())}
+    return frozenset(documents.keys() - parts - attached - lists)
+
+
+def unreached(store: Store, kept: Collection[Digest]) -> frozenset[Digest]:
+    """The blobs that belong to no image, as interrupted imports leave; none while one of ``kept`` is damaged."""
+    documents = _documents(store)
+    if _damaged(kept, documents):
+        return frozenset()
+    return store.digests() - documents.keys() - {digest for one in documents.values() for digest in one.needs}
+
+
+def remove_blobs(store: Store, blobs: Collection[Digest]) -> int:
+    """Remove ``blobs``, which nothing needs; returns the number of bytes that were freed."""
+    return _unlink(store, list(blobs))
+
+
 def remove_images(store: Store, unwanted: Collection[Digest], kept: Collection[Digest]) -> int:
     """Remove the images ``unwanted`` with all that only they need; returns the number of bytes that were freed.
 
     Everything that an image of ``kept``, or any other document of the store, needs stays. Killed in the middle, a
-    repeated call finishes; nothing that stays has lost anything.
+    repeated call finishes; nothing that stays has lost anything. While the manifest of a kept image is damaged, what it
+    needs is not known, and nothing is removed.
     """
     documents = _documents(store)
+    doomed = _doomed(store, documents, unwanted, kept)
+    freed = _unlink(store, [digest for digest in doomed if digest not in documents])
+    with store.changing_index():
+        index = store.index()
+        left = [one for one in index.manifests if one.digest not in doomed]
+        if len(left) != len(index.manifests):
+            store.write_index(Index(tuple(left), annotations=index.annotations))
+    # Last: what is named by a digest alone can be removed again as long as its manifest is there.
+    return freed + _unlink(store, [digest for digest in doomed if digest in documents])
+
+
+def spare(store: Store, unwanted: Collection[Digest], kept: Collection[Digest]) -> frozenset[Digest]:
+    """The blobs that ``remove_images`` would remove."""
+    return frozenset(_doomed(store, _documents(store), unwanted, kept))
+
+
+def _doomed(
+    store: Store, documents: Mapping[Digest, _Document], unwanted: Collection[Digest], kept: Collection[Digest]
+) -> set[Digest]:
+    if damaged := _damaged(kept, documents):
+        _log.warning("nothing is removed while image %s is damaged; import it again", min(damaged, key=str))
+        return set()
     attached: dict[Digest, set[Digest]] = {}
     for digest, one in documents.items():
         if one.subject is not None:
@@ -100,15 +146,18 @@ def remove_images(store: Store, unwanted: Collection[Digest], kept: Collection[D
     doomed = closure(unwanted)
     # An earlier list of attachments has no name any more; it goes with what it lists.
     doomed |= {digest for digest, one in documents.items() if one.needs and one.needs <= doomed & documents.keys()}
-    doomed -= closure([*kept, *(documents.keys() - doomed)])
-    freed = _unlink(store, [digest for digest in doomed if digest not in documents])
-    with store.changing_index():
-        index = store.index()
-        left = [one for one in index.manifests if one.digest not in doomed]
-        if len(left) != len(index.manifests):
-            store.write_index(Index(tuple(left), annotations=index.annotations))
-    # Last: what is named by a digest alone can be removed again as long as its manifest is there.
-    return freed + _unlink(store, [digest for digest in doomed if digest in documents])
+    return doomed - closure([*kept, *(documents.keys() - doomed)])
+
+
+def _damaged(kept: Collection[Digest], documents: Mapping[Digest, _Document]) -> set[Digest]:
+    """The images ``kept`` of which the manifest, or of an index every one, is gone or cannot be read."""
+    found = set()
+    for digest in kept:
+        one = documents.get(digest)
+        is_index = one is not None and one.descriptor.media_type in mediatypes.INDEXES
+        if one is None or (is_index and not one.needs & documents.keys()):
+            found.add(digest)
+    return found
 
 
 def _unlink(store: Store, digests: Collection[Digest]) -> int:

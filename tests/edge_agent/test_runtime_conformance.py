@@ -285,6 +285,26 @@ def test_inside_it_is_nobody_and_everything_is_read_only(lab: Lab, runtime: Runt
     assert (int(effective, 16), int(bounding, 16), no_new_privileges) == (0, 0, "1")
 
 
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [("", 65534), ("0", 65534), ("00:7", 65534), ("root", 65534), ("boss", 65534), ("worker", 1234)],
+)
+def test_no_image_is_run_as_root(lab: Lab, runtime: Runtime, spec: DesiredService, user: str, expected: int) -> None:
+    if lab.kind == "process" and os.geteuid() != 0:
+        pytest.skip("needs root")
+    image = lab.image("as somebody", user=user)
+    runtime.prepare(image)
+    runtime.start(replace(spec, image=image))
+    assert ask(spec.port)["uid"] == expected
+    runtime.stop("churn", 1)
+    runtime.forget_image(image)
+
+
+def test_a_service_finds_this_machine_by_its_name(runtime: Runtime, spec: DesiredService) -> None:
+    runtime.start(spec)
+    assert ask(spec.port)["localhost"] == "127.0.0.1"
+
+
 def test_a_missing_blob_is_named(lab: Lab, open_dir: Path) -> None:
     store = copy_store(lab.store, open_dir / "store")
     image = lab.image("incomplete", store)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from edge_agent.runtimes import processes, supervision
+from edge_agent.runtimes import processes, reach, supervision
 from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.crun import ControlGroupError, CrunRuntime
 from edge_agent.runtimes.engine.connect import sockets
 from edge_agent.runtimes.engine.errors import EngineRefusedError, refused
 from edge_agent.runtimes.instances import service_lock, tail
+from edge_agent.runtimes.process import check_executable
 from edge_agent.runtimes.select import choose
 from edge_agent.runtimes.supervisor import checksum, start_ticks
 from edge_agent.runtimes.translate import command, environment, python_minor
@@ -193,6 +196,62 @@ def test_a_record_of_another_boot_is_of_nothing_that_runs(
 def test_another_python_is_named(process: Runtime, store: Store) -> None:
     with pytest.raises(IncompatibleError, match=r"Python 3\.99.*install python3\.99"):
         process.prepare(script(store, "x", entrypoint=("/usr/bin/python3.99", "-m", "app")))
+
+
+NOT_UTF8 = os.fsdecode(b"not \xff unicode")
+
+
+def test_a_path_need_not_be_unicode(store: Store, open_dir: Path, free_port: Any) -> None:
+    runtime = make_runtime("process", store, open_dir / NOT_UTF8, None)
+    image = script(store, "import time\nprint('here', flush=True)\ntime.sleep(600)")
+    runtime.prepare(image)
+    try:
+        runtime.start(DesiredService("churn", image, free_port()))
+        wait_until(lambda: "here" in runtime.logs("churn"))
+    finally:
+        runtime.stop("churn", 1)
+
+
+@as_root
+@pytest.mark.real("crun")
+def test_a_path_that_the_program_cannot_write_down_is_refused(store: Store, open_dir: Path) -> None:
+    runtime = make_runtime("crun", store, open_dir / NOT_UTF8, None)
+    with pytest.raises(IncompatibleError, match="its path is not UTF-8, and crun takes no other; give another --state"):
+        runtime.prepare(script(store, "x"))
+
+
+@as_root
+def test_a_file_system_from_which_nothing_can_be_run_is_named(store: Store, open_dir: Path) -> None:
+    (open_dir / "state").mkdir()
+    run("mount", "-t", "tmpfs", "-o", "noexec,size=1m", "none", open_dir / "state")
+    try:
+        program = open_dir / "state/python3.11"
+        program.touch()
+        with pytest.raises(IncompatibleError, match=r"noexec, so that python3\.11 cannot be run .*another --state-dir"):
+            check_executable(program)
+        check_executable(Path(sys.executable))
+    finally:
+        run("umount", open_dir / "state")
+
+
+@as_root
+@pytest.mark.real("crun")
+def test_root_that_may_not_mount_runs_plain_processes(
+    store: Store, open_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "has_capability", lambda number: False)  # as in a container
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{open_dir}/none.sock")
+    assert choose("auto", open_dir / "state", store).name == "process"
+    with pytest.raises(MissingPartError, match=r"it may not mount anything .*use --runtime process"):
+        choose("crun", open_dir / "state", store)
+    hidden = io.BytesIO()
+    with tarfile.open(fileobj=hidden, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("srv/sub/.wh..wh..opq"))
+    data = store.put_bytes(hidden.getvalue(), mediatypes.LAYER, {mediatypes.LAYER_KIND: "code"})
+    image = script(store, "x", (Layer(data, data.digest, data.size),))
+    choose("process", open_dir / "state", store).prepare(image)
+    # In the form that overlay mounts do not read, and so not among those that they do.
+    assert not (open_dir / "state/layers" / data.digest.hex).exists()
 
 
 def test_an_image_that_does_not_name_its_base_does_not_run_as_a_process(process: Runtime, store: Store) -> None:

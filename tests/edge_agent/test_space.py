@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -164,3 +165,56 @@ def test_a_status_needs_to_write_nothing(agent: Agent) -> None:
         assert "cannot write here (Read-only file system)" in done.err
     finally:
         run("umount", "--lazy", agent.root)
+
+
+def collected(agent: Agent, *words: str) -> tuple[set[str], int]:
+    """The images that ``gc`` names, by their tags, and the bytes that it says were freed."""
+    value = json.loads(agent.ok("gc", *words).out)
+    assert value["dry_run"] == bool(words)
+    return {one["tag"] for one in value["images"]}, value["freed_bytes"]
+
+
+def stored(agent: Agent) -> int:
+    return sum(path.stat().st_size for path in (agent.root / "store/blobs/sha256").iterdir())
+
+
+def test_gc_removes_what_nothing_needs_and_tells_before(agent: Agent) -> None:
+    assert collected(agent, "--dry-run")[0] == {"v1:1", "v2:1", "ill:1", "absent:1"}
+    agent.apply("v1")
+    agent.apply("v2")
+    (agent.root / "store/blobs/sha256" / ("0" * 64)).write_bytes(b"of an interrupted import")
+    (agent.root / "store/ingest" / f"{'1' * 64}.partial").write_bytes(b"too")
+    before = stored(agent)
+    told = collected(agent, "--dry-run")
+    assert told[0] == {"ill:1", "absent:1"}
+    assert (held(agent), stored(agent)) == ({"v1", "v2", "ill", "absent"}, before)
+    assert collected(agent) == told
+    assert (held(agent), stored(agent)) == ({"v1", "v2"}, before - told[1])
+    assert not list((agent.root / "store/ingest").iterdir())
+    assert collected(agent) == (set(), 0)
+    assert agent.run("rollback", "churn").code == 0
+    assert agent.answer() == "v1"
+    agent.ok("import", str(agent.images.bundle("v2")))
+    assert agent.apply("v2").code == 0
+
+
+def test_nothing_is_removed_while_it_is_not_known_what_a_needed_image_needs(agent: Agent) -> None:
+    agent.apply("v1")
+    agent.apply("v2")
+    manifest = agent.root / "store/blobs/sha256" / agent.images.digests["v1"].hex
+    good = manifest.read_bytes()
+    manifest.write_bytes(b"x" + good[1:])
+    before = stored(agent) - len(good)  # the damaged blob itself goes
+    done = agent.ok("gc")
+    assert "nothing is removed while image" in done.err
+    assert (stored(agent), json.loads(done.out)["images"]) == (before, [])
+    agent.ok("import", str(agent.images.bundle("v1")))
+    assert collected(agent)[0] == {"ill:1", "absent:1"}
+    assert agent.run("rollback", "churn").code == 0
+    assert agent.answer() == "v1"
+
+
+def test_gc_of_a_folder_that_holds_nothing_makes_nothing(images: Images, tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "device", images, 1)
+    assert collected(agent) == (set(), 0)
+    assert not agent.root.exists()

@@ -21,12 +21,13 @@ def container_name(service: str) -> str:
 
 
 def container_options(
-    spec: DesiredService, config: ImageConfig, *, podman: bool, log_driver: str = ""
+    spec: DesiredService, config: ImageConfig, *, podman: bool, log_driver: str = "", user: str = ""
 ) -> dict[str, Any]:
     """Read-only, no capabilities, ``/tmp`` in memory, and one port of the device published to the service's.
 
     Whatever its base says: no health check of its own, for the agent checks, and no volume that can be written.
-    ``log_driver`` is the engine's; a driver that writes files keeps as much as the other runtimes do.
+    ``log_driver`` is the engine's; a driver that writes files keeps as much as the other runtimes do. ``user`` replaces
+    the image's.
     """
     inside = str(inside_port(config))
     options: dict[str, Any] = {
@@ -44,6 +45,8 @@ def container_options(
     }
     if log_driver in _FILE_DRIVERS:
         options["log_config"] = _log_config(log_driver)
+    if user:
+        options["user"] = user
     if spec.memory_bytes is not None:
         options["mem_limit"] = spec.memory_bytes
     if spec.cpus is not None:

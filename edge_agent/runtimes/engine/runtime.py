@@ -14,6 +14,7 @@ from edge_agent.runtimes.engine.connect import connect
 from edge_agent.runtimes.engine.errors import engine_errors, message
 from edge_agent.runtimes.engine.images import LIBPOD, EngineImages, image_name
 from edge_agent.runtimes.engine.options import container_name, container_options, volume_prefix
+from edge_agent.runtimes.engine.users import AS_NOBODY, is_root_in, replacing_user
 from edge_agent.runtimes.instances import check_address, check_port, spec_hash
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.digest import Digest
@@ -124,11 +125,15 @@ class DockerRuntime:
         """A new container. One that appears late, at the request of a killed process of the agent, is removed first."""
         import docker
 
-        options = container_options(spec, config, podman=self._podman, log_driver=self._log_driver())
+        driver, user = self._log_driver(), replacing_user(config)
+        options = container_options(spec, config, podman=self._podman, log_driver=driver, user=user)
         deadline = time.monotonic() + _LATE_SECONDS
         while True:
             try:
-                return self._client.containers.create(image_name(spec.image), labels=_labels(spec), **options)
+                made = self._client.containers.create(image_name(spec.image), labels=_labels(spec), **options)
+                if "user" in options or not is_root_in(made, config):
+                    return made
+                options["user"] = AS_NOBODY
             except docker.errors.APIError as error:
                 in_use = error.status_code == 409 or self._container(spec.name) is not None
                 if not in_use or time.monotonic() > deadline:

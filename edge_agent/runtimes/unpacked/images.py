@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
-from edgepack.oci.whiteouts import Whiteouts
+from edgepack.oci.whiteouts import KeptWhiteouts, Whiteouts
 
 _log = logging.getLogger(__name__)
 # Which of an image's layers a runtime needs.
@@ -90,7 +91,9 @@ class UnpackedImages:
     """The images below ``state`` that the runtime ``owner`` has prepared from ``store``."""
 
     def __init__(self, state: Path, store: Store, owner: str, whiteouts: Whiteouts) -> None:
-        self.layers = LayerCache(state / "layers")
+        # Two forms of what hides a file must not meet: root may have been allowed to mount overlays at other times.
+        kept_by_root = os.geteuid() == 0 and isinstance(whiteouts, KeptWhiteouts)
+        self.layers = LayerCache(state / ("layers-kept" if kept_by_root else "layers"))
         self._folder = state / "images"
         self._store = store
         self._owner = owner

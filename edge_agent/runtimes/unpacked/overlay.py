@@ -10,7 +10,9 @@ from edgepack.errors import RuntimeFailedError, disk_errors
 from edgepack.oci.whiteouts import hides_all
 
 # Folders that the container's own mounts need and an image may lack; below all layers, so that the image's win.
-_SKELETON = ("proc", "dev", "sys", "tmp")
+_SKELETON = ("proc", "dev", "sys", "tmp", "etc")
+# In its own network a service asks nobody for a name; container engines give their containers such a file too.
+_HOSTS = "127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
 def mount_layers(bundle: Path, layers: Sequence[Path], service: str) -> None:
@@ -20,6 +22,9 @@ def mount_layers(bundle: Path, layers: Sequence[Path], service: str) -> None:
             folder.mkdir(parents=True)
             folder.chmod(0o755)
         (bundle / "skeleton").chmod(0o755)
+        hosts = bundle / "skeleton" / "etc" / "hosts"
+        hosts.write_text(_HOSTS.format(name=service), "ascii")
+        hosts.chmod(0o644)
         # All lower folders together have to fit into one page, so each has a short name in the folder of the mount;
         # that also keeps colons and commas of their paths out of the options.
         lowers = stacked(bundle / "skeleton", layers)
@@ -33,7 +38,7 @@ def mount_layers(bundle: Path, layers: Sequence[Path], service: str) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise RuntimeFailedError(f"its layers cannot be mounted ({last_line(done.stderr)})", where=f"service {service}")
+        raise RuntimeFailedError(f"its layers cannot be mounted ({said(done.stderr)})", where=f"service {service}")
 
 
 def stacked(skeleton: Path, layers: Sequence[Path]) -> list[Path]:
@@ -58,11 +63,9 @@ def unmount_layers(bundle: Path, service: str) -> None:
         return
     done = subprocess.run(["umount", "--lazy", str(rootfs)], capture_output=True, check=False)
     if rootfs.is_mount():
-        raise RuntimeFailedError(
-            f"its layers cannot be unmounted ({last_line(done.stderr)})", where=f"service {service}"
-        )
+        raise RuntimeFailedError(f"its layers cannot be unmounted ({said(done.stderr)})", where=f"service {service}")
 
 
-def last_line(text: bytes) -> str:
-    """The last line that a program printed."""
-    return text.decode("utf-8", "replace").strip().rpartition("\n")[2]
+def said(text: bytes) -> str:
+    """What ``mount`` or ``umount`` printed; further lines say where to look for more."""
+    return text.decode("utf-8", "replace").strip().partition("\n")[0]

@@ -31,7 +31,12 @@ def _is_number(text: str) -> bool:
 
 def _entry(file: str, name: str, layers: Sequence[Path]) -> list[str]:
     """The fields of the line of ``name``, whose third is a number; empty without one (passwd(5), group(5))."""
-    for line in _text(file, layers).splitlines():
+    return entry_of(name, _text(file, layers))
+
+
+def entry_of(name: str, text: str) -> list[str]:
+    """The fields of the line of ``name`` in ``text``, whose third is a number; empty without one."""
+    for line in text.splitlines():
         fields = line.split(":")
         if fields[0] == name and len(fields) > 2 and _is_number(fields[2]):
             return fields

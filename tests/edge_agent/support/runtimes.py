@@ -38,11 +38,16 @@ def lines(path):
 def capabilities():
     wanted = ("CapEff", "CapBnd", "NoNewPrivs")
     return [line.split()[1] for line in lines("/proc/self/status") if line.startswith(wanted)]
+def named(name):
+    try:
+        return socket.gethostbyname(name)
+    except OSError as error:
+        return repr(error)
 answer = {
     "text": text, "uid": os.getuid(), "gid": os.getgid(), "pid": os.getpid(), "capabilities": capabilities(),
     "here": writable(os.path.dirname(os.path.abspath(__file__))), "tmp": writable("/tmp"),
     "root": writable("/"), "greeting": os.environ.get("GREETING"), "home_of_agent": os.environ.get("AGENT_SECRET"),
-    "cgroups": lines("/proc/self/cgroup"),
+    "cgroups": lines("/proc/self/cgroup"), "localhost": named("localhost"),
 }
 server = socket.create_server((os.environ["EDGEPACK_HOST"], int(os.environ["EDGEPACK_PORT"])))
 while True:
@@ -56,7 +61,10 @@ while True:
 def build_image(store: Store, base: Layer | None, text: str, **changes: object) -> Digest:
     """An image that runs ``APP`` and answers ``text``; ``changes`` replace fields of its configuration."""
     app = write_layer(
-        [LayerEntry.of_bytes("opt/edgepack/server/app.py", (APP % text).encode())],
+        [
+            LayerEntry.of_bytes("etc/passwd", b"boss:x:0:0::/:/bin/sh\nworker:x:1234:5678::/:/bin/sh\n"),
+            LayerEntry.of_bytes("opt/edgepack/server/app.py", (APP % text).encode()),
+        ],
         store,
         NoCompression(),
         kind="code",
