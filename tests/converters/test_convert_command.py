@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from converters import Options, convert
 from edge_server.models.loading import load_model
 from edge_server.models.running.golden import check_golden, read_golden
-from tests.support.running import run
+from tests.support import forked
 
-EDGEPACK = [sys.executable, "-c", "import sys; from packager.commands.main import main; sys.exit(main())"]
 VARIANTS = ["plain", "graph, basic", "graph, extended", "float16", "int8, dynamic", "int8, static"]
 
 
@@ -35,8 +34,10 @@ def trained(tmp_path: Path) -> Path:
 
 
 def _run(tmp_path: Path, *words: str) -> dict[str, Any]:
-    workspace = {"EDGEPACK_WORKSPACE": str(tmp_path / "workspace")}
-    answer: dict[str, Any] = json.loads(run(*EDGEPACK, *words, "--output", "json", cwd=tmp_path, more=workspace))
+    env = {**os.environ, "EDGEPACK_WORKSPACE": str(tmp_path / "workspace")}
+    done = forked.finish("edgepack", *words, "--output", "json", cwd=tmp_path, env=env)
+    assert done.code == 0, done.stderr
+    answer: dict[str, Any] = done.json
     return answer
 
 
