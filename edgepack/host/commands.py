@@ -149,6 +149,7 @@ class LazyGroup(click.Group):
         command = importlib.import_module(f"{self._modules}{cmd_name}{suffix}").command
         assert isinstance(command, click.Command)  # noqa: S101
         command.short_help = self._verbs[cmd_name]
+        _name_variables(command, f"{ctx.auto_envvar_prefix}_{cmd_name}")
         return command
 
     def resolve_command(
@@ -191,3 +192,11 @@ class LazyGroup(click.Group):
         lines = {name: command.get_short_help_str() for name, command in self.commands.items()} | dict(self._verbs)
         with formatter.section("Commands"):
             formatter.write_dl([(name, lines[name]) for name in self.list_commands(ctx)])
+
+
+def _name_variables(command: click.Command, prefix: str) -> None:
+    """Let an option's environment variable bear the option's own name, whatever the function calls its value."""
+    for option in command.params:
+        name = next((name for name in option.opts if name.startswith("--")), None)
+        if isinstance(option, click.Option) and option.envvar is None and name is not None:
+            option.envvar = f"{prefix}_{name.removeprefix('--')}".replace("-", "_").upper()

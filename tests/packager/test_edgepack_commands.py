@@ -197,6 +197,19 @@ def test_every_option_is_a_variable_too(shell: Shell) -> None:
     assert shell.json("model", "list", "--workspace", elsewhere) == []
 
 
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
+def test_a_variable_bears_the_name_of_its_option(words: list[str]) -> None:
+    command: Any = build_cli()
+    context = click.Context(command, auto_envvar_prefix="EDGEPACK")
+    for word in words:
+        command = command.get_command(context, word)
+        context = click.Context(command, context, word)
+    for option in command.params:
+        for name in [name for name in option.opts if name.startswith("--")][:1]:
+            wanted = f"{context.auto_envvar_prefix}_{name[2:].replace('-', '_').upper()}"
+            assert wanted in (option.envvar, f"{context.auto_envvar_prefix}_{option.name.upper()}"), name
+
+
 def test_what_a_foreign_image_says_cannot_command_the_terminal(shell: Shell) -> None:
     from dataclasses import replace
 
