@@ -204,6 +204,8 @@ def test_a_missing_library_is_found(wheel: Path, tmp_path: Path) -> None:
     install("", wheel, environment, "--quiet")
     found = walk(environment, ("packager",), ("edgepack",))
 
-    assert set(found["missing"]) == {"click", "deflate", "docker", "installer", "packaging", "sqlalchemy", "yaml"}
+    # numpy, where it is there, makes a search faster.
+    needed = set(found["missing"]) - {"numpy"}
+    assert needed == {"click", "deflate", "docker", "installer", "packaging", "sqlalchemy", "yaml"}
     assert "packager.commands.main" in found["failed"]
     assert found["help"] != []
