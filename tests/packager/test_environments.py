@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from packager.environments.azure import (
     save_folder,
     to_azure,
 )
+from packager.environments.changes import with_channel, with_conda_package, with_pip_package, with_python
 from packager.environments.curated import CURATED, VERSION, all_curated, check_not_curated, curated
 from packager.environments.document import digest_of, from_bytes, from_json, to_bytes, to_json
 from packager.environments.environment import Environment, check_environment, python_of
@@ -260,6 +262,37 @@ def test_a_file_is_read_by_the_end_of_its_name(tmp_path: Path) -> None:
         from_file(tmp_path / "gone", "x")
     with pytest.raises(NotFoundError, match=f"has no {DEFINITION}; give a file, or --mlflow for a model"):
         from_file(tmp_path, "x")
+
+
+# ---- Changes ------------------------------------------------------------------------------------------------------
+
+
+def test_an_environment_is_made_from_another() -> None:
+    found = with_conda_package(with_conda_package(FULL, "scipy=1.11"), "Scipy=1.12")
+    assert found.conda_packages == ("python=3.11", "blas=*=openblas", "Scipy=1.12")
+    assert (found.version, found.created, found.conda_file) == (None, None, None)
+    assert FULL.version == 7
+    found = with_conda_package(FULL, "python=3.9")
+    assert (found.python, found.conda_packages) == ("==3.9.*", ("blas=*=openblas", "python=3.9"))
+    found = with_python(FULL, "3.12")
+    assert (found.python, found.conda_packages) == ("==3.12.*", ("blas=*=openblas",))
+    found = with_pip_package(with_pip_package(SMALL, "numpy"), "NumPy>=2")
+    assert found.pip.requirements == ("NumPy>=2",)
+    assert with_channel(with_channel(FULL, "main"), "main").conda_channels == ("conda-forge", "main")
+
+
+@pytest.mark.parametrize(
+    ("change", "text", "says"),
+    [
+        (with_python, "311", "there is no Python 311"), (with_conda_package, "=1", "the name is missing"),
+        (with_conda_package, "python=3.8|3.9", "gives Python by choice"), (with_pip_package, "a=1", "how conda writes"),
+        (with_pip_package, "--pre", "package '--pre' is not a package"), (with_pip_package, "", "package '' is not a"),
+        (with_pip_package, "-r x.txt", "which has no place here"), (with_channel, "../x", "is not a name or an"),
+    ],
+)  # fmt: skip
+def test_a_change_that_is_not_sound_is_refused(change: Any, text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        change(SMALL, text)
 
 
 # ---- Azure --------------------------------------------------------------------------------------------------------
