@@ -10,6 +10,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from converters.package import cache
 from converters.software import selection
@@ -34,9 +35,17 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+class _CommandLine(argparse.ArgumentParser):
+    """Its errors are one sentence, as those of the other commands are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see: {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _CommandLine(
         prog=PROGRAM,
+        allow_abbrev=False,
         description="Make the environments in which models are converted, in advance: conversions then need no network."
         " Prints the folder of each.",
         epilog=f"The environments are {', '.join(selection.lock_names())}.",

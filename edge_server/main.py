@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from edge_server import __version__
+from edge_server.config.command_line import CommandLine
 from edge_server.config.environment import override, whole_number
 from edge_server.config.nearness import did_you_mean
 from edge_server.config.service_file import check_files, load_config, single_model, single_script
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         meant = did_you_mean(unknown[0].partition("=")[0], re.findall(r"--[a-z-]+", parser.format_usage()))
+        if not unknown[0].startswith("-"):
+            option = "--entry-script" if unknown[0].endswith(".py") else "--model"
+            meant = f"; name the file by an option, such as {option} {unknown[0]}"
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
     if options.config is options.entry_script is options.model is None:
         parser.error("one of --model, --entry-script and --config is needed")
@@ -118,7 +122,7 @@ def _configure(options: argparse.Namespace) -> ServiceConfig:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="edge-server",
         description="Serve an ONNX model or an entry script over HTTP: GET /, POST /score, /docs and more.",
     )

@@ -17,13 +17,16 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def parse_object(data: bytes, where: object) -> dict[str, Any]:
-    """Parse a JSON object of ours; raises ``InvalidDocumentError``.
+def parse_object(data: bytes, where: object, *, hint: str | None = None) -> dict[str, Any]:
+    """Parse a JSON object of ours; raises ``InvalidDocumentError`` with ``hint``.
 
     Strict: UTF-8 without a byte order mark, and no field twice in an object. What two readers could read differently
     must not be signed, or decide what runs.
     """
-    return _object(_parsed(data, where, _unique), where)
+    try:
+        return _object(_parsed(data, where, _unique), where)
+    except InvalidDocumentError as error:
+        raise InvalidDocumentError(where, error.violations, hint=hint) from error
 
 
 def parse_canonical(data: bytes, where: object) -> dict[str, Any]:

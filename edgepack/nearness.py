@@ -14,6 +14,17 @@ def did_you_mean(typed: str, known: Iterable[str], otherwise: str = "") -> str:
     return otherwise if near is None else f"did you mean {near!r}? {otherwise}".rstrip()
 
 
+def tag_meant(typed: str, known: Iterable[str], otherwise: str) -> str:
+    """The same for the tag of an image, ``NAME:TAG``: without a tag near it, those of the same name are listed."""
+    tags = sorted(known)
+    near = did_you_mean(typed, tags)
+    name = typed.rpartition(":")[0] or typed
+    same = [tag for tag in tags if tag.rpartition(":")[0] == name]
+    if not near and same:
+        return f"there is {listed(same)}; {otherwise}"
+    return f"{near} {otherwise}".lstrip()
+
+
 def listed(names: Sequence[str], most: int = 10) -> str:
     """The first ``most`` names of a list, for an error to show."""
     more = len(names) - most

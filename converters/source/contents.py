@@ -59,10 +59,11 @@ def _check_file(file: Path, start: bytes, framework: str) -> None:
         raise UsageError(f"is {kind}, not a model", where=file, hint=_KEEP)
     if framework in ("ScikitLearn", "PyTorch", "TensorFlow") and not start.startswith(b"\x80") and _is_onnx(file):
         raise UsageError(
-            "is an ONNX model", where=file, hint="register it with --framework Onnx, or give it the ending .onnx"
+            "is an ONNX model", where=file, hint="register it with --framework Onnx, or without --framework"
         )
-    if framework == "Onnx" and start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5" and _ends_a_pickle(file):
-        raise UsageError("is a pickle, not an ONNX model", where=file, hint="register it with --framework ScikitLearn")
+    other = {"Onnx": "an ONNX model", "TensorFlow": "a model of TensorFlow"}.get(framework)
+    if other and start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5" and _ends_a_pickle(file):
+        raise UsageError(f"is a pickle, not {other}", where=file, hint="register it with --framework ScikitLearn")
 
 
 def _kind_of_text(text: str) -> str | None:

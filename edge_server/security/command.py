@@ -13,6 +13,7 @@ from pathlib import Path
 
 import orjson
 
+from edge_server.config.command_line import CommandLine
 from edge_server.errors import BadRequest, ConfigurationError, MissingFileError, ScoringError
 from edge_server.security import jwt, keys
 from edge_server.security.token_rules import hs256, read_rules
@@ -144,9 +145,7 @@ def _show(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m edge_server.security", description="Make keys and tokens for a service."
-    )
+    parser = CommandLine("python -m edge_server.security", description="Make keys and tokens for a service.")
     nouns = parser.add_subparsers(required=True, metavar="keys|token")
 
     verbs = nouns.add_parser("keys", help="two keys, of which the service has digests only").add_subparsers(

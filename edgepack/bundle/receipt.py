@@ -12,6 +12,7 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 
 SCHEMA = "edgepack.receipt/v1"
+_WAY_OUT = "write one with: edge-agent receipt"
 # A host may be called anything: "(none)" before its name is set, or what its owner's script can write.
 _DEVICE = re.compile(r"\S{1,255}")
 
@@ -33,7 +34,7 @@ class Receipt:
     def from_bytes(cls, data: bytes, where: object = "receipt") -> Receipt:
         """Read a receipt; raises ``InvalidDocumentError`` with every violation."""
         violations: list[str] = []
-        fields = Fields(parse_object(data, where), "", violations)
+        fields = Fields(parse_object(data, where, hint=_WAY_OUT), "", violations)
         fields.schema(SCHEMA)
         device = fields.take("device", str, required=True)
         if device is not None and not _DEVICE.fullmatch(device):
@@ -41,7 +42,7 @@ class Receipt:
         platform = fields.parsed("platform", Platform.parse) or Platform()
         blobs = fields.read_each("blobs", _digest)
         fields.finish()
-        raise_all(where, violations)
+        raise_all(where, violations, hint=_WAY_OUT)
         return cls(str(device), platform, frozenset(blobs))
 
     def to_bytes(self) -> bytes:

@@ -20,7 +20,7 @@ from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarWriter, blob_name
 from edgepack.errors import NotFoundError, SignatureError, UsageError
 from edgepack.host.files import replacing
 from edgepack.limits import LIMITS
-from edgepack.nearness import did_you_mean
+from edgepack.nearness import tag_meant
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest, VerifyingReader
@@ -98,7 +98,7 @@ def _images(store: Store, tags: Collection[str]) -> tuple[NamedImage, ...]:
         raise NotFoundError(
             f"no image is tagged {', '.join(absent)}",
             where=store.root,
-            hint=did_you_mean(absent[0], known, "see: edgepack package list"),
+            hint=tag_meant(absent[0], known, "see: edgepack package list"),
         )
     return tuple(NamedImage(checked_name(tag), _without_tag(known[tag])) for tag in sorted(set(tags)))
 

@@ -56,9 +56,10 @@ class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # as ab
         if self._least <= number <= self._most and not (self._above and number == self._least):
             return number
         kind = "a whole number" if self._kind is int else "a number"
-        limits = f"from {self._least:g} to {self._most:g}" if self._most < math.inf else f"of at least {self._least:g}"
+        least, most = (str(end) if abs(end) >= 1e6 else f"{end:g}" for end in (self._least, self._most))
+        limits = f"from {least} to {most}" if self._most < math.inf else f"of at least {least}"
         if self._above:
-            limits = f"above {self._least:g}"
+            limits = f"above {least}"
         name = param.opts[-1] if param is not None else "the value"
         raise UnknownWordError(f"{name} must be {kind} {limits}, not {value!r}", "", ctx)
 
@@ -151,6 +152,17 @@ class LazyGroup(click.Group):
         command.short_help = self._verbs[cmd_name]
         _name_variables(command, f"{ctx.auto_envvar_prefix}_{cmd_name}")
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; an error about its options that does not know of which command it is gets that verb's."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            verb = ctx.invoked_subcommand
+            command = None if error.ctx is not None or verb is None else self.get_command(ctx, verb)
+            if command is not None:
+                error.ctx = click.Context(command, info_name=verb, parent=ctx)
+            raise
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

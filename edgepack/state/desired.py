@@ -17,6 +17,7 @@ from edgepack.names import SERVICE_NAME_RULE, check_service_name
 from edgepack.oci.digest import Digest
 
 SCHEMA = "edgepack.desired/v1"
+_WAY_OUT = "write it as docs/reference/device.md shows"
 PAYLOAD_TYPE = "application/vnd.edgepack.desired.v1+json"
 Status = Literal["running", "stopped"]
 _FIND_DIGEST = "images are named by digest: edge-agent import prints it, and so does: edgepack package inspect TAG"
@@ -24,7 +25,7 @@ _NO_SERVICE = "x" * 3
 _NO_IMAGE = Digest("0" * 64)
 # RFC 3986, section 3.3 and 3.4: what the target of a request may hold.
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,1023}")
-_MAX_SERIAL = (1 << 63) - 1
+MAX_SERIAL = (1 << 63) - 1
 _MAX_TIMEOUT = 24 * 3600.0
 
 
@@ -87,11 +88,12 @@ class Desired:
     def from_bytes(cls, data: bytes, where: object = "desired state") -> Desired:
         """Read a document; raises ``InvalidDocumentError`` naming every wrong field."""
         violations: list[str] = []
-        fields = Fields(parse_object(data, where), "", violations)
+        value = parse_object(data, where, hint=_WAY_OUT)
+        fields = Fields(value, "", violations)
         fields.schema(SCHEMA)
         serial = fields.take("serial", int)
-        if serial is not None and not 0 <= serial <= _MAX_SERIAL:
-            fields.wrong("serial", f"must be from 0 to {_MAX_SERIAL}")
+        if serial is not None and not 0 <= serial <= MAX_SERIAL:
+            fields.wrong("serial", f"must be from 0 to {MAX_SERIAL}")
         services = tuple(read_service(item) for item in fields.each("services"))
         fields.finish()
         _check_unique(services, fields)
@@ -100,7 +102,7 @@ class Desired:
             *([SERVICE_NAME_RULE] if any(one.name == _NO_SERVICE for one in services) else ()),
             *([_FIND_DIGEST] if any(one.image == _NO_IMAGE for one in services) else ()),
         ]
-        raise_all(where, violations, hint="; ".join(rules) or None)
+        raise_all(where, violations, hint="; ".join(rules) or (None if value.get("schema") == SCHEMA else _WAY_OUT))
         return cls(services, serial)
 
     def to_bytes(self) -> bytes:

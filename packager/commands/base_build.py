@@ -36,8 +36,10 @@ def command(
     output: str,
 ) -> None:
     """Build the base image RECIPE out of Debian's packages, with no container engine and no image registry."""
+    from packager.bases.debian.sources import check_mirrors
     from packager.bases.find import DEFAULT_RECIPE
 
+    check_mirrors(mirrors, "--mirror")  # also where the base is here already, and no mirror is asked
     name = recipe or DEFAULT_RECIPE
     wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]
     rows: list[dict[str, Any]] = []

@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.host.commands import Number
 from edgepack.host.console import answer, note
 from edgepack.host.files import atomic_write
 from edgepack.limits import LIMITS
-from edgepack.state.desired import PAYLOAD_TYPE, Desired
+from edgepack.state.desired import MAX_SERIAL, PAYLOAD_TYPE, Desired
 from packager.commands.options import common
 from packager.workspaces.workspace import Workspace
 
@@ -20,7 +21,7 @@ from packager.workspaces.workspace import Workspace
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--key", metavar="NAME", required=True, help="Sign with this key, which the device trusts.")
 @click.option("-o", "path", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: stdout]")
-@click.option("--serial", type=click.IntRange(min=0), help="Set the serial; devices take no lower one later.")
+@click.option("--serial", type=Number(0, MAX_SERIAL, kind=int), help="Set the serial; devices take no lower one later.")
 @common
 def command(file: Path, key: str, path: Path | None, serial: int | None, workspace: Workspace, output: str) -> None:
     """Check the desired state in FILE and sign it, for: edge-agent apply."""
@@ -29,7 +30,6 @@ def command(file: Path, key: str, path: Path | None, serial: int | None, workspa
     desired = Desired.from_bytes(_read(file), file)
     if serial is not None:
         desired = replace(desired, serial=serial)
-        Desired.from_bytes(desired.to_bytes(), file)  # a serial has an upper bound too
     private = workspace.keys.get(key)
     signed = sign(desired.to_bytes(), PAYLOAD_TYPE, private)
     if path is not None:

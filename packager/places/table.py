@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import NotFoundError, UsageError
-from edgepack.nearness import did_you_mean
+from edgepack.nearness import nearest, tag_meant
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
@@ -60,15 +60,15 @@ def find_source(text: str, store: Store, access: Access = _AS_CONFIGURED) -> Ima
 
     Reference.parse(text)  # raises for what could not be a name anywhere
     # A misspelt tag must not become a download of whatever the world's default registry has by that name.
-    raise NotFoundError(
-        f"image {text!r} not found",
-        where=store.root.parent,  # the workspace, which is what a user knows
-        hint=did_you_mean(
-            text,
-            store.tags(),
-            f"see: edgepack package list, or write docker://{text} for the one in Docker's registry",
-        ),
-    )
+    path = Path(split_tag(text)[0])
+    if path.exists():
+        kind = OciLayout if path.is_dir() else OciArchive
+        hint = f"for the {'folder' if path.is_dir() else 'file'} write {kind.prefix}{text}"
+    else:
+        way = f"see: edgepack package list, or write docker://{text} for the one in Docker's registry"
+        hint = tag_meant(text, store.tags(), way)
+    # The workspace is what a user knows.
+    raise NotFoundError(f"image {text!r} not found", where=store.root.parent, hint=hint)
 
 
 def find_destination(text: str, access: Access = _AS_CONFIGURED) -> Place:
@@ -77,11 +77,10 @@ def find_destination(text: str, access: Access = _AS_CONFIGURED) -> Place:
     if place is not None:
         return place
     if not _names_registry(text):
-        raise UsageError(
-            "does not name a registry",
-            where=text,
-            hint="give a destination such as registry.example/churn:1 or oci:DIR",
-        )
+        near = nearest(text.partition(":")[0], (kind.prefix.rstrip(":") for kind in PLACES))
+        meant = [f"write {kind.prefix}{kind.wanted.upper()}" for kind in PLACES if kind.prefix.rstrip(":") == near]
+        usual = "give a destination such as registry.example/churn:1 or oci:DIR"
+        raise UsageError("does not name a registry", where=text, hint=meant[0] if meant else usual)
     return Registry(text, text, access)
 
 
@@ -95,7 +94,10 @@ def find_file(text: str, access: Access = _AS_CONFIGURED) -> Place:
         return place
     path = Path(split_tag(text)[0])
     if not path.exists():
-        raise NotFoundError("there is no such file or folder", where=path, hint="give an archive or an OCI layout")
+        hint = "give an archive or an OCI layout"
+        if _names_registry(text):
+            hint += f"; what is in a registry is fetched by: edgepack package pull {text}"
+        raise NotFoundError("there is no such file or folder", where=path, hint=hint)
     kind = OciLayout if path.is_dir() else OciArchive
     return kind(f"{kind.prefix}{text}", text)
 
@@ -115,6 +117,10 @@ def public_name(text: str) -> str | None:
 
 
 def _with_prefix(text: str, access: Access = _AS_CONFIGURED) -> Place | None:
+    scheme, slashes, rest = text.partition("://")
+    if slashes and scheme.lower() in ("http", "https"):
+        hint = f"write {rest}" if scheme.lower() == "https" else f"write {rest}, and --plain-http where it has no TLS"
+        raise UsageError("a registry's reference has no http:// or https:// before it", where=text, hint=hint)
     for kind in PLACES:
         if text.startswith(kind.prefix):
             name = text.removeprefix(kind.prefix)

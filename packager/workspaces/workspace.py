@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.files import make_dirs
 from edgepack.names import ModelRef
-from edgepack.nearness import did_you_mean, listed
+from edgepack.nearness import listed, tag_meant
 from edgepack.oci.descriptor import Descriptor
 from edgepack.signing.keys import KeyRing
 from packager.workspaces.config import FILE, Team, WorkspaceConfig
@@ -156,7 +156,7 @@ class Workspace:
         tags = self.store.tags()
         found = tags.get(tag)
         if found is None:
-            hint = did_you_mean(tag, tags, "see: edgepack package list")
+            hint = tag_meant(tag, tags, "see: edgepack package list")
             raise NotFoundError(f"image {tag!r} not found", where=self.root, hint=hint)
         return found
 

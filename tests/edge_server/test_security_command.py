@@ -187,7 +187,9 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m edge_server.security")
+    assert "; see: python -m edge_server.security" in line
 
 
 def test_a_link_stays_and_its_target_is_replaced(

@@ -248,7 +248,15 @@ def test_a_field_that_is_there_twice_is_refused_by_name(tmp_path: Path) -> None:
     [
         (["--modle", "m.onnx"], "unrecognized arguments: --modle m.onnx; did you mean '--model'?"),
         (["--entryscript=score.py"], "did you mean '--entry-script'?"),
-        (["--no-such-thing"], "unrecognized arguments: --no-such-thing\n"),
+        (["--no-such-thing"], "unrecognized arguments: --no-such-thing; see: edge-server --help\n"),
+        (
+            ["--entry-scrip", "score.py"],
+            "-scrip score.py; did you mean '--entry-script'? see: edge-server --help",
+        ),
+        (["churn.onnx"], "name the file by an option, such as --model churn.onnx; see: edge-server --help"),
+        (["score.py", "--port", "1"], "such as --entry-script score.py;"),
+        (["--port", "abc", "--model", "m.onnx"], "edge-server: argument --port: must be a whole number"),
+        ([], "edge-server: one of --model, --entry-script and --config is needed; see: edge-server --help"),
     ],
 )
 def test_an_option_that_is_nearly_right_gets_the_one_that_was_meant(
@@ -259,4 +267,6 @@ def test_an_option_that_is_nearly_right_gets_the_one_that_was_meant(
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
-    assert says in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert says in said
+    assert len(said.splitlines()) == 1

@@ -39,12 +39,17 @@ def find_sources(given: Sequence[str] = (), environment: Mapping[str, str] | Non
     named = tuple(given) or tuple(
         (os.environ if environment is None else environment).get(MIRRORS_VARIABLE, "").split()
     )
-    for address in named:
-        if not re.match(r"https?://[^/\s]+", address):
-            hint = "give an address such as http://mirror.example/debian"
-            raise UsageError(f"{redacted(address)!r} is not the address of a mirror", where=MIRRORS_VARIABLE, hint=hint)
+    check_mirrors(named, "--mirror" if given else MIRRORS_VARIABLE)
     archives = named or (*machine_archives(), *_DEFAULT)
     return Sources(tuple(dict.fromkeys(address.rstrip("/") for address in archives)), proxies=_proxies())
+
+
+def check_mirrors(addresses: Sequence[str], where: str) -> None:
+    """Raise ``UsageError`` for an address that is not http or https."""
+    for address in addresses:
+        if not re.match(r"https?://[^/\s]+", address):
+            hint = "give an address such as http://mirror.example/debian"
+            raise UsageError(f"{redacted(address)!r} is not the address of a mirror", where=where, hint=hint)
 
 
 def machine_archives(apt: Path = Path("/etc/apt")) -> list[str]:
