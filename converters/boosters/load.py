@@ -55,7 +55,7 @@ def load_native(path: Path, notes: list[str] | None = None) -> Any:
 
 
 def open_native(path: Path) -> Any:
-    """The model in a whole file of a booster's own, as its library opens it where no estimator is named."""
+    """The model in a whole file of a booster's own, as its user opens it: by the estimator that wrote it, or bare."""
     data = path.read_bytes()
     if data.startswith(CATBOOST_MAGIC) or (data.lstrip().startswith(b"{") and _is_catboost_json(data)):
         import catboost as library
@@ -67,7 +67,13 @@ def open_native(path: Path) -> Any:
         return lightgbm.Booster(model_str=data.decode("utf-8", "replace"))
     import xgboost as booster
 
-    return booster.Booster(model_file=bytearray(data))
+    found = booster.Booster(model_file=bytearray(data))
+    written = json.loads(found.attr("scikit_learn") or "{}").get("_estimator_type")
+    if written not in ("classifier", "regressor"):
+        return found
+    estimator = (booster.XGBClassifier if written == "classifier" else booster.XGBRegressor)()
+    estimator.load_model(bytearray(data))
+    return estimator
 
 
 def adapt(model: Any, notes: list[str] | None = None) -> Any:
@@ -177,6 +183,11 @@ def _xgboost(data: bytes, notes: list[str], *, pickled: bool) -> Any:
         notes.append(
             f"it was saved as a Booster, whose predict uses all {booster.num_boosted_rounds()} rounds, and so does the "
             f"package; for only those up to the best one, {best}, save booster[:{int(best) + 1}]"
+        )
+    elif best is not None:
+        notes.append(
+            f"it was saved by XGBoost's {kind}, which stops at the best round, {best}, and so does the package; a "
+            f"Booster that is read from the file uses all {booster.num_boosted_rounds()}"
         )
     if pickled or xgboost.forgets_categories(data):
         estimator.feature_types = None  # as after training on a data frame, which it may have been

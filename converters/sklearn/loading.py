@@ -140,7 +140,14 @@ def _unwrapped(model: Any) -> Any:
         )
     if isinstance(model, type):
         raise ConversionError("the file holds a class, not a fitted estimator", hint="save the fitted estimator")
-    return getattr(model, "best_estimator_", model)
+    return _without_empty_steps(getattr(model, "best_estimator_", model))
+
+
+def _without_empty_steps(model: Any) -> Any:
+    """A pipeline without first steps that do nothing, which know nothing of the columns."""
+    while len(getattr(model, "steps", ())) > 1 and model.steps[0][1] in (None, "passthrough"):
+        model = model[1:]
+    return model
 
 
 def _one_thread(model: Any) -> None:

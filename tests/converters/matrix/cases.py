@@ -118,7 +118,7 @@ def _load(place: Path, entry: Mapping[str, Any]) -> Made:
         answers = {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith("answer/")}
         clean = int(arrays["clean"])
         needed = judge.required(answers)
-        rows = _frame(table) if table else arrays["rows"]
+        rows = _frame(table) if table else list(arrays["rows"]) if arrays["rows"].ndim == 1 else arrays["rows"]
         return Made(path, entry["framework"], rows, clean, answers, needed, options)
     batches: dict[str, dict[str, dict[str, Any]]] = {}
     for name, array in arrays.items():

@@ -137,7 +137,6 @@ def inside() -> Iterator[used.Used]:
 
 def on_sparse_rows() -> Iterator[used.Used]:
     """Sparse rows, of which XGBoost takes the zeros for missing values, and no other booster does."""
-    import pandas as pd
     from scipy.sparse import csr_matrix
     from sklearn.compose import ColumnTransformer
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
@@ -161,7 +160,7 @@ def on_sparse_rows() -> Iterator[used.Used]:
         text = [" ".join(row) for row in zip(words["town"], np.array(["calm", "loud", "dry"])[classes], strict=True)]
         for kind, vectorizer in (("counts", partial(CountVectorizer, dtype=np.float64)), ("weights", TfidfVectorizer)):
             model = make_pipeline(vectorizer(), maker()).fit(text, (classes == 1).astype(int))
-            yield used.of(f"{name} on {kind} of words", model, text, pd.DataFrame({"text": text}))
+            yield used.of(f"{name} on {kind} of words", model, text, text)
         x = np.where(
             np.random.default_rng(used.SEED).random((used.ROWS, 6)) < 0.6,
             0,

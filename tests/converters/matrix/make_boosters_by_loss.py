@@ -88,15 +88,17 @@ def by_loss() -> Iterator[used.Used]:
         target = two if "logi" in loss else number
         booster = xgboost.train({"objective": loss, "nthread": 1}, xgboost.DMatrix(x, target), used.TREES)
         found = booster.predict(rows)
-        answers = {"predict_proba": used.both(found)} if loss == "binary:logistic" else {"predict": found}
+        answers = used.labelled(found) if loss == "binary:logistic" else {"predict": found}
         yield used.Used(f"xgboost.Booster of {loss}", booster, x, lambda answers=answers: answers)
         if loss in ("count:poisson", "reg:tweedie"):
             yield used.of(f"XGBoost of {loss}", xgboost.XGBRegressor(objective=loss, n_jobs=1).fit(x, number), x, x)
     for loss in ("multi:softmax", "multi:softprob"):
         options = {"objective": loss, "num_class": 3, "nthread": 1}
         booster = xgboost.train(options, xgboost.DMatrix(x, classes), used.TREES)
-        method = "predict" if loss == "multi:softmax" else "predict_proba"
-        answers = {method: booster.predict(rows)}
+        scores = np.exp(booster.predict(rows, output_margin=True))
+        answers = used.labelled(scores / scores.sum(axis=1, keepdims=True))
+        if loss == "multi:softmax":
+            answers["predict"] = booster.predict(rows)
         yield used.Used(f"xgboost.Booster of {loss}", booster, x, lambda answers=answers: answers)
     quiet = {"n_estimators": used.TREES, "n_jobs": 1, "verbose": -1}
     for loss in ("poisson", "tweedie", "gamma", "cross_entropy"):
@@ -107,7 +109,7 @@ def by_loss() -> Iterator[used.Used]:
         options = {"objective": objective, "verbose": -1, "num_threads": 1}
         options |= {"num_class": 3} if objective == "multiclass" else {}
         booster = lightgbm.train(options, lightgbm.Dataset(x, target), used.TREES)
-        answers = {"predict_proba": used.both(booster.predict(x))}
+        answers = used.labelled(booster.predict(x))
         yield used.Used(f"lightgbm.Booster of {objective}", booster, x, lambda answers=answers: answers)
     usual = {"iterations": used.TREES, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
     counts = CatBoostRegressor(loss_function="Poisson", **usual).fit(x, number.round())
@@ -118,7 +120,7 @@ def by_loss() -> Iterator[used.Used]:
         "catboost.CatBoost of two classes",
         scores,
         x,
-        lambda: {"predict_proba": scores.predict(x, prediction_type="Probability")},
+        lambda: used.labelled(scores.predict(x, prediction_type="Probability")),
     )
 
     def squared(truth: Any, found: Any) -> tuple[Any, Any]:
@@ -204,7 +206,7 @@ def bare() -> Iterator[used.Used]:
     sent = table.astype({"zone": int, "town": object})
     typed = xgboost.DMatrix(table, classes == 1, enable_categorical=True)
     booster = xgboost.train({"objective": "binary:logistic"}, typed, used.TREES)
-    answers = {"predict_proba": used.both(booster.predict(typed))}
+    answers = used.labelled(booster.predict(typed))
     yield used.Used("xgboost.Booster on categories", booster, sent, lambda: answers)
 
 

@@ -55,7 +55,7 @@ def _judged(case: Case, folder: Path, in_process: bool) -> dict[str, Any]:
     started = time.monotonic()
     try:
         if in_process and made.framework == "ScikitLearn":
-            _convert_here(made.path, package)
+            _convert_here(made, package)
         else:
             _convert(made, package)
     except (ConversionError, UsageError) as error:
@@ -105,14 +105,14 @@ def _convert(made: Made, package: Path) -> None:
     )
 
 
-def _convert_here(path: Path, package: Path) -> None:
+def _convert_here(made: Made, package: Path) -> None:
     """The recipe itself, in this process, with no sandbox: for quick trials."""
     from converters.options import Options
     from converters.package import manifest
     from converters.sklearn import convert as converter
 
     warnings.simplefilter("ignore")
-    converted = converter.convert(path, "sha256:" + "0" * 64, Options())
+    converted = converter.convert(made.path, "sha256:" + "0" * 64, Options(**made.options))
     document, _ = manifest.finish(converted.manifest, converted.golden)
     package.mkdir()
     (package / manifest.MODEL_FILE).write_bytes(converted.model)

@@ -58,12 +58,12 @@ def write(out: Path, models: Iterator[Used]) -> None:
         index.append({**entry, "expect": "converts", "reason": "", "folder": folder.name})
         if used.ask is None:
             continue
-        stored: dict[str, Any] = {f"answer/{method}": np.asarray(answer) for method, answer in used.ask().items()}
+        stored: dict[str, Any] = {f"answer/{method}": _plain(answer) for method, answer in used.ask().items()}
         stored["clean"] = np.array(len(used.sent))
         if hasattr(used.sent, "columns"):
             stored |= {f"column/{name}": _storable(used.sent[name].to_numpy()) for name in used.sent}
         else:
-            stored["rows"] = used.sent
+            stored["rows"] = np.asarray(used.sent)
         np.savez(folder / "answers.npz", **stored)
     (out / "index.json").write_text(json.dumps(index, indent=1))
     return 0
@@ -110,6 +110,17 @@ def matrix() -> tuple[Any, Any, Any]:
 def both(second: Any) -> Any:
     """Probabilities of all classes, where the second one's of two is given."""
     return np.column_stack([1 - second, second]) if second.ndim == 1 else second
+
+
+def labelled(probabilities: Any) -> dict[str, Any]:
+    """The answers of a classifier of numbered classes, of which a booster gives the probabilities only."""
+    found = both(probabilities)
+    return {"predict": found.argmax(axis=1), "predict_proba": found}
+
+
+def _plain(answer: Any) -> Any:
+    found = np.asarray(answer)
+    return found.astype(str) if found.dtype == object else found
 
 
 def _storable(column: Any) -> Any:
