@@ -6,7 +6,7 @@ PROCESSES ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-whole quick check bench matrix lock check-locks fresh setup-demo setup-test clean
+.PHONY: help demo test test-whole quick check bench matrix peers lock check-locks fresh setup-demo setup-test clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +37,9 @@ bench: setup-test  ## measure sizes and times, as ratios to a yardstick
 
 matrix: setup-test  ## convert and judge every kind of model, and write docs/reference/converters.md
 	$(BIN)/python scripts/matrix.py --write
+
+peers: setup-test  ## run other projects' tests on our parts: make peers INFERENCE_SCHEMA=DIR INFERENCE_SERVER=DIR (checkouts)
+	INFERENCE_SCHEMA="$(INFERENCE_SCHEMA)" INFERENCE_SERVER="$(INFERENCE_SERVER)" $(BIN)/python scripts/peers.py
 
 lock: setup-test  ## pin the newest versions of everything: requirements/, wheels of images, base images
 	$(BIN)/python scripts/lock.py

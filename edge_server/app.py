@@ -220,8 +220,11 @@ class ScoringApp:
                 self._exec_ms = exec_ms
                 self._exec_line = f"x-ms-run-fn-exec-ms: {exec_ms:.3f}\r\n"
             lines += f"x-ms-run-function-failed: {response.failed}\r\n{self._exec_line}"
-        elif route.scores:
-            lines += f"x-ms-run-function-failed: {response.failed}\r\n"
+        else:
+            if response.status == 431:  # a client's id that is too long is not replaced by another
+                lines = f"x-request-id: {own}\r\n{_SERVER_VERSION}"
+            if route.scores:
+                lines += f"x-ms-run-function-failed: {response.failed}\r\n"
         if request.client_request_id:
             lines += f"x-ms-client-request-id: {request.client_request_id}\r\n"
         if request.trace_id:

@@ -153,7 +153,8 @@ class _Parts:
         }
         if config.metrics:
             own["/metrics"] = Route("/metrics", {"GET": self._show_metrics})
-        protocols = v1_routes(service, config, self._ready) | v2_routes(service, config, self._ready)
+        # V2 first: prefixes are compared in this order, and its requests are to cost least.
+        protocols = v2_routes(service, config, self._ready) | v1_routes(service, config, self._ready)
         return Routes(own) | openapi_routes(service, config) | protocols
 
     def _show_metrics(self, request: Request) -> Response:

@@ -31,7 +31,7 @@ from edge_server.http.states import (
     OVER,
     REFUSED,
 )  # fmt: skip
-from edge_server.http.streams import StreamedAnswer, has_body
+from edge_server.http.streams import BodyStream, StreamedAnswer, has_body
 from edge_server.http.wire import GONE, KEPT, Persistence, format_response
 
 # One piece of memory for what all connections receive: each feeds its parser before the next one reads.
@@ -215,25 +215,45 @@ class Connection(RequestReader, asyncio.BufferedProtocol):
             return
         if request.body:
             self._release(len(request.body))
-        # Without chunks, the connection's end is the body's.
-        ends = response.close or self._connections.draining or (response.stream is not None and request.is_old)
-        keep = self._keep = GONE if ends else self._keep
-        is_head, chunked = request.method == "HEAD", not request.is_old
+        stream = response.stream
+        if stream is not None:
+            self._answer_in_pieces(request, response, stream)
+            return
+        keep = GONE if response.close or self._connections.draining else self._keep
         try:
             lines = self._app.finish(request, response)
-            data = format_response(response, lines, keep=keep, head=is_head, chunked=chunked)
+            data = format_response(response, lines, keep=keep, head=request.method == "HEAD")
         except Exception:  # noqa: BLE001 - one connection's end, and not its neighbours'
             _log.exception("an answer could not be written")
             self.abort()
             return
+        # As ``_answered``, without its call in every request.
+        self._answering = IS_ANSWERED[self._answering]
+        self._wait()
         self._transport.write(data)
-        if response.stream is None:
-            self._answered()
-        elif has_body(request.method, response.status):
-            self._streamed = StreamedAnswer(response.stream, self._transport, self._flow, self._end, chunked=chunked)
+        if keep is GONE:
+            self._leave()
+
+    def _answer_in_pieces(self, request: Request, response: Response, stream: BodyStream) -> None:
+        chunked = not getattr(request, "is_old", False)
+        # Without chunks, the connection's end is the body's.
+        if response.close or self._connections.draining or not chunked:
+            self._keep = GONE
+        try:
+            lines = self._app.finish(request, response)
+            is_head = request.method == "HEAD"
+            data = format_response(response, lines, keep=self._keep, head=is_head, chunked=chunked)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("an answer could not be written")
+            stream.leave()
+            self.abort()
+            return
+        self._transport.write(data)
+        if has_body(request.method, response.status):
+            self._streamed = StreamedAnswer(stream, self._transport, self._flow, self._end, chunked=chunked)
             self._streamed.start()
         else:
-            response.stream.leave()
+            stream.leave()
             self._answered()
 
     def _answered(self) -> None:
@@ -241,10 +261,14 @@ class Connection(RequestReader, asyncio.BufferedProtocol):
         self._answering = IS_ANSWERED[self._answering]
         self._wait()
         if self._keep is GONE:
-            unread = self._receiving in (HEAD, BODY, REFUSED) or self._waiting or self._refusal is not None
-            self._waiting.clear()
-            self._receiving = NO_MORE[self._receiving]
-            self._linger() if unread else self._transport.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Close after the last answer."""
+        unread = self._receiving in (HEAD, BODY, REFUSED) or self._waiting or self._refusal is not None
+        self._waiting.clear()
+        self._receiving = NO_MORE[self._receiving]
+        self._linger() if unread else self._transport.close()
 
     def _end(self, whole: bool) -> None:
         """The last piece of the answer was written, or there is none: the client sees it by the connection's end."""

@@ -27,13 +27,15 @@ class Request:
     replacing the other where only one was sent ("" for none), ``trace_id`` is its ``TraceId`` header. ``started`` is
     ``time.perf_counter()`` when its head was complete. ``route`` is the route of its path (None where there is none),
     ``handler`` answers it. ``client`` is the peer's address. ``trace`` is the trace that it is part of, where spans are
-    exported. ``content_type`` is the header.
+    exported. ``content_type`` is the header. ``is_old`` is set, to True, only for HTTP/1.0.
     """
 
     __slots__ = (
         "body", "client", "client_request_id", "content_type", "handler", "headers", "is_old", "method",
         "ms_request_id", "path", "query", "request_id", "route", "started", "target", "trace", "trace_id",
     )  # fmt: skip
+
+    is_old: bool
 
     def __init__(
         self, method: str, target: str, path: str, query: str, headers: Headers, body: bytes, client: str = ""
@@ -58,7 +60,6 @@ class Request:
         self.handler: Handler = _unanswered
         self.started = 0.0
         self.trace: Trace | None = None
-        self.is_old = False
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that lower-case name, or None."""

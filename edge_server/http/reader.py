@@ -152,7 +152,8 @@ class RequestReader(ABC):
         path, query = split_target(target)
         request = self._request = Request(method, target, path, query, self._headers, b"", self._client)
         request.started = self._started
-        request.is_old = self._kept is KEPT_SAID
+        if self._kept is KEPT_SAID:
+            request.is_old = True
         early = self._early = self._app.begin(request)
         if early is not None and (self._length > _READ_IN_VAIN or self._expects):
             self._refuse_rest(early)

@@ -16,7 +16,7 @@ from edge_server.http.messages import Answer, Request, Response
 from edge_server.models.catalog import Catalog
 from edge_server.models.descriptions import Descriptions
 from edge_server.models.running.batching import Batcher
-from edge_server.models.running.call import ModelCall
+from edge_server.models.running.call import MadeUpCall, ModelCall
 from edge_server.models.running.run_queue import RunQueue
 from edge_server.models.running.threads import threads_per_process
 from edge_server.service import Description
@@ -156,7 +156,7 @@ class ModelService:
             return None
 
         def seen(call: ModelCall, values: list[Any]) -> None:
-            if not call.made_up:
+            if not isinstance(call, MadeUpCall):
                 collector.collect(place, call.arrays, call.outputs, values, request_id)
 
         return seen

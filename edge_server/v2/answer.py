@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,9 @@ import orjson
 from edge_server.errors import BadRequest
 from edge_server.http.messages import JSON, Response
 from edge_server.v2 import datatypes, strings
-from edge_server.v2.classification import largest
 from edge_server.v2.head import Wanted
 
 _BINARY = b"application/octet-stream"
-_NO_CLASSES: Mapping[str, Sequence[Any]] = MappingProxyType({})
 
 
 def write(
@@ -25,13 +22,8 @@ def write(
     request_id: str | None,
     wanted: Sequence[Wanted],
     values: Sequence[Any],
-    classes: Mapping[str, Sequence[Any]] = _NO_CLASSES,
 ) -> Response:
     """The response of a run; ``values`` are the outputs' arrays in the order of ``wanted``.
-
-    ``classes`` name what the last axis of an output counts, by its name, for those of which only the largest are
-    wanted.
-
     NaN and infinity are null in JSON. Raises BadRequest for FP16 as JSON, which the protocol does not have, and for
     what is not a tensor.
     """
@@ -45,8 +37,6 @@ def write(
         datatype = datatypes.of(value.dtype) if isinstance(value, np.ndarray) else None
         if datatype is None:
             raise BadRequest(f"the output {output.name!r} has a type for which V2 has no datatype; use /score")
-        if output.top:
-            value, datatype = largest(value, output, classes.get(output.name, ())), "BYTES"
         tensor: dict[str, Any] = {"name": output.name, "datatype": datatype, "shape": value.shape}
         if output.binary:
             content = strings.join(value.flat) if datatype == "BYTES" else np.ascontiguousarray(value)

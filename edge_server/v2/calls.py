@@ -10,6 +10,7 @@ from edge_server.errors import BadRequest
 from edge_server.models.running.call import ModelCall, kind_of
 from edge_server.models.running.no_rows import call_without_rows, check_empty_axes
 from edge_server.v2 import answer, datatypes
+from edge_server.v2.classification import largest
 from edge_server.v2.head import Head, Wanted
 from edge_server.v2.inference import Inference
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 _MOST_PLANS = 64
 _Key = tuple[str | None, tuple[Wanted, ...] | None, bool]
-_PLANS: WeakKeyDictionary[OnnxModel, dict[_Key, tuple[tuple[Wanted, ...], tuple[str, ...]]]] = WeakKeyDictionary()
+# Outputs, their names, and whether only the largest values of one are wanted.
+_Plan = tuple[tuple[Wanted, ...], tuple[str, ...], bool]
+_PLANS: WeakKeyDictionary[OnnxModel, dict[_Key, _Plan]] = WeakKeyDictionary()
 
 
 def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> ModelCall:
@@ -30,12 +33,15 @@ def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> ModelCall
 
     Raises BadRequest for tensors that the model does not take, and for outputs and methods that it does not have.
     """
-    wanted, names = _plan(model, inference.head)
+    wanted, names, ranked = _plan(model, inference.head)
     arrays = model.checked(_widened(model, inference.tensors))
     lengths = {array.shape[0] if array.ndim else None for array in arrays.values()}
 
     def write(values: list[Any]) -> Any:
-        return answer.write(place.name, str(place.version), inference.head.id, wanted, values, model.classes)
+        if ranked:
+            pairs = zip(wanted, values, strict=True)
+            values = [largest(v, one, model.classes.get(one.name, ())) if one.top else v for one, v in pairs]
+        return answer.write(place.name, str(place.version), inference.head.id, wanted, values)
 
     # The batcher knows whether the model answers row by row at all.
     rows = lengths.pop() if len(lengths) == 1 else None
@@ -46,8 +52,8 @@ def call(model: OnnxModel, place: ModelPlace, inference: Inference) -> ModelCall
     return ModelCall(arrays, names, rows, kind_of(arrays, names), write)
 
 
-def _plan(model: OnnxModel, head: Head) -> tuple[tuple[Wanted, ...], tuple[str, ...]]:
-    """The requested outputs of ``model``, and their names; cached, since clients request the same again."""
+def _plan(model: OnnxModel, head: Head) -> _Plan:
+    """The requested outputs of ``model``; cached, since clients request the same again."""
     plans = _PLANS.get(model)
     if plans is None:
         plans = _PLANS[model] = {}
@@ -57,7 +63,8 @@ def _plan(model: OnnxModel, head: Head) -> tuple[tuple[Wanted, ...], tuple[str, 
         if len(plans) >= _MOST_PLANS:
             plans.clear()
         wanted = _wanted(model, head)
-        plan = plans[key] = (wanted, tuple(output.name for output in wanted))
+        names = tuple(output.name for output in wanted)
+        plan = plans[key] = (wanted, names, any(output.top for output in wanted))
     return plan
 
 

@@ -28,8 +28,9 @@ class Inference(NamedTuple):
     tensors: dict[str, Array]
 
 
-def parse(body: bytes, header_length: bytes | None) -> Inference:
+def parse(body: bytes, header_length: bytes | None) -> Inference | None:
     """Read a whole body; ``header_length`` is the header Inference-Header-Content-Length, None where it is missing.
+    None where that is 0: ``raw`` reads such a body.
 
     Raises BadRequest for what breaks the protocol, naming the field or the tensor. Memory is allocated for the bytes
     that came, never by a shape alone.
@@ -38,7 +39,11 @@ def parse(body: bytes, header_length: bytes | None) -> Inference:
     if header_length is not None:
         position = _size(header_length, position)
     if position == len(body):
+        if header_length is not None and not position:
+            return None
         said = head.read(body)
+    elif not position:
+        return None
     elif position <= head.LONGEST:
         said = head.read_again(body[:position])
     else:

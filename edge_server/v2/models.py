@@ -102,9 +102,7 @@ class ModelRoutes:
 
         def read(model: OnnxModel) -> ModelCall:
             body = request.body if encoding is None else plain(request.body, encoding, self._limit)
-            if header_length and not header_length.strip(b"0"):
-                return call(model, place, _raw(body, model))
-            return call(model, place, parse(body, header_length))
+            return call(model, place, parse(body, header_length) or _raw(body, model))
 
         # A small body may unpack to a large one, which must not block the event loop.
         size = len(request.body) if encoding is None else self._limit

@@ -18,8 +18,7 @@ class ModelCall:
 
     ``rows`` is the common length of axis 0 where the call may be joined with others of an equal ``kind``, made of the
     outputs and the shapes beyond axis 0; None where it must run alone. ``write`` makes the response from the outputs'
-    values, in the order of ``outputs``, each with ``rows`` rows where rows is not None. ``made_up``: nobody sent these
-    arrays, so that they are not collected.
+    values, in the order of ``outputs``, each with ``rows`` rows where rows is not None.
     """
 
     arrays: Mapping[str, Array]
@@ -27,7 +26,12 @@ class ModelCall:
     rows: int | None
     kind: object
     write: Callable[[list[Any]], Response]
-    made_up: bool = False
+
+
+class MadeUpCall(ModelCall):
+    """A call of arrays that nobody sent, so that they are not collected."""
+
+    __slots__ = ()
 
 
 def kind_of(arrays: Mapping[str, Array], outputs: tuple[str, ...]) -> object:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_server.errors import BadRequest
 from edge_server.models.bodies.faults import without_values
-from edge_server.models.running.call import ModelCall, kind_of
+from edge_server.models.running.call import MadeUpCall, ModelCall, kind_of
 from edge_server.models.running.made_inputs import made_input
 
 if TYPE_CHECKING:
@@ -60,4 +60,4 @@ def call_without_rows(
     def cut(values: list[Any]) -> Response:
         return write([value[:0] for value in values])
 
-    return ModelCall(rows, outputs, 1, kind_of(rows, outputs), cut, made_up=True)
+    return MadeUpCall(rows, outputs, 1, kind_of(rows, outputs), cut)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_server.errors import BadRequest
 from edge_server.models.bodies.faults import location, some
+from edge_server.models.running.call import MadeUpCall
 from edge_server.models.running.onnx_model import DoesNotFitError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def explained(model: OnnxModel, call: ModelCall, error: DoesNotFitError, options
     _log.info("the engine cannot compute a request", extra={"model": str(model.path), "reason": error.reason})
     arrays = call.arrays
     given = ", ".join(f"{name!r:.80} of shape {list(array.shape)}" for name, array in arrays.items())
-    if call.made_up:
+    if isinstance(call, MadeUpCall):
         return BadRequest("the request has no rows, and the model cannot be run on that")
     if any(not array.size for array in arrays.values()):
         return BadRequest(f"the model cannot be run without values: {given}")
