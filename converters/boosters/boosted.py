@@ -19,6 +19,31 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One index of a ``Lookup``: the code in ``column``, or 1 where a number is above ``border`` or a code ``equal``.
+
+    A missing number is above if ``missing_above``; a missing code has no place in the table.
+    """
+
+    column: int
+    size: int
+    border: float | None = None
+    equal: int | None = None
+    missing_above: bool = False
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A column that trees compare and that a row does not have: a value for each combination of what ``parts`` hold.
+
+    The last part's index is the fastest; one more value, the last, is for a code that is missing.
+    """
+
+    parts: Sequence[Part]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Boosted:
     """A booster's function from a row to its prediction.
 
@@ -30,7 +55,7 @@ class Boosted:
     ``missing`` is a number that means a missing value, as NaN does; in the columns of ``zero_missing`` zero does
     too. Numbers not above ``flush`` in size count as zero. In ``categorical`` columns a value counts as a whole
     number, rounded as ``rounding`` says. ``classes`` says that the predictions are probabilities of classes; only
-    readers of models without an estimator set it.
+    readers of models without an estimator set it. Trees count the ``lookups`` as columns behind the row's own.
     """
 
     features: int
@@ -48,6 +73,7 @@ class Boosted:
     categorical: Sequence[int] = ()
     rounding: Literal["down", "to zero"] = "down"
     classes: bool = False
+    lookups: Sequence[Lookup] = ()
 
     @property
     def width(self) -> int:
@@ -55,11 +81,12 @@ class Boosted:
         return len(self.base)
 
     def splits(self) -> Iterator[tuple[int, float]]:
-        """Every feature and threshold that a value is compared with."""
+        """Every feature and threshold that a value of the row is compared with."""
         import numpy as np
 
         for tree in self.trees:
             compares = (np.asarray(tree.true) >= 0) & (np.broadcast_to(tree.mode, np.shape(tree.true)) != Mode.MEMBER)
+            compares &= np.asarray(tree.feature) < self.features
             yield from zip(tree.feature[compares].tolist(), tree.threshold[compares].tolist(), strict=True)
 
     def categories(self) -> dict[int, tuple[int, ...]]:

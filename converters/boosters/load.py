@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from converters.boosters import catboost, categories, lightgbm, xgboost
+from converters.boosters import catboost, categories, hashed_categories, lightgbm, xgboost
 from converters.boosters.boosted import Boosted
 from converters.boosters.fitted import is_fitted_booster, restore
 from converters.boosters.native import CatBoostScores, LightGBMClassifier, LightGBMRegressor
@@ -24,7 +24,7 @@ LARGEST = 3.4028234663852886e38
 SAVE_AGAIN = "save it again with save_model, or with joblib.dump the estimator"
 
 
-def load_native(path: Path, notes: list[str] | None = None) -> Any:
+def load_native(path: Path, notes: list[str] | None = None, sample: Path | None = None) -> Any:
     """The estimator in a file of a booster's own; what its user should be told of it is added to ``notes``.
 
     Classes are numbered from 0 where the file does not name them. Raises ``ConversionError`` for a file that is
@@ -34,12 +34,12 @@ def load_native(path: Path, notes: list[str] | None = None) -> Any:
     data = path.read_bytes()
     try:
         if data.startswith(CATBOOST_MAGIC):
-            return _catboost(path, "cbm")
+            return _catboost(path, "cbm", notes, sample)
         if data.startswith(LIGHTGBM_MAGICS):
             return _lightgbm(data)
         if data.lstrip().startswith(b"{"):
             if _is_catboost_json(data):
-                return _catboost(path, "json")
+                return _catboost(path, "json", notes, sample)
             return _xgboost(data, notes, pickled=False)
     except ModuleNotFoundError as error:
         raise ConversionError(
@@ -76,11 +76,11 @@ def open_native(path: Path) -> Any:
     return estimator
 
 
-def adapt(model: Any, notes: list[str] | None = None) -> Any:
+def adapt(model: Any, notes: list[str] | None = None, sample: Path | None = None) -> Any:
     """The estimator for a bare ``Booster`` out of a pickle, and one that takes the categories of a data frame.
 
-    Every other model as it is. What its user should be told of it is added to ``notes``. Raises ``ConversionError``
-    where the columns of the training cannot be known.
+    Every other model as it is. ``sample`` has the categories of which CatBoost keeps hashes only. What its user should
+    be told of it is added to ``notes``. Raises ``ConversionError`` where the columns of the training cannot be known.
     """
     notes = [] if notes is None else notes
     module, name = type(model).__module__.split(".")[0], type(model).__name__
@@ -89,7 +89,10 @@ def adapt(model: Any, notes: list[str] | None = None) -> Any:
     if (module, name) == ("lightgbm", "Booster"):
         return _lightgbm(model.model_to_string().encode())
     if (module, name) == ("catboost", "CatBoost"):
-        return _bare_catboost(model, notes)
+        return _bare_catboost(model, notes, sample)
+    if _is_catboost(model) and is_fitted_booster(model) and model.get_cat_feature_indices():
+        restore(model)
+        return hashed_categories.in_front_of(model, sample, notes)
     for part in walk(model):
         restore(part)
         if _is_catboost(part) and is_fitted_booster(part) and part.get_cat_feature_indices():
@@ -209,7 +212,7 @@ def _lightgbm(data: bytes) -> Any:
     return categories.in_front_of((LightGBMClassifier if boosted.classes else LightGBMRegressor)(booster))
 
 
-def _catboost(path: Path, form: str) -> Any:
+def _catboost(path: Path, form: str, notes: list[str], sample: Path | None) -> Any:
     import catboost as library
 
     try:
@@ -218,29 +221,29 @@ def _catboost(path: Path, form: str) -> Any:
         raise ConversionError(
             f"the file is not a whole CatBoost model ({first_line(error)})", hint=f"copy it again, or {SAVE_AGAIN}"
         ) from error
-    if not len(model.classes_) and (link := catboost.read(model).link) != "identity":
+    if not len(model.classes_) and (link := catboost.link_of(model)) != "identity":
         raise ConversionError(
             f"the file does not say whether CatBoostRegressor is to answer, which applies {link} to the score, or "
             "CatBoost, which does not",
             hint="register the object that you call, as with joblib.dump(CatBoostRegressor().load_model("
             f"{path.name!r}), 'model.joblib')",
         )
-    return _catboost_estimator(model)
+    return _catboost_estimator(model, notes, sample)
 
 
-def _bare_catboost(model: Any, notes: list[str]) -> Any:
+def _bare_catboost(model: Any, notes: list[str], sample: Path | None) -> Any:
     """For ``catboost.CatBoost``, whose own ``predict`` answers scores whatever the loss."""
     if len(model.classes_):
         notes.append(
             "CatBoost.predict answers scores, and the package classes and probabilities, as CatBoostClassifier does"
         )
-        return _catboost_estimator(model)
-    if catboost.read(model).link == "identity":
-        return _catboost_estimator(model)
+        return _catboost_estimator(model, notes, sample)
+    if catboost.link_of(model) == "identity":
+        return _catboost_estimator(model, notes, sample)
     return CatBoostScores(model)
 
 
-def _catboost_estimator(model: Any) -> Any:
+def _catboost_estimator(model: Any, notes: list[str], sample: Path | None) -> Any:
     """The estimator of CatBoost's that suits the model's loss; it takes what is left of the bare one."""
     import tempfile
 
@@ -251,4 +254,4 @@ def _catboost_estimator(model: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "model.cbm")
         model.save_model(file)
-        return adapt(estimator.load_model(file))
+        return adapt(estimator.load_model(file), notes, sample)

@@ -53,7 +53,7 @@ class Proven:
 def convert(path: Path, digest: str, options: Options, tried: Tried | None = None) -> manifest.Converted:
     """Convert the fitted estimator in ``path`` and prove it equal, or raise ``ConversionError`` or ``UsageError``."""
     _quiet()
-    original = load(path)
+    original = load(path, options.sample)
     notes = list(original.warnings)
     found = common_rows.gather(original, options)
     tried = tried or Tried()

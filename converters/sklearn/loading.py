@@ -27,15 +27,15 @@ from edgepack.errors import ConversionError
 LZ4 = b"\x04\x22\x4d\x18"
 
 
-def load(path: Path) -> Original:
-    """The fitted estimator in a file.
+def load(path: Path, sample: Path | None = None) -> Original:
+    """The fitted estimator in a file; ``sample`` has what it may not keep of its columns.
 
     Raises ``ConversionError`` for a file that is broken, needs missing code, or holds something else.
     """
     notes: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of versions that differ, which become a note below
-        saved, model = _open(path, notes)
+        saved, model = _open(path, notes, sample)
     # After the file: what is refused needs none of the seconds that this takes.
     import sklearn
 
@@ -51,15 +51,15 @@ def load(path: Path) -> Original:
     return Original(model, names, named, version, tuple(notes), saved)
 
 
-def _open(path: Path, notes: list[str]) -> tuple[Any, Any]:
+def _open(path: Path, notes: list[str], sample: Path | None) -> tuple[Any, Any]:
     """The object in the file as its user opens it, and the estimator that stands for it."""
     from converters.boosters.load import adapt, load_native, open_native
 
     if is_booster_file(path):
-        model = load_native(path, notes)
+        model = load_native(path, notes, sample)
         return open_native(path), model
     saved = _open_skops(path) if zipfile.is_zipfile(path) else _unpickle(path)
-    return saved, adapt(_unwrapped(saved), notes)
+    return saved, adapt(_unwrapped(saved), notes, sample)
 
 
 def _open_skops(path: Path) -> Any:

@@ -253,7 +253,11 @@ RECIPES = (
     ),
     Recipe(("sklearn.pipeline.FeatureUnion",), "transformer", scaled, parser=parse_union),
     Recipe(
-        ("sklearn.compose.ColumnTransformer", "converters.boosters.typed_columns.TypedColumns"),
+        (
+            "sklearn.compose.ColumnTransformer",
+            "converters.boosters.typed_columns.TypedColumns",
+            "converters.boosters.hashed_categories.HashedColumns",
+        ),
         "transformer",
         scaled,
         parser=parse_columns,

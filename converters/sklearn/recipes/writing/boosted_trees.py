@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from converters.boosters.boosted import Boosted
+from converters.boosters.boosted import Boosted, Lookup
 from converters.graph import forest
 from converters.sklearn.recipes.writing.ops import Ops
 from edgepack.errors import ConversionError
@@ -156,7 +156,29 @@ def _prepared(ops: Ops, boosted: Boosted) -> str:
         if boosted.rounding == "to zero":
             whole = ops.add("Mul", ops.add("Sign", x), ops.add("Floor", ops.add("Abs", x)))
         x = ops.add("Where", chosen, whole, x)
-    return x
+    return (
+        ops.add("Concat", x, *(_looked_up(ops, x, lookup) for lookup in boosted.lookups), axis=1)
+        if boosted.lookups
+        else x
+    )
+
+
+def _looked_up(ops: Ops, x: str, lookup: Lookup) -> str:
+    """A column of a table's values: double, shape (rows, 1)."""
+    import numpy as np
+
+    index = _double(ops, 0)
+    for part in lookup.parts:
+        cell = ops.add("Gather", x, np.array([part.column]), axis=1)
+        if part.border is not None:
+            above = ops.add("Greater", cell, _double(ops, part.border))
+            cell = ops.cast(ops.add("Or", above, ops.add("IsNaN", cell)) if part.missing_above else above, DOUBLE)
+        elif part.equal is not None:
+            cell = ops.cast(ops.add("Equal", cell, _double(ops, part.equal)), DOUBLE)
+        index = ops.add("Add", ops.add("Mul", index, _double(ops, part.size)), cell)
+    missing = _double(ops, len(lookup.values) - 1)
+    place = ops.cast(ops.add("Where", ops.add("IsNaN", index), missing, index), INT64)
+    return ops.add("Gather", ops.constant(np.array(lookup.values), np.float64), place, axis=0)
 
 
 def _meets(boosted: Boosted, size: float) -> bool:
