@@ -23,6 +23,7 @@ NAMES = {
     "edgepack.parity/v1",
     "edgepack.receipt/v1",
     "edgepack.refusal/v1",
+    "edgepack.run/v1",
     "edgepack.service/v1",
     "edgepack.tokens/v1",
     "edgepack.workspace/v1",

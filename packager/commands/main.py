@@ -71,7 +71,10 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
     "desired": ("What devices are to run.", {"sign": "Sign a desired state."}),
     "bundle": ("Files that carry images to a device.", {"create": "Write images and their signatures to one file."}),
 }
-VERBS = {"demo": "Do the main job once, on real input, from training to rollback."}
+VERBS = {
+    "azureml": "Run a script written for Azure's SDK, unchanged.",
+    "demo": "Do the main job once, on real input, from training to rollback.",
+}
 
 
 def build_cli() -> click.Group:

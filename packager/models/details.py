@@ -49,7 +49,7 @@ class ModelDetails:
         yield from text_violations(self.framework_version, "framework version", 64)
         yield from text_violations(self.experiment, "experiment", _NAME)
         yield from text_violations(self.run, "run", _NAME)
-        yield from _resource_violations(self.resources)
+        yield from resource_violations(self.resources)
 
 
 def label_violations(kind: str, labels: Mapping[str, str]) -> Iterator[UsageError]:
@@ -76,7 +76,8 @@ def _is_text(text: str) -> bool:
     return all(char.isprintable() or char in "\n\t" for char in text)
 
 
-def _resource_violations(resources: Resources) -> Iterator[UsageError]:
+def resource_violations(resources: Resources) -> Iterator[UsageError]:
+    """What is wrong with the resources of a model."""
     for name, value in (("cpu", resources.cpu), ("memory", resources.memory_gb), ("gpu", resources.gpu)):
         if value is not None and not (math.isfinite(value) and value > 0):
             yield UsageError(f"{value!r} is not above 0", where=name, hint="say how much it needs, or leave it out")

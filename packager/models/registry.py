@@ -23,9 +23,9 @@ from packager.database.database import Database
 from packager.database.tables import MODELS, SHARED_BLOBS
 from packager.layers.folder import left_out_text
 from packager.layers.paths import model_dir
-from packager.models.details import ModelDetails, label_violations, text_violations
+from packager.models.details import ModelDetails, label_violations, resource_violations, text_violations
 from packager.models.files import write_model_layers
-from packager.models.model import Conversion, Model, conversion_to_json
+from packager.models.model import Conversion, Model, Resources, conversion_to_json, resources_to_json, sample_to_json
 from packager.models.query import ModelQuery
 from packager.models.rows import model_of, row_of
 from packager.models.samples import keep_file, keep_sample
@@ -133,12 +133,17 @@ class ModelRegistry:
         remove_tags: Sequence[str] = (),
         add_properties: Mapping[str, str] | None = None,
         description: str | None = None,
+        resources: Resources | None = None,
+        sample_input: Path | None = None,
+        sample_output: Path | None = None,
     ) -> Model:
-        """Change the tags and description of a model, or add properties; all of it or nothing.
+        """Change what may change of a model, or add properties; all of it or nothing.
 
         Raises ``NotFoundError`` for a model or tag that is not there, ``UsageError`` for a tag that breaks a rule and
         for a property that is there with another value: properties never change.
         """
+        sample = None if sample_input is None else keep_sample(sample_input, self.store, "--sample-input")
+        expected = None if sample_output is None else keep_file(sample_output, self.store, "--sample-output")
         with self._database.writing() as connection:
             model = self._read(connection, ref)
             for key in remove_tags:
@@ -157,11 +162,18 @@ class ModelRegistry:
                 *label_violations("tag", tags),
                 *label_violations("property", properties),
                 *text_violations(description, "description"),
+                *resource_violations(resources or Resources()),
             ):
                 raise wrong
             values: dict[str, object] = {"tags": tags, "properties": properties}
             if description is not None:
                 values["description"] = description or None
+            if resources is not None:
+                values["resources"] = resources_to_json(resources)
+            if sample is not None:
+                values["sample"] = sample_to_json(sample)
+            if expected is not None:
+                values["sample_output"] = sample_to_json(expected)
             connection.execute(update(MODELS).where(_is(model.ref)).values(values))
             return self._read(connection, model.ref)
 
