@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from edgepack.errors import NotFoundError, UsageError
+from edgepack.errors import UsageError
 from packager.exceptions import RunEnvironmentException, translated
 from packager.models.details import ModelDetails
 from packager.runs.folder import RunFolder, experiments, find_run, runs_of, start_run
@@ -18,6 +18,7 @@ from packager.sdk.arguments import PathLike, filters_of, framework_of, labels_of
 from packager.sdk.model import Model, register
 from packager.sdk.owner import Owner
 from packager.sdk.resources import ResourceConfiguration, resources_of
+from packager.sdk.run_files import RunFiles
 
 # Which run a program belongs to: EXPERIMENT/RUN of the default workspace.
 VARIABLE = "EDGEPACK_RUN"
@@ -67,7 +68,7 @@ class Experiment:
         return [Experiment(workspace, name) for name in names if experiment_name in (None, name)]
 
 
-class Run:
+class Run(RunFiles):
     """One training run: metrics, tags and files, and the models that are registered from it."""
 
     # The workspace of ``get_context``; the module of ``Workspace`` sets it.
@@ -286,54 +287,6 @@ class Run:
     def get_properties(self) -> dict[str, str]:
         """Its properties."""
         return self.properties
-
-    # Files
-
-    def get_file_names(self) -> Sequence[str]:
-        """The names of its files."""
-        return [*self._folder.names()]
-
-    @translated
-    def upload_file(self, name: str, path_or_stream: PathLike | BinaryIO, datastore_name: str | None = None) -> None:
-        """Keep a file under ``name``."""
-        is_path = isinstance(path_or_stream, str | os.PathLike)
-        self._folder.keep(name, Path(path_or_stream) if is_path else path_or_stream)  # type: ignore[arg-type]
-
-    @translated
-    def upload_folder(self, name: str, path: PathLike, datastore_name: str | None = None) -> None:
-        """Keep the files of a folder below ``name``."""
-        folder = Path(path)
-        if not folder.is_dir():
-            raise NotFoundError("there is no such folder", where=folder, hint="check the path")
-        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-            self._folder.keep(f"{name.rstrip('/')}/{file.relative_to(folder)}", file)
-
-    @translated
-    def download_file(self, name: str, output_file_path: PathLike | None = None) -> None:
-        """Write one of its files, here by its own name, or to a path, or into a folder that exists."""
-        source = self._folder.file(name)
-        target = Path(output_file_path) if output_file_path is not None else Path(source.name)
-        target = target / source.name if target.is_dir() else target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
-
-    @translated
-    def download_files(
-        self,
-        prefix: str | None = None,
-        output_directory: PathLike | None = None,
-        output_paths: Sequence[PathLike] | None = None,
-        batch_size: int = 100,
-        append_prefix: bool = True,
-    ) -> None:
-        """Write its files whose names begin so, by their names below ``output_directory``, or to ``output_paths``."""
-        names = [name for name in self._folder.names() if name.startswith(prefix or "")]
-        if output_paths is not None and len(output_paths) != len(names):
-            raise UsageError(f"has {len(names)} such files and {len(output_paths)} paths", where=f"run {self.id}")
-        for number, name in enumerate(names):
-            shown = name if append_prefix else name.removeprefix(prefix or "").lstrip("/") or Path(name).name
-            place = Path(output_directory or ".") / shown if output_paths is None else output_paths[number]
-            self.download_file(name, place)
 
     # Its end
 
