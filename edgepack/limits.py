@@ -85,10 +85,11 @@ class Limits:
     # What a YAML file may hold, aliases counted as often as they are used, and how deep.
     yaml_nodes: int = 20_000
     yaml_depth: int = 32
-    yaml_scalar_chars: int = 64 << 10
-    # Files that name each other by -r and -c; a line with its hashes, of which large packages have a hundred; a
-    # requirement, address, or package of conda's alone. The last is what a parser of other people's is given.
+    yaml_key_chars: int = 1000
+    # Files that name each other by -r and -c, and their lines; a line with its hashes, of which large packages have a
+    # hundred; a requirement, address, or package of conda's alone: what parsers of other people's are given.
     requirement_files: int = 100
+    requirement_lines: int = 10_000
     requirement_line_chars: int = 64 << 10
     requirement_chars: int = 4096
     # Of a file with more violations, the others are counted: it is something else.

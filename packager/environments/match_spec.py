@@ -28,6 +28,8 @@ _CHANNEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]*")
 _VERSION_AND_BUILD = re.compile(r"(.+?)(?:(?<![=!<>~,|])[ =]([^\s=,|<>~!]+))?")
 _TERM = re.compile(r"(?P<operator>==|!=|>=|<=|~=|=|<|>)?(?P<version>(?:[0-9]+!)?[A-Za-z0-9_.+*-]+)")
 _REGEX = re.compile(r"\^[^,|\s]*\$")
+# Python refuses to read numbers of thousands of digits.
+_PYTHON_CHARS = 200
 _ARCHIVES = (".conda", ".tar.bz2")
 
 
@@ -115,6 +117,8 @@ def _channel(text: str) -> tuple[str | None, str]:
 
 def channel_problem(channel: str) -> str | None:
     """Why this cannot be a channel of an environment: its name, or an address without a credential; else None."""
+    if len(channel) > LIMITS.requirement_chars:
+        return f"has more than {LIMITS.requirement_chars} characters"
     if scheme_of(channel) is None:
         return None if _CHANNEL.fullmatch(channel) else "is not a name or an address"
     return problem_of(channel)
@@ -176,6 +180,8 @@ def check_specifiers(text: str) -> str:
     """``text`` when it names versions of Python by PEP 440; raises ``InvalidReferenceError``."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+    if len(text) > _PYTHON_CHARS:
+        raise InvalidReferenceError("has a version of Python that is too long", hint="write it as 3.11")
     try:
         found = SpecifierSet(text)
     except InvalidSpecifier:

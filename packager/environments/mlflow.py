@@ -70,7 +70,7 @@ def _named(model: Node, folder: Path) -> dict[str, Path]:
             continue
         path = PurePosixPath(node.text)
         if not node.is_text or not node.text or path.is_absolute() or ".." in path.parts:
-            violations.append(node.at(f"flavors.python_function.env: {node.text!r} is not a file of the model"))
+            violations.append(node.at(f"flavors.python_function.env: {node.text[:80]!r} is not a file of the model"))
             continue
         paths[kind] = folder / path
     raise_all(where, violations)

@@ -79,6 +79,7 @@ class _Reading:
     violations: list[str] = field(default_factory=list)
     open: list[Path] = field(default_factory=list)
     files: int = 0
+    lines: int = 0
 
 
 def read_requirements(path: Path, *, root: Path | None = None) -> PipRequirements:
@@ -132,6 +133,12 @@ def _file(reading: _Reading, path: Path, text: str, *, constraint: bool) -> None
 
 def _lines(reading: _Reading, text: str, prefix: str, folder: Path | None, *, constraint: bool) -> None:
     for line in split_lines(text):
+        reading.lines += 1
+        if reading.lines > LIMITS.requirement_lines:
+            reading.violations.append(
+                f"{prefix}line {line.number}: more than {LIMITS.requirement_lines} requirements and options"
+            )
+            return
         _line(reading, line.text, f"{prefix}line {line.number}", folder, constraint=constraint)
 
 

@@ -232,4 +232,8 @@ def _named(text: str) -> tuple[str, str]:
 def _not_a_requirement(text: str, why: str) -> UsageError:
     if (pin := _CONDA_PIN.fullmatch(text)) is not None:
         return UsageError(f"{text[:80]!r} is how conda writes it", hint=f"write {pin[1]}=={pin[2]}")
+    if text == "@EXPLICIT":
+        return UsageError(
+            "conda lists files of packages here", hint="export names instead: conda env export --from-history"
+        )
     return UsageError(f"{shown(text)[:200]!r} is not a requirement ({shown(why.splitlines()[0])[:200]})")

@@ -125,6 +125,10 @@ def _json(path: Path, name: str) -> Environment:
         return replace(from_json(document, path), name=name, version=None, created=None)
     # An inference configuration has the environment among others.
     inner = value.get("environment")
+    if "environment" not in value and ("entryScript" in value or "condaFile" in value):
+        file = value.get("condaFile")
+        hint = f"give that: -f {path.parent / file}" if isinstance(file, str) else "give -f the file of one"
+        raise UsageError("is an inference configuration that leaves its environment to a file", where=path, hint=hint)
     return from_azure(inner if isinstance(inner, dict) else value, path, name, folder=path.parent)
 
 

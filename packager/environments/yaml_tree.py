@@ -128,8 +128,6 @@ class _Reader:
         if anchor is not None:
             self._anchors[anchor] = None
         if isinstance(event, yaml.ScalarEvent):
-            if len(event.value) > LIMITS.yaml_scalar_chars:
-                raise self._error(event, f"holds a text of more than {LIMITS.yaml_scalar_chars} characters")
             node = Node(self._kind(event), line, event.value)
         elif isinstance(event, yaml.SequenceStartEvent):
             self._check_tag(event, "seq")
@@ -154,6 +152,10 @@ class _Reader:
             value = self._node(next(self._events), depth + 1)
             if key.kind in ("list", "map", "null"):
                 self._violations.append(f"line {line}: the name of a field is {key.word}")
+            elif len(key.text) > LIMITS.yaml_key_chars:
+                self._violations.append(
+                    f"line {line}: the name of a field has more than {LIMITS.yaml_key_chars} characters"
+                )
             elif key.text == "<<":
                 self._violations.append(f"line {line}: '<<' is not supported; write the fields out")
             elif key.text in found:

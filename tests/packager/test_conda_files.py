@@ -348,8 +348,9 @@ WRONG = [
     ("dependencies: [" + "a, " * 30_000 + "]", "holds more than 20000 values, aliases included"),
     ("dependencies: [\x01]", "is not YAML"),
     ("dependencies: [" + "a" * 5000 + "]", "it has more than 4096 characters"),
-    ("dependencies: [" + "a" * 70_000 + "]", "holds a text of more than 65536 characters"),
-    ("? " + "a" * 5000 + "\n: 1\ndependencies: []", "is not a known field"),
+    ("? " + "a" * 5000 + "\n: 1\ndependencies: []", "the name of a field has more than 1000 characters"),
+    ("channels: [" + "a" * 5000 + "]\ndependencies: []", "has more than 4096 characters"),
+    ("dependencies: [python=" + "3" * 4000 + "]", "a version of Python that is too long; write it as 3.11"),
     ("channels: ['https://u:hunter22" + "a" * 5000 + "@x.example']\ndependencies: []", "has more than 4096 characters"),
 ]  # fmt: skip
 

@@ -186,7 +186,9 @@ def test_a_version_of_python_is_what_people_mean(text: str, means: str, shown: s
     assert Environment("x", python=means).python_version == shown
 
 
-@pytest.mark.parametrize("text", ["", "311", "py311", "3.11 3.12", "latest", "===3.11", "3.x", "-1", "4.0", "3.11;"])
+@pytest.mark.parametrize(
+    "text", ["", "311", "py311", "3.11 3.12", "latest", "===3.11", "3.x", "-1", "4.0", "3.11;", "3" * 5000]
+)
 def test_what_is_not_a_version_of_python_is_refused(text: str) -> None:
     with pytest.raises(InvalidReferenceError):
         python_of(text)
@@ -256,6 +258,9 @@ def test_a_file_is_read_by_the_end_of_its_name(tmp_path: Path) -> None:
     for name in ("e.json", "a.json", "inferenceconfig.json"):
         found = from_file(tmp_path / name, "x")
         assert (found.name, found.version, digest_of(found)) == ("x", None, digest_of(FULL))
+    (tmp_path / "old.json").write_text('{"entryScript": "s.py", "runtime": "python", "condaFile": "c.YAML"}')
+    with pytest.raises(UsageError, match=r"leaves its environment to a file; give that: -f .*c.YAML"):
+        from_file(tmp_path / "old.json", "x")
     with pytest.raises(UsageError, match=r"let it end in .yml, .yaml, .txt, .in or .json"):
         from_file(tmp_path / "other", "x")
     with pytest.raises(NotFoundError, match="there is no such file; check its path"):
@@ -489,6 +494,14 @@ def test_a_model_that_is_not_sound_is_refused(files: dict[str, str], says: str, 
         from_mlflow(model(tmp_path, **files), "mine")
     assert says in str(raised.value)
     assert "root:" not in str(raised.value)
+
+
+def test_a_model_with_a_long_signature_is_read(tmp_path: Path) -> None:
+    columns = json.dumps([{"type": "double", "name": f"column {number}", "required": True} for number in range(5000)])
+    text = "artifact_path: model\nflavors: {python_function: {env: conda.yaml, loader_module: mlflow.sklearn}}\n"
+    text += f"mlflow_version: 2.9.2\nmodel_size_bytes: 1203\nsignature:\n  inputs: '{columns}'\n  outputs: null\n"
+    model(tmp_path, MLmodel=text + "utc_time_created: '2023-12-30 07:12:54.364145'\n", conda_yaml=CONDA)
+    assert from_mlflow(tmp_path, "mine").python == "==3.10.12"
 
 
 def test_a_link_out_of_a_model_is_not_followed(tmp_path: Path) -> None:

@@ -317,6 +317,7 @@ WRONG = [
     ("-i https://x.example:port/", "is not a valid address"),
     ("-i gopher://x.example/", "has a scheme that pip does not read"),
     ("\x1b[31mnumpy", "is not a requirement"),
+    ("@EXPLICIT\nhttps://conda.anaconda.org/main/linux-64/numpy-1.26.4-0.conda", "export names instead: conda env"),
     ("python==3.8", "python is not a package of pip's; say its version by --python, or in a conda file"),
     # What would take minutes, or all of Python's stack, where a line had no limits.
     ("a" * 50_000 + "=", "its requirement has more than 4096 characters"),
@@ -353,6 +354,12 @@ def test_of_very_many_wrong_lines_the_first_are_shown() -> None:
         parse_requirements("a=1\n" * 1000)
     assert len(raised.value.violations) == LIMITS.shown_violations + 1
     assert str(raised.value).endswith("; and 950 more")
+
+
+def test_a_file_with_very_many_lines_is_not_read_to_its_end() -> None:
+    with pytest.raises(InvalidDocumentError) as raised:
+        parse_requirements("--pre\n" * 50_000)
+    assert raised.value.violations == ("line 10001: more than 10000 requirements and options",)
 
 
 SECRETS = [
