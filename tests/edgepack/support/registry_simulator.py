@@ -388,6 +388,9 @@ class _Handler(BaseHTTPRequestHandler):
         left = size
         while left:
             piece = self.rfile.read(min(left, 1 << 20))
+            if not piece:  # the client is gone
+                self.close_connection = True
+                return
             kept += piece
             left -= len(piece)
         if sim.lose_session_after and len(kept) >= sim.lose_session_after[0]:
