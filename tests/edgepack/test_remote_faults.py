@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +40,7 @@ from edgepack.oci.store import Store
 from tests.edgepack.support.blobs import BLOB, QUICK, Bytes, blob
 from tests.edgepack.support.registry_simulator import Simulator, digest_of, running
 from tests.edgepack.support.small_images import entries, image
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -564,3 +567,13 @@ def test_an_address_that_leads_nowhere_names_who_gave_it(location: str) -> None:
 def test_the_next_page_of_a_list_is_found_among_links(link: str, following: str | None) -> None:
     found = _NEXT.search(link)
     assert (found and found[1]) == following
+
+
+def test_an_upload_to_the_simulator_ends_with_its_client(sim: Simulator) -> None:
+    # A thread that asks for the rest for ever takes a processor from all tests after it.
+    sim.uploads["1"] = bytearray()
+    before = set(threading.enumerate())
+    with socket.create_connection(("127.0.0.1", sim.port)) as client:
+        client.sendall(b"PATCH /v2/x/blobs/uploads/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+        wait_until(lambda: set(threading.enumerate()) - before)
+    wait_until(lambda: not set(threading.enumerate()) - before)
