@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converters.companions import frame_steps
+
 
 @dataclass(frozen=True)
 class Route:
@@ -51,6 +53,11 @@ def _fitted_parts(model: Any, routes: Routes, columns: Sequence[str], seen: set[
         for _, part, chosen in model.transformers_:
             if not isinstance(part, str):
                 yield from _fitted_parts(part, [routes[i] for i in _positions(chosen, columns, len(routes))], (), seen)
+        return
+    if frame_steps.is_frame_step(model):  # what is inside sees other values, but for one that is wrapped
+        inner = frame_steps.wrapped(model)
+        if inner is not None:
+            yield from _fitted_parts(inner[0], [routes[i] for i in inner[1] if i < len(routes)], (), seen)
         return
     if getattr(model, "_preprocessor", None) is not None:  # histogram boosting puts its categories first
         yield from _fitted_parts(model._preprocessor, routes, columns, seen)
@@ -127,6 +134,9 @@ def after(step: Any, routes: Routes, columns: Sequence[str] = ()) -> Routes:
         return routes
     if hasattr(step, "transformers_") and hasattr(step, "output_indices_"):
         return _after_columns(step, routes, columns)
+    if frame_steps.is_frame_step(step):
+        found = frame_steps.origins(step)
+        return [None if place is None or place >= len(routes) else routes[place] for place in found]
     affine = _affine(step, len(routes))
     if affine is not None:
         return [

@@ -164,7 +164,7 @@ def _columns(model: Any) -> tuple[tuple[str, ...], bool]:
     if of_booster is not None:
         return of_booster
     names = getattr(model, "feature_names_in_", None)
-    if names is not None:
+    if names is not None and all(isinstance(name, str) for name in names):  # some libraries number them
         return tuple(map(str, names)), True
     count = getattr(model, "n_features_in_", None)
     if not isinstance(count, int) and hasattr(model, "X_thresholds_"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from converters import routes
+from converters.companions.frame_steps import is_frame_step
 from converters.error_text import first_line
 from converters.proof.samples import Table
 from converters.routes import takes_documents
@@ -76,8 +77,10 @@ class Original:
 
     @property
     def by_name(self) -> bool:
-        """Whether a part of the model chooses its columns by their names."""
+        """Whether a part of the model chooses its columns by their names, or takes a data frame column by column."""
         for part in routes.walk(self.model):
+            if is_frame_step(part):
+                return True
             for _, _, columns in getattr(part, "transformers_", ()):
                 chosen = columns if isinstance(columns, list) else [columns]
                 if self.named and any(isinstance(column, str) for column in chosen):

@@ -6,6 +6,7 @@ Each maker is a function from what is known to a ``Table``; the same model alway
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from converters.proof.samples import Table
@@ -20,14 +21,20 @@ TEXT_WORDS = 12
 
 
 def candidates(trained: Sequence[Column], names: tuple[str, ...]) -> Iterator[Table]:
-    """Rows to try on a model, the likeliest first: from the known ranges, then only such as a strict model accepts."""
-    table = generate(trained, names)
-    yield table
-    if any(column.least is not None for column in trained):
-        yield _limited(table, trained)
-    yield _numbers(table, abs)
-    yield _numbers(table, lambda column: abs(column) / (abs(column).max() or 1.0))
-    yield _numbers(table, lambda column: abs(column).round())
+    """Rows to try on a model, the likeliest first: from the known ranges, then only such as a strict model accepts.
+
+    Last come rows without unknown categories and missing texts: a part inside may refuse what is made of these.
+    """
+    for known in (trained, [replace(column, closed=True, gone=False) for column in trained]):
+        table = generate(known, names)
+        yield table
+        if any(column.least is not None for column in trained):
+            yield _limited(table, trained)
+        yield _numbers(table, abs)
+        yield _numbers(table, lambda column: abs(column) / (abs(column).max() or 1.0))
+        yield _numbers(table, lambda column: abs(column).round())
+        if not any(column.categories for column in trained):
+            return
 
 
 def generate(trained: Sequence[Column], names: tuple[str, ...]) -> Table:

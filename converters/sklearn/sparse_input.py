@@ -9,6 +9,7 @@ from typing import Any
 
 from converters.boosters import xgboost
 from converters.boosters.fitted import is_fitted_booster
+from converters.companions.frame_steps import is_frame_step
 from converters.proof.samples import Table
 from converters.routes import children, passes_on, walk
 from edgepack.errors import ConversionError
@@ -80,6 +81,8 @@ def doubts(model: Any, sample: Table | None) -> list[str]:
 def is_sparse(step: Any, given: bool) -> bool:
     """Whether a fitted transformer answers sparse rows, if it is ``given`` such or not."""
     name = type(step).__name__
+    if is_frame_step(step):
+        return False
     if hasattr(step, "steps"):
         for _, inner in step.steps:
             given = given if passes_on(inner) else is_sparse(inner, given)

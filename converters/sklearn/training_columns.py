@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from converters.boosters import load as boosters
+from converters.companions import asking, frame_steps
 from converters.proof.samples import Table
 from converters.routes import FittedPart, fitted_parts, takes_documents
 
@@ -63,6 +64,7 @@ def columns(model: Any, names: Sequence[str]) -> list[Column]:
         trained[0].words = list(SOME_WORDS)
     for fitted in fitted_parts(model, names):
         _categories(fitted, trained)
+        _learnt(fitted, trained)
         _words(fitted, trained)
         _codes(fitted, trained)
         spans.extend(_spans(fitted))
@@ -115,6 +117,23 @@ def _categories(fitted: FittedPart, trained: list[Column]) -> None:
         column.gone |= any(not _is_category(value) for value in listed)
         if any(value is None for value in listed):
             column.missing = None
+
+
+def _learnt(fitted: FittedPart, trained: list[Column]) -> None:
+    """The categories of an encoder of data frames, and what else it takes."""
+    if not frame_steps.is_frame_step(fitted.part):
+        return
+    for place, found in asking.lookups(fitted.part).items():
+        route = fitted.routes[place] if place < len(fitted.routes) else None
+        if route is None:
+            continue
+        column, values = trained[route.column], list(found.known[:-1])
+        exact = all(isinstance(value, int | float) and abs(value) <= frame_steps.EXACT for value in values)
+        if exact and not found.refuses_missing:  # whole numbers of which some are missing are floats to a data frame
+            values = list(map(float, values))
+        column.categories += [value for value in values if _is_category(value) and value not in column.categories]
+        column.closed |= found.refuses_unknown
+        column.gone |= not found.refuses_missing
 
 
 def _is_category(value: Any) -> bool:
@@ -239,6 +258,7 @@ def thresholds(part: Any) -> Iterator[tuple[int, float]]:
         if getattr(part, attribute, None) is not None:
             yield from _thinned(finder(part))
     yield from _thinned(iter(boosters.thresholds(part)))
+    yield from _thinned(frame_steps.thresholds(part))
 
 
 def _thinned(found: Iterator[tuple[int, float]]) -> Iterator[tuple[int, float]]:

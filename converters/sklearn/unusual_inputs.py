@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters import routes
+from converters.companions.frame_steps import is_frame_step
 from converters.error_text import first_line
 from converters.graph.session import Session
 from converters.proof.samples import Table
@@ -150,7 +151,9 @@ def find(
 def _by_column(model: Any) -> bool:
     """Whether a part of the model treats columns apart, so that a number may be missing in some of them."""
     return any(
-        hasattr(part, "transformers_") or type(part).__name__.endswith(("Imputer", "MissingIndicator"))
+        hasattr(part, "transformers_")
+        or is_frame_step(part)
+        or type(part).__name__.endswith(("Imputer", "MissingIndicator"))
         for part in routes.walk(model)
     )
 

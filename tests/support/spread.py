@@ -20,8 +20,8 @@ LONG = (
     *(
         f"tests/converters/test_{name}"
         for name in (
-            "bad_models", "boosters", "conversion_cache", "convert_command", "environments", "imbalanced", "matrix",
-            "optimize", "pytorch", "recipes_", "sandbox", "sklearn", "tensorflow", "ties", "user_modules",
+            "bad_models", "boosters", "companions", "conversion_cache", "convert_command", "environments", "imbalanced",
+            "matrix", "optimize", "pytorch", "recipes_", "sandbox", "sklearn", "tensorflow", "ties", "user_modules",
         )
     ),
     *(

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from converters.companions.frame_steps import is_frame_step
 from converters.routes import passes_on
+from converters.sklearn.recipes import frames
 from converters.sklearn.recipes.clustering import centre_distances
 from converters.sklearn.recipes.decomposition import linear
 from converters.sklearn.recipes.selection import selected
 from converters.sklearn.recipes.writing.ops import Ops, is_any_classifier
 from converters.sklearn.recipes.writing.registry import Recipe
+from converters.sklearn.recipes.writing.variables import fitting, flat, merged, side_by_side, sliced
 from edgepack.errors import ConversionError
-
-# Transformers that take each column for itself, whatever it holds.
-_BY_COLUMN = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder", "MissingIndicator")
 
 
 class TransformOf:
@@ -73,10 +73,8 @@ def parse_pipeline(scope: Any, model: Any, inputs: Any, custom_parsers: Any = No
     """All steps but the last by their transforms, the last by whatever it answers."""
     from skl2onnx._parse import _parse_sklearn
 
-    steps = [step for _, step in model.steps]
-    for step in steps[:-1]:
-        inputs = _transformed(scope, step, inputs, custom_parsers)
-    last = steps[-1]
+    last = model.steps[-1][1]
+    inputs = _through(scope, model.steps[:-1], inputs, custom_parsers, last)
     if passes_on(last):
         return inputs
     options = scope.options or {}
@@ -93,27 +91,42 @@ def parse_union(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None)
         if isinstance(part, str) and part == "drop":
             continue
         found = _transformed(scope, part, inputs, custom_parsers)
-        blocks.append(_weighted(scope, _merged(scope, found), weights.get(name)))
-    return [_merged(scope, blocks)]
+        blocks.append(_weighted(scope, side_by_side(scope, found, f"{name} answers"), weights.get(name)))
+    return [merged(scope, blocks)]
 
 
 def parse_columns(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
     """Each part fed by its own columns, in its own order; their outputs side by side, weighted."""
     weights = model.transformer_weights or {}
-    columns = _flat(inputs, int(model.n_features_in_))
+    columns = flat(inputs, int(model.n_features_in_))
     blocks = []
     for name, part, _ in model.transformers_:
         indices = list(model._transformer_to_input_indices.get(name, ()))
         if (isinstance(part, str) and part == "drop") or not indices:
             continue
-        fed = _sliced(scope, [columns[int(index)] for index in indices])
+        fed = sliced(scope, [columns[int(index)] for index in indices])
         if not passes_on(part):
-            fed = _fitting(scope, part, fed)
+            fed = fitting(scope, part, fed)
         found = _transformed(scope, part, fed, custom_parsers)
-        blocks.append(_weighted(scope, _merged(scope, found), weights.get(name)))
+        joined = side_by_side(scope, found, f"{name} answers") if len(found) > 1 else found[0]
+        blocks.append(_weighted(scope, joined, weights.get(name)))
     if not blocks:
         raise ConversionError("the ColumnTransformer drops every column", hint="give it columns to keep")
-    return [_merged(scope, blocks)]
+    return [merged(scope, blocks)]
+
+
+def _through(scope: Any, steps: Sequence[tuple[str, Any]], inputs: Any, custom_parsers: Any, last: Any = None) -> Any:
+    """The variables behind some steps, as ``last`` takes them.
+
+    A step that gives a data frame gives each column by itself, which the next one takes side by side, or not.
+    """
+    framed = False
+    for _, step in steps:
+        if framed and not passes_on(step):
+            inputs = fitting(scope, step, inputs)
+        inputs = _transformed(scope, step, inputs, custom_parsers)
+        framed = is_frame_step(step) or (framed and passes_on(step)) or (hasattr(step, "steps") and len(inputs) > 1)
+    return fitting(scope, last, inputs) if framed and not passes_on(last) else inputs
 
 
 def _transformed(scope: Any, step: Any, inputs: Any, custom_parsers: Any) -> Any:
@@ -124,9 +137,9 @@ def _transformed(scope: Any, step: Any, inputs: Any, custom_parsers: Any) -> Any
     if passes_on(step):
         return inputs
     if hasattr(step, "steps"):
-        for _, inner in step.steps:
-            inputs = _transformed(scope, inner, inputs, custom_parsers)
-        return inputs
+        return _through(scope, step.steps, inputs, custom_parsers)
+    if is_frame_step(step):
+        return frames.columns_of(scope, step, inputs)
     kind = type(step).__name__
     if kind in _TRANSFORMS:
         step = TransformOf(step)
@@ -143,83 +156,6 @@ def _unwrapped(step: Any) -> Any:
     while hasattr(step, "best_estimator_") or type(step).__name__ == "FrozenEstimator":
         step = step.best_estimator_ if hasattr(step, "best_estimator_") else step.estimator
     return step
-
-
-def _flat(inputs: Sequence[Any], width: int) -> list[tuple[Any, int]]:
-    """For every column of the inputs its variable and its place in it."""
-    if len(inputs) == 1:
-        return [(inputs[0], index) for index in range(width)]
-    flat = []
-    for variable in inputs:
-        count = variable.type.shape[1] if len(variable.type.shape) > 1 else 1
-        if not isinstance(count, int):
-            raise ConversionError("the width of a ColumnTransformer's input is not known", hint="put it first")
-        flat += [(variable, index) for index in range(count)]
-    return flat
-
-
-def _sliced(scope: Any, columns: Sequence[tuple[Any, int]]) -> list[Any]:
-    """Variables that hold just these columns in this order, as few as can be."""
-    runs: list[tuple[Any, list[int]]] = []
-    for variable, index in columns:
-        if runs and runs[-1][0] is variable:
-            runs[-1][1].append(index)
-        else:
-            runs.append((variable, [index]))
-    fed = []
-    for variable, indices in runs:
-        shape = variable.type.shape
-        if len(shape) == 2 and indices == list(range(shape[1] if isinstance(shape[1], int) else -1)):
-            fed.append(variable)
-            continue
-        operator = scope.declare_local_operator("SklearnArrayFeatureExtractor")
-        operator.inputs, operator.column_indices = [variable], indices
-        taken = scope.declare_local_variable("columns", type(variable.type)([None, len(indices)]))
-        operator.outputs.append(taken)
-        fed.append(taken)
-    return fed
-
-
-def _fitting(scope: Any, part: Any, fed: list[Any]) -> list[Any]:
-    """Side by side as one matrix of numbers, unless the part takes each column for itself, or text."""
-    from skl2onnx._parse import _parse_sklearn
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
-    from skl2onnx.sklapi import CastTransformer
-
-    first = part
-    while hasattr(first, "steps"):
-        steps = [step for _, step in first.steps if not passes_on(step)]
-        if not steps:
-            return fed
-        first = steps[0]
-    texts = [isinstance(variable.type, StringTensorType) for variable in fed]
-    if type(first).__name__ in _BY_COLUMN or hasattr(first, "transformers_") or hasattr(first, "transformer_list"):
-        return fed
-    if all(texts):
-        return [_merged(scope, fed)]
-    if any(texts):
-        raise ConversionError(
-            f"a {type(first).__name__} takes columns of text and of numbers at once",
-            hint="give text and numbers a transformer each",
-        )
-    single = any(isinstance(variable.type, FloatTensorType) for variable in fed)
-    wanted, dtype = (FloatTensorType, np.float32) if single else (DoubleTensorType, np.float64)
-    numbers = []
-    for variable in fed:
-        if not isinstance(variable.type, wanted | FloatTensorType):
-            variable = _parse_sklearn(scope, CastTransformer(dtype=dtype), [variable])[0]
-            variable.type = wanted([None, None])
-        numbers.append(variable)
-    return [_merged(scope, numbers)]
-
-
-def _merged(scope: Any, variables: Sequence[Any]) -> Any:
-    if len(variables) == 1:
-        return variables[0]
-    operator = scope.declare_local_operator("SklearnConcat")
-    operator.inputs = list(variables)
-    operator.outputs.append(scope.declare_local_variable("merged", type(variables[0].type)([None, None])))
-    return operator.outputs[0]
 
 
 def _weighted(scope: Any, variable: Any, weight: float | None) -> Any:

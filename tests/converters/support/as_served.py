@@ -55,13 +55,17 @@ class Package:
     def _feeds(self, rows: Any) -> dict[str, Any] | None:
         entries = [entry for entry in self.manifest["inputs"] if not entry.get("unused")]
         feeds = {}
-        for entry in entries:
+        for place, entry in enumerate(self.manifest["inputs"]):
+            if entry not in entries:
+                continue
             if isinstance(rows, list):
                 cells = np.array(rows, dtype=object)[:, None]
             elif len(self.manifest["inputs"]) == 1 and (entry["shape"][-1] or 0) != 1:
                 cells = np.asarray(rows, dtype=object if entry["dtype"] == "string" else None)
-            else:
+            elif hasattr(rows, "columns"):
                 cells = rows[[entry["name"]]].to_numpy(dtype=object)
+            else:
+                cells = rows[:, [place]]
             fed = self._cells(cells, entry)
             if fed is None:
                 return None
@@ -79,6 +83,8 @@ class Package:
                 return None
             return np.array(texts, dtype=object).reshape(cells.shape)
         if any(gone) and (entry["dtype"] in ("int64", "bool") or rejects["nan"] or entry.get("complete")):
+            return None
+        if any(isinstance(cell, str) for cell in flat):
             return None
         numbers = np.array([np.nan if lacks else float(cell) for cell, lacks in zip(flat, gone, strict=True)])
         finite = np.isfinite(numbers)
@@ -119,7 +125,9 @@ def require_same_rows(package: Package, model: Any, rows: Any) -> None:
         part = rows.iloc[row : row + 1] if hasattr(rows, "iloc") else rows[row : row + 1]
         one, other = _asked(model, package, part), package.answer(part)
         told = f"row {row}: {np.asarray(part).tolist()}"
-        assert (one is None) == (other is None), f"{told}: the original {one}, the package {other}"
+        numbers = [cell for cell in np.asarray(part, dtype=object).ravel() if isinstance(cell, int | float)]
+        huge = package.manifest["rejects"]["huge"] and any(1e38 < abs(number) < np.inf for number in numbers)
+        assert (one is None) == (other is None) or (huge and other is None), f"{told}: {one}, the package {other}"
         if one is not None and other is not None:
             _require_equal(one, other, told)
 

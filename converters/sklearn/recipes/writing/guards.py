@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from converters.companions.frame_steps import is_frame_step
 from converters.graph.checks import passed
 
 # The value that a part is tried with among ones, by the name of what it says.
@@ -42,6 +43,8 @@ def refusals(part: Any) -> Refusals:
     """What ``part`` refuses, found by asking it: each value once among ones, which it has to take."""
     import numpy as np
 
+    if is_frame_step(part):  # whose columns differ, and which has checks of its own
+        return Refusals()
     width = getattr(part, "n_features_in_", None)
     method = next((name for name in ("predict", "transform", "score_samples") if hasattr(part, name)), None)
     if not isinstance(width, int | np.integer) or width < 1 or method is None:

@@ -38,7 +38,7 @@ class Recipe:
     ``ops.wants`` says so. ``options`` are those of skl2onnx that ``emit`` heeds. ``delegate(model)`` is the estimator
     that answers everything for a wrapper such as a search; such a recipe is made by ``delegating``. A transformer that
     ``keeps_text`` answers text where its input is text. A ``parser`` of skl2onnx's form takes apart what is made of
-    steps, and leaves nothing to emit.
+    steps, and leaves nothing to emit. ``shapes`` gives the types of outputs that are not of these forms.
     """
 
     estimators: tuple[str, ...]
@@ -50,6 +50,7 @@ class Recipe:
     delegate: Callable[[Any], Any] | None = None
     keeps_text: bool = False
     parser: Callable[..., Any] | None = None
+    shapes: Callable[[Any], None] | None = None
 
     def kind_of(self, model: Any) -> Kind:
         """What this fitted estimator is."""
@@ -83,7 +84,8 @@ def add(recipe: Recipe) -> None:
 
     for dotted in recipe.estimators:
         module, _, name = dotted.rpartition(".")
-        if module.partition(".")[0] not in sys.modules:
+        library = module.partition(".")[0]
+        if (module if library in COMPANIONS else library) not in sys.modules:
             continue  # no model here can be of it, and importing the boosters for nothing takes half a second
         try:
             estimator = getattr(importlib.import_module(module), name)
@@ -92,8 +94,9 @@ def add(recipe: Recipe) -> None:
         if recipe.parser is not None:
             update_registered_parser(estimator, recipe.parser)
             _, _, _, names = registries()
-            # A pipeline of another library has no name there, without which it can be given no options.
-            names.setdefault(estimator, names[_first_of(recipe)])
+            if _first_of(recipe) in names:
+                # A pipeline of another library has no name there, without which it can be given no options.
+                names.setdefault(estimator, names[_first_of(recipe)])
             continue
         options = dict(recipe.options)
         if recipe.kind in ("classifier", "multilabel") or callable(recipe.kind):
@@ -101,7 +104,7 @@ def add(recipe: Recipe) -> None:
         update_registered_converter(
             estimator,
             _alias(module, name),
-            _shapes(recipe),
+            recipe.shapes or _shapes(recipe),
             _emitter(recipe),
             parser=_parser(recipe),
             options=options or None,
@@ -110,7 +113,7 @@ def add(recipe: Recipe) -> None:
 
 def _first_of(recipe: Recipe) -> Any:
     module, _, name = recipe.estimators[0].rpartition(".")
-    return getattr(importlib.import_module(module), name)
+    return getattr(sys.modules.get(module), name, None)
 
 
 def _alias(module: str, name: str) -> str:
