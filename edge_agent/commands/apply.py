@@ -9,11 +9,12 @@ import click
 from edge_agent.commands.options import allow_unsigned, answer_status, common, naming_trust, read_file
 from edge_agent.device import Device
 from edgepack.documents import parse_object
+from edgepack.host.commands import INPUT
 from edgepack.state.desired import PAYLOAD_TYPE, Desired
 
 
 @click.command("apply")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=INPUT)
 @allow_unsigned
 @click.option(
     "--reset-serial", is_flag=True,

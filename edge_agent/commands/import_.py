@@ -8,12 +8,13 @@ import click
 
 from edge_agent.commands.options import allow_unsigned, common, naming_trust
 from edge_agent.device import Device
+from edgepack.host.commands import INPUT
 from edgepack.host.console import answer, human, note
 from edgepack.oci.descriptor import Platform
 
 
 @click.command("import")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=INPUT)
 @allow_unsigned
 @common
 def command(device: Device, path: Path, allow_unsigned: bool, output: str) -> None:

@@ -8,14 +8,13 @@ import click
 
 from edge_agent.commands.options import on_device
 from edge_agent.device import STORE, Device
+from edgepack.host.commands import OUTPUT
 from edgepack.host.console import note
 from edgepack.oci.descriptor import Platform
 
 
 @click.command("receipt")
-@click.option(
-    "-o", "--out", "path", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: stdout]"
-)
+@click.option("-o", "--out", "path", type=OUTPUT, help="The file.  [default: stdout]")
 @on_device
 def command(device: Device, path: Path | None) -> None:
     """Write what the device holds, so that the next bundle can leave it out: edgepack bundle create --since FILE."""

@@ -8,11 +8,12 @@ import click
 
 from edge_agent.commands.options import common, read_file
 from edge_agent.device import Device
+from edgepack.host.commands import INPUT
 from edgepack.host.console import answer
 
 
 @click.command("trust")
-@click.argument("key", type=click.Path(path_type=Path))
+@click.argument("key", type=INPUT)
 @common
 def command(device: Device, key: Path, output: str) -> None:
     """Trust what the holder of the public KEY (a PEM file) signs."""

@@ -7,6 +7,7 @@ import keyword
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -62,6 +63,23 @@ class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # as ab
             limits = f"above {least}"
         name = param.opts[-1] if param is not None else "the value"
         raise UnknownWordError(f"{name} must be {kind} {limits}, not {value!r}", "", ctx)
+
+
+class StreamOrPath(click.Path):
+    """A path; ``-`` is a standard stream, which is a path too, so that no file is written by that name."""
+
+    def __init__(self, stream: Path, **settings: Any) -> None:
+        super().__init__(path_type=Path, **settings)
+        self._stream = stream
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        return self._stream if value == "-" else super().convert(value, param, ctx)
+
+
+# A file to read, and a file to write.
+INPUT = StreamOrPath(Path("/dev/stdin"))
+OUTPUT = StreamOrPath(Path("/dev/stdout"), dir_okay=False)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
-from edgepack.errors import NotFoundError
+from edgepack.errors import NotFoundError, UsageError
+from edgepack.host.commands import INPUT, OUTPUT
 from edgepack.host.console import answer, human, note
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.reference import image_tag
 from packager.commands.options import common
@@ -16,9 +18,9 @@ from packager.workspaces.workspace import Workspace
 
 @click.command("create")
 @click.argument("tags", nargs=-1, required=True, metavar="TAG...")
-@click.option("-o", "path", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The bundle's file.")
+@click.option("-o", "path", type=OUTPUT, required=True, help="The bundle's file.")
 @click.option("--key", metavar="NAME", help="Sign with this key; without it a device needs --allow-unsigned.")
-@click.option("--since", type=click.Path(path_type=Path), metavar="RECEIPT", help="Leave out what the device holds.")
+@click.option("--since", type=INPUT, metavar="RECEIPT", help="Leave out what the device holds.")
 @click.option("--platform", metavar="P", help="Carry only what devices of this platform need, such as linux/arm64.")
 @common
 def command(
@@ -37,9 +39,7 @@ def command(
     wanted = None if platform is None else Platform.parse(platform)
     receipt = None
     if since is not None:
-        if not since.is_file():
-            raise NotFoundError("there is no such receipt", where=since, hint="write one with: edge-agent receipt")
-        receipt = Receipt.from_bytes(since.read_bytes(), since)
+        receipt = Receipt.from_bytes(_receipt(since), since)
     images = [{"tag": name, "digest": str(workspace.image(name).digest)} for name in map(image_tag, tags)]
     private = None if key is None else workspace.keys.get(key)
     report = write_bundle(
@@ -65,3 +65,15 @@ def command(
     )  # fmt: skip
     if key is None:
         note("the bundle is not signed; a device imports it only with --allow-unsigned")
+
+
+def _receipt(path: Path) -> bytes:
+    """What ``path`` holds, which may be a pipe."""
+    hint = "write one with: edge-agent receipt"
+    try:
+        with path.open("rb") as file:
+            return file.read(LIMITS.bundle_list_bytes)
+    except FileNotFoundError:
+        raise NotFoundError("there is no such receipt", where=path, hint=hint) from None
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror})", where=path, hint=hint) from error

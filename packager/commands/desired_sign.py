@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from edgepack.errors import NotFoundError, UsageError
-from edgepack.host.commands import Number
+from edgepack.host.commands import INPUT, OUTPUT, Number
 from edgepack.host.console import answer, note
 from edgepack.host.files import atomic_write
 from edgepack.limits import LIMITS
@@ -18,9 +18,9 @@ from packager.workspaces.workspace import Workspace
 
 
 @click.command("sign")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=INPUT)
 @click.option("--key", metavar="NAME", required=True, help="Sign with this key, which the device trusts.")
-@click.option("-o", "path", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: stdout]")
+@click.option("-o", "path", type=OUTPUT, help="The file.  [default: stdout]")
 @click.option("--serial", type=Number(0, MAX_SERIAL, kind=int), help="Set the serial; devices take no lower one later.")
 @common
 def command(file: Path, key: str, path: Path | None, serial: int | None, workspace: Workspace, output: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgepack.host.commands import OUTPUT
 from edgepack.host.console import answer
 from edgepack.host.files import atomic_write
 from packager.commands.options import common
@@ -14,7 +15,7 @@ from packager.workspaces.workspace import Workspace
 
 @click.command("export")
 @click.argument("name")
-@click.option("-o", "path", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: stdout]")
+@click.option("-o", "path", type=OUTPUT, help="The file.  [default: stdout]")
 @common
 def command(name: str, path: Path | None, workspace: Workspace, output: str) -> None:
     """Write the public half of key NAME as PEM, for a device to trust."""

@@ -20,6 +20,7 @@ def command(source: str, tag: str | None, access: Access, workspace: Workspace, 
     """Load an image from SOURCE: an archive's file, an OCI layout's folder, or docker-daemon:NAME."""
     from packager.places.table import find_file
 
-    loaded = find_file(source, access).load(workspace.store, None if tag is None else image_tag(tag))
+    place = find_file("/dev/stdin" if source == "-" else source, access)
+    loaded = place.load(workspace.store, None if tag is None else image_tag(tag))
     value = {"tag": loaded.tag, "digest": str(loaded.root.digest), "moved_bytes": loaded.report.moved_bytes}
     answer(output, value, [{**value, "moved_bytes": human(loaded.report.moved_bytes)}])

@@ -16,6 +16,7 @@ from edgepack.oci.store import Store
 from packager.places.loadable import loadable
 from packager.places.place import Place, held, pick, split_tag
 
+_STDIN, _STDOUT = Path("/dev/stdin"), Path("/dev/stdout")
 _log = logging.getLogger(__name__)
 
 
@@ -29,13 +30,13 @@ class OciArchive(Place):
     @contextmanager
     def open(self, *, offline: bool = False) -> Iterator[tuple[BlobSource, Descriptor]]:
         """The image of that tag, or the only one."""
-        path, tag = split_tag(self.name)
+        path, tag = _path_and_tag(self.name, _STDIN)
         with Archive(path) as archive:
             yield held(archive, pick(archive.images(), tag, path))
 
     def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
         """Write the file anew, with this image alone."""
-        path, name = split_tag(self.name)
+        path, name = _path_and_tag(self.name, _STDOUT)
         written = write_archive(store, {name or tag: root}, path, zstd=True)
         _note_signatures(store, tag, root)
         return CopyReport(written, 1, 0)
@@ -43,7 +44,7 @@ class OciArchive(Place):
     @property
     def file(self) -> Path | None:
         """The archive."""
-        return split_tag(self.name)[0]
+        return _path_and_tag(self.name, _STDOUT)[0]
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,17 @@ class DockerArchive(OciArchive):
 
     def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
         """Write the file anew, with this image alone, and gzip in place of zstd; raises what ``loadable`` raises."""
-        path, name = split_tag(self.name)
+        path, name = _path_and_tag(self.name, _STDOUT)
         with loadable(store, tag, root, keep_signed=True) as (source, image):
             written = write_archive(source, {name or tag: image}, path)
         _note_signatures(store, tag, root)
         return CopyReport(written, 1, 0)
+
+
+def _path_and_tag(name: str, stream: Path) -> tuple[Path, str | None]:
+    """Of ``PATH[:TAG]``, where ``-`` is ``stream``."""
+    path, tag = split_tag(name)
+    return (stream if name.partition(":")[0] == "-" else path), tag
 
 
 def _note_signatures(store: Store, tag: str, root: Descriptor) -> None:

@@ -108,6 +108,31 @@ def test_what_is_written_to_standard_output_is_not_mixed_with_the_answer(
     assert (shell.folder / "link").is_symlink()
 
 
+def test_a_dash_is_a_standard_stream_and_never_a_file(shell: Shell, image: str) -> None:
+    """What every command writes by ``-o -`` every other reads by ``-``, on the workstation and on the device."""
+    shell.run("key", "create", "-n", "mine")
+    (shell.folder / "wanted.json").write_text('{"schema": "edgepack.desired/v1", "services": []}')
+    edgepack, agent = (str(Path(sys.executable).with_name(name)) for name in ("edgepack", "edge-agent"))
+    agent += " --state-dir device --runtime process"
+    for line in (
+        f"{edgepack} key export mine -o - | {agent} trust -",
+        f"{edgepack} bundle create tiny:1 --key mine -o - | {agent} import -",
+        f"{agent} receipt -o - | {edgepack} bundle create tiny:1 --key mine --since - -o small.bundle",
+        f"{agent} receipt | {edgepack} bundle create tiny:1 --key mine --since /dev/stdin -o again.bundle",
+        f"{edgepack} desired sign - --key mine --serial 1 -o - < wanted.json | {agent} apply -",
+        f"{edgepack} package push tiny:1 oci-archive:-:other:2 | {edgepack} package load -",
+        f"{edgepack} package push tiny:1 docker-archive:- | {edgepack} package inspect docker-archive:-",
+    ):
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line], cwd=shell.folder, env=shell.environment(), capture_output=True,
+            text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    assert (shell.folder / "small.bundle").stat().st_size < 20_000
+    assert "other:2" in shell.run("package", "list").stdout
+    assert not [path for path in shell.folder.iterdir() if path.name.startswith(("-", "other"))]
+
+
 # ---- Help ---------------------------------------------------------------------------------------------------------
 
 
