@@ -197,7 +197,7 @@ def wrong_command(words: list[str]) -> str | None:
     known = options(command)
     rest = iter(words[1:])
     for word in rest:
-        if word.startswith("-"):
+        if word.startswith("-") and word != "-":
             name, equals, _ = word.partition("=")
             if name not in known:
                 return f"{' '.join(words)}: there is no option {name}"
