@@ -86,7 +86,7 @@ def check_environment(environment: Environment, where: object | None = None) -> 
 
 def violations_of(environment: Environment) -> Iterator[str]:
     """What is wrong with ``environment``, by field; no credential is shown."""
-    for check in (_of_name, _of_python, _of_conda, _of_pip, _of_variables, _of_base):
+    for check in (_of_name, _of_python, _of_conda, _of_pip, _of_variables, _of_base, _of_texts):
         yield from check(environment)
     if environment.inferencing_stack_version not in _STACKS:
         yield f"inferencing_stack_version must be 'latest', is {environment.inferencing_stack_version!r}"
@@ -144,6 +144,23 @@ def _of_variables(environment: Environment) -> Iterator[str]:
             yield f"variable {name[:80]!r}: use letters, digits and '_', not starting with a digit"
         if "\0" in value:
             yield f"variable {name}: its value holds a NUL character"
+
+
+def _of_texts(environment: Environment) -> Iterator[str]:
+    """Texts that no document can hold: bytes of a command line or a path that are not UTF-8."""
+    pip = environment.pip
+    texts = {
+        "base_dockerfile": (environment.base_dockerfile,),
+        "base_registry_username": (environment.base_registry_username,),
+        "interpreter_path": (environment.interpreter_path,),
+        "conda_file": (environment.conda_file,),
+        "a requirement": (*pip.requirements, *pip.constraints),
+        "an index or folder": (pip.index_url, *pip.extra_index_urls, *pip.find_links),
+        **{f"variable {name}": (value,) for name, value in environment.variables.items()},
+    }
+    for field_name, values in texts.items():
+        if any(re.search("[\ud800-\udfff]", value or "") for value in values):
+            yield f"{field_name} holds text that is not Unicode"
 
 
 def _of_base(environment: Environment) -> Iterator[str]:

@@ -170,6 +170,20 @@ def test_a_field_that_is_there_twice_is_refused() -> None:
         from_bytes(b'{"name": "a", "name": "b"}')
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"variables": {"A": "\udcff"}}, {"conda_file": "\udcff"}, {"interpreter_path": "\udcff"},
+        {"base_image": None, "base_registry_address": None, "base_dockerfile": "FROM x\n#\udcff"},
+        {"base_registry_username": "\udcff"}, {"pip": PipRequirements(find_links=("/srv/\udcff",))},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_a_text_that_no_document_can_hold_is_refused(change: Any) -> None:
+    with pytest.raises(InvalidDocumentError, match=r"holds text that is not Unicode|must be a path"):
+        check_environment(replace(FULL, **change))
+
+
 # ---- Python -------------------------------------------------------------------------------------------------------
 
 
