@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier, StackingClassifier
-from sklearn.impute import SimpleImputer
+from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
@@ -125,6 +125,28 @@ def test_neighbours_of_numbers_that_are_too_far_away_are_refused(
     assert all(False not in found for found in outcomes.values())
     assert outcomes[0] == outcomes[4] == outcomes[8] == [True] * 20
     assert outcomes[20] == outcomes[30] == [None] * 20
+
+
+def test_missing_numbers_beside_large_ones_are_filled_in_alike_or_refused(
+    sklearn_to_onnx: Convert, save: Callable[..., Path]
+) -> None:
+    """Which neighbours fill in a missing number is decided by rounding where another number is very large."""
+    rows = RANDOM.normal(size=(200, 4))
+    holes = np.where(RANDOM.random(rows.shape) < 0.15, np.nan, rows)
+    model = make_pipeline(KNNImputer(n_neighbors=3), GradientBoostingClassifier(n_estimators=5))
+    model.fit(holes, rows[:, 0] > 0)
+    session = _session(sklearn_to_onnx(save(model)).model)
+    refused = 0
+    for size in (1.0, 1e12, 1e15, 1e20):
+        for row in RANDOM.normal(size=(15, 1, 4)):
+            row[0, 1], row[0, 2] = size * np.sign(row[0, 1]), np.nan
+            try:
+                found = session.run(None, {"X": row})[1]
+            except Exception:  # noqa: BLE001 - as above
+                refused += 1
+                continue
+            np.testing.assert_allclose(found, model.predict_proba(row), atol=1e-6)
+    assert refused == 45
 
 
 def test_a_data_frame_that_a_part_reads_otherwise_than_a_matrix_is_seen(
