@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,3 +195,20 @@ class Agent:
             except ProcessLookupError:
                 continue
         wait_until(lambda: not self.processes())
+        # What watched them writes how they ended, and is gone a moment later.
+        end = time.monotonic() + 30
+        while self._is_held() and time.monotonic() < end:
+            time.sleep(0.02)
+
+    def _is_held(self) -> bool:
+        """Whether another process has a file of the device's folder open."""
+        root = self.root.resolve()
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                if any(file.readlink().is_relative_to(root) for file in (entry / "fd").iterdir()):
+                    return True
+            except OSError:
+                continue
+        return False
