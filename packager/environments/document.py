@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
-from packager.environments.environment import Environment, violations_of
+from packager.environments.environment import Environment, check_environment
 from packager.environments.pip_requirements import PipRequirements
 
 SCHEMA = "edgepack.environment/v1"
@@ -80,6 +80,11 @@ def from_json(value: Mapping[str, Any], where: object = "environment") -> Enviro
 
     Lists and fields that are empty may be missing, and nothing else may be there.
     """
+    return check_environment(read_json(value, where), where)
+
+
+def read_json(value: Mapping[str, Any], where: object = "environment") -> Environment:
+    """The same where what the fields say was checked before; each requirement takes a while to check."""
     violations: list[str] = []
     fields = Fields(value, "", violations)
     fields.schema(SCHEMA)
@@ -105,8 +110,6 @@ def from_json(value: Mapping[str, Any], where: object = "environment") -> Enviro
     )
     for each in (registry, base, conda, fields):
         each.finish()
-    if not violations:
-        violations += violations_of(found)
     raise_all(where, violations)
     return found
 

@@ -17,7 +17,7 @@ from edgepack.nearness import did_you_mean, listed
 from packager.database.database import Database
 from packager.database.tables import ENVIRONMENTS, LAST_VERSIONS
 from packager.environments.curated import CURATED, all_curated, check_not_curated, curated
-from packager.environments.document import digest_of, from_json, to_json
+from packager.environments.document import digest_of, read_json, to_json
 from packager.environments.environment import Environment, check_environment
 from packager.layers.secrets import SecretSearch, known_secrets
 
@@ -147,7 +147,10 @@ def _is_last(name: str) -> ColumnElement[bool]:
 
 
 def _environment(row: Mapping[str, Any]) -> Environment:
-    return from_json(row["definition"], f"environment {row['name']}:{row['version']} in the database")
+    where = f"environment {row['name']}:{row['version']} in the database"
+    found = read_json(row["definition"], where)
+    # What has the digest of its registration was checked then.
+    return found if digest_of(found) == row["digest"] else check_environment(found, where)
 
 
 def _by_name(environments: Iterable[Environment]) -> tuple[Environment, ...]:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from edgepack.errors import EdgepackError, InvalidDocumentError, NotFoundError, UsageError
 from edgepack.names import EnvironmentRef
-from packager.environments.document import digest_of
+from packager.database.tables import ENVIRONMENTS
+from packager.environments.document import digest_of, to_json
 from packager.environments.environment import Environment
 from packager.environments.pip_requirements import PipRequirements
 from packager.environments.registry import EnvironmentRegistry
@@ -106,6 +108,19 @@ def test_an_environment_that_is_not_sound_is_not_registered(registry: Environmen
             registry.register(wrong)
     assert ids(registry.list()) == []
     assert registry.register(with_package("mine")).version == 1
+
+
+def test_a_record_that_was_altered_is_checked_again(registry: EnvironmentRegistry, open_database: Open) -> None:
+    registry.register(with_package("mine", "numpy"))
+    evil = to_json(replace(with_package("mine", "-e ."), version=1))
+    with open_database().writing() as connection:
+        connection.execute(update(ENVIRONMENTS).values(definition=evil))
+    with pytest.raises(InvalidDocumentError, match="environment mine:1 in the database: pip requirement"):
+        registry.get(EnvironmentRef("mine"))
+    with open_database().writing() as connection:
+        connection.execute(update(ENVIRONMENTS).values(definition={**evil, "password": "x"}))
+    with pytest.raises(InvalidDocumentError, match="password is not a known field"):
+        registry.list()
 
 
 def test_a_version_from_elsewhere_is_not_kept_in_silence(
