@@ -64,7 +64,7 @@ def open_model(path: Path, threads: int, *, measured: bool = True) -> Opened:
         model = _with_threads(model, threads, arrays)
     checked = 0 if vectors is None else check_golden(model, vectors)
     model.joinable = arrays is not None and model.joinable and answers_by_row(model, arrays)
-    if arrays is not None and model.joinable:
+    if arrays is not None and all(array.ndim for array in arrays.values()):
         model.sample = {name: array[:1].copy() for name, array in arrays.items()}
     return Opened(model, checked)
 

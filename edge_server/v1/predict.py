@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from edge_server.models.running.onnx_model import OnnxModel
 
 _FIELDS = ("instances", "inputs", "signature_name")
+_EXAMPLE = '{"instances": [[1, 2, 3]]}'
 # What clients name that have no signatures to choose from.
 _USUAL = (None, "", "serving_default")
 
 
 def call(model: OnnxModel, body: bytes) -> ModelCall:
     """The call that a body asks for; BadRequest for what breaks the form, or does not fit the model."""
-    document = load(body)
+    document = load(body, _EXAMPLE)
     if b'"b64"' in body:
         document = _decoded(document)
     unknown = sorted(document.keys() - set(_FIELDS))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MODELS = "/v1/models/"
 # A model's name may have a colon; that of the action is the last.
-_TARGET = re.compile(r"(?P<name>[^/]+?)(?:/versions/(?P<version>[^/:]+))?(?P<action>:[a-z]+)?")
+_TARGET = re.compile(r"(?P<name>[^/:][^/]*?)(?:/versions/(?P<version>[^/:]+))?(?P<action>:[a-z]+)?")
 
 
 class Models(Protocol):

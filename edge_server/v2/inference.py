@@ -76,6 +76,8 @@ def raw(body: bytes, spec: InputSpec) -> Inference:
             raise BadRequest(f"the body is one string, and the model takes {list(shape)} of them")
         array: Array = np.array([strings.text(body, "the body")], dtype=object).reshape(shape)
     else:
+        if not body:
+            raise BadRequest("the body has no values")
         array = read_bytes(body, spec, None)
     return Inference(Head(None, (), None, True, None), {spec.name: array})
 

@@ -96,6 +96,8 @@ class ModelRoutes:
         encoding = header_length = None
         for header, value in request.headers:
             if header == b"inference-header-content-length":
+                if header_length is not None:
+                    raise BadRequest("the header Inference-Header-Content-Length comes twice")
                 header_length = value
             elif header == b"content-encoding":
                 encoding = value

@@ -179,13 +179,23 @@ NUMBERS = ("1e400", "-1e400", "1e39", "1" * 400, "99999999999999999999")
 
 
 @pytest.mark.parametrize(
-    "body", [pytest.param(body, id=name) for name, body in BODIES.items() if name not in EITHER | PYTHONS]
+    "body", [pytest.param(body, id=name) for name, body in BODIES.items() if name not in EITHER | PYTHONS | {"no rows"}]
 )
 def test_a_body_that_is_no_request_is_refused(server: Server, body: bytes) -> None:
     answer = ask(server.port, "POST", "/score", body, JSON)
     assert answer.status == 400
     assert 0 < len(answer.message) < 1000
     assert answer.headers["x-ms-run-function-failed"] == "False"
+
+
+def test_no_rows_are_answered_by_a_model_and_refused_by_a_schema(
+    server: Server, request: pytest.FixtureRequest
+) -> None:
+    answer = ask(server.port, "POST", "/score", BODIES["no rows"], JSON)
+    if server is request.getfixturevalue("schema"):
+        assert answer.status == 400
+    else:
+        assert (answer.status, answer.json) == (200, [])
 
 
 @pytest.mark.parametrize("name", sorted(PYTHONS))

@@ -133,6 +133,11 @@ def test_an_engine_that_would_end_the_process_is_not_asked(tmp_path: Path) -> No
         assert "has no values" in refusal(model, {"data": data}).message
     with pytest.raises(BadRequest, match="has no rows"):
         asked(model, [{"name": "x", "datatype": "FP32", "shape": [0, 0, 3], "data": []}])
+    # Rows that are not known to be apart: their number is, from a run of one.
+    sorted_ = [*nodes[:2], helper.make_node("Squeeze", ["last", "first"], ["z"]),
+               helper.make_node("Softmax", ["z"], ["y"], axis=0)]  # fmt: skip
+    batch = opened(tmp_path / "batch.onnx", sorted_, *ports, weights)
+    assert (batch.joinable, answer(batch, {"data": []})) == (False, [])
     apart = opened(tmp_path / "apart.onnx", [*nodes[:2], helper.make_node("ReduceSum", ["last"], ["y"], keepdims=0)],
                    ports[0], [tensor("y", FLOAT, [])], weights[:2])  # fmt: skip
     assert "has no rows" in refusal(apart, {"data": []}).message

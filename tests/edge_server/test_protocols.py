@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
 
 from tests.edge_server.support import models
-from tests.edge_server.support.live_server import ROW, Server, post, write_config, write_iris, write_script
+from tests.edge_server.support.live_server import ROW, Server, post, send, write_config, write_iris, write_script
 from tests.support.http_client import ask
 
 Start = Callable[..., Server]
@@ -79,7 +79,8 @@ def test_v1_answers_rows_and_columns_in_their_own_form(server: Server, iris: Any
     assert predict(server, "iris", {"instances": [ROW], "signature_name": "predict"}) == (200, {"predictions": label})
     body = {"inputs": {"word": ["a", "b"], "xy": [[1, 2], [3, 4]]}}
     assert predict(server, "pair", body) == (200, {"outputs": {"said": ["a", "b"], "sum": 10.0}})
-    assert predict(server, "texts", {"instances": []}) == (200, {"predictions": []})
+    for model in ("texts", "iris"):
+        assert predict(server, model, {"instances": []}) == (200, {"predictions": []})
     compressed = gzip.compress(json.dumps({"instances": [["é"]]}).encode())
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
     answered = ask(server.port, "POST", "/v1/models/texts:predict", compressed, headers)
@@ -103,7 +104,8 @@ COLUMNS = ["sepal length", "sepal width", "petal length", "petal width"]
         ("iris", {"instances": [ROW], "signature_name": "transform"}, 400, "unknown method 'transform'"),
         ("iris", {"instances": [ROW], "signature_name": 5}, 400, "must be a string"),
         ("iris", {"instances": [ROW, [1, 2]]}, 400, "row 1"),
-        ("iris", [ROW], 400, "must be a JSON object"),
+        ("iris", [ROW], 400, 'must be a JSON object such as {"instances"'),
+        ("", {"instances": [ROW]}, 404, "there is nothing at"),
         ("pair", {"inputs": [[1, 2]]}, 400, "several inputs"),
         ("pair", {"instances": [{"word": "a", "xy": [1, 2]}]}, 400, "ask by 'inputs'"),
         ("pair", {"instances": [{"word": "a", "xy": [1, 2]}, {"word": "b"}]}, 400, "the same inputs"),
@@ -172,6 +174,10 @@ def test_a_whole_body_is_the_only_input(server: Server, iris: Any) -> None:
         answer = raw(server, model, body)
         assert (answer.status, list(answer.json)) == (400, ["error"])
         assert told in answer.json["error"]
+    twice = [("Inference-Header-Content-Length", "0"), ("Inference-Header-Content-Length", "16")]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (("Host", "a"), *twice, ("Connection", "close")))
+    sent = f"POST /v2/models/iris/infer HTTP/1.1\r\n{lines}Content-Length: 16\r\n\r\n".encode() + rows[:1].tobytes()
+    assert b"comes twice" in send(server, sent)
     for length in ("", "-1", "00x", "9" * 30, "+0"):
         assert raw(server, "iris", rows.tobytes(), length).status == 400
 

@@ -188,6 +188,13 @@ POSTED: list[tuple[Callable[[Any], Any], Any]] = [
     (lambda t: t.P(TWICE, orient="split"), {"columns": ["a", "a"], "data": [[1, 2.5]]}),
     (lambda t: t.P(TWICE, orient="split", apply_column_names=True), {"columns": ["a", "a"], "data": [[1, 2]]}),
     (lambda t: t.P(TWICE, orient="values", apply_column_names=True), [[1, 2]]),
+    # No rows.
+    (lambda t: t.N(np.array([1.0])), []),
+    (lambda t: t.N(np.array([[1.0, 2.0]]), enforce_shape=False), []),
+    (lambda t: t.N(np.array([[1.0, 2.0]]), enforce_shape=False), [[], []]),
+    (lambda t: t.P(WHOLE), {"age": [], "rooms": []}),
+    (lambda t: t.P(WHOLE, orient="split"), {"columns": ["age", "rooms"], "data": []}),
+    (lambda t: t.P(WHOLE, enforce_shape=False), []),
     # Dates in the forms that people write.
     *((lambda t: t.P(DATES), [{"d": text}]) for text in ("03/02/2021", "25/12/2021", "Feb 3 2021", "20210203")),
     (lambda t: t.P(DATES), [{"d": "03/02/2021"}, {"d": "2021-12-25"}]),

@@ -182,7 +182,6 @@ def test_what_the_model_refuses_is_refused_naming_row_and_column(start: Start, s
         (tensor("features", endless, "FP32"), "row 0, column 0"),
         (tensor("features", np.ones((1, 3), np.float32), "FP32"), "[1, 3]"),
         (tensor("features", np.ones(4, np.float32), "FP32"), "[4]"),
-        (tensor("features", np.ones((0, 4), np.float32), "FP32"), "no rows"),
         (tensor("features", np.ones((1, 4)), "FP64"), "is FP64, the model takes FP32"),
         (tensor("features", np.ones((1, 4), np.int8), "INT8"), "is INT8, the model takes FP32"),
         (tensor("petals", np.ones((1, 4), np.float32), "FP32"), "unknown input 'petals'"),
@@ -193,6 +192,8 @@ def test_what_the_model_refuses_is_refused_naming_row_and_column(start: Start, s
                 asking.infer("iris", [wrong])
             assert told in refusal.value.message()
             assert refusal.value.status() == "400"
+        none = asking.infer("iris", [tensor("features", np.ones((0, 4), np.float32), "FP32")])
+        assert [none.as_numpy(name).shape for name in ("label", "probabilities")][:1] == [(0,)]
         good = tensor("features", np.ones((1, 4), np.float32), "FP32")
         with pytest.raises(InferenceServerException, match="unknown output 'petals'; there are 'label', 'prob"):
             asking.infer("iris", [good], outputs=[triton.InferRequestedOutput("petals")])

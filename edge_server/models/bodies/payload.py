@@ -13,7 +13,7 @@ from edge_server.errors import BadRequest
 _ROWS = ("data", "input_data", "dataframe_split", "dataframe_records", "instances")
 _FIELDS = {*_ROWS, "inputs", "method"}
 _MLFLOW = "or one of 'dataframe_split', 'dataframe_records', 'instances' and 'input_data', as MLflow's clients send"
-_HINT = 'the body must be a JSON object such as {"data": [[1, 2, 3]]}'
+_EXAMPLE = '{"data": [[1, 2, 3]]}'
 
 
 @dataclass(slots=True)
@@ -35,23 +35,23 @@ def parse(body: bytes | bytearray) -> ParsedBody:
     return interpret(load(body))
 
 
-def load(body: bytes | bytearray) -> dict[str, Any]:
-    """The object that a body holds; where it has a field twice, the last one counts.
+def load(body: bytes | bytearray, example: str = _EXAMPLE) -> dict[str, Any]:
+    """The object that a body holds, such as ``example``; where it has a field twice, the last one counts.
 
     Raises BadRequest for what is not UTF-8 JSON or not an object.
     """
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(_no_json(bytes(body), error)) from None
+        raise BadRequest(_no_json(bytes(body), error, example)) from None
     if type(document) is not dict:
-        raise BadRequest(_HINT)
+        raise BadRequest(f"the body must be a JSON object such as {example}")
     return document
 
 
-def _no_json(body: bytes, error: Exception) -> str:
+def _no_json(body: bytes, error: Exception, example: str) -> str:
     if not body.strip():
-        return 'the body is empty; send {"data": [[…]]}'
+        return f"the body is empty; send an object such as {example}"
     import re
 
     # As a whole value: what Python and JavaScript write for numbers that JSON does not have. What stands before it is

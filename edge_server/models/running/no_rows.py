@@ -1,7 +1,7 @@
 """Requests without rows, or with another empty axis: answered without rows, in the shape and type of the outputs.
 
-An engine need not take them: some operators fail, and some end the process. Of a model that answers row by row, one row
-is run and cut off from its answer.
+An engine need not take them: some operators fail, and some end the process. One row is run and cut off from its answer,
+but where rows are not known to be apart, and the engine is known to bear their lack.
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ def call_without_rows(
     """The call of ``arrays``, which have no rows; BadRequest where the original model refuses that."""
     if model.rejects.empty:
         raise BadRequest("the request has no rows, and the original model takes one at least")
-    if not model.joinable:
+    if not model.joinable and model.empty_axes.borne:
         # What the rows have to do with each other is not known, so that the engine has to say it.
-        check_empty_axes(model, arrays)
         return ModelCall(arrays, outputs, None, kind_of(arrays, outputs), write)
     specs = {spec.name: spec for spec in model.inputs}
     rows = {}
@@ -58,6 +57,12 @@ def call_without_rows(
         rows[name] = known if known is not None and known.shape == shape else made_input(specs[name], shape)
 
     def cut(values: list[Any]) -> Response:
+        if not all(_has_one_row(value) for value in values):
+            raise next(without_values(name, array.shape) for name, array in arrays.items())
         return write([value[:0] for value in values])
 
-    return MadeUpCall(rows, outputs, 1, kind_of(rows, outputs), cut)
+    return MadeUpCall(rows, outputs, 1 if model.joinable else None, kind_of(rows, outputs), cut)
+
+
+def _has_one_row(value: Any) -> bool:
+    return len(value) == 1 if isinstance(value, list) else bool(value.ndim) and len(value) == 1

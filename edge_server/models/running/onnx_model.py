@@ -48,7 +48,7 @@ class OnnxModel:
     manifest), ``default_method`` is the one of a request without, ``manifest`` is the converter's or None. ``formats``
     are the media types beside JSON of which a whole body may be the input. ``threads`` work on one run. ``joinable``:
     rows of several calls may be one run, because each is answered as it is alone. ``bounded``: the cost of a run
-    depends on the size of the request only, not on its values. ``sample`` is a row that a joinable model takes. The
+    depends on the size of the request only, not on its values. ``sample`` is a row that the model takes. The
     loader sets all four. ``rejects`` is what the original refuses. ``classes`` are those of outputs that have them, by
     name.
     """
