@@ -168,7 +168,8 @@ class LazyGroup(click.Group):
         command = importlib.import_module(f"{self._modules}{cmd_name}{suffix}").command
         assert isinstance(command, click.Command)  # noqa: S101
         command.short_help = self._verbs[cmd_name]
-        _name_variables(command, f"{ctx.auto_envvar_prefix}_{cmd_name}")
+        if ctx.auto_envvar_prefix is not None:  # in documentation there is none, and a command is made once
+            _name_variables(command, f"{ctx.auto_envvar_prefix}_{cmd_name}")
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

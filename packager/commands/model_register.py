@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgepack.host.console import answer
+from edgepack.host.console import answer, note
 from packager.commands.model_views import model_json, model_row
 from packager.commands.options import creating, pairs
 from packager.models.details import ModelDetails
@@ -76,3 +76,6 @@ def command(
     )
     model = workspace.models.register(name, paths, details, sample_input=sample_input, sample_output=sample_output)
     answer(output, model_json(model), [model_row(model)])
+    if framework is None and model.framework is Framework.CUSTOM:
+        kept = f"{model.id} is kept as it is, for an entry script, since nothing shows what it was trained with"
+        note(f"{kept}; to have it converted, register it with --framework")

@@ -238,3 +238,15 @@ def test_the_users_own_workspace_need_not_exist_to_be_listed(
         assert (ended.code, ended.out) == (0, "[]\n")
         assert ended.err.startswith("no ")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_no_known_framework_is_said_to_be_kept_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEPACK_WORKSPACE", str(tmp_path / "ws"))
+    edgepack = typist(build_cli, "edgepack", monkeypatch, capfd)
+    words = ["model", "register", "-n", "x", "-p", "model.bin"]
+    assert "x:1 is kept as it is, for an entry script" in edgepack(*words).err
+    assert "kept as it is" not in edgepack(*words, "--framework", "Custom").err

@@ -80,8 +80,10 @@ class _Download:
                 continue
             except _UnreachableError as error:
                 with self._lock:
+                    is_known = source in self._dead  # by another download at the same time
                     self._dead[source] = str(error)
-                _log.info("%s cannot be read (%s)", redacted(source), error)
+                if not is_known:
+                    _log.info("%s cannot be read (%s)", redacted(source), error)
                 continue
             if hashlib.sha256(content).hexdigest() == pin.sha256:
                 path.write_bytes(content)
@@ -126,7 +128,7 @@ class _Download:
                     raise _UnreachableError(f"answered {error.code}") from None
             except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
                 if attempt == _ATTEMPTS or not isinstance(error, http.client.IncompleteRead | ConnectionResetError):
-                    raise _UnreachableError(str(getattr(error, "reason", "") or error)) from None
+                    raise _UnreachableError(_reason(error)) from None
             time.sleep(attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -173,3 +175,9 @@ def _request(address: str) -> Request:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
     return request
+
+
+def _reason(error: Exception) -> str:
+    """Why a server could not be asked, in the system's words where it has some: not ``[Errno 111] …``."""
+    reason = getattr(error, "reason", None) or error
+    return (reason.strerror if isinstance(reason, OSError) else None) or str(reason)
