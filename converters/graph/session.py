@@ -29,6 +29,7 @@ DTYPES = {
     "tensor(string)": "string",
 }
 
+FLOAT32 = "let it compute in float32 (PyTorch: model.float(), Keras: dtype='float32') and export it again"
 RECURRENT = (b"LSTM", b"GRU")
 
 
@@ -85,8 +86,26 @@ def open_session(model: bytes | str) -> Any:
     except Exception as error:  # the runtime's own exceptions share no base class below this
         raise ConversionError(
             f"onnxruntime {ort.__version__} cannot load the ONNX model ({_runtime_reason(error)})",
-            hint="export it with operators and an opset that this runtime has",
+            hint=FLOAT32
+            if _computes_in_bfloat16(model)
+            else "export it with operators and an opset that this runtime has",
         ) from error
+
+
+def _computes_in_bfloat16(model: bytes | str) -> bool:
+    """Whether a model has weights of bfloat16, for which the runtime lacks most operators on a processor."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
+
+    try:
+        whole = (
+            onnx.load_model(model, load_external_data=False)
+            if isinstance(model, str)
+            else onnx.load_model_from_string(model)
+        )
+    except (DecodeError, ValueError, OSError):  # which the runtime has told of
+        return False
+    return any(weight.data_type == onnx.TensorProto.BFLOAT16 for weight in whole.graph.initializer)
 
 
 def run_session(session: Any, feeds: Mapping[str, Any], hint: str = SCRIPT) -> list[Any]:

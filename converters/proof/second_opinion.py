@@ -35,8 +35,8 @@ def ask(reference: Any, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 REPEATABLE_HINT = (
-    "export it in the mode of prediction (PyTorch: model.eval(), Keras: training=False), draw no random numbers in it, "
-    "and keep nothing in it from one call to the next"
+    "export it in the mode of prediction (PyTorch: model.eval(), Keras: training=False, stateful=False), draw no "
+    "random numbers in it, and keep nothing in it from one call to the next"
 )
 
 

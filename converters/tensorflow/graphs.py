@@ -21,15 +21,22 @@ IR_VERSION = 8  # the one of opset 18
 TEXT_OPSET, TEXT_IR_VERSION = 20, 9
 # More of a vocabulary would only make the rows more alike.
 HINTS = 200
-ONE_BIN = "use a StringLookup with one bin for unknown words (num_oov_indices=1), or hash the text before the model"
+ONE_BIN = (
+    "use a StringLookup with one bin for unknown words (num_oov_indices=1), for whole numbers an IntegerLookup, or "
+    "hash the text before the model"
+)
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 COMPILED = ("_XlaMustCompile", "_noinline")  # attributes that keep TensorFlow from writing a function out
+RESIZE = "resize with interpolation='bilinear' or 'nearest' and antialias=False, or before the model"
+RESIZES = {"ResizeBicubic": "bicubic", "ResizeArea": "area"}  # whose form here is another than TensorFlow's
 DENSE = "save the model with sparse=False in the layer that makes counts or hot columns"
 WAYS_OUT = {
     "DenseCountSparseOutput": DENSE,
     "RaggedCountSparseOutput": DENSE,
     "SparseToDense": DENSE,
     "SparseTensorDenseMatMul": DENSE,
+    "SparseCross": "combine the columns before the model, and look the combination up in a StringLookup",
+    "ScaleAndTranslate": RESIZE,
     "Bitcast": "use tf.argmax in the place of keras.ops.argmax",
     "StringToHashBucketFast": ONE_BIN,
     "StringToHashBucketStrong": ONE_BIN,
@@ -101,6 +108,12 @@ def to_onnx(original: Original, frozen: Frozen, optimize: bool) -> Any:
 
     from converters.tensorflow.handlers import handlers
 
+    for node in frozen.definition.node:
+        if node.op in RESIZES:
+            raise ConversionError(
+                f"the model resizes pictures by {RESIZES[node.op]} interpolation, which has no exact ONNX form",
+                hint=RESIZE,
+            )
     with_text = any(map(text.is_text, frozen.definition.node))
     try:
         with tf.Graph().as_default() as body:

@@ -56,6 +56,7 @@ def handlers(tables: Tables, definition: Any) -> dict[str, tuple[Any, list[Any]]
         "Xlog1py": _xlog1py,
         "Xdivy": _xdivy,
         "TruncateMod": _truncate_mod,
+        "ScatterNd": _scatter_nd,
         "FloorMod": _floor_mod,
         "FloorDiv": _floor_div,
         "LowerBound": lambda writer: _bound(writer, "Less"),
@@ -129,6 +130,13 @@ def _one_hot(writer: Writer, axis: int) -> None:
     whole = writer.kinds[2] in (TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64)
     values = writer.node("Cast", [values], to=TensorProto.INT64 if whole else TensorProto.FLOAT)
     writer.last("Cast", [writer.node("OneHot", [places, depth, values], axis=axis)], to=writer.kind)
+
+
+def _scatter_nd(writer: Writer) -> None:
+    """The updates of one place are added up; tf2onnx keeps the last."""
+    indices, updates, shape = writer.inputs
+    zeros = writer.node("Expand", [writer.constant(0), writer.int64(shape)])
+    writer.last("ScatterND", [zeros, writer.int64(indices), updates], reduction="add")
 
 
 def _truncate_mod(writer: Writer) -> None:

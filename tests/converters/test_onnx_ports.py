@@ -149,6 +149,18 @@ def test_a_version_of_the_format_that_says_another_than_the_contents_is_mended(
     assert bool(told) is (version == 40)
 
 
+def test_weights_of_bfloat16_that_the_runtime_cannot_use_are_told_as_such(tmp_path: Path) -> None:
+    weights = [helper.make_tensor("w", BFLOAT16, [4, 2], RAMP.reshape(-1).tolist())]
+    nodes = [
+        NODE("Cast", ["x"], ["b"], to=BFLOAT16),
+        NODE("Gemm", ["b", "w"], ["z"]),
+        NODE("Cast", ["z"], ["y"], to=FLOAT),
+    ]
+    path = _saved(tmp_path, nodes, [PORT("x", FLOAT, ["n", 4])], [PORT("y", FLOAT, ["n", 2])], weights)
+    with pytest.raises(ConversionError, match="let it compute in float32"):
+        convert(path, "sha256:" + "0" * 64, Options())
+
+
 def test_an_output_that_declares_another_number_of_axes_is_described_as_it_is(tmp_path: Path) -> None:
     weights = [numpy_helper.from_array(RAMP, "w")]
     wrong = [PORT("y", FLOAT, ["n", 2, "q"])]

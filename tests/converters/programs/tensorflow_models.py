@@ -385,6 +385,7 @@ def operators_of_few() -> Any:
             "sums": layers.CategoryEncoding(5, output_mode="count")(codes, count_weights=amounts),
             "rest": keras.ops.mod(amounts, -0.7),
             "even": keras.ops.round(amounts * 2),
+            "added": keras.ops.scatter(keras.ops.expand_dims(codes[0] % 2, 1), amounts[0], (2,)),
             "groups": layers.Conv2D(4, 3, groups=2)(picture),
             "holes": layers.DepthwiseConv2D(3, dilation_rate=2, padding="same")(picture),
         },
