@@ -41,18 +41,21 @@ def spec_hash(spec: DesiredService) -> str:
 
 def write_spec(folder: Path, spec: DesiredService) -> None:
     """Record ``spec``, readable by its owner alone: its environment may hold secrets."""
-    atomic_write(folder / "spec.json", spec_json(spec), 0o600)
+    data = spec_json(spec)
+    atomic_write(folder / "spec.json", canonical_json({**json.loads(data), "sha256": Digest.of(data).hex}), 0o600)
 
 
 def read_spec(folder: Path) -> DesiredService | None:
     """What was recorded; ``None`` when nothing was, or the record is damaged."""
     try:
         value = json.loads((folder / "spec.json").read_bytes())
+        written = value.pop("sha256", None)  # which earlier versions did not write
         value["image"] = Digest.parse(value["image"])
-        return DesiredService(**value)
+        found = DesiredService(**value)
+        return found if written in (None, Digest.of(spec_json(found)).hex) else None
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, InvalidReferenceError):
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidReferenceError):
         return None
 
 

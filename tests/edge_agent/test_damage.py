@@ -270,6 +270,11 @@ def in_both(run: Path, change: Callable[[bytes], bytes]) -> None:
         rewrite(run / name, change)
 
 
+def another_image(record: bytes) -> bytes:
+    before, name, after = record.partition(b'"sha256:')
+    return before + name + (b"0" if after[:1] != b"0" else b"1") + after[1:]
+
+
 def end_supervisor(run: Path) -> None:
     pid, _ = json.loads((run / "process.json").read_bytes())["supervisor"]
     os.kill(pid, signal.SIGKILL)
@@ -283,6 +288,14 @@ LOSSES: dict[str, tuple[str | None, Callable[[Path], object]]] = {
     "another boot in both": (None, lambda run: in_both(run, lambda old: old.replace(b"-", b"0"))),
     "both gone": (None, lambda run: [path.unlink() for path in run.glob("process*.json")]),
     "no longer text": ("the record of what it runs is lost", lambda run: rewrite(run / "spec.json", flip)),
+    "another port": (
+        "the record of what it runs is lost",
+        lambda run: rewrite(run / "spec.json", lambda old: old.replace(b'"port":', b'"port":1')),
+    ),
+    "another image": (
+        "the record of what it runs is lost",
+        lambda run: rewrite(run / "spec.json", another_image),
+    ),
     "what it runs is gone": ("the record of what it runs is lost", lambda run: (run / "spec.json").unlink()),
     "all gone": ("the record of what it runs is lost", lambda run: shutil.rmtree(run.parents[1])),
     "no supervisor": ("the process that keeps its log was ended", end_supervisor),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -303,6 +304,23 @@ def test_no_image_is_run_as_root(lab: Lab, runtime: Runtime, spec: DesiredServic
 def test_a_service_finds_this_machine_by_its_name(runtime: Runtime, spec: DesiredService) -> None:
     runtime.start(spec)
     assert ask(spec.port)["localhost"] == "127.0.0.1"
+
+
+def test_another_device_s_service_of_the_same_name_is_left_alone(
+    lab: Lab, runtime: Runtime, spec: DesiredService, open_dir: Path, free_port: Callable[[], int]
+) -> None:
+    if lab.kind not in ("docker", "podman"):
+        pytest.skip("each device has its own")
+    runtime.start(spec)
+    other = lab.runtime(copy_store(lab.store, open_dir / "other/store"))
+    mine = replace(spec, port=free_port())
+    other.prepare(mine.image)
+    assert other.inspect("churn") is None
+    other.stop("churn", 1)
+    with pytest.raises(RuntimeFailedError, match=r"container edgepack-churn belongs to the device in .*another name"):
+        other.start(mine)
+    assert ask(spec.port)["text"] == "one"
+    shutil.rmtree(open_dir / "other")
 
 
 def test_a_missing_blob_is_named(lab: Lab, open_dir: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from edge_agent.runtimes.base import Instance
@@ -16,6 +17,7 @@ from edge_agent.runtimes.engine.images import LIBPOD, EngineImages, image_name
 from edge_agent.runtimes.engine.options import container_name, container_options, volume_prefix
 from edge_agent.runtimes.engine.users import AS_NOBODY, is_root_in, replacing_user
 from edge_agent.runtimes.instances import check_address, check_port, spec_hash
+from edgepack.errors import RuntimeFailedError
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
@@ -23,6 +25,8 @@ from edgepack.state.desired import DesiredService
 
 _log = logging.getLogger(__name__)
 _IMAGE_LABEL, _SPEC_LABEL, _PORT_LABEL = "io.edgepack.image", "io.edgepack.spec", "io.edgepack.port"
+# The folder of the device that a container is of: one engine may run services of several.
+_DEVICE_LABEL = "io.edgepack.device"
 _LATE_SECONDS = 20.0
 _FIRST_OPEN_PORT = 1024
 
@@ -38,6 +42,7 @@ class DockerRuntime:
         self._podman = any("podman" in str(part.get("Name", "")).lower() for part in parts)
         self._local = str(self._client.api.base_url).startswith("http+docker://")  # by a socket of this machine
         self._images = EngineImages(store, self._client, podman=self._podman)
+        self._device = str(store.root.parent.resolve())
 
     def prepare(self, image: Digest) -> None:
         """Send the engine the layers that it lacks, and wait until they are on the disk; see the protocol."""
@@ -50,6 +55,8 @@ class DockerRuntime:
 
     def check(self, spec: DesiredService, *, held: bool) -> None:
         """See ``Foreseeing``. An engine on another machine has other ports."""
+        with engine_errors(f"service {spec.name}"):
+            self._refuse_another_s(spec.name)
         if self._local:
             check_address(spec)
             if not held:
@@ -64,6 +71,7 @@ class DockerRuntime:
         """Create and start the service's container; see the protocol."""
         with engine_errors(f"service {spec.name}"):
             config = self._images.config(spec.image)
+            self._refuse_another_s(spec.name)
             found = self._container(spec.name)
             if found is not None:
                 now = _instance(spec.name, found)
@@ -130,7 +138,9 @@ class DockerRuntime:
         deadline = time.monotonic() + _LATE_SECONDS
         while True:
             try:
-                made = self._client.containers.create(image_name(spec.image), labels=_labels(spec), **options)
+                made = self._client.containers.create(
+                    image_name(spec.image), labels={**_labels(spec), _DEVICE_LABEL: self._device}, **options
+                )
                 if "user" in options or not is_root_in(made, config):
                     return made
                 options["user"] = AS_NOBODY
@@ -160,12 +170,31 @@ class DockerRuntime:
                     _log.debug("volume %s stays: %s", volume.name, message(error))
 
     def _container(self, service: str) -> Any:
+        """The service's container; ``None`` where there is none, or another device's."""
+        found = self._named(service)
+        return None if found is None or self._other_device(found) else found
+
+    def _named(self, service: str) -> Any:
         import docker
 
         try:
             return self._client.containers.get(container_name(service))
         except docker.errors.NotFound:
             return None
+
+    def _other_device(self, container: Any) -> str | None:
+        """The folder of the device whose container it is, if that is another one and still there."""
+        folder = container.labels.get(_DEVICE_LABEL) or self._device
+        return None if folder == self._device or not Path(folder).is_dir() else str(folder)
+
+    def _refuse_another_s(self, service: str) -> None:
+        """Raise ``RuntimeFailedError`` where the container of that name runs for another device."""
+        found = self._named(service)
+        if found is not None and (folder := self._other_device(found)) is not None:
+            raise RuntimeFailedError(
+                f"the container {container_name(service)} belongs to the device in {folder}",
+                where=f"service {service}", hint="give the service another name, or the agent another --runtime",
+            )  # fmt: skip
 
 
 def _labels(spec: DesiredService) -> dict[str, str]:
