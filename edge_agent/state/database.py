@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
+from edge_agent.state.reserve import files_left
 from edge_agent.state.snapshot import snapshot
 from edgepack.documents import Fields, raise_all
 from edgepack.errors import (
@@ -369,7 +370,8 @@ def _explained(error: sqlite3.DatabaseError, path: Path) -> EdgepackError:
     name = getattr(error, "sqlite_errorname", "")
     # A full disk shows itself in many ways: SQLite also needs space for files beside the database.
     if name.startswith("SQLITE_FULL") or (name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and _is_full(path)):
-        return NoSpaceError("no space left on the disk", where=path, hint="free at least 1 MB and run it again")
+        what = "no space left on the disk" if files_left(path.parent) else "no more files can be made on the disk"
+        return NoSpaceError(what, where=path, hint="free at least 1 MB and some files, and run it again")
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
         return UsageError(f"cannot be opened ({error})", where=path, hint="run as the owner of the folder")
     # An error that is not SQLite's own has no name: text that is not UTF-8.
@@ -381,5 +383,5 @@ def _explained(error: sqlite3.DatabaseError, path: Path) -> EdgepackError:
 def _is_full(path: Path) -> bool:
     with suppress(OSError):
         disk = os.statvfs(path.parent)
-        return disk.f_bavail * disk.f_frsize < _FULL_BYTES
+        return disk.f_bavail * disk.f_frsize < _FULL_BYTES or not files_left(path.parent)
     return False

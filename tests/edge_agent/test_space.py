@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.state.reserve import RESERVE_BYTES
+from edge_agent.state.reserve import RESERVE_BYTES, RESERVE_FILES
 from edgepack.oci.store import Store
 from tests.edge_agent.support.agent import Agent, Images, make_images
 from tests.support.ports import free_port
@@ -142,6 +142,35 @@ def test_a_full_disk_stops_neither_a_status_nor_a_rollback(images: Images, stock
         (small_disk / "ballast").unlink()
         assert agent.apply("v2").code == 0
         assert (agent.root / "state/reserve").stat().st_size == RESERVE_BYTES
+    finally:
+        agent.close()
+
+
+@pytest.mark.real("mkfs.ext4", "mount")
+def test_a_disk_that_takes_no_more_files_stops_neither_a_status_nor_a_rollback(
+    images: Images, stock: Path, small_disk: Path
+) -> None:
+    shutil.copytree(stock, small_disk / "device")
+    agent = Agent(small_disk / "device", images, free_port())
+    try:
+        for name in ("v1", "v2"):
+            assert agent.apply(name).code == 0
+        document = agent.document("ill")
+        with contextlib.suppress(OSError):
+            for number in range(100_000):
+                (small_disk / str(number)).touch()
+        assert os.statvfs(small_disk).f_favail == 0
+        assert agent.status()["state"] == "Healthy"
+        done = agent.run("apply", document)
+        assert done.code == 1
+        assert "no more files can be made on the disk" in done.err
+        done = agent.run("rollback", "churn")
+        assert done.code == 0, done.err
+        assert (agent.answer(), agent.status()["state"]) == ("v1", "Healthy")
+        for number in range(100):
+            (small_disk / str(number)).unlink()
+        assert agent.apply("v2").code == 0
+        assert len(list((agent.root / "state/reserve.files").iterdir())) == RESERVE_FILES
     finally:
         agent.close()
 
