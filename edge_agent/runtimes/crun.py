@@ -109,7 +109,7 @@ class CrunRuntime(UnpackedRuntime):
             time.sleep(_POLL_SECONDS)
 
     def _lay_out(self, bundle: Path, image: UnpackedImage, spec: DesiredService) -> None:
-        mount_layers(bundle, image.layers, spec.name)
+        mount_layers(bundle, image.layers, spec.name, image.config.working_dir)
 
     def _foresee(self, image: UnpackedImage, spec: DesiredService) -> None:
         limits = cgroups.Limits(spec.memory_bytes, spec.cpus)

@@ -24,6 +24,7 @@ from edgepack.nearness import did_you_mean
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+_ID = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 _T = TypeVar("_T")
@@ -213,7 +214,11 @@ class TrustStore:
     def _read(self, path: Path) -> PublicKey:
         check_own(path)
         try:
-            return PublicKey.from_pem(_read(path, "there is no such key", "list the keys"), path)
+            key = PublicKey.from_pem(_read(path, "there is no such key", "list the keys"), path)
+            if _ID.fullmatch(path.stem) and key.id != path.stem:
+                # An altered byte makes another key, which nobody has, of the one that was trusted.
+                raise UsageError("is not the key that it is named after", where=path)
+            return key
         except UsageError as error:
             hint = "trust that key again with: edge-agent trust KEY.pub, or remove the file"
             raise UsageError(error.what, where=error.where, hint=hint) from error

@@ -16,6 +16,7 @@ from edge_agent.runtimes.supervisor import start_ticks
 from edge_agent.runtimes.unpacked.inventory import Inventory, is_intact, put_in_place
 from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.oci.store import Store
+from edgepack.signing.keys import create_key
 from tests.edge_agent.support.agent import Agent, Images, make_images
 from tests.support.ports import free_port
 from tests.support.running import run
@@ -245,7 +246,7 @@ def test_a_lost_state_is_told_of_and_the_way_out_works(agent: Agent, spoil: Call
     assert (agent.answer(), len(agent.processes())) == ("v2", 1)
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b"-----BEGIN PUBLIC KEY-----"])
+@pytest.mark.parametrize("data", [b"", b"garbage", b"-----BEGIN PUBLIC KEY-----", create_key().public.to_pem()])
 def test_a_damaged_key_is_trusted_again(agent: Agent, data: bytes) -> None:
     next((agent.root / "trust").glob("*.pub")).write_bytes(data)
     done = agent.run("rollback", "churn")

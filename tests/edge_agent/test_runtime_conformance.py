@@ -306,6 +306,15 @@ def test_a_service_finds_this_machine_by_its_name(runtime: Runtime, spec: Desire
     assert ask(spec.port)["localhost"] == "127.0.0.1"
 
 
+def test_a_working_folder_that_no_layer_has_is_made(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:
+    image = lab.image("elsewhere", working_dir="/nowhere/at/all")
+    runtime.prepare(image)
+    runtime.start(replace(spec, image=image))
+    assert ask(spec.port)["cwd"] == "/nowhere/at/all" or lab.kind == "process"
+    runtime.stop("churn", 1)
+    runtime.forget_image(image)
+
+
 def test_another_device_s_service_of_the_same_name_is_left_alone(
     lab: Lab, runtime: Runtime, spec: DesiredService, open_dir: Path, free_port: Callable[[], int]
 ) -> None:

@@ -15,12 +15,15 @@ _SKELETON = ("proc", "dev", "sys", "tmp", "etc")
 _HOSTS = "127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
-def mount_layers(bundle: Path, layers: Sequence[Path], service: str) -> None:
-    """Mount ``layers``, base first, read-only at ``rootfs`` in the folder ``bundle``; raises ``RuntimeFailedError``."""
+def mount_layers(bundle: Path, layers: Sequence[Path], service: str, working_dir: str = "") -> None:
+    """Mount ``layers``, base first, read-only at ``rootfs`` in the folder ``bundle``; raises ``RuntimeFailedError``.
+
+    The image's ``working_dir`` is there even where none of them has it, as with container engines.
+    """
     with disk_errors(bundle):
-        for folder in (bundle / "rootfs", bundle / "l", *(bundle / "skeleton" / name for name in _SKELETON)):
-            folder.mkdir(parents=True)
-            folder.chmod(0o755)
+        for name in ("rootfs", "l", *(f"skeleton/{name}" for name in (*_SKELETON, *_parts(working_dir)))):
+            (bundle / name).mkdir(parents=True, exist_ok=True)
+            (bundle / name).chmod(0o755)
         (bundle / "skeleton").chmod(0o755)
         hosts = bundle / "skeleton" / "etc" / "hosts"
         hosts.write_text(_HOSTS.format(name=service), "ascii")
@@ -39,6 +42,12 @@ def mount_layers(bundle: Path, layers: Sequence[Path], service: str) -> None:
     )
     if done.returncode != 0:
         raise RuntimeFailedError(f"its layers cannot be mounted ({said(done.stderr)})", where=f"service {service}")
+
+
+def _parts(folder: str) -> list[str]:
+    """The folder of an image and those above it, the uppermost first; none for one that climbs."""
+    parts = [part for part in folder.split("/") if part not in ("", ".")]
+    return [] if ".." in parts else ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def stacked(skeleton: Path, layers: Sequence[Path]) -> list[Path]:

@@ -47,7 +47,7 @@ answer = {
     "text": text, "uid": os.getuid(), "gid": os.getgid(), "pid": os.getpid(), "capabilities": capabilities(),
     "here": writable(os.path.dirname(os.path.abspath(__file__))), "tmp": writable("/tmp"),
     "root": writable("/"), "greeting": os.environ.get("GREETING"), "home_of_agent": os.environ.get("AGENT_SECRET"),
-    "cgroups": lines("/proc/self/cgroup"), "localhost": named("localhost"),
+    "cgroups": lines("/proc/self/cgroup"), "localhost": named("localhost"), "cwd": os.getcwd(),
 }
 server = socket.create_server((os.environ["EDGEPACK_HOST"], int(os.environ["EDGEPACK_PORT"])))
 while True:
