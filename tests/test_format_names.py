@@ -28,6 +28,7 @@ NAMES = {
     "edgepack.tokens/v1",
     "edgepack.workspace/v1",
     "io.edgepack.base",
+    "io.edgepack.device",
     "io.edgepack.image",
     "io.edgepack.layer.compressor",
     "io.edgepack.layer.kind",
