@@ -14,7 +14,7 @@ def predictor(ops: Ops) -> None:
     """The targets, and the scores of X as a further method."""
     model, x = ops.model, ops.matrix()
     centred = ops.add("Sub", x, np.asarray(model._x_mean, dtype=np.float64))
-    product = ops.add("MatMul", centred, np.asarray(model.coef_, dtype=np.float64).T)
+    product = ops.add("MatMul", centred, _coefficients(model))
     ops.answer(0, ops.add("Add", product, np.asarray(model.intercept_, dtype=np.float64).reshape(-1)))
     if ops.wants("transform"):
         scaled = ops.add("Div", centred, np.asarray(model._x_std, dtype=np.float64))
@@ -28,8 +28,15 @@ def singular(ops: Ops) -> None:
     ops.answer(0, ops.add("MatMul", scaled, np.asarray(model.x_weights_, dtype=np.float64)))
 
 
+def _coefficients(model: Any) -> Any:
+    """Shape (columns, targets), of what is centred and not scaled."""
+    if hasattr(model, "_coef_warning"):  # scikit-learn 1.2 has them so, and of what is scaled
+        return np.asarray(model._coef_, dtype=np.float64).T / np.asarray(model._x_std, dtype=np.float64)[:, None]
+    return np.asarray(model.coef_, dtype=np.float64).T
+
+
 def _targets(model: Any) -> int:
-    return int(np.asarray(model.coef_).shape[0])
+    return int(_coefficients(model).shape[1])
 
 
 _MODULE = "sklearn.cross_decomposition."
