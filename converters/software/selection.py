@@ -146,7 +146,7 @@ def prepare(names: Sequence[str], cache: Path) -> list[Path]:
     chosen = []
     for name in names or known:
         wanted = frameworks.family_of(name) or name.lower()
-        fitting = [lock for lock in known if lock == wanted or lock.rpartition("-")[0] == wanted]
+        fitting = [lock for lock in known if wanted and wanted in (lock, lock.rpartition("-")[0])]
         if not fitting:
             hint = did_you_mean(name, [*known, *frameworks.FRAMEWORK_OF], f"give some of {', '.join(known)}")
             raise UsageError(f"unknown environment {name!r}", hint=hint)

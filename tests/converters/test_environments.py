@@ -420,6 +420,8 @@ def test_without_uv_the_part_is_named(lock: Path, tmp_path: Path, monkeypatch: p
 def test_unknown_environment_is_told_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown environment 'caffe'; give some of boosters-1\.2, .*tensorflow"):
         selection.prepare(["caffe"], tmp_path)
+    with pytest.raises(UsageError, match="unknown environment ''; give some of "):  # a variable that is not set
+        selection.prepare([""], tmp_path)
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("sklern", "sklearn"), ("tensrflow", "tensorflow"), ("onx", "onnx")])
