@@ -91,14 +91,41 @@ def test_every_letter_is_lowered_as_python_does() -> None:
     require_same_texts(CountVectorizer(max_features=4000).fit([row.lower() for row in rows]), rows)
 
 
+ACCENTED = [
+    *("Café CAFE cafe\u0301", "naïve ½ ﬁne", "ＦＵＬＬ width", "한국 hangul 中a", "㏂ x㎯y \U00050000 a\U000e0101b"),
+    *("Ö o\u0308 ø İ", "Straße STRASSE"),
+]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strip_accents": "unicode"},
+        {"strip_accents": "ascii"},
+        {"strip_accents": "unicode", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
+        {"strip_accents": "ascii", "lowercase": False, "binary": True},
+        {"strip_accents": "unicode", "stop_words": ["the", "cafe"]},
+        {"token_pattern": r"[a-z]+"},
+        {"token_pattern": r"[a-zA-Z0-9_]{2,}", "lowercase": False, "ngram_range": (1, 2)},
+        {"token_pattern": r"\S+"},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_words_without_accents_and_of_other_characters(options: dict[str, Any]) -> None:
+    every = [*ACCENTED, *TEXTS]
+    require_same_texts(CountVectorizer(**options).fit(every[::2]), every)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"strip_accents": "ascii"}, "strip_accents"),
+        ({"strip_accents": "ascii", "analyzer": "char"}, "strip_accents"),
+        ({"strip_accents": str.upper}, "strip_accents"),
         ({"tokenizer": str.split, "token_pattern": None}, "tokenizer"),
         ({"preprocessor": str.lower}, "preprocessor"),
         ({"analyzer": str.split}, "analyzer"),
-        ({"token_pattern": "[a-z]+"}, "token_pattern"),
+        ({"token_pattern": "[a-z]+(?:-[a-z]+)*"}, "token_pattern"),
     ],
     ids=str,
 )

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.sklearn.recipes import text_characters
 from converters.sklearn.recipes.preprocessing import normalized
 from converters.sklearn.recipes.writing.ops import ML, Ops
 from converters.sklearn.recipes.writing.registry import Recipe
@@ -72,14 +73,16 @@ def _counts(ops: Ops) -> str:
     model = ops.model
     _require_plain(model)
     terms = sorted(model.vocabulary_, key=model.vocabulary_.get)
+    if model.analyzer == "word" and (model.strip_accents is not None or model.token_pattern not in _PATTERNS):
+        return _of_characters(ops, [tuple(term.split(" ")) for term in terms])
     if model.analyzer == "word":
         parts = [tuple(term.split(" ")) for term in terms]
         numbers = _numbers(parts)
         stop = model.get_stop_words() or ()
         tokens = _words(ops, model, [*numbers, *stop])
-        ids = _encoded(ops, tokens, {**numbers, **dict.fromkeys(stop, _REMOVED)})
+        ids = encoded(ops, tokens, {**numbers, **dict.fromkeys(stop, _REMOVED)})
         if stop and model.ngram_range[1] > 1:
-            ids = _without_removed(ops, ids)
+            ids = without_removed(ops, ids)
     else:
         parts = [tuple(term) for term in terms]
         numbers = _numbers(parts)
@@ -87,6 +90,35 @@ def _counts(ops: Ops) -> str:
     low, high = model.ngram_range
     allowed = range(1 if model.analyzer == "char_wb" else low, high + 1)
     counts = _pooled(ops, ids, [[numbers[part] for part in term] for term in parts], allowed)
+    return ops.add("Min", counts, 1.0) if model.binary else counts
+
+
+def _of_characters(ops: Ops, terms: list[tuple[str, ...]]) -> str:
+    """The counts of words that are found character by character."""
+    model = ops.model
+    words = text_characters.words_of(model.token_pattern)
+    if words is None:
+        raise ConversionError(
+            f"{type(model).__name__}(token_pattern={model.token_pattern!r}) is not converted",
+            hint=r"use the default token_pattern, r'(?u)\b\w+\b', or a run of one class such as r'[a-z]+'",
+        )
+    stop = set(model.get_stop_words() or ())
+    low, high = model.ngram_range
+    if stop and high > 1:
+        raise ConversionError(
+            f"{type(model).__name__} with stop_words, n-grams and such tokens is not converted",
+            hint="use it without stop_words, with ngram_range=(1, 1), or with the default token_pattern and no "
+            "strip_accents",
+        )
+    if model.lowercase and model.strip_accents != "ascii":
+        _require_no_sigma(model, [word for term in terms for word in term])
+    ids, known = text_characters.encoded_words(ops, model, words, terms)
+    never = text_characters.BREAK - 2  # a term that no text can have
+    known = [
+        found if low <= len(term) <= high and not stop & {" ".join(term)} else [never - place]
+        for place, (term, found) in enumerate(zip(terms, known, strict=True))
+    ]
+    counts = _pooled(ops, ids, known, range(1, max(map(len, known)) + 1))
     return ops.add("Min", counts, 1.0) if model.binary else counts
 
 
@@ -103,7 +135,7 @@ def _words(ops: Ops, model: Any, known: Sequence[str]) -> str:
     # In lower case İ is an i and a dot above, which is not a word character: it ends a word.
     before = "+" if shortest == 2 else "*"
     pattern = f"{word}{before}{_DOTTED}|{least}" if model.lowercase else least
-    tokens = _tokenized(ops, tokenexp=pattern)
+    tokens = tokenized(ops, tokenexp=pattern)
     if not model.lowercase:
         return tokens
     _require_no_sigma(model, known)
@@ -119,7 +151,7 @@ def _words(ops: Ops, model: Any, known: Sequence[str]) -> str:
 
 def _characters(ops: Ops, model: Any, numbers: dict[str, int]) -> str:
     """The characters of each text as numbers, white space as the analyzer has it; shape (rows, characters)."""
-    tokens = _tokenized(ops, separators=[""])
+    tokens = tokenized(ops, separators=[""])
     keys = dict(numbers)
     dot = numbers.get(_DOT, _UNKNOWN)
     if model.lowercase:
@@ -132,9 +164,9 @@ def _characters(ops: Ops, model: Any, numbers: dict[str, int]) -> str:
         keys[_DOTTED] = numbers.get("i", _UNKNOWN)
     spaces = [chr(code) for code in range(0x3001) if re.fullmatch(r"\s", chr(code))]
     around = model.analyzer == "char_wb"
-    ids = _encoded(ops, tokens, keys)
-    blank = _encoded(ops, tokens, dict.fromkeys([*spaces, *([_PAD] if around else [])], 1), unknown=0)
-    second = _encoded(ops, tokens, {_DOTTED: dot} if model.lowercase else {_PAD: _REMOVED}, unknown=_REMOVED)
+    ids = encoded(ops, tokens, keys)
+    blank = encoded(ops, tokens, dict.fromkeys([*spaces, *([_PAD] if around else [])], 1), unknown=0)
+    second = encoded(ops, tokens, {_DOTTED: dot} if model.lowercase else {_PAD: _REMOVED}, unknown=_REMOVED)
     if around:
         # White space before the first and behind the last character, as words have it.
         ids, blank, second = (
@@ -142,25 +174,25 @@ def _characters(ops: Ops, model: Any, numbers: dict[str, int]) -> str:
             for name, value in ((ids, _UNKNOWN), (blank, 1), (second, _REMOVED))
         )
     # Beyond a text's ends is nothing to collapse for the one analyzer, and white space for the other.
-    before, after = (_shifted(ops, blank, by, int(around)) for by in (1, -1))
+    before, after = (shifted(ops, blank, by, int(around)) for by in (1, -1))
     is_blank, had, has = (ops.cast(name, _BOOL) for name in (blank, before, after))
     if not around:
         space = np.array(numbers.get(" ", _UNKNOWN), dtype=np.int64)
         run = ops.add("And", is_blank, ops.add("Or", had, has))
         first = ops.add("Where", run, space, ids)
         first = ops.add("Where", ops.add("And", is_blank, had), np.array(_REMOVED), first)
-        return _without_removed(ops, _interleaved(ops, [first, second]))
+        return without_removed(ops, interleaved(ops, [first, second]))
     # A word is between two spaces of its own: what is white becomes the end of one and the start of another.
     space = np.array(numbers.get(" ", _UNKNOWN), dtype=np.int64)
     first = ops.add("Where", is_blank, ops.add("Where", had, np.array(_REMOVED), space), ids)
     middle = ops.add("Where", is_blank, np.array(_BREAK), second)
     last = ops.add("Where", ops.add("Or", has, ops.add("Not", is_blank)), np.array(_REMOVED), space)
-    return _without_removed(ops, _interleaved(ops, [first, middle, last]))
+    return without_removed(ops, interleaved(ops, [first, middle, last]))
 
 
-def _tokenized(ops: Ops, **attributes: Any) -> str:
+def tokenized(ops: Ops, text: str = "", **attributes: Any) -> str:
     """Tokens of each text, filled up with ``_PAD``, and one more of it, so that there is always a column."""
-    text = ops.reshape(ops.operator.inputs[0].full_name, [-1])
+    text = text or ops.reshape(ops.operator.inputs[0].full_name, [-1])
     tokens = ops.add(
         "Tokenizer", text, domain="com.microsoft", version=1, mark=0, mincharnum=1, pad_value=_PAD, **attributes
     )
@@ -169,7 +201,7 @@ def _tokenized(ops: Ops, **attributes: Any) -> str:
     return ops.add("Concat", tokens, end, axis=1)
 
 
-def _encoded(ops: Ops, tokens: str, keys: dict[str, int], unknown: int = _UNKNOWN) -> str:
+def encoded(ops: Ops, tokens: str, keys: dict[str, int], unknown: int = _UNKNOWN) -> str:
     return ops.add(
         "LabelEncoder",
         tokens,
@@ -180,7 +212,7 @@ def _encoded(ops: Ops, tokens: str, keys: dict[str, int], unknown: int = _UNKNOW
     )
 
 
-def _without_removed(ops: Ops, ids: str) -> str:
+def without_removed(ops: Ops, ids: str) -> str:
     """The numbers of each row with those that are removed moved behind the others, which keep their order."""
     gone = ops.cast(ops.add("Equal", ids, np.array(_REMOVED)), _INT64)
     place = ops.add("CumSum", ops.add("Add", ops.add("Mul", gone, 0), np.array(1)), np.array(1))
@@ -190,14 +222,14 @@ def _without_removed(ops: Ops, ids: str) -> str:
     return ops.add("GatherElements", ids, order, axis=1)
 
 
-def _shifted(ops: Ops, name: str, by: int, edge: int) -> str:
+def shifted(ops: Ops, name: str, by: int, edge: int) -> str:
     """A matrix moved by one column to the right or the left, ``edge`` where nothing comes from."""
     filled = ops.add("Pad", name, [0, 1, 0, 0] if by > 0 else [0, 0, 0, 1], np.array(edge, dtype=np.int64))
     start, end = (0, -1) if by > 0 else (1, np.iinfo(np.int64).max)
     return ops.add("Slice", filled, [start], [end], [1])
 
 
-def _interleaved(ops: Ops, names: Sequence[str]) -> str:
+def interleaved(ops: Ops, names: Sequence[str]) -> str:
     """Several matrices of one shape, of each place one value after the other."""
     stacked = ops.add("Concat", *(ops.add("Unsqueeze", name, [2]) for name in names), axis=2)
     return ops.reshape(stacked, [0, -1])
@@ -266,10 +298,10 @@ def _require_plain(model: Any) -> None:
             f"{kind} has an analyzer of its own, Python code that cannot be put in an ONNX model",
             hint="use analyzer='word', 'char' or 'char_wb'",
         )
-    if model.strip_accents is not None:
+    if callable(model.strip_accents) or (model.strip_accents is not None and model.analyzer != "word"):
         raise ConversionError(
-            f"{kind}(strip_accents={model.strip_accents!r}) has no exact form in ONNX",
-            hint="strip the accents before the model, and train with strip_accents=None",
+            f"{kind}(strip_accents={model.strip_accents!r}) is converted for words only, by 'ascii' or 'unicode'",
+            hint="use analyzer='word' with one of these, or strip the accents before the model",
         )
 
 
