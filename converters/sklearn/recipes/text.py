@@ -17,12 +17,22 @@ import numpy as np
 
 from converters.sklearn.recipes import text_characters
 from converters.sklearn.recipes.preprocessing import normalized
-from converters.sklearn.recipes.writing.ops import ML, Ops
+from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
+from converters.sklearn.recipes.writing.tokens import (
+    BREAK,
+    PAD,
+    REMOVED,
+    UNKNOWN,
+    encoded,
+    interleaved,
+    shifted,
+    tokenized,
+    without_removed,
+)
 from edgepack.errors import ConversionError
 
-_PAD = "\uffff\uffff"  # no word character, and no single one: nothing that a text is cut into
-_UNKNOWN, _REMOVED, _BREAK, _SPACE = -1, -2, -3, -4
+_SPACE = -4
 _DOTTED, _DOT = "\u0130", "\u0307"  # İ, and what Python's lower case puts behind its i
 _LARGEST = 0x10FFFF
 _PATTERNS = {
@@ -80,7 +90,7 @@ def _counts(ops: Ops) -> str:
         numbers = _numbers(parts)
         stop = model.get_stop_words() or ()
         tokens = _words(ops, model, [*numbers, *stop])
-        ids = encoded(ops, tokens, {**numbers, **dict.fromkeys(stop, _REMOVED)})
+        ids = encoded(ops, tokens, {**numbers, **dict.fromkeys(stop, REMOVED)})
         if stop and model.ngram_range[1] > 1:
             ids = without_removed(ops, ids)
     else:
@@ -113,7 +123,7 @@ def _of_characters(ops: Ops, terms: list[tuple[str, ...]]) -> str:
     if model.lowercase and model.strip_accents != "ascii":
         _require_no_sigma(model, [word for term in terms for word in term])
     ids, known = text_characters.encoded_words(ops, model, words, terms)
-    never = text_characters.BREAK - 2  # a term that no text can have
+    never = BREAK - 2  # a term that no text can have
     known = [
         found if low <= len(term) <= high and not stop & {" ".join(term)} else [never - place]
         for place, (term, found) in enumerate(zip(terms, known, strict=True))
@@ -153,7 +163,7 @@ def _characters(ops: Ops, model: Any, numbers: dict[str, int]) -> str:
     """The characters of each text as numbers, white space as the analyzer has it; shape (rows, characters)."""
     tokens = tokenized(ops, separators=[""])
     keys = dict(numbers)
-    dot = numbers.get(_DOT, _UNKNOWN)
+    dot = numbers.get(_DOT, UNKNOWN)
     if model.lowercase:
         _require_no_sigma(model, list(numbers))
         keys = {}
@@ -161,78 +171,33 @@ def _characters(ops: Ops, model: Any, numbers: dict[str, int]) -> str:
             if upper.lower() in numbers:
                 keys[upper] = numbers[upper.lower()]
         keys.update({key: number for key, number in numbers.items() if key.lower() == key})
-        keys[_DOTTED] = numbers.get("i", _UNKNOWN)
+        keys[_DOTTED] = numbers.get("i", UNKNOWN)
     spaces = [chr(code) for code in range(0x3001) if re.fullmatch(r"\s", chr(code))]
     around = model.analyzer == "char_wb"
     ids = encoded(ops, tokens, keys)
-    blank = encoded(ops, tokens, dict.fromkeys([*spaces, *([_PAD] if around else [])], 1), unknown=0)
-    second = encoded(ops, tokens, {_DOTTED: dot} if model.lowercase else {_PAD: _REMOVED}, unknown=_REMOVED)
+    blank = encoded(ops, tokens, dict.fromkeys([*spaces, *([PAD] if around else [])], 1), unknown=0)
+    second = encoded(ops, tokens, {_DOTTED: dot} if model.lowercase else {PAD: REMOVED}, unknown=REMOVED)
     if around:
         # White space before the first and behind the last character, as words have it.
         ids, blank, second = (
             ops.add("Pad", name, [0, 1, 0, 1], np.array(value, dtype=np.int64))
-            for name, value in ((ids, _UNKNOWN), (blank, 1), (second, _REMOVED))
+            for name, value in ((ids, UNKNOWN), (blank, 1), (second, REMOVED))
         )
     # Beyond a text's ends is nothing to collapse for the one analyzer, and white space for the other.
     before, after = (shifted(ops, blank, by, int(around)) for by in (1, -1))
     is_blank, had, has = (ops.cast(name, _BOOL) for name in (blank, before, after))
     if not around:
-        space = np.array(numbers.get(" ", _UNKNOWN), dtype=np.int64)
+        space = np.array(numbers.get(" ", UNKNOWN), dtype=np.int64)
         run = ops.add("And", is_blank, ops.add("Or", had, has))
         first = ops.add("Where", run, space, ids)
-        first = ops.add("Where", ops.add("And", is_blank, had), np.array(_REMOVED), first)
+        first = ops.add("Where", ops.add("And", is_blank, had), np.array(REMOVED), first)
         return without_removed(ops, interleaved(ops, [first, second]))
     # A word is between two spaces of its own: what is white becomes the end of one and the start of another.
-    space = np.array(numbers.get(" ", _UNKNOWN), dtype=np.int64)
-    first = ops.add("Where", is_blank, ops.add("Where", had, np.array(_REMOVED), space), ids)
-    middle = ops.add("Where", is_blank, np.array(_BREAK), second)
-    last = ops.add("Where", ops.add("Or", has, ops.add("Not", is_blank)), np.array(_REMOVED), space)
+    space = np.array(numbers.get(" ", UNKNOWN), dtype=np.int64)
+    first = ops.add("Where", is_blank, ops.add("Where", had, np.array(REMOVED), space), ids)
+    middle = ops.add("Where", is_blank, np.array(BREAK), second)
+    last = ops.add("Where", ops.add("Or", has, ops.add("Not", is_blank)), np.array(REMOVED), space)
     return without_removed(ops, interleaved(ops, [first, middle, last]))
-
-
-def tokenized(ops: Ops, text: str = "", **attributes: Any) -> str:
-    """Tokens of each text, filled up with ``_PAD``, and one more of it, so that there is always a column."""
-    text = text or ops.reshape(ops.operator.inputs[0].full_name, [-1])
-    tokens = ops.add(
-        "Tokenizer", text, domain="com.microsoft", version=1, mark=0, mincharnum=1, pad_value=_PAD, **attributes
-    )
-    rows = ops.add("Concat", ops.add("Shape", text), [1], axis=0)
-    end = ops.add("Expand", ops.constant(np.array([[_PAD]], dtype=object)), rows)
-    return ops.add("Concat", tokens, end, axis=1)
-
-
-def encoded(ops: Ops, tokens: str, keys: dict[str, int], unknown: int = _UNKNOWN) -> str:
-    return ops.add(
-        "LabelEncoder",
-        tokens,
-        domain=ML,
-        keys_strings=list(keys) or [_PAD],
-        values_int64s=list(keys.values()) or [unknown],
-        default_int64=unknown,
-    )
-
-
-def without_removed(ops: Ops, ids: str) -> str:
-    """The numbers of each row with those that are removed moved behind the others, which keep their order."""
-    gone = ops.cast(ops.add("Equal", ids, np.array(_REMOVED)), _INT64)
-    place = ops.add("CumSum", ops.add("Add", ops.add("Mul", gone, 0), np.array(1)), np.array(1))
-    count = ops.add("Shape", ids, start=1, end=2)
-    key = ops.add("Add", place, ops.add("Mul", gone, ops.add("Add", count, 1)))
-    _, order = ops.add_many("TopK", key, count, outputs=2, axis=1, largest=0, sorted=1)
-    return ops.add("GatherElements", ids, order, axis=1)
-
-
-def shifted(ops: Ops, name: str, by: int, edge: int) -> str:
-    """A matrix moved by one column to the right or the left, ``edge`` where nothing comes from."""
-    filled = ops.add("Pad", name, [0, 1, 0, 0] if by > 0 else [0, 0, 0, 1], np.array(edge, dtype=np.int64))
-    start, end = (0, -1) if by > 0 else (1, np.iinfo(np.int64).max)
-    return ops.add("Slice", filled, [start], [end], [1])
-
-
-def interleaved(ops: Ops, names: Sequence[str]) -> str:
-    """Several matrices of one shape, of each place one value after the other."""
-    stacked = ops.add("Concat", *(ops.add("Unsqueeze", name, [2]) for name in names), axis=2)
-    return ops.reshape(stacked, [0, -1])
 
 
 def _pooled(ops: Ops, ids: str, terms: list[list[int]], allowed: range) -> str:

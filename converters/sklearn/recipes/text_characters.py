@@ -14,10 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.sklearn.recipes.writing.ops import Ops
+from converters.sklearn.recipes.writing.tokens import (
+    BREAK,
+    PAD,
+    REMOVED,
+    UNKNOWN,
+    encoded,
+    interleaved,
+    shifted,
+    tokenized,
+    without_removed,
+)
 from edgepack.errors import ConversionError
 
-UNKNOWN, REMOVED, BREAK = -1, -2, -3
-PAD = "\uffff"
 # A run of one class of characters, at least so many of them.
 _RUN = re.compile(r"(?:\(\?u\))?(\[(?:[^\[\]\\]|\\[wdsS.\-])+\]|\\w|\\d|\\S)(?:(\+)|\{(\d+),\})")
 _WORDS = {
@@ -63,8 +72,6 @@ def _made(lowercase: bool, accents: str | None) -> dict[str, str]:
 
 def encoded_words(ops: Ops, model: Any, words: Words, terms: Sequence[Sequence[str]]) -> tuple[str, list[list[int]]]:
     """Each text as numbers of its words' characters with a mark around each word, and each term so; (rows, any)."""
-    from converters.sklearn.recipes.text import encoded, interleaved, shifted, tokenized, without_removed
-
     lowercase, accents = bool(model.lowercase), model.strip_accents
     learnt = sorted({part for term in terms for word in term for part in word})
     made = {**_made(lowercase, accents), **{part: made_of(part, lowercase, accents) for part in learnt}}
@@ -92,7 +99,7 @@ def encoded_words(ops: Ops, model: Any, words: Words, terms: Sequence[Sequence[s
         fallback = default[0] if place == 0 else REMOVED
         keys = {character: (found[place] if place < len(found) else REMOVED) for character, found in kept.items()}
         keys = {character: number for character, number in keys.items() if number != fallback}
-        places.append(encoded(ops, characters, {**keys, PAD: BREAK, PAD * 2: BREAK}, unknown=fallback))
+        places.append(encoded(ops, characters, {**keys, PAD[0]: BREAK, PAD: BREAK}, unknown=fallback))
     every = places[0] if len(places) == 1 else interleaved(ops, places)
     ended = ops.add("Pad", every, [0, 0, 0, 1], _whole(BREAK))
     shape = ops.add("Concat", rows, [-1], axis=0)
