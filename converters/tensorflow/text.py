@@ -15,7 +15,16 @@ from converters.tensorflow.writer import Writer
 from edgepack.errors import ConversionError
 
 ML_DOMAIN, RUNTIME_DOMAIN = "ai.onnx.ml", "com.microsoft"
-OPERATORS = ("StringLower", "StaticRegexReplace", "StringSplitV2", "StringNGrams", "UnicodeDecode", "UnicodeEncode")
+OPERATORS = (
+    "StringLower",
+    "StaticRegexReplace",
+    "StaticRegexFullMatch",
+    "StringJoin",
+    "StringSplitV2",
+    "StringNGrams",
+    "UnicodeDecode",
+    "UnicodeEncode",
+)
 PAD = "\uffff\uffff"  # two noncharacters, which no text has
 WORD = r"[^ \t\n\v\f\r]+"  # TensorFlow's white space is that of ASCII
 SENTENCES = 40  # of how many words
@@ -27,6 +36,8 @@ def handlers(only_split: frozenset[str]) -> dict[str, Callable[[Any, Any], None]
     return {
         "StringLower": _lower,
         "StaticRegexReplace": lambda ctx, node: _replace(ctx, node, node.name in only_split),
+        "StaticRegexFullMatch": _full_match,
+        "StringJoin": _join,
         "StringSplitV2": _split,
         "StringNGrams": _ngrams,
         "UnicodeDecode": _decode,
@@ -141,6 +152,23 @@ def _replace(ctx: Any, node: Any, split_later: bool) -> None:
     else:
         pieces = _tokenized(writer, flat, separators=[pattern])
     writer.last("Reshape", [_joined(writer, pieces, by), writer.node("Shape", [text])])
+
+
+def _full_match(ctx: Any, node: Any) -> None:
+    """Both are RE2's."""
+    pattern = _decoded(node.get_attr_value("pattern"))
+    writer = Writer(ctx, node)
+    writer.last("RegexFullMatch", writer.inputs, pattern=pattern)
+
+
+def _join(ctx: Any, node: Any) -> None:
+    """Texts of one shape, or single ones, behind each other."""
+    separator = _decoded(node.get_attr_value("separator", b""))
+    writer = Writer(ctx, node)
+    joined = writer.inputs[0]
+    for text in writer.inputs[1:]:
+        joined = writer.node("StringConcat", [_with(writer, joined, separator), text])
+    writer.last("Identity", [joined])
 
 
 def _tokenized(writer: Writer, flat: str, **attributes: Any) -> str:

@@ -722,6 +722,21 @@ def no_such_operator_in_onnx(folder: Path) -> Path:
     return _raw(folder, lambda x: tf.linalg.inv(x + 5.0 * tf.eye(3)), (None, 3, 3))
 
 
+@saved()
+def joined_texts(folder: Path) -> Path:
+    import tensorflow as tf
+
+    module = tf.Module()
+
+    def answer(text: Any) -> dict[str, Any]:
+        joined = tf.strings.join([text, "x", text], separator="-")
+        return {"joined": joined, "letters": tf.strings.regex_full_match(text, "[a-z]+")}
+
+    module.answer = tf.function(answer, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    tf.saved_model.save(module, str(folder / "m"), signatures=module.answer)
+    return folder / "m"
+
+
 @saved("refused", "otherwise each time.*training=False")
 def random_answers(folder: Path) -> Path:
     import tensorflow as tf
