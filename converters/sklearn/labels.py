@@ -18,12 +18,14 @@ from converters.proof import parity
 from converters.sklearn.original import Expected
 
 FIRST_MAXIMUM = "first maximum"
+LAST_MAXIMUM = "last maximum"
 
 
 def choose(model: Any, expected: Expected, resolution: float) -> tuple[Any, str | None]:
     """The model, or a copy with another label, whichever has fewer wrong labels; and what was done to it.
 
-    Only where ``predict`` is, on every row, the first of the largest ``predict_proba``, another label is tried. A
+    Only where ``predict`` is, on every row, the first of the largest ``predict_proba``, or on every row the last (one
+    class against the rest, up to scikit-learn 1.5 at least), another label is tried. A
     lead of at most ``resolution`` counts for neither. Of two that agree alike, the converter's own is taken where the
     original decides by scores, which are finer than probabilities, else the other, which no order of additions
     changes. Raises ``ConversionError`` where a model cannot be run.
@@ -33,12 +35,14 @@ def choose(model: Any, expected: Expected, resolution: float) -> tuple[Any, str 
     sources = {meaning.role: meaning.source for meaning in meanings}
     if original.classes is None or not {"label", "probabilities"} <= sources.keys():
         return model, None
-    if not _takes_first_maximum(expected):
+    rule = _rule(expected)
+    if rule is None:
         return model, None
-    other = first_maximum(model, sources["label"], sources["probabilities"], original.classes, resolution)
+    last = rule == LAST_MAXIMUM
+    other = maximum(model, sources["label"], sources["probabilities"], original.classes, resolution, last=last)
     if other is None:
         return model, None
-    variants: list[tuple[Any, str | None]] = [(other, FIRST_MAXIMUM), (model, None)]
+    variants: list[tuple[Any, str | None]] = [(other, rule), (model, None)]
     if original.has("decision_function"):
         variants.reverse()
     feeds = expected.inputs.feeds(expected.table)
@@ -61,10 +65,12 @@ def choose(model: Any, expected: Expected, resolution: float) -> tuple[Any, str 
     return min(found, key=lambda counted: counted[0])[1]
 
 
-def first_maximum(model: Any, label: str, probabilities: str, classes: Sequence[Any], tolerance: float) -> Any | None:
+def maximum(
+    model: Any, label: str, probabilities: str, classes: Sequence[Any], tolerance: float, *, last: bool = False
+) -> Any | None:
     """A copy whose output ``label`` is the first class within ``tolerance`` of the row's largest probability.
 
-    None where the classes cannot be written in the type of the present label.
+    Or the ``last`` one. None where the classes cannot be written in the type of the present label.
     """
     from onnx import TensorProto, helper
 
@@ -103,7 +109,7 @@ def first_maximum(model: Any, label: str, probabilities: str, classes: Sequence[
                 name="label__index",
                 axis=1,
                 keepdims=0,
-                select_last_index=0,
+                select_last_index=int(last),
             ),
             helper.make_node("Gather", ["label__classes", "label__index"], [label], name="label__class", axis=0),
         ]
@@ -112,10 +118,15 @@ def first_maximum(model: Any, label: str, probabilities: str, classes: Sequence[
     return changed
 
 
-def _takes_first_maximum(expected: Expected) -> bool:
+def _rule(expected: Expected) -> str | None:
+    """Which of several largest probabilities ``predict`` takes on every row; None where neither first nor last."""
     import numpy as np
 
     labels, probabilities = expected.answer("predict"), expected.answer("predict_proba")
     if labels.ndim != 1 or probabilities.shape != (len(labels), len(expected.original.classes or ())):
-        return False
-    return bool((np.asarray(expected.original.model.classes_)[probabilities.argmax(axis=1)] == labels).all())
+        return None
+    classes = np.asarray(expected.original.model.classes_)
+    if (classes[probabilities.argmax(axis=1)] == labels).all():
+        return FIRST_MAXIMUM
+    last = probabilities.shape[1] - 1 - probabilities[:, ::-1].argmax(axis=1)
+    return LAST_MAXIMUM if (classes[last] == labels).all() else None

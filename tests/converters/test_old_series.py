@@ -31,5 +31,5 @@ def test_trees_of_an_older_series_answer_as_it_does(series: str, tmp_path: Path)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads(done.stdout)
-    assert len(results) == 17
+    assert len(results) == 18
     assert results == dict.fromkeys(results, 0)

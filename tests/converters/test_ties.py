@@ -230,7 +230,7 @@ def test_edited_graph_is_valid_and_keeps_nothing_unused() -> None:
     )
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     before = edits.serialize(model)
-    changed = labels.first_maximum(model, "label", "p", ["a", "b", "ç"], 1e-6)
+    changed = labels.maximum(model, "label", "p", ["a", "b", "ç"], 1e-6)
     assert changed is not None
     assert edits.serialize(model) == before
     onnx.checker.check_model(changed, full_check=True)
@@ -242,7 +242,7 @@ def test_edited_graph_is_valid_and_keeps_nothing_unused() -> None:
     assert session.run({"x": rows})[0].tolist() == ["a", "b", "ç", "ç"]
     body.output[0].type.tensor_type.elem_type = kind.INT64
     unfit = helper.make_model(body)
-    assert labels.first_maximum(unfit, "label", "p", [0.5, 1, 2], 1e-6) is None
+    assert labels.maximum(unfit, "label", "p", [0.5, 1, 2], 1e-6) is None
 
 
 @pytest.mark.parametrize("names", [None, ["malignant", "benign"]], ids=["numbers", "text"])

@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime as ort
 from sklearn import ensemble, tree
 from sklearn.cross_decomposition import CCA
+from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -56,6 +57,7 @@ def _models() -> dict[str, tuple[Any, Any]]:
     )
     models["IsolationForest"] = ensemble.IsolationForest(**few), None
     models["RandomForestRegressor"] = ensemble.RandomForestRegressor(**few), ROWS[:, 0]
+    models["GaussianProcessClassifier"] = GaussianProcessClassifier(), TARGET
     models["CCA"] = CCA(2), np.column_stack([ROWS[:, 0] + ROWS[:, 1], ROWS[:, 2]])
     models["RandomForestClassifier, two targets"] = (
         ensemble.RandomForestClassifier(**few),
