@@ -6,7 +6,7 @@ PROCESSES ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-whole quick check bench matrix peers lock check-locks fresh setup-demo setup-test clean
+.PHONY: help demo test test-whole quick check bench matrix peers lock check-locks fresh storms setup-demo setup-test clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,9 @@ check-locks: setup-test  ## ask for every lock whether each Python and processor
 
 fresh: setup-test  ## run `make demo` on minimal systems of Debian 11, 12, 13 and testing, as root and as a user
 	$(BIN)/python scripts/fresh.py
+
+storms: setup-test  ## kill edge-agent hundreds of times and alter thousands of its files
+	EDGEPACK_WHOLE=1 $(PYTEST) tests/edge_agent/test_storms.py
 
 setup-demo:
 	@$(PYTHON) scripts/setup.py demo

@@ -26,7 +26,9 @@ LONG = (
     ),
     *(
         f"tests/edge_agent/test_{name}"
-        for name in ("commands", "memory", "power_cuts", "runtime_conformance", "runtime_details", "supervised")
+        for name in (
+            "commands", "memory", "power_cuts", "runtime_conformance", "runtime_details", "storms", "supervised",
+        )
     ),
     *(
         f"tests/edge_server/test_{name}"
