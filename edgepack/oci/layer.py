@@ -182,17 +182,20 @@ def write_layer(
     appears in the store then.
     """
     listing = ordered(entries)
-    plain_hash = hashlib.sha256()
+    # The blob of an uncompressed layer is the tar, whose hash the store makes.
+    plain_hash = None if isinstance(compressor, NoCompression) else hashlib.sha256()
     plain_size = 0
     with store.writer() as blob:
         for piece in _pieces(_tar(listing, mtime)):
-            plain_hash.update(piece)
+            if plain_hash is not None:
+                plain_hash.update(piece)
             plain_size += len(piece)
             blob.write(compressor.compress(piece))
         blob.write(compressor.flush())
         digest, size = blob.commit()
     notes = {mediatypes.LAYER_KIND: kind, mediatypes.LAYER_UNPACKED: str(plain_size), **(annotations or {})}
-    return Layer(Descriptor(compressor.media_type, digest, size, notes), Digest(plain_hash.hexdigest()), plain_size)
+    diff_id = digest if plain_hash is None else Digest(plain_hash.hexdigest())
+    return Layer(Descriptor(compressor.media_type, digest, size, notes), diff_id, plain_size)
 
 
 def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
