@@ -45,9 +45,10 @@ def main() -> None:
         server = stack.enter_context(postgres())
         os.environ["PGPASSFILE"] = str(server.passwords)
         register_a_gigabyte(folder)
+        addresses = {name: server.new_database() for name in ("at-once", "many")}
         for kind, open_database in {
             "SQLite": lambda at: Database.beside(folder / at / "models.db"),
-            "PostgreSQL": lambda at, found={}: Database.at(found.setdefault(at, server.new_database())),
+            "PostgreSQL": lambda at: Database.at(addresses[at]),
         }.items():
             at_once(kind, folder, open_database)
             list_many(kind, folder, open_database)

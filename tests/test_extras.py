@@ -78,6 +78,10 @@ WANTED = {
         "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
         without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | {"docker"},
     ),
+    "mlflow": extra(
+        "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
+        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | {"docker"},
+    ),
     "agent": extra("edgepack", "edge_agent", commands=["edge-agent"], without={"uv"}),
     "serve": extra(
         "edge_server", commands=["edge-server"], without=SCRIPTS | {"PIL", "opentelemetry"}, unimportable=SCHEMAS

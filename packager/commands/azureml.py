@@ -12,6 +12,7 @@ from types import TracebackType
 import click
 
 from edgepack.errors import EdgepackError, NotFoundError
+from edgepack.host.commands import debug_option
 from edgepack.host.console import note
 
 
@@ -22,6 +23,7 @@ from edgepack.host.console import note
     envvar="EDGEPACK_WORKSPACE",
     help="Folder of the workspace that Workspace() is.  [default: the user's data folder]",
 )
+@debug_option
 @click.argument("script", type=click.Path(path_type=Path))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(workspace: Path | None, script: Path, arguments: tuple[str, ...]) -> None:

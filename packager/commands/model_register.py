@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgepack.errors import UsageError
 from edgepack.host.console import answer, note
 from packager.commands.model_views import model_json, model_row
 from packager.commands.options import creating, pairs
@@ -21,9 +22,13 @@ from packager.workspaces.workspace import Workspace
     "--path",
     "paths",
     type=click.Path(path_type=Path),
-    required=True,
     multiple=True,
     help="The model's file or folder; may be given again for several files.",
+)
+@click.option(
+    "--mlflow",
+    metavar="URI",
+    help="Instead: an MLflow model, its folder, models:/NAME/VERSION or runs:/RUN/PATH.",
 )
 @click.option(
     "--framework",
@@ -48,6 +53,7 @@ from packager.workspaces.workspace import Workspace
 def command(
     name: str,
     paths: tuple[Path, ...],
+    mlflow: str | None,
     framework: str | None,
     framework_version: str | None,
     tags: tuple[str, ...],
@@ -74,7 +80,17 @@ def command(
         experiment=experiment,
         run=run,
     )
-    model = workspace.models.register(name, paths, details, sample_input=sample_input, sample_output=sample_output)
+    if (mlflow is None) == (not paths):
+        raise UsageError("what to register is not said" if not paths else "a path and an MLflow model are given",
+                         hint="give -p PATH, or --mlflow URI")  # fmt: skip
+    if mlflow is not None:
+        from packager.mlflow.register import register_mlflow
+
+        if sample_input is not None or sample_output is not None:
+            raise UsageError("comes with the MLflow model", where="a sample", hint="leave it out, or give -p")
+        model = register_mlflow(workspace.models, workspace.environments, name, mlflow, details)
+    else:
+        model = workspace.models.register(name, paths, details, sample_input=sample_input, sample_output=sample_output)
     answer(output, model_json(model), [model_row(model)])
     if framework is None and model.framework is Framework.CUSTOM:
         kept = f"{model.id} is kept as it is, for an entry script, since nothing shows what it was trained with"

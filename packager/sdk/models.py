@@ -76,6 +76,18 @@ class Models(Mapping[str, Model]):
         return register(self._workspace, path, name, details, child_paths, sample_input, sample_output)
 
     @translated
+    def register_mlflow(self, name: str, uri: str, *, tags: Mapping[str, object] | None = None) -> Model:
+        """Register an MLflow model: its folder, ``models:/NAME/VERSION`` or ``runs:/RUN/PATH``, with what MLflow knows.
+
+        Raises ``NotFoundError``, and ``MissingPartError`` where MLflow's client is needed and not installed.
+        """
+        from packager.mlflow.register import register_mlflow
+
+        parts = self._workspace.parts
+        details = ModelDetails(tags=labels_of(tags, "tags"))
+        return Model._of(self._workspace, register_mlflow(parts.models, parts.environments, name, uri, details))
+
+    @translated
     def list(
         self,
         name: str | None = None,
