@@ -72,11 +72,11 @@ WANTED = {
     "packager": extra(
         "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
         # A model is converted in an environment that is made for it; an engine is asked where its library is there.
-        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | {"docker"},
+        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | {"docker", "mlflow"},
     ),
     "team": extra(
         "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
-        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | {"docker"},
+        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | {"docker", "mlflow"},
     ),
     "mlflow": extra(
         "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
