@@ -12,13 +12,19 @@ from packager.mlflow.folder import read_model
 from packager.mlflow.source import fetched
 from packager.models.details import LABEL_VALUE, ModelDetails
 from packager.models.model import Model
+from packager.models.progress import Progress, unseen
 from packager.models.registry import ModelRegistry
 
 _log = logging.getLogger(__name__)
 
 
 def register_mlflow(
-    models: ModelRegistry, environments: EnvironmentRegistry, name: str, uri: str, details: ModelDetails
+    models: ModelRegistry,
+    environments: EnvironmentRegistry,
+    name: str,
+    uri: str,
+    details: ModelDetails,
+    progress: Progress = unseen,
 ) -> Model:
     """Register the MLflow model at ``uri`` as the next version of ``name``; see ``fetched`` for what it may be.
 
@@ -50,9 +56,9 @@ def register_mlflow(
             run=details.run or model.run,
         )
         try:
-            return models.register(name, model.path, said, sample_input=model.sample)
+            return models.register(name, model.path, said, sample_input=model.sample, progress=progress)
         except UsageError as error:
             if model.sample is None or error.where is None or model.sample.name not in error.where:
                 raise
             _log.info("registered without its input example: %s", error)
-            return models.register(name, model.path, said)
+            return models.register(name, model.path, said, progress=progress)

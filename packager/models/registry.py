@@ -26,12 +26,13 @@ from packager.layers.paths import model_dir
 from packager.models.details import ModelDetails, label_violations, resource_violations, text_violations
 from packager.models.files import write_model_layers
 from packager.models.model import Conversion, Model, Resources, conversion_to_json, resources_to_json, sample_to_json
+from packager.models.progress import Progress, size_of, unseen, watched
 from packager.models.query import ModelQuery
 from packager.models.rows import model_of, row_of
 from packager.models.samples import keep_file, keep_sample
 from packager.models.selection import rows_of
 from packager.models.sharing import Shared, Sharing
-from packager.models.sources import described, entries_of, framework_by_files, gather
+from packager.models.sources import Source, described, entries_of, framework_by_files, gather
 
 _KIND = "model"
 _log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class ModelRegistry:
         child_paths: Sequence[str] = (),
         sample_input: Path | None = None,
         sample_output: Path | None = None,
+        progress: Progress = unseen,
     ) -> Model:
         """Give ``path`` (a file, a folder, or several of them) the next version of ``name`` and make its layers.
 
@@ -63,7 +65,19 @@ class ModelRegistry:
         """
         details = details or ModelDetails()
         details.check(name)
-        sources = gather([path] if isinstance(path, Path) else path, child_paths)
+        found = gather([path] if isinstance(path, Path) else path, child_paths)
+        with progress(2 * sum(size_of(source) for source in found)) as advance:
+            sources = [watched(source, advance) for source in found]
+            return self._register(name, sources, details, sample_input, sample_output)
+
+    def _register(
+        self,
+        name: str,
+        sources: Sequence[Source],
+        details: ModelDetails,
+        sample_input: Path | None,
+        sample_output: Path | None,
+    ) -> Model:
         framework = details.framework or framework_by_files(sources)
         files = described(sources, framework)
         for source in sources:

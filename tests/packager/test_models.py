@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,22 @@ def names_in(store: Store, layer: Layer) -> list[str]:
         return tar.getnames()
 
 
+def test_how_far_a_registration_is_can_be_watched(registry: ModelRegistry, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    @contextmanager
+    def watch(total: int) -> Iterator[Callable[[int], None]]:
+        seen.append(-total)
+        yield seen.append
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/a.bin").write_bytes(b"a" * 300_000)
+    (tmp_path / "folder/b.bin").write_bytes(b"b" * 200_000)
+    registry.register("churn", tmp_path / "folder", progress=watch)
+    assert seen[0] == -1_000_000
+    assert sum(seen[1:]) == 1_000_000
+
+
 # ---- Versions -----------------------------------------------------------------------------------------------------
 
 
@@ -97,6 +115,8 @@ def test_eight_processes_at_once_never_get_the_same_version(tmp_path: Path) -> N
 
 _REGISTER = """
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from edgepack.oci.store import Store
 from packager.database.database import Database
