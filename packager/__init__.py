@@ -17,21 +17,37 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from packager.sdk.container_registry import ContainerRegistry
+    from packager.sdk.environment import Environment
     from packager.sdk.image import Image
+    from packager.sdk.inference import InferenceConfig
     from packager.sdk.model import Model
     from packager.sdk.resources import ResourceConfiguration
     from packager.sdk.workspace import Experiment, Run, Workspace
 
 # What is imported when it is first asked for: the command line uses none of it.
 _HOMES = {
+    "ContainerRegistry": "packager.sdk.container_registry",
+    "Environment": "packager.sdk.environment",
     "Experiment": "packager.sdk.workspace",
     "Image": "packager.sdk.image",
+    "InferenceConfig": "packager.sdk.inference",
     "Model": "packager.sdk.model",
     "ResourceConfiguration": "packager.sdk.resources",
     "Run": "packager.sdk.workspace",
     "Workspace": "packager.sdk.workspace",
 }
-__all__ = ["Experiment", "Image", "Model", "ResourceConfiguration", "Run", "Workspace"]
+__all__ = [
+    "ContainerRegistry",
+    "Environment",
+    "Experiment",
+    "Image",
+    "InferenceConfig",
+    "Model",
+    "ResourceConfiguration",
+    "Run",
+    "Workspace",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
-"""``Model``, as ``azureml.core.model`` has it."""
+"""``Model`` and ``InferenceConfig``, as ``azureml.core.model`` has them."""
 
 from __future__ import annotations
 
+from packager.sdk.inference import InferenceConfig
 from packager.sdk.model import Model
 
-__all__ = ["Model"]
+__all__ = ["InferenceConfig", "Model"]

@@ -116,9 +116,13 @@ def _of_conda(environment: Environment) -> Iterator[str]:
     for channel in environment.conda_channels:
         if (problem := channel_problem(channel)) is not None:
             yield f"conda channel {shown(channel)!r} {problem}"
+    seen: dict[str, str] = {}
     for text in environment.conda_packages:
         try:
             spec = parse_match_spec(text)
+            if spec.name in seen:
+                yield f"conda packages {seen[spec.name]!r} and {text!r} are of the same name; keep one"
+            seen[spec.name] = text
             if spec.name == "python" and (asked := python_specifiers(spec)) not in (None, environment.python):
                 yield f"conda package {text!r} asks for Python {asked}, and python is {environment.python}"
         except EdgepackError as error:
@@ -169,7 +173,7 @@ def _of_base(environment: Environment) -> Iterator[str]:
         yield "has a base image and a base Dockerfile; keep one"
     if image is not None:
         yield from _of_image(image)
-    if dockerfile is not None and not _FROM.search(dockerfile):
+    if dockerfile is not None and not has_from(dockerfile):
         yield "base_dockerfile has no FROM"
     address = environment.base_registry_address
     if address is not None and not _HOST.fullmatch(address):
@@ -178,6 +182,11 @@ def _of_base(environment: Environment) -> Iterator[str]:
         yield "base_registry_address is given without a base image"
     if environment.base_registry_username is not None and address is None:
         yield "base_registry_username is given without base_registry_address"
+
+
+def has_from(text: str) -> bool:
+    """Whether ``text`` can be that of a Dockerfile."""
+    return _FROM.search(text) is not None
 
 
 def _of_image(image: str) -> Iterator[str]:

@@ -73,7 +73,7 @@ def from_packages(
     raise_all(f"environment {name}", violations)
     found = Environment(
         name, conda_packages=tuple(conda_packages), conda_channels=tuple(conda_channels), pip=pip,
-        python=_python_among(conda_packages),
+        python=python_among(conda_packages),
     )  # fmt: skip
     return completed(found, name, replace(additions, python=additions.python or python))
 
@@ -164,7 +164,8 @@ def completed(environment: Environment, where: object, additions: Additions = NO
     return with_python
 
 
-def _python_among(conda_packages: Sequence[str]) -> str | None:
+def python_among(conda_packages: Sequence[str]) -> str | None:
+    """``Environment.python`` of the one among conda's packages that is Python, None without one."""
     from packager.environments.match_spec import parse_match_spec, python_specifiers
 
     for text in conda_packages:

@@ -40,13 +40,7 @@ def read_entry_script(script: str, source_directory: Path | None) -> EntryScript
     Raises ``NotFoundError`` for a missing file or folder, ``UsageError`` for a script that Python could not import by
     its name, or that lies outside of its source directory.
     """
-    stem, suffix = PurePosixPath(script).stem, PurePosixPath(script).suffix
-    if suffix != ".py" or not stem.isidentifier() or keyword.iskeyword(stem):
-        raise UsageError(
-            "must be a .py file whose name Python can import",
-            where=script,
-            hint=f"call it {_importable(stem)}.py, for example",
-        )
+    check_script_name(script)
     if source_directory is None:
         if not Path(script).is_file():
             raise NotFoundError("there is no such file", where=script, hint="check --entry-script")
@@ -74,6 +68,18 @@ def read_entry_script(script: str, source_directory: Path | None) -> EntryScript
         )  # fmt: skip
     _check_keys(tree, source_directory.parent)
     return EntryScript(str(inner), f"{APP_ROOT}/{folder}", _below(APP_ROOT, tree.entries), tree.left_out)
+
+
+def check_script_name(script: str) -> str:
+    """``script`` when Python can import it by its name; raises ``UsageError``."""
+    stem, suffix = PurePosixPath(script).stem, PurePosixPath(script).suffix
+    if suffix != ".py" or not stem.isidentifier() or keyword.iskeyword(stem):
+        raise UsageError(
+            "must be a .py file whose name Python can import",
+            where=script,
+            hint=f"call it {_importable(stem)}.py, for example",
+        )
+    return script
 
 
 def _importable(stem: str) -> str:

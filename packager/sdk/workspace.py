@@ -14,6 +14,7 @@ from packager.exceptions import translated
 from packager.sdk import configuration as config_file
 from packager.sdk.arguments import PathLike, path_of, refuse_unknown
 from packager.sdk.configuration import Configuration
+from packager.sdk.environments import Environments
 from packager.sdk.image import Image
 from packager.sdk.model import Model
 from packager.sdk.models import Models
@@ -169,6 +170,11 @@ class Workspace:
     def models(self) -> Models:
         """Its models: a dictionary of the latest versions, which registers and lists too."""
         return Models(self)
+
+    @cached_property
+    def environments(self) -> Environments:
+        """Its environments: a dictionary of the latest versions, which registers and lists too."""
+        return Environments(self)
 
     @property
     def experiments(self) -> dict[str, Experiment]:

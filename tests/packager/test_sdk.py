@@ -15,6 +15,7 @@ import packager
 from edgepack.errors import InvalidDocumentError, NotFoundError, UsageError
 from packager.automl import AutoMLRun
 from packager.commands.main import build_cli
+from packager.conda_dependencies import CondaDependencies
 from packager.exceptions import AzureMLException, ModelNotFoundException, UserErrorException, WebserviceException
 from packager.model import Model
 from packager.resource_configuration import ResourceConfiguration
@@ -101,13 +102,48 @@ SIGNATURES: dict[str, str] = {
     "AutoMLRun.register_model": "self, model_name=None, description=None, tags=None, iteration=None, metric=None",
     "Experiment.get_runs": "self, type=None, tags=None, properties=None, include_children=False",
     "ResourceConfiguration.__init__": "self, cpu=None, memory_in_gb=None, gpu=None",
+    "InferenceConfig.__init__": (
+        "self, entry_script, runtime=None, conda_file=None, extra_docker_file_steps=None, source_directory=None, "
+        "enable_gpu=None, description=None, base_image=None, base_image_registry=None, cuda_version=None, "
+        "environment=None"
+    ),
+    "InferenceConfig.validate_configuration": "self",
+    "Environment.__init__": "self, name, **kwargs",
+    "Environment.from_conda_specification": "name, file_path",
+    "Environment.from_pip_requirements": "name, file_path, pip_version=None",
+    "Environment.from_dockerfile": "name, dockerfile, conda_specification=None, pip_requirements=None",
+    "Environment.from_docker_image": (
+        "name, image, container_registry=None, conda_specification=None, pip_requirements=None"
+    ),
+    "Environment.from_docker_build_context": "name, docker_build_context",
+    "Environment.from_existing_conda_environment": "name, conda_environment_name",
+    "Environment.get": "workspace, name, version=None, label=None",
+    "Environment.list": "workspace",
+    "Environment.register": "self, workspace",
+    "Environment.label": "workspace, name, version, labels",
+    "Environment.clone": "self, new_name",
+    "Environment.build": "self, workspace, image_build_compute=None",
+    "Environment.build_local": "self, workspace, platform=None, **kwargs",
+    "Environment.get_image_details": "self, workspace",
+    "Environment.save_to_directory": "self, path, overwrite=False",
+    "Environment.load_from_directory": "path",
+    "Environment.add_private_pip_wheel": "workspace, file_path, exist_ok=False",
+    "CondaDependencies.__init__": "self, conda_dependencies_file_path=None, _underlying_structure=None",
+    # Azure's default Python is of its own images; None is ours.
+    "CondaDependencies.create": (
+        "pip_indexurl=None, pip_packages=None, conda_packages=None, python_version=None, pin_sdk_version=True"
+    ),
+    "CondaDependencies.save": "self, path=None",
+    "CondaDependencies.save_to_file": "self, base_directory, conda_file_path=None",
+    "ContainerRegistry.__init__": "self",
 }
 
 
 @pytest.mark.parametrize("call", SIGNATURES)
 def test_a_call_has_azures_parameters(call: str) -> None:
     owner, _, name = call.partition(".")
-    found: Any = {"AutoMLRun": AutoMLRun}.get(owner) or getattr(packager, owner)
+    others = {"AutoMLRun": AutoMLRun, "CondaDependencies": CondaDependencies}
+    found: Any = others.get(owner) or getattr(packager, owner)
     parameters = inspect.signature(getattr(found, name)).parameters.values()
     ours = [one for one in parameters if one.kind is not inspect.Parameter.KEYWORD_ONLY]
     said = ", ".join(
