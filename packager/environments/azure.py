@@ -28,7 +28,7 @@ DOCKERFILE = "BaseDockerfile"
 _INTERPRETER = "python"
 # What Azure's SDK writes besides: of another workspace, about training, about how a container is started.
 _LEFT_OUT = ("version", "spark", "databricks", "hdi", "r", "assetId")
-_DOCKER_LEFT_OUT = ("enabled", "sharedVolumes", "gpuSupport", "platform", "buildContext")
+_DOCKER_LEFT_OUT = ("enabled", "sharedVolumes", "gpuSupport", "platform")
 _DOCKER_SAID = ("arguments", "shmSize")
 
 
@@ -105,6 +105,8 @@ def _without_the_rest(value: Mapping[str, Any], where: object) -> dict[str, Any]
 
 def _docker(environment: Environment, fields: Fields) -> Environment:
     image, dockerfile = fields.take("baseImage", str), fields.take("baseDockerfile", str)
+    if fields.take("buildContext", dict):
+        fields.wrong("buildContext", "is a folder, which no environment keeps; give baseDockerfile, or a baseImage")
     registry = fields.child("baseImageRegistry")
     address, username = registry.take("address", str), registry.take("username", str)
     if registry.take("password", str):

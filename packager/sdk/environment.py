@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -78,7 +79,7 @@ class Environment(Section):
 
         Raises ``NotFoundError`` without the file, ``InvalidDocumentError`` with every violation and its field.
         """
-        return _described(name, file_path, None)
+        return _described(name, _path(file_path, "file_path"), None)
 
     @staticmethod
     @translated
@@ -87,7 +88,7 @@ class Environment(Section):
 
         Raises ``NotFoundError`` without the file, ``InvalidDocumentError`` with every violation and its line.
         """
-        made = _described(name, None, file_path)
+        made = _described(name, None, _path(file_path, "file_path"))
         if pip_version is not None:
             packages = made.python.conda_dependencies
             packages._record = with_conda_package(packages._record, f"pip=={pip_version}")
@@ -251,6 +252,12 @@ def _described(name: str, conda: PathLike | None, requirements: PathLike | None)
     elif (path := path_of(requirements)) is not None:
         found = Record(name, pip=read_requirements(path))
     return Environment._of(found)
+
+
+def _path(value: object, what: str) -> PathLike:
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise UsageError(f"is {value!r} and not a path", where=what, hint="give the path of a file")
+    return value
 
 
 def _text(value: object, what: str) -> str:

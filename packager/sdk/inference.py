@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -22,6 +23,7 @@ _LEGACY = (
     "runtime", "conda_file", "extra_docker_file_steps", "enable_gpu", "cuda_version", "base_image",
     "base_image_registry",
 )  # fmt: skip
+_PATHS = ("entry_script", "source_directory", "conda_file", "extra_docker_file_steps")
 
 
 class InferenceConfig(Section):
@@ -70,6 +72,10 @@ class InferenceConfig(Section):
         raise_all("inference configuration", list(self._violations()))
 
     def _violations(self) -> Iterator[str]:
+        wrong = [name for name in _PATHS if not isinstance(getattr(self, name), str | os.PathLike | None)]
+        yield from (f"{name} must be a path, is {getattr(self, name)!r}" for name in wrong)
+        if wrong:
+            return
         folder = Path() if self.source_directory is None else Path(self.source_directory).expanduser()
         if not folder.is_dir():
             yield f"source_directory {str(folder)!r} is not a folder"
@@ -89,7 +95,11 @@ class InferenceConfig(Section):
             yield f"{', '.join(given)} {verb} given beside an environment, which has its own; leave out one of the two"
 
     def _of_script(self, folder: Path) -> Iterator[str]:
-        script = str(self.entry_script)
+        said: object = self.entry_script
+        if said is None:
+            yield "entry_script must be a .py file"
+            return
+        script = str(said)
         try:
             check_script_name(script)
         except EdgepackError as error:

@@ -215,7 +215,7 @@ class Workspace:
         """Take other settings, once their database answers; raises what the database raises."""
         self.database_of(config)
         config.write(self._folder)
-        for part in ("config", "store", "database", "models", "builder", "_blobs"):
+        for part in ("config", "store", "database", "models", "environments", "builder", "_blobs"):
             self.__dict__.pop(part, None)
 
     def holds_records(self) -> bool:

@@ -333,6 +333,7 @@ def test_azures_default_environment_is_read(caplog: pytest.LogCaptureFixture) ->
     value = {
         "databricks": {"eggLibraries": [], "jarLibraries": []}, "docker": {
             "arguments": ["--ipc=host"], "baseDockerfile": None, "baseImage": "mcr.microsoft.com/azureml/base:1",
+            "buildContext": None,
             "baseImageRegistry": {"address": None, "password": None, "registryIdentity": None, "username": None},
             "enabled": False, "gpuSupport": False, "platform": {"architecture": "amd64", "os": "Linux"},
             "sharedVolumes": True, "shmSize": "2g",
@@ -389,6 +390,7 @@ def test_azures_default_environment_is_read(caplog: pytest.LogCaptureFixture) ->
         ("environmentVariables", {"A": 1}, "environmentVariables.A must be text"),
         ("name", "", "name is missing"),
         ("condaFile", "x", "condaFile is not a known field"),
+        ("docker.buildContext", {"locationType": "git", "location": "x"}, "docker.buildContext is a folder, which no"),
     ],
 )
 def test_what_azures_json_must_not_say_is_named(path: str, value: object, says: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 import packager
 from edgepack.errors import EdgepackError, InvalidDocumentError, NotFoundError, UsageError
+from packager.commands.main import build_cli
 from packager.conda_dependencies import CondaDependencies
 from packager.container_registry import ContainerRegistry
 from packager.environment import Environment
@@ -17,9 +19,10 @@ from packager.environments.document import digest_of, to_json
 from packager.environments.sources import from_file
 from packager.exceptions import UserErrorException, WebserviceException
 from packager.model import InferenceConfig
-from packager.sdk.azureml_names import MODULES
 from packager.sdk.environment_records import record_of
 from packager.workspace import Workspace
+from packager.workspaces.config import WorkspaceConfig
+from tests.support.typed import typist
 
 CONDA = """\
 # as somebody wrote it
@@ -262,6 +265,8 @@ def test_every_violation_of_an_environment_is_told_together(ws: Workspace) -> No
         (lambda ws: Environment.get(ws, "e:1"), "is not an environment name"),
         (lambda ws: Environment.get(ws, "nothing"), "environment nothing not found"),
         (lambda ws: Environment.from_conda_specification("e", "nothing.yml"), "there is no such conda file"),
+        (lambda ws: Environment.from_conda_specification("e", None), "is None and not a path"),  # type: ignore[arg-type]
+        (lambda ws: Environment.from_pip_requirements("e", ""), "is '' and not a path"),
         (lambda ws: Environment.load_from_directory("src"), "has no azureml_environment.json"),
         (lambda ws: Environment.from_existing_conda_environment("e", "base"), "conda env export"),
         (lambda ws: Environment.from_docker_build_context("e", None), "docker build -t"),
@@ -333,6 +338,8 @@ def test_every_violation_of_a_configuration_is_told_together() -> None:
     [
         ({"entry_script": "score.txt"}, "must be a .py file whose name Python can import"),
         ({"entry_script": "class.py"}, "must be a .py file whose name Python can import"),
+        ({"entry_script": None}, "entry_script must be a .py"),
+        ({"entry_script": "score.py", "source_directory": 5}, "source_directory must be a path, is 5"),
         ({"entry_script": "missing.py"}, "is not a file"),
         ({"entry_script": "../score.py", "source_directory": "src"}, "must be inside of source_directory"),
         ({"entry_script": "score.py", "runtime": "spark-py"}, "exists only in Azure"),
@@ -347,6 +354,38 @@ def test_a_wrong_configuration_is_named(arguments: dict[str, object], says: str)
         InferenceConfig(**arguments)  # type: ignore[arg-type]
 
 
-def test_azures_modules_are_found() -> None:
-    for name in ("environment", "conda_dependencies", "container_registry", "model"):
-        assert MODULES[f"azureml.core.{name}"] == f"packager.{name}"
+SCRIPT = """
+from azureml.core import ContainerRegistry, Environment, Workspace
+from azureml.core.conda_dependencies import CondaDependencies
+from azureml.core.environment import DockerSection, Environment as Same
+from azureml.core.model import InferenceConfig
+
+myenv = Environment.from_conda_specification(name="myenv", file_path="env.yml")
+myenv.docker.base_image = None
+myenv.docker.base_dockerfile = "./Dockerfile"
+myenv.python.conda_dependencies = CondaDependencies.create(conda_packages=["numpy"], pip_packages=["azureml-defaults"])
+myenv.register(workspace=Workspace("subscription", "group", "plant"))
+myenv = Environment.get(workspace=Workspace("subscription", "group", "plant"), name="myenv", version="1")
+print(InferenceConfig(entry_script="score.py", environment=myenv), Same is Environment, ContainerRegistry())
+"""
+
+
+def test_a_script_runs_unchanged(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    edgepack = typist(build_cli, "edgepack", monkeypatch, capfd)
+    (place / "deploy.py").write_text(SCRIPT)
+    ended = edgepack("azureml", "deploy.py")
+    assert ended.code == 0, ended.err
+    assert "Environment(name='myenv', version='1')) True ContainerRegistry(" in ended.out
+    found = packager.Workspace(workspace_name="plant").environments["myenv"]
+    assert found.docker.base_dockerfile == "FROM debian:12\nRUN true\n"
+    assert found.environment_variables == {"THREADS": "1"}
+
+
+def test_other_settings_of_a_workspace_bring_other_environments(ws: Workspace, place: Path) -> None:
+    before = ws.parts.environments
+    ws.parts.configure(WorkspaceConfig("renamed"))
+    assert ws.parts.environments is not before
