@@ -19,7 +19,8 @@ from packager.database.tables import ENVIRONMENTS, LAST_VERSIONS
 from packager.environments.curated import CURATED, all_curated, check_not_curated, curated
 from packager.environments.document import digest_of, read_json, to_json
 from packager.environments.environment import Environment, check_environment
-from packager.layers.secrets import SecretSearch, known_secrets
+from packager.environments.secrets import check_secrets
+from packager.layers.secrets import known_secrets
 
 _KIND = "environment"
 _log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class EnvironmentRegistry:
         """
         check_environment(environment)
         check_not_curated(environment.name)
-        _check_secrets(environment)
+        check_secrets(environment, known_secrets())
         digest = digest_of(environment)
         with self._database.writing() as connection:
             last = _lock(connection, environment.name)
@@ -167,21 +168,3 @@ def _not_found(connection: Connection, ref: EnvironmentRef) -> NotFoundError:
     if versions:
         hint = f"its versions are {', '.join(map(str, versions))}"
     return NotFoundError(f"environment {ref} not found", where="environment registry", hint=hint)
-
-
-def _check_secrets(environment: Environment) -> None:
-    """Raise ``EdgepackError`` when a credential that this machine knows, or a private key, is in ``environment``."""
-    search = SecretSearch(known_secrets())
-    for text in _texts(to_json(environment)):
-        search.check([text.encode("utf-8", "surrogateescape")], f"environment {environment.name}", keys=True)
-
-
-def _texts(value: object) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from (str(key), *_texts(item))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)

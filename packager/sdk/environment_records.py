@@ -16,6 +16,8 @@ from packager.environments.conda import parse_conda
 from packager.environments.environment import Environment as Record
 from packager.environments.environment import has_from, violations_of
 from packager.environments.files import read_text
+from packager.environments.secrets import check_secrets
+from packager.layers.secrets import MIN_LENGTH, Secret
 from packager.sdk.arguments import path_of
 from packager.sdk.conda_dependencies import CondaDependencies
 from packager.sdk.container_registry import ContainerRegistry
@@ -41,7 +43,8 @@ class Described(Protocol):
 def record_of(environment: Described) -> Record:
     """``environment`` as a record, without the password of its base's registry.
 
-    Files that it names are read. Raises ``NotFoundError`` without them, ``InvalidDocumentError`` with every violation.
+    Files that it names are read. Raises ``NotFoundError`` without them, ``InvalidDocumentError`` with every violation,
+    ``EdgepackError`` where the password is anywhere else in it.
     """
     where = f"environment {environment.name}"
     python, docker, packages, registry = _parts(environment, where)
@@ -75,6 +78,10 @@ def record_of(environment: Described) -> Record:
         inferencing_stack_version=_text(environment.inferencing_stack_version, "inferencing_stack_version", violations),
     )
     raise_all(where, [*violations, *violations_of(record)])
+    password = str(registry.password or "").encode("utf-8", "surrogateescape")
+    if len(password) >= MIN_LENGTH:
+        # It must not have found another way in, such as the Dockerfile.
+        check_secrets(record, [Secret("docker.base_image_registry.password", password)])
     if environment.version is None:
         return record
     return replace(record, version=EnvironmentRef.parse(f"{record.name}:{environment.version}").version)

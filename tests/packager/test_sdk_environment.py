@@ -17,7 +17,7 @@ from packager.container_registry import ContainerRegistry
 from packager.environment import Environment
 from packager.environments.document import digest_of, to_json
 from packager.environments.sources import from_file
-from packager.exceptions import UserErrorException, WebserviceException
+from packager.exceptions import AzureMLException, UserErrorException, WebserviceException
 from packager.model import InferenceConfig
 from packager.sdk.environment_records import record_of
 from packager.workspace import Workspace
@@ -155,6 +155,21 @@ def test_a_password_stays_in_memory(ws: Workspace, place: Path) -> None:
     assert b"s3cr3t" not in files
     found = Environment.get(ws, "p").docker.base_image_registry
     assert (found.address, found.username, found.password) == ("registry.example:5000", "robot", None)
+
+
+def test_a_password_has_no_other_way_in(ws: Workspace) -> None:
+    env = Environment.from_docker_image("p", "registry.example/base:1")
+    env.docker.base_image_registry.address = "registry.example"
+    env.docker.base_image_registry.password = "s3cr3t-of-robots"
+    env.environment_variables["LOGIN"] = "robot:s3cr3t-of-robots"
+    for keep in (lambda: env.register(ws), lambda: env.save_to_directory("folder")):
+        with pytest.raises(AzureMLException, match=r"docker\.base_image_registry\.password") as error:
+            keep()
+        assert "s3cr3t" not in str(error.value)
+    assert not Path("folder").exists()
+    assert ws.environments.get("p") is None
+    env.docker.base_image_registry.password = "robot"  # too short to tell from other text
+    assert env.register(ws).version == "1"
 
 
 def test_the_environments_are_a_dictionary(ws: Workspace) -> None:
