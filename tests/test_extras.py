@@ -208,8 +208,8 @@ def test_a_missing_library_is_found(wheel: Path, tmp_path: Path) -> None:
     install("", wheel, environment, "--quiet")
     found = walk(environment, ("packager",), ("edgepack",))
 
-    # numpy, where it is there, makes a search faster.
-    needed = set(found["missing"]) - {"numpy"}
+    # numpy, where it is there, makes a search faster; MLflow's client is asked for what is not a folder.
+    needed = set(found["missing"]) - {"mlflow", "numpy"}
     assert needed == {"click", "deflate", "docker", "installer", "packaging", "sqlalchemy", "yaml"}
     assert "packager.commands.main" in found["failed"]
     assert found["help"] != []
