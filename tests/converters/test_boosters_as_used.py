@@ -405,7 +405,7 @@ def test_what_the_user_gets_is_asked_of_the_object_that_was_saved(
         joblib.dump(booster, tmp_path / name)
         assert _answers(tmp_path / name).report["summary"]["passed"]
     real = load.adapt
-    monkeypatch.setattr(load, "adapt", lambda model, notes=None: Other(real(model, notes)))
+    monkeypatch.setattr(load, "adapt", lambda *given: Other(real(*given)))
     for name in made:
         with pytest.raises(ConversionError, match=r"predict of the Booster answers \d+ of \d+ rows otherwise"):
             _answers(tmp_path / name)

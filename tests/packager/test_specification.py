@@ -15,6 +15,7 @@ import pytest
 
 from packager.sdk import azureml_names
 from packager.sdk.automl import AutoMLRun
+from packager.sdk.model import Model
 from packager.sdk.workspace import Experiment, Workspace
 
 DOCUMENT = os.environ.get("EDGEPACK_SPECIFICATION")
@@ -102,14 +103,20 @@ def _prepared(folder: Path) -> dict[str, object]:
         "name: project_environment\ndependencies:\n  - python=3.11\n  - pip:\n    - azureml-defaults>=1.0.45\n"
     )
     (folder / "path_to_score.py").write_text("def init(): pass\ndef run(data): return data\n")
-    (folder / "model.pkl").write_bytes(b"weights")
+    (folder / "made").mkdir()
+    (folder / "made/model.pkl").write_bytes(b"weights")
     workspace = Workspace(workspace_name="plant")
     run = Experiment(workspace, "mnist").start_logging()
-    run.upload_file("outputs/sklearn_mnist_model.pkl", "model.pkl")
+    run.upload_file("outputs/sklearn_mnist_model.pkl", "made/model.pkl")
     parent = Experiment(workspace, "automl").start_logging()
     parent.add_properties({"primary_metric": "AUC"})
     child = parent.child_run()
     child.log("AUC", 0.9)
-    child.upload_file("outputs/model.pkl", "model.pkl")
-    workspace.models.register("mymodel", "model.pkl")
-    return {"run": run, "automl_run": AutoMLRun(Experiment(workspace, "automl"), parent.id), "__name__": "document"}
+    child.upload_file("outputs/model.pkl", "made/model.pkl")
+    workspace.models.register("mymodel", "made/model.pkl")
+    return {
+        "run": run,
+        "automl_run": AutoMLRun(Experiment(workspace, "automl"), parent.id),
+        "Model": Model,
+        "__name__": "document",
+    }
