@@ -57,7 +57,7 @@ def _own_frames(frames: TracebackType | None, script: Path) -> TracebackType | N
     found = frames
     while found is not None and found.tb_frame.f_code.co_filename != str(script):
         found = found.tb_next
-    return found or frames
+    return found
 
 
 def _line(error: BaseException, script: Path) -> int | str:

@@ -61,6 +61,13 @@ def _download(uri: str, folder: Path) -> Fetched:
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except MlflowException as error:
         raise _explained(error, uri, tracking) from error
+    except ModuleNotFoundError as error:
+        # Its client reads a server and a folder by itself; other places need parts of MLflow that it does not bring.
+        raise MissingPartError(
+            f"MLflow needs the Python package {error.name} to fetch it from {redacted(tracking) or 'its own database'}",
+            where=redacted(uri),
+            hint="pip install mlflow" if tracking else f"{_hint(tracking)}, or give a folder",
+        ) from error
     except OSError as error:
         raise EdgepackError(f"MLflow cannot fetch it ({error})", where=redacted(uri), hint=_hint(tracking)) from error
     if not (path / FILE).is_file():

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from edgepack.errors import UsageError, disk_errors
-from edgepack.host.files import make_dirs
-from edgepack.host.removal import remove_tree
+from edgepack.host.files import make_dirs, temporary_beside
 from edgepack.oci.store import Store
 from packager.models.model import Model
 from packager.models.unpack import extract
@@ -27,26 +25,39 @@ def download(store: Store, model: Model, target: Path, *, exist_ok: bool = False
     with disk_errors(target):
         # Beside the folder that may not exist yet, so that a failure leaves none.
         above = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
-        unpacked = above / f".download-{secrets.token_hex(8)}"
-        try:
+        with temporary_beside(above / "download") as unpacked:
             found = extract(store, model, unpacked / "model")
             folder = found if len(tops) > 1 else found.parent
+            for top in tops:
+                _check_place(folder / top, target / top)
             make_dirs(target)
             for top in tops:
                 _put(folder / top, target / top)
-        finally:
-            remove_tree(unpacked, ignore_errors=True)
     return target / tops[0] if len(tops) == 1 else target
+
+
+def _check_place(path: Path, place: Path) -> None:
+    """Raise ``UsageError`` where a file would have to take the place of a folder, or a folder that of a file."""
+    if not os.path.lexists(place):
+        return
+    if not _is_folder(path):
+        if _is_folder(place):
+            raise UsageError("is a folder, and the model has a file of that name", where=place, hint="move it away")
+    elif not _is_folder(place):
+        raise UsageError("is a file, and the model has a folder of that name", where=place, hint="move it away")
+    else:
+        for child in sorted(path.iterdir()):
+            _check_place(child, place / child.name)
 
 
 def _put(path: Path, place: Path) -> None:
     """Move ``path`` to ``place``; a folder that is there keeps its other files."""
-    if path.is_dir() and not path.is_symlink() and place.is_dir() and not place.is_symlink():
+    if _is_folder(path) and _is_folder(place):
         for child in sorted(path.iterdir()):
             _put(child, place / child.name)
-        return
-    if os.path.lexists(place) and place.is_dir() and not place.is_symlink():
-        raise UsageError("is a folder, and the model has a file of that name", where=place, hint="move it away")
-    if path.is_dir() and not path.is_symlink() and os.path.lexists(place):
-        raise UsageError("is a file, and the model has a folder of that name", where=place, hint="move it away")
-    path.replace(place)
+    else:
+        path.replace(place)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()

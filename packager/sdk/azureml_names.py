@@ -11,12 +11,15 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from edgepack.nearness import nearest
 
 _log = logging.getLogger(__name__)
+# The processes that a script spawns get its path, and by that this finder.
+_SPAWNED = Path(__file__).parent / "spawned"
 # Module of Azure's SDK -> module of ours; None for packages that only hold others.
 MODULES: dict[str, str | None] = {
     "azureml": None,
@@ -59,6 +62,8 @@ def install() -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] == "azureml"]:
             del sys.modules[name]
         sys.meta_path.insert(0, _Finder())
+        if str(_SPAWNED) not in sys.path:
+            sys.path.insert(0, str(_SPAWNED))
 
 
 class _Finder(MetaPathFinder):

@@ -52,11 +52,13 @@ def collect(workspace: Workspace, *, dry_run: bool = False) -> Collected:
     with locked(store.collection_lock):  # nobody marks a blob meanwhile
         for digest in candidates:
             with suppress(FileNotFoundError):
-                found = store.path(digest).stat()
-                if found.st_mtime_ns < since:
+                size = store.path(digest).stat().st_size
+                if store.last_use(digest) < since:
                     if not dry_run:
                         store.path(digest).unlink()
-                    freed.append(found.st_size)
+                    freed.append(size)
+        if not dry_run:
+            store.forget_marks(since)
         if freed and not dry_run:
             fsync_dir(store.path(Digest("0" * 64)).parent)
     return Collected(

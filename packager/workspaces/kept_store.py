@@ -71,12 +71,38 @@ class WorkspaceStore(Store):
         self._take_lease()
         try:
             with locked(self.collection_lock, shared=True):
-                os.utime(self.path(digest))
+                self._mark(digest)
         except FileNotFoundError:
             return False
         except OSError:  # a disk that cannot be written is not collected either
             return True
         return True
+
+    def _mark(self, digest: Digest) -> None:
+        try:
+            os.utime(self.path(digest))
+        except PermissionError:  # written by another user, such as root in a user's workspace: a mark beside it
+            mark = self._mark_of(digest)
+            mark.unlink(missing_ok=True)
+            mark.touch()
+
+    def _mark_of(self, digest: Digest) -> Path:
+        return self.leases / f"{digest.hex}.used"
+
+    def last_use(self, digest: Digest) -> int:
+        """The time, in nanoseconds, of the last mark of a blob; raises ``FileNotFoundError`` where there is none."""
+        written = self.path(digest).stat().st_mtime_ns
+        try:
+            return max(written, self._mark_of(digest).stat().st_mtime_ns)
+        except FileNotFoundError:
+            return written
+
+    def forget_marks(self, since: int) -> None:
+        """Remove the marks that are older than any use of the store."""
+        for mark in self.leases.glob("*.used"):
+            with suppress(OSError):
+                if mark.stat().st_mtime_ns < since:
+                    mark.unlink()
 
     def _take_lease(self) -> None:
         with self._marking:
@@ -84,16 +110,18 @@ class WorkspaceStore(Store):
                 with suppress(OSError):  # a disk that cannot be written is not collected either
                     make_dirs(self.leases)
                     sweep(self.leases, "*.lease")
-                    self._lease = Lease(self.leases)
+                    # What the process that this one was forked from relied on, this one may rely on.
+                    self._lease = Lease(self.leases, None if self._lease is None else self._lease.since)
 
 
 class Lease:
-    """A file that is locked as long as its process lives, and removed at its end."""
+    """A file that is locked as long as its process lives, and removed at its end; as old as ``since``, or new."""
 
-    def __init__(self, folder: Path) -> None:
-        path = folder / f"{os.getpid()}-{secrets.token_hex(6)}.lease"
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX)
+    def __init__(self, folder: Path, since: int | None = None) -> None:
+        path, file = _locked_file(folder)
+        if since is not None:
+            os.utime(file, ns=(since, since))
+        self.since = os.fstat(file).st_mtime_ns
         self._owner = os.getpid()
         weakref.finalize(self, _end, path, file, self._owner)
 
@@ -101,6 +129,16 @@ class Lease:
     def is_ours(self) -> bool:
         """Whether this process took it."""
         return self._owner == os.getpid()
+
+
+def _locked_file(folder: Path) -> tuple[Path, int]:
+    while True:
+        path = folder / f"{os.getpid()}-{secrets.token_hex(6)}.lease"
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file).st_nlink:  # else another process swept it before it was locked
+            return path, file
+        os.close(file)
 
 
 def _end(path: Path, file: int, owner: int) -> None:

@@ -25,12 +25,14 @@ from packager.workspaces.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 _RECORDS = (MODELS, ENVIRONMENTS)
+# What changes of a version after it was registered.
+_CHANGING = ("tags", "properties", "description", "resources", "sample", "sample_output", "conversion")
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Migration:
-    """What a migration did: records that moved, and those that were there already."""
+    """What a migration did: records that moved or were brought up to date, and those that were there already."""
 
     moved: int
     present: int
@@ -53,6 +55,12 @@ def migrate(workspace: Workspace, team: Team | None) -> Migration:
     pending = _pending(source, target)
     count = sum(len(rows) for rows in pending.values())
     present = _count(source) - count
+    changed = _changed(source, target)
+    for row in changed:
+        if team is None:
+            _take_changes(workspace, target, row)
+        else:
+            _log.warning("%s:%s: the tags and all else that changes of it stay as the team has them", *_key(row))
     for row in pending[MODELS.name]:
         _move_model(workspace, config, target, row)
     with target.writing() as connection:
@@ -60,7 +68,8 @@ def migrate(workspace: Workspace, team: Team | None) -> Migration:
             connection.execute(insert(ENVIRONMENTS).values(_without_id(row)))
     _raise_counters(source, target)
     config.write(workspace.root)
-    return Migration(count, present)
+    taken = len(changed) if team is None else 0
+    return Migration(count + taken, present - taken)
 
 
 def _count(database: Database) -> int:
@@ -94,6 +103,28 @@ def _pending(source: Database, target: Database) -> dict[str, Sequence[Row]]:
     return {
         table.name: [row for key, row in here[table.name].items() if key not in there[table.name]] for table in _RECORDS
     }
+
+
+def _changed(source: Database, target: Database) -> Sequence[Row]:
+    """The models of ``source`` that ``target`` has too, with another value of what may change of them."""
+    here, there = _rows(source)[MODELS.name], _rows(target)[MODELS.name]
+    return [row for key, row in here.items() if key in there and _changing(row) != _changing(there[key])]
+
+
+def _changing(row: Row) -> dict[str, Any]:
+    return {key: row[key] for key in _CHANGING}
+
+
+def _key(row: Row) -> tuple[str, int]:
+    return row["name"], row["version"]
+
+
+def _take_changes(workspace: Workspace, target: Database, row: Row) -> None:
+    """Let the folder's record of a model say what the team's does, which others may have changed since it moved."""
+    _fetch(workspace, model_of(row))
+    with target.writing() as connection:
+        same = (MODELS.c.name == row["name"]) & (MODELS.c.version == row["version"])
+        connection.execute(update(MODELS).where(same).values(_changing(row)))
 
 
 def _content(row: Row) -> object:

@@ -43,7 +43,7 @@ class TeamStore(WorkspaceStore):
     @contextmanager
     def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
         """As ``Store.open``; a blob that is not here is fetched first, verified. Raises what the registry raises."""
-        if self._behind is not None and not self.has_digest(descriptor.digest):
+        if self._behind is not None and not self.has(descriptor):
             source = self._behind.source_of(descriptor.digest)
             if source is not None:
                 self.put(descriptor, source)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgepack.errors import DigestMismatchError
+from edgepack.host.files import sweep
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -114,6 +118,63 @@ def _write_and_wait(folder: Path) -> None:
     workspace = opened(folder)
     workspace.store.put_bytes(b"by another", "text/plain")
     time.sleep(600)
+
+
+def test_a_lease_that_another_process_sweeps_while_it_is_taken_is_taken_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, lock, swept = workspace.store, fcntl.flock, []
+
+    def late(file: int, how: int) -> None:
+        if not swept:
+            swept.append(file)
+            sweep(store.leases, "*.lease")  # between the making of the file and its lock
+        lock(file, how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("packager.workspaces.kept_store.fcntl.flock", late)
+        store.put_bytes(b"new", "text/plain")
+    assert swept
+    assert len(list(store.leases.glob("*.lease"))) == 1
+
+
+def test_a_fork_keeps_what_its_parent_relied_on(workspace: Workspace, tmp_path: Path) -> None:
+    found = rubbish(tmp_path, "found")
+    assert workspace.store.has_digest(found)
+    child = multiprocessing.get_context("fork").Process(target=_outlive, args=(workspace, tmp_path))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert workspace.store.digests() >= {found}
+
+
+def _outlive(workspace: Workspace, folder: Path) -> None:
+    workspace.store.put_bytes(b"by the child", "text/plain")
+    for path in workspace.store.leases.glob("*.lease"):
+        if not path.name.startswith(f"{os.getpid()}-"):
+            path.unlink()  # the parent ends
+    collect(opened(folder))
+
+
+def test_what_another_user_wrote_is_kept_while_it_is_used(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, change = rubbish(tmp_path, "found"), os.utime
+
+    def refused(path: Any, *arguments: Any, **named: Any) -> None:
+        if path == workspace.store.path(found):
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        change(path, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", refused)
+        assert workspace.store.has_digest(found)
+    collect(opened(tmp_path))
+    assert workspace.store.digests() == {found}
+    end(workspace)
+    collect(opened(tmp_path))
+    assert workspace.store.digests() == frozenset()
+    assert not list(workspace.store.leases.iterdir())
 
 
 def test_signatures_go_with_their_image(workspace: Workspace, tmp_path: Path) -> None:

@@ -159,3 +159,21 @@ def test_a_folder_that_is_none_is_named(edgepack: Type, logged: tuple[str, str, 
         assert "give its folder, or models:/NAME/VERSION" in ended.sentence
     assert edgepack("model", "register", "-n", "houses").code == 2
     assert edgepack("model", "register", "-n", "houses", "-p", "model", "--mlflow", "model").code == 2
+
+
+def test_a_part_of_mlflow_that_is_missing_is_named_with_a_way_out(
+    edgepack: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(**_arguments: str) -> str:
+        raise ModuleNotFoundError("No module named 'alembic'", name="alembic")
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", fetch)
+    ended = edgepack("model", "register", "-n", "m", "--mlflow", "models:/houses/3")
+    assert ended.code == 1
+    assert ended.sentence.endswith(
+        "models:/houses/3: MLflow needs the Python package alembic to fetch it from its own database; "
+        "set MLFLOW_TRACKING_URI to the server or database that has it, or give a folder"
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///m.db")
+    ended = edgepack("model", "register", "-n", "m", "--mlflow", "models:/houses/3")
+    assert ended.sentence.endswith("to fetch it from sqlite:///m.db; pip install mlflow")

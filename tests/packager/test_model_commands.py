@@ -72,13 +72,28 @@ def test_a_download_replaces_nothing_unasked(edgepack: Type) -> None:
     assert [path.name for path in Path("out").iterdir()] == ["folder"]
 
 
+def test_a_download_that_would_take_the_place_of_a_folder_replaces_nothing(edgepack: Type, tmp_path: Path) -> None:
+    for name in ("a.bin", "b.bin"):
+        (tmp_path / name).write_bytes(b"new")
+    assert edgepack("model", "register", "-n", "two", "-p", "a.bin", "-p", "b.bin").code == 0
+    (tmp_path / "out/b.bin").mkdir(parents=True)
+    (tmp_path / "out/a.bin").write_bytes(b"old")
+    (tmp_path / f".download.{'0' * 12}.tmp").mkdir()  # of one that was killed
+    refused = edgepack("model", "download", "two", "-o", "out", "--exist-ok")
+    assert (refused.code, "b.bin: is a folder" in refused.sentence) == (2, True)
+    assert (tmp_path / "out/a.bin").read_bytes() == b"old"
+    (tmp_path / "out/b.bin").rmdir()
+    assert edgepack("model", "download", "two", "-o", "new").code == 0
+    assert not list(tmp_path.rglob(".download*"))
+
+
 def test_a_download_that_fails_leaves_nothing(edgepack: Type, tmp_path: Path) -> None:
     edgepack("model", "register", "-n", "one", "-p", "folder")
     for blob in (tmp_path / "a workspace/store/blobs/sha256").iterdir():
         blob.write_bytes(bytes(blob.stat().st_size))
     assert edgepack("model", "download", "one", "-o", "out/deep").code == 4
     assert not Path("out").exists()
-    assert not list(tmp_path.rglob(".download-*"))
+    assert not list(tmp_path.rglob(".download*"))
 
 
 def test_lists_are_filtered(edgepack: Type) -> None:

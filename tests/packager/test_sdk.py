@@ -407,6 +407,29 @@ def test_a_script_runs_unchanged(edgepack: Type, place: Path) -> None:
     assert ended.out.splitlines()[-1] == "from_script from_script:1 1 ['--name', 'x'] True __main__"
 
 
+SPAWNING = """
+import concurrent.futures, multiprocessing, pickle
+from azureml.core import Model
+
+class Own:
+    pass
+
+def work(number):
+    return number, Model.__module__, type(pickle.loads(pickle.dumps(Own()))).__name__
+
+if __name__ == "__main__":
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        print([*pool.map(work, [1])])
+"""
+
+
+def test_a_script_spawns_processes_that_find_azureml_too(place: Path) -> None:
+    (place / "train.py").write_text(SPAWNING)
+    more = {"PYTHONPATH": str(Path(packager.__file__).parents[1])}
+    ended = finish(sys.executable, "-m", "packager", "azureml", "train.py", env={**os.environ, **more})
+    assert ended.stdout == "[(1, 'packager.sdk.model', 'Own')]\n", ended.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
@@ -419,6 +442,7 @@ def test_a_script_runs_unchanged(edgepack: Type, place: Path) -> None:
         ("from azureml.core import Modle", 1, "did you mean 'Model'"),
         ("import azureml.widgets", 1, "azureml.widgets has no counterpart in edgepack"),
         ("1 / 0", 1, "ZeroDivisionError"),
+        ("def x(:", 1, "SyntaxError"),
         ("import sys; sys.exit(7)", 7, ""),
         ("from azureml.core import Workspace, Model; Model(Workspace(), 'x')", 3, "deploy.py, line 1:"),
     ],
@@ -429,3 +453,4 @@ def test_what_a_script_cannot_have_is_named(place: Path, line: str, code: int, s
     ended = finish(sys.executable, "-m", "packager", "azureml", "deploy.py", env={**os.environ, **more})
     assert (ended.code, says in ended.stderr) == (code, True), ended.stderr
     assert "runpy" not in ended.stderr
+    assert "commands/azureml.py" not in ended.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -224,6 +225,41 @@ def test_a_migration_that_stops_goes_on(
     moved = migrate(again, team)
     assert (moved.moved, moved.present) == (2, 1)
     assert [model.id for model in member(tmp_path / "bob", team).models.list()] == ["a:1", "b:1", "c:1"]
+
+
+def test_what_a_team_changed_comes_back_with_the_models(
+    team: Team, model_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alone = Workspace(tmp_path / "alone", tmp_path / "cache")
+    made = alone.models.register("churn", model_folder, ModelDetails(tags={"stage": "test"}))
+    same = Workspace(tmp_path / "same", tmp_path / "cache")
+    same.models.register("churn", model_folder, ModelDetails(tags={"mine": "yes"}))
+    migrate(alone, team)
+    bob = member(tmp_path / "bob", team)
+    bob.models.update(made.ref, add_tags={"stage": "prod"}, description="in use")
+    report = bob.store.put_bytes(b"{}", "application/json")
+    bob.models.save_conversion(made, Conversion("k" * 64, made.layers, report, "m.onnx"))
+
+    back = migrate(Workspace(tmp_path / "alone", tmp_path / "cache"), None)
+    again = Workspace(tmp_path / "alone", tmp_path / "cache")
+    found = again.models.get(made.ref)
+    assert (back.moved, back.present) == (1, 0)
+    assert (found.tags, found.description) == ({"stage": "prod"}, "in use")
+    assert again.store.read(report) == b"{}"
+    # What a member brings that the team has already does not change the team's, and says so.
+    assert migrate(same, team).present == 1
+    assert bob.models.get(made.ref).tags == {"stage": "prod"}
+    assert "churn:1: the tags and all else that changes of it stay as the team has them" in caplog.text
+
+
+def test_a_copy_that_was_cut_short_is_fetched_again(team: Team, model_folder: Path, tmp_path: Path) -> None:
+    made = member(tmp_path / "ann", team).models.register("churn", model_folder)
+    bob = member(tmp_path / "bob", team)
+    download(bob.store, made, tmp_path / "one")
+    (layer, *_) = made.layers
+    os.truncate(bob.store.path(layer.descriptor.digest), 1)
+    download(bob.store, made, tmp_path / "two")
+    assert bob.store.is_sound(layer.descriptor.digest)
 
 
 def test_nothing_moves_where_the_team_has_something_else(team: Team, model_folder: Path, tmp_path: Path) -> None:
