@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,7 @@ def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) 
 def _proven(original: Original, found: Rows, attempt: Attempt, options: Options, *, guarded: bool) -> Proven:
     notes: list[str] = []
     every = found.every
-    planned = inputs_of.plan(every, found.columns, original.by_name, attempt.floats)
+    planned = replace(inputs_of.plan(every, found.columns, original.by_name, attempt.floats), free=original.free)
     model, inputs = build(original, planned, attempt, ties_accepted=bool(options.tolerances), guarded=guarded)
     expected = Expected(original, inputs, every)
     resolution = attempt.resolution(original, model)

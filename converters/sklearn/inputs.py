@@ -23,7 +23,7 @@ class Inputs:
     """One matrix of numbers, one of text, or an input a column; ``dtypes`` are the graph's, one an input.
 
     ``graph_names`` are what the converter made of the columns' names; ``unused`` says which of these columns the model
-    drops, so that the graph does not have them as inputs.
+    drops, so that the graph does not have them as inputs. A ``free`` matrix has any number of columns.
     """
 
     layout: Layout
@@ -32,6 +32,7 @@ class Inputs:
     graph_names: tuple[str, ...]
     trained: tuple[Column, ...]
     unused: tuple[bool, ...]
+    free: bool = False
 
     def of(self, graph_names: Sequence[str], read: Collection[str]) -> Inputs:
         """With the names that the graph has, and what of them it reads."""
@@ -83,7 +84,7 @@ class Inputs:
         }
         if self.layout == "columns":
             return [(name, kinds[dtype]([None, 1])) for name, dtype in zip(self.names, self.dtypes, strict=True)]
-        return [(MATRIX, kinds[self.dtypes[0]]([None, len(self.names)]))]
+        return [(MATRIX, kinds[self.dtypes[0]]([None, None if self.free else len(self.names)]))]
 
     def describe(
         self,
@@ -100,7 +101,7 @@ class Inputs:
         if self.layout != "columns":
             whole = self.layout == "texts" and set(missing) >= set(self.names)
             columns = self.names if named else None
-            shape = (None, len(self.names))
+            shape = (None, None if self.free else len(self.names))
             text = MISSING_TEXT if whole else None
             places = tuple(index for index, name in enumerate(self.names) if name in complete)
             graph_name, dtype = self.graph_names[0], self.dtypes[0]

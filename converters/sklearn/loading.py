@@ -17,7 +17,7 @@ from typing import Any
 from converters import routes
 from converters.error_text import first_line
 from converters.routes import takes_documents
-from converters.sklearn import sparse_input
+from converters.sklearn import sparse_input, widths
 from converters.sklearn.original import DOCUMENTS, Original
 from converters.source import traces, user_modules
 from converters.source.kinds import is_booster_file
@@ -47,8 +47,8 @@ def load(path: Path, sample: Path | None = None) -> Original:
         )
     sparse_input.note(model)
     _one_thread(model)
-    names, named = _columns(model)
-    return Original(model, names, named, version, tuple(notes), saved)
+    names, named, free = _columns(model, sample)
+    return Original(model, names, named, version, tuple(notes), saved, free)
 
 
 def _open(path: Path, notes: list[str], sample: Path | None) -> tuple[Any, Any]:
@@ -157,28 +157,24 @@ def _one_thread(model: Any) -> None:
             part.n_jobs = None
 
 
-def _columns(model: Any) -> tuple[tuple[str, ...], bool]:
+def _columns(model: Any, sample: Path | None) -> tuple[tuple[str, ...], bool, bool]:
+    """The columns' names, whether the model has them, and whether it takes any number of columns."""
     from converters.boosters.load import columns
 
     of_booster = columns(model)
     if of_booster is not None:
-        return of_booster
+        return (*of_booster, False)
     names = getattr(model, "feature_names_in_", None)
     if names is not None and all(isinstance(name, str) for name in names):  # some libraries number them
-        return tuple(map(str, names)), True
-    count = getattr(model, "n_features_in_", None)
-    if not isinstance(count, int) and hasattr(model, "X_thresholds_"):
-        count = 1  # isotonic regression is along one axis
-    if isinstance(count, int) and count >= 1:
-        return tuple(f"x{index}" for index in range(count)), False
+        return tuple(map(str, names)), True, False
+    count, free = widths.told(model, sample)
+    if count is not None and count >= 1:
+        return tuple(f"x{index}" for index in range(count)), False, free
     if takes_documents(model):
-        return (DOCUMENTS,), False
+        return (DOCUMENTS,), False, False
     if hasattr(model, "classes_") and not hasattr(model, "predict"):
         raise ConversionError(
             f"the {type(model).__name__} transforms labels, not rows",
             hint="save the model that is to answer; labels are written by it as they were given",
         )
-    raise ConversionError(
-        f"the {type(model).__name__} does not say how many columns it takes: it is not fitted",
-        hint="save it after fit",
-    )
+    raise widths.unknown(model)

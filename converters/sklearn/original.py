@@ -41,7 +41,8 @@ class Meaning:
 class Original:
     """A fitted estimator with its column names (made up where it has none; ``named`` says which).
 
-    ``saved`` is the object in the user's file, for which ``model`` stands.
+    ``saved`` is the object in the user's file, for which ``model`` stands. One that is ``free`` takes any number of
+    columns, of which one is made up.
     """
 
     model: Any
@@ -50,6 +51,7 @@ class Original:
     trained_version: str
     warnings: tuple[str, ...]
     saved: Any = None
+    free: bool = False
 
     @property
     def versions(self) -> dict[str, str]:

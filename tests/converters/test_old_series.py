@@ -1,4 +1,4 @@
-"""Trees, forests and boosting of older series of scikit-learn, in the environments that convert them."""
+"""Trees, forests, boosting and dummies of older series of scikit-learn, in the environments that convert them."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def test_trees_of_an_older_series_answer_as_it_does(series: str, tmp_path: Path)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads(done.stdout)
-    assert len(results) == 18
+    assert len(results) == 26
     assert results == dict.fromkeys(results, 0)

@@ -16,6 +16,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from converters import Options
 from converters.sklearn.convert import convert
 from edgepack.errors import ConversionError
+from tests.converters.support.predictor_answers import to_onnx
 from tests.converters.support.transformer_answers import require_same_matrix, require_same_texts
 
 WORDS = [
@@ -134,9 +135,59 @@ def test_what_has_no_exact_form_is_refused_by_name(options: dict[str, Any], name
         require_same_texts(CountVectorizer(**options).fit(TEXTS), TEXTS)
 
 
-def test_hashes_are_refused() -> None:
-    with pytest.raises(ConversionError, match="HashingVectorizer"):
-        require_same_texts(HashingVectorizer(n_features=16), TEXTS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"norm": "l1"},
+        {"norm": None},
+        {"norm": None, "alternate_sign": False},
+        {"n_features": 2, "binary": True, "norm": None},
+        {"n_features": 1},
+        {"lowercase": False},
+        {"stop_words": ["the", "a", "été"], "token_pattern": r"(?u)\b\w+\b"},
+    ],
+    ids=str,
+)
+def test_hashes_of_words(options: dict[str, Any]) -> None:
+    long = ["x" * 50_000 + " the cat", "again " * 300, "\U0001d518\U0001d52b ab abc abcd abcde"]
+    require_same_texts(HashingVectorizer(**{"n_features": 97, **options}), [*TEXTS, *ACCENTED, *long])
+
+
+def test_hashes_of_every_letter_in_lower_case() -> None:
+    letters = [chr(code) for code in (*range(0xD800), *range(0xE000, 0x20000)) if chr(code).isalpha()]
+    pairs = [f"x{letter}y" for letter in letters if letter != "\u03a3"]
+    rows = [" ".join(pairs[start : start + 500]) for start in range(0, len(pairs), 500)]
+    require_same_texts(HashingVectorizer(n_features=4099, norm=None), rows)
+
+
+def test_hashes_of_texts_whose_capital_sigma_may_be_the_last_letter_are_not_answered() -> None:
+    from skl2onnx.common.data_types import StringTensorType
+
+    model = HashingVectorizer(n_features=4099, norm=None, token_pattern=r"(?u)\b\w+\b")
+    session = to_onnx(model, [("X", StringTensorType([None, 1]))])
+    for last in ("ΟΔΟΣ", "ΟΔΟΣ.", "ΟΔΟΣ Α", "ΟΔΟΣ'Α", "Σ", "ΑΣ\u0345Α", "ΑΣ1"):
+        with pytest.raises(ConversionError):
+            session.run({"X": np.array([["plain"], [last]], object)})
+    inside = ["ΣΟΦΙΑ ΑΣΑ", "οδος", "ΑΣα x", "\u0345ΣΑ.ΣΑ", "ΣςΣά ΑΣὰ"]
+    require_same_texts(model, inside)
+    require_same_texts(HashingVectorizer(n_features=16, lowercase=False), ["ΟΔΟΣ", "οδος"])
+
+
+@pytest.mark.parametrize(
+    ("options", "way_out"),
+    [
+        ({}, "n_features=4096"),
+        ({"n_features": 16, "ngram_range": (1, 2)}, "TfidfVectorizer"),
+        ({"n_features": 16, "analyzer": "char"}, "TfidfVectorizer"),
+        ({"n_features": 16, "strip_accents": "unicode"}, "strip_accents=None"),
+    ],
+    ids=str,
+)
+def test_hashes_without_a_practical_form_are_refused(options: dict[str, Any], way_out: str) -> None:
+    with pytest.raises(ConversionError, match="HashingVectorizer") as caught:
+        require_same_texts(HashingVectorizer(**options), TEXTS)
+    assert way_out in (caught.value.hint or "")
 
 
 def test_greek_in_lower_case_is_refused_for_its_final_sigma() -> None:

@@ -17,5 +17,9 @@ RECIPES = (
         lambda model: model.best_estimator_,
     ),
     delegating(("sklearn.frozen.FrozenEstimator",), lambda model: model.estimator),
-    delegating(("sklearn.semi_supervised.SelfTrainingClassifier",), lambda model: model.estimator_),
+    # Its part has another name up to 1.5.
+    delegating(
+        ("sklearn.semi_supervised.SelfTrainingClassifier",),
+        lambda model: model.estimator_ if hasattr(model, "estimator_") else model.base_estimator_,
+    ),
 )

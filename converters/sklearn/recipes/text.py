@@ -71,17 +71,9 @@ def _weighted(ops: Ops, counts: str) -> str:
     return counts if model.norm is None else normalized(ops, counts, model.norm)
 
 
-def hashed(ops: Ops) -> None:
-    """Refused: a column for every hash, a million by default, is not a usable answer."""
-    raise ConversionError(
-        f"{type(ops.model).__name__} is not converted: its hashes have no practical form in ONNX",
-        hint="use TfidfVectorizer(max_features=...), whose columns are words",
-    )
-
-
 def _counts(ops: Ops) -> str:
     model = ops.model
-    _require_plain(model)
+    require_plain(model)
     terms = sorted(model.vocabulary_, key=model.vocabulary_.get)
     if model.analyzer == "word" and (model.strip_accents is not None or model.token_pattern not in _PATTERNS):
         return _of_characters(ops, [tuple(term.split(" ")) for term in terms])
@@ -89,7 +81,9 @@ def _counts(ops: Ops) -> str:
         parts = [tuple(term.split(" ")) for term in terms]
         numbers = _numbers(parts)
         stop = model.get_stop_words() or ()
-        tokens = _words(ops, model, [*numbers, *stop])
+        if model.lowercase:
+            _require_no_sigma(model, [*numbers, *stop])
+        tokens = words_as_found(ops, model)
         ids = encoded(ops, tokens, {**numbers, **dict.fromkeys(stop, REMOVED)})
         if stop and model.ngram_range[1] > 1:
             ids = without_removed(ops, ids)
@@ -132,8 +126,16 @@ def _of_characters(ops: Ops, terms: list[tuple[str, ...]]) -> str:
     return ops.add("Min", counts, 1.0) if model.binary else counts
 
 
-def _words(ops: Ops, model: Any, known: Sequence[str]) -> str:
-    """The words of each text, filled up to the longest text's number of them; shape (rows, words)."""
+def is_plain_pattern(pattern: str) -> bool:
+    """Whether tokens are whole words, as ``words_as_found`` finds them."""
+    return pattern in _PATTERNS
+
+
+def words_as_found(ops: Ops, model: Any) -> str:
+    """The words of each text, filled up to the longest text's number of them; shape (rows, words).
+
+    In lower case where the model has them so, but for a Greek capital sigma, which becomes a small one anywhere.
+    """
     shortest = _PATTERNS.get(model.token_pattern)
     if shortest is None:
         raise ConversionError(
@@ -148,7 +150,6 @@ def _words(ops: Ops, model: Any, known: Sequence[str]) -> str:
     tokens = tokenized(ops, tokenexp=pattern)
     if not model.lowercase:
         return tokens
-    _require_no_sigma(model, known)
     flat = ops.add(
         "StringNormalizer",
         ops.reshape(tokens, [-1]),
@@ -249,7 +250,7 @@ def _characters_lowered() -> tuple[str, ...]:
     return tuple(character for character in map(chr, codes) if character.lower() != character)
 
 
-def _require_plain(model: Any) -> None:
+def require_plain(model: Any) -> None:
     """Raise ``ConversionError`` for what runs Python code or has no form in ONNX."""
     kind = type(model).__name__
     for name in ("preprocessor", "tokenizer"):
@@ -295,7 +296,6 @@ RECIPES = (
         tfidf_vectorizer,
         width=lambda model: len(model.vocabulary_),
     ),
-    Recipe((_MODULE + "HashingVectorizer",), "transformer", hashed, width=lambda model: None),
     Recipe(
         (_MODULE + "TfidfTransformer",),
         "transformer",

@@ -6,6 +6,7 @@ The rule of the count: of ``sklearn.utils.all_estimators()`` those whose class h
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -106,7 +107,10 @@ def make(dotted: str, **parameters: Any) -> Any:
     import importlib
 
     module, _, name = dotted.rpartition(".")
-    return getattr(importlib.import_module(f"sklearn.{module}"), name)(**parameters)
+    kind = getattr(importlib.import_module(f"sklearn.{module}"), name)
+    if "estimator" in parameters and "estimator" not in inspect.signature(kind).parameters:
+        parameters["base_estimator"] = parameters.pop("estimator")  # in older series
+    return kind(**parameters)
 
 
 def _logistic() -> Any:
@@ -318,6 +322,7 @@ SPECIAL: dict[str, Callable[[], Fitted]] = {
     "RANSACRegressor": _regress("linear_model.RANSACRegressor", random_state=0),
     "RadiusNeighborsRegressor": _regress("neighbors.RadiusNeighborsRegressor", radius=12.0),
     "RandomForestRegressor": _regress("ensemble.RandomForestRegressor", **_TREES),
+    "QuantileRegressor": _spec("linear_model.QuantileRegressor", target="number", solver="highs"),
     "RegressorChain": _spec("multioutput.RegressorChain", target="several_numbers", estimator=_ridge),
     "StackingRegressor": _regress("ensemble.StackingRegressor", estimators=partial(_pair, "regressor")),
     "TheilSenRegressor": _regress("linear_model.TheilSenRegressor", max_subpopulation=500, random_state=0),

@@ -17,10 +17,12 @@ import numpy as np
 import onnxruntime as ort
 from sklearn import ensemble, tree
 from sklearn.cross_decomposition import CCA
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.gaussian_process import GaussianProcessClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.semi_supervised import SelfTrainingClassifier
 
 from converters.options import Options
 from converters.sklearn.convert import convert
@@ -66,6 +68,25 @@ def _models() -> dict[str, tuple[Any, Any]]:
     return models
 
 
+def _bare() -> dict[str, tuple[Any, Any]]:
+    """What keeps no number of columns up to 1.5, by itself and as the first part of others, or its part elsewhere."""
+    logistic = LogisticRegression()
+    models: dict[str, tuple[Any, Any]] = {
+        "DummyClassifier": (DummyClassifier(), TARGET),
+        "DummyClassifier, two targets": (DummyClassifier(), np.column_stack([TARGET, BINARY])),
+        "DummyClassifier in a pipeline": (make_pipeline(DummyClassifier(strategy="most_frequent")), BINARY),
+        "DummyRegressor": (DummyRegressor(strategy="median"), ROWS[:, 0]),
+        "VotingClassifier": (
+            ensemble.VotingClassifier([("a", DummyClassifier()), ("b", logistic)], voting="soft"),
+            BINARY,
+        ),
+        "StackingClassifier": (ensemble.StackingClassifier([("a", DummyClassifier()), ("b", logistic)]), TARGET),
+        "VotingRegressor": (ensemble.VotingRegressor([("a", DummyRegressor()), ("b", LinearRegression())]), ROWS[:, 0]),
+    }
+    models["SelfTrainingClassifier"] = SelfTrainingClassifier(logistic), np.where(ROWS[:, 3] > 1, -1, BINARY)
+    return {f"{name}, by itself": found for name, found in models.items()}
+
+
 def _differing(model: Any, folder: Path) -> int | str:
     path = folder / "model.joblib"
     joblib.dump(model, path)
@@ -93,6 +114,8 @@ def main(folder: Path) -> None:
     for name, (model, target) in _models().items():
         pipeline = make_pipeline(StandardScaler(), model).fit(ROWS, target)
         results[name] = _differing(pipeline, folder)
+    for name, (model, target) in _bare().items():
+        results[name] = _differing(model.fit(ROWS, target), folder)
     json.dump(results, sys.stdout)
 
 
