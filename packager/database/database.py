@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from edgepack.errors import MissingPartError
+from edgepack.errors import EdgepackError, MissingPartError
 from edgepack.host.files import make_dirs
 from packager.database.address import check_address
 from packager.database.failures import explained
@@ -87,6 +88,11 @@ class Database:
             yield
         except DBAPIError as error:
             raise explained(error, self.where) from error
+        except JSONDecodeError as error:  # of a column of JSON
+            raise EdgepackError(
+                "a record in the workspace's database is damaged", where=self.where,
+                hint="put a copy of the database back",
+            ) from error  # fmt: skip
 
     def add_missing(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert those of ``rows`` whose keys are not there yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgepack.errors import EdgepackError
 from edgepack.oci.layer import Layer
 from packager.models.model import (
     Framework,
@@ -42,7 +43,19 @@ def row_of(model: Model) -> dict[str, Any]:
 
 
 def model_of(row: Mapping[str, Any]) -> Model:
-    """The model in a row."""
+    """The model in a row; raises ``EdgepackError`` for one that was damaged."""
+    try:
+        if not (row["files"] and row["layers"] and all(isinstance(row[key], dict) for key in ("tags", "properties"))):
+            raise ValueError("a model has files, layers, tags and properties")
+        return _read(row)
+    except (ValueError, TypeError, KeyError, AttributeError, EdgepackError) as error:
+        raise EdgepackError(
+            "its record in the workspace's database is damaged", where=f"model {row['name']}:{row['version']}",
+            hint="put a copy of the database back",
+        ) from error  # fmt: skip
+
+
+def _read(row: Mapping[str, Any]) -> Model:
     conversion = row["conversion"]
     return Model(
         row["name"],

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.errors import NoSpaceError
 from edgepack.host.files import fsync_dir, locked
 from edgepack.oci.digest import Digest
 from edgepack.oci.reachable import reachable
@@ -39,15 +40,23 @@ class Collected:
 def collect(workspace: Workspace, *, dry_run: bool = False) -> Collected:
     """Free what nothing needs; with ``dry_run`` only count it.
 
-    Raises ``VerificationError`` for an image whose manifest is damaged: what it needs cannot be known.
+    Raises ``VerificationError`` for an image whose manifest is damaged, ``EdgepackError`` for a damaged record: what
+    they need cannot be known. Raises ``NoSpaceError`` only where nothing that it frees makes room.
     """
     store = workspace.store
     since = oldest_use(store)
     kept = reachable(store, (digest for model in workspace.models.list() for digest in blobs_of(model)))
     candidates = store.digests() - kept.blobs
-    if not dry_run:
+
+    def note_names() -> None:
         workspace.config.write(workspace.root)  # one that has nothing any more is a workspace still
         store.untag(kept.dead_lists)
+
+    is_noted = dry_run
+    with suppress(NoSpaceError):  # it is then done when there is some
+        if not dry_run:
+            note_names()
+            is_noted = True
     freed = []
     with locked(store.collection_lock):  # nobody marks a blob meanwhile
         for digest in candidates:
@@ -61,10 +70,10 @@ def collect(workspace: Workspace, *, dry_run: bool = False) -> Collected:
             store.forget_marks(since)
         if freed and not dry_run:
             fsync_dir(store.path(Digest("0" * 64)).parent)
-    return Collected(
-        Freed(len(freed), sum(freed)),
-        _unfinished(store.unfinished(), dry_run=dry_run),
-    )
+    unfinished = _unfinished(store.unfinished(), dry_run=dry_run)
+    if not is_noted:
+        note_names()
+    return Collected(Freed(len(freed), sum(freed)), unfinished)
 
 
 def _unfinished(paths: Iterable[Path], *, dry_run: bool) -> Freed:

@@ -8,13 +8,15 @@ import json
 import multiprocessing
 import os
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgepack.errors import DigestMismatchError
+from edgepack.errors import DigestMismatchError, EdgepackError, NoSpaceError
 from edgepack.host.files import sweep
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
@@ -24,6 +26,7 @@ from edgepack.signing.statement import attach
 from packager.commands.main import build_cli
 from packager.models.model import Conversion
 from packager.workspaces.collect import blobs_of, collect
+from packager.workspaces.config import WorkspaceConfig
 from packager.workspaces.workspace import Workspace
 from tests.packager.support.bases import debian, make_base
 from tests.support.typed import Type, typist
@@ -175,6 +178,42 @@ def test_what_another_user_wrote_is_kept_while_it_is_used(
     collect(opened(tmp_path))
     assert workspace.store.digests() == frozenset()
     assert not list(workspace.store.leases.iterdir())
+
+
+def test_a_full_disk_is_freed(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.models.register("kept", a_file(tmp_path))
+    kept, left = workspace.store.digests(), rubbish(tmp_path, "left")
+    end(workspace)
+    write = WorkspaceConfig.write
+
+    def on_a_full_disk(config: WorkspaceConfig, folder: Path) -> None:
+        if workspace.store.path(left).exists():
+            raise NoSpaceError("no space left on the disk", where=folder)
+        write(config, folder)
+
+    monkeypatch.setattr(WorkspaceConfig, "write", on_a_full_disk)
+    assert collect(opened(tmp_path)).blobs.files == 1
+    assert workspace.store.digests() == kept
+    assert (workspace.root / "workspace.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("layers", "{}"), ("layers", "[[1]]"), ("layers", '[{"x": 1}]'), ("layers", "no JSON"), ("files", "[]"),
+        ("files", "3"), ("tags", "3"), ("sample", "[]"), ("conversion", '{"a": 1}'), ("framework", "Nope"),
+    ],
+)  # fmt: skip
+def test_nothing_goes_while_a_record_is_damaged(workspace: Workspace, tmp_path: Path, column: str, value: str) -> None:
+    workspace.models.register("kept", a_file(tmp_path))
+    end(workspace)
+    before = workspace.store.digests()
+    with closing(sqlite3.connect(workspace.root / "models.db")) as connection:
+        connection.execute(f"UPDATE models SET {column} = ?", (value,))  # noqa: S608 - a column of the table above
+        connection.commit()
+    with pytest.raises(EdgepackError, match="record in the workspace's database is damaged"):
+        collect(opened(tmp_path))
+    assert workspace.store.digests() == before
 
 
 def test_signatures_go_with_their_image(workspace: Workspace, tmp_path: Path) -> None:
