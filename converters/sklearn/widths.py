@@ -7,6 +7,7 @@ from typing import Any
 
 from converters.proof import samples
 from converters.routes import children, passes_on
+from converters.ways_out import SCRIPT
 from edgepack.errors import ConversionError
 
 DUMMIES = ("DummyClassifier", "DummyRegressor")
@@ -65,9 +66,10 @@ def unknown(model: Any) -> ConversionError:
         return ConversionError(
             f"the {kind} does not say how many columns it takes: it is not fitted", hint="save it after fit"
         )
+    helps = any(map(is_free, children(model)))
     return ConversionError(
         f"the {kind} does not say how many columns it takes",
-        hint="give a sample with some rows of its inputs (--sample FILE)",
+        hint="give a sample with some rows of its inputs (--sample FILE)" if helps else SCRIPT,
     )
 
 
