@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +97,21 @@ def test_a_download_that_fails_leaves_nothing(edgepack: Type, tmp_path: Path) ->
     assert edgepack("model", "download", "one", "-o", "out/deep").code == 4
     assert not Path("out").exists()
     assert not list(tmp_path.rglob(".download*"))
+
+
+def test_the_commands_of_the_guide_work_one_after_the_other(edgepack: Type) -> None:
+    guide = (Path(__file__).parents[2] / "docs/how-to/models.md").read_text().replace("\\\n", "")
+    Path("model.joblib").write_bytes(pickle.dumps({"a": 1}))
+    Path("answers.json").write_text("[0]")
+    Path("rows.json").write_text('{"data": [[1]]}')
+    blocks = re.findall(r"^```\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (register, find) = (block for block in blocks if "-p model.joblib" in block or "model list" in block)
+    changes = re.findall(r"`(model update [^`]+)`", guide)
+    assert len(changes) == 3
+    typed = [register, register, *changes, *find.splitlines(), "workspace gc --dry-run", "workspace gc"]
+    for line in typed:
+        ended = edgepack(*shlex.split(line, comments=True)[line.startswith("edgepack ") :])
+        assert ended.code == 0, (line, ended.err)
 
 
 def test_lists_are_filtered(edgepack: Type) -> None:
