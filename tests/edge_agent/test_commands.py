@@ -379,7 +379,7 @@ def test_somebody_else_may_not_use_the_device(agent: Agent) -> None:
 
 def test_a_damaged_state_is_told_of(agent: Agent) -> None:
     agent.apply("v1")
-    for path in (agent.root / "state").iterdir():
+    for path in [path for path in (agent.root / "state").iterdir() if path.is_file()]:
         path.write_bytes(b"garbage" * 1000)
     done = agent.run("status")
 
