@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from edgepack import __version__
 from edgepack.nearness import nearest
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,6 @@ CLOUD_ONLY = {
     "ScriptRunConfig": "run the script itself, and log with Experiment.start_logging()",
     "ScriptRun": "run the script itself, and log with Experiment.start_logging()",
     "RunConfiguration": "run the script itself, and log with Experiment.start_logging()",
-    "VERSION": "see: edgepack --version",
 }
 _CLOUD_MODULES = ("compute", "keyvault", "private_endpoint", "runconfig", "script_run_config", "script_run")
 
@@ -96,6 +96,8 @@ class _Stand(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         ours = MODULES[self.__name__]
+        if name == "VERSION" and ours == "packager":  # which many scripts print first
+            return f"edgepack {__version__}"
         if ours is not None:
             found = getattr(importlib.import_module(ours), name, None)
             if found is not None:

@@ -380,6 +380,7 @@ from azureml.core.resource_configuration import ResourceConfiguration
 from azureml.exceptions import WebserviceException
 import azureml.core
 
+assert azureml.core.VERSION.startswith("edgepack ")
 ws = Workspace("subscription", "group", "plant", auth=InteractiveLoginAuthentication(tenant_id="x"))
 model = Model.register(workspace=ws, model_path="weights.bin", model_name="from_script", tags={"area": "x"},
                        model_framework=Model.Framework.CUSTOM,
