@@ -124,7 +124,6 @@ def header(text: str) -> bytes:
         b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(20),
         header("{" * 9000),
         header("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999,), }") + bytes(4),
-        header("{'descr': '<f4', 'fortran_order': False, 'shape': (0,), }"),
         header("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "1," * 40 + "), }") + bytes(4),
         header("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }") + bytes(8),
         header("{'descr': '|O8', 'fortran_order': False, 'shape': (1,), }") + bytes(8),

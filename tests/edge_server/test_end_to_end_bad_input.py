@@ -278,7 +278,7 @@ def tensor(**changes: Any) -> dict[str, Any]:
         None, 7, {}, [], [7], [None], [{}], "features", [tensor(), tensor()], [tensor(name="other")],
         [tensor(name=7)], [tensor(datatype="FP99")], [tensor(datatype=None)], [tensor(datatype="BYTES")],
         [tensor(shape=[1, 3])], [tensor(shape=[2, 4])], [tensor(shape=[-1, 4])], [tensor(shape=[1.5, 4])],
-        [tensor(shape=[2**62, 4])], [tensor(shape=[0, 4], data=[])], [tensor(shape="x")], [tensor(shape=[])],
+        [tensor(shape=[2**62, 4])], [tensor(shape=[0, 4], data=[1])], [tensor(shape="x")], [tensor(shape=[])],
         [tensor(shape=[1] * 1000)], [tensor(data=None)], [tensor(data="x")], [tensor(data=["x"] * 4)],
         [tensor(data=[[5.1, 3.5], [1.4, [0.2]]])], [tensor(data=[None] * 4)], [tensor(data=[True, [], {}, ""])],
         [tensor(data=[1e39, 1, 2, 3])], [tensor(datatype="INT64", data=[2**70, 1, 2, 3])],
