@@ -30,7 +30,8 @@ def body(inputs: Sequence[InputSpec], rejects: Rejects, methods: Sequence[str]) 
     """The JSON bodies of POST /score: alternatives, the usual one first, as is the first of ``methods``."""
     used = [spec for spec in inputs if not spec.unused]
     by_rows = _rows(inputs, rejects)
-    by_records = _records(inputs, rejects)
+    # No rows are the same in both forms, of which exactly one is to match.
+    by_records = _records(inputs, rejects, least_rows(rejects) if by_rows is None else 1)
     by_name = {
         "type": "object",
         "properties": {spec.name: _described(spec, tensor(spec, rejects)) for spec in inputs},
@@ -68,7 +69,7 @@ def tensor(spec: InputSpec, rejects: Rejects) -> Schema:
     if spec.shape is None:
         return {"description": "nested lists, of any depth"}
     missing = takes_missing(spec, rejects)
-    schema = _nested(spec.shape, value(spec, nullable=missing), spec.columns)
+    schema = _nested(spec.shape, value(spec, nullable=missing), spec.columns, least_rows(rejects))
     # A row's schema is the same for all of its values.
     if missing and spec.complete and spec.columns is not None and spec.width is not None:
         complete = listed(spec.columns[position] for position in spec.complete)
@@ -90,6 +91,11 @@ def value(spec: InputSpec, *, nullable: bool) -> Schema:
         if "enum" in schema:
             schema["enum"].append(None)
     return schema
+
+
+def least_rows(rejects: Rejects) -> int:
+    """How few rows a request may have."""
+    return 1 if rejects.empty else 0
 
 
 def takes_missing(spec: InputSpec, rejects: Rejects) -> bool:
@@ -140,10 +146,10 @@ def _rows(inputs: Sequence[InputSpec], rejects: Rejects) -> Schema | None:
         "maxItems": total,
         "description": f"columns: {order}",
     }
-    return {"type": "array", "items": row, "minItems": 1}
+    return {"type": "array", "items": row, "minItems": least_rows(rejects)}
 
 
-def _records(inputs: Sequence[InputSpec], rejects: Rejects) -> Schema | None:
+def _records(inputs: Sequence[InputSpec], rejects: Rejects, rows: int) -> Schema | None:
     columns = Columns.of(inputs)
     unnamed = len(inputs) == 1 and inputs[0].columns is None
     if columns is None or unnamed or len(columns.names) > max(_RECORD_COLUMNS, len(inputs)):
@@ -157,7 +163,7 @@ def _records(inputs: Sequence[InputSpec], rejects: Rejects) -> Schema | None:
             if not spec.unused:
                 required.append(name)
     record = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return {"type": "array", "items": record, "minItems": 1}
+    return {"type": "array", "items": record, "minItems": rows}
 
 
 def _described(spec: InputSpec, schema: Schema) -> Schema:
@@ -169,11 +175,12 @@ def _described(spec: InputSpec, schema: Schema) -> Schema:
     return {**schema, "description": "; ".join(notes)} if notes and "description" not in schema else schema
 
 
-def _nested(shape: Sequence[int | None], item: Schema, columns: Sequence[str] | None) -> Schema:
+def _nested(shape: Sequence[int | None], item: Schema, columns: Sequence[str] | None, rows: int) -> Schema:
     schema = item
     for axis in range(len(shape) - 1, -1, -1):
         size = shape[axis]
-        schema = {"type": "array", "items": schema, "minItems": 1 if size is None else size}
+        least = 1 if axis else rows
+        schema = {"type": "array", "items": schema, "minItems": least if size is None else size}
         if size is not None:
             schema["maxItems"] = size
         if columns is not None and axis == len(shape) - 1:

@@ -260,7 +260,7 @@ def test_observing_takes_a_few_steps() -> None:
 def test_a_server_shows_what_it_has_done(converted: Path, start: Callable[..., Server]) -> None:
     server = start("--model", converted / "model.onnx", "--port", "0")
     assert server.score({"data": [[1, 2, 3, 4]] * 3})[0] == 200
-    assert server.score({"data": []})[0] == 400
+    assert server.score({"data": "none"})[0] == 400
     assert server.request("GET", "/nothing")[0] == 404
     status, headers, body = server.request("GET", "/metrics")
     assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")

@@ -10,21 +10,28 @@ from edgepack.limits import LIMITS
 ROOT = Path(__file__).parents[2]
 # Sizes that are no limits of reading: what a document may ask for, what an image, a container or the sandbox is given,
 # what a full disk has kept free, what the supervisor of a service reads at once, which imports nothing of edgepack's,
-# and what the search for traces and the comparison of answers are made of.
+# what the searches for traces and credentials and the comparison of answers are made of, the width of a line, how many
+# categories a table may have, and what is worth a bar on a terminal.
 OTHER_SIZES = {
+    "converters/boosters/counters.py",
     "converters/conversion.py",
     "converters/package/cache.py",
     "converters/proof/comparison.py",
     "converters/proof/exploration.py",
+    "converters/proof/sample_file.py",
     "converters/sandbox/launch.py",
     "converters/sklearn/attempts.py",
+    "converters/sklearn/recipes/text_hashes.py",
     "converters/source/recognition.py",
     "converters/source/traces.py",
     "edgepack/state/desired.py",
     "edgepack/oci/remote/transport.py",
     "packager/commands/model_convert.py",
+    "packager/commands/progress.py",
+    "packager/environments/conda.py",
     "packager/images/plan.py",
     "packager/layers/compressors.py",
+    "packager/layers/needles.py",
     "packager/models/files.py",
     "edge_agent/runtimes/runtime_spec.py",
     "edge_agent/runtimes/supervisor/forward.py",

@@ -102,7 +102,7 @@ def test_a_change_of_recipe_lock_or_python_makes_another_base(tmp_path: Path, mo
 
 
 def test_an_unknown_platform_of_a_recipe_is_refused(workspace: Workspace) -> None:
-    with pytest.raises(IncompatibleError, match="choose from linux/amd64, linux/arm64"):
+    with pytest.raises(UsageError, match="choose from linux/amd64, linux/arm64"):
         base_of(workspace, None, Platform.parse("linux/arm/v7"))
 
 
