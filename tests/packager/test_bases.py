@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgepack.errors import EdgepackError, IncompatibleError, NotFoundError
+from edgepack.errors import EdgepackError, IncompatibleError, NotFoundError, UsageError
 from edgepack.oci import mediatypes
 from edgepack.oci.archive.write import write_archive
 from edgepack.oci.descriptor import Descriptor, Platform

@@ -204,7 +204,7 @@ def test_notes_and_progress_go_to_stderr(shell: Shell) -> None:
     done = shell.run("model", "list")
     assert done.stdout == ""
     assert done.stderr == "no models yet; register one with: edgepack model register -n NAME -p PATH\n"
-    table = shell.run("model", "register", "-n", "churn", "-p", "model.bin")
+    table = shell.run("model", "register", "-n", "churn", "-p", "model.bin", "--framework", "Custom")
     assert table.stderr == ""
     assert table.stdout.splitlines()[0].split() == ["MODEL", "FRAMEWORK", "FILES", "SIZE", "CREATED", "TAGS"]
 
@@ -285,7 +285,7 @@ def test_an_image_whose_parts_do_not_agree_is_refused(shell: Shell) -> None:
         ("model register -n churn -p model.bin --tag blue", 2, "'blue' is not KEY=VALUE; write it as --tag team=blue"),
         ("model register -n churn -p model.bin --tag a=1 --tag a=2", 2, "'a' is given twice; give each key once"),
         ("model register -n churn -p model.bin --framework onnx", 2, "not an ONNX model, or is cut short; export"),
-        ("model register -n churn", 2, "missing option '-p' / '--path'; see: edgepack model register --help"),
+        ("model register -n churn", 2, "what to register is not said; give -p PATH, or --mlflow URI"),
         ("model convert -m churn", 3, "model churn not found; register one with: edgepack model register"),
         ("model convert -m churn:0", 2, "'0' is not a model version; versions are whole numbers from 1"),
         ("model convert -m churn:" + "9" * 5000, 2, "is not a model version; versions are whole numbers from 1"),
