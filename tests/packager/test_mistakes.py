@@ -222,7 +222,18 @@ def test_a_command_that_creates_a_workspace_says_so_once(edgepack: Type, tmp_pat
     failed = edgepack("model", "register", "-n", "churn", "-p", "absent", "--workspace", tmp_path / "new")
     assert (failed.code, "absent" in failed.sentence) == (3, True)
     assert edgepack("model", "list", "--workspace", tmp_path / "new").code == 3, "nothing was put into it"
-    words = ("model", "register", "-n", "churn", "-p", "model.bin", "--workspace", tmp_path / "new")
+    words = (
+        "model",
+        "register",
+        "-n",
+        "churn",
+        "-p",
+        "model.bin",
+        "--framework",
+        "Custom",
+        "--workspace",
+        tmp_path / "new",
+    )
     assert edgepack(*words).err == created
     assert edgepack(*words).err == ""
     assert edgepack("key", "create", "-n", "mine", "--workspace", tmp_path / "other").err.startswith("created the work")
