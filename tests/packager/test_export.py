@@ -15,9 +15,10 @@ from click.testing import CliRunner
 
 from edgepack.errors import NoSpaceError, NotFoundError, UsageError, VerificationError
 from packager.commands.main import build_cli
-from packager.models.conversion import convert, unpack_layers
+from packager.models.conversion import convert
 from packager.models.export import check_target, write_conversion
 from packager.models.model import Conversion, Model
+from packager.models.unpack import unpack_layers
 from packager.workspaces.workspace import Workspace
 from tests.packager.support.trained import ROWS, register
 from tests.support.http_client import ask
