@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound
 
 from edgepack import __version__
 from edgepack.errors import IncompatibleError
@@ -51,9 +52,8 @@ _STEPS: Mapping[int, Sequence[str]] = {
 
 def prepare(engine: Engine, where: str) -> None:
     """Make the tables of ``engine``'s database, or upgrade them; raises ``IncompatibleError``."""
-    with engine.connect().execution_options(sqlite_begin="BEGIN") as connection, connection.begin():
-        if _version(connection, where) == SCHEMA_VERSION:
-            return
+    if _is_current(engine):
+        return
     with engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
@@ -68,6 +68,16 @@ def prepare(engine: Engine, where: str) -> None:
                 for statement in _STEPS[version]:
                     connection.exec_driver_sql(statement)
             connection.execute(update(SCHEMA).values(version=SCHEMA_VERSION, edgepack=__version__))
+
+
+def _is_current(engine: Engine) -> bool:
+    """Whether the tables say that they have this version: one question, since every command asks it."""
+    with engine.connect().execution_options(sqlite_begin="BEGIN") as connection, connection.begin() as asking:
+        try:
+            return connection.execute(select(SCHEMA.c.version)).scalar_one_or_none() == SCHEMA_VERSION
+        except (DBAPIError, MultipleResultsFound):  # such tables are not there, or are another program's
+            asking.rollback()
+            return False
 
 
 def _version(connection: Connection, where: str) -> int:
