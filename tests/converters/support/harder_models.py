@@ -95,6 +95,16 @@ def _search() -> Any:
     return make("model_selection.GridSearchCV", estimator=_logistic(), param_grid={"C": [0.1, 1.0]}, cv=2)
 
 
+def _halving() -> Any:
+    """A search by successive halving behind a step, which skl2onnx does not know."""
+    from sklearn.experimental import enable_halving_search_cv  # noqa: F401  makes the class known
+
+    search = make(
+        "model_selection.HalvingGridSearchCV", estimator=_logistic(), param_grid={"C": [0.1, 1.0]}, random_state=0
+    )
+    return _classifier(_pipeline(make("preprocessing.StandardScaler"), search))
+
+
 def _matern() -> Any:
     return make("gaussian_process.kernels.Matern", nu=2.5) + make("gaussian_process.kernels.WhiteKernel")
 
@@ -114,6 +124,7 @@ def _steps() -> Any:
 
 
 HARDER: dict[str, list[Callable[[], Any]]] = {
+    "HalvingGridSearchCV": [_halving],
     "BaggingClassifier": [
         lambda: _classifier(
             make("ensemble.BaggingClassifier", estimator=make("svm.LinearSVC"), bootstrap_features=True)
