@@ -575,5 +575,5 @@ def test_an_upload_to_the_simulator_ends_with_its_client(sim: Simulator) -> None
     before = set(threading.enumerate())
     with socket.create_connection(("127.0.0.1", sim.port)) as client:
         client.sendall(b"PATCH /v2/x/blobs/uploads/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
-        wait_until(lambda: set(threading.enumerate()) - before)
+        wait_until(lambda: sim.seen)
     wait_until(lambda: not set(threading.enumerate()) - before)
