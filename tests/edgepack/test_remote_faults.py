@@ -38,9 +38,8 @@ from edgepack.oci.remote.transport import seconds_to_wait
 from edgepack.oci.sources import read_verified
 from edgepack.oci.store import Store
 from tests.edgepack.support.blobs import BLOB, QUICK, Bytes, blob
-from tests.edgepack.support.registry_simulator import Simulator, digest_of, running
+from tests.edgepack.support.registry_simulator import Simulator, digest_of, handler_of, running
 from tests.edgepack.support.small_images import entries, image
-from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -572,8 +571,12 @@ def test_the_next_page_of_a_list_is_found_among_links(link: str, following: str 
 def test_an_upload_to_the_simulator_ends_with_its_client(sim: Simulator) -> None:
     # A thread that asks for the rest for ever takes a processor from all tests after it.
     sim.uploads["1"] = bytearray()
-    before = set(threading.enumerate())
-    with socket.create_connection(("127.0.0.1", sim.port)) as client:
-        client.sendall(b"PATCH /v2/x/blobs/uploads/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
-        wait_until(lambda: sim.seen)
-    wait_until(lambda: not set(threading.enumerate()) - before)
+    theirs, ours = socket.socketpair()
+    handler = threading.Thread(target=handler_of(sim), args=(theirs, ("client", 0), None), daemon=True)
+    handler.start()
+    ours.sendall(b"PATCH /v2/x/blobs/uploads/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+    ours.close()
+    handler.join(60)
+    assert not handler.is_alive()
+    assert [seen.method for seen in sim.seen] == ["PATCH"]
+    theirs.close()

@@ -106,13 +106,17 @@ class Simulator:
         return sum(1 for one in self.seen if one.method == method and part in one.path)
 
 
+def handler_of(simulator: Simulator) -> type[BaseHTTPRequestHandler]:
+    """What answers one connection."""
+    return type("Handler", (_Handler,), {"sim": simulator})
+
+
 @contextmanager
 def running(
     simulator: Simulator, tls: tuple[Path, Path] | None = None, asks: Path | None = None
 ) -> Iterator[Simulator]:
     """``tls``: with this certificate and key. ``asks``: clients may show a certificate of this authority."""
-    handler = type("Handler", (_Handler,), {"sim": simulator})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(simulator))
     server.daemon_threads = True
     server.block_on_close = False
     if tls is not None:
