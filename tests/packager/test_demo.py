@@ -33,10 +33,10 @@ def test_another_port_is_taken_and_said_when_the_usual_one_is_in_use(
 
 
 def test_a_port_that_was_asked_for_is_refused_at_once_when_it_is_in_use(taken: int, tmp_path: Path) -> None:
-    from packager.commands.demo import command
+    from packager.commands.main import build_cli
 
     with pytest.raises(UsageError, match=rf"--port: port {taken} cannot be used .*; stop what listens there, or give"):
-        command.main(["--port", str(taken), "--folder", str(tmp_path / "work")], standalone_mode=False)
+        build_cli().main(["demo", "--port", str(taken), "--folder", str(tmp_path / "work")], standalone_mode=False)
     assert not (tmp_path / "work").exists()
 
 
@@ -53,12 +53,12 @@ def test_a_free_port_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_extra_is_named_before_anything_is_done(
     package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from packager.commands.demo import command
+    from packager.commands.main import build_cli
 
     monkeypatch.setattr(demo, "find_spec", lambda name: None if name == package else name)
     wanted = rf"the Python package {package} is not installed; run: pip install 'edgepack\[all\]'"
     with pytest.raises(MissingPartError, match=wanted):
-        command.main(["--folder", str(tmp_path / "work")], standalone_mode=False)
+        build_cli().main(["demo", "--folder", str(tmp_path / "work")], standalone_mode=False)
     assert not (tmp_path / "work").exists()
 
 
