@@ -8,9 +8,9 @@ and downloads, and apt checks the archive's signatures.
 
 from packager.bases.debian.debs import newest_package
 from packager.bases.debian.entries import PACKAGES, base_entries, update_lock
-from packager.bases.debian.recipe import BaseRecipe, Lock, load_recipe, lock_path, read_lock, recipes
+from packager.bases.debian.recipe import BaseRecipe, Lock, load_recipe, lock_path, python_release, read_lock, recipes
 
 __all__ = [
-    "PACKAGES", "BaseRecipe", "Lock", "base_entries", "load_recipe", "lock_path", "newest_package", "read_lock",
-    "recipes", "update_lock",
+    "PACKAGES", "BaseRecipe", "Lock", "base_entries", "load_recipe", "lock_path", "newest_package",
+    "python_release", "read_lock", "recipes", "update_lock",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -103,6 +104,17 @@ def read_lock(recipe: BaseRecipe, platform: Platform) -> Lock | None:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidDocumentError(path, [f"is not a lock ({error})"], hint="write it again") from error
+
+
+def python_release(recipe: BaseRecipe) -> str:
+    """The full version of the recipe's Python, such as ``3.11.2``, by its locks; its minor version without one."""
+    for platform in recipe.platforms:
+        lock = read_lock(recipe, Platform.parse(platform))
+        for package in () if lock is None else lock.packages:
+            if package.name == f"python{recipe.python_minor}-minimal":
+                found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", package.version)
+                return found[1] if found else recipe.python_minor
+    return recipe.python_minor
 
 
 def write_lock(recipe: BaseRecipe, platform: Platform, lock: Lock) -> None:
