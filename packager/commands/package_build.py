@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     "--source-directory", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
     help="Ship this whole folder; --entry-script is relative to it.",
 )  # fmt: skip
+@click.option(
+    "--ic", "configuration", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="An inference configuration: entry script, source directory and environment.",
+)  # fmt: skip
 @click.option("-t", "--tag", required=True, help="Name of the image, such as churn:1.")
 @click.option("--platform", "platforms", metavar="P[,P]", help="linux/amd64, linux/arm64.  [default: this machine's]")
 @click.option("--base", metavar="REF", help="A base image: a recipe, oci:DIR, docker-archive:FILE, or a reference.")
@@ -45,6 +49,7 @@ def command(
     models: tuple[str, ...],
     entry_script: str | None,
     source_directory: Path | None,
+    configuration: Path | None,
     tag: str,
     platforms: str | None,
     base: str | None,
@@ -59,7 +64,8 @@ def command(
 ) -> None:
     """Build an image that serves models over HTTP; needs no container engine and no image registry."""
     from packager.images.build import BuildOptions
-    from packager.inference.entry_script import read_entry_script
+    from packager.inference.configuration import InferenceConfiguration
+    from packager.inference.configuration_file import read_configuration
     from packager.inference.service_settings import read_settings
     from packager.layers.rules import rules_without
     from packager.models.conversion import is_unchecked
@@ -69,7 +75,14 @@ def command(
     wanted = platforms_of(platforms)
     if source_directory is not None and entry_script is None:
         raise UsageError("is given without a script", where="--source-directory", hint="name one by --entry-script")
-    script = read_entry_script(entry_script, source_directory) if entry_script is not None else None
+    if configuration is not None and entry_script is not None:
+        raise UsageError(
+            "is given beside --ic, whose file names the script", where="--entry-script", hint="keep one of the two"
+        )
+    inference = InferenceConfiguration(entry_script, source_directory) if entry_script is not None else None
+    if configuration is not None:
+        inference = read_configuration(configuration, workspace.environments)
+    script = inference.script() if inference is not None else None
     settings = None if service is None else read_settings(service)
     options = BuildOptions(base, offline, script, rules_without(RULES, keep), access, extras, settings)
     tag = image_tag(tag)
