@@ -37,7 +37,7 @@ from packager.wheels.trim import RULES, TrimRule
 class BuildOptions:
     """What a user may choose about a build: ``rules`` are what stays out of wheels, ``script`` runs the models.
 
-    ``access`` says how a base's registry is reached.
+    ``access`` says how a base's registry is reached. ``steps`` are further steps of a Dockerfile, for an engine.
     """
 
     base: str | None = None
@@ -47,6 +47,7 @@ class BuildOptions:
     access: Access = field(default_factory=Access)
     extras: tuple[str, ...] = ()
     settings: ServiceSettings | None = None
+    steps: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ class Builder:
         """
         tag = image_tag(tag)
         options = options or BuildOptions()
+        if options.steps:
+            raise UsageError(
+                "steps of a Dockerfile must be executed, and this build executes nothing", where="extraDockerfileSteps",
+                hint="add --engine docker, or write a Dockerfile with them: edgepack package save -o DIR",
+            )  # fmt: skip
         search = SecretSearch(known_secrets())
         search.check_name(tag)
         writer = ImageWriter(
@@ -117,7 +123,7 @@ class Builder:
         models = self._served(refs, options)
         if options.settings is not None:
             options.settings.check(service_document(models, options.script))
-        return tuple(self._planned(models, platform, options) for platform in platforms)
+        return tuple(replace(self._planned(models, platform, options), steps=options.steps) for platform in platforms)
 
     def _compiler(self, python: str, options: BuildOptions) -> Compiler | None:
         """What makes bytecode for Python ``python``: for a base of ours always the same, whatever Python runs this."""

@@ -64,7 +64,10 @@ PlannedLayer = WheelGroup | FilesLayer | ReadyLayer
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """An image for one platform: what comes on top of the base, how it is run, and when its newest input was made."""
+    """An image for one platform: what comes on top of the base, how it is run, and when its newest input was made.
+
+    ``steps`` are further steps of a Dockerfile, which run once the wheels are there and nothing else is.
+    """
 
     platform: Platform
     base: Base
@@ -76,6 +79,7 @@ class LayerPlan:
     created: str = EPOCH
     user: str = USER
     port: int = PORT
+    steps: str = ""
 
 
 def plan_image(

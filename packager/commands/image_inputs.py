@@ -1,0 +1,144 @@
+"""What ``edgepack package build`` and ``package save`` are given: models, a script with what it needs, platforms."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from edgepack.errors import UsageError
+from edgepack.host.console import note
+from edgepack.names import ModelRef
+from edgepack.oci.descriptor import Platform
+from packager.commands.options import offline, platforms_of, registries
+from packager.workspaces.workspace import Workspace
+
+if TYPE_CHECKING:
+    from packager.images.build import BuildOptions
+    from packager.inference.entry_script import EntryScript
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """Models, platforms and options of an image, as a user typed them."""
+
+    refs: tuple[ModelRef, ...]
+    platforms: tuple[Platform, ...]
+    options: BuildOptions
+
+    @property
+    def script(self) -> EntryScript | None:
+        """The entry script, if there is one."""
+        return self.options.script
+
+    def note_left_out(self) -> None:
+        """Say which files of the source directory stay out."""
+        from packager.layers.folder import left_out_text
+
+        if self.script is not None and self.script.left_out:
+            note(left_out_text(self.script.left_out))
+
+    def note_unchecked(self, workspace: Workspace) -> None:
+        """Say which models were never converted, and are served as they are."""
+        from packager.models.conversion import is_unchecked
+
+        for model in filter(is_unchecked, map(workspace.models.get, self.refs if self.script is None else ())):
+            note(f"{model.id} is served as it is; to have it checked first: edgepack model convert -m {model.id}")
+
+
+def image_inputs(function: _F) -> _F:
+    """Add the options; the command gets ``inputs``, an ``ImageInputs``, beside its ``workspace``."""
+
+    @functools.wraps(function)
+    def command(*args: Any, workspace: Workspace, **typed: Any) -> Any:
+        given = {name: typed.pop(name) for name in _NAMES}
+        return function(*args, workspace=workspace, inputs=_inputs(workspace, **given), **typed)
+
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return cast(_F, command)
+
+
+_OPTIONS = (
+    click.option(
+        "-m", "--model", "models", multiple=True, metavar="NAME[:VERSION]", help="A model; may be given again."
+    ),
+    click.option(
+        "--entry-script", metavar="FILE", help="A score.py with init() and run(); it opens the models itself."
+    ),
+    click.option(
+        "--source-directory", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+        help="Ship this whole folder; --entry-script is relative to it.",
+    ),
+    click.option(
+        "--ic", "configuration", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+        help="An inference configuration: entry script, source directory and environment.",
+    ),
+    click.option(
+        "--platform", "platforms", metavar="P[,P]", help="linux/amd64, linux/arm64.  [default: this machine's]"
+    ),
+    click.option(
+        "--base", metavar="REF", help="A base image: a recipe, oci:DIR, docker-archive:FILE, or a reference."
+    ),
+    click.option("--keep", multiple=True, metavar="RULE", help="Switch off a rule that leaves files of wheels out."),
+    click.option(
+        "--extra", "extras", multiple=True, metavar="NAME", help="What the server is to have besides: images."
+    ),
+    click.option(
+        "--service-config", "service", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+        help="Settings of the server (workers, limits, collection, auth and others), as in service.json.",
+    ),
+    offline,
+    registries,
+)  # fmt: skip
+_NAMES = (
+    "models", "entry_script", "source_directory", "configuration", "platforms", "base", "keep", "extras", "service",
+    "offline", "access",
+)  # fmt: skip
+
+
+def _inputs(
+    workspace: Workspace,
+    *,
+    models: tuple[str, ...],
+    entry_script: str | None,
+    source_directory: Path | None,
+    configuration: Path | None,
+    platforms: str | None,
+    base: str | None,
+    keep: tuple[str, ...],
+    extras: tuple[str, ...],
+    service: Path | None,
+    **shared: Any,
+) -> ImageInputs:
+    from packager.images.build import BuildOptions
+    from packager.inference.configuration import InferenceConfiguration
+    from packager.inference.configuration_file import read_configuration
+    from packager.inference.service_settings import read_settings
+    from packager.layers.rules import rules_without
+    from packager.wheels.trim import RULES
+
+    refs = tuple(ModelRef.parse(model) for model in models)
+    wanted = tuple(platforms_of(platforms))
+    if source_directory is not None and entry_script is None:
+        raise UsageError("is given without a script", where="--source-directory", hint="name one by --entry-script")
+    if configuration is not None and entry_script is not None:
+        raise UsageError(
+            "is given beside --ic, whose file names the script", where="--entry-script", hint="keep one of the two"
+        )
+    inference = InferenceConfiguration(entry_script, source_directory) if entry_script is not None else None
+    if configuration is not None:
+        inference = read_configuration(configuration, workspace.environments)
+    script = inference.script() if inference is not None else None
+    settings = None if service is None else read_settings(service)
+    options = BuildOptions(
+        base, shared["offline"], script, rules_without(RULES, keep), shared["access"], extras, settings,
+        steps="" if inference is None else inference.steps,
+    )  # fmt: skip
+    return ImageInputs(refs, wanted, options)
