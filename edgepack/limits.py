@@ -48,6 +48,9 @@ class Limits:
     # A PEM of one Ed25519 key has some 120 bytes; a file beyond this is something else.
     key_file_bytes: int = 16 << 10
     envelope_bytes: int = 16 << 20
+    # An SBOM with ten thousand files in it has some 5 MB. How many artifacts of one image a pull takes along.
+    attachment_bytes: int = 64 << 20
+    referrers: int = 1000
     # What is held in memory while a bundle is verified: its list, each document, and all documents.
     bundle_list_bytes: int = 16 << 20
     bundle_document_bytes: int = 4 << 20

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from edgepack.bundle.listing import Contents, Referrer
 from edgepack.errors import IncompatibleError, NotFoundError, SizeMismatchError, VerificationError
+from edgepack.oci.attachments import kind_of
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Manifest
@@ -97,7 +98,5 @@ def _check_referrer(referrer: Referrer, source: BlobSource) -> None:
         raise VerificationError("cannot be read", where=where) from error
     if manifest.subject is None or manifest.subject.digest != referrer.subject:
         raise VerificationError(f"is not attached to {referrer.subject}, as its list says", where=where)
-    if manifest.artifact_type != referrer.descriptor.artifact_type:
-        raise VerificationError(
-            f"has the artifact type {manifest.artifact_type}, and its list says another", where=where
-        )
+    if kind_of(manifest) != referrer.descriptor.artifact_type:
+        raise VerificationError(f"has the artifact type {kind_of(manifest)}, and its list says another", where=where)

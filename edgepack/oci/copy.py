@@ -19,6 +19,13 @@ class CopyReport:
     moved_blobs: int
     present_bytes: int
 
+    def __add__(self, other: CopyReport) -> CopyReport:
+        return CopyReport(
+            self.moved_bytes + other.moved_bytes,
+            self.moved_blobs + other.moved_blobs,
+            self.present_bytes + other.present_bytes,
+        )
+
 
 def copy(
     source: BlobSource,

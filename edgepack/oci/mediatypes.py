@@ -20,6 +20,7 @@ SCHEMA_1 = frozenset(f"application/vnd.docker.distribution.manifest.v1+{kind}" f
 
 DSSE = "application/vnd.dsse.envelope.v1+json"
 IN_TOTO = "application/vnd.in-toto+json"
+CYCLONEDX = "application/vnd.cyclonedx+json"
 STATEMENT_ARTIFACT = "application/vnd.edgepack.statement.v1+json"
 
 # ModelPack's model-spec, version 1: a model as an artifact that other tools read. The type of a layer of files has an
@@ -47,3 +48,5 @@ LAYER_UNPACKED = "io.edgepack.layer.unpacked-size"
 LAYER_COMPRESSOR = "io.edgepack.layer.compressor"
 # Of an image: the models that it serves, such as ``churn:2``, separated by commas.
 MODELS = "io.edgepack.models"
+# Of an artifact that edgepack itself attached to an image: what it is, such as ``sbom``.
+ATTACHMENT_KIND = "io.edgepack.attachment.kind"

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -352,10 +352,22 @@ class Store:
 
     def add_referrer(self, subject: Digest, artifact: Descriptor) -> None:
         """Attach ``artifact``, a manifest that is here and names ``subject``."""
+        self.add_referrers(subject, [artifact])
+
+    def add_referrers(
+        self, subject: Digest, artifacts: Iterable[Descriptor], instead_of: Callable[[Descriptor], bool] | None = None
+    ) -> None:
+        """Attach ``artifacts``, which are here and name ``subject``; those that they are ``instead_of`` go.
+
+        Raises ``UsageError`` for more than a list can hold that is read again.
+        """
         with locked(self._lock):
-            known = {item.digest: item for item in self.referrers(subject)}
-            known[artifact.digest] = artifact
+            listed = self.referrers(subject)
+            known = {item.digest: item for item in listed if instead_of is None or not instead_of(item)}
+            known.update((item.digest, item) for item in artifacts)
             listing = Index(tuple(item for _, item in sorted(known.items()))).to_bytes()
+            if len(listing) > LIMITS.manifest_bytes:
+                raise UsageError(f"has {len(known)} artifacts attached, more than a list can hold", where=subject)
             self._set_tag(referrers_tag(subject), self.put_bytes(listing, mediatypes.INDEX))
 
 

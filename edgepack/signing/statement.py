@@ -7,11 +7,11 @@ Artifact Usage"): the empty configuration and one layer, the DSSE envelope.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
 
 import edgepack
 from edgepack.errors import InvalidDocumentError, NotFoundError, SignatureError, VerificationError
-from edgepack.oci import mediatypes
+from edgepack.oci import attachments, mediatypes
+from edgepack.oci.attachments import Attachment, HasReferrers
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -22,13 +22,6 @@ from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import PrivateKey, PublicKey
 from edgepack.signing.rules import Statement, Verified, check_member, check_statement, envelope_of
-
-
-class StatementSource(BlobSource, Protocol):
-    """Where blobs come from, with what is attached to them: a store, a registry, a bundle being read."""
-
-    def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
-        """The artifacts attached to ``subject``."""
 
 
 def make_statement(source: BlobSource, image: Descriptor, name: str, created: str | None = None) -> Statement:
@@ -49,21 +42,12 @@ def attach(store: Store, image: Descriptor, name: str, key: PrivateKey, created:
     Deterministic unless ``created`` differs; attaching the same again changes nothing.
     """
     payload = make_statement(store, image, name, created).to_bytes()
-    signed = store.put_bytes(envelope.sign(payload, mediatypes.IN_TOTO, key), mediatypes.DSSE)
-    artifact = Manifest(
-        config=store.put_bytes(b"{}", mediatypes.EMPTY),
-        layers=(signed,),
-        subject=Descriptor(image.media_type, image.digest, image.size),
-        artifact_type=mediatypes.STATEMENT_ARTIFACT,
-    )
-    held = store.put_bytes(artifact.to_bytes(), mediatypes.MANIFEST)
-    described = Descriptor(held.media_type, held.digest, held.size, artifact_type=mediatypes.STATEMENT_ARTIFACT)
-    store.add_referrer(image.digest, described)
-    return described
+    signed = envelope.sign(payload, mediatypes.IN_TOTO, key)
+    return attachments.attach(store, image, Attachment(mediatypes.STATEMENT_ARTIFACT, mediatypes.DSSE, signed))
 
 
 def verify_image(
-    source: StatementSource, image: Digest, trusted: Collection[PublicKey], *, index: Descriptor | None = None
+    source: HasReferrers, image: Digest, trusted: Collection[PublicKey], *, index: Descriptor | None = None
 ) -> Verified:
     """Find a statement on ``image`` by a trusted key and check it by the rules of ``edgepack.signing.rules``.
 

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.oci import mediatypes
 from edgepack.oci.archive.write import Archive, write_archive
+from edgepack.oci.attachments import subjects
 from edgepack.oci.copy import CopyReport
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.sources import BlobSource
@@ -69,5 +71,7 @@ def _path_and_tag(name: str, stream: Path) -> tuple[Path, str | None]:
 
 
 def _note_signatures(store: Store, tag: str, root: Descriptor) -> None:
-    if store.referrers(root.digest):
+    if store.referrers(root.digest, mediatypes.STATEMENT_ARTIFACT):
         _log.warning("%s is signed, and an archive cannot carry signatures; oci:DIR, a registry and a bundle can", tag)
+    elif any(store.referrers(image.digest) for image in subjects(store, root)):
+        _log.info("an archive holds the image alone; its SBOM and provenance go to oci:DIR, a registry and a bundle")

@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from edgepack.oci.attachments import copy_attachments
 from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.layout import images_of, referrers_of
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
-from packager.places.place import Place, copy_referrers, held, pick, split_tag
+from packager.places.place import Place, held, pick, split_tag
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,7 @@ class OciLayout(Place):
         """Copy what the layout lacks; it is created where it does not exist."""
         path, name = split_tag(self.name)
         layout = Store.create(path)
-        report = copy(store, layout, root)
-        copy_referrers(store, layout, root)
+        report = copy(store, layout, root) + copy_attachments(store, layout, root)
         layout.tag(name or tag, replace(root, annotations={}))
         return report
 

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
-from edgepack.errors import InvalidDocumentError, NotFoundError, RegistryError, UsageError, VerificationError
+from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci import mediatypes
+from edgepack.oci.attachments import HasReferrers, copy_attachments
 from edgepack.oci.available import Available, HoldsBlobs, available
 from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.digest import Digest
 from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
@@ -74,7 +74,7 @@ class Place(ImageSource):
                 _log.info("%s names more than it holds; taken without %s", self.text, source.absent_names)
                 source = source.source
             if isinstance(source, HasReferrers):
-                copy_referrers(source, store, root)
+                report += copy_attachments(source, store, root)
         store.tag(image_tag(name), root)
         return Loaded(image_tag(name), root, report)
 
@@ -89,34 +89,10 @@ class Place(ImageSource):
         return None
 
 
-@runtime_checkable
-class HasReferrers(Protocol):
-    """A source that also has artifacts attached to images."""
-
-    def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
-        """What is attached to ``subject``."""
-
-    def open(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[BinaryIO]:
-        """The bytes of a blob."""
-
-
 def held(source: HoldsBlobs, root: Descriptor) -> tuple[BlobSource, Descriptor]:
     """``source`` and ``root``; where an index names images that are not there, what there is, in an ``Available``."""
     found = available(source, root)
     return (found if found.absent else source), found.root
-
-
-def copy_referrers(source: HasReferrers, sink: Store, root: Descriptor) -> None:
-    """Copy the artifacts attached to ``root``: without its signatures an image is not the whole package.
-
-    The image is usable without one that the source lists and does not give; that is said in the log.
-    """
-    for artifact in source.referrers(root.digest):
-        try:
-            copy(source, sink, artifact)
-            sink.add_referrer(root.digest, artifact)
-        except (NotFoundError, RegistryError, VerificationError, InvalidDocumentError) as error:
-            _log.warning("going on without %s, which is attached to %s: %s", artifact.digest, root.digest, error)
 
 
 def split_tag(text: str) -> tuple[Path, str | None]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgepack.errors import EdgepackError
+from edgepack.oci.attachments import subjects
 from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.sources import BlobSource
@@ -45,9 +46,8 @@ class Registry(Place):
         repository = self._repository()
         report = copy(store, repository, root)
         repository.tag(repository.reference.tag or "latest", root)
-        for artifact in store.referrers(root.digest):
-            repository.attach(artifact, store)
-        return report
+        images = subjects(store, root)
+        return report + repository.attach_all((one for image in images for one in store.referrers(image.digest)), store)
 
     @property
     def public_name(self) -> str | None:

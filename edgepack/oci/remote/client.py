@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import BinaryIO
 
 from edgepack.documents import parse_foreign
 from edgepack.errors import InvalidDocumentError
 from edgepack.limits import LIMITS
-from edgepack.oci.copy import copy
+from edgepack.oci.attachments import as_referrer, subject_of
+from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import children
@@ -46,6 +46,9 @@ class RemoteRepository:
         self._mount_from = tuple(name for name in mount_from if is_repository(name) and name != reference.repository)
         self._documents = Documents(self._session)
         self._referrers = Referrers(self._session, self._documents)
+        # What was put here and is to be listed by the fallback tag, at once or a little later.
+        self._unlisted: dict[Digest, list[Descriptor]] = {}
+        self._lists_later = False
 
     # Reading
 
@@ -106,36 +109,41 @@ class RemoteRepository:
             return
         data = read_verified(source, descriptor)
         response = self._documents.put(str(descriptor.digest), data, descriptor.media_type)
-        subject = _subject(data, descriptor)
+        subject = subject_of(data, f"manifest {descriptor.digest}")
         if subject is not None and "OCI-Subject" not in response.headers:
-            self._referrers.add(subject, _as_referrer(data, descriptor))
+            self._unlisted.setdefault(subject, []).append(as_referrer(data, descriptor))
+            if not self._lists_later:
+                self._list_referrers()
 
     def tag(self, tag: str, descriptor: Descriptor) -> None:
         """Let ``tag`` name a manifest or index that is there; raises ``InvalidReferenceError``, ``NotFoundError``."""
         self._documents.put(checked_tag(tag), self._documents.read(descriptor), descriptor.media_type)
 
-    def attach(self, artifact: Descriptor, source: BlobSource) -> None:
+    def attach(self, artifact: Descriptor, source: BlobSource) -> CopyReport:
         """Bring an artifact, whose manifest names its ``subject``, with its blobs, and list it there.
 
         May be repeated; one that was killed half-way is completed by the next.
         """
-        data = read_verified(source, artifact)
-        subject = _subject(data, artifact)
-        if subject is None:
-            raise InvalidDocumentError(f"manifest {artifact.digest}", ["has no subject"])
-        for blob in children(source, artifact):
-            copy(source, self, blob)
-        self.put(artifact, source)
+        return self.attach_all([artifact], source)
 
+    def attach_all(self, artifacts: Iterable[Descriptor], source: BlobSource) -> CopyReport:
+        """As ``attach``, each; where the registry keeps no list itself, they are listed together at the end."""
+        moved = CopyReport(0, 0, 0)
+        self._lists_later = True
+        try:
+            for artifact in artifacts:
+                if subject_of(read_verified(source, artifact), f"manifest {artifact.digest}") is None:
+                    raise InvalidDocumentError(f"manifest {artifact.digest}", ["has no subject"])
+                for blob in children(source, artifact):
+                    moved += copy(source, self, blob)
+                self.put(artifact, source)
+                moved += CopyReport(artifact.size, 1, 0)
+        finally:
+            self._lists_later = False
+        self._list_referrers()
+        return moved
 
-def _subject(data: bytes, descriptor: Descriptor) -> Digest | None:
-    subject = parse_foreign(data, f"manifest {descriptor.digest}").get("subject")
-    return None if subject is None else Descriptor.from_json(subject, f"manifest {descriptor.digest}: subject").digest
-
-
-def _as_referrer(data: bytes, descriptor: Descriptor) -> Descriptor:
-    """The artifact as a list of referrers names it: its type (or its configuration's) and its annotations."""
-    value = parse_foreign(data, f"manifest {descriptor.digest}")
-    config = value.get("config")
-    kind = value.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else None)
-    return replace(descriptor, artifact_type=kind, annotations=dict(value.get("annotations") or {}), platform=None)
+    def _list_referrers(self) -> None:
+        while self._unlisted:
+            subject, artifacts = self._unlisted.popitem()
+            self._referrers.add(subject, artifacts)

@@ -6,7 +6,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 from edgepack.errors import (
@@ -42,6 +42,7 @@ class Referrers:
     def __init__(self, session: Session, documents: Documents) -> None:
         self._session = session
         self._documents = documents
+        self._has_list = True  # until it is found not to
 
     def list(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
         """The artifacts attached to ``subject``, of one type or all.
@@ -52,9 +53,10 @@ class Referrers:
         refused: EdgepackError | None = None
         found: tuple[Descriptor, ...] = ()
         try:
-            return self._listed(subject, artifact_type)
+            if self._has_list:
+                return self._listed(subject, artifact_type)
         except NotFoundError:
-            pass  # the API came with distribution-spec 1.1
+            self._has_list = False  # it came with distribution-spec 1.1, and is there for an image with nothing too
         except (RegistryError, InvalidDocumentError, TooLargeError) as error:
             refused = error
         try:
@@ -68,14 +70,14 @@ class Referrers:
             )  # fmt: skip
         return tuple(one for one in found if artifact_type in (None, one.artifact_type))
 
-    def add(self, subject: Digest, artifact: Descriptor) -> None:
-        """List ``artifact`` in the fallback tag ("Referrers Tag Schema"), keeping what others list there.
+    def add(self, subject: Digest, artifacts: Iterable[Descriptor]) -> None:
+        """List ``artifacts`` in the fallback tag ("Referrers Tag Schema"), keeping what others list there.
 
         A registry cannot be asked to replace a tag only if nobody else has: of two who read and then write, the one
         loses whose list is overwritten. So each looks again after a while, as long as another may have been on his
         way, and adds what is gone of all that he has ever seen there.
         """
-        seen = {artifact.digest: artifact}
+        seen = {artifact.digest: artifact for artifact in artifacts}
         written, calm = False, 0
         for _ in range(_ROUNDS):
             started = time.monotonic()
