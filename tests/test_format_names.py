@@ -27,6 +27,7 @@ NAMES = {
     "edgepack.service/v1",
     "edgepack.tokens/v1",
     "edgepack.workspace/v1",
+    "io.edgepack.attachment.kind",
     "io.edgepack.base",
     "io.edgepack.device",
     "io.edgepack.image",
