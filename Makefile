@@ -4,6 +4,8 @@ BIN := .venv/bin
 # test waits for a server, an engine or the end of a time limit.
 PROCESSES ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES)
+# A repetition of hundreds of kills is one test.
+WHOLE := EDGEPACK_WHOLE=1 $(PYTEST) --timeout 7200
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-whole quick check bench matrix peers lock check-locks fresh storms setup-demo setup-test clean
@@ -22,7 +24,7 @@ test: setup-test check  ## set up, then run every check and test
 	$(PYTEST)
 
 test-whole: setup-test check  ## as test, with every repetition of what takes long
-	EDGEPACK_WHOLE=1 $(PYTEST)
+	$(WHOLE)
 
 quick: setup-test check  ## set up, then run every check, and the tests that are done at once
 	EDGEPACK_QUICK=1 $(PYTEST)
@@ -52,7 +54,7 @@ fresh: setup-test  ## run `make demo` on minimal systems of Debian 11, 12, 13 an
 	$(BIN)/python scripts/fresh.py
 
 storms: setup-test  ## kill edge-agent hundreds of times and alter thousands of its files
-	EDGEPACK_WHOLE=1 $(PYTEST) tests/edge_agent/test_storms.py
+	$(WHOLE) tests/edge_agent/test_storms.py
 
 setup-demo:
 	@$(PYTHON) scripts/setup.py demo

@@ -21,6 +21,7 @@ FOREIGN = {
     "Boosters": ("make_boosters.py", "boosters-1.9"),
     "Boosters as they are used": ("make_boosters_as_used.py", "boosters-1.9"),
     "Boosters by loss and form": ("make_boosters_by_loss.py", "boosters-1.9"),
+    "Companions": ("make_companions.py", "companions-1.9"),
     "TensorFlow and Keras": ("make_tensorflow.py", "tensorflow"),
     "PyTorch": ("make_pytorch.py", "pytorch"),
 }
