@@ -81,6 +81,14 @@ _OPTIONS = (
         help="An inference configuration: entry script, source directory and environment.",
     ),
     click.option(
+        "--environment", metavar="NAME[:V]|FILE",
+        help="What the script imports: a registered environment, a conda file or pip's requirements.",
+    ),
+    click.option(
+        "--find-links", multiple=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+        help="A folder of wheels; may be given again.",
+    ),
+    click.option(
         "--platform", "platforms", metavar="P[,P]", help="linux/amd64, linux/arm64.  [default: this machine's]"
     ),
     click.option(
@@ -98,8 +106,8 @@ _OPTIONS = (
     registries,
 )  # fmt: skip
 _NAMES = (
-    "models", "entry_script", "source_directory", "configuration", "platforms", "base", "keep", "extras", "service",
-    "offline", "access",
+    "models", "entry_script", "source_directory", "configuration", "environment", "find_links", "platforms", "base",
+    "keep", "extras", "service", "offline", "access",
 )  # fmt: skip
 
 
@@ -110,6 +118,8 @@ def _inputs(
     entry_script: str | None,
     source_directory: Path | None,
     configuration: Path | None,
+    environment: str | None,
+    find_links: tuple[Path, ...],
     platforms: str | None,
     base: str | None,
     keep: tuple[str, ...],
@@ -117,11 +127,13 @@ def _inputs(
     service: Path | None,
     **shared: Any,
 ) -> ImageInputs:
+    from packager.environments.named import find_environment
     from packager.images.build import BuildOptions
     from packager.inference.configuration import InferenceConfiguration
     from packager.inference.configuration_file import read_configuration
     from packager.inference.service_settings import read_settings
     from packager.layers.rules import rules_without
+    from packager.wheels.server_packages import kept_packages
     from packager.wheels.trim import RULES
 
     refs = tuple(ModelRef.parse(model) for model in models)
@@ -136,9 +148,18 @@ def _inputs(
     if configuration is not None:
         inference = read_configuration(configuration, workspace.environments)
     script = inference.script() if inference is not None else None
+    found = None if inference is None else inference.environment
+    if environment is not None:
+        if found is not None:
+            raise UsageError(
+                "is given beside --ic, whose file has an environment", where="--environment", hint="keep one of the two"
+            )
+        found = find_environment(environment, workspace.environments)
+    packages, rules = kept_packages(keep)
     settings = None if service is None else read_settings(service)
     options = BuildOptions(
-        base, shared["offline"], script, rules_without(RULES, keep), shared["access"], extras, settings,
-        steps="" if inference is None else inference.steps,
+        base, shared["offline"], script, rules_without(RULES, rules), shared["access"], extras, settings,
+        steps="" if inference is None else inference.steps, environment=found,
+        find_links=tuple(folder.absolute() for folder in find_links), keep_packages=packages,
     )  # fmt: skip
     return ImageInputs(refs, wanted, options)

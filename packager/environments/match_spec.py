@@ -150,15 +150,25 @@ def python_specifiers(spec: MatchSpec) -> str | None:
     conda's ``=3.11`` takes any 3.11, its ``==3.11`` and ``3.11`` after a space exactly that. Raises
     ``InvalidReferenceError``.
     """
+    found = specifiers_of(spec, "Python")
+    # All three parts make an exact version: no release of Python has more.
+    return check_specifiers(re.sub(r"==(\d+(?:\.\d+){2,})\.\*", r"==\1", found)) if found else None
+
+
+def specifiers_of(spec: MatchSpec, what: str) -> str:
+    """The versions of ``what`` that a spec allows, as PEP 440 writes them; "" for any.
+
+    Raises ``InvalidReferenceError`` for alternatives and regular expressions, which PEP 440 does not have.
+    """
     version = spec.version
     if version in (None, "*", "=*"):
-        return None
+        return ""
     if "|" in version or "(" in version or version.startswith("^"):
-        raise InvalidReferenceError(f"{spec.text!r} gives Python by choice", hint="give one version or range")
+        raise InvalidReferenceError(f"{spec.text!r} gives {what} by choice", hint="give one version or range")
     terms = version.split(",")
     # With a build, a single version is exact.
     is_exact = len(terms) == 1 and spec.build is not None
-    return check_specifiers(",".join(_pep440(term, exact=is_exact) for term in terms))
+    return ",".join(pep for term in terms if (pep := _pep440(term, exact=is_exact)))
 
 
 def _pep440(term: str, *, exact: bool) -> str:
@@ -167,10 +177,11 @@ def _pep440(term: str, *, exact: bool) -> str:
     operator, version = found["operator"] or "", found["version"]
     starred = version.endswith("*")
     version = version.rstrip("*").rstrip(".") if starred else version
+    if not version:
+        return ""
     if operator in ("", "=", "=="):
         fuzzy = starred or (operator == "=" and not exact)
-        # All three parts make an exact version: no release of Python has more.
-        return f"=={version}.*" if fuzzy and version.count(".") < 2 else f"=={version}"
+        return f"=={version}.*" if fuzzy else f"=={version}"
     if starred and operator == "!=":
         return f"!={version}.*"
     return f"{operator}{version}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from edgepack.oci.manifest import Index
 from edgepack.oci.reference import image_tag
 from edgepack.oci.store import Store
 from packager.bases.cache import BaseCache
-from packager.bases.find import find_base, is_recipe
+from packager.bases.choose import base_for
+from packager.bases.find import Base, find_base, is_recipe
+from packager.environments.environment import Environment
 from packager.images.plan import LayerPlan, plan_image, service_document
 from packager.images.write import BuiltImage, ImageWriter
 from packager.inference.entry_script import EntryScript, check_entry_script
@@ -28,9 +31,14 @@ from packager.models.registry import ModelRegistry
 from packager.models.served import ServedModel
 from packager.places.access import Access
 from packager.wheels.cache import WheelCache
-from packager.wheels.stack import check_extras, modules_of, scoring_wheels
+from packager.wheels.groups import WheelGroup
+from packager.wheels.indexes import Indexes
+from packager.wheels.requirements import Asked, asked_of
+from packager.wheels.stack import check_extras, environment_wheels, lock_of, modules_of, scoring_wheels
 from packager.wheels.tags import Target
 from packager.wheels.trim import RULES, TrimRule
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,9 @@ class BuildOptions:
     """What a user may choose about a build: ``rules`` are what stays out of wheels, ``script`` runs the models.
 
     ``access`` says how a base's registry is reached. ``steps`` are further steps of a Dockerfile, for an engine.
+    ``environment`` is what the script needs besides the server, its wheels from its indexes and the folders
+    ``find_links``; ``keep_packages`` are installed even where the server has its own form of them. Where no ``base`` is
+    given, the environment chooses it.
     """
 
     base: str | None = None
@@ -48,6 +59,9 @@ class BuildOptions:
     extras: tuple[str, ...] = ()
     settings: ServiceSettings | None = None
     steps: str = ""
+    environment: Environment | None = None
+    find_links: tuple[Path, ...] = ()
+    keep_packages: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ class Builder:
         fails.
         """
         tag = image_tag(tag)
-        options = options or BuildOptions()
+        options = _based(options or BuildOptions())
         if options.steps:
             raise UsageError(
                 "steps of a Dockerfile must be executed, and this build executes nothing", where="extraDockerfileSteps",
@@ -111,6 +125,7 @@ class Builder:
 
         Raises ``UsageError``, ``NotFoundError``, ``IncompatibleError``, ``ConversionError`` for what does not fit.
         """
+        options = _based(options)
         if len(set(platforms)) != len(platforms) or not platforms:
             raise UsageError(
                 "a platform is listed twice, or the list is empty", where="--platform", hint="list each platform once"
@@ -145,9 +160,7 @@ class Builder:
 
     def _planned(self, models: tuple[ServedModel, ...], platform: Platform, options: BuildOptions) -> LayerPlan:
         base = find_base(options.base, platform, self.store, self.bases, offline=options.offline, access=options.access)
-        wheels = scoring_wheels(
-            base.facts, platform, options.rules, self.wheels, self.locks, offline=options.offline, extras=options.extras
-        )
+        wheels = self._wheels(base, platform, options)
         if options.script is not None:
             # What a foreign base holds besides Python is not known.
             packages = modules_of(wheels) if is_recipe(options.base) else None
@@ -155,4 +168,31 @@ class Builder:
         server = server_entries(base.facts.python_version, self._compiler(base.facts.python_version, options))
         dates = [of_wheel(wheel.path) for group in wheels for wheel in group.wheels]
         created = newest([base.config.created, *dates])
-        return plan_image(platform, base, wheels, server, models, options.script, created, options.settings)
+        variables = {} if options.environment is None else options.environment.variables
+        return plan_image(
+            platform, base, wheels, server, models, options.script, created, options.settings,
+            variables=variables, lock=lock_of(wheels),
+        )  # fmt: skip
+
+    def _wheels(self, base: Base, platform: Platform, options: BuildOptions) -> tuple[WheelGroup, ...]:
+        """What the server needs, and with it what the environment asks for."""
+        asked = Asked() if options.environment is None else asked_of(options.environment, options.keep_packages)
+        for note in asked.notes:
+            _log.info("environment %s: %s", options.environment and options.environment.id, note)
+        if not asked.names:
+            return scoring_wheels(
+                base.facts, platform, options.rules, self.wheels, self.locks,
+                offline=options.offline, extras=options.extras,
+            )  # fmt: skip
+        return environment_wheels(
+            asked, base.facts, platform, options.rules, self.wheels, self.locks,
+            Indexes(asked.pip, options.find_links), offline=options.offline, extras=options.extras,
+        )  # fmt: skip
+
+
+def _based(options: BuildOptions) -> BuildOptions:
+    """``options`` with the base that the environment chooses, where none is given."""
+    environment = options.environment
+    if options.base is not None or environment is None:
+        return options
+    return replace(options, base=environment.base_image or base_for(environment.python))

@@ -66,6 +66,7 @@ PlannedLayer = WheelGroup | FilesLayer | ReadyLayer
 class LayerPlan:
     """An image for one platform: what comes on top of the base, how it is run, and when its newest input was made.
 
+    ``lock`` has every wheel in it by its hash, as pip reads it.
     ``steps`` are further steps of a Dockerfile, which run once the wheels are there and nothing else is.
     """
 
@@ -80,6 +81,7 @@ class LayerPlan:
     user: str = USER
     port: int = PORT
     steps: str = ""
+    lock: str = field(default="", repr=False)
 
 
 def plan_image(
@@ -91,8 +93,14 @@ def plan_image(
     script: EntryScript | None = None,
     created: str = EPOCH,
     settings: ServiceSettings | None = None,
+    *,
+    variables: Mapping[str, str] | None = None,
+    lock: str = "",
 ) -> LayerPlan:
-    """Plan an image of models alone or of a script; raises ``UsageError`` for more layers than an image should have."""
+    """Plan an image of models alone or of a script, with an environment's ``variables``.
+
+    Raises ``UsageError`` for more layers than an image should have.
+    """
     config = LayerEntry.of_bytes(CONFIG_PATH, service_config(models, script, settings))
     layers: tuple[PlannedLayer, ...] = (
         *wheels,
@@ -112,6 +120,7 @@ def plan_image(
         layers,
         env={
             **base.config.env,
+            **(variables or {}),
             "PYTHONPATH": f"/{SERVER_ROOT}:/{site_packages(base.facts.python_version)}",
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -128,6 +137,7 @@ def plan_image(
             **({"org.opencontainers.image.base.name": base.reference} if base.reference else {}),
         },
         created=created,
+        lock=lock,
     )
 
 

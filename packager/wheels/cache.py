@@ -28,7 +28,7 @@ from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs, temp
 from edgepack.host.scratch import scratch_folder
 from edgepack.limits import LIMITS
 from edgepack.oci.digest import Digest
-from edgepack.text import redacted
+from packager.wheels.indexes import Indexes
 from packager.wheels.locks import Pin, explained
 from packager.wheels.tags import Target
 
@@ -62,14 +62,21 @@ class WheelCache:
         self.root = root / "wheels"
         self._chosen = self.root / "chosen"
 
-    def get(self, pins: Sequence[Pin], target: Target, *, offline: bool = False) -> tuple[Wheel, ...]:
+    def get(
+        self, pins: Sequence[Pin], target: Target, *, indexes: Indexes | None = None, offline: bool = False
+    ) -> tuple[Wheel, ...]:
         """The wheel of every pin for ``target``, in the pins' order, downloading with pip what is not cached.
 
-        Raises ``IncompatibleError`` for what has no wheel for it, ``NotFoundError`` for what is missing ``offline``,
+        What the folders of ``indexes`` on this machine have is taken from there, ``offline`` too. Raises
+        ``IncompatibleError`` for what has no wheel for it, ``NotFoundError`` for what is missing ``offline``,
         ``DigestMismatchError`` for a file that the lock does not name.
         """
+        indexes = indexes or Indexes()
         found = {pin: self._cached(pin, target) for pin in pins}
         missing = [pin for pin, wheel in found.items() if wheel is None]
+        if missing and indexes.local_folders:
+            found |= self._in_folders(missing, target, indexes.local_folders)
+            missing = [pin for pin in missing if found[pin] is None]
         if missing and offline:
             names = ", ".join(f"{pin.name} {pin.version}" for pin in missing)
             raise NotFoundError(
@@ -78,7 +85,7 @@ class WheelCache:
                 hint="run the same command once with a network, or copy the cache of a machine that did",
             )
         if missing:
-            found |= self._fetched(missing, target)
+            found |= self._fetched(missing, target, indexes)
         return tuple(wheel for wheel in found.values() if wheel is not None)
 
     def add(self, path: Path, digest: Digest) -> Wheel:
@@ -120,11 +127,27 @@ class WheelCache:
         except FileNotFoundError:
             return None
 
-    def _fetched(self, pins: Sequence[Pin], target: Target) -> dict[Pin, Wheel | None]:
+    def _in_folders(self, pins: Sequence[Pin], target: Target, folders: Sequence[Path]) -> dict[Pin, Wheel | None]:
+        """The wheels of the pins that lie in ``folders`` and are what the lock names; None for the others."""
+        found: dict[Pin, Wheel | None] = dict.fromkeys(pins)
+        by_name = {(pin.name, pin.version): pin for pin in pins}
+        here: dict[Pin, list[Wheel]] = {}
+        for path in sorted(path for folder in folders for path in folder.glob("*.whl")):
+            pin = by_name.get(_named(path))
+            if pin is not None and (digest := _digest(path)).hex in pin.hashes:
+                here.setdefault(pin, []).append(self.add(path, digest))
+        for pin, wheels in here.items():
+            if (wheel := best(wheels, target)) is not None:
+                make_dirs(self._chosen)
+                atomic_write(self._chosen / _choice(pin, target), wheel.digest.hex.encode())
+                found[pin] = wheel
+        return found
+
+    def _fetched(self, pins: Sequence[Pin], target: Target, indexes: Indexes) -> dict[Pin, Wheel | None]:
         make_dirs(self._chosen)
         found: dict[Pin, Wheel | None] = {}
         with scratch_folder("wheels") as folder:
-            _download(pins, target, folder)
+            _download(pins, target, folder, indexes)
             here = [self.add(path, _listed_digest(path, pins)) for path in sorted(folder.glob("*.whl"))]
         for pin in pins:
             wheel = best([wheel for wheel in here if wheel.digest.hex in pin.hashes], target)
@@ -216,21 +239,37 @@ def _copy_verified(source: Path, target: Path, digest: Digest) -> None:
 
 
 def _listed_digest(path: Path, pins: Sequence[Pin]) -> Digest:
-    with path.open("rb") as file:
-        name = hashlib.file_digest(file, "sha256").hexdigest()
-    if not any(name in pin.hashes for pin in pins):
+    digest = _digest(path)
+    if not any(digest.hex in pin.hashes for pin in pins):
         raise DigestMismatchError(
-            f"hashes to sha256:{name}, which the lock does not name", where=path.name, hint="make the lock again"
+            f"hashes to {digest}, which the lock does not name", where=path.name, hint="make the lock again"
         )
-    return Digest(name)
+    return digest
 
 
-def _download(pins: Sequence[Pin], target: Target, folder: Path) -> None:
+def _digest(path: Path) -> Digest:
+    with path.open("rb") as file:
+        return Digest(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _named(path: Path) -> tuple[str, str]:
+    """Name and version of a wheel by its file name; of another file, nothing."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        name, version, _, _ = parse_wheel_filename(path.name)
+    except InvalidWheelFilename:
+        return "", ""
+    return str(name), str(version)
+
+
+def _download(pins: Sequence[Pin], target: Target, folder: Path, indexes: Indexes) -> None:
     """Let pip fetch the pins; it knows the user's indexes, proxies and credentials."""
     import subprocess
 
     listing = folder / "requirements.txt"
-    listing.write_text("".join(pin.line() for pin in pins), "utf-8")
+    options = "".join(f"{line}\n" for line in indexes.lines_for_pip())
+    listing.write_text(options + "".join(pin.line() for pin in pins), "utf-8")
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input",
         "--no-deps", "--require-hashes", "--only-binary", ":all:",
@@ -246,4 +285,4 @@ def _download(pins: Sequence[Pin], target: Target, folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise EdgepackError("pip took more than an hour", hint="check the network and try again") from error
     if done.returncode != 0:
-        raise explained(redacted(done.stderr), target)
+        raise explained(indexes.redacted(done.stderr), target)

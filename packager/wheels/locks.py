@@ -22,9 +22,10 @@ from edgepack.errors import (
     NotFoundError,
 )
 from edgepack.host.files import atomic_write, make_dirs
-from edgepack.host.uv import NO_INDEX, find_uv, unreachable_index, uv_environment
+from edgepack.host.scratch import scratch_folder
+from edgepack.host.uv import NO_INDEX, find_uv, unreachable_index
 from edgepack.oci.descriptor import Platform
-from edgepack.text import redacted
+from packager.wheels.indexes import Indexes
 from packager.wheels.tags import Target
 
 _LOCKS = Path(__file__).parent.parent / "data" / "locks"
@@ -92,40 +93,49 @@ def resolve(
     requirements: Sequence[str],
     target: Target,
     *,
+    constraints: Sequence[str] = (),
+    preferred: str = "",
+    indexes: Indexes | None = None,
     offline: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> str:
     """The lock of ``requirements`` (such as ``numpy>=2``) for ``target``, resolved by uv, from wheels only.
 
-    ``environment`` is uv's; left out, it is this process's, with pip's settings where uv has none of its own. Raises
+    Of what the lock ``preferred`` has, its versions are taken where they fit. ``environment`` is uv's; left out, it is
+    this process's with ``indexes``, and pip's settings where uv has none of its own. Raises
     ``IncompatibleError`` where something has no wheel for the target, ``NotFoundError`` for what no index knows,
     ``MissingPartError`` without uv, ``EdgepackError`` when no index is reachable.
     """
     import subprocess
 
-    environment = dict(environment) if environment is not None else uv_environment()
+    indexes = indexes or Indexes()
+    environment = dict(environment) if environment is not None else indexes.for_uv()
     command = [
         find_uv(), "pip", "compile", "--quiet", "--python", sys.executable, "--no-python-downloads",
         "--python-version", target.python, "--python-platform", _uv_platform(target),
         "--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate", "--no-strip-extras",
-        *(("--offline",) if offline else ()), *(("--no-index",) if environment.get(NO_INDEX) == "1" else ()), "-",
+        *(("--offline",) if offline else ()), *(("--no-index",) if environment.get(NO_INDEX) == "1" else ()),
     ]  # fmt: skip
-    text = "".join(f"{requirement}\n" for requirement in requirements)
-    try:
-        done = subprocess.run(
-            command,
-            input=text,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EdgepackError("uv took too long to resolve", hint="check the network and try again") from error
-    if done.returncode != 0:
-        raise explained(redacted(done.stderr), target)
-    return done.stdout
+    with scratch_folder("lock") as folder:
+        lock = folder / "lock.txt"
+        lock.write_text(preferred, "ascii")
+        (folder / "constraints.txt").write_text("".join(f"{line}\n" for line in constraints), "utf-8")
+        command += ["--constraints", str(folder / "constraints.txt")] * bool(constraints)
+        try:
+            done = subprocess.run(
+                [*command, "--output-file", str(lock), "-"],
+                input="".join(f"{requirement}\n" for requirement in requirements),
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EdgepackError("uv took too long to resolve", hint="check the network and try again") from error
+        if done.returncode != 0:
+            raise explained(indexes.redacted(done.stderr), target)
+        return lock.read_text("ascii")
 
 
 def explained(said: str, target: Target) -> EdgepackError:

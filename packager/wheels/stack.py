@@ -12,8 +12,11 @@ from edgepack.oci.descriptor import Platform
 from packager.bases.facts import CheckedFacts
 from packager.wheels.cache import WheelCache
 from packager.wheels.groups import WheelGroup
+from packager.wheels.indexes import Indexes
 from packager.wheels.layers import group_wheels
 from packager.wheels.locks import EXTRAS, SCORING, Pin, direct_requirements, parse_lock, resolve, shipped_lock
+from packager.wheels.requirements import Asked
+from packager.wheels.solving import environment_lock
 from packager.wheels.tags import Target
 from packager.wheels.trim import TrimRule
 
@@ -40,6 +43,31 @@ def scoring_wheels(
             # The scoring stack decides: what an extra needs of it is there in its version.
             pins.setdefault(pin.name, pin)
     return group_wheels(wheels.get(tuple(pins.values()), target, offline=offline), rules)
+
+
+def environment_wheels(
+    asked: Asked,
+    facts: CheckedFacts,
+    platform: Platform,
+    rules: Sequence[TrimRule],
+    wheels: WheelCache,
+    locks: Path,
+    indexes: Indexes,
+    *,
+    offline: bool = False,
+    extras: Sequence[str] = (),
+) -> tuple[WheelGroup, ...]:
+    """The wheels of what is ``asked`` and of the scoring stack that fit a base with ``facts``, grouped as layers."""
+    target = Target(platform, facts.python_version, facts.glibc)
+    text = environment_lock(asked, target, indexes, locks, extras=check_extras(extras), offline=offline)
+    found = wheels.get(parse_lock(text, "lock of the environment"), target, indexes=indexes, offline=offline)
+    return group_wheels(found, rules, asked.names)
+
+
+def lock_of(groups: Iterable[WheelGroup]) -> str:
+    """The lock of exactly these wheels, by name: pip's form, the one hash of each."""
+    wheels = sorted((wheel for group in groups for wheel in group.wheels), key=lambda wheel: wheel.name)
+    return "".join(Pin(wheel.name, wheel.version, (wheel.digest.hex,)).line() for wheel in wheels)
 
 
 def check_extras(extras: Sequence[str]) -> Sequence[str]:
