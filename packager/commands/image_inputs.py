@@ -128,12 +128,12 @@ def _inputs(
     **shared: Any,
 ) -> ImageInputs:
     from packager.environments.named import find_environment
+    from packager.environments.server_packages import kept_packages
     from packager.images.build import BuildOptions
     from packager.inference.configuration import InferenceConfiguration
     from packager.inference.configuration_file import read_configuration
     from packager.inference.service_settings import read_settings
     from packager.layers.rules import rules_without
-    from packager.wheels.server_packages import kept_packages
     from packager.wheels.trim import RULES
 
     refs = tuple(ModelRef.parse(model) for model in models)

@@ -7,9 +7,8 @@ from urllib.parse import urlsplit
 
 from edgepack.limits import LIMITS
 from packager.layers.secrets import credentials_in
+from packager.wheels.indexes import VARIABLE
 
-# pip replaces these by the variables of the process that installs, so the value is not in the record.
-VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 _TOKEN_IN_PATH = re.compile(r"/t/[^/\s]+(?:/|$)")
 _TOKEN_IN_QUERY = re.compile(r"[?&](?:sig|signature|token|access_token|password|passwd|secret|api[_-]?key)=", re.I)
 _SCHEME = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*):")

@@ -11,9 +11,10 @@ from pathlib import Path
 from edgepack.documents import raise_all
 from edgepack.errors import EdgepackError, InvalidDocumentError, UsageError
 from edgepack.limits import LIMITS
-from packager.environments.addresses import VARIABLE, is_remote, problem_of, scheme_of, shown
+from packager.environments.addresses import is_remote, problem_of, scheme_of, shown
 from packager.environments.files import raise_some, read_text
 from packager.environments.requirement_lines import Option, Requirement, editable, parse_line, split_lines
+from packager.wheels.indexes import VARIABLE
 
 _log = logging.getLogger(__name__)
 _HOST = re.compile(r"[A-Za-z0-9._*-]+(?::[0-9]{1,5})?|\[[0-9a-fA-F:]+\](?::[0-9]{1,5})?")

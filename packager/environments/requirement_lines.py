@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from edgepack.errors import UsageError
 from edgepack.limits import LIMITS
 from edgepack.nearness import did_you_mean
-from packager.environments.addresses import VARIABLE, is_remote, is_version_control, problem_of, scheme_of, shown
+from packager.environments.addresses import is_remote, is_version_control, problem_of, scheme_of, shown
+from packager.wheels.indexes import VARIABLE
 
 # pip's own, which takes the square of a line's length, is ``(^|\\s+)#.*$``; the spaces before it are stripped below.
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")

@@ -17,6 +17,7 @@ from edgepack.oci.store import Store
 from packager.bases.cache import BaseCache
 from packager.bases.choose import base_for
 from packager.bases.find import Base, find_base, is_recipe
+from packager.environments.asked import asked_of
 from packager.environments.environment import Environment
 from packager.images.plan import LayerPlan, plan_image, service_document
 from packager.images.write import BuiltImage, ImageWriter
@@ -32,8 +33,7 @@ from packager.models.served import ServedModel
 from packager.places.access import Access
 from packager.wheels.cache import WheelCache
 from packager.wheels.groups import WheelGroup
-from packager.wheels.indexes import Indexes
-from packager.wheels.requirements import Asked, asked_of
+from packager.wheels.requirements import Asked
 from packager.wheels.stack import check_extras, environment_wheels, lock_of, modules_of, scoring_wheels
 from packager.wheels.tags import Target
 from packager.wheels.trim import RULES, TrimRule
@@ -176,9 +176,12 @@ class Builder:
 
     def _wheels(self, base: Base, platform: Platform, options: BuildOptions) -> tuple[WheelGroup, ...]:
         """What the server needs, and with it what the environment asks for."""
-        asked = Asked() if options.environment is None else asked_of(options.environment, options.keep_packages)
+        environment = options.environment
+        asked = Asked()
+        if environment is not None:
+            asked = asked_of(environment, options.keep_packages, options.find_links)
         for note in asked.notes:
-            _log.info("environment %s: %s", options.environment and options.environment.id, note)
+            _log.info("environment %s: %s", environment and environment.id, note)
         if not asked.names:
             return scoring_wheels(
                 base.facts, platform, options.rules, self.wheels, self.locks,
@@ -186,7 +189,7 @@ class Builder:
             )  # fmt: skip
         return environment_wheels(
             asked, base.facts, platform, options.rules, self.wheels, self.locks,
-            Indexes(asked.pip, options.find_links), offline=options.offline, extras=options.extras,
+            offline=options.offline, extras=options.extras,
         )  # fmt: skip
 
 

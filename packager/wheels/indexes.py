@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.uv import NO_INDEX, uv_environment
 from edgepack.text import redacted
-from packager.environments.addresses import VARIABLE
-from packager.environments.pip_requirements import PipRequirements
 
+# pip replaces these by the variables of the process that installs, so the value is not in the record.
+VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 # A value of a variable that is shorter would be found everywhere.
 _MIN_SECRET = 4
 
 
 @dataclass(frozen=True)
 class Indexes:
-    """Indexes and folders as an environment names them, variables in addresses unread; and ``folders`` of wheels."""
+    """Addresses of indexes and of folders of wheels, with variables as ``${NAME}``; ``folders`` are on this machine.
 
-    pip: PipRequirements = field(default_factory=PipRequirements)
+    Where there is no ``index_url``, the user's settings of pip and uv say which indexes are searched.
+    """
+
+    index_url: str | None = None
+    extra_index_urls: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    trusted_hosts: tuple[str, ...] = ()
+    no_index: bool = False
+    pre: bool = False
     folders: tuple[Path, ...] = ()
 
     @property
     def local_folders(self) -> tuple[Path, ...]:
         """The folders of this machine that hold wheels."""
-        own = (Path(link.removeprefix("file://")) for link in self.pip.find_links if _is_local(link))
+        own = (Path(link.removeprefix("file://")) for link in self.find_links if link.startswith(("/", "file:///")))
         return tuple(dict.fromkeys((*self.folders, *own)))
 
     def check(self) -> None:
@@ -47,35 +56,35 @@ class Indexes:
     def for_uv(self, environment: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment for uv; credentials are in it, and in no argument that others can read."""
         found = uv_environment(environment)
-        pip = self.pip
-        if pip.index_url is not None:
+        if self.index_url is not None:
             for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX"):
                 found.pop(name, None)
-            found["UV_DEFAULT_INDEX"] = _expanded(pip.index_url)
-        if pip.extra_index_urls:
-            more = " ".join(map(_expanded, pip.extra_index_urls))
+            found["UV_DEFAULT_INDEX"] = _expanded(self.index_url)
+        if self.extra_index_urls:
+            more = " ".join(map(_expanded, self.extra_index_urls))
             found["UV_EXTRA_INDEX_URL"] = " ".join(filter(None, (found.get("UV_EXTRA_INDEX_URL"), more)))
             # As pip does, which asks all its indexes for the best version.
             found.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
-        links = [*map(str, self.folders), *map(_expanded, pip.find_links)]
+        links = [*map(_link, self.folders), *map(_expanded, self.find_links)]
         if links:
             found["UV_FIND_LINKS"] = ",".join(filter(None, (*links, found.get("UV_FIND_LINKS", ""))))
-        if pip.trusted_hosts:
-            found["UV_INSECURE_HOST"] = " ".join(filter(None, (*pip.trusted_hosts, found.get("UV_INSECURE_HOST"))))
-        if pip.no_index:
+        if self.trusted_hosts:
+            found["UV_INSECURE_HOST"] = " ".join(filter(None, (*self.trusted_hosts, found.get("UV_INSECURE_HOST"))))
+        if self.no_index:
             found[NO_INDEX] = "1"
-        if pip.pre:
+        if self.pre:
             found["UV_PRERELEASE"] = "allow"
         return found
 
     def lines_for_pip(self) -> tuple[str, ...]:
         """The options as lines of a requirement file, in which pip reads the variables itself."""
-        pip = replace(PipRequirements(), find_links=tuple(map(str, self.folders)))
-        mine = replace(
-            PipRequirements(), index_url=self.pip.index_url, extra_index_urls=self.pip.extra_index_urls,
-            find_links=self.pip.find_links, trusted_hosts=self.pip.trusted_hosts, no_index=self.pip.no_index,
-        )  # fmt: skip
-        return (*pip.option_lines(), *mine.option_lines())
+        return (
+            *([f"--index-url {self.index_url}"] if self.index_url is not None else ()),
+            *(f"--extra-index-url {url}" for url in self.extra_index_urls),
+            *(f"--find-links {shlex.quote(str(link))}" for link in (*self.folders, *self.find_links)),
+            *(f"--trusted-host {host}" for host in self.trusted_hosts),
+            *(["--no-index"] if self.no_index else ()),
+        )
 
     def redacted(self, text: str) -> str:
         """``text`` without credentials: those in addresses, and the values of the variables that addresses name."""
@@ -88,11 +97,12 @@ class Indexes:
 
     @property
     def _addresses(self) -> Sequence[str]:
-        return (*filter(None, [self.pip.index_url]), *self.pip.extra_index_urls, *self.pip.find_links)
+        return (*filter(None, [self.index_url]), *self.extra_index_urls, *self.find_links)
 
 
-def _is_local(link: str) -> bool:
-    return link.startswith(("/", "file:///"))
+def _link(folder: Path) -> str:
+    """A folder as uv takes it in a list with commas."""
+    return folder.as_uri() if "," in str(folder) else str(folder)
 
 
 def _expanded(address: str) -> str:

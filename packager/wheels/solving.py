@@ -9,7 +9,6 @@ from pathlib import Path
 
 from edgepack.errors import disk_errors
 from edgepack.host.files import atomic_write, make_dirs
-from packager.wheels.indexes import Indexes
 from packager.wheels.locks import SCORING, direct_requirements, resolve, shipped_lock
 from packager.wheels.requirements import Asked
 from packager.wheels.tags import Target
@@ -19,7 +18,7 @@ _FORMAT = 1
 
 
 def environment_lock(
-    asked: Asked, target: Target, indexes: Indexes, locks: Path, *, extras: Sequence[str] = (), offline: bool = False
+    asked: Asked, target: Target, locks: Path, *, extras: Sequence[str] = (), offline: bool = False
 ) -> str:
     """The lock of what is ``asked`` and of what the server and its ``extras`` need, for ``target``, in one solution.
 
@@ -34,7 +33,7 @@ def environment_lock(
         preferred = "".join(shipped_lock(target.platform, target.python, stack) or "" for stack in stacks)
         text = resolve(
             [*requirements, *asked.requirements], target,
-            constraints=asked.constraints, preferred=preferred, indexes=indexes, offline=offline,
+            constraints=asked.constraints, preferred=preferred, indexes=asked.indexes, offline=offline,
         )  # fmt: skip
         with disk_errors(locks):
             make_dirs(locks)
@@ -45,7 +44,7 @@ def environment_lock(
 def _key(asked: Asked, target: Target, requirements: Sequence[str]) -> str:
     """A hash of the question, without what only says where wheels are found."""
     parts = [
-        _FORMAT, sorted(asked.requirements), sorted(asked.constraints), sorted(requirements), asked.pip.pre,
+        _FORMAT, sorted(asked.requirements), sorted(asked.constraints), sorted(requirements), asked.indexes.pre,
         str(target.platform), target.python, target.glibc,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

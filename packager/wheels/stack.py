@@ -12,7 +12,6 @@ from edgepack.oci.descriptor import Platform
 from packager.bases.facts import CheckedFacts
 from packager.wheels.cache import WheelCache
 from packager.wheels.groups import WheelGroup
-from packager.wheels.indexes import Indexes
 from packager.wheels.layers import group_wheels
 from packager.wheels.locks import EXTRAS, SCORING, Pin, direct_requirements, parse_lock, resolve, shipped_lock
 from packager.wheels.requirements import Asked
@@ -52,15 +51,14 @@ def environment_wheels(
     rules: Sequence[TrimRule],
     wheels: WheelCache,
     locks: Path,
-    indexes: Indexes,
     *,
     offline: bool = False,
     extras: Sequence[str] = (),
 ) -> tuple[WheelGroup, ...]:
     """The wheels of what is ``asked`` and of the scoring stack that fit a base with ``facts``, grouped as layers."""
     target = Target(platform, facts.python_version, facts.glibc)
-    text = environment_lock(asked, target, indexes, locks, extras=check_extras(extras), offline=offline)
-    found = wheels.get(parse_lock(text, "lock of the environment"), target, indexes=indexes, offline=offline)
+    text = environment_lock(asked, target, locks, extras=check_extras(extras), offline=offline)
+    found = wheels.get(parse_lock(text, "lock of the environment"), target, indexes=asked.indexes, offline=offline)
     return group_wheels(found, rules, asked.names)
 
 
