@@ -22,9 +22,16 @@ from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
 from edgepack.oci.tar.compression import decompressed
 from edgepack.oci.unpack import unpack_layer
-from packager.bases.debian import PACKAGES, BaseRecipe, base_entries, load_recipe, newest_package, recipes
+from packager.bases.debian import (
+    PACKAGES,
+    BaseRecipe,
+    base_entries,
+    load_recipe,
+    newest_package,
+    python_release,
+    recipes,
+)
 from packager.bases.facts import BaseFacts, base_facts
-from packager.layers.bytecode import compiles_for
 from packager.layers.compiler import Compiler, compiler_in, this_compiler
 from packager.layers.compressors import compressor_name, write_best_layer
 from packager.layers.dates import at_seconds
@@ -100,17 +107,20 @@ class BaseCache:
         return descriptor
 
     def compiler(self, python: str, *, offline: bool = False, mirrors: Sequence[str] = ()) -> Compiler | None:
-        """What makes bytecode for Python ``python`` here: this interpreter, else that of a base for this machine.
+        """What makes bytecode for Python ``python`` here: that of the recipe's base for this machine.
 
-        The base is one of a recipe, and built where it is not yet. ``None`` where neither has the version or runs here.
+        It is built where it is not yet, and not needed where this interpreter is of the same release. Without such a
+        recipe or machine it is this interpreter, and ``None`` where that has another version.
         """
-        host, found = Platform.host(), this_compiler(python)
-        for name in recipes() if found is None else ():
+        host = Platform.host()
+        for name in recipes():
             recipe = load_recipe(name)
             if recipe.python_minor == python and str(host) in recipe.platforms:
+                if (same := this_compiler(python, python_release(recipe))) is not None:
+                    return same
                 descriptor = self.build(name, host, offline=offline, mirrors=mirrors)
-                return compiler_in(self._unpacked(descriptor), recipe.python)
-        return found
+                return compiler_in(self._unpacked(descriptor), recipe.python) or this_compiler(python)
+        return this_compiler(python)
 
     def _unpacked(self, descriptor: Descriptor) -> Path:
         """The folder of the files of a recipe's image, which has one layer."""
@@ -129,10 +139,10 @@ class BaseCache:
 def recipe_tag(recipe: BaseRecipe, platform: Platform) -> str:
     """The tag of a recipe's image in the cache.
 
-    It changes with the recipe, its lock, the compressor and the Python that compiles: this one, or the base's own.
+    It changes with the recipe, its lock, the compressor and the Python that compiles: the base's own, or on a machine
+    where no base of the recipe runs this one.
     """
-    own = not compiles_for(recipe.python_minor) and str(Platform.host()) in recipe.platforms
-    compiler = "own" if own else python_version()
+    compiler = python_release(recipe) if str(Platform.host()) in recipe.platforms else python_version()
     key = hashlib.sha256()
     for path in sorted(recipe.folder.iterdir()):
         key.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -24,9 +24,14 @@ class Compiler:
     version: str
 
 
-def this_compiler(python: str) -> Compiler | None:
-    """This interpreter, where it makes bytecode for Python ``python``, such as ``3.11``."""
-    return Compiler((sys.executable,), builder_version()) if compiles_for(python) else None
+def this_compiler(python: str, release: str | None = None) -> Compiler | None:
+    """This interpreter, where it makes bytecode for Python ``python``, such as ``3.11``.
+
+    With ``release``, such as ``3.11.2``, only where it is that very one: patch releases compile a little differently.
+    """
+    if not compiles_for(python) or release not in (None, builder_version()):
+        return None
+    return Compiler((sys.executable,), builder_version())
 
 
 def compiler_in(tree: Path, python: str) -> Compiler | None:

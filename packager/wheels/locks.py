@@ -187,17 +187,31 @@ def _shipped_path(platform: Platform, python: str, stack: str) -> Path:
 
 
 def remake(folder: Path = _LOCKS, stacks: Sequence[str] = (SCORING, *EXTRAS)) -> tuple[Path, ...]:
-    """Remake the locks of the scoring stack and of the extras, for Debian 12's glibc; for maintainers."""
+    """Remake the locks of the scoring stack and of the extras, for the Python and glibc of each recipe of a base.
+
+    All bases get the versions of the oldest Python. For maintainers.
+    """
+    from packager.bases.debian import load_recipe, recipes
+
     make_dirs(folder)
+    bases = sorted({(recipe.python_minor, recipe.glibc) for recipe in map(load_recipe, recipes())}, key=_numbers)
     written = []
     for stack in stacks:
         for platform in SHIPPED:
-            path = folder / _shipped_path(platform, "3.11", stack).name
-            # Not with pip's settings: a maintainer's own indexes must not get into the locks.
-            text = resolve(direct_requirements(stack), Target(platform), environment=os.environ)
-            atomic_write(path, text.encode("ascii"))
-            written.append(path)
+            requirements: Sequence[str] = direct_requirements(stack)
+            for python, glibc in bases:
+                path = folder / _shipped_path(platform, python, stack).name
+                # Not with pip's settings: a maintainer's own indexes must not get into the locks.
+                text = resolve(requirements, Target(platform, python, glibc), environment=os.environ)
+                atomic_write(path, text.encode("ascii"))
+                written.append(path)
+                if python == bases[0][0]:
+                    requirements = [f"{pin.name}=={pin.version}" for pin in parse_lock(text)]
     return tuple(written)
+
+
+def _numbers(base: tuple[str, str]) -> list[tuple[int, ...]]:
+    return [tuple(map(int, part.split("."))) for part in base]
 
 
 if __name__ == "__main__":

@@ -97,8 +97,14 @@ def test_a_change_of_recipe_lock_or_python_makes_another_base(tmp_path: Path, mo
     lock = next((tmp_path / "recipe").glob("lock-*.json"))
     lock.write_text(lock.read_text() + " ")
     assert recipe_tag(copied, AMD64) != before
+    # Where a base of the recipe runs, its own Python compiles; elsewhere the one that builds.
     monkeypatch.setattr(cache, "python_version", lambda: "3.99.0")
-    assert recipe_tag(recipe, AMD64) != before
+    assert recipe_tag(recipe, AMD64) == before
+    monkeypatch.setattr(cache.Platform, "host", lambda: Platform("darwin", "riscv64"))
+    elsewhere = recipe_tag(recipe, AMD64)
+    assert elsewhere != before
+    monkeypatch.setattr(cache, "python_version", lambda: "3.99.1")
+    assert recipe_tag(recipe, AMD64) != elsewhere
 
 
 def test_an_unknown_platform_of_a_recipe_is_refused(workspace: Workspace) -> None:

@@ -131,6 +131,8 @@ def unpacked(package: Package, rules: Rules, tree: Path, also: str) -> Iterator[
         stays = rules.of_path(path) is None
         if member.kind == "file":
             contents[path] = plain.getbuffer()[plain.tell() : plain.tell() + member.size]
+        if posixpath.normpath("/" + member.name).lstrip("/") in _MERGED:
+            continue  # base-files has the links since Debian 13; a recipe makes them itself
         if member.kind == "symlink" and stays:
             yield LayerEntry(path, "symlink", 0o777, linkname=merged_link(member.name, member.linkname))
         elif member.kind in ("file", "hardlink") and (stays or path.startswith(also + "/")):

@@ -14,10 +14,10 @@ from edgepack.oci.layer import LayerEntry, NoCompression, ordered, write_layer
 from edgepack.oci.store import Store
 from packager.bases.debian.debs import Package, unpacked, without_dangling
 from packager.bases.debian.download import locked_packages
-from packager.bases.debian.recipe import BaseRecipe, Lock, lock_path, read_lock, write_lock
+from packager.bases.debian.recipe import BaseRecipe, Lock, lock_path, read_lock, release_of, write_lock
 from packager.bases.debian.resolve import newest_packages
 from packager.bases.debian.sources import find_sources
-from packager.layers.bytecode import compile_sources, compiled_path, compiles_for
+from packager.layers.bytecode import compile_sources, compiled_path
 from packager.layers.compiler import Compiler, compiler_in, this_compiler
 from packager.layers.rules import path_pattern
 
@@ -38,7 +38,7 @@ def base_entries(
 ) -> Iterator[LayerEntry]:
     """The files of the base image, to be written as one layer while ``workdir`` is still there.
 
-    Bytecode is made by ``compiler``, else by this interpreter or the base's own, whichever is the recipe's Python.
+    Bytecode is made by ``compiler``, else by this interpreter if it is the locked release, else by the base's own.
 
     The lock decides: it names the packages by their hashes, and nothing else is taken. ``mirrors`` are addresses of
     Debian's archives; see ``find_sources`` for what is asked without any. What ``workdir`` already holds is not
@@ -56,14 +56,25 @@ def base_entries(
     yield from _entries(recipe, platform, workdir, packages, compiler)
 
 
-def update_lock(recipe: BaseRecipe, platform: Platform, workdir: Path, *, mirrors: Sequence[str] = ()) -> Lock:
-    """Write the lock of the newest versions that the mirror has; needs the Python minor version of the recipe."""
-    if not compiles_for(recipe.python_minor):
-        hint = f"run it with Python {recipe.python_minor}"
-        raise IncompatibleError("a lock names a layer with bytecode in it", where=recipe.name, hint=hint)
+def update_lock(
+    recipe: BaseRecipe,
+    platform: Platform,
+    workdir: Path,
+    *,
+    mirrors: Sequence[str] = (),
+    compiler: Compiler | None = None,
+) -> Lock:
+    """Write the lock of the newest versions that the mirror has.
+
+    Bytecode is made as in ``base_entries``; raises ``IncompatibleError`` where neither ``compiler`` is given nor the
+    recipe's Python runs here.
+    """
     recipe.of_platform(platform)
     packages = newest_packages(recipe, platform, workdir / PACKAGES, mirrors)
-    entries = _entries(recipe, platform, workdir, packages, this_compiler(recipe.python_minor))
+    entries = _entries(recipe, platform, workdir, packages, compiler)
+    if not any(entry.path.endswith(".pyc") for entry in entries):
+        hint = f"run it on a machine for one of {', '.join(recipe.platforms)}"
+        raise IncompatibleError("a lock names a layer with bytecode in it", where=recipe.name, hint=hint)
     layer = write_layer(entries, Store.create(workdir / "store"), NoCompression(), kind="base")
     lock = Lock(tuple(package.locked for package in packages), str(layer.diff_id), layer.unpacked_size)
     write_lock(recipe, platform, lock)
@@ -71,7 +82,7 @@ def update_lock(recipe: BaseRecipe, platform: Platform, workdir: Path, *, mirror
 
 
 def _entries(
-    recipe: BaseRecipe, platform: Platform, workdir: Path, packages: Iterable[Package], compiler: Compiler | None
+    recipe: BaseRecipe, platform: Platform, workdir: Path, packages: Sequence[Package], compiler: Compiler | None
 ) -> list[LayerEntry]:
     kept = [package for package in packages if recipe.rules.of_package(package.locked.name) is None]
     tree = workdir / "tree"
@@ -82,7 +93,7 @@ def _entries(
         }
         found.update((entry.path, entry) for entry in _made(recipe, platform, kept, tree))
         found = without_dangling(found)
-        compiler = compiler or this_compiler(recipe.python_minor) or _own_compiler(recipe, found, tree)
+        compiler = compiler or _compiler(recipe, packages, found, tree)
         found.update((entry.path, entry) for entry in _bytecode(recipe, found, tree, compiler))
     return ordered(found.values())
 
@@ -117,6 +128,18 @@ def _bytecode(
     for path, data in zip(sources, compiled, strict=True):
         if data is not None:
             yield LayerEntry.of_bytes(compiled_path(path, recipe.python_minor), data)
+
+
+def _compiler(
+    recipe: BaseRecipe, packages: Iterable[Package], found: Mapping[str, LayerEntry], tree: Path
+) -> Compiler | None:
+    """This interpreter if it is the packages' release, else the base's own, else this one of the minor version."""
+    release = release_of(recipe, [package.locked for package in packages])
+    return (
+        this_compiler(recipe.python_minor, release)
+        or _own_compiler(recipe, found, tree)
+        or this_compiler(recipe.python_minor)
+    )
 
 
 def _own_compiler(recipe: BaseRecipe, found: Mapping[str, LayerEntry], tree: Path) -> Compiler | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,13 +108,15 @@ def read_lock(recipe: BaseRecipe, platform: Platform) -> Lock | None:
 
 def python_release(recipe: BaseRecipe) -> str:
     """The full version of the recipe's Python, such as ``3.11.2``, by its locks; its minor version without one."""
-    for platform in recipe.platforms:
-        lock = read_lock(recipe, Platform.parse(platform))
-        for package in () if lock is None else lock.packages:
-            if package.name == f"python{recipe.python_minor}-minimal":
-                found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", package.version)
-                return found[1] if found else recipe.python_minor
-    return recipe.python_minor
+    locks = [lock for name in recipe.platforms if (lock := read_lock(recipe, Platform.parse(name))) is not None]
+    return release_of(recipe, locks[0].packages) if locks else recipe.python_minor
+
+
+def release_of(recipe: BaseRecipe, packages: Iterable[LockedPackage]) -> str:
+    """The full version of the recipe's Python among ``packages``; its minor version where they have none."""
+    named = [package.version for package in packages if package.name == f"python{recipe.python_minor}-minimal"]
+    found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", named[0]) if named else None
+    return found[1] if found else recipe.python_minor
 
 
 def write_lock(recipe: BaseRecipe, platform: Platform, lock: Lock) -> None:
