@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -15,6 +17,7 @@ from edgepack.host.commands import SharedOption, debug_option, output_option
 from edgepack.host.console import note
 from edgepack.oci.descriptor import Platform
 from packager.places.access import Access
+from packager.registries.logins import PASSWORD_BYTES, GivenLogins
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -59,14 +62,75 @@ def creating(function: Callable[..., Any]) -> Callable[..., Any]:
     return _new_workspace_option(output_option(debug_option(command)))
 
 
-def registries(function: _F) -> _F:
-    """Add ``--plain-http`` and ``--ca``; the command gets an ``Access``."""
+_CREDENTIALS = (
+    click.option(
+        "--password-stdin", is_flag=True, envvar=None,
+        help="Read the password of --username from standard input; it is for the registry that the command names.",
+    ),
+    click.option("--username", metavar="NAME", help="Log in as this user, with --password-stdin."),
+    click.option(
+        "--registry-credentials", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+        envvar="EDGEPACK_REGISTRY_CREDENTIALS",
+        help="Logins in Docker's form (auths), before those of docker login and podman login; mode 0600.",
+    ),
+)  # fmt: skip
+
+
+def team_registry(function: _F) -> _F:
+    """Add the ways to log in to a team's registry, which the workspace then has; for a command that names no other."""
 
     @functools.wraps(function)
-    def command(*args: Any, plain_http: tuple[str, ...], ca: Path | None, **rest: Any) -> Any:
-        return function(*args, access=Access.of(plain_http, ca), **rest)
+    def command(
+        *args: Any, registry_credentials: Path | None, username: str | None, password_stdin: bool, **rest: Any
+    ) -> Any:
+        rest["workspace"].logins = _logins(registry_credentials, username, password_stdin)
+        return function(*args, **rest)
+
+    for option in _CREDENTIALS:
+        command = option(command)
+    return cast(_F, command)
+
+
+def _logins(file: Path | None, username: str | None, password_stdin: bool) -> GivenLogins:
+    return GivenLogins.of(file, username, read_password() if password_stdin else None)
+
+
+def read_password() -> str:
+    """The password on standard input, without the line's end; a terminal does not show what is typed."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, err=True))
+    data = sys.stdin.buffer.read(PASSWORD_BYTES + 1)
+    if len(data) > PASSWORD_BYTES:
+        raise UsageError("is more than a password", where="standard input", hint="pipe the password alone in")
+    try:
+        text = data.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        text = "\n"
+    if not text or "\n" in text:
+        raise UsageError("has no password", where="standard input", hint="pipe it in, on one line")
+    return text
+
+
+def registries(function: _F) -> _F:
+    """Add how to reach a registry and log in to it; the command gets an ``Access``."""
+
+    @functools.wraps(function)
+    def command(
+        *args: Any,
+        plain_http: tuple[str, ...],
+        ca: Path | None,
+        registry_credentials: Path | None,
+        username: str | None,
+        password_stdin: bool,
+        **rest: Any,
+    ) -> Any:
+        logins = _logins(registry_credentials, username, password_stdin)
+        # What is typed is for the registry that the command names, not for that of a team.
+        rest["workspace"].logins = replace(logins, typed=None)
+        return function(*args, access=Access.of(plain_http, ca, logins), **rest)
 
     for option in (
+        *_CREDENTIALS,
         click.option(
             "--ca",
             type=click.Path(dir_okay=False, path_type=Path),

@@ -1,8 +1,9 @@
 """No image holds a credential that this workstation knows: what a user's files go into is searched for them.
 
 Known are the passwords and tokens in Docker's ``config.json``, in the addresses of package indexes that pip and uv are
-told of, in ``.netrc``, and in ``EDGEPACK_…`` variables. They are looked for in contents and in names, in every form of
-``encodings``. Private keys are found by their own marks. A value is never shown; an error names its source.
+told of, in ``.netrc``, in ``EDGEPACK_…`` variables, and what this command was given or got from a helper. They are
+looked for in contents and in names, in every form of ``encodings``. Private keys are found by their own marks. A value
+is never shown; an error names its source.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from edgepack.errors import EdgepackError, InvalidDocumentError
+from edgepack.host.docker_config import DockerConfig
 from edgepack.host.logins import login_files
 from edgepack.limits import LIMITS
 from edgepack.oci.layer import LayerEntry
 from packager.layers.encodings import compact, compact_forms, literal_forms
 from packager.layers.ignore import IGNORE_FILE
 from packager.layers.needles import Needles
+from packager.registries.logins import FILE, held
 
 # Shorter ones would be found everywhere.
 MIN_LENGTH = 8
@@ -135,16 +138,17 @@ def known_secrets(environment: Mapping[str, str] | None = None) -> tuple[Secret,
         value = text.encode("utf-8", "surrogateescape")
         if len(value) >= MIN_LENGTH:
             found.setdefault(value, Secret(source, value))
+    for credentials in held():
+        for secret in credentials.secrets:
+            value = secret.encode("utf-8", "surrogateescape")
+            if len(value) >= MIN_LENGTH:
+                found.setdefault(value, Secret(credentials.source, value))
     return tuple(found.values())
 
 
 def _of_docker() -> Iterator[tuple[str, str]]:
-    files = [path for path in login_files() if os.path.exists(path)]  # noqa: PTH110 - never fails
-    if not files:
-        return  # the registry client is slow to import
-    from edgepack.oci.remote.credentials import DockerConfig
-
-    for path in files:
+    named = os.environ.get(FILE)
+    for path in (*login_files(), *([Path(named)] if named else [])):
         try:
             stored = DockerConfig(path).stored()
         except InvalidDocumentError:

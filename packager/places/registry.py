@@ -58,4 +58,6 @@ class Registry(Place):
         from edgepack.oci.reference import Reference
         from edgepack.oci.remote import RemoteRepository
 
-        return RemoteRepository(Reference.parse(self.name), policy=self.access.policy())
+        reference = Reference.parse(self.name)
+        lookup = self.access.logins.lookup(named=reference.registry)
+        return RemoteRepository(reference, policy=self.access.policy(), credentials=lookup)

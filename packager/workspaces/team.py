@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from packager.database.tables import SHARED_BLOBS
 from packager.models.model import Conversion, Model
 from packager.models.sharing import Shared, conversion_artifact, model_artifact
 from packager.places.access import Access
+from packager.registries.logins import GivenLogins
 from packager.workspaces.config import Team
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class TeamBlobs:
     database: Database
     store: Store
     is_offline: Callable[[], bool]
+    logins: GivenLogins = field(default_factory=GivenLogins)
 
     def share(self, model: Model) -> Shared:
         """Send the files and samples of ``model`` as the artifact ``NAME:VERSION``; raises ``RegistryError``."""
@@ -78,7 +80,8 @@ class TeamBlobs:
 
         hosts = (reference.registry,) if self.team.plain_http else ()
         authority = None if self.team.ca_file is None else Path(self.team.ca_file)
-        return RemoteRepository(reference, policy=Access(hosts, authority).policy())
+        lookup = self.logins.lookup(named=reference.registry)
+        return RemoteRepository(reference, policy=Access(hosts, authority).policy(), credentials=lookup)
 
     def _check_network(self, what: str) -> None:
         if self.is_offline():

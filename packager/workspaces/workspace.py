@@ -15,6 +15,7 @@ from edgepack.names import ModelRef
 from edgepack.nearness import listed, tag_meant
 from edgepack.oci.descriptor import Descriptor
 from edgepack.signing.keys import KeyRing
+from packager.registries.logins import GivenLogins
 from packager.workspaces.config import FILE, Team, WorkspaceConfig
 from packager.workspaces.kept_store import WorkspaceStore
 
@@ -88,6 +89,7 @@ class Workspace:
 
     Its folder is created when a part of it is first used; without ``create``, ``NotFoundError`` is raised then for a
     folder that nothing was ever put into. While it ``is_offline``, nothing that a team has is fetched or sent.
+    ``logins`` are those for a team's registry.
     """
 
     def __init__(self, root: Path | None = None, cache: Path | None = None, *, create: bool = True) -> None:
@@ -95,6 +97,7 @@ class Workspace:
         self.cache = (cache or default_cache()).absolute()
         self._create = create
         self.is_offline = False
+        self.logins = GivenLogins()
         make_dirs(self.cache)
 
     @property
@@ -149,7 +152,7 @@ class Workspace:
         """The blobs of a ``team`` with this ``database``, of which this store has copies."""
         from packager.workspaces.team import TeamBlobs
 
-        return TeamBlobs(team, database, self.store, lambda: self.is_offline)
+        return TeamBlobs(team, database, self.store, lambda: self.is_offline, self.logins)
 
     def image(self, tag: str) -> Descriptor:
         """What ``tag`` names; raises ``NotFoundError``."""

@@ -147,7 +147,7 @@ def test_a_token_is_renewed_before_it_expires(
 ) -> None:
     sim.auth, sim.expires_in = "bearer", expires_in
     remote, start = client(sim), time.monotonic()
-    authorizer = remote._session._authorizer
+    authorizer = remote._session.authorizer
     authorizer._clock = lambda: start
     assert remote.has(blob())
     authorizer._clock = lambda: start + still_good
@@ -233,7 +233,7 @@ def test_a_token_that_could_break_out_of_its_header_is_refused(sim: Simulator, m
     with pytest.raises(RegistryError, match="gave no token"):
         pull(client(sim))
     with pytest.raises(RegistryError, match="gave no token"):
-        client(sim)._session._authorizer._token(b'{"token": "a\\r\\nX-Evil: 1"}', 0)
+        client(sim)._session.authorizer._token(b'{"token": "a\\r\\nX-Evil: 1"}', 0)
 
 
 # Plain HTTP

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from edgepack.errors import AuthenticationError, EdgepackError, InvalidDocumentError, MissingPartError
+from edgepack.host.docker_config import Logins
 from edgepack.host.logins import login_files
 from edgepack.oci.remote import Credentials, DockerConfig
-from edgepack.oci.remote.credentials import Logins
 
 SECRET = "hunter2-very-secret"
 

@@ -10,17 +10,21 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import quote, urlencode
 
 from edgepack.errors import AuthenticationError, RegistryError
+from edgepack.hidden import HiddenBytes, HiddenObject, HiddenText
+from edgepack.host.credentials import CredentialLookup, Credentials
 from edgepack.limits import LIMITS
 from edgepack.oci.reference import is_loopback
-from edgepack.oci.remote.credentials import CredentialLookup, Credentials
 from edgepack.oci.remote.origin import Origin, joined
 from edgepack.oci.remote.transport import Http
 
 # token.md: "for compatibility with older clients, a token should never be returned with less than 60 seconds to live".
 _DEFAULT_SECONDS = 60
+# More than a token that anybody issues, and what a date can still be made of.
+_LONGEST_SECONDS = 10 * 365 * 86400
 # What may stand in a header; anything else would end up in the message of a lower library's error.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _CHALLENGE = re.compile(
@@ -38,10 +42,11 @@ class Challenge:
 
 @dataclass(frozen=True)
 class Token:
-    """A bearer token and the moment, on the clock of the one who asked, at which it is no longer used."""
+    """A bearer token, how long it lives, and when, on the clock of the one who asked, it is no longer used."""
 
     value: str = field(repr=False)
     stale: float
+    seconds: float = 0
 
 
 def parse_challenges(header: str) -> tuple[Challenge, ...]:
@@ -82,7 +87,7 @@ class Authorizer:
         self._challenge_scopes: frozenset[str] = frozenset()
         self._tokens: dict[frozenset[str], Token] = {}
 
-    def header(self, url: str, scopes: frozenset[str]) -> str | None:
+    def header(self, url: str, scopes: frozenset[str]) -> HiddenText | None:
         """The Authorization value for ``url``, or ``None`` for another origin or when nothing was asked yet.
 
         Fetches a token when the one at hand is about to expire; raises what ``answer`` raises.
@@ -93,10 +98,26 @@ class Authorizer:
             return None if self._credentials is None else self._credentials.basic
         for known, token in self._tokens.items():
             if scopes <= known and self._clock() < token.stale:
-                return f"Bearer {token.value}"
+                return _bearer(token)
         token = self._fetch(self._challenge, scopes | self._challenge_scopes)
         self._tokens[scopes] = token
-        return f"Bearer {token.value}"
+        return _bearer(token)
+
+    @property
+    def scheme(self) -> Literal["none", "basic", "bearer"]:
+        """What the registry asked for, if anything."""
+        return "none" if self._challenge is None else "basic" if self._challenge.scheme == "basic" else "bearer"
+
+    @property
+    def used(self) -> Credentials | None:
+        """The credentials that were looked up, if the registry asked for any."""
+        return self._credentials
+
+    def token(self, scopes: frozenset[str]) -> Token | None:
+        """A token for exactly ``scopes``, where the challenge that was answered asks for one; raises as ``answer``."""
+        if self._challenge is None or self._challenge.scheme != "bearer":
+            return None
+        return self._fetch(self._challenge, scopes)
 
     def answer(self, header: str, scopes: frozenset[str]) -> None:
         """Take the challenge of a 401, and fetch the token for ``scopes`` that it asks for.
@@ -144,11 +165,7 @@ class Authorizer:
             raise RegistryError("names a token service without TLS; credentials are not sent", where=self._registry)
         started = self._clock()
         if credentials is not None and credentials.identity_token:
-            form = [
-                ("grant_type", "refresh_token"), ("refresh_token", credentials.identity_token),
-                ("client_id", "edgepack"), ("scope", " ".join(sorted(scopes))), *asked,
-            ]  # fmt: skip
-            data = urlencode(form).encode()
+            data = _exchange(credentials, scopes, asked)
             headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(data))}
             # As an iterator the body is sent once: one with a secret must not follow a redirect.
             response = self._http.send("POST", realm, headers, iter([data]))
@@ -157,7 +174,7 @@ class Authorizer:
             headers = {} if credentials is None else {"Authorization": credentials.basic}
             url = f"{realm}{'&' if '?' in realm else '?'}{query}" if query else realm
             response = self._http.send("GET", url, headers)
-        body = response.read(LIMITS.token_bytes)
+        body = HiddenBytes(response.read(LIMITS.token_bytes))
         if response.status in (400, 401, 403):
             what = "asks for credentials, and none are stored" if credentials is None else "refused the credentials"
             raise self._refused(what)
@@ -166,15 +183,36 @@ class Authorizer:
         return self._token(body, started)
 
     def _token(self, body: bytes, started: float) -> Token:
-        try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError):
-            answer = None
-        value = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
-        if not isinstance(answer, dict) or not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        value, seconds = _answered(body)
+        if value is None:
             raise RegistryError("its token service gave no token", where=self._registry, hint="try again")
-        seconds = answer.get("expires_in")
-        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or seconds <= 0:
-            seconds = _DEFAULT_SECONDS
-        # Early enough that a request on its way does not outlive it.
-        return Token(value, started + seconds - min(10.0, seconds * 0.2))
+        # Early enough that a request on its way does not outlive it. Its issued_at is on another clock than ours.
+        return Token(value, started + seconds - min(10.0, seconds * 0.2), seconds)
+
+
+def _bearer(token: Token) -> HiddenText:
+    return HiddenText(f"Bearer {token.value}")
+
+
+def _exchange(credentials: Credentials, scopes: frozenset[str], asked: list[tuple[str, str]]) -> HiddenBytes:
+    """The form that exchanges an identity token for a bearer token."""
+    form = [
+        ("grant_type", "refresh_token"), ("refresh_token", credentials.identity_token),
+        ("client_id", "edgepack"), ("scope", " ".join(sorted(scopes))), *asked,
+    ]  # fmt: skip
+    return HiddenBytes(urlencode(form).encode())
+
+
+def _answered(body: bytes) -> tuple[HiddenText | None, float]:
+    """The token that a service answered, and its seconds; ``None`` for an answer without one."""
+    try:
+        answer = json.loads(body, object_hook=HiddenObject)
+    except (ValueError, RecursionError):
+        return None, 0
+    value = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        return None, 0
+    seconds = answer.get("expires_in")
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds < _LONGEST_SECONDS:
+        seconds = _DEFAULT_SECONDS
+    return HiddenText(value), float(seconds)

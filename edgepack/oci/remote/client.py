@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 from edgepack.documents import parse_foreign
 from edgepack.errors import InvalidDocumentError
+from edgepack.host.credentials import CredentialLookup
+from edgepack.host.docker_config import Logins
 from edgepack.limits import LIMITS
 from edgepack.oci.attachments import as_referrer, subject_of
 from edgepack.oci.copy import CopyReport, copy
@@ -16,7 +18,6 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import children
 from edgepack.oci.reference import Reference, checked_tag, is_repository
-from edgepack.oci.remote.credentials import CredentialLookup, Logins
 from edgepack.oci.remote.documents import TYPES, Documents
 from edgepack.oci.remote.download import ResumingStream
 from edgepack.oci.remote.referrers import Referrers, pages_of

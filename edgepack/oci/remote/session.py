@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 from edgepack.errors import AuthenticationError, EdgepackError, NotFoundError, RegistryError, RegistryUnavailableError
+from edgepack.host.credentials import CredentialLookup
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote.auth import Authorizer
-from edgepack.oci.remote.credentials import CredentialLookup
 from edgepack.oci.remote.origin import NO_REGISTRY, Origin, joined
 from edgepack.oci.remote.transport import NEVER, Http, Policy, Response
 
@@ -38,7 +38,8 @@ class Session:
         return self.http.base
 
     @cached_property
-    def _authorizer(self) -> Authorizer:
+    def authorizer(self) -> Authorizer:
+        """What answers the registry's 401."""
         return Authorizer(self.http, self.reference.registry, Origin.of(self.base), self._credentials)
 
     def url(self, path: str) -> str:
@@ -71,7 +72,7 @@ class Session:
         scopes = self._scopes(method, url)
         for last in (False, True):
             sent = dict(headers or {})
-            authorization = self._authorizer.header(url, scopes)
+            authorization = self.authorizer.header(url, scopes)
             if authorization is not None:
                 sent["Authorization"] = authorization
             data = body if body is None or isinstance(body, bytes) else body()
@@ -81,7 +82,7 @@ class Session:
             if response.status != 401 or challenge is None or last or not ours:
                 return response
             response.close()
-            self._authorizer.answer(challenge, scopes)
+            self.authorizer.answer(challenge, scopes)
         raise AssertionError("unreachable: the last sending returns or raises")
 
     def _scopes(self, method: str, url: str) -> frozenset[str]:

@@ -1,55 +1,33 @@
-"""Where credentials come from: Docker's ``config.json`` and the helpers that it names.
+"""Docker's ``config.json``, Podman's ``auth.json``, which has its form, and the helpers that they name.
 
-Nothing here is ever logged, printed or put into an error; ``repr`` hides what is secret.
+Nothing here is ever logged, printed or put into an error.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import json
 import re
 import subprocess
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgepack.errors import AuthenticationError, InvalidDocumentError, MissingPartError
+from edgepack.hidden import HiddenBytes, HiddenObject
+from edgepack.host.credentials import Credentials
 from edgepack.host.logins import login_files
 from edgepack.oci.reference import DOCKER_HUB, DOCKER_HUB_HOST
 
 # The key under which Docker keeps what belongs to Docker Hub.
-_DOCKER_HUB_KEY = "https://index.docker.io/v1/"
+DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 # docker-credential-helpers: the user name that says that the secret is an identity token.
-_TOKEN_USER = "<token>"  # noqa: S105
+TOKEN_USER = "<token>"  # noqa: S105
 _NOT_FOUND = "credentials not found"
 _HELPER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _HELPER_SECONDS = 30
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """A user name and password, or an identity token (an OAuth2 refresh token) in place of both."""
-
-    username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-
-    @property
-    def basic(self) -> str:
-        """The value of a Basic Authorization header (RFC 7617)."""
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-
-
-# Gives the credentials for a registry (``host[:port]`` as in a reference), or None for anonymous access.
-CredentialLookup = Callable[[str], Credentials | None]
-
-
-def anonymous(registry: str) -> Credentials | None:
-    """No credentials for anybody."""
-    return None
 
 
 @dataclass(frozen=True)
@@ -57,6 +35,8 @@ class DockerConfig:
     """Docker's ``config.json``; a lookup of credentials, in Docker's order: credHelpers, credsStore, auths."""
 
     path: Path
+    content: HiddenObject | None = field(default=None, repr=False, compare=False)
+    """What the file had when it was read, for one that can be read once, such as a pipe."""
 
     @classmethod
     def default(cls) -> DockerConfig:
@@ -70,7 +50,7 @@ class DockerConfig:
         helper that is not there or fails.
         """
         config = self._load()
-        key = _DOCKER_HUB_KEY if registry in (DOCKER_HUB, DOCKER_HUB_HOST) else registry
+        key = config_key(registry)
         helper = self._section(config, "credHelpers").get(key) or config.get("credsStore")
         if helper is not None and helper != "":
             return self._from_helper(helper, key)
@@ -86,14 +66,26 @@ class DockerConfig:
         """
         found = {}
         for name, entry in self._section(self._load(), "auths").items():
-            with contextlib.suppress(InvalidDocumentError):
-                if (credentials := self._from_entry(name, entry)) is not None:
-                    found[_host(name)] = credentials
+            credentials, _ = self._parsed(entry)
+            if credentials is not None:
+                found[_host(name)] = credentials
         return found
 
+    def registries(self) -> tuple[str, ...]:
+        """The registries that the file names, with a login of its own or with a helper; raises as ``stored`` does."""
+        config = self._load()
+        names = (*self._section(config, "auths"), *self._section(config, "credHelpers"))
+        return tuple(dict.fromkeys(DOCKER_HUB if name == DOCKER_HUB_KEY else _host(name) for name in names))
+
+    def read(self) -> DockerConfig:
+        """The same with its content, which is not read again; raises ``InvalidDocumentError``."""
+        return replace(self, content=HiddenObject(self._load()))
+
     def _load(self) -> dict[str, Any]:
+        if self.content is not None:
+            return self.content
         try:
-            value = json.loads(self.path.read_bytes())
+            value = json.loads(self.path.read_bytes(), object_hook=HiddenObject)
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -114,57 +106,80 @@ class DockerConfig:
         return value
 
     def _from_entry(self, name: str, entry: object) -> Credentials | None:
-        field_name = f"auths[{_host(name)}]"
+        found, violation = self._parsed(entry)
+        if violation:
+            hint = "log in again with docker login" if violation.startswith(".") else None
+            raise InvalidDocumentError(self.path, [f"auths[{_host(name)}]{violation}"], hint=hint)
+        return found
+
+    def _parsed(self, entry: object) -> tuple[Credentials | None, str]:
+        """What an entry of ``auths`` has, and what is wrong about it; nothing of it is in a frame that raises."""
+        source = str(self.path)
         if not isinstance(entry, dict):
-            raise InvalidDocumentError(self.path, [f"{field_name} must be an object"])
+            return None, " must be an object"
         token = entry.get("identitytoken")
         if isinstance(token, str) and token:
-            return Credentials(identity_token=token)
+            return Credentials(identity_token=token, source=source), ""
         if isinstance(entry.get("username"), str) and isinstance(entry.get("password"), str):
-            return Credentials(entry["username"], entry["password"])
+            return Credentials(entry["username"], entry["password"], source=source), ""
         if not entry.get("auth"):
-            return None
+            return None, ""
         try:
             username, colon, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
         except (binascii.Error, ValueError, TypeError):
             colon = ""
         if not colon:
-            raise InvalidDocumentError(
-                self.path, [f"{field_name}.auth is not user:password in base64"], hint="log in again with docker login"
-            )
-        return Credentials(username, password.rstrip("\0"))
+            return None, ".auth is not user:password in base64"
+        return Credentials(username, password.rstrip("\0"), source=source), ""
 
     def _from_helper(self, helper: object, key: str) -> Credentials | None:
         if not isinstance(helper, str) or not _HELPER_NAME.fullmatch(helper):
             raise InvalidDocumentError(self.path, ["names a credential helper whose name is not a valid program name"])
         program = f"docker-credential-{helper}"
         try:
-            done = subprocess.run(
-                [program, "get"], input=key.encode(), capture_output=True, timeout=_HELPER_SECONDS, check=False
-            )
+            code, said = _asked(program, key)
         except FileNotFoundError:
             raise MissingPartError(
                 f"{program} is not installed", where=self.path, hint="install it or log in again with docker login"
             ) from None
         except (OSError, subprocess.TimeoutExpired):
             raise AuthenticationError(f"{program} could not be run or did not answer", where=key) from None
-        if done.returncode != 0 and _NOT_FOUND.encode() in done.stdout + done.stderr:
+        if code != 0 and _NOT_FOUND.encode() in said:
             return None
-        try:
-            if done.returncode != 0:
-                raise ValueError
-            answer = json.loads(done.stdout)
-            username, secret = answer["Username"], answer["Secret"]
-            if not isinstance(username, str) or not isinstance(secret, str):
-                raise TypeError
-        except (ValueError, KeyError, TypeError, RecursionError):
+        found = None if code != 0 else _answered(said, f"{program} of {self.path}")
+        if found is None:
             # What a helper printed may be a secret, so it is not repeated.
             raise AuthenticationError(
-                f"{program} failed (exit code {done.returncode})", where=key, hint=f"run docker login {key} again"
-            ) from None
-        if username == _TOKEN_USER:
-            return Credentials(identity_token=secret)
-        return Credentials(username, secret)
+                f"{program} failed (exit code {code})", where=key, hint=f"run docker login {key} again"
+            )
+        return found
+
+
+def config_key(registry: str) -> str:
+    """The key of ``auths`` that ``docker login`` gives to ``registry``."""
+    return DOCKER_HUB_KEY if registry in (DOCKER_HUB, DOCKER_HUB_HOST) else registry
+
+
+def _asked(program: str, key: str) -> tuple[int, bytes]:
+    """The exit code of a helper that is asked for ``key``, and what it printed: on stdout, or all when it failed."""
+    done = subprocess.run(
+        [program, "get"], input=key.encode(), capture_output=True, timeout=_HELPER_SECONDS, check=False
+    )
+    return done.returncode, HiddenBytes(done.stdout if done.returncode == 0 else done.stdout + done.stderr)
+
+
+def _answered(said: bytes, source: str) -> Credentials | None:
+    """The credentials in what a helper printed; ``None`` for anything else."""
+    try:
+        answer = json.loads(said, object_hook=HiddenObject)
+        username, secret = answer["Username"], answer["Secret"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not isinstance(username, str) or not isinstance(secret, str):
+        return None
+    if username == TOKEN_USER:
+        return Credentials(identity_token=secret, source=source)
+    return Credentials(username, secret, source=source)
 
 
 @dataclass(frozen=True)
@@ -184,6 +199,10 @@ class Logins:
             if (found := config(registry)) is not None:
                 return found
         return None
+
+    def registries(self) -> tuple[str, ...]:
+        """The registries that the files name; raises as ``DockerConfig`` does."""
+        return tuple(dict.fromkeys(registry for config in self.configs for registry in config.registries()))
 
 
 def _host(key: str) -> str:
