@@ -18,9 +18,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from edgepack.errors import EdgepackError, InvalidDocumentError
-from edgepack.host.docker_config import DockerConfig
 from edgepack.host.logins import login_files
 from edgepack.limits import LIMITS
+from edgepack.oci.docker_config import DockerConfig
 from edgepack.oci.layer import LayerEntry
 from packager.layers.encodings import compact, compact_forms, literal_forms
 from packager.layers.ignore import IGNORE_FILE

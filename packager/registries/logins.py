@@ -7,6 +7,7 @@ helpers. What was found is remembered, so that it gets into nothing that this pr
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from edgepack.errors import UsageError
 from edgepack.host.credentials import CredentialLookup, Credentials
-from edgepack.host.docker_config import DockerConfig, Logins
+from edgepack.oci.docker_config import DockerConfig, Logins
 
 # One registry's login, as CI systems give it; the file has those of any number.
 HOST, USERNAME, PASSWORD = "EDGEPACK_REGISTRY", "EDGEPACK_REGISTRY_USERNAME", "EDGEPACK_REGISTRY_PASSWORD"
@@ -94,7 +95,11 @@ def login_file(path: Path) -> DockerConfig:
         raise UsageError(f"cannot be read ({error.strerror})", where=path, hint="check who owns it") from None
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o077:
-        raise UsageError(f"others can read these credentials (mode {mode:04o})", where=path, hint=f"chmod 600 '{path}'")
+        raise UsageError(
+            f"others can read these credentials (mode {mode:04o})",
+            where=path,
+            hint=f"chmod 600 {shlex.quote(str(path))}",
+        )
     return DockerConfig(path).read()
 
 

@@ -262,7 +262,7 @@ _ANOTHERS_HOME = """
 import logging, os, pathlib, sys
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote.access import host_access
-from edgepack.host.docker_config import DockerConfig
+from edgepack.oci.docker_config import DockerConfig
 logging.basicConfig()
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid(54321), os.setuid(54321)

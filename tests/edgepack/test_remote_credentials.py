@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from edgepack.errors import AuthenticationError, EdgepackError, InvalidDocumentError, MissingPartError
-from edgepack.host.docker_config import Logins
 from edgepack.host.logins import login_files
+from edgepack.oci.docker_config import Logins
 from edgepack.oci.remote import Credentials, DockerConfig
 
 SECRET = "hunter2-very-secret"

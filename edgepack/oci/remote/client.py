@@ -10,12 +10,12 @@ from typing import BinaryIO
 from edgepack.documents import parse_foreign
 from edgepack.errors import InvalidDocumentError
 from edgepack.host.credentials import CredentialLookup
-from edgepack.host.docker_config import Logins
 from edgepack.limits import LIMITS
 from edgepack.oci.attachments import as_referrer, subject_of
 from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
+from edgepack.oci.docker_config import Logins
 from edgepack.oci.graph import children
 from edgepack.oci.reference import Reference, checked_tag, is_repository
 from edgepack.oci.remote.documents import TYPES, Documents
