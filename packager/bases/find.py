@@ -17,8 +17,8 @@ from edgepack.oci.store import Store
 from packager.bases.cache import BaseCache
 from packager.bases.debian import recipes
 from packager.bases.facts import CheckedFacts, check_base
-from packager.places.access import Access
 from packager.places.table import find_source, public_name
+from packager.registries.access import Access
 
 DEFAULT_RECIPE = "debian12-python3.11"
 

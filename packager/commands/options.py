@@ -16,7 +16,7 @@ from edgepack.errors import UsageError
 from edgepack.host.commands import SharedOption, debug_option, output_option
 from edgepack.host.console import note
 from edgepack.oci.descriptor import Platform
-from packager.places.access import Access
+from packager.registries.access import Access
 from packager.registries.logins import PASSWORD_BYTES, GivenLogins
 from packager.workspaces.workspace import Workspace
 

@@ -14,7 +14,7 @@ from edgepack.errors import AuthenticationError, MissingPartError, NotFoundError
 from edgepack.hidden import MASK
 from edgepack.host.console import answer, note
 from packager.commands.options import common, offline, registries
-from packager.places.access import Access
+from packager.registries.access import Access
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:

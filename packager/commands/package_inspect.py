@@ -6,7 +6,7 @@ import click
 
 from edgepack.host.console import answer, human, note
 from packager.commands.options import common, offline, registries
-from packager.places.access import Access
+from packager.registries.access import Access
 from packager.workspaces.workspace import Workspace
 
 

@@ -7,7 +7,7 @@ import click
 from edgepack.host.console import answer, human
 from edgepack.oci.reference import image_tag
 from packager.commands.options import creating, registries
-from packager.places.access import Access
+from packager.registries.access import Access
 from packager.workspaces.workspace import Workspace
 
 

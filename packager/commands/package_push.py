@@ -7,7 +7,7 @@ import click
 from edgepack.host.console import answer, human, note
 from edgepack.oci.reference import image_tag
 from packager.commands.options import common, registries
-from packager.places.access import Access
+from packager.registries.access import Access
 from packager.workspaces.workspace import Workspace
 
 

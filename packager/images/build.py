@@ -30,7 +30,7 @@ from packager.layers.secrets import SecretSearch, known_secrets
 from packager.models.conversion import served
 from packager.models.registry import ModelRegistry
 from packager.models.served import ServedModel
-from packager.places.access import Access
+from packager.registries.access import Access
 from packager.wheels.cache import WheelCache
 from packager.wheels.groups import WheelGroup
 from packager.wheels.requirements import Asked

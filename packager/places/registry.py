@@ -13,8 +13,8 @@ from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
-from packager.places.access import Access
 from packager.places.place import Place
+from packager.registries.access import Access
 
 if TYPE_CHECKING:
     from edgepack.oci.remote import RemoteRepository

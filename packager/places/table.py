@@ -16,12 +16,12 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
-from packager.places.access import Access
 from packager.places.archive import DockerArchive, OciArchive
 from packager.places.docker_daemon import DockerDaemon
 from packager.places.oci_layout import OciLayout
 from packager.places.place import ImageSource, Place, split_tag
 from packager.places.registry import Registry
+from packager.registries.access import Access
 
 PLACES: tuple[type[Place], ...] = (OciLayout, OciArchive, DockerArchive, DockerDaemon, Registry)
 

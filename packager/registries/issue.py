@@ -15,7 +15,7 @@ from edgepack.hidden import HiddenObject, HiddenText
 from edgepack.host.credentials import Credentials, PullToken
 from edgepack.oci.docker_config import TOKEN_USER
 from edgepack.oci.reference import Reference
-from packager.places.access import Access
+from packager.registries.access import Access
 
 Kind = Literal["password", "identity-token", "pull-token"]
 

@@ -21,7 +21,7 @@ from packager.database.database import Database
 from packager.database.tables import SHARED_BLOBS
 from packager.models.model import Conversion, Model
 from packager.models.sharing import Shared, conversion_artifact, model_artifact
-from packager.places.access import Access
+from packager.registries.access import Access
 from packager.registries.logins import GivenLogins
 from packager.workspaces.config import Team
 

@@ -15,8 +15,8 @@ from edgepack.oci.store import referrers_tag
 from edgepack.signing.statement import attach, verify_image
 from packager.bases.find import find_base
 from packager.commands.main import build_cli
-from packager.places.access import Access
 from packager.places.table import find_destination, find_registry
+from packager.registries.access import Access
 from packager.workspaces.workspace import Workspace
 from tests.edgepack.support.authority import Authority
 from tests.edgepack.support.registry_simulator import Simulator, running
