@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from edgepack.errors import NotFoundError
+from edgepack.host.progress import Advance, Progress, counted, unseen
+from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.digest import Digest
 from edgepack.oci.graph import walk
 from edgepack.oci.sources import BlobSink, BlobSource
 
 
 @dataclass(frozen=True)
 class CopyReport:
-    """What a copy did: bytes and blobs that moved, and bytes that were already present."""
+    """What a copy did: bytes and blobs that moved, and bytes that were already present; ``blobs`` that moved."""
 
     moved_bytes: int
     moved_blobs: int
     present_bytes: int
+    blobs: frozenset[Digest] = frozenset()
 
     def __add__(self, other: CopyReport) -> CopyReport:
         return CopyReport(
             self.moved_bytes + other.moved_bytes,
             self.moved_blobs + other.moved_blobs,
             self.present_bytes + other.present_bytes,
+            self.blobs | other.blobs,
         )
 
 
@@ -32,23 +39,65 @@ def copy(
     sink: BlobSink,
     root: Descriptor,
     on_blob: Callable[[Descriptor, bool], None] | None = None,
+    *,
+    progress: Progress = unseen,
 ) -> CopyReport:
     """Bring ``root`` and all that it needs from ``source`` to ``sink``; blobs first, manifests last.
 
-    ``on_blob`` is called with each blob and whether it has to move. Raises what the two places raise.
+    ``on_blob`` is called with each blob and whether it has to move; ``progress`` watches those that do. Raises what the
+    two places raise.
     """
-    moved = blobs = present = 0
+    moved, present, blobs = 0, 0, set()
     try:
         for item in walk(source, root):
             new = not sink.has(item)
             if on_blob is not None:
                 on_blob(item, new)
             if new:
-                sink.put(item, source)
+                with progress(title_of(item), item.size) as advance:
+                    sink.put(item, WatchedSource(source, advance))
                 moved += item.size
-                blobs += 1
+                blobs.add(item.digest)
             else:
                 present += item.size
     except NotFoundError as error:
         raise NotFoundError(error.what, where=error.where, hint="the copy is incomplete; fetch again") from error
-    return CopyReport(moved, blobs, present)
+    return CopyReport(moved, len(blobs), present, frozenset(blobs))
+
+
+def digests(source: BlobSource, root: Descriptor) -> frozenset[Digest]:
+    """All that ``root`` is made of."""
+    return frozenset(item.digest for item in walk(source, root))
+
+
+def title_of(descriptor: Descriptor) -> str:
+    """What to call a blob: a layer by what it holds, anything else by what it is."""
+    kind, title = descriptor.kind, descriptor.annotations.get(mediatypes.LAYER_TITLE, "")
+    if kind is not None or title:
+        return f"{kind or 'layer'} {title}".rstrip()
+    for name, types in (
+        ("index", mediatypes.INDEXES), ("manifest", mediatypes.MANIFESTS), ("configuration", mediatypes.CONFIGS),
+    ):  # fmt: skip
+        if descriptor.media_type in types:
+            return name
+    return f"layer {descriptor.digest.short}"
+
+
+class WatchedSource:
+    """One blob of ``source``, which tells ``advance`` what is read of it: from where it is opened, also again."""
+
+    def __init__(self, source: BlobSource, advance: Advance) -> None:
+        self._source = source
+        self._advance = advance
+        self._at = 0
+
+    @contextmanager
+    def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
+        """The bytes of the blob from ``offset`` on; raises what the source raises."""
+        self._moved(offset - self._at)
+        with self._source.open(descriptor, offset) as stream:
+            yield counted(stream, self._moved)
+
+    def _moved(self, count: int) -> None:
+        self._at += count
+        self._advance(count)

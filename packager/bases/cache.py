@@ -12,6 +12,7 @@ from platform import python_version
 
 from edgepack.errors import EdgepackError
 from edgepack.host.files import locked, make_dirs, publish, temporary_beside
+from edgepack.host.progress import Progress, unseen
 from edgepack.host.scratch import scratch_folder
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
@@ -69,6 +70,7 @@ class BaseCache:
         offline: bool = False,
         rebuild: bool = False,
         mirrors: Sequence[str] = (),
+        progress: Progress = unseen,
     ) -> Descriptor:
         """The image of recipe ``name``, built where it does not exist yet or with ``rebuild``.
 
@@ -87,9 +89,10 @@ class BaseCache:
         _log.info("building base %s for %s from Debian's packages, once", name, platform)
         with scratch_folder("base") as folder:
             # For another processor by the Python of the base for this one.
-            compiler = None if platform == Platform.host() else self.compiler(recipe.python_minor, mirrors=mirrors)
-            entries = base_entries(recipe, platform, folder, mirrors=mirrors, compiler=compiler)
-            layer = write_best_layer(entries, self.store, kind="base", title=name)
+            own = platform == Platform.host()
+            compiler = None if own else self.compiler(recipe.python_minor, mirrors=mirrors, progress=progress)
+            entries = base_entries(recipe, platform, folder, mirrors=mirrors, compiler=compiler, progress=progress)
+            layer = write_best_layer(entries, self.store, kind="base", title=name, progress=progress)
             created = at_seconds(newest_package(folder / PACKAGES))
         config = ImageConfig(
             platform,
@@ -106,7 +109,9 @@ class BaseCache:
         self.store.tag(recipe_tag(recipe, platform), descriptor)
         return descriptor
 
-    def compiler(self, python: str, *, offline: bool = False, mirrors: Sequence[str] = ()) -> Compiler | None:
+    def compiler(
+        self, python: str, *, offline: bool = False, mirrors: Sequence[str] = (), progress: Progress = unseen
+    ) -> Compiler | None:
         """What makes bytecode for Python ``python`` here: that of the recipe's base for this machine.
 
         It is built where it is not yet, and not needed where this interpreter is of the same release. Without such a
@@ -118,7 +123,7 @@ class BaseCache:
             if recipe.python_minor == python and str(host) in recipe.platforms:
                 if (same := this_compiler(python, python_release(recipe))) is not None:
                     return same
-                descriptor = self.build(name, host, offline=offline, mirrors=mirrors)
+                descriptor = self.build(name, host, offline=offline, mirrors=mirrors, progress=progress)
                 return compiler_in(self._unpacked(descriptor), recipe.python) or this_compiler(python)
         return this_compiler(python)
 

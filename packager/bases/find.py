@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from edgepack.errors import IncompatibleError, NotFoundError
+from edgepack.host.progress import Progress, unseen
 from edgepack.oci.available import Available
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.copy import copy
@@ -54,6 +55,7 @@ def find_base(
     *,
     offline: bool = False,
     access: Access | None = None,
+    progress: Progress = unseen,
 ) -> Base:
     """The base called ``name`` (our recipe when ``None``) for ``platform``, copied to ``store``.
 
@@ -62,12 +64,12 @@ def find_base(
     """
     if name is None or is_recipe(name):
         name = name or DEFAULT_RECIPE
-        descriptor = bases.build(name, platform, offline=offline)
-        copy(bases.store, store, descriptor)
+        descriptor = bases.build(name, platform, offline=offline, progress=progress)
+        copy(bases.store, store, descriptor, progress=progress)
     else:
         with find_source(name, store, access or Access()).open(offline=offline) as (source, root):
             descriptor = _for_platform(source, root, platform, name)
-            copy(source, store, descriptor)
+            copy(source, store, descriptor, progress=progress)
     manifest = store.manifest(descriptor)
     config = ImageConfig.from_bytes(store.read(manifest.config), f"base {name}")
     config.check_layers(manifest.layers, f"base {name}")

@@ -8,6 +8,7 @@ import click
 
 from edgepack.host.console import answer, human
 from edgepack.oci.descriptor import Platform
+from packager.bars import bars
 from packager.commands.options import common
 from packager.workspaces.workspace import Workspace
 
@@ -44,7 +45,8 @@ def command(
     wanted = [Platform.parse(text) for text in platforms.split(",")] if platforms else [Platform.host()]
     rows: list[dict[str, Any]] = []
     for platform in wanted:
-        descriptor = workspace.bases.build(name, platform, rebuild=again, mirrors=mirrors)
+        with bars() as progress:
+            descriptor = workspace.bases.build(name, platform, rebuild=again, mirrors=mirrors, progress=progress)
         layer = workspace.bases.store.manifest(descriptor).layers[0]
         unpacked = int(layer.annotations["io.edgepack.layer.unpacked-size"])
         rows.append({"recipe": name, "platform": str(platform), "digest": str(descriptor.digest),

@@ -8,9 +8,9 @@ import click
 
 from edgepack.errors import UsageError
 from edgepack.host.console import answer, note
+from packager.bars import bars
 from packager.commands.model_views import model_json, model_row
 from packager.commands.options import creating, pairs
-from packager.commands.progress import bar
 from packager.models.details import ModelDetails
 from packager.models.model import Framework, Resources
 from packager.workspaces.workspace import Workspace
@@ -89,11 +89,13 @@ def command(
 
         if sample_input is not None or sample_output is not None:
             raise UsageError("comes with the MLflow model", where="a sample", hint="leave it out, or give -p")
-        model = register_mlflow(workspace.models, workspace.environments, name, mlflow, details, bar)
+        with bars() as progress:
+            model = register_mlflow(workspace.models, workspace.environments, name, mlflow, details, progress)
     else:
-        model = workspace.models.register(
-            name, paths, details, sample_input=sample_input, sample_output=sample_output, progress=bar
-        )
+        with bars() as progress:
+            model = workspace.models.register(
+                name, paths, details, sample_input=sample_input, sample_output=sample_output, progress=progress
+            )
     answer(output, model_json(model), [model_row(model)])
     if framework is None and model.framework is Framework.CUSTOM:
         kept = f"{model.id} is kept as it is, for an entry script, since nothing shows what it was trained with"

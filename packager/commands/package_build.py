@@ -8,6 +8,7 @@ import click
 
 from edgepack.host.console import answer, human, note
 from edgepack.oci.reference import image_tag
+from packager.bars import bars
 from packager.commands.image_inputs import ImageInputs, image_inputs
 from packager.commands.options import creating
 from packager.workspaces.workspace import Workspace
@@ -26,11 +27,13 @@ def command(tag: str, dry_run: bool, inputs: ImageInputs, workspace: Workspace, 
     """Build an image that serves models over HTTP; needs no container engine and no image registry."""
     tag = image_tag(tag)
     if dry_run:
-        plans = workspace.builder.plan(inputs.refs, inputs.platforms, inputs.options)
+        with bars() as progress:
+            plans = workspace.builder.plan(inputs.refs, inputs.platforms, inputs.options, progress)
         answer(output, [_plan_json(plan) for plan in plans], [row for plan in plans for row in _plan_rows(plan)])
         inputs.note_left_out()
         return
-    built = workspace.builder.build(inputs.refs, tag, inputs.platforms, inputs.options)
+    with bars() as progress:
+        built = workspace.builder.build(inputs.refs, tag, inputs.platforms, inputs.options, progress)
     answer(output, build_json(built), _rows(built))
     inputs.note_unchecked(workspace)
     inputs.note_left_out()

@@ -6,6 +6,7 @@ import click
 
 from edgepack.host.console import answer, human
 from edgepack.oci.reference import image_tag
+from packager.bars import bars
 from packager.commands.options import creating, registries
 from packager.registries.access import Access
 from packager.workspaces.workspace import Workspace
@@ -21,6 +22,7 @@ def command(source: str, tag: str | None, access: Access, workspace: Workspace, 
     from packager.places.table import find_file
 
     place = find_file("/dev/stdin" if source == "-" else source, access)
-    loaded = place.load(workspace.store, None if tag is None else image_tag(tag))
+    with bars() as progress:
+        loaded = place.load(workspace.store, None if tag is None else image_tag(tag), progress)
     value = {"tag": loaded.tag, "digest": str(loaded.root.digest), "moved_bytes": loaded.report.moved_bytes}
     answer(output, value, [{**value, "moved_bytes": human(loaded.report.moved_bytes)}])

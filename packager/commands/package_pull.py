@@ -7,6 +7,7 @@ import click
 from edgepack.errors import UsageError
 from edgepack.host.console import answer, human
 from edgepack.oci.reference import image_tag
+from packager.bars import bars
 from packager.commands.options import creating, registries
 from packager.registries.access import Access
 from packager.workspaces.workspace import Workspace
@@ -26,7 +27,8 @@ def command(reference: str, tag: str | None, access: Access, workspace: Workspac
     if at and tag is None and ":" not in named.rpartition("/")[2]:
         raise UsageError("names a digest and no tag", where=reference, hint="give a tag with --tag")
     name = image_tag(tag or named)
-    loaded = place.load(workspace.store, name)
+    with bars() as progress:
+        loaded = place.load(workspace.store, name, progress)
     value = {
         "tag": name,
         "digest": str(loaded.root.digest),

@@ -6,6 +6,7 @@ import click
 
 from edgepack.host.console import answer, human, note
 from edgepack.oci.reference import image_tag
+from packager.bars import bars
 from packager.commands.options import common, registries
 from packager.registries.access import Access
 from packager.workspaces.workspace import Workspace
@@ -27,7 +28,8 @@ def command(tag: str, destination: str | None, access: Access, workspace: Worksp
     tag = image_tag(tag)
     root = workspace.image(tag)
     place = find_destination(destination or tag, access)
-    report = place.send(workspace.store, tag, root)
+    with bars() as progress:
+        report = place.send(workspace.store, tag, root, progress)
     value = {
         "tag": tag,
         "digest": str(root.digest),

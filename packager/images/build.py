@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgepack.errors import UsageError
+from edgepack.host.progress import Progress, unseen
 from edgepack.names import ModelRef
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -91,9 +92,14 @@ class Builder:
     layers: Path
 
     def build(
-        self, refs: Sequence[ModelRef], tag: str, platforms: Sequence[Platform], options: BuildOptions | None = None
+        self,
+        refs: Sequence[ModelRef],
+        tag: str,
+        platforms: Sequence[Platform],
+        options: BuildOptions | None = None,
+        progress: Progress = unseen,
     ) -> Build:
-        """Build the image of the models ``refs`` for each platform and let ``tag`` name it.
+        """Build the image of the models ``refs`` for each platform and let ``tag`` name it; ``progress`` watches.
 
         The same inputs give the same digests. ``tag`` changes at the very end; the previous image stays when it
         fails.
@@ -108,9 +114,9 @@ class Builder:
         search = SecretSearch(known_secrets())
         search.check_name(tag)
         writer = ImageWriter(
-            self.store, self.layers, options.rules, search, lambda python: self._compiler(python, options)
+            self.store, self.layers, options.rules, search, lambda python: self._compiler(python, options), progress
         )
-        built = tuple(writer.write(plan) for plan in self.plan(refs, platforms, options))
+        built = tuple(writer.write(plan) for plan in self.plan(refs, platforms, options, progress))
         root = built[0].descriptor
         if len(built) > 1:
             index = Index(tuple(replace(image.descriptor, platform=image.platform) for image in built))
@@ -119,7 +125,11 @@ class Builder:
         return Build(tag, root, built)
 
     def plan(
-        self, refs: Sequence[ModelRef], platforms: Sequence[Platform], options: BuildOptions
+        self,
+        refs: Sequence[ModelRef],
+        platforms: Sequence[Platform],
+        options: BuildOptions,
+        progress: Progress = unseen,
     ) -> tuple[LayerPlan, ...]:
         """Bring together what an image needs and plan it, once for each platform.
 
@@ -135,10 +145,12 @@ class Builder:
         for platform in platforms:
             Target(platform)  # raises for a platform that has no wheels, before anything is fetched for another one
         check_extras(options.extras)
-        models = self._served(refs, options)
+        models = self._served(refs, options, progress)
         if options.settings is not None:
             options.settings.check(service_document(models, options.script))
-        return tuple(replace(self._planned(models, platform, options), steps=options.steps) for platform in platforms)
+        return tuple(
+            replace(self._planned(models, platform, options, progress), steps=options.steps) for platform in platforms
+        )
 
     def _compiler(self, python: str, options: BuildOptions) -> Compiler | None:
         """What makes bytecode for Python ``python``: for a base of ours always the same, whatever Python runs this."""
@@ -146,21 +158,29 @@ class Builder:
             return self.bases.compiler(python, offline=options.offline)
         return this_compiler(python)
 
-    def _served(self, refs: Sequence[ModelRef], options: BuildOptions) -> tuple[ServedModel, ...]:
+    def _served(self, refs: Sequence[ModelRef], options: BuildOptions, progress: Progress) -> tuple[ServedModel, ...]:
         """The models as the image has them: converted, or for a script as they were registered."""
         found = [self.models.get(ref) for ref in refs]
         if len({model.id for model in found}) != len(found):
             raise UsageError("a model is listed twice", where="-m", hint="give each one once")
         if options.script is not None:
             return tuple(ServedModel(model.name, model.version, "", model.layers) for model in found)
-        return tuple(
-            served(self.models, model, self.conversions, refusals=self.refusals, offline=options.offline)
-            for model in found
-        )
+        ready = []
+        for model in found:
+            with progress(f"convert {model.id}", 0, "none"):
+                ready.append(
+                    served(self.models, model, self.conversions, refusals=self.refusals, offline=options.offline)
+                )
+        return tuple(ready)
 
-    def _planned(self, models: tuple[ServedModel, ...], platform: Platform, options: BuildOptions) -> LayerPlan:
-        base = find_base(options.base, platform, self.store, self.bases, offline=options.offline, access=options.access)
-        wheels = self._wheels(base, platform, options)
+    def _planned(
+        self, models: tuple[ServedModel, ...], platform: Platform, options: BuildOptions, progress: Progress
+    ) -> LayerPlan:
+        base = find_base(
+            options.base, platform, self.store, self.bases, offline=options.offline, access=options.access,
+            progress=progress,
+        )  # fmt: skip
+        wheels = self._wheels(base, platform, options, progress)
         if options.script is not None:
             # What a foreign base holds besides Python is not known.
             packages = modules_of(wheels) if is_recipe(options.base) else None
@@ -174,7 +194,9 @@ class Builder:
             variables=variables, lock=lock_of(wheels),
         )  # fmt: skip
 
-    def _wheels(self, base: Base, platform: Platform, options: BuildOptions) -> tuple[WheelGroup, ...]:
+    def _wheels(
+        self, base: Base, platform: Platform, options: BuildOptions, progress: Progress
+    ) -> tuple[WheelGroup, ...]:
         """What the server needs, and with it what the environment asks for."""
         environment = options.environment
         asked = Asked()
@@ -185,11 +207,11 @@ class Builder:
         if not asked.names:
             return scoring_wheels(
                 base.facts, platform, options.rules, self.wheels, self.locks,
-                offline=options.offline, extras=options.extras,
+                offline=options.offline, extras=options.extras, progress=progress,
             )  # fmt: skip
         return environment_wheels(
             asked, base.facts, platform, options.rules, self.wheels, self.locks,
-            offline=options.offline, extras=options.extras,
+            offline=options.offline, extras=options.extras, progress=progress,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgepack.host.progress import Progress, unseen
 from edgepack.oci import mediatypes
 from edgepack.oci.config import History, ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
@@ -69,12 +70,14 @@ class ImageWriter:
         rules: Sequence[TrimRule],
         search: SecretSearch,
         compiler: Callable[[str], Compiler | None] = this_compiler,
+        progress: Progress = unseen,
     ) -> None:
         self._store = store
         self._notes = notes
         self._rules = tuple(rules)
         self._search = search
         self._compiler = compiler
+        self._progress = progress
         self._before = store.digests()
         self._started = time.perf_counter()
 
@@ -95,7 +98,7 @@ class ImageWriter:
         compiler = self._compiler(facts.python_version)
         settings = LayerSettings(facts.python_version, facts.python, rules=self._rules, compiler=compiler)
         groups = [layer for layer in plan.layers if isinstance(layer, WheelGroup)]
-        made = WheelLayers(self._store, self._notes, settings).make(groups)
+        made = WheelLayers(self._store, self._notes, settings, self._progress).make(groups)
         return [self._layer(planned, made) for planned in plan.layers]
 
     def _layer(self, planned: PlannedLayer, made: Mapping[WheelGroup, Layer]) -> Layer:
@@ -103,7 +106,7 @@ class ImageWriter:
             case WheelGroup():
                 return made[planned]
             case FilesLayer(kind, title, entries):
-                return write_best_layer(entries, self._store, kind=kind, title=title)
+                return write_best_layer(entries, self._store, kind=kind, title=title, progress=self._progress)
             case ReadyLayer(_, _, layer):
                 return layer
 

@@ -6,13 +6,13 @@ import logging
 from dataclasses import replace
 
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.host.progress import Progress, unseen
 from packager.environments.registry import EnvironmentRegistry
 from packager.environments.sources import from_mlflow
 from packager.mlflow.folder import read_model
 from packager.mlflow.source import fetched
 from packager.models.details import LABEL_VALUE, ModelDetails
 from packager.models.model import Model
-from packager.models.progress import Progress, unseen
 from packager.models.registry import ModelRegistry
 
 _log = logging.getLogger(__name__)

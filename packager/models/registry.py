@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.host.progress import Progress, unseen
 from edgepack.names import ModelRef
 from edgepack.nearness import did_you_mean, listed
 from edgepack.oci.store import Store
@@ -26,7 +27,7 @@ from packager.layers.paths import model_dir
 from packager.models.details import ModelDetails, label_violations, resource_violations, text_violations
 from packager.models.files import write_model_layers
 from packager.models.model import Conversion, Model, Resources, conversion_to_json, resources_to_json, sample_to_json
-from packager.models.progress import Progress, size_of, unseen, watched
+from packager.models.progress import size_of, watched
 from packager.models.query import ModelQuery
 from packager.models.rows import model_of, row_of
 from packager.models.samples import keep_file, keep_sample
@@ -66,7 +67,7 @@ class ModelRegistry:
         details = details or ModelDetails()
         details.check(name)
         found = gather([path] if isinstance(path, Path) else path, child_paths)
-        with progress(2 * sum(size_of(source) for source in found)) as advance:
+        with progress(f"register {name}", 2 * sum(size_of(source) for source in found)) as advance:
             sources = [watched(source, advance) for source in found]
             return self._register(name, sources, details, sample_input, sample_output)
 

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.host.progress import Progress, unseen
 from edgepack.oci import mediatypes
 from edgepack.oci.archive.write import Archive, write_archive
 from edgepack.oci.attachments import subjects
-from edgepack.oci.copy import CopyReport
+from edgepack.oci.copy import CopyReport, digests
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
@@ -36,12 +37,12 @@ class OciArchive(Place):
         with Archive(path) as archive:
             yield held(archive, pick(archive.images(), tag, path))
 
-    def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
+    def send(self, store: Store, tag: str, root: Descriptor, progress: Progress = unseen) -> CopyReport:
         """Write the file anew, with this image alone."""
         path, name = _path_and_tag(self.name, _STDOUT)
-        written = write_archive(store, {name or tag: root}, path, zstd=True)
+        written = write_archive(store, {name or tag: root}, path, zstd=True, progress=progress)
         _note_signatures(store, tag, root)
-        return CopyReport(written, 1, 0)
+        return CopyReport(written, 1, 0, digests(store, root))
 
     @property
     def file(self) -> Path | None:
@@ -55,13 +56,13 @@ class DockerArchive(OciArchive):
 
     prefix = "docker-archive:"
 
-    def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
+    def send(self, store: Store, tag: str, root: Descriptor, progress: Progress = unseen) -> CopyReport:
         """Write the file anew, with this image alone, and gzip in place of zstd; raises what ``loadable`` raises."""
         path, name = _path_and_tag(self.name, _STDOUT)
         with loadable(store, tag, root, keep_signed=True) as (source, image):
-            written = write_archive(source, {name or tag: image}, path)
+            written = write_archive(source, {name or tag: image}, path, progress=progress)
         _note_signatures(store, tag, root)
-        return CopyReport(written, 1, 0)
+        return CopyReport(written, 1, 0, digests(store, root))
 
 
 def _path_and_tag(name: str, stream: Path) -> tuple[Path, str | None]:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import EdgepackError, MissingPartError, NotFoundError, disk_errors
+from edgepack.host.progress import Advance, Progress, counted, unseen
 from edgepack.host.scratch import scratch_folder
+from edgepack.limits import LIMITS
 from edgepack.oci.archive.write import Archive, write_archive
-from edgepack.oci.copy import CopyReport
+from edgepack.oci.copy import CopyReport, digests
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
@@ -44,14 +46,15 @@ class DockerDaemon(Place):
             with Archive(path) as archive:
                 yield held(archive, pick(archive.images(), None, self.name))
 
-    def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
+    def send(self, store: Store, tag: str, root: Descriptor, progress: Progress = unseen) -> CopyReport:
         """Give the engine the image by that name, with gzip in place of zstd."""
         # An engine keeps no signatures, and calls an image by its configuration, which stays.
         with scratch_folder("engine") as folder, loadable(store, tag, root, keep_signed=False) as (source, image):
             path = folder / "image.tar"
             size = write_archive(source, {image_tag(self.name): image}, path)
-            _load_image(path)
-            return CopyReport(size, 1, 0)
+            with progress(f"load {self.name}", size) as advance:
+                _load_image(path, advance)
+            return CopyReport(size, 1, 0, digests(store, root))
 
 
 @contextmanager
@@ -91,7 +94,8 @@ def _save_image(name: str, path: Path) -> None:
             file.write(chunk)
 
 
-def _load_image(path: Path) -> None:
+def _load_image(path: Path, advance: Advance) -> None:
     """Give the engine the archive at ``path``."""
     with _engine() as client, path.open("rb") as file:
-        client.images.load(file)
+        watched = counted(file, advance)
+        client.images.load(iter(lambda: watched.read(LIMITS.chunk_bytes), b""))

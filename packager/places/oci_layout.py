@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from edgepack.host.progress import Progress, unseen
 from edgepack.oci.attachments import copy_attachments
 from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
@@ -31,11 +32,11 @@ class OciLayout(Place):
         layout = _Layout(Store.open_existing(path))
         yield held(layout, pick(layout.images(), tag, path))
 
-    def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
+    def send(self, store: Store, tag: str, root: Descriptor, progress: Progress = unseen) -> CopyReport:
         """Copy what the layout lacks; it is created where it does not exist."""
         path, name = split_tag(self.name)
         layout = Store.create(path)
-        report = copy(store, layout, root) + copy_attachments(store, layout, root)
+        report = copy(store, layout, root, progress=progress) + copy_attachments(store, layout, root)
         layout.tag(name or tag, replace(root, annotations={}))
         return report
 

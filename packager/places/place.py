@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.host.progress import Progress, unseen
 from edgepack.oci import mediatypes
 from edgepack.oci.attachments import HasReferrers, copy_attachments
 from edgepack.oci.available import Available, HoldsBlobs, available
@@ -56,10 +57,10 @@ class Place(ImageSource):
     name: str
 
     @abstractmethod
-    def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
+    def send(self, store: Store, tag: str, root: Descriptor, progress: Progress = unseen) -> CopyReport:
         """Copy the image ``root``, called ``tag`` in ``store``, to this place; raises what the place raises."""
 
-    def load(self, store: Store, tag: str | None = None) -> Loaded:
+    def load(self, store: Store, tag: str | None = None, progress: Progress = unseen) -> Loaded:
         """Copy the image to ``store`` and tag it ``tag`` there, or with its own name.
 
         What is attached to it comes too where the place has such. Raises ``UsageError`` for an image without a full
@@ -69,7 +70,7 @@ class Place(ImageSource):
             name = tag or root.annotations.get(mediatypes.REF_NAME)
             if name is None or (tag is None and ":" not in name):
                 raise UsageError("has no name of its own", where=self.text, hint="give one with --tag NAME:TAG")
-            report = copy(source, store, root)
+            report = copy(source, store, root, progress=progress)
             if isinstance(source, Available):
                 _log.info("%s names more than it holds; taken without %s", self.text, source.absent_names)
                 source = source.source

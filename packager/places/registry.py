@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgepack.errors import EdgepackError
+from edgepack.host.progress import Progress, unseen
 from edgepack.oci.attachments import subjects
 from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
@@ -41,10 +42,10 @@ class Registry(Place):
         repository = self._repository()
         yield repository, repository.resolve()
 
-    def send(self, store: Store, tag: str, root: Descriptor) -> CopyReport:
+    def send(self, store: Store, tag: str, root: Descriptor, progress: Progress = unseen) -> CopyReport:
         """Copy what the registry lacks, and attach there what is attached here."""
         repository = self._repository()
-        report = copy(store, repository, root)
+        report = copy(store, repository, root, progress=progress)
         repository.tag(repository.reference.tag or "latest", root)
         images = subjects(store, root)
         return report + repository.attach_all((one for image in images for one in store.referrers(image.digest)), store)

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +17,18 @@ from typing import Any
 
 from edgepack.errors import (
     DigestMismatchError,
-    EdgepackError,
     IncompatibleError,
     NotFoundError,
     VerificationError,
     disk_errors,
 )
 from edgepack.host.files import atomic_write, fsync_dir, locked, make_dirs, temporary_beside
+from edgepack.host.progress import Progress, unseen
 from edgepack.host.scratch import scratch_folder
 from edgepack.limits import LIMITS
 from edgepack.oci.digest import Digest
 from packager.wheels.indexes import Indexes
-from packager.wheels.locks import Pin, explained
+from packager.wheels.locks import Pin
 from packager.wheels.tags import Target
 
 _FORMAT = 1
@@ -63,7 +62,13 @@ class WheelCache:
         self._chosen = self.root / "chosen"
 
     def get(
-        self, pins: Sequence[Pin], target: Target, *, indexes: Indexes | None = None, offline: bool = False
+        self,
+        pins: Sequence[Pin],
+        target: Target,
+        *,
+        indexes: Indexes | None = None,
+        offline: bool = False,
+        progress: Progress = unseen,
     ) -> tuple[Wheel, ...]:
         """The wheel of every pin for ``target``, in the pins' order, downloading with pip what is not cached.
 
@@ -85,7 +90,7 @@ class WheelCache:
                 hint="run the same command once with a network, or copy the cache of a machine that did",
             )
         if missing:
-            found |= self._fetched(missing, target, indexes)
+            found |= self._fetched(missing, target, indexes, progress)
         return tuple(wheel for wheel in found.values() if wheel is not None)
 
     def add(self, path: Path, digest: Digest) -> Wheel:
@@ -143,11 +148,15 @@ class WheelCache:
                 found[pin] = wheel
         return found
 
-    def _fetched(self, pins: Sequence[Pin], target: Target, indexes: Indexes) -> dict[Pin, Wheel | None]:
+    def _fetched(
+        self, pins: Sequence[Pin], target: Target, indexes: Indexes, progress: Progress
+    ) -> dict[Pin, Wheel | None]:
+        from packager.wheels.pip_download import download  # a process, which most builds do not need
+
         make_dirs(self._chosen)
         found: dict[Pin, Wheel | None] = {}
         with scratch_folder("wheels") as folder:
-            _download(pins, target, folder, indexes)
+            download(pins, target, folder, indexes, progress)
             here = [self.add(path, _listed_digest(path, pins)) for path in sorted(folder.glob("*.whl"))]
         for pin in pins:
             wheel = best([wheel for wheel in here if wheel.digest.hex in pin.hashes], target)
@@ -261,28 +270,3 @@ def _named(path: Path) -> tuple[str, str]:
     except InvalidWheelFilename:
         return "", ""
     return str(name), str(version)
-
-
-def _download(pins: Sequence[Pin], target: Target, folder: Path, indexes: Indexes) -> None:
-    """Let pip fetch the pins; it knows the user's indexes, proxies and credentials."""
-    import subprocess
-
-    listing = folder / "requirements.txt"
-    options = "".join(f"{line}\n" for line in indexes.lines_for_pip())
-    listing.write_text(options + "".join(pin.line() for pin in pins), "utf-8")
-    command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input",
-        "--no-deps", "--require-hashes", "--only-binary", ":all:",
-        *(part for tag in target.platform_tags() for part in ("--platform", tag)),
-        "--python-version", target.python, "--implementation", "cp",
-        *(part for abi in (target.python_tag, "abi3", "none") for part in ("--abi", abi)),
-        "--dest", str(folder), "--requirement", str(listing),
-    ]  # fmt: skip
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EdgepackError("pip took more than an hour", hint="check the network and try again") from error
-    if done.returncode != 0:
-        raise explained(indexes.redacted(done.stderr), target)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgepack.errors import EdgepackError
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.host.progress import Progress, unseen
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
 from packager.layers.compressors import write_best_layer
@@ -40,10 +41,11 @@ def group_wheels(
 class WheelLayers:
     """Makes the layers of wheel groups in ``store`` and remembers them below ``<cache>/layers``."""
 
-    def __init__(self, store: Store, cache: Path, settings: LayerSettings) -> None:
+    def __init__(self, store: Store, cache: Path, settings: LayerSettings, progress: Progress = unseen) -> None:
         self._store = store
         self._cache = cache / "layers"
         self._settings = settings
+        self._progress = progress
 
     def make(self, groups: Sequence[WheelGroup]) -> dict[WheelGroup, Layer]:
         """The layer of every group, made side by side where the store lacks it.
@@ -81,7 +83,8 @@ class WheelLayers:
                 entry for wheel in group.wheels for entry in stack.enter_context(wheel_entries(wheel, self._settings))
             ]
             layer = write_best_layer(
-                entries, self._store, kind=group.kind, title=group.title, mtime=self._settings.mtime
-            )
+                entries, self._store, kind=group.kind, title=group.title, mtime=self._settings.mtime,
+                progress=self._progress,
+            )  # fmt: skip
         atomic_write(self._path(group), json.dumps(layer.to_json(), sort_keys=True).encode())
         return layer

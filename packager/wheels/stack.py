@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgepack.errors import UsageError
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.host.progress import Progress, unseen
 from edgepack.oci.descriptor import Platform
 from packager.bases.facts import CheckedFacts
 from packager.wheels.cache import WheelCache
@@ -29,6 +30,7 @@ def scoring_wheels(
     *,
     offline: bool = False,
     extras: Sequence[str] = (),
+    progress: Progress = unseen,
 ) -> tuple[WheelGroup, ...]:
     """The wheels of the scoring stack and of ``extras`` that fit a base with ``facts``, grouped as layers.
 
@@ -38,10 +40,10 @@ def scoring_wheels(
     target = Target(platform, facts.python_version, facts.glibc)
     pins: dict[str, Pin] = {}
     for stack in (SCORING, *sorted(set(check_extras(extras)))):
-        for pin in parse_lock(_lock(target, locks, offline, stack), f"lock of {stack}"):
+        for pin in parse_lock(_lock(target, locks, offline, stack, progress), f"lock of {stack}"):
             # The scoring stack decides: what an extra needs of it is there in its version.
             pins.setdefault(pin.name, pin)
-    return group_wheels(wheels.get(tuple(pins.values()), target, offline=offline), rules)
+    return group_wheels(wheels.get(tuple(pins.values()), target, offline=offline, progress=progress), rules)
 
 
 def environment_wheels(
@@ -54,11 +56,14 @@ def environment_wheels(
     *,
     offline: bool = False,
     extras: Sequence[str] = (),
+    progress: Progress = unseen,
 ) -> tuple[WheelGroup, ...]:
     """The wheels of what is ``asked`` and of the scoring stack that fit a base with ``facts``, grouped as layers."""
     target = Target(platform, facts.python_version, facts.glibc)
-    text = environment_lock(asked, target, locks, extras=check_extras(extras), offline=offline)
-    found = wheels.get(parse_lock(text, "lock of the environment"), target, indexes=asked.indexes, offline=offline)
+    with progress(f"lock the packages for {platform}", 0, "none"):
+        text = environment_lock(asked, target, locks, extras=check_extras(extras), offline=offline)
+    pins = parse_lock(text, "lock of the environment")
+    found = wheels.get(pins, target, indexes=asked.indexes, offline=offline, progress=progress)
     return group_wheels(found, rules, asked.names)
 
 
@@ -79,7 +84,7 @@ def check_extras(extras: Sequence[str]) -> Sequence[str]:
     return extras
 
 
-def _lock(target: Target, locks: Path, offline: bool, stack: str) -> str:
+def _lock(target: Target, locks: Path, offline: bool, stack: str, progress: Progress) -> str:
     shipped = shipped_lock(target.platform, target.python, stack)
     if shipped is not None:
         return shipped
@@ -87,7 +92,8 @@ def _lock(target: Target, locks: Path, offline: bool, stack: str) -> str:
     name = f"{stack}-{target.python_tag}-{str(target.platform).replace('/', '-')}-glibc{target.glibc}.txt"
     path = locks / name
     if not path.exists():
-        text = resolve(direct_requirements(stack), target, offline=offline)
+        with progress(f"lock the packages for {target.platform}", 0, "none"):
+            text = resolve(direct_requirements(stack), target, offline=offline)
         make_dirs(path.parent)
         atomic_write(path, text.encode())
     return path.read_text("ascii")

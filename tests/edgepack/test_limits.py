@@ -27,7 +27,6 @@ OTHER_SIZES = {
     "edgepack/state/desired.py",
     "edgepack/oci/remote/transport.py",
     "packager/commands/model_convert.py",
-    "packager/commands/progress.py",
     "packager/environments/conda.py",
     "packager/images/plan.py",
     "packager/layers/compressors.py",

@@ -61,7 +61,7 @@ def test_how_far_a_registration_is_can_be_watched(registry: ModelRegistry, tmp_p
     seen: list[int] = []
 
     @contextmanager
-    def watch(total: int) -> Iterator[Callable[[int], None]]:
+    def watch(title: str, total: int, unit: str = "bytes") -> Iterator[Callable[[int], None]]:
         seen.append(-total)
         yield seen.append
 

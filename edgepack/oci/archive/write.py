@@ -13,10 +13,12 @@ from typing import Any, BinaryIO
 from edgepack.documents import canonical_json
 from edgepack.errors import UsageError
 from edgepack.host.files import replacing
+from edgepack.host.progress import Progress, unseen
 from edgepack.limits import LIMITS
 from edgepack.oci import graph, mediatypes
 from edgepack.oci.archive.docker import MANIFEST_NAME
 from edgepack.oci.archive.read import BLOBS, INDEX_NAME, LAYOUT_NAME, Archive, short_name
+from edgepack.oci.copy import title_of
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import Index, Manifest
@@ -37,18 +39,19 @@ def write_archive(
     *,
     platform: Platform | None = None,
     zstd: bool = False,
+    progress: Progress = unseen,
 ) -> int:
     """Write ``images`` (reference, such as ``churn:1``, to what it names) from ``source`` to the file ``path``.
 
     The same images make the same bytes. Where an image has several platforms, all are in the archive, and
     ``manifest.json``, which can name one only, names that of ``platform`` (by default of this machine).
     ``path`` is replaced when all of it is on the disk, verified; until then, and after an error, it is as it was.
-    A device or pipe is written through. Returns how many bytes were written.
+    A device or pipe is written through. ``progress`` watches each blob. Returns how many bytes were written.
     Raises ``UsageError`` for references and platforms that do not fit, and, unless ``zstd`` is given, for zstd layers,
     which Docker before 23 does not load; ``NotFoundError`` and ``VerificationError`` for missing and altered blobs,
     ``NoSpaceError``.
     """
-    pieces = _archive(source, images, platform or Platform.host(), zstd)
+    pieces = _archive(source, images, platform or Platform.host(), zstd, progress)
     with replacing(path) as file:
         return sum(file.write(piece) for piece in pieces)
 
@@ -60,11 +63,13 @@ def stream_archive(
 
     Raises what ``write_archive`` raises.
     """
-    for piece in _archive(source, images, platform or Platform.host(), zstd=False):
+    for piece in _archive(source, images, platform or Platform.host(), zstd=False, progress=unseen):
         stream.write(piece)
 
 
-def _archive(source: BlobSource, images: Mapping[str, Descriptor], platform: Platform, zstd: bool) -> Iterator[bytes]:
+def _archive(
+    source: BlobSource, images: Mapping[str, Descriptor], platform: Platform, zstd: bool, progress: Progress
+) -> Iterator[bytes]:
     if not images:
         raise UsageError("no image is given", hint="name at least one")
     references = {tag: _reference(tag) for tag in images}
@@ -74,20 +79,23 @@ def _archive(source: BlobSource, images: Mapping[str, Descriptor], platform: Pla
         LAYOUT_NAME: _LAYOUT,
     }
     blobs = {item.digest: item for root in images.values() for item in graph.walk(source, root)}
-    return _tar(source, documents, [item for _, item in sorted(blobs.items())])
+    return _tar(source, documents, [item for _, item in sorted(blobs.items())], progress)
 
 
-def _tar(source: BlobSource, documents: Mapping[str, bytes], blobs: list[Descriptor]) -> Iterator[bytes]:
+def _tar(
+    source: BlobSource, documents: Mapping[str, bytes], blobs: list[Descriptor], progress: Progress
+) -> Iterator[bytes]:
     # The documents first, so that a reader knows early what is coming.
     for name, data in sorted(documents.items()):
         yield tar_header(name, size=len(data)) + data + padding(len(data))
     yield tar_header("blobs", "dir", mode=0o755) + tar_header(BLOBS, "dir", mode=0o755)
     for blob in blobs:
         yield tar_header(f"{BLOBS}/{blob.digest.hex}", size=blob.size)
-        with source.open(blob) as stream:
+        with source.open(blob) as stream, progress(title_of(blob), blob.size) as advance:
             reader = VerifyingReader(stream, blob.digest, blob.size)
             while chunk := reader.read(LIMITS.chunk_bytes):
                 yield chunk
+                advance(len(chunk))
         yield padding(blob.size)
     yield END
 

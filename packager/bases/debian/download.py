@@ -21,6 +21,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import edgepack
 from edgepack.errors import DigestMismatchError, EdgepackError, NotFoundError, disk_errors
+from edgepack.host.progress import Progress, unseen
 from edgepack.limits import LIMITS
 from edgepack.text import redacted
 from packager.bases.debian.debs import LockedPackage, Package, read_package
@@ -41,7 +42,9 @@ class _AbsentError(Exception):
     """A server does not have it."""
 
 
-def locked_packages(pins: Sequence[LockedPackage], folder: Path, sources: Sources, where: object) -> list[Package]:
+def locked_packages(
+    pins: Sequence[LockedPackage], folder: Path, sources: Sources, where: object, progress: Progress = unseen
+) -> list[Package]:
     """The packages of ``pins``, in ``folder``; what is there already is not downloaded again.
 
     ``where`` names the lock. Raises ``NotFoundError`` naming a package that no source has, ``DigestMismatchError`` for
@@ -50,8 +53,15 @@ def locked_packages(pins: Sequence[LockedPackage], folder: Path, sources: Source
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         download = _Download(sources, where)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            paths = list(pool.map(lambda pin: download.to(pin, folder), pins))
+        total = sum(pin.size for pin in pins)
+        with progress("download Debian packages", total) as advance, ThreadPoolExecutor(_AT_ONCE) as pool:
+
+            def fetched(pin: LockedPackage) -> Path:
+                path = download.to(pin, folder)
+                advance(pin.size)
+                return path
+
+            paths = list(pool.map(fetched, pins))
         return [read_package(path) for path in paths]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgepack.errors import IncompatibleError, NotFoundError, disk_errors
+from edgepack.host.progress import Progress, unseen
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import LayerEntry, NoCompression, ordered, write_layer
 from edgepack.oci.store import Store
@@ -35,6 +36,7 @@ def base_entries(
     *,
     mirrors: Sequence[str] = (),
     compiler: Compiler | None = None,
+    progress: Progress = unseen,
 ) -> Iterator[LayerEntry]:
     """The files of the base image, to be written as one layer while ``workdir`` is still there.
 
@@ -52,7 +54,7 @@ def base_entries(
     if lock is None:
         raise NotFoundError("there is no lock", where=where, hint="write one first")
     pins = [pin for pin in lock.packages if recipe.rules.of_package(pin.name) is None]
-    packages = locked_packages(pins, workdir / PACKAGES, find_sources(mirrors), where)
+    packages = locked_packages(pins, workdir / PACKAGES, find_sources(mirrors), where, progress)
     yield from _entries(recipe, platform, workdir, packages, compiler)
 
 
