@@ -48,6 +48,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
         "Build, move and inspect images.",
         {
             "build": "Build an image that serves models.",
+            "save": "Write a Dockerfile, to be built by Docker or Podman.",
             "push": "Push an image to a registry, a file, a folder or an engine.",
             "pull": "Pull an image from a registry.",
             "load": "Load images from an archive or an OCI layout.",
