@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgepack.documents import Fields, parse_object, raise_all
-from edgepack.errors import InvalidDocumentError, NotFoundError, UsageError
+from edgepack.errors import EdgepackError, InvalidDocumentError, NotFoundError, UsageError
 from edgepack.host.files import atomic_write, make_dirs
 from packager.environments.conda import conda_json, conda_text, from_tree, parse_conda
-from packager.environments.environment import Environment
+from packager.environments.environment import Environment, has_from
 from packager.environments.files import read_text
 from packager.environments.yaml_tree import json_tree
 
@@ -77,7 +77,7 @@ def from_azure(
     for key, text in variables.items():
         if not isinstance(text, str):
             fields.wrong(f"environmentVariables.{key}", "must be text")
-    base = _docker(Environment(name or own or ""), fields.child("docker"))
+    base = _docker(Environment(name or own or ""), fields.child("docker"), folder)
     stack = fields.take("inferencingStackVersion", str)
     if not base.name:
         violations.append("name is missing")
@@ -103,8 +103,14 @@ def _without_the_rest(value: Mapping[str, Any], where: object) -> dict[str, Any]
     return kept
 
 
-def _docker(environment: Environment, fields: Fields) -> Environment:
+def _docker(environment: Environment, fields: Fields, folder: Path | None) -> Environment:
     image, dockerfile = fields.take("baseImage", str), fields.take("baseDockerfile", str)
+    if dockerfile and folder is not None and "\n" not in dockerfile and not has_from(dockerfile):
+        try:  # Azure takes the text itself, or the path of a file
+            dockerfile = read_text(folder / dockerfile, "Dockerfile")
+        except EdgepackError as error:
+            fields.wrong("baseDockerfile", f"is neither the text of a Dockerfile nor a file of one ({error})")
+            dockerfile = None
     if fields.take("buildContext", dict):
         fields.wrong("buildContext", "is a folder, which no environment keeps; give baseDockerfile, or a baseImage")
     registry = fields.child("baseImageRegistry")

@@ -171,13 +171,13 @@ def _of_base(environment: Environment) -> Iterator[str]:
     image, dockerfile = environment.base_image, environment.base_dockerfile
     if image is not None and dockerfile is not None:
         yield "has a base image and a base Dockerfile; keep one"
-    if image is not None:
-        yield from _of_image(image)
+    if image is not None and (problem := image_problem(image)) is not None:
+        yield f"base_image {problem}"
     if dockerfile is not None and not has_from(dockerfile):
         yield "base_dockerfile has no FROM"
     address = environment.base_registry_address
-    if address is not None and not _HOST.fullmatch(address):
-        yield f"base_registry_address {shown(address)!r} is not a registry's host; write it as host or host:port"
+    if address is not None and (problem := registry_problem(address)) is not None:
+        yield f"base_registry_address {problem}"
     if address is not None and image is None:
         yield "base_registry_address is given without a base image"
     if environment.base_registry_username is not None and address is None:
@@ -189,19 +189,30 @@ def has_from(text: str) -> bool:
     return _FROM.search(text) is not None
 
 
-def _of_image(image: str) -> Iterator[str]:
+def registry_problem(address: str) -> str | None:
+    """Why ``address`` cannot be that of a registry, as what is said of it; None when it can."""
+    if _HOST.fullmatch(address):
+        return None
+    return f"{shown(address)!r} is not a registry's host; write it as host or host:port"
+
+
+def image_problem(image: str) -> str | None:
+    """Why ``image`` cannot name a base, as what is said of it; None when it can."""
     from edgepack.oci.reference import Reference
 
     if not image or not image.isprintable() or image != image.strip():
-        yield f"base_image {image!r} is not an image"
-        return
+        return f"{shown(image)!r} is not an image; write it as registry.example/team/base:1"
     kind = re.match(r"(?:docker://|oci:|oci-archive:|docker-archive:|docker-daemon:)", image)
     if kind is not None and kind[0] != "docker://":
-        return  # of this machine
+        return None  # of this machine
+    name = image.removeprefix("docker://")
+    if "@" in name and "@sha256:" not in name:
+        return "is not an image; no user or password belongs in it"
     try:
-        Reference.parse(image.removeprefix("docker://"))
+        Reference.parse(name)
     except EdgepackError as error:
-        yield f"base_image: {error}"
+        return f"is not an image ({error.what})"
+    return None
 
 
 def with_default_python(environment: Environment) -> Environment:

@@ -53,6 +53,9 @@ class Node:
         return path if self.line is None else f"line {self.line}: {path}"
 
 
+NULL = Node("null")
+
+
 def parse_yaml(text: str, where: object) -> Node:
     """The one document in ``text``; raises ``InvalidDocumentError`` with all violations that can be found."""
     import yaml
@@ -81,6 +84,37 @@ def json_tree(value: object, where: object, depth: int = 0) -> Node:
     if value is None:
         return Node("null")
     return Node("text" if isinstance(value, str) else "number", text=str(value))
+
+
+def value_of(node: Node) -> Any:
+    """``node`` as JSON has it."""
+    match node.kind:
+        case "map":
+            return {key: value_of(below) for key, below in node.fields.items()}
+        case "list":
+            return [value_of(item) for item in node.items]
+        case "truth":
+            return is_true(node)
+        case "null":
+            return None
+        case "number":
+            return _number(node.text)
+    return node.text
+
+
+def is_true(node: Node) -> bool:
+    """Whether ``node`` says so, in JSON's spelling or one of YAML's."""
+    return node.kind == "truth" and node.text.lower() in ("true", "yes", "on", "y")
+
+
+def _number(text: str) -> int | float | str:
+    """A number of JSON; one that only YAML writes, such as 0x1f or 1:30, stays as it is written."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 class _Reader:

@@ -1,29 +1,32 @@
-"""``inferenceconfig.json`` and ``.yml``: an inference configuration in a file."""
+"""``inferenceconfig.json`` and ``.yml``: an inference configuration in a file, by the rules of Azure's form."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from edgepack.documents import Fields, parse_object, raise_all
-from packager.environments.azure import from_azure
+from edgepack.errors import NotFoundError, UsageError
 from packager.environments.files import read_text
-from packager.environments.registry import EnvironmentRegistry
+from packager.environments.json_lines import parse_json
+from packager.environments.yaml_tree import parse_yaml
 from packager.inference.configuration import InferenceConfiguration
+from packager.inference.configuration_rules import Rules
+from packager.inference.configuration_tree import Find, configuration_of
+
+_PARSERS = {".json": parse_json, ".yml": parse_yaml, ".yaml": parse_yaml}
 
 
-def read_configuration(path: Path, environments: EnvironmentRegistry) -> InferenceConfiguration:
-    """Read ``path``; raises ``NotFoundError``, ``UsageError``, and ``InvalidDocumentError`` with every violation."""
-    violations: list[str] = []
-    fields = Fields(parse_object(read_text(path, "inference configuration").encode(), path), "", violations)
-    script = fields.take("entryScript", str, required=True)
-    folder = fields.take("sourceDirectory", str)
-    described = fields.take("environment", dict)
-    description = fields.take("description", str)
-    fields.finish()
-    raise_all(path, violations)
-    return InferenceConfiguration(
-        script or "",
-        Path(folder) if folder is not None else None,
-        None if described is None else from_azure(described, path, folder=Path()),
-        description=description,
-    )
+def read_configuration(path: Path, find: Find) -> InferenceConfiguration:
+    """The configuration in ``path``; ``find`` gives a registered environment.
+
+    Paths in it count from the current folder, as Azure's do, and those of files from the source directory where there
+    is one. Raises ``NotFoundError`` without the file, ``UsageError``, and ``InvalidDocumentError`` with every violation.
+    """
+    parse = _PARSERS.get(path.suffix.lower())
+    if parse is None:
+        if not path.exists():
+            raise NotFoundError("there is no such inference configuration", where=path, hint="check its path")
+        raise UsageError("is neither JSON nor YAML by its name", where=path, hint="let it end in .json, .yml or .yaml")
+    tree = parse(read_text(path, "inference configuration"), path)
+    rules = Rules(tree, beside=path.parent)
+    return replace(configuration_of(rules, path, find=find), file=path)

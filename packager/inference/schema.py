@@ -1,0 +1,145 @@
+"""A document held to its JSON Schema: every violation, with its field and its line.
+
+Of JSON Schema (2020-12) ``type``, ``enum``, ``minLength``, ``properties``, ``required``, ``additionalProperties``,
+``items``, references, and ``anyOf`` as a choice between types. Left to rules in code, which have better words for it, are
+``pattern``, and what one field says of another, which is below ``allOf``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from edgepack.nearness import nearest
+from packager.environments.yaml_tree import Node
+
+Schema = Mapping[str, Any]
+_KINDS = {"string": "text", "number": "number", "integer": "number", "boolean": "truth", "null": "null",
+          "array": "list", "object": "map"}  # fmt: skip
+_WORDS = {"string": "text", "number": "a number", "integer": "a whole number", "boolean": "true or false",
+          "array": "a list", "object": "a mapping", "null": "empty"}  # fmt: skip
+_SHOWN = 80
+
+
+class SchemaCheck:
+    """Holds trees to ``schema``; ``spelled`` turns a field's path into how its writer spells it."""
+
+    def __init__(self, schema: Schema, spelled: Callable[[str], str] = str) -> None:
+        self._root = schema
+        self._spelled = spelled
+
+    def violations(self, node: Node, part: Schema | None = None) -> list[str]:
+        """Everything that is wrong with ``node``, which is a whole document, or one that ``part`` of the schema has."""
+        return list(self._of(node, self._root if part is None else part, ""))
+
+    def _of(self, node: Node, schema: Schema, path: str) -> Iterator[str]:
+        schema = self._resolved(schema)
+        branches = [self._resolved(one) for one in schema.get("anyOf", ())]
+        types = _types(schema) or [one for branch in branches for one in _types(branch)]
+        if types and not any(_is(node, one) for one in types):
+            yield self._said(node, path, f"must be {_words(types, schema)}{_is_shown(node, schema)}")
+            return
+        if branches:
+            yield from self._of(node, next(one for one in branches if any(_is(node, x) for x in _types(one))), path)
+            return
+        yield from (self._said(node, path, text) for text in _of_value(node, schema))
+        if node.kind == "map":
+            yield from self._of_fields(node, schema, path)
+        for at, item in enumerate(node.items):
+            yield from self._of(item, schema.get("items", {}), f"{path}[{at}]")
+
+    def _of_fields(self, node: Node, schema: Schema, path: str) -> Iterator[str]:
+        known: Mapping[str, Schema] = schema.get("properties", {})
+        for name in schema.get("required", ()):
+            if name not in node.fields:
+                title = self._resolved(known[name]).get("title")
+                text = "is missing" if title is None else f"must be {title}, and is missing"
+                yield self._said(node, _below(path, name), text)
+        others = schema.get("additionalProperties", True)
+        for name, value in node.fields.items():
+            place = _below(path, name[:_SHOWN])
+            if name in known:
+                yield from self._of(value, known[name], place)
+            elif isinstance(others, Mapping):
+                yield from self._of(value, others, place)
+            elif not others:
+                near = nearest(name[:_SHOWN], known)
+                meant = f"known are {', '.join(known)}" if near is None else f"did you mean {near!r}?"
+                yield self._said(value, place, f"is not a known field; {meant}")
+
+    def _said(self, node: Node, path: str, text: str) -> str:
+        return node.at(f"{self._spelled(path) or 'the document'} {text}")
+
+    def _resolved(self, schema: Schema) -> Schema:
+        while "$ref" in schema:
+            found: Any = self._root
+            for part in schema["$ref"].removeprefix("#/").split("/"):
+                found = found[part]
+            schema = found
+        return schema
+
+
+def _types(schema: Schema) -> Sequence[str]:
+    said = schema.get("type", ())
+    return [said] if isinstance(said, str) else list(said)
+
+
+def _is(node: Node, kind: str) -> bool:
+    if node.kind != _KINDS[kind]:
+        return False
+    return kind != "integer" or re.fullmatch(r"[-+]?[0-9]+", node.text) is not None
+
+
+def _words(types: Sequence[str], schema: Schema) -> str:
+    words = {**_WORDS, "string": "a path"} if schema.get("format") == "path" else _WORDS
+    said = [words[one] for one in dict.fromkeys(types) if one != "null"] or ["empty"]
+    return " or ".join(said)
+
+
+def _is_shown(node: Node, schema: Schema) -> str:
+    """What it is instead; of a credential only its kind."""
+    if node.kind in ("list", "map", "null"):
+        return f", is {node.word}"
+    if schema.get("writeOnly"):
+        return f", is {node.word}" if node.kind != "text" else ""
+    quotes = "; write it in quotes" if node.line is not None and "string" in _types(schema) else ""
+    return f", is {_shown(node)}{quotes}"
+
+
+def _shown(node: Node) -> str:
+    text = node.text if len(node.text) <= _SHOWN else f"{node.text[:_SHOWN]}…"
+    return repr(text) if node.kind == "text" else text
+
+
+def _of_value(node: Node, schema: Schema) -> Iterator[str]:
+    if "enum" in schema and not any(_equals(node, one) for one in schema["enum"]):
+        allowed = list(dict.fromkeys(str(one) for one in schema["enum"] if one not in (None, "")))
+        yield f"must be {' or '.join(allowed) or 'empty'}, is {_shown(node) if node.text else node.word}"
+    if node.kind != "text":
+        return
+    if len(node.text) < schema.get("minLength", 0):
+        yield "must not be empty"
+    elif "\0" in node.text:
+        yield "holds a NUL character"
+
+
+def _equals(node: Node, value: object) -> bool:
+    if value is None:
+        return node.kind == "null"
+    if isinstance(value, bool):
+        return node.kind == "truth" and node.text.lower() == str(value).lower()
+    if isinstance(value, int | float):
+        return node.kind == "number" and _number(node.text) == value
+    return node.kind == "text" and node.text == value
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
