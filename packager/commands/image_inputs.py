@@ -138,15 +138,14 @@ def _inputs(
 
     refs = tuple(ModelRef.parse(model) for model in models)
     wanted = tuple(platforms_of(platforms))
+    for option, value in (("--entry-script", entry_script), ("--source-directory", source_directory)):
+        if configuration is not None and value is not None:
+            raise UsageError("is given beside --ic, whose file says that", where=option, hint="keep one of the two")
     if source_directory is not None and entry_script is None:
         raise UsageError("is given without a script", where="--source-directory", hint="name one by --entry-script")
-    if configuration is not None and entry_script is not None:
-        raise UsageError(
-            "is given beside --ic, whose file names the script", where="--entry-script", hint="keep one of the two"
-        )
     inference = InferenceConfiguration(entry_script, source_directory) if entry_script is not None else None
     if configuration is not None:
-        inference = read_configuration(configuration, workspace.environments)
+        inference = read_configuration(configuration, lambda ref: workspace.environments.get(ref))
     script = inference.script() if inference is not None else None
     found = None if inference is None else inference.environment
     if environment is not None:

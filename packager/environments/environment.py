@@ -172,7 +172,7 @@ def _of_base(environment: Environment) -> Iterator[str]:
     if image is not None and dockerfile is not None:
         yield "has a base image and a base Dockerfile; keep one"
     if image is not None and (problem := image_problem(image)) is not None:
-        yield f"base_image {problem}"
+        yield f"base_image{problem}"
     if dockerfile is not None and not has_from(dockerfile):
         yield "base_dockerfile has no FROM"
     address = environment.base_registry_address
@@ -193,25 +193,27 @@ def registry_problem(address: str) -> str | None:
     """Why ``address`` cannot be that of a registry, as what is said of it; None when it can."""
     if _HOST.fullmatch(address):
         return None
+    if "@" in address:
+        return "is not a registry's host; no user or password belongs in it"
     return f"{shown(address)!r} is not a registry's host; write it as host or host:port"
 
 
 def image_problem(image: str) -> str | None:
-    """Why ``image`` cannot name a base, as what is said of it; None when it can."""
+    """Why ``image`` cannot name a base, as what follows the name of its field; None when it can."""
     from edgepack.oci.reference import Reference
 
     if not image or not image.isprintable() or image != image.strip():
-        return f"{shown(image)!r} is not an image; write it as registry.example/team/base:1"
+        return f" {shown(image)!r} is not an image; write it as registry.example/team/base:1"
     kind = re.match(r"(?:docker://|oci:|oci-archive:|docker-archive:|docker-daemon:)", image)
     if kind is not None and kind[0] != "docker://":
         return None  # of this machine
     name = image.removeprefix("docker://")
     if "@" in name and "@sha256:" not in name:
-        return "is not an image; no user or password belongs in it"
+        return " is not an image; no user or password belongs in it"
     try:
         Reference.parse(name)
     except EdgepackError as error:
-        return f"is not an image ({error.what})"
+        return f": {error}"
     return None
 
 

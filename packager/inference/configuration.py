@@ -64,6 +64,6 @@ class InferenceConfiguration:
                     raise UsageError(
                         "holds a password and lies in the source directory, so it would be shipped",
                         where=self.file,
-                        hint=f"list it in {self.source_directory / IGNORE_FILE}, or take the password out and use: docker login",
+                        hint=f"list it in {self.source_directory / IGNORE_FILE}, or use docker login instead",
                     )
         return found

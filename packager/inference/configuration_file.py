@@ -20,7 +20,7 @@ def read_configuration(path: Path, find: Find) -> InferenceConfiguration:
     """The configuration in ``path``; ``find`` gives a registered environment.
 
     Paths in it count from the current folder, as Azure's do, and those of files from the source directory where there
-    is one. Raises ``NotFoundError`` without the file, ``UsageError``, and ``InvalidDocumentError`` with every violation.
+    is one. Raises ``InvalidDocumentError`` with every violation, ``UsageError``, ``NotFoundError`` without the file.
     """
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:

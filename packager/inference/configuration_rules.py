@@ -86,7 +86,7 @@ class Rules:
         return (self.folder() or Path()) / Path(said).expanduser() if said else None
 
     def _wrong(self, path: str, text: str) -> str:
-        said = f"{self.spelled(path)}{'' if text.startswith(':') else ' '}{text}"
+        said = f"{self.spelled(path)}{'' if text[0] in ' :' else ' '}{text}"
         return (self.node(path) or self.node(path.rpartition(".")[0]) or self.tree).at(said)
 
     def _hint(self, path: Path) -> str:

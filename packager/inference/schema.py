@@ -1,8 +1,8 @@
 """A document held to its JSON Schema: every violation, with its field and its line.
 
 Of JSON Schema (2020-12) ``type``, ``enum``, ``minLength``, ``properties``, ``required``, ``additionalProperties``,
-``items``, references, and ``anyOf`` as a choice between types. Left to rules in code, which have better words for it, are
-``pattern``, and what one field says of another, which is below ``allOf``.
+``items``, references, and ``anyOf`` as a choice between types. Left to rules in code, which have better words for them,
+are ``pattern`` and what one field says of another, which is below ``allOf``.
 """
 
 from __future__ import annotations

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from edgepack.documents import raise_all
-from edgepack.errors import EdgepackError
+from packager.environments.yaml_tree import json_tree
 from packager.exceptions import translated
-from packager.inference.entry_script import check_script_name
+from packager.inference.configuration import BaseLogin, InferenceConfiguration
+from packager.inference.configuration_rules import LOGIN, Rules
+from packager.inference.configuration_tree import configuration_of
 from packager.sdk.arguments import PathLike
 from packager.sdk.container_registry import ContainerRegistry
 from packager.sdk.environment import Environment
+from packager.sdk.environment_records import record_of
 from packager.sdk.section import Section
 
-_RUNTIMES = ("python", "spark-py")
-_CUDA_VERSIONS = ("9.0", "9.1", "10.0")
-# What describes an environment without one.
-_LEGACY = (
-    "runtime", "conda_file", "extra_docker_file_steps", "enable_gpu", "cuda_version", "base_image",
-    "base_image_registry",
-)  # fmt: skip
-_PATHS = ("entry_script", "source_directory", "conda_file", "extra_docker_file_steps")
+_WHERE = "inference configuration"
+# The fields of a file, and what they are called in Python.
+_NAMES = {
+    "entryScript": "entry_script",
+    "sourceDirectory": "source_directory",
+    "description": "description",
+    "runtime": "runtime",
+    "condaFile": "conda_file",
+    "extraDockerfileSteps": "extra_docker_file_steps",
+    "enableGpu": "enable_gpu",
+    "cudaVersion": "cuda_version",
+    "baseImage": "base_image",
+    "baseImageRegistry": "base_image_registry",
+}
 
 
 class InferenceConfig(Section):
@@ -32,7 +40,7 @@ class InferenceConfig(Section):
     ``entry_script`` is relative to ``source_directory``, which is shipped whole; without one, the script alone is.
     """
 
-    _NAMES: ClassVar[tuple[str, ...]] = ("entry_script", "source_directory", "description", "environment", *_LEGACY)
+    _NAMES: ClassVar[tuple[str, ...]] = (*_NAMES.values(), "environment")
 
     @translated
     def __init__(
@@ -69,82 +77,48 @@ class InferenceConfig(Section):
     @translated
     def validate_configuration(self) -> None:
         """Check all that it says; raises ``InvalidDocumentError`` with every violation."""
-        raise_all("inference configuration", list(self._violations()))
+        raise_all(_WHERE, [*self._of_objects(), *self._rules().violations()])
 
-    def _violations(self) -> Iterator[str]:
-        wrong = [name for name in _PATHS if not isinstance(getattr(self, name), str | os.PathLike | None)]
-        yield from (f"{name} must be a path, is {getattr(self, name)!r}" for name in wrong)
-        if wrong:
-            return
-        folder = Path() if self.source_directory is None else Path(self.source_directory).expanduser()
-        if not folder.is_dir():
-            yield f"source_directory {str(folder)!r} is not a folder"
-        yield from self._of_script(folder)
-        description: object = self.description
-        if not isinstance(description, str | None):
-            yield "description must be text"
+    def to_configuration(self) -> InferenceConfiguration:
+        """What it says as a value, with the files that it names read.
+
+        Raises ``InvalidDocumentError`` with every violation, ``NotFoundError`` without a file of its environment.
+        """
+        self.validate_configuration()
+        if self.environment is None:
+            return configuration_of(self._rules(), _WHERE, login=_login(self.base_image_registry))
+        environment, registry = record_of(self.environment), self.environment.docker.base_image_registry
+        return configuration_of(self._rules(), _WHERE, environment=environment, login=_login(registry))
+
+    def _of_objects(self) -> Iterator[str]:
+        """What only Python can get wrong: objects of another class."""
         environment: object = self.environment
-        if environment is None:
-            yield from self._of_legacy(folder)
-            return
-        if not isinstance(environment, Environment):
+        if environment is not None and not isinstance(environment, Environment):
             yield f"environment is a {type(environment).__name__} and not an Environment"
-        given = [name for name in _LEGACY if getattr(self, name) is not None]
-        if given:
-            verb = "is" if len(given) == 1 else "are"
-            yield f"{', '.join(given)} {verb} given beside an environment, which has its own; leave out one of the two"
-
-    def _of_script(self, folder: Path) -> Iterator[str]:
-        said: object = self.entry_script
-        if said is None:
-            yield "entry_script must be a .py file"
-            return
-        script = str(said)
-        try:
-            check_script_name(script)
-        except EdgepackError as error:
-            yield f"entry_script: {error}"
-            return
-        inner = PurePosixPath(script)
-        if self.source_directory is None:
-            inner = PurePosixPath(Path(script).expanduser())
-        elif inner.is_absolute() or ".." in inner.parts:
-            yield f"entry_script {script!r} must be inside of source_directory, given relative to it"
-            return
-        if folder.is_dir() and not (folder / inner).is_file():
-            yield f"entry_script {str(folder / inner)!r} is not a file"
-
-    def _of_legacy(self, folder: Path) -> Iterator[str]:
-        if self.runtime is not None and str(self.runtime).lower() not in _RUNTIMES:
-            yield f"runtime must be 'python', is {self.runtime!r}"
-        elif str(self.runtime).lower() == "spark-py":
-            yield "runtime 'spark-py' needs Spark, which exists only in Azure; use 'python'"
-        for name in ("conda_file", "extra_docker_file_steps"):
-            value = getattr(self, name)
-            if value is not None and not (folder / Path(value).expanduser()).is_file():
-                yield f"{name} {str(value)!r} is not a file below {'source_directory' if self._has_folder else 'here'}"
-        if self.enable_gpu not in (None, True, False):
-            yield "enable_gpu must be True or False"
-        if self.cuda_version is not None and str(self.cuda_version) not in _CUDA_VERSIONS:
-            yield f"cuda_version must be {' or '.join(_CUDA_VERSIONS)}, is {self.cuda_version!r}"
-        image: object = self.base_image
-        if image is not None and (not isinstance(image, str) or not image.strip()):
-            yield "base_image must be an image, such as registry.example/team/base:1"
-        yield from self._of_registry()
-
-    @property
-    def _has_folder(self) -> bool:
-        return self.source_directory is not None
-
-    def _of_registry(self) -> Iterator[str]:
         registry: object = self.base_image_registry
-        if registry is None:
-            return
-        if not isinstance(registry, ContainerRegistry):
+        if registry is not None and not isinstance(registry, ContainerRegistry):
             yield f"base_image_registry is a {type(registry).__name__} and not a ContainerRegistry"
-            return
-        missing = [name for name in ("address", "username", "password") if not getattr(registry, name)]
-        if missing and len(missing) < 3:
-            yield f"base_image_registry needs address, username and password, or none of them; {missing[0]} is missing"
-        if len(missing) < 3 and self.base_image is None:
-            yield "base_image_registry is given without base_image"
+
+    def _rules(self) -> Rules:
+        said = {key: _plain(getattr(self, name)) for key, name in _NAMES.items()}
+        given = {key: value for key, value in said.items() if value is not None}
+        return Rules(json_tree(given, _WHERE), _spelled, has_environment=self.environment is not None)
+
+
+def _plain(value: object) -> object:
+    """``value`` as JSON would have it."""
+    if isinstance(value, ContainerRegistry):
+        return {name: getattr(value, name) for name in LOGIN}
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _spelled(path: str) -> str:
+    """The field ``path`` of a file by the names that scripts have for it."""
+    name, dot, rest = path.partition(".")
+    return f"{_NAMES.get(name, name)}{dot}{rest}"
+
+
+def _login(registry: ContainerRegistry | None) -> BaseLogin | None:
+    if registry is None or not (registry.address and registry.username and registry.password):
+        return None
+    return BaseLogin(registry.address, registry.username, registry.password, "base_image_registry.password")
