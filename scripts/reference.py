@@ -130,9 +130,47 @@ def manifest_page() -> str:
     )
 
 
+def inferenceconfig_page() -> str:
+    """Every field of an inference configuration."""
+    from packager.inference.configuration_rules import schema
+
+    found = schema()
+    return "\n".join(
+        [
+            "# An inference configuration\n",
+            GENERATED,
+            f"{found['description']} [inferenceconfig.schema.json](inferenceconfig.schema.json) is its JSON Schema, for an"
+            " editor. [How to use one](../how-to/packages.md#inference-configurations).\n",
+            "Paths count from the current folder, as Azure's do; those of files, from `sourceDirectory` where that is"
+            " given. A field that is null is as one that is not there.\n",
+            _table(("Field", "Type", "Always", "What it says"), _fields(found, found["$defs"], "")),
+        ]
+    )
+
+
+def inferenceconfig_schema() -> str:
+    """The JSON Schema of an inference configuration, as the package has it."""
+    from packager.inference.configuration_rules import SCHEMA_FILE
+
+    return SCHEMA_FILE.read_text("utf-8")
+
+
+def _merged(field: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """``field`` with what it refers to, and of a choice between types all of them."""
+    found = {**shared.get(str(field.get("$ref", "")).rpartition("/")[2], {}), **field}
+    if "type" in found or "anyOf" not in found:
+        return found
+    branches = [_merged(one, shared) for one in found["anyOf"]]
+    kinds = [
+        one for branch in branches for one in ([branch["type"]] if isinstance(branch["type"], str) else branch["type"])
+    ]
+    inner = next((branch for branch in branches if "properties" in branch), {})
+    return {**inner, **found, "type": list(dict.fromkeys(kinds))}
+
+
 def _fields(schema: Mapping[str, Any], shared: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, ...]]:
     for name, declared in schema.get("properties", {}).items():
-        field = {**shared.get(str(declared.get("$ref", "")).rpartition("/")[2], {}), **declared}
+        field = _merged(declared, shared)
         always = "yes" if name in schema.get("required", ()) else ""
         yield f"`{prefix}{name}`", _type(field, shared), always, field.get("description", "")
         yield from _fields(field, shared, f"{prefix}{name}.")
@@ -144,7 +182,7 @@ def _fields(schema: Mapping[str, Any], shared: Mapping[str, Any], prefix: str) -
 
 def _type(field: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
     """In words: the allowed values, else the type; of lists and maps with the type of their items."""
-    field = {**shared.get(str(field.get("$ref", "")).rpartition("/")[2], {}), **field}
+    field = _merged(field, shared)
     if "const" in field or "enum" in field:
         return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
     kinds = field.get("type", "any value")
@@ -166,7 +204,13 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-PAGES = {"cli.md": cli_page, "manifest.md": manifest_page, "rules.md": rules_page}
+PAGES = {
+    "cli.md": cli_page,
+    "inferenceconfig.md": inferenceconfig_page,
+    "inferenceconfig.schema.json": inferenceconfig_schema,
+    "manifest.md": manifest_page,
+    "rules.md": rules_page,
+}
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
     from packager.images.build import BuildOptions
+    from packager.inference.configuration import InferenceConfiguration
     from packager.inference.entry_script import EntryScript
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -138,9 +139,9 @@ def _inputs(
 
     refs = tuple(ModelRef.parse(model) for model in models)
     wanted = tuple(platforms_of(platforms))
-    for option, value in (("--entry-script", entry_script), ("--source-directory", source_directory)):
-        if configuration is not None and value is not None:
-            raise UsageError("is given beside --ic, whose file says that", where=option, hint="keep one of the two")
+    said = {"--entry-script": entry_script, "--source-directory": source_directory, "--environment": environment}
+    for option in (option for option, value in said.items() if configuration is not None and value is not None):
+        raise UsageError("is given beside --ic, whose file says that", where=option, hint="keep one of the two")
     if source_directory is not None and entry_script is None:
         raise UsageError("is given without a script", where="--source-directory", hint="name one by --entry-script")
     inference = InferenceConfiguration(entry_script, source_directory) if entry_script is not None else None
@@ -149,16 +150,20 @@ def _inputs(
     script = inference.script() if inference is not None else None
     found = None if inference is None else inference.environment
     if environment is not None:
-        if found is not None:
-            raise UsageError(
-                "is given beside --ic, whose file has an environment", where="--environment", hint="keep one of the two"
-            )
         found = find_environment(environment, workspace.environments)
     packages, rules = kept_packages(keep)
     settings = None if service is None else read_settings(service)
     options = BuildOptions(
         base, shared["offline"], script, rules_without(RULES, rules), shared["access"], extras, settings,
-        steps="" if inference is None else inference.steps, environment=found,
-        find_links=tuple(folder.absolute() for folder in find_links), keep_packages=packages,
+        environment=found, find_links=tuple(folder.absolute() for folder in find_links), keep_packages=packages,
+        **_of_configuration(inference),
     )  # fmt: skip
     return ImageInputs(refs, wanted, options)
+
+
+def _of_configuration(inference: InferenceConfiguration | None) -> dict[str, Any]:
+    """What an inference configuration says of a build beside its script."""
+    if inference is None:
+        return {}
+    secrets = () if inference.base_login is None else (inference.base_login.secret(),)
+    return {"steps": inference.steps, "description": inference.description, "secrets": secrets}

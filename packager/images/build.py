@@ -21,13 +21,15 @@ from packager.bases.find import Base, find_base, is_recipe
 from packager.environments.asked import asked_of
 from packager.environments.environment import Environment
 from packager.images.plan import LayerPlan, plan_image, service_document
+from packager.bases.find import find_base, is_recipe
+from packager.images.plan import LayerPlan, description_annotation, plan_image, service_document
 from packager.images.write import BuiltImage, ImageWriter
 from packager.inference.entry_script import EntryScript, check_entry_script
 from packager.inference.server import server_entries
 from packager.inference.service_settings import ServiceSettings
 from packager.layers.compiler import Compiler, this_compiler
 from packager.layers.dates import newest, of_wheel
-from packager.layers.secrets import SecretSearch, known_secrets
+from packager.layers.secrets import Secret, SecretSearch, known_secrets
 from packager.models.conversion import served
 from packager.models.registry import ModelRegistry
 from packager.models.served import ServedModel
@@ -50,6 +52,7 @@ class BuildOptions:
     ``environment`` is what the script needs besides the server, its wheels from its indexes and the folders
     ``find_links``; ``keep_packages`` are installed even where the server has its own form of them. Where no ``base`` is
     given, the environment chooses it.
+    ``description`` says what the image is; ``secrets`` are credentials of this build, which must not get into it.
     """
 
     base: str | None = None
@@ -63,6 +66,8 @@ class BuildOptions:
     environment: Environment | None = None
     find_links: tuple[Path, ...] = ()
     keep_packages: frozenset[str] = frozenset()
+    description: str | None = None
+    secrets: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class Builder:
                 "steps of a Dockerfile must be executed, and this build executes nothing", where="extraDockerfileSteps",
                 hint="add --engine docker, or write a Dockerfile with them: edgepack package save -o DIR",
             )  # fmt: skip
-        search = SecretSearch(known_secrets())
+        search = SecretSearch((*known_secrets(), *options.secrets))
         search.check_name(tag)
         writer = ImageWriter(
             self.store, self.layers, options.rules, search, lambda python: self._compiler(python, options), progress
@@ -119,7 +124,8 @@ class Builder:
         built = tuple(writer.write(plan) for plan in self.plan(refs, platforms, options, progress))
         root = built[0].descriptor
         if len(built) > 1:
-            index = Index(tuple(replace(image.descriptor, platform=image.platform) for image in built))
+            listed = tuple(replace(image.descriptor, platform=image.platform) for image in built)
+            index = Index(listed, annotations=description_annotation(options.description))
             root = self.store.put_bytes(index.to_bytes(), mediatypes.INDEX)
         self.store.tag(tag, root)
         return Build(tag, root, built)
@@ -191,7 +197,7 @@ class Builder:
         variables = {} if options.environment is None else options.environment.variables
         return plan_image(
             platform, base, wheels, server, models, options.script, created, options.settings,
-            variables=variables, lock=lock_of(wheels),
+            variables=variables, lock=lock_of(wheels), description=options.description,
         )  # fmt: skip
 
     def _wheels(

@@ -96,6 +96,7 @@ def plan_image(
     *,
     variables: Mapping[str, str] | None = None,
     lock: str = "",
+    description: str | None = None,
 ) -> LayerPlan:
     """Plan an image of models alone or of a script, with an environment's ``variables``.
 
@@ -135,10 +136,16 @@ def plan_image(
         annotations={
             "org.opencontainers.image.base.digest": str(base.descriptor.digest),
             **({"org.opencontainers.image.base.name": base.reference} if base.reference else {}),
+            **description_annotation(description),
         },
         created=created,
         lock=lock,
     )
+
+
+def description_annotation(description: str | None) -> dict[str, str]:
+    """The annotation that says what an image is (image-spec, annotations.md); none where nobody says it."""
+    return {"org.opencontainers.image.description": description} if description else {}
 
 
 def service_config(

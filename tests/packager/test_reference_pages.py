@@ -49,6 +49,17 @@ def test_every_field_of_the_manifest_is_on_the_page_with_what_it_says() -> None:
     check(schema["properties"], "")
 
 
+def test_every_field_of_an_inference_configuration_is_on_its_page() -> None:
+    schema = json.loads((REFERENCE / "inferenceconfig.schema.json").read_text("utf-8"))
+    lines = (REFERENCE / "inferenceconfig.md").read_text("utf-8").splitlines()
+    inner = ("environment.", "environment.python.", "environment.docker.", "baseImageRegistry.", "")
+    assert len({line for line in lines if line.startswith("| `")}) > 40
+    for name in [*schema["properties"], *(f"{prefix}{name}" for prefix, name in zip(inner, ("name", "condaDependencies",
+                 "baseImage", "address", "runtime"), strict=True))]:  # fmt: skip
+        (line,) = [line for line in lines if line.startswith(f"| `{name}` |")]
+        assert not line.endswith("|  |"), f"{name} has no description"
+
+
 def test_a_table_has_as_many_cells_in_every_line() -> None:
     blocks = (REFERENCE / "rules.md").read_text("utf-8").split("\n\n")
     tables = [block.splitlines() for block in blocks if block.startswith("| ")]
