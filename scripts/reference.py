@@ -139,8 +139,8 @@ def inferenceconfig_page() -> str:
         [
             "# An inference configuration\n",
             GENERATED,
-            f"{found['description']} [inferenceconfig.schema.json](inferenceconfig.schema.json) is its JSON Schema, for an"
-            " editor. [How to use one](../how-to/packages.md#inference-configurations).\n",
+            f"{found['description']} [inferenceconfig.schema.json](inferenceconfig.schema.json) is its JSON Schema,"
+            " for an editor. [How to use one](../how-to/packages.md#inference-configurations).\n",
             "Paths count from the current folder, as Azure's do; those of files, from `sourceDirectory` where that is"
             " given. A field that is null is as one that is not there.\n",
             _table(("Field", "Type", "Always", "What it says"), _fields(found, found["$defs"], "")),
@@ -184,7 +184,8 @@ def _type(field: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
     """In words: the allowed values, else the type; of lists and maps with the type of their items."""
     field = _merged(field, shared)
     if "const" in field or "enum" in field:
-        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+        values = field.get("enum", [field.get("const")])
+        return ", ".join(dict.fromkeys(f"`{'null' if one is None else one}`" for one in values if one != ""))
     kinds = field.get("type", "any value")
     words = [kinds] if isinstance(kinds, str) else list(kinds)
     held = {"array": field.get("items"), "object": None if "properties" in field else field.get("additionalProperties")}

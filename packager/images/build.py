@@ -20,8 +20,6 @@ from packager.bases.choose import base_for
 from packager.bases.find import Base, find_base, is_recipe
 from packager.environments.asked import asked_of
 from packager.environments.environment import Environment
-from packager.images.plan import LayerPlan, plan_image, service_document
-from packager.bases.find import find_base, is_recipe
 from packager.images.plan import LayerPlan, description_annotation, plan_image, service_document
 from packager.images.write import BuiltImage, ImageWriter
 from packager.inference.entry_script import EntryScript, check_entry_script
