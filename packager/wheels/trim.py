@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Protocol
 
 from packager.layers.rules import path_pattern
+from packager.wheels.trim_packages import PACKAGES
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ RULES: tuple[TrimRule, ...] = (
         ("**/*.so", "**/*.so.*"),
         shortens=True,
     ),
+    *(TrimRule(one.name, one.distribution, one.reason, one.paths) for one in PACKAGES),
     _only_for_onnxruntime("coloredlogs", "only the tooling of older versions logs in colour"),
     _only_for_onnxruntime("flatbuffers", "only the tooling reads the ORT format in Python"),
     _only_for_onnxruntime("humanfriendly", "only coloredlogs uses it"),
