@@ -98,6 +98,12 @@ class Limits:
     # Of a file with more violations, the others are counted: it is something else.
     shown_violations: int = 50
 
+    # A source directory above the first is remarked on, above one of the others refused: it is a home folder, or has
+    # data and models in it.
+    large_source_bytes: int = 100 << 20
+    source_bytes: int = 2 << 30
+    source_files: int = 50_000
+
     # How far a serial may be above the last one: enough for a clock's microseconds, and no one document takes all.
     serial_step: int = 1 << 53
     # A desired state for a thousand services is a tenth of this.

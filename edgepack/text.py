@@ -1,4 +1,4 @@
-"""Text from elsewhere, made fit to be shown: file names, servers' messages, what a service wrote."""
+"""Text made fit to be shown: file names and messages from elsewhere, numbers of bytes."""
 
 from __future__ import annotations
 
@@ -16,3 +16,13 @@ def printable(text: str) -> str:
 def redacted(text: str) -> str:
     """``text`` without the credentials that URLs in it carry."""
     return _USERINFO.sub("****@", text)
+
+
+def human(size: int) -> str:
+    """A number of bytes with its unit, in powers of a thousand."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB"):
+        if round(amount, 0 if unit == "B" else 1) < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"

@@ -20,6 +20,7 @@ from edgepack.host.destinations import is_standard_output
 from edgepack.host.encoding import print_anything
 from edgepack.host.scratch import sweep_scratch
 from edgepack.nearness import did_you_mean
+from edgepack.text import human as human
 from edgepack.text import printable
 
 
@@ -156,13 +157,3 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return printable(_one_line(str(value)))
-
-
-def human(size: int) -> str:
-    """A number of bytes with its unit, in powers of a thousand."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB"):
-        if round(amount, 0 if unit == "B" else 1) < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"

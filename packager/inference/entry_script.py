@@ -14,6 +14,7 @@ from edgepack.errors import NotFoundError, UsageError
 from edgepack.limits import LIMITS
 from edgepack.oci.layer import LayerEntry
 from packager.inference.script_check import check_script
+from packager.inference.source_size import SourceSize
 from packager.layers.folder import FileTree, LeftOut, read_tree
 from packager.layers.ignore import IGNORE_FILE
 from packager.layers.paths import APP_ROOT
@@ -38,7 +39,7 @@ def read_entry_script(script: str, source_directory: Path | None) -> EntryScript
     """The script alone, or its whole source directory, to which ``script`` is then relative.
 
     Raises ``NotFoundError`` for a missing file or folder, ``UsageError`` for a script that Python could not import by
-    its name, or that lies outside of its source directory.
+    its name, or that lies outside of its source directory, and for a directory that is as large as a home folder.
     """
     check_script_name(script)
     if source_directory is None:
@@ -57,7 +58,9 @@ def read_entry_script(script: str, source_directory: Path | None) -> EntryScript
         raise NotFoundError("there is no such folder", where=source_directory, hint="check --source-directory")
     if not (source_directory / script).is_file():
         raise NotFoundError("there is no such file", where=source_directory / script, hint="check --entry-script")
-    tree = read_tree(source_directory)
+    size = SourceSize(source_directory)
+    tree = read_tree(source_directory, size.add)
+    size.check()
     folder = tree.entries[0].path.partition("/")[0]
     shipped = {entry.path for entry in tree.entries if entry.kind != "dir"}
     if f"{folder}/{inner}" not in shipped and not any((source_directory / one).is_symlink() for one in inner.parents):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -35,8 +35,10 @@ class FileTree:
     kept: frozenset[str] = frozenset()
 
 
-def read_tree(path: Path) -> FileTree:
+def read_tree(path: Path, watch: Callable[[LayerEntry], None] | None = None) -> FileTree:
     """The entries of a file (by its base name) or folder (its name kept), links kept as links.
+
+    ``watch`` is told of each as it is found, and may stop the walk by an error.
 
     Raises ``NotFoundError`` when ``path`` does not exist, ``UsageError`` for what cannot be read, links out of the
     folder, special files, names that no layer can hold, folders that are too deep, a folder without any file, and an
@@ -44,20 +46,20 @@ def read_tree(path: Path) -> FileTree:
     """
     try:
         if not path.exists():
-            raise NotFoundError("there is no such file or folder", where=path, hint="check the path of the model")
+            raise NotFoundError("there is no such file or folder", where=path, hint="check its path")
         # A link is called by its own name, and `.` by the folder's.
         name = path.name if path.name not in ("", "..") else path.resolve().name
         root = Path(os.path.realpath(path))
         if root == Path(root.anchor):
-            raise UsageError("is the whole file system", where=path, hint="give the model's file or its folder")
-        reader = _Reader(root, name, _patterns(root))
+            raise UsageError("is the whole file system", where=path, hint="give a file, or a folder of its own")
+        reader = _Reader(root, name, _patterns(root), watch or _unwatched)
         found = reader.read()
     except OSError as error:
         raise unreadable(error, path) from error
     if not any(entry.kind == "file" for entry in found.entries):
         if found.left_out:
             raise UsageError("holds no file that is not left out", where=path, hint=f"see {IGNORE_FILE} there")
-        raise UsageError("holds no file", where=path, hint="give the model's file or its folder")
+        raise UsageError("holds no file", where=path, hint="give a file, or a folder that has one")
     ordered(found.entries)
     return found
 
@@ -81,6 +83,10 @@ def unreadable(error: OSError, path: Path) -> UsageError:
     )
 
 
+def _unwatched(_: LayerEntry) -> None:
+    """For a caller who does not watch."""
+
+
 def _patterns(root: Path) -> tuple[Pattern, ...]:
     file = root / IGNORE_FILE
     if not root.is_dir() or file not in root.iterdir():  # whoever may not list it hears of it
@@ -98,11 +104,15 @@ class _Reader:
     root: Path
     name: str
     patterns: tuple[Pattern, ...]
+    watch: Callable[[LayerEntry], None]
     left_out: list[LeftOut] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
 
     def read(self) -> FileTree:
-        found = list(self._entries(self.root, ""))
+        found = []
+        for entry in self._entries(self.root, ""):
+            self.watch(entry)
+            found.append(entry)
         names = {entry.path for entry in found}
         # What brings back a file brings back the folders that it is in, which the layer's writer adds.
         names |= {str(parent) for path in tuple(names) for parent in PurePosixPath(path).parents}
@@ -153,7 +163,9 @@ class _Reader:
             # A stick's file system may call every file executable: that must not make another layer of the same bytes.
             yield replace(LayerEntry.of_file(name, path), mode=0o644)
         else:
-            raise UsageError("is neither a file nor a folder", where=path, hint="leave it out of the model's folder")
+            raise UsageError(
+                "is neither a file nor a folder", where=path, hint=f"list it in {IGNORE_FILE}, or move it away"
+            )
 
     def _default(self, path: Path, inner: str, mode: int) -> str | None:
         for rule in DEFAULTS:
@@ -175,8 +187,11 @@ class _Reader:
     def _link(self, path: Path, name: str) -> LayerEntry:
         target = Path(os.path.realpath(path))  # which does not fail on a loop
         if not target.is_relative_to(self.root) or not target.exists():
-            raise UsageError("is a link that leads out of the model's folder, or nowhere", where=path,
-                             hint="put the file itself there")  # fmt: skip
+            raise UsageError(
+                f"is a link that leads out of {self.name}, or nowhere",
+                where=path,
+                hint=f"put the file itself there, or list the link in {IGNORE_FILE}",
+            )
         up = "../" * (len(path.parent.relative_to(self.root).parts))
         return LayerEntry(name, "symlink", 0o777, linkname=f"{up}{target.relative_to(self.root)}")
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgepack.errors import NotFoundError, UsageError
+from edgepack.limits import LIMITS
 from edgepack.names import ModelRef
 from packager.images.build import BuildOptions
 from packager.images.plan import FilesLayer, service_config
+from packager.inference import entry_script, source_size
 from packager.inference.entry_script import read_entry_script
+from packager.layers.folder import LeftOut
 from tests.packager.support.bases import AMD64
 from tests.packager.support.workspaces import make_workspace
 
@@ -81,3 +85,69 @@ def test_an_image_with_a_script_has_the_models_as_they_were_registered(sources: 
 def test_a_script_needs_no_model(sources: Path) -> None:
     document = json.loads(service_config((), read_entry_script("score.py", sources)))
     assert document["models"] == []
+
+
+# ---- Large folders --------------------------------------------------------------------------------------------------
+
+
+def sparse(path: Path, size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def test_a_history_of_a_gigabyte_is_left_out_without_a_look_into_it(
+    sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sparse(sources / ".git/objects/pack/pack-1.pack", 1 << 30)
+    looked: list[str] = []
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: looked.append(str(path)) or listed(path))
+    script = read_entry_script("score.py", sources)
+    assert not [path for path in looked if ".git" in path]
+    assert LeftOut(".git", "version-control") in script.left_out
+
+
+def test_a_folder_of_data_is_refused_with_its_largest_parts(
+    sources: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sparse(sources / "data/train/a.bin", 80 << 20)
+    sparse(sources / "weights.bin", 40 << 20)
+    read_entry_script("score.py", sources)
+    assert "ships 125.8 MB, the most of it in data/ (83.9 MB), weights.bin (41.9 MB), score.py" in caplog.text
+    sparse(sources / "data/train/a.bin", 2 << 30)
+    looked: list[Path] = []
+    monkeypatch.setattr(entry_script, "_check_keys", lambda tree, above: looked.append(above))
+    with pytest.raises(UsageError, match=r"ships 2\.2 GB, the most of it in data/ \(2\.1 GB\), weights\.bin") as error:
+        read_entry_script("score.py", sources)
+    assert ".edgepackignore" in str(error.value)
+    assert looked == []
+    (sources / ".edgepackignore").write_text("data\n")
+    read_entry_script("score.py", sources)
+
+
+def test_a_home_folder_is_named_as_one(
+    sources: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HOME", str(sources))
+    read_entry_script("score.py", sources)
+    assert "is your home folder; it ships" in caplog.text
+    monkeypatch.setattr(source_size, "LIMITS", replace(LIMITS, source_files=20))
+    for number in range(30):
+        sparse(sources / f"photos/{number}.jpg", 10)
+    with pytest.raises(UsageError, match=r"is your home folder, and ships more than 20 files, most .* photos/ \("):
+        read_entry_script("score.py", sources)
+
+
+def test_the_whole_file_system_is_refused() -> None:
+    with pytest.raises(UsageError, match="is the whole file system"):
+        read_entry_script(__file__.lstrip("/"), Path("/"))
+
+
+def test_a_link_out_of_the_folder_is_refused_by_name(sources: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").touch()
+    (sources / "helpers/link.txt").symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(UsageError, match=r"helpers/link\.txt: is a link that leads out of churn-code, or nowhere"):
+        read_entry_script("score.py", sources)
+    (sources / ".edgepackignore").write_text("helpers/link.txt\n")
+    assert read_entry_script("score.py", sources).left_out
