@@ -22,6 +22,7 @@ from packager.environments.asked import asked_of
 from packager.environments.environment import Environment
 from packager.images.plan import LayerPlan, description_annotation, plan_image, service_document
 from packager.images.write import BuiltImage, ImageWriter
+from packager.inference.configuration import InferenceConfiguration
 from packager.inference.entry_script import EntryScript, check_entry_script
 from packager.inference.server import server_entries
 from packager.inference.service_settings import ServiceSettings
@@ -66,6 +67,10 @@ class BuildOptions:
     keep_packages: frozenset[str] = frozenset()
     description: str | None = None
     secrets: tuple[Secret, ...] = ()
+
+    def of(self, inference: InferenceConfiguration) -> BuildOptions:
+        """These options with what an inference configuration says; raises what reading its script raises."""
+        return replace(self, script=inference.script(), environment=inference.environment, steps=inference.steps)
 
 
 @dataclass(frozen=True)

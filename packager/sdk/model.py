@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgepack.errors import NotFoundError, UsageError
-from edgepack.names import ModelRef
 from packager.exceptions import translated
 from packager.models.details import ModelDetails
 from packager.models.download import download
@@ -24,8 +23,13 @@ from packager.sdk.arguments import (
     path_of,
     refuse_unknown,
 )
+from packager.sdk.model_lookup import find_model
 from packager.sdk.owner import Owner
 from packager.sdk.resources import ResourceConfiguration, configuration_of, resources_of
+
+if TYPE_CHECKING:
+    from packager.sdk.inference import InferenceConfig
+    from packager.sdk.package import ModelPackage
 
 _CACHE = "azureml-models"
 
@@ -64,7 +68,7 @@ class Model:
     ) -> None:
         refuse_unknown("Model", kwargs, ("name", "id", "tags", "properties", "version", "run_id", "model_framework"))
         self.workspace = workspace
-        self._take(_found(workspace, name, id, tags, properties, version, run_id, model_framework))
+        self._take(find_model(workspace, name, id, tags, properties, version, run_id, model_framework))
 
     @classmethod
     def _of(cls, workspace: Owner, record: Record) -> Model:
@@ -253,6 +257,29 @@ class Model:
             return model_name
         raise NotFoundError(f"model {model_name} not found", where=here, hint="give _workspace, or download it first")
 
+    @staticmethod
+    @translated
+    def package(
+        workspace: Owner,
+        models: Sequence[Model | str],
+        inference_config: InferenceConfig | None = None,
+        generate_dockerfile: bool = False,
+        image_name: str | None = None,
+        image_label: str | None = None,
+        *,
+        platforms: Sequence[str] | None = None,
+    ) -> ModelPackage:
+        """Make an image of ``models`` and what serves them, or with ``generate_dockerfile`` the files to build it.
+
+        Without an ``inference_config`` it is one model that needs no script. The image is ``image_name:image_label``,
+        by default ``package`` and the time, in the workspace and, for a team, in its registry. It is built before this
+        returns. Raises ``UsageError`` and ``NotFoundError`` for what is given wrong; what fails later,
+        ``wait_for_creation`` raises.
+        """
+        from packager.sdk.packaging import package
+
+        return package(workspace, models, inference_config, generate_dockerfile, image_name, image_label, platforms)
+
     # Changing
 
     @translated
@@ -364,35 +391,3 @@ def register(
         sample_output=path_of(sample_output),
     )
     return Model._of(workspace, record)
-
-
-def _found(
-    workspace: Owner,
-    name: str | None,
-    identity: str | None,
-    tags: Sequence[Any] | None,
-    properties: Sequence[Any] | None,
-    version: int | str | None,
-    run_id: str | None,
-    framework: str | None,
-) -> Record:
-    models = workspace.parts.models
-    if identity is not None:
-        ref = ModelRef.parse(identity)
-        if (name, version) not in ((None, None), (ref.name, None)):
-            raise UsageError("an id says name and version already", where=f"id {identity!r}", hint="leave them out")
-        return models.get(ref)
-    if version is not None:
-        if name is None:
-            raise UsageError("a version needs a name", hint="give name too")
-        return models.get(ModelRef.parse(f"{name}:{version}"))
-    filters = filters_of(tags, "tags"), filters_of(properties, "properties")
-    query = ModelQuery(name, *filters, framework_of(framework), run_id)
-    if query == ModelQuery():
-        raise UsageError("which model is not said", where="Model", hint="give its name or id")
-    if query == ModelQuery(name) and name is not None:
-        return models.get(ModelRef(name))
-    found = models.list(query)
-    if not found:
-        raise NotFoundError("no model is like that", where="model registry", hint="see: Model.list(workspace)")
-    return max(found, key=lambda record: (record.created, record.version))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
 from edgepack.errors import InvalidReferenceError, UsageError, disk_errors
 from edgepack.host.files import atomic_write
 from edgepack.oci.reference import Reference
 from packager.database.address import check_address
+
+if TYPE_CHECKING:
+    from packager.registries.access import Access
+    from packager.registries.logins import GivenLogins
 
 FILE = "workspace.json"
 _SCHEMA = "edgepack.workspace/v1"
@@ -35,6 +39,14 @@ class Team:
         check_address(self.database)
         self.repository("x")
         return self
+
+    def access(self, logins: GivenLogins | None = None) -> Access:
+        """How its registry is reached, with ``logins`` that a user gives."""
+        from packager.registries.access import Access
+        from packager.registries.logins import GivenLogins
+
+        hosts = (self.repository("x").registry,) if self.plain_http else ()
+        return Access(hosts, None if self.ca_file is None else Path(self.ca_file), logins or GivenLogins())
 
     def repository(self, name: str) -> Reference:
         """The repository called ``name`` there; raises ``UsageError`` for a registry that is none."""

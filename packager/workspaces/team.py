@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -21,7 +20,6 @@ from packager.database.database import Database
 from packager.database.tables import SHARED_BLOBS
 from packager.models.model import Conversion, Model
 from packager.models.sharing import Shared, conversion_artifact, model_artifact
-from packager.registries.access import Access
 from packager.registries.logins import GivenLogins
 from packager.workspaces.config import Team
 
@@ -78,10 +76,8 @@ class TeamBlobs:
     def _repository(self, reference: Reference) -> RemoteRepository:
         from edgepack.oci.remote import RemoteRepository
 
-        hosts = (reference.registry,) if self.team.plain_http else ()
-        authority = None if self.team.ca_file is None else Path(self.team.ca_file)
         lookup = self.logins.lookup(named=reference.registry)
-        return RemoteRepository(reference, policy=Access(hosts, authority).policy(), credentials=lookup)
+        return RemoteRepository(reference, policy=self.team.access().policy(), credentials=lookup)
 
     def _check_network(self, what: str) -> None:
         if self.is_offline():
