@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -19,7 +19,6 @@ from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
     from packager.images.build import BuildOptions
-    from packager.inference.configuration import InferenceConfiguration
     from packager.inference.entry_script import EntryScript
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -147,23 +146,14 @@ def _inputs(
     inference = InferenceConfiguration(entry_script, source_directory) if entry_script is not None else None
     if configuration is not None:
         inference = read_configuration(configuration, lambda ref: workspace.environments.get(ref))
-    script = inference.script() if inference is not None else None
-    found = None if inference is None else inference.environment
-    if environment is not None:
-        found = find_environment(environment, workspace.environments)
     packages, rules = kept_packages(keep)
     settings = None if service is None else read_settings(service)
     options = BuildOptions(
-        base, shared["offline"], script, rules_without(RULES, rules), shared["access"], extras, settings,
-        environment=found, find_links=tuple(folder.absolute() for folder in find_links), keep_packages=packages,
-        **_of_configuration(inference),
+        base, shared["offline"], None, rules_without(RULES, rules), shared["access"], extras, settings,
+        find_links=tuple(folder.absolute() for folder in find_links), keep_packages=packages,
     )  # fmt: skip
+    if inference is not None:
+        options = options.of(inference)
+    if environment is not None:
+        options = replace(options, environment=find_environment(environment, workspace.environments))
     return ImageInputs(refs, wanted, options)
-
-
-def _of_configuration(inference: InferenceConfiguration | None) -> dict[str, Any]:
-    """What an inference configuration says of a build beside its script."""
-    if inference is None:
-        return {}
-    secrets = () if inference.base_login is None else (inference.base_login.secret(),)
-    return {"steps": inference.steps, "description": inference.description, "secrets": secrets}

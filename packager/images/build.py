@@ -70,7 +70,11 @@ class BuildOptions:
 
     def of(self, inference: InferenceConfiguration) -> BuildOptions:
         """These options with what an inference configuration says; raises what reading its script raises."""
-        return replace(self, script=inference.script(), environment=inference.environment, steps=inference.steps)
+        secrets = () if inference.base_login is None else (inference.base_login.secret(),)
+        return replace(
+            self, script=inference.script(), environment=inference.environment, steps=inference.steps,
+            description=inference.description, secrets=secrets,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
