@@ -19,6 +19,7 @@ NAMES = {
     "edgepack.desired/v1",
     "edgepack.environment/v1",
     "edgepack.keys/v1",
+    "edgepack.model-package/v1",
     "edgepack.model/v1",
     "edgepack.parity/v1",
     "edgepack.receipt/v1",
