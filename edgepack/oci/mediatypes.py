@@ -21,6 +21,8 @@ SCHEMA_1 = frozenset(f"application/vnd.docker.distribution.manifest.v1+{kind}" f
 DSSE = "application/vnd.dsse.envelope.v1+json"
 IN_TOTO = "application/vnd.in-toto+json"
 CYCLONEDX = "application/vnd.cyclonedx+json"
+# The wheels of an image by their hashes, as pip reads them.
+LOCK_ARTIFACT = "application/vnd.edgepack.lock.v1"
 STATEMENT_ARTIFACT = "application/vnd.edgepack.statement.v1+json"
 
 # ModelPack's model-spec, version 1: a model as an artifact that other tools read. The type of a layer of files has an

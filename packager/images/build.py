@@ -20,6 +20,7 @@ from packager.bases.choose import base_for
 from packager.bases.find import Base, find_base, is_recipe
 from packager.environments.asked import asked_of
 from packager.environments.environment import Environment
+from packager.images.describe import describe
 from packager.images.plan import LayerPlan, description_annotation, plan_image, service_document
 from packager.images.write import BuiltImage, ImageWriter
 from packager.inference.configuration import InferenceConfiguration
@@ -128,7 +129,10 @@ class Builder:
         writer = ImageWriter(
             self.store, self.layers, options.rules, search, lambda python: self._compiler(python, options), progress
         )
-        built = tuple(writer.write(plan) for plan in self.plan(refs, platforms, options, progress))
+        plans = self.plan(refs, platforms, options, progress)
+        built = tuple(writer.write(plan) for plan in plans)
+        for plan, image in zip(plans, built, strict=True):
+            self.describe(plan, image.descriptor, options, search)
         root = built[0].descriptor
         if len(built) > 1:
             listed = tuple(replace(image.descriptor, platform=image.platform) for image in built)
@@ -164,6 +168,15 @@ class Builder:
         return tuple(
             replace(self._planned(models, platform, options, progress), steps=options.steps) for platform in platforms
         )
+
+    def describe(self, plan: LayerPlan, image: Descriptor, options: BuildOptions, search: SecretSearch) -> None:
+        """Attach to ``image``, which was built of ``plan``, its SBOM, its provenance and its lock."""
+        records = {model.id: model for model in map(self.models.get, plan.models)}
+        python = plan.base.facts.python_version
+        describe(
+            self.store, plan, image, options, records, search=search, cache=self.conversions / "sbom",
+            bytecode=None if self._compiler(python, options) is None else python,
+        )  # fmt: skip
 
     def _compiler(self, python: str, options: BuildOptions) -> Compiler | None:
         """What makes bytecode for Python ``python``: for a base of ours always the same, whatever Python runs this."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack import __version__
 from edgepack.documents import canonical_json
 from edgepack.errors import UsageError
+from edgepack.names import ModelRef
 from edgepack.oci.config import EPOCH
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.layer import Layer, LayerEntry
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # Engines allow 127, and somebody may build on top of this image (docs/architecture.md, "Image").
 MAX_LAYERS = 60
 PORT = 5001
+# What the build itself sets of the variables of an image.
+OWN_ENV = frozenset({"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "ORT_DISABLE_TELEMETRY"})
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ class LayerPlan:
     port: int = PORT
     steps: str = ""
     lock: str = field(default="", repr=False)
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """The models in the image, each once."""
+        return tuple(dict.fromkeys(ModelRef.parse(layer.title) for layer in self.layers if layer.kind == "model"))
 
 
 def plan_image(

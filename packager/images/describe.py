@@ -1,0 +1,49 @@
+"""What is attached to an image that was built: its SBOM, its provenance, and the lock of its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.oci import mediatypes
+from edgepack.oci.descriptor import Descriptor
+from edgepack.oci.store import Store
+from packager.images.attachments import attach_built, of_kind
+from packager.images.plan import LayerPlan
+from packager.images.provenance import provenance, provenance_attachment
+from packager.images.sbom import read_contents, sbom, sbom_attachment
+from packager.layers.secrets import SecretSearch
+from packager.models.model import Model
+
+if TYPE_CHECKING:
+    from packager.images.build import BuildOptions
+
+LOCK = "lock"
+
+
+def describe(
+    store: Store,
+    plan: LayerPlan,
+    image: Descriptor,
+    options: BuildOptions,
+    records: Mapping[str, Model],
+    *,
+    bytecode: str | None,
+    cache: Path,
+    search: SecretSearch,
+) -> tuple[Descriptor, ...]:
+    """Attach to ``image``, built of ``plan``, what says of what; in place of what an earlier build attached.
+
+    ``records`` are of its models, by their ids. Raises ``EdgepackError`` for a credential in a document.
+    """
+    contents = read_contents(store, image, len(plan.base.manifest.layers), cache)
+    documents = [
+        sbom_attachment(sbom(plan, image, contents, options.rules, records, cache)),
+        provenance_attachment(provenance(plan, image, options, records, contents.code, bytecode)),
+    ]
+    if lock := getattr(plan, "lock", ""):
+        documents.append(of_kind(LOCK, mediatypes.LOCK_ARTIFACT, "text/plain", lock.encode()))
+    for document in documents:
+        search.check([document.data], document.annotations[mediatypes.ATTACHMENT_KIND])
+    return attach_built(store, image, documents)
