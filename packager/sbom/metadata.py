@@ -71,7 +71,7 @@ def _licences(fields: Message) -> tuple[str, ...]:
         return (expression,)
     name = _one(fields, "License").partition("\n")[0].strip()
     if name and len(name) <= _NAME_CHARS and name.upper() not in ("UNKNOWN", "DUAL LICENSE"):
-        return (name,)
+        return (_SPDX.get(name) or name,)
     found = []
     for one in fields.get_all("Classifier") or []:
         kind, *_, last = [part.strip() for part in _text(one).split("::")]
