@@ -12,6 +12,7 @@ NAME = re.compile(r"(?:application/vnd\.)?edgepack\.[a-z.-]+(?:/|\.)v\d+(?:\+jso
 NAMES = {
     "application/vnd.edgepack.bundle.v1+json",
     "application/vnd.edgepack.desired.v1+json",
+    "application/vnd.edgepack.lock.v1",
     "application/vnd.edgepack.statement.v1+json",
     "edgepack.base-lock/v1",
     "edgepack.base-recipe/v1",

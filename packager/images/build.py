@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -127,7 +127,7 @@ class Builder:
         search = SecretSearch((*known_secrets(), *options.secrets))
         search.check_name(tag)
         writer = ImageWriter(
-            self.store, self.layers, options.rules, search, lambda python: self._compiler(python, options), progress
+            self.store, self.layers, options.rules, search, lambda python: self.compiler(python, options), progress
         )
         plans = self.plan(refs, platforms, options, progress)
         built = tuple(writer.write(plan) for plan in plans)
@@ -162,7 +162,7 @@ class Builder:
         for platform in platforms:
             Target(platform)  # raises for a platform that has no wheels, before anything is fetched for another one
         check_extras(options.extras)
-        models = self._served(refs, options, progress)
+        models = self.served_models(refs, options, progress)
         if options.settings is not None:
             options.settings.check(service_document(models, options.script))
         return tuple(
@@ -175,16 +175,18 @@ class Builder:
         python = plan.base.facts.python_version
         describe(
             self.store, plan, image, options, records, search=search, cache=self.conversions / "sbom",
-            bytecode=None if self._compiler(python, options) is None else python,
+            bytecode=None if self.compiler(python, options) is None else python,
         )  # fmt: skip
 
-    def _compiler(self, python: str, options: BuildOptions) -> Compiler | None:
+    def compiler(self, python: str, options: BuildOptions) -> Compiler | None:
         """What makes bytecode for Python ``python``: for a base of ours always the same, whatever Python runs this."""
         if is_recipe(options.base):
             return self.bases.compiler(python, offline=options.offline)
         return this_compiler(python)
 
-    def _served(self, refs: Sequence[ModelRef], options: BuildOptions, progress: Progress) -> tuple[ServedModel, ...]:
+    def served_models(
+        self, refs: Sequence[ModelRef], options: BuildOptions, progress: Progress = unseen
+    ) -> tuple[ServedModel, ...]:
         """The models as the image has them: converted, or for a script as they were registered."""
         found = [self.models.get(ref) for ref in refs]
         if len({model.id for model in found}) != len(found):
@@ -211,10 +213,22 @@ class Builder:
             # What a foreign base holds besides Python is not known.
             packages = modules_of(wheels) if is_recipe(options.base) else None
             check_entry_script(options.script, base.facts.python_version, packages)
-        server = server_entries(base.facts.python_version, self._compiler(base.facts.python_version, options))
+        variables = {} if options.environment is None else options.environment.variables
+        return self.assembled(models, platform, base, wheels, options, variables)
+
+    def assembled(
+        self,
+        models: tuple[ServedModel, ...],
+        platform: Platform,
+        base: Base,
+        wheels: tuple[WheelGroup, ...],
+        options: BuildOptions,
+        variables: Mapping[str, str],
+    ) -> LayerPlan:
+        """The plan of parts that are all at hand, with what the build itself adds."""
+        server = server_entries(base.facts.python_version, self.compiler(base.facts.python_version, options))
         dates = [of_wheel(wheel.path) for group in wheels for wheel in group.wheels]
         created = newest([base.config.created, *dates])
-        variables = {} if options.environment is None else options.environment.variables
         return plan_image(
             platform, base, wheels, server, models, options.script, created, options.settings,
             variables=variables, lock=lock_of(wheels), description=options.description,

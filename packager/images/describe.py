@@ -42,8 +42,8 @@ def describe(
         sbom_attachment(sbom(plan, image, contents, options.rules, records, cache)),
         provenance_attachment(provenance(plan, image, options, records, contents.code, bytecode)),
     ]
-    if lock := getattr(plan, "lock", ""):
-        documents.append(of_kind(LOCK, mediatypes.LOCK_ARTIFACT, "text/plain", lock.encode()))
+    if plan.lock:
+        documents.append(of_kind(LOCK, mediatypes.LOCK_ARTIFACT, "text/plain", plan.lock.encode()))
     for document in documents:
         search.check([document.data], document.annotations[mediatypes.ATTACHMENT_KIND])
     return attach_built(store, image, documents)

@@ -89,6 +89,7 @@ def _asked(
         "entryScript": None,
         "serviceConfig": None if options.settings is None else dict(options.settings.values),
         "variables": _variables(plan),
+        "lock": {"sha256": Digest.of(plan.lock.encode()).hex} if plan.lock else None,
         "environment": _environment(plan, options),
     }
     if options.script is not None:
@@ -100,18 +101,15 @@ def _asked(
     return found
 
 
-def _variables(plan: LayerPlan) -> dict[str, str]:
-    """The variables that an environment sets: of the image's, those of neither the base nor the build."""
+def _variables(plan: LayerPlan) -> list[str]:
+    """The variables that an environment sets, in their order: those of neither the base nor the build."""
     there = plan.base.config.env
-    return {name: value for name, value in sorted(plan.env.items()) if name not in OWN_ENV and there.get(name) != value}
+    return [f"{name}={value}" for name, value in plan.env.items() if name not in OWN_ENV and there.get(name) != value]
 
 
 def _environment(plan: LayerPlan, options: BuildOptions) -> dict[str, Any] | None:
-    """The environment that was asked for, by the name that it has, and its lock by its hash."""
-    environment, lock = getattr(options, "environment", None), getattr(plan, "lock", "")
-    if environment is None:
-        return None
-    return {"name": environment.id, "lock": {"sha256": Digest.of(lock.encode()).hex}}
+    """The environment that was asked for; what it came to is in the lock."""
+    return None if options.environment is None else {"name": options.environment.id}
 
 
 def _dependencies(plan: LayerPlan, records: Mapping[str, Model]) -> list[dict[str, Any]]:
