@@ -89,6 +89,7 @@ def _asked(
         "entryScript": None,
         "serviceConfig": None if options.settings is None else dict(options.settings.values),
         "variables": _variables(plan),
+        "description": options.description,
         "lock": {"sha256": Digest.of(plan.lock.encode()).hex} if plan.lock else None,
         "environment": _environment(plan, options),
     }
