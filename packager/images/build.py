@@ -22,6 +22,7 @@ from packager.environments.asked import asked_of
 from packager.environments.environment import Environment
 from packager.images.describe import describe
 from packager.images.plan import LayerPlan, description_annotation, plan_image, service_document
+from packager.images.provenance import Request
 from packager.images.write import BuiltImage, ImageWriter
 from packager.inference.configuration import InferenceConfiguration
 from packager.inference.entry_script import EntryScript, check_entry_script
@@ -173,8 +174,12 @@ class Builder:
         """Attach to ``image``, which was built of ``plan``, its SBOM, its provenance and its lock."""
         records = {model.id: model for model in map(self.models.get, plan.models)}
         python = plan.base.facts.python_version
+        environment = None if options.environment is None else options.environment.id
+        request = Request(
+            options.rules, options.extras, options.script, options.settings, environment, options.description
+        )
         describe(
-            self.store, plan, image, options, records, search=search, cache=self.conversions / "sbom",
+            self.store, plan, image, request, records, search=search, cache=self.conversions / "sbom",
             bytecode=None if self.compiler(python, options) is None else python,
         )  # fmt: skip
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.store import Store
 from packager.images.attachments import attach_built, of_kind
 from packager.images.plan import LayerPlan
-from packager.images.provenance import provenance, provenance_attachment
+from packager.images.provenance import Request, provenance, provenance_attachment
 from packager.images.sbom import read_contents, sbom, sbom_attachment
 from packager.layers.secrets import SecretSearch
 from packager.models.model import Model
-
-if TYPE_CHECKING:
-    from packager.images.build import BuildOptions
 
 LOCK = "lock"
 
@@ -26,7 +22,7 @@ def describe(
     store: Store,
     plan: LayerPlan,
     image: Descriptor,
-    options: BuildOptions,
+    request: Request,
     records: Mapping[str, Model],
     *,
     bytecode: str | None,
@@ -39,8 +35,8 @@ def describe(
     """
     contents = read_contents(store, image, len(plan.base.manifest.layers), cache)
     documents = [
-        sbom_attachment(sbom(plan, image, contents, options.rules, records, cache)),
-        provenance_attachment(provenance(plan, image, options, records, contents.code, bytecode)),
+        sbom_attachment(sbom(plan, image, contents, request.rules, records, cache)),
+        provenance_attachment(provenance(plan, image, request, records, contents.code, bytecode)),
     ]
     if plan.lock:
         documents.append(of_kind(LOCK, mediatypes.LOCK_ARTIFACT, "text/plain", plan.lock.encode()))

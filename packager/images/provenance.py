@@ -6,7 +6,8 @@ It has no times, so that a build that is repeated gives the same statement; ``re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from edgepack import __version__
 from edgepack.documents import canonical_json
@@ -17,14 +18,13 @@ from edgepack.signing.rules import STATEMENT_TYPE
 from packager.bases.find import is_recipe
 from packager.images.attachments import Attachment, of_kind
 from packager.images.plan import OWN_ENV, LayerPlan, ReadyLayer
+from packager.inference.entry_script import EntryScript
+from packager.inference.service_settings import ServiceSettings
 from packager.layers.compressors import compressor_name
 from packager.models.model import Model, ModelFile
 from packager.sbom.models import digest_of
 from packager.wheels.groups import WheelGroup
-from packager.wheels.trim import RULES
-
-if TYPE_CHECKING:
-    from packager.images.build import BuildOptions
+from packager.wheels.trim import RULES, TrimRule
 
 KIND = "provenance"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -32,6 +32,18 @@ BUILD_TYPE = "https://edgepack.dev/build/v1"
 BUILDER = "https://edgepack.dev/builder/v1"
 # BuildKit's annotation of an attestation's layer, by which other tools tell predicates apart.
 _PREDICATE = "in-toto.io/predicate-type"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked of a build, besides models and platform."""
+
+    rules: tuple[TrimRule, ...] = RULES
+    extras: tuple[str, ...] = ()
+    script: EntryScript | None = None
+    settings: ServiceSettings | None = None
+    environment: str | None = None
+    description: str | None = None
 
 
 def provenance_attachment(data: bytes) -> Attachment:
@@ -43,12 +55,12 @@ def provenance_attachment(data: bytes) -> Attachment:
 def provenance(
     plan: LayerPlan,
     image: Descriptor,
-    options: BuildOptions,
+    request: Request,
     records: Mapping[str, Model],
     code: Sequence[ModelFile],
     bytecode: str | None,
 ) -> bytes:
-    """The statement on ``image``, built of ``plan`` with ``options``; ``records`` are of its models, by their ids.
+    """The statement on ``image``, built of ``plan`` with ``request``; ``records`` are of its models, by their ids.
 
     ``code`` are the user's files, ``bytecode`` is the minor version of Python whose bytecode is in it.
     """
@@ -60,7 +72,7 @@ def provenance(
             "predicate": {
                 "buildDefinition": {
                     "buildType": BUILD_TYPE,
-                    "externalParameters": _asked(plan, options, records, code),
+                    "externalParameters": _asked(plan, request, records, code),
                     "internalParameters": {"bytecode": bytecode, "created": plan.created},
                     "resolvedDependencies": _dependencies(plan, records),
                 },
@@ -76,27 +88,27 @@ def provenance(
 
 
 def _asked(
-    plan: LayerPlan, options: BuildOptions, records: Mapping[str, Model], code: Sequence[ModelFile]
+    plan: LayerPlan, request: Request, records: Mapping[str, Model], code: Sequence[ModelFile]
 ) -> dict[str, Any]:
     """What its user asked for; names of this machine's files and folders are no part of it."""
-    kept = {rule.name for rule in options.rules}
+    kept = {rule.name for rule in request.rules}
     found: dict[str, Any] = {
         "models": list(records),
         "platform": str(plan.platform),
         "base": plan.base.name if is_recipe(plan.base.name) else plan.base.reference,
-        "extras": sorted(options.extras),
+        "extras": sorted(request.extras),
         "rulesOff": sorted(rule.name for rule in RULES if rule.name not in kept),
         "entryScript": None,
-        "serviceConfig": None if options.settings is None else dict(options.settings.values),
+        "serviceConfig": None if request.settings is None else dict(request.settings.values),
         "variables": _variables(plan),
-        "description": options.description,
+        "description": request.description,
         "lock": {"sha256": Digest.of(plan.lock.encode()).hex} if plan.lock else None,
-        "environment": _environment(plan, options),
+        "environment": request.environment,
     }
-    if options.script is not None:
+    if request.script is not None:
         found["entryScript"] = {
-            "file": options.script.file,
-            "folder": f"/{options.script.folder}",
+            "file": request.script.file,
+            "folder": f"/{request.script.folder}",
             "files": {"sha256": digest_of(code)},
         }
     return found
@@ -106,11 +118,6 @@ def _variables(plan: LayerPlan) -> list[str]:
     """The variables that an environment sets, in their order: those of neither the base nor the build."""
     there = plan.base.config.env
     return [f"{name}={value}" for name, value in plan.env.items() if name not in OWN_ENV and there.get(name) != value]
-
-
-def _environment(plan: LayerPlan, options: BuildOptions) -> dict[str, Any] | None:
-    """The environment that was asked for; what it came to is in the lock."""
-    return None if options.environment is None else {"name": options.environment.id}
 
 
 def _dependencies(plan: LayerPlan, records: Mapping[str, Model]) -> list[dict[str, Any]]:
