@@ -58,6 +58,9 @@ class Limits:
     # What an import writes beside blobs: the index and the referrers.
     import_margin_bytes: int = 1 << 20
 
+    # A document by which a package in an image says what it is; those of a whole distribution have a few megabytes.
+    package_document_bytes: int = 32 << 20
+
     # What the snapshot archive answers about one version of a package.
     snapshot_listing_bytes: int = 1 << 20
 

@@ -53,6 +53,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "pull": "Pull an image from a registry.",
             "load": "Load images from an archive or an OCI layout.",
             "inspect": "Show an image's platforms, layers and signatures.",
+            "diff": "Compare two images.",
             "list": "List the images of the workspace.",
             "credentials": "Show how to log in to a registry, for docker login or DOCKER_CONFIG.",
             "delete": "Remove images from the workspace.",
