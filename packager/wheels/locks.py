@@ -14,17 +14,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from edgepack.documents import raise_all
-from edgepack.errors import (
-    DigestMismatchError,
-    EdgepackError,
-    IncompatibleError,
-    NoSpaceError,
-    NotFoundError,
-)
+from edgepack.errors import EdgepackError, IncompatibleError
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.host.scratch import scratch_folder
-from edgepack.host.uv import NO_INDEX, find_uv, unreachable_index
+from edgepack.host.uv import NO_INDEX, find_uv
 from edgepack.oci.descriptor import Platform
+from packager.wheels.conflicts import Askers, explained
 from packager.wheels.indexes import Indexes
 from packager.wheels.tags import Target
 
@@ -39,11 +34,6 @@ _TIMEOUT = 600
 
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)((?:\s+--hash=\S+)*)\s*")
 _HASH = re.compile(r"--hash=sha256:([a-f0-9]{64})")
-# What uv and pip say, in their own words.
-_NO_WHEEL = re.compile(r"versions of ([\w.-]+) have no usable wheels|Because ([\w.-]+(?:==[^\s,]+)?) has no wheels")
-_UNKNOWN = re.compile(r"Because ([\w.-]+) was not found|there (?:is|are) no versions? of ([\w.<>=!~,-]+)")
-_NOT_IN_LOCK = re.compile(r"No matching distribution found for ([\w.-]+==[^\s(]+)")
-_FETCH = "fetch once with a network, or let pip's index-url or find-links name a reachable folder or index"
 
 
 @dataclass(frozen=True)
@@ -96,15 +86,17 @@ def resolve(
     constraints: Sequence[str] = (),
     preferred: str = "",
     indexes: Indexes | None = None,
+    askers: Askers | None = None,
     offline: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> str:
     """The lock of ``requirements`` (such as ``numpy>=2``) for ``target``, resolved by uv, from wheels only.
 
     Of what the lock ``preferred`` has, its versions are taken where they fit. ``environment`` is uv's; left out, it is
-    this process's with ``indexes``, and pip's settings where uv has none of its own. Raises
-    ``IncompatibleError`` where something has no wheel for the target, ``NotFoundError`` for what no index knows,
-    ``MissingPartError`` without uv, ``EdgepackError`` when no index is reachable.
+    this process's with ``indexes``, and pip's settings where uv has none of its own. ``askers`` are named in errors.
+    Raises ``UsageError`` for requirements that contradict each other, ``IncompatibleError`` where something has no
+    wheel for the target, ``NotFoundError`` for what no index knows, ``MissingPartError`` without uv, ``EdgepackError``
+    when no index is reachable.
     """
     import subprocess
 
@@ -134,33 +126,8 @@ def resolve(
         except subprocess.TimeoutExpired as error:
             raise EdgepackError("uv took too long to resolve", hint="check the network and try again") from error
         if done.returncode != 0:
-            raise explained(indexes.redacted(done.stderr), target)
+            raise explained(indexes.redacted(done.stderr), target, askers)
         return lock.read_text("ascii")
-
-
-def explained(said: str, target: Target) -> EdgepackError:
-    """The error that the message ``said`` of uv or pip means."""
-    flat = " ".join(said.split())
-    if "No space left on device" in flat:
-        return NoSpaceError("no space for the wheels", hint="free some space, or let TMPDIR name another disk")
-    # Before the others: uv and pip complain of missing packages too when they could not ask.
-    if (index := unreachable_index(flat)) is not None:
-        return EdgepackError("no package index is reachable", where=index, hint=_FETCH)
-    if match := _NO_WHEEL.search(flat):
-        return IncompatibleError(
-            f"{match[1] or match[2]} has no wheel for {target}",
-            hint="use another version of it, another platform or a newer base",
-        )
-    if match := _UNKNOWN.search(flat):
-        return NotFoundError(f"{match[1] or match[2]} is in no package index", hint="check its name and version")
-    if match := _NOT_IN_LOCK.search(flat):
-        return IncompatibleError(
-            f"{match[1]} has no wheel for {target} that the lock names",
-            hint="use a newer base, or make the lock again",
-        )
-    if "DO NOT MATCH THE HASHES" in flat:
-        return DigestMismatchError("a package index gave a file that the lock does not name", hint="make it again")
-    return EdgepackError(f"the requirements cannot be resolved: {flat[:600]}", hint="change the requirements")
 
 
 def _uv_platform(target: Target) -> str:

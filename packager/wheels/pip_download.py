@@ -14,8 +14,9 @@ from pathlib import Path
 
 from edgepack.errors import EdgepackError
 from edgepack.host.progress import Advance, Progress
+from packager.wheels.conflicts import explained
 from packager.wheels.indexes import Indexes
-from packager.wheels.locks import Pin, explained
+from packager.wheels.locks import Pin
 from packager.wheels.tags import Target
 
 _TIMEOUT = 3600
