@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.documents import raise_all
+from packager.environments.addresses import shown
 from packager.environments.conda_names import translated
 from packager.environments.environment import Environment
 from packager.environments.match_spec import parse_match_spec
@@ -28,21 +30,32 @@ def asked_of(environment: Environment, keep: Collection[str] = (), folders: tupl
     if environment.user_managed_dependencies:
         return Asked(notes=tuple(_unmanaged(environment)))
     violations: list[str] = []
-    requirements: list[str] = []
-    names: set[str] = set()
-    notes: list[str] = []
-    for text, name in (*_of_conda(environment, violations, notes), *_of_pip(environment.pip.requirements, violations)):
-        if name in SERVER_PACKAGES and name not in keep:
-            notes.append(f"{name} is not installed: {SERVER_PACKAGES[name].reason}")
-            continue
-        requirements.append(text)
-        names.add(name)
-    constraints = [text for text, _ in _of_pip(environment.pip.constraints, violations)]
+    notes: list[str] = list(_ignored(environment))
+    from_conda = list(_of_conda(environment, violations, notes))
+    named = [*from_conda, *_of_pip(environment.pip.requirements, violations)]
+    left_out = {one.name for one in named if one.name in SERVER_PACKAGES and one.name not in keep}
+    notes += [f"{name} is not installed: {SERVER_PACKAGES[name].reason}" for name in sorted(left_out)]
+    wanted = [one for one in named if one.name not in left_out]
+    constraints = list(_of_pip(environment.pip.constraints, violations))
     raise_all(f"environment {environment.id}", violations)
     return Asked(
-        tuple(dict.fromkeys(requirements)), tuple(constraints), frozenset(names), _indexes(environment, folders),
+        tuple(dict.fromkeys(one.text for one in wanted)),
+        tuple(dict.fromkeys(one.text for one in constraints if one.name not in left_out)),
+        frozenset(one.name for one in wanted),
+        _indexes(environment, folders),
         tuple(dict.fromkeys(notes)),
-    )  # fmt: skip
+        frozenset(one.name for one in from_conda) & frozenset(one.name for one in wanted),
+        _hashes((*wanted, *constraints)),
+    )
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A requirement as PEP 508 writes it, the name in it, and the SHA-256 of its files."""
+
+    text: str
+    name: str
+    hashes: frozenset[str] = frozenset()
 
 
 def _indexes(environment: Environment, folders: tuple[Path, ...]) -> Indexes:
@@ -57,22 +70,42 @@ def _unmanaged(environment: Environment) -> Iterator[str]:
         yield "its packages are not installed: user_managed_dependencies says that the base has them"
 
 
-def _of_pip(lines: tuple[str, ...], violations: list[str]) -> Iterator[tuple[str, str]]:
+def _ignored(environment: Environment) -> Iterator[str]:
+    for name in environment.pip.no_binary:
+        if name != ":none:":
+            yield f"--no-binary {name} is not followed: images are made of wheels"
+    if environment.interpreter_path not in (None, "python"):
+        yield f"interpreter_path {environment.interpreter_path} is not used: the image runs the base's Python"
+
+
+def _hashes(named: Iterable[_Named]) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for one in named:
+        if one.hashes:
+            found[one.name] = found.get(one.name, frozenset()) | one.hashes
+    return found
+
+
+def _of_pip(lines: tuple[str, ...], violations: list[str]) -> Iterator[_Named]:
     """Each line with its name; one that is checked out or lies at an address has no wheel that a lock could name."""
     for line in lines:
         said = parse_line(line)
         assert isinstance(said, Requirement)  # noqa: S101 - of an environment that was checked
         if said.name is None or "://" in said.text.partition(";")[0]:
-            address = said.text.partition(";")[0].partition("#")[0].strip()
+            address = shown(said.text.partition(";")[0].partition("#")[0].strip())
             violations.append(
-                f"{address[:200]!r} is an address, and images are made of wheels of an index or a folder: build its "
-                "wheel (pip wheel), put it into a folder, name that by --find-links and the package by its name"
+                f"{address!r} is an address, and images are made of wheels of an index or a folder: build its wheel "
+                "(pip wheel), put it into a folder, and name that by --find-links and the package by its name"
             )
             continue
-        yield line, said.name
+        options = [option.partition("=")[2] for option in said.options if option.startswith("--hash=")]
+        hashes = frozenset(option.removeprefix("sha256:") for option in options if option.startswith("sha256:"))
+        if options and not hashes:
+            violations.append(f"{said.text!r} has no sha256 hash, which is what package indexes give")
+        yield _Named(said.text, said.name, hashes)
 
 
-def _of_conda(environment: Environment, violations: list[str], notes: list[str]) -> Iterator[tuple[str, str]]:
+def _of_conda(environment: Environment, violations: list[str], notes: list[str]) -> Iterator[_Named]:
     for text in environment.conda_packages:
         spec = parse_match_spec(text)
         if spec.name in _TOOLS:
@@ -85,4 +118,4 @@ def _of_conda(environment: Environment, violations: list[str], notes: list[str])
         if found.requirement is not None:
             said = parse_line(found.requirement)
             assert isinstance(said, Requirement)  # noqa: S101 - written here
-            yield found.requirement, said.name or ""
+            yield _Named(found.requirement, said.name or "")

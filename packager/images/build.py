@@ -256,7 +256,7 @@ class Builder:
             )  # fmt: skip
         return environment_wheels(
             asked, base.facts, platform, options.rules, self.wheels, self.locks,
-            offline=options.offline, extras=options.extras, progress=progress,
+            has_script=options.script is not None, offline=options.offline, extras=options.extras, progress=progress,
         )  # fmt: skip
 
 

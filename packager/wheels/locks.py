@@ -26,6 +26,8 @@ from packager.wheels.tags import Target
 _LOCKS = Path(__file__).parent.parent / "data" / "locks"
 SHIPPED = (Platform("linux", "amd64"), Platform("linux", "arm64"))
 SCORING = "scoring"
+# What the server needs where a script opens its models itself; it has no lock of its own.
+SCRIPT = "script"
 # What an image may have besides (the extras of the same name), each with a lock of its own.
 EXTRAS = ("images",)
 # uv knows these as targets; a glibc between two of them takes the older one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from packager.wheels.indexes import Indexes
@@ -11,7 +12,9 @@ from packager.wheels.indexes import Indexes
 class Asked:
     """What is to be solved: ``requirements`` and ``constraints`` as pip takes them, and the ``indexes`` to look in.
 
-    ``names`` are those that the user asks for himself; ``notes`` say what was left out or is called otherwise.
+    ``names`` are those that the user asks for himself, ``conda`` those of them that come from conda's packages, and
+    ``hashes`` the SHA-256 (hex) that files of a package may have. ``notes`` say what was left out or is called
+    otherwise.
     """
 
     requirements: tuple[str, ...] = ()
@@ -19,3 +22,5 @@ class Asked:
     names: frozenset[str] = frozenset()
     indexes: Indexes = field(default_factory=Indexes)
     notes: tuple[str, ...] = ()
+    conda: frozenset[str] = frozenset()
+    hashes: Mapping[str, frozenset[str]] = field(default_factory=dict)

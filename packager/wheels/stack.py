@@ -16,7 +16,7 @@ from packager.wheels.groups import WheelGroup
 from packager.wheels.layers import group_wheels
 from packager.wheels.locks import EXTRAS, SCORING, Pin, direct_requirements, parse_lock, resolve, shipped_lock
 from packager.wheels.requirements import Asked
-from packager.wheels.solving import environment_lock
+from packager.wheels.solving import Solver
 from packager.wheels.tags import Target
 from packager.wheels.trim import TrimRule
 
@@ -54,15 +54,20 @@ def environment_wheels(
     wheels: WheelCache,
     locks: Path,
     *,
+    has_script: bool = False,
     offline: bool = False,
     extras: Sequence[str] = (),
     progress: Progress = unseen,
 ) -> tuple[WheelGroup, ...]:
-    """The wheels of what is ``asked`` and of the scoring stack that fit a base with ``facts``, grouped as layers."""
+    """The wheels of what is ``asked`` and of the scoring stack that fit a base with ``facts``, grouped as layers.
+
+    ``has_script`` says that a script opens the models. Raises what ``Solver.lock`` and ``WheelCache.get`` raise.
+    """
     target = Target(platform, facts.python_version, facts.glibc)
+    asked.indexes.check()
+    solver = Solver(target, locks, tuple(check_extras(extras)), has_script, offline)
     with progress(f"lock the packages for {platform}", 0, "none"):
-        text = environment_lock(asked, target, locks, extras=check_extras(extras), offline=offline)
-    pins = parse_lock(text, "lock of the environment")
+        pins = solver.lock(asked)
     found = wheels.get(pins, target, indexes=asked.indexes, offline=offline, progress=progress)
     return group_wheels(found, rules, asked.names)
 
