@@ -181,12 +181,27 @@ def write_layer(
     Raises ``UsageError`` for paths and links that no layer may hold, ``NoSpaceError`` when the disk is full; nothing
     appears in the store then.
     """
-    listing = ordered(entries)
+    return store_tar(_tar(ordered(entries), mtime), store, compressor, kind=kind, annotations=annotations)
+
+
+def store_tar(
+    chunks: Iterable[bytes],
+    store: Store,
+    compressor: Compressor,
+    *,
+    kind: str,
+    annotations: Mapping[str, str] | None = None,
+) -> Layer:
+    """Write the plain tar that ``chunks`` are as one layer of ``kind`` into ``store``, whole or not at all.
+
+    The bytes of the layer do not depend on how the tar is cut into chunks. Raises what ``chunks`` raise, and
+    ``NoSpaceError``.
+    """
     # The blob of an uncompressed layer is the tar, whose hash the store makes.
     plain_hash = None if isinstance(compressor, NoCompression) else hashlib.sha256()
     plain_size = 0
     with store.writer() as blob:
-        for piece in _pieces(_tar(listing, mtime)):
+        for piece in _pieces(chunks):
             if plain_hash is not None:
                 plain_hash.update(piece)
             plain_size += len(piece)
@@ -198,7 +213,7 @@ def write_layer(
     return Layer(Descriptor(compressor.media_type, digest, size, notes), diff_id, plain_size)
 
 
-def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
     held = bytearray()
     for chunk in chunks:
         held += chunk

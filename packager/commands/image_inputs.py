@@ -89,6 +89,10 @@ _OPTIONS = (
         help="A folder of wheels; may be given again.",
     ),
     click.option(
+        "--dockerfile-steps", "steps", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+        help="Further lines of a Dockerfile, executed once the packages are there; build then needs --engine.",
+    ),
+    click.option(
         "--platform", "platforms", metavar="P[,P]", help="linux/amd64, linux/arm64.  [default: this machine's]"
     ),
     click.option(
@@ -106,8 +110,8 @@ _OPTIONS = (
     registries,
 )  # fmt: skip
 _NAMES = (
-    "models", "entry_script", "source_directory", "configuration", "environment", "find_links", "platforms", "base",
-    "keep", "extras", "service", "offline", "access",
+    "models", "entry_script", "source_directory", "configuration", "environment", "find_links", "steps", "platforms",
+    "base", "keep", "extras", "service", "offline", "access",
 )  # fmt: skip
 
 
@@ -120,6 +124,7 @@ def _inputs(
     configuration: Path | None,
     environment: str | None,
     find_links: tuple[Path, ...],
+    steps: Path | None,
     platforms: str | None,
     base: str | None,
     keep: tuple[str, ...],
@@ -127,6 +132,7 @@ def _inputs(
     service: Path | None,
     **shared: Any,
 ) -> ImageInputs:
+    from packager.contexts.steps import read_steps
     from packager.environments.named import find_environment
     from packager.environments.server_packages import kept_packages
     from packager.images.build import BuildOptions
@@ -138,7 +144,10 @@ def _inputs(
 
     refs = tuple(ModelRef.parse(model) for model in models)
     wanted = tuple(platforms_of(platforms))
-    said = {"--entry-script": entry_script, "--source-directory": source_directory, "--environment": environment}
+    said = {
+        "--entry-script": entry_script, "--source-directory": source_directory, "--environment": environment,
+        "--dockerfile-steps": steps,
+    }  # fmt: skip
     for option in (option for option, value in said.items() if configuration is not None and value is not None):
         raise UsageError("is given beside --ic, whose file says that", where=option, hint="keep one of the two")
     if source_directory is not None and entry_script is None:
@@ -156,4 +165,6 @@ def _inputs(
         options = options.of(inference)
     if environment is not None:
         options = replace(options, environment=find_environment(environment, workspace.environments))
+    if steps is not None:
+        options = replace(options, steps=read_steps(steps))
     return ImageInputs(refs, wanted, options)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgepack.errors import UsageError
+from edgepack.host.commands import Choice
 from edgepack.host.console import answer, human, note
 from edgepack.oci.reference import image_tag
 from packager.bars import bars
@@ -14,18 +16,36 @@ from packager.commands.options import creating
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
-    from packager.images.build import Build
+    from packager.images.build import Build, Builder, BuildOptions
     from packager.images.plan import LayerPlan
+    from packager.images.steps import Execute
+
+# What packager.places.docker_daemon, which is slow to import, speaks to.
+ENGINES = ("docker", "podman")
 
 
 @click.command("build")
 @image_inputs
 @click.option("-t", "--tag", required=True, help="Name of the image, such as churn:1.")
 @click.option("--dry-run", is_flag=True, help="Show the layers; build nothing.")
+@click.option("--engine", type=Choice(ENGINES), help="Let this engine execute further steps of a Dockerfile.")
+@click.option("--allow-network", is_flag=True, help="Let these steps reach a network.")
 @creating
-def command(tag: str, dry_run: bool, inputs: ImageInputs, workspace: Workspace, output: str) -> None:
+def command(
+    tag: str,
+    dry_run: bool,
+    engine: str | None,
+    allow_network: bool,
+    inputs: ImageInputs,
+    workspace: Workspace,
+    output: str,
+) -> None:
     """Build an image that serves models over HTTP; needs no container engine and no image registry."""
     tag = image_tag(tag)
+    if allow_network and engine is None:
+        raise UsageError("is given without an engine", where="--allow-network", hint="add --engine docker")
+    if allow_network and inputs.options.offline:
+        raise UsageError("is given beside --offline", where="--allow-network", hint="keep one of the two")
     if dry_run:
         with bars() as progress:
             plans = workspace.builder.plan(inputs.refs, inputs.platforms, inputs.options, progress)
@@ -33,7 +53,9 @@ def command(tag: str, dry_run: bool, inputs: ImageInputs, workspace: Workspace, 
         inputs.note_left_out()
         return
     with bars() as progress:
-        built = workspace.builder.build(inputs.refs, tag, inputs.platforms, inputs.options, progress)
+        builder, options = workspace.builder, inputs.options
+        execute = None if engine is None else _engine_steps(builder, options, engine, network=allow_network)
+        built = builder.build(inputs.refs, tag, inputs.platforms, options, progress, execute)
     answer(output, build_json(built), _rows(built))
     inputs.note_unchecked(workspace)
     inputs.note_left_out()
@@ -42,6 +64,13 @@ def command(tag: str, dry_run: bool, inputs: ImageInputs, workspace: Workspace, 
             f"{built.tag} for {image.platform}: {human(image.size)} compressed, {human(image.unpacked_size)} unpacked, "
             f"{human(image.new_bytes)} new, {image.seconds:.1f} s"
         )
+
+
+def _engine_steps(builder: Builder, options: BuildOptions, engine: str, *, network: bool) -> Execute:
+    from packager.contexts.engine import EngineSteps
+    from packager.places.docker_daemon import Engine
+
+    return EngineSteps(builder, options, Engine(engine), lambda line: click.echo(line, err=True), network=network)
 
 
 def build_json(built: Build) -> dict[str, object]:

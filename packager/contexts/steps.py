@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from edgepack.documents import raise_all
 from edgepack.nearness import nearest
+from packager.environments.files import read_text
 
 # Dockerfile reference, "Overview". Those that end a stage or decide what an image starts are not for extra steps.
 _ALLOWED = frozenset(
@@ -21,6 +23,11 @@ _REFUSED = {
     "CMD": "would start something else than the scoring server",
 }
 _HEREDOC = re.compile(r"<<-?([\"']?)([A-Za-z_]\w*)\1")
+
+
+def read_steps(path: Path) -> str:
+    """The steps in the file ``path``; raises ``NotFoundError``, and ``InvalidDocumentError`` with all violations."""
+    return check_steps(read_text(path, "file of Dockerfile steps"), path)
 
 
 def check_steps(text: str, where: object) -> str:

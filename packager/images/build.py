@@ -23,6 +23,7 @@ from packager.environments.environment import Environment
 from packager.images.describe import describe
 from packager.images.plan import LayerPlan, description_annotation, plan_image, service_document
 from packager.images.provenance import Request
+from packager.images.steps import Execute
 from packager.images.write import BuiltImage, ImageWriter
 from packager.inference.configuration import InferenceConfiguration
 from packager.inference.entry_script import EntryScript, check_entry_script
@@ -112,15 +113,16 @@ class Builder:
         platforms: Sequence[Platform],
         options: BuildOptions | None = None,
         progress: Progress = unseen,
+        execute: Execute | None = None,
     ) -> Build:
         """Build the image of the models ``refs`` for each platform and let ``tag`` name it; ``progress`` watches.
 
         The same inputs give the same digests. ``tag`` changes at the very end; the previous image stays when it
-        fails.
+        fails. ``execute`` has an engine execute the further steps, which nothing else does.
         """
         tag = image_tag(tag)
         options = _based(options or BuildOptions())
-        if options.steps:
+        if options.steps and execute is None:
             raise UsageError(
                 "steps of a Dockerfile must be executed, and this build executes nothing", where="extraDockerfileSteps",
                 hint="add --engine docker, or write a Dockerfile with them: edgepack package save -o DIR",
@@ -131,7 +133,7 @@ class Builder:
             self.store, self.layers, options.rules, search, lambda python: self.compiler(python, options), progress
         )
         plans = self.plan(refs, platforms, options, progress)
-        built = tuple(writer.write(plan) for plan in plans)
+        built = tuple(writer.write(plan, None if execute is None else execute(plan)) for plan in plans)
         for plan, image in zip(plans, built, strict=True):
             self.describe(plan, image.descriptor, options, search)
         root = built[0].descriptor

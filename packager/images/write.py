@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from edgepack.host.progress import Progress, unseen
 from edgepack.oci import mediatypes
@@ -17,6 +18,7 @@ from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from packager.bases.find import Base
 from packager.images.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer
+from packager.images.steps import ExecutedSteps
 from packager.layers.compiler import Compiler, this_compiler
 from packager.layers.compressors import write_best_layer
 from packager.layers.secrets import SecretSearch
@@ -25,6 +27,7 @@ from packager.wheels.layers import WheelLayers
 from packager.wheels.settings import LayerSettings
 from packager.wheels.trim import TrimRule
 
+_T = TypeVar("_T")
 _FOREIGN_TYPES = {
     mediatypes.DOCKER_LAYER: mediatypes.LAYER,
     mediatypes.DOCKER_LAYER_GZIP: mediatypes.LAYER_GZIP,
@@ -81,14 +84,18 @@ class ImageWriter:
         self._before = store.digests()
         self._started = time.perf_counter()
 
-    def write(self, plan: LayerPlan) -> BuiltImage:
-        """Make the layers that the plan names and the manifest over them; raises ``EdgepackError`` for a credential."""
+    def write(self, plan: LayerPlan, executed: ExecutedSteps | None = None) -> BuiltImage:
+        """Make the layers that the plan names and the manifest over them; raises ``EdgepackError`` for a credential.
+
+        The layers of ``executed`` steps are above those of the wheels.
+        """
         for planned in plan.layers:
             if isinstance(planned, FilesLayer):
                 self._search.check_entries(planned.entries)
-        layers = self._layers(plan)
+        made = self._layers(plan)
         base = _base_layers(plan.base)
-        config = self._put(_config(plan, layers).to_bytes(), mediatypes.CONFIG, "image configuration")
+        config = self._put(_config(plan, made, executed).to_bytes(), mediatypes.CONFIG, "image configuration")
+        layers = _with_steps(plan, made, () if executed is None else executed.layers)
         manifest = Manifest(config, tuple(layer.descriptor for layer in (*base, *layers)), annotations=plan.annotations)
         descriptor = self._put(manifest.to_bytes(), mediatypes.MANIFEST, "image manifest")
         return self._report(plan.platform, descriptor, manifest, (*base, *layers))
@@ -142,16 +149,15 @@ def _base_layers(base: Base) -> tuple[Layer, ...]:
     return tuple(found)
 
 
-def _config(plan: LayerPlan, layers: Sequence[Layer]) -> ImageConfig:
+def _config(plan: LayerPlan, layers: Sequence[Layer], executed: ExecutedSteps | None) -> ImageConfig:
     base = plan.base.config
-    lines = tuple(
+    lines = [
         History(f"edgepack: {planned.kind} {planned.title}", _compressor(layer), created=plan.created)
         for planned, layer in zip(plan.layers, layers, strict=True)
-    )
-    return replace(
+    ]
+    found = replace(
         base,
         platform=plan.platform,
-        diff_ids=(*base.diff_ids, *(layer.diff_id for layer in layers)),
         env=plan.env,
         entrypoint=plan.entrypoint,
         cmd=(),
@@ -160,9 +166,22 @@ def _config(plan: LayerPlan, layers: Sequence[Layer]) -> ImageConfig:
         exposed_ports=(f"{plan.port}/tcp",),
         labels=plan.labels,
         stop_signal="SIGTERM",
-        history=(*_base_history(base), *lines),
         created=plan.created,
     )
+    if executed is not None:
+        found = executed.over(found)
+    steps = executed or ExecutedSteps(())
+    return replace(
+        found,
+        diff_ids=(*base.diff_ids, *(layer.diff_id for layer in _with_steps(plan, layers, steps.layers))),
+        history=(*_base_history(base), *_with_steps(plan, lines, steps.history)),
+    )
+
+
+def _with_steps(plan: LayerPlan, items: Sequence[_T], steps: Sequence[_T]) -> tuple[_T, ...]:
+    """``items``, one for each of the plan's layers, with those of the steps above the wheels, which come first."""
+    wheels = sum(isinstance(planned, WheelGroup) for planned in plan.layers)
+    return (*items[:wheels], *steps, *items[wheels:])
 
 
 def _base_history(base: ImageConfig) -> tuple[History, ...]:

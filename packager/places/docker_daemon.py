@@ -6,7 +6,9 @@ The only module here that imports the docker package.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.reference import image_tag
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
+from edgepack.text import printable
 from packager.places.loadable import loadable
 from packager.places.place import Place, held, pick
 
@@ -57,27 +60,94 @@ class DockerDaemon(Place):
             return CopyReport(size, 1, 0, digests(store, root))
 
 
+_STEP = re.compile(r"(?:\[\d+/\d+\] )?step \d+/\d+ ?: (.+)", re.IGNORECASE)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# What the engine says of its own doings, beside what a step prints.
+_OWN = re.compile(r" ?--->? |Removing intermediate container ")
+_LAST_LINES = 10
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that builds: ``docker``, or ``podman`` by its Docker-compatible socket."""
+
+    kind: str = "docker"
+
+    def build(self, context: Path, stage: str, *, network: bool, log: Callable[[str], None]) -> str:
+        """Build the context, a tar with a Dockerfile, up to ``stage``; gives the image's identifier.
+
+        ``log`` gets each line of the engine's output. Without ``network`` no step reaches one. Raises
+        ``EdgepackError`` with the step that failed and its last lines, ``MissingPartError`` where no engine answers.
+        """
+        with _engine(f"--engine {self.kind}", _address(self.kind)) as client, context.open("rb") as file:
+            answers = client.api.build(
+                fileobj=file, custom_context=True, target=stage, rm=True, forcerm=True, decode=True, timeout=None,
+                network_mode=None if network else "none",
+            )  # fmt: skip
+            return _built(answers, log, network=network)
+
+    def save(self, image: str, path: Path) -> None:
+        """Write the image of that name or identifier as an archive to ``path``."""
+        with _engine(f"--engine {self.kind}", _address(self.kind)) as client:
+            _save(client, image, path)
+
+
+def _built(answers: Iterable[Mapping[str, Any]], log: Callable[[str], None], *, network: bool) -> str:
+    """What a build that answers so has made."""
+    step, image, rest = "", "", ""
+    lines: deque[str] = deque(maxlen=_LAST_LINES)
+    for answer in answers:
+        *whole, rest = (rest + _COLOUR.sub("", answer.get("stream") or "")).split("\n")
+        for line in filter(None, map(printable, whole)):
+            log(line)
+            if match := _STEP.fullmatch(line):
+                step, lines = match[1], deque(maxlen=_LAST_LINES)
+            elif not _OWN.match(line):
+                lines.append(line)
+        image = (answer.get("aux") or {}).get("ID") or image
+        if "error" in answer:
+            said = " ".join(printable(str(answer["error"])).split())
+            raise EdgepackError(
+                f"failed: {said}; its last lines: {' | '.join(lines) or 'none'}", where=f"step {step}",
+                hint="correct the step" if network else "correct the step; it reaches a network with --allow-network",
+            )  # fmt: skip
+    if not image:
+        raise EdgepackError("the engine did not say which image it made", where="--engine", hint="update the engine")
+    return image
+
+
+def _address(kind: str) -> str | None:
+    """Where the engine listens, if the environment does not say it and it is not Docker's own place."""
+    if kind == "docker" or os.environ.get("DOCKER_HOST"):
+        return None
+    if named := os.environ.get("CONTAINER_HOST"):
+        return named
+    own = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}", "podman/podman.sock")
+    return f"unix://{own if own.exists() else '/run/podman/podman.sock'}"
+
+
 @contextmanager
-def _engine() -> Iterator[Any]:
+def _engine(where: str = "docker-daemon:", address: str | None = None) -> Iterator[Any]:
     try:
         import docker
+        from requests.exceptions import RequestException
     except ImportError:
-        raise MissingPartError(
-            "the docker package is not installed", where="docker-daemon:", hint="pip install docker"
-        ) from None
+        raise MissingPartError("the docker package is not installed", where=where, hint="pip install docker") from None
     try:
-        client = docker.from_env(timeout=600)
+        client = docker.from_env(timeout=600) if address is None else docker.DockerClient(address, timeout=600)
         client.ping()
-    except docker.errors.DockerException:
+    except (docker.errors.DockerException, RequestException):
         raise MissingPartError(
-            "no container engine answers", where="docker-daemon:", hint="start Docker or Podman, or set DOCKER_HOST"
+            "no container engine answers", where=where, hint="start Docker or Podman, or set DOCKER_HOST"
         ) from None
     try:
         yield client
+    except RequestException as error:
+        raise EdgepackError(f"the engine ended the connection ({error})", where=where, hint="see its log") from error
     except docker.errors.NotFound:
-        raise NotFoundError("the engine has no such image", where="docker-daemon:", hint="see docker images") from None
+        raise NotFoundError("the engine has no such image", where=where, hint="see docker images") from None
     except docker.errors.APIError as error:
-        raise EdgepackError(f"the engine refused ({error.explanation})", where="docker-daemon:") from error
+        raise EdgepackError(f"the engine refused ({error.explanation})", where=where) from error
     finally:
         client.close()
 
@@ -89,7 +159,12 @@ def _is_remote() -> bool:
 
 def _save_image(name: str, path: Path) -> None:
     """Write the engine's image ``name`` as an archive to ``path``."""
-    with _engine() as client, disk_errors(path), path.open("wb") as file:
+    with _engine() as client:
+        _save(client, name, path)
+
+
+def _save(client: Any, name: str, path: Path) -> None:
+    with disk_errors(path), path.open("wb") as file:
         for chunk in client.images.get(name).save(named=True):
             file.write(chunk)
 
