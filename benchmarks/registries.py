@@ -67,9 +67,8 @@ def _new_model(folder: Path) -> None:
         layers = edgepack(workspace, "package", "inspect", "m:1")["platforms"][0]["layers"]
         moved = sum(layer["size"] for layer in layers if layer["kind"] == "model")
     print(f"first push of a package               {sizes[0]:,} bytes")
-    print(
-        f"push after a new model of 20 MB       {sizes[1]:,} bytes   {sizes[1] - moved:,} more than its layer, of 65,536"
-    )
+    more = sizes[1] - moved
+    print(f"push after a new model of 20 MB       {sizes[1]:,} bytes   {more:,} more than its layer, of 65,536")
 
 
 def _make_image(folder: Path) -> None:

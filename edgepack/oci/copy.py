@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 from edgepack.errors import NotFoundError
+from edgepack.host.lanes import Lanes
 from edgepack.host.progress import Advance, Progress, counted, unseen
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import walk
-from edgepack.oci.sources import BlobSink, BlobSource
+from edgepack.oci.sources import BlobSink, BlobSource, takes_threads
+
+# More connections share the same disk and line, and registries count them.
+_LANES = 3
+_DOCUMENTS = mediatypes.INDEXES | mediatypes.MANIFESTS
+
+
+class StoppedError(Exception):
+    """A blob is not wanted any more."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +55,39 @@ def copy(
 ) -> CopyReport:
     """Bring ``root`` and all that it needs from ``source`` to ``sink``; blobs first, manifests last.
 
-    ``on_blob`` is called with each blob and whether it has to move; ``progress`` watches those that do. Raises what the
-    two places raise.
+    ``on_blob`` is called with each blob and whether it has to move; ``progress`` watches those that do. Where both
+    places take several threads, a few blobs move side by side. Raises what the two places raise.
     """
-    moved, present, blobs = 0, 0, set()
-    try:
-        for item in walk(source, root):
-            new = not sink.has(item)
+    report, lock = CopyReport(0, 0, 0), threading.Lock()
+
+    def move(item: Descriptor) -> None:
+        nonlocal report
+        new = not sink.has(item)
+        with lock:
             if on_blob is not None:
                 on_blob(item, new)
-            if new:
-                with progress(title_of(item), item.size) as advance:
-                    sink.put(item, WatchedSource(source, advance))
-                moved += item.size
-                blobs.add(item.digest)
-            else:
-                present += item.size
+        if new:
+            with progress(title_of(item), item.size) as advance:
+                sink.put(item, WatchedSource(source, advance, lanes.stopped.is_set))
+        with lock:
+            report += _moved(item) if new else CopyReport(0, 0, item.size)
+
+    try:
+        with Lanes(_LANES if takes_threads(source) and takes_threads(sink) else 1) as lanes:
+            for item in walk(source, root):
+                if item.media_type in _DOCUMENTS:
+                    lanes.wait()  # what it names is there before it
+                    move(item)
+                else:
+                    lanes.submit(partial(move, item))
+            lanes.wait()
     except NotFoundError as error:
         raise NotFoundError(error.what, where=error.where, hint="the copy is incomplete; fetch again") from error
-    return CopyReport(moved, len(blobs), present, frozenset(blobs))
+    return report
+
+
+def _moved(item: Descriptor) -> CopyReport:
+    return CopyReport(item.size, 1, 0, frozenset({item.digest}))
 
 
 def digests(source: BlobSource, root: Descriptor) -> frozenset[Digest]:
@@ -84,11 +109,15 @@ def title_of(descriptor: Descriptor) -> str:
 
 
 class WatchedSource:
-    """One blob of ``source``, which tells ``advance`` what is read of it: from where it is opened, also again."""
+    """One blob of ``source``, which tells ``advance`` what is read of it: from where it is opened, also again.
 
-    def __init__(self, source: BlobSource, advance: Advance) -> None:
+    A read raises ``StoppedError`` once it ``is_stopped``, because another blob of the same copy has failed.
+    """
+
+    def __init__(self, source: BlobSource, advance: Advance, is_stopped: Callable[[], bool]) -> None:
         self._source = source
         self._advance = advance
+        self._is_stopped = is_stopped
         self._at = 0
 
     @contextmanager
@@ -99,5 +128,7 @@ class WatchedSource:
             yield counted(stream, self._moved)
 
     def _moved(self, count: int) -> None:
+        if self._is_stopped():
+            raise StoppedError
         self._at += count
         self._advance(count)

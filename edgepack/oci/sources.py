@@ -31,6 +31,11 @@ class BlobSink(Protocol):
         """Copy the blob from ``source``, verifying it."""
 
 
+def takes_threads(place: object) -> bool:
+    """Whether several threads may use ``place`` for blobs at once; it says so by ``concurrent``."""
+    return getattr(place, "concurrent", False) is True
+
+
 def read_verified(source: BlobSource, descriptor: Descriptor, limit: int = LIMITS.manifest_bytes) -> bytes:
     """The bytes of a small blob, verified.
 

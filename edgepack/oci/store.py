@@ -44,6 +44,8 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 class Store:
     """An image layout at ``root``."""
 
+    concurrent = True
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self._blobs = root / "blobs" / "sha256"

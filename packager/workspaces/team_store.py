@@ -27,6 +27,8 @@ class Behind(Protocol):
 class TeamStore(WorkspaceStore):
     """A store with others behind it; ``of_team`` says how to ask for them when they are first needed."""
 
+    concurrent = False
+
     _ask: Callable[[], Behind | None]
 
     @classmethod

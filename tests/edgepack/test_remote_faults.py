@@ -350,11 +350,39 @@ def test_a_connection_that_breaks_while_pushing_starts_the_blob_again(sim: Simul
     assert sim.count("POST") == 2
 
 
-def test_a_registry_that_kept_part_of_a_chunk_is_not_trusted_to_put_the_rest_in_its_place(sim: Simulator) -> None:
-    sim.drop_upload, sim.keep_dropped = [-1, 500_000], True
+def patches(sim: Simulator) -> list[int]:
+    """Where the chunks began that were sent."""
+    return [int(one.headers["Content-Range"].partition("-")[0]) for one in sim.seen if one.method == "PATCH"]
+
+
+def test_a_registry_that_kept_part_of_a_chunk_gets_the_rest_as_often_as_it_breaks(sim: Simulator) -> None:
+    sim.drop_upload, sim.keep_dropped = [-1, 500_000, 300_000, -1, 200_000], True
+    source = Bytes()
+    client(sim, Policy(chunk=1_000_000, backoff=0.01)).put(blob(), source)
+    assert sim.blobs[str(blob().digest)] == BLOB
+    assert sim.count("POST") == 1
+    assert patches(sim)[:4] == [0, 1_000_000, 1_500_000, 1_800_000]
+
+
+def test_a_registry_that_kept_other_bytes_than_it_was_sent_gets_the_blob_again_from_the_start(sim: Simulator) -> None:
+    sim.drop_upload, sim.keep_dropped, sim.garble_dropped = [-1, 500_000], True, True
     client(sim, Policy(chunk=1_000_000, backoff=0.01)).put(blob(), Bytes())
     assert sim.blobs[str(blob().digest)] == BLOB
     assert sim.count("POST") == 2
+
+
+def test_after_a_break_less_is_sent_at_once_in_a_connection_of_its_own(sim: Simulator) -> None:
+    sim.drop_upload = [2_000_000]
+    remote = client(sim)
+    remote.put(blob(), Bytes())
+    assert sim.blobs[str(blob().digest)] == BLOB
+    sizes = [(one.size, one.headers.get("Connection")) for one in sim.seen if one.method == "PATCH"]
+    assert sizes
+    assert all(256 << 10 <= size <= 1_500_000 and kind == "close" for size, kind in sizes[:-1])
+    sim.seen.clear()
+    other = bytes(3_000_000)
+    remote.put(blob(other), Bytes(other))  # the next blob begins with what was learnt
+    assert len(patches(sim)) > 1
 
 
 def test_a_registry_that_is_away_in_the_middle_of_an_upload_is_waited_for(sim: Simulator) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,8 @@ from edgepack.oci.manifest import Manifest
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote import Credentials, Policy, RemoteRepository, anonymous
 from edgepack.oci.store import Store
+from edgepack.oci.validate import validate
+from tests.edgepack.support.breaking_wire import breaking
 from tests.edgepack.support.small_images import Gzip, entries, image, two_platforms
 from tests.support.parts import docker_registry
 from tests.support.running import python, run
@@ -164,45 +164,6 @@ def test_skopeo_agrees_with_what_was_pushed(port: int, store: Store, tmp_path: P
     assert Store.open_existing(tmp_path / "out").resolve("1").digest == root.digest
 
 
-@contextmanager
-def breaking(target: int, budgets: list[int]) -> Iterator[int]:
-    """A wire to ``target`` that breaks its next connections after so many bytes have gone there."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def pump(source: socket.socket, sink: socket.socket, budget: list[int]) -> None:
-        try:
-            while data := source.recv(65536):
-                if budget and sum(budget) < len(data):
-                    break
-                if budget:
-                    budget[0] -= len(data)
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-
-    def accept() -> None:
-        while True:
-            try:
-                near = listener.accept()[0]
-            except OSError:
-                return
-            far = socket.create_connection(("127.0.0.1", target))
-            budget = [budgets.pop(0)] if budgets else []
-            threading.Thread(target=pump, args=(near, far, budget), daemon=True).start()
-            threading.Thread(target=pump, args=(far, near, []), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield int(listener.getsockname()[1])
-    finally:
-        listener.close()
-
-
 @pytest.mark.parametrize("chunk", [64 << 20, 1_000_000])
 def test_a_push_over_a_wire_that_breaks_arrives_whole(port: int, store: Store, chunk: int) -> None:
     root = big_image(store)
@@ -215,6 +176,20 @@ def test_a_push_over_a_wire_that_breaks_arrives_whole(port: int, store: Store, c
     with remote.open(layer) as stream:
         assert Digest.of(stream.read()) == layer.digest
     assert remote.resolve(root.digest).size == root.size
+
+
+def test_push_and_pull_arrive_over_a_wire_that_breaks_every_connection_at_a_number_of_bytes(
+    port: int, store: Store, tmp_path: Path
+) -> None:
+    root = big_image(store, 8_000_000)
+    with breaking(port, every=1_500_000) as wire:
+        remote = client(wire, "broken-always:1")
+        copy(store, remote, root)
+        remote.tag("1", root)
+        assert client(port, "broken-always:1").resolve().digest == root.digest
+        pulled = Store.create(tmp_path / "pulled")
+        copy(client(wire, "broken-always:1"), pulled, root)
+    assert validate(pulled, root) == []
 
 
 _BIG = 200 << 20

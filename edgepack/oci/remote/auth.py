@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ def parse_challenges(header: str) -> tuple[Challenge, ...]:
 class Authorizer:
     """What to send as Authorization to one registry, learnt from its challenges.
 
-    Looks credentials up only when the registry asks for them, once.
+    Looks credentials up only when the registry asks for them, once. For several threads at once.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Authorizer:
         self._lookup = lookup
         self._clock = clock
         self._looked_up = False
+        self._lock = threading.RLock()
         self._credentials: Credentials | None = None
         self._challenge: Challenge | None = None
         self._challenge_scopes: frozenset[str] = frozenset()
@@ -92,16 +94,17 @@ class Authorizer:
 
         Fetches a token when the one at hand is about to expire; raises what ``answer`` raises.
         """
-        if self._challenge is None or Origin.of(url) != self._origin:
-            return None
-        if self._challenge.scheme == "basic":
-            return None if self._credentials is None else self._credentials.basic
-        for known, token in self._tokens.items():
-            if scopes <= known and self._clock() < token.stale:
-                return _bearer(token)
-        token = self._fetch(self._challenge, scopes | self._challenge_scopes)
-        self._tokens[scopes] = token
-        return _bearer(token)
+        with self._lock:
+            if self._challenge is None or Origin.of(url) != self._origin:
+                return None
+            if self._challenge.scheme == "basic":
+                return None if self._credentials is None else self._credentials.basic
+            for known, token in self._tokens.items():
+                if scopes <= known and self._clock() < token.stale:
+                    return _bearer(token)
+            token = self._fetch(self._challenge, scopes | self._challenge_scopes)
+            self._tokens[scopes] = token
+            return _bearer(token)
 
     @property
     def scheme(self) -> Literal["none", "basic", "bearer"]:
@@ -120,6 +123,11 @@ class Authorizer:
         return self._fetch(self._challenge, scopes)
 
     def answer(self, header: str, scopes: frozenset[str]) -> None:
+        """As ``_answer``, for one thread at a time."""
+        with self._lock:
+            self._answer(header, scopes)
+
+    def _answer(self, header: str, scopes: frozenset[str]) -> None:
         """Take the challenge of a 401, and fetch the token for ``scopes`` that it asks for.
 
         Raises ``AuthenticationError`` when it cannot be answered; what was learnt before is kept then, so that a

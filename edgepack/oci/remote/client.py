@@ -28,11 +28,15 @@ from edgepack.oci.sources import BlobSource, read_verified
 
 
 class RemoteRepository:
-    """The repository of ``reference``: a ``BlobSource`` and a ``BlobSink``. Not for several threads at once.
+    """The repository of ``reference``: a ``BlobSource`` and a ``BlobSink``.
+
+    Several threads may read and write blobs at once; all else is for one thread.
 
     ``credentials`` looks up what to log in with (by default what Docker and Podman keep) and is asked only when the
     registry wants to know; ``mount_from`` names repositories of the same registry that may have the blobs already.
     """
+
+    concurrent = True
 
     def __init__(
         self,

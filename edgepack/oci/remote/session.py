@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
@@ -23,7 +24,7 @@ _NO_HEAD = frozenset({400, 403, 405, 501})
 
 
 class Session:
-    """A registry as one repository's client sees it. Not for several threads at once."""
+    """A registry as one repository's client sees it, for several threads at once."""
 
     def __init__(self, reference: Reference, policy: Policy, credentials: CredentialLookup) -> None:
         self.reference = reference
@@ -31,15 +32,25 @@ class Session:
         self.http = Http(reference, policy)
         self._credentials = credentials
         self._mounts: frozenset[str] = frozenset()
+        self._lock = threading.RLock()
+        # How much of a blob is sent at once, and whether in a connection of its own: learnt from those that break.
+        self.chunk = policy.chunk
+        self.one_request_each = False
 
     @property
     def base(self) -> str:
         """The registry's address, without a path."""
-        return self.http.base
+        with self._lock:
+            return self.http.base
 
-    @cached_property
+    @property
     def authorizer(self) -> Authorizer:
         """What answers the registry's 401."""
+        with self._lock:
+            return self._made_authorizer
+
+    @cached_property
+    def _made_authorizer(self) -> Authorizer:
         return Authorizer(self.http, self.reference.registry, Origin.of(self.base), self._credentials)
 
     def url(self, path: str) -> str:

@@ -73,6 +73,8 @@ class Response:
     headers: Mapping[str, str]
     raw: BaseHTTPResponse
     url: str
+    is_last: bool = False
+    """Of its connection, which is not used again: the request said that it is to be closed."""
 
     def read(self, limit: int) -> bytes:
         """The whole body; raises ``TooLargeError`` past ``limit`` bytes and ``RegistryUnavailableError``."""
@@ -99,7 +101,7 @@ class Response:
     def close(self) -> None:
         """Give the connection back when little or nothing of the body is left, drop it otherwise."""
         left = self.raw.length_remaining
-        if left is not None and left <= LIMITS.drained_bytes:
+        if left is not None and left <= LIMITS.drained_bytes and not self.is_last:
             self.raw.drain_conn()
         self.raw.close()
 
@@ -189,7 +191,7 @@ class Http:
                 method, url, body=body, headers={"Accept-Encoding": "identity", **sent},
                 redirect=False, retries=False, preload_content=False, decode_content=False,
             )  # fmt: skip
-            response = Response(raw.status, raw.headers, raw, url)
+            response = Response(raw.status, raw.headers, raw, url, is_last="Connection" in sent)
             location = raw.headers.get("Location")
             if raw.status not in _REDIRECTS or location is None:
                 return response

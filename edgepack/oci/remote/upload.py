@@ -28,6 +28,9 @@ _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 # The session is gone, was never there, or the registry could not take it just now.
 _LOST = frozenset({404, 408, 416, 429, 500, 502, 503, 504})
 _LOST_CODES = frozenset({"BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "RANGE_INVALID"})
+# What is asked of a registry at once after breaks is not less, and a piece of it is what the system is handed at once.
+_SMALLEST = 256 << 10
+_PIECE = 256 << 10
 _OCTETS = {"Content-Type": "application/octet-stream"}
 
 
@@ -56,8 +59,12 @@ class BlobUpload:
         self._present = present
         self._what = f"blob {descriptor.digest}"
         self._repository = session.reference.name
-        self._chunk = session.policy.chunk
+        self._least = _SMALLEST
         self._location: str | None = None
+        # Whether it went on from the middle of a request that broke, by what the registry said that it kept.
+        self._bridged = False
+        self._distrusts = False
+        self._handed_over = 0
         # What the registry has confirmed, and what it will have when the request under way succeeds.
         self._position = 0
         self._hash = hashlib.sha256()
@@ -66,14 +73,15 @@ class BlobUpload:
     def run(self, mount_from: Sequence[str]) -> None:
         """Bring the blob over; raises what the source raises, ``VerificationError`` and ``RegistryError``.
 
-        Where the registry kept its session the upload goes on; where it lost it the blob starts again; either at most
-        ``policy.attempts`` times without progress.
+        Where the registry kept its session the upload goes on from what it kept; where it lost it the blob starts
+        again; either at most ``policy.attempts`` times without progress. After a break the requests are smaller, each
+        in a connection of its own: something on the way may cut them at a number of bytes.
         """
         if any(self._mounted(repository) for repository in mount_from):
             return
         failures = restarts = 0
         while True:
-            before = self._position
+            before, chunk = self._position, self._chunk
             try:
                 if failures:
                     if self._present():
@@ -81,8 +89,16 @@ class BlobUpload:
                     if not self._recovered():
                         restarts += 1
                         self._restart()
+                    before = self._position
                 self._advance()
                 return
+            except DigestMismatchError:
+                if not self._bridged:
+                    raise
+                # What the registry kept was not what it had been sent.
+                self._distrusts = True
+                self._restart()
+                continue
             except _LostError as error:
                 lost = error
             except RegistryUnavailableError as error:
@@ -90,10 +106,16 @@ class BlobUpload:
                     raise
                 lost = _LostError(None, error)  # it is away for longer: it may be restarting
             failures = 1 if self._position > before else failures + 1
+            if self._chunk < chunk:
+                restarts = 0
             _log.info("upload of %s broke off at byte %d", self._what, self._position)
             if failures >= self._session.policy.attempts or restarts >= self._session.policy.attempts:
                 raise lost.reason from None
             self._session.http.wait(failures, lost.retry_after)
+
+    @property
+    def _chunk(self) -> int:
+        return max(self._least, self._session.chunk)
 
     def _mounted(self, repository: str) -> bool:
         self._session.allow_mount(repository)
@@ -133,7 +155,7 @@ class BlobUpload:
         self._location = self._session.absolute(location, response)
         least = response.headers.get("OCI-Chunk-Min-Length", "")
         if least.isascii() and least.isdigit():
-            self._chunk = max(self._chunk, int(least))
+            self._least = max(self._least, int(least))
 
     def _patch(self, end: int) -> None:
         headers = {"Content-Range": f"{self._position}-{end - 1}", "Content-Length": str(end - self._position)}
@@ -156,10 +178,20 @@ class BlobUpload:
         response.close()
 
     def _send(self, method: str, url: str, headers: dict[str, str], end: int) -> Response:
+        if self._session.one_request_each:
+            headers = {**headers, "Connection": "close"}
         try:
             return self._session.send(method, url, headers, lambda: self._pieces(end), retry=False)
         except RegistryUnavailableError as error:
+            self._ask_for_less()
             raise _LostError(None, error) from None
+
+    def _ask_for_less(self) -> None:
+        """Keep below where a connection was cut, of which some more than arrived was handed to the system."""
+        session, half = self._session, self._handed_over // 2
+        if half >= self._least:
+            session.chunk = min(session.chunk, half)
+            session.one_request_each = True
 
     def _check(self, response: Response, *statuses: int) -> None:
         if response.status in statuses:
@@ -185,10 +217,11 @@ class BlobUpload:
     def _pieces(self, end: int) -> Iterator[bytes]:
         """The bytes from the confirmed position to ``end``."""
         digest, left = self._hash.copy(), end - self._position
+        self._handed_over = 0
         whole = end == self._descriptor.size
         with self._source.open(self._descriptor, self._position) as stream:
             while left:
-                data = stream.read(min(LIMITS.chunk_bytes, left))
+                data = stream.read(min(_PIECE, left))
                 if not data:
                     raise SizeMismatchError(
                         f"ends after {end - left} of {self._descriptor.size} bytes", where=self._what
@@ -197,6 +230,7 @@ class BlobUpload:
                 left -= len(data)
                 if left == 0 and whole:
                     self._verify(digest.hexdigest(), longer=bool(stream.read(1)))
+                self._handed_over += len(data)
                 yield data
             if self._position == end and whole:
                 self._verify(digest.hexdigest(), longer=bool(stream.read(1)))
@@ -209,17 +243,37 @@ class BlobUpload:
             raise DigestMismatchError(f"the content hashes to sha256:{found}", where=self._what, hint="fetch it again")
 
     def _recovered(self) -> bool:
-        """Ask the registry how much it kept; whether the upload can go on from a place whose hash is known."""
-        if self._location is None or self._position == 0:
-            return False  # "0-0" means none to some registries and one byte to others
+        """Ask the registry how much it kept; whether the upload can go on from there.
+
+        That may be more than it confirmed, when a request broke in the middle.
+        """
+        if self._location is None or self._distrusts:
+            return False
         response = self._session.send("GET", self._location)
         response.close()
         match = _RANGE.fullmatch(response.headers.get("Range", "").strip())
-        if response.status not in (202, 204) or match is None or int(match[1]) + 1 != self._position:
+        if response.status not in (202, 204) or match is None:
+            return False
+        kept = int(match[1]) + 1
+        # "0-0" means none to some registries and one byte to others.
+        if not self._position <= kept <= self._position + self._handed_over or kept == 1:
             return False
         if "Location" in response.headers:
             self._take_location(response)
+        if kept > self._position:
+            self._hash_until(kept)
+            self._bridged = True
         return True
+
+    def _hash_until(self, end: int) -> None:
+        with self._source.open(self._descriptor, self._position) as stream:
+            while self._position < end:
+                data = stream.read(min(LIMITS.chunk_bytes, end - self._position))
+                if not data:
+                    raise SizeMismatchError(f"ends after {self._position} bytes", where=self._what)
+                self._hash.update(data)
+                self._position += len(data)
 
     def _restart(self) -> None:
         self._location, self._position, self._hash = None, 0, hashlib.sha256()
+        self._bridged = False

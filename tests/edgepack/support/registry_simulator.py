@@ -83,6 +83,7 @@ class Simulator:
         default_factory=list
     )  # then answered instead of the true ones
     keep_dropped: bool = False  # a broken PATCH leaves its bytes, and its session alive
+    garble_dropped: bool = False  # and one byte of them is another
     gullible: bool = False  # take any bytes for any digest
     busy_at: dict[int, int] = field(default_factory=dict)  # bytes taken so far -> status answered once, body unread
     mountable: dict[str, set[str]] = field(default_factory=dict)
@@ -385,6 +386,8 @@ class _Handler(BaseHTTPRequestHandler):
             kept += self.rfile.read(min(size, drop))
             if not sim.keep_dropped:
                 del sim.uploads[session]
+            if sim.garble_dropped:
+                kept[-1] ^= 1
             sim.busy, sim.busy_after_drop = [*sim.busy, *sim.busy_after_drop], []
             self.close_connection = True
             self.connection.shutdown(2)
