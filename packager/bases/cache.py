@@ -47,6 +47,7 @@ class BaseCache:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._compilers: dict[Path, Compiler | None] = {}
 
     @cached_property
     def store(self) -> Store:
@@ -124,7 +125,10 @@ class BaseCache:
                 if (same := this_compiler(python, python_release(recipe))) is not None:
                     return same
                 descriptor = self.build(name, host, offline=offline, mirrors=mirrors, progress=progress)
-                return compiler_in(self._unpacked(descriptor), recipe.python) or this_compiler(python)
+                tree = self._unpacked(descriptor)
+                if tree not in self._compilers:  # a process is started to find out
+                    self._compilers[tree] = compiler_in(tree, recipe.python)
+                return self._compilers[tree] or this_compiler(python)
         return this_compiler(python)
 
     def _unpacked(self, descriptor: Descriptor) -> Path:

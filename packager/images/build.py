@@ -30,7 +30,7 @@ from packager.inference.entry_script import EntryScript, check_entry_script
 from packager.inference.server import server_entries
 from packager.inference.service_settings import ServiceSettings
 from packager.layers.compiler import Compiler, this_compiler
-from packager.layers.dates import newest, of_wheel
+from packager.layers.dates import newest
 from packager.layers.secrets import Secret, SecretSearch, known_secrets
 from packager.models.conversion import served
 from packager.models.registry import ModelRegistry
@@ -38,6 +38,7 @@ from packager.models.served import ServedModel
 from packager.registries.access import Access
 from packager.wheels.cache import WheelCache
 from packager.wheels.groups import WheelGroup
+from packager.wheels.listing import listing_of
 from packager.wheels.requirements import Asked
 from packager.wheels.stack import check_extras, environment_wheels, lock_of, modules_of, scoring_wheels
 from packager.wheels.tags import Target
@@ -233,8 +234,9 @@ class Builder:
         variables: Mapping[str, str],
     ) -> LayerPlan:
         """The plan of parts that are all at hand, with what the build itself adds."""
-        server = server_entries(base.facts.python_version, self.compiler(base.facts.python_version, options))
-        dates = [of_wheel(wheel.path) for group in wheels for wheel in group.wheels]
+        python = base.facts.python_version
+        server = server_entries(python, self.compiler(python, options), self.layers / "layers")
+        dates = [listing_of(wheel).newest for group in wheels for wheel in group.wheels]
         created = newest([base.config.created, *dates])
         return plan_image(
             platform, base, wheels, server, models, options.script, created, options.settings,

@@ -21,6 +21,7 @@ from packager.images.plan import FilesLayer, LayerPlan, PlannedLayer, ReadyLayer
 from packager.images.steps import ExecutedSteps
 from packager.layers.compiler import Compiler, this_compiler
 from packager.layers.compressors import write_best_layer
+from packager.layers.kept import kept_layer
 from packager.layers.secrets import SecretSearch
 from packager.wheels.groups import WheelGroup
 from packager.wheels.layers import WheelLayers
@@ -112,6 +113,10 @@ class ImageWriter:
         match planned:
             case WheelGroup():
                 return made[planned]
+            case FilesLayer("server", title, entries):
+                return kept_layer(
+                    entries, self._store, self._notes / "layers", kind="server", title=title, progress=self._progress
+                )
             case FilesLayer(kind, title, entries):
                 return write_best_layer(entries, self._store, kind=kind, title=title, progress=self._progress)
             case ReadyLayer(_, _, layer):

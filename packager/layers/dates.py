@@ -31,7 +31,12 @@ def at_seconds(seconds: int) -> str:
 def of_wheel(path: Path) -> str:
     """The date of the newest file in a wheel; without a time zone there, it is taken for UTC."""
     with zipfile.ZipFile(path) as wheel:
-        found = max((info.date_time for info in wheel.infolist()), default=None)
+        return of_files(wheel.infolist())
+
+
+def of_files(files: Iterable[zipfile.ZipInfo]) -> str:
+    """The date of the newest of the files of a zip archive; see ``of_wheel``."""
+    found = max((info.date_time for info in files), default=None)
     if found is None:
         return EPOCH
     try:

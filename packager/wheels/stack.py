@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from packager.bases.facts import CheckedFacts
 from packager.wheels.cache import WheelCache
 from packager.wheels.groups import WheelGroup
 from packager.wheels.layers import group_wheels
+from packager.wheels.listing import listing_of
 from packager.wheels.locks import EXTRAS, SCORING, Pin, direct_requirements, parse_lock, resolve, shipped_lock
 from packager.wheels.requirements import Asked
 from packager.wheels.solving import Solver
@@ -106,13 +106,4 @@ def _lock(target: Target, locks: Path, offline: bool, stack: str, progress: Prog
 
 def modules_of(groups: Iterable[WheelGroup]) -> frozenset[str]:
     """The modules and packages of these wheels, as they are imported; inner ones by their dotted names."""
-    found = set()
-    for wheel in (wheel for group in groups for wheel in group.wheels):
-        with zipfile.ZipFile(wheel.path) as archive:
-            for path in archive.namelist():
-                *packages, file = path.split("/")
-                is_module = not packages or file.endswith((".py", ".so"))
-                parts = [*packages, file.partition(".")[0]] if is_module else packages
-                if all(part.isidentifier() for part in parts):
-                    found |= {parts[0], ".".join(part for part in parts if part != "__init__")}
-    return frozenset(found)
+    return frozenset().union(*(listing_of(wheel).modules for group in groups for wheel in group.wheels))

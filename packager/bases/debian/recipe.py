@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def recipes() -> list[str]:
     return sorted(path.parent.name for path in RECIPES.glob("*/recipe.toml"))
 
 
+@cache
 def load_recipe(name: str) -> BaseRecipe:
     """Read recipe ``name``; raises ``NotFoundError`` or ``InvalidDocumentError``."""
     if name not in recipes():
