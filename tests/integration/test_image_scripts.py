@@ -190,7 +190,7 @@ def device(workshop: Commands, script_image: Any, folder: Path) -> Iterator[Devi
     runtime = CrunRuntime(state, Store.open_existing(workshop.workspace / "store"))
     made = Device(runtime, alone)
     yield made
-    for name in ("script", "models", "broken", "own"):
+    for name in ("script", "models", "several", "broken", "own"):
         runtime.stop(name)
     alone.close()
     assert processes_with(str(state)) == []
@@ -236,6 +236,83 @@ def test_several_models_in_an_image_are_asked_for_by_name(workshop: Commands, fo
         assert answer["outputs"][0]["data"] == pytest.approx([value for row in wanted for value in row], abs=1e-5)
     assert device.ask(port, "POST", "/score?model=third", {"data": rows()})[0] == 404
     device.runtime.stop("models")
+
+
+# What the specification's examples of one model and of several ask for, and what get_model_path refuses.
+LOCATE = """
+import json
+import os
+
+from azureml.core.model import Model
+
+from tables import OPENED
+
+
+def init():
+    global root, opened
+    root = os.environ["AZUREML_MODEL_DIR"]
+    with open(os.path.join(root, "tokens", "1", "tokens", "words.txt")) as words:
+        opened = words.read()
+
+
+def run(data):
+    found = {}
+    for name, version in json.loads(data):
+        try:
+            found[f"{name}:{version!r}"] = Model.get_model_path(name, version=version)
+        except Exception as error:
+            found[f"{name}:{version!r}"] = f"{type(error).__name__}: {error}"
+    return {"root": root, "opened": opened, "paths": found, "greeting": os.environ["GREETING"], "ours": OPENED,
+            "inside": sorted(os.listdir(root)), "script": os.path.abspath(__file__)}
+"""
+
+
+def test_several_models_are_found_by_a_script_of_an_inference_configuration(
+    workshop: Commands, folder: Path, device: Device
+) -> None:
+    project = folder / "several"
+    (project / "src/nested").mkdir(parents=True)
+    (project / "tokens").mkdir()
+    (project / "tokens/words.txt").write_text("some words")
+    (project / "a.bin").write_bytes(b"a")
+    (project / "src/nested/locate.py").write_text(LOCATE)
+    (project / "src/tables.py").write_text("OPENED = 'tables'\n")
+    (folder / "mlp/other").mkdir()
+    workshop.register(write_model(folder / "mlp/other/mlp.onnx", 3, hidden=64), "mlp")
+    workshop.register(project / "tokens", "tokens")
+    workshop.edgepack("model", "register", "-n", "pair", "-p", project / "a.bin", "-p", project / "tokens/words.txt")
+    packages = {"dependencies": ["python=3.11"]}
+    described = {"name": "e", "environmentVariables": {"GREETING": "hi"}, "python": {"condaDependencies": packages}}
+    said = {"entryScript": "nested/locate.py", "sourceDirectory": "several/src", "environment": described,
+            "description": "Finds models"}  # fmt: skip
+    (folder / "several.json").write_text(json.dumps(said))
+    (folder / "several-service.json").write_text('{"entry_script": {"workers": 2}, "limits": {"body_bytes": 64}}')
+    words = ("-m", "mlp:2", "-m", "tokens", "-m", "pair:1", "--ic", "several.json", "--service-config",
+             "several-service.json")  # fmt: skip
+    built = workshop.build("mlp:1", "several:1", *words, platform=PLATFORM)
+    store = Store.open_existing(workshop.workspace / "store")
+    manifest = store.manifest(store.resolve("several:1"))
+    assert manifest.annotations["org.opencontainers.image.description"] == "Finds models"
+
+    port = device.start("several", built)
+    root = "/var/azureml-app/azureml-models"
+    asked = [("mlp", None), ("mlp", 1), ("mlp", 3), ("mlp", "1")]
+    status, seen = device.ask(port, "POST", "/score", asked)
+    assert status == 200, device.runtime.logs("several")
+    assert (seen["root"], seen["opened"], seen["greeting"], seen["ours"]) == (root, "some words", "hi", "tables")
+    assert seen["inside"] == ["mlp", "pair", "tokens"]
+    assert seen["script"] == "/var/azureml-app/src/nested/locate.py"
+    paths = seen["paths"]
+    assert (paths["mlp:None"], paths["mlp:1"]) == (f"{root}/mlp/2/mlp.onnx", f"{root}/mlp/1/mlp.onnx")
+    assert paths["mlp:'1'"].startswith("WebserviceException: version should be an int")
+    assert paths["mlp:3"].startswith("WebserviceException: Model mlp of version 3 not found")
+    status, seen = device.ask(port, "POST", "/score", [("tokens", None), ("pair", 1), ("third", None)])
+    assert status == 200, device.runtime.logs("several")
+    assert seen["paths"]["tokens:None"] == f"{root}/tokens/1/tokens"
+    assert seen["paths"]["pair:1"].startswith("WebserviceException: Dir ")
+    assert seen["paths"]["third:None"].startswith("ModelNotFoundException: Model third not found")
+    assert device.ask(port, "POST", "/score", [("mlp", None)] * 20)[0] == 413
+    device.runtime.stop("several")
 
 
 def test_a_users_own_scoring_package_is_imported_in_an_image(
