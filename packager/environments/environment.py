@@ -19,6 +19,8 @@ DEFAULT_PYTHON = "3.11"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FROM = re.compile(r"^\s*FROM\s+\S", re.I | re.M)
 _STACKS = (None, "latest")
+# A base that is on this machine.
+_PLACE = re.compile(r"(?:oci:|oci-archive:|docker-archive:|docker-daemon:)")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
 
 
@@ -180,6 +182,8 @@ def _of_base(environment: Environment) -> Iterator[str]:
         yield f"base_registry_address {problem}"
     if address is not None and image is None:
         yield "base_registry_address is given without a base image"
+    if image is not None and address is not None and (problem := registry_conflict(image, address)) is not None:
+        yield f"base_image {problem}"
     if environment.base_registry_username is not None and address is None:
         yield "base_registry_username is given without base_registry_address"
 
@@ -198,15 +202,45 @@ def registry_problem(address: str) -> str | None:
     return f"{shown(address)!r} is not a registry's host; write it as host or host:port"
 
 
+def _registry_in(image: str) -> str | None:
+    """The registry that ``image`` names itself; None where it leaves that open."""
+    from edgepack.oci.reference import Reference
+
+    name = image.removeprefix("docker://")
+    head, slash, _ = name.partition("/")
+    says = slash and ("." in head or ":" in head or head == "localhost" or head != head.lower())
+    return Reference.parse(name).registry if says else None
+
+
+def registry_conflict(image: str, address: str) -> str | None:
+    """How ``image`` and the ``address`` of its registry differ, as what is said of the image; None when they agree."""
+    try:
+        named = _registry_in(image)
+    except EdgepackError:
+        return None  # which is said of the image
+    if _PLACE.match(image):
+        return f"{shown(image)!r} is of this machine, and has no registry; leave its registry out"
+    if named in (None, address):
+        return None
+    return f"is of the registry {named}, and its registry is given as {shown(address)}; keep one of the two"
+
+
+def base_reference(environment: Environment) -> str | None:
+    """The base image of ``environment`` with the registry that it is in; None without one."""
+    image, address = environment.base_image, environment.base_registry_address
+    if image is None or address is None or _PLACE.match(image) or _registry_in(image) is not None:
+        return image
+    return f"docker://{address}/{image.removeprefix('docker://')}"
+
+
 def image_problem(image: str) -> str | None:
     """Why ``image`` cannot name a base, as what follows the name of its field; None when it can."""
     from edgepack.oci.reference import Reference
 
     if not image or not image.isprintable() or image != image.strip():
         return f" {shown(image)!r} is not an image; write it as registry.example/team/base:1"
-    kind = re.match(r"(?:docker://|oci:|oci-archive:|docker-archive:|docker-daemon:)", image)
-    if kind is not None and kind[0] != "docker://":
-        return None  # of this machine
+    if _PLACE.match(image):
+        return None
     name = image.removeprefix("docker://")
     if "@" in name and "@sha256:" not in name:
         return " is not an image; no user or password belongs in it"

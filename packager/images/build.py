@@ -19,7 +19,7 @@ from packager.bases.cache import BaseCache
 from packager.bases.choose import base_for
 from packager.bases.find import Base, find_base, is_recipe
 from packager.environments.asked import asked_of
-from packager.environments.environment import Environment
+from packager.environments.environment import Environment, base_reference
 from packager.images.describe import describe
 from packager.images.plan import LayerPlan, description_annotation, plan_image, service_document
 from packager.images.provenance import Request
@@ -31,7 +31,7 @@ from packager.inference.server import server_entries
 from packager.inference.service_settings import ServiceSettings
 from packager.layers.compiler import Compiler, this_compiler
 from packager.layers.dates import newest
-from packager.layers.secrets import Secret, SecretSearch, known_secrets
+from packager.layers.secrets import SecretSearch, known_secrets
 from packager.models.conversion import served
 from packager.models.registry import ModelRegistry
 from packager.models.served import ServedModel
@@ -55,7 +55,7 @@ class BuildOptions:
     ``environment`` is what the script needs besides the server, its wheels from its indexes and the folders
     ``find_links``; ``keep_packages`` are installed even where the server has its own form of them. Where no ``base`` is
     given, the environment chooses it.
-    ``description`` says what the image is; ``secrets`` are credentials of this build, which must not get into it.
+    ``description`` says what the image is.
     """
 
     base: str | None = None
@@ -70,14 +70,16 @@ class BuildOptions:
     find_links: tuple[Path, ...] = ()
     keep_packages: frozenset[str] = frozenset()
     description: str | None = None
-    secrets: tuple[Secret, ...] = ()
 
     def of(self, inference: InferenceConfiguration) -> BuildOptions:
         """These options with what an inference configuration says; raises what reading its script raises."""
-        secrets = () if inference.base_login is None else (inference.base_login.secret(),)
+        access, login = self.access, inference.base_login
+        if login is not None and self.base is None and access.logins.typed is None:
+            # For the base of the configuration, whose registry is the login's, and for no other that is given.
+            access = replace(access, logins=replace(access.logins, typed=login.credentials))
         return replace(
             self, script=inference.script(), environment=inference.environment, steps=inference.steps,
-            description=inference.description, secrets=secrets,
+            description=inference.description, access=access,
         )  # fmt: skip
 
 
@@ -128,7 +130,7 @@ class Builder:
                 "steps of a Dockerfile must be executed, and this build executes nothing", where="extraDockerfileSteps",
                 hint="add --engine docker, or write a Dockerfile with them: edgepack package save -o DIR",
             )  # fmt: skip
-        search = SecretSearch((*known_secrets(), *options.secrets))
+        search = SecretSearch(known_secrets())
         search.check_name(tag)
         writer = ImageWriter(
             self.store, self.layers, options.rules, search, lambda python: self.compiler(python, options), progress
@@ -269,4 +271,4 @@ def _based(options: BuildOptions) -> BuildOptions:
     environment = options.environment
     if options.base is not None or environment is None:
         return options
-    return replace(options, base=environment.base_image or base_for(environment.python))
+    return replace(options, base=base_reference(environment) or base_for(environment.python))

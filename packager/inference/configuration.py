@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,25 +11,17 @@ from packager.inference.entry_script import read_entry_script
 from packager.layers.ignore import IGNORE_FILE
 
 if TYPE_CHECKING:
+    from edgepack.host.credentials import Credentials
     from packager.environments.environment import Environment
     from packager.inference.entry_script import EntryScript
-    from packager.layers.secrets import Secret
 
 
 @dataclass(frozen=True)
 class BaseLogin:
-    """Who logs in to the registry of a base image; ``source`` says where the password is known from."""
+    """What logs in to the registry of a base image, at ``address``; what shows it shows no password."""
 
     address: str
-    username: str
-    password: str = field(repr=False)
-    source: str = "baseImageRegistry.password"
-
-    def secret(self) -> Secret:
-        """The password, for what searches an image for it."""
-        from packager.layers.secrets import Secret
-
-        return Secret(self.source, self.password.encode("utf-8", "surrogateescape"))
+    credentials: Credentials
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from edgepack.errors import EdgepackError
-from packager.environments.environment import image_problem, registry_problem
+from packager.environments.environment import image_problem, registry_conflict, registry_problem
 from packager.environments.yaml_tree import NULL, Node, is_true
 from packager.inference.entry_script import check_script_name
 from packager.inference.schema import Schema, SchemaCheck
@@ -154,6 +154,9 @@ class Rules:
             yield self._wrong("baseImage", problem)
         yield from self._login("baseImageRegistry")
         yield from self._login("environment.docker.baseImageRegistry")
+        address = registry_field(self.tree.fields.get("baseImageRegistry", NULL), "address")
+        if image and address and (problem := registry_conflict(image, address)) is not None:
+            yield self._wrong("baseImage", problem)
         if self._is_given("baseImageRegistry") and not self._is_given("baseImage"):
             yield self._wrong("baseImageRegistry", f"is given without {self.spelled('baseImage')}")
 

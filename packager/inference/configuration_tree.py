@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from edgepack.documents import raise_all
 from edgepack.errors import EdgepackError, InvalidDocumentError
+from edgepack.host.credentials import Credentials
 from edgepack.names import EnvironmentRef
 from packager.environments.azure import from_azure
 from packager.environments.conda import parse_conda
@@ -19,6 +20,7 @@ from packager.environments.sources import completed
 from packager.environments.yaml_tree import NULL, Node, value_of
 from packager.inference.configuration import BaseLogin, InferenceConfiguration
 from packager.inference.configuration_rules import LOGIN, STEPS, Rules, registry_field
+from packager.registries.logins import hold
 
 _log = logging.getLogger(__name__)
 # What an environment is called that nobody named.
@@ -121,7 +123,7 @@ class _Reading:
         for path in ("baseImageRegistry", "environment.docker.baseImageRegistry"):
             address, username, password = (registry_field(self._node(path), key) for key in LOGIN)
             if address and username and password:
-                return BaseLogin(address, username, password, f"{self.where}: {path}.password")
+                return base_login(address, username, password, f"{self.where}: {path}.password")
         return None
 
     def _node(self, path: str) -> Node:
@@ -139,6 +141,13 @@ class _Reading:
         except EdgepackError as error:
             self.violations.append(self._node(path).at(f"{self.rules.spelled(path)}: {error}"))
         return None
+
+
+def base_login(address: str, username: str, password: str, source: str) -> BaseLogin:
+    """A login that is known from ``source``; remembered, so that it gets into nothing that this process writes."""
+    credentials = Credentials(username, password, source=source)
+    hold(credentials)
+    return BaseLogin(address, credentials)
 
 
 def _conda(path: Path) -> Environment:

@@ -11,7 +11,7 @@ from packager.environments.yaml_tree import json_tree
 from packager.exceptions import translated
 from packager.inference.configuration import BaseLogin, InferenceConfiguration
 from packager.inference.configuration_rules import LOGIN, Rules
-from packager.inference.configuration_tree import configuration_of
+from packager.inference.configuration_tree import base_login, configuration_of
 from packager.sdk.arguments import PathLike
 from packager.sdk.container_registry import ContainerRegistry
 from packager.sdk.environment import Environment
@@ -121,4 +121,4 @@ def _spelled(path: str) -> str:
 def _login(registry: ContainerRegistry | None) -> BaseLogin | None:
     if registry is None or not (registry.address and registry.username and registry.password):
         return None
-    return BaseLogin(registry.address, registry.username, registry.password, "base_image_registry.password")
+    return base_login(registry.address, registry.username, registry.password, "base_image_registry.password")

@@ -163,7 +163,7 @@ def test_a_base_has_a_registry_of_its_own(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.DEBUG):
         found = read({**image, "baseImageRegistry": LOGIN, "enableGpu": True, "cudaVersion": 10.0})
     assert found.base_login is not None
-    assert (found.base_login.password, found.base_login.username) == ("hunter2222", "robot")
+    assert (found.base_login.credentials.password, found.base_login.credentials.username) == ("hunter2222", "robot")
     assert found.environment is not None
     assert found.environment.base_registry_username == "robot"
     assert "enableGpu has no effect" in caplog.text
@@ -518,7 +518,7 @@ def test_python_and_a_file_say_the_same() -> None:
     assert found.base_login is not None
     assert made.environment == found.environment
     assert (made.steps, made.description, made.entry_script) == (found.steps, found.description, found.entry_script)
-    assert made.base_login.password == found.base_login.password
+    assert made.base_login == found.base_login
 
 
 def test_python_takes_an_environment_as_an_object() -> None:
