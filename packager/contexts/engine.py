@@ -60,7 +60,7 @@ class EngineSteps:
     def __call__(self, plan: LayerPlan) -> ExecutedSteps:
         """Execute the steps of ``plan``."""
         check_steps(plan.steps, "extra steps")
-        search = SecretSearch((*known_secrets(), *self.options.secrets))
+        search = SecretSearch(known_secrets())
         search.check([plan.steps.encode()], "extra steps", keys=True)
         with scratch_folder("engine") as folder:
             context = folder / "context.tar"

@@ -55,7 +55,7 @@ def save_contexts(
         check_steps(options.steps, "extra steps")
     repository = base_repository(base_registry) if base_registry is not None else None
     plans = builder.plan(refs, platforms, options)
-    search = SecretSearch((*known_secrets(), *options.secrets))
+    search = SecretSearch(known_secrets())
     target = folder.resolve()
     saved = []
     with disk_errors(folder), temporary_beside(target) as temporary:
