@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Seconds: what ends earlier needs no bar, and a bar that moves more often is not read better.
 _DELAY = 0.5
 _BETWEEN = 0.1
+# Columns.
+_ROOM = 3
 
 
 @contextmanager
@@ -116,7 +118,7 @@ class _Bars:
 
 def _display() -> drawing.Progress:
     """A line for each bar: its title, cut where the terminal is narrow, the bar, how much, and how long it takes."""
-    from rich.console import Console
+    from rich.console import Console, ConsoleDimensions
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -153,13 +155,25 @@ def _display() -> drawing.Progress:
         def render(self, task: Task) -> Text:
             return (self.elapsed if task.total is None else self.left).render(task)
 
+    class Narrower(Console):
+        """Leaves room at the right for what the terminal writes when ^C is typed, which would begin a new line."""
+
+        @property
+        def size(self) -> ConsoleDimensions:
+            width, height = super().size
+            return ConsoleDimensions(max(width - _ROOM, 1), height)
+
+        @size.setter
+        def size(self, new_size: tuple[int, int]) -> None:
+            raise AttributeError("the size is the terminal's")
+
     whole = Column(no_wrap=True, overflow="ellipsis")
     return Display(
         TextColumn("{task.description}", markup=False, table_column=Column(ratio=2, no_wrap=True, overflow="ellipsis")),
         BarColumn(None, table_column=Column(ratio=1)),
         Amount(table_column=whole),
         Left(table_column=whole.copy()),
-        console=Console(file=sys.stderr, highlight=False),
+        console=Narrower(file=sys.stderr, highlight=False),
         expand=True,
         transient=True,
         redirect_stdout=False,

@@ -23,6 +23,9 @@ from edgepack.nearness import did_you_mean
 from edgepack.text import human as human
 from edgepack.text import printable
 
+# A cell that is cut further says nothing.
+_LEAST_CUT = 12
+
 
 class UnknownWordError(click.UsageError):
     """A word of a command line that is not among those expected: ``what`` is wrong, and which one ``meant``, or ""."""
@@ -113,10 +116,18 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def answer(output: str, value: Any, table: Sequence[Mapping[str, Any]], *, written: Iterable[Path | None] = ()) -> None:
+def answer(
+    output: str,
+    value: Any,
+    table: Sequence[Mapping[str, Any]],
+    *,
+    written: Iterable[Path | None] = (),
+    cut: str | None = None,
+) -> None:
     """Print the answer: ``value`` as JSON, or ``table`` as a table.
 
     It goes to stderr when one of the files that the command has ``written`` was standard output, such as /dev/stdout.
+    Where a terminal is too narrow for the table, the cells of the column ``cut`` lose their ends.
     """
     aside = any(is_standard_output(path) for path in written)
     if output == "json":
@@ -128,12 +139,22 @@ def answer(output: str, value: Any, table: Sequence[Mapping[str, Any]], *, writt
     rows = [[_cell(row.get(name)) for name in names] for row in table]
     widths = [max(len(name), *(len(row[at]) for row in rows)) for at, name in enumerate(names)]
     stream = sys.stderr if aside else sys.stdout
-    if stream.isatty() and sum(widths) + 2 * (len(names) - 1) > (width := shutil.get_terminal_size().columns):
+    width = shutil.get_terminal_size().columns
+    excess = sum(widths) + 2 * (len(names) - 1) - width if stream.isatty() else 0
+    if excess > 0 and cut is not None and widths[at := names.index(cut)] - excess >= _LEAST_CUT:
+        widths[at] -= excess
+        rows = [[*row[:at], _cut(row[at], widths[at]), *row[at + 1 :]] for row in rows]
+        excess = 0
+    if excess > 0:
         click.echo("\n\n".join(_record(names, row, width) for row in rows), err=aside)
         return
     for line in ([name.upper().replace("_", " ") for name in names], *rows):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         click.echo(text, err=aside)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1].rstrip()}…"
 
 
 def _record(names: Sequence[str], row: Sequence[str], width: int) -> str:

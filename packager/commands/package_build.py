@@ -12,6 +12,7 @@ from edgepack.host.console import answer, human, note
 from edgepack.oci.reference import image_tag
 from packager.bars import bars
 from packager.commands.image_inputs import ImageInputs, image_inputs
+from packager.commands.layer_tables import CUT, built_rows
 from packager.commands.options import creating
 from packager.workspaces.workspace import Workspace
 
@@ -56,7 +57,7 @@ def command(
         builder, options = workspace.builder, inputs.options
         execute = None if engine is None else _engine_steps(builder, options, engine, network=allow_network)
         built = builder.build(inputs.refs, tag, inputs.platforms, options, progress, execute)
-    answer(output, build_json(built), _rows(built))
+    answer(output, build_json(built), built_rows(built), cut=CUT)
     inputs.note_unchecked(workspace)
     inputs.note_left_out()
     for image in built.images:
@@ -101,22 +102,6 @@ def build_json(built: Build) -> dict[str, object]:
             for image in built.images
         ],
     }
-
-
-def _rows(built: Build) -> list[dict[str, object]]:
-    return [
-        {
-            "platform": image.platform,
-            "layer": layer.kind,
-            "holds": layer.title,
-            "size": human(layer.size),
-            "unpacked": human(layer.unpacked_size),
-            "new": layer.new,
-            "digest": layer.digest.short,
-        }
-        for image in built.images
-        for layer in image.layers
-    ]
 
 
 def _plan_json(plan: LayerPlan) -> dict[str, object]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from edgepack.errors import UsageError
-from edgepack.host.console import answer, human
+from edgepack.host.console import answer, note
 from edgepack.oci.reference import image_tag
 from packager.bars import bars
+from packager.commands.layer_tables import CUT, moved_layers, moved_rows, moved_words
 from packager.commands.options import creating, registries
 from packager.registries.access import Access
 from packager.workspaces.workspace import Workspace
@@ -34,6 +35,8 @@ def command(reference: str, tag: str | None, access: Access, workspace: Workspac
         "digest": str(loaded.root.digest),
         "moved_bytes": loaded.report.moved_bytes,
         "present_bytes": loaded.report.present_bytes,
+        "layers": moved_layers(workspace.store, loaded.root, loaded.report),
     }
-    answer(output, value, [{**value, "moved_bytes": human(loaded.report.moved_bytes),
-                            "present_bytes": human(loaded.report.present_bytes)}])  # fmt: skip
+    answer(output, value, moved_rows(workspace.store, loaded.root, loaded.report), cut=CUT)
+    note(f"pulled {name}: {moved_words(loaded.report)}")
+    note(f"its digest is {loaded.root.digest}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from edgepack.host.console import answer, human, note
+from edgepack.host.console import answer, note
 from edgepack.oci.reference import image_tag
 from packager.bars import bars
+from packager.commands.layer_tables import CUT, moved_layers, moved_rows, moved_words
 from packager.commands.options import common, registries
 from packager.registries.access import Access
 from packager.workspaces.workspace import Workspace
@@ -36,7 +37,8 @@ def command(tag: str, destination: str | None, access: Access, workspace: Worksp
         "destination": destination or tag,
         "moved_bytes": report.moved_bytes,
         "present_bytes": report.present_bytes,
+        "layers": moved_layers(workspace.store, root, report),
     }
-    answer(output, value, [{**value, "moved_bytes": human(report.moved_bytes),
-                            "present_bytes": human(report.present_bytes)}], written=[place.file])  # fmt: skip
-    note(f"{human(report.moved_bytes)} moved")
+    answer(output, value, moved_rows(workspace.store, root, report), written=[place.file], cut=CUT)
+    note(f"pushed {tag} to {value['destination']}: {moved_words(report)}")
+    note(f"its digest is {root.digest}")
