@@ -53,10 +53,12 @@ def docker_registry(
     relative: bool = False,
     host: str = "127.0.0.1",
     tls: Mapping[str, object] | None = None,
+    auth: Mapping[str, object] | None = None,
 ) -> Iterator[int]:
     """A registry with storage below ``folder``, and a user where one is given; gives its port.
 
-    ``relative``: it answers with locations that name no host. ``tls`` is that section of its configuration.
+    ``relative``: it answers with locations that name no host. ``tls`` and ``auth`` are those sections of its
+    configuration.
     """
     folder.mkdir(parents=True)
     port = free_port()
@@ -71,6 +73,8 @@ def docker_registry(
             "tls": dict(tls or {}),
         },
     }
+    if auth is not None:
+        config["auth"] = auth
     if user is not None:
         (folder / "users").write_text(run("htpasswd", "-Bbn", user, password))
         config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "users")}}
