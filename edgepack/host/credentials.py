@@ -110,6 +110,12 @@ class PullToken:
     def __repr__(self) -> str:
         return f"PullToken({MASK}, {self.scopes!r}, {self.expires!r})"
 
+    def __copy__(self) -> PullToken:
+        return self
+
+    def __deepcopy__(self, memo: object) -> PullToken:
+        return self
+
     def __reduce_ex__(self, protocol: object) -> Any:
         raise TypeError("credentials cannot be pickled")
 

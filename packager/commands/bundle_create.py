@@ -12,7 +12,7 @@ from edgepack.host.console import answer, human, note
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.reference import image_tag
-from packager.commands.options import common
+from packager.commands.options import common, team_registry
 from packager.workspaces.workspace import Workspace
 
 
@@ -22,6 +22,7 @@ from packager.workspaces.workspace import Workspace
 @click.option("--key", metavar="NAME", help="Sign with this key; without it a device needs --allow-unsigned.")
 @click.option("--since", type=INPUT, metavar="RECEIPT", help="Leave out what the device holds.")
 @click.option("--platform", metavar="P", help="Carry only what devices of this platform need, such as linux/arm64.")
+@team_registry
 @common
 def command(
     tags: tuple[str, ...],

@@ -16,7 +16,7 @@ from edgepack.host.console import answer, human, note
 from edgepack.host.files import atomic_write
 from edgepack.limits import LIMITS
 from edgepack.names import ModelRef
-from packager.commands.options import common, offline, pairs
+from packager.commands.options import common, offline, pairs, team_registry
 from packager.models.model import Conversion, Framework, Model
 from packager.workspaces.workspace import Workspace
 
@@ -64,6 +64,7 @@ from packager.workspaces.workspace import Workspace
 )
 @click.option("--again", is_flag=True, help="Convert even when it was done before.")
 @offline
+@team_registry
 @common
 def command(
     model: str,

@@ -8,7 +8,7 @@ import click
 
 from edgepack.host.console import answer
 from edgepack.names import ModelRef
-from packager.commands.options import common
+from packager.commands.options import common, team_registry
 from packager.workspaces.workspace import Workspace
 
 
@@ -23,6 +23,7 @@ from packager.workspaces.workspace import Workspace
     help="Folder to write its files into.",
 )
 @click.option("--exist-ok", is_flag=True, help="Replace files that are there already.")
+@team_registry
 @common
 def command(model: str, target_dir: Path, exist_ok: bool, workspace: Workspace, output: str) -> None:
     """Write the files of a model again, by their own names."""

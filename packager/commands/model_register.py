@@ -10,7 +10,7 @@ from edgepack.errors import UsageError
 from edgepack.host.console import answer, note
 from packager.bars import bars
 from packager.commands.model_views import model_json, model_row
-from packager.commands.options import creating, pairs
+from packager.commands.options import creating, pairs, team_registry
 from packager.models.details import ModelDetails
 from packager.models.model import Framework, Resources
 from packager.workspaces.workspace import Workspace
@@ -50,6 +50,7 @@ from packager.workspaces.workspace import Workspace
 @click.option("--sample-output", type=click.Path(path_type=Path), help="A file of the outputs that belong to them.")
 @click.option("--experiment", "--experiment-name", help="Experiment that it comes from.")
 @click.option("--run", "--run-id", help="Run that made it.")
+@team_registry
 @creating
 def command(
     name: str,

@@ -8,7 +8,7 @@ import click
 
 from edgepack.errors import UsageError
 from edgepack.host.console import answer
-from packager.commands.options import common
+from packager.commands.options import common, team_registry
 from packager.commands.workspace_init import team_of
 from packager.workspaces.workspace import Workspace
 
@@ -21,6 +21,7 @@ from packager.workspaces.workspace import Workspace
     "--ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Authorities to trust for it, as PEM."
 )
 @click.option("--local", is_flag=True, help="Move a team's workspace into this folder instead.")
+@team_registry
 @common
 def command(
     database: str | None,

@@ -75,8 +75,8 @@ class Registry:
         Raises ``UsageError``.
         """
         hint = "write it as HOST[:PORT] or HOST[:PORT]/REPOSITORY"
-        host, slash, _ = text.partition("/")
-        if "@" in host:  # it would hold a password, and is not repeated
+        slash = "/" in text
+        if "@" in text:  # it may hold a password, and is not repeated
             raise UsageError("an address has no user name in it", where="--registry", hint=hint)
         try:
             found = Reference.parse(text if slash else f"{text}/x")

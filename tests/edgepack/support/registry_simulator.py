@@ -206,6 +206,9 @@ class _Handler(BaseHTTPRequestHandler):
         if sim.head_status is not None and self.command == "HEAD":
             self._say(sim.head_status)
             return
+        if url.path == "/v2/":
+            self._say(200, b"{}")
+            return
         if url.path.startswith("/v2/") and "/blobs/uploads/" in url.path:
             self._upload(url.path, parse_qs(url.query))
             return
