@@ -89,6 +89,13 @@ _OPTIONS = (
         help="A folder of wheels; may be given again.",
     ),
     click.option(
+        "--lock", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+        help="Take exactly the wheels of this lock (pip's form, with hashes).",
+    ),
+    click.option(
+        "--upgrade", is_flag=True, help="Solve the environment anew, in place of the lock that the workspace keeps."
+    ),
+    click.option(
         "--dockerfile-steps", "steps", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
         help="Further lines of a Dockerfile, executed once the packages are there; build then needs --engine.",
     ),
@@ -110,8 +117,8 @@ _OPTIONS = (
     registries,
 )  # fmt: skip
 _NAMES = (
-    "models", "entry_script", "source_directory", "configuration", "environment", "find_links", "steps", "platforms",
-    "base", "keep", "extras", "service", "offline", "access",
+    "models", "entry_script", "source_directory", "configuration", "environment", "find_links", "lock", "upgrade",
+    "steps", "platforms", "base", "keep", "extras", "service", "offline", "access",
 )  # fmt: skip
 
 
@@ -125,6 +132,8 @@ def _inputs(
     environment: str | None,
     find_links: tuple[Path, ...],
     steps: Path | None,
+    lock: Path | None,
+    upgrade: bool,
     platforms: str | None,
     base: str | None,
     keep: tuple[str, ...],
@@ -144,6 +153,10 @@ def _inputs(
 
     refs = tuple(ModelRef.parse(model) for model in models)
     wanted = tuple(platforms_of(platforms))
+    if lock is not None and upgrade:
+        raise UsageError(
+            "is given beside --lock, which fixes every version", where="--upgrade", hint="keep one of them"
+        )
     said = {
         "--entry-script": entry_script, "--source-directory": source_directory, "--environment": environment,
         "--dockerfile-steps": steps,
@@ -160,6 +173,7 @@ def _inputs(
     options = BuildOptions(
         base, shared["offline"], None, rules_without(RULES, rules), shared["access"], extras, settings,
         find_links=tuple(folder.absolute() for folder in find_links), keep_packages=packages,
+        lock=None if lock is None else lock.absolute(), upgrade=upgrade,
     )  # fmt: skip
     if inference is not None:
         options = options.of(inference)

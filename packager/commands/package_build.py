@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,9 +19,11 @@ from packager.commands.options import creating
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
+    from edgepack.oci.descriptor import Platform
     from packager.images.build import Build, Builder, BuildOptions
     from packager.images.plan import LayerPlan
     from packager.images.steps import Execute
+    from packager.images.write import BuiltImage
 
 # What packager.places.docker_daemon, which is slow to import, speaks to.
 ENGINES = ("docker", "podman")
@@ -28,12 +32,17 @@ ENGINES = ("docker", "podman")
 @click.command("build")
 @image_inputs
 @click.option("-t", "--tag", required=True, help="Name of the image, such as churn:1.")
+@click.option(
+    "--write-lock", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Write the lock of all wheels here, for --lock or pip.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show the layers; build nothing.")
 @click.option("--engine", type=Choice(ENGINES), help="Let this engine execute further steps of a Dockerfile.")
 @click.option("--allow-network", is_flag=True, help="Let these steps reach a network.")
 @creating
 def command(
     tag: str,
+    write_lock: Path | None,
     dry_run: bool,
     engine: str | None,
     allow_network: bool,
@@ -50,6 +59,7 @@ def command(
     if dry_run:
         with bars() as progress:
             plans = workspace.builder.plan(inputs.refs, inputs.platforms, inputs.options, progress)
+        _write(write_lock, {plan.platform: plan.lock for plan in plans})
         answer(output, [_plan_json(plan) for plan in plans], [row for plan in plans for row in _plan_rows(plan)])
         inputs.note_left_out()
         return
@@ -57,6 +67,7 @@ def command(
         builder, options = workspace.builder, inputs.options
         execute = None if engine is None else _engine_steps(builder, options, engine, network=allow_network)
         built = builder.build(inputs.refs, tag, inputs.platforms, options, progress, execute)
+    _write(write_lock, {image.platform: _lock_of(image, workspace) for image in built.images})
     answer(output, build_json(built), built_rows(built), cut=CUT)
     inputs.note_unchecked(workspace)
     inputs.note_left_out()
@@ -72,6 +83,22 @@ def _engine_steps(builder: Builder, options: BuildOptions, engine: str, *, netwo
     from packager.places.docker_daemon import Engine
 
     return EngineSteps(builder, options, Engine(engine), lambda line: click.echo(line, err=True), network=network)
+
+
+def _lock_of(image: BuiltImage, workspace: Workspace) -> str:
+    from edgepack.oci.attachments import attached
+    from edgepack.oci.mediatypes import LOCK_ARTIFACT
+
+    return attached(workspace.store, image.descriptor.digest, LOCK_ARTIFACT)[0].data.decode()
+
+
+def _write(path: Path | None, locks: Mapping[Platform, str]) -> None:
+    if path is not None:
+        from edgepack.host.files import atomic_write
+        from packager.wheels.lock_files import joined_lock
+
+        atomic_write(path.absolute(), joined_lock(locks).encode("ascii"))
+        note(f"wrote {path}, the lock of {', '.join(map(str, locks))}")
 
 
 def build_json(built: Build) -> dict[str, object]:

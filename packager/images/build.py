@@ -38,9 +38,11 @@ from packager.models.served import ServedModel
 from packager.registries.access import Access
 from packager.wheels.cache import WheelCache
 from packager.wheels.groups import WheelGroup
+from packager.wheels.indexes import Indexes
 from packager.wheels.listing import listing_of
 from packager.wheels.requirements import Asked
-from packager.wheels.stack import check_extras, environment_wheels, lock_of, modules_of, scoring_wheels
+from packager.wheels.solving import released
+from packager.wheels.stack import check_extras, environment_wheels, lock_of, locked_wheels, modules_of, scoring_wheels
 from packager.wheels.tags import Target
 from packager.wheels.trim import RULES, TrimRule
 
@@ -53,8 +55,9 @@ class BuildOptions:
 
     ``access`` says how a base's registry is reached. ``steps`` are further steps of a Dockerfile, for an engine.
     ``environment`` is what the script needs besides the server, its wheels from its indexes and the folders
-    ``find_links``; ``keep_packages`` are installed even where the server has its own form of them. Where no ``base`` is
-    given, the environment chooses it.
+    ``find_links``; ``keep_packages`` are installed even where the server has its own form of them. ``lock`` is a file
+    with every wheel; without one, the lock that the workspace keeps is used, or with ``upgrade`` solved anew. Where no
+    ``base`` is given, the environment chooses it.
     ``description`` says what the image is.
     """
 
@@ -69,6 +72,8 @@ class BuildOptions:
     environment: Environment | None = None
     find_links: tuple[Path, ...] = ()
     keep_packages: frozenset[str] = frozenset()
+    lock: Path | None = None
+    upgrade: bool = False
     description: str | None = None
 
     def of(self, inference: InferenceConfiguration) -> BuildOptions:
@@ -124,7 +129,7 @@ class Builder:
         fails. ``execute`` has an engine execute the further steps, which nothing else does.
         """
         tag = image_tag(tag)
-        options = _based(options or BuildOptions())
+        options = _based(options or BuildOptions(), platforms)
         if options.steps and execute is None:
             raise UsageError(
                 "steps of a Dockerfile must be executed, and this build executes nothing", where="extraDockerfileSteps",
@@ -158,7 +163,7 @@ class Builder:
 
         Raises ``UsageError``, ``NotFoundError``, ``IncompatibleError``, ``ConversionError`` for what does not fit.
         """
-        options = _based(options)
+        options = _based(options, platforms)
         if len(set(platforms)) != len(platforms) or not platforms:
             raise UsageError(
                 "a platform is listed twice, or the list is empty", where="--platform", hint="list each platform once"
@@ -171,8 +176,10 @@ class Builder:
         models = self.served_models(refs, options, progress)
         if options.settings is not None:
             options.settings.check(service_document(models, options.script))
+        asked = _asked(options)
         return tuple(
-            replace(self._planned(models, platform, options, progress), steps=options.steps) for platform in platforms
+            replace(self._planned(models, platform, asked, options, progress), steps=options.steps)
+            for platform in platforms
         )
 
     def describe(self, plan: LayerPlan, image: Descriptor, options: BuildOptions, search: SecretSearch) -> None:
@@ -212,13 +219,18 @@ class Builder:
         return tuple(ready)
 
     def _planned(
-        self, models: tuple[ServedModel, ...], platform: Platform, options: BuildOptions, progress: Progress
+        self,
+        models: tuple[ServedModel, ...],
+        platform: Platform,
+        asked: Asked,
+        options: BuildOptions,
+        progress: Progress,
     ) -> LayerPlan:
         base = find_base(
             options.base, platform, self.store, self.bases, offline=options.offline, access=options.access,
             progress=progress,
         )  # fmt: skip
-        wheels = self._wheels(base, platform, options, progress)
+        wheels = self._wheels(base, platform, asked, options, progress)
         if options.script is not None:
             # What a foreign base holds besides Python is not known.
             packages = modules_of(wheels) if is_recipe(options.base) else None
@@ -246,15 +258,15 @@ class Builder:
         )  # fmt: skip
 
     def _wheels(
-        self, base: Base, platform: Platform, options: BuildOptions, progress: Progress
+        self, base: Base, platform: Platform, asked: Asked, options: BuildOptions, progress: Progress
     ) -> tuple[WheelGroup, ...]:
         """What the server needs, and with it what the environment asks for."""
-        environment = options.environment
-        asked = Asked()
-        if environment is not None:
-            asked = asked_of(environment, options.keep_packages, options.find_links)
-        for note in asked.notes:
-            _log.info("environment %s: %s", environment and environment.id, note)
+        has_script = options.script is not None
+        if options.lock is not None:
+            return locked_wheels(
+                options.lock, asked, base.facts, platform, options.rules, self.wheels, self.locks,
+                has_script=has_script, offline=options.offline, extras=options.extras, progress=progress,
+            )  # fmt: skip
         if not asked.names:
             return scoring_wheels(
                 base.facts, platform, options.rules, self.wheels, self.locks,
@@ -262,13 +274,32 @@ class Builder:
             )  # fmt: skip
         return environment_wheels(
             asked, base.facts, platform, options.rules, self.wheels, self.locks,
-            has_script=options.script is not None, offline=options.offline, extras=options.extras, progress=progress,
+            has_script=has_script, offline=options.offline, extras=options.extras, again=options.upgrade,
+            progress=progress,
         )  # fmt: skip
 
 
-def _based(options: BuildOptions) -> BuildOptions:
+def _asked(options: BuildOptions) -> Asked:
+    """What the environment asks for besides the server; what is left out of it is said."""
+    environment = options.environment
+    if environment is None:
+        return Asked(indexes=Indexes(folders=options.find_links))
+    asked = asked_of(environment, options.keep_packages, options.find_links)
+    for note in asked.notes:
+        _log.info("environment %s: %s", environment.id, note)
+    return asked
+
+
+def _based(options: BuildOptions, platforms: Sequence[Platform]) -> BuildOptions:
     """``options`` with the base that the environment chooses, where none is given."""
     environment = options.environment
     if options.base is not None or environment is None:
         return options
-    return replace(options, base=base_reference(environment) or base_for(environment.python))
+    if (base := base_reference(environment)) is not None:
+        return replace(options, base=base)
+
+    def pins(python: str) -> tuple[list[str], list[str]]:
+        target = Target(next(iter(platforms), Platform.host()), python)
+        return released(asked_of(environment, options.keep_packages), target, offline=options.offline)
+
+    return replace(options, base=base_for(environment.python, pins=pins))

@@ -29,7 +29,8 @@ _SPEC = r"(?:(?:==|!=|<=|>=|~=|<|>)[^\s,]+(?:,(?:==|!=|<=|>=|~=|<|>)[^\s,]+)*)?"
 _PACKAGE = rf"{_NAME}{_SPEC}"
 _PREMISES = re.compile(r"(?:Because|And because) (.+?),? (?:we can conclude|it follows)")
 _DEPENDS = re.compile(
-    rf"(?:all versions of )?({_PACKAGE}) depends? on (?:one of: ((?:{_PACKAGE} ?)+?)|({_PACKAGE}))(?= and |,? ?$)"
+    rf"(?:all versions of )?({_PACKAGE}) depends? on "
+    rf"(?:one of: ((?:{_PACKAGE} )*?{_PACKAGE})|({_PACKAGE}))(?= and |,? ?$)"
 )
 _REQUIRE = re.compile(
     rf"you require (?:one of: )?({_PACKAGE}"

@@ -89,6 +89,7 @@ def resolve(
     preferred: str = "",
     indexes: Indexes | None = None,
     askers: Askers | None = None,
+    alone: bool = False,
     offline: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> str:
@@ -96,9 +97,9 @@ def resolve(
 
     Of what the lock ``preferred`` has, its versions are taken where they fit. ``environment`` is uv's; left out, it is
     this process's with ``indexes``, and pip's settings where uv has none of its own. ``askers`` are named in errors.
-    Raises ``UsageError`` for requirements that contradict each other, ``IncompatibleError`` where something has no
-    wheel for the target, ``NotFoundError`` for what no index knows, ``MissingPartError`` without uv, ``EdgepackError``
-    when no index is reachable.
+    With ``alone`` what they depend on is left out. Raises ``UsageError`` for requirements that contradict each other,
+    ``IncompatibleError`` where something has no wheel for the target, ``NotFoundError`` for what no index knows,
+    ``MissingPartError`` without uv, ``EdgepackError`` when no index is reachable.
     """
     import subprocess
 
@@ -108,6 +109,7 @@ def resolve(
         find_uv(), "pip", "compile", "--quiet", "--python", sys.executable, "--no-python-downloads",
         "--python-version", target.python, "--python-platform", _uv_platform(target),
         "--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate", "--no-strip-extras",
+        *(("--no-deps",) if alone else ()),
         *(("--offline",) if offline else ()), *(("--no-index",) if environment.get(NO_INDEX) == "1" else ()),
     ]  # fmt: skip
     with scratch_folder("lock") as folder:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgepack.errors import DigestMismatchError, UsageError, disk_errors
+from edgepack.errors import DigestMismatchError, IncompatibleError, NotFoundError, UsageError, disk_errors
 from edgepack.host.files import atomic_write, make_dirs
 from packager.wheels.conflicts import Askers
 from packager.wheels.locks import SCORING, SCRIPT, Pin, direct_requirements, parse_lock, resolve, shipped_lock
@@ -19,6 +19,8 @@ from packager.wheels.tags import Target
 _log = logging.getLogger(__name__)
 # Increment when the same question gets another answer than before.
 _FORMAT = 1
+# So many requirements are asked for one by one; each takes uv a moment.
+_MOST_ASKED = 20
 
 
 @dataclass(frozen=True)
@@ -103,3 +105,20 @@ def _versions(pins: Sequence[Pin], lines: Sequence[str]) -> str:
     versions = {pin.name: pin.version for pin in pins}
     names = [line.partition(">")[0] for line in lines]
     return ", ".join(f"{name} {versions[name]}" if name in versions else f"no {name}" for name in names)
+
+
+def released(asked: Asked, target: Target, *, offline: bool = False) -> tuple[list[str], list[str]]:
+    """Those of the user's requirements that have a wheel for ``target``, each asked for alone, and those without.
+
+    Raises what ``resolve`` raises where no index answers.
+    """
+    have: list[str] = []
+    lack: list[str] = []
+    for line in asked.requirements[:_MOST_ASKED]:
+        try:
+            resolve([line], target, indexes=asked.indexes, alone=True, offline=offline)
+        except (IncompatibleError, NotFoundError, UsageError):
+            lack.append(line)
+        else:
+            have.append(line)
+    return have, lack

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgepack.errors import UsageError
@@ -14,7 +15,8 @@ from packager.wheels.cache import WheelCache
 from packager.wheels.groups import WheelGroup
 from packager.wheels.layers import group_wheels
 from packager.wheels.listing import listing_of
-from packager.wheels.locks import EXTRAS, SCORING, Pin, direct_requirements, parse_lock, resolve, shipped_lock
+from packager.wheels.lock_files import lacking_of, read_lock
+from packager.wheels.locks import EXTRAS, SCORING, SCRIPT, Pin, direct_requirements, parse_lock, resolve, shipped_lock
 from packager.wheels.requirements import Asked
 from packager.wheels.solving import Solver
 from packager.wheels.tags import Target
@@ -57,19 +59,62 @@ def environment_wheels(
     has_script: bool = False,
     offline: bool = False,
     extras: Sequence[str] = (),
+    again: bool = False,
     progress: Progress = unseen,
 ) -> tuple[WheelGroup, ...]:
     """The wheels of what is ``asked`` and of the scoring stack that fit a base with ``facts``, grouped as layers.
 
-    ``has_script`` says that a script opens the models. Raises what ``Solver.lock`` and ``WheelCache.get`` raise.
+    ``has_script`` says that a script opens the models, ``again`` solves anew what is kept. Raises what ``Solver.lock``
+    and ``WheelCache.get`` raise.
     """
     target = Target(platform, facts.python_version, facts.glibc)
     asked.indexes.check()
-    solver = Solver(target, locks, tuple(check_extras(extras)), has_script, offline)
+    solver = Solver(target, locks, tuple(check_extras(extras)), has_script, offline, again)
     with progress(f"lock the packages for {platform}", 0, "none"):
         pins = solver.lock(asked)
     found = wheels.get(pins, target, indexes=asked.indexes, offline=offline, progress=progress)
     return group_wheels(found, rules, asked.names)
+
+
+def locked_wheels(
+    lock: Path,
+    asked: Asked,
+    facts: CheckedFacts,
+    platform: Platform,
+    rules: Sequence[TrimRule],
+    wheels: WheelCache,
+    locks: Path,
+    *,
+    has_script: bool = False,
+    offline: bool = False,
+    extras: Sequence[str] = (),
+    progress: Progress = unseen,
+) -> tuple[WheelGroup, ...]:
+    """The wheels of the file ``lock``; what is ``asked`` must be in it.
+
+    Where it lacks what the server needs, that is solved for with all of its versions fixed. Raises ``UsageError`` for a
+    lock that is not of what is asked, and what ``read_lock``, ``Solver.lock`` and ``WheelCache.get`` raise.
+    """
+    target = Target(platform, facts.python_version, facts.glibc)
+    asked.indexes.check()
+    pins = read_lock(lock, target)
+    if lacking := lacking_of(pins, (*asked.requirements, *asked.constraints), target, required=asked.names):
+        raise UsageError(
+            f"is not of this environment: {'; '.join(lacking)}", where=lock,
+            hint="write it again by --write-lock, without --lock",
+        )  # fmt: skip
+    stacks = (SCRIPT if has_script else SCORING, *sorted(set(check_extras(extras))))
+    server = [line for stack in stacks for line in direct_requirements(stack)]
+    requested = asked.names or {pin.name for pin in pins}
+    if lacking_of(pins, server, target, required={line.partition(">")[0] for line in server}):
+        fixed = replace(
+            asked, requirements=tuple(f"{pin.name}=={pin.version}" for pin in pins), constraints=(),
+            hashes={pin.name: frozenset(pin.hashes) for pin in pins},
+        )  # fmt: skip
+        with progress(f"lock the packages for {platform}", 0, "none"):
+            pins = Solver(target, locks, tuple(extras), has_script, offline).lock(fixed)
+    found = wheels.get(pins, target, indexes=asked.indexes, offline=offline, progress=progress)
+    return group_wheels(found, rules, requested)
 
 
 def lock_of(groups: Iterable[WheelGroup]) -> str:

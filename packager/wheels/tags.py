@@ -17,6 +17,11 @@ _OLDEST = {"x86_64": 5, "aarch64": 17}
 _MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_(\w+)")
 
 
+def machine_of(platform: Platform) -> str:
+    """The processor of ``platform`` as wheels and markers name it."""
+    return _MACHINES[platform.architecture]
+
+
 @dataclass(frozen=True)
 class Target:
     """What wheels must fit: a platform, a Python such as ``3.11``, and the glibc of the base, such as ``2.36``.
@@ -41,7 +46,7 @@ class Target:
     @property
     def machine(self) -> str:
         """The processor as wheels name it."""
-        return _MACHINES[self.platform.architecture]
+        return machine_of(self.platform)
 
     @property
     def glibc_version(self) -> tuple[int, int]:
