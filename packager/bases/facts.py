@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
@@ -17,14 +18,15 @@ from edgepack.oci.manifest import Manifest
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.tar.compression import decompressed
 from edgepack.oci.tar.stream import Member, TarStream
+from packager.layers.elf import Elf, machine_of, read_elf
 
 _PYTHON = re.compile(r"(?:usr/)?(?:local/)?bin/python(3)\.(\d+)")
 _LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so)")
 _MUSL = re.compile(r"(?:.*/)?ld-musl-[a-z0-9_]+\.so\.1")
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _GLIBC_VERSION = re.compile(rb"GNU C Library \([^)]*\) (?:stable|development) release version (\d+)\.(\d+)")
-# ELF, e_machine: System V gABI, chapter 4.
-_MACHINES = {62: "amd64", 183: "arm64", 40: "arm", 3: "386", 243: "riscv64"}
+# Modules of Python, which are compiled too, are not libraries that another file can ask for.
+_LIBRARY = re.compile(r"(?:.*/)?(?:lib[^/]+|ld-[^/]+)\.so(?:\.[^/]+)?")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class BaseFacts:
 
     ``python`` is the interpreter's absolute path, ``python_version`` and ``glibc`` are such as ``3.11`` and ``2.36``,
     ``unpacked_sizes`` the bytes of each layer's plain tar. ``device_refusal`` says what in it a device without a
-    container engine cannot unpack.
+    container engine cannot unpack. ``libraries`` are the shared libraries by name, each with the versions of symbols
+    that it has.
     """
 
     python: str | None
@@ -43,6 +46,7 @@ class BaseFacts:
     architecture: str | None
     unpacked_sizes: tuple[int, ...] = ()
     device_refusal: str | None = None
+    libraries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class CheckedFacts:
     python_version: str
     glibc: str
     unpacked_sizes: tuple[int, ...]
+    libraries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def base_facts(source: BlobSource, descriptor: Descriptor, manifest: Manifest, cache: Path) -> BaseFacts:
@@ -73,8 +78,10 @@ def _cached(path: Path) -> BaseFacts | None:
     try:
         known = json.loads(path.read_bytes())
         known["device_refusal"]  # an earlier version did not look
-        facts = BaseFacts(**{**known, "unpacked_sizes": tuple(map(int, known["unpacked_sizes"]))})
-    except (OSError, ValueError, KeyError, TypeError):
+        libraries = {str(name): tuple(map(str, found)) for name, found in known["libraries"].items()}
+        sizes = tuple(map(int, known["unpacked_sizes"]))
+        facts = BaseFacts(**{**known, "unpacked_sizes": sizes, "libraries": libraries})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # never made, by another version, or not readable: made again
     texts = (facts.python, facts.python_version, facts.glibc, facts.architecture, facts.device_refusal)
     sound = isinstance(facts.musl, bool) and all(isinstance(text, str | None) for text in texts)
@@ -88,15 +95,47 @@ class _Files:
     machines: dict[str, str | None] = field(default_factory=dict)
     glibcs: dict[str, str] = field(default_factory=dict)
     musl: set[str] = field(default_factory=set)
+    libraries: dict[str, Elf | str] = field(default_factory=dict)
     refusal: str | None = None
 
     def remove(self, path: str, *, below: bool = False) -> None:
         """Drop ``path`` and everything below it, or with ``below`` only the latter."""
-        for known in {*self.machines, *self.glibcs, *self.musl}:
+        for known in self.paths:
             if known.startswith(f"{path}/") or (known == path and not below):
                 self.machines.pop(known, None)
                 self.glibcs.pop(known, None)
+                self.libraries.pop(known, None)
                 self.musl.discard(known)
+
+    @property
+    def paths(self) -> set[str]:
+        """The paths of all of them."""
+        return {*self.machines, *self.glibcs, *self.musl, *self.libraries}
+
+    def add(self, upper: _Files) -> None:
+        """Put the files of an upper layer over these."""
+        for path in upper.paths & self.paths:
+            self.remove(path)
+        self.machines |= upper.machines
+        self.glibcs |= upper.glibcs
+        self.libraries |= upper.libraries
+        self.musl |= upper.musl
+
+    def offered(self, architecture: str | None) -> dict[str, tuple[str, ...]]:
+        """The libraries for ``architecture`` by name: those of files, what they call themselves, and of links."""
+        files = {
+            path: elf for path, elf in self.libraries.items()
+            if isinstance(elf, Elf) and architecture in (None, elf.machine)
+        }  # fmt: skip
+        found: dict[str, tuple[str, ...]] = {}
+        for path, elf in files.items():
+            for name in {PurePosixPath(path).name, elf.soname} - {""}:
+                found[name] = tuple(sorted({*found.get(name, ()), *elf.provides}))
+        for path, target in self.libraries.items():
+            if isinstance(target, str):
+                # Where a link leads is decided by names: a base may have it in any of the loader's folders.
+                found.setdefault(PurePosixPath(path).name, found.get(PurePosixPath(target).name, ()))
+        return dict(sorted(found.items()))
 
     def facts(self, unpacked_sizes: tuple[int, ...]) -> BaseFacts:
         """The facts that the files show."""
@@ -104,15 +143,17 @@ class _Files:
         # /usr/local is where official images put the Python that they are about; Debian's own may stand beside it.
         best = max(pythons, key=lambda match: ("local/" in match[0], int(match[2]), match[0]), default=None)
         libc = next(iter(self.glibcs), None)
+        # A link says nothing, and there may be libraries of a second architecture beside the first.
+        architecture = (best and self.machines[best[0]]) or (libc and self.machines.get(libc)) or None
         return BaseFacts(
             python=None if best is None else f"/{best[0]}",
             python_version=None if best is None else f"{best[1]}.{best[2]}",
             glibc=None if libc is None else self.glibcs[libc],
             musl=bool(self.musl),
-            # A link says nothing, and there may be libraries of a second architecture beside the first.
-            architecture=(best and self.machines[best[0]]) or (libc and self.machines.get(libc)) or None,
+            architecture=architecture,
             unpacked_sizes=unpacked_sizes,
             device_refusal=self.refusal,
+            libraries=self.offered(architecture),
         )
 
 
@@ -134,11 +175,7 @@ def _read_layer(source: BlobSource, layer: Descriptor, files: _Files) -> int:
                 raise
             raise UnsafeArchiveError(f"the layer is not a tar ({error})", where=where) from error
     # At the end: a whiteout hides what lower layers have, wherever it is in its own layer (image-spec, layer.md).
-    for path in {*added.machines, *added.glibcs, *added.musl}:
-        files.remove(path)
-    files.machines |= added.machines
-    files.glibcs |= added.glibcs
-    files.musl |= added.musl
+    files.add(added)
     return plain.count
 
 
@@ -158,13 +195,19 @@ def _note(tar: TarStream, member: Member, files: _Files, added: _Files) -> None:
     elif name.startswith(_WHITEOUT):
         files.remove(str(PurePosixPath(folder) / name.removeprefix(_WHITEOUT)))
     elif _PYTHON.fullmatch(path) and member.kind != "dir":
-        added.machines[path] = _machine(_head(tar, 64))
-    elif _LIBC.fullmatch(path) and member.size:
-        data = _head(tar, LIMITS.library_bytes)
-        if found := _GLIBC_VERSION.search(data):
-            added.machines[path] = _machine(data)
+        added.machines[path] = machine_of(_head(tar, 64))
+    elif _LIBRARY.fullmatch(path) and member.kind == "symlink":
+        added.libraries[path] = member.linkname
+    elif (_LIBRARY.fullmatch(path) or _LIBC.fullmatch(path)) and member.kind in ("file", "hardlink"):
+        data = _head(tar, LIMITS.library_bytes) if member.size else b""
+        if _LIBC.fullmatch(path) and (found := _GLIBC_VERSION.search(data)):
+            added.machines[path] = machine_of(data)
             added.glibcs[path] = f"{int(found[1])}.{int(found[2])}"
-    elif _MUSL.fullmatch(path):
+        # A second name of one file is taken as the link that it could be.
+        elf: Elf | str | None = member.linkname if member.kind == "hardlink" else read_elf(data)
+        if elf is not None:
+            added.libraries[path] = elf
+    if _MUSL.fullmatch(path):
         added.musl.add(path)
 
 
@@ -191,12 +234,6 @@ def _head(tar: TarStream, size: int) -> bytes:
     return bytes(found)
 
 
-def _machine(data: bytes) -> str | None:
-    if len(data) < 20 or data[:4] != b"\x7fELF":
-        return None
-    return _MACHINES.get(int.from_bytes(data[18:20], "little" if data[5] == 1 else "big"))
-
-
 def check_base(facts: BaseFacts, platform: Platform, name: str) -> CheckedFacts:
     """The facts of a base with Python and glibc for ``platform``; raises ``IncompatibleError`` for another one."""
     where = f"base {name}"
@@ -211,4 +248,4 @@ def check_base(facts: BaseFacts, platform: Platform, name: str) -> CheckedFacts:
     if facts.glibc is None:
         lacking = "has musl, for which onnxruntime has no wheels" if facts.musl else "has no glibc"
         raise IncompatibleError(lacking, where=where, hint="give a base with glibc, or leave --base out")
-    return CheckedFacts(facts.python, facts.python_version, facts.glibc, facts.unpacked_sizes)
+    return CheckedFacts(facts.python, facts.python_version, facts.glibc, facts.unpacked_sizes, facts.libraries)

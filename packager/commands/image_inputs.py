@@ -105,6 +105,10 @@ _OPTIONS = (
     click.option(
         "--base", metavar="REF", help="A base image: a recipe, oci:DIR, docker-archive:FILE, or a reference."
     ),
+    click.option(
+        "--without-library", "without_libraries", multiple=True, metavar="NAME",
+        help="Build although no file of the image is this shared library, such as libGL.so.1; may be given again.",
+    ),
     click.option("--keep", multiple=True, metavar="RULE", help="Switch off a rule that leaves files of wheels out."),
     click.option(
         "--extra", "extras", multiple=True, metavar="NAME", help="What the server is to have besides: images."
@@ -118,7 +122,7 @@ _OPTIONS = (
 )  # fmt: skip
 _NAMES = (
     "models", "entry_script", "source_directory", "configuration", "environment", "find_links", "lock", "upgrade",
-    "steps", "platforms", "base", "keep", "extras", "service", "offline", "access",
+    "steps", "platforms", "base", "keep", "extras", "service", "without_libraries", "offline", "access",
 )  # fmt: skip
 
 
@@ -139,6 +143,7 @@ def _inputs(
     keep: tuple[str, ...],
     extras: tuple[str, ...],
     service: Path | None,
+    without_libraries: tuple[str, ...],
     **shared: Any,
 ) -> ImageInputs:
     from packager.contexts.steps import read_steps
@@ -174,6 +179,7 @@ def _inputs(
         base, shared["offline"], None, rules_without(RULES, rules), shared["access"], extras, settings,
         find_links=tuple(folder.absolute() for folder in find_links), keep_packages=packages,
         lock=None if lock is None else lock.absolute(), upgrade=upgrade,
+        without_libraries=frozenset(without_libraries),
     )  # fmt: skip
     if inference is not None:
         options = options.of(inference)

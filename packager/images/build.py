@@ -35,6 +35,7 @@ from packager.layers.secrets import SecretSearch, known_secrets
 from packager.models.conversion import served
 from packager.models.registry import ModelRegistry
 from packager.models.served import ServedModel
+from packager.native.image import check_image
 from packager.registries.access import Access
 from packager.wheels.cache import WheelCache
 from packager.wheels.groups import WheelGroup
@@ -58,6 +59,7 @@ class BuildOptions:
     ``find_links``; ``keep_packages`` are installed even where the server has its own form of them. ``lock`` is a file
     with every wheel; without one, the lock that the workspace keeps is used, or with ``upgrade`` solved anew. Where no
     ``base`` is given, the environment chooses it.
+    ``without_libraries`` are shared libraries that compiled files may lack.
     ``description`` says what the image is.
     """
 
@@ -75,6 +77,7 @@ class BuildOptions:
     lock: Path | None = None
     upgrade: bool = False
     description: str | None = None
+    without_libraries: frozenset[str] = frozenset()
 
     def of(self, inference: InferenceConfiguration) -> BuildOptions:
         """These options with what an inference configuration says; raises what reading its script raises."""
@@ -235,6 +238,11 @@ class Builder:
             # What a foreign base holds besides Python is not known.
             packages = modules_of(wheels) if is_recipe(options.base) else None
             check_entry_script(options.script, base.facts.python_version, packages)
+        records = () if options.script is None else [self.models.get(ModelRef(one.name, one.version)) for one in models]
+        check_image(
+            base, platform, wheels, options.rules,
+            script=options.script, models=records, source=self.store, missing=options.without_libraries,
+        )  # fmt: skip
         variables = {} if options.environment is None else options.environment.variables
         return self.assembled(models, platform, base, wheels, options, variables)
 
