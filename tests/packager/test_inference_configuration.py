@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from packager.inference.configuration_rules import schema
 from packager.sdk.container_registry import ContainerRegistry
 from packager.sdk.environment import Environment as SdkEnvironment
 from packager.sdk.inference import InferenceConfig
+from tests.support import forked
+from tests.support.running import Done
 from tests.support.sampling import times
 
 SCRIPT = "def init(): pass\ndef run(data): return data\n"
@@ -538,3 +541,34 @@ def test_python_takes_an_environment_as_an_object() -> None:
 def _requirements() -> str:
     Path("requirements.txt").write_text("numpy==2.1.0\n")
     return "requirements.txt"
+
+
+# ---- As it is typed -------------------------------------------------------------------------------------------------
+
+
+def typed(*words: str) -> Done:
+    """``edgepack package build`` with a workspace of its own, which is not made."""
+    env = {**os.environ, "EDGEPACK_WORKSPACE": str(Path("ws").absolute())}
+    return forked.finish("edgepack", "package", "build", "-t", "x:1", *words, cwd=Path.cwd(), env=env)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--entry-script", "score.py"), 2, "--entry-script: is given beside --ic, whose file says that"),
+        (("--source-directory", "src"), 2, "--source-directory: is given beside --ic, whose file says that"),
+        (("--environment", "myenv.yml"), 2, "--environment: is given beside --ic, whose file says that"),
+        (("--ic", "gone.json"), 3, "gone.json: there is no such inference configuration"),
+        (("--ic", "wrong.json"), 2, "wrong.json: line 1: entryScript must be a .py file, and is missing; line 1"),
+        (("--ic", "named.json"), 3, "environment nothing:4 not found"),
+        (("--ic", "steps.json"), 2, "extraDockerfileSteps: steps of a Dockerfile must be executed"),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_says_what_to_do(words: tuple[str, ...], code: int, says: str) -> None:
+    Path("wrong.json").write_text('{"enableGp": true}')
+    Path("named.json").write_text('{"entryScript": "score.py", "environment": {"name": "nothing", "version": "4"}}')
+    Path("steps.json").write_text('{"entryScript": "score.py", "extraDockerfileSteps": "steps.txt"}')
+    Path("good.json").write_text('{"entryScript": "score.py"}')
+    done = typed(*(words if "--ic" in words else ("--ic", "good.json", *words)))
+    assert done.code == code, done.stderr
+    assert says in done.stderr
