@@ -128,7 +128,7 @@ def list_many(kind: str, folder: Path, open_database: Callable[[str], Database])
         for number in range(10_000)
     ]  # fmt: skip
     with database.writing() as connection:
-        connection.execute(MODELS.insert(), rows)
+        connection.insert(MODELS, rows)
     workspace = folder / f"list-{kind}"
     workspace.mkdir()
     (workspace / "keys").mkdir()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DBAPIError
-
 from edgepack.errors import EdgepackError, NoSpaceError
 
 _TEAM_HINT = (
@@ -14,14 +12,14 @@ _TEAM_HINT = (
 _DISK_FULL, _NO_RIGHT = "53100", "42501"
 
 
-def explained(error: DBAPIError, where: str) -> EdgepackError:
-    """The error that a failure of the database is, by SQLite's result codes and PostgreSQL's error codes."""
-    lite, state = getattr(error.orig, "sqlite_errorname", None), getattr(error.orig, "sqlstate", None)
+def explained(error: Exception, where: str) -> EdgepackError:
+    """The error that a driver's is, by SQLite's result codes and PostgreSQL's error codes."""
+    lite, state = getattr(error, "sqlite_errorname", None), getattr(error, "sqlstate", None)
     if lite == "SQLITE_FULL":
         return NoSpaceError("no space left on the disk", where=where, hint="free some and run the same command again")
     if state == _DISK_FULL:
         return NoSpaceError("no space left on the database's disk", where=where, hint="free some there and try again")
-    said = " ".join(str(error.orig).split()).rstrip(".")
+    said = " ".join(str(error).split()).rstrip(".")
     return EdgepackError(f"the workspace's database cannot be used ({said})", where=where, hint=_hint(lite, state))
 
 

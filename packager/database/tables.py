@@ -5,87 +5,95 @@
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    Index,
-    Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-)
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 SCHEMA_VERSION = 2
 # All tables in a PostgreSQL database are in this schema of it, so that it may be another program's database too.
 POSTGRES_SCHEMA = "edgepack"
+# The type of a column that numbers the rows, in the words of each database (``packager.database.dialects``).
+ROW_NUMBER = "ROW NUMBER"
+# Columns of this type hold documents; ``packager.database.connection`` writes and reads them as JSON.
+_DOCUMENT = "JSON"
 
-METADATA = MetaData()
+
+@dataclass(frozen=True)
+class Table:
+    """A table: the types of its columns in SQL, which of them are unique together, and further statements."""
+
+    name: str
+    columns: Mapping[str, str]
+    unique: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
+
+    @property
+    def documents(self) -> frozenset[str]:
+        """The columns that hold documents."""
+        return frozenset(name for name, kind in self.columns.items() if kind.startswith(_DOCUMENT))
+
+    def statements(self, row_number: str) -> Sequence[str]:
+        """What makes it; ``row_number`` is the type of a column that numbers the rows."""
+        parts = [f"{name} {row_number if kind == ROW_NUMBER else kind}" for name, kind in self.columns.items()]
+        if self.unique:
+            parts.append(f"UNIQUE ({', '.join(self.unique)})")
+        return f"CREATE TABLE {self.name} ({', '.join(parts)})", *self.further
+
 
 # One row: the version of these tables, and the edgepack that made it so. Its name tells our database from others.
-SCHEMA = Table(
-    "edgepack_schema",
-    METADATA,
-    Column("version", Integer, nullable=False),
-    Column("edgepack", String(32), nullable=False),
-)
+SCHEMA = Table("edgepack_schema", {"version": "INTEGER NOT NULL", "edgepack": "VARCHAR(32) NOT NULL"})
 
 # The last version number that was given to a name; numbers are never given twice, also after a deletion.
 LAST_VERSIONS = Table(
     "last_versions",
-    METADATA,
-    Column("kind", String(32), nullable=False),
-    Column("name", String(255), nullable=False),
-    Column("version", Integer, nullable=False),
-    PrimaryKeyConstraint("kind", "name"),
+    {"kind": "VARCHAR(32) NOT NULL", "name": "VARCHAR(255) NOT NULL", "version": "INTEGER NOT NULL"},
+    unique=("kind", "name"),
 )
 
 MODELS = Table(
     "models",
-    METADATA,
-    Column("id", Integer, primary_key=True),
-    Column("name", String(255), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("framework", String(32), nullable=False),
-    Column("framework_version", String(64)),
-    Column("created", String(32), nullable=False),
-    Column("created_by", String(255)),
-    Column("description", Text),
-    Column("tags", JSON(none_as_null=True), nullable=False),
-    Column("properties", JSON(none_as_null=True), nullable=False),
-    Column("resources", JSON(none_as_null=True)),
-    Column("experiment", String(255)),
-    Column("run", String(255)),
-    Column("size", BigInteger, nullable=False),
-    Column("files", JSON(none_as_null=True), nullable=False),
-    Column("layers", JSON(none_as_null=True), nullable=False),
-    Column("sample", JSON(none_as_null=True)),
-    Column("sample_output", JSON(none_as_null=True)),
-    Column("conversion", JSON(none_as_null=True)),
-    UniqueConstraint("name", "version"),
-    Index("models_by_run", "run"),
+    {
+        "id": ROW_NUMBER,
+        "name": "VARCHAR(255) NOT NULL",
+        "version": "INTEGER NOT NULL",
+        "framework": "VARCHAR(32) NOT NULL",
+        "framework_version": "VARCHAR(64)",
+        "created": "VARCHAR(32) NOT NULL",
+        "created_by": "VARCHAR(255)",
+        "description": "TEXT",
+        "tags": "JSON NOT NULL",
+        "properties": "JSON NOT NULL",
+        "resources": "JSON",
+        "experiment": "VARCHAR(255)",
+        "run": "VARCHAR(255)",
+        "size": "BIGINT NOT NULL",
+        "files": "JSON NOT NULL",
+        "layers": "JSON NOT NULL",
+        "sample": "JSON",
+        "sample_output": "JSON",
+        "conversion": "JSON",
+    },
+    unique=("name", "version"),
+    further=("CREATE INDEX models_by_run ON models (run)",),
 )
 
 # The repositories of a team's image registry that hold a blob, by its digest.
 SHARED_BLOBS = Table(
     "shared_blobs",
-    METADATA,
-    Column("digest", String(71), nullable=False),
-    Column("repository", String(512), nullable=False),
-    PrimaryKeyConstraint("digest", "repository"),
+    {"digest": "VARCHAR(71) NOT NULL", "repository": "VARCHAR(512) NOT NULL"},
+    unique=("digest", "repository"),
 )
 
 ENVIRONMENTS = Table(
     "environments",
-    METADATA,
-    Column("id", Integer, primary_key=True),
-    Column("name", String(255), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("created", String(32), nullable=False),
-    Column("digest", String(71), nullable=False),
-    Column("definition", JSON(none_as_null=True), nullable=False),
-    UniqueConstraint("name", "version"),
+    {
+        "id": ROW_NUMBER,
+        "name": "VARCHAR(255) NOT NULL",
+        "version": "INTEGER NOT NULL",
+        "created": "VARCHAR(32) NOT NULL",
+        "digest": "VARCHAR(71) NOT NULL",
+        "definition": "JSON NOT NULL",
+    },
+    unique=("name", "version"),
 )
+
+TABLES = (SCHEMA, LAST_VERSIONS, MODELS, SHARED_BLOBS, ENVIRONMENTS)

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
-from sqlalchemy.exc import DBAPIError, MultipleResultsFound
-
 from edgepack import __version__
 from edgepack.errors import IncompatibleError
 from edgepack.text import printable
-from packager.database.tables import METADATA, POSTGRES_SCHEMA, SCHEMA, SCHEMA_VERSION
+from packager.database.connection import Connection
+from packager.database.tables import SCHEMA, SCHEMA_VERSION, TABLES
 
 # The tables of the first edgepack, which wrote no version.
 _FIRST = frozenset({"models", "model_names"})
-# Held while tables are made or upgraded: "edgepack" as a number, which no other program will take.
-_POSTGRES_LOCK = int.from_bytes(b"edgepack", "big") >> 1
+
+_VERSION = "SELECT version FROM edgepack_schema"
 
 # The way from each earlier version to the next. A step stays as it is: it makes the tables of its time, not today's.
 _STEPS: Mapping[int, Sequence[str]] = {
@@ -50,40 +48,35 @@ _STEPS: Mapping[int, Sequence[str]] = {
 }
 
 
-def prepare(engine: Engine, where: str) -> None:
-    """Make the tables of ``engine``'s database, or upgrade them; raises ``IncompatibleError``."""
-    if _is_current(engine):
-        return
-    with engine.connect() as connection, connection.begin():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
-            if not inspect(connection).has_schema(POSTGRES_SCHEMA):
-                connection.execute(text(f"CREATE SCHEMA {POSTGRES_SCHEMA}"))
-        found = _version(connection, where)  # again: another process may have been first
-        if found == 0:
-            METADATA.create_all(connection, checkfirst=False)
-            connection.execute(insert(SCHEMA).values(version=SCHEMA_VERSION, edgepack=__version__))
-        elif found < SCHEMA_VERSION:
-            for version in range(found, SCHEMA_VERSION):
-                for statement in _STEPS[version]:
-                    connection.exec_driver_sql(statement)
-            connection.execute(update(SCHEMA).values(version=SCHEMA_VERSION, edgepack=__version__))
-
-
-def _is_current(engine: Engine) -> bool:
+def is_current(connection: Connection) -> bool:
     """Whether the tables say that they have this version: one question, since every command asks it."""
-    with engine.connect().execution_options(sqlite_begin="BEGIN") as connection, connection.begin() as asking:
-        try:
-            return connection.execute(select(SCHEMA.c.version)).scalar_one_or_none() == SCHEMA_VERSION
-        except (DBAPIError, MultipleResultsFound):  # such tables are not there, or are another program's
-            asking.rollback()
-            return False
+    try:
+        return connection.column(_VERSION) == [SCHEMA_VERSION]
+    except connection.dialect.failures:  # such tables are not there, or are another program's
+        return False
 
 
-def _version(connection: Connection, where: str) -> int:
+def prepare(connection: Connection) -> None:
+    """Make the tables, or upgrade them, in the transaction of ``connection``; raises ``IncompatibleError``."""
+    for statement in connection.dialect.preparing:
+        connection.run(statement)
+    found = _version(connection)  # again: another process may have been first
+    if found == 0:
+        for table in TABLES:
+            for statement in table.statements(connection.dialect.row_number):
+                connection.run(statement)
+        connection.insert(SCHEMA, [{"version": SCHEMA_VERSION, "edgepack": __version__}])
+    elif found < SCHEMA_VERSION:
+        for version in range(found, SCHEMA_VERSION):
+            for statement in _STEPS[version]:
+                connection.run(statement)
+        connection.run("UPDATE edgepack_schema SET version = ?, edgepack = ?", SCHEMA_VERSION, __version__)
+
+
+def _version(connection: Connection) -> int:
     """The version of the tables that are there, 0 for none."""
-    schema = POSTGRES_SCHEMA if connection.dialect.name == "postgresql" else None
-    names = frozenset(inspect(connection).get_table_names(schema=schema))
+    where = connection.dialect.where
+    names = frozenset(connection.column(connection.dialect.table_names))
     if SCHEMA.name not in names:
         if not names:
             return 0
@@ -93,11 +86,12 @@ def _version(connection: Connection, where: str) -> int:
             f"is the database of another program (it has a table {min(names)!r})", where=where,
             hint="name another database, or another folder as the workspace",
         )  # fmt: skip
-    version, edgepack = connection.execute(select(SCHEMA.c.version, SCHEMA.c.edgepack)).one()
+    (row,) = connection.select(SCHEMA)
+    version, edgepack = int(row["version"]), str(row["edgepack"])
     if version > SCHEMA_VERSION:
         raise IncompatibleError(
             f"needs edgepack {printable(edgepack)} or later: its tables have version {version}, and edgepack "
             f"{__version__} reads those up to {SCHEMA_VERSION}",
             where=where, hint="install that edgepack here, or name another workspace",
         )  # fmt: skip
-    return int(version)
+    return version

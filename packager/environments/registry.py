@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
-
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.names import EnvironmentRef
 from edgepack.nearness import did_you_mean, listed
+from packager.database.connection import Connection, Row
 from packager.database.database import Database
 from packager.database.tables import ENVIRONMENTS, LAST_VERSIONS
 from packager.environments.curated import CURATED, all_curated, check_not_curated, curated
@@ -23,6 +20,11 @@ from packager.environments.secrets import check_secrets
 from packager.layers.secrets import known_secrets
 
 _KIND = "environment"
+# An update that changes nothing locks the row all the same (PostgreSQL, "Explicit Locking").
+_LOCK = """INSERT INTO last_versions (kind, name, version) VALUES (?, ?, 0)
+    ON CONFLICT (kind, name) DO UPDATE SET version = last_versions.version RETURNING version"""
+_NEWEST = """JOIN (SELECT name AS known, max(version) AS newest FROM environments GROUP BY name) AS latest
+    ON name = known AND version = newest"""
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +46,7 @@ class EnvironmentRegistry:
         check_secrets(environment, known_secrets())
         digest = digest_of(environment)
         with self._database.writing() as connection:
-            last = _lock(connection, environment.name)
+            last = int(connection.column(_LOCK, _KIND, environment.name)[0])
             latest = _latest(connection, environment.name)
             if latest is not None and latest["digest"] == digest:
                 return _environment(latest)
@@ -52,14 +54,9 @@ class EnvironmentRegistry:
                 _log.warning("%s is registered as version %d of the name here", environment.id, last + 1)
             created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             made = replace(environment, version=last + 1, created=created)
-            connection.execute(
-                update(LAST_VERSIONS).where(_is_last(made.name)).values(version=LAST_VERSIONS.c.version + 1)
-            )
-            connection.execute(
-                insert(ENVIRONMENTS).values(
-                    name=made.name, version=made.version, created=created, digest=digest, definition=to_json(made)
-                )
-            )
+            connection.update(LAST_VERSIONS, {"version": made.version}, {"kind": _KIND, "name": made.name})
+            row = {"name": made.name, "version": made.version, "created": created, "digest": digest}
+            connection.insert(ENVIRONMENTS, [{**row, "definition": to_json(made)}])
             return made
 
     def get(self, ref: EnvironmentRef) -> Environment:
@@ -71,23 +68,17 @@ class EnvironmentRegistry:
 
     def list(self) -> tuple[Environment, ...]:
         """The latest version of each name, those that edgepack brings included, by name."""
-        newest = select(ENVIRONMENTS.c.name, func.max(ENVIRONMENTS.c.version).label("version"))
-        newest_ones = newest.group_by(ENVIRONMENTS.c.name).subquery()
-        wanted = select(ENVIRONMENTS).join(
-            newest_ones,
-            and_(ENVIRONMENTS.c.name == newest_ones.c.name, ENVIRONMENTS.c.version == newest_ones.c.version),
-        )
         with self._database.reading() as connection:
-            found = [_environment(dict(row)) for row in connection.execute(wanted).mappings()]
+            found = [_environment(row) for row in connection.select(ENVIRONMENTS, _NEWEST)]
         return _by_name([*found, *all_curated()])
 
     def versions(self, name: str) -> tuple[Environment, ...]:
         """Every version of ``name``, the oldest first; raises ``NotFoundError`` for a name that there is not."""
         if name in CURATED:
             return (self.get(EnvironmentRef(name)),)
-        wanted = select(ENVIRONMENTS).where(ENVIRONMENTS.c.name == name).order_by(ENVIRONMENTS.c.version)
         with self._database.reading() as connection:
-            found = tuple(_environment(dict(row)) for row in connection.execute(wanted).mappings())
+            rows = connection.select(ENVIRONMENTS, "WHERE name = ? ORDER BY version", name)
+            found = tuple(_environment(row) for row in rows)
             if not found:
                 raise _not_found(connection, EnvironmentRef(name))
         return found
@@ -105,49 +96,29 @@ class EnvironmentRegistry:
             raise UsageError("say which version", where=f"environment {ref}", hint=f"such as {self.get(ref).id}")
         with self._database.writing() as connection:
             found = self._read(connection, ref)
-            connection.execute(delete(ENVIRONMENTS).where(_is(ref)))
+            connection.delete(ENVIRONMENTS, {"name": ref.name, "version": ref.version})
         return found
 
     def _read(self, connection: Connection, ref: EnvironmentRef) -> Environment:
         if ref.version is None:
             row = _latest(connection, ref.name)
         else:
-            row = _first(connection, select(ENVIRONMENTS).where(_is(ref)))
+            row = _first(connection, "WHERE name = ? AND version = ?", ref.name, ref.version)
         if row is None:
             raise _not_found(connection, ref)
         return _environment(row)
 
 
-def _lock(connection: Connection, name: str) -> int:
-    """The last version that ``name`` was given, 0 for none; others that ask for it wait until this transaction ends."""
-    kind = sqlite if connection.dialect.name == "sqlite" else postgresql
-    row = kind.insert(LAST_VERSIONS).values(kind=_KIND, name=name, version=0)
-    # An update that changes nothing locks the row all the same (PostgreSQL, "Explicit Locking").
-    asked = row.on_conflict_do_update(
-        index_elements=[LAST_VERSIONS.c.kind, LAST_VERSIONS.c.name], set_={"version": LAST_VERSIONS.c.version}
-    ).returning(LAST_VERSIONS.c.version)
-    return int(connection.execute(asked).scalar_one())
+def _latest(connection: Connection, name: str) -> Row | None:
+    return _first(connection, "WHERE name = ? ORDER BY version DESC LIMIT 1", name)
 
 
-def _latest(connection: Connection, name: str) -> Mapping[str, Any] | None:
-    wanted = select(ENVIRONMENTS).where(ENVIRONMENTS.c.name == name).order_by(ENVIRONMENTS.c.version.desc()).limit(1)
-    return _first(connection, wanted)
+def _first(connection: Connection, rest: str, *values: object) -> Row | None:
+    found = connection.select(ENVIRONMENTS, rest, *values)
+    return found[0] if found else None
 
 
-def _first(connection: Connection, wanted: Select[Any]) -> Mapping[str, Any] | None:
-    row = connection.execute(wanted).mappings().first()
-    return None if row is None else dict(row)
-
-
-def _is(ref: EnvironmentRef) -> ColumnElement[bool]:
-    return and_(ENVIRONMENTS.c.name == ref.name, ENVIRONMENTS.c.version == ref.version)
-
-
-def _is_last(name: str) -> ColumnElement[bool]:
-    return and_(LAST_VERSIONS.c.kind == _KIND, LAST_VERSIONS.c.name == name)
-
-
-def _environment(row: Mapping[str, Any]) -> Environment:
+def _environment(row: Row) -> Environment:
     where = f"environment {row['name']}:{row['version']} in the database"
     found = read_json(row["definition"], where)
     # What has the digest of its registration was checked then.
@@ -159,10 +130,8 @@ def _by_name(environments: Iterable[Environment]) -> tuple[Environment, ...]:
 
 
 def _not_found(connection: Connection, ref: EnvironmentRef) -> NotFoundError:
-    versions = connection.scalars(
-        select(ENVIRONMENTS.c.version).where(ENVIRONMENTS.c.name == ref.name).order_by(ENVIRONMENTS.c.version)
-    ).all()
-    names = connection.scalars(select(ENVIRONMENTS.c.name).distinct().order_by(ENVIRONMENTS.c.name)).all()
+    versions = connection.column("SELECT version FROM environments WHERE name = ? ORDER BY version", ref.name)
+    names = connection.column("SELECT DISTINCT name FROM environments ORDER BY name")
     known = [*names, *sorted(CURATED)]
     hint = did_you_mean(ref.name, known, f"there are {listed(known)}")
     if versions:

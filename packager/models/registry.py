@@ -13,13 +13,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
-
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.progress import Progress, unseen
 from edgepack.names import ModelRef
 from edgepack.nearness import did_you_mean, listed
 from edgepack.oci.store import Store
+from packager.database.connection import Connection
 from packager.database.database import Database
 from packager.database.tables import MODELS, SHARED_BLOBS
 from packager.layers.folder import left_out_text
@@ -97,37 +96,22 @@ class ModelRegistry:
         )  # fmt: skip
         shared = None if self._sharing is None else self._sharing.share(model)
         with self._database.writing() as connection:
-            self._remember(connection, shared)
-            connection.execute(insert(MODELS).values(row_of(model)))
+            _remember(connection, shared)
+            connection.insert(MODELS, [row_of(model)])
         return model
-
-    def _remember(self, connection: Connection, shared: Shared | None) -> None:
-        """Record where a team has blobs."""
-        if shared is not None:
-            rows = [{"digest": str(blob.digest), "repository": shared.repository} for blob in shared.blobs]
-            self._database.add_missing(connection, SHARED_BLOBS, rows)
 
     def get(self, ref: ModelRef) -> Model:
         """The model of that name and version, the latest without a version; raises ``NotFoundError``."""
         with self._database.reading() as connection:
-            return self._read(connection, ref)
-
-    def _read(self, connection: Connection, ref: ModelRef) -> Model:
-        wanted = select(MODELS).where(MODELS.c.name == ref.name)
-        if ref.version is not None:
-            wanted = wanted.where(MODELS.c.version == ref.version)
-        row = connection.execute(wanted.order_by(MODELS.c.version.desc()).limit(1)).mappings().first()
-        if row is None:
-            hint = _suggestion(connection, ref)
-            raise NotFoundError(f"model {ref} not found", where="model registry", hint=hint)
-        return model_of(dict(row))
+            return _read(connection, ref)
 
     def list(self, query: ModelQuery | None = None) -> tuple[Model, ...]:
         """The models that ``query`` means, all without one, by name and version."""
         query = query or ModelQuery()
         with self._database.reading() as connection:
-            found = connection.execute(rows_of(query)).mappings()
-            rows = [dict(row) for row in found if query.matches(row["tags"], row["properties"])]
+            wanted, values = rows_of(query, connection.dialect)
+            found = connection.select(MODELS, wanted, *values)
+        rows = [row for row in found if query.matches(row["tags"], row["properties"])]
         if query.latest:
             rows = list({row["name"]: row for row in rows}.values())
         return tuple(model_of(row) for row in rows)
@@ -136,8 +120,8 @@ class ModelRegistry:
         """Remember the ONNX form of ``model``."""
         shared = None if self._sharing is None else self._sharing.share_conversion(model, conversion)
         with self._database.writing() as connection:
-            self._remember(connection, shared)
-            connection.execute(update(MODELS).where(_is(model.ref)).values(conversion=conversion_to_json(conversion)))
+            _remember(connection, shared)
+            connection.update(MODELS, {"conversion": conversion_to_json(conversion)}, _key(model))
         return self.get(model.ref)
 
     def update(
@@ -160,7 +144,7 @@ class ModelRegistry:
         sample = None if sample_input is None else keep_sample(sample_input, self.store, "--sample-input")
         expected = None if sample_output is None else keep_file(sample_output, self.store, "--sample-output")
         with self._database.writing() as connection:
-            model = self._read(connection, ref)
+            model = _read(connection, ref)
             for key in remove_tags:
                 if key not in model.tags:
                     hint = did_you_mean(key, model.tags, f"it has {listed(sorted(model.tags)) or 'none'}")
@@ -189,8 +173,8 @@ class ModelRegistry:
                 values["sample"] = sample_to_json(sample)
             if expected is not None:
                 values["sample_output"] = sample_to_json(expected)
-            connection.execute(update(MODELS).where(_is(model.ref)).values(values))
-            return self._read(connection, model.ref)
+            connection.update(MODELS, values, _key(model))
+            return _read(connection, model.ref)
 
     def delete(self, ref: ModelRef) -> Model:
         """Remove a model's record and return what it was; its blobs stay until they are collected.
@@ -198,20 +182,33 @@ class ModelRegistry:
         Its version number is never given again. Raises ``NotFoundError``.
         """
         with self._database.writing() as connection:
-            model = self._read(connection, ref)
-            connection.execute(delete(MODELS).where(_is(model.ref)))
+            model = _read(connection, ref)
+            connection.delete(MODELS, _key(model))
             return model
 
 
-def _is(ref: ModelRef) -> ColumnElement[bool]:
-    return and_(MODELS.c.name == ref.name, MODELS.c.version == ref.version)
+def _remember(connection: Connection, shared: Shared | None) -> None:
+    """Record where a team has blobs."""
+    if shared is not None:
+        connection.insert(SHARED_BLOBS, shared.rows(), is_missing=True)
+
+
+def _key(model: Model) -> dict[str, object]:
+    return {"name": model.name, "version": model.version}
+
+
+def _read(connection: Connection, ref: ModelRef) -> Model:
+    version, values = ("", (ref.name,)) if ref.version is None else ("AND version = ?", (ref.name, ref.version))
+    found = connection.select(MODELS, f"WHERE name = ? {version} ORDER BY version DESC LIMIT 1", *values)
+    if not found:
+        hint = _suggestion(connection, ref)
+        raise NotFoundError(f"model {ref} not found", where="model registry", hint=hint)
+    return model_of(found[0])
 
 
 def _suggestion(connection: Connection, ref: ModelRef) -> str:
-    versions = connection.scalars(
-        select(MODELS.c.version).where(MODELS.c.name == ref.name).order_by(MODELS.c.version)
-    ).all()
-    names = connection.scalars(select(MODELS.c.name).distinct().order_by(MODELS.c.name)).all()
+    versions = connection.column("SELECT version FROM models WHERE name = ? ORDER BY version", ref.name)
+    names = connection.column("SELECT DISTINCT name FROM models ORDER BY name")
     if versions:
         return f"its versions are {', '.join(map(str, versions))}"
     if names:

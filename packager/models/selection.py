@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any
-
-from sqlalchemy import Column, ColumnElement, Select, select
-
-from packager.database.tables import MODELS
-from packager.models.query import Label, ModelQuery
-
-# A key that means the same in the JSON path of both databases; ``ModelQuery.matches`` compares the others.
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ -]*")
+from packager.database.dialects import Dialect
+from packager.models.query import ModelQuery
 
 
-def rows_of(query: ModelQuery) -> Select[Any]:
-    """The rows, by name and version; a few too many where a key cannot be asked for in SQL (``ModelQuery.matches``)."""
-    wanted = select(MODELS)
-    for column, value in ((MODELS.c.name, query.name), (MODELS.c.run, query.run)):
+def rows_of(query: ModelQuery, dialect: Dialect) -> tuple[str, list[str]]:
+    """What follows ``SELECT * FROM models``, and its values: the rows by name and version.
+
+    They are a few too many where a key cannot be asked for in SQL (``ModelQuery.matches``).
+    """
+    conditions, values = [], []
+    framework = None if query.framework is None else query.framework.value
+    for column, value in (("name", query.name), ("run", query.run), ("framework", framework)):
         if value is not None:
-            wanted = wanted.where(column == value)
-    if query.framework is not None:
-        wanted = wanted.where(MODELS.c.framework == query.framework.value)
-    for column, labels in ((MODELS.c.tags, query.tags), (MODELS.c.properties, query.properties)):
-        wanted = wanted.where(*(_has(column, label) for label in labels if _PLAIN.fullmatch(label.key)))
-    return wanted.order_by(MODELS.c.name, MODELS.c.version)
-
-
-def _has(column: Column[Mapping[str, str]], label: Label) -> ColumnElement[bool]:
-    value: ColumnElement[str] = column[label.key].as_string()
-    return value.is_not(None) if label.value is None else value.is_not_distinct_from(label.value)
+            conditions.append(f"{column} = ?")
+            values.append(value)
+    for column, labels in (("tags", query.tags), ("properties", query.properties)):
+        for label in labels:
+            if (asked := dialect.label(column, label.key)) is not None:
+                expression, key = asked
+                conditions.append(f"{expression} IS NOT NULL" if label.value is None else f"{expression} = ?")
+                values += [key] if label.value is None else [key, label.value]
+    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+    return f"{where}ORDER BY name, version", values

@@ -24,6 +24,10 @@ class Shared:
     repository: str
     blobs: tuple[Descriptor, ...]
 
+    def rows(self) -> list[dict[str, str]]:
+        """As rows of the database."""
+        return [{"digest": str(blob.digest), "repository": self.repository} for blob in self.blobs]
+
 
 class Sharing(Protocol):
     """Gives a team the blobs of its models."""

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
-
 from edgepack.errors import UsageError
 from edgepack.nearness import listed
 from packager.database.database import Database
@@ -27,6 +25,7 @@ _log = logging.getLogger(__name__)
 _RECORDS = (MODELS, ENVIRONMENTS)
 # What changes of a version after it was registered.
 _CHANGING = ("tags", "properties", "description", "resources", "sample", "sample_output", "conversion")
+_RAISE_COUNTER = "UPDATE last_versions SET version = ? WHERE kind = ? AND name = ? AND version < ?"
 Row = Mapping[str, Any]
 
 
@@ -65,7 +64,7 @@ def migrate(workspace: Workspace, team: Team | None) -> Migration:
         _move_model(workspace, config, target, row)
     with target.writing() as connection:
         for row in pending[ENVIRONMENTS.name]:
-            connection.execute(insert(ENVIRONMENTS).values(_without_id(row)))
+            connection.insert(ENVIRONMENTS, [_without_id(row)])
     _raise_counters(source, target)
     config.write(workspace.root)
     taken = len(changed) if team is None else 0
@@ -74,15 +73,15 @@ def migrate(workspace: Workspace, team: Team | None) -> Migration:
 
 def _count(database: Database) -> int:
     with database.reading() as connection:
-        return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in _RECORDS)
+        return sum(len(connection.column(f"SELECT id FROM {table.name}")) for table in _RECORDS)  # noqa: S608
 
 
 def _rows(database: Database) -> dict[str, dict[tuple[str, int], Row]]:
     found: dict[str, dict[tuple[str, int], Row]] = {}
     with database.reading() as connection:
         for table in _RECORDS:
-            rows = connection.execute(select(table).order_by(table.c.name, table.c.version)).mappings()
-            found[table.name] = {(row["name"], row["version"]): dict(row) for row in rows}
+            rows = connection.select(table, "ORDER BY name, version")
+            found[table.name] = {(row["name"], row["version"]): row for row in rows}
     return found
 
 
@@ -123,8 +122,7 @@ def _take_changes(workspace: Workspace, target: Database, row: Row) -> None:
     """Let the folder's record of a model say what the team's does, which others may have changed since it moved."""
     _fetch(workspace, model_of(row))
     with target.writing() as connection:
-        same = (MODELS.c.name == row["name"]) & (MODELS.c.version == row["version"])
-        connection.execute(update(MODELS).where(same).values(_changing(row)))
+        connection.update(MODELS, _changing(row), {"name": row["name"], "version": row["version"]})
 
 
 def _content(row: Row) -> object:
@@ -149,9 +147,8 @@ def _move_model(workspace: Workspace, config: WorkspaceConfig, target: Database,
             sent.append(blobs.share_conversion(model, model.conversion))
     with target.writing() as connection:
         for shared in sent:
-            rows = [{"digest": str(blob.digest), "repository": shared.repository} for blob in shared.blobs]
-            target.add_missing(connection, SHARED_BLOBS, rows)
-        connection.execute(insert(MODELS).values(_without_id(row)))
+            connection.insert(SHARED_BLOBS, shared.rows(), is_missing=True)
+        connection.insert(MODELS, [_without_id(row)])
 
 
 def _fetch(workspace: Workspace, model: Model) -> None:
@@ -168,10 +165,8 @@ def _fetch(workspace: Workspace, model: Model) -> None:
 def _raise_counters(source: Database, target: Database) -> None:
     """A number that was given here is not given again there."""
     with source.reading() as connection:
-        counted = [dict(row) for row in connection.execute(select(LAST_VERSIONS)).mappings()]
+        counted = connection.select(LAST_VERSIONS)
     with target.writing() as connection:
-        target.add_missing(connection, LAST_VERSIONS, counted)
+        connection.insert(LAST_VERSIONS, counted, is_missing=True)
         for row in counted:
-            same = (LAST_VERSIONS.c.kind == row["kind"]) & (LAST_VERSIONS.c.name == row["name"])
-            lower = LAST_VERSIONS.c.version < row["version"]
-            connection.execute(update(LAST_VERSIONS).where(same & lower).values(version=row["version"]))
+            connection.run(_RAISE_COUNTER, row["version"], row["kind"], row["name"], row["version"])

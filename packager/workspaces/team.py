@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
-
 from edgepack.errors import EdgepackError
 from edgepack.oci.copy import copy
 from edgepack.oci.descriptor import Descriptor
@@ -17,7 +15,6 @@ from edgepack.oci.reference import Reference, repository_of
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
 from packager.database.database import Database
-from packager.database.tables import SHARED_BLOBS
 from packager.models.model import Conversion, Model
 from packager.models.sharing import Shared, conversion_artifact, model_artifact
 from packager.registries.logins import GivenLogins
@@ -25,6 +22,8 @@ from packager.workspaces.config import Team
 
 if TYPE_CHECKING:
     from edgepack.oci.remote import RemoteRepository
+
+_REPOSITORY = "SELECT repository FROM shared_blobs WHERE digest = ? ORDER BY repository LIMIT 1"
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ class TeamBlobs:
 
     def _repository_with(self, digest: Digest) -> str | None:
         with self.database.reading() as connection:
-            wanted = select(SHARED_BLOBS.c.repository).where(SHARED_BLOBS.c.digest == str(digest))
-            return connection.scalars(wanted.order_by(SHARED_BLOBS.c.repository).limit(1)).first()
+            found = connection.column(_REPOSITORY, str(digest))
+        return str(found[0]) if found else None
 
     def _repository(self, reference: Reference) -> RemoteRepository:
         from edgepack.oci.remote import RemoteRepository

@@ -210,7 +210,7 @@ class Workspace:
 
     def database_of(self, config: WorkspaceConfig) -> Database:
         """The database that this workspace has by ``config``."""
-        from packager.database.database import Database  # SQLAlchemy takes a quarter of a second to import
+        from packager.database.database import Database
 
         return Database.beside(self._folder / _MODELS) if config.team is None else Database.at(config.team.database)
 
@@ -228,15 +228,9 @@ class Workspace:
 
     def held(self) -> Held:
         """How much is in it."""
-        from sqlalchemy import func, select
-
-        from packager.database.tables import ENVIRONMENTS, MODELS
-
         with self.database.reading() as connection:
-            models, environments = (
-                connection.execute(select(func.count()).select_from(table)).scalar_one()
-                for table in (MODELS, ENVIRONMENTS)
-            )
+            (models,) = connection.column("SELECT count(*) FROM models")
+            (environments,) = connection.column("SELECT count(*) FROM environments")
         sizes = [self.store.path(digest).stat().st_size for digest in self.store.digests()]
         return Held(models, environments, len(self.store.tags()), len(sizes), sum(sizes))
 

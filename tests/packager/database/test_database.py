@@ -7,14 +7,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
 
 from edgepack.errors import EdgepackError, IncompatibleError, UsageError
 from edgepack.names import ModelRef
 from edgepack.oci.store import Store
 from packager.database.address import check_address
 from packager.database.database import Database
-from packager.database.tables import METADATA, SCHEMA_VERSION
+from packager.database.tables import SCHEMA_VERSION, TABLES
 from packager.models.details import ModelDetails
 from packager.models.model import Framework
 from packager.models.registry import ModelRegistry
@@ -37,10 +36,8 @@ def first_form(tmp_path: Path) -> Path:
 
 def columns_of(database: Database) -> dict[str, set[str]]:
     with database.reading() as connection:
-        inspector = inspect(connection)
-        return {
-            name: {column["name"] for column in inspector.get_columns(name)} for name in inspector.get_table_names()
-        }
+        names = connection.column("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {name: set(connection.column("SELECT name FROM pragma_table_info(?)", name)) for name in names}
 
 
 def test_the_first_edgepacks_models_are_there_after_the_upgrade(first_form: Path, tmp_path: Path) -> None:
@@ -60,7 +57,7 @@ def test_the_first_edgepacks_models_are_there_after_the_upgrade(first_form: Path
 def test_an_upgraded_database_has_the_columns_of_a_new_one(first_form: Path, tmp_path: Path) -> None:
     upgraded, new = Database.beside(first_form), Database.beside(tmp_path / "new.db")
     assert columns_of(upgraded) == columns_of(new)
-    assert set(columns_of(new)) == {table.name for table in METADATA.tables.values()}
+    assert set(columns_of(new)) == {table.name for table in TABLES}
 
 
 def _open(path: Path, start: object, ended: object) -> None:
@@ -99,7 +96,7 @@ def test_an_upgrade_that_fails_leaves_the_earlier_form(first_form: Path, monkeyp
 def test_a_newer_form_is_refused_with_the_edgepack_that_it_needs(open_database: Open) -> None:
     database = open_database()
     with database.writing() as connection:
-        connection.execute(text("UPDATE edgepack_schema SET version = 99, edgepack = '7.1.0'"))
+        connection.run("UPDATE edgepack_schema SET version = ?, edgepack = ?", 99, "7.1.0")
     with pytest.raises(IncompatibleError, match=f"needs edgepack 7.1.0 or later.*up to {SCHEMA_VERSION}"):
         open_database()
 

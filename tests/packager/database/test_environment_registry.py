@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
 
 from edgepack.errors import EdgepackError, InvalidDocumentError, NotFoundError, UsageError
 from edgepack.names import EnvironmentRef
@@ -114,11 +113,11 @@ def test_a_record_that_was_altered_is_checked_again(registry: EnvironmentRegistr
     registry.register(with_package("mine", "numpy"))
     evil = to_json(replace(with_package("mine", "-e ."), version=1))
     with open_database().writing() as connection:
-        connection.execute(update(ENVIRONMENTS).values(definition=evil))
+        connection.update(ENVIRONMENTS, {"definition": evil}, {"name": "mine"})
     with pytest.raises(InvalidDocumentError, match="environment mine:1 in the database: pip requirement"):
         registry.get(EnvironmentRef("mine"))
     with open_database().writing() as connection:
-        connection.execute(update(ENVIRONMENTS).values(definition={**evil, "password": "x"}))
+        connection.update(ENVIRONMENTS, {"definition": {**evil, "password": "x"}}, {"name": "mine"})
     with pytest.raises(InvalidDocumentError, match="password is not a known field"):
         registry.list()
 
