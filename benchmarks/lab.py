@@ -22,7 +22,12 @@ def edgepack(workspace: Path, *words: str) -> Any:
     """Run ``edgepack`` and give its JSON answer."""
     done = subprocess.run(
         [str(BIN / "edgepack"), *words],
-        env={**os.environ, "EDGEPACK_OUTPUT": "json", "EDGEPACK_WORKSPACE": str(workspace)},
+        env={
+            # As a user has it, whose first command writes the bytecode of what it imports.
+            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+            "EDGEPACK_OUTPUT": "json",
+            "EDGEPACK_WORKSPACE": str(workspace),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -50,7 +50,7 @@ PORT = 6789
 
 def check_packages() -> None:
     """Raise ``MissingPartError`` where a package that the demo needs is not installed: an extra may bring a part."""
-    for package in ("sqlalchemy", "uv", "sklearn", "joblib", "skl2onnx", "docker"):
+    for package in ("uv", "sklearn", "joblib", "skl2onnx", "docker"):
         if find_spec(package) is None:
             what = f"the Python package {package} is not installed"
             raise MissingPartError(what, where="the demo", hint="run: pip install 'edgepack[all]'")

@@ -34,7 +34,7 @@ FRAMEWORKS = {
 }  # fmt: skip
 # What a plan must not touch. ``os.path`` and ``posixpath`` only handle text, and so do pathlib's pure paths.
 IO_MODULES = {
-    "asyncio", "docker", "http", "io", "os", "requests", "shutil", "socket", "sqlalchemy", "sqlite3", "ssl",
+    "asyncio", "docker", "http", "io", "os", "requests", "shutil", "socket", "psycopg", "sqlite3", "ssl",
     "subprocess", "tarfile", "tempfile", "threading", "time", "urllib", "urllib3", "zipfile",
 }  # fmt: skip
 # What stands in for libraries that entry scripts import.
@@ -274,7 +274,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-HEAVY = {"numpy", "onnx", "onnxruntime", "click", "docker", "sqlalchemy", "jinja2"} | FRAMEWORKS
+HEAVY = {"numpy", "onnx", "onnxruntime", "click", "docker", "psycopg", "jinja2"} | FRAMEWORKS
 
 
 def test_the_agent_is_light_to_import() -> None:

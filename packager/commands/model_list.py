@@ -50,4 +50,5 @@ def command(
             if is_all
             else "no model is like that; all are shown by: edgepack model list"
         )
-    answer(output, [model_json(model) for model in models], [model_row(model) for model in models])
+    shown, rows = (models, ()) if output == "json" else ((), models)
+    answer(output, [model_json(model) for model in shown], [model_row(model) for model in rows])

@@ -6,12 +6,9 @@ registration leaves a gap in the numbers, and blobs without a name.
 
 from __future__ import annotations
 
-import getpass
-import logging
-import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.progress import Progress, unseen
@@ -21,21 +18,16 @@ from edgepack.oci.store import Store
 from packager.database.connection import Connection
 from packager.database.database import Database
 from packager.database.tables import MODELS, SHARED_BLOBS
-from packager.layers.folder import left_out_text
-from packager.layers.paths import model_dir
-from packager.models.details import ModelDetails, label_violations, resource_violations, text_violations
-from packager.models.files import write_model_layers
 from packager.models.model import Conversion, Model, Resources, conversion_to_json, resources_to_json, sample_to_json
-from packager.models.progress import size_of, watched
 from packager.models.query import ModelQuery
 from packager.models.rows import model_of, row_of
-from packager.models.samples import keep_file, keep_sample
 from packager.models.selection import rows_of
 from packager.models.sharing import Shared, Sharing
-from packager.models.sources import Source, described, entries_of, framework_by_files, gather
+
+if TYPE_CHECKING:
+    from packager.models.details import ModelDetails
 
 _KIND = "model"
-_log = logging.getLogger(__name__)
 
 
 class ModelRegistry:
@@ -63,36 +55,14 @@ class ModelRegistry:
         that holds a credential, ``EdgepackError`` before anything is written; later ``NoSpaceError``, and
         ``UsageError`` for files that change meanwhile. Nothing is registered then.
         """
-        details = details or ModelDetails()
-        details.check(name)
-        found = gather([path] if isinstance(path, Path) else path, child_paths)
-        with progress(f"register {name}", 2 * sum(size_of(source) for source in found)) as advance:
-            sources = [watched(source, advance) for source in found]
-            return self._register(name, sources, details, sample_input, sample_output)
+        from packager.models.registering import registered
 
-    def _register(
-        self,
-        name: str,
-        sources: Sequence[Source],
-        details: ModelDetails,
-        sample_input: Path | None,
-        sample_output: Path | None,
-    ) -> Model:
-        framework = details.framework or framework_by_files(sources)
-        files = described(sources, framework)
-        for source in sources:
-            if source.tree.left_out:
-                _log.info("%s: %s", source.path, left_out_text(source.tree.left_out))
-        sample = None if sample_input is None else keep_sample(sample_input, self.store, "--sample-input")
-        expected = None if sample_output is None else keep_file(sample_output, self.store, "--sample-output")
+        def next_version() -> int:
+            return self._database.next_version(_KIND, name)
 
-        version = self._database.next_version(_KIND, name)
-        below, title = model_dir(name, version), f"{name}:{version}"
-        layers = write_model_layers(entries_of(sources), files, below, self.store, title)
-        model = Model(
-            name, version, framework, details.framework_version, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            dict(details.tags), files, layers, sample, None, dict(details.properties), details.description,
-            details.resources, details.experiment, details.run, _user(), expected,
+        model = registered(
+            name, path, details, next_version, self.store,
+            child_paths=child_paths, sample_input=sample_input, sample_output=sample_output, progress=progress,
         )  # fmt: skip
         shared = None if self._sharing is None else self._sharing.share(model)
         with self._database.writing() as connection:
@@ -141,6 +111,9 @@ class ModelRegistry:
         Raises ``NotFoundError`` for a model or tag that is not there, ``UsageError`` for a tag that breaks a rule and
         for a property that is there with another value: properties never change.
         """
+        from packager.models.details import label_violations, resource_violations, text_violations
+        from packager.models.samples import keep_file, keep_sample
+
         sample = None if sample_input is None else keep_sample(sample_input, self.store, "--sample-input")
         expected = None if sample_output is None else keep_file(sample_output, self.store, "--sample-output")
         with self._database.writing() as connection:
@@ -214,10 +187,3 @@ def _suggestion(connection: Connection, ref: ModelRef) -> str:
     if names:
         return did_you_mean(ref.name, names, f"registered are {listed(names)}")
     return "register one with: edgepack model register -n NAME -p PATH"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as containers have
-        return str(os.getuid())

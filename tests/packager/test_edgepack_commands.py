@@ -143,7 +143,7 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
         "from packager.commands.main import main\n"
         f"sys.argv[1:] = {words!r}\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        "heavy = 'sqlalchemy docker rich numpy onnx onnxruntime urllib3 cryptography packaging pip converters'\n"
+        "heavy = 'sqlite3 psycopg docker rich numpy onnx onnxruntime urllib3 cryptography packaging pip converters'\n"
         "print([name for name in heavy.split() if name in sys.modules], file=sys.stderr)\n"
     )
     done = finish(sys.executable, "-c", program)

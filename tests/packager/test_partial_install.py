@@ -19,7 +19,7 @@ command()
 LACKS = [
     ("click", "packager", "packager", ["edgepack", "model", "list"]),
     ("click", "edge_agent", "agent", ["edge-agent", "status"]),
-    ("sqlalchemy", "packager", "packager", ["edgepack", "model", "list"]),
+    ("packaging", "packager", "packager", ["edgepack", "environment", "show", "python-minimal"]),
     ("orjson", "edge_server", "serve", ["edge-server", "--model", "model.onnx"]),
 ]
 

@@ -25,7 +25,7 @@ from tests.support.running import SECONDS, Done
 PROGRAM = Path(__file__).parent / "programs" / "forks.py"
 # Of each command: its room, and what is imported before.
 COMMANDS = {
-    "edgepack": ("packager", "packager.*", "sqlalchemy.dialects.sqlite"),
+    "edgepack": ("packager", "packager.*", "sqlite3"),
     "edge-agent": ("edge_agent", "edge_agent.*"),
     "edge-server": ("edge_server", "edge_server.run", "onnxruntime"),
 }

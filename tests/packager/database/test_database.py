@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from packager.models.registry import ModelRegistry
 from tests.packager.database.conftest import Open
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres
+from tests.support.running import finish
 
 FORMS = Path(__file__).parent / "forms"
 
@@ -160,3 +162,40 @@ def test_a_password_in_an_address_is_refused_and_not_shown(address: str) -> None
     with pytest.raises(UsageError, match=r"holds a password.*~/\.pgpass") as error:
         check_address(address)
     assert "hidden-word" not in str(error.value)
+
+
+def test_a_command_that_lists_loads_only_what_it_needs(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom packager.commands.main import main\n"
+        f"from packager.database.database import Database\nDatabase.beside(Path({str(tmp_path / 'models.db')!r}))\n"
+        f"sys.argv[1:] = ['model', 'list', '--workspace', {str(tmp_path)!r}, '--tag', 'a=b']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "unwanted = 'sqlalchemy psycopg asyncio packager.models.registering packager.layers packager.images'\n"
+        "print([name for name in unwanted.split() if name in sys.modules], file=sys.stderr)\n"
+    )
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "workspace.json").write_text('{"schema": "edgepack.workspace/v1"}')
+    done = finish(sys.executable, "-c", program)
+    assert done.code == 0
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_a_server_that_ends_in_the_middle_leaves_nothing_half(
+    server: Postgres, team_address: str, tmp_path: Path
+) -> None:
+    database = Database.at(team_address)
+    registry = ModelRegistry(database, Store.create(tmp_path / "store"))
+    (tmp_path / "x").write_text("x")
+    name = team_address.rpartition("/")[2]
+    ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608
+
+    def write() -> None:
+        with database.writing() as one:
+            one.run("INSERT INTO last_versions (kind, name, version) VALUES ('model', 'lost', 1)")
+            server.sql("postgres", ended)
+            one.run("INSERT INTO last_versions (kind, name, version) VALUES ('model', 'lost too', 1)")
+
+    with pytest.raises(EdgepackError, match=r"the workspace's database cannot be used.*check that the server runs"):
+        write()
+    assert server.sql(name, "SELECT count(*) FROM edgepack.last_versions") == "0\n"
+    assert registry.register("churn", tmp_path / "x").id == "churn:1"
