@@ -17,7 +17,7 @@ class ContainerRegistry(Section):
 
     _NAMES: ClassVar[tuple[str, ...]] = ("address", "username", "password", "registry_identity")
 
-    def __init__(self, address: str | None = None, username: str | None = None, password: str | None = None) -> None:
+    def __init__(self, *, address: str | None = None, username: str | None = None, password: str | None = None) -> None:
         self.address: str | None = address
         self.username: str | None = username
         self.password = password
@@ -26,7 +26,7 @@ class ContainerRegistry(Section):
     @classmethod
     def of(cls, login: RegistryLogin) -> ContainerRegistry:
         """A registry with the login to it."""
-        return cls(login.address, login.username, login.secret)
+        return cls(address=login.address, username=login.username, password=login.secret)
 
     @property
     def password(self) -> str | None:

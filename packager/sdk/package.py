@@ -163,7 +163,7 @@ class ModelPackage:
             # docker login takes no pull token.
             return ContainerRegistry.of(login_for(Registry(reference.registry), team.access(), token=False))
         except NotFoundError:  # it is open to all
-            return ContainerRegistry(reference.registry)
+            return ContainerRegistry(address=reference.registry)
 
     def serialize(self) -> dict[str, Any]:
         """What Azure's command shows of it."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from edgepack.errors import EdgepackError, NotFoundError, UsageError
+from edgepack.errors import EdgepackError, IncompatibleError, NotFoundError, UsageError
 from edgepack.names import ModelRef
 from packager.models.model import Framework, Model
 from packager.sdk.owner import Owner
@@ -49,7 +49,7 @@ def package(
         try:
             location = make(workspace, inputs, name, log)
             record = PackageRecord("Succeeded", generate_dockerfile, location)
-        except (UsageError, NotFoundError):
+        except (UsageError, NotFoundError, IncompatibleError):
             raise  # what was asked for is wrong
         except EdgepackError as error:
             cause = error

@@ -17,7 +17,7 @@ from packager.automl import AutoMLRun
 from packager.commands.main import build_cli
 from packager.conda_dependencies import CondaDependencies
 from packager.exceptions import AzureMLException, ModelNotFoundException, UserErrorException, WebserviceException
-from packager.model import Model
+from packager.model import Model, ModelPackage
 from packager.resource_configuration import ResourceConfiguration
 from packager.run import Run
 from packager.workspace import Workspace
@@ -76,6 +76,17 @@ SIGNATURES: dict[str, str] = {
     "Model.add_tags": "self, tags",
     "Model.remove_tags": "self, tags",
     "Model.add_properties": "self, properties",
+    "Model.package": (
+        "workspace, models, inference_config=None, generate_dockerfile=False, image_name=None, image_label=None"
+    ),
+    "ModelPackage.__init__": "self, workspace, operation_id, environment",
+    "ModelPackage.wait_for_creation": "self, show_output=False",
+    "ModelPackage.save": "self, output_directory",
+    "ModelPackage.pull": "self",
+    "ModelPackage.get_container_registry": "self",
+    "ModelPackage.get_logs": "self, decode=True, offset=0",
+    "ModelPackage.update_creation_state": "self",
+    "ModelPackage.serialize": "self",
     "Model.delete": "self",
     "Model.serialize": "self",
     "Model.deserialize": "workspace, model_payload",
@@ -142,7 +153,7 @@ SIGNATURES: dict[str, str] = {
 @pytest.mark.parametrize("call", SIGNATURES)
 def test_a_call_has_azures_parameters(call: str) -> None:
     owner, _, name = call.partition(".")
-    others = {"AutoMLRun": AutoMLRun, "CondaDependencies": CondaDependencies}
+    others = {"AutoMLRun": AutoMLRun, "CondaDependencies": CondaDependencies, "ModelPackage": ModelPackage}
     found: Any = others.get(owner) or getattr(packager, owner)
     parameters = inspect.signature(getattr(found, name)).parameters.values()
     ours = [one for one in parameters if one.kind is not inspect.Parameter.KEYWORD_ONLY]
