@@ -28,7 +28,7 @@ from edgepack.oci.platforms import choose, needs, platform_images, runs_on
 from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import PrivateKey
-from edgepack.signing.statement import attach, verify_image
+from edgepack.signing.statement import attach, verify_image, vouched_for
 
 _DOCUMENTS = mediatypes.INDEXES | mediatypes.MANIFESTS
 
@@ -110,8 +110,11 @@ def _without_tag(image: Descriptor) -> Descriptor:
 
 def _ensure_signed(store: Store, image: NamedImage, key: PrivateKey) -> None:
     try:
-        verify_image(store, image.descriptor.digest, [key.public])
+        signed = verify_image(store, image.descriptor.digest, [key.public])
+        is_covered = signed.attachments.issuperset(vouched_for(store, image.descriptor))
     except SignatureError:
+        is_covered = False
+    if not is_covered:
         attach(store, image.descriptor, image.name, key)
 
 

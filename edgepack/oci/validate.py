@@ -2,7 +2,8 @@
 
 Shares no parser, hasher or tar code with the rest of this package: documents are read as plain JSON, layers with the
 standard library (image-spec 1.1, manifest.md, config.md, layer.md; docs/architecture.md,
-"Model layer"). Only tests use it, to judge what the other modules write, as go-containerregistry's ``validate`` does.
+"Model layer"). Tests judge by it what the other modules write, as go-containerregistry's ``validate`` does, and users
+what they hold: ``edgepack package verify``.
 """
 
 from __future__ import annotations
@@ -42,20 +43,28 @@ class Finding:
         return f"{self.where}: {self.what}"
 
 
-def validate(source: BlobSource, root: Descriptor, *, limit: int = LIMITS.archive_unpacked_bytes) -> list[Finding]:
+def validate(
+    source: BlobSource,
+    root: Descriptor,
+    *,
+    limit: int = LIMITS.archive_unpacked_bytes,
+    foreign_links: bool = False,
+) -> list[Finding]:
     """Everything that is wrong with ``root`` and all below it; an empty list when nothing is.
 
     Looked at: digests and sizes of all blobs; diff IDs and their number against layers and history; platforms of the
     index against those of the configurations; in each layer names, links, nodes and whiteouts; in layers of our kinds
     also order, owners, times and parents. A layer may unpack to ``limit`` bytes. Bad content is a finding, never an
-    error; a source that fails otherwise (no connection) still raises.
+    error; a source that fails otherwise (no connection) still raises. With ``foreign_links`` layers of other kinds may
+    have the links, nodes and whiteouts that engines take.
     """
-    return _Validator(source, limit).run(root)
+    return _Validator(source, limit, foreign_links).run(root)
 
 
 class _Validator:
-    def __init__(self, source: BlobSource, limit: int) -> None:
+    def __init__(self, source: BlobSource, limit: int, foreign_links: bool) -> None:
         self._source = source
+        self._foreign_links = foreign_links
         self._limit = limit
         self._findings: list[Finding] = []
         self._layers: dict[str, str | None] = {}
@@ -187,6 +196,8 @@ class _Validator:
                 path = posixpath.normpath(entry.name)
                 if path.startswith("/") or ".." in entry.name.split("/"):
                     self._found(where, "the path climbs out of the image")
+                if self._foreign_links and not ours:
+                    continue
                 if path in seen and not (entry.isdir() and seen[path] == tarfile.DIRTYPE):
                     self._found(where, "is listed twice in the layer")
                 self._links(where, path, entry, seen)

@@ -38,7 +38,8 @@ PREDICATE_TYPE = "https://edgepack.dev/statement/v1"
 class Statement:
     """What a signer says: the image ``digest``, called ``name``, with these manifests by platform, may run.
 
-    ``created`` is an RFC 3339 time, or ``None``: without one, equal images have equal statements.
+    ``created`` is an RFC 3339 time, or ``None``: without one, equal images have equal statements. ``attachments`` are
+    the artifacts that its signer vouches for too: the SBOM and the provenance of each platform's image.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Statement:
     platforms: Mapping[str, Digest] = field(default_factory=dict)
     created_by: str = ""
     created: str | None = None
+    attachments: tuple[Digest, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The in-toto statement, canonical."""
@@ -55,6 +57,8 @@ class Statement:
         }
         if self.created is not None:
             predicate["created"] = self.created
+        if self.attachments:
+            predicate["attachments"] = sorted(map(str, self.attachments))
         return canonical_json(
             {
                 "_type": STATEMENT_TYPE,
@@ -67,10 +71,11 @@ class Statement:
 
 @dataclass(frozen=True)
 class Verified:
-    """An image that trusted keys vouch for."""
+    """An image that trusted keys vouch for, and what is attached to it that they vouch for too."""
 
     key_ids: tuple[str, ...]
     statement: Statement
+    attachments: frozenset[Digest] = frozenset()
 
 
 def envelope_of(artifact: Manifest, image: Digest) -> Descriptor:
@@ -93,7 +98,7 @@ def check_statement(data: bytes, image: Digest, trusted: Collection[PublicKey]) 
         statement = _parse(opened.payload, image, where)
     except (InvalidDocumentError, InvalidReferenceError) as error:
         raise SignatureError(f"is signed and malformed ({error.what})", where=where) from error
-    return Verified(opened.key_ids, statement)
+    return Verified(opened.key_ids, statement, frozenset(statement.attachments))
 
 
 def check_member(index: Index, signed: Digest, manifest: Digest) -> None:
@@ -123,10 +128,14 @@ def _parse(payload: bytes, image: Digest, where: str) -> Statement:
     created, created_by = predicate.get("created"), predicate.get("created_by", "")
     if not isinstance(created, str | None) or not isinstance(created_by, str):
         raise InvalidDocumentError(where, ["predicate.created and predicate.created_by must be text"])
+    attachments = predicate.get("attachments", [])
+    if not isinstance(attachments, list):
+        raise InvalidDocumentError(where, ["predicate.attachments must be a list"])
     return Statement(
         name=names[0],
         digest=image,
         platforms={name: Digest.parse(digest) for name, digest in platforms.items()},
         created_by=created_by,
         created=created,
+        attachments=tuple(map(Digest.parse, attachments)),
     )

@@ -33,7 +33,16 @@ def make_statement(source: BlobSource, image: Descriptor, name: str, created: st
             platform = ImageConfig.from_bytes(read_verified(source, manifest.config)).platform
         if platform is not None:
             platforms[str(platform)] = descriptor.digest
-    return Statement(name, image.digest, platforms, f"edgepack {edgepack.__version__}", created)
+    attached = vouched_for(source, image)
+    return Statement(name, image.digest, platforms, f"edgepack {edgepack.__version__}", created, attached)
+
+
+def vouched_for(source: BlobSource, image: Descriptor) -> tuple[Digest, ...]:
+    """What a statement on ``image`` covers of what is attached: what edgepack made when it built each of its images."""
+    if not isinstance(source, HasReferrers):
+        return ()
+    listed = [one for part in attachments.subjects(source, image) for one in source.referrers(part.digest)]
+    return tuple(sorted({one.digest for one in listed if mediatypes.ATTACHMENT_KIND in one.annotations}))
 
 
 def attach(store: Store, image: Descriptor, name: str, key: PrivateKey, created: str | None = None) -> Descriptor:
@@ -67,7 +76,9 @@ def verify_image(
         except (VerificationError, NotFoundError, InvalidDocumentError) as error:
             refused.append(error)
     if found:
-        return Verified(tuple(sorted({key for one in found for key in one.key_ids})), found[0].statement)
+        keys = {key for one in found for key in one.key_ids}
+        covered = frozenset[Digest]().union(*(one.attachments for one in found))
+        return Verified(tuple(sorted(keys)), found[0].statement, covered)
     if not refused:
         raise SignatureError("has no statement attached", where=f"image {image}", hint="sign the image")
     if len(refused) == 1 and isinstance(refused[0], SignatureError):

@@ -54,6 +54,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "load": "Load images from an archive or an OCI layout.",
             "inspect": "Show an image's platforms, layers and signatures.",
             "diff": "Compare two images.",
+            "verify": "Check an image's blobs, attachments and signatures; build it again and compare.",
             "list": "List the images of the workspace.",
             "credentials": "Show how to log in to a registry, for docker login or DOCKER_CONFIG.",
             "delete": "Remove images from the workspace.",

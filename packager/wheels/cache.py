@@ -119,7 +119,9 @@ class WheelCache:
         try:
             name = (self._chosen / _choice(pin, target)).read_text("ascii")
         except FileNotFoundError:
-            return None
+            # Where a lock names one file there is nothing to choose, whatever it was chosen from before.
+            only = self._read(Digest(pin.hashes[0])) if len(pin.hashes) == 1 else None
+            return None if only is None else best([only], target)
         return self._read(Digest(name)) if name in pin.hashes else None
 
     def _read(self, digest: Digest) -> Wheel | None:
