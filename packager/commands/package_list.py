@@ -35,6 +35,7 @@ def command(workspace: Workspace, output: str) -> None:
                     "platform": str(image.platform),
                     "size": image.descriptor.size + sum(blob.size for blob in image.manifest.blobs),
                     "layers": len(image.manifest.layers),
+                    "sbom": bool(workspace.store.referrers(image.descriptor.digest, mediatypes.CYCLONEDX)),
                     "signed": bool(workspace.store.referrers(root.digest, mediatypes.STATEMENT_ARTIFACT)),
                 }
             )

@@ -40,6 +40,7 @@ from packager.images.write import ImageWriter
 from packager.inference.entry_script import EntryScript, read_entry_script
 from packager.inference.service_settings import ServiceSettings
 from packager.layers.compressors import compressor_name
+from packager.layers.paths import APP_ROOT
 from packager.layers.rules import rules_without
 from packager.layers.secrets import SecretSearch
 from packager.registries.access import Access
@@ -249,8 +250,13 @@ def _script(
     store: Store, image: Descriptor, script: Mapping[str, Any], source: Path | None, folder: Path
 ) -> EntryScript:
     file, below = str(script.get("file")), str(script.get("folder")).lstrip("/")
+    if source is not None and below == APP_ROOT:  # the script alone was shipped
+        return read_entry_script(str(source / file), None)
     if source is not None:
-        return read_entry_script(file, source)
+        found = read_entry_script(file, source)
+        # A copy of the folder may be called otherwise; its name is part of the image.
+        moved = (replace(entry, path=f"{below}{entry.path.removeprefix(found.folder)}") for entry in found.entries)
+        return replace(found, folder=below, entries=tuple(moved))
     manifest = store.manifest(image)
     entries: list[LayerEntry] = []
     for layer in manifest.layers:

@@ -72,7 +72,7 @@ def _component(package: Package) -> Component:
 
 def _licences(names: Sequence[str]) -> list[License]:
     """Licences as CycloneDX has them: one expression alone, or any number of ids and names."""
-    from cyclonedx.factory.license import LicenseFactory
+    from cyclonedx.contrib.license.factories import LicenseFactory
     from cyclonedx.model.license import DisjunctiveLicense, LicenseAcknowledgement, LicenseExpression
 
     factory, declared = LicenseFactory(), LicenseAcknowledgement.DECLARED

@@ -74,8 +74,9 @@ def _licences(fields: Message) -> tuple[str, ...]:
         return (_SPDX.get(name) or name,)
     found = []
     for one in fields.get_all("Classifier") or []:
-        kind, *_, last = [part.strip() for part in _text(one).split("::")]
-        if kind == "License" and last not in ("License", "OSI Approved"):
+        parts = [part.strip() for part in _text(one).split("::")]
+        last = parts[-1]
+        if parts[0] == "License" and last not in ("License", "OSI Approved"):
             found.append(_SPDX.get(last) or last)
     return tuple(dict.fromkeys(found))
 

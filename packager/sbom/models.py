@@ -63,7 +63,7 @@ def model_component(model: ModelInImage) -> dict[str, Any]:
     if manifest:
         found["modelCard"] = _card(model.ref, manifest)
         if model.record is not None:
-            found["pedigree"] = {"ancestors": [_original(model.record)]}
+            found["pedigree"] = {"ancestors": [_original(model.record)], "notes": "converted to ONNX"}
     return found
 
 
@@ -153,11 +153,8 @@ def _card(ref: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parameters(manifest: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    architecture = _text(_object(manifest.get("source")).get("recipe"))
-    if architecture:
-        found["modelArchitecture"] = architecture
     for side in ("inputs", "outputs"):
-        ports = [_object(port) for port in manifest.get(side) or ()]
+        ports = _objects(manifest.get(side))
         if ports:
             found[side] = [{"format": _format(port)} for port in ports]
     return found
@@ -195,7 +192,7 @@ def _metrics(parity: object) -> list[dict[str, str]]:
 def _limitations(manifest: Mapping[str, Any]) -> list[str]:
     rejects = _object(manifest.get("rejects"))
     found = [f"rejects {_REJECTS.get(name, name)}" for name in sorted(rejects) if rejects[name]]
-    for port in map(_object, manifest.get("inputs") or ()):
+    for port in _objects(manifest.get("inputs")):
         if port.get("closed"):
             found.append(f"rejects values of {port.get('name')} that were not seen in training")
     if manifest.get("row_wise") is False:
@@ -207,6 +204,10 @@ def _limitations(manifest: Mapping[str, Any]) -> list[str]:
 
 def _object(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _objects(value: object) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _text(value: object) -> str | None:

@@ -43,7 +43,7 @@ def _known(wheel: Wheel, rules: Sequence[TrimRule], cache: Path) -> Package:
     path = cache / f"wheel-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
     try:
         return Package.from_json(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # never read, or not readable: read again
     found = _read(wheel, own)
     make_dirs(path.parent)
