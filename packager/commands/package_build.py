@@ -19,10 +19,10 @@ from packager.commands.options import creating
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
+    from edgepack.host.progress import Progress
     from edgepack.oci.descriptor import Platform
-    from packager.images.build import Build, Builder, BuildOptions
+    from packager.images.build import Build, Builder
     from packager.images.plan import LayerPlan
-    from packager.images.steps import Execute
     from packager.images.write import BuiltImage
 
 # What packager.places.docker_daemon, which is slow to import, speaks to.
@@ -64,9 +64,7 @@ def command(
         inputs.note_left_out()
         return
     with bars() as progress:
-        builder, options = workspace.builder, inputs.options
-        execute = None if engine is None else _engine_steps(builder, options, engine, network=allow_network)
-        built = builder.build(inputs.refs, tag, inputs.platforms, options, progress, execute)
+        built = _built(workspace.builder, tag, inputs, progress, engine, network=allow_network)
     _write(write_lock, {image.platform: _lock_of(image, workspace) for image in built.images})
     answer(output, build_json(built), built_rows(built), cut=CUT)
     inputs.note_unchecked(workspace)
@@ -78,11 +76,20 @@ def command(
         )
 
 
-def _engine_steps(builder: Builder, options: BuildOptions, engine: str, *, network: bool) -> Execute:
-    from packager.contexts.engine import EngineSteps
+def _built(
+    builder: Builder, tag: str, inputs: ImageInputs, progress: Progress, engine: str | None, *, network: bool
+) -> Build:
+    if engine is None:
+        return builder.build(inputs.refs, tag, inputs.platforms, inputs.options, progress)
+    from packager.contexts.engine import EngineSteps, engine_base
     from packager.places.docker_daemon import Engine
 
-    return EngineSteps(builder, options, Engine(engine), lambda line: click.echo(line, err=True), network=network)
+    def log(line: str) -> None:
+        click.echo(line, err=True)
+
+    with engine_base(inputs.options, Engine(engine), log, network=network) as options:
+        execute = EngineSteps(builder, options, Engine(engine), log, network=network)
+        return builder.build(inputs.refs, tag, inputs.platforms, options, progress, execute)
 
 
 def _lock_of(image: BuiltImage, workspace: Workspace) -> str:

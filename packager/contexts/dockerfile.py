@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,8 @@ from packager.images.plan import LayerPlan
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def dockerfile(plan: LayerPlan, shown: Shown) -> str:
         "Dockerfile.j2", plan, shown, base_archives=shown.base.archives, base_env=config.env, base_labels=config.labels,
         volumes=sorted(config.other.get("Volumes") or {}), stages=shown.stages, python=plan.base.facts.python,
         pip=shown.pip, env=_others(plan.env, config.env), labels=_others(plan.labels, config.labels),
-        steps=plan.steps.strip("\n"), user=plan.user, entrypoint=plan.entrypoint,
+        user=plan.user, entrypoint=plan.entrypoint,
     )  # fmt: skip
 
 
@@ -84,7 +87,8 @@ def _render(name: str, plan: LayerPlan, shown: Shown, **values: Any) -> str:
     models = plan.labels.get(MODELS, "").replace(",", ", ")
     return _jinja().get_template(name).render(
         title=models or "A scoring script", platform=plan.platform, version=__version__, port=plan.port,
-        base_reference=shown.base.reference, wheels=shown.wheels, models=shown.models, **values,
+        base_reference=shown.base.reference, wheels=shown.wheels, models=shown.models,
+        steps=plan.steps.strip("\n"), **values,
     )  # fmt: skip
 
 
@@ -96,7 +100,7 @@ def _jinja() -> Environment:
         loader=FunctionLoader(template), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 - no page of the web
     )  # fmt: skip
-    found.filters |= {"exec": _exec, "quoted": _quoted, "source_path": _source_path, "variable_free": _variable_free}
+    found.filters |= {"exec": _exec, "pairs": _pairs, "source_path": _source_path, "variable_free": _variable_free}
     return found
 
 
@@ -107,6 +111,12 @@ def _others(all_: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]
 def _exec(words: Sequence[str]) -> str:
     """A list as Dockerfiles write it: without a shell."""
     return json.dumps(list(words), ensure_ascii=False)
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    """Variables or labels, a line for each; a label's name may need quotes, and a variable's never does."""
+    found = (f"{name if _PLAIN.fullmatch(name) else _quoted(name)}={_quoted(text)}" for name, text in values.items())
+    return " \\\n    ".join(found)
 
 
 def _quoted(text: str) -> str:

@@ -6,8 +6,10 @@ taken back; all others are those that a build without an engine has, and a devic
 
 from __future__ import annotations
 
+import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -125,6 +127,30 @@ class EngineSteps:
         if stored.diff_id != diff_id:
             raise VerificationError(f"the engine gave another layer than {diff_id}", where=title, hint="try again")
         return stored
+
+
+@contextmanager
+def engine_base(
+    options: BuildOptions, engine: Engine, log: Callable[[str], None], *, network: bool = False
+) -> Iterator[BuildOptions]:
+    """``options`` with the base that ``engine`` builds of an environment's own Dockerfile, in the block.
+
+    Raises what ``Engine.build`` raises.
+    """
+    environment = options.environment
+    if options.base is not None or environment is None or environment.base_dockerfile is None:
+        yield options
+        return
+    data = environment.base_dockerfile.encode()
+    with scratch_folder("base") as folder:
+        context = folder / "context.tar"
+        with tarfile.open(context, "w", format=tarfile.PAX_FORMAT) as tar:
+            member = tarfile.TarInfo("Dockerfile")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        image = engine.build(context, None, network=network, log=log)
+        engine.save(image, folder / "base.tar")
+        yield replace(options, base=f"docker-archive:{folder / 'base.tar'}")
 
 
 def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:

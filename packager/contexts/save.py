@@ -20,6 +20,7 @@ from packager.images.plan import FilesLayer, LayerPlan
 from packager.layers.secrets import SecretSearch, known_secrets
 from packager.models.export import check_target
 from packager.wheels.cache import Wheel
+from packager.wheels.groups import WheelGroup
 from packager.wheels.locks import parse_lock
 from packager.wheels.settings import LayerSettings
 from packager.wheels.tags import Target
@@ -99,8 +100,10 @@ def _saved(
     return SavedContext(folder, plan.platform, base.reference, written)
 
 
-def pip_wheel(builder: Builder, plan: LayerPlan, *, offline: bool = False) -> Wheel:
+def pip_wheel(builder: Builder, plan: LayerPlan, *, offline: bool = False) -> Wheel | None:
     """The wheel of pip that installs the others in a build stage; raises what the cache of wheels raises."""
+    if not any(isinstance(layer, WheelGroup) for layer in plan.layers):
+        return None
     text = files("packager").joinpath("data", "locks", "pip.txt").read_text("ascii")
     target = Target(plan.platform, plan.base.facts.python_version, plan.base.facts.glibc)
     (found,) = builder.wheels.get(parse_lock(text, "lock of pip"), target, offline=offline)

@@ -44,10 +44,11 @@ class Written:
 
 
 def write_context(
-    plan: LayerPlan, store: Store, base: ContextBase, settings: LayerSettings, pip: Wheel, tree: Path
+    plan: LayerPlan, store: Store, base: ContextBase, settings: LayerSettings, pip: Wheel | None, tree: Path
 ) -> Written:
     """Write the context of ``plan`` into the folder ``tree``, which has the files of ``base`` already.
 
+    ``pip`` installs the wheels, and is None where there are none.
     Raises ``UsageError`` for what no Dockerfile can hold, ``NoSpaceError`` when the disk is full.
     """
     groups = [layer for layer in plan.layers if isinstance(layer, WheelGroup)]
@@ -64,10 +65,10 @@ def write_context(
         for stage in stages:
             listing = files_listing([layer for layer in layers if layer.kind in stage.folders], settings.python)
             _write_json(build / f"{stage.name}.json", listing)
-        if groups:
+        if pip is not None:
             _write_wheels(groups, settings, pip, tree, bytecode=any(map(_has_bytecode, layers)))
         shown = Shown(
-            base, pip.filename if groups else "",
+            base, "" if pip is None else pip.filename,
             tuple({"folder": str(number), "title": group.title} for number, group in enumerate(groups, start=1)),
             stages, models, has_code=any(layer.kind == "code" for layer in layers),
         )  # fmt: skip
@@ -90,7 +91,7 @@ def _write_models(layers: Sequence[ReadyLayer], store: Store, tree: Path) -> tup
     shutil.rmtree(unpacked)
     found = sorted((tree / _APP / PurePosixPath(MODELS_ROOT).name).glob("*/*"))
     inner = [str(path.relative_to(tree / _APP)) for path in found]
-    return tuple((f"{_APP}/{path}/", f"/{APP_ROOT}/{path}/") for path in inner)
+    return tuple((f"{_APP}/{path}", f"/{APP_ROOT}/{path}/") for path in inner)
 
 
 def _write_files(layers: Iterable[FilesLayer], python: str, tree: Path) -> frozenset[Path]:
@@ -143,13 +144,18 @@ def _stages(layers: Sequence[FilesLayer], python: str, models: Sequence[str]) ->
     others = [layer for layer in layers if layer not in compiled]
     paths = {layer.kind: _paths(layer, python) for layer in layers}
     stages = [
-        Stage(layer.kind, f"The {layer.title}, with bytecode.", _copies([layer], paths, models), (layer.kind,))
+        Stage(
+            layer.kind,
+            f"{layer.kind.capitalize()}: {layer.title}, with bytecode.",
+            _copies([layer], paths, models),
+            (layer.kind,),
+        )
         for layer in compiled
     ]
     if others:
-        what = "The code and the settings" if len(others) > 1 else f"The {others[0].title}"
+        what = ", ".join(f"{layer.kind} ({layer.title})" for layer in others).capitalize()
         copies, folders = _copies(others, paths, models), tuple(layer.kind for layer in others)
-        stages.append(Stage("app", f"{what}, with the modes of the image.", copies, folders))
+        stages.append(Stage("app", f"{what}; with the modes of the image.", copies, folders))
     return tuple(stages)
 
 
@@ -173,7 +179,8 @@ def _copies(
         folders = {parent for path in paths[layer.kind] for parent in _above(path)}
         for path in sorted({_highest(path, taken) for path in paths[layer.kind]} - taken):
             end = "/" if path in folders else ""
-            found.append((f"{_place(path)}{end}", f"/layers/{layer.kind}/{path}{end}"))
+            # Without a slash at its end: a pattern with one matches nothing.
+            found.append((_place(path), f"/layers/{layer.kind}/{path}{end}"))
     return tuple(found)
 
 

@@ -303,6 +303,11 @@ def _based(options: BuildOptions, platforms: Sequence[Platform]) -> BuildOptions
     environment = options.environment
     if options.base is not None or environment is None:
         return options
+    if environment.base_dockerfile is not None:
+        raise UsageError(
+            "its base is a Dockerfile, which must be executed", where=f"environment {environment.id}",
+            hint="add --engine docker, or build it yourself and give --base docker-daemon:NAME",
+        )  # fmt: skip
     if (base := base_reference(environment)) is not None:
         return replace(options, base=base)
 

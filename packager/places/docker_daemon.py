@@ -73,8 +73,8 @@ class Engine:
 
     kind: str = "docker"
 
-    def build(self, context: Path, stage: str, *, network: bool, log: Callable[[str], None]) -> str:
-        """Build the context, a tar with a Dockerfile, up to ``stage``; gives the image's identifier.
+    def build(self, context: Path, stage: str | None, *, network: bool, log: Callable[[str], None]) -> str:
+        """Build the context, a tar with a Dockerfile, up to ``stage`` or to its end; gives the image's identifier.
 
         ``log`` gets each line of the engine's output. Without ``network`` no step reaches one. Raises
         ``EdgepackError`` with the step that failed and its last lines, ``MissingPartError`` where no engine answers.
