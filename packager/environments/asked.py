@@ -46,6 +46,12 @@ def asked_of(environment: Environment, keep: Collection[str] = (), folders: tupl
         tuple(dict.fromkeys(notes)),
         frozenset(one.name for one in from_conda) & frozenset(one.name for one in wanted),
         _hashes((*wanted, *constraints)),
+        {
+            key: value
+            for one in wanted
+            if one.name in SERVER_PACKAGES
+            for key, value in SERVER_PACKAGES[one.name].variables
+        },
     )
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServerPackage:
-    """``reason`` says what has its place; the real one ``can_stay`` where the server steps back for it."""
+    """``reason`` says what has its place; the real one ``can_stay`` where the server steps back by ``variables``."""
 
     reason: str
     can_stay: bool = False
+    variables: tuple[tuple[str, str], ...] = ()
 
 
 _SERVER = "the scoring server of edgepack has its place"
@@ -26,7 +27,9 @@ SERVER_PACKAGES: Mapping[str, ServerPackage] = {
     "azureml-ai-monitoring": ServerPackage(_MODULES),
     "azureml-model-management-sdk": ServerPackage(_SERVER),
     "inference-schema": ServerPackage(
-        "the scoring server brings its own form of it (the real one: --keep inference-schema)", can_stay=True
+        "the scoring server brings its own form of it (the real one: --keep inference-schema)",
+        can_stay=True,
+        variables=(("EDGEPACK_INFERENCE_SCHEMA", "installed"),),
     ),
 }
 

@@ -48,6 +48,8 @@ from packager.wheels.tags import Target
 from packager.wheels.trim import RULES, TrimRule
 
 _log = logging.getLogger(__name__)
+# More than any minor version of Python had.
+_PATCHES = 40
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,8 @@ class Builder:
             base, platform, wheels, options.rules,
             script=options.script, models=records, source=self.store, missing=options.without_libraries,
         )  # fmt: skip
-        variables = {} if options.environment is None else options.environment.variables
+        _check_python(base, options)
+        variables = {**asked.variables, **(options.environment.variables if options.environment is not None else {})}
         return self.assembled(models, platform, base, wheels, options, variables)
 
     def assembled(
@@ -285,6 +288,16 @@ class Builder:
             has_script=has_script, offline=options.offline, extras=options.extras, again=options.upgrade,
             progress=progress,
         )  # fmt: skip
+
+
+def _check_python(base: Base, options: BuildOptions) -> None:
+    """Say that a base of the user's has another Python than the environment asks for; the base decides."""
+    from packaging.specifiers import SpecifierSet
+
+    asked = options.environment.python if options.environment is not None else None
+    python = base.facts.python_version
+    if asked is not None and not any(SpecifierSet(asked).contains(f"{python}.{patch}") for patch in range(_PATCHES)):
+        _log.warning("the environment asks for Python %s, and the base %s has Python %s", asked, base.name, python)
 
 
 def _asked(options: BuildOptions) -> Asked:

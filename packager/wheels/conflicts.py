@@ -86,6 +86,9 @@ def explained(said: str, target: Target, askers: Askers | None = None) -> Edgepa
         return NoSpaceError("no space for the wheels", hint="free some space, or let TMPDIR name another disk")
     if refused := _REFUSED.search(flat):
         return _unauthorized(flat, refused[1] or refused[2])
+    if (match := _UNKNOWN.search(flat)) is not None and match[2] == "the cache":
+        why = _why(match[1], _claims(flat), askers)
+        return NotFoundError(f"{match[1]} is in no folder of wheels and not cached{why}", hint=_FETCH)
     # Before the others: uv and pip complain of missing packages too when they could not ask.
     if (index := unreachable_index(flat)) is not None:
         return EdgepackError("no package index is reachable", where=index, hint=_FETCH)
@@ -134,8 +137,6 @@ def _unknown(flat: str, target: Target, askers: Askers) -> EdgepackError | None:
         return None
     name = match[1]
     why = _why(name, _claims(flat), askers)
-    if match[2] == "the cache":
-        return NotFoundError(f"{name} is in no folder of wheels and not cached{why}", hint=_FETCH)
     if _name(name) in askers.conda:
         return NotFoundError(
             f"conda package {name} has no package of its name on PyPI, and images are made of wheels",

@@ -13,7 +13,8 @@ class Asked:
     """What is to be solved: ``requirements`` and ``constraints`` as pip takes them, and the ``indexes`` to look in.
 
     ``names`` are those that the user asks for himself, ``conda`` those of them that come from conda's packages, and
-    ``hashes`` the SHA-256 (hex) that files of a package may have. ``notes`` say what was left out or is called
+    ``hashes`` the SHA-256 (hex) that files of a package may have. ``variables`` are what the packages need in the
+    image's environment. ``notes`` say what was left out or is called
     otherwise.
     """
 
@@ -24,3 +25,4 @@ class Asked:
     notes: tuple[str, ...] = ()
     conda: frozenset[str] = frozenset()
     hashes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)

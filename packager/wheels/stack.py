@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgepack.errors import UsageError
+from edgepack.host.console import human
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.host.progress import Progress, unseen
 from edgepack.oci.descriptor import Platform
 from packager.bases.facts import CheckedFacts
-from packager.wheels.cache import WheelCache
+from packager.wheels.cache import Wheel, WheelCache
 from packager.wheels.groups import WheelGroup
 from packager.wheels.layers import group_wheels
 from packager.wheels.listing import listing_of
@@ -21,6 +23,8 @@ from packager.wheels.requirements import Asked
 from packager.wheels.solving import Solver
 from packager.wheels.tags import Target
 from packager.wheels.trim import TrimRule
+
+_log = logging.getLogger(__name__)
 
 
 def scoring_wheels(
@@ -73,7 +77,19 @@ def environment_wheels(
     with progress(f"lock the packages for {platform}", 0, "none"):
         pins = solver.lock(asked)
     found = wheels.get(pins, target, indexes=asked.indexes, offline=offline, progress=progress)
+    _note_graphics(found)
     return group_wheels(found, rules, asked.names)
+
+
+def _note_graphics(wheels: Iterable[Wheel]) -> None:
+    """Say that an image gets gigabytes of libraries for graphics processors, which nobody asked for by name."""
+    listing = [wheel for wheel in wheels if wheel.name.startswith(("nvidia-", "triton"))]
+    if listing:
+        _log.warning(
+            "%d packages for graphics processors come along, %s of wheels; where the CPU calculates, ask for builds "
+            "without them, such as torch of the index https://download.pytorch.org/whl/cpu",
+            len(listing), human(sum(wheel.size for wheel in listing)),
+        )  # fmt: skip
 
 
 def locked_wheels(
