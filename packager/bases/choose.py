@@ -13,11 +13,10 @@ from packaging.version import InvalidVersion, Version
 
 from edgepack.errors import EdgepackError, IncompatibleError, UsageError
 from packager.bases.debian import load_recipe, python_release, recipes
+from packager.bases.facts import OLDEST_PYTHON
 from packager.bases.find import DEFAULT_RECIPE
 
 _log = logging.getLogger(__name__)
-# What the scoring server and edgepack itself need.
-OLDEST = (3, 11)
 # Of Python 2 the last, and more of Python 3 than there are.
 _MINORS = ((2, 7), *((3, minor) for minor in range(40)))
 _PATCHES = 40
@@ -87,8 +86,10 @@ def _reason(wanted: SpecifierSet) -> str:
     if not found:
         return "no Python has a version like this"
     oldest, newest = (".".join(map(str, minors)) for minors in (found[0], found[-1]))
-    if found[-1] < OLDEST:
-        return f"Python {newest} is too old: the scoring server needs Python {'.'.join(map(str, OLDEST))} or later"
+    if found[-1] < OLDEST_PYTHON:
+        return (
+            f"Python {newest} is too old: the scoring server needs Python {'.'.join(map(str, OLDEST_PYTHON))} or later"
+        )
     what = f"Python {oldest}" if len(found) == 1 else f"a Python from {oldest} on" if found[-1] == _MINORS[-1] else (
         f"a Python from {oldest} to {newest}"
     )  # fmt: skip
@@ -107,7 +108,7 @@ def _ways_out(wanted: SpecifierSet, pins: PinCheck | None) -> str:
     nearest = minors[0] if not known or known[0] < minors[0] else minors[-1]
     python = ".".join(map(str, nearest))
     ways = [f"take Python {python}{_kept(python, pins)}"]
-    if not known or known[-1] >= OLDEST:
+    if not known or known[-1] >= OLDEST_PYTHON:
         ways.append(
             f"give --base an image of your own with that Python, such as docker://python:{_example(known)}-slim"
         )
@@ -118,8 +119,8 @@ def _ways_out(wanted: SpecifierSet, pins: PinCheck | None) -> str:
 
 
 def _example(known: Sequence[tuple[int, int]]) -> str:
-    newer = [found for found in known if found >= OLDEST]
-    return ".".join(map(str, newer[0] if newer else OLDEST))
+    newer = [found for found in known if found >= OLDEST_PYTHON]
+    return ".".join(map(str, newer[0] if newer else OLDEST_PYTHON))
 
 
 def _kept(python: str, pins: PinCheck | None) -> str:

@@ -12,17 +12,23 @@ from typing import BinaryIO, cast
 from edgepack.errors import IncompatibleError, UnsafeArchiveError
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.limits import LIMITS
+from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.foreign import ForeignLayer
 from edgepack.oci.manifest import Manifest
-from edgepack.oci.sources import BlobSource
+from edgepack.oci.sources import BlobSource, read_verified
 from edgepack.oci.tar.compression import decompressed
 from edgepack.oci.tar.stream import Member, TarStream
 from packager.layers.elf import Elf, machine_of, read_elf
 
-_PYTHON = re.compile(r"(?:usr/)?(?:local/)?bin/python(3)\.(\d+)")
+_PYTHON = re.compile(r"(.+)/python(3)\.(\d+)")
+# Where a Python is looked for besides the folders of the image's PATH. /usr/local is where official images put the one
+# that they are about; Debian's own may be beside it.
+_FOLDERS = ("usr/local/bin", "local/bin", "usr/bin", "bin")
 _LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so)")
 _MUSL = re.compile(r"(?:.*/)?ld-musl-[a-z0-9_]+\.so\.1")
+# What the scoring server needs.
+OLDEST_PYTHON = (3, 11)
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _GLIBC_VERSION = re.compile(rb"GNU C Library \([^)]*\) (?:stable|development) release version (\d+)\.(\d+)")
 # Modules of Python, which are compiled too, are not libraries that another file can ask for.
@@ -66,7 +72,8 @@ def base_facts(source: BlobSource, descriptor: Descriptor, manifest: Manifest, c
     known = _cached(path)
     if known is not None and len(known.unpacked_sizes) == len(manifest.layers):
         return known
-    files = _Files()
+    config = ImageConfig.from_bytes(read_verified(source, manifest.config), f"image {descriptor.digest}")
+    files = _Files(search=_search(config.env.get("PATH", "")))
     sizes = tuple(_read_layer(source, layer, files) for layer in manifest.layers)
     facts = files.facts(sizes)
     make_dirs(path.parent)
@@ -78,7 +85,7 @@ def _cached(path: Path) -> BaseFacts | None:
     try:
         known = json.loads(path.read_bytes())
         known["device_refusal"]  # an earlier version did not look
-        libraries = {str(name): tuple(map(str, found)) for name, found in known["libraries"].items()}
+        libraries = {str(name): tuple(map(str, found)) for name, found in known["libraries"].items()}  # nor for these
         sizes = tuple(map(int, known["unpacked_sizes"]))
         facts = BaseFacts(**{**known, "unpacked_sizes": sizes, "libraries": libraries})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -88,10 +95,17 @@ def _cached(path: Path) -> BaseFacts | None:
     return facts if sound else None
 
 
+def _search(path: str) -> tuple[str, ...]:
+    """The folders in which a Python is looked for, the first in which there is one counts."""
+    listed = [folder.strip("/") for folder in path.split(":") if folder.startswith("/")]
+    return tuple(dict.fromkeys([*listed, *_FOLDERS]))
+
+
 @dataclass
 class _Files:
     """The files that identify a base, by path; files that upper layers replace or remove are dropped."""
 
+    search: tuple[str, ...] = _FOLDERS
     machines: dict[str, str | None] = field(default_factory=dict)
     glibcs: dict[str, str] = field(default_factory=dict)
     musl: set[str] = field(default_factory=set)
@@ -140,14 +154,14 @@ class _Files:
     def facts(self, unpacked_sizes: tuple[int, ...]) -> BaseFacts:
         """The facts that the files show."""
         pythons = [match for path in self.machines if (match := _PYTHON.fullmatch(path))]
-        # /usr/local is where official images put the Python that they are about; Debian's own may stand beside it.
-        best = max(pythons, key=lambda match: ("local/" in match[0], int(match[2]), match[0]), default=None)
+        # The one that a shell in the container finds; of two in one folder the newer.
+        best = max(pythons, key=lambda match: (-self.search.index(match[1]), int(match[3])), default=None)
         libc = next(iter(self.glibcs), None)
         # A link says nothing, and there may be libraries of a second architecture beside the first.
         architecture = (best and self.machines[best[0]]) or (libc and self.machines.get(libc)) or None
         return BaseFacts(
             python=None if best is None else f"/{best[0]}",
-            python_version=None if best is None else f"{best[1]}.{best[2]}",
+            python_version=None if best is None else f"{best[2]}.{best[3]}",
             glibc=None if libc is None else self.glibcs[libc],
             musl=bool(self.musl),
             architecture=architecture,
@@ -161,7 +175,7 @@ def _read_layer(source: BlobSource, layer: Descriptor, files: _Files) -> int:
     """Note what the layer brings and removes; the bytes of its plain tar."""
     with source.open(layer) as stream:
         plain = _Counted(decompressed(stream, layer, LIMITS.layer_unpacked_bytes))
-        added = _Files()
+        added = _Files(files.search)
         tar = TarStream(cast(BinaryIO, plain), as_engines=True)
         unpacked = ForeignLayer()
         try:
@@ -194,7 +208,7 @@ def _note(tar: TarStream, member: Member, files: _Files, added: _Files) -> None:
         files.remove(folder, below=True)
     elif name.startswith(_WHITEOUT):
         files.remove(str(PurePosixPath(folder) / name.removeprefix(_WHITEOUT)))
-    elif _PYTHON.fullmatch(path) and member.kind != "dir":
+    elif (python := _PYTHON.fullmatch(path)) and python[1] in files.search and member.kind != "dir":
         added.machines[path] = machine_of(_head(tar, 64))
     elif _LIBRARY.fullmatch(path) and member.kind == "symlink":
         added.libraries[path] = member.linkname
@@ -245,6 +259,13 @@ def check_base(facts: BaseFacts, platform: Platform, name: str) -> CheckedFacts:
         )
     if facts.python is None or facts.python_version is None:
         raise IncompatibleError("has no Python 3", where=where, hint="give a base with Python, or leave --base out")
+    if tuple(map(int, facts.python_version.split("."))) < OLDEST_PYTHON:
+        least = ".".join(map(str, OLDEST_PYTHON))
+        raise IncompatibleError(
+            f"has Python {facts.python_version} at {facts.python}, and the scoring server needs {least} or later",
+            where=where,
+            hint="give a base with a newer Python, or leave --base out",
+        )
     if facts.glibc is None:
         lacking = "has musl, for which onnxruntime has no wheels" if facts.musl else "has no glibc"
         raise IncompatibleError(lacking, where=where, hint="give a base with glibc, or leave --base out")

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,10 +73,27 @@ def layout(site: Site) -> Path:
 @pytest.fixture(scope="session")
 def rootfs(layout: Path, place: Path) -> dict[str, Path]:
     """The unpacked trees of the images, by architecture, as skopeo and umoci make them."""
+    return unpack(f"{layout}:one", place, "")
+
+
+@pytest.fixture(scope="session")
+def newer(site: Site) -> Any:
+    """``mlp:1`` on the base with Python 3.13, called ``newer:1``."""
+    return site.commands.build("mlp:1", "newer:1", "--base", "debian13-python3.13")
+
+
+@pytest.fixture(scope="session")
+def newer_rootfs(site: Site, newer: Any, place: Path) -> dict[str, Path]:
+    """The same, unpacked."""
+    site.commands.edgepack("package", "push", newer["tag"], f"oci:{place}/newer-layout:one")
+    return unpack(f"{place}/newer-layout:one", place, "newer-")
+
+
+def unpack(image: str, place: Path, prefix: str) -> dict[str, Path]:
     found = {}
     for architecture in ("amd64", "arm64"):
-        single, bundle = place / f"single-{architecture}", place / f"unpacked-{architecture}"
-        run("skopeo", "copy", "--override-arch", architecture, f"oci:{layout}:one", f"oci:{single}:one")
+        single, bundle = place / f"{prefix}single-{architecture}", place / f"{prefix}unpacked-{architecture}"
+        run("skopeo", "copy", "--override-arch", architecture, f"oci:{image}", f"oci:{single}:one")
         run("umoci", "unpack", "--image", f"{single}:one", bundle)
         found[architecture] = bundle / "rootfs"
     return found

@@ -114,6 +114,23 @@ def test_the_main_job(site: Site, second: Second, bundle: Path, device: Device) 
     assert_nothing_is_left(device)
 
 
+@pytest.mark.parametrize("device", RUNTIMES, indirect=True)
+def test_an_image_on_the_base_with_python_3_13_runs_beside_one_with_3_11(
+    site: Site, newer: Any, bundle: Path, device: Device
+) -> None:
+    path = device.commands.folder / "newer.bundle"
+    site.commands.edgepack("bundle", "create", newer["tag"], "-o", path, "--key", "test")
+    device.agent("import", path)
+    shown = device.apply(newer["digest"])["services"][0]
+    assert (shown["state"], shown["digest"]) == ("Healthy", newer["digest"])
+    assert_scores(device.port, site.models[1])
+    device.agent("import", bundle)
+    assert device.apply(site.built["digest"])["services"][0]["state"] == "Healthy"
+    assert_scores(device.port, site.models[1])
+    assert device.agent("rollback", "churn")["services"][0]["digest"] == newer["digest"]
+    assert_scores(device.port, site.models[1])
+
+
 @pytest.mark.parametrize("device", ["process"], indirect=True)
 def test_a_port_that_is_taken(site: Site, bundle: Path, device: Device) -> None:
     device.agent("import", bundle)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
 import ssl
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.support.emulation import emulated
 from tests.integration.support.images import Commands, Site, assert_scores, image_of, wait_healthy
 from tests.support.parts import remove_tree, unmount_below
 from tests.support.ports import free_port
@@ -208,50 +207,11 @@ def test_podman_runs_what_it_loaded(site: Site, archive: Path) -> None:
         remove_tree(folder)
 
 
-def missing_for_arm64() -> str | None:
-    """Lets this machine run arm64 programs, or says what it lacks."""
-    entries = Path("/proc/sys/fs/binfmt_misc")
-    if not (entries / "register").exists():
-        done = subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", entries], capture_output=True, check=False)
-        if done.returncode != 0:
-            return "binfmt_misc cannot be mounted"
-    entry = entries / "qemu-aarch64"
-    if not entry.exists():
-        subprocess.run(["update-binfmts", "--enable", "qemu-aarch64"], capture_output=True, check=False)
-    if not entry.exists():
-        return "qemu-aarch64 is not registered with binfmt_misc"
-    flags = next(line for line in entry.read_text().splitlines() if line.startswith("flags:"))
-    return None if "F" in flags else "qemu-aarch64 is registered without the flag F, so that it does not reach a chroot"
-
-
 @pytest.mark.real("qemu-aarch64-static", "update-binfmts", "skopeo", "umoci", "chroot")
-def test_the_arm64_image_answers_the_same_under_emulation(site: Site, rootfs: dict[str, Path], place: Path) -> None:
-    lacking = missing_for_arm64()
-    if lacking is not None:
-        if os.environ.get("EDGEPACK_REQUIRE_REAL") == "1":
-            pytest.fail(lacking)
-        pytest.skip(lacking)
-    # A copy: unlike a container's, this tree can be written to, and other tests look at it.
-    root, port = place / "emulated", free_port()
-    run("cp", "-a", rootfs["arm64"], root)
-    config = json.loads((rootfs["arm64"].parent / "config.json").read_bytes())["process"]
-    assert config["user"] == {"uid": 10001, "gid": 10001}
-    env = dict(pair.split("=", 1) for pair in config["env"]) | {
-        "EDGEPACK_PORT": str(port), "EDGEPACK_HOST": "127.0.0.1"
-    }  # fmt: skip
-    log = place / "emulated.log"
-    chroot = shutil.which("chroot") or "chroot"
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [chroot, "--userspec=10001:10001", str(root), *config["args"]], env=env, stdin=subprocess.DEVNULL,
-            stdout=out, stderr=out, start_new_session=True,
-        )  # fmt: skip
-    try:
-        wait_healthy(port, 120, lambda: server.poll() is None)
+@pytest.mark.parametrize("python", ["3.11", "3.13"])
+def test_the_arm64_image_answers_the_same_under_emulation(
+    site: Site, request: pytest.FixtureRequest, place: Path, python: str
+) -> None:
+    unpacked: dict[str, Path] = request.getfixturevalue("rootfs" if python == "3.11" else "newer_rootfs")
+    with emulated(unpacked["arm64"], place / f"emulated-{python}") as port:
         assert_scores(port, site.models[1])
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0, log.read_text()
-    finally:
-        if server.poll() is None:
-            server.kill()
-            server.wait()

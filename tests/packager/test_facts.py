@@ -60,6 +60,20 @@ def test_the_newer_of_two_pythons_side_by_side_wins(store: Store) -> None:
     assert facts.python_version == "3.11"
 
 
+def test_the_python_that_path_leads_to_wins(store: Store) -> None:
+    conda: Files = {"opt/conda/bin/python3.13": elf(), "opt/conda/lib/libstdc++.so.6": elf()}
+    venv: Files = {"opt/venv/bin/python3.12": "/usr/local/bin/python3.12", "opt/venv/bin/python3": "python3.12"}
+
+    def python(path: str, *layers: Files) -> str | None:
+        root = make_base(store, [*layers], env={"PATH": path})
+        return base_facts(store, root, store.manifest(root), store.root / "cache").python
+
+    assert python("/opt/conda/bin:/usr/local/bin:/usr/bin", debian(), OFFICIAL, conda) == "/opt/conda/bin/python3.13"
+    assert python("/opt/venv/bin:/usr/local/bin:/usr/bin", debian(), OFFICIAL, venv) == "/opt/venv/bin/python3.12"
+    assert python("/usr/bin:/usr/local/bin", debian(), OFFICIAL, conda) == "/usr/bin/python3.11"
+    assert python("/nothing:/usr/sbin", debian(), OFFICIAL, conda) == "/usr/local/bin/python3.12"
+
+
 @pytest.mark.parametrize("whiteout", ["usr/local/bin/.wh.python3.12", "usr/local/.wh.bin", "usr/local/.wh..wh..opq"])
 def test_what_an_upper_layer_removes_is_not_found(store: Store, whiteout: str) -> None:
     assert facts_of(store, debian(), OFFICIAL, {whiteout: b""}).python == "/usr/bin/python3.11"
@@ -140,8 +154,12 @@ def test_a_base_that_fits_passes(store: Store) -> None:
         ({"usr/bin/python3.11": elf(), **MUSL}, "has musl, for which onnxruntime has no wheels"),
         ({"usr/bin/python3.11": elf()}, "has no glibc"),
         (libc(), "has no Python 3"),
+        (
+            {**libc(), "usr/bin/python3.9": elf()},
+            "has Python 3.9 at /usr/bin/python3.9, and the scoring server needs 3.11 or later",
+        ),
     ],
-    ids=["architecture", "musl", "no-glibc", "no-python"],
+    ids=["architecture", "musl", "no-glibc", "no-python", "old-python"],
 )
 def test_a_base_that_does_not_fit_is_refused_with_a_way_out(store: Store, files: Files, says: str) -> None:
     with pytest.raises(IncompatibleError, match=f"base mine: {says}; give a base ") as error:
