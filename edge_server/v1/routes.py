@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import orjson
 
@@ -12,34 +12,16 @@ from edge_server.config.values import ModelPlace, ServiceConfig
 from edge_server.errors import BadRequest
 from edge_server.http.messages import Answer, Request, Response, Route
 from edge_server.http.routing import Routes
+from edge_server.models.served import Models
 from edge_server.service import Service
 
 if TYPE_CHECKING:
-    from edge_server.models.catalog import Catalog
     from edge_server.models.running.call import ModelCall
     from edge_server.models.running.onnx_model import OnnxModel
 
 _MODELS = "/v1/models/"
 # A model's name may have a colon; that of the action is the last.
 _TARGET = re.compile(r"(?P<name>[^/:][^/]*?)(?:/versions/(?P<version>[^/:]+))?(?P<action>:[a-z]+)?")
-
-
-class Models(Protocol):
-    """The service without code; ``edge_server.models.service.ModelService`` is one."""
-
-    @property
-    def catalog(self) -> Catalog[Any]: ...
-
-    def infer(
-        self,
-        name: str | None,
-        version: int | None,
-        read: Callable[[OnnxModel], ModelCall],
-        *,
-        size: int = 0,
-        request_id: str = "",
-    ) -> Answer:
-        """Run the call that ``read`` makes of a request of ``size`` bytes, for the model of that name and version."""
 
 
 def routes(service: Service, config: ServiceConfig, is_ready: Callable[[], bool]) -> Routes:

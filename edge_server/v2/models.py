@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -12,13 +12,13 @@ from edge_server.errors import BadRequest
 from edge_server.http.encoding import plain
 from edge_server.http.messages import Answer, Request, Response, Route
 from edge_server.http.routing import Routes
+from edge_server.models.served import Models
 from edge_server.v2 import errors
 from edge_server.v2.calls import call, configuration
 from edge_server.v2.calls import describe as metadata
 from edge_server.v2.inference import Inference, parse, raw
 
 if TYPE_CHECKING:
-    from edge_server.models.catalog import Catalog
     from edge_server.models.running.call import ModelCall
     from edge_server.models.running.onnx_model import OnnxModel
 
@@ -26,24 +26,6 @@ _MOST_TARGETS = 1024
 _MODELS = "/v2/models/"
 
 _Describe = Callable[["OnnxModel", str, Sequence[int]], dict[str, Any]]
-
-
-class Models(Protocol):
-    """The service without code; ``edge_server.models.service.ModelService`` is one."""
-
-    @property
-    def catalog(self) -> Catalog[Any]: ...
-
-    def infer(
-        self,
-        name: str | None,
-        version: int | None,
-        read: Callable[[OnnxModel], ModelCall],
-        *,
-        size: int = 0,
-        request_id: str = "",
-    ) -> Answer:
-        """Run the call that ``read`` makes of a request of ``size`` bytes, for the model of that name and version."""
 
 
 class ModelRoutes:

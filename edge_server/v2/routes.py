@@ -54,7 +54,8 @@ def routes(service: Service, config: ServiceConfig, is_ready: Callable[[], bool]
     if config.script is not None:
         return own | _script(config, is_ready) | others
     # Imported here: it needs numpy, which an image with an entry script may lack.
-    from edge_server.v2.models import ModelRoutes, Models
+    from edge_server.models.served import Models
+    from edge_server.v2.models import ModelRoutes
 
     return own | ModelRoutes(cast(Models, service), config.limits.body_bytes, is_ready).routes() | others
 

@@ -10,6 +10,7 @@ import os
 import pwd
 import shlex
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from edgepack.errors import UnsafePermissionsError
@@ -50,6 +51,21 @@ def check_way(path: Path) -> None:
                     where=part, hint=f"run: chmod go-w {_quoted(part)}, or use another --state-dir",
                 )  # fmt: skip
         check_own(start)
+
+
+def give_to_owner_of(folder: Path, path: Path, fd: int) -> None:
+    """As root, give ``path`` below ``folder``, which is open as ``fd`` and still empty, to the owner of ``folder``.
+
+    Root may work in a user's folder; the user must be able to read and remove then what root made there. A file that
+    has another name too, which may be a link that the user laid, stays as it is.
+    """
+    if os.geteuid() != 0 or (owner := folder.stat()).st_uid == 0:
+        return
+    named, opened = path.lstat(), os.fstat(fd)
+    is_new = stat.S_ISREG(opened.st_mode) and opened.st_nlink == 1 and opened.st_size == 0
+    if is_new and (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino):
+        with suppress(PermissionError):  # root without that right
+            os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def open_to_others(path: Path) -> bool:

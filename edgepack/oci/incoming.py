@@ -11,6 +11,7 @@ from typing import BinaryIO, Self
 
 from edgepack.errors import DigestMismatchError, NoSpaceError, SizeMismatchError, disk_errors
 from edgepack.host.files import publish
+from edgepack.host.ownership import give_to_owner_of
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -50,6 +51,7 @@ class IncomingBlob:
             # The writer before us may have renamed or removed the file while we waited for its lock.
             try:
                 if self._path.stat().st_ino == os.fstat(fd).st_ino:
+                    give_to_owner_of(self._path.parent, self._path, fd)
                     return os.fdopen(fd, "r+b")
             except FileNotFoundError:
                 pass

@@ -27,6 +27,13 @@ from packager.workspaces.workspace import Workspace
     help="The model's file or folder; may be given again for several files.",
 )
 @click.option(
+    "--child-path",
+    "child_paths",
+    multiple=True,
+    metavar="PATH",
+    help="Only this file or folder of the folder --path, named below it; may be given again.",
+)
+@click.option(
     "--mlflow",
     metavar="URI",
     help="Instead: an MLflow model, its folder, models:/NAME/VERSION or runs:/RUN/PATH.",
@@ -55,6 +62,7 @@ from packager.workspaces.workspace import Workspace
 def command(
     name: str,
     paths: tuple[Path, ...],
+    child_paths: tuple[str, ...],
     mlflow: str | None,
     framework: str | None,
     framework_version: str | None,
@@ -90,13 +98,16 @@ def command(
 
         if sample_input is not None or sample_output is not None:
             raise UsageError("comes with the MLflow model", where="a sample", hint="leave it out, or give -p")
+        if child_paths:
+            raise UsageError("chooses from a folder", where="--child-path", hint="leave it out, or give -p")
         with bars() as progress:
             model = register_mlflow(workspace.models, workspace.environments, name, mlflow, details, progress)
     else:
         with bars() as progress:
             model = workspace.models.register(
-                name, paths, details, sample_input=sample_input, sample_output=sample_output, progress=progress
-            )
+                name, paths, details, child_paths=child_paths, sample_input=sample_input, sample_output=sample_output,
+                progress=progress,
+            )  # fmt: skip
     answer(output, model_json(model), [model_row(model)])
     if framework is None and model.framework is Framework.CUSTOM:
         kept = f"{model.id} is kept as it is, for an entry script, since nothing shows what it was trained with"

@@ -10,10 +10,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from edgepack.errors import EdgepackError
-from edgepack.host.files import make_dirs
 from packager.database.address import check_address
 from packager.database.connection import Connection, DamagedRecordError
-from packager.database.dialects import Dialect, Postgres, Sqlite
+from packager.database.dialects import IN_MEMORY, Dialect, Postgres, Sqlite
 from packager.database.failures import explained
 from packager.database.upgrades import is_current, prepare
 
@@ -24,22 +23,28 @@ _NEXT_VERSION = """INSERT INTO last_versions (kind, name, version) VALUES (?, ?,
 class Database:
     """A database; its tables are made or upgraded when it is opened.
 
-    Raises ``UsageError`` for an address that is none, ``IncompatibleError`` for a database that a newer edgepack or
-    another program made, ``EdgepackError`` for one that cannot be reached or used.
+    A file that is not there yet is made when something is first written: whoever only reads finds nothing and leaves
+    nothing. Raises ``UsageError`` for an address that is none, ``IncompatibleError`` for a database that a newer
+    edgepack or another program made, ``EdgepackError`` for one that cannot be reached or used.
     """
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        with self._connected() as connection:
+        self._is_ready = False
+        if dialect.exists:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        with self._connected(self._dialect) as connection:
             ready = is_current(connection)
         if not ready:
-            with self.writing() as connection:
+            with self._transaction(self._dialect.begin_writing) as connection:
                 prepare(connection)
+        self._is_ready = True
 
     @classmethod
     def beside(cls, path: Path) -> Database:
         """The SQLite database in the file ``path``, made with its folder where there is none."""
-        make_dirs(path.parent)
         return cls(Sqlite(str(path)))
 
     @classmethod
@@ -56,28 +61,38 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One view of the data; nothing is written in it."""
-        with self._transaction(self._dialect.begin_reading) as connection:
-            yield connection
+        if not self._is_ready and self._dialect.exists:  # somebody made it meanwhile
+            self._prepare()
+        if self._is_ready:
+            with self._transaction(self._dialect.begin_reading) as connection:
+                yield connection
+        else:
+            with self._connected(IN_MEMORY) as connection:
+                prepare(connection)
+                yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction: all of it is kept when the block ends, none of it when it raises."""
+        if not self._is_ready:
+            self._dialect.make_room()
+            self._prepare()
         with self._transaction(self._dialect.begin_writing) as connection:
             yield connection
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[Connection]:
-        with self._connected() as connection:
+        with self._connected(self._dialect) as connection:
             connection.run(begin)
             yield connection  # what raises here closes the connection, and both databases then undo what it did
             connection.run("COMMIT")
 
     @contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        failures = self._dialect.failures
+    def _connected(self, dialect: Dialect) -> Iterator[Connection]:
+        failures = dialect.failures
         try:
-            with closing(self._dialect.connect()) as driver:
-                yield Connection(driver, self._dialect)
+            with closing(dialect.connect()) as driver:
+                yield Connection(driver, dialect)
         except failures as error:
             raise explained(error, self.where) from error
         except DamagedRecordError as error:

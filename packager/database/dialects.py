@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from edgepack.errors import MissingPartError
+from edgepack.errors import MissingPartError, disk_errors
+from edgepack.host.files import make_dirs
 from packager.database.tables import POSTGRES_SCHEMA
 
 # A transaction is short; a lock that is held longer than this belongs to a process that hangs.
@@ -42,6 +44,15 @@ class Dialect(ABC):
     @abstractmethod
     def failures(self) -> tuple[type[Exception], ...]:
         """What its driver raises."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to connect to; what a server has is found out by asking it."""
+        return True
+
+    @abstractmethod
+    def make_room(self) -> None:
+        """Make what a database that does not exist needs before it can be connected to."""
 
     @abstractmethod
     def connect(self) -> Any:
@@ -76,6 +87,16 @@ class Sqlite(Dialect):
 
         return (sqlite3.Error,)
 
+    @property
+    def exists(self) -> bool:
+        """Whether the file is there."""
+        with disk_errors(self.path):
+            return Path(self.path).exists()
+
+    def make_room(self) -> None:
+        """Make the file's folder."""
+        make_dirs(Path(self.path).parent)
+
     def connect(self) -> Any:
         """A connection that waits for others."""
         import sqlite3
@@ -88,6 +109,10 @@ class Sqlite(Dialect):
     def label(self, column: str, key: str) -> tuple[str, str] | None:
         """A path of JSON, which finds a key as it is written, so that one with escapes is not asked for."""
         return (f"json_extract({column}, ?)", f'$."{key}"') if _PLAIN.fullmatch(key) else None
+
+
+# A database that is empty, and gone with its connection.
+IN_MEMORY = Sqlite(":memory:")
 
 
 @dataclass(frozen=True)
@@ -120,6 +145,9 @@ class Postgres(Dialect):
     def failures(self) -> tuple[type[Exception], ...]:
         """What ``psycopg`` raises."""
         return (_psycopg().Error,)
+
+    def make_room(self) -> None:
+        """Nothing: a server has its place."""
 
     def connect(self) -> Any:
         """A connection to our schema, on which documents are read as text as from SQLite."""

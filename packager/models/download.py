@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from edgepack.errors import UsageError, disk_errors
@@ -15,8 +16,9 @@ from packager.models.unpack import extract
 def download(store: Store, model: Model, target: Path, *, exist_ok: bool = False) -> Path:
     """Write the files of ``model`` below the folder ``target``, verified; returns the file, or the folder they are in.
 
-    Each appears whole. Raises ``UsageError`` for what is there already, before anything is written, unless ``exist_ok``
-    lets it be replaced; then a folder keeps what the model does not have. Raises ``NotFoundError``, ``NoSpaceError``.
+    Each appears whole, with the permissions that the umask leaves, as a copy has. Raises ``UsageError`` for what is
+    there already, before anything is written, unless ``exist_ok`` lets it be replaced; then a folder keeps what the
+    model does not have. Raises ``NotFoundError``, ``NoSpaceError``.
     """
     tops = sorted({file.path.partition("/")[0] for file in model.files})
     for top in tops:
@@ -28,12 +30,26 @@ def download(store: Store, model: Model, target: Path, *, exist_ok: bool = False
         with temporary_beside(above / "download") as unpacked:
             found = extract(store, model, unpacked / "model")
             folder = found if len(tops) > 1 else found.parent
+            _give_usual_modes(found)
             for top in tops:
                 _check_place(folder / top, target / top)
             make_dirs(target)
             for top in tops:
                 _put(folder / top, target / top)
     return target / tops[0] if len(tops) == 1 else target
+
+
+def _give_usual_modes(path: Path) -> None:
+    """Let files and folders have the permissions of new ones: a layer's are the same whatever the umask."""
+    probe = path.with_name("new")
+    probe.mkdir()  # which tells the umask without changing it for other threads
+    folder_mode = stat.S_IMODE(probe.stat().st_mode) & 0o777
+    probe.rmdir()
+    for place in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        if place.is_symlink():
+            continue
+        is_executable = place.is_dir() or place.stat().st_mode & stat.S_IXUSR
+        place.chmod(folder_mode if is_executable else folder_mode & 0o666)
 
 
 def _check_place(path: Path, place: Path) -> None:

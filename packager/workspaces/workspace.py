@@ -212,7 +212,9 @@ class Workspace:
         """The database that this workspace has by ``config``."""
         from packager.database.database import Database
 
-        return Database.beside(self._folder / _MODELS) if config.team is None else Database.at(config.team.database)
+        if config.team is not None:
+            return Database.at(config.team.database)
+        return Database.beside((self.root if self._create else self._folder) / _MODELS)
 
     def configure(self, config: WorkspaceConfig) -> None:
         """Take other settings, once their database answers; raises what the database raises."""

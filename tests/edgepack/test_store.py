@@ -24,6 +24,7 @@ from edgepack.errors import (
     UsageError,
     VerificationError,
 )
+from edgepack.host.ownership import give_to_owner_of
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
@@ -381,3 +382,30 @@ def test_what_nobody_went_on_with_for_a_day_is_swept(tmp_path: Path) -> None:
     store.put_bytes(b"x", "text/plain")
 
     assert [path.name for path in (store.root / "ingest").iterdir()] == [f"{new.digest.hex}.partial"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="of root, who works in a user's folder")
+def test_what_root_puts_into_a_users_store_is_the_users(store: Store) -> None:
+    nobody = 65534
+    for path in (store.root, *store.root.rglob("*")):
+        os.chown(path, nobody, nobody)
+    before = os.umask(0o077)
+    try:
+        blob = store.put_bytes(b"of root", "text/plain")
+    finally:
+        os.umask(before)
+    assert store.path(blob.digest).stat().st_uid == nobody
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="of root, who works in a user's folder")
+def test_root_gives_away_no_file_that_a_user_laid_a_link_to(tmp_path: Path) -> None:
+    of_root, folder = tmp_path / "secret", tmp_path / "folder"
+    of_root.touch()
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    (folder / "soft").symlink_to(of_root)
+    os.link(of_root, folder / "hard")
+    for name in ("soft", "hard"):
+        with (folder / name).open("r+b") as file:
+            give_to_owner_of(folder, folder / name, file.fileno())
+        assert of_root.stat().st_uid == 0

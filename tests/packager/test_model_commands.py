@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import shlex
@@ -59,6 +60,28 @@ def test_several_files_are_one_model_and_come_back_by_their_names(edgepack: Type
         "weights.bin": b"w" * 100, "vocabulary.bin": b"v" * 10, "folder/model.bin": b"m", "folder/sub/more.bin": b"n",
     }  # fmt: skip
     assert edgepack("model", "register", "-n", "x", "-p", "weights.bin", "-p", "folder/../weights.bin").code == 2
+
+
+def test_files_may_be_chosen_from_a_folder(edgepack: Type) -> None:
+    made = shown(edgepack("model", "register", "-n", "m", "-p", "folder", "--child-path", "sub", "--output", "json"))
+    assert [file["path"] for file in made["files"]] == ["folder/sub/more.bin"]
+    assert edgepack("model", "register", "-n", "m", "-p", "folder", "--child-path", "absent").code == 3
+    refused = edgepack("model", "register", "-n", "m", "--mlflow", "folder", "--child-path", "sub")
+    assert (refused.code, refused.sentence) == (2, "--child-path: chooses from a folder; leave it out, or give -p")
+
+
+def test_a_download_has_the_permissions_that_the_umask_leaves(edgepack: Type) -> None:
+    edgepack("model", "register", "-n", "m", "-p", "folder")
+    before = os.umask(0)
+    try:
+        for umask in (0o077, 0o027, 0o002):
+            os.umask(umask)
+            edgepack("model", "download", "m", "-o", f"out-{umask}")
+            modes = {path.stat().st_mode & 0o777 for path in Path(f"out-{umask}").rglob("*.bin")}
+            folders = {path.stat().st_mode & 0o777 for path in Path(f"out-{umask}").rglob("*") if path.is_dir()}
+            assert (modes, folders) == ({0o666 & ~umask}, {0o777 & ~umask})
+    finally:
+        os.umask(before)
 
 
 def test_a_download_replaces_nothing_unasked(edgepack: Type) -> None:

@@ -404,3 +404,14 @@ def test_other_settings_of_a_workspace_bring_other_environments(ws: Workspace, p
     before = ws.parts.environments
     ws.parts.configure(WorkspaceConfig("renamed"))
     assert ws.parts.environments is not before
+
+
+def test_reading_environments_leaves_no_folder(tmp_path: Path) -> None:
+    all_names = ["onnx-minimal", "python-minimal", "sklearn-minimal"]
+    ws = Workspace(path=tmp_path / "new")
+    assert sorted(ws.environments) == sorted(Environment.list(ws)) == sorted(all_names)
+    with pytest.raises(KeyError, match="not found; there are onnx-minimal"):
+        ws.environments["mine"]
+    assert not (tmp_path / "new").exists()
+    ws.environments.register("mine", packages=["numpy"])
+    assert ws.environments["mine"].version == "1"

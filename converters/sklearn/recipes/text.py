@@ -24,6 +24,7 @@ from converters.sklearn.recipes.writing.tokens import (
     PAD,
     REMOVED,
     UNKNOWN,
+    WHOLE_WORDS,
     encoded,
     interleaved,
     shifted,
@@ -35,14 +36,6 @@ from edgepack.errors import ConversionError
 _SPACE = -4
 _DOTTED, _DOT = "\u0130", "\u0307"  # İ, and what Python's lower case puts behind its i
 _LARGEST = 0x10FFFF
-_PATTERNS = {
-    r"(?u)\b\w\w+\b": 2,
-    r"\b\w\w+\b": 2,
-    r"(?u)\b\w+\b": 1,
-    r"\b\w+\b": 1,
-    r"(?u)\w+": 1,
-    r"\w+": 1,
-}
 
 
 def count_vectorizer(ops: Ops) -> None:
@@ -75,7 +68,7 @@ def _counts(ops: Ops) -> str:
     model = ops.model
     require_plain(model)
     terms = sorted(model.vocabulary_, key=model.vocabulary_.get)
-    if model.analyzer == "word" and (model.strip_accents is not None or model.token_pattern not in _PATTERNS):
+    if model.analyzer == "word" and (model.strip_accents is not None or model.token_pattern not in WHOLE_WORDS):
         return _of_characters(ops, [tuple(term.split(" ")) for term in terms])
     if model.analyzer == "word":
         parts = [tuple(term.split(" ")) for term in terms]
@@ -128,7 +121,7 @@ def _of_characters(ops: Ops, terms: list[tuple[str, ...]]) -> str:
 
 def is_plain_pattern(pattern: str) -> bool:
     """Whether tokens are whole words, as ``words_as_found`` finds them."""
-    return pattern in _PATTERNS
+    return pattern in WHOLE_WORDS
 
 
 def words_as_found(ops: Ops, model: Any) -> str:
@@ -136,7 +129,7 @@ def words_as_found(ops: Ops, model: Any) -> str:
 
     In lower case where the model has them so, but for a Greek capital sigma, which becomes a small one anywhere.
     """
-    shortest = _PATTERNS.get(model.token_pattern)
+    shortest = WHOLE_WORDS.get(model.token_pattern)
     if shortest is None:
         raise ConversionError(
             f"{type(model).__name__}(token_pattern={model.token_pattern!r}) is not converted",

@@ -13,26 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converters.sklearn.recipes.writing import tokens
 from converters.sklearn.recipes.writing.ops import Ops
-from converters.sklearn.recipes.writing.tokens import (
-    BREAK,
-    PAD,
-    REMOVED,
-    UNKNOWN,
-    encoded,
-    interleaved,
-    shifted,
-    tokenized,
-    without_removed,
-)
 from edgepack.errors import ConversionError
 
 # A run of one class of characters, at least so many of them.
 _RUN = re.compile(r"(?:\(\?u\))?(\[(?:[^\[\]\\]|\\[wdsS.\-])+\]|\\w|\\d|\\S)(?:(\+)|\{(\d+),\})")
-_WORDS = {
-    r"(?u)\b\w\w+\b": 2, r"\b\w\w+\b": 2, r"(?u)\b\w+\b": 1, r"\b\w+\b": 1, r"(?u)\w+": 1, r"\w+": 1,
-    r"(?u)\b\w{2,}\b": 2, r"\b\w{2,}\b": 2,
-}  # fmt: skip
+_WORDS = {**tokens.WHOLE_WORDS, r"(?u)\b\w{2,}\b": 2, r"\b\w{2,}\b": 2}
 # From here on Unicode assigns nothing but a few marks in between: all are as the first.
 _FIRST_FREE, _LAST_FREE = 0x40000, 0xE1000
 
@@ -81,44 +68,50 @@ def encoded_words(ops: Ops, model: Any, words: Words, terms: Sequence[Sequence[s
     mark = len(numbers)
 
     def numbered(text: str) -> list[int]:
-        return [numbers.get(part, UNKNOWN) if inside[part] else BREAK for part in text]
+        return [numbers.get(part, tokens.UNKNOWN) if inside[part] else tokens.BREAK for part in text]
 
     parting = {character for character, text in made.items() if text and not any(map(inside.get, text))}
     within_runs = [ord(character) for character in made if character not in parting]
     if chr(_FIRST_FREE) not in parting:
         within_runs += [*range(_FIRST_FREE, 0xE0000), *range(_LAST_FREE, 0x110000)]
-    runs = tokenized(ops, tokenexp=f"{_class(within_runs)}+")
+    runs = tokens.tokenized(ops, tokenexp=f"{_class(within_runs)}+")
     rows = ops.add("Shape", runs, start=0, end=1)
-    characters = tokenized(ops, ops.reshape(runs, [-1]), separators=[""])
+    characters = tokens.tokenized(ops, ops.reshape(runs, [-1]), separators=[""])
     # Of most characters every one is another unknown one, or in ASCII none at all.
-    default = [REMOVED] if model.strip_accents == "ascii" else [UNKNOWN]
+    default = [tokens.REMOVED] if model.strip_accents == "ascii" else [tokens.UNKNOWN]
     kept = {character: numbered(text) for character, text in made.items() if character not in parting}
-    kept = {character: found for character, found in kept.items() if (found or [REMOVED]) != default}
+    kept = {character: found for character, found in kept.items() if (found or [tokens.REMOVED]) != default}
     places = []
     for place in range(max(map(len, kept.values()), default=1) or 1):
-        fallback = default[0] if place == 0 else REMOVED
-        keys = {character: (found[place] if place < len(found) else REMOVED) for character, found in kept.items()}
+        fallback = default[0] if place == 0 else tokens.REMOVED
+        keys = {
+            character: (found[place] if place < len(found) else tokens.REMOVED) for character, found in kept.items()
+        }
         keys = {character: number for character, number in keys.items() if number != fallback}
-        places.append(encoded(ops, characters, {**keys, PAD[0]: BREAK, PAD: BREAK}, unknown=fallback))
-    every = places[0] if len(places) == 1 else interleaved(ops, places)
-    ended = ops.add("Pad", every, [0, 0, 0, 1], _whole(BREAK))
+        places.append(
+            tokens.encoded(
+                ops, characters, {**keys, tokens.PAD[0]: tokens.BREAK, tokens.PAD: tokens.BREAK}, unknown=fallback
+            )
+        )
+    every = places[0] if len(places) == 1 else tokens.interleaved(ops, places)
+    ended = ops.add("Pad", every, [0, 0, 0, 1], _whole(tokens.BREAK))
     shape = ops.add("Concat", rows, [-1], axis=0)
-    line = without_removed(ops, ops.add("Reshape", ended, shape))
-    word = ops.cast(ops.add("Greater", line, _whole(REMOVED)), _INT64)
-    before, after = (ops.cast(shifted(ops, word, by, 0), _BOOL) for by in (1, -1))
+    line = tokens.without_removed(ops, ops.add("Reshape", ended, shape))
+    word = ops.cast(ops.add("Greater", line, _whole(tokens.REMOVED)), _INT64)
+    before, after = (ops.cast(tokens.shifted(ops, word, by, 0), _BOOL) for by in (1, -1))
     is_word = ops.cast(word, _BOOL)
     starts = ops.add("And", is_word, ops.add("Not", before))
     ends = ops.add("And", is_word, ops.add("Not", after))
     if words.shortest > 1:
         is_word, starts, ends = _long(ops, is_word, starts, ends, words.shortest)
-    removed = _whole(REMOVED)
+    removed = _whole(tokens.REMOVED)
     parts = [
         ops.add("Where", starts, _whole(mark), removed),
         ops.add("Where", is_word, line, removed),
         ops.add("Where", ends, _whole(mark), removed),
     ]
     known = [[n for w in term for n in (mark, *(numbers[part] for part in w), mark)] for term in terms]
-    return without_removed(ops, interleaved(ops, parts)), known
+    return tokens.without_removed(ops, tokens.interleaved(ops, parts)), known
 
 
 def _long(ops: Ops, is_word: str, starts: str, ends: str, shortest: int) -> tuple[str, str, str]:

@@ -12,6 +12,15 @@ from converters.sklearn.recipes.writing.ops import ML, Ops
 PAD = "\uffff\uffff"  # no word character, and no single one: nothing that a text is cut into
 UNKNOWN, REMOVED, BREAK = -1, -2, -3
 INT64 = 7  # TensorProto's
+# The patterns of tokens that are whole words, and of how many characters a word has at least.
+WHOLE_WORDS = {
+    r"(?u)\b\w\w+\b": 2,
+    r"\b\w\w+\b": 2,
+    r"(?u)\b\w+\b": 1,
+    r"\b\w+\b": 1,
+    r"(?u)\w+": 1,
+    r"\w+": 1,
+}
 
 
 def tokenized(ops: Ops, text: str = "", **attributes: Any) -> str:
