@@ -30,6 +30,7 @@ _INTERPRETER = "python"
 _LEFT_OUT = ("version", "spark", "databricks", "hdi", "r", "assetId")
 _DOCKER_LEFT_OUT = ("enabled", "sharedVolumes", "gpuSupport", "platform")
 _DOCKER_SAID = ("arguments", "shmSize")
+_USUAL_PLATFORM = {"os": "linux", "architecture": "amd64"}
 
 
 def to_azure(environment: Environment) -> dict[str, Any]:
@@ -99,8 +100,19 @@ def _without_the_rest(value: Mapping[str, Any], where: object) -> dict[str, Any]
         for key in _DOCKER_SAID:
             if docker.get(key):
                 _log.warning("%s: docker.%s is about how a container is started and is left out", where, key)
+        if (platform := _platform(docker.get("platform"))) is not None:
+            said = "docker.platform is left out: a platform is of a build; give it there, as in --platform"
+            _log.warning("%s: %s %s", where, said, platform)
         kept["docker"] = {key: item for key, item in docker.items() if key not in (*_DOCKER_SAID, *_DOCKER_LEFT_OUT)}
     return kept
+
+
+def _platform(value: object) -> str | None:
+    """The platform that Azure's JSON names, where it is not the usual one."""
+    if not isinstance(value, Mapping):
+        return None
+    asked = {key: str(value.get(key) or usual).lower() for key, usual in _USUAL_PLATFORM.items()}
+    return None if asked == _USUAL_PLATFORM else f"{asked['os']}/{asked['architecture']}"
 
 
 def _docker(environment: Environment, fields: Fields, folder: Path | None) -> Environment:
