@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edgepack.oci.store import Store
 from tests.integration.support.images import Commands
 from tests.support.sampling import WHOLE
@@ -65,6 +67,7 @@ def way(commands: Commands, name: str, size: int, port: int) -> dict[str, int]:
     return found
 
 
+@pytest.mark.timeout(3600 if WHOLE else 300)
 def test_large_weights_take_no_more_memory_than_small_ones(place: Path, registry: int) -> None:
     commands = Commands(place / "memory", place / "memory/workspace")
     commands.folder.mkdir()
