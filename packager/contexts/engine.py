@@ -39,6 +39,7 @@ from packager.layers.secrets import SecretSearch, known_secrets
 from packager.places.docker_daemon import Engine
 from packager.wheels.groups import WheelGroup
 from packager.wheels.settings import LayerSettings
+from packager.wheels.trim import holding
 
 # The stage of the Dockerfile that has the packages and the steps, and nothing above them.
 _STAGE = "environment"
@@ -80,7 +81,7 @@ class EngineSteps:
             plan = replace(plan, layers=tuple(one for one in plan.layers if not isinstance(one, ReadyLayer)))
         tree.mkdir()
         facts = plan.base.facts
-        settings = LayerSettings(facts.python_version, facts.python, rules=self.options.rules)
+        settings = LayerSettings(facts.python_version, facts.python, rules=holding(self.options.rules, plan.wheels))
         base = base_archives(plan.base, self.builder.store, tree)
         pip = pip_wheel(self.builder, plan, offline=self.options.offline)
         write_context(plan, self.builder.store, base, settings, pip, tree)

@@ -24,6 +24,7 @@ from packager.wheels.groups import WheelGroup
 from packager.wheels.locks import parse_lock
 from packager.wheels.settings import LayerSettings
 from packager.wheels.tags import Target
+from packager.wheels.trim import holding
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _saved(
             search.check_entries(layer.entries)
     search.check([plan.steps.encode()], "extra steps", keys=True)
     facts = plan.base.facts
-    settings = LayerSettings(facts.python_version, facts.python, rules=options.rules)
+    settings = LayerSettings(facts.python_version, facts.python, rules=holding(options.rules, plan.wheels))
     pip = pip_wheel(builder, plan, offline=options.offline)
     if repository is None:
         base = base_archives(plan.base, builder.store, tree)

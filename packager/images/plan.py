@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from packager.bases.find import Base
     from packager.inference.entry_script import EntryScript
     from packager.inference.service_settings import ServiceSettings
+    from packager.wheels.cache import Wheel
 
 # Engines allow 127, and somebody may build on top of this image (docs/architecture.md, "Image").
 MAX_LAYERS = 60
@@ -85,6 +86,11 @@ class LayerPlan:
     port: int = PORT
     steps: str = ""
     lock: str = field(default="", repr=False)
+
+    @property
+    def wheels(self) -> tuple[Wheel, ...]:
+        """The wheels in the image."""
+        return tuple(wheel for layer in self.layers if isinstance(layer, WheelGroup) for wheel in layer.wheels)
 
     @property
     def models(self) -> tuple[ModelRef, ...]:

@@ -26,7 +26,7 @@ from packager.layers.secrets import SecretSearch
 from packager.wheels.groups import WheelGroup
 from packager.wheels.layers import WheelLayers
 from packager.wheels.settings import LayerSettings
-from packager.wheels.trim import TrimRule
+from packager.wheels.trim import TrimRule, holding
 
 _T = TypeVar("_T")
 _FOREIGN_TYPES = {
@@ -104,7 +104,8 @@ class ImageWriter:
     def _layers(self, plan: LayerPlan) -> list[Layer]:
         facts = plan.base.facts
         compiler = self._compiler(facts.python_version)
-        settings = LayerSettings(facts.python_version, facts.python, rules=self._rules, compiler=compiler)
+        rules = holding(self._rules, plan.wheels)
+        settings = LayerSettings(facts.python_version, facts.python, rules=rules, compiler=compiler)
         groups = [layer for layer in plan.layers if isinstance(layer, WheelGroup)]
         made = WheelLayers(self._store, self._notes, settings, self._progress).make(groups)
         return [self._layer(planned, made) for planned in plan.layers]

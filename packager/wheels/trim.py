@@ -19,9 +19,10 @@ from packager.wheels.trim_packages import PACKAGES
 class TrimRule:
     """Leaves files of ``distribution`` (its normalised name) out.
 
-    ``paths`` are patterns of ``path_pattern``, relative to the root of the wheel. With ``only_for`` the whole
-    distribution is left out, as long as nothing but that distribution asks for it. A rule that ``shortens`` keeps the
-    files, without what only debuggers read. ``distribution`` ``*`` is any.
+    ``paths`` are patterns of ``path_pattern``, relative to the root of the wheel; ``while_only_for`` says that they
+    are left out as long as nothing but that distribution asks for this one. With ``only_for`` the whole distribution is
+    left out, as long as that holds. A rule that ``shortens`` keeps the files, without what only debuggers read.
+    ``distribution`` ``*`` is any.
     """
 
     name: str
@@ -30,6 +31,7 @@ class TrimRule:
     paths: tuple[str, ...] = ()
     only_for: str = ""
     shortens: bool = False
+    while_only_for: str = ""
 
     def leaves_out(self, path: str) -> bool:
         """Whether the file ``path`` of the distribution stays out by this rule."""
@@ -78,11 +80,17 @@ RULES: tuple[TrimRule, ...] = (
             "numpy/_core/lib/**",
             "numpy/random/lib/**",
             "numpy/random/_examples/**",
-            "numpy/f2py/**",
             "numpy/distutils/**",
             "numpy/_pyinstaller/**",
             "numpy/**/*.pxd",
         ),
+    ),
+    TrimRule(
+        "numpy-f2py",
+        "numpy",
+        "a compiler of Fortran; it stays where others use numpy, because scipy imports all that numpy names as public",
+        ("numpy/f2py/**",),
+        while_only_for="onnxruntime",
     ),
     TrimRule(
         "numpy-stubs",
@@ -135,10 +143,7 @@ def dropped(
     distributions: Iterable[Distribution], rules: Sequence[TrimRule], requested: Iterable[str] = ()
 ) -> dict[str, TrimRule]:
     """The distributions that stay out as a whole, with the rule that says so; never one that is in ``requested``."""
-    asking: dict[str, set[str]] = {}
-    for distribution in distributions:
-        for name in distribution.requires:
-            asking.setdefault(name, set()).add(distribution.name)
+    asking = _asking(distributions)
     whole = {rule.distribution: rule for rule in rules if rule.only_for and rule.distribution not in set(requested)}
     found: dict[str, TrimRule] = {}
     while True:
@@ -151,3 +156,22 @@ def dropped(
         if not more:
             return found
         found |= more
+
+
+def holding(rules: Sequence[TrimRule], distributions: Iterable[Distribution]) -> tuple[TrimRule, ...]:
+    """Those of ``rules`` that hold in an image of ``distributions``: not what is left out for one, where others ask."""
+    asking = _asking(distributions)
+    return tuple(
+        rule
+        for rule in rules
+        if not (rule.while_only_for and asking.get(rule.distribution, set()) - {rule.while_only_for})
+    )
+
+
+def _asking(distributions: Iterable[Distribution]) -> dict[str, set[str]]:
+    """Who asks for each distribution."""
+    asking: dict[str, set[str]] = {}
+    for distribution in distributions:
+        for name in distribution.requires:
+            asking.setdefault(name, set()).add(distribution.name)
+    return asking

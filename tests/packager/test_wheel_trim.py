@@ -20,7 +20,7 @@ from packager.wheels.layers import group_wheels
 from packager.wheels.locks import parse_lock, shipped_lock
 from packager.wheels.settings import LayerSettings
 from packager.wheels.tags import Target
-from packager.wheels.trim import RULES, dropped, file_rules
+from packager.wheels.trim import RULES, dropped, file_rules, holding
 from packager.workspaces.workspace import default_cache
 from tests.packager.support.wheels import saved_bytes, wheel_layers
 from tests.support.running import run
@@ -45,6 +45,15 @@ def test_what_somebody_else_asks_for_stays() -> None:
     assert set(out) == {"protobuf", "sympy"}
     assert set(dropped((ORT, *REST), RULES, requested=["protobuf"])) == {"sympy", "mpmath", "packaging"}
     assert dropped(REST[1:2], RULES) == {}
+
+
+def test_files_that_are_left_out_for_one_stay_where_others_ask_for_them() -> None:
+    """scipy runs ``from numpy import *``, which takes ``numpy.f2py`` too."""
+    alone = [Named("onnxruntime", ("numpy",)), Named("numpy")]
+    assert holding(RULES, alone) == RULES
+    names = {rule.name for rule in holding(RULES, [*alone, Named("scipy", ("numpy",))])}
+    assert {rule.name for rule in RULES} - names == {"numpy-f2py"}
+    assert "numpy" not in dropped(alone, RULES)
 
 
 def test_a_rule_is_switched_off_by_its_name() -> None:
