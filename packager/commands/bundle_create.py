@@ -36,12 +36,14 @@ def command(
     """Write the images TAG... to one file that a device can import, signed, and no larger than the device needs."""
     from edgepack.bundle.receipt import Receipt
     from edgepack.bundle.write import write_bundle
+    from packager.images.search import check_documents
 
     wanted = None if platform is None else Platform.parse(platform)
     receipt = None
     if since is not None:
         receipt = Receipt.from_bytes(_receipt(since), since)
     images = [{"tag": name, "digest": str(workspace.image(name).digest)} for name in map(image_tag, tags)]
+    check_documents(workspace.store, [workspace.image(one["tag"]) for one in images])
     private = None if key is None else workspace.keys.get(key)
     report = write_bundle(
         workspace.store, [one["tag"] for one in images], path, key=private, receipt=receipt, platform=wanted

@@ -26,11 +26,13 @@ from packager.workspaces.workspace import Workspace
 def command(file: Path, key: str, path: Path | None, serial: int | None, workspace: Workspace, output: str) -> None:
     """Check the desired state in FILE and sign it, for: edge-agent apply."""
     from edgepack.signing.envelope import sign
+    from packager.layers.secrets import check_written
 
     desired = Desired.from_bytes(_read(file), file)
     if serial is not None:
         desired = replace(desired, serial=serial)
     private = workspace.keys.get(key)
+    check_written(desired.to_bytes(), file, "a desired state")
     signed = sign(desired.to_bytes(), PAYLOAD_TYPE, private)
     if path is not None:
         atomic_write(path, signed)

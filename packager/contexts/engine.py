@@ -27,7 +27,7 @@ from edgepack.oci.recompress import plain_tar
 from edgepack.oci.sources import read_verified
 from edgepack.text import printable
 from packager.contexts.base import base_archives
-from packager.contexts.save import pip_wheel
+from packager.contexts.save import check_plan, pip_wheel
 from packager.contexts.steps import check_steps
 from packager.contexts.write import write_context
 from packager.images.build import Builder, BuildOptions
@@ -64,7 +64,7 @@ class EngineSteps:
         """Execute the steps of ``plan``."""
         check_steps(plan.steps, "extra steps")
         search = SecretSearch(known_secrets())
-        search.check([plan.steps.encode()], "extra steps", keys=True)
+        check_plan(plan, search)
         with scratch_folder("engine") as folder:
             context = folder / "context.tar"
             self._write(plan, folder / "context", context)

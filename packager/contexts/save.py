@@ -85,10 +85,7 @@ def _saved(
     repository: Reference | None,
     search: SecretSearch,
 ) -> SavedContext:
-    for layer in plan.layers:
-        if isinstance(layer, FilesLayer):
-            search.check_entries(layer.entries)
-    search.check([plan.steps.encode()], "extra steps", keys=True)
+    check_plan(plan, search)
     facts = plan.base.facts
     settings = LayerSettings(facts.python_version, facts.python, rules=holding(options.rules, plan.wheels))
     pip = pip_wheel(builder, plan, offline=options.offline)
@@ -97,8 +94,17 @@ def _saved(
     else:
         base = pushed_base(plan.base, builder.store, repository, options.access)
     written = write_context(plan, builder.store, base, settings, pip, tree)
-    search.check([(tree / "Dockerfile").read_bytes()], "Dockerfile")
+    for name in ("Dockerfile", "README.md"):
+        search.check([(tree / name).read_bytes()], name)
     return SavedContext(folder, plan.platform, base.reference, written)
+
+
+def check_plan(plan: LayerPlan, search: SecretSearch) -> None:
+    """Raise ``EdgepackError`` when what a context of ``plan`` gets of its user holds a credential."""
+    for layer in plan.layers:
+        if isinstance(layer, FilesLayer):
+            search.check_entries(layer.entries)
+    search.check([plan.steps.encode()], "extra steps", keys=True)
 
 
 def pip_wheel(builder: Builder, plan: LayerPlan, *, offline: bool = False) -> Wheel | None:

@@ -153,7 +153,9 @@ class Builder:
         if len(built) > 1:
             listed = tuple(replace(image.descriptor, platform=image.platform) for image in built)
             index = Index(listed, annotations=description_annotation(options.description))
-            root = self.store.put_bytes(index.to_bytes(), mediatypes.INDEX)
+            data = index.to_bytes()
+            search.check([data], "image index")
+            root = self.store.put_bytes(data, mediatypes.INDEX)
         self.store.tag(tag, root)
         return Build(tag, root, built)
 

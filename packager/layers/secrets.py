@@ -8,13 +8,15 @@ is never shown; an error names its source.
 
 from __future__ import annotations
 
+import json
 import netrc
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from edgepack.errors import EdgepackError, InvalidDocumentError
@@ -55,9 +57,10 @@ class Secret:
 
 
 class SecretSearch:
-    """Searches what passes through for ``secrets``."""
+    """Searches what passes through for ``secrets``, on its way ``into`` something."""
 
-    def __init__(self, secrets: Iterable[Secret]) -> None:
+    def __init__(self, secrets: Iterable[Secret], into: str = "an image") -> None:
+        self._into = into
         listing = tuple(secrets)
         literal = [(form, secret.source) for secret in listing for form in literal_forms(secret.value)]
         self._literal = Needles([*((mark, _MARK) for mark in _KEY_MARKS), *literal])
@@ -80,7 +83,7 @@ class SecretSearch:
             found = self._literal.found(window)
             if keys and _MARK in found and _PRIVATE_KEY.search(window):
                 raise EdgepackError(
-                    "holds a private key, which must not get into an image",
+                    f"holds a private key, which must not get into {self._into}",
                     where=where,
                     hint=f"remove it, or list it in {IGNORE_FILE}, where a line with ! and its path lets it through",
                 )
@@ -94,7 +97,7 @@ class SecretSearch:
                 source = _first(self._compact.found(letters))
             if source is not None:
                 raise EdgepackError(
-                    f"contains the credential from {source}, which must not get into an image",
+                    f"contains the credential from {source}, which must not get into {self._into}",
                     where=where,
                     hint="remove it there, or remove it from its source if it is not a secret",
                 )
@@ -107,7 +110,7 @@ class SecretSearch:
             parts = path.split("/")
             clean = max(at for at in range(len(parts)) if self._source_of("/".join(parts[:at])) is None)
             raise EdgepackError(
-                f"a name here contains the credential from {source}, which must not get into an image",
+                f"a name here contains the credential from {source}, which must not get into {self._into}",
                 where="/".join(parts[:clean]) or "the files",
                 hint="rename it",
             )
@@ -124,6 +127,21 @@ class SecretSearch:
     def _source_of(self, name: str) -> str | None:
         data = name.encode("utf-8", "surrogateescape")
         return _first(self._literal.found(data)) or _first(self._compact.found(compact(data)))
+
+
+def check_written(data: bytes, where: object, into: str) -> None:
+    """Raise ``EdgepackError`` when ``data``, which is about to be written ``into`` something, holds a credential."""
+    SecretSearch(known_secrets(), into).check([data], where)
+
+
+def check_record(value: object, where: object) -> None:
+    """As ``check_written``, for what a database is to keep: texts, numbers, mappings of them, dataclasses."""
+    text = json.dumps(value, default=_plain, ensure_ascii=False)
+    check_written(text.encode("utf-8", "surrogateescape"), where, "a record")
+
+
+def _plain(value: Any) -> object:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def _first(found: Iterable[str]) -> str | None:

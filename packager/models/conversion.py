@@ -19,6 +19,7 @@ from edgepack.host.scratch import scratch_folder
 from edgepack.oci.layer import LayerEntry
 from edgepack.oci.store import Store
 from packager.layers.paths import model_dir
+from packager.layers.secrets import check_written
 from packager.models.files import describe_files, write_model_layers
 from packager.models.model import Conversion, Framework, Model, Sample, onnx_path
 from packager.models.samples import keep_sample, write_sample
@@ -109,7 +110,9 @@ def convert(
         entries = [LayerEntry.of_file(path.name, path) for path in paths]
         files = describe_files(entries, found.model)
         layers = write_model_layers(entries, files, model_dir(model.name, model.version), models.store, model.id)
-        report = models.store.put_bytes(found.report.read_bytes(), "application/json")
+        said = found.report.read_bytes()
+        check_written(said, f"the report on {model.id}", "a model")
+        report = models.store.put_bytes(said, "application/json")
     conversion = Conversion(key, layers, report, found.model.name, how.to_json(), sample)
     models.save_conversion(model, conversion)
     return conversion

@@ -13,6 +13,7 @@ from edgepack.host.progress import Progress
 from edgepack.oci.store import Store
 from packager.layers.folder import left_out_text
 from packager.layers.paths import model_dir
+from packager.layers.secrets import check_record
 from packager.models.details import ModelDetails
 from packager.models.files import write_model_layers
 from packager.models.model import Model
@@ -41,6 +42,7 @@ def registered(
     """
     details = details or ModelDetails()
     details.check(name)
+    check_record(details, f"model {name}")
     found = gather([path] if isinstance(path, Path) else path, child_paths)
     with progress(f"register {name}", 2 * sum(size_of(source) for source in found)) as advance:
         sources = [watched(source, advance) for source in found]

@@ -111,6 +111,7 @@ class ModelRegistry:
         Raises ``NotFoundError`` for a model or tag that is not there, ``UsageError`` for a tag that breaks a rule and
         for a property that is there with another value: properties never change.
         """
+        from packager.layers.secrets import check_record
         from packager.models.details import label_violations, resource_violations, text_violations
         from packager.models.samples import keep_file, keep_sample
 
@@ -146,6 +147,7 @@ class ModelRegistry:
                 values["sample"] = sample_to_json(sample)
             if expected is not None:
                 values["sample_output"] = sample_to_json(expected)
+            check_record(values, f"model {model.id}")
             connection.update(MODELS, values, _key(model))
             return _read(connection, model.ref)
 

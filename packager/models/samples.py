@@ -9,6 +9,7 @@ from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.store import Store
+from packager.layers.secrets import SecretSearch, known_secrets
 from packager.models.model import Sample
 
 
@@ -35,7 +36,8 @@ def _check_is_file(path: Path, option: str) -> None:
 def keep_file(path: Path, store: Store, option: str) -> Sample:
     """Put the file that a user gave by ``option`` into ``store``, whatever it holds.
 
-    Raises ``NotFoundError``, ``UsageError`` for one that cannot be read or is larger than 1 GiB, ``NoSpaceError``.
+    Raises ``NotFoundError``, ``UsageError`` for one that cannot be read or is larger than 1 GiB, ``NoSpaceError``, and
+    ``EdgepackError`` for one that holds a credential.
     """
     _check_is_file(path, option)
     try:
@@ -43,7 +45,8 @@ def keep_file(path: Path, store: Store, option: str) -> Sample:
     except OSError as error:
         raise UsageError(f"cannot be read ({error.strerror})", where=path, hint=f"check {option}") from error
     with file, disk_errors(store.root), store.writer() as blob:
-        while piece := file.read(LIMITS.chunk_bytes):
+        search = SecretSearch(known_secrets(), "a model")
+        for piece in search.passing(iter(lambda: file.read(LIMITS.chunk_bytes), b""), path):
             blob.write(piece)
             if file.tell() > LIMITS.sample_bytes:
                 raise UsageError("is larger than 1 GiB", where=path, hint="some hundred rows are a good sample")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
-from edgepack.errors import NotFoundError
+from edgepack.errors import EdgepackError, NotFoundError
 from edgepack.host.files import atomic_write, make_dirs
+from packager.layers.secrets import check_written
 
 # Azure's words. A package is built while it is asked for, so that a record has one of the final ones.
 State = Literal["NotStarted", "Running", "Succeeded", "Failed", "Cancelled", "TimedOut"]
@@ -33,6 +34,10 @@ class PackageRecord:
         """Keep it with its ``log``, and remove the oldest ones."""
         folder = folder_of(root, identity)
         make_dirs(folder)
+        try:
+            check_written(log.encode(), folder / "build.log", "a log")
+        except EdgepackError as error:
+            log = f"{error}\n"  # an engine printed it, and nothing is kept of what it printed
         atomic_write(folder / "build.log", log.encode())
         atomic_write(folder / "package.json", canonical_json({"schema": _SCHEMA, **asdict(self)}))
         others = sorted(folder.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)

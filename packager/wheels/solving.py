@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgepack.errors import DigestMismatchError, IncompatibleError, NotFoundError, UsageError, disk_errors
 from edgepack.host.files import atomic_write, make_dirs
+from packager.layers.secrets import check_written
 from packager.wheels.conflicts import Askers
 from packager.wheels.locks import SCORING, SCRIPT, Pin, direct_requirements, parse_lock, resolve, shipped_lock
 from packager.wheels.requirements import Asked
@@ -72,6 +73,7 @@ class Solver:
             )  # fmt: skip
             with disk_errors(self.locks):
                 make_dirs(self.locks)
+                check_written(text.encode("ascii"), path, "a lock")
                 atomic_write(path, text.encode("ascii"))
         return parse_lock(path.read_text("ascii"), path)
 

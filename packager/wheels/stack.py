@@ -13,6 +13,7 @@ from edgepack.host.files import atomic_write, make_dirs
 from edgepack.host.progress import Progress, unseen
 from edgepack.oci.descriptor import Platform
 from packager.bases.facts import CheckedFacts
+from packager.layers.secrets import check_written
 from packager.wheels.cache import Wheel, WheelCache
 from packager.wheels.groups import WheelGroup
 from packager.wheels.layers import group_wheels
@@ -161,6 +162,7 @@ def _lock(target: Target, locks: Path, offline: bool, stack: str, progress: Prog
         with progress(f"lock the packages for {target.platform}", 0, "none"):
             text = resolve(direct_requirements(stack), target, offline=offline)
         make_dirs(path.parent)
+        check_written(text.encode("ascii"), path, "a lock")
         atomic_write(path, text.encode())
     return path.read_text("ascii")
 

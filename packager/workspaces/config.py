@@ -87,7 +87,11 @@ class WorkspaceConfig:
                 "plain_http": self.team.plain_http, "ca_file": self.team.ca_file,
             }  # fmt: skip
             document["team"] = {key: value for key, value in fields.items() if value is not None}
-        atomic_write(folder / FILE, canonical_json(document) + b"\n")
+        from packager.layers.secrets import check_written  # settings are read far more often than they are written
+
+        data = canonical_json(document) + b"\n"
+        check_written(data, folder / FILE, "the settings of a workspace")
+        atomic_write(folder / FILE, data)
 
     @classmethod
     def read(cls, folder: Path) -> WorkspaceConfig:
