@@ -48,6 +48,7 @@ def command(
     if source_directory is not None and not again:
         raise UsageError("is of use with --rebuild only", where="--source-directory", hint="add --rebuild")
     tag = image_tag(tag)
+    workspace.is_offline = offline
     root = workspace.image(tag)
     checked = verify(workspace.store, root, workspace.keys.list())
     rebuilt: tuple[Rebuilt, ...] = ()

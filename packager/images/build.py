@@ -20,6 +20,7 @@ from packager.bases.choose import base_for
 from packager.bases.find import Base, find_base, is_recipe
 from packager.environments.asked import asked_of
 from packager.environments.environment import Environment, base_reference
+from packager.images.attachments import Attachment, attach_built
 from packager.images.describe import describe
 from packager.images.plan import LayerPlan, description_annotation, plan_image, service_document
 from packager.images.provenance import Request
@@ -190,15 +191,29 @@ class Builder:
         )
 
     def describe(self, plan: LayerPlan, image: Descriptor, options: BuildOptions, search: SecretSearch) -> None:
-        """Attach to ``image``, which was built of ``plan``, its SBOM, its provenance and its lock."""
+        """Attach to ``image``, which was built of ``plan``, its SBOM, its provenance and its lock.
+
+        They take the place of what an earlier build attached. Raises ``EdgepackError`` for a credential in one of them.
+        """
+        # An environment that is not registered has the name of its file, which is this machine's own.
+        chosen = options.environment
+        environment = None if chosen is None or chosen.version is None else chosen.id
+        made = self.documents(plan, image, options, environment)
+        for document in made:
+            search.check([document.data], document.annotations[mediatypes.ATTACHMENT_KIND])
+        attach_built(self.store, image, made)
+
+    def documents(
+        self, plan: LayerPlan, image: Descriptor, options: BuildOptions, environment: str | None
+    ) -> tuple[Attachment, ...]:
+        """What ``describe`` attaches; ``environment`` is the registered one that was asked for."""
         records = {model.id: model for model in map(self.models.get, plan.models)}
         python = plan.base.facts.python_version
-        environment = None if options.environment is None else options.environment.id
         request = Request(
             options.rules, options.extras, options.script, options.settings, environment, options.description
         )
-        describe(
-            self.store, plan, image, request, records, search=search, cache=self.conversions / "sbom",
+        return describe(
+            self.store, plan, image, request, records, cache=self.conversions / "sbom",
             bytecode=None if self.compiler(python, options) is None else python,
         )  # fmt: skip
 

@@ -26,6 +26,7 @@ class Recorded:
     script: Mapping[str, Any] | None
     settings: Mapping[str, Any] | None
     description: str | None
+    environment: str | None
     model_layers: tuple[Digest, ...]
     tools: Mapping[str, str] = field(default_factory=dict)
 
@@ -47,6 +48,7 @@ def recorded(statement: Mapping[str, Any], where: str) -> Recorded:
             script=_object(external["entryScript"]),
             settings=_object(external["serviceConfig"]),
             description=_text(external["description"]),
+            environment=_text(external["environment"]),
             model_layers=tuple(digest for name, digest in named if name == "layer model"),
             tools=dict(statement["predicate"]["runDetails"]["builder"]["version"]),
         )

@@ -64,8 +64,10 @@ def verify(store: Store, root: Descriptor, keys: Mapping[str, PublicKey]) -> Ver
         for image in attachments.subjects(store, root):
             for artifact in _listed(store, image, findings):
                 kind = artifact.annotations.get(mediatypes.ATTACHMENT_KIND) or artifact.artifact_type or ""
+                is_statement = artifact.artifact_type == mediatypes.STATEMENT_ARTIFACT
                 _check(store, image, artifact, findings)
                 by = tuple(name for name, digests in covered.items() if artifact.digest in digests)
+                kind = "statement" if is_statement else kind
                 found.append(CheckedAttachment(image.digest, artifact.digest, kind, by))
     return Verification(len(blobs), sum(blobs.values()), tuple(found), signed_by, unknown, tuple(findings))
 
@@ -98,7 +100,7 @@ def _signatures(
                 findings.append(Finding(f"statement {artifact.digest}", error.what))
                 signers += 1
                 break
-            covered[name] = covered.get(name, frozenset()) | verified.attachments
+            covered[name] = covered.get(name, frozenset()) | verified.attachments | {artifact.digest}
             signers += 1
         unknown = unknown or not signers
     return tuple(sorted(covered)), covered, unknown

@@ -347,6 +347,20 @@ def test_another_compressor_is_named_and_the_contents_compared(
     assert "compressor libdeflate by deflate" in found.others[0]
 
 
+def test_a_document_that_leaves_something_out_is_not_what_is_made_again(workspace: Workspace) -> None:
+    built = build(workspace)
+    store, image = workspace.store, built.descriptor
+    (true,) = attached(store, image.digest, mediatypes.CYCLONEDX)
+    value = json.loads(true.data)
+    del value["components"][0]
+    store.add_referrers(image.digest, [], lambda one: one.artifact_type == mediatypes.CYCLONEDX)
+    attach(store, image, replace(true, data=json.dumps(value).encode()))
+    assert verify(store, image, {}).findings == ()
+    done = package(workspace, "verify", "churn:1", "--rebuild", "--offline")
+    assert done.code == 4, done.stderr
+    assert "the attached sbom is not what is made again" in done.stderr
+
+
 @pytest.mark.parametrize("statement", [b"{}", b'{"predicate": 1}'])
 def test_a_statement_by_which_nothing_can_be_built_is_refused(workspace: Workspace, statement: bytes) -> None:
     built = build(workspace)
