@@ -47,6 +47,11 @@ def planned_again(
     folder: Path,
 ) -> tuple[LayerPlan, BuildOptions]:
     """What was built, planned again; raises ``EdgepackError`` naming an input that is missing or another one by now."""
+    if asked.steps:
+        raise EdgepackError(
+            "an engine executed steps of a Dockerfile, which need not give the same files again", where="extra steps",
+            hint="compare it with a new build by: edgepack package diff",
+        )  # fmt: skip
     script = None if asked.script is None else _script(builder.store, image, asked.script, source, folder / "code")
     settings = None if asked.settings is None else ServiceSettings(asked.settings)
     options = BuildOptions(

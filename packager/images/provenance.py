@@ -105,6 +105,8 @@ def _asked(
         "lock": {"sha256": Digest.of(plan.lock.encode()).hex} if plan.lock else None,
         "environment": request.environment,
     }
+    if plan.steps:
+        found["dockerfileSteps"] = plan.steps
     if request.script is not None:
         found["entryScript"] = {
             "file": request.script.file,

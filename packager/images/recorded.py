@@ -14,7 +14,7 @@ from edgepack.oci.digest import Digest
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the provenance of an image says that was asked for."""
+    """What the provenance of an image says that was asked for; ``steps`` of a Dockerfile were executed by an engine."""
 
     platform: Platform
     models: tuple[ModelRef, ...]
@@ -29,6 +29,7 @@ class Recorded:
     environment: str | None
     model_layers: tuple[Digest, ...]
     tools: Mapping[str, str] = field(default_factory=dict)
+    steps: str = ""
 
 
 def recorded(statement: Mapping[str, Any], where: str) -> Recorded:
@@ -51,6 +52,7 @@ def recorded(statement: Mapping[str, Any], where: str) -> Recorded:
             environment=_text(external["environment"]),
             model_layers=tuple(digest for name, digest in named if name == "layer model"),
             tools=dict(statement["predicate"]["runDetails"]["builder"]["version"]),
+            steps=_text(external.get("dockerfileSteps")) or "",
         )
     except (KeyError, TypeError, AttributeError, StopIteration, ValueError, EdgepackError) as error:
         raise InvalidDocumentError(where, [f"is not one by which to build again ({error})"]) from error

@@ -142,6 +142,8 @@ def test_what_docker_builds_of_a_context_is_what_the_engine_build_makes(
     ours, our_config = of_store(site.commands.blobs, done.json["platforms"][0]["digest"])
     assert_same(ours, theirs)
     assert settings(our_config) == settings(their_config)
+    said = site.commands.edgepack("package", "verify", "stepped:1", "--rebuild", code=3).stderr
+    assert "extra steps: an engine executed steps of a Dockerfile" in said
     # Without the steps, the same image but for what they made, and with the very layers.
     plain = site.commands.edgepack("package", "build", *inputs, "-t", "plain:1").json["platforms"][0]
     assert theirs.keys() > OF_STEPS
