@@ -262,8 +262,7 @@ class Runner:
         try:
             damaged = runtime.mend(self._device.manifest_of(spec.image))
         except (EdgepackError, OSError) as error:
-            _log.warning("service %s: whether its image is damaged on the disk cannot be said: %s", spec.name, error)
-            return health
+            return Health(False, f"{health.reason}; its image is damaged on the disk and cannot be mended: {error}")
         if not damaged:
             return health
         _log.warning("service %s: its image was damaged on the disk and is mended; starting it again", spec.name)

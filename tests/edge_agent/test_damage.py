@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -182,6 +183,24 @@ def test_a_damaged_layer_whose_blob_is_gone_is_told_of(agent: Agent) -> None:
     assert agent.answer() == "v2"
     agent.ok("import", str(agent.images.bundle("v1", "v2")))
     assert agent.run("rollback", "churn").code == 0
+    assert agent.answer() == "v1"
+
+
+@pytest.mark.parametrize("blob", ["altered", "gone"])
+def test_a_rotten_layer_whose_blob_is_no_good_either_is_told_of_with_the_way_out(agent: Agent, blob: str) -> None:
+    app = app_of(agent, "v1")
+    rewrite(app, lambda data: b")" * len(data), keep_times=True)
+    path = agent.root / "store/blobs/sha256" / app.relative_to(agent.root / "layers").parts[0]
+    path.unlink() if blob == "gone" else rewrite(path, flip, keep_times=True)
+    done = agent.apply("v1")
+    assert done.code == 1
+    line = done.err.splitlines()[-1]
+    assert "it last wrote: SyntaxError: unmatched ')'; its image is damaged on the disk and cannot be mended" in line
+    assert re.search("import or (pull the image|build it) again; rolled back to", line)
+    assert agent.answer() == "v2"
+    agent.ok("import", str(agent.images.bundle("v1", "v2")))
+    done = agent.apply("v1")
+    assert done.code == 0, done.err
     assert agent.answer() == "v1"
 
 
