@@ -121,7 +121,13 @@ def _built(workspace: Owner, inputs: PackageInputs, name: str, log: PackageLog) 
     parts = workspace.parts
     with bars() as shown:
         progress = log.beside(shown)
-        built = parts.builder.build(inputs.refs, name, inputs.platforms, inputs.options, progress)
+        execute = None
+        if inputs.options.steps:  # which an engine executes, as Azure does
+            from packager.contexts.engine import EngineSteps
+            from packager.places.docker_daemon import Engine
+
+            execute = EngineSteps(parts.builder, inputs.options, Engine("docker"), log.line)
+        built = parts.builder.build(inputs.refs, name, inputs.platforms, inputs.options, progress, execute)
         for image in built.images:
             for layer in image.layers:
                 state = "new" if layer.new else "cached"
