@@ -118,6 +118,8 @@ def public_name(text: str) -> str | None:
 
 def _with_prefix(text: str, access: Access = _AS_CONFIGURED) -> Place | None:
     scheme, slashes, rest = text.partition("://")
+    if scheme.lower() in ("http", "https", "docker") or not text.startswith(tuple(kind.prefix for kind in PLACES)):
+        check_no_login(text)
     if slashes and scheme.lower() in ("http", "https"):
         hint = f"write {rest}" if scheme.lower() == "https" else f"write {rest}, and --plain-http where it has no TLS"
         raise UsageError("a registry's reference has no http:// or https:// before it", where=text, hint=hint)
@@ -132,6 +134,16 @@ def _with_prefix(text: str, access: Access = _AS_CONFIGURED) -> Place | None:
                 )
             return Registry(text, name, access) if kind is Registry else kind(text, name)
     return None
+
+
+def check_no_login(text: str) -> None:
+    """Raise ``UsageError``, which does not repeat it, when the reference ``text`` has ``USER:PASSWORD@`` in it."""
+    # A digest, the other thing that follows an @, has no slash. A path may have all of it.
+    if "/" in text.partition("@")[2] and not Path(split_tag(text)[0]).exists():
+        raise UsageError(
+            "a reference has no user name and password in it", where=f"…@{text.rpartition('@')[2]}",
+            hint="give them by --username NAME --password-stdin, or by docker login",
+        )  # fmt: skip
 
 
 def _names_registry(text: str) -> bool:

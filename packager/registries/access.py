@@ -33,7 +33,8 @@ class Access:
             if not _HOST.fullmatch(host):
                 found = re.search(r"^(?:https?://)?([^/@\s]+)", host)
                 hint = f"write it as HOST[:PORT]{f', here {found[1]}' if found and _HOST.fullmatch(found[1]) else ''}"
-                raise UsageError(f"{host!r} is not a registry's host and port", where="--plain-http", hint=hint)
+                shown = f"…@{host.rpartition('@')[2]}" if "@" in host else host
+                raise UsageError(f"{shown!r} is not a registry's host and port", where="--plain-http", hint=hint)
         return cls(hosts, ca_file, logins or GivenLogins())
 
     def policy(self) -> Policy:

@@ -54,7 +54,8 @@ class Team:
         try:
             found = Reference.parse(f"{self.registry}/{name}")
         except InvalidReferenceError:
-            raise UsageError(f"{self.registry!r} is not a registry", where="the team's registry", hint=hint) from None
+            shown = f"…@{self.registry.rpartition('@')[2]}" if "@" in self.registry else self.registry
+            raise UsageError(f"{shown!r} is not a registry", where="the team's registry", hint=hint) from None
         if not found.name.startswith(f"{self.registry}/"):  # without a host it would be Docker Hub
             raise UsageError(f"{self.registry!r} names no registry", where="the team's registry", hint=hint)
         return found

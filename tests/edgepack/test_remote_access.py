@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import os
@@ -12,10 +13,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgepack.errors import RegistryError, RegistryUnavailableError, UsageError
 from edgepack.oci.copy import copy
@@ -363,3 +368,22 @@ def test_no_proxy_has_names_domains_and_networks(
     monkeypatch.setenv("NO_PROXY", no_proxy)
     monkeypatch.setenv("no_proxy", no_proxy)
     assert _bypasses_proxy(Origin("https", host, 443)) is found
+
+
+@pytest.mark.parametrize(("begins", "ends"), [(-9, -2), (2, 9)])
+def test_a_certificate_of_another_time_says_to_check_the_clock(tmp_path: Path, begins: int, ends: int) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "r")])
+    now, address = datetime.now(UTC), ipaddress.ip_address("127.0.0.1")
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now + timedelta(days=begins)).not_valid_after(now + timedelta(days=ends))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(address)]), critical=False)
+    pem = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    (tmp_path / "c.pem").write_bytes(pem)
+    form, secret = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (tmp_path / "k.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, secret))
+    with running(Simulator(), (tmp_path / "c.pem", tmp_path / "k.pem")) as sim:
+        reference, trusting = Reference.parse(f"127.0.0.1:{sim.port}/x:1"), policy(ca_file=tmp_path / "c.pem")
+        remote = RemoteRepository(reference, credentials=anonymous, policy=trusting)
+        with pytest.raises(RegistryUnavailableError, match=r"not valid on \d{4}-\d\d-\d\d, .*check the clock"):
+            remote.resolve()

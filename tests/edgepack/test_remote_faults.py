@@ -9,8 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -31,7 +33,7 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.reference import Reference
-from edgepack.oci.remote import Policy, RemoteRepository, anonymous
+from edgepack.oci.remote import Credentials, Policy, RemoteRepository, anonymous
 from edgepack.oci.remote.origin import joined
 from edgepack.oci.remote.referrers import _NEXT
 from edgepack.oci.remote.transport import seconds_to_wait
@@ -608,3 +610,38 @@ def test_an_upload_to_the_simulator_ends_with_its_client(sim: Simulator) -> None
     assert not handler.is_alive()
     assert bytes(sim.uploads["1"]) == b"half"
     theirs.close()
+
+
+def test_tokens_that_live_two_seconds_and_end_sooner_do_not_stop_a_push(sim: Simulator) -> None:
+    sim.auth, sim.expires_in = "bearer", 2
+    data = bytes(2_000_000)
+
+    class Slow(Bytes):
+        @contextmanager
+        def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
+            if offset not in self.opened:  # each chunk takes longer than a token lives
+                sim.tokens.clear()
+            with super().open(descriptor, offset) as stream:
+                yield stream
+
+    remote = RemoteRepository(
+        Reference.parse(f"127.0.0.1:{sim.port}/churn:1"),
+        credentials=lambda _: Credentials("ann", "open sesame"), policy=replace(QUICK, chunk=500_000),
+    )  # fmt: skip
+    remote.put(blob(data), Slow(data))
+    assert sim.blobs[digest_of(data)] == data
+    assert sim.count("POST") == 2  # the first without a login; continued, and not begun again
+    assert sorted(set(patches(sim))) == [0, 500_000, 1_000_000, 1_500_000]
+    assert sim.count("GET", "/token") >= 4
+
+
+def test_a_token_service_with_another_clock_is_believed_its_seconds_only(sim: Simulator) -> None:
+    sim.auth, sim.token_more = "bearer", {"issued_at": "1999-01-01T00:00:00Z"}
+    remote = RemoteRepository(
+        Reference.parse(f"127.0.0.1:{sim.port}/churn:1"), credentials=lambda _: Credentials("ann", "open sesame"),
+        policy=QUICK,
+    )  # fmt: skip
+    hold(sim)
+    assert remote.has(blob())
+    assert remote.has(blob())
+    assert sim.count("GET", "/token") == 1

@@ -23,6 +23,7 @@ from edgepack.oci.docker_config import DockerConfig
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote import Policy, RemoteRepository
 from packager.layers.secrets import known_secrets
+from packager.places.table import find_file, find_source
 from packager.registries.access import Access
 from packager.registries.docker_folder import write_docker_config
 from packager.registries.issue import Registry, RegistryLogin, expiry_of, login_for
@@ -305,6 +306,26 @@ def test_a_push_and_a_pull_log_in_by_each_way(home: Path, sim: Simulator) -> Non
     )
     assert "refused the credentials" in wrong
     assert "wrong-one-7" not in wrong
+
+
+@pytest.mark.parametrize("reference", ["ann:{}@r.lan/x:1", "https://ann:{}@r.lan/x:1", "docker://ann:{}@r.lan/x:1"])
+def test_a_password_in_a_reference_is_refused_and_not_repeated(home: Path, reference: str) -> None:
+    workspace = Workspace(home / "w", home / "cache")
+    workspace.store.tag("churn:1", make_base(workspace.store, [debian()]))
+    (home / "m.onnx").write_bytes(b"x")
+    for secret in ("sekret-99", "sek/ret-99"):
+        text = reference.format(secret)
+        for words in (
+            ("package", "pull", text), ("package", "push", "churn:1", text), ("package", "load", text),
+            ("package", "inspect", text), ("package", "credentials", "--registry", text),
+            ("workspace", "init", "--database", "postgresql://ann@db.lan/x", "--registry", text),
+            ("package", "pull", "r.lan/x:1", "--plain-http", text),
+        ):  # fmt: skip
+            assert "ret-99" not in edgepack(home, *words, "--debug", code=2)
+    for find in (find_source, find_file):
+        with pytest.raises(UsageError, match="--password-stdin") as failed:
+            find(reference.format("sekret-99"), *([workspace.store] if find is find_source else []))  # type: ignore[operator]
+        assert "sekret-99" not in str(failed.value)
 
 
 # ---- Handed on ----------------------------------------------------------------------------------------------------

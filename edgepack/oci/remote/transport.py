@@ -41,6 +41,8 @@ _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"
 _ASKS_FOR_CERTIFICATE = frozenset(
     {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_BAD_CERTIFICATE", "TLSV1_ALERT_UNKNOWN_CA"}
 )
+# X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl-verification-options(1)).
+_OF_TIME = frozenset({9, 10})
 # Trying again at once would not help.
 _FINAL = (NewConnectionError, SSLError, ProxyError, LocationValueError)
 
@@ -250,6 +252,12 @@ def unavailable(url: str, error: HTTPError) -> RegistryUnavailableError:
         return RegistryUnavailableError(
             "TLS failed: it asks for a certificate of yours, or does not take the one that it got", where=where,
             hint=f"put client.cert and client.key in ~/.config/containers/certs.d/{where.short}",
+        )  # fmt: skip
+    if isinstance(error, SSLError) and getattr(error.args[0] if error.args else None, "verify_code", 0) in _OF_TIME:
+        today = datetime.now(UTC).date().isoformat()
+        return RegistryUnavailableError(
+            f"TLS failed: its certificate is not valid on {today}, today by this machine's clock", where=where,
+            hint="check the clock (date -u); if it is right, the registry needs a new certificate",
         )  # fmt: skip
     if isinstance(error, SSLError):
         reason = getattr(error.args[0] if error.args else None, "verify_message", None) or "the handshake failed"

@@ -58,6 +58,7 @@ class Simulator:
     challenges: tuple[str, ...] = ('Bearer realm="{realm}",service="sim",scope="repository:x:pull"',)
     token_field: str = "token"
     expires_in: int | None = 300
+    token_more: dict[str, object] = field(default_factory=dict)  # beside what a token's answer has
     forbid: bool = False
     tokens: dict[str, float] = field(default_factory=dict)
 
@@ -263,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         token = f"token-{len(sim.tokens)}"
         sim.tokens[token] = time.monotonic() + (sim.expires_in or 60)
-        answer: dict[str, object] = {sim.token_field: token}
+        answer: dict[str, object] = {sim.token_field: token, **sim.token_more}
         if sim.expires_in is not None:
             answer["expires_in"] = sim.expires_in
         self._say(200, json.dumps(answer).encode())
