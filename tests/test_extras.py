@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,9 @@ EXTRAS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["p
 JOINED = {"all", "dev"}
 
 CONSOLE = {"edgepack.host.commands": "click", "edgepack.host.console": "click"}
-RECIPES = {"converters.sklearn.recipes": "numpy"}
+# What a build context arranges its files with is run beside its neighbour there.
+CONTEXT = {"dockerfiles.context.arrange": "symbols"}
+RECIPES = {"converters.sklearn.recipes": "numpy", **CONTEXT}
 # Stand in for a library that an entry script brings itself, and are imported only after it.
 SCHEMAS = {"edge_server.compat.inference_schema.parameter_types.pandas_parameter_type": "pandas"}
 BOOSTERS = {"catboost", "lightgbm", "xgboost"}
@@ -36,6 +40,8 @@ PYTORCH = {"safetensors", "torch"}
 NUMPY = {"google.protobuf", "numpy", "onnx", "onnxruntime"}
 # Read where they are installed; nothing of ours needs them.
 FORMATS = {"lz4", "skops"}
+# The library of an engine, and what that one needs.
+ENGINE = {"docker", "requests"}
 # What the commands need, and who converts in a program of their own does not.
 COMMANDS = {"backports.zstd", "click", "uv"}
 # What scripts bring; dateutil comes with pandas.
@@ -72,15 +78,15 @@ WANTED = {
     "packager": extra(
         "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
         # A model is converted in an environment that is made for it; an engine is asked where its library is there.
-        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | {"docker", "mlflow"},
+        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | ENGINE | {"mlflow", "psycopg", "symbols"},
     ),
     "team": extra(
         "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
-        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | {"docker", "mlflow"},
+        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | ENGINE | {"mlflow", "symbols"},
     ),
     "mlflow": extra(
         "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
-        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | {"docker"},
+        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | ENGINE | {"psycopg", "symbols"},
     ),
     "agent": extra("edgepack", "edge_agent", commands=["edge-agent"], without={"uv"}),
     "serve": extra(
@@ -121,6 +127,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("wheel"), "wheel")
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what environments of one wheel share: each is made where the last one was, so that bytecode fits."""
+    return tmp_path_factory.mktemp("extras")
+
+
+@pytest.fixture
+def environment(place: Path) -> Iterator[Path]:
+    """The folder of an environment that is not there yet."""
+    folder = place / "environment"
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def bytecode(environment: Path) -> Path:
+    """The folder of the bytecode of what is in ``environment`` and was in those before."""
+    return environment.with_name("bytecode")
+
+
 def install(name: str, wheel: Path, folder: Path, *arguments: str) -> str:
     """Make an environment with nothing but edgepack and the extra ``name``; what uv said."""
     uv, environment = find_uv(), uv_environment()
@@ -146,15 +171,18 @@ def pins(lock: Path) -> str:
 
 def walk(environment: Path, rooms: Sequence[str], commands: Sequence[str]) -> dict[str, Any]:
     """What rooms and commands lack in ``environment``, which knows nothing of this checkout."""
-    wanted = json.dumps({"rooms": rooms, "commands": commands})
-    found: dict[str, Any] = json.loads(run(environment / "bin/python", "-I", WALK, wanted))
+    wanted = json.dumps({"rooms": rooms, "commands": commands, "read": str(environment.with_name("read.json"))})
+    prefix = f"pycache_prefix={bytecode(environment)}"
+    found: dict[str, Any] = json.loads(run(environment / "bin/python", "-I", "-X", prefix, WALK, wanted))
     return found
 
 
 def check_use(environment: Path, owner: str, words: list[str], *, lacks: bool) -> None:
     """Run a command of ``environment``; if it ``lacks`` a package, its error names the extra that has it."""
     program = environment / "bin" / words[0]
-    done = finish(program, *words[1:], cwd=environment)
+    done = finish(
+        program, *words[1:], cwd=environment, env={**os.environ, "PYTHONPYCACHEPREFIX": str(bytecode(environment))}
+    )
     sentence = rf"{words[0]}: the Python package \S+ is not installed; run: pip install 'edgepack\[{owner}\]'\n"
     found = re.fullmatch(sentence, done.stderr) is not None
 
@@ -172,9 +200,8 @@ def test_every_extra_is_tested() -> None:
 )
 @pytest.mark.timeout(1200)
 def test_an_extra_alone_brings_what_its_rooms_import_and_its_commands_need(
-    name: str, wheel: Path, tmp_path: Path
+    name: str, wheel: Path, environment: Path
 ) -> None:
-    environment = tmp_path / "environment"
     install(name, wheel, environment, "--quiet")
     wanted = WANTED[name]
     found = walk(environment, wanted.rooms, wanted.commands)
@@ -194,22 +221,25 @@ def test_an_extra_alone_brings_what_its_rooms_import_and_its_commands_need(
 
 @pytest.mark.parametrize("name", sorted(LARGE))
 def test_a_large_extra_can_be_resolved_with_the_versions_that_are_tested(
-    name: str, wheel: Path, tmp_path: Path
+    name: str, wheel: Path, environment: Path
 ) -> None:
-    said = install(name, wheel, tmp_path / "environment", "--dry-run")
+    said = install(name, wheel, environment, "--dry-run")
     chosen = set(re.findall(r"^ \+ ([a-z0-9-]+)==", said, re.MULTILINE))
     named = {re.split(r"[<>=;\[ ]", requirement)[0] for requirement in EXTRAS[name]}
 
     assert named - chosen in (set(), {"tensorflow"}, {"tensorflow-cpu"})
 
 
-def test_a_missing_library_is_found(wheel: Path, tmp_path: Path) -> None:
-    environment = tmp_path / "environment"
+def test_a_missing_library_is_found(wheel: Path, environment: Path) -> None:
     install("", wheel, environment, "--quiet")
     found = walk(environment, ("packager",), ("edgepack",))
 
-    # numpy, where it is there, makes a search faster; MLflow's client is asked for what is not a folder.
-    needed = set(found["missing"]) - {"mlflow", "numpy"}
-    assert needed == {"click", "deflate", "docker", "installer", "packaging", "rich", "yaml"}
+    # numpy, where it is there, makes a search faster; MLflow's client is asked for what is not a folder, psycopg for a
+    # team's database.
+    needed = set(found["missing"]) - {"mlflow", "numpy", "psycopg"}
+    assert needed == {
+        "click", "cyclonedx", "deflate", "docker", "installer", "jinja2", "packageurl", "packaging", "requests", "rich",
+        "yaml",
+    }  # fmt: skip
     assert "packager.commands.main" in found["failed"]
     assert found["help"] != []

@@ -354,6 +354,12 @@ def test_azures_default_environment_is_read(caplog: pytest.LogCaptureFixture) ->
     assert found.base_image == "mcr.microsoft.com/azureml/base:1"
     assert "docker.arguments is about how a container is started and is left out" in caplog.text
     assert "docker.shmSize" in caplog.text
+    assert "docker.platform" not in caplog.text  # the usual one
+    value["docker"]["platform"] = {"architecture": "arm64", "os": "Linux"}  # type: ignore[index]
+    assert from_azure(value, "azureml_environment.json") == found
+    assert "docker.platform is left out: a platform is of a build; give it there, as in --platform linux/arm64" in (
+        caplog.text
+    )
 
 
 @pytest.mark.parametrize(

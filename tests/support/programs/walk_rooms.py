@@ -1,8 +1,8 @@
 """Run in an environment with edgepack in it: import every module of some rooms, show the help of every command.
 
-``python walk_rooms.py '{"rooms": […], "commands": […]}'`` prints one JSON object: the modules that cannot be imported,
-the commands whose help cannot be shown, and the libraries that the rooms name anywhere, in functions too, and that this
-environment lacks.
+``python walk_rooms.py '{"rooms": […], "commands": […], "read": FILE}'`` prints one JSON object: the modules that cannot
+be imported, the commands whose help cannot be shown, and the libraries that the rooms name anywhere, in functions too,
+and that this environment lacks. What was read of modules is kept in FILE, for others with the same edgepack.
 """
 
 from __future__ import annotations
@@ -96,19 +96,28 @@ def help_failures(name: str) -> Iterator[str]:
     yield from below(command, click.Context(command, info_name=name))
 
 
-def walk(rooms: list[str], commands: list[str]) -> dict[str, Any]:
-    """What these rooms and commands lack here."""
+def read(path: Path, name: str) -> list[Any]:
+    """The libraries that a module names, and whether importing it runs it."""
+    tree = ast.parse(path.read_bytes())
+    return [sorted(libraries(tree)), is_program(name, tree)]
+
+
+def walk(rooms: list[str], commands: list[str], known: dict[str, list[Any]]) -> dict[str, Any]:
+    """What these rooms and commands lack here; ``known`` has what ``read`` found of modules, and gets the others."""
     failed: dict[str, str] = {}
     missing: set[str] = set()
     for room in rooms:
         for name, path in modules(room):
-            tree = ast.parse(path.read_bytes())
-            missing.update(filter(is_missing, libraries(tree)))
-            if not is_program(name, tree):
+            if name not in known:
+                known[name] = read(path, name)
+            named, runs = known[name]
+            missing.update(named)
+            if not runs:
                 try:
                     importlib.import_module(name)
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - each is reported
                     failed[name] = repr(error)
+    missing = set(filter(is_missing, missing))
     helpless: list[str] = []
     for name in commands:
         try:
@@ -120,4 +129,8 @@ def walk(rooms: list[str], commands: list[str]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     wanted = json.loads(sys.argv[1])
-    sys.stdout.write(json.dumps(walk(wanted["rooms"], wanted["commands"])))
+    kept = Path(wanted["read"])
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    found = walk(wanted["rooms"], wanted["commands"], known)
+    kept.write_text(json.dumps(known))
+    sys.stdout.write(json.dumps(found))
