@@ -78,11 +78,11 @@ class Solver:
         return parse_lock(path.read_text("ascii"), path)
 
     def _key(self, asked: Asked, server: Sequence[str]) -> str:
-        """A hash of the question, without what only says where wheels are found."""
-        target = self.target
+        """A hash of the question, the indexes that the environment names among it, and not the folders of wheels."""
+        target, indexes = self.target, asked.indexes
         parts = [
-            _FORMAT, sorted(asked.requirements), sorted(asked.constraints), sorted(server), asked.indexes.pre,
-            str(target.platform), target.python, target.glibc,
+            _FORMAT, sorted(asked.requirements), sorted(asked.constraints), sorted(server), indexes.pre,
+            [indexes.index_url, *indexes.extra_index_urls], str(target.platform), target.python, target.glibc,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

@@ -14,14 +14,16 @@ from pathlib import Path
 from types import ModuleType
 
 from packager.layers.rules import path_pattern
-from packager.wheels.trim_packages import PACKAGES
+from packager.wheels.trim import RULES
 
 _SUFFIXES = (".py", *importlib.machinery.EXTENSION_SUFFIXES, "/__init__.py")
 
 
 def main() -> None:
     """Execute the values of the first argument, a JSON object of code by name."""
-    left_out = path_pattern(path for package in PACKAGES for path in package.paths)
+    left_out = path_pattern(
+        path for rule in RULES if not rule.shortens and not rule.while_only_for for path in rule.paths
+    )
     roots = [str(Path(path)) + "/" for path in sys.path if path.endswith("site-packages")]
     assert roots, sys.path
 
