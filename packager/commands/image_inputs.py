@@ -157,7 +157,7 @@ def _inputs(
     from packager.wheels.trim import RULES
 
     refs = tuple(ModelRef.parse(model) for model in models)
-    wanted = tuple(platforms_of(platforms))
+    wanted = tuple(platforms_of(platforms, has_wheelhouse=lock is not None and bool(find_links)))
     if lock is not None and upgrade:
         raise UsageError(
             "is given beside --lock, which fixes every version", where="--upgrade", hint="keep one of them"

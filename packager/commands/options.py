@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # The processors that onnxruntime and numpy have wheels for: ``packager.wheels.tags``, which is slow to import.
 BUILT_FOR = ("linux/amd64", "linux/arm64")
+# For which a user may have wheels of their own.
+_WITH_WHEELHOUSE = ("linux/arm/v7",)
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -153,14 +155,22 @@ def registries(function: _F) -> _F:
 offline = click.option("--offline", is_flag=True, envvar="EDGEPACK_OFFLINE", help="Never use the network.")
 
 
-def platforms_of(text: str | None) -> list[Platform]:
-    """The platforms of ``--platform P[,P]`` that images can be built for, this machine's without; ``UsageError``."""
+def platforms_of(text: str | None, *, has_wheelhouse: bool = False) -> list[Platform]:
+    """The platforms of ``--platform P[,P]`` that images can be built for, this machine's without; ``UsageError``.
+
+    ``has_wheelhouse`` says that all wheels come from a user's lock and folders.
+    """
     if text is None:
         return [Platform.host()]
     found = [Platform.parse(name) for name in text.split(",")]
     for one in found:
-        if str(one) not in BUILT_FOR:
+        if str(one) not in BUILT_FOR and not (has_wheelhouse and str(one) in _WITH_WHEELHOUSE):
             hint = f"build for {' or '.join(BUILT_FOR)}"
+            if str(one) in _WITH_WHEELHOUSE:
+                hint += (
+                    ", or bring all wheels of your own: --lock FILE that names them, --find-links DIR that has them, "
+                    "and --base with an image for it; onnxruntime and numpy publish none"
+                )
             raise UsageError(f"images cannot be built for {one}", where="--platform", hint=hint)
     return found
 

@@ -112,6 +112,7 @@ def pip_wheel(builder: Builder, plan: LayerPlan, *, offline: bool = False) -> Wh
     if not any(isinstance(layer, WheelGroup) for layer in plan.layers):
         return None
     text = files("packager").joinpath("data", "locks", "pip.txt").read_text("ascii")
-    target = Target(plan.platform, plan.base.facts.python_version, plan.base.facts.glibc)
+    facts = plan.base.facts
+    target = Target(plan.platform, facts.python_version, facts.glibc, has_wheelhouse=True)
     (found,) = builder.wheels.get(parse_lock(text, "lock of pip"), target, offline=offline)
     return found

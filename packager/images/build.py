@@ -179,7 +179,8 @@ class Builder:
         if not refs and options.script is None:
             raise UsageError("an image needs a model or an entry script", hint="give -m or --entry-script")
         for platform in platforms:
-            Target(platform)  # raises for a platform that has no wheels, before anything is fetched for another one
+            # Raises for a platform that has no wheels, before anything is fetched for another one.
+            Target(platform, has_wheelhouse=options.lock is not None and bool(options.find_links))
         check_extras(options.extras)
         models = self.served_models(refs, options, progress)
         if options.settings is not None:

@@ -97,7 +97,7 @@ def _wheels(
     if not ours:
         return ()
     pins = parse_lock(ours[0].data.decode("utf-8", "replace"), f"lock of {image.digest}")
-    target = Target(asked.platform, base.facts.python_version, base.facts.glibc)
+    target = Target(asked.platform, base.facts.python_version, base.facts.glibc, has_wheelhouse=True)
     found = builder.wheels.get(pins, target, offline=options.offline)
     # What a rule leaves out as a whole is not in the lock.
     return group_wheels(found, options.rules, [wheel.name for wheel in found])

@@ -112,7 +112,7 @@ def locked_wheels(
     Where it lacks what the server needs, that is solved for with all of its versions fixed. Raises ``UsageError`` for a
     lock that is not of what is asked, and what ``read_lock``, ``Solver.lock`` and ``WheelCache.get`` raise.
     """
-    target = Target(platform, facts.python_version, facts.glibc)
+    target = Target(platform, facts.python_version, facts.glibc, has_wheelhouse=True)
     asked.indexes.check()
     pins = read_lock(lock, target)
     if lacking := lacking_of(pins, (*asked.requirements, *asked.constraints), target, required=asked.names):

@@ -10,10 +10,14 @@ from functools import cached_property
 from edgepack.errors import IncompatibleError
 from edgepack.oci.descriptor import Platform
 
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l"}
+# For which onnxruntime and numpy have wheels in the package index.
+_PUBLISHED = ("linux/amd64", "linux/arm64")
+# For which a user may have wheels; this one's carry the tag that no index but its own takes.
+_OF_USERS = ("linux/arm/v7",)
 # PEP 600: the names that were given before glibc's version stood in the tag.
 _LEGACY = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
-_OLDEST = {"x86_64": 5, "aarch64": 17}
+_OLDEST = {"x86_64": 5, "aarch64": 17, "armv7l": 17}
 _MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_(\w+)")
 
 
@@ -26,19 +30,25 @@ def machine_of(platform: Platform) -> str:
 class Target:
     """What wheels must fit: a platform, a Python such as ``3.11``, and the glibc of the base, such as ``2.36``.
 
-    Raises ``IncompatibleError`` for a platform that has no wheels, such as ``linux/arm/v7``.
+    ``has_wheelhouse`` says that all wheels come from a user's lock and folders. Raises ``IncompatibleError`` for a
+    platform that has no wheels: ``linux/arm/v7`` without such.
     """
 
     platform: Platform
     python: str = "3.11"
     glibc: str = "2.36"
+    has_wheelhouse: bool = False
 
     def __post_init__(self) -> None:
-        if self.platform.os != "linux" or self.platform.architecture not in _MACHINES or self.platform.variant:
-            raise IncompatibleError(
-                f"there are no wheels of onnxruntime and numpy for {self.platform}",
-                hint="build for linux/amd64 or linux/arm64",
-            )
+        name = str(self.platform)
+        if name not in _PUBLISHED and not (self.has_wheelhouse and name in _OF_USERS):
+            hint = f"build for {' or '.join(_PUBLISHED)}"
+            if name in _OF_USERS:
+                hint += (
+                    ", or bring all wheels of your own: --lock FILE that names them, --find-links DIR that has them, "
+                    "and --base with an image for it"
+                )
+            raise IncompatibleError(f"there are no wheels of onnxruntime and numpy for {name}", hint=hint)
 
     def __str__(self) -> str:
         return f"{self.platform} with Python {self.python} and glibc {self.glibc}"
@@ -67,7 +77,8 @@ class Target:
             found.append(f"manylinux_{major}_{minor}_{self.machine}")
             if (major, minor) in _LEGACY:
                 found.append(f"{_LEGACY[major, minor]}_{self.machine}")
-        return tuple(found)
+        # Without a promise about glibc, as wheels are that a user built on such a machine.
+        return (*found, f"linux_{self.machine}") if str(self.platform) in _OF_USERS else tuple(found)
 
     @cached_property
     def ranks(self) -> dict[str, int]:
