@@ -249,7 +249,8 @@ def _check_imports(
     if missing and everywhere:
         path, one = missing[0]
         module = one.module if one.module.startswith("azureml.") else one.module.partition(".")[0]
-        has = f"it has {_listed(sorted(name for name in packages if '.' not in name))}"
+        way = "" if module.startswith("azureml.") else "; list its package in the environment"
+        has = f"it has {_listed(sorted(name for name in packages if '.' not in name))}{way}"
         if module in beside:
             has = "it is beside the script: ship its folder too, with --source-directory"
         raise UsageError(f"{path} line {one.line} imports {module}, which the image does not have", hint=has)
