@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,13 +186,14 @@ def _models(found: Found, records: Mapping[str, Model]) -> list[ModelInImage]:
 
 def _base(base: Base, platform: Platform, found: Found, cache: Path) -> dict[str, Any]:
     inside = components(_with_hashes(base, platform, found.packages), cache)
+    refs = _refs_in_base(found)
     for one in inside:
-        one["bom-ref"] = _in_base(str(one["bom-ref"]))
+        one["bom-ref"] = refs[str(one["bom-ref"])]
     if not any(package.name.startswith("python3") for package in found.packages if package.kind != "pypi"):
         inside.append(
             {
                 "type": "platform",
-                "bom-ref": _in_base("python"),
+                "bom-ref": "base/python",
                 "name": "CPython",
                 "version": base.facts.python_version,
                 "properties": properties({"edgepack:path": base.facts.python}),
@@ -210,9 +212,11 @@ def _base(base: Base, platform: Platform, found: Found, cache: Path) -> dict[str
     }
 
 
-def _in_base(ref: str) -> str:
-    """Its name in the document: Python's packages may be in the base and above it."""
-    return f"base/{ref}"
+def _refs_in_base(found: Found) -> dict[str, str]:
+    """The names in the document by package URL: short, and not those of Python's packages above the base."""
+    short = {package.ref: f"base/{package.kind}/{package.name}" for package in found.packages}
+    many = Counter(short.values())
+    return {ref: name if many[name] == 1 else f"base/{ref}" for ref, name in short.items()}
 
 
 def _with_hashes(base: Base, platform: Platform, packages: Sequence[Package]) -> list[Package]:
@@ -269,11 +273,12 @@ def _dependencies(
     graph["config"] = []
     if has_code:
         graph["code"] = [ref for ref in refs.values() if ref not in needed]
-    debs = {package.name: _in_base(package.ref) for package in found.packages if package.kind != "pypi"}
-    pypi = {package.name: _in_base(package.ref) for package in found.packages if package.kind == "pypi"}
+    inside = _refs_in_base(found)
+    debs = {package.name: inside[package.ref] for package in found.packages if package.kind != "pypi"}
+    pypi = {package.name: inside[package.ref] for package in found.packages if package.kind == "pypi"}
     for package in found.packages:
         known = pypi if package.kind == "pypi" else debs
-        graph[_in_base(package.ref)] = [known[name] for name in package.requires if name in known]
+        graph[inside[package.ref]] = [known[name] for name in package.requires if name in known]
     graph["base"] = []
     graph[root] = ["base", "server", "config", *(["code"] if has_code else []), *(model.ref for model in models)]
     if not has_code:

@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
 from tests.integration.support.images import PLATFORMS, Commands, Second, Site, image_of, measure
@@ -110,3 +113,19 @@ def fresh_build(folder: Path, model: Path, *, umask: int, tz: str, seed: str, mt
     ):
         told = run(*commands.argv("edgepack", *words), cwd=folder, env=commands.environment(), umask=umask)
     return json.loads(told)
+
+
+def test_it_has_an_sbom_that_knows_the_base_and_is_built_again_to_the_same_digest(site: Site) -> None:
+    found = site.commands.edgepack("package", "inspect", "mlp:1", "--sbom").json
+    assert set(found) == set(PLATFORMS.split(","))
+    for document in found.values():
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(document)) is None
+        base = document["components"][0]
+        libc = next(one for one in base["components"] if one["name"] == "libc6")
+        assert len(libc["hashes"][0]["content"]) == 64, "of the package's file, by the lock"
+        assert document["compositions"][0] == {"aggregate": "complete", "assemblies": ["base"]}
+        wheels = {one["name"] for one in document["components"] if one.get("purl", "").startswith("pkg:pypi/")}
+        assert {"numpy", "onnxruntime", "orjson", "httptools"} <= wheels
+    verified = site.commands.edgepack("package", "verify", "mlp:1", "--rebuild", "--offline").json
+    assert [one["same"] for one in verified["rebuilt"]] == [True, True]
+    assert verified["findings"] == []

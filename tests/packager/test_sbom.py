@@ -66,7 +66,7 @@ def test_an_image_says_all_that_is_in_it(tmp_path: Path, monkeypatch: pytest.Mon
     libc = by_name(document, "libc6")
     assert libc["purl"] == "pkg:deb/debian/libc6@2.36-9?arch=amd64&distro=debian-12&upstream=glibc"
     assert [one["license"]["id"] for one in libc["licenses"]] == ["GPL-2.0-or-later", "MIT"]
-    assert by_name(document, "six")["bom-ref"] == "base/pkg:pypi/six@1.16.0"
+    assert by_name(document, "six")["bom-ref"] == "base/pypi/six"
     assert not [one for one in _all(document["components"]) if one["name"] == "gone"]
     wheel = by_name(document, "numpy")
     assert wheel["purl"] == "pkg:pypi/numpy@2.0"

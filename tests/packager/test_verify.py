@@ -85,7 +85,7 @@ def test_a_push_and_a_pull_take_along_what_is_attached_to_each_platform(
         reference, access = f"{host}/churn:1", Access((host,))
         find_destination(reference, access).send(workspace.store, "churn:1", both.descriptor)
         moved = find_destination(reference, access).send(workspace.store, "churn:1", both.descriptor)
-        assert moved.moved_bytes < 5000, "the manifests of the artifacts alone"
+        assert moved.moved_bytes == 0
         other = Workspace(tmp_path / "other", tmp_path / "cache")
         find_registry(reference, access).load(other.store, "churn:1")
         place = find_registry(reference, access)

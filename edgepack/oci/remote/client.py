@@ -141,8 +141,9 @@ class RemoteRepository:
                     raise InvalidDocumentError(f"manifest {artifact.digest}", ["has no subject"])
                 for blob in children(source, artifact):
                     moved += copy(source, self, blob)
-                self.put(artifact, source)
-                moved += CopyReport(artifact.size, 1, 0)
+                is_new = not self.has(artifact)
+                self.put(artifact, source)  # again, for it may be here and not be listed
+                moved += CopyReport(artifact.size, 1, 0) if is_new else CopyReport(0, 0, artifact.size)
         finally:
             self._lists_later = False
         self._list_referrers()
