@@ -632,7 +632,7 @@ def test_tokens_that_live_two_seconds_and_end_sooner_do_not_stop_a_push(sim: Sim
     assert sim.blobs[digest_of(data)] == data
     assert sim.count("POST") == 2  # the first without a login; continued, and not begun again
     assert sorted(set(patches(sim))) == [0, 500_000, 1_000_000, 1_500_000]
-    assert sim.count("GET", "/token") >= 4
+    assert sim.count("GET", "/token") > 1
 
 
 def test_a_token_service_with_another_clock_is_believed_its_seconds_only(sim: Simulator) -> None:
