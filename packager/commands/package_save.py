@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from edgepack.errors import UsageError
 from edgepack.host.console import answer, human, note
+from edgepack.oci.descriptor import Platform
 from packager.commands.image_inputs import ImageInputs, image_inputs
 from packager.commands.options import creating
 from packager.workspaces.workspace import Workspace
@@ -59,4 +61,5 @@ def command(
     inputs.note_unchecked(workspace)
     inputs.note_left_out()
     for one in saved:
-        note(f"build it with: docker build --network=none -t NAME:TAG {one.folder}")
+        platform = f"--platform {one.platform} " if one.platform != Platform.host() else ""
+        note(f"build it with: docker build --network=none {platform}-t NAME:TAG {shlex.quote(str(one.folder))}")

@@ -147,7 +147,7 @@ def test_the_same_inputs_give_the_same_bytes_modes_and_times(tmp_path: Path) -> 
 def test_a_readme_names_commands_and_files_that_are_there(tmp_path: Path) -> None:
     save(make_workspace(tmp_path), tmp_path / "out", ARM64)
     text = (tmp_path / "out/README.md").read_text()
-    assert "docker build --network=none -t churn:1 ." in text
+    assert "docker build --network=none --platform linux/arm64 -t churn:1 ." in text
     assert "qemu-user-static" in text
     for name in re.findall(r"^\| `([^`]+)`", text, re.MULTILINE):
         assert (tmp_path / "out" / name).exists(), name
