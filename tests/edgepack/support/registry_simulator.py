@@ -59,6 +59,7 @@ class Simulator:
     token_field: str = "token"
     expires_in: int | None = 300
     token_more: dict[str, object] = field(default_factory=dict)  # beside what a token's answer has
+    withdraws: bool = False  # no token lives longer than the chunk that it was sent with
     forbid: bool = False
     tokens: dict[str, float] = field(default_factory=dict)
 
@@ -245,6 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
         if sim.tokens.get(given.removeprefix("Bearer "), 0) > time.monotonic():
             return True
         realm = sim.realm or f"http://127.0.0.1:{sim.port}/token"
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))  # else it would be taken for the next request
         self.send_response(401)
         for challenge in sim.challenges:
             self.send_header("WWW-Authenticate", challenge.replace("{realm}", realm))
@@ -410,6 +412,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "BLOB_UPLOAD_INVALID")
             return
         if self.command == "PATCH":
+            if sim.withdraws:
+                sim.tokens.clear()
             self._say(202, Location=self._location(repository, session), Range=f"0-{len(kept) - 1}")
             return
         digest = query["digest"][0]
