@@ -52,6 +52,8 @@ _OTHER_PLATFORMS = re.compile(
 _OTHER_PYTHONS = re.compile(r"wheels for `([^`]+)` \(v[^)]*\) with the following Python ABI tags?: ((?:`\w+`,? ?)+)")
 _NOT_IN_LOCK = re.compile(r"No matching distribution found for ([\w.-]+==[^\s(]+)")
 _REFUSED = re.compile(r"\b(401|403)\b (?:Unauthorized|Forbidden|Client Error)|\((401|403) ")
+# The environment marker of a dependency: ``numpy{python_full_version < '3.14'}>=2``; a solution is for one environment.
+_MARKER = re.compile(r"(?<=[\w\]])\{[^{}]*\}")
 _ADDRESS = re.compile(r"https?://[^\s`'\")]+")
 _WAYS = "give its wheel in a folder by --find-links, or build with an engine: edgepack package save"
 
@@ -80,7 +82,7 @@ class _Claim:
 
 def explained(said: str, target: Target, askers: Askers | None = None) -> EdgepackError:
     """The error that the message ``said`` of uv or pip means."""
-    flat = " ".join(said.split())
+    flat = _MARKER.sub("", " ".join(said.split()))
     askers = askers or Askers()
     if "No space left on device" in flat:
         return NoSpaceError("no space for the wheels", hint="free some space, or let TMPDIR name another disk")

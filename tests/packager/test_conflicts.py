@@ -31,6 +31,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for version in ("1.0", "1.1"):
         make_wheel(folder, "old_lib", version, requires=("numpy<2",))
     make_wheel(folder, "new_lib", "3.0", requires=("numpy>=2.4",))
+    make_wheel(folder, "marked", requires=("numpy>=2.4; python_version < '3.14'",))
     make_wheel(folder, "middle", requires=("old_lib",))
     make_wheel(folder, "choosy", requires=("pre>=3,!=3.1,<5",))
     make_wheel(folder, "only_arm", tag="cp311-cp311-manylinux_2_28_aarch64")
@@ -68,6 +69,11 @@ CASES = {
         ["new-lib", "numpy==2.0.0"], UsageError,
         "new-lib needs numpy>=2.4 and your environment needs numpy==2.0.0; relax one side: ask for another version of "
         "new-lib or of numpy",
+    ),
+    "a dependency under a marker": (
+        ["marked", "numpy==2.0.0"], UsageError,
+        "marked needs numpy>=2.4 and your environment needs numpy==2.0.0; relax one side: ask for another version of "
+        "marked or of numpy",
     ),
     "one twice": (["numpy==2.0.0", "numpy==2.4.6"], UsageError, "keep one of the two for numpy"),
     "a version that there is not": (["numpy==9.9"], NotFoundError, "numpy==9.9 is in no package index"),
