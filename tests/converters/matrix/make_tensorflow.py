@@ -72,6 +72,8 @@ def _load(path: Path, options: Mapping[str, Any]) -> tuple[Callable[..., Any], d
 
     inner = getattr(model, "_functional", None)
     names = names or [str(name) for name in getattr(inner, "output_names", ())]
+    # The outputs of one layer have one name.
+    names = [f"{name}_{names[:at].count(name)}" if name in names[:at] else name for at, name in enumerate(names)]
     return call_keras, specs, names
 
 
