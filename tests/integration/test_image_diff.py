@@ -60,8 +60,8 @@ def test_the_moved_bytes_are_those_that_a_bundle_for_the_device_has(site: Site, 
     ).json
     found = diff(site, "mlp:1", f"bundle:{path}")
     assert [one["name"] for one in found["models"]] == ["mlp"]
-    # A bundle has the index and the signature besides.
-    assert 0 <= made["bytes"] - found["moved_bytes"] < 10_000
+    # A bundle has the index, the signature, the SBOM, the provenance and the lock besides.
+    assert 0 <= made["bytes"] - found["moved_bytes"] < 40_000
     assert found == diff(site, "mlp:1", "mlp:2")
 
 
