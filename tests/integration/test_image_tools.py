@@ -82,8 +82,11 @@ def test_an_archive_that_skopeo_wrote_can_be_loaded(site: Site, layout: Path, pl
 def test_an_archive_and_a_layout_are_loaded_unchanged(site: Site, archive: Path, layout: Path, place: Path) -> None:
     other = Commands(place / "loaded", place / "loaded/workspace")
     assert other.edgepack("package", "load", archive).json["digest"] == site.built["digest"]
+    # An archive holds the image alone; of a layout its SBOM, provenance and lock come with it.
     again = other.edgepack("package", "load", layout, "-t", "from-layout:1").json
-    assert (again["digest"], again["moved_bytes"]) == (site.built["digest"], 0)
+    assert again["digest"] == site.built["digest"]
+    assert again["moved_bytes"] < 100_000
+    assert other.edgepack("package", "load", layout, "-t", "from-layout:1").json["moved_bytes"] == 0
     assert {one["tag"] for one in other.edgepack("package", "list").json} == {"mlp:1", "from-layout:1"}
 
 
@@ -186,7 +189,7 @@ def test_a_registry_takes_and_gives_both_versions_and_the_signature(
     assert commands.edgepack("package", "push", "mlp:1", f"{name}:1").json["moved_bytes"] == 0
     new = sum(size for blob, size in second.after.items() if blob not in second.before)
     moved = commands.edgepack("package", "push", "mlp:2", f"{name}:2").json["moved_bytes"]
-    assert 1_000_000 < moved <= new
+    assert 1_000_000 < moved <= new + 4096  # and the lists of what is attached, which the store has in its index
     assert inspect("arm64", f"docker://{name}:1")["Digest"] == site.built["digest"]
 
     other = Commands(place / "puller", place / "puller/workspace")
