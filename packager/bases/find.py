@@ -16,7 +16,7 @@ from edgepack.oci.platforms import choose, platform_images, same
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
 from packager.bases.cache import BaseCache
-from packager.bases.debian import recipes
+from packager.bases.debian import load_recipe, recipes
 from packager.bases.facts import CheckedFacts, check_base
 from packager.places.table import find_source, public_name
 from packager.registries.access import Access
@@ -40,6 +40,10 @@ class Base:
     def reference(self) -> str | None:
         """Its name for others; ``None`` for a place of this machine, which must not leave it."""
         return public_name(self.name)
+
+    def lacks_module(self, name: str) -> bool:
+        """Whether it is known to do without module ``name`` of Python's standard library."""
+        return is_recipe(self.name) and load_recipe(self.name).lacks_module(name)
 
 
 def is_recipe(name: str | None) -> bool:

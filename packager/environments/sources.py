@@ -20,6 +20,7 @@ from packager.environments.pip_requirements import parse_items, read_requirement
 
 _log = logging.getLogger(__name__)
 _CONDA = (".yml", ".yaml")
+_REFERENCE = {"name": "", "version": ""}.keys()  # of a registered environment
 _REQUIREMENTS = (".txt", ".in")
 _SECRET_NAME = re.compile(r"(?:PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|ACCESS_?KEY|CREDENTIALS?)$", re.I)
 
@@ -129,6 +130,12 @@ def _json(path: Path, name: str) -> Environment:
         file = value.get("condaFile")
         hint = f"give that: -f {path.parent / file}" if isinstance(file, str) else "give -f the file of one"
         raise UsageError("is an inference configuration that leaves its environment to a file", where=path, hint=hint)
+    if "entryScript" in value and (isinstance(inner, str) or (isinstance(inner, dict) and inner.keys() <= _REFERENCE)):
+        named = inner if isinstance(inner, str) else ":".join(str(inner[key]) for key in _REFERENCE if inner.get(key))
+        raise UsageError(
+            f"is an inference configuration that only names the environment {named}", where=path,
+            hint="give that name in place of the file, or the file with --ic: edgepack package build --ic",
+        )  # fmt: skip
     return from_azure(inner if isinstance(inner, dict) else value, path, name, folder=path.parent)
 
 

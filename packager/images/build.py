@@ -257,7 +257,7 @@ class Builder:
         if options.script is not None:
             # What a foreign base holds besides Python is not known.
             packages = modules_of(wheels) if is_recipe(options.base) else None
-            check_entry_script(options.script, base.facts.python_version, packages)
+            check_entry_script(options.script, base.facts.python_version, packages, base.lacks_module)
         records = () if options.script is None else [self.models.get(ModelRef(one.name, one.version)) for one in models]
         check_image(
             base, platform, wheels, options.rules,

@@ -107,11 +107,16 @@ def _check_keys(tree: FileTree, above: Path) -> None:
                 search.check(iter(lambda: file.read(LIMITS.chunk_bytes), b""), above / entry.path, keys=True)
 
 
-def check_entry_script(script: EntryScript, python: str, packages: frozenset[str] | None) -> None:
+def check_entry_script(
+    script: EntryScript,
+    python: str,
+    packages: frozenset[str] | None,
+    lacks: Callable[[str], bool] = lambda _: False,
+) -> None:
     """Raise ``UsageError`` for what cannot start in an image with Python ``python`` and the modules ``packages``.
 
     Nothing is run. ``packages`` is None where the content of the base is not known; of the imports, only those of
-    modules that another one hides are then refused.
+    modules that another one hides are then refused. ``lacks`` tells which of Python's own the base is without.
     """
     below = f"{script.folder}/"
     entries = {entry.path.removeprefix(below): entry for entry in script.entries if entry.path.startswith(below)}
@@ -129,7 +134,7 @@ def check_entry_script(script: EntryScript, python: str, packages: frozenset[str
     else:
         name = ""
     if script.file in sources:  # else it is below a link to a folder
-        check_script(script.file, sources, python, packages, name, script.beside)
+        check_script(script.file, sources, python, packages, name, script.beside, lacks)
 
 
 def _read(entry: LayerEntry) -> bytes:

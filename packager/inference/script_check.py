@@ -20,6 +20,7 @@ from edgepack.errors import UsageError
 from packager.inference.added_folders import added_folders
 from packager.inference.name_collisions import every_import, who_hides
 from packager.inference.own_modules import Absent, absent
+from packager.inference.script_form import check_relative, check_run
 
 # Modules that the server gives to scripts: the names of edge_server/compat/azure_names.py.
 PROVIDED = frozenset(
@@ -49,6 +50,7 @@ PROVIDED = frozenset(
 )
 _SERVERS = frozenset({"inference_schema", "edge_server"})
 _NEVER = "edge_server"
+_OLDEST = 11
 # What the standard library lost and gained since Python 3.11, which is the oldest that edgepack runs on.
 _LOST = {
     12: "asynchat asyncore distutils imp smtpd",
@@ -69,13 +71,15 @@ def check_script(
     packages: frozenset[str] | None,
     package: str = "",
     beside: Collection[str] = (),
+    lacks: Callable[[str], bool] = lambda _: False,
 ) -> None:
     """Raise ``UsageError`` for a script that cannot start in an image with Python ``python``, such as ``3.11``.
 
     ``file`` is the script and ``sources`` everything that is shipped, by its path below the source directory, and once
     more below ``package``, the directory's own name, unless something in it has the same. ``packages`` are the modules
     of the image's packages, inner ones by their dotted names; None where they are not known. ``beside`` are modules
-    in the script's own folder that are not shipped.
+    in the script's own folder that are not shipped. ``lacks`` tells which modules of the standard library the base
+    does without.
     """
     minor = int(python.partition(".")[2])
     tree = _parsed(file, sources[file](), minor)
@@ -85,6 +89,8 @@ def check_script(
     for name in ("init", "run"):
         if name not in names and "*" not in names:
             raise UsageError(f"has no {name}()", where=file, hint="an entry script must define init() and run()")
+    check_run(file, tree)
+    check_relative(file, _running(tree, _called(tree)))
     if any(_top(path) == _NEVER for path in sources):
         raise UsageError("has the name of the server's own package", where=_NEVER, hint="rename it")
     added = added_folders(tree, {str(parent) for path in sources for parent in PurePosixPath(path).parents})
@@ -94,7 +100,7 @@ def check_script(
         places |= {name: (path, is_first) for path in inner if (name := path[len(folder) + 1 :]) not in sources}
     sources = {**sources, **{path: sources[place] for path, (place, _) in places.items()}}
     _check_hidden(file, tree, sources, minor, packages or frozenset(), package, places)
-    _check_imports(file, tree, sources, minor, packages, beside)
+    _check_imports(file, tree, sources, minor, packages, beside, lacks)
 
 
 def standard_library(minor: int) -> frozenset[str]:
@@ -206,6 +212,7 @@ def _check_imports(
     minor: int,
     packages: frozenset[str] | None,
     beside: Collection[str],
+    lacks: Callable[[str], bool],
 ) -> None:
     """Raise ``UsageError`` for the first import that runs for sure of a module, or a name in one, that is missing."""
     everywhere = has_packages = packages is not None
@@ -214,7 +221,10 @@ def _check_imports(
     own = {top for path in sources if (top := _top(path))}
     missing: list[tuple[str, Import]] = []
     lacking: list[tuple[str, int, Absent]] = []
-    others = standard_library(minor) | _SERVERS | packages
+    standard = standard_library(minor)
+    others = {name for name in standard if not lacks(name)} | _SERVERS | packages
+    if "setuptools" in packages:
+        others.add("distutils")  # which importing setuptools brings
     known = own | others
 
     def bound(path: str) -> set[str] | None:
@@ -251,6 +261,10 @@ def _check_imports(
         module = one.module if one.module.startswith("azureml.") else one.module.partition(".")[0]
         way = "" if module.startswith("azureml.") else "; list its package in the environment"
         has = f"it has {_listed(sorted(name for name in packages if '.' not in name))}{way}"
+        if module in standard_library(_OLDEST) | standard:
+            has = f"write it without {module}, or give --base an image that has it, such as docker://python:3.{minor}-slim"
+            if module not in standard:
+                has = f"Python 3.{minor} has it no more: {has.replace(f':3.{minor}-', f':3.{_OLDEST}-')}"
         if module in beside:
             has = "it is beside the script: ship its folder too, with --source-directory"
         raise UsageError(f"{path} line {one.line} imports {module}, which the image does not have", hint=has)

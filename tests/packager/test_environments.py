@@ -275,6 +275,10 @@ def test_a_file_is_read_by_the_end_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text('{"entryScript": "s.py", "runtime": "python", "condaFile": "c.YAML"}')
     with pytest.raises(UsageError, match=r"leaves its environment to a file; give that: -f .*c.YAML"):
         from_file(tmp_path / "old.json", "x")
+    for named in ('"x"', '"x:2"', '{"name": "x"}', '{"name": "x", "version": "2"}'):
+        (tmp_path / "named.json").write_text(f'{{"entryScript": "s.py", "environment": {named}}}')
+        with pytest.raises(UsageError, match=r"only names the environment x(:2)?; give that name .* --ic"):
+            from_file(tmp_path / "named.json", "y")
     with pytest.raises(UsageError, match=r"let it end in .yml, .yaml, .txt, .in or .json"):
         from_file(tmp_path / "other", "x")
     with pytest.raises(NotFoundError, match="there is no such file; check its path"):

@@ -10,6 +10,7 @@ import pytest
 from edge_server.compat import azure_names
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci.digest import Digest
+from packager.bases.debian.recipe import load_recipe, recipes
 from packager.images.build import BuildOptions
 from packager.inference.entry_script import check_entry_script, read_entry_script
 from packager.inference.script_check import PROVIDED, check_script, standard_library
@@ -39,6 +40,13 @@ def check(script: str, python: str = "3.11", **others: str) -> None:
         ("x = '\0'\n", "score.py: not Python (source code string cannot contain null bytes); correct it"),
         ("(" * 9999, "score.py line 1: not Python (too many nested parentheses); correct it"),
         ("def init():\n    pass\n", "score.py: has no run(); an entry script must define init() and run()"),
+        ("def init(): ...\ndef run(): ...\n", "score.py line 2: run() takes no argument for the input data"),
+        ("def init(): ...\ndef run(request_headers): ...\n", "score.py line 2: run() takes no argument for the"),
+        ("def init(): ...\nasync def run(*data): ...\n", "score.py line 2: run() must not take positional-only"),
+        ("from .parts import x\n" + BOTH, "score.py line 1 imports from .parts, which only a module of a package can; "
+         "write: from parts import x"),
+        ("def init():\n    from . import parts\ndef run(data): ...\n", "line 2 imports from ., which only a module"
+         " of a package can; write: import parts"),
         ("class A:\n    def init(self): run = 1\n" + BOTH.replace("init", "start"), "score.py: has no init()"),
         ("\n\nimport joblib\n" + BOTH, "score.py line 3 imports joblib, which the image does not have; "
          "it has numpy, onnxruntime and orjson"),
@@ -80,11 +88,17 @@ def test_what_cannot_start_is_told_with_its_line(script: str, says: str) -> None
         "from json import dumps as run, loads as init\n",
         "def setup():\n    global init, run\n    init = run = print\nsetup()\n",
         "x = '\\d'\n" + BOTH,
+        "def init(): ...\n@given\ndef run(): ...\n",
+        "def init(): ...\nif 1:\n    def run(): ...\n",
+        "def init(): ...\ndef run(): ...\nrun = print\n",
+        "def init(): ...\ndef run(): ...\nfrom score_parts import run\n",
+        "def init(): ...\ndef run(data, request_headers): ...\n",
+        "try:\n    from .parts import x\nexcept ImportError:\n    x = 1\n" + BOTH,
         "",
     ],
 )
 def test_what_may_start_is_left_alone(script: str) -> None:
-    check(script or "from score_parts import *\n", score_parts="")
+    check(script or "from score_parts import *\n", score_parts="run = 1\n")
 
 
 def test_modules_of_the_source_directory_are_looked_at_where_the_script_reaches_them() -> None:
@@ -105,7 +119,22 @@ def test_the_standard_library_is_that_of_the_image() -> None:
         check("import distutils\n" + BOTH, python="3.12")
     with pytest.raises(UsageError, match="line 1 imports compression"):
         check("import compression\n" + BOTH)
+    check_script("score.py", {"score.py": ("import distutils\n" + BOTH).encode}, "3.12", PACKAGES | {"setuptools"})
     assert standard_library(sys.version_info.minor) >= {name for name in sys.stdlib_module_names if name[0] != "_"}
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_what_a_base_leaves_out_of_the_standard_library_is_missing(name: str) -> None:
+    recipe = load_recipe(name)
+
+    def build(script: str) -> None:
+        sources = {"score.py": (script + BOTH).encode}
+        check_script("score.py", sources, recipe.python_minor, PACKAGES, lacks=recipe.lacks_module)
+
+    for module in ("webbrowser", "distutils.version", "telnetlib"):
+        with pytest.raises(UsageError, match=rf"imports {module.partition('.')[0]}, .*docker://python:3\.\d+-slim"):
+            build(f"import {module}\n")
+    build("import dbm, sqlite3, ssl, pydoc, unittest.mock, multiprocessing.pool, zoneinfo\n")
 
 
 def test_the_syntax_of_a_python_newer_than_this_one_is_not_judged() -> None:

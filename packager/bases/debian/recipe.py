@@ -51,6 +51,11 @@ class BaseRecipe:
             raise UsageError(f"this base cannot be built for {platform}", where=self.name, hint=hint)
         return self.platforms[str(platform)]
 
+    def lacks_module(self, name: str) -> bool:
+        """Whether the rules leave module ``name`` of the standard library out."""
+        module = f"usr/lib/python{self.python_minor}/{name}"
+        return any(self.rules.of_path(path) is not None for path in (f"{module}.py", f"{module}/__init__.py"))
+
 
 @dataclass(frozen=True)
 class Lock:
