@@ -158,10 +158,12 @@ def _cut(text: str, width: int) -> str:
 
 
 def _record(names: Sequence[str], row: Sequence[str], width: int) -> str:
-    """A row that is too wide for the terminal: a line for each cell, and cells that are too long broken at spaces."""
+    """A row that is too wide for the terminal: a line for each cell with a text, broken at spaces if too long."""
     label = max(map(len, names)) + 2
     lines = []
     for name, cell in zip(names, row, strict=True):
+        if not cell:
+            continue
         title = name.upper().replace("_", " ").ljust(label)
         longest = max(map(len, cell.split()), default=0)
         if label + longest > width:  # a digest, which must stay whole to be copied

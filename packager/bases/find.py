@@ -71,7 +71,7 @@ def find_base(
         descriptor = bases.build(name, platform, offline=offline, progress=progress)
         copy(bases.store, store, descriptor, progress=progress)
     else:
-        with find_source(name, store, access or Access()).open(offline=offline) as (source, root):
+        with find_source(name, store, access or Access(), recipes=recipes()).open(offline=offline) as (source, root):
             descriptor = _for_platform(source, root, platform, name)
             copy(source, store, descriptor, progress=progress)
     manifest = store.manifest(descriptor)

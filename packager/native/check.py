@@ -169,5 +169,6 @@ def _way_to(libraries: Sequence[str], origin: Origin, offer: Offer) -> str:
     of = f" (Debian's {', '.join(packages[:_SHOWN])})" if packages else ""
     ways.append(f"give --base an image of your own with {them}{of}")
     options = " ".join(f"--without-library {library}" for library in libraries[:3])
-    ways.append(f"or {options}{' …' if len(libraries) > 3 else ''} if what needs {them} is never used")
+    when = f"if what needs {them} is never used, or extra Dockerfile steps bring {them}"
+    ways.append(f"or {options}{' …' if len(libraries) > 3 else ''} {when}")
     return ", ".join(ways)

@@ -5,7 +5,7 @@ A new place is a class in a module of its own, and a name in ``PLACES``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +42,12 @@ class Tagged(ImageSource):
         yield self.store, self.root
 
 
-def find_source(text: str, store: Store, access: Access = _AS_CONFIGURED) -> ImageSource:
+def find_source(
+    text: str, store: Store, access: Access = _AS_CONFIGURED, *, recipes: Sequence[str] = ()
+) -> ImageSource:
     """Where the image ``text`` comes from: a tag of ``store``, which is a workspace's, or a place.
+
+    ``recipes`` are further names that the caller takes, and that may have been meant.
 
     Raises ``NotFoundError`` for a name that is not a tag there and names no registry, ``UsageError`` for what cannot be
     a name.
@@ -66,6 +70,8 @@ def find_source(text: str, store: Store, access: Access = _AS_CONFIGURED) -> Ima
         hint = f"for the {'folder' if path.is_dir() else 'file'} write {kind.prefix}{text}"
     else:
         way = f"see: edgepack package list, or write docker://{text} for the one in Docker's registry"
+        if recipes:
+            way = f"recipes are {' and '.join(recipes)}; {way}"
         hint = tag_meant(text, store.tags(), way)
     # The workspace is what a user knows.
     raise NotFoundError(f"image {text!r} not found", where=store.root.parent, hint=hint)

@@ -51,6 +51,7 @@ _OTHER_PLATFORMS = re.compile(
 )
 _OTHER_PYTHONS = re.compile(r"wheels for `([^`]+)` \(v[^)]*\) with the following Python ABI tags?: ((?:`\w+`,? ?)+)")
 _NOT_IN_LOCK = re.compile(r"No matching distribution found for ([\w.-]+==[^\s(]+)")
+_OTHER_FILE = re.compile(rf"DO NOT MATCH THE HASHES.*? ({_NAME}==\S+) from (?:https?|file):")
 _REFUSED = re.compile(r"\b(401|403)\b (?:Unauthorized|Forbidden|Client Error)|\((401|403) ")
 # The environment marker of a dependency: ``numpy{python_full_version < '3.14'}>=2``; a solution is for one environment.
 _MARKER = re.compile(r"(?<=[\w\]])\{[^{}]*\}")
@@ -103,7 +104,11 @@ def explained(said: str, target: Target, askers: Askers | None = None) -> Edgepa
             hint="use a newer base, or make the lock again",
         )
     if "DO NOT MATCH THE HASHES" in flat:
-        return DigestMismatchError("a package index gave a file that the lock does not name", hint="make it again")
+        other = _OTHER_FILE.search(flat)
+        return DigestMismatchError(
+            f"a package index gave a file{f' of {_plain(other[1])}' if other else ''} that the lock does not name",
+            hint="give the file that it names in a folder by --find-links, or make the lock again",
+        )
     return EdgepackError(f"the requirements cannot be resolved: {flat[:600]}", hint="change the requirements")
 
 

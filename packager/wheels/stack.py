@@ -86,10 +86,11 @@ def _note_graphics(wheels: Iterable[Wheel]) -> None:
     """Say that an image gets gigabytes of libraries for graphics processors, which nobody asked for by name."""
     listing = [wheel for wheel in wheels if wheel.name.startswith(("nvidia-", "triton"))]
     if listing:
+        which = "a package comes along" if len(listing) == 1 else f"{len(listing)} packages come along"
         _log.warning(
-            "%d packages for graphics processors come along, %s of wheels; where the CPU calculates, ask for builds "
-            "without them, such as torch of the index https://download.pytorch.org/whl/cpu",
-            len(listing), human(sum(wheel.size for wheel in listing)),
+            "%s for graphics processors, %s of wheels; where the CPU calculates, ask for builds without them, such as "
+            "xgboost-cpu in place of xgboost, or torch of the index https://download.pytorch.org/whl/cpu",
+            which, human(sum(wheel.size for wheel in listing)),
         )  # fmt: skip
 
 

@@ -170,13 +170,18 @@ def test_bytes_for_people(size: int, text: str) -> None:
 
 
 ROWS = [
-    {"name": "churn", "image_digest": f"sha256:{'a' * 64}", "reason": f"it exited with code 7{' and wrote this' * 4}"},
-    {"name": "fraud", "image_digest": "fraud:1", "reason": None},
+    {
+        "name": "churn",
+        "image_digest": f"sha256:{'a' * 64}",
+        "reason": f"it exited with code 7{' and wrote this' * 4}",
+        "note": "",
+    },
+    {"name": "fraud", "image_digest": "fraud:1", "reason": None, "note": ""},
 ]
 
 
 def test_a_table_wider_than_the_terminal_is_written_line_by_line_and_breaks_no_word() -> None:
-    """In a real pseudo-terminal of 80 columns: no line is longer, and every word of a cell is whole."""
+    """In a real pseudo-terminal of 80 columns: no line is longer, every word of a cell is whole, and no line empty."""
     code = f"from edgepack.host.console import answer; answer('table', None, {ROWS!r})"
     shown = in_terminal([sys.executable, "-c", code], columns=80)
     assert all(len(line) <= 80 for line in shown)
@@ -185,7 +190,13 @@ def test_a_table_wider_than_the_terminal_is_written_line_by_line_and_breaks_no_w
     assert reason == f"REASON {ROWS[0]['reason']}"
     assert shown[-3:] == ["NAME          fraud", "IMAGE DIGEST  fraud:1", "REASON        -"]
     narrow = f"from edgepack.host.console import answer; answer('table', None, {ROWS[1:]!r})"
-    assert in_terminal([sys.executable, "-c", narrow], columns=80)[0].split() == ["NAME", "IMAGE", "DIGEST", "REASON"]
+    assert in_terminal([sys.executable, "-c", narrow], columns=80)[0].split() == [
+        "NAME",
+        "IMAGE",
+        "DIGEST",
+        "REASON",
+        "NOTE",
+    ]
 
 
 def in_terminal(words: list[str], columns: int) -> list[str]:

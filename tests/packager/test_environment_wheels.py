@@ -207,7 +207,13 @@ def test_an_index_that_gives_another_file_than_it_says_fails_the_verification(
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     known = asked("learn\n", tmp_path / "wheels")
     file.write_text(lock_of(wheels_of(tmp_path, replace(known, indexes=replace(known.indexes, no_index=True)))))
-    with private_index(tmp_path / "wheels", altered=True) as address, pytest.raises(DigestMismatchError):
+    with (
+        private_index(tmp_path / "wheels", altered=True) as address,
+        pytest.raises(
+            DigestMismatchError,
+            match=r"a file of \S+ \S+ that the lock does not name; give the file .* --find-links, or make",
+        ),
+    ):
         wheels_of(tmp_path / "second", Asked(indexes=Indexes(address)), lock=file)
     with pytest.raises(EdgepackError, match="no package index is reachable"):
         wheels_of(tmp_path / "second", Asked(indexes=Indexes(address)), lock=file)

@@ -130,6 +130,10 @@ def test_a_name_that_is_not_here_and_names_no_registry_is_not_asked_of_the_netwo
     with pytest.raises(NotFoundError, match=r"image 'python:3.12' not found; .* docker://python:3.12") as caught:
         found("python:3.12", workspace)
     assert caught.value.where == str(workspace.root)
+    with pytest.raises(
+        NotFoundError, match=r"'debian12' not found; recipes are one and two; see: edgepack package list"
+    ):
+        find_source("debian12", workspace.store, recipes=["one", "two"])
     with pytest.raises(UsageError, match="does not name a registry"):
         find_destination("churn:1").send(
             workspace.store, "churn:1", workspace.store.put_bytes(b"{}", "application/json")
