@@ -173,6 +173,19 @@ def test_a_damaged_layer_is_unpacked_again_for_what_needs_it(agent: Agent, keep_
     assert agent.answer() == "v2"
 
 
+def test_a_tree_of_links_follows_a_layer_that_was_unpacked_again(agent: Agent) -> None:
+    app = app_of(agent, "v1")
+    app.unlink()  # the tree that services run from keeps the file
+    assert agent.run("rollback", "churn").code == 0
+    assert agent.apply("v2").code == 0
+    merged = agent.root / "rootfs" / agent.images.digests["v1"].hex / app.relative_to(app.parents[3])
+    assert merged.samefile(app)
+    rewrite(merged, lambda data: b")" * len(data), keep_times=True)
+    done = agent.apply("v1")
+    assert done.code == 0, done.err
+    assert agent.answer() == "v1"
+
+
 def test_a_damaged_layer_whose_blob_is_gone_is_told_of(agent: Agent) -> None:
     app = app_of(agent, "v1")
     rewrite(app, lambda data: b"#" * len(data))

@@ -25,6 +25,7 @@ from edgepack.host.removal import remove_tree
 from edgepack.oci.whiteouts import copy_hiding, hides_all
 
 _VERSION = 1
+_RECORDS = "inventories"
 # What shows that a file is the same: the hash of its bytes, or that it is the very file that it was.
 Proof = Literal["sha256", "inode"]
 _Entry = tuple[Any, ...]
@@ -110,6 +111,17 @@ def forget_records(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def forget_linked_trees(layers: Path) -> None:
+    """Remove the records of the trees beside the folder ``layers`` that have links to files of it.
+
+    For a layer that is unpacked again gets other files, and a tree with the ones before would be what was recorded.
+    """
+    for folder in (layers.parent / _RECORDS).glob("*/"):
+        if not folder.name.startswith("layers"):
+            for path in folder.glob("*.json"):
+                path.unlink(missing_ok=True)
+
+
 def discard_tree(tree: Path) -> None:
     """Remove ``tree`` and its record; absent is fine."""
     discard(tree)
@@ -152,7 +164,7 @@ def _is_open(record: Path) -> bool:
 
 
 def _record(tree: Path) -> Path:
-    return tree.parent.parent / "inventories" / tree.parent.name / f"{tree.name}.json"
+    return tree.parent.parent / _RECORDS / tree.parent.name / f"{tree.name}.json"
 
 
 def _walk(tree: Path) -> Iterator[str]:

@@ -9,7 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from edge_agent.runtimes.unpacked.inventory import discard_tree, forget_records, is_intact, put_in_place
+from edge_agent.runtimes.unpacked.inventory import (
+    discard_tree,
+    forget_linked_trees,
+    forget_records,
+    is_intact,
+    put_in_place,
+)
 from edgepack.errors import DigestMismatchError, NoSpaceError, UnsafeArchiveError, VerificationError, disk_errors
 from edgepack.host.files import locked, make_dirs, temporary_beside
 from edgepack.host.ownership import open_to_others
@@ -86,6 +92,7 @@ class LayerCache:
             if not self.is_intact(diff_id, thorough=thorough):  # another process may have been quicker
                 if target.exists():
                     _log.warning("layer %s is not as it was unpacked; it is unpacked again", diff_id)
+                    forget_linked_trees(self.root)
                 self._unpack(store, layer, diff_id, whiteouts or RefuseWhiteouts())
         return target
 
