@@ -61,9 +61,18 @@ class Limits:
     # A document by which a package in an image says what it is; those of a whole distribution have a few megabytes.
     package_document_bytes: int = 32 << 20
 
+    # A wheel's METADATA: of a longer one only the fields at its head are read; a description follows them.
+    metadata_bytes: int = 1 << 20
+    # A script that installers write anew; a larger one is a program.
+    script_bytes: int = 64 << 10
+    # A lock of a user's: one of a few hundred packages has a tenth of this.
+    lock_bytes: int = 8 << 20
+
     # What the snapshot archive answers about one version of a package.
     snapshot_listing_bytes: int = 1 << 20
 
+    # More is not a password; a token of a cloud has a few thousand.
+    password_bytes: int = 64 << 10
     # Of a registry: a token, an error, the unread rest of a body for which a connection is kept, manifests remembered.
     token_bytes: int = 1 << 20
     error_bytes: int = 64 << 10

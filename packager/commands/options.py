@@ -15,9 +15,10 @@ import click
 from edgepack.errors import UsageError
 from edgepack.host.commands import SharedOption, debug_option, output_option
 from edgepack.host.console import note
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Platform
 from packager.registries.access import Access
-from packager.registries.logins import PASSWORD_BYTES, GivenLogins
+from packager.registries.logins import GivenLogins
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ def read_password() -> str:
     """The password on standard input, without the line's end; a terminal does not show what is typed."""
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, err=True))
-    data = sys.stdin.buffer.read(PASSWORD_BYTES + 1)
-    if len(data) > PASSWORD_BYTES:
+    data = sys.stdin.buffer.read(LIMITS.password_bytes + 1)
+    if len(data) > LIMITS.password_bytes:
         raise UsageError("is more than a password", where="standard input", hint="pipe the password alone in")
     try:
         text = data.decode().rstrip("\r\n")

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from edgepack.limits import LIMITS
 from edgepack.oci.layer import LayerEntry
 from packager.images.plan import FilesLayer
 from packager.layers.bytecode import compiled_path
@@ -21,9 +22,6 @@ from packager.wheels.contents import wheel_entries
 from packager.wheels.groups import WheelGroup
 from packager.wheels.settings import LayerSettings
 from packager.wheels.without_bytecode import is_compiled
-
-# A larger script is a program, which installers do not write anew.
-_TEXT_BYTES = 64 << 10
 
 
 def packages_listing(groups: Sequence[WheelGroup], settings: LayerSettings, *, bytecode: bool) -> dict[str, Any]:
@@ -113,7 +111,7 @@ def _digests(record: LayerEntry, site: str) -> dict[str, tuple[str, int]]:
 
 def _written(entry: LayerEntry, settings: LayerSettings) -> str | None:
     """The text of a file that installers write themselves: a script, or INSTALLER."""
-    is_script = entry.path.startswith(f"{settings.prefix}/bin/") and entry.size <= _TEXT_BYTES
+    is_script = entry.path.startswith(f"{settings.prefix}/bin/") and entry.size <= LIMITS.script_bytes
     if not is_script and not entry.path.endswith(".dist-info/INSTALLER"):
         return None
     try:

@@ -20,8 +20,6 @@ from edgepack.oci.docker_config import DockerConfig, Logins
 # One registry's login, as CI systems give it; the file has those of any number.
 HOST, USERNAME, PASSWORD = "EDGEPACK_REGISTRY", "EDGEPACK_REGISTRY_USERNAME", "EDGEPACK_REGISTRY_PASSWORD"
 FILE = "EDGEPACK_REGISTRY_CREDENTIALS"
-# More is not a password; a token of a cloud has a few thousand.
-PASSWORD_BYTES = 64 << 10
 
 _held: dict[Credentials, None] = {}
 

@@ -34,8 +34,6 @@ _APK = re.compile(r"(?:usr/)?lib/apk/db/installed")
 _COPYRIGHT = re.compile(r"usr/share/doc/([^/]+)/copyright")
 _DIST_INFO = re.compile(r"(?:.*/)?([^/]+?)-([^/-]+)\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info)")
 MANIFEST = "model.manifest.json"
-# A record beyond this is none: the status file of a whole desktop has 5 MB.
-_RECORD_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def _read(source: BlobSource, layer: Descriptor) -> LayerContent:
 
 
 def _record(tar: TarStream, size: int) -> bytes:
-    if size > _RECORD_BYTES:
+    if size > LIMITS.package_document_bytes:
         return b""
     return b"".join(tar.chunks())
 

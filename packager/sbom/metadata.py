@@ -6,10 +6,9 @@ import re
 from email.message import Message
 from email.parser import BytesHeaderParser
 
+from edgepack.limits import LIMITS
 from packager.sbom.package import Package
 
-# Of a longer one only the fields at its head are read; a description follows them, which nobody needs here.
-HEAD_BYTES = 1 << 20
 _END = re.compile(rb"\r?\n\r?\n")
 # A field that holds the text of a licence and not its name; the first line often is the name.
 _NAME_CHARS = 120
@@ -34,7 +33,7 @@ def read_metadata(data: bytes, name: str, version: str, sha256: str = "") -> Pac
 
     METADATA that cannot be read, or that is about another distribution, says nothing, and a property says so.
     """
-    head = _END.split(data[:HEAD_BYTES], maxsplit=1)[0]
+    head = _END.split(data[: LIMITS.metadata_bytes], maxsplit=1)[0]
     fields = BytesHeaderParser().parsebytes(head + b"\n\n")
     notes: tuple[tuple[str, str], ...] = ()
     named = _one(fields, "Name")

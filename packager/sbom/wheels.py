@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgepack.host.files import atomic_write, make_dirs
-from packager.sbom.metadata import HEAD_BYTES, read_metadata
+from edgepack.limits import LIMITS
+from packager.sbom.metadata import read_metadata
 from packager.sbom.package import Package
 from packager.wheels.cache import Wheel
 from packager.wheels.trim import TrimRule, file_rules
@@ -60,7 +61,7 @@ def _read(wheel: Wheel, rules: Sequence[TrimRule]) -> Package:
             for item in items:
                 if _METADATA.fullmatch(item.filename):
                     with archive.open(item) as file:
-                        data = file.read(HEAD_BYTES)
+                        data = file.read(LIMITS.metadata_bytes)
                     break
             for rule in rules:
                 out = [item.file_size for item in items if rule.leaves_out(item.filename)]

@@ -10,11 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from edgepack.errors import InvalidDocumentError, NotFoundError, UsageError
+from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Platform
 from packager.wheels.locks import Pin, parse_lock
 from packager.wheels.tags import Target, machine_of
 
-_MAX_BYTES = 8 << 20
 # Where wheels are found does not matter to a lock with hashes.
 _OPTION = re.compile(r"(?m)^\s*(?:-i|-f|--[a-z][a-z-]*)(?:[ =].*)?$")
 _MARKED = re.compile(r"^(?P<pin>[^;#]+?)\s*;\s*(?P<marker>[^\\#]*?)(?P<rest>\s+--hash=.*)?$")
@@ -26,7 +26,7 @@ def read_lock(path: Path, target: Target) -> tuple[Pin, ...]:
     Raises ``NotFoundError`` without the file, ``InvalidDocumentError`` naming every line that is not a pin with hashes.
     """
     try:
-        data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else None
+        data = path.read_bytes() if path.stat().st_size <= LIMITS.lock_bytes else None
         text = None if data is None else data.decode("utf-8-sig")
     except FileNotFoundError:
         raise NotFoundError("there is no such lock", where=path, hint="write one by --write-lock") from None
