@@ -56,6 +56,16 @@ _REFUSED = re.compile(r"\b(401|403)\b (?:Unauthorized|Forbidden|Client Error)|\(
 # The environment marker of a dependency: ``numpy{python_full_version < '3.14'}>=2``; a solution is for one environment.
 _MARKER = re.compile(r"(?<=[\w\]])\{[^{}]*\}")
 _ADDRESS = re.compile(r"https?://[^\s`'\")]+")
+# Modules whose package has another name on PyPI, where the module's own name has no wheel or nothing at all.
+_DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "dateutil": "python-dateutil",
+    "imblearn": "imbalanced-learn",
+    "pil": "pillow",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 _WAYS = "give its wheel in a folder by --find-links, or build with an engine: edgepack package save"
 
 
@@ -132,9 +142,12 @@ def _no_wheel(flat: str, target: Target, askers: Askers) -> EdgepackError | None
     has = f", only for {', '.join(tags)}" if tags else ""
     if not tags and "building from source is disabled" in flat:
         has = ", only sources"
+    hint = f"use another version of it, another platform or a newer base; {_WAYS}"
+    if (meant := _DISTRIBUTIONS.get(name)) is not None:
+        hint = f"that is the name of a module; ask for {meant}"
     return IncompatibleError(
         f"{_plain(package)} has no wheel for {target}{has}{_why(name, _claims(flat), askers)}",
-        hint=f"use another version of it, another platform or a newer base; {_WAYS}",
+        hint=hint,
     )
 
 
@@ -150,7 +163,10 @@ def _unknown(flat: str, target: Target, askers: Askers) -> EdgepackError | None:
             hint="list the package that PyPI has in its place below pip, leave it out, or build with an engine on a "
             "base that has conda: edgepack package save",
         )
-    return NotFoundError(f"{name} is in no package index{why}", hint="check its name and version")
+    hint = "check its name and version"
+    if (meant := _DISTRIBUTIONS.get(_name(name))) is not None:
+        hint = f"that is the name of a module; ask for {meant}"
+    return NotFoundError(f"{name} is in no package index{why}", hint=hint)
 
 
 def _no_version(flat: str, target: Target, askers: Askers) -> EdgepackError | None:

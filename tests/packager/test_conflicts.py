@@ -40,6 +40,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_wheel(folder, "needs_arm", requires=("only_arm",))
     make_wheel(folder, "needs_missing", requires=("no-such-thing>=1",))
     (folder / "sources_only-1.0.tar.gz").write_bytes(b"")
+    (folder / "sklearn-0.0.tar.gz").write_bytes(b"")
     return folder
 
 
@@ -89,6 +90,10 @@ CASES = {
     "another platform of a dependency": (["needs-arm"], IncompatibleError, "(only-arm comes with needs-arm)"),
     "another Python": (["old-python"], IncompatibleError, f"old-python 1.0 has no wheel for {HERE}, only for cp38"),
     "a newer glibc": (["new-glibc"], IncompatibleError, "only for manylinux_2_39_x86_64"),
+    "a module, of which there are sources": (
+        ["sklearn"], IncompatibleError, "only sources; that is the name of a module; ask for scikit-learn",
+    ),
+    "a module": (["PIL"], NotFoundError, "in no package index; that is the name of a module; ask for pillow"),
     "sources alone": (["sources-only"], IncompatibleError, "only sources; use another version of it"),
 }  # fmt: skip
 
