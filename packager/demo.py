@@ -56,6 +56,12 @@ def check_packages() -> None:
             raise MissingPartError(what, where="the demo", hint="run: pip install 'edgepack[all]'")
 
 
+def check_folder(folder: Path) -> None:
+    """Raise ``UsageError`` for a folder with something in it."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UsageError("is not empty", where=folder, hint="give --folder a new one")
+
+
 def usable_port(wanted: int | None, say: Callable[[str], None]) -> int:
     """The port ``wanted``; without one ``PORT``, or another, which is said, where something listens there already.
 
@@ -93,8 +99,7 @@ class Demo:
 
     def run(self) -> None:
         """Everything, from training to rollback; stops what it started, also when a step fails."""
-        if self.folder.is_dir() and any(self.folder.iterdir()):
-            raise UsageError("is not empty", where=self.folder, hint="give --folder a new one")
+        check_folder(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         # On a device the service runs as a user of its own, who must be able to pass through here.
         self.folder.chmod(0o711)

@@ -30,12 +30,14 @@ def command(folder: Path | None, port: int | None, runtime: str) -> None:
 
     Needs edgepack[all], a free port, and the first time the network. Everything it starts it stops.
     """
-    from packager.demo import Demo, check_packages, usable_port
+    from packager.demo import Demo, check_folder, check_packages, usable_port
     from packager.next_steps import next_steps
 
     signal.signal(signal.SIGTERM, _leave)  # as Ctrl-C does: what was started is stopped first
 
     check_packages()
+    if folder is not None:
+        check_folder(folder.absolute())
     number = usable_port(port, click.echo)
     if folder is not None:
         Demo(folder.absolute(), number, runtime, click.echo).run()

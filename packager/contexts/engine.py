@@ -6,7 +6,6 @@ taken back; all others are those that a build without an engine has, and a devic
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from edgepack.oci.graph import read_manifest
 from edgepack.oci.layer import Layer, store_tar
 from edgepack.oci.recompress import plain_tar
 from edgepack.oci.sources import read_verified
+from edgepack.oci.tar.header import END, padding, tar_header
 from edgepack.text import printable
 from packager.contexts.base import base_archives
 from packager.contexts.save import check_plan, pip_wheel
@@ -145,10 +145,7 @@ def engine_base(
     data = environment.base_dockerfile.encode()
     with scratch_folder("base") as folder:
         context = folder / "context.tar"
-        with tarfile.open(context, "w", format=tarfile.PAX_FORMAT) as tar:
-            member = tarfile.TarInfo("Dockerfile")
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
+        context.write_bytes(tar_header("Dockerfile", size=len(data)) + data + padding(len(data)) + END)
         image = engine.build(context, None, network=network, log=log)
         engine.save(image, folder / "base.tar")
         yield replace(options, base=f"docker-archive:{folder / 'base.tar'}")
