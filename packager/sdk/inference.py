@@ -94,7 +94,7 @@ class InferenceConfig(Section):
         """What only Python can get wrong: objects of another class."""
         environment: object = self.environment
         if environment is not None and not isinstance(environment, Environment):
-            yield f"environment is a {type(environment).__name__} and not an Environment"
+            yield f"environment is a {type(environment).__name__} and not an Environment; take ws.environments[NAME]"
         registry: object = self.base_image_registry
         if registry is not None and not isinstance(registry, ContainerRegistry):
             yield f"base_image_registry is a {type(registry).__name__} and not a ContainerRegistry"

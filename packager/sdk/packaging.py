@@ -66,6 +66,7 @@ def _inputs(
     from edgepack.oci.descriptor import Platform
     from packager.images.build import BuildOptions
 
+    _check_classes(workspace, models, config)
     if isinstance(models, str) or not isinstance(models, Sequence):
         raise UsageError("must be a list", where="models", hint="write [model]")
     refs = tuple(ModelRef.parse(model if isinstance(model, str) else model.id) for model in models)
@@ -80,6 +81,25 @@ def _inputs(
         options = options.of(config.to_configuration())
     wanted = tuple(map(Platform.parse, platforms)) if platforms else (Platform.host(),)
     return PackageInputs(tuple(model.ref for model in found), wanted, options)
+
+
+def _check_classes(workspace: object, models: object, config: object) -> None:
+    """Raise ``UsageError`` for an object of another class than ``Model.package`` is about."""
+    from packager.sdk.inference import InferenceConfig
+
+    if not hasattr(workspace, "parts"):
+        kind = type(workspace).__name__
+        raise UsageError(f"is a {kind} and not a Workspace", where="workspace", hint="write Workspace()")
+    if config is not None and not isinstance(config, InferenceConfig):
+        raise UsageError(
+            f"is a {type(config).__name__} and not an InferenceConfig", where="inference_config",
+            hint="write InferenceConfig('score.py', environment=…)",
+        )  # fmt: skip
+    for model in models if isinstance(models, Sequence) else ():
+        if not isinstance(model, str) and not isinstance(getattr(model, "id", None), str):
+            raise UsageError(
+                f"has a {type(model).__name__}, which is no model", where="models", hint="give models or their names"
+            )
 
 
 def _check_no_code(models: Sequence[Model]) -> None:

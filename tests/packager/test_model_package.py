@@ -90,6 +90,9 @@ def test_what_is_given_wrong_is_raised_at_once_and_recorded_nowhere(ws: Workspac
     config = InferenceConfig("score.py")
     for wrong, kind in (
         (lambda: Model.package(ws, "churn"), UsageError),
+        (lambda: Model.package("ws", ["churn"]), UsageError),
+        (lambda: Model.package(ws, [Path("churn")]), UsageError),
+        (lambda: Model.package(ws, ["churn"], "inferenceconfig.json"), UsageError),
         (lambda: Model.package(ws, ["nothing"]), NotFoundError),
         (lambda: Model.package(ws, ["churn:1", "churn:1"], config), UsageError),
         (lambda: Model.package(ws, ["churn"], image_name="No Name"), UsageError),
