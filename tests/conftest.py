@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -57,6 +58,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     missing = [part for mark in item.iter_markers("real") for part in mark.args if shutil.which(part) is None]
     if missing:
         skip_or_fail(f"{'a real part is missing' if REQUIRED else 'not installed'}: {', '.join(missing)}")
+
+
+@pytest.fixture(autouse=True)
+def no_login_of_another_test() -> Iterator[None]:
+    """A process searches what it writes for every password that it was given."""
+    yield
+    if (logins := sys.modules.get("packager.registries.logins")) is not None:
+        logins._held.clear()
 
 
 @pytest.fixture

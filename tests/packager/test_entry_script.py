@@ -16,14 +16,9 @@ from packager.images.plan import FilesLayer, service_config
 from packager.inference import entry_script, source_size
 from packager.inference.entry_script import read_entry_script
 from packager.layers.folder import LeftOut
-from tests.packager.support.bases import AMD64
+from tests.packager.support.bases import AMD64, NOT_IN_TINY
 from tests.packager.support.workspaces import make_workspace
 
-# What compiled files of the server's wheels need, and the small base lacks.
-NOT_IN_TINY = frozenset(
-    {"libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "libz.so.1", "libpthread.so.0",
-     "libdl.so.2", "librt.so.1", "libutil.so.1"}
-)  # fmt: skip
 SCRIPT = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"
 
 

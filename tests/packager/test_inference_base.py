@@ -20,7 +20,7 @@ from packager.places.table import find_destination
 from packager.registries.access import Access
 from packager.registries.logins import GivenLogins
 from packager.workspaces.workspace import Workspace
-from tests.packager.support.bases import AMD64
+from tests.packager.support.bases import AMD64, NOT_IN_TINY
 from tests.packager.support.workspaces import make_workspace
 from tests.support.parts import docker_registry
 
@@ -55,7 +55,9 @@ def options_of(port: int, password: str = PASSWORD, **more: object) -> BuildOpti
     registry = {"address": f"127.0.0.1:{port}", "username": "robot", "password": password}
     said = {"entryScript": "score.py", "baseImage": "team/base:1", "baseImageRegistry": registry, **more}
     Path("i.json").write_text(json.dumps(said))
-    return BuildOptions().of(read_configuration(Path("i.json"), lambda ref: Environment(ref.name)))
+    return BuildOptions(without_libraries=NOT_IN_TINY).of(
+        read_configuration(Path("i.json"), lambda ref: Environment(ref.name))
+    )
 
 
 @pytest.mark.real("docker-registry")

@@ -75,7 +75,7 @@ class Holder:
 
 def holder() -> Holder:
     token = PullToken(SECRET, ("repository:x:pull",), datetime.now(UTC))
-    registry = ContainerRegistry("r.lan", "ann", SECRET)
+    registry = ContainerRegistry(address="r.lan", username="ann", password=SECRET)
     return Holder(Credentials("ann", SECRET, SECRET, source="a test"), token, registry)
 
 

@@ -16,6 +16,11 @@ from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.store import Store
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+# What compiled files of the server's wheels need, and the small base lacks.
+NOT_IN_TINY = frozenset(
+    {"libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "libz.so.1", "libpthread.so.0",
+     "libdl.so.2", "librt.so.1", "libutil.so.1"}
+)  # fmt: skip
 MACHINES = {"amd64": 62, "arm64": 183, "386": 3}
 MUSL = {"lib/ld-musl-x86_64.so.1": b"\x7fELF"}
 
