@@ -16,7 +16,7 @@ from packager.images.plan import FilesLayer, service_config
 from packager.inference import entry_script, source_size
 from packager.inference.entry_script import read_entry_script
 from packager.layers.folder import LeftOut
-from tests.packager.support.bases import AMD64, NOT_IN_TINY
+from tests.packager.support.bases import AMD64
 from tests.packager.support.workspaces import make_workspace
 
 SCRIPT = "def init():\n    pass\n\n\ndef run(data):\n    return data\n"
@@ -71,7 +71,7 @@ def test_an_image_with_a_script_has_the_models_as_they_were_registered(
     monkeypatch.setattr("packager.images.build.scoring_wheels", lambda *_, **__: ())  # which the tiny base cannot load
     workspace = make_workspace(tmp_path)
     script = read_entry_script("score.py", sources)
-    options = BuildOptions("tiny:1", script=script, without_libraries=NOT_IN_TINY)
+    options = BuildOptions("tiny:1", script=script)
     (plan,) = workspace.builder.plan([ModelRef("churn")], (AMD64,), options)
     kinds = [layer.kind for layer in plan.layers]
     assert kinds[kinds.index("server") :] == ["server", "code", "config", "model"]
