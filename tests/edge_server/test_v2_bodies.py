@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -312,6 +312,7 @@ def test_whatever_comes_is_read_or_refused(document: dict[str, Any], blob: bytes
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60), st.none() | st.binary(max_size=4))
 def test_random_bytes_are_refused(body: bytes, size: bytes | None) -> None:
+    assume(size is None or not size.isdigit() or int(size) > 0)  # with none of them JSON they are one input's values
     with pytest.raises(BadRequest):
         parse(body, size)
 

@@ -91,7 +91,9 @@ def on_terminal(
         try:
             os.chdir(cwd or Path.cwd())
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-            environment = {**os.environ, "TERM": "xterm", **(env or {})}
+            # The terminal says how wide it is, and not the one that the tests are run on.
+            inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+            environment = {**inherited, "TERM": "xterm", **(env or {})}
             os.execve(str(argv[0]), list(map(str, argv)), environment)  # noqa: S606
         finally:
             os._exit(127)
