@@ -12,6 +12,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from edgepack.errors import EdgepackError
+from edgepack.limits import LIMITS
 from edgepack.oci.mediatypes import CYCLONEDX
 from packager.images.attachments import attached
 from packager.images.build import Build
@@ -19,7 +20,7 @@ from packager.layers.secrets import Secret
 from packager.models.model import ModelFile
 from packager.sbom.components import components
 from packager.sbom.layers import LayerContent, found_in
-from packager.sbom.metadata import HEAD_BYTES, read_metadata
+from packager.sbom.metadata import read_metadata
 from packager.sbom.models import ModelInImage, model_component
 from packager.sbom.package import Package
 from packager.sbom.systems import alpine_packages, debian_licences, debian_packages, system_of
@@ -225,9 +226,11 @@ def test_metadata_that_is_wrong_says_nothing_and_that_is_said(text: bytes) -> No
 
 
 def test_only_the_head_of_huge_metadata_is_read() -> None:
-    text = b"Name: x\nLicense: MIT\n\n" + b"a" * (4 * HEAD_BYTES)
+    text = b"Name: x\nLicense: MIT\n\n" + b"a" * (4 * LIMITS.metadata_bytes)
     assert read_metadata(text, "x", "1").licences == ("MIT",)
-    assert read_metadata(b"Name: x\nLicense: MIT\n" + b"Keyword: a\n" * HEAD_BYTES, "x", "1").licences == ("MIT",)
+    assert read_metadata(b"Name: x\nLicense: MIT\n" + b"Keyword: a\n" * LIMITS.metadata_bytes, "x", "1").licences == (
+        "MIT",
+    )
 
 
 def test_a_wheel_that_cannot_be_read_any_more_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
