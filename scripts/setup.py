@@ -43,6 +43,8 @@ TEST_PARTS = {
     "chromium": "chromium",
     "wrk": "wrk",
     "curl": "curl",
+    "mosquitto": "mosquitto",
+    "mosquitto_pub": "mosquitto-clients",
 }
 EXTRAS = {"demo": "all", "test": "dev"}
 
