@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -18,19 +18,22 @@ from edge_agent.state.records import ServiceRecord
 from edge_agent.state.reserve import Reserve
 from edgepack.errors import DigestMismatchError, EdgepackError, NotFoundError, SignatureError, UsageError, disk_errors
 from edgepack.host.files import make_dirs
-from edgepack.host.locks import is_locked, locked_within
+from edgepack.host.locks import LockedError, is_locked, locked_within
 from edgepack.host.ownership import check_own, check_way
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
-from edgepack.oci.upkeep import recover_index
+from edgepack.oci.upkeep import is_lost, recover_index
 from edgepack.signing.keys import TrustStore
 
 _log = logging.getLogger(__name__)
 # runc is used where crun is missing.
 _CHOICES = {"runc": "crun", "podman": "docker"}
 _LOCK = ".lock"
+# The folder of the services' locks, and the lock of who brings blobs with names of their own: no service is called so.
+_LOCKS = "locks"
+_RECEIVING = ".receiving"
 _NAME_CHARACTERS = 255
 IMPORT_AGAIN = "import the bundle that contains it with: edge-agent import"
 # The folder of the device's store of blobs, below its root.
@@ -40,7 +43,12 @@ PATIENCE_SECONDS = 600.0
 
 
 class Device:
-    """Everything below ``root``, which is created when something is first stored; one command at a time changes it."""
+    """Everything below ``root``, which is created when something is first stored.
+
+    Its locks, from the widest to the narrowest: ``changing`` excludes everything else; ``using`` excludes who uses one
+    of the same services, so that others change side by side; ``receiving`` excludes other imports; ``using()`` of no
+    service keeps what is in the store from being removed, and excludes ``changing`` only.
+    """
 
     def __init__(self, root: Path, runtime: str = "auto", patience_seconds: float = PATIENCE_SECONDS) -> None:
         self.root = root.absolute()
@@ -166,26 +174,73 @@ class Device:
 
     @property
     def busy(self) -> bool:
-        """Whether a command is changing the device now."""
+        """Whether a command is changing the device, or a service of it, now."""
         with disk_errors(self.root):
-            return is_locked(self.root / _LOCK)
+            locks = self.root / _LOCKS
+            services = [path.name for path in locks.iterdir()] if locks.is_dir() else []
+        return is_locked(self.root / _LOCK) or any(self.busy_with(one) for one in services if one != _RECEIVING)
+
+    def busy_with(self, service: str) -> bool:
+        """Whether a command is changing ``service``, or the whole device, now."""
+        with disk_errors(self.root):
+            return is_locked(self.root / _LOCK) or is_locked(self.root / _LOCKS / service)
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Hold the device's lock: a second command waits for the first, and fails when that takes too long."""
-        self.create()
+    def changing(self, patience_seconds: float | None = None) -> Iterator[None]:
+        """Hold the device's lock alone: for what is removed from the store, and what concerns every service.
 
+        A second command waits for the first, and fails with ``EdgepackError`` when that takes longer than its patience.
+        """
+        self.create()
+        with self._locked(self.root / _LOCK, patience_seconds):
+            if self.store.digests():  # else an absent index is a new store's
+                recover_index(self.store)
+            with self._filling():
+                yield
+
+    @contextmanager
+    def using(self, *services: str, patience_seconds: float | None = None) -> Iterator[None]:
+        """Hold the locks of ``services``, and keep what is in the store from being removed.
+
+        Other services may be used at the same time. Waits and fails as ``changing`` does. Without a service it is for
+        what is brought into the store, and excludes nobody else who is.
+        """
+        self.create()
+        if self.store.digests() and is_lost(self.store):
+            # Written anew by one alone; while others go on, which takes hours for a download, it stays as it is.
+            with suppress(LockedError), self.changing(0):
+                pass
+        with ExitStack() as held:
+            held.enter_context(self._locked(self.root / _LOCK, patience_seconds, shared=True))
+            # In one order, so that two who want the same ones never wait for each other.
+            for name in sorted(set(services)):
+                held.enter_context(self._locked(self._private(_LOCKS) / name, patience_seconds))
+            held.enter_context(self._filling())
+            yield
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """As ``using`` without a service, and one at a time: an import may remove what another one left unfinished."""
+        with self.using(), self._locked(self._private(_LOCKS) / _RECEIVING, None):
+            yield
+
+    @contextmanager
+    def _locked(self, path: Path, patience_seconds: float | None, *, shared: bool = False) -> Iterator[None]:
         def tell(holder: str) -> None:
             _log.info("%s is changing %s; waiting until it is done", holder, self.root)
 
-        with locked_within(self.root / _LOCK, self._patience_seconds, tell):
-            if self.store.digests():  # else an absent index is a new store's
-                recover_index(self.store)
-            Store.create(self._private("store"))
-            try:
-                yield
-            finally:
-                self._reserve.fill()
+        patience = self._patience_seconds if patience_seconds is None else patience_seconds
+        with locked_within(path, patience, tell, shared=shared):
+            yield
+
+    @contextmanager
+    def _filling(self) -> Iterator[None]:
+        """Make the store where there is none, and take what is held in reserve again at the end."""
+        Store.create(self._private("store"))
+        try:
+            yield
+        finally:
+            self._reserve.fill()
 
     def manifest_of(self, image: Digest) -> Digest:
         """The image manifest for this device's platform: ``image`` itself, or its entry in the index ``image``.

@@ -44,7 +44,7 @@ def _reported(device: Device, record: ServiceRecord) -> ReportedService:
     elif state is ServiceState.TRANSITIONING:
         reason = (
             "a change is in progress"
-            if device.busy
+            if device.busy_with(record.name)
             else "the change was interrupted; run the same command again to finish it"
         )
     last_good = None if record.last_good is None else record.last_good.spec.image

@@ -18,6 +18,10 @@ _POLL_SECONDS = 0.05
 _COMMAND_CHARACTERS = 80
 
 
+class LockedError(EdgepackError):
+    """Another process has held the lock for longer than was to be waited."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """A process that holds a lock; ``command`` is empty where its command line cannot be read."""
@@ -30,32 +34,34 @@ class Holder:
 
 
 @contextmanager
-def locked_within(path: Path, seconds: float, on_wait: Callable[[str], None]) -> Iterator[None]:
+def locked_within(
+    path: Path, seconds: float, on_wait: Callable[[str], None], *, shared: bool = False
+) -> Iterator[None]:
     """As ``locked``, but wait no longer than ``seconds``.
 
     ``on_wait`` is called once, with the name of the holder, when there is something to wait for. Raises
-    ``EdgepackError`` that names the holder when the time is over.
+    ``LockedError`` that names the holder when the time is over.
     """
     with disk_errors(path):
         fd = open_lock(path)
     try:
         with disk_errors(path):
-            _wait(path, fd, seconds, on_wait)
+            _wait(path, fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, seconds, on_wait)
         yield
     finally:
         os.close(fd)
 
 
-def _wait(path: Path, fd: int, seconds: float, on_wait: Callable[[str], None]) -> None:
+def _wait(path: Path, fd: int, kind: int, seconds: float, on_wait: Callable[[str], None]) -> None:
     end = time.monotonic() + seconds
     waiting = False
-    while not _taken(fd):
+    while not _taken(fd, kind):
         if not waiting:
             on_wait(_named(path))
             waiting = True
         if time.monotonic() >= end:
             found = holders(path)
-            raise EdgepackError(
+            raise LockedError(
                 f"has been locked by {_named(path)} for {seconds:g} seconds and more", where=path,
                 hint="wait for it" + (f", or end it with: kill {found[0].pid}" if found else "")
                 + "; then run the same command again",
@@ -63,9 +69,9 @@ def _wait(path: Path, fd: int, seconds: float, on_wait: Callable[[str], None]) -
         time.sleep(_POLL_SECONDS)
 
 
-def _taken(fd: int) -> bool:
+def _taken(fd: int, kind: int) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -54,6 +54,14 @@ def recover_index(store: Store) -> bool:
     return True
 
 
+def is_lost(store: Store) -> bool:
+    """Whether what names the store's images is missing or damaged, so that ``recover_index`` would mend it."""
+    try:
+        return not all(store.is_sound(one.digest) for one in _attachment_lists(store.index()))
+    except (InvalidDocumentError, FileNotFoundError):
+        return True
+
+
 def _attachment_lists(index: Index) -> list[Descriptor]:
     return [one for one in index.manifests if is_referrers_tag(one.annotations.get(mediatypes.REF_NAME, ""))]
 
