@@ -124,7 +124,7 @@ class KeyRing:
     def get(self, name: str) -> PrivateKey:
         """The key called ``name``; raises ``NotFoundError`` or ``UsageError``."""
         path = self._path(name)
-        hint = did_you_mean(name, self._names(), "create it, or see: edgepack key list")
+        hint = did_you_mean(name, self._names(), f"create it with: edgepack key create -n {name}")
         key = PrivateKey.from_pem(_read(path, f"there is no key {name!r}", hint), path)
         if not self.public_path(name).exists():  # a creation was killed between its two files
             atomic_write(self.public_path(name), key.public.to_pem())

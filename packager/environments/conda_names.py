@@ -11,9 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgepack.errors import InvalidReferenceError
 from packager.environments.match_spec import MatchSpec, specifiers_of
+
+if TYPE_CHECKING:
+    from packaging.specifiers import Specifier
+    from packaging.version import Version
 
 # Conda's name and PyPI's.
 PYPI_NAMES: Mapping[str, str] = {
@@ -71,6 +76,8 @@ PYPI_NAMES: Mapping[str, str] = {
     "tensorflow-gpu": "tensorflow",
     "tensorflow-mkl": "tensorflow",
 }
+# A name on PyPI from one version on, before which it has that of ``PYPI_NAMES``.
+_RENAMED: Mapping[str, tuple[str, str]] = {"py-xgboost-cpu": ("xgboost-cpu", "2.1.1")}
 _IN_WHEELS = "wheels bring their own"
 _IN_BASE = "the base has its own"
 _FOR_BUILDS = "it is for building, and nothing is built"
@@ -133,14 +140,33 @@ def translated(spec: MatchSpec) -> Translated | str:
         )
     if spec.name in NOT_NEEDED:
         return Translated(None, f"conda package {spec.name} is left out: {NOT_NEEDED[spec.name]}")
-    name = PYPI_NAMES.get(spec.name, spec.name)
     try:
         specifiers = specifiers_of(spec, spec.name)
     except InvalidReferenceError as error:
         return f"conda package {error}"
     if (problem := _problem(specifiers)) is not None:
         return f"conda package {spec.text!r}: {problem}"
+    name = _name_on_pypi(spec.name, specifiers)
     return Translated(name + specifiers, f"conda package {spec.name} is {name} on PyPI" if name != spec.name else "")
+
+
+def _name_on_pypi(name: str, specifiers: str) -> str:
+    """The wheel's name of a conda package, some versions of which ``specifiers`` allow."""
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
+
+    newer, first = _RENAMED.get(name, ("", ""))
+    if newer and not any(_ends_before(one, Version(first)) for one in SpecifierSet(specifiers)):
+        return newer
+    return PYPI_NAMES.get(name, name)
+
+
+def _ends_before(specifier: Specifier, first: Version) -> bool:
+    """Whether no version from ``first`` on is allowed."""
+    if specifier.operator in (">=", ">", "!="):
+        return False
+    end = type(first)(specifier.version.removesuffix(".*"))
+    return end <= first if specifier.operator == "<" else end < first
 
 
 def _problem(specifiers: str) -> str | None:

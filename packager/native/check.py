@@ -32,8 +32,7 @@ _PACKAGES = {
 # A module's name says for which Python and processor it is (PEP 3149); of another one Python does not see it.
 _TAGGED = re.compile(r".+\.cpython-(\d)(\d+)[a-z]*-(\w+?)-linux-gnu\w*\.so")
 _TAGS = {"x86_64": "amd64", "aarch64": "arm64", "arm": "arm", "i386": "386"}
-_DEBIAN_13 = "debian13-python3.13"
-_IN_DEBIAN_13 = frozenset({"libgomp.so.1"})
+_IN_OWN_BASES = frozenset({"libgomp.so.1"})
 _SHOWN = 6
 
 
@@ -162,8 +161,8 @@ def _way_to(libraries: Sequence[str], origin: Origin, offer: Offer) -> str:
     if name in ("opencv-python", "opencv-contrib-python"):
         return f"take {name}-headless, which needs no display"
     ways = []
-    if all(library in _IN_DEBIAN_13 for library in libraries) and offer.name != _DEBIAN_13:
-        ways.append(f"take --base {_DEBIAN_13}, which has it")
+    if all(library in _IN_OWN_BASES for library in libraries):
+        ways.append("take one of edgepack's own bases, which have it")
     packages = [_PACKAGES[library] for library in libraries if library in _PACKAGES]
     them = "it" if len(libraries) == 1 else "them"
     of = f" (Debian's {', '.join(packages[:_SHOWN])})" if packages else ""

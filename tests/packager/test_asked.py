@@ -44,6 +44,13 @@ def of_conda(*specs: str) -> Asked:
         ("pytorch::pytorch=2.1", "torch==2.1.*"),
         ("matplotlib-base", "matplotlib"),
         ("py-xgboost", "xgboost"),
+        # The wheel without the libraries of graphics processors has its own name, from 2.1.1 on.
+        ("py-xgboost-cpu", "xgboost-cpu"),
+        ("py-xgboost-cpu>=1.7", "xgboost-cpu>=1.7"),
+        ("py-xgboost-cpu=3.0", "xgboost-cpu==3.0.*"),
+        ("py-xgboost-cpu=1.7.6", "xgboost==1.7.6.*"),
+        ("py-xgboost-cpu<2.1.1", "xgboost<2.1.1"),
+        ("py-xgboost-cpu>=1.7,<3", "xgboost-cpu>=1.7,<3"),
         ("msgpack-python=1.0", "msgpack==1.0.*"),
         ("pytables", "tables"),
     ],
