@@ -45,8 +45,8 @@ def command(
     output: str,
 ) -> None:
     """Register an environment; the next version of its name, or the latest again where nothing changed."""
+    from edgepack.trees.text_file import read_text
     from packager.environments.curated import check_not_curated
-    from packager.environments.files import read_text
 
     check_not_curated(check_environment_name(name))
     dockerfile = None if base_dockerfile is None else read_text(base_dockerfile, "Dockerfile")

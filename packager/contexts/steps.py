@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgepack.documents import raise_all
 from edgepack.nearness import nearest
-from packager.environments.files import read_text
+from edgepack.trees.text_file import read_text
 
 # Dockerfile reference, "Overview". Those that end a stage or decide what an image starts are not for extra steps.
 _ALLOWED = frozenset(

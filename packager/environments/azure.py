@@ -16,10 +16,10 @@ from typing import Any
 from edgepack.documents import Fields, parse_object, raise_all
 from edgepack.errors import EdgepackError, InvalidDocumentError, NotFoundError, UsageError
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.trees.text_file import read_text
+from edgepack.trees.yaml_tree import json_tree
 from packager.environments.conda import conda_json, conda_text, from_tree, parse_conda
 from packager.environments.environment import Environment, has_from
-from packager.environments.files import read_text
-from packager.environments.yaml_tree import json_tree
 
 _log = logging.getLogger(__name__)
 DEFINITION = "azureml_environment.json"

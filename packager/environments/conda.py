@@ -10,12 +10,12 @@ from typing import Any
 
 from edgepack.errors import EdgepackError, UsageError
 from edgepack.nearness import did_you_mean
+from edgepack.trees.text_file import raise_some
+from edgepack.trees.yaml_tree import Node, parse_yaml
 from packager.environments.addresses import shown
 from packager.environments.environment import Environment, with_default_python
-from packager.environments.files import raise_some
 from packager.environments.match_spec import MatchSpec, channel_problem, parse_match_spec, python_specifiers
 from packager.environments.pip_requirements import parse_items, requirement_names
-from packager.environments.yaml_tree import Node, parse_yaml
 
 _log = logging.getLogger(__name__)
 _KNOWN = ("name", "channels", "dependencies", "variables", "prefix", "platforms")

@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 
 from edgepack.documents import raise_all
 from edgepack.errors import EdgepackError, InvalidDocumentError, NotFoundError, UsageError
+from edgepack.trees.text_file import read_text
+from edgepack.trees.yaml_tree import Node, parse_yaml
 from packager.environments.conda import parse_conda
 from packager.environments.environment import Environment, python_of
-from packager.environments.files import read_text
 from packager.environments.pip_requirements import parse_items, read_requirements
-from packager.environments.yaml_tree import Node, parse_yaml
 
 _log = logging.getLogger(__name__)
 _MODEL = "MLmodel"

@@ -11,8 +11,8 @@ from pathlib import Path
 from edgepack.documents import raise_all
 from edgepack.errors import EdgepackError, InvalidDocumentError, UsageError
 from edgepack.limits import LIMITS
+from edgepack.trees.text_file import raise_some, read_text
 from packager.environments.addresses import is_remote, problem_of, scheme_of, shown
-from packager.environments.files import raise_some, read_text
 from packager.environments.requirement_lines import Option, Requirement, editable, parse_line, split_lines
 from packager.wheels.indexes import VARIABLE
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from edgepack.documents import parse_object, raise_all
 from edgepack.errors import EdgepackError, NotFoundError, UsageError
+from edgepack.trees.text_file import read_text
 from packager.environments.azure import DEFINITION, from_azure, load_folder
 from packager.environments.conda import parse_conda
 from packager.environments.document import SCHEMA, from_json
 from packager.environments.environment import Environment, check_environment, python_of, with_default_python
-from packager.environments.files import read_text
 from packager.environments.mlflow import read_mlflow
 from packager.environments.pip_requirements import parse_items, read_requirements, with_requirements
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgepack.errors import NotFoundError, UsageError
-from packager.environments.files import read_text
-from packager.environments.json_lines import parse_json
-from packager.environments.yaml_tree import parse_yaml
+from edgepack.trees.json_lines import parse_json
+from edgepack.trees.text_file import read_text
+from edgepack.trees.yaml_tree import parse_yaml
 from packager.inference.configuration import InferenceConfiguration
 from packager.inference.configuration_rules import Rules
 from packager.inference.configuration_tree import Find, configuration_of

@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from edgepack.errors import EdgepackError
+from edgepack.trees.schema import Schema, SchemaCheck
+from edgepack.trees.yaml_tree import NULL, Node, is_true
 from packager.environments.environment import image_problem, registry_conflict, registry_problem
-from packager.environments.yaml_tree import NULL, Node, is_true
 from packager.inference.entry_script import check_script_name
-from packager.inference.schema import Schema, SchemaCheck
 
 SCHEMA_FILE = Path(__file__).with_name("inferenceconfig.schema.json")
 STEPS = ("extraDockerfileSteps", "extraDockerFileSteps")

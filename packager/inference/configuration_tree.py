@@ -12,12 +12,12 @@ from edgepack.documents import raise_all
 from edgepack.errors import EdgepackError, InvalidDocumentError
 from edgepack.host.credentials import Credentials
 from edgepack.names import EnvironmentRef
+from edgepack.trees.text_file import read_text
+from edgepack.trees.yaml_tree import NULL, Node, value_of
 from packager.environments.azure import from_azure
 from packager.environments.conda import parse_conda
 from packager.environments.environment import Environment
-from packager.environments.files import read_text
 from packager.environments.sources import completed
-from packager.environments.yaml_tree import NULL, Node, value_of
 from packager.inference.configuration import BaseLogin, InferenceConfiguration
 from packager.inference.configuration_rules import LOGIN, STEPS, Rules, registry_field
 from packager.registries.logins import hold

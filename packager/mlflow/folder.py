@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from edgepack.errors import InvalidDocumentError, NotFoundError, UsageError
-from packager.environments.files import read_text
-from packager.environments.yaml_tree import Node, parse_yaml
+from edgepack.trees.text_file import read_text
+from edgepack.trees.yaml_tree import Node, parse_yaml
 from packager.models.model import Framework
 
 FILE = "MLmodel"

@@ -10,15 +10,15 @@ from typing import Any
 from edgepack.documents import raise_all
 from edgepack.errors import UsageError
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.trees.text_file import read_text
+from edgepack.trees.yaml_tree import json_tree
 from packager.environments.azure import CONDA_FILE
 from packager.environments.changes import with_channel, with_conda_package, with_pip_package
 from packager.environments.conda import conda_json, conda_text, from_tree, parse_conda
 from packager.environments.environment import Environment as Record
 from packager.environments.environment import python_of, violations_of
-from packager.environments.files import read_text
 from packager.environments.pip_requirements import PipRequirements, parse_items
 from packager.environments.sources import python_among
-from packager.environments.yaml_tree import json_tree
 from packager.exceptions import translated
 from packager.sdk.arguments import PathLike, path_of
 

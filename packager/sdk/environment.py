@@ -9,11 +9,11 @@ from typing import Any, ClassVar, NoReturn
 
 from edgepack.errors import UsageError
 from edgepack.names import EnvironmentRef, check_environment_name
+from edgepack.trees.text_file import read_text
 from packager.environments.azure import load_folder, save_folder
 from packager.environments.changes import with_conda_package
 from packager.environments.conda import parse_conda
 from packager.environments.environment import Environment as Record
-from packager.environments.files import read_text
 from packager.environments.pip_requirements import read_requirements
 from packager.environments.sources import completed
 from packager.exceptions import translated

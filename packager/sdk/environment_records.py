@@ -12,10 +12,10 @@ from typing import Protocol, TypeVar
 from edgepack.documents import raise_all
 from edgepack.errors import InvalidDocumentError, UsageError
 from edgepack.names import EnvironmentRef
+from edgepack.trees.text_file import read_text
 from packager.environments.conda import parse_conda
 from packager.environments.environment import Environment as Record
 from packager.environments.environment import has_from, violations_of
-from packager.environments.files import read_text
 from packager.environments.secrets import check_secrets
 from packager.layers.secrets import MIN_LENGTH, Secret
 from packager.sdk.arguments import path_of

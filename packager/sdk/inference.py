@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from edgepack.documents import raise_all
-from packager.environments.yaml_tree import json_tree
+from edgepack.trees.yaml_tree import json_tree
 from packager.exceptions import translated
 from packager.inference.configuration import BaseLogin, InferenceConfiguration
 from packager.inference.configuration_rules import LOGIN, Rules

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from edgepack.errors import EdgepackError, InvalidDocumentError, InvalidReferenceError
+from edgepack.trees.yaml_tree import parse_yaml
 from packager.environments.conda import conda_text, parse_conda
 from packager.environments.document import digest_of
 from packager.environments.environment import Environment, with_default_python
 from packager.environments.match_spec import parse_match_spec, python_specifiers
 from packager.environments.pip_requirements import PipRequirements
 from packager.environments.sources import from_conda_file
-from packager.environments.yaml_tree import parse_yaml
 from tests.packager.support.environments import SPECIFICATION
 
 # ---- Files that people have ---------------------------------------------------------------------------------------
@@ -422,7 +422,7 @@ def test_yaml_is_read_as_pyyaml_reads_it(text: str) -> None:
 
 
 def plain(node: object) -> object:
-    from packager.environments.yaml_tree import Node
+    from edgepack.trees.yaml_tree import Node
 
     assert isinstance(node, Node)
     if node.kind == "map":

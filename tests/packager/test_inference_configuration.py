@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from edgepack.errors import EdgepackError, InvalidDocumentError, NotFoundError, UsageError
 from edgepack.names import EnvironmentRef
+from edgepack.trees.json_lines import parse_json
+from edgepack.trees.yaml_tree import json_tree, value_of
 from packager.environments.environment import Environment
-from packager.environments.json_lines import parse_json
-from packager.environments.yaml_tree import json_tree, value_of
 from packager.inference.configuration import InferenceConfiguration
 from packager.inference.configuration_file import read_configuration
 from packager.inference.configuration_rules import schema

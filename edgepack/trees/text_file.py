@@ -1,4 +1,4 @@
-"""Read the files that describe an environment: small, regular, in an encoding that is known."""
+"""Text files that people write: small, regular, in an encoding that is known."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgepack.nearness import nearest
-from packager.environments.yaml_tree import Node
+from edgepack.trees.yaml_tree import Node
 
 Schema = Mapping[str, Any]
 _KINDS = {"string": "text", "number": "number", "integer": "number", "boolean": "truth", "null": "null",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from edgepack.documents import raise_all
 from edgepack.errors import InvalidDocumentError
 from edgepack.limits import LIMITS
-from packager.environments.yaml_tree import Kind, Node
+from edgepack.trees.yaml_tree import Kind, Node
 
 # The words of a text that is known to be JSON (RFC 8259, section 2).
 _WORD = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
