@@ -155,6 +155,31 @@ def inferenceconfig_schema() -> str:
     return SCHEMA_FILE.read_text("utf-8")
 
 
+def agent_page() -> str:
+    """Every field of the agent's configuration."""
+    from edge_agent.config.rules import schema
+
+    found = schema()
+    return "\n".join(
+        [
+            "# The configuration of edge-agent\n",
+            GENERATED,
+            f"{found['description']} YAML or JSON. [edge-agent.schema.json](edge-agent.schema.json) is its JSON Schema,"
+            " for an editor. [How to use it](../how-to/device.md#configure-the-agent).\n",
+            "Every field has a default, so an agent without a configuration works in the default folder. Relative paths"
+            " count from the folder of the file. A password is not kept in it: fields name the file that has one.\n",
+            _table(("Field", "Type", "Always", "What it says"), _fields(found, found["$defs"], "")),
+        ]
+    )
+
+
+def agent_schema() -> str:
+    """The JSON Schema of the agent's configuration, as the package has it."""
+    from edge_agent.config.rules import SCHEMA_FILE
+
+    return SCHEMA_FILE.read_text("utf-8")
+
+
 def _merged(field: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
     """``field`` with what it refers to, and of a choice between types all of them."""
     found = {**shared.get(str(field.get("$ref", "")).rpartition("/")[2], {}), **field}
@@ -207,6 +232,8 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 PAGES = {
     "cli.md": cli_page,
+    "edge-agent.md": agent_page,
+    "edge-agent.schema.json": agent_schema,
     "inferenceconfig.md": inferenceconfig_page,
     "inferenceconfig.schema.json": inferenceconfig_schema,
     "manifest.md": manifest_page,

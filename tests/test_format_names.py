@@ -14,6 +14,7 @@ NAMES = {
     "application/vnd.edgepack.desired.v1+json",
     "application/vnd.edgepack.lock.v1",
     "application/vnd.edgepack.statement.v1+json",
+    "edgepack.agent/v1",
     "edgepack.base-lock/v1",
     "edgepack.base-recipe/v1",
     "edgepack.bundle/v1",

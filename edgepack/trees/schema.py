@@ -1,8 +1,10 @@
 """A document held to its JSON Schema: every violation, with its field and its line.
 
-Of JSON Schema (2020-12) ``type``, ``enum``, ``minLength``, ``properties``, ``required``, ``additionalProperties``,
-``items``, references, and ``anyOf`` as a choice between types. Left to rules in code, which have better words for them,
-are ``pattern`` and what one field says of another, which is below ``allOf``.
+Of JSON Schema (2020-12) ``type``, ``enum``, ``minLength``, ``minimum``, ``maximum``, ``minItems``, ``uniqueItems``,
+``properties``, ``required``, ``additionalProperties``, ``items``, references, and ``anyOf`` as a choice between types.
+A ``pattern`` is held to where its ``title`` has the words for it and the caller asks for that. Left to rules in code,
+which have better words for them, are other patterns and what one field says of another, which is below ``allOf`` and
+``dependentRequired``.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ _SHOWN = 80
 
 
 class SchemaCheck:
-    """Holds trees to ``schema``; ``spelled`` turns a field's path into how its writer spells it."""
+    """Holds trees to ``schema``; ``spelled`` turns a field's path into how its writer spells it.
 
-    def __init__(self, schema: Schema, spelled: Callable[[str], str] = str) -> None:
+    With ``patterns`` a text must match the ``pattern`` that the schema has for it, and be what the ``title`` says.
+    """
+
+    def __init__(self, schema: Schema, spelled: Callable[[str], str] = str, *, patterns: bool = False) -> None:
         self._root = schema
         self._spelled = spelled
+        self._patterns = patterns
 
     def violations(self, node: Node, part: Schema | None = None) -> list[str]:
         """Everything that is wrong with ``node``, which is a whole document, or one that ``part`` of the schema has."""
@@ -44,6 +50,8 @@ class SchemaCheck:
             yield from self._of(node, next(one for one in branches if any(_is(node, x) for x in _types(one))), path)
             return
         yield from (self._said(node, path, text) for text in _of_value(node, schema))
+        if self._patterns and node.kind == "text" and not re.search(schema.get("pattern", ""), node.text):
+            yield self._said(node, path, f"must be {schema['title']}{_is_shown(node, schema)}")
         if node.kind == "map":
             yield from self._of_fields(node, schema, path)
         for at, item in enumerate(node.items):
@@ -116,12 +124,29 @@ def _of_value(node: Node, schema: Schema) -> Iterator[str]:
     if "enum" in schema and not any(_equals(node, one) for one in schema["enum"]):
         allowed = list(dict.fromkeys(str(one) for one in schema["enum"] if one not in (None, "")))
         yield f"must be {' or '.join(allowed) or 'empty'}, is {_shown(node) if node.text else node.word}"
+    yield from _of_amount(node, schema)
     if node.kind != "text":
         return
     if len(node.text) < schema.get("minLength", 0):
         yield "must not be empty"
     elif "\0" in node.text:
         yield "holds a NUL character"
+
+
+def _of_amount(node: Node, schema: Schema) -> Iterator[str]:
+    least, most = schema.get("minimum"), schema.get("maximum")
+    number = _number(node.text) if node.kind == "number" else None
+    if number is not None and least is not None and number < least:
+        yield f"must be at least {least}, is {_shown(node)}"
+    if number is not None and most is not None and number > most:
+        yield f"must be at most {most}, is {_shown(node)}"
+    if node.kind != "list":
+        return
+    if len(node.items) < schema.get("minItems", 0):
+        yield "must not be empty"
+    texts = [item.text for item in node.items if item.kind == "text"]
+    if schema.get("uniqueItems") and len(set(texts)) < len(texts):
+        yield f"lists {next(text for text in texts if texts.count(text) > 1)[:_SHOWN]!r} twice"
 
 
 def _equals(node: Node, value: object) -> bool:
