@@ -13,7 +13,8 @@ from typing import cast
 
 from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.select import RuntimeName, choose
-from edge_agent.state.database import StateFile, damaged_state, read_services
+from edge_agent.state.database import StateFile, damaged_state, read_state
+from edge_agent.state.goals import Wanted
 from edge_agent.state.records import ServiceRecord
 from edge_agent.state.reserve import Reserve
 from edgepack.errors import DigestMismatchError, EdgepackError, NotFoundError, SignatureError, UsageError, disk_errors
@@ -104,14 +105,18 @@ class Device:
 
     def services(self) -> dict[str, ServiceRecord]:
         """Every recorded service by its name; writes nothing, and needs no space and no right to write."""
+        return self.recorded()[0]
+
+    def recorded(self) -> tuple[dict[str, ServiceRecord], Wanted]:
+        """Every service, and all that is desired, as of one moment; writes nothing, as ``services``."""
         if not self.exists:
             if self._ran:
                 what = "the device's state is missing although services were started"
                 hint = "apply the desired state again"
                 raise EdgepackError(what, where=self._state_path, hint=hint)
-            return {}
+            return {}, Wanted()
         self._check_state()
-        return read_services(self._state_path)
+        return read_state(self._state_path)
 
     @property
     def _state_path(self) -> Path:

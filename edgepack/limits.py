@@ -120,6 +120,9 @@ class Limits:
     serial_step: int = 1 << 53
     # A desired state for a thousand services is a tenth of this.
     desired_state_bytes: int = 4 << 20
+    desired_services: int = 1000
+    # What a device reports of why it refused a document: its violations may be many, and hold what was sent.
+    reason_chars: int = 2000
     # A service's log is set aside at this length; one older log is kept.
     log_bytes: int = 10 << 20
     log_tail_bytes: int = 1 << 20

@@ -1,4 +1,4 @@
-"""The names of models, environments and services; those of images are in ``edgepack.oci.reference``."""
+"""The names of models, environments, services, devices and groups; those of images: ``edgepack.oci.reference``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ _VERSION = re.compile(r"0*[1-9][0-9]{0,17}")
 # Azure's service names. Each is also a host name (RFC 1123), a folder and part of a container's name on a device.
 SERVICE_NAME_RULE = "use 3 to 32 lowercase letters, digits and '-', starting with a letter and not ending in '-'"
 _SERVICE = re.compile(r"[a-z]([-a-z0-9]{1,30})[a-z0-9]")
+# Part of a topic of MQTT, a client's id and a file's name: no slash, no wildcard, no dot in front. A host's name fits.
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -90,5 +92,24 @@ def check_service_name(name: str) -> str:
         raise InvalidReferenceError(
             f"{name!r} is not a service name",
             hint=SERVICE_NAME_RULE,
+        )
+    return name
+
+
+def check_device_name(name: str) -> str:
+    """``name`` when a device may have it; raises ``InvalidReferenceError``."""
+    return _check_device(name, "device")
+
+
+def check_group_name(name: str) -> str:
+    """``name`` when a group of devices may have it; raises ``InvalidReferenceError``."""
+    return _check_device(name, "group")
+
+
+def _check_device(name: str, kind: str) -> str:
+    if not _DEVICE.fullmatch(name):
+        raise InvalidReferenceError(
+            f"{name!r} is not {_with_article(kind)} name",
+            hint="use letters, digits, '.', '_' and '-', starting with a letter or digit, at most 128 characters",
         )
     return name

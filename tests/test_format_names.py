@@ -25,6 +25,7 @@ NAMES = {
     "edgepack.model/v1",
     "edgepack.parity/v1",
     "edgepack.receipt/v1",
+    "edgepack.reported/v1",
     "edgepack.refusal/v1",
     "edgepack.run/v1",
     "edgepack.service/v1",

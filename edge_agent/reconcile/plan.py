@@ -15,7 +15,7 @@ from edgepack.state.desired import Desired, DesiredService
 from edgepack.state.reported import ServiceState
 
 # States in which nothing of the service runs, so that its port is free.
-_IDLE = (ServiceState.STOPPED, ServiceState.FAILED)
+_IDLE = (ServiceState.STOPPED, ServiceState.FAILED, ServiceState.REMOVED)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edge_agent.device import STORE, Device
 from edge_agent.reconcile.probe import alive, probe
+from edge_agent.state.goals import Wanted
 from edge_agent.state.records import ServiceRecord
 from edgepack.errors import EdgepackError
 from edgepack.oci.config import ImageConfig
@@ -15,14 +17,42 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.mediatypes import MODELS
 from edgepack.oci.platforms import platform_manifest
 from edgepack.oci.store import Store
-from edgepack.state.reported import ReportedService, ServiceState
+from edgepack.state.reported import ReportedService, ServiceState, Stage
 
 _ATTEMPTS = 5
 
 
 def status(device: Device) -> tuple[ReportedService, ...]:
     """Every service as it is now; writes nothing: it is asked for on full and on read-only disks too."""
-    return tuple(_settled(device, record) for record in device.services().values())
+    services, wanted = device.recorded()
+    found = {name: _settled(device, record) for name, record in services.items()}
+    coming = {name for name, goal in wanted.goals.items() if goal.spec.status == "running"} | {*wanted.refused_services}
+    found |= {name: _unknown(name, wanted) for name in coming - found.keys()}
+    return tuple(_answered(found[name], wanted) for name in sorted(found))
+
+
+def _unknown(name: str, wanted: Wanted) -> ReportedService:
+    """The report on a service that is desired and that nothing was done about yet."""
+    goal = wanted.goals.get(name)
+    if goal is None:
+        return ReportedService(name, ServiceState.UNSCHEDULABLE, None, None, 0, "")
+    state = ServiceState.FAILED if goal.stage is Stage.FAILED else ServiceState.TRANSITIONING
+    return ReportedService(name, state, goal.spec.image, None, goal.spec.port, "")
+
+
+def _answered(found: ReportedService, wanted: Wanted) -> ReportedService:
+    """The report with how far the service is on its way, who asked for it, and the answer in a number."""
+    goal, refused = wanted.goals.get(found.name), wanted.refused_services.get(found.name)
+    if goal is not None:
+        found = replace(
+            found, stage=goal.stage, origin=goal.origin, serial=goal.serial, reason=goal.reason or found.reason,
+            status=goal.status,
+        )  # fmt: skip
+    if refused is not None:
+        found = replace(
+            found, origin=refused.origin, serial=refused.serial, reason=refused.reason, status=refused.status
+        )
+    return found
 
 
 def _settled(device: Device, record: ServiceRecord) -> ReportedService:
@@ -49,7 +79,7 @@ def _reported(device: Device, record: ServiceRecord) -> ReportedService:
         )
     last_good = None if record.last_good is None else record.last_good.spec.image
     tags, models = _named(device, [spec.image, *([] if last_good is None else [last_good])])
-    url = None if state is ServiceState.STOPPED else _url(spec.address, spec.port)
+    url = None if state in (ServiceState.STOPPED, ServiceState.REMOVED) else _url(spec.address, spec.port)
     return ReportedService(
         record.name, state, spec.image, last_good, spec.port, record.runtime, reason, tags.get(spec.image),
         None if last_good is None else tags.get(last_good), models, url,

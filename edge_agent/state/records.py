@@ -48,10 +48,13 @@ class ServiceRecord:
     def last_good(self) -> Deployment | None:
         """What a rollback returns to: the newest healthy deployment of another image than the current one.
 
-        An interrupted rollback stays the target: repeating the command does not go back one image more.
+        An interrupted rollback stays the target: repeating the command does not go back one image more. A service that
+        was removed returns to what it ran.
         """
         if self.current.outcome is Outcome.RETURNING:
             return self.current
+        if self.state is ServiceState.REMOVED:
+            return next(iter(self.healthy), None)
         return next((one for one in self.healthy if one.spec.image != self.current.spec.image), None)
 
     def fallback(self, spec: DesiredService) -> Deployment | None:

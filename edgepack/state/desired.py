@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Literal, cast
 
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
 from edgepack.errors import UsageError
-from edgepack.names import SERVICE_NAME_RULE, check_service_name
+from edgepack.limits import LIMITS
+from edgepack.names import SERVICE_NAME_RULE, check_device_name, check_group_name, check_service_name
 from edgepack.oci.digest import Digest
+from edgepack.state.times import format_time, parse_time
 
 SCHEMA = "edgepack.desired/v1"
 _WAY_OUT = "write it as docs/reference/device.md shows"
@@ -79,21 +81,34 @@ class DesiredService:
 
 @dataclass(frozen=True)
 class Desired:
-    """A desired state. ``serial`` only grows; ``None`` in a document without one."""
+    """A desired state. ``serial`` only grows; ``None`` in a document without one.
+
+    ``device`` or ``group`` is who it is for: no other device takes it. ``signed_at`` is when it was signed, in seconds
+    since 1970; it tells a device whose clock is wrong that it is at least that late, and changes nothing else.
+    """
 
     services: tuple[DesiredService, ...]
     serial: int | None = None
+    device: str | None = None
+    group: str | None = None
+    signed_at: int | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes, where: object = "desired state") -> Desired:
         """Read a document; raises ``InvalidDocumentError`` naming every wrong field."""
         violations: list[str] = []
         value = parse_object(data, where, hint=_WAY_OUT)
+        _check_count(value.get("services"), where)
         fields = Fields(value, "", violations)
         fields.schema(SCHEMA)
         serial = fields.take("serial", int)
         if serial is not None and not 0 <= serial <= MAX_SERIAL:
             fields.wrong("serial", f"must be from 0 to {MAX_SERIAL}")
+        device = fields.parsed("device", check_device_name, required=False)
+        group = fields.parsed("group", check_group_name, required=False)
+        if device is not None and group is not None:
+            fields.wrong("group", "and device must not both be there: a document is for a device or for a group")
+        signed_at = fields.parsed("signed_at", parse_time, required=False)
         services = tuple(read_service(item) for item in fields.each("services"))
         fields.finish()
         _check_unique(services, fields)
@@ -103,14 +118,21 @@ class Desired:
             *([_FIND_DIGEST] if any(one.image == _NO_IMAGE for one in services) else ()),
         ]
         raise_all(where, violations, hint="; ".join(rules) or (None if value.get("schema") == SCHEMA else _WAY_OUT))
-        return cls(services, serial)
+        return cls(services, serial, device, group, signed_at)
 
     def to_bytes(self) -> bytes:
         """The canonical document."""
         value: dict[str, object] = {"schema": SCHEMA, "services": [one.to_json() for one in self.services]}
-        if self.serial is not None:
-            value["serial"] = self.serial
+        optional = {"serial": self.serial, "device": self.device, "group": self.group}
+        value |= {key: one for key, one in optional.items() if one is not None}
+        if self.signed_at is not None:
+            value["signed_at"] = format_time(self.signed_at)
         return canonical_json(value)
+
+    @property
+    def content(self) -> bytes:
+        """The canonical document without the time of its signature: signed again, it asks for the same."""
+        return replace(self, signed_at=None).to_bytes()
 
 
 def read_service(fields: Fields) -> DesiredService:
@@ -159,6 +181,12 @@ def _env(fields: Fields) -> dict[str, str]:
         elif not isinstance(value, str) or "\0" in value:
             fields.wrong(f"env.{key}", "must be text, without zero bytes")
     return env
+
+
+def _check_count(services: object, where: object) -> None:
+    """Before they are read: what is read of a service is a hundred times as long as an empty one."""
+    if isinstance(services, list) and len(services) > LIMITS.desired_services:
+        raise_all(where, [f"services must be at most {LIMITS.desired_services}, and are {len(services)}"])
 
 
 def _check_unique(services: tuple[DesiredService, ...], fields: Fields) -> None:

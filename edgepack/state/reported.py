@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
+from edgepack.documents import Fields, canonical_json, parse_object, raise_all
+from edgepack.errors import IncompatibleError, MissingPartError, NotFoundError, UsageError, VerificationError
 from edgepack.oci.digest import Digest
+from edgepack.state.times import format_time, parse_time
+
+SCHEMA = "edgepack.reported/v1"
 
 
 class ServiceState(StrEnum):
-    """The state of a service; the names are Azure's, and ``Stopped`` for one that was stopped on request."""
+    """The state of a service; the names are Azure's, and ``Stopped`` and ``Removed`` for what was done on request."""
 
     TRANSITIONING = "Transitioning"
     HEALTHY = "Healthy"
@@ -17,6 +22,47 @@ class ServiceState(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     FAILED = "Failed"
     STOPPED = "Stopped"
+    REMOVED = "Removed"
+
+
+class Stage(StrEnum):
+    """How far a service is on the way to what is desired of it."""
+
+    WANTED = "Wanted"
+    DOWNLOADING = "Downloading"
+    STAGED = "Staged"
+    WAITING = "Waiting"
+    SWITCHING = "Switching"
+    PROBATION = "Probation"
+    RETURNING = "Returning"
+    DONE = "Done"
+    FAILED = "Failed"
+
+
+class Answer(IntEnum):
+    """What became of a document or of a service in it, by the status numbers of IoT Edge.
+
+    ``OK``: accepted, and reached or under way. ``INVALID``: not a desired state that can be read. ``CONFLICT``: against
+    what the device has accepted, or against another service. ``PRECONDITION_FAILED``: it lacks what is required, such
+    as a trusted signature, this device's name, or an image for its platform. ``NOTHING_DESIRED``: there is no document,
+    or an empty one. ``FAILED``: it was tried, and did not work.
+    """
+
+    OK = 200
+    INVALID = 400
+    CONFLICT = 409
+    PRECONDITION_FAILED = 412
+    NOTHING_DESIRED = 417
+    FAILED = 500
+
+    @classmethod
+    def of(cls, error: Exception) -> Answer:
+        """The answer about a service that ended with ``error``."""
+        if isinstance(error, UsageError):
+            return cls.INVALID
+        if isinstance(error, (VerificationError, IncompatibleError, MissingPartError, NotFoundError)):
+            return cls.PRECONDITION_FAILED
+        return cls.FAILED
 
 
 @dataclass(frozen=True)
@@ -25,7 +71,9 @@ class ReportedService:
 
     ``tag`` and ``last_good_tag`` are what these images were called when they were imported, ``models`` what the image
     serves, such as ``churn:2``, as far as the device knows; ``url`` is where the service answers on this device,
-    None for one that was stopped.
+    None for one that was stopped. ``stage`` is how far it is on the way to what is desired, ``percent`` how much of a
+    download is done, ``origin`` and ``serial`` whose wish that is: ``device``, ``group NAME`` or ``command``.
+    ``restarts`` counts how often it was started again after it had ended, ``exit_code`` is how it ended last.
     """
 
     name: str
@@ -39,6 +87,13 @@ class ReportedService:
     last_good_tag: str | None = None
     models: tuple[str, ...] = ()
     url: str | None = None
+    stage: Stage | None = None
+    percent: int | None = None
+    restarts: int = 0
+    exit_code: int | None = None
+    origin: str | None = None
+    serial: int | None = None
+    status: Answer = Answer.OK
 
     def to_json(self) -> dict[str, object]:
         """The service as the JSON interface shows it."""
@@ -54,4 +109,151 @@ class ReportedService:
             "last_good_tag": self.last_good_tag,
             "models": list(self.models),
             "url": self.url,
+            "stage": None if self.stage is None else self.stage.value,
+            "percent": self.percent,
+            "restarts": self.restarts,
+            "exit_code": self.exit_code,
+            "origin": self.origin,
+            "serial": self.serial,
+            "status": int(self.status),
         }
+
+
+@dataclass(frozen=True)
+class ReportedDocument:
+    """The documents of one ``scope``: ``serial`` and ``digest`` are of the accepted one, ``None`` without one.
+
+    ``status`` and ``reason`` are about the newest that came, which is not the accepted one when it was refused:
+    ``refused_serial`` and ``refused_digest`` are then its own, as far as they could be read.
+    """
+
+    scope: str
+    serial: int | None
+    digest: Digest | None
+    status: Answer
+    reason: str | None = None
+    refused_serial: int | None = None
+    refused_digest: Digest | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The answer as the reported state shows it."""
+        return {
+            "scope": self.scope,
+            "serial": self.serial,
+            "digest": None if self.digest is None else str(self.digest),
+            "status": int(self.status),
+            "reason": self.reason,
+            "refused_serial": self.refused_serial,
+            "refused_digest": None if self.refused_digest is None else str(self.refused_digest),
+        }
+
+
+@dataclass(frozen=True)
+class ReportedDevice:
+    """A device: ``session`` counts the starts of its agent, ``time`` is in seconds since 1970."""
+
+    device: str
+    agent: str
+    session: int
+    time: float
+    free_bytes: int | None
+    documents: tuple[ReportedDocument, ...] = ()
+    services: tuple[ReportedService, ...] = ()
+
+    @property
+    def status(self) -> Answer:
+        """The answer in one number: about the first document that was refused, else the first service."""
+        if not self.documents and not self.services:
+            return Answer.NOTHING_DESIRED
+        found = (*(one.status for one in self.documents), *(one.status for one in self.services))
+        return next((one for one in found if one is not Answer.OK), Answer.OK)
+
+    def to_json(self) -> dict[str, object]:
+        """The reported state as a document shows it."""
+        return {
+            "schema": SCHEMA,
+            "device": self.device,
+            "agent": self.agent,
+            "session": self.session,
+            "time": format_time(self.time),
+            "free_bytes": self.free_bytes,
+            "status": int(self.status),
+            "documents": [one.to_json() for one in self.documents],
+            "services": [one.to_json() for one in self.services],
+        }
+
+    def to_bytes(self) -> bytes:
+        """The canonical document."""
+        return canonical_json(self.to_json())
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: object = "reported state") -> ReportedDevice:
+        """Read a reported state; fields that later versions add are passed over. Raises ``InvalidDocumentError``."""
+        violations: list[str] = []
+        fields = Fields(parse_object(data, where), "", violations)
+        fields.schema(SCHEMA)
+        device, agent = fields.take("device", str, required=True), fields.take("agent", str, required=True)
+        session, time = fields.take("session", int, required=True), fields.parsed("time", parse_time)
+        found = cls(
+            device or "", agent or "", session or 0, time or 0, fields.take("free_bytes", int),
+            tuple(_document(one) for one in fields.each("documents")),
+            tuple(_service(one) for one in fields.each("services")),
+        )  # fmt: skip
+        raise_all(where, violations)
+        return found
+
+
+def _document(fields: Fields) -> ReportedDocument:
+    return ReportedDocument(
+        fields.take("scope", str, "", required=True) or "", fields.take("serial", int), _digest(fields, "digest"),
+        _answer(fields), fields.take("reason", str), fields.take("refused_serial", int),
+        _digest(fields, "refused_digest"),
+    )  # fmt: skip
+
+
+def _service(fields: Fields) -> ReportedService:
+    return ReportedService(
+        name=fields.take("name", str, required=True) or "",
+        state=fields.parsed("state", _state) or ServiceState.FAILED,
+        digest=_digest(fields, "digest"),
+        last_good=_digest(fields, "last_good"),
+        port=fields.take("port", int) or 0,
+        runtime=fields.take("runtime", str) or "",
+        reason=fields.take("reason", str),
+        tag=fields.take("tag", str),
+        last_good_tag=fields.take("last_good_tag", str),
+        models=tuple(one for one in fields.take("models", list) or [] if isinstance(one, str)),
+        url=fields.take("url", str),
+        stage=fields.parsed("stage", _stage, required=False),
+        percent=fields.take("percent", int),
+        restarts=fields.take("restarts", int) or 0,
+        exit_code=fields.take("exit_code", int),
+        origin=fields.take("origin", str),
+        serial=fields.take("serial", int),
+        status=_answer(fields),
+    )
+
+
+def _digest(fields: Fields, key: str) -> Digest | None:
+    return fields.parsed(key, Digest.parse, required=False)
+
+
+def _answer(fields: Fields) -> Answer:
+    number, known = fields.take("status", int, required=True), {int(one): one for one in Answer}
+    if number is not None and number not in known:
+        fields.wrong("status", f"must be one of {', '.join(str(one) for one in known)}")
+    return known.get(number or 0, Answer.FAILED)
+
+
+def _state(text: str) -> ServiceState:
+    return ServiceState(_one_of(text, [one.value for one in ServiceState]))
+
+
+def _stage(text: str) -> Stage:
+    return Stage(_one_of(text, [one.value for one in Stage]))
+
+
+def _one_of(text: str, known: list[str]) -> str:
+    if text not in known:
+        raise UsageError(f"{text[:40]!r} is not one of {', '.join(known)}")
+    return text

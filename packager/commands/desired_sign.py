@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from edgepack.host.commands import INPUT, OUTPUT, Number
 from edgepack.host.console import answer, note
 from edgepack.host.files import atomic_write
 from edgepack.limits import LIMITS
+from edgepack.names import check_device_name, check_group_name
 from edgepack.state.desired import MAX_SERIAL, PAYLOAD_TYPE, Desired
 from packager.commands.options import common
 from packager.workspaces.workspace import Workspace
@@ -22,26 +24,50 @@ from packager.workspaces.workspace import Workspace
 @click.option("--key", metavar="NAME", required=True, help="Sign with this key, which the device trusts.")
 @click.option("-o", "path", type=OUTPUT, help="The file.  [default: stdout]")
 @click.option("--serial", type=Number(0, MAX_SERIAL, kind=int), help="Set the serial; devices take no lower one later.")
+@click.option("--device", metavar="NAME", help="Sign it for this device: no other one takes it.")
+@click.option("--group", metavar="NAME", help="Sign it for the devices of this group.")
 @common
-def command(file: Path, key: str, path: Path | None, serial: int | None, workspace: Workspace, output: str) -> None:
+def command(
+    file: Path,
+    key: str,
+    path: Path | None,
+    serial: int | None,
+    device: str | None,
+    group: str | None,
+    workspace: Workspace,
+    output: str,
+) -> None:
     """Check the desired state in FILE and sign it, for: edge-agent apply."""
     from edgepack.signing.envelope import sign
     from packager.layers.secrets import check_written
 
-    desired = Desired.from_bytes(_read(file), file)
+    desired = _addressed(Desired.from_bytes(_read(file), file), device, group)
     if serial is not None:
         desired = replace(desired, serial=serial)
+    desired = replace(desired, signed_at=max(int(time.time()), desired.signed_at or 0))
     private = workspace.keys.get(key)
     check_written(desired.to_bytes(), file, "a desired state")
     signed = sign(desired.to_bytes(), PAYLOAD_TYPE, private)
     if path is not None:
         atomic_write(path, signed)
         value = {"path": str(path), "serial": desired.serial, "key_id": private.id}
+        value |= {"device": desired.device, "group": desired.group}
         answer(output, value, [value], written=[path])
     else:
         click.echo(signed.decode())
     if desired.serial is None:
         note("it has no serial; a device would take it again at any later time: give it one with --serial")
+
+
+def _addressed(desired: Desired, device: str | None, group: str | None) -> Desired:
+    """The document for ``device`` or ``group``, instead of whom it names itself."""
+    if device is not None and group is not None:
+        raise UsageError("--device and --group exclude each other", hint="sign the document once for each")
+    if device is not None:
+        return replace(desired, device=check_device_name(device), group=None)
+    if group is not None:
+        return replace(desired, device=None, group=check_group_name(group))
+    return desired
 
 
 def _read(file: Path) -> bytes:

@@ -1,0 +1,250 @@
+"""Which desired states the device takes, and what follows from all of them for each service; pure.
+
+Rules:
+
+- a document is whole and readable, at most ``LIMITS.desired_state_bytes`` long, and signed unless that is waived;
+- one that names a device or a group is taken by that device, or for that group, only;
+- the serials of a scope only grow; the same document again is taken again, and changes nothing;
+- an absent or empty document, and one that does not name a service, removes nothing and stops nothing;
+- the device's own document counts before those of its groups, and these in the order of the configuration;
+- what an operator asked for on the device holds until a newer document that counts for the service names it;
+- a service whose port another one has that counts before it stays as it is; the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edge_agent.state.goals import AcceptedDocument as AcceptedDocument
+from edge_agent.state.goals import Decision, Goal, Refusal, ServiceRefusal, Wanted
+from edgepack.documents import parse_object
+from edgepack.errors import InvalidDocumentError, SignatureError, UsageError, VerificationError
+from edgepack.limits import LIMITS
+from edgepack.oci.digest import Digest
+from edgepack.signing.keys import PublicKey
+from edgepack.state.desired import PAYLOAD_TYPE, SCHEMA, Desired, DesiredService
+from edgepack.state.reported import Answer
+from edgepack.state.topics import COMMAND, DEVICE, group_of, group_scope
+from edgepack.text import human, printable
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """The device that documents are for: its ``name``, and its ``groups``, the one that counts most first."""
+
+    name: str
+    groups: Sequence[str] = ()
+
+
+def error_of(refusal: Refusal) -> VerificationError | UsageError:
+    """The refusal as the error of a command."""
+    kind = UsageError if refusal.status is Answer.INVALID else VerificationError
+    return kind(refusal.reason, where="desired state", hint=refusal.hint)
+
+
+def opened(data: bytes, trusted: Collection[PublicKey], *, signed: bool = True) -> bytes | Refusal:
+    """The document in ``data``, from its envelope when it has one; with ``signed`` it must have a good one."""
+    if not data.strip():
+        return _refusal(
+            Answer.NOTHING_DESIRED, "it is empty; everything stays as it is",
+            "to remove a service, send a document that names it with the status removed",
+        )  # fmt: skip
+    if len(data) > LIMITS.desired_state_bytes:
+        what = f"it has {human(len(data))}, and may have {human(LIMITS.desired_state_bytes)}"
+        return _refusal(Answer.INVALID, what, "split it over groups, or send the right file")
+    try:
+        value = parse_object(data, "desired state")
+    except InvalidDocumentError as error:
+        return _refusal(Answer.INVALID, error.what, "send a signed desired state as it was written")
+    if "payloadType" in value:
+        return _verified(data, trusted)
+    if signed:
+        return _refusal(
+            Answer.PRECONDITION_FAILED, "it is not signed", "sign it with: edgepack desired sign, by a key that this "
+            "device trusts",
+        )  # fmt: skip
+    return data
+
+
+def _verified(data: bytes, trusted: Collection[PublicKey]) -> bytes | Refusal:
+    from edgepack.signing.envelope import open_unsigned, verify
+
+    where = "desired state"
+    try:
+        open_unsigned(data, PAYLOAD_TYPE, where=where)
+    except SignatureError as error:
+        return _refusal(Answer.INVALID, error.what, "sign it with: edgepack desired sign")
+    try:
+        return verify(data, PAYLOAD_TYPE, trusted, where=where).payload
+    except SignatureError as error:
+        return _refusal(
+            Answer.PRECONDITION_FAILED, error.what, "sign it with a key that this device trusts, or make the device "
+            "trust that key with: edge-agent trust KEY.pub",
+        )  # fmt: skip
+
+
+def read(payload: bytes) -> Desired | Refusal:
+    """The desired state in a document's bytes."""
+    try:
+        return Desired.from_bytes(payload)
+    except InvalidDocumentError as error:
+        # The number of a document in another version's form, as IoT Edge has it.
+        status = Answer.INVALID if _has_our_schema(payload) else Answer.PRECONDITION_FAILED
+        return _refusal(status, error.what, error.hint, digest=Digest.of(payload))
+
+
+def _has_our_schema(payload: bytes) -> bool:
+    try:
+        found = parse_object(payload, "desired state").get("schema")
+    except InvalidDocumentError:
+        return True
+    return not isinstance(found, str) or found == SCHEMA
+
+
+def addressed(desired: Desired, scope: str | None, receiver: Receiver) -> str | Refusal:
+    """The scope of a document: ``scope``, by which it came, or what it says itself, and else the device's own.
+
+    A document that names another device or group than that is refused: it may have been copied from there.
+    """
+    if scope is None:
+        scope = DEVICE if desired.group is None else group_scope(desired.group)
+    group = group_of(scope)
+    if desired.device is not None and (group is not None or desired.device != receiver.name):
+        to = f"group {group}" if group is not None else f"device {receiver.name}"
+        return _foreign(scope, f"it is for device {desired.device}, and came to {to}", desired)
+    if desired.group is not None and (scope == DEVICE or (group is not None and desired.group != group)):
+        to = f"device {receiver.name} alone" if group is None else f"group {group}"
+        return _foreign(scope, f"it is for group {desired.group}, and came to {to}", desired)
+    wanted = group or desired.group
+    if wanted is not None and wanted not in receiver.groups:
+        return _foreign(scope, f"it is for group {wanted}, in which device {receiver.name} is not", desired)
+    return scope
+
+
+def _foreign(scope: str, what: str, desired: Desired) -> Refusal:
+    hint = "sign one for this device with: edgepack desired sign --device NAME, or --group NAME"
+    found = _refusal(Answer.PRECONDITION_FAILED, what, hint, serial=desired.serial, digest=Digest.of(desired.content))
+    return replace(found, scope=scope)
+
+
+def accept(
+    desired: Desired, scope: str, documents: Mapping[str, AcceptedDocument], *, sequence: int = 0, reset: bool = False
+) -> AcceptedDocument | Refusal:
+    """``desired`` as the document in force in ``scope``, or why it is not; the one in force when it is that one.
+
+    With ``reset`` any serial is taken.
+    """
+    last, content = documents.get(scope), desired.content
+    digest = Digest.of(content)
+    new = AcceptedDocument(scope, desired.serial, digest, content, sequence)
+    if reset:
+        return new
+    serial = None if last is None else last.serial
+    if problem := _wrong_serial(desired.serial, serial, scope, same=last is not None and last.digest == digest):
+        return Refusal(scope, Answer.CONFLICT, *problem, desired.serial, digest)
+    return last if last is not None and (last.serial, last.digest) == (desired.serial, digest) else new
+
+
+def _wrong_serial(serial: int | None, last: int | None, scope: str, *, same: bool) -> tuple[str, str] | None:
+    """What is wrong with a serial after ``last``, and what to do about it."""
+    if serial is None:
+        if last is not None:
+            return f"it has no serial, and this device has accepted serial {last}", f"give it a serial above {last}"
+        # Nothing would keep an old document from being sent again.
+        return None if scope == COMMAND else ("it has no serial", "sign it with: edgepack desired sign --serial NUMBER")
+    if serial > (last or 0) + LIMITS.serial_step:
+        return (
+            f"serial {serial} is more than {LIMITS.serial_step} above {last or 0}, and would shut out all that come "
+            "after it", "give it a lower serial, such as a number that counts up",
+        )  # fmt: skip
+    if last is None or serial > last or (serial == last and same):
+        return None
+    if serial < last:
+        what = f"serial {serial} is older than serial {last}, which this device has accepted"
+    else:
+        what = f"this device has accepted serial {last} with other content"
+    return what, f"give it a serial above {last}"
+
+
+def goals_of(
+    documents: Mapping[str, AcceptedDocument], groups: Sequence[str], goals: Mapping[str, Goal] | None = None
+) -> dict[str, Goal]:
+    """The goal of every service that a document names; ``goals`` are those that are set already.
+
+    One that an operator set stays while it is newer than the document that counts for the service. A service that no
+    document names is not in the answer: its goal stays what it is.
+    """
+    found: dict[str, Goal] = {}
+    for scope in (DEVICE, *(group_scope(group) for group in groups)):
+        document = documents.get(scope)
+        if document is None or document.data is None:
+            continue
+        for spec in Desired.from_bytes(document.data).services:
+            found.setdefault(spec.name, Goal(spec, scope, document.serial, sequence=document.sequence))
+    for name, goal in (goals or {}).items():
+        if name in found and goal.origin == COMMAND and goal.sequence > found[name].sequence:
+            found[name] = goal
+    return found
+
+
+def commanded(desired: Desired, document: AcceptedDocument) -> dict[str, Goal]:
+    """The goals of a document that an operator applied."""
+    return {
+        spec.name: Goal(spec, COMMAND, document.serial, sequence=document.sequence) for spec in desired.services
+    }  # fmt: skip
+
+
+def without_collisions(
+    found: Mapping[str, Goal], kept: Mapping[str, Goal], groups: Sequence[str]
+) -> tuple[dict[str, Goal], tuple[ServiceRefusal, ...]]:
+    """The goals of ``found`` without those whose port a service has that counts before them, and why.
+
+    ``kept`` are the goals of services that ``found`` does not name. Who counts first: those, since nothing asked to
+    stop them; what an operator set; the device's document; the groups in their order. What is left out keeps its port.
+    """
+    order = [COMMAND, DEVICE, *(group_scope(group) for group in groups)]
+    ordered = sorted(found.items(), key=lambda item: (order.index(item[1].origin), item[0]))
+    refused: dict[str, ServiceRefusal] = {}
+    while True:
+        taken = [one.spec for name, one in kept.items() if (name not in found or name in refused) and _runs(one.spec)]
+        good = {}
+        before = len(refused)
+        for name, goal in ordered:
+            if name in refused:
+                continue
+            other = next((one for one in taken if _runs(goal.spec) and one.collides(goal.spec)), None)
+            if other is None:
+                good[name] = goal
+                taken += [goal.spec] if _runs(goal.spec) else []
+            else:
+                what = f"port {goal.spec.port} is that of service {other.name}"
+                refused[name] = ServiceRefusal(name, goal.origin, goal.serial, Answer.CONFLICT, what)
+        if len(refused) == before:
+            return good, tuple(refused.values())
+        # What is left out keeps its port, which another one may have been given.
+
+
+def _runs(spec: DesiredService) -> bool:
+    return spec.status == "running"
+
+
+def judge(desired: Desired, scope: str, receiver: Receiver, wanted: Wanted) -> Decision:
+    """What comes of ``desired`` in ``scope``, given all that is ``wanted``: accepted with its goals, or refused."""
+    document = accept(desired, scope, wanted.documents, sequence=wanted.next_sequence)
+    if isinstance(document, Refusal):
+        return Decision(refusal=document)
+    found = goals_of({**wanted.documents, scope: document}, receiver.groups, wanted.goals)
+    goals, refused = without_collisions(found, wanted.goals, receiver.groups)
+    repeated = document is wanted.documents.get(scope)
+    return Decision(document, goals, refused, repeated=repeated, signed_at=desired.signed_at)
+
+
+def _refusal(
+    status: Answer, reason: str, hint: str | None, *, serial: int | None = None, digest: Digest | None = None
+) -> Refusal:
+    """A refusal; what was sent may be part of the reason, so it is made fit to be shown, and cut."""
+    text = printable(" ".join(reason.split()))
+    if len(text) > LIMITS.reason_chars:
+        text = f"{text[: LIMITS.reason_chars]}…"
+    return Refusal("", status, text, hint, serial, digest)
