@@ -9,13 +9,15 @@ import base64
 import binascii
 import json
 import re
+import shlex
+import stat
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgepack.errors import AuthenticationError, InvalidDocumentError, MissingPartError
+from edgepack.errors import AuthenticationError, InvalidDocumentError, MissingPartError, UsageError
 from edgepack.hidden import HiddenBytes, HiddenObject
 from edgepack.host.credentials import Credentials
 from edgepack.host.logins import login_files
@@ -135,24 +137,59 @@ class DockerConfig:
     def _from_helper(self, helper: object, key: str) -> Credentials | None:
         if not isinstance(helper, str) or not _HELPER_NAME.fullmatch(helper):
             raise InvalidDocumentError(self.path, ["names a credential helper whose name is not a valid program name"])
-        program = f"docker-credential-{helper}"
-        try:
-            code, said = _asked(program, key)
-        except FileNotFoundError:
-            raise MissingPartError(
-                f"{program} is not installed", where=self.path, hint="install it or log in again with docker login"
-            ) from None
-        except (OSError, subprocess.TimeoutExpired):
-            raise AuthenticationError(f"{program} could not be run or did not answer", where=key) from None
-        if code != 0 and _NOT_FOUND.encode() in said:
-            return None
-        found = None if code != 0 else _answered(said, f"{program} of {self.path}")
-        if found is None:
-            # What a helper printed may be a secret, so it is not repeated.
-            raise AuthenticationError(
-                f"{program} failed (exit code {code})", where=key, hint=f"run docker login {key} again"
-            )
-        return found
+        return asked_helper(helper, key, self.path, again=f"run docker login {key} again")
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A lookup that asks the program ``docker-credential-<name>``, at each use; ``where`` names it, for errors."""
+
+    name: str
+    where: object
+
+    def __call__(self, registry: str) -> Credentials | None:
+        """The credentials for ``registry``; raises ``MissingPartError`` and ``AuthenticationError``."""
+        key = config_key(registry)
+        return asked_helper(self.name, key, self.where, again=f"try it: echo {key} | docker-credential-{self.name} get")
+
+
+def asked_helper(name: str, key: str, where: object, *, again: str) -> Credentials | None:
+    """What the helper called ``name`` has for ``key``; ``again`` is what to do when it fails."""
+    program = f"docker-credential-{name}"
+    try:
+        code, said = _asked(program, key)
+    except FileNotFoundError:
+        raise MissingPartError(
+            f"{program} is not installed", where=where, hint="install it or log in again with docker login"
+        ) from None
+    except (OSError, subprocess.TimeoutExpired):
+        raise AuthenticationError(f"{program} could not be run or did not answer", where=key) from None
+    if code != 0 and _NOT_FOUND.encode() in said:
+        return None
+    found = None if code != 0 else _answered(said, f"{program} of {where}")
+    if found is None:
+        # What a helper printed may be a secret, so it is not repeated.
+        raise AuthenticationError(f"{program} failed (exit code {code})", where=key, hint=again)
+    return found
+
+
+def login_file(path: Path) -> DockerConfig:
+    """The logins in a file of Docker's or Podman's form; raises ``UsageError`` for one that others may read."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        hint = "write it as docker login and podman login do, with mode 0600"
+        raise UsageError("there is no such file of credentials", where=path, hint=hint) from None
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror})", where=path, hint="check who owns it") from None
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o077:
+        raise UsageError(
+            f"others can read these credentials (mode {mode:04o})",
+            where=path,
+            hint=f"chmod 600 {shlex.quote(str(path))}",
+        )
+    return DockerConfig(path)
 
 
 def config_key(registry: str) -> str:

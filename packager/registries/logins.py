@@ -7,14 +7,13 @@ helpers. What was found is remembered, so that it gets into nothing that this pr
 from __future__ import annotations
 
 import os
-import shlex
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.errors import UsageError
 from edgepack.host.credentials import CredentialLookup, Credentials
+from edgepack.oci import docker_config
 from edgepack.oci.docker_config import DockerConfig, Logins
 
 # One registry's login, as CI systems give it; the file has those of any number.
@@ -83,22 +82,8 @@ class GivenLogins:
 
 
 def login_file(path: Path) -> DockerConfig:
-    """The logins in a file of Docker's or Podman's form; raises ``UsageError`` for one that others may read."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        hint = "write it as docker login and podman login do, with mode 0600"
-        raise UsageError("there is no such file of credentials", where=path, hint=hint) from None
-    except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", where=path, hint="check who owns it") from None
-    mode = stat.S_IMODE(found.st_mode)
-    if mode & 0o077:
-        raise UsageError(
-            f"others can read these credentials (mode {mode:04o})",
-            where=path,
-            hint=f"chmod 600 {shlex.quote(str(path))}",
-        )
-    return DockerConfig(path).read()
+    """The logins in a file, read once: it may be a pipe; raises ``UsageError`` for one that others may read."""
+    return docker_config.login_file(path).read()
 
 
 def variable_login(variables: Mapping[str, str]) -> tuple[str | None, Credentials | None]:

@@ -66,7 +66,8 @@ def parse_challenges(header: str) -> tuple[Challenge, ...]:
 class Authorizer:
     """What to send as Authorization to one registry, learnt from its challenges.
 
-    Looks credentials up only when the registry asks for them, once. For several threads at once.
+    Looks credentials up only when the registry asks for them, and again when they are refused: those of a helper or a
+    file may have been exchanged since. For several threads at once.
     """
 
     def __init__(
@@ -142,7 +143,8 @@ class Authorizer:
                 "asks for a kind of authentication that is not known", where=self._registry,
                 hint="let it ask for Basic or Bearer",
             )  # fmt: skip
-        credentials = self._load()
+        # A registry that took them before, and asks again, takes them no more.
+        credentials = self._load(anew=self._challenge is not None and self._challenge.scheme == "basic")
         if challenge.scheme == "basic" and (credentials is None or credentials.identity_token):
             raise self._refused("asks for a user name and password, and none are stored")
         # A registry may name its repositories otherwise than we do, so what it asks for is asked for too.
@@ -150,8 +152,8 @@ class Authorizer:
         tokens = {scopes: self._fetch(challenge, scopes | asked)} if bearer else {}
         self._challenge, self._challenge_scopes, self._tokens = challenge, asked, tokens
 
-    def _load(self) -> Credentials | None:
-        if not self._looked_up:
+    def _load(self, *, anew: bool = False) -> Credentials | None:
+        if anew or not self._looked_up:
             self._credentials = self._lookup(self._registry)
             self._looked_up = True
         if self._credentials is not None and not self._origin.private:
@@ -162,13 +164,23 @@ class Authorizer:
         return AuthenticationError(what, where=self._registry, hint=f"run `docker login {self._registry}`")
 
     def _fetch(self, challenge: Challenge, scopes: frozenset[str]) -> Token:
+        known = self._looked_up
+        credentials = self._load()
+        try:
+            return self._asked(challenge, scopes, credentials)
+        except AuthenticationError:
+            newer = self._load(anew=known)
+            if newer == credentials:
+                raise
+            return self._asked(challenge, scopes, newer)
+
+    def _asked(self, challenge: Challenge, scopes: frozenset[str], credentials: Credentials | None) -> Token:
         # A realm should be absolute; a relative one can only mean the registry itself.
         realm = joined(f"{self._origin}/", challenge.parameters["realm"])
         target = Origin.of(realm)
         if target.scheme == "http" and is_loopback(target.host) and not is_loopback(self._origin.host):
             raise RegistryError("names a token service on this machine", where=self._registry, hint="do not trust it")
         asked = [("service", challenge.parameters["service"])] if "service" in challenge.parameters else []
-        credentials = self._load()
         if credentials is not None and not target.private:
             raise RegistryError("names a token service without TLS; credentials are not sent", where=self._registry)
         started = self._clock()

@@ -91,6 +91,10 @@ class RemoteRepository:
         """The artifacts attached to ``subject``, as far as the registry tells; see ``Referrers.list``."""
         return self._referrers.list(subject, artifact_type)
 
+    def require_referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """The same; raises ``RegistryUnavailableError`` where a list could not be had now and nothing is known."""
+        return self._referrers.require(subject, artifact_type)
+
     # Writing
 
     def has(self, descriptor: Descriptor) -> bool:

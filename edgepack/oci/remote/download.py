@@ -37,6 +37,7 @@ class ResumingStream(io.RawIOBase):
 
     def __init__(self, session: Session, descriptor: Descriptor, offset: int) -> None:
         self._session = session
+        self._meter = session.policy.meter
         self._descriptor = descriptor
         self._position = offset
         self._mark = offset
@@ -73,18 +74,23 @@ class ResumingStream(io.RawIOBase):
                 self._reconnect()
                 continue
             try:
-                data = self._response.raw.read1(min(self._behind or min(amount, left), LIMITS.chunk_bytes))
+                data = self._response.raw.read1(min(self._behind or min(amount, left), self._piece()))
                 if not data:
                     raise ProtocolError("the body ended early")
             except HTTPError as error:
                 self._lost(unavailable(self._response.url, error))
                 continue
+            if self._meter is not None:
+                self._meter.took(len(data))
             if self._behind:
                 self._behind -= len(data)
                 continue
             self._position += len(data)
             return data
         return b""
+
+    def _piece(self) -> int:
+        return LIMITS.chunk_bytes if self._meter is None else min(LIMITS.chunk_bytes, max(1, self._meter.piece()))
 
     def _reconnect(self) -> None:
         try:

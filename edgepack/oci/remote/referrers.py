@@ -14,6 +14,7 @@ from edgepack.errors import (
     InvalidDocumentError,
     NotFoundError,
     RegistryError,
+    RegistryUnavailableError,
     TooLargeError,
     VerificationError,
 )
@@ -50,11 +51,28 @@ class Referrers:
         A registry that answers neither the list nor the fallback tag has none, as far as can be known: that is said in
         the log, and whoever needs a signature will miss it.
         """
+        found, refused = self._asked(subject, artifact_type)
+        if refused is not None and not found:
+            _log.warning(
+                "%s: the registry does not list what is attached to %s (%s); going on without what it does not list, so"
+                " signatures may be missing", self._session.reference.name, subject, refused.what,
+            )  # fmt: skip
+        return found
+
+    def require(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """As ``list``; raises ``RegistryUnavailableError`` where the registry, asked later, may tell more."""
+        found, refused = self._asked(subject, artifact_type)
+        if isinstance(refused, RegistryUnavailableError) and not found:
+            raise refused
+        return found
+
+    def _asked(self, subject: Digest, artifact_type: str | None) -> tuple[tuple[Descriptor, ...], EdgepackError | None]:
+        """What is listed, by the list or the fallback tag, and why something may be missing."""
         refused: EdgepackError | None = None
         found: tuple[Descriptor, ...] = ()
         try:
             if self._has_list:
-                return self._listed(subject, artifact_type)
+                return self._listed(subject, artifact_type), None
         except NotFoundError:
             self._has_list = False  # it came with distribution-spec 1.1, and is there for an image with nothing too
         except (RegistryError, InvalidDocumentError, TooLargeError) as error:
@@ -63,12 +81,7 @@ class Referrers:
             found = self._tagged(subject)
         except (RegistryError, InvalidDocumentError, VerificationError) as error:
             refused = error
-        if refused is not None and not found:
-            _log.warning(
-                "%s: the registry does not list what is attached to %s (%s); going on without what it does not list, so"
-                " signatures may be missing", self._session.reference.name, subject, refused.what,
-            )  # fmt: skip
-        return tuple(one for one in found if artifact_type in (None, one.artifact_type))
+        return tuple(one for one in found if artifact_type in (None, one.artifact_type)), refused
 
     def add(self, subject: Digest, artifacts: Iterable[Descriptor]) -> None:
         """List ``artifacts`` in the fallback tag ("Referrers Tag Schema"), keeping what others list there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
 from contextlib import suppress
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
+from urllib3.connection import HTTPConnection
 
 from edgepack.oci.reference import is_loopback
 from edgepack.oci.remote.access import HostAccess
@@ -23,10 +25,13 @@ class Routes:
     ``UsageError`` for certificates that cannot be read.
     """
 
-    def __init__(self, access: HostAccess, registry: Origin, timeout: urllib3.Timeout) -> None:
+    def __init__(
+        self, access: HostAccess, registry: Origin, timeout: urllib3.Timeout, receive_buffer: int | None = None
+    ) -> None:
         self._access = access
         self._registry = registry
         self._timeout = timeout
+        self._receive_buffer = receive_buffer
         self._contexts: dict[bool, ssl.SSLContext] = {}
         self._pools: dict[tuple[str | None, str, bool], urllib3.PoolManager] = {}
         if access.certificates:  # what is wrong with them is said before anything is sent
@@ -46,6 +51,9 @@ class Routes:
         # The system's authorities take a while to read, and plain HTTP needs none.
         context = self._context(own=own) if scheme == "https" else None
         options: dict[str, Any] = {"ssl_context": context, "timeout": self._timeout, "maxsize": 4}
+        if self._receive_buffer is not None:
+            buffer = (socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+            options["socket_options"] = [*HTTPConnection.default_socket_options, buffer]
         if proxy is None:
             return urllib3.PoolManager(**options)
         parsed = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")

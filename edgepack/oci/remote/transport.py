@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, ProxyError, SSLError
@@ -47,13 +48,24 @@ _OF_TIME = frozenset({9, 10})
 _FINAL = (NewConnectionError, SSLError, ProxyError, LocationValueError)
 
 
+class Meter(Protocol):
+    """Watches the bytes of blobs as they come over the wire, from several threads; it may wait, and it may raise."""
+
+    def piece(self) -> int:
+        """How many bytes are read at once now, at most."""
+
+    def took(self, count: int) -> None:
+        """Hear that ``count`` bytes came, whether they are of use or not; an error that is raised ends the download."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """The limits of one client. Times are seconds, sizes bytes.
 
     ``plain_http`` names registries (``HOST[:PORT]``) that have no TLS, ``insecure`` allows it to each; credentials are
     still not sent there, but to this machine. ``ca_file`` holds certificates to trust beside the system's; with it, or
-    with certificates of the engines for it, this machine's registry has TLS too.
+    with certificates of the engines for it, this machine's registry has TLS too. ``receive_buffer`` is how much the
+    kernel may hold that nobody has read yet, by default as much as it likes; ``meter`` watches downloads.
     """
 
     attempts: int = 5
@@ -65,6 +77,8 @@ class Policy:
     insecure: bool = False
     plain_http: tuple[str, ...] = ()
     ca_file: Path | None = None
+    receive_buffer: int | None = None
+    meter: Meter | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +133,7 @@ class Http:
         )
         self._plain: set[Origin] = set()
         timeout = urllib3.Timeout(connect=policy.connect_timeout, read=policy.read_timeout)
-        self._routes = Routes(self._access, Origin.of(f"https://{self._host}"), timeout)
+        self._routes = Routes(self._access, Origin.of(f"https://{self._host}"), timeout, policy.receive_buffer)
 
     @cached_property
     def base(self) -> str:

@@ -1,0 +1,1 @@
+"""Where a device gets packages from, and what it gives to others."""
