@@ -17,6 +17,8 @@ from edgepack.host.encoding import use_utf8
 VERBS = {
     "trust": "Trust the signatures of a public key.",
     "import": "Import a bundle.",
+    "pull": "Fetch an image from a registry.",
+    "verify": "Check an image that is here, all of it.",
     "apply": "Make the device run a desired state.",
     "status": "Show what runs.",
     "rollback": "Return a service to its last good image.",
