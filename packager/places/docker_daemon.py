@@ -106,7 +106,7 @@ def _built(answers: Iterable[Mapping[str, Any]], log: Callable[[str], None], *, 
                 lines.append(line)
         image = (answer.get("aux") or {}).get("ID") or image
         if "error" in answer:
-            said = " ".join(printable(str(answer["error"])).split())
+            said = printable(" ".join(str(answer["error"]).split()))
             raise EdgepackError(
                 f"failed: {said}; its last lines: {' | '.join(lines) or 'none'}", where=f"step {step}",
                 hint="correct the step" if network else "correct the step; it reaches a network with --allow-network",
