@@ -164,7 +164,8 @@ class Fields:
         if kind is float and isinstance(value, int) and not number_as_bool:
             value = float(value)
         if not isinstance(value, kind) or number_as_bool:
-            words = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
+            words = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object",
+                     bool: "true or false"}  # fmt: skip
             self._violations.append(f"{self._name(key)} must be {words.get(kind, kind.__name__)}")
             return default
         return value

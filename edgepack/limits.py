@@ -126,6 +126,8 @@ class Limits:
     # A service's log is set aside at this length; one older log is kept.
     log_bytes: int = 10 << 20
     log_tail_bytes: int = 1 << 20
+    # A secret of a service: a key or a chain of certificates has a hundredth of this.
+    secret_bytes: int = 1 << 20
     health_answer_bytes: int = 64 << 10
 
 

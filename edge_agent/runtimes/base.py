@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -27,6 +28,19 @@ class Instance:
     exit_code: int | None = None
     out_of_memory: bool = False
     fault: str | None = None
+
+
+class Watch(Protocol):
+    """Notices the end of one instance without asking for it again and again; to be closed by who got it."""
+
+    def fileno(self) -> int:
+        """A descriptor for ``select``, readable when the instance may have ended."""
+
+    def ended(self) -> bool:
+        """Whether it has ended, or who runs it does not answer any more; never waits. ``inspect`` says the rest."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
 
 
 class Runtime(Protocol):
@@ -63,6 +77,12 @@ class Runtime(Protocol):
 
     def logs(self, service: str, lines: int = 100) -> str:
         """The last lines that the service wrote; empty when it wrote nothing."""
+
+    def follow(self, service: str, lines: int = 0) -> Iterator[str]:
+        """The last ``lines`` lines, and then what the service writes, as it comes: over its restarts, without end."""
+
+    def watch(self, service: str) -> Watch | None:
+        """What notices the end of the running instance; ``None`` when nothing runs, or when only asking helps."""
 
     def forget_image(self, image: Digest) -> None:
         """Remove what ``prepare`` put on the disk, except what an instance or another image needs."""

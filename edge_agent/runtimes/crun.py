@@ -18,11 +18,20 @@ from pathlib import Path
 from typing import Literal
 
 from edge_agent.runtimes import cgroups, supervision
+from edge_agent.runtimes.access.given import Access, find_access
+from edge_agent.runtimes.access.mounts import content_of
 from edge_agent.runtimes.cgroups import ControlGroupError
 from edge_agent.runtimes.instances import write_spec
 from edge_agent.runtimes.reach import can_arrange_mounts
-from edge_agent.runtimes.runtime_spec import Listening, inside_port, runtime_config, service_user
-from edge_agent.runtimes.supervision import NoOwnNetworkError, Surroundings
+from edge_agent.runtimes.runtime_spec import (
+    NAMES_OF_HOSTS,
+    Listening,
+    inside_port,
+    runtime_config,
+    service_user,
+)
+from edge_agent.runtimes.supervision import NoOwnNetworkError, Surroundings, no_own_network
+from edge_agent.runtimes.supervisor.job import Way
 from edge_agent.runtimes.unpacked.images import UnpackedImage, check_platform
 from edge_agent.runtimes.unpacked.overlay import mount_layers, unmount_layers
 from edge_agent.runtimes.unpacked.runtime import UnpackedRuntime
@@ -84,12 +93,12 @@ class CrunRuntime(UnpackedRuntime):
         return [True] * len(layers)
 
     def _running(self, service: str, folder: Path) -> bool:
-        status = self._status(service)
-        if status is not None:
-            return status in ("running", "created", "paused")
-        # The program's own record may be lost; its process stays as long as the container.
+        # The program stays as long as the container, whatever becomes of its own record; asking it costs a process.
         found = supervision.find(folder)
-        return found is not None and found.running
+        if found is not None and found.running:
+            return True
+        recorded = (self._state / self.name / _container(service)).is_dir()
+        return recorded and self._status(service) in ("running", "created", "paused")
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         command = [self._program, "--root", str(self._state / self.name), *arguments]
@@ -108,10 +117,17 @@ class CrunRuntime(UnpackedRuntime):
         while not condition() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
-    def _lay_out(self, bundle: Path, image: UnpackedImage, spec: DesiredService) -> None:
-        mount_layers(bundle, image.layers, spec.name, image.config.working_dir)
+    def _access(self, image: UnpackedImage, spec: DesiredService) -> Access:
+        return find_access(spec, self._state, content_of(image.layers), service_user(image.config))
+
+    def _lay_out(self, bundle: Path, image: UnpackedImage, spec: DesiredService, access: Access) -> None:
+        places = {one.target: one.is_folder for one in access.mounts}
+        if spec.network == "device":
+            places |= dict.fromkeys(NAMES_OF_HOSTS, False)
+        mount_layers(bundle, image.layers, spec.name, image.config.working_dir, places)
 
     def _foresee(self, image: UnpackedImage, spec: DesiredService) -> None:
+        self._access(image, spec)
         limits = cgroups.Limits(spec.memory_bytes, spec.cpus)
         name = cgroups.trial_name()
         try:
@@ -121,19 +137,23 @@ class CrunRuntime(UnpackedRuntime):
         cgroups.remove(name)
 
     def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
-        self._lay_out(folder, image, spec)
+        access = self._access(image, spec)
+        access = replace(access, secrets=self._secrets.place(spec, service_user(image.config)))
+        self._lay_out(folder, image, spec, access)
         # A group of ours around the container's own, which is gone with the container: it tells of a lack of memory.
         cgroup = f"/edgepack/{cgroups.group_name(folder, spec.name)}/container"
         try:
-            self._run(folder, image, spec, cgroup, lock)
+            self._run(folder, image, spec, cgroup, lock, access)
         except ControlGroupError as error:
             if spec.memory_bytes is not None or spec.cpus is not None:
                 raise _no_limits(spec, error) from error
             _log.warning("service %s runs without a control group: %s", spec.name, error.what)
             self._call("delete", "--force", _container(spec.name))
-            self._run(folder, image, spec, None, lock)
+            self._run(folder, image, spec, None, lock, access)
 
-    def _run(self, bundle: Path, image: UnpackedImage, spec: DesiredService, cgroup: str | None, lock: int) -> None:
+    def _run(
+        self, bundle: Path, image: UnpackedImage, spec: DesiredService, cgroup: str | None, lock: int, access: Access
+    ) -> None:
         """Start the container and return once it has run; raises ``RuntimeFailedError``."""
         oom = None
         if cgroup is not None and spec.memory_bytes is not None:
@@ -144,29 +164,38 @@ class CrunRuntime(UnpackedRuntime):
         write_spec(bundle, spec)
         within = Surroundings(oom=oom, hide=_HYBRID if self.name == "crun" and _HYBRID.is_mount() else None)
         inside = inside_port(image.config)
-        try:
-            self._supervise(
-                bundle, image.config, spec, cgroup, lock, Listening("127.0.0.1", inside),
-                replace(within, way={"address": spec.address, "port": spec.port, "inside": inside}),
-            )  # fmt: skip
-        except NoOwnNetworkError as error:
-            _log.warning("service %s runs on the network of the device: %s", spec.name, error.what)
-            self._supervise(bundle, image.config, spec, cgroup, lock, Listening(spec.address, spec.port), within)
+        of_the_device = Listening(spec.address, spec.port)
+        if spec.network == "device":
+            self._supervise(bundle, image.config, spec, cgroup, lock, of_the_device, within, access)
+        else:
+            way: Way = {"address": spec.address, "port": spec.port, "inside": inside}
+            own = Listening("127.0.0.1", inside)
+            try:
+                self._supervise(bundle, image.config, spec, cgroup, lock, own, replace(within, way=way), access)
+            except NoOwnNetworkError as error:
+                if spec.network == "own":
+                    raise no_own_network(spec, error) from error
+                _log.warning("service %s runs on the network of the device: %s", spec.name, error.what)
+                self._supervise(bundle, image.config, spec, cgroup, lock, of_the_device, within, access)
         self._wait_started(bundle, spec.name)
 
     def _supervise(
         self, bundle: Path, image: ImageConfig, spec: DesiredService, cgroup: str | None, lock: int,
-        listening: Listening, within: Surroundings,
+        listening: Listening, within: Surroundings, access: Access,
     ) -> None:  # fmt: skip
-        atomic_write(bundle / "config.json", canonical_json(runtime_config(image, spec, cgroup, listening)), 0o600)
+        # With the device's network the service asks whom the device asks for names.
+        names = [name for name in NAMES_OF_HOSTS if spec.network == "device" and Path(name).exists()]
+        config = runtime_config(image, spec, cgroup, listening, access, names)
+        atomic_write(bundle / "config.json", canonical_json(config), 0o600)
         (bundle / _MESSAGES).unlink(missing_ok=True)
         no_cgroup = ["--cgroup-manager=disabled"] if cgroup is None and self.name == "crun" else []
         # The path of the log is relative: crun takes what is before a colon for a kind of log.
         argv = [self._program, "--root", str(self._state / self.name), "--log", _MESSAGES, "--log-format", "json"]
         argv += [*no_cgroup, "run", "--bundle", str(bundle), "--pid-file", str(bundle / "pid"), _container(spec.name)]
         supervision.launch(
-            bundle, argv, env={"PATH": os.defpath}, cwd=bundle, lock=lock, log=self._log_path(spec.name), within=within
-        )
+            bundle, argv, env={"PATH": os.defpath}, cwd=bundle, lock=lock, log=self._log_path(spec.name), within=within,
+            log_bytes=spec.log_bytes,
+        )  # fmt: skip
 
     def _wait_started(self, bundle: Path, service: str) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -211,6 +240,7 @@ class CrunRuntime(UnpackedRuntime):
             self._call("delete", "--force", container)
         cgroups.remove(cgroups.group_name(bundle, service))
         unmount_layers(bundle, service)
+        self._secrets.remove(service)
         if bundle.exists():
             remove_tree(bundle)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from edgepack.documents import canonical_json
 from edgepack.errors import InvalidReferenceError, RuntimeFailedError, disk_errors
@@ -17,21 +20,37 @@ from edgepack.limits import LIMITS
 from edgepack.names import check_service_name
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
+from edgepack.state.host_access import DeviceNode, Mount
+
+_FOLLOW_SECONDS = 0.2
+_LISTS: Mapping[str, Callable[[Any], object]] = {
+    "mounts": lambda one: Mount(**one), "devices": lambda one: DeviceNode(**one), "secrets": str,
+}  # fmt: skip
 
 
 def spec_json(spec: DesiredService) -> bytes:
-    """The canonical JSON of the values that an instance runs with: not of ``status`` and the health check."""
-    return canonical_json(
-        {
-            "name": spec.name,
-            "image": str(spec.image),
-            "port": spec.port,
-            "address": spec.address,
-            "env": dict(spec.env),
-            "memory_bytes": spec.memory_bytes,
-            "cpus": spec.cpus,
-        }
-    )
+    """The canonical JSON of the values that an instance runs with: not of ``status``, the health check, the restarts.
+
+    What earlier versions did not have is there only where it is set: an agent that was updated must find its services
+    running as they are desired, and restart none.
+    """
+    value: dict[str, object] = {
+        "name": spec.name,
+        "image": str(spec.image),
+        "port": spec.port,
+        "address": spec.address,
+        "env": dict(spec.env),
+        "memory_bytes": spec.memory_bytes,
+        "cpus": spec.cpus,
+    }
+    later = {
+        "mounts": [one.to_json() for one in spec.mounts],
+        "devices": [one.to_json() for one in spec.devices],
+        "secrets": list(spec.secrets),
+        "network": spec.network,
+        "log_bytes": spec.log_bytes,
+    }
+    return canonical_json(value | {name: found for name, found in later.items() if found})
 
 
 def spec_hash(spec: DesiredService) -> str:
@@ -51,6 +70,8 @@ def read_spec(folder: Path) -> DesiredService | None:
         value = json.loads((folder / "spec.json").read_bytes())
         written = value.pop("sha256", None)  # which earlier versions did not write
         value["image"] = Digest.parse(value["image"])
+        for name, read in _LISTS.items():
+            value[name] = tuple(read(one) for one in value.get(name, ()))
         found = DesiredService(**value)
         return found if written in (None, Digest.of(spec_json(found)).hex) else None
     except (FileNotFoundError, NotADirectoryError):
@@ -121,6 +142,39 @@ def tail(path: Path, lines: int) -> str:
         data = _end_of(path.with_name(f"{path.name}.1"), LIMITS.log_tail_bytes - len(data)) + data
     text = data.decode("utf-8", "replace")
     return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""
+
+
+def follow(path: Path, lines: int) -> Iterator[str]:
+    """The last ``lines`` lines of a log and then what is written to it, over every file that takes its place."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    file = _opened_at_end(path)
+    yield tail(path, lines)
+    while True:
+        if file is not None:
+            while data := file.read(LIMITS.chunk_bytes):
+                yield decoder.decode(data)
+            if file.tell() > os.fstat(file.fileno()).st_size:  # cut short where it is
+                file.seek(0)
+        try:
+            replaced = file is None or not os.path.samestat(path.stat(), os.fstat(file.fileno()))
+        except FileNotFoundError:
+            replaced = False
+        if replaced:
+            if file is not None:
+                yield decoder.decode(file.read())  # written before it was set aside
+                file.close()
+            file = path.open("rb")
+            continue
+        time.sleep(_FOLLOW_SECONDS)
+
+
+def _opened_at_end(path: Path) -> BinaryIO | None:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    file.seek(0, os.SEEK_END)
+    return file
 
 
 def _end_of(path: Path, size: int) -> bytes:

@@ -12,14 +12,19 @@ import logging
 import os
 import resource
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from edge_agent.runtimes import cgroups, reach, supervision
+from edge_agent.runtimes import cgroups, reach, seccomp_program, supervision
+from edge_agent.runtimes.access.devices import device_nodes
+from edge_agent.runtimes.access.given import SECRETS_VARIABLE, Access, find_access
+from edge_agent.runtimes.access.mounts import content_of
 from edge_agent.runtimes.cgroups import ControlGroupError, Limits
 from edge_agent.runtimes.instances import write_spec
 from edge_agent.runtimes.interpreter import Interpreter, find_interpreter, install_own_interpreter
-from edge_agent.runtimes.runtime_spec import service_env, service_user
-from edge_agent.runtimes.supervision import Surroundings
+from edge_agent.runtimes.runtime_spec import FILTERS, Listening, inside_port, service_env, service_user
+from edge_agent.runtimes.supervision import NoOwnNetworkError, Surroundings, no_own_network
+from edge_agent.runtimes.supervisor.job import Given, Way
 from edge_agent.runtimes.translate import command, environment, python_minor
 from edge_agent.runtimes.unpacked.images import UnpackedImage, read_image
 from edge_agent.runtimes.unpacked.inventory import discard_tree, forget_records, is_intact
@@ -99,6 +104,7 @@ class ProcessRuntime(UnpackedRuntime):
 
     def _foresee(self, image: UnpackedImage, spec: DesiredService) -> None:
         self._view(spec, image, self._python(image))
+        self._access(image, spec)
         name = cgroups.trial_name()
         self._limits(spec, name)
         cgroups.remove(name)
@@ -108,20 +114,61 @@ class ProcessRuntime(UnpackedRuntime):
         config, tree = image.config, self._trees / image.digest.hex
         python = self._python(image)
         view = self._view(spec, image, python)
+        access = self._access(image, spec)
+        access = replace(access, secrets=self._secrets.place(spec, view.user))
         seen = str(view.aliases.get(tree, tree))
         cwd = tree / config.working_dir.lstrip("/")
         # Recorded before anything runs, so that whoever comes after a crash knows what to stop.
         write_spec(folder, spec)
-        env = environment(service_env(config, spec, spec.address, spec.port), tree)
-        supervision.launch(
-            folder,
-            [word.replace(str(tree), seen) for word in command(config, python.program, tree, python.flags)],
-            env={**python.env, **{name: text.replace(str(tree), seen) for name, text in env.items()}},
-            cwd=cwd if cwd.is_dir() else tree,
-            lock=lock,
-            log=self._log_path(spec.name),
-            within=self._limits(spec, cgroups.group_name(folder, spec.name)).beside(view),
-        )
+        listening = Listening(spec.address, spec.port)
+        if spec.network == "own":
+            listening = Listening("127.0.0.1", inside_port(config))
+        env = environment(service_env(config, spec, *listening), tree)
+        if access.secrets is not None and not reach.can_arrange_mounts():
+            env[SECRETS_VARIABLE] = str(access.secrets)
+        try:
+            supervision.launch(
+                folder,
+                [word.replace(str(tree), seen) for word in command(config, python.program, tree, python.flags)],
+                env={**python.env, **{name: text.replace(str(tree), seen) for name, text in env.items()}},
+                cwd=cwd if cwd.is_dir() else tree,
+                lock=lock,
+                log=self._log_path(spec.name),
+                within=self._limits(spec, cgroups.group_name(folder, spec.name)).beside(
+                    _confined(view, access, None if spec.network != "own" else _way(spec, listening))
+                ),
+                log_bytes=spec.log_bytes,
+            )
+        except NoOwnNetworkError as error:
+            raise no_own_network(spec, error) from error
+
+    def _access(self, image: UnpackedImage, spec: DesiredService) -> Access:
+        """What the service is given of the device; raises ``IncompatibleError`` where the agent may not arrange it."""
+        if spec.mounts and not reach.can_arrange_mounts():
+            raise IncompatibleError(
+                "its mounts need an agent that may make mounts", where=f"service {spec.name}",
+                hint="run the agent as root, or leave mounts out: a process sees the device's files where they are",
+            )  # fmt: skip
+        if spec.secrets and os.geteuid() == 0 and not reach.can_arrange_mounts():
+            raise IncompatibleError(
+                "its secrets need an agent that may make mounts", where=f"service {spec.name}",
+                hint="give the agent CAP_SYS_ADMIN, or run it as the user that the service is to be",
+            )  # fmt: skip
+        if (moved := next((one for one in spec.devices if one.inside != one.path), None)) is not None:
+            raise IncompatibleError(
+                f"device {moved.path} cannot have another name without a container", where=f"service {spec.name}",
+                hint="leave its target out, or use --runtime docker or crun",
+            )  # fmt: skip
+        if os.geteuid() == 0:
+            return find_access(spec, self._state, content_of(image.layers), service_user(image.config))
+        for node in device_nodes(spec):
+            modes = (os.R_OK if "r" in node.access else 0) | (os.W_OK if "w" in node.access else 0)
+            if not os.access(node.path, modes):
+                raise IncompatibleError(
+                    f"this user may not open device {node.path} for {node.access}", where=f"service {spec.name}",
+                    hint=f"put the user into the group of the device, which is: stat -c %G {node.path}",
+                )  # fmt: skip
+        return Access()
 
     def _python(self, image: UnpackedImage) -> Interpreter:
         return find_interpreter(image.config, self._bases / image.digest.hex)
@@ -168,6 +215,7 @@ class ProcessRuntime(UnpackedRuntime):
         folder = self._folder(service)
         supervision.end(folder, timeout)
         cgroups.remove(cgroups.group_name(folder, service))
+        self._secrets.remove(service)
         if folder.exists():
             remove_tree(folder)
 
@@ -187,6 +235,25 @@ def _check(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> 
             hint="without containers only images that edgepack built can run; use --runtime docker or crun",
         )
     return [True] * len(layers)
+
+
+def _confined(view: Surroundings, access: Access, way: Way | None) -> Surroundings:
+    """The view of a service that gains no privileges, makes few system calls, and changes no files but its own."""
+    own_view = reach.can_arrange_mounts()
+    given: list[Given] = [
+        {"source": str(one.source), "target": one.target, "read_only": one.read_only}
+        for one in access.mounts
+        if own_view
+    ]
+    calls = seccomp_program.program() if FILTERS.exists() else None
+    return replace(
+        view, way=way, given=given, further=access.groups, confined=True, calls=calls or b"",
+        sealed=own_view and reach.can_seal(),
+    )  # fmt: skip
+
+
+def _way(spec: DesiredService, inside: Listening) -> Way:
+    return {"address": spec.address, "port": spec.port, "inside": inside.port}
 
 
 def check_executable(program: Path) -> None:

@@ -7,6 +7,7 @@ however often it forks, and it has the service's folder in its command line, so 
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,39 @@ class ProcessIdentity:
     def alive(self) -> bool:
         """Whether it is still running."""
         return self.boot == boot_id() and start_ticks(self.pid) == self.start_ticks
+
+
+class ProcessWatch:
+    """Notices the end of a process, by its descriptor (pidfd_open(2)); see ``Watch``."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @classmethod
+    def of(cls, process: ProcessIdentity) -> ProcessWatch | None:
+        """One of ``process``; ``None`` when it has ended, or the kernel has no such descriptors."""
+        try:
+            fd = os.pidfd_open(process.pid)
+        except OSError:
+            return None
+        if process.alive:  # asked afterwards: the descriptor is of this process, and of no later one with its number
+            return cls(fd)
+        os.close(fd)
+        return None
+
+    def fileno(self) -> int:
+        """See ``Watch``."""
+        return self._fd
+
+    def ended(self) -> bool:
+        """See ``Watch``."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """See ``Watch``."""
+        os.close(self._fd)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ in its place, with nothing in it but what the service needs.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,12 @@ def _may_enter(folder: Path, user: User) -> bool:
 def can_arrange_mounts() -> bool:
     """Whether this process may give a service mounts of its own: ``CAP_SYS_ADMIN``, capabilities(7)."""
     return os.geteuid() == 0 and has_capability(21)
+
+
+def can_seal() -> bool:
+    """Whether the kernel can make all mounts of a process read-only at once: ``mount_setattr``, from Linux 5.12 on."""
+    major, minor = re.match(r"(\d+)\.(\d+)", os.uname().release + ".0").groups()  # type: ignore[union-attr]
+    return (int(major), int(minor)) >= (5, 12)
 
 
 def has_capability(number: int) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge_agent.runtimes import seccomp
+from edge_agent.runtimes.access.devices import Node
+from edge_agent.runtimes.access.given import NOTHING, SECRETS_VARIABLE, Access
 from edgepack.errors import IncompatibleError
 from edgepack.oci.config import ImageConfig
 from edgepack.state.desired import DesiredService
+from edgepack.state.host_access import SECRETS_FOLDER
 
 PIDS_LIMIT = 512
 OPEN_FILES = 4096
@@ -24,7 +27,9 @@ _MASKED = (
     "/sys/devices/virtual/powercap",
 )  # fmt: skip
 # A kernel that was built without filters of system calls cannot be given one.
-_FILTERS = Path("/proc/sys/kernel/seccomp")
+FILTERS = Path("/proc/sys/kernel/seccomp")
+# How a service on the device's network finds names: as the device does.
+NAMES_OF_HOSTS = ("/etc/hosts", "/etc/resolv.conf")
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
@@ -66,16 +71,24 @@ def service_user(config: ImageConfig) -> tuple[int, int]:
 def service_env(config: ImageConfig, spec: DesiredService, address: str, port: int) -> dict[str, str]:
     """The service's environment: the image's, overridden by that of ``spec``, and the address to listen on."""
     own = {"EDGEPACK_HOST": address, "EDGEPACK_PORT": str(port)}
+    if spec.secrets:
+        own[SECRETS_VARIABLE] = SECRETS_FOLDER
     return {"PATH": _PATH, **config.env, **spec.env, **own}
 
 
 def runtime_config(
-    config: ImageConfig, spec: DesiredService, cgroup: str | None, listening: Listening | None = None
+    config: ImageConfig,
+    spec: DesiredService,
+    cgroup: str | None,
+    listening: Listening | None = None,
+    access: Access = NOTHING,
+    names: Collection[str] = (),
 ) -> dict[str, Any]:
     """The container's configuration: read-only, no capabilities, few system calls, ``/tmp`` in memory.
 
     ``cgroup`` names its control group; without one no limits are set. It is in the network of whatever starts it, and
-    is told to be ``listening`` there, by default at the address and port of ``spec``. Raises ``IncompatibleError``.
+    is told to be ``listening`` there, by default at the address and port of ``spec``. ``access`` is what it is given of
+    the device, ``names`` are those of the device's ``NAMES_OF_HOSTS`` that it sees. Raises ``IncompatibleError``.
     """
     uid, gid = service_user(config)
     args = [*config.entrypoint, *config.cmd]
@@ -89,18 +102,23 @@ def runtime_config(
         "maskedPaths": list(_MASKED),
         "readonlyPaths": list(_READ_ONLY),
     }
-    if _FILTERS.exists():
+    if FILTERS.exists():
         linux["seccomp"] = seccomp.profile()
     if cgroup is not None:
         linux["cgroupsPath"] = cgroup
-        linux["resources"] = _resources(spec)
+        linux["resources"] = _resources(spec, access)
+    if access.nodes:
+        linux["devices"] = [_device(node) for node in access.nodes]
+    user: dict[str, Any] = {"uid": uid, "gid": gid}
+    if access.groups:
+        user["additionalGids"] = list(access.groups)
     return {
         "ociVersion": "1.0.0",
         "hostname": spec.name,
         "root": {"path": "rootfs", "readonly": True},
         "process": {
             "terminal": False,
-            "user": {"uid": uid, "gid": gid},
+            "user": user,
             "args": args,
             "env": [f"{name}={text}" for name, text in env.items()],
             "cwd": config.working_dir or "/",
@@ -111,19 +129,40 @@ def runtime_config(
                 {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
             ],
         },
-        "mounts": _mounts(),
+        "mounts": [*_mounts(), *(_bind(name, name) for name in names), *_given(access)],
         "linux": linux,
     }
 
 
-def _resources(spec: DesiredService) -> dict[str, Any]:
-    found: dict[str, Any] = {"pids": {"limit": PIDS_LIMIT}, "devices": [{"allow": False, "access": "rwm"}]}
+def _resources(spec: DesiredService, access: Access) -> dict[str, Any]:
+    allowed = [
+        {"allow": True, "type": "c", "major": node.major, "minor": node.minor, "access": node.access}
+        for node in access.nodes
+    ]
+    found: dict[str, Any] = {"pids": {"limit": PIDS_LIMIT}, "devices": [{"allow": False, "access": "rwm"}, *allowed]}
     if spec.memory_bytes is not None:
         found["memory"] = {"limit": spec.memory_bytes}
     if spec.cpus is not None:
         period = 100_000
         found["cpu"] = {"period": period, "quota": max(1000, int(spec.cpus * period))}
     return found
+
+
+def _device(node: Node) -> dict[str, Any]:
+    return {
+        "path": node.inside, "type": "c", "major": node.major, "minor": node.minor, "fileMode": node.mode & 0o777,
+        "uid": node.uid, "gid": node.gid,
+    }  # fmt: skip
+
+
+def _given(access: Access) -> list[Mapping[str, Any]]:
+    return [_bind(str(one.source), one.target, read_only=one.read_only) for one in access.mounts]
+
+
+def _bind(source: str, target: str, *, read_only: bool = True) -> Mapping[str, Any]:
+    """What is mounted below ``source`` is left out, for it would not be read-only."""
+    options = ["bind", "nosuid", "nodev", "ro" if read_only else "rw"]
+    return {"destination": target, "type": "bind", "source": source, "options": options}
 
 
 def _mounts() -> list[Mapping[str, Any]]:

@@ -49,7 +49,7 @@ _ALLOWED = """
     vfork vmsplice wait4 waitid waitpid write writev
 """
 # What needs a capability that no service has, or was never meant for containers.
-_REFUSED = """
+_NAMES_REFUSED = """
     acct add_key bpf chroot clock_settime clock_settime64 delete_module fanotify_init finit_module fsconfig fsmount
     fsopen fspick get_mempolicy init_module io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp
     kexec_file_load kexec_load keyctl lookup_dcookie mbind migrate_pages mount mount_setattr move_mount move_pages
@@ -58,17 +58,18 @@ _REFUSED = """
     settimeofday stime swapoff swapon sysfs syslog umount umount2 unshare uselib userfaultfd ustat vhangup vm86
     vm86old
 """
+REFUSED = tuple(_NAMES_REFUSED.split())
 # Of single processors; a name that another one does not have is passed over.
 _ALLOWED_OF_PROCESSORS = """
     arch_prctl arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush modify_ldt riscv_flush_icache
     riscv_hwprobe s390_runtime_instr set_tls swapcontext sync_file_range2
 """
-_NOT_PERMITTED, _NOT_THERE = 1, 38
+NOT_PERMITTED, NOT_THERE = 1, 38
 # clone(2): new namespaces of mounts, control groups, host names, IPC, users, processes and networks.
-_NEW_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
-_FAMILY_VSOCK = 40  # reaches the host of a virtual machine, past its network
+NEW_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+FAMILY_VSOCK = 40  # reaches the host of a virtual machine, past its network
 # personality(2): as it is, Linux on 32 bits, and asking.
-_PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 _ARCHITECTURES = {
     "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),
     "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
@@ -86,15 +87,15 @@ def profile(machine: str | None = None) -> dict[str, Any]:
     flags = 1 if machine == "s390x" else 0
     found: dict[str, Any] = {
         "defaultAction": "SCMP_ACT_ERRNO",
-        "defaultErrnoRet": _NOT_THERE,
+        "defaultErrnoRet": NOT_THERE,
         "syscalls": [
             _rule(_ALLOWED.split() + _ALLOWED_OF_PROCESSORS.split(), "SCMP_ACT_ALLOW"),
-            _rule(_REFUSED.split(), "SCMP_ACT_ERRNO", error=_NOT_PERMITTED),
+            _rule(list(REFUSED), "SCMP_ACT_ERRNO", error=NOT_PERMITTED),
             # Its flags are in memory, where no filter sees them; C libraries then use clone.
-            _rule(["clone3"], "SCMP_ACT_ERRNO", error=_NOT_THERE),
-            _rule(["clone"], "SCMP_ACT_ALLOW", (flags, _NEW_NAMESPACES, "SCMP_CMP_MASKED_EQ")),
-            _rule(["socket"], "SCMP_ACT_ALLOW", (0, _FAMILY_VSOCK, "SCMP_CMP_NE")),
-            *(_rule(["personality"], "SCMP_ACT_ALLOW", (0, one, "SCMP_CMP_EQ")) for one in _PERSONALITIES),
+            _rule(["clone3"], "SCMP_ACT_ERRNO", error=NOT_THERE),
+            _rule(["clone"], "SCMP_ACT_ALLOW", (flags, NEW_NAMESPACES, "SCMP_CMP_MASKED_EQ")),
+            _rule(["socket"], "SCMP_ACT_ALLOW", (0, FAMILY_VSOCK, "SCMP_CMP_NE")),
+            *(_rule(["personality"], "SCMP_ACT_ALLOW", (0, one, "SCMP_CMP_EQ")) for one in PERSONALITIES),
         ],
     }
     if machine in _ARCHITECTURES:

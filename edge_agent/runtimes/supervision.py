@@ -14,9 +14,10 @@ from pathlib import Path
 
 from edge_agent.runtimes.processes import MARK, Process, ProcessIdentity, below, boot_id, living, supervisors
 from edge_agent.runtimes.supervisor import checksum
-from edge_agent.runtimes.supervisor.job import Answer, Job, View, Way
+from edge_agent.runtimes.supervisor.job import Answer, Given, Job, View, Way
 from edgepack.errors import RuntimeFailedError
 from edgepack.limits import LIMITS
+from edgepack.state.desired import DesiredService
 
 # Isolated, and without the packages of this Python: the supervisor needs the standard library and this project only.
 _PROGRAM = "import sys; sys.path.insert(0, {!r}); from edge_agent.runtimes.supervisor.main import main; main()"
@@ -55,6 +56,14 @@ class NoOwnNetworkError(RuntimeFailedError):
     """This process may not give a service a network of its own."""
 
 
+def no_own_network(spec: DesiredService, error: NoOwnNetworkError) -> RuntimeFailedError:
+    """The error for a service that asks for a network of its own, which ``error`` says that it cannot have."""
+    return RuntimeFailedError(
+        error.what, where=f"service {spec.name}",
+        hint="leave network out of the desired state, or give the agent the rights of root",
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What a service runs in, beside its files: its user, its limits, what it sees of the device. See ``Job``."""
@@ -67,10 +76,15 @@ class Surroundings:
     views: Sequence[View] = ()
     aliases: Mapping[Path, Path] = field(default_factory=dict)
     way: Way | None = None
+    given: Sequence[Given] = ()
+    further: Sequence[int] = ()
+    confined: bool = False
+    calls: bytes = b""
+    sealed: bool = False
 
     def beside(self, view: Surroundings) -> Surroundings:
-        """These limits with the user and the view of another value."""
-        return replace(self, user=view.user, views=view.views, aliases=view.aliases)
+        """These limits with everything else of another value."""
+        return replace(view, groups=self.groups, limits=self.limits, oom=self.oom)
 
 
 def launch(
@@ -82,16 +96,19 @@ def launch(
     log: Path,
     lock: int,
     within: Surroundings | None = None,
+    log_bytes: int | None = None,
 ) -> None:
     """Start ``argv`` in a session of its own, with nothing but ``env``, its output in ``log``.
 
+    At most ``log_bytes`` are kept of its output, in two parts.
     ``lock`` is the descriptor of a lock on ``folder``, held until the start is on record, even when this process dies.
     ``folder`` receives ``process.json`` and later ``exit.json``. Raises ``RuntimeFailedError`` when it cannot start,
     ``NoOwnNetworkError`` when that is because of a network of its own.
     """
     for name in (*_RECORDS, "exit.json"):
         (folder / name).unlink(missing_ok=True)
-    answer = _ask(_job(folder, argv, env, cwd, log, lock, within or Surroundings()))
+    part = LIMITS.log_bytes if log_bytes is None else log_bytes // 2
+    answer = _ask(_job(folder, argv, env, cwd, log, part, lock, within or Surroundings()))
     error = answer.get("error")
     if not error:
         return
@@ -109,15 +126,16 @@ def launch(
 
 
 def _job(
-    folder: Path, argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path, lock: int, within: Surroundings
-) -> Job:
+    folder: Path, argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path, log_bytes: int, lock: int,
+    within: Surroundings,
+) -> Job:  # fmt: skip
     return {
         "folder": str(folder.resolve()),
         "argv": list(argv),
         "env": dict(env),
         "cwd": str(cwd),
         "log": str(log.resolve()),
-        "log_bytes": LIMITS.log_bytes,
+        "log_bytes": log_bytes,
         "lock": lock,
         "boot": boot_id(),
         "user": within.user,
@@ -128,6 +146,11 @@ def _job(
         "views": list(within.views),
         "aliases": [(str(path), str(alias)) for path, alias in within.aliases.items()],
         "way": within.way,
+        "given": list(within.given),
+        "further": list(within.further),
+        "confined": within.confined,
+        "calls": within.calls.hex(),
+        "sealed": within.sealed,
     }
 
 

@@ -421,7 +421,7 @@ def test_without_a_control_group_a_container_runs_without_limits(
     messages.write_text("first line\nlevel=error msg=cannot create cgroup: read-only file system\n")
     tried: list[str | None] = []
 
-    def run(folder: Path, image: object, spec: DesiredService, cgroup: str | None, lock: int) -> None:
+    def run(folder: Path, image: object, spec: DesiredService, cgroup: str | None, lock: int, access: object) -> None:
         tried.append(cgroup)
         if cgroup is not None:
             runtime._raise_failure(messages, spec.name)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edgepack.errors import InvalidDocumentError
 from edgepack.oci.digest import Digest
-from edgepack.state.desired import SCHEMA, Desired, DesiredService
+from edgepack.state.desired import NO_IMAGE, SCHEMA, Desired, DesiredService
+from edgepack.state.host_access import DeviceNode, Mount
 
 IMAGE = Digest.of(b"image")
 
@@ -59,7 +60,7 @@ services = st.builds(
     name=st.from_regex(r"[a-z][-a-z0-9]{1,30}[a-z0-9]", fullmatch=True),
     image=st.binary(max_size=4).map(Digest.of),
     port=st.integers(1, 65535),
-    status=st.sampled_from(["running", "stopped"]),
+    status=st.sampled_from(["running", "stopped", "removed"]),
     address=st.sampled_from(["127.0.0.1", "::1", "10.0.0.1"]),
     env=st.dictionaries(
         st.from_regex(r"[A-Z_][A-Z0-9_]*", fullmatch=True),
@@ -69,6 +70,17 @@ services = st.builds(
     cpus=st.none() | st.floats(0.01, 64),
     health_path=st.sampled_from(["/", "/health?deep=1", "/a%20b"]),
     health_timeout_seconds=st.floats(0.1, 86400),
+    health_interval_seconds=st.floats(0.1, 86400),
+    health_failures=st.integers(1, 1000),
+    restart=st.sampled_from(["never", "on-failure", "on-unhealthy", "always"]),
+    probation_seconds=st.floats(0, 86400),
+    mounts=st.sampled_from([(), (Mount("/srv/a", "/data"), Mount("/srv/b", "/data2", read_only=False))]),
+    devices=st.sampled_from([(), (DeviceNode("/dev/ttyUSB0"), DeviceNode("/dev/video0", "/dev/camera", "r"))]),
+    secrets=st.lists(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True), max_size=3, unique=True).map(
+        tuple
+    ),
+    network=st.sampled_from([None, "own", "device"]),
+    log_bytes=st.none() | st.integers(64 << 10, 1 << 40),
 )
 
 
@@ -93,8 +105,81 @@ def test_what_is_written_is_read_again(service: DesiredService, serial: int | No
         ({"port": "6789"}, "services[0].port must be a whole number"),
         ({"port": True}, "services[0].port must be a whole number"),
         ({"port": 80.5}, "services[0].port must be a whole number"),
-        ({"status": "paused"}, "services[0].status must be running or stopped"),
-        ({"status": ""}, "services[0].status must be running or stopped"),
+        ({"status": "paused"}, "services[0].status must be running, stopped or removed"),
+        ({"status": ""}, "services[0].status must be running, stopped or removed"),
+        ({"restart": "sometimes"}, "services[0].restart must be never, on-failure, on-unhealthy or always"),
+        ({"probation_seconds": -1}, "services[0].probation_seconds must be at least 0 and at most 86400"),
+        ({"network": "host"}, "services[0].network must be own or device"),
+        ({"log_bytes": 1000}, "services[0].log_bytes must be from 65536 to 1099511627776"),
+        ({"mounts": "/data"}, "services[0].mounts must be a list"),
+        ({"mounts": ["/data"]}, "services[0].mounts[0] must be an object"),
+        ({"mounts": [{"source": "/a"}]}, "services[0].mounts[0].target is missing"),
+        (
+            {"mounts": [{"source": "data", "target": "/data"}]},
+            "services[0].mounts[0].source: 'data' is not an absolute path such as /srv/data, without . or .. in it",
+        ),
+        (
+            {"mounts": [{"source": "/a", "target": "/data/../usr"}]},
+            "services[0].mounts[0].target: '/data/../usr' is not an absolute path such as /srv/data, without . or .. in"
+            " it",
+        ),
+        (
+            {"mounts": [{"source": "/a", "target": "/b", "writable": True}]},
+            "services[0].mounts[0].writable is not a known field",
+        ),
+        (
+            {"mounts": [{"source": "/a", "target": "/b", "read_only": "no"}]},
+            "services[0].mounts[0].read_only must be true or false",
+        ),
+        (
+            {"mounts": [{"source": "/proc/1", "target": "/b"}]},
+            "services[0].mounts[0].source must not be /proc/1: nothing of the kernel's is shared, and devices names"
+            " devices",
+        ),
+        (
+            {"mounts": [{"source": "/a", "target": "/opt/edgepack/server/x"}]},
+            "services[0].mounts[0].target must not be /opt/edgepack/server/x: /opt/edgepack holds the image's server"
+            " and its configuration",
+        ),
+        (
+            {"mounts": [{"source": "/a", "target": "/var"}]},
+            "services[0].mounts[0].target must not be /var: /var/azureml-app holds the image's models and code",
+        ),
+        (
+            {"mounts": [{"source": "/a", "target": "/b"}, {"source": "/c", "target": "/b/d"}]},
+            "services[0].mounts must not have /b/d beside /b",
+        ),
+        (
+            {"mounts": [{"source": "/a", "target": f"/m{number}"} for number in range(65)]},
+            "services[0].mounts must be at most 64",
+        ),
+        (
+            {"devices": [{"path": "/dev/mem"}]},
+            "services[0].devices[0].path must be a device below /dev that is not the device's whole memory",
+        ),
+        (
+            {"devices": [{"path": "/dev/null"}]},
+            "services[0].devices[0].path must not be /dev/null: every service has one of its own",
+        ),
+        (
+            {"devices": [{"path": "/dev/a", "target": "/camera"}]},
+            "services[0].devices[0].target must be below /dev",
+        ),
+        (
+            {"devices": [{"path": "/dev/a", "access": "rx"}]},
+            "services[0].devices[0].access must be made of r, w and m, each once",
+        ),
+        (
+            {"secrets": ["../key"]},
+            "services[0].secrets[0] must be the name of a secret: use 1 to 64 letters, digits, '.', '_' and '-',"
+            " starting with a letter or digit",
+        ),
+        ({"secrets": ["a", "a"]}, "services[0].secrets list 'a' twice"),
+        ({"health": {"failures": 0}}, "services[0].health.failures must be from 1 to 1000"),
+        (
+            {"health": {"interval_seconds": 0}},
+            "services[0].health.interval_seconds must be more than 0 and at most 86400",
+        ),
         ({"address": "localhost"}, "services[0].address: 'localhost' is not an IP address such as 127.0.0.1"),
         ({"address": ""}, "services[0].address: '' is not an IP address such as 127.0.0.1"),
         ({"env": []}, "services[0].env must be an object"),
@@ -130,6 +215,30 @@ def test_what_is_written_is_read_again(service: DesiredService, serial: int | No
 )
 def test_a_wrong_field_is_named_once(fields: dict[str, Any], wrong: str) -> None:
     assert violations(document(churn(**fields))) == (wrong,)
+
+
+def test_what_is_not_set_is_not_written_so_that_a_document_of_earlier_versions_keeps_its_digest() -> None:
+    assert DesiredService("churn", IMAGE, 6789).to_json() == {
+        "name": "churn", "image": str(IMAGE), "port": 6789, "status": "running", "address": "127.0.0.1", "env": {},
+        "health": {"path": "/", "timeout_seconds": 60.0},
+    }  # fmt: skip
+
+
+def test_a_service_is_removed_by_its_name() -> None:
+    (gone,) = Desired.from_bytes(document({"name": "churn", "status": "removed"})).services
+    assert (gone.status, gone.image, gone.port) == ("removed", NO_IMAGE, 0)
+    assert gone.to_json().keys() == {"name", "status", "address", "env", "health"}
+    assert violations(document({"name": "churn", "status": "stopped"})) == (
+        "services[0].image is missing", "services[0].port is missing"
+    )  # fmt: skip
+
+
+def test_what_changed_is_told_without_what_could_be_secret() -> None:
+    before = DesiredService("churn", IMAGE, 6789, env={"A": "one"})
+    after = DesiredService(
+        "churn", IMAGE, 6789, env={"A": "two"}, restart="never", mounts=(Mount("/a", "/b"),), secrets=("key",)
+    )
+    assert before.settings_changed(after) == "the change of restart always to never, env.A, mounts, secrets"
 
 
 @pytest.mark.parametrize("serial", [-1, 1 << 63, "7", 1.5, True])

@@ -79,6 +79,16 @@ class EngineImages:
         value = {"architecture": "amd64", "os": "linux", "config": found.attrs.get("Config") or {}}
         return ImageConfig.from_bytes(json.dumps(value).encode(), f"image {image}")
 
+    def has(self, image: Digest) -> bool:
+        """Whether the engine has an image under our name for ``image``."""
+        import docker
+
+        try:
+            self._client.images.get(image_name(image))
+        except docker.errors.NotFound:
+            return False
+        return True
+
     def remove(self, image: Digest) -> None:
         """Take our name from the image, and the image where nothing else holds it; absent is fine."""
         import docker

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge_agent.runtimes.access.given import NOTHING, SECRETS_VARIABLE, Access
 from edge_agent.runtimes.runtime_spec import OPEN_FILES, PIDS_LIMIT, TMP_BYTES, inside_port
 from edgepack.limits import LIMITS
 from edgepack.names import check_service_name
 from edgepack.oci.config import ImageConfig
 from edgepack.state.desired import DesiredService
+from edgepack.state.host_access import SECRETS_FOLDER
 
 # Drivers that write files, which grow without end unless they are told not to; others are bounded, or elsewhere.
 _OWN = ("/tmp",)  # noqa: S108 - it has a file system of its own
@@ -21,13 +23,19 @@ def container_name(service: str) -> str:
 
 
 def container_options(
-    spec: DesiredService, config: ImageConfig, *, podman: bool, log_driver: str = "", user: str = ""
+    spec: DesiredService,
+    config: ImageConfig,
+    *,
+    podman: bool,
+    log_driver: str = "",
+    user: str = "",
+    access: Access = NOTHING,
 ) -> dict[str, Any]:
     """Read-only, no capabilities, ``/tmp`` in memory, and one port of the device published to the service's.
 
     Whatever its base says: no health check of its own, for the agent checks, and no volume that can be written.
-    ``log_driver`` is the engine's; a driver that writes files keeps as much as the other runtimes do. ``user`` replaces
-    the image's.
+    ``log_driver`` is the engine's; a driver that writes files keeps as much as the other runtimes do, and replaces one
+    that could not keep the quota of ``spec``. ``user`` replaces the image's; ``access`` is what it gets of the device.
     """
     inside = str(inside_port(config))
     options: dict[str, Any] = {
@@ -41,10 +49,25 @@ def container_options(
         "pids_limit": PIDS_LIMIT,
         "restart_policy": {"Name": "no"},
         "healthcheck": {"test": ["NONE"]},
-        "mounts": _read_only(spec, config),
+        "mounts": [*_read_only(spec, config), *_binds(access)],
     }
+    if spec.network == "device":
+        del options["ports"]
+        options["network_mode"] = "host"
+        options["environment"] |= {"EDGEPACK_HOST": spec.address, "EDGEPACK_PORT": str(spec.port)}
+    if spec.secrets:
+        options["environment"][SECRETS_VARIABLE] = SECRETS_FOLDER
+    if access.nodes:
+        options["devices"] = [
+            {"PathOnHost": one.path, "PathInContainer": one.inside, "CgroupPermissions": one.access}
+            for one in access.nodes
+        ]
+    if access.groups:
+        options["group_add"] = [str(group) for group in access.groups]
+    if spec.log_bytes is not None and log_driver not in _FILE_DRIVERS:
+        log_driver = "k8s-file" if podman else "json-file"
     if log_driver in _FILE_DRIVERS:
-        options["log_config"] = _log_config(log_driver)
+        options["log_config"] = _log_config(log_driver, spec.log_bytes)
     if user:
         options["user"] = user
     if spec.memory_bytes is not None:
@@ -66,7 +89,8 @@ def _read_only(spec: DesiredService, config: ImageConfig) -> list[dict[str, Any]
 
     An engine would make one that can be. They are named by the image, for an engine fills a volume only once.
     """
-    paths = [path for path in sorted(config.other.get("Volumes") or {}) if path not in _OWN]
+    taken = (*_OWN, *(one.target for one in spec.mounts))
+    paths = [path for path in sorted(config.other.get("Volumes") or {}) if path not in taken]
     prefix = f"{volume_prefix(spec.name)}{spec.image.hex[:16]}"
     return [
         {"Type": "volume", "Target": path, "Source": f"{prefix}.{number}", "ReadOnly": True}
@@ -74,8 +98,19 @@ def _read_only(spec: DesiredService, config: ImageConfig) -> list[dict[str, Any]
     ]
 
 
-def _log_config(driver: str) -> dict[str, Any]:
-    options = {"max-size": str(LIMITS.log_bytes)}
-    if driver != "k8s-file":  # Podman's own, which keeps one file
-        options["max-file"] = "2"
-    return {"type": driver, "config": options}
+def _binds(access: Access) -> list[dict[str, Any]]:
+    """What is mounted below a source is left out, for an engine would not make it read-only."""
+    return [
+        {
+            "Type": "bind", "Source": str(one.source), "Target": one.target, "ReadOnly": one.read_only,
+            "BindOptions": {"Propagation": "rprivate", "NonRecursive": True},
+        }
+        for one in access.mounts
+    ]  # fmt: skip
+
+
+def _log_config(driver: str, log_bytes: int | None) -> dict[str, Any]:
+    part = LIMITS.log_bytes if log_bytes is None else log_bytes // 2
+    if driver == "k8s-file":  # Podman's own, which keeps one file
+        return {"type": driver, "config": {"max-size": str(log_bytes or part)}}
+    return {"type": driver, "config": {"max-size": str(part), "max-file": "2"}}

@@ -7,15 +7,22 @@ import logging
 import math
 import os
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_agent.runtimes.base import Instance
+from edge_agent.runtimes.access.given import NOTHING, Access, find_access, needs_access
+from edge_agent.runtimes.access.secrets import Secrets
+from edge_agent.runtimes.base import Instance, Watch
 from edge_agent.runtimes.engine.connect import connect
 from edge_agent.runtimes.engine.errors import engine_errors, message
+from edge_agent.runtimes.engine.follow import follow
 from edge_agent.runtimes.engine.images import LIBPOD, EngineImages, image_name
+from edge_agent.runtimes.engine.look import look_into
 from edge_agent.runtimes.engine.options import container_name, container_options, volume_prefix
 from edge_agent.runtimes.engine.users import AS_NOBODY, is_root_in, replacing_user
+from edge_agent.runtimes.engine.watch import ContainerWatch
 from edge_agent.runtimes.instances import check_address, check_port, spec_hash
 from edgepack.errors import RuntimeFailedError
 from edgepack.oci.config import ImageConfig
@@ -43,6 +50,7 @@ class DockerRuntime:
         self._local = str(self._client.api.base_url).startswith("http+docker://")  # by a socket of this machine
         self._images = EngineImages(store, self._client, podman=self._podman)
         self._device = str(store.root.parent.resolve())
+        self._secrets = Secrets(store.root.parent.resolve(), self.name)
 
     def prepare(self, image: Digest) -> None:
         """Send the engine the layers that it lacks, and wait until they are on the disk; see the protocol."""
@@ -57,6 +65,9 @@ class DockerRuntime:
         """See ``Foreseeing``. An engine on another machine has other ports."""
         with engine_errors(f"service {spec.name}"):
             self._refuse_another_s(spec.name)
+            if self._images.has(spec.image):
+                self._secrets.check(spec)
+                self._access(spec, self._images.config(spec.image))
         if self._local:
             check_address(spec)
             if not held:
@@ -79,7 +90,7 @@ class DockerRuntime:
                     return now
                 self.stop(spec.name)
             self._check_port(spec)
-            container = self._create(spec, config)
+            container = self._create(spec, config, self._access(spec, config, place=True))
             try:
                 container.start()
             except BaseException:
@@ -87,6 +98,7 @@ class DockerRuntime:
                 # held by what the engine has not yet let go of.
                 container.remove(force=True, v=True)
                 self._remove_volumes(spec.name)
+                self._secrets.remove(spec.name)
                 raise
             container.reload()
             return _instance(spec.name, container)
@@ -99,6 +111,7 @@ class DockerRuntime:
             container = self._container(service)
             if container is None:
                 self._remove_volumes(service)
+                self._secrets.remove(service)
                 return
             try:
                 container.stop(timeout=math.ceil(timeout))
@@ -109,6 +122,7 @@ class DockerRuntime:
             with contextlib.suppress(docker.errors.NotFound):
                 container.remove(force=True, v=True)
             self._remove_volumes(service)
+            self._secrets.remove(service)
 
     def inspect(self, service: str) -> Instance | None:
         """See the protocol."""
@@ -123,18 +137,46 @@ class DockerRuntime:
             text = b"" if found is None else found.logs(tail=max(0, lines))
             return bytes(text).decode("utf-8", "replace")
 
+    def follow(self, service: str, lines: int = 0) -> Iterator[str]:
+        """See the protocol."""
+        yield from follow(self._client, container_name(service), lines)
+
+    def watch(self, service: str) -> Watch | None:
+        """See the protocol."""
+        with engine_errors(f"service {service}"):
+            found = self._container(service)
+            if found is None or _instance(service, found).state != "running":
+                return None
+            return ContainerWatch.of(self._client, found.id)
+
+    def _access(self, spec: DesiredService, config: ImageConfig, *, place: bool = False) -> Access:
+        """What the service is given of the device; with ``place`` its secrets are copied for it."""
+        if not needs_access(spec):
+            return NOTHING
+        where = f"service {spec.name}"
+        if not self._local:
+            raise RuntimeFailedError(
+                "its mounts, devices and secrets are of this machine, and the engine is on another", where=where,
+                hint="run the agent where the engine is, or leave them out of the desired state",
+            )  # fmt: skip
+        name, labels = f"{container_name(spec.name)}.look", {_DEVICE_LABEL: self._device}
+        with look_into(self._client, image_name(spec.image), config, name, labels) as look:
+            user = look.user
+            found = find_access(spec, Path(self._device), look.content, user)
+        return replace(found, secrets=self._secrets.place(spec, user)) if place else found
+
     def forget_image(self, image: Digest) -> None:
         """See the protocol."""
         with engine_errors(f"image {image}"):
             if not self._client.containers.list(all=True, filters={"label": f"{_IMAGE_LABEL}={image}"}):
                 self._images.remove(image)
 
-    def _create(self, spec: DesiredService, config: ImageConfig) -> Any:
+    def _create(self, spec: DesiredService, config: ImageConfig, access: Access) -> Any:
         """A new container. One that appears late, at the request of a killed process of the agent, is removed first."""
         import docker
 
         driver, user = self._log_driver(), replacing_user(config)
-        options = container_options(spec, config, podman=self._podman, log_driver=driver, user=user)
+        options = container_options(spec, config, podman=self._podman, log_driver=driver, user=user, access=access)
         deadline = time.monotonic() + _LATE_SECONDS
         while True:
             try:

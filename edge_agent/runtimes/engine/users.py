@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from typing import Any
 
 from edge_agent.runtimes.engine.errors import message
-from edge_agent.runtimes.runtime_spec import NOBODY
+from edge_agent.runtimes.runtime_spec import NOBODY, service_user
 from edge_agent.runtimes.unpacked.users import entry_of
 from edgepack.errors import RuntimeFailedError
 from edgepack.limits import LIMITS
@@ -27,16 +28,35 @@ def is_root_in(container: Any, config: ImageConfig) -> bool:
 
     ``container`` need not have been started. Raises ``RuntimeFailedError`` where that cannot be read.
     """
-    import docker
-
     name = config.user.partition(":")[0]
     if name.isdecimal():
         return False
+    entry = entry_of(name, _text_in(container, "/etc/passwd", name))
+    return bool(entry) and int(entry[2]) == 0
+
+
+def user_in(container: Any, config: ImageConfig) -> tuple[int, int]:
+    """The uid and gid that a service of the image runs as, by the files of ``container``.
+
+    Raises ``IncompatibleError`` for a name that they do not have.
+    """
+    name, _, group = config.user.partition(":")
+    named = [part for part in (name, group) if part and not part.isdecimal() and part != "root"]
+    passwd = entry_of(name, _text_in(container, "/etc/passwd", name)) if name in named else []
+    groups = entry_of(group, _text_in(container, "/etc/group", name)) if group in named else []
+    user = passwd[2] if passwd else name
+    gid = groups[2] if groups else group or (passwd[3] if len(passwd) > 3 else "")
+    return service_user(replace(config, user=f"{user}:{gid}" if gid else user))
+
+
+def _text_in(container: Any, path: str, name: str) -> str:
+    import docker
+
     try:
-        stream, _ = container.get_archive("/etc/passwd")
+        stream, _ = container.get_archive(path)
         data = b"".join(stream)
     except docker.errors.NotFound:
-        return False  # the engine will not find the name either
+        return ""  # the engine will not find the name either
     except docker.errors.APIError as error:
         raise RuntimeFailedError(
             f"whether its user {name!r} is root cannot be said ({message(error)})",
@@ -44,6 +64,4 @@ def is_root_in(container: Any, config: ImageConfig) -> bool:
         ) from error
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         file = next((tar.extractfile(member) for member in tar if member.isreg()), None)
-        text = b"" if file is None else file.read(LIMITS.error_bytes)
-    entry = entry_of(name, text.decode("utf-8", "replace"))
-    return bool(entry) and int(entry[2]) == 0
+        return "" if file is None else file.read(LIMITS.error_bytes).decode("utf-8", "replace")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 
-from edge_agent.runtimes.supervisor import kernel
+from edge_agent.runtimes.supervisor import kernel, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing would stay in the supervisor's memory
@@ -41,8 +41,13 @@ def become(job: Job, log: int, go: int, failed: int) -> None:
         if job["user"] is not None:
             uid, gid = job["user"]
             os.fchown(log, uid, gid)  # so that the service may open /dev/stdout
-            kernel.forbid_new_privileges()  # before the user changes, who may not reach this Python's libraries
-            os.setgroups([])
+            kernel.drop_capabilities()
+        if job["confined"]:  # before the user changes, who may not reach this Python's libraries
+            kernel.forbid_new_privileges()
+            if job["calls"]:
+                kernel.filter_calls(bytes.fromhex(job["calls"]))
+        if job["user"] is not None:
+            os.setgroups(job["further"])
             os.setgid(gid)
             os.setuid(uid)
         step = ""
@@ -62,7 +67,7 @@ def _join(group: str) -> None:
 
 def _arrange_mounts(job: Job) -> None:
     """Hide and show what the job says, for this process alone."""
-    if job["hide"] is None and not job["views"] and not job["aliases"]:
+    if job["hide"] is None and not (job["views"] or job["aliases"] or job["given"] or job["sealed"]):
         return
     kernel.own_mounts()
     if job["hide"] is not None:
@@ -78,12 +83,17 @@ def _arrange_mounts(job: Job) -> None:
         kernel.mount("tmpfs", above, "tmpfs", kernel.NO_SUID | kernel.NO_DEVICES, "mode=0711,size=1m")
         os.makedirs(alias, 0o755)  # noqa: PTH103
         kernel.mount(f"/proc/self/fd/{sources[path]}", alias, None, kernel.BIND | kernel.RECURSIVE)
+    if job["given"]:
+        places.give(job["given"], sources, f"{job['folder']}")
+    if job["sealed"]:
+        places.seal([one["target"] for one in job["given"] if not one["read_only"]])
     for fd in sources.values():
         os.close(fd)
 
 
 def _sources(job: Job) -> list[str]:
-    return [path for view in job["views"] for path in view["show"]] + [path for path, _ in job["aliases"]]
+    shown = [path for view in job["views"] for path in view["show"]]
+    return [*shown, *(path for path, _ in job["aliases"]), *(one["source"] for one in job["given"])]
 
 
 def _show(view: View, sources: dict[str, int]) -> None:

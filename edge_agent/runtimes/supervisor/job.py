@@ -20,12 +20,22 @@ class Way(TypedDict):
     inside: int
 
 
+class Given(TypedDict):
+    """A file or folder of the device, and where the service sees it."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
 class Job(TypedDict):
     """A service to start.
 
-    ``lock`` is the inherited descriptor of the service's lock. ``user`` is a uid and gid, ``groups`` the files
-    ``cgroup.procs`` to join, ``limits`` pairs of a resource and its limit (getrlimit(2)), ``oom`` the file that counts
-    kills for lack of memory, ``hide`` a mount to take away, ``aliases`` pairs of a folder and where it appears.
+    ``lock`` is the inherited descriptor of the service's lock. ``user`` is a uid and gid, ``further`` are groups beside
+    that, ``groups`` the files ``cgroup.procs`` to join, ``limits`` pairs of a resource and its limit (getrlimit(2)),
+    ``oom`` the file that counts kills for lack of memory, ``hide`` a mount to take away, ``aliases`` pairs of a folder
+    and where it appears. ``confined``: it gains no privileges; ``calls`` is a program that filters its system calls, in
+    hexadecimal digits. ``sealed``: the device's files are read-only to it.
     """
 
     folder: str
@@ -44,6 +54,11 @@ class Job(TypedDict):
     views: list[View]
     aliases: list[tuple[str, str]]
     way: Way | None
+    given: list[Given]
+    further: list[int]
+    confined: bool
+    calls: str
+    sealed: bool
 
 
 class Answer(TypedDict, total=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgepack.errors import RuntimeFailedError, disk_errors
@@ -15,16 +15,26 @@ _SKELETON = ("proc", "dev", "sys", "tmp", "etc")
 _HOSTS = "127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
-def mount_layers(bundle: Path, layers: Sequence[Path], service: str, working_dir: str = "") -> None:
+def mount_layers(
+    bundle: Path, layers: Sequence[Path], service: str, working_dir: str = "", places: Mapping[str, bool] | None = None
+) -> None:
     """Mount ``layers``, base first, read-only at ``rootfs`` in the folder ``bundle``; raises ``RuntimeFailedError``.
 
-    The image's ``working_dir`` is there even where none of them has it, as with container engines.
+    The image's ``working_dir`` is there even where none of them has it, as with container engines, and so are the
+    ``places`` of further mounts, which are folders or else files.
     """
+    places = places or {}
+    folders = [name for name, is_folder in places.items() if is_folder]
+    folders += [name.rpartition("/")[0] for name in places]
+    below = dict.fromkeys(part for name in (working_dir, *folders) for part in _parts(name))
     with disk_errors(bundle):
-        for name in ("rootfs", "l", *(f"skeleton/{name}" for name in (*_SKELETON, *_parts(working_dir)))):
+        for name in ("rootfs", "l", *(f"skeleton/{name}" for name in (*_SKELETON, *below))):
             (bundle / name).mkdir(parents=True, exist_ok=True)
             (bundle / name).chmod(0o755)
         (bundle / "skeleton").chmod(0o755)
+        for name, is_folder in places.items():
+            if not is_folder:
+                (bundle / "skeleton" / name.lstrip("/")).touch(0o644)
         hosts = bundle / "skeleton" / "etc" / "hosts"
         hosts.write_text(_HOSTS.format(name=service), "ascii")
         hosts.chmod(0o644)

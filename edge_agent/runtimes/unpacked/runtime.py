@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 
 from edge_agent.runtimes import supervision
-from edge_agent.runtimes.base import Instance
+from edge_agent.runtimes.access.secrets import Secrets
+from edge_agent.runtimes.base import Instance, Watch
 from edge_agent.runtimes.instances import (
     all_specs,
     check_address,
     check_port,
+    follow,
     is_recorded,
     read_spec,
     service_lock,
     tail,
 )
+from edge_agent.runtimes.processes import ProcessWatch
 from edge_agent.runtimes.unpacked.images import UnpackedImage, UnpackedImages
 from edgepack.errors import NotFoundError, RuntimeFailedError
 from edgepack.host.files import make_dirs
@@ -39,6 +43,7 @@ class UnpackedRuntime(ABC):
         self._state = state.resolve()
         self._root = self._state / "run" / name
         self._images = UnpackedImages(self._state, store, name, whiteouts)
+        self._secrets = Secrets(self._state, name)
 
     @abstractmethod
     def prepare(self, image: Digest) -> None:
@@ -65,6 +70,7 @@ class UnpackedRuntime(ABC):
         check_address(spec)
         if not held:
             check_port(spec)
+        self._secrets.check(spec)
         image = self._prepared(spec.image)
         if image is not None:
             self._foresee(image, spec)
@@ -136,6 +142,15 @@ class UnpackedRuntime(ABC):
     def logs(self, service: str, lines: int = 100) -> str:
         """See the protocol."""
         return tail(self._log_path(service), lines)
+
+    def follow(self, service: str, lines: int = 0) -> Iterator[str]:
+        """See the protocol."""
+        return follow(self._log_path(service), lines)
+
+    def watch(self, service: str) -> Watch | None:
+        """See the protocol; a kernel before 5.3 cannot tell."""
+        found = supervision.find(self._folder(service))
+        return None if found is None or not found.running else ProcessWatch.of(found.service)
 
     def forget_image(self, image: Digest) -> None:
         """See the protocol."""

@@ -14,7 +14,7 @@ from edge_agent.device import Device
 from edge_agent.reconcile import runner, status
 from edge_agent.reconcile.probe import Health
 from edge_agent.reconcile.runner import Clock, Runner
-from edge_agent.runtimes.base import Instance, Runtime
+from edge_agent.runtimes.base import Instance, Runtime, Watch
 from edge_agent.state.database import StateFile
 from edgepack.errors import MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError, SignatureError
 from edgepack.oci.digest import Digest
@@ -129,6 +129,12 @@ class FakeRuntime:
 
     def logs(self, service: str, lines: int = 100) -> str:
         return "starting\nlast \x1b[31mwords\x07\n\n"
+
+    def follow(self, service: str, lines: int = 0) -> Iterator[str]:
+        yield self.logs(service, lines)
+
+    def watch(self, service: str) -> Watch | None:
+        return None
 
     def forget_image(self, image: Digest) -> None:
         self.world.prepared.discard((self.name, image))
