@@ -12,6 +12,7 @@ NAME = re.compile(r"(?:application/vnd\.)?edgepack\.[a-z.-]+(?:/|\.)v\d+(?:\+jso
 NAMES = {
     "application/vnd.edgepack.bundle.v1+json",
     "application/vnd.edgepack.desired.v1+json",
+    "application/vnd.edgepack.identity.v1+json",
     "application/vnd.edgepack.lock.v1",
     "application/vnd.edgepack.statement.v1+json",
     "edgepack.agent/v1",
@@ -20,6 +21,7 @@ NAMES = {
     "edgepack.bundle/v1",
     "edgepack.desired/v1",
     "edgepack.environment/v1",
+    "edgepack.identity/v1",
     "edgepack.keys/v1",
     "edgepack.model-package/v1",
     "edgepack.model/v1",

@@ -15,6 +15,7 @@ from edgepack.host.encoding import use_utf8
 
 # Verb -> the line that help shows for it, in the order in which they are used.
 VERBS = {
+    "init": "Make the identity and the configuration of this device.",
     "trust": "Trust the signatures of a public key.",
     "import": "Import a bundle.",
     "pull": "Fetch an image from a registry.",

@@ -11,7 +11,7 @@ from edge_agent.config.rules import PATHS, Rules, whole, without_secrets
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.trees.json_lines import parse_json
 from edgepack.trees.text_file import raise_some, read_text
-from edgepack.trees.yaml_tree import Node, parse_yaml, value_of
+from edgepack.trees.yaml_tree import Node, json_tree, parse_yaml, value_of
 
 _PARSERS = {".json": parse_json, ".yml": parse_yaml, ".yaml": parse_yaml}
 _WAY_OUT = "docs/reference/edge-agent.md has every field"
@@ -30,9 +30,14 @@ def read_configuration(path: Path) -> Configuration:
     return _read(parse(read_text(path, "configuration"), path), path)
 
 
-def check_text(text: str, path: Path) -> Configuration:
-    """The configuration in ``text``, which is YAML and to be written to ``path``; raises as ``read_configuration``."""
-    return _read(parse_yaml(text, path), path)
+def check_text(text: str, path: Path) -> None:
+    """Raise ``InvalidDocumentError`` unless ``text``, which is YAML, may be written to ``path`` as a configuration.
+
+    Its lines are not named: whoever gave what is in it has not seen them.
+    """
+    where = "the configuration"
+    plain = json_tree(value_of(parse_yaml(text, where)), where)
+    raise_some(where, Rules(plain, path.absolute().parent).violations(), hint="nothing was written")
 
 
 def _read(tree: Node, path: Path) -> Configuration:

@@ -51,7 +51,7 @@ class SchemaCheck:
             return
         yield from (self._said(node, path, text) for text in _of_value(node, schema))
         if self._patterns and node.kind == "text" and not re.search(schema.get("pattern", ""), node.text):
-            yield self._said(node, path, f"must be {schema['title']}{_is_shown(node, schema)}")
+            yield self._said(node, path, f"must be {schema['title']}, is {_shown(node)}")
         if node.kind == "map":
             yield from self._of_fields(node, schema, path)
         for at, item in enumerate(node.items):
