@@ -73,6 +73,16 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "desired": ("What devices are to run.", {"sign": "Sign a desired state."}),
+    "device": (
+        "The devices of a fleet, and what they are to run.",
+        {
+            "add": "Take in a device by its identity.",
+            "list": "List the devices.",
+            "show": "Show a device and what was deployed to it.",
+            "deploy": "Sign a desired state for a device or a group, and send it.",
+            "remove": "Forget a device.",
+        },
+    ),
     "bundle": ("Files that carry images to a device.", {"create": "Write images and their signatures to one file."}),
 }
 VERBS = {

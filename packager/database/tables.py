@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # All tables in a PostgreSQL database are in this schema of it, so that it may be another program's database too.
 POSTGRES_SCHEMA = "edgepack"
 # The type of a column that numbers the rows, in the words of each database (``packager.database.dialects``).
@@ -96,4 +96,30 @@ ENVIRONMENTS = Table(
     unique=("name", "version"),
 )
 
-TABLES = (SCHEMA, LAST_VERSIONS, MODELS, SHARED_BLOBS, ENVIRONMENTS)
+# The devices of a fleet; ``groups`` is a word of SQL's, so it has another name here.
+DEVICES = Table(
+    "devices",
+    {
+        "name": "VARCHAR(128) NOT NULL",
+        "public_key": "TEXT NOT NULL",
+        "platform": "VARCHAR(64) NOT NULL",
+        "member_of": "JSON NOT NULL",
+        "added": "VARCHAR(32) NOT NULL",
+    },
+    unique=("name",),
+)
+
+# The last desired state that was signed for a device or a group, and its serial, which only grows.
+DEPLOYMENTS = Table(
+    "deployments",
+    {
+        "kind": "VARCHAR(32) NOT NULL",
+        "name": "VARCHAR(128) NOT NULL",
+        "serial": "BIGINT NOT NULL",
+        "signed": "VARCHAR(32)",
+        "document": "JSON",
+    },
+    unique=("kind", "name"),
+)
+
+TABLES = (SCHEMA, LAST_VERSIONS, MODELS, SHARED_BLOBS, ENVIRONMENTS, DEVICES, DEPLOYMENTS)

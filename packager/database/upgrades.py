@@ -45,6 +45,14 @@ _STEPS: Mapping[int, Sequence[str]] = {
             created VARCHAR(32) NOT NULL, digest VARCHAR(71) NOT NULL, definition JSON NOT NULL,
             UNIQUE (name, version))""",
     ),
+    2: (
+        """CREATE TABLE devices (
+            name VARCHAR(128) NOT NULL, public_key TEXT NOT NULL, platform VARCHAR(64) NOT NULL,
+            member_of JSON NOT NULL, added VARCHAR(32) NOT NULL, UNIQUE (name))""",
+        """CREATE TABLE deployments (
+            kind VARCHAR(32) NOT NULL, name VARCHAR(128) NOT NULL, serial BIGINT NOT NULL, signed VARCHAR(32),
+            document JSON, UNIQUE (kind, name))""",
+    ),
 }
 
 

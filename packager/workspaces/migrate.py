@@ -14,7 +14,7 @@ from typing import Any
 from edgepack.errors import UsageError
 from edgepack.nearness import listed
 from packager.database.database import Database
-from packager.database.tables import ENVIRONMENTS, LAST_VERSIONS, MODELS, SHARED_BLOBS
+from packager.database.tables import DEPLOYMENTS, DEVICES, ENVIRONMENTS, LAST_VERSIONS, MODELS, SHARED_BLOBS
 from packager.models.model import Model
 from packager.models.rows import model_of
 from packager.models.sharing import Shared
@@ -26,6 +26,7 @@ _RECORDS = (MODELS, ENVIRONMENTS)
 # What changes of a version after it was registered.
 _CHANGING = ("tags", "properties", "description", "resources", "sample", "sample_output", "conversion")
 _RAISE_COUNTER = "UPDATE last_versions SET version = ? WHERE kind = ? AND name = ? AND version < ?"
+_SERIAL = "SELECT serial FROM deployments WHERE kind = ? AND name = ?"
 Row = Mapping[str, Any]
 
 
@@ -65,6 +66,7 @@ def migrate(workspace: Workspace, team: Team | None) -> Migration:
     with target.writing() as connection:
         for row in pending[ENVIRONMENTS.name]:
             connection.insert(ENVIRONMENTS, [_without_id(row)])
+    _move_fleet(source, target)
     _raise_counters(source, target)
     config.write(workspace.root)
     taken = len(changed) if team is None else 0
@@ -160,6 +162,19 @@ def _fetch(workspace: Workspace, model: Model) -> None:
     for blob in blobs:
         with workspace.store.open(blob):  # which fetches it
             pass
+
+
+def _move_fleet(source: Database, target: Database) -> None:
+    """Bring the devices that the new place lacks, and of each target's documents the later one."""
+    with source.reading() as connection:
+        devices, deployments = connection.select(DEVICES), connection.select(DEPLOYMENTS)
+    with target.writing() as connection:
+        connection.insert(DEVICES, devices, is_missing=True)
+        connection.insert(DEPLOYMENTS, deployments, is_missing=True)
+        for row in deployments:
+            there = connection.column(_SERIAL, row["kind"], row["name"])
+            if int(there[0]) < int(row["serial"]):
+                connection.update(DEPLOYMENTS, row, {"kind": row["kind"], "name": row["name"]})
 
 
 def _raise_counters(source: Database, target: Database) -> None:

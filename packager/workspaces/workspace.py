@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from packager.bases.cache import BaseCache
     from packager.database.database import Database
     from packager.environments.registry import EnvironmentRegistry
+    from packager.fleet.registry import DeviceRegistry
     from packager.images.build import Builder
     from packager.models.model import Model
     from packager.models.registry import ModelRegistry
@@ -204,6 +205,13 @@ class Workspace:
         return EnvironmentRegistry(self.database)
 
     @cached_property
+    def devices(self) -> DeviceRegistry:
+        """The devices of the fleet."""
+        from packager.fleet.registry import DeviceRegistry
+
+        return DeviceRegistry(self.database)
+
+    @cached_property
     def database(self) -> Database:
         """Where the models, environments and their version numbers are recorded."""
         return self.database_of(self.config)
@@ -220,13 +228,13 @@ class Workspace:
         """Take other settings, once their database answers; raises what the database raises."""
         self.database_of(config)
         config.write(self._folder)
-        for part in ("config", "store", "database", "models", "environments", "builder", "_blobs"):
+        for part in ("config", "store", "database", "models", "environments", "devices", "builder", "_blobs"):
             self.__dict__.pop(part, None)
 
     def holds_records(self) -> bool:
-        """Whether a model or an environment was ever registered."""
+        """Whether a model, an environment or a device was ever registered."""
         held = self.held()
-        return held.models + held.environments > 0
+        return held.models + held.environments > 0 or bool(self.devices.list())
 
     def held(self) -> Held:
         """How much is in it."""

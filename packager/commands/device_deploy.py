@@ -1,0 +1,155 @@
+"""``edgepack device deploy``"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgepack.documents import canonical_json, parse_object
+from edgepack.errors import IncompatibleError, NotFoundError, UsageError
+from edgepack.host.commands import INPUT, OUTPUT, Number
+from edgepack.host.console import answer, note
+from edgepack.limits import LIMITS
+from edgepack.names import check_device_name, check_group_name
+from edgepack.state.desired import MAX_SERIAL, PAYLOAD_TYPE, Desired
+from packager.commands.options import common
+from packager.fleet.registry import Target
+from packager.workspaces.workspace import Workspace
+
+if TYPE_CHECKING:
+    from edgepack.hidden import HiddenText
+    from packager.fleet.device import Device
+
+
+@click.command("deploy")
+@click.argument("words", nargs=-1, required=True, metavar="[NAME] FILE")
+@click.option("--group", metavar="G", help="Deploy to all devices of this group, instead of to the device NAME.")
+@click.option("--key", metavar="KEY", required=True, help="Sign with this key, which the devices trust.")
+@click.option("--serial", type=Number(1, MAX_SERIAL, kind=int), help="The serial.  [default: one more than the last]")
+@click.option("-o", "--out", "path", type=OUTPUT, help="Write the signed document to this file, for a stick.")
+@click.option("--broker", metavar="URL", help="Publish it to this MQTT broker, such as mqtts://broker.example:8883.")
+@click.option("--ca-file", type=INPUT, help="The authority of the broker's certificate, in PEM.")
+@click.option("--certificate-file", type=INPUT, help="The own certificate at the broker, in PEM.")
+@click.option("--key-file", type=INPUT, help="The private key of that certificate, in PEM.")
+@click.option("--user", help="The user name at the broker.")
+@click.option("--password-file", type=INPUT, help="A file with the password at the broker.")
+@common
+def command(
+    words: tuple[str, ...],
+    group: str | None,
+    key: str,
+    serial: int | None,
+    path: Path | None,
+    broker: str | None,
+    ca_file: Path | None,
+    certificate_file: Path | None,
+    key_file: Path | None,
+    user: str | None,
+    password_file: Path | None,
+    workspace: Workspace,
+    output: str,
+) -> None:
+    """Sign the desired state in FILE for a device or a group, with the next serial, and publish it or write it.
+
+    FILE may name images by the tags of the workspace; the signed document names them by digest.
+    """
+    from edgepack.host.files import atomic_write
+    from edgepack.signing.envelope import sign
+    from edgepack.state.topics import DeviceTopics, group_desired
+    from packager.fleet.broker import BrokerAccess, publish
+    from packager.fleet.documents import addressed, read_desired
+    from packager.layers.secrets import check_written
+
+    target, file = _target(words, group)
+    if path is None and broker is None:
+        raise UsageError("say where to", where=str(target), hint="give --broker URL, or -o FILE for a stick")
+    access = None
+    if broker is not None:
+        access = BrokerAccess(broker, ca_file, certificate_file, key_file, user, _password(password_file))
+    devices = workspace.devices.of_group(target.name) if group is not None else (workspace.devices.get(target.name),)
+    private = workspace.keys.get(key)
+    desired = read_desired(_read(file), file, lambda tag: workspace.image(tag).digest)
+    _check_platforms(workspace, desired, devices)
+    check_written(desired.to_bytes(), file, "a desired state")
+
+    def write(number: int) -> dict[str, Any]:
+        """The document with its serial, for whom it is."""
+        return parse_object(addressed(desired, target, number, int(time.time())).to_bytes(), file)
+
+    deployment = workspace.devices.deploy(target, write, serial)
+    signed = sign(canonical_json(deployment.document), PAYLOAD_TYPE, private)
+    topic = DeviceTopics(target.name).desired if group is None else group_desired(target.name)
+    if path is not None:
+        atomic_write(path, signed)
+    if access is not None:
+        publish(access, topic, signed)
+    services = [{"name": one.name, "image": str(one.image)} for one in desired.services]
+    value = {
+        target.kind: target.name, "serial": deployment.serial, "key_id": private.id,
+        "topic": topic if broker is not None else None, "path": None if path is None else str(path),
+        "devices": [one.name for one in devices], "services": services,
+    }  # fmt: skip
+    row = {
+        target.kind: target.name, "serial": deployment.serial, "devices": len(devices),
+        "services": " ".join(one.name for one in desired.services),
+    } | ({} if path is None else {"file": path}) | ({} if access is None else {"topic": topic})  # fmt: skip
+    answer(output, value, [row], written=[] if path is None else [path])
+    if path is not None and broker is None:
+        note(f"put {path} into the inbox of the device, or run there: edge-agent apply {path.name}")
+
+
+def _target(words: tuple[str, ...], group: str | None) -> tuple[Target, Path]:
+    wanted = "FILE, beside --group" if group is not None else "NAME and FILE"
+    if len(words) != (1 if group is not None else 2):
+        raise click.UsageError(f"Give {wanted}.")
+    if group is not None:
+        return Target("group", check_group_name(group)), Path(words[0])
+    return Target("device", check_device_name(words[0])), Path(words[1])
+
+
+def _check_platforms(workspace: Workspace, desired: Desired, devices: tuple[Device, ...]) -> None:
+    """Raise ``IncompatibleError`` for an image that is here and has nothing for one of the devices."""
+    from edgepack.oci.platforms import platform_manifest
+
+    store = workspace.store
+    running = [one for one in desired.services if one.status == "running"]
+    here = [one for one in running if store.has_digest(one.image)]
+    for service in here:
+        image = store.describe(service.image)
+        for device in devices:
+            try:
+                platform_manifest(store, image, device.platform)
+            except IncompatibleError as error:
+                raise IncompatibleError(
+                    error.what, where=f"service {service.name} on device {device.name}", hint=error.hint
+                ) from error
+    for service in running:
+        if service not in here:
+            note(f"image {service.image} of {service.name} is not in this workspace, so it was not checked")
+
+
+def _read(file: Path) -> bytes:
+    hint = "write a desired state, see the README"
+    try:
+        with file.open("rb") as opened:
+            return opened.read(LIMITS.desired_state_bytes + 1)
+    except FileNotFoundError:
+        raise NotFoundError("there is no such file", where=file, hint=hint) from None
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror})", where=file, hint=hint) from error
+
+
+def _password(file: Path | None) -> HiddenText | None:
+    from edgepack.hidden import HiddenText
+
+    if file is None:
+        return None
+    try:
+        with file.open("rb") as opened:
+            first = opened.read(LIMITS.password_bytes).split(b"\n")[0].rstrip(b"\r")
+        return HiddenText(first.decode())
+    except (OSError, UnicodeDecodeError):
+        raise UsageError("cannot be read", where=file, hint="give a file whose first line is the password") from None
