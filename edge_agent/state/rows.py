@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 
+from edge_agent.state.clock import KnownTime
 from edge_agent.state.goals import AcceptedDocument, Goal, Refusal, ServiceRefusal, Stage, Wanted
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edgepack.documents import Fields, raise_all
@@ -126,7 +127,7 @@ def read_wanted(db: sqlite3.Connection) -> Wanted:
     }
     return Wanted(
         read_documents(db), read_goals(db), refused, services, read_quarantine(db),
-        int(read_fact(db, "session") or 0), float(read_fact(db, "time") or 0),
+        int(read_fact(db, "session") or 0), KnownTime.from_text(read_fact(db, "time")).seconds,
     )  # fmt: skip
 
 

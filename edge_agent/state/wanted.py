@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from edge_agent.state.clock import STEP_SECONDS, KnownTime, Uptime
 from edge_agent.state.file import DatabaseFile
 from edge_agent.state.goals import AcceptedDocument, Decision, Goal, Stage, Wanted
 from edge_agent.state.rows import (
@@ -25,9 +26,6 @@ from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
 from edgepack.state.reported import Answer
 from edgepack.state.topics import COMMAND
-
-# The last time seen is written this seldom: flash wears out.
-_TIME_STEP_SECONDS = 600.0
 
 
 class WantedFile(DatabaseFile):
@@ -125,17 +123,20 @@ class WantedFile(DatabaseFile):
         with self._transaction() as db:
             return count_up(db, "session")
 
-    def time_floor(self, now: float) -> float:
+    def time_floor(self, now: float, uptime: Uptime | None = None) -> float:
         """The wall time in seconds since 1970: ``now``, or the greatest that was ever seen here or signed.
 
-        ``now`` is what the clock shows, which is 1970 after a start without a battery.
+        ``now`` is what the clock shows, which is 1970 after a start without a battery: then the time goes on from what
+        is known, and is recorded now and then, for the next start.
         """
+        uptime = Uptime.now() if uptime is None else uptime
         with self._reading() as db:
-            floor = float(read_fact(db, "time") or 0)
-        if now >= floor + _TIME_STEP_SECONDS:
+            before = KnownTime.from_text(read_fact(db, "time"))
+        known = before.with_clock(now, uptime)
+        if known.seconds >= before.seconds + STEP_SECONDS:
             with self._transaction() as db:
-                _raise_time(db, now)
-        return max(now, floor)
+                write_fact(db, "time", known.to_text())
+        return known.seconds
 
     def serial(self) -> tuple[int, Digest] | None:
         """Serial and digest of the last desired state that an operator applied, if it had a serial."""
@@ -182,7 +183,7 @@ def _carry_out(db: sqlite3.Connection, before: Wanted, decision: Decision) -> No
     write_service_refusals(db, {one.service: one for one in decision.refused_services})
     _lift(db, [goal for goal in decision.goals.values() if goal.origin == named])
     if decision.signed_at is not None:
-        _raise_time(db, decision.signed_at)
+        _raise_time(db, decision.signed_at, Uptime.now())
 
 
 def _continued(db: sqlite3.Connection, before: Goal | None, goal: Goal, *, again: bool) -> Goal:
@@ -198,6 +199,6 @@ def _lift(db: sqlite3.Connection, goals: Iterable[Goal]) -> None:
     db.executemany("DELETE FROM quarantine WHERE image = ?", [(str(goal.spec.image),) for goal in goals])
 
 
-def _raise_time(db: sqlite3.Connection, seconds: float) -> None:
-    if seconds > float(read_fact(db, "time") or 0):
-        write_fact(db, "time", seconds)
+def _raise_time(db: sqlite3.Connection, seconds: float, uptime: Uptime) -> None:
+    if seconds > KnownTime.from_text(read_fact(db, "time")).at(uptime):
+        write_fact(db, "time", KnownTime(seconds, uptime).to_text())

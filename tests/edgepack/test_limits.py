@@ -36,7 +36,7 @@ OTHER_SIZES = {
     "edge_agent/runtimes/runtime_spec.py",
     "edge_agent/runtimes/supervisor/forward.py",
     "edge_agent/runtimes/supervisor/main.py",
-    "edge_agent/state/database.py",
+    "edge_agent/state/file.py",
     "edge_agent/state/reserve.py",
 }
 
