@@ -8,17 +8,19 @@ whoever collects garbage meanwhile knows what they belong to; what is unfinished
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO, cast
+from typing import cast
 
 from edge_agent.sources.base import OnProgress, Place, unseen
 from edge_agent.sources.documents import Documents, OneArtifact
 from edge_agent.sources.meter import Meter
 from edge_agent.sources.progress import Seen
 from edge_agent.sources.refusals import ENDS, PASSING, Refusals
+from edge_agent.sources.watched import FromPlaceError, Watched
 from edgepack.errors import (
     EdgepackError,
     InvalidDocumentError,
@@ -30,7 +32,6 @@ from edgepack.errors import (
 from edgepack.host.lanes import Lanes
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
-from edgepack.oci.copy import StoppedError
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import children
@@ -97,6 +98,8 @@ class Fetch:
         self._on_progress = on_progress
         self._refusals = Refusals()
         self._roots: dict[str, Descriptor] = {}
+        self._finding = threading.Lock()
+        self._seen: Seen | None = None
         self._documents = Documents(store, self._ask)
 
     def run(self) -> Wanted:
@@ -149,12 +152,13 @@ class Fetch:
     def _asked(self, digest: Digest) -> Iterator[Place]:
         """The places that have the image and may have its blob ``digest``, in their order."""
         for place in self._refusals.usable(self._places, digest):
-            if place.name not in self._roots:
-                try:
-                    self._roots[place.name] = place.find(self._image)
-                except EdgepackError as error:
-                    self._refusals.add(place, self._image, error)
-                    continue
+            try:
+                with self._finding:
+                    if place.name not in self._roots:
+                        self._roots[place.name] = place.find(self._image)
+            except EdgepackError as error:
+                self._refusals.add(place, self._image, error)
+                continue
             yield place
 
     def _ask(self, descriptor: Descriptor) -> bytes:
@@ -226,13 +230,15 @@ class Fetch:
             self._store.put_bytes(read_verified(self._documents, one), one.media_type)
         self._attach(wanted)
         missing = [one for one in dict.fromkeys(wanted.layers) if not self._store.has(one)]
-        seen = Seen(wanted.size, wanted.size - sum(one.size for one in missing), self._on_progress)
-        places = {one.digest: list(self._asked(one.digest)) for one in missing}
+        if self._seen is None:
+            here = {one.digest: self._store.pending(one) for one in missing}
+            whole = wanted.size - sum(one.size for one in missing)
+            self._seen = Seen(wanted.size, whole, here, self._on_progress, self._meter.advanced)
         lacking: list[Digest] = []
         with Lanes(_LANES) as lanes:
 
             def move(blob: Descriptor) -> None:
-                if not self._take(blob, places[blob.digest], seen, lanes):
+                if not self._take(blob, lanes):
                     lacking.append(blob.digest)
 
             for blob in missing:
@@ -247,72 +253,17 @@ class Fetch:
         if wanted.statements:
             self._store.add_referrers(self._image, wanted.statements)
 
-    def _take(self, blob: Descriptor, places: Sequence[Place], seen: Seen, lanes: Lanes) -> bool:
-        """Store a blob from the first of ``places`` that gives it; returns whether one did."""
-        for place in places:
+    def _take(self, blob: Descriptor, lanes: Lanes) -> bool:
+        """Store a blob from the first place that gives it; returns whether one did."""
+        seen = cast(Seen, self._seen)
+        for place in self._asked(blob.digest):
             try:
-                self._store.put(blob, _From(place, seen, lanes.stopped.is_set))
-            except _FromPlaceError as error:
+                self._store.put(blob, Watched(place, seen, self._meter, lanes.stopped.is_set))
+            except FromPlaceError as error:
                 self._refusals.add(place, blob.digest, error.error)
             except VerificationError as error:
                 self._refusals.add(place, blob.digest, error)
             else:
                 return True
-            seen.at(blob.digest, 0)
+            seen.at(blob.digest, self._store.pending(blob))
         return False
-
-
-class _FromPlaceError(Exception):
-    """A place failed, and not the store."""
-
-    def __init__(self, error: EdgepackError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class _From:
-    """A place whose errors can be told from those of the store, and whose bytes are seen."""
-
-    def __init__(self, place: Place, seen: Seen, is_stopped: Callable[[], bool]) -> None:
-        self._place = place
-        self._seen = seen
-        self._is_stopped = is_stopped
-
-    @contextmanager
-    def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
-        """The blob's bytes; a read raises ``StoppedError`` when another blob's failure has ended all."""
-        with ExitStack() as stack:
-            with _of_place():
-                stream = stack.enter_context(self._place.open(descriptor, offset))
-            self._seen.at(descriptor.digest, offset)
-            yield cast(BinaryIO, _Stream(stream, self._seen, descriptor.digest, offset, self._is_stopped))
-
-
-class _Stream:
-    def __init__(
-        self, stream: BinaryIO, seen: Seen, digest: Digest, position: int, is_stopped: Callable[[], bool]
-    ) -> None:
-        self._stream = stream
-        self._seen = seen
-        self._digest = digest
-        self._position = position
-        self._is_stopped = is_stopped
-
-    def read(self, amount: int) -> bytes:
-        if self._is_stopped():
-            raise StoppedError
-        with _of_place():
-            data = self._stream.read(amount)
-        self._position += len(data)
-        self._seen.at(self._digest, self._position)
-        return data
-
-
-@contextmanager
-def _of_place() -> Iterator[None]:
-    try:
-        yield
-    except ENDS:
-        raise
-    except EdgepackError as error:
-        raise _FromPlaceError(error) from error

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent.sources.pace import Pace
-from edgepack.errors import RegistryError, RegistryUnavailableError
+from edgepack.errors import RegistryError
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Caps:
 
     ``seconds`` is for all of it, ``stalled_seconds`` for the time in which no byte comes. Of ``times`` what is missing,
     and ``spare_bytes``, no source sends more. A source that gives less than ``slow_bytes`` a second is left for
-    another one where there is one.
+    another one where there is one. ``attempts``, ``backoff`` and ``read_timeout`` are of one connection.
     """
 
     seconds: float = 12 * 3600.0
@@ -29,6 +29,9 @@ class Caps:
     slow_seconds: float = 60.0
     first_wait: float = 2.0
     longest_wait: float = 300.0
+    attempts: int = 5
+    backoff: float = 0.5
+    read_timeout: float = 60.0
 
 
 class Meter:
@@ -49,6 +52,8 @@ class Meter:
         self.most_bytes = caps.spare_bytes
         self.several = False
         """Whether there is another source for what one is slow to give."""
+        self.waited = 0.0
+        """Seconds that the pace has cost."""
         self._tries = 0
 
     def expect(self, missing: int) -> None:
@@ -63,13 +68,18 @@ class Meter:
         """How many bytes are read at once, at most."""
         return self._pace.piece()
 
-    def took(self, count: int) -> float:
-        """Wait as the pace asks; returns for how long. Raises ``RegistryUnavailableError`` when the time is over."""
+    def took(self, count: int) -> None:
+        """Wait as the pace asks. Raises ``OverTimeError`` when the time is over."""
+        self._check_time()
+        waited = self._pace.take(count)
+        with self._lock:
+            self.waited += waited
+
+    def advanced(self) -> None:
+        """More of the image is here than ever before."""
         with self._lock:
             self._progress = self.clock()
             self._tries = 0
-        self._check_time()
-        return self._pace.take(count)
 
     def _check_time(self) -> None:
         spent = self.clock() - self._began
@@ -95,17 +105,16 @@ class PlaceMeter:
 
     def __init__(self, meter: Meter, name: str) -> None:
         self._meter, self._name = meter, name
-        self._caps, self._clock = meter.caps, meter.clock
+        self.caps = meter.caps
         self._lock = threading.Lock()
         self._bytes = 0
-        self._from, self._since = 0, self._clock()
 
     def piece(self) -> int:
         """How many bytes are read at once, at most."""
         return self._meter.piece()
 
     def took(self, count: int) -> None:
-        """Hear of bytes; raises ``RegistryError`` for too many, ``RegistryUnavailableError`` for too few a second."""
+        """Hear of bytes; raises ``RegistryError`` for too many."""
         with self._lock:
             self._bytes += count
             if self._bytes > self._meter.most_bytes:
@@ -113,26 +122,7 @@ class PlaceMeter:
                     f"has sent {self._bytes} bytes, more than twice what is missing", where=self._name,
                     hint="look at what is between here and there: it keeps breaking, or sends what was not asked for",
                 )  # fmt: skip
-            self._check_speed()
-        waited = self._meter.took(count)
-        with self._lock:
-            self._since += waited
-
-    def begin(self) -> None:
-        """Judge the speed from here on."""
-        with self._lock:
-            self._from, self._since = self._bytes, self._clock()
-
-    def _check_speed(self) -> None:
-        seconds = self._clock() - self._since
-        if seconds < self._caps.slow_seconds:
-            return
-        came = self._bytes - self._from
-        self._from, self._since = self._bytes, self._clock()
-        if self._meter.several and came < self._caps.slow_bytes * seconds:
-            raise RegistryUnavailableError(
-                f"is slow: {came} bytes in {seconds:.0f} seconds", where=self._name, hint="try again later"
-            )
+        self._meter.took(count)
 
 
 class OverTimeError(RegistryError):

@@ -10,6 +10,7 @@ from edge_agent.sources.base import PausedError, Place, SourceGoneError
 from edge_agent.sources.meter import OverTimeError
 from edgepack.errors import (
     AuthenticationError,
+    CutShortError,
     EdgepackError,
     NotFoundError,
     RegistryError,
@@ -49,7 +50,8 @@ class Refusals:
             everything = not isinstance(error, (NotFoundError, VerificationError))
             self._barred[place.name, None if everything else digest] = error
         if isinstance(error, VerificationError):
-            _log.warning("%s gave wrong bytes for %s, and is not asked for it again: %s", place.name, digest, error)
+            what = "has not all of" if isinstance(error, CutShortError) else "gave wrong bytes for"
+            _log.warning("%s %s %s, and is not asked for it again: %s", place.name, what, digest, error)
 
     def passes(self, places: Sequence[Place], digests: Iterable[Digest]) -> bool:
         """Whether each of ``digests`` may still come from one of ``places`` later."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +22,7 @@ from edgepack.oci.remote.catalog import repositories
 
 _log = logging.getLogger(__name__)
 # A neighbour may be switched off, and is near.
-_NEIGHBOUR = {"attempts": 2, "connect_timeout": 3.0, "read_timeout": 20.0}
+_NEAR_ATTEMPTS, _NEAR_SECONDS = 2, 5.0
 # What the kernel holds beside is past the limit before it is counted.
 _LIMITED_BUFFER = 64 << 10
 # A neighbour answers for an image by its digest under any name.
@@ -132,13 +133,21 @@ def registry_place(
     source: RegistrySource, meter: PlaceMeter, names: Sequence[str] = (), *, limited: bool = False
 ) -> RegistryPlace:
     """The place of a configured registry; its credentials are looked up when it asks for some."""
-    policy = Policy(
-        plain_http=(source.registry,) if source.plain_http else (),
-        ca_file=source.ca_file,
+    policy = _policy(meter, source.registry if source.plain_http else None, source.ca_file, limited=limited)
+    return RegistryPlace(source.name, source.registry, policy, _lookup(source), prefix=source.prefix, names=names)
+
+
+def _policy(meter: PlaceMeter, plain_http: str | None, ca_file: Path | None, *, limited: bool) -> Policy:
+    caps = meter.caps
+    return Policy(
+        attempts=caps.attempts,
+        backoff=caps.backoff,
+        read_timeout=caps.read_timeout,
+        plain_http=() if plain_http is None else (plain_http,),
+        ca_file=ca_file,
         receive_buffer=_LIMITED_BUFFER if limited else None,
         meter=meter,
     )
-    return RegistryPlace(source.name, source.registry, policy, _lookup(source), prefix=source.prefix, names=names)
 
 
 def _lookup(source: RegistrySource) -> CredentialLookup:
@@ -167,11 +176,6 @@ def neighbour_place(
     registry = rest.strip("/")
     if scheme not in ("http", "https") or not registry:
         raise UsageError("is not an address of a neighbour", where=source.url, hint="write it as http://HOST:PORT")
-    policy = Policy(
-        plain_http=(registry,) if scheme == "http" else (),
-        ca_file=source.ca_file,
-        receive_buffer=_LIMITED_BUFFER if limited else None,
-        meter=meter,
-        **_NEIGHBOUR,  # type: ignore[arg-type]
-    )
-    return RegistryPlace(source.name, registry, policy, anonymous, names=(*names, _ANY))
+    policy = _policy(meter, registry if scheme == "http" else None, source.ca_file, limited=limited)
+    near = replace(policy, attempts=min(_NEAR_ATTEMPTS, policy.attempts), connect_timeout=_NEAR_SECONDS)
+    return RegistryPlace(source.name, registry, near, anonymous, names=(*names, _ANY))

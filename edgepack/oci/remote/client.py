@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from edgepack.documents import parse_foreign
 from edgepack.errors import InvalidDocumentError
 from edgepack.host.credentials import CredentialLookup
-from edgepack.limits import LIMITS
 from edgepack.oci.attachments import as_referrer, subject_of
 from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
@@ -76,7 +75,7 @@ class RemoteRepository:
         if descriptor.media_type in TYPES:
             stream: BinaryIO = io.BytesIO(self._documents.read(descriptor)[offset:])
         else:
-            stream = io.BufferedReader(ResumingStream(self._session, descriptor, offset), LIMITS.chunk_bytes)
+            stream = cast(BinaryIO, ResumingStream(self._session, descriptor, offset))
         with stream:
             yield stream
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import logging
 import re
+import time
 from typing import TYPE_CHECKING
 
 from urllib3.exceptions import HTTPError, ProtocolError
 
-from edgepack.errors import RegistryUnavailableError, SizeMismatchError
+from edgepack.errors import EdgepackError, RegistryUnavailableError, SizeMismatchError
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.remote.session import Session
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _log = logging.getLogger(__name__)
+_HELD_SECONDS = 1.0
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 # Answers that the whole blob would get too; any other refusal may be of the Range alone (RFC 9110, 14.2).
@@ -28,9 +30,11 @@ _REFUSED_WHOLE = frozenset({401, 404, 408, 429, 503})
 class ResumingStream(io.RawIOBase):
     """The bytes of ``descriptor`` from ``offset`` on, not verified except for their number.
 
-    A broken connection is made again, at the same byte, ``policy.attempts`` times without a mebibyte of progress
-    between them; also one whose body ends early without a length that would tell, and to a registry that is away for a
-    moment. A registry that cannot give the rest is asked for the whole, and what is here already is passed over. Raises
+    A broken connection is made again, at the same byte, ``policy.attempts`` times with less than ``policy.progress``
+    bytes between them; also one whose body ends early without a length that would tell, and to a registry that is away
+    for a moment. What came before an error is given first, and what has come for a second is not held back for more:
+    whoever writes it down has it when the next one breaks. A registry that cannot give the rest is asked for the whole,
+    and what is here already is passed over. Raises
     ``SizeMismatchError`` as soon as the registry announces another length, ``NotFoundError``, ``AuthenticationError``
     and ``RegistryUnavailableError``.
     """
@@ -46,12 +50,38 @@ class ResumingStream(io.RawIOBase):
         # How many bytes of the present answer are here already.
         self._behind = 0
         self._response: Response | None = None
+        self._error: EdgepackError | None = None
         if offset < descriptor.size:
             self._response = self._connect()
 
     def readable(self) -> bool:
         """Always."""
         return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes, as many as come within a second; none at the end."""
+        if self._error is not None:
+            raise self._error
+        parts: list[bytes] = []
+        left = self._descriptor.size if size < 0 else size
+        end = time.monotonic() + _HELD_SECONDS
+        while left and (size < 0 or not parts or time.monotonic() < end):
+            try:
+                data = self._next(left)
+            except EdgepackError as error:
+                if not parts:
+                    raise
+                self._error = error
+                break
+            if not data:
+                break
+            parts.append(data)
+            left -= len(data)
+        return b"".join(parts)
+
+    def readall(self) -> bytes:
+        """All that is left."""
+        return self.read()
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill ``buffer`` with what comes next; 0 at the end."""
@@ -103,7 +133,7 @@ class ResumingStream(io.RawIOBase):
         if self._response is not None:
             self._response.close()
             self._response = None
-        if self._position - self._mark >= LIMITS.chunk_bytes:
+        if self._position - self._mark >= self._session.policy.progress:
             self._failures = 0
         self._mark = self._position
         self._failures += 1

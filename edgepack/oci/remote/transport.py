@@ -64,11 +64,13 @@ class Policy:
 
     ``plain_http`` names registries (``HOST[:PORT]``) that have no TLS, ``insecure`` allows it to each; credentials are
     still not sent there, but to this machine. ``ca_file`` holds certificates to trust beside the system's; with it, or
-    with certificates of the engines for it, this machine's registry has TLS too. ``receive_buffer`` is how much the
+    with certificates of the engines for it, this machine's registry has TLS too. A download that breaks begins to count
+    its attempts anew after ``progress`` bytes. ``receive_buffer`` is how much the
     kernel may hold that nobody has read yet, by default as much as it likes; ``meter`` watches downloads.
     """
 
     attempts: int = 5
+    progress: int = 64 << 10
     backoff: float = 0.5
     longest_wait: float = 30.0
     connect_timeout: float = 10.0

@@ -67,6 +67,11 @@ class Simulator:
     busy: list[tuple[int, str | None]] = field(default_factory=list)
     # Blobs.
     drops: list[int] = field(default_factory=list)  # break the next downloads after so many bytes
+    drop_every: int | None = None  # break each download after so many bytes
+    drop_ends_tokens: bool = False  # and no token lives longer than that
+    piece_seconds: float = 0.0  # wait so long before each piece of 64 KiB of a blob
+    silent: bool = False  # take requests for blobs and answer nothing, for as long as the client waits
+    sent: int = 0  # bytes of blobs that went out
     ignore_range: bool = False
     range_refused: int | None = None  # the status for every request with a Range
     framing: str = "length"  # how the end of a body is told: "length", "chunked", or "close" (not at all)
@@ -89,6 +94,7 @@ class Simulator:
     gullible: bool = False  # take any bytes for any digest
     busy_at: dict[int, int] = field(default_factory=dict)  # bytes taken so far -> status answered once, body unread
     mountable: dict[str, set[str]] = field(default_factory=dict)
+    catalog: list[str] | None = None  # what repositories it lists, if it does
     # Referrers: whether there is a list, what is said instead of it, and instead of the fallback tag.
     referrers_api: bool = False
     referrers_answer: tuple[int, bytes, dict[str, str]] | None = None
@@ -158,12 +164,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _body(self, data: bytes, drop: int | None) -> None:
+    def _body(self, data: bytes, drop: int | None, *, counted: bool = False) -> None:
         """What comes after the headers: all of ``data``, or its first ``drop`` bytes and a broken connection."""
         if self.command == "HEAD":
             return
         self.close_connection = self.sim.framing == "close" or drop is not None
         for piece in _pieces(data if drop is None else data[:drop]):
+            if counted:
+                time.sleep(self.sim.piece_seconds)
+                self.sim.sent += len(piece)
             if self.sim.framing == "chunked":
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             else:
@@ -207,6 +216,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if sim.head_status is not None and self.command == "HEAD":
             self._say(sim.head_status)
+            return
+        if url.path == "/v2/_catalog" and sim.catalog is not None:
+            self._say(200, json.dumps({"repositories": sim.catalog}).encode())
             return
         if url.path == "/v2/":
             self._say(200, b"{}")
@@ -279,6 +291,10 @@ class _Handler(BaseHTTPRequestHandler):
         if data is None:
             self._error(404, "BLOB_UNKNOWN")
             return
+        if sim.silent:
+            self.close_connection = True
+            self.rfile.read(1)  # until the client goes away
+            return
         if sim.redirect_blobs is not None:
             self._say(307, Location=f"{sim.redirect_blobs}{self.path}?X-Signature=abc%2Bdef")
             return
@@ -295,7 +311,12 @@ class _Handler(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start + sim.shift_range}-{len(data) - 1}/{len(data)}")
         self.end_headers()
-        self._body(data[start:], sim.drops.pop(0) if sim.drops and self.command == "GET" else None)
+        drop = sim.drop_every if sim.drop_every is not None and len(data) - start > sim.drop_every else None
+        if sim.drops and self.command == "GET":
+            drop = sim.drops.pop(0)
+        if drop is not None and sim.drop_ends_tokens:
+            sim.tokens.clear()
+        self._body(data[start:], drop, counted=True)
 
     def _manifest(self, repository: str, target: str) -> None:
         sim = self.sim
