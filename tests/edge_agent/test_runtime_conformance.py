@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
+import select
 import shutil
+import signal
 import socket
+import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +31,11 @@ from edgepack.oci.layer import Layer
 from edgepack.oci.serve import serve
 from edgepack.oci.store import Store
 from edgepack.state.desired import DesiredService
+from edgepack.state.host_access import DeviceNode, Mount
 from tests.edge_agent.support.runtimes import build_image, copy_store, make_runtime
 from tests.support import http_client
 from tests.support.http_client import listens
+from tests.support.running import run
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -350,6 +358,211 @@ def test_an_image_that_was_never_prepared(runtime: Runtime, spec: DesiredService
     runtime.forget_image(absent)
 
 
+# What a service is given of the device
+
+
+@pytest.fixture
+def device(lab: Lab) -> Iterator[str]:
+    """A character device that reads as zeros, which only a group of its own may open; any where none can be made."""
+    if os.geteuid() != 0:
+        yield "/dev/urandom"
+        return
+    path = f"/dev/edp-{os.getpid()}-{lab.kind}"
+    os.mknod(path, 0o660 | stat.S_IFCHR, os.makedev(1, 5))
+    Path(path).chmod(0o660)
+    os.chown(path, 0, 4242)
+    yield path
+    Path(path).unlink()
+
+
+def secret(lab: Lab, name: str, text: str) -> Path:
+    """A secret of the device, as its owner puts it there."""
+    path = device_folder(lab) / "secrets" / name
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+def device_folder(lab: Lab) -> Path:
+    """The device's folder: that of its store to an engine, which keeps nothing beside it."""
+    return lab.store.root.parent if lab.kind in ("docker", "podman") else lab.state
+
+
+def is_recorded_anywhere(lab: Lab, runtime: Runtime, text: str) -> bool:
+    """Whether ``text`` is in what the runtime keeps of a service, or an engine shows of it."""
+    if lab.kind in ("docker", "podman"):
+        return text in str(runtime._container("churn").attrs)  # type: ignore[attr-defined]
+    kept = [path for path in (lab.state / "run").rglob("*") if path.is_file() and "rootfs" not in path.parts]
+    kept += list((lab.state / "logs").iterdir())
+    return any(text.encode() in path.read_bytes() for path in kept)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_service_has_what_it_is_given_of_the_device_and_no_more(
+    lab: Lab, runtime: Runtime, spec: DesiredService, open_dir: Path, device: str
+) -> None:
+    (open_dir / "read only").mkdir()
+    (open_dir / "read only" / "data").write_text("of the device")
+    (open_dir / "shared").mkdir()
+    (open_dir / "shared").chmod(0o777)
+    (open_dir / "file").write_text("a file")
+    key = secret(lab, "key", "first value")
+    secret(lab, "other", "of another service")
+    probe = (
+        "{'data': read('/given/deep/data'), 'write': writable('/given/deep'), 'shared': writable('/srv/shared'),"
+        f" 'file': read('/given.txt'), 'device': read({device!r}), 'secret': read(os.environ['EDGEPACK_SECRETS'] +"
+        " '/key'), 'secrets': entries('/run/secrets'), 'write_secret': writable('/run/secrets'), 'mode':"
+        " oct(os.stat('/run/secrets/key').st_mode)[-3:], 'mine': os.stat('/run/secrets/key').st_uid == os.getuid(),"
+        " 'groups': sorted({*os.getgroups()} - {os.getgid()}), 'environment': [one for one in os.environ.values()"
+        " if one.startswith('first')]}"
+    )
+    given = replace(
+        spec, env={"PROBE": probe}, secrets=("key",), devices=(DeviceNode(device),),
+        mounts=(
+            Mount(f"{open_dir}/read only", "/given/deep"), Mount(f"{open_dir}/file", "/given.txt"),
+            Mount(f"{open_dir}/shared", "/srv/shared", read_only=False),
+        ),
+    )  # fmt: skip
+    runtime.start(given)
+    seen = ask(spec.port)["probe"]
+    assert seen == {
+        "data": "of the device", "write": False, "shared": True, "file": "a file", "device": "\0" * 64,
+        "secret": "first value", "secrets": ["key"], "write_secret": False, "mode": "400", "mine": True,
+        "groups": [4242], "environment": [],
+    }  # fmt: skip
+    assert runtime.start(given).state == "running"  # it is found as it was recorded
+    assert not is_recorded_anywhere(lab, runtime, "first value")
+    copies = copies_of_secrets("churn")
+    assert [path.name for path in copies] == ["key"]
+    assert memory_backed(copies[0])
+
+    key.write_text("second value")
+    runtime.stop("churn", 1)
+    assert copies_of_secrets("churn") == []
+    runtime.start(given)
+    assert ask(spec.port)["probe"]["secret"] == "second value"
+
+
+def copies_of_secrets(service: str) -> list[Path]:
+    places = [Path("/run"), Path("/dev/shm"), Path(f"/run/user/{os.getuid()}")]
+    return [path for place in places for path in place.glob(f"edgepack-secrets-*/*-{service}/*")]
+
+
+def memory_backed(path: Path) -> bool:
+    return run("stat", "-f", "-c", "%T", path).strip() in ("tmpfs", "ramfs")
+
+
+def test_what_a_service_cannot_have_of_the_device_is_refused_with_the_reason(
+    lab: Lab, runtime: Runtime, spec: DesiredService, open_dir: Path
+) -> None:
+    state = device_folder(lab)
+    (open_dir / "link").symlink_to(state)
+    secret(lab, "open", "x").chmod(0o640)
+    (state / "secrets" / "link").symlink_to("open")
+    (open_dir / "d").mkdir()
+    wrong = [
+        ({"mounts": (Mount(f"{open_dir}/absent", "/x"),)}, r"/absent, which its mounts name, cannot be used \(No such"),
+        ({"mounts": (Mount(str(state), "/x"),)}, "holds what the agent keeps, or is in it"),
+        ({"mounts": (Mount(f"{open_dir}/link", "/x"),)}, "holds what the agent keeps, or is in it"),
+        ({"mounts": (Mount(str(state.parent), "/x"),)}, "holds what the agent keeps, or is in it"),
+        ({"mounts": (Mount(f"{open_dir}/d", "/etc/passwd"),)}, "its image has a file at /etc/passwd, which a mount"),
+        ({"mounts": (Mount(f"{open_dir}/d", "/etc"),)}, "its image has files in /etc, which a mount"),
+        ({"mounts": (Mount(f"{open_dir}/d", "/etc/passwd/x"),)}, "its image has a file at /etc/passwd, which a mount"),
+        ({"devices": (DeviceNode("/dev/edp-absent"),)}, r"device /dev/edp-absent is not there .*connect it"),
+        ({"secrets": ("absent",)}, r"secret absent is not on this device; .*install -D -m 600 FILE .*/secrets/absent"),
+        ({"secrets": ("open",)}, r"secret open is open to other users; .*chmod 600"),
+        ({"secrets": ("link",)}, r"secret link cannot be read"),
+    ]
+    for fields, reason in wrong:
+        if "mounts" in fields and os.geteuid() != 0:
+            reason = "its mounts need an agent that may make mounts"
+        wanted = replace(spec, **fields)
+        for attempt in (
+            lambda wanted=wanted: runtime.check(wanted, held=False),
+            lambda wanted=wanted: runtime.start(wanted),
+        ):
+            with pytest.raises((RuntimeFailedError, IncompatibleError), match=reason):
+                attempt()
+    found = runtime.inspect("churn")
+    assert found is None or found.state == "exited"
+    assert copies_of_secrets("churn") == []
+    if lab.kind in ("docker", "podman"):
+        assert not [one.name for one in runtime._client.containers.list(all=True) if "look" in one.name]  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_network_is_its_own_or_the_device_s_as_it_asks(
+    lab: Lab, runtime: Runtime, spec: DesiredService, free_port: Callable[[], int]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        probe = {"PROBE": f"reaches(('127.0.0.1', {other.getsockname()[1]}))"}
+        runtime.start(replace(spec, network="own", env=probe))
+        assert ask(spec.port)["probe"] is False
+        runtime.start(replace(spec, network="device", env=probe))
+        assert ask(spec.port)["probe"] is True
+    found = runtime.inspect("churn")
+    assert found is not None
+    assert found.port == spec.port
+
+
+def test_a_log_is_kept_within_its_quota(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:
+    runtime.start(replace(spec, log_bytes=100_000, env={"CHATTER": "20000"}))
+    ask(spec.port)
+    wait_until(lambda: "line 19999" in runtime.logs("churn"))
+    if lab.kind in ("docker", "podman"):
+        container = runtime._container("churn")  # type: ignore[attr-defined]
+        path = Path(container.attrs.get("LogPath") or container.attrs["HostConfig"]["LogConfig"]["Path"])
+    else:
+        path = lab.state / "logs/churn.log"
+    assert 0 < sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*")) <= 110_000
+
+
+def test_its_end_is_noticed_at_once_and_its_log_followed_over_its_restarts(
+    lab: Lab, runtime: Runtime, spec: DesiredService
+) -> None:
+    assert runtime.watch("churn") is None
+    runtime.start(spec)
+    pieces: list[str] = []
+    follower = threading.Thread(target=lambda: pieces.extend(takewhile_not_over(runtime, pieces)), daemon=True)
+    follower.start()
+    ask(spec.port)
+    watch = runtime.watch("churn")
+    assert watch is not None
+    with closing(watch):
+        select.select([watch], [], [], 0.2)
+        assert not watch.ended()
+        os.kill(process_of(lab, runtime), signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while not watch.ended() and time.monotonic() < deadline:
+            select.select([watch], [], [], 5)
+        assert watch.ended()
+    found = wait_for_exit(runtime, "churn")
+    assert (found.exit_code, found.out_of_memory) == (137, False)
+    assert runtime.watch("churn") is None
+    runtime.start(replace(spec, env={"CRASH": "3"}))
+    follower.join(60)
+    assert "".join(pieces).count("starting one") == 2
+    assert wait_for_exit(runtime, "churn").exit_code == 3
+
+
+def takewhile_not_over(runtime: Runtime, pieces: list[str]) -> Iterator[str]:
+    for piece in runtime.follow("churn", lines=10):
+        yield piece
+        if "crashing" in "".join([*pieces, piece]):
+            return
+
+
+def process_of(lab: Lab, runtime: Runtime) -> int:
+    """The first process of the service, by its number on the device."""
+    if lab.kind in ("docker", "podman"):
+        return int(runtime._container("churn").attrs["State"]["Pid"])  # type: ignore[attr-defined]
+    folder = lab.state / "run" / lab.kind / "churn"
+    if lab.kind == "process":
+        return int(json.loads((folder / "process.json").read_bytes())["service"][0])
+    return int((folder / "pid").read_text())
+
+
 @pytest.mark.parametrize("part", ["layer", "config", "manifest"])
 def test_an_altered_blob_is_refused_and_mended_by_a_good_one(lab: Lab, open_dir: Path, part: str) -> None:
     store = copy_store(lab.store, open_dir / "store")
@@ -487,6 +700,7 @@ START = """
 import sys
 from pathlib import Path
 from edgepack.state.desired import DesiredService
+from edgepack.state.host_access import DeviceNode, Mount
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 sys.path.insert(0, sys.argv[1])

@@ -55,7 +55,7 @@ class Look:
     def _has_entries(self, path: str) -> bool:
         with self._api.get(self._url(), params={"path": path}, stream=True) as answer:
             answer.raise_for_status()
-            with tarfile.open(fileobj=answer.raw, mode="r|") as tar:
+            with tarfile.open(fileobj=answer.raw, mode="r|*") as tar:
                 return tar.next() is not None and tar.next() is not None
 
     def _url(self) -> str:

@@ -74,6 +74,8 @@ def _arrange_mounts(job: Job) -> None:
         kernel.unmount(job["hide"])
     # Opened before anything covers them.
     sources = {path: os.open(path, os.O_PATH) for path in _sources(job)}
+    if job["given"]:
+        places.give(job["given"], sources, job["folder"])
     for view in job["views"]:
         _show(view, sources)
     for path, alias in job["aliases"]:
@@ -83,8 +85,6 @@ def _arrange_mounts(job: Job) -> None:
         kernel.mount("tmpfs", above, "tmpfs", kernel.NO_SUID | kernel.NO_DEVICES, "mode=0711,size=1m")
         os.makedirs(alias, 0o755)  # noqa: PTH103
         kernel.mount(f"/proc/self/fd/{sources[path]}", alias, None, kernel.BIND | kernel.RECURSIVE)
-    if job["given"]:
-        places.give(job["given"], sources, f"{job['folder']}")
     if job["sealed"]:
         places.seal([one["target"] for one in job["given"] if not one["read_only"]])
     for fd in sources.values():
