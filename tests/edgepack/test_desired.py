@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,23 @@ def test_a_wrong_name_or_image_is_told_with_the_rule_or_the_way_to_find_it() -> 
     assert caught.value.hint is None
 
 
+def test_whom_a_document_is_for_and_when_it_was_signed_are_checked() -> None:
+    assert violations(document(device="press/1", group="a", signed_at="today")) == (
+        "device: 'press/1' is not a device name",
+        "signed_at: 'today' is not a time such as 2026-11-30T15:35:10Z",
+    )
+    assert violations(document(device="press-1", group="+")) == ("group: '+' is not a group name",)
+    assert violations(document(device="press-1", group="line-a")) == (
+        "group and device must not both be there: a document is for a device or for a group",
+    )
+
+
+def test_a_thousand_services_are_the_most() -> None:
+    many = [churn(name=f"service-{number}", port=10_000 + number) for number in range(1001)]
+    assert len(Desired.from_bytes(document(*many[:1000])).services) == 1000
+    assert violations(document(*many)) == ("services must be at most 1000, and are 1001",)
+
+
 def test_no_services_is_a_document_and_their_absence_is_none() -> None:
     assert Desired.from_bytes(document()).services == ()
     assert violations(json.dumps({"schema": SCHEMA}).encode()) == ("services is missing",)
@@ -84,11 +102,17 @@ services = st.builds(
 )
 
 
-@given(services, st.none() | st.integers(0, (1 << 63) - 1))
-def test_what_is_written_is_read_again(service: DesiredService, serial: int | None) -> None:
-    desired = Desired((service,), serial)
+@given(
+    services, st.none() | st.integers(0, (1 << 63) - 1), st.sampled_from([{}, {"device": "d-1"}, {"group": "A.b_c"}]),
+    st.none() | st.integers(0, 4_000_000_000),
+)  # fmt: skip
+def test_what_is_written_is_read_again(
+    service: DesiredService, serial: int | None, address: dict[str, str], signed_at: int | None
+) -> None:
+    desired = Desired((service,), serial, **address, signed_at=signed_at)  # type: ignore[arg-type]
 
     assert Desired.from_bytes(desired.to_bytes()) == desired
+    assert Desired.from_bytes(desired.content) == replace(desired, signed_at=None)
     assert Desired.from_bytes(desired.to_bytes()).to_bytes() == desired.to_bytes()
 
 

@@ -472,6 +472,20 @@ def test_a_desired_state_is_signed_for_devices(shell: Shell, tmp_path: Path) -> 
     done = shell.run("desired", "sign", "desired.json", "--key", "mine")
     assert Desired.from_bytes(verify(done.stdout.encode(), PAYLOAD_TYPE, [key]).payload).serial is None
     assert "it has no serial" in done.stderr
+    for words, device, group in ((["--device", "press-1"], "press-1", None), (["--group", "line-a"], None, "line-a")):
+        done = shell.run("desired", "sign", "desired.json", "--key", "mine", "--serial", "8", *words)
+        found = Desired.from_bytes(verify(done.stdout.encode(), PAYLOAD_TYPE, [key]).payload)
+        assert (found.serial, found.device, found.group) == (8, device, group)
+        assert abs((found.signed_at or 0) - time.time()) < 600
+    # Signed for another one, it is no longer for the first.
+    (shell.folder / "line.json").write_bytes(found.to_bytes())
+    done = shell.run("desired", "sign", "line.json", "--key", "mine", "--device", "press-2")
+    again = Desired.from_bytes(verify(done.stdout.encode(), PAYLOAD_TYPE, [key]).payload)
+    assert (again.serial, again.device, again.group) == (8, "press-2", None)
+    both = shell.refused("desired", "sign", "desired.json", "--key", "mine", "--device", "a", "--group", "b", code=2)
+    assert "--device and --group exclude each other; sign the document once for each" in both
+    wrong = shell.refused("desired", "sign", "desired.json", "--key", "mine", "--device", "press/1", code=2)
+    assert "'press/1' is not a device name; use letters, digits" in wrong
     document.write_text(json.dumps({"schema": "edgepack.desired/v1", "services": [service | {"port": 0}]}))
     assert "services[0].port" in shell.refused("desired", "sign", "desired.json", "--key", "mine", code=2)
     assert "no such file" in shell.refused("desired", "sign", "no.json", "--key", "mine", code=3)
