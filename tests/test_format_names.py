@@ -28,6 +28,7 @@ NAMES = {
     "edgepack.parity/v1",
     "edgepack.receipt/v1",
     "edgepack.reported/v1",
+    "edgepack.status/v1",
     "edgepack.refusal/v1",
     "edgepack.run/v1",
     "edgepack.service/v1",

@@ -26,7 +26,7 @@ DATA_PACKAGES = {"dockerfiles": {"packager"}}
 # The one place of a room, a folder or a module, that imports a library which speaks to another program.
 ADAPTERS = {
     "docker": {"edge_agent": "edge_agent/runtimes/engine", "packager": "packager/places/docker_daemon.py"},
-    "paho": {"packager": "packager/fleet/broker.py"},
+    "paho": {"edge_agent": "edge_agent/link/mqtt.py", "packager": "packager/fleet/broker.py"},
 }  # fmt: skip
 FRAMEWORKS = {
     "joblib", "keras", "lightgbm", "onnxmltools", "pandas", "scipy", "skl2onnx", "sklearn", "tensorflow", "tf2onnx",

@@ -53,6 +53,23 @@ def check_way(path: Path) -> None:
         check_own(start)
 
 
+def check_secret(path: Path, found: os.stat_result | None = None) -> None:
+    """Raise ``UnsafePermissionsError`` when others could read the secret in ``path``, or put another in its place.
+
+    ``found`` is what the opened file is.
+    """
+    found = path.stat() if found is None else found
+    _check_owner(path, found)
+    by_group = found.st_mode & (stat.S_IRGRP | stat.S_IWGRP)
+    if found.st_mode & (stat.S_IROTH | stat.S_IWOTH) or (
+        by_group and not _is_private_group(found.st_gid, found.st_uid)
+    ):
+        raise UnsafePermissionsError(
+            f"holds a secret that other users may read or change (mode {stat.S_IMODE(found.st_mode):04o})", where=path,
+            hint=f"run: chmod 600 {_quoted(path)}",
+        )  # fmt: skip
+
+
 def give_to_owner_of(folder: Path, path: Path, fd: int) -> None:
     """As root, give ``path`` below ``folder``, which is open as ``fd`` and still empty, to the owner of ``folder``.
 

@@ -1,0 +1,1 @@
+"""The link to whoever manages the device: an MQTT broker, by which documents come and go."""
