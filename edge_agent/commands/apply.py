@@ -11,6 +11,7 @@ from edge_agent.device import Device
 from edgepack.documents import parse_object
 from edgepack.host.commands import INPUT
 from edgepack.state.desired import PAYLOAD_TYPE, Desired
+from edgepack.state.topics import COMMAND
 
 
 @click.command("apply")
@@ -26,7 +27,9 @@ def command(device: Device, file: Path, allow_unsigned: bool, reset_serial: bool
     from edge_agent.reconcile.runner import Runner
     from edge_agent.reconcile.status import status
 
-    Runner(device, allow_unsigned=allow_unsigned, reset_serial=reset_serial).apply(_read_desired(device, file))
+    desired = _read_desired(device, file)
+    _check_addressed(device, desired, file)
+    Runner(device, allow_unsigned=allow_unsigned, reset_serial=reset_serial).apply(desired)
     answer_status(output, status(device))
 
 
@@ -39,3 +42,17 @@ def _read_desired(device: Device, file: Path) -> Desired:
         with naming_trust():
             data = verify(data, PAYLOAD_TYPE, device.trust.keys(), where=file).payload
     return Desired.from_bytes(data, file)
+
+
+def _check_addressed(device: Device, desired: Desired, file: Path) -> None:
+    """Raise ``VerificationError`` for a document that is for another device, or for a group that this one is not in."""
+    if desired.device is None and desired.group is None:
+        return
+    from edge_agent.config.read import find_configuration
+    from edge_agent.reconcile.acceptance import Receiver, addressed, error_of
+    from edge_agent.state.goals import Refusal
+
+    one = find_configuration(None, device.root)
+    found = addressed(desired, COMMAND, Receiver(one.device, one.groups))
+    if isinstance(found, Refusal):
+        raise error_of(found, file)

@@ -37,10 +37,10 @@ class Receiver:
     groups: Sequence[str] = ()
 
 
-def error_of(refusal: Refusal) -> VerificationError | UsageError:
-    """The refusal as the error of a command."""
+def error_of(refusal: Refusal, where: object = "desired state") -> VerificationError | UsageError:
+    """The refusal as the error of a command about ``where``."""
     kind = UsageError if refusal.status is Answer.INVALID else VerificationError
-    return kind(refusal.reason, where="desired state", hint=refusal.hint)
+    return kind(refusal.reason, where=where, hint=refusal.hint)
 
 
 def opened(data: bytes, trusted: Collection[PublicKey], *, signed: bool = True) -> bytes | Refusal:
@@ -123,7 +123,9 @@ def addressed(desired: Desired, scope: str | None, receiver: Receiver) -> str | 
 
 
 def _foreign(scope: str, what: str, desired: Desired) -> Refusal:
-    hint = "sign one for this device with: edgepack desired sign --device NAME, or --group NAME"
+    hint = (
+        "sign one for this device with: edgepack desired sign --device NAME; its configuration says what it is called"
+    )
     found = _refusal(Answer.PRECONDITION_FAILED, what, hint, serial=desired.serial, digest=Digest.of(desired.content))
     return replace(found, scope=scope)
 

@@ -259,6 +259,22 @@ def test_an_old_signed_document_is_not_taken_again(agent: Agent, tmp_path: Path)
     assert agent.run("apply", "--reset-serial", str(tmp_path / "old")).code == 0
 
 
+def test_a_document_for_another_device_is_refused(agent: Agent, tmp_path: Path) -> None:
+    value = json.loads(Path(agent.document("v1", serial=1)).read_bytes())
+    (agent.root / "edge-agent.yml").write_text("schema: edgepack.agent/v1\ndevice: press-1\ngroups: [line-a]\n")
+    path = tmp_path / "desired.json"
+    for address, code in (({"device": "press-2"}, 4), ({"group": "line-b"}, 4), ({"group": "line-a"}, 0)):
+        path.write_text(json.dumps(value | address))
+        done = agent.run("apply", str(path))
+        assert done.code == code, done.err
+        if code:
+            assert sentence(done.err).startswith(f"edge-agent: {path}: it is for ")
+            assert "press-1" in done.err
+    path.write_text(json.dumps(value | {"serial": 2, "device": "press-1"}))
+    assert agent.run("apply", str(path)).code == 0
+    assert agent.answer() == "v1"
+
+
 def test_status_for_people_is_a_table(agent: Agent) -> None:
     agent.apply("v1")
     lines = agent.run("status", EDGEPACK_OUTPUT="table").out.splitlines()
