@@ -21,7 +21,7 @@ def command(device: Device, path: Path, allow_unsigned: bool, output: str) -> No
     """Verify the bundle at PATH and import its images; nothing is started."""
     from edgepack.bundle.read import import_bundle
 
-    with device.changing(), naming_trust():
+    with device.receiving(), naming_trust():
         report = import_bundle(
             path, device.store, device.trust.keys(), allow_unsigned=allow_unsigned, platform=Platform.host()
         )

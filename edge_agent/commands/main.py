@@ -21,8 +21,13 @@ VERBS = {
     "pull": "Fetch an image from a registry.",
     "verify": "Check an image that is here, all of it.",
     "apply": "Make the device run a desired state.",
+    "deploy": "Run an image as a service.",
     "status": "Show what runs.",
+    "stop": "Stop a service.",
+    "start": "Run a service that was stopped.",
+    "restart": "Start a service anew.",
     "rollback": "Return a service to its last good image.",
+    "remove": "Stop and remove a service.",
     "receipt": "Write what the device holds.",
     "gc": "Remove images that nothing needs.",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -13,7 +14,7 @@ import click
 from edge_agent.device import PATIENCE_SECONDS, Device
 from edgepack.errors import NotFoundError, UntrustedKeyError, UsageError
 from edgepack.host.commands import Choice, Number, SharedOption, debug_option, output_option
-from edgepack.host.console import answer, human
+from edgepack.host.console import UnknownWordError, answer, human
 from edgepack.limits import LIMITS
 from edgepack.state.reported import ReportedService
 
@@ -22,6 +23,48 @@ allow_unsigned = click.option(
     help="Accept what no trusted key has signed. Anybody could have made it.",
 )  # fmt: skip
 
+
+class Variable(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic since click 8.2
+    """A variable of an environment, ``NAME=VALUE``."""
+
+    name = "variable"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Name and value."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = value.partition("=")
+        if not name or not equals:
+            raise UnknownWordError(f"{_option(param)} must be NAME=VALUE, not {value!r}", "", ctx)
+        return name, text
+
+
+class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # as above
+    """A number of bytes, with K, M or G for 1024, 1024² and 1024³ of them."""
+
+    name = "size"
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of bytes."""
+        found = _SIZE.fullmatch(str(value))
+        size = 0 if found is None else int(float(found[1]) * 1024 ** _UNITS.index(found[2].upper()))
+        if size < self._least:
+            what = f"{_option(param)} must be a size of at least {human(self._least)}, such as 512M, not {value!r}"
+            raise UnknownWordError(what, "", ctx)
+        return size
+
+
+def _option(param: click.Parameter | None) -> str:
+    return param.opts[-1] if param is not None else "the value"
+
+
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([KMGkmg]?)(?:i?B)?")
+_UNITS = ("", "K", "M", "G")
+PORT = Number(1, 65535, kind=int)
+MEMORY = Size(1 << 20)
 
 state_dir_option = SharedOption(
     "--state-dir",

@@ -1,56 +1,102 @@
-"""Executes the steps of a plan; each intention is recorded before its effect."""
+"""What is done to services: a desired state is applied, one service is stopped, started, returned, brought to its goal.
+
+Each verb plans, prepares everything, and then changes; ``Runner`` is what commands and the agent's jobs call.
+"""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
-from edge_agent.device import IMPORT_AGAIN, Device
-from edge_agent.reconcile.plan import Prepare, Step, Stop, Switch, conflicts, plan, plan_rollback
-from edge_agent.reconcile.probe import Health, alive, probe, wait_healthy
+from edge_agent.device import Device
+from edge_agent.reconcile.acceptance import accept, commanded, error_of
+from edge_agent.reconcile.bring import Bringing, OnBytes, Rules
+from edge_agent.reconcile.plan import Step, Stop, Switch, conflicts, plan, plan_rollback, port_holders, rollback_target
+from edge_agent.reconcile.probation import Proving
+from edge_agent.reconcile.progress import Progress
 from edge_agent.reconcile.space import give_back
-from edge_agent.runtimes.base import Foreseeing, Runtime
-from edge_agent.state.records import Deployment, Outcome, ServiceRecord
-from edgepack.errors import (
-    EdgepackError,
-    NotFoundError,
-    RuntimeFailedError,
-    UsageError,
-    VerificationError,
-)
-from edgepack.limits import LIMITS
+from edge_agent.reconcile.switching import Clock, Looking, Preparing, Switching, last_log_line
+from edge_agent.sources.base import Fetcher
+from edge_agent.state.goals import Goal, Refusal, Stage
+from edge_agent.state.records import ServiceRecord
+from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError
 from edgepack.nearness import did_you_mean
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
 from edgepack.state.reported import ServiceState
-from edgepack.text import printable
+from edgepack.state.topics import COMMAND
 
 _log = logging.getLogger(__name__)
-# A running service has this long to answer before it is started again.
-_PATIENCE_SECONDS = 5.0
-_LAST_LINE_CHARACTERS = 200
-
-
-@dataclass(frozen=True)
-class Clock:
-    """A clock that tests can replace."""
-
-    now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+# After a change what is not needed any more is removed, unless another command keeps the device this long.
+_UPKEEP_PATIENCE_SECONDS = 1.0
+__all__ = ["Clock", "Rules", "Runner"]
 
 
 class Runner:
     """Brings ``device`` to its desired state."""
 
     def __init__(
-        self, device: Device, *, allow_unsigned: bool = False, reset_serial: bool = False, clock: Clock | None = None
+        self,
+        device: Device,
+        *,
+        allow_unsigned: bool = False,
+        reset_serial: bool = False,
+        clock: Clock | None = None,
+        rules: Rules | None = None,
     ) -> None:
+        clock = clock or Clock()
         self._device = device
         self._reset_serial = reset_serial
-        self._allow_unsigned = allow_unsigned
-        self._clock = clock or Clock()
+        self._progress = Progress(device)
+        self._looking = Looking(device, clock)
+        self._preparing = Preparing(device, self._looking, allow_unsigned=allow_unsigned)
+        self._switching = Switching(device, self._looking, self._preparing, self._progress)
+        self._proving = Proving(device, self._looking, self._switching, self._progress, clock)
+        self._bringing = Bringing(
+            device, self._looking, self._preparing, self._switching, self._proving, self._progress, rules or Rules()
+        )
+
+    # What the agent does by itself
+
+    def bring(self, service: str, fetcher: Fetcher | None = None, on_bytes: OnBytes | None = None) -> Stage:
+        """Take the goal of ``service`` as far as it goes now: fetched, verified, prepared, switched to, proven.
+
+        Returns ``DONE``, ``FAILED``, or ``WAITING`` for what another call may find otherwise; the goal has the reason.
+        Without a ``fetcher`` only what is on the device is used. Raises ``NotFoundError`` for a service without a goal.
+        """
+        stage = self._bringing.bring(service, fetcher, on_bytes)
+        if stage is Stage.DONE:
+            self._give_back()
+        return stage
+
+    def recover(self) -> dict[str, Stage]:
+        """Do what the table of stages says about a start after a crash; returns the stage of every goal.
+
+        Only records are changed; ``bring`` does what follows from them. A service that another command is at work on
+        is left to it.
+        """
+        found = {}
+        for name, goal in self._device.state.goals().items():
+            if not self._device.busy_with(name):
+                goal = self._bringing.begin_again(goal) or self._progress.goal(name) or goal
+            found[name] = goal.stage
+        return found
+
+    def look_again(self, images: Collection[Digest]) -> tuple[str, ...]:
+        """Let services whose goal failed because their image was missing try again, now that ``images`` are here."""
+        state = self._device.state
+        services, quarantined = state.services(), state.quarantined()
+        found = []
+        for name, goal in state.goals().items():
+            image, record = goal.spec.image, services.get(name)
+            tried = record is not None and image in {one.spec.image for one in (record.current, *record.healthy)}
+            if goal.stage is Stage.FAILED and image in images and image not in quarantined and not tried:
+                state.set_goal(goal.spec, goal.origin, goal.serial)
+                found.append(name)
+        return tuple(found)
+
+    # What an operator asks for
 
     def apply(self, desired: Desired) -> tuple[Step, ...]:
         """Make the device run ``desired``; returns the steps that were needed.
@@ -61,236 +107,192 @@ class Runner:
         ``NotFoundError`` for an image that was not imported, ``UsageError`` for a port that another service has;
         nothing has been stopped then.
         """
-        with self._device.changing():
-            self._check_serial(desired)
-            services = self._device.state.services()
+        state = self._device.state
+        with self._device.using(*(spec.name for spec in desired.services)):
+            wanted = state.wanted()
+            document = accept(
+                desired, COMMAND, wanted.documents, sequence=wanted.next_sequence, reset=self._reset_serial
+            )
+            if isinstance(document, Refusal):
+                raise error_of(document)
+            services = state.services()
             if wrong := conflicts(desired, services):
                 raise UsageError(
                     "; ".join(wrong), where="desired state", hint="name that service too, or choose another port"
                 )
-            steps = plan(desired, services, self._healthy(desired, services))
-            self._prepare(steps, services)
-            if desired.serial is None and self._reset_serial:
-                self._device.state.clear_serial()
-            if desired.serial is not None:
-                # Accepted from here on, however it ends: an older document must not undo what a newer one began.
-                self._device.state.set_serial(desired.serial, Digest.of(desired.to_bytes()))
-            self._change(steps, services)
-            self._give_back()
+            steps = self._prepared(desired, services)
+            # Accepted from here on, however it ends: an older document must not undo what a newer one began.
+            goals = commanded(desired, document)
+            state.accept(document, goals.values(), signed_at=desired.signed_at, reset=self._reset_serial)
+            failed = self._carry_out(steps, services, goals)
+        self._prove_and_raise(failed, goals)
         return steps
+
+    def deploy(self, spec: DesiredService, fetcher: Fetcher | None = None) -> None:
+        """Run ``spec``, whatever was desired of that service before; as ``apply`` of a document with it alone.
+
+        What is not on the device comes by ``fetcher``.
+        """
+        try:
+            self._operate(spec)
+        except NotFoundError:
+            if fetcher is None:
+                raise
+            fetcher.fetch(spec.image, names=(spec.name,))
+            self._operate(spec)
+
+    def start(self, name: str) -> DesiredService:
+        """Run service ``name`` as it was recorded, if it does not run so already."""
+        self._require(name)
+        record = self._device.services()[name]
+        spec = replace(record.current.spec, status="running")
+        self._operate(spec)
+        return spec
+
+    def stop(self, name: str, *, remove: bool = False) -> None:
+        """Stop service ``name``, or remove it; a rollback of one that was removed brings it back."""
+        self._require(name)
+        state = self._device.state
+        with self._device.using(name):
+            self._device.make_room()
+            record = state.services()[name]
+            status = "removed" if remove else "stopped"
+            goal = state.set_goal(replace(record.current.spec, status=status), COMMAND, None)  # type: ignore[arg-type]
+            if plan(Desired((goal.spec,)), {name: record}, ()):
+                self._switching.stop(record, goal)
+            else:
+                self._progress.enter(goal, Stage.DONE)
+
+    def restart(self, name: str) -> None:
+        """Start service ``name`` anew with the same image and settings; raises ``RuntimeFailedError`` when it fails."""
+        self._require(name)
+        with self._device.using(name):
+            record = self._device.state.services()[name]
+            spec, where = record.current.spec, f"service {name}"
+            if record.state is not ServiceState.HEALTHY:
+                what = f"it is {record.state.lower()}, so there is nothing to start anew"
+                raise UsageError(what, where=where, hint=f"run: edge-agent start {name}")
+            runtime = self._device.runtime_named(record.runtime)
+            self._preparing.prepare_image(runtime, spec.image)
+            runtime.stop(name)
+            runtime.start(replace(spec, image=self._device.manifest_of(spec.image)))
+            health = self._looking.wait(spec, runtime, spec.health_timeout_seconds)
+            if not health.healthy:
+                hint = f"read its log, or return to an earlier image with: edge-agent rollback {name}"
+                reason = health.reason + last_log_line(runtime.logs(name, 5))
+                raise RuntimeFailedError(reason, where=where, hint=hint)
 
     def rollback(self, name: str) -> DesiredService:
         """Return service ``name`` to its last good image and run it; raises ``NotFoundError`` without one.
 
-        Of two at once the second finds it done. Raises ``RuntimeFailedError`` when another command has brought the
-        service to something else meanwhile.
+        One that was removed is run again. Of two at once the second finds it done. Raises ``RuntimeFailedError`` when
+        another command has brought the service to something else meanwhile.
         """
-        if not self._device.exists:
-            raise NotFoundError("no services are recorded", where=self._device.root, hint="check --state-dir")
+        self._require_device()
         asked = self._device.services().get(name)
-        with self._device.changing():
+        state = self._device.state
+        with self._device.using(name):
             self._device.make_room()
-            services = self._device.state.services()
-            record = services.get(name)
-            if record is None:
-                hint = did_you_mean(name, services, f"services: {', '.join(services) or 'none'}")
-                raise NotFoundError(f"service {name!r} not found", where=self._device.root, hint=hint)
+            services = state.services()
+            record = self._known(name, services)
             if asked is not None and _returned_meanwhile(asked, record):
                 _log.info("service %s: another command has returned it to %s", name, record.current.spec.image)
                 return record.current.spec
-            steps = plan_rollback(record)
-            if record.last_good is None or not steps:
+            begun = self._progress.goal(name)
+            if begun is not None and _is_returned(begun, record):  # by a command that was killed a moment later
+                self._progress.enter(begun, Stage.DONE)
+                return record.current.spec
+            steps, target = plan_rollback(record), rollback_target(record)
+            if target is None or not steps:
                 raise NotFoundError(
                     "has no earlier image that was healthy", where=f"service {name}", hint="apply another image"
                 )
-            self._prepare(steps, services)
-            self._change(steps, services)
-            return record.last_good.spec
+            self._preparing.prepare(steps, services)
+            goal = state.set_goal(target.spec, COMMAND, None)
+            returning = self._progress.enter(goal, Stage.RETURNING)
+            goals = {} if returning is None else {name: returning}
+            failed = self._switching.change([one for one in steps if isinstance(one, Switch)], services, goals)
+        _raise(failed)
+        return target.spec
+
+    def _operate(self, spec: DesiredService) -> None:
+        desired = Desired((spec,))
+        with self._device.using(spec.name):
+            services = self._device.state.services()
+            if held := port_holders(spec, services):
+                what = f"port {spec.port} is that of service {held[0].name}"
+                hint = f"choose another port, or run: edge-agent stop {held[0].name}"
+                raise UsageError(what, where=f"service {spec.name}", hint=hint)
+            steps = self._prepared(desired, services)
+            goals = {spec.name: self._device.state.set_goal(spec, COMMAND, None)}
+            failed = self._carry_out(steps, services, goals)
+        self._prove_and_raise(failed, goals)
+
+    def _prepared(self, desired: Desired, services: Mapping[str, ServiceRecord]) -> tuple[Step, ...]:
+        steps = plan(desired, services, self._looking.healthy(desired.services, services))
+        self._preparing.prepare(steps, services)
+        return steps
+
+    def _carry_out(
+        self, steps: Iterable[Step], services: Mapping[str, ServiceRecord], goals: Collection[str]
+    ) -> dict[str, RuntimeFailedError]:
+        """Change what ``steps`` say, which are prepared, and record how far each of ``goals`` is."""
+        found = {name: goal for name, goal in self._device.state.goals().items() if name in goals}
+        changes = [step for step in steps if isinstance(step, Stop | Switch)]
+        ending = {step.service for step in changes if isinstance(step, Stop)}
+        switching = {step.spec.name for step in changes if isinstance(step, Switch)}
+        current: dict[str, Goal] = {}
+        for name, goal in found.items():
+            here = Stage.STAGED if name in switching else None if name in ending else Stage.DONE
+            entered = goal if here is None else self._progress.enter(goal, here)
+            current |= {} if entered is None else {name: entered}
+        return self._switching.change(changes, services, current)
+
+    def _prove_and_raise(self, failed: dict[str, RuntimeFailedError], goals: Collection[str]) -> None:
+        """Watch what is on probation, remove what is not needed any more, and raise what failed."""
+        for name, goal in self._device.state.goals().items():
+            if name in goals and goal.stage is Stage.PROBATION and (failure := self._proving.prove(goal)) is not None:
+                failed[name] = failure
+        if not failed:
+            self._give_back()
+        _raise(failed)
 
     def _give_back(self) -> None:
         """Remove what nothing needs any more; the desired state has been reached whether or not that works."""
         try:
-            give_back(self._device)
+            with self._device.changing(_UPKEEP_PATIENCE_SECONDS):
+                give_back(self._device)
         except (EdgepackError, OSError) as error:
             _log.warning("what is not needed any more cannot be removed now: %s", error)
 
-    def _check_serial(self, desired: Desired) -> None:
-        last = self._device.state.serial()
-        if self._reset_serial or (last is None and desired.serial is None):
-            return
-        serial, digest = last or (0, None)
-        if desired.serial is None:
-            problem = f"it has no serial, and this device has accepted serial {serial}"
-        elif desired.serial > serial + LIMITS.serial_step:
-            raise VerificationError(
-                f"serial {desired.serial} is more than {LIMITS.serial_step} above {serial}, and would shut out all that"
-                " come after it", where="desired state", hint="give it a lower serial, such as a number that counts up",
-            )  # fmt: skip
-        elif desired.serial < serial:
-            problem = f"serial {desired.serial} is older than serial {serial}, which this device has accepted"
-        elif desired.serial == serial and Digest.of(desired.to_bytes()) != digest:
-            problem = f"this device has accepted serial {serial} with other content"
-        else:
-            return
-        raise VerificationError(problem, where="desired state", hint=f"give it a serial above {serial}")
+    def _require_device(self) -> None:
+        if not self._device.exists:
+            raise NotFoundError("no services are recorded", where=self._device.root, hint="check --state-dir")
 
-    def _healthy(self, desired: Desired, services: Mapping[str, ServiceRecord]) -> frozenset[str]:
-        """The services that run as ``desired`` says, by the right runtime, and are healthy."""
-        found = set()
-        for spec in desired.services:
-            record = services.get(spec.name)
-            if record is None or record.state is not ServiceState.HEALTHY or record.current.spec != spec:
-                continue
-            runtime = self._device.runtime_for(record)
-            patience = min(_PATIENCE_SECONDS, spec.health_timeout_seconds)
-            if runtime.name != record.runtime or not self._wait(spec, runtime, patience).healthy:
-                continue
-            instance = runtime.inspect(spec.name)
-            if instance is None or instance.image is None or instance.fault is not None:
-                continue
-            if self._device.is_image(spec.image, instance.image):
-                found.add(spec.name)
-        return frozenset(found)
+    def _require(self, name: str) -> None:
+        self._require_device()
+        self._known(name, self._device.services())
 
-    def _prepare(self, steps: Sequence[Step], services: Mapping[str, ServiceRecord]) -> None:
-        """Do everything that can fail before anything is stopped."""
-        stopped = {step.service for step in steps if isinstance(step, Stop)}
-        for step in steps:
-            match step:
-                case Prepare(name, image):
-                    self._device.check_signed(image, allow_unsigned=self._allow_unsigned)
-                    runtime = self._device.runtime_for(services.get(name))
-                    self._prepare_image(runtime, image)
-                case Stop(name):
-                    if name in services:
-                        self._device.runtime_named(services[name].runtime)
-                case Switch(spec):
-                    if spec.name in services:
-                        self._device.runtime_named(services[spec.name].runtime)
-                    self._foresee(spec, [services[name] for name in {spec.name, *stopped} if name in services])
+    def _known(self, name: str, services: Mapping[str, ServiceRecord]) -> ServiceRecord:
+        record = services.get(name)
+        if record is None:
+            hint = did_you_mean(name, services, f"services: {', '.join(services) or 'none'}")
+            raise NotFoundError(f"service {name!r} not found", where=self._device.root, hint=hint)
+        return record
 
-    def _foresee(self, spec: DesiredService, ending: Sequence[ServiceRecord]) -> None:
-        """Raise what would keep ``spec`` from being started once the services ``ending`` have been stopped.
 
-        Where nothing of the service runs there is nothing to lose: it is tried, and on record.
-        """
-        record = next((one for one in ending if one.name == spec.name), None)
-        runtime = self._device.runtime_for(record)
-        if record is not None and self._runs(record) and isinstance(runtime, Foreseeing):
-            held = any(spec.collides(one.current.spec) and self._runs(one) for one in ending)
-            runtime.check(replace(spec, image=self._device.manifest_of(spec.image)), held=held)
+def _is_returned(goal: Goal, record: ServiceRecord) -> bool:
+    """Whether a rollback that was asked for is done, and only not on record as such."""
+    asked = goal.stage is Stage.RETURNING and goal.reason is None
+    return asked and record.state is ServiceState.HEALTHY and record.current.spec == goal.spec
 
-    def _runs(self, record: ServiceRecord) -> bool:
-        instance = self._device.runtime_named(record.runtime).inspect(record.name)
-        return instance is not None and instance.state == "running"
 
-    def _prepare_image(self, runtime: Runtime, image: Digest) -> None:
-        try:
-            runtime.prepare(self._device.manifest_of(image))
-        except VerificationError as error:
-            raise VerificationError(
-                error.what, where=error.where or f"image {image}", hint=error.hint or IMPORT_AGAIN
-            ) from error
-
-    def _change(self, steps: Sequence[Step], services: Mapping[str, ServiceRecord]) -> None:
-        failures: list[RuntimeFailedError] = []
-        for step in steps:
-            match step:
-                case Stop(name):
-                    self._stop(services[name])
-                case Switch():
-                    failure = self._switch(step, services.get(step.spec.name))
-                    failures += [] if failure is None else [failure]
-        if len(failures) > 1:
-            raise RuntimeFailedError("; ".join(str(one) for one in failures))
-        if failures:
-            raise failures[0]
-
-    def _stop(self, record: ServiceRecord) -> None:
-        self._device.state.stopping(record)
-        self._device.runtime_named(record.runtime).stop(record.name)
-        ended = record.current.outcome not in (Outcome.TRYING, Outcome.RETURNING)
-        outcome = record.current.outcome if ended else Outcome.FAILED
-        self._device.state.finish(record.current, outcome, ServiceState.STOPPED, None)
-
-    def _switch(self, step: Switch, record: ServiceRecord | None) -> RuntimeFailedError | None:
-        spec, state, runtime = step.spec, self._device.state, self._device.runtime_for(record)
-        _log.info("service %s: starting image %s by %s", spec.name, spec.image, runtime.name)
-        holder = runtime if record is None else self._device.runtime_named(record.runtime)
-        deployment = state.begin(spec, runtime.name, holder=holder.name, returning=step.returning)
-        if holder.name != runtime.name:
-            holder.stop(spec.name)
-            state.moved(deployment)
-        health = self._try(spec, runtime)
-        if health.healthy:
-            state.finish(deployment, Outcome.HEALTHY, ServiceState.HEALTHY, None)
-            return None
-        if step.fallback is None:
-            state.finish(deployment, Outcome.FAILED, ServiceState.FAILED, health.reason)
-            hint = "there is no earlier image to roll back to"
-            return RuntimeFailedError(health.reason, where=f"service {spec.name}", hint=hint)
-        return self._return_to(step.fallback, state.judge(deployment, Outcome.FAILED), health.reason)
-
-    def _return_to(self, good: Deployment, failed: Deployment, failure: str) -> RuntimeFailedError:
-        spec, where = good.spec, f"service {good.spec.name}"
-        # The image is not to blame where it is the same.
-        changed = spec.settings_changed(failed.spec) if spec.image == failed.spec.image else ""
-        what = f"{changed or f'image {failed.spec.image}'} failed ({failure})"
-        goal = "its earlier settings" if changed else str(spec.image)
-        _log.warning("%s: %s; rolling back to %s", where, what, goal)
-        back = self._device.state.begin(spec, good.runtime, returning=True)
-        try:
-            # It ran here before, so its signature or --allow-unsigned is not asked for again.
-            runtime = self._device.runtime_named(good.runtime)
-            self._prepare_image(runtime, spec.image)
-            health = self._try(spec, runtime)
-        except (EdgepackError, OSError) as error:
-            health = Health(False, str(error))
-        if health.healthy:
-            reason = f"{what}; rolled back to {'its earlier settings' if changed else 'the last good one'}"
-            self._device.state.finish(back, Outcome.HEALTHY, ServiceState.HEALTHY, reason)
-            return RuntimeFailedError(failure, where=where, hint=f"rolled back to {goal}")
-        reason = f"{what}, and so did {goal} ({health.reason})"
-        self._device.state.finish(back, Outcome.FAILED, ServiceState.FAILED, reason)
-        return RuntimeFailedError(reason, where=where, hint="read its log and apply another image")
-
-    def _try(self, spec: DesiredService, runtime: Runtime) -> Health:
-        """As ``_attempt``, and once more when what is unpacked turns out to be damaged, after mending it."""
-        health = self._attempt(spec, runtime)
-        if health.healthy:
-            return health
-        try:
-            damaged = runtime.mend(self._device.manifest_of(spec.image))
-        except (EdgepackError, OSError) as error:
-            return Health(False, f"{health.reason}; its image is damaged on the disk and cannot be mended: {error}")
-        if not damaged:
-            return health
-        _log.warning("service %s: its image was damaged on the disk and is mended; starting it again", spec.name)
-        return self._attempt(spec, runtime)
-
-    def _attempt(self, spec: DesiredService, runtime: Runtime) -> Health:
-        """Stop what runs, start ``spec``, and wait until it is healthy; when it is not, it is stopped again."""
-        try:
-            runtime.stop(spec.name)
-            runtime.start(replace(spec, image=self._device.manifest_of(spec.image)))
-            health = self._wait(spec, runtime, spec.health_timeout_seconds)
-            if health.healthy:
-                return health
-            reason = health.reason + _last_log_line(runtime.logs(spec.name, 5))
-        except (EdgepackError, OSError) as error:
-            reason = _without_place(error)
-        # Outside of the block above: if stopping fails, the record must not say that nothing runs.
-        runtime.stop(spec.name)
-        return Health(False, reason)
-
-    def _wait(self, spec: DesiredService, runtime: Runtime, timeout: float) -> Health:
-        return wait_healthy(
-            lambda: probe(spec.address, spec.port, spec.health_path),
-            lambda: alive(runtime.inspect(spec.name)),
-            timeout,
-            clock=self._clock.now,
-            sleep=self._clock.sleep,
-        )
+def _raise(failed: Mapping[str, RuntimeFailedError]) -> None:
+    failures = list(failed.values())
+    if len(failures) > 1:
+        raise RuntimeFailedError("; ".join(str(one) for one in failures))
+    if failures:
+        raise failures[0]
 
 
 def _returned_meanwhile(asked: ServiceRecord, found: ServiceRecord) -> bool:
@@ -307,18 +309,3 @@ def _returned_meanwhile(asked: ServiceRecord, found: ServiceRecord) -> bool:
             hint="see: edge-agent status, and run the same command again if you still want to",
         )  # fmt: skip
     return now == target and found.state is ServiceState.HEALTHY
-
-
-def _last_log_line(log_text: str) -> str:
-    """The last line of a service's log as the end of a sentence; a log may hold anything."""
-    lines = [line for line in log_text.splitlines() if line.strip()]
-    if not lines:
-        return ""
-    return f"; it last wrote: {printable(lines[-1].strip())[:_LAST_LINE_CHARACTERS]}"
-
-
-def _without_place(error: Exception) -> str:
-    """The error's text without its place, for a message that names the service itself."""
-    if not isinstance(error, RuntimeFailedError):
-        return str(error)
-    return error.what if error.hint is None else f"{error.what}, {error.hint}"

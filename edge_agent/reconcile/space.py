@@ -6,21 +6,32 @@ After an update those that ran before; when it is asked for, those that never ra
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge_agent.device import Device
+from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import ServiceRecord
+from edge_agent.state.reserve import files_left
 from edgepack.errors import EdgepackError
 from edgepack.oci.digest import Digest
 from edgepack.oci.upkeep import images, remove_blobs, remove_images, spare, unreached
 
 _log = logging.getLogger(__name__)
+_SETTLED = (Stage.DONE, Stage.FAILED)
+# How long making room waits for who keeps the device: a download may take hours, and does not want it either.
+_PATIENCE_SECONDS = 10.0
+_FEW_FILES = 256
 
 
-def needed(services: Collection[ServiceRecord]) -> frozenset[Digest]:
-    """The images that services run, that a rollback returns to, and that a failed update falls back to."""
-    found = set()
+def needed(services: Collection[ServiceRecord], goals: Collection[Goal] = ()) -> frozenset[Digest]:
+    """The images that services run, that rollbacks and failed updates return to, and that are coming.
+
+    A service that was removed keeps what a rollback runs again.
+    """
+    found = {goal.spec.image for goal in goals if goal.stage not in _SETTLED and goal.spec.status == "running"}
     for record in services:
         found.add(record.current.spec.image)
         for other in (record.last_good, record.fallback(record.current.spec)):
@@ -29,13 +40,60 @@ def needed(services: Collection[ServiceRecord]) -> frozenset[Digest]:
     return frozenset(found)
 
 
+def relieve(device: Device) -> int:
+    """Make room before the disk is full: remove what ran before and what nothing needs, and what belongs to no image.
+
+    Returns the bytes that left the disk, as it counts them. For when nobody asked: an image that was imported and has
+    not run stays, and so does what was downloaded of one that is coming. Raises ``EdgepackError`` where another command
+    keeps the device.
+    """
+    before = _free_bytes(device)
+    with device.changing(_PATIENCE_SECONDS):
+        device.make_room()
+        give_back(device)
+        kept = _kept(device)
+        if not kept.coming:
+            remove_blobs(device.store, unreached(device.store, kept.images))
+    return max(0, _free_bytes(device) - before)
+
+
+def is_low(device: Device, floor_bytes: int) -> bool:
+    """Whether less than ``floor_bytes``, or next to no files, are left on the device's disk."""
+    return _free_bytes(device) < floor_bytes or files_left(_place(device)) < _FEW_FILES
+
+
+def _free_bytes(device: Device) -> int:
+    disk = os.statvfs(_place(device))
+    return disk.f_bavail * disk.f_frsize
+
+
+def _place(device: Device) -> Path:
+    return next(path for path in (device.root, *device.root.parents) if path.exists())
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What stays: ``images``, and with ``coming`` what is here of one that is not here yet, and belongs to no image."""
+
+    images: frozenset[Digest]
+    coming: bool
+
+
+def _kept(device: Device) -> _Kept:
+    services = device.state.services().values()
+    images = needed(services, device.state.goals().values())
+    # Those of services are to be here: without them it is not known what they need, and nothing is removed.
+    absent = {image for image in images - needed(services) if not device.store.has_digest(image)}
+    return _Kept(images - absent, bool(absent))
+
+
 def give_back(device: Device) -> int:
     """Remove what ran once and is not needed any more; returns the bytes that left the store.
 
     The caller is changing the device. An image that was imported and never run stays, and so does one whose runtime
     does not answer now: the next call removes it. Killed in the middle, the next call finishes.
     """
-    kept = needed(device.state.services().values())
+    kept = _kept(device).images
     spent = {image: runtimes for image, runtimes in device.state.past().items() if image not in kept}
     held = {image: runtimes for image, runtimes in spent.items() if device.store.has_digest(image)}
     if not held:
@@ -64,7 +122,8 @@ def collect(device: Device, *, dry_run: bool) -> Collected:
     With ``dry_run`` nothing is removed. The caller is changing the device.
     """
     store = device.store
-    kept = needed(device.state.services().values())
+    found = _kept(device)
+    kept = found.images
     past = device.state.past()
     everywhere = {name for runtimes in past.values() for name in runtimes}
     names = {one.digest: tag for tag, one in store.tags().items()}
@@ -76,15 +135,16 @@ def collect(device: Device, *, dry_run: bool) -> Collected:
         if image not in kept and _manifest_of(device, image) not in running
     ]
     if dry_run:
-        going = spare(store, unwanted, kept) | unreached(store, kept)
-        found = tuple((image, names.get(image)) for image in unwanted if image in going)
-        return Collected(found, sum(before[digest] for digest in going if digest in before))
+        going = spare(store, unwanted, kept) | (frozenset() if found.coming else unreached(store, kept))
+        named = tuple((image, names.get(image)) for image in unwanted if image in going)
+        return Collected(named, sum(before[digest] for digest in going if digest in before))
     device.state.give_up(unwanted)
     gone = [image for image in unwanted if _forget(device, image, past.get(image, frozenset(everywhere)))]
     remove_images(store, gone, kept)
     device.state.forget(gone)
-    store.drop_unfinished(())
-    remove_blobs(store, unreached(store, kept))
+    if not found.coming:
+        store.drop_unfinished(())
+        remove_blobs(store, unreached(store, kept))
     left = store.digests()
     freed = sum(size for digest, size in before.items() if digest not in left)
     return Collected(tuple((image, names.get(image)) for image in gone if image not in left), freed)

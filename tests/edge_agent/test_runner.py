@@ -227,16 +227,16 @@ def test_a_rollback_returns_once_and_then_there_is_nothing(lab: Lab) -> None:
 
 def meanwhile(lab: Lab, monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
     """Let another command make its ``change`` while the next one waits for the lock."""
-    real = FakeDevice.changing
+    real = FakeDevice.using
 
     @contextmanager
-    def changing(self: FakeDevice) -> Iterator[None]:
-        monkeypatch.setattr(FakeDevice, "changing", real)
+    def using(self: FakeDevice, *services: str) -> Iterator[None]:
+        monkeypatch.setattr(FakeDevice, "using", real)
         change()
-        with real(self):
+        with real(self, *services):
             yield
 
-    monkeypatch.setattr(FakeDevice, "changing", changing)
+    monkeypatch.setattr(FakeDevice, "using", using)
 
 
 def test_a_rollback_that_waited_for_the_same_finds_it_done(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edge_agent.device import Device
-from edge_agent.reconcile import runner, status
+from edge_agent.reconcile import status, switching
 from edge_agent.reconcile.probe import Health
 from edge_agent.reconcile.runner import Clock, Runner
 from edge_agent.runtimes.base import Instance, Runtime, Watch
@@ -189,7 +189,7 @@ def power_cut(at: int, *, after: bool) -> Iterator[list[str]]:
 
         patch.setattr(owner, name, call)
 
-    for name in ("begin", "moved", "stopping", "finish", "judge", "set_serial"):
+    for name in ("begin", "moved", "stopping", "finish", "judge", "accept", "set_goal", "set_stage", "quarantine"):
         watched(StateFile, name)
     for name in ("prepare", "start", "stop"):
         watched(FakeRuntime, name)
@@ -242,6 +242,6 @@ def service(image: Digest, name: str = "churn", port: int = 6789, **more: Any) -
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """A fresh device; import this fixture where it is used."""
     made = Lab(tmp_path / "device")
-    monkeypatch.setattr(runner, "probe", made.world.probe)
+    monkeypatch.setattr(switching, "probe", made.world.probe)
     monkeypatch.setattr(status, "probe", made.world.probe)
     return made

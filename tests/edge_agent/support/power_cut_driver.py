@@ -40,7 +40,7 @@ def watch(owner: type, name: str) -> None:
     setattr(owner, name, call)
 
 
-for one in ("begin", "moved", "stopping", "finish", "judge", "set_serial"):
+for one in ("begin", "moved", "stopping", "finish", "judge", "accept", "set_goal", "set_stage", "quarantine"):
     watch(StateFile, one)
 for one in ("prepare", "start", "stop"):
     watch(ProcessRuntime, one)

@@ -1,0 +1,300 @@
+"""Carries out the steps of a plan on the runtimes; each intention is recorded before its effect.
+
+The caller uses the services that are changed (``Device.using``). ``Preparing`` is what can be done, and can fail, while
+the version that runs goes on; ``Switching`` is what follows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edge_agent.device import IMPORT_AGAIN, Device
+from edge_agent.reconcile.plan import Prepare, Step, Stop, Switch
+from edge_agent.reconcile.probe import Health, alive, probe, wait_healthy
+from edge_agent.reconcile.progress import Progress
+from edge_agent.runtimes.base import Foreseeing, Runtime
+from edge_agent.state.goals import Goal, Stage
+from edge_agent.state.records import Deployment, Outcome, ServiceRecord
+from edgepack.errors import EdgepackError, RuntimeFailedError, VerificationError
+from edgepack.oci.digest import Digest
+from edgepack.state.desired import DesiredService
+from edgepack.state.reported import ServiceState
+from edgepack.text import printable
+
+_log = logging.getLogger(__name__)
+# A running service has this long to answer before it is started again.
+_PATIENCE_SECONDS = 5.0
+_LAST_LINE_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A clock that tests can replace."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Looking:
+    """What is seen of the services of ``device``."""
+
+    def __init__(self, device: Device, clock: Clock) -> None:
+        self._device = device
+        self._clock = clock
+
+    def healthy(self, specs: Sequence[DesiredService], services: Mapping[str, ServiceRecord]) -> frozenset[str]:
+        """The services that run as ``specs`` say, by the right runtime, and are healthy."""
+        return frozenset(spec.name for spec in specs if self._is_healthy(spec, services.get(spec.name)))
+
+    def _is_healthy(self, spec: DesiredService, record: ServiceRecord | None) -> bool:
+        if record is None or record.state is not ServiceState.HEALTHY or record.current.spec != spec:
+            return False
+        runtime = self._device.runtime_for(record)
+        patience = min(_PATIENCE_SECONDS, spec.health_timeout_seconds)
+        if runtime.name != record.runtime or not self.wait(spec, runtime, patience).healthy:
+            return False
+        instance = runtime.inspect(spec.name)
+        if instance is None or instance.image is None or instance.fault is not None:
+            return False
+        return self._device.is_image(spec.image, instance.image)
+
+    def runs(self, record: ServiceRecord) -> bool:
+        """Whether the service has an instance that runs."""
+        instance = self._device.runtime_named(record.runtime).inspect(record.name)
+        return instance is not None and instance.state == "running"
+
+    def once(self, spec: DesiredService, runtime: Runtime) -> Health:
+        """The health of a service that ``runtime`` runs, now."""
+        living = alive(runtime.inspect(spec.name))
+        return probe(spec.address, spec.port, spec.health_path) if living.healthy else living
+
+    def wait(self, spec: DesiredService, runtime: Runtime, timeout: float) -> Health:
+        """Wait until the service is healthy, or has ended, or for ``timeout`` seconds."""
+        return wait_healthy(
+            lambda: probe(spec.address, spec.port, spec.health_path),
+            lambda: alive(runtime.inspect(spec.name)),
+            timeout,
+            clock=self._clock.now,
+            sleep=self._clock.sleep,
+        )
+
+
+class Preparing:
+    """Everything that can fail before anything is stopped."""
+
+    def __init__(self, device: Device, looking: Looking, *, allow_unsigned: bool) -> None:
+        self._device = device
+        self._looking = looking
+        self._allow_unsigned = allow_unsigned
+
+    def prepare(self, steps: Sequence[Step], services: Mapping[str, ServiceRecord]) -> None:
+        """Verify and prepare what ``steps`` need, and see whether what they start could be started."""
+        stopped = {step.service for step in steps if isinstance(step, Stop)}
+        for step in steps:
+            match step:
+                case Prepare(name, image):
+                    self._device.check_signed(image, allow_unsigned=self._allow_unsigned)
+                    self.prepare_image(self._device.runtime_for(services.get(name)), image)
+                case Stop(name):
+                    if name in services:
+                        self._device.runtime_named(services[name].runtime)
+                case Switch(spec):
+                    if spec.name in services:
+                        self._device.runtime_named(services[spec.name].runtime)
+                    self._foresee(spec, [services[name] for name in {spec.name, *stopped} if name in services])
+
+    def prepare_image(self, runtime: Runtime, image: Digest) -> None:
+        """Let ``runtime`` prepare ``image``; an altered blob of it is told with the way out."""
+        try:
+            runtime.prepare(self._device.manifest_of(image))
+        except VerificationError as error:
+            raise VerificationError(
+                error.what, where=error.where or f"image {image}", hint=error.hint or IMPORT_AGAIN
+            ) from error
+
+    def _foresee(self, spec: DesiredService, ending: Sequence[ServiceRecord]) -> None:
+        """Raise what would keep ``spec`` from being started once the services ``ending`` have been stopped.
+
+        Where nothing of the service runs there is nothing to lose: it is tried, and on record.
+        """
+        record = next((one for one in ending if one.name == spec.name), None)
+        runtime = self._device.runtime_for(record)
+        if record is not None and self._looking.runs(record) and isinstance(runtime, Foreseeing):
+            held = any(spec.collides(one.current.spec) and self._looking.runs(one) for one in ending)
+            runtime.check(replace(spec, image=self._device.manifest_of(spec.image)), held=held)
+
+
+class Switching:
+    """Stops and starts services, and returns to what was good."""
+
+    def __init__(self, device: Device, looking: Looking, preparing: Preparing, progress: Progress) -> None:
+        self._device = device
+        self._looking = looking
+        self._preparing = preparing
+        self._progress = progress
+
+    def change(
+        self, steps: Sequence[Step], services: Mapping[str, ServiceRecord], goals: Mapping[str, Goal]
+    ) -> dict[str, RuntimeFailedError]:
+        """Carry out what ``steps`` stop and switch, with the ``goals`` that they lead to; returns what failed."""
+        failed: dict[str, RuntimeFailedError] = {}
+        for step in steps:
+            match step:
+                case Stop(name):
+                    self.stop(services[name], goals.get(name))
+                case Switch():
+                    name = step.spec.name
+                    failure = self.switch(step, services.get(name), goals.get(name))
+                    failed |= {} if failure is None else {name: failure}
+        return failed
+
+    def stop(self, record: ServiceRecord, goal: Goal | None) -> None:
+        """Stop a service, for good where that is its ``goal``, and else to start it again."""
+        for_good = goal is not None and goal.spec.status != "running"
+        removed = goal is not None and goal.spec.status == "removed"
+        if goal is not None and for_good:
+            goal = self._progress.enter(goal, Stage.SWITCHING)
+        self._device.state.stopping(record)
+        self._device.runtime_named(record.runtime).stop(record.name)
+        ended = record.current.outcome not in (Outcome.TRYING, Outcome.RETURNING)
+        outcome = record.current.outcome if ended else Outcome.FAILED
+        state = ServiceState.REMOVED if removed else ServiceState.STOPPED
+        self._device.state.finish(record.current, outcome, state, None)
+        if goal is not None and for_good:
+            self._progress.enter(goal, Stage.DONE)
+
+    def switch(self, step: Switch, record: ServiceRecord | None, goal: Goal | None) -> RuntimeFailedError | None:
+        """Run what ``step`` says; where it has to prove itself, ``goal`` is on probation then, and else it is done.
+
+        What does not become healthy is left for the fallback, and the failure returned.
+        """
+        spec, state, runtime = step.spec, self._device.state, self._device.runtime_for(record)
+        if goal is not None and not step.returning:
+            goal = self._progress.enter(goal, Stage.SWITCHING)
+            if goal is None:
+                return None
+        _log.info("service %s: starting image %s by %s", spec.name, spec.image, runtime.name)
+        holder = runtime if record is None else self._device.runtime_named(record.runtime)
+        deployment = state.begin(spec, runtime.name, holder=holder.name, returning=step.returning)
+        if holder.name != runtime.name:
+            holder.stop(spec.name)
+            state.moved(deployment)
+        health = self._try(spec, runtime)
+        if not health.healthy:
+            return self.fall_back(deployment, step.fallback, goal, health.reason)
+        if spec.probation_seconds and not step.returning and goal is not None:
+            self._enter(goal, Stage.PROBATION)
+            return None
+        state.finish(deployment, Outcome.HEALTHY, ServiceState.HEALTHY, None)
+        self._enter(goal, Stage.DONE)
+        return None
+
+    def fall_back(
+        self, failed: Deployment, fallback: Deployment | None, goal: Goal | None, reason: str
+    ) -> RuntimeFailedError:
+        """Leave what ``failed`` for its ``fallback``; the image is not tried again before it is asked for anew."""
+        state, spec = self._device.state, failed.spec
+        if fallback is None:
+            state.finish(failed, Outcome.FAILED, ServiceState.FAILED, reason)
+            self._give_up(goal, failed, reason)
+            hint = "there is no earlier image to roll back to"
+            return RuntimeFailedError(reason, where=f"service {spec.name}", hint=hint)
+        failed = state.judge(failed, Outcome.FAILED)
+        goal = self._enter(goal, Stage.RETURNING, reason)
+        error, told = self._return_to(fallback, failed, reason)
+        self._give_up(goal, failed, told)
+        return error
+
+    def _return_to(self, good: Deployment, failed: Deployment, failure: str) -> tuple[RuntimeFailedError, str]:
+        """Run ``good`` again; the error to raise, and the reason that is recorded."""
+        spec, where = good.spec, f"service {good.spec.name}"
+        # The image is not to blame where it is the same.
+        changed = spec.settings_changed(failed.spec) if spec.image == failed.spec.image else ""
+        what = f"{changed or f'image {failed.spec.image}'} failed ({failure})"
+        goal = "its earlier settings" if changed else str(spec.image)
+        _log.warning("%s: %s; rolling back to %s", where, what, goal)
+        reason = f"{what}; rolled back to {'its earlier settings' if changed else 'the last good one'}"
+        health = self.restore(good, reason, lambda seen: f"{what}, and so did {goal} ({seen})")
+        if health.healthy:
+            return RuntimeFailedError(failure, where=where, hint=f"rolled back to {goal}"), reason
+        hint = "read its log and apply another image"
+        return RuntimeFailedError(health.reason, where=where, hint=hint), health.reason
+
+    def restore(self, good: Deployment, reason: str | None, otherwise: Callable[[str], str]) -> Health:
+        """Run ``good``, which ran before, with ``reason`` on record; ``otherwise`` makes the reason when it fails."""
+        spec = good.spec
+        back = self._device.state.begin(spec, good.runtime, returning=True)
+        try:
+            # It ran here before, so its signature or --allow-unsigned is not asked for again.
+            runtime = self._device.runtime_named(good.runtime)
+            self._preparing.prepare_image(runtime, spec.image)
+            health = self._try(spec, runtime)
+        except (EdgepackError, OSError) as error:
+            health = Health(False, str(error))
+        if health.healthy:
+            self._device.state.finish(back, Outcome.HEALTHY, ServiceState.HEALTHY, reason)
+            return health
+        told = otherwise(health.reason)
+        self._device.state.finish(back, Outcome.FAILED, ServiceState.FAILED, told)
+        return Health(False, told)
+
+    def _give_up(self, goal: Goal | None, failed: Deployment, reason: str) -> None:
+        """Record that ``goal`` failed, and keep its image from being tried again by itself."""
+        self.quarantine(failed.spec.image, reason)
+        self._enter(goal, Stage.FAILED, reason)
+
+    def quarantine(self, image: Digest, reason: str) -> None:
+        """Keep ``image`` from being tried again by itself; one that has run well here is not to blame."""
+        records = self._device.state.services().values()
+        if not any(image == good.spec.image for one in records for good in one.healthy):
+            self._device.state.quarantine(image, reason)
+
+    def _enter(self, goal: Goal | None, stage: Stage, reason: str | None = None) -> Goal | None:
+        return None if goal is None else self._progress.enter(goal, stage, reason)
+
+    def _try(self, spec: DesiredService, runtime: Runtime) -> Health:
+        """As ``_attempt``, and once more when what is unpacked turns out to be damaged, after mending it."""
+        health = self._attempt(spec, runtime)
+        if health.healthy:
+            return health
+        try:
+            damaged = runtime.mend(self._device.manifest_of(spec.image))
+        except (EdgepackError, OSError) as error:
+            return Health(False, f"{health.reason}; its image is damaged on the disk and cannot be mended: {error}")
+        if not damaged:
+            return health
+        _log.warning("service %s: its image was damaged on the disk and is mended; starting it again", spec.name)
+        return self._attempt(spec, runtime)
+
+    def _attempt(self, spec: DesiredService, runtime: Runtime) -> Health:
+        """Stop what runs, start ``spec``, and wait until it is healthy; when it is not, it is stopped again."""
+        try:
+            runtime.stop(spec.name)
+            runtime.start(replace(spec, image=self._device.manifest_of(spec.image)))
+            health = self._looking.wait(spec, runtime, spec.health_timeout_seconds)
+            if health.healthy:
+                return health
+            reason = health.reason + last_log_line(runtime.logs(spec.name, 5))
+        except (EdgepackError, OSError) as error:
+            reason = _without_place(error)
+        # Outside of the block above: if stopping fails, the record must not say that nothing runs.
+        runtime.stop(spec.name)
+        return Health(False, reason)
+
+
+def last_log_line(log_text: str) -> str:
+    """The last line of a service's log as the end of a sentence; a log may hold anything."""
+    lines = [line for line in log_text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    return f"; it last wrote: {printable(lines[-1].strip())[:_LAST_LINE_CHARACTERS]}"
+
+
+def _without_place(error: Exception) -> str:
+    """The error's text without its place, for a message that names the service itself."""
+    if not isinstance(error, RuntimeFailedError):
+        return str(error)
+    return error.what if error.hint is None else f"{error.what}, {error.hint}"
