@@ -235,7 +235,7 @@ class Device:
             _log.info("%s is changing %s; waiting until it is done", holder, self.root)
 
         patience = self._patience_seconds if patience_seconds is None else patience_seconds
-        with locked_within(path, patience, tell, shared=shared):
+        with locked_within(path, patience, tell if patience else lambda _: None, shared=shared):
             yield
 
     @contextmanager

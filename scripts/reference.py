@@ -180,6 +180,52 @@ def agent_schema() -> str:
     return SCHEMA_FILE.read_text("utf-8")
 
 
+def stages_page() -> str:
+    """The stages of a service: the table that the agent works by, and a drawing of it."""
+    from edge_agent.reconcile.stages import ATTEMPTS, TABLE
+
+    def boot(stage: str, alone: str) -> str:
+        return f"`{stage}`" if stage == alone else f"`{stage}`; without a good version to return to `{alone}`"
+
+    arrows = [f"    {stage} --> {one}" for stage, row in TABLE.items() for one in sorted(row.next) if one != stage]
+    return "\n".join(
+        [
+            "# The stages of a service\n",
+            GENERATED,
+            "How far a service is on the way to what is desired of it. A stage is on record before what it announces is"
+            " done. [The device](device.md#stages) says what a document asks for.\n",
+            "```mermaid\nstateDiagram-v2\n    [*] --> Wanted\n" + "\n".join(arrows) + "\n    Done --> [*]\n"
+            "    Failed --> [*]\n```\n",
+            _table(
+                ("Stage", "Means", "May be followed by"),
+                (
+                    (f"`{stage}`", row.means, _code(sorted(row.next)) or "a new goal only")
+                    for stage, row in TABLE.items()
+                ),
+            ),
+            "## After a crash\n",
+            "What a start of the agent makes of each stage. A stage that is counted was interrupted while a service was"
+            f" changed; the last column is for the {ATTEMPTS}rd time. A service that is to be stopped or removed is"
+            " `Wanted` again, however often.\n",
+            _table(
+                ("Stage", "Goes on as", "Counted", f"After {ATTEMPTS} times"),
+                (
+                    (
+                        f"`{stage}`",
+                        boot(row.boot.stage, row.boot.alone),
+                        "yes" if row.boot.counted else "",
+                        boot(row.boot.given_up, row.boot.given_up_alone) if row.boot.counted else "",
+                    )
+                    for stage, row in TABLE.items()
+                ),
+            ),
+            "A return leads to `Wanted` again, or after so many interruptions to `Failed`; one that an operator asked"
+            " for by `edge-agent rollback` leads to `Done`. A version that was tried and did not stay healthy is not"
+            " tried again: it leads to `Returning` and `Failed` at once.\n",
+        ]
+    )
+
+
 def _merged(field: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
     """``field`` with what it refers to, and of a choice between types all of them."""
     found = {**shared.get(str(field.get("$ref", "")).rpartition("/")[2], {}), **field}
@@ -238,6 +284,7 @@ PAGES = {
     "inferenceconfig.schema.json": inferenceconfig_schema,
     "manifest.md": manifest_page,
     "rules.md": rules_page,
+    "stages.md": stages_page,
 }
 
 

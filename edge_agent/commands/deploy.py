@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from edge_agent.commands.options import MEMORY, PORT, Variable, allow_unsigned, answer_status, common
@@ -40,7 +42,9 @@ def command(
     from edge_agent.reconcile.status import status
     from edge_agent.sources.sources import Sources
 
-    sources = Sources.of(device, find_configuration(None, device.root), allow_unsigned=allow_unsigned)
+    configuration = find_configuration(None, device.root)
+    unsigned = allow_unsigned or configuration.allow_unsigned_images
+    sources = Sources.of(device, replace(configuration, allow_unsigned_images=unsigned))
     spec = deployment(reference, sources.find(reference), device.services(), name, port, dict(env), memory)
-    Runner(device, allow_unsigned=allow_unsigned).deploy(spec, sources)
+    Runner(device, allow_unsigned=unsigned).deploy(spec, sources)
     answer_status(output, status(device))

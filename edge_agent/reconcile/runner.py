@@ -21,6 +21,7 @@ from edge_agent.sources.base import Fetcher
 from edge_agent.state.goals import Goal, Refusal, Stage
 from edge_agent.state.records import ServiceRecord
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError
+from edgepack.host.locks import LockedError
 from edgepack.nearness import did_you_mean
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
@@ -28,8 +29,6 @@ from edgepack.state.reported import ServiceState
 from edgepack.state.topics import COMMAND
 
 _log = logging.getLogger(__name__)
-# After a change what is not needed any more is removed, unless another command keeps the device this long.
-_UPKEEP_PATIENCE_SECONDS = 1.0
 __all__ = ["Clock", "Rules", "Runner"]
 
 
@@ -260,8 +259,10 @@ class Runner:
     def _give_back(self) -> None:
         """Remove what nothing needs any more; the desired state has been reached whether or not that works."""
         try:
-            with self._device.changing(_UPKEEP_PATIENCE_SECONDS):
+            with self._device.changing(0):
                 give_back(self._device)
+        except LockedError as error:
+            _log.debug("what is not needed any more is removed another time: %s", error)
         except (EdgepackError, OSError) as error:
             _log.warning("what is not needed any more cannot be removed now: %s", error)
 

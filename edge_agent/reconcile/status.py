@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from edge_agent.device import STORE, Device
 from edge_agent.reconcile.probe import alive, probe
-from edge_agent.state.goals import Wanted
+from edge_agent.state.goals import Goal, Wanted
 from edge_agent.state.records import ServiceRecord
 from edgepack.errors import EdgepackError
 from edgepack.oci.config import ImageConfig
@@ -45,7 +45,7 @@ def _answered(found: ReportedService, wanted: Wanted) -> ReportedService:
     goal, refused = wanted.goals.get(found.name), wanted.refused_services.get(found.name)
     if goal is not None:
         found = replace(
-            found, stage=goal.stage, origin=goal.origin, serial=goal.serial, reason=goal.reason or found.reason,
+            found, stage=goal.stage, origin=goal.origin, serial=goal.serial, reason=_reason(found, goal),
             status=goal.status,
         )  # fmt: skip
     if refused is not None:
@@ -53,6 +53,15 @@ def _answered(found: ReportedService, wanted: Wanted) -> ReportedService:
             found, origin=refused.origin, serial=refused.serial, reason=refused.reason, status=refused.status
         )
     return found
+
+
+def _reason(found: ReportedService, goal: Goal) -> str | None:
+    """The reason that is shown: how far the goal is, and why; what was interrupted says first how to go on."""
+    if found.state is not ServiceState.TRANSITIONING:
+        return goal.reason or found.reason
+    if goal.stage is Stage.PROBATION:
+        return "it is healthy, and on probation"
+    return found.reason if goal.reason is None else f"{found.reason or goal.stage} ({goal.reason})"
 
 
 def _settled(device: Device, record: ServiceRecord) -> ReportedService:

@@ -13,7 +13,7 @@ from tests.edge_agent.support.agent import Agent, Images, make_images
 from tests.support.ports import free_port
 
 # Every durable write and every effect of an update that goes well, in order.
-CHAIN = ["prepare", "set_serial", "begin", "stop", "start", "finish"]
+CHAIN = ["prepare", "accept", "set_stage", "set_stage", "begin", "stop", "start", "finish", "set_stage"]
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +72,13 @@ def test_an_update_that_is_killed_is_finished_by_the_same_command(
     assert agent.status() == {
         "name": "churn", "state": "Healthy", "digest": v2, "last_good": v1, "port": agent.port, "runtime": "process",
         "reason": None, "tag": "v2:1", "last_good_tag": "v1:1", "models": [],
-        "url": f"http://127.0.0.1:{agent.port}", "stage": None, "percent": None, "restarts": 0, "exit_code": None,
-        "origin": None, "serial": None, "status": 200,
+        "url": f"http://127.0.0.1:{agent.port}", "stage": "Done", "percent": None, "restarts": 0, "exit_code": None,
+        "origin": "command", "serial": 1, "status": 200,
     }  # fmt: skip
 
 
 def test_a_killed_update_may_be_rolled_back_instead(agent: Agent, tmp_path: Path) -> None:
-    agent.run("apply", agent.document("v2"), driver=("after", "4", str(tmp_path / "log")))
+    agent.run("apply", agent.document("v2"), driver=("after", "7", str(tmp_path / "log")))
     done = agent.run("rollback", "churn")
 
     assert done.code == 0, done.err
@@ -86,10 +86,10 @@ def test_a_killed_update_may_be_rolled_back_instead(agent: Agent, tmp_path: Path
 
 
 def test_a_killed_return_is_finished(agent: Agent, tmp_path: Path) -> None:
-    # prepare begin stop start [not healthy] stop judge begin prepare stop | start finish
-    killed = agent.run("apply", agent.document("ill"), driver=("after", "9", str(tmp_path / "log")))
+    # prepare accept staged switching begin stop start [not healthy] stop judge returning begin prepare stop | start
+    killed = agent.run("apply", agent.document("ill"), driver=("after", "13", str(tmp_path / "log")))
     assert killed.code == -9
-    assert (tmp_path / "log").read_text().split()[-4:] == ["judge", "begin", "prepare", "stop"]
+    assert (tmp_path / "log").read_text().split()[-5:] == ["judge", "set_stage", "begin", "prepare", "stop"]
     found = agent.status()
     assert (found["state"], found["digest"]) == ("Transitioning", str(agent.images.digests["v1"]))
 
