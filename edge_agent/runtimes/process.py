@@ -103,8 +103,8 @@ class ProcessRuntime(UnpackedRuntime):
         return found is not None and found.running
 
     def _foresee(self, image: UnpackedImage, spec: DesiredService) -> None:
-        self._view(spec, image, self._python(image))
         self._access(image, spec)
+        self._view(spec, image, self._python(image))
         name = cgroups.trial_name()
         self._limits(spec, name)
         cgroups.remove(name)
@@ -113,8 +113,8 @@ class ProcessRuntime(UnpackedRuntime):
         make_dirs(folder, 0o700)
         config, tree = image.config, self._trees / image.digest.hex
         python = self._python(image)
-        view = self._view(spec, image, python)
         access = self._access(image, spec)
+        view = self._view(spec, image, python)
         access = replace(access, secrets=self._secrets.place(spec, view.user))
         seen = str(view.aliases.get(tree, tree))
         cwd = tree / config.working_dir.lstrip("/")

@@ -15,7 +15,8 @@ from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
-from tests.support.parts import docker_engine, started
+from tests.edge_agent.support.engines import podman_engine
+from tests.support.parts import docker_engine
 
 
 @pytest.fixture
@@ -46,18 +47,6 @@ def base_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Layer]:
     return store, Layer(Descriptor(mediatypes.LAYER, digest, size, notes), digest, size)
 
 
-def answers(address: str) -> bool:
-    """Whether an engine answers at ``address``."""
-    from edge_agent.runtimes.engine.connect import connect
-    from edgepack.errors import MissingPartError
-
-    try:
-        connect(address).close()
-    except MissingPartError:
-        return False
-    return True
-
-
 @pytest.fixture(scope="module")
 def dockerd() -> Iterator[str]:
     """The address of a Docker engine of our own, with a network bridge of its own."""
@@ -74,14 +63,8 @@ def dockerd() -> Iterator[str]:
 def podman_service() -> Iterator[str]:
     """The address of Podman's Docker-compatible socket."""
     folder = Path(tempfile.mkdtemp(prefix="edp-p-"))
-    address = f"unix://{folder}/podman.sock"
-    # Its monitor leaves an empty file where it was started when it sees a lack of memory.
-    argv = ["env", f"--chdir={folder}", "podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
-    argv += ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "system", "service", "--time=0", address]
     try:
-        with started(argv, folder / "log", lambda: answers(address)):
+        with podman_engine(folder) as address:
             yield address
     finally:
-        # Podman keeps its storage mounted on itself.
-        subprocess.run(["umount", "--lazy", f"{folder}/root/overlay"], check=False, capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)

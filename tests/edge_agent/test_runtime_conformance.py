@@ -258,8 +258,7 @@ def test_memory_beyond_its_limit_is_told(lab: Lab, runtime: Runtime, spec: Desir
         pytest.skip("needs root")
     runtime.start(replace(spec, memory_bytes=96 << 20, env={"EAT": "300"}))
     found = wait_for_exit(runtime, "churn")
-    # Podman 4.3 says nothing of it with version 1 of control groups.
-    assert (found.exit_code, found.out_of_memory or lab.kind == "podman") == (137, True)
+    assert (found.exit_code, found.out_of_memory) == (137, True)
     runtime.start(replace(spec, env={"EAT": "3"}))
     assert ask(spec.port)["text"] == "one"
 

@@ -89,6 +89,22 @@ class EngineImages:
             return False
         return True
 
+    def is_intact(self, image: Digest) -> bool:
+        """Whether the engine can read all of ``image``: it compares each file with a sum that it took when it got it.
+
+        True where there is no room for the copy that an engine makes to read it. Raises ``NotFoundError``.
+        """
+        import docker
+
+        try:
+            for _ in self._client.images.get(image_name(image)).save():
+                pass
+        except docker.errors.NotFound:
+            raise NotFoundError(f"image {image} is not prepared", hint="import it again") from None
+        except docker.errors.APIError as error:
+            return isinstance(refused(message(error), f"image {image}"), NoSpaceError)
+        return True
+
     def remove(self, image: Digest) -> None:
         """Take our name from the image, and the image where nothing else holds it; absent is fine."""
         import docker

@@ -20,6 +20,7 @@ from edge_agent.runtimes.engine.errors import engine_errors, message
 from edge_agent.runtimes.engine.follow import follow
 from edge_agent.runtimes.engine.images import LIBPOD, EngineImages, image_name
 from edge_agent.runtimes.engine.look import look_into
+from edge_agent.runtimes.engine.oom import killed_for_memory
 from edge_agent.runtimes.engine.options import container_name, container_options, volume_prefix
 from edge_agent.runtimes.engine.users import AS_NOBODY, is_root_in, replacing_user
 from edge_agent.runtimes.engine.watch import ContainerWatch
@@ -36,6 +37,8 @@ _IMAGE_LABEL, _SPEC_LABEL, _PORT_LABEL = "io.edgepack.image", "io.edgepack.spec"
 _DEVICE_LABEL = "io.edgepack.device"
 _LATE_SECONDS = 20.0
 _FIRST_OPEN_PORT = 1024
+# The exit code of what was ended by SIGKILL.
+_KILLED = 137
 
 
 class DockerRuntime:
@@ -58,8 +61,20 @@ class DockerRuntime:
             self._images.send(image)
 
     def mend(self, image: Digest) -> bool:
-        """See the protocol: what is wrong with an engine's own layers only the engine can find."""
-        return False
+        """See the protocol. A layer that other images or containers of the engine have too stays as it is."""
+        with engine_errors(f"image {image}"):
+            if self._images.has(image):
+                if self._images.is_intact(image):
+                    return False
+                self._images.remove(image)
+            self._images.send(image)
+            if not self._images.is_intact(image):
+                raise RuntimeFailedError(
+                    "its layers are damaged where the container engine keeps them, and other images or containers have"
+                    " them too", where=f"image {image}",
+                    hint="remove those from the engine (docker system prune --all), or use another --runtime",
+                )  # fmt: skip
+        return True
 
     def check(self, spec: DesiredService, *, held: bool) -> None:
         """See ``Foreseeing``. An engine on another machine has other ports."""
@@ -249,4 +264,7 @@ def _instance(service: str, container: Any) -> Instance:
     image, port = Digest.parse(labels.get(_IMAGE_LABEL)), int(labels.get(_PORT_LABEL, "0"))
     if state.get("Status") in ("running", "restarting", "paused", "removing"):
         return Instance(service, image, "running", port)
-    return Instance(service, image, "exited", port, state.get("ExitCode"), bool(state.get("OOMKilled")))
+    code, told = state.get("ExitCode"), bool(state.get("OOMKilled"))
+    limited = bool((container.attrs.get("HostConfig") or {}).get("Memory"))
+    out_of_memory = told or (code == _KILLED and limited and killed_for_memory(container.id))
+    return Instance(service, image, "exited", port, code, out_of_memory)
