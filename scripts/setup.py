@@ -26,6 +26,7 @@ TEST_PARTS = {
     "dockerd": "docker.io",
     "docker": "docker.io",
     "ip": "iproute2",
+    "iptables": "iptables",
     "readelf": "binutils",
     "podman": "podman",
     "crun": "crun",

@@ -28,8 +28,9 @@ topic readwrite edgepack/v1/#
 class Mosquitto:
     """A broker in ``folder``, which can be stopped and started again on the same port.
 
-    ``users`` are names with passwords; without any, everybody may connect. ``more`` are lines of its configuration.
-    ``authority`` signs its certificate; with ``asks_for_certificates`` it takes certificates of the authority alone.
+    ``users`` are names with passwords; without any, everybody may connect. ``authority`` signs its certificate; with
+    ``asks_for_certificates`` it takes certificates of the authority alone. ``more`` are lines of its configuration,
+    ``inside`` are words before its command.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Mosquitto:
     names: Sequence[str] = ("IP:127.0.0.1", "DNS:localhost")
     more: Sequence[str] = ()
     persistence: bool = True
+    inside: Sequence[str] = ()
     port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -87,9 +89,8 @@ class Mosquitto:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with (self.folder / "out").open("ab") as out:
-            self._process = subprocess.Popen(
-                ["mosquitto", "-c", self.folder / "conf"], stdin=subprocess.DEVNULL, stdout=out, stderr=out
-            )  # fmt: skip
+            argv = [*self.inside, "mosquitto", "-c", str(self.folder / "conf")]
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         process = self._process
         wait_until(lambda: process.poll() is not None or (self.socket.exists() and listens(self.port, self.host)))
         assert process.poll() is None, (self.folder / "out").read_text()
