@@ -236,10 +236,25 @@ def judge(desired: Desired, scope: str, receiver: Receiver, wanted: Wanted) -> D
     document = accept(desired, scope, wanted.documents, sequence=wanted.next_sequence)
     if isinstance(document, Refusal):
         return Decision(refusal=document)
-    found = goals_of({**wanted.documents, scope: document}, receiver.groups, wanted.goals)
-    goals, refused = without_collisions(found, wanted.goals, receiver.groups)
+    goals, refused = _followed({**wanted.documents, scope: document}, receiver, wanted)
     repeated = document is wanted.documents.get(scope)
     return Decision(document, goals, refused, repeated=repeated, signed_at=desired.signed_at)
+
+
+def reconsider(receiver: Receiver, wanted: Wanted) -> Decision:
+    """What follows from the documents in force, now that an operator changed goals, or the device's groups changed.
+
+    A service that was left as it was for a port that is free now gets its goal.
+    """
+    goals, refused = _followed(wanted.documents, receiver, wanted)
+    return Decision(None, goals, refused)
+
+
+def _followed(
+    documents: Mapping[str, AcceptedDocument], receiver: Receiver, wanted: Wanted
+) -> tuple[dict[str, Goal], tuple[ServiceRefusal, ...]]:
+    found = goals_of(documents, receiver.groups, wanted.goals)
+    return without_collisions(found, wanted.goals, receiver.groups)
 
 
 def _refusal(

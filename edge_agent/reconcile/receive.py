@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import replace
 
-from edge_agent.reconcile.acceptance import Receiver, addressed, judge, opened, read
+from edge_agent.reconcile.acceptance import Receiver, addressed, judge, opened, read, reconsider
 from edge_agent.state.database import StateFile
 from edge_agent.state.goals import Decision, Refusal
 from edgepack.signing.keys import PublicKey
@@ -33,6 +33,8 @@ def receive(
     desired = payload if isinstance(payload, Refusal) else read(payload)
     if isinstance(desired, Refusal):
         return _refused(state, replace(desired, scope=scope or DEVICE))
+    if payload is data:  # nobody has signed the time that it says
+        desired = replace(desired, signed_at=None)
     where = addressed(desired, scope, receiver)
     if isinstance(where, Refusal):
         return Decision(refusal=where) if scope is None else _refused(state, where)
@@ -44,6 +46,17 @@ def receive(
     for one in found.refused_services:
         _log.warning("service %s stays as it is (%d): %s", one.service, one.status, one.reason)
     return found
+
+
+def settle(state: StateFile, receiver: Receiver) -> bool:
+    """Bring goals in line with the documents in force; whether anything changed.
+
+    To be called at a start, when the configuration's groups may be others, and when an operator may have freed a port
+    for which a service was left as it was.
+    """
+    before = state.wanted()
+    state.decide(lambda wanted: reconsider(receiver, wanted))
+    return state.wanted() != before
 
 
 def _refused(state: StateFile, refusal: Refusal) -> Decision:

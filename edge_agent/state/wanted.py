@@ -51,6 +51,7 @@ class WantedFile(DatabaseFile):
         with self._transaction() as db:
             goal = Goal(spec, origin, serial, sequence=read_wanted(db).next_sequence, number=count_up(db, "goal"))
             write_goal(db, goal)
+            db.execute("DELETE FROM refused_services WHERE service = ?", (spec.name,))
             _lift(db, [goal])
         return goal
 
@@ -91,8 +92,9 @@ class WantedFile(DatabaseFile):
         with self._transaction() as db:
             if reset:
                 db.execute("DELETE FROM facts WHERE name = 'time'")
-            decision = Decision(document, {one.service: one for one in goals}, signed_at=signed_at)
-            _carry_out(db, read_wanted(db), decision)
+            before, found = read_wanted(db), {one.service: one for one in goals}
+            refused = tuple(one for name, one in before.refused_services.items() if name not in found)
+            _carry_out(db, before, Decision(document, found, refused, signed_at=signed_at))
 
     def decide(self, decide: Callable[[Wanted], Decision]) -> Decision:
         """Let the pure ``decide`` see all that is desired, and record what it decides, with nothing in between.
@@ -159,9 +161,7 @@ def _changes(before: Wanted, decision: Decision) -> bool:
         return before.refused.get(decision.refusal.scope) != decision.refusal
     document = decision.document
     return (
-        document is None
-        or not decision.repeated
-        or document.scope in before.refused
+        (document is not None and (not decision.repeated or document.scope in before.refused))
         or (decision.signed_at or 0) > before.time
         or any(not goal.asks_the_same(before.goals.get(name)) for name, goal in decision.goals.items())
         or {one.service: one for one in decision.refused_services} != dict(before.refused_services)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.reconcile.acceptance import Receiver, accept, addressed, goals_of, judge, opened, read
-from edge_agent.reconcile.receive import receive
+from edge_agent.reconcile.receive import receive, settle
 from edge_agent.state.database import StateFile
 from edge_agent.state.goals import AcceptedDocument, Decision, Goal, Refusal, Stage, Wanted
 from edgepack.limits import LIMITS
@@ -203,6 +203,49 @@ def test_of_two_services_that_change_ports_the_refused_one_keeps_its_own() -> No
     ]  # fmt: skip
     exchanged = Desired((service(V1, "one", 7001), service(V1, "two", 7000)), 2)
     assert judge(exchanged, DEVICE, RECEIVER, Wanted(goals=kept)).refused_services == ()
+
+
+def test_a_service_gets_its_goal_when_an_operator_frees_its_port(tmp_path: Path) -> None:
+    state = StateFile(tmp_path / "agent.db")
+    state.set_goal(service(V1, "one", 7000), COMMAND, None)
+    data = sign(Desired((service(V2, "two", 7000),), 1).to_bytes(), PAYLOAD_TYPE, KEY)
+    found = receive(state, data, DEVICE, RECEIVER, [KEY.public])
+    assert [one.reason for one in found.refused_services] == ["port 7000 is that of service one"]
+    assert (state.goals().keys(), state.wanted().refused_services.keys()) == ({"one"}, {"two"})
+    # An operator's document about something else is no answer to that.
+    other = accept(Desired((service(V3, "three", 7003),)), COMMAND, state.documents(), sequence=7)
+    assert isinstance(other, AcceptedDocument)
+    state.accept(other, [Goal(service(V3, "three", 7003), COMMAND, None, sequence=7)])
+    assert state.wanted().refused_services.keys() == {"two"}
+    assert not settle(state, RECEIVER)
+    state.set_goal(service(V1, "one", 7000, status="stopped"), COMMAND, None)
+    assert settle(state, RECEIVER)
+    assert state.goals()["two"] == Goal(service(V2, "two", 7000), DEVICE, 1)
+    assert state.goals()["one"].spec.status == "stopped"
+    assert state.wanted().refused_services == {}
+    assert not settle(state, RECEIVER)
+
+
+def test_other_groups_in_the_configuration_count_from_the_next_start(tmp_path: Path) -> None:
+    state = StateFile(tmp_path / "agent.db")
+    for group, image in (("line-a", V1), ("site", V2)):
+        data = sign(Desired((service(image),), 1, group=group).to_bytes(), PAYLOAD_TYPE, KEY)
+        receive(state, data, group_scope(group), RECEIVER, [KEY.public])
+    assert state.goals()["churn"].spec.image == V1
+    assert settle(state, Receiver("press-1", ("site", "line-a")))
+    assert state.goals()["churn"].spec.image == V2
+    # In no group any more: nothing of what it runs is ended.
+    assert not settle(state, Receiver("press-1"))
+    assert state.goals()["churn"].spec.image == V2
+
+
+def test_a_time_that_nobody_signed_is_not_believed(tmp_path: Path) -> None:
+    state = StateFile(tmp_path / "agent.db")
+    late = Desired((), 1, signed_at=4_000_000_000).to_bytes()
+    receive(state, late, DEVICE, RECEIVER, [], signed=False)
+    assert state.wanted().time == 0
+    receive(state, sign(late, PAYLOAD_TYPE, KEY), DEVICE, RECEIVER, [KEY.public])
+    assert state.wanted().time == 4_000_000_000
 
 
 PLAIN = Desired((service(V1),), 7).to_bytes()
