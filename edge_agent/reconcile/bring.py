@@ -46,7 +46,7 @@ from edgepack.errors import (
     VerificationError,
 )
 from edgepack.state.desired import Desired
-from edgepack.state.reported import ServiceState
+from edgepack.state.reported import Answer, ServiceState
 
 _log = logging.getLogger(__name__)
 _ENDS = (Stage.DONE, Stage.FAILED, Stage.WAITING)
@@ -250,13 +250,13 @@ class Bringing:
             except (NotFoundError, VerificationError) as error:
                 # Missing, not signed as far as is known here, or damaged: a source may have what is lacking.
                 if fetched or fetcher is None:
-                    return self._progress.enter(goal, Stage.FAILED, str(error))
+                    return self._progress.enter(goal, Stage.FAILED, str(error), status=Answer.of(error))
                 after = self._fetched(goal, steps, fetcher, on_bytes)
                 if after is None or after.stage is not Stage.DOWNLOADING:
                     return after
                 goal, fetched = after, True
             except EdgepackError as error:
-                return self._progress.enter(goal, Stage.FAILED, str(error))
+                return self._progress.enter(goal, Stage.FAILED, str(error), status=Answer.of(error))
 
     def _fetched(self, goal: Goal, steps: tuple[Step, ...], fetcher: Fetcher, on_bytes: OnBytes | None) -> Goal | None:
         """The goal after its image was fetched: still ``DOWNLOADING``, or else ``WAITING`` or ``FAILED``."""
@@ -284,7 +284,7 @@ class Bringing:
                 offline = first_closed([Network()], look(self._device.root))
                 return self._wait(found, str(error) if offline is None else f"{offline} ({error})")
             except EdgepackError as error:
-                return self._progress.enter(found, Stage.FAILED, str(error))
+                return self._progress.enter(found, Stage.FAILED, str(error), status=Answer.of(error))
         return found
 
     def _relieve(self) -> bool:

@@ -8,6 +8,7 @@ import sys
 from edge_agent.device import Device
 from edge_agent.reconcile.stages import may_follow
 from edge_agent.state.goals import Goal, Stage
+from edgepack.state.reported import Answer
 
 _log = logging.getLogger(__name__)
 # An audit event (PEP 578) for each stage, once it is recorded and before its effect: (service, stage). Tests end the
@@ -30,14 +31,25 @@ class Progress:
         found = self.goal(goal.service)
         return found is not None and found.number == goal.number
 
-    def enter(self, goal: Goal, stage: Stage, reason: str | None = None, *, counted: bool = False) -> Goal | None:
+    def enter(
+        self,
+        goal: Goal,
+        stage: Stage,
+        reason: str | None = None,
+        *,
+        counted: bool = False,
+        status: Answer | None = None,
+    ) -> Goal | None:
         """Record that ``goal`` is in ``stage`` now; returns it, or ``None`` when another goal has replaced it.
 
-        ``counted``: as one more try that failed. Raises ``ValueError`` for a stage that may not follow.
+        ``counted``: as one more try that failed. ``status``: the reason as a number, where it is not the usual one.
+        Raises ``ValueError`` for a stage that may not follow.
         """
         if not may_follow(goal.stage, stage):
             raise ValueError(f"{stage} does not follow {goal.stage}")
-        found = self._device.state.set_stage(goal.service, stage, reason, counted=counted, number=goal.number)
+        found = self._device.state.set_stage(
+            goal.service, stage, reason, counted=counted, number=goal.number, status=status
+        )
         if found is None:
             _log.info("service %s: something else is desired of it meanwhile", goal.service)
             return None

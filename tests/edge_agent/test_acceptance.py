@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.reconcile.acceptance import Receiver, accept, addressed, goals_of, judge, opened, read
@@ -24,6 +24,7 @@ from edgepack.state.desired import PAYLOAD_TYPE, SCHEMA, Desired, DesiredService
 from edgepack.state.reported import Answer
 from edgepack.state.topics import COMMAND, DEVICE, DeviceTopics, group_desired, group_of, group_scope, scope_of
 from tests.edge_agent.support.fake_runtime import V1, V2, V3, service
+from tests.support.sampling import times
 
 GROUPS = ("line-a", "site")
 RECEIVER = Receiver("press-1", GROUPS)
@@ -49,6 +50,9 @@ desired_states = st.builds(
     st.none() | st.integers(0, 6),
 )
 steps = st.lists(st.tuples(st.sampled_from((*SCOPES, COMMAND)), desired_states), max_size=12)
+
+
+few = settings(max_examples=times(500, 40))
 
 
 def carry_out(wanted: Wanted, decision: Decision) -> Wanted:
@@ -81,6 +85,7 @@ def run(moves: list[tuple[str, Desired]]) -> list[tuple[Wanted, str, Desired, De
     return found
 
 
+@few
 @given(steps)
 def test_the_serials_of_a_scope_only_grow(moves: list[tuple[str, Desired]]) -> None:
     for before, scope, _, _, after in run(moves):
@@ -94,6 +99,7 @@ def test_the_serials_of_a_scope_only_grow(moves: list[tuple[str, Desired]]) -> N
                 assert new.serial > old.serial or new == old
 
 
+@few
 @given(steps)
 def test_what_a_document_does_not_name_keeps_its_goal(moves: list[tuple[str, Desired]]) -> None:
     """Also the empty document: nothing is removed or stopped but by its name."""
@@ -109,6 +115,7 @@ def test_what_a_document_does_not_name_keeps_its_goal(moves: list[tuple[str, Des
                 assert new.spec in Desired.from_bytes(document.data).services
 
 
+@few
 @given(steps)
 def test_the_device_counts_before_its_groups_in_their_order(moves: list[tuple[str, Desired]]) -> None:
     for _, scope, _, decision, after in run(moves):
@@ -123,6 +130,7 @@ def test_the_device_counts_before_its_groups_in_their_order(moves: list[tuple[st
                 assert name not in {one.name for one in named}
 
 
+@few
 @given(steps)
 def test_what_an_operator_asked_for_holds_until_a_newer_document_names_it(moves: list[tuple[str, Desired]]) -> None:
     for before, scope, _, _, after in run(moves):
@@ -137,6 +145,7 @@ def test_what_an_operator_asked_for_holds_until_a_newer_document_names_it(moves:
             assert name in {one.name for one in Desired.from_bytes(document.data).services}
 
 
+@few
 @given(steps)
 def test_no_two_goals_want_one_port(moves: list[tuple[str, Desired]]) -> None:
     """By documents: what an operator applies is checked where it is applied."""
@@ -147,6 +156,7 @@ def test_no_two_goals_want_one_port(moves: list[tuple[str, Desired]]) -> None:
             assert refused.service not in decision.goals
 
 
+@few
 @given(steps)
 def test_the_same_document_again_changes_nothing(moves: list[tuple[str, Desired]]) -> None:
     for _, scope, desired, decision, after in run(moves):
