@@ -94,7 +94,7 @@ class Device:
     @cached_property
     def store(self) -> Store:
         """The blobs that the device holds; its folder is made by the first command that changes the device."""
-        return Store(self.root / STORE)
+        return Store(self.root / STORE, keeps_unfinished=True)
 
     @cached_property
     def state(self) -> StateFile:

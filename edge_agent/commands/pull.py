@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from edge_agent.commands.options import allow_unsigned, common, naming_trust
 from edge_agent.device import Device
-from edgepack.host.console import answer, note
+from edgepack.host.console import answer, human, note
 
 
 @click.command("pull")
@@ -23,6 +24,10 @@ from edgepack.host.console import answer, note
     "--registry-credentials", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Log in as this file says, in Docker's form (auths), before docker login and podman login; mode 0600.",
 )  # fmt: skip
+@click.option(
+    "--config", "file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="The configuration, whose sources a REFERENCE without a registry is for.  [default: the device's]",
+)  # fmt: skip
 @allow_unsigned
 @common
 def command(
@@ -32,26 +37,43 @@ def command(
     plain_http: bool,
     ca: Path | None,
     registry_credentials: Path | None,
+    file: Path | None,
     allow_unsigned: bool,
     output: str,
 ) -> None:
     """Fetch the image REFERENCE, verified, and start nothing; an interrupted pull goes on where it was."""
+    from edge_agent.commands.percent import percent
     from edge_agent.config.configuration import RegistrySource
+    from edge_agent.config.read import find_configuration
     from edge_agent.sources.meter import Caps
+    from edge_agent.sources.pull import asked
     from edge_agent.sources.sources import Sources
-    from edgepack.oci.reference import Reference, image_tag
+    from edgepack.oci.docker_config import login_file
+    from edgepack.oci.reference import image_tag
 
-    found = Reference.parse(reference)
-    name = image_tag(tag or f"{found.repository}:{found.tag or 'latest'}")
-    prefix, _, last = found.repository.rpartition("/")
-    source = RegistrySource(
-        found.registry, prefix, credentials_file=registry_credentials, ca_file=ca, plain_http=plain_http
-    )
-    sources = Sources(device, [source], allow_unsigned=allow_unsigned, caps=Caps(stalled_seconds=0))
-    with naming_trust():
-        image = found.digest or sources.look_up(f"{last}:{found.tag}")
-        sources.fetch(image, names=[last])
-    with device.using():
-        device.store.tag(name, device.store.describe(image))
-    answer(output, {"tag": name, "digest": str(image)}, [{"image": name, "digest": image}])
-    note(f"pulled {name}")
+    if registry_credentials is not None:
+        login_file(registry_credentials)  # what is wrong with it is said also where nobody asks for a login
+    configuration = find_configuration(file, device.root)
+    said = plain_http or ca is not None or registry_credentials is not None
+    given = RegistrySource("", credentials_file=registry_credentials, ca_file=ca, plain_http=plain_http)
+    wanted = asked(reference, configuration, given if said else None)
+    name = image_tag(tag) if tag is not None else wanted.tag
+    configuration = replace(
+        configuration, sources=wanted.sources,
+        allow_unsigned_images=allow_unsigned or configuration.allow_unsigned_images,
+    )  # fmt: skip
+    sources = Sources.of(device, configuration, caps=Caps(stalled_seconds=0))
+    with naming_trust(), percent(reference) as (tell, moved):
+        image = wanted.digest or sources.look_up(wanted.name)
+        sources.fetch(image, tell, names=[wanted.repository])
+    if name is not None:
+        with device.using():
+            device.store.tag(name, device.store.describe(image))
+    keys = list(sources.signers(image))
+    answer(
+        output,
+        {"tag": name, "digest": str(image), "signed_by": keys, "moved_bytes": moved.bytes,
+         "present_bytes": moved.present},
+        [{"image": name, "digest": image, "signed_by": ", ".join(keys) or None}],
+    )  # fmt: skip
+    note(f"pulled {human(moved.bytes)}" if moved.bytes else "all of it was here already")

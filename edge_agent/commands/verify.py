@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from edge_agent.commands.options import allow_unsigned, common, naming_trust
 from edge_agent.device import STORE, Device
-from edgepack.errors import NotFoundError
+from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.console import answer, human, note
 from edgepack.nearness import tag_meant
 from edgepack.oci.digest import Digest
@@ -41,6 +43,11 @@ def _found(device: Device, reference: str) -> Digest:
     tags = device.store.tags() if (device.root / STORE / "index.json").exists() else {}
     if reference in tags:
         return tags[reference].digest
+    if Path(reference).is_file():
+        raise UsageError(
+            "is a file, not an image that is here", where=reference,
+            hint=f"a bundle is verified before anything of it is taken, by: edge-agent import {reference}",
+        )  # fmt: skip
     found = Reference.parse(reference)
     if found.digest is not None:
         return found.digest

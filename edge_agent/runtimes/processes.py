@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.runtimes.supervisor import start_ticks
+from edgepack.host.boot import boot_id as boot_id
 
 # The last words but one of a supervisor's command line; the service's folder is the last.
 MARK = "edgepack-service"
@@ -73,11 +74,6 @@ class Process:
     parent: int
     session: int
     start_ticks: int
-
-
-def boot_id() -> str:
-    """The kernel's id of this boot (proc(5), ``/proc/sys/kernel/random/boot_id``)."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
 def living() -> dict[int, Process]:

@@ -15,7 +15,7 @@ from edge_agent.sources import room
 from edge_agent.sources.base import OnProgress, Place, unseen
 from edge_agent.sources.meter import Caps, Meter
 from edge_agent.sources.pace import Pace
-from edgepack.errors import EdgepackError, IncompatibleError, NotFoundError
+from edgepack.errors import EdgepackError, IncompatibleError, NotFoundError, SignatureError
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.reference import image_tag
@@ -59,17 +59,23 @@ class Sources:
 
     @classmethod
     def of(
-        cls, device: Device, configuration: Configuration, make_room: Callable[[int], None] | None = None
+        cls,
+        device: Device,
+        configuration: Configuration,
+        make_room: Callable[[int], None] | None = None,
+        caps: Caps | None = None,
     ) -> Sources:
         """As the configuration says."""
         return cls(
             device, configuration.sources, bandwidth=configuration.bandwidth, floor_bytes=configuration.floor_bytes,
-            allow_unsigned=configuration.allow_unsigned_images, make_room=make_room,
+            allow_unsigned=configuration.allow_unsigned_images, make_room=make_room, caps=caps,
         )  # fmt: skip
 
     def fetch(self, image: Digest, on_progress: OnProgress = unseen, *, names: Sequence[str] = ()) -> None:
         """See ``Fetcher``."""
-        if self._is_here(image):
+        here = self._bytes_here(image)
+        if here is not None:
+            on_progress(here, here)
             return
         if not self._sources:
             raise NotFoundError("is not on this device, and no sources are configured", where=f"image {image}",
@@ -92,6 +98,15 @@ class Sources:
                 allow_unsigned=self._allow_unsigned, holding=self._device.using, check_room=check_room,
                 on_progress=on_progress,
             ).run()  # fmt: skip
+
+    def signers(self, image: Digest) -> tuple[str, ...]:
+        """The trusted keys that signed ``image``, which is here."""
+        from edgepack.signing.statement import verify_image
+
+        try:
+            return verify_image(self._device.store, image, self._device.trust.keys()).key_ids
+        except SignatureError:
+            return ()
 
     def find(self, name: str) -> Digest:
         """The image that ``name``, a digest or a name with a tag, means: here, or else at the first source that knows.
@@ -155,25 +170,25 @@ class Sources:
             return {}
         return {tag: one.digest for tag, one in self._device.store.tags().items()}
 
-    def _is_here(self, image: Digest) -> bool:
-        """Whether all of the image is in the store, with a trusted statement where one is asked for."""
+    def _bytes_here(self, image: Digest) -> int | None:
+        """The image's bytes when all of it is in the store, with a trusted statement where one is asked for."""
         store = self._device.store
         if not store.has_digest(image):
-            return False
+            return None
         from edgepack.oci.platforms import needs
 
         try:
             found = tuple(needs(store, store.describe(image), Platform.host()))
             if not all(store.has(one) for one in found):
-                return False
+                return None
             if not self._allow_unsigned:
                 self._device.check_signed(image, allow_unsigned=False)
         except IncompatibleError:
             raise
         except EdgepackError as error:
             _log.debug("image %s is not whole here: %s", image, error)
-            return False
-        return True
+            return None
+        return sum(one.size for one in found)
 
     def _check_room(self, wanted: Wanted, meter: Meter) -> None:
         store, root = self._device.store, self._device.root

@@ -37,6 +37,7 @@ from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
+from edgepack.oci.upkeep import wanted
 from edgepack.signing import envelope
 from edgepack.signing.keys import PublicKey
 from edgepack.signing.statement import verify_image
@@ -99,7 +100,8 @@ def import_bundle(
             for one in contents.images
         )
         absent = [blob for blob in taken.needed if not held(blob)]
-        store.drop_unfinished({blob.digest for blob in taken.needed})  # of an import that nobody went on with
+        # Of an import that nobody went on with; a download that is paused goes on another time.
+        store.drop_unfinished({blob.digest for blob in taken.needed} | wanted(store))
         _check_space(store, absent)
         try:
             _take_body(tar, contents, store, {blob.digest for blob in absent}, on_blob)

@@ -13,6 +13,7 @@ from edgepack.errors import DigestMismatchError, NoSpaceError, SizeMismatchError
 from edgepack.host.files import publish
 from edgepack.host.ownership import give_to_owner_of
 from edgepack.limits import LIMITS
+from edgepack.oci.checkpoint import Checkpoint
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 
@@ -32,17 +33,28 @@ class IncomingBlob:
         self._limit = limit if descriptor is None else descriptor.size
         self._hash = hashlib.sha256()
         self._done = False
+        # What has no name yet is not gone on with.
+        self._checkpoint = None if descriptor is None else Checkpoint(path)
         self.offset = 0
 
     def __enter__(self) -> Self:
         with disk_errors(self._path):
             self._file = self._locked_file()
+            self._drop_uncertain()
             while chunk := self._file.read(LIMITS.chunk_bytes):
                 self._hash.update(chunk)
                 self.offset += len(chunk)
             if self.offset > self._limit:
                 self.restart()
         return self
+
+    def _drop_uncertain(self) -> None:
+        if self._checkpoint is None:
+            return
+        size = os.fstat(self._file.fileno()).st_size
+        certain = self._checkpoint.certain(size)
+        if certain < size:
+            self._file.truncate(certain)
 
     def _locked_file(self) -> BinaryIO:
         while True:
@@ -61,6 +73,8 @@ class IncomingBlob:
         """Discard what was written so far and start again."""
         self._file.seek(0)
         self._file.truncate()
+        if self._checkpoint is not None:
+            self._checkpoint.forget()
         self._hash = hashlib.sha256()
         self.offset = 0
 
@@ -74,7 +88,14 @@ class IncomingBlob:
             )
         self._hash.update(data)
         with disk_errors(self._path):
-            return self._file.write(data)
+            written = self._file.write(data)
+            if self._checkpoint is not None:
+                self._checkpoint.reached(self._file.fileno(), self._on_disk())
+            return written
+
+    def _on_disk(self) -> int:
+        """How many bytes the kernel has; what is in the file's own buffer is not counted."""
+        return self._file.raw.tell()  # type: ignore[attr-defined, no-any-return]
 
     def commit(self) -> tuple[Digest, int]:
         """Make the blob appear, durably; raises ``SizeMismatchError`` or ``DigestMismatchError``."""
@@ -92,6 +113,8 @@ class IncomingBlob:
             os.utime(self._file.fileno())  # what an earlier process has left whole is used from now on
             os.fsync(self._file.fileno())
             publish(self._path, self._blobs / digest.hex)
+            if self._checkpoint is not None:
+                self._checkpoint.forget()
         self._done = True
         return digest, self.offset
 
@@ -102,6 +125,8 @@ class IncomingBlob:
     def discard(self) -> None:
         """Remove what was written; nothing is kept for a later try."""
         self._path.unlink(missing_ok=True)
+        if self._checkpoint is not None:
+            self._checkpoint.forget()
         self._done = True
 
     def __exit__(

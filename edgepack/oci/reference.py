@@ -123,6 +123,12 @@ def image_tag(text: str) -> str:
     return text if match["tag"] else f"{text}:{DEFAULT_TAG}"
 
 
+def names_registry(text: str) -> bool:
+    """Whether a reference says which registry: its first part has a dot or colon, or is localhost."""
+    host, slash, _ = text.partition("/")
+    return bool(slash) and (host == "localhost" or "." in host or ":" in host)
+
+
 def checked_tag(tag: str) -> str:
     """``tag`` when it is one; raises ``InvalidReferenceError``."""
     if not _TAG.fullmatch(tag):

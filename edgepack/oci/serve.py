@@ -14,8 +14,9 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from edgepack.errors import EdgepackError, NotFoundError, UsageError, VerificationError
@@ -32,6 +33,7 @@ _ROUTE = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers)/(?P<t
 _TAGS = re.compile(r"/v2/(?P<name>.+)/tags/list")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _IDLE_SECONDS = 60
+_COME_AGAIN = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 # Hears of each blob, with the number of bytes that are about to be sent of it.
 BlobListener = Callable[[Digest, int], None]
@@ -51,11 +53,13 @@ def serve(
     *,
     allow_remote: bool = False,
     on_blob: BlobListener | None = None,
+    most_connections: int | None = None,
 ) -> Iterator[int]:
     """Serve ``store`` at ``host`` and give the port (a free one for 0) until the context ends.
 
     The repository ``churn`` with the tag ``1`` is what the store calls ``churn:1``, or plainly ``1``; by digest any
-    repository answers. ``on_blob`` is called for each GET of a blob, from several threads. Raises ``UsageError`` for
+    repository answers. ``on_blob`` is called for each GET of a blob, from several threads. Beyond
+    ``most_connections`` at once, further ones are told to come again. Raises ``UsageError`` for
     an address of the network without ``allow_remote``, and for a port that is taken.
     """
     if not is_loopback(host) and not allow_remote:
@@ -64,6 +68,7 @@ def serve(
         )
     try:
         server = _Server(store, host, port, on_blob, local_only=not allow_remote)
+        server.most_connections = most_connections
     except OSError as error:
         what = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise UsageError(f"port {port} {what}", where=host, hint="choose another one, or 0 for any") from None
@@ -87,7 +92,28 @@ class _Server(http.server.ThreadingHTTPServer):
         self.catalogue = _Catalogue(store)
         self.on_blob = on_blob
         self.local_only = local_only
+        self.most_connections: int | None = None
+        self._connections = 0
+        self._counting = threading.Lock()
         super().__init__((host.strip("[]"), port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._counting:
+            full = self.most_connections is not None and self._connections >= self.most_connections
+            self._connections += not full
+        if full:
+            with suppress(OSError):
+                request.sendall(_COME_AGAIN)
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._counting:
+                self._connections -= 1
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer's own asks a name server for this machine's name

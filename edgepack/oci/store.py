@@ -30,6 +30,7 @@ from edgepack.host.files import atomic_write, locked, make_dirs, sweep
 from edgepack.host.inputs import open_regular
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
+from edgepack.oci.checkpoint import SUFFIX as CHECKPOINT
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.incoming import IncomingBlob
@@ -42,12 +43,17 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class Store:
-    """An image layout at ``root``."""
+    """An image layout at ``root``.
+
+    What interrupted writes left of a blob is removed when nobody went on with it for a day, unless the store
+    ``keeps_unfinished``: a device may be off for longer, or have no clock.
+    """
 
     concurrent = True
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, keeps_unfinished: bool = False) -> None:
         self.root = root
+        self._keeps_unfinished = keeps_unfinished
         self._blobs = root / "blobs" / "sha256"
         self._ingest = root / "ingest"
         self._index = root / "index.json"
@@ -257,8 +263,16 @@ class Store:
     def _sweep(self, keep: Digest | None = None) -> None:
         """Remove what killed writers of unnamed blobs left, and what nobody went on with for a day."""
         sweep(self._ingest, "*.tmp")
+        if self._keeps_unfinished:
+            return
         kept = [] if keep is None else [f"{keep.hex}.partial"]
         sweep(self._ingest, "*.partial", keep=kept, idle_seconds=LIMITS.partial_seconds)
+        self._sweep_checkpoints()
+
+    def _sweep_checkpoints(self) -> None:
+        for path in self._ingest.glob(f"*.partial{CHECKPOINT}"):
+            if not path.with_name(path.name.removesuffix(CHECKPOINT)).exists():
+                path.unlink(missing_ok=True)
 
     def unfinished(self) -> tuple[Path, ...]:
         """The files of blobs that are being written, or were when their writer ended."""
@@ -267,6 +281,7 @@ class Store:
     def drop_unfinished(self, keep: Collection[Digest]) -> None:
         """Remove what interrupted writes left of blobs, but for those in ``keep`` and what is being written now."""
         sweep(self._ingest, "*.partial", keep=[f"{digest.hex}.partial" for digest in keep])
+        self._sweep_checkpoints()
 
     def take_back(self, blobs: Iterable[Descriptor]) -> None:
         """Remove ``blobs``, which the caller has just put here, and what is unfinished of them.
@@ -276,6 +291,7 @@ class Store:
         for blob in blobs:
             self.path(blob.digest).unlink(missing_ok=True)
             sweep(self._ingest, f"{blob.digest.hex}.partial")
+        self._sweep_checkpoints()
 
     # Names
 

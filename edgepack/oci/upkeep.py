@@ -99,6 +99,11 @@ def unreached(store: Store, kept: Collection[Digest]) -> frozenset[Digest]:
     return store.digests() - documents.keys() - {digest for one in documents.values() for digest in one.needs}
 
 
+def wanted(store: Store) -> frozenset[Digest]:
+    """The blobs that the images of the store need, whether they are here or are being brought."""
+    return frozenset(digest for one in _documents(store).values() for digest in one.needs)
+
+
 def remove_blobs(store: Store, blobs: Collection[Digest]) -> int:
     """Remove ``blobs``, which nothing needs; returns the number of bytes that were freed."""
     return _unlink(store, list(blobs))

@@ -13,7 +13,7 @@ from pathlib import Path
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.nearness import nearest, tag_meant
 from edgepack.oci.descriptor import Descriptor
-from edgepack.oci.reference import image_tag
+from edgepack.oci.reference import image_tag, names_registry
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.store import Store
 from packager.places.archive import DockerArchive, OciArchive
@@ -58,7 +58,7 @@ def find_source(
     root = _tagged(store, text)
     if root is not None:
         return Tagged(store, root)
-    if _names_registry(text):
+    if names_registry(text):
         return Registry(text, text, access)
     from edgepack.oci.reference import Reference
 
@@ -82,7 +82,7 @@ def find_destination(text: str, access: Access = _AS_CONFIGURED) -> Place:
     place = _with_prefix(text, access)
     if place is not None:
         return place
-    if not _names_registry(text):
+    if not names_registry(text):
         near = nearest(text.partition(":")[0], (kind.prefix.rstrip(":") for kind in PLACES))
         meant = [f"write {kind.prefix}{kind.wanted.upper()}" for kind in PLACES if kind.prefix.rstrip(":") == near]
         usual = "give a destination such as registry.example/churn:1 or oci:DIR"
@@ -101,7 +101,7 @@ def find_file(text: str, access: Access = _AS_CONFIGURED) -> Place:
     path = Path(split_tag(text)[0])
     if not path.exists():
         hint = "give an archive or an OCI layout"
-        if _names_registry(text):
+        if names_registry(text):
             hint += f"; what is in a registry is fetched by: edgepack package pull {text}"
         raise NotFoundError("there is no such file or folder", where=path, hint=hint)
     kind = OciLayout if path.is_dir() else OciArchive
@@ -150,12 +150,6 @@ def check_no_login(text: str) -> None:
             "a reference has no user name and password in it", where=f"…@{text.rpartition('@')[2]}",
             hint="give them by --username NAME --password-stdin, or by docker login",
         )  # fmt: skip
-
-
-def _names_registry(text: str) -> bool:
-    """Whether a reference says which registry: its first part has a dot or colon, or is localhost."""
-    host, slash, _ = text.partition("/")
-    return bool(slash) and (host == "localhost" or "." in host or ":" in host)
 
 
 def _tagged(store: Store, text: str) -> Descriptor | None:

@@ -67,6 +67,7 @@ class Simulator:
     busy: list[tuple[int, str | None]] = field(default_factory=list)
     # Blobs.
     drops: list[int] = field(default_factory=list)  # break the next downloads after so many bytes
+    drops_of: str | None = None  # and only those of this blob
     drop_every: int | None = None  # break each download after so many bytes
     drop_ends_tokens: bool = False  # and no token lives longer than that
     piece_seconds: float = 0.0  # wait so long before each piece of 64 KiB of a blob
@@ -312,7 +313,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start + sim.shift_range}-{len(data) - 1}/{len(data)}")
         self.end_headers()
         drop = sim.drop_every if sim.drop_every is not None and len(data) - start > sim.drop_every else None
-        if sim.drops and self.command == "GET":
+        if sim.drops and self.command == "GET" and sim.drops_of in (None, target):
             drop = sim.drops.pop(0)
         if drop is not None and sim.drop_ends_tokens:
             sim.tokens.clear()

@@ -1,0 +1,78 @@
+"""What a user's word for an image means: a reference of a registry, or a name at the configured sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_agent.config.configuration import Configuration, RegistrySource, Source
+from edge_agent.config.read import default_file
+from edgepack.errors import UsageError
+from edgepack.oci.digest import Digest
+from edgepack.oci.reference import Reference, image_tag, names_registry
+
+_DOCKER = "docker://"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An image that is to be pulled: from ``sources``, by ``digest`` or else by the tag ``name`` there.
+
+    ``tag`` is what it is called here then, ``None`` for one that was named by its digest alone; ``repository`` is where
+    a registry has it.
+    """
+
+    sources: tuple[Source, ...]
+    digest: Digest | None
+    name: str
+    tag: str | None
+    repository: str
+
+
+def asked(text: str, configuration: Configuration, given: RegistrySource | None = None) -> Asked:
+    """Read a reference; ``given`` has what the command says of its registry.
+
+    One that names no registry is for the configured sources. Raises ``UsageError``, ``InvalidReferenceError``.
+    """
+    _check_written(text)
+    text = text.removeprefix(_DOCKER)
+    if names_registry(text):
+        found = Reference.parse(text)
+        folder, _, last = found.repository.rpartition("/")
+        known = given or next(
+            (
+                one
+                for one in configuration.sources
+                if isinstance(one, RegistrySource) and one.registry == found.registry
+            ),
+            RegistrySource(found.registry),
+        )
+        tag = f"{found.repository}:{found.tag}" if found.tag is not None else None
+        source = replace(known, registry=found.registry, prefix=folder)
+        return Asked((source,), found.digest, f"{last}:{found.tag}", tag, last)
+    if not configuration.sources:
+        whole = f"registry.example/{'churn@' if text.startswith('sha256:') else ''}{text}"
+        raise UsageError(
+            "does not name a registry, and this device has no sources", where=text,
+            hint=f"write it as {whole}, or name sources in {default_file(configuration.state_dir)}",
+        )  # fmt: skip
+    if text.startswith("sha256:"):
+        return Asked(configuration.sources, Digest.parse(text), "", None, "")
+    name, at, digest = text.partition("@")
+    tag = image_tag(name)
+    return Asked(configuration.sources, Digest.parse(digest) if at else None, tag, tag, tag.partition(":")[0])
+
+
+def _check_written(text: str) -> None:
+    scheme, slashes, rest = text.partition("://")
+    if "/" in text.partition("@")[2]:
+        raise UsageError(
+            "a reference has no user name and password in it", where=f"…@{text.rpartition('@')[2]}",
+            hint="give them in a file with --registry-credentials FILE, or by docker login",
+        )  # fmt: skip
+    if slashes and scheme.lower() in ("http", "https"):
+        hint = f"write {rest}" if scheme.lower() == "https" else f"write {rest}, and --plain-http where it has no TLS"
+        raise UsageError("a registry's reference has no http:// or https:// before it", where=text, hint=hint)
+    path = Path(text)
+    if path.exists() and (path.is_file() or "/" in text):
+        raise UsageError("is a file, not in a registry", where=path, hint=f"import it with: edge-agent import {text}")
