@@ -74,7 +74,7 @@ class Device:
         """Whether anything was ever applied here; raises ``UnsafePermissionsError`` as ``create`` does."""
         with disk_errors(self.root):
             self._check_own()
-            return self._state_path.exists()
+            return self.state_path.exists()
 
     def _require_writable(self) -> None:
         """Raise ``UsageError`` for who may not make the folder, or anything in it, with what to do about it."""
@@ -113,13 +113,14 @@ class Device:
             if self._ran:
                 what = "the device's state is missing although services were started"
                 hint = "apply the desired state again"
-                raise EdgepackError(what, where=self._state_path, hint=hint)
+                raise EdgepackError(what, where=self.state_path, hint=hint)
             return {}, Wanted()
         self._check_state()
-        return read_state(self._state_path)
+        return read_state(self.state_path)
 
     @property
-    def _state_path(self) -> Path:
+    def state_path(self) -> Path:
+        """The file of the device's records."""
         return self.root / "state" / "agent.db"
 
     @property
@@ -131,9 +132,9 @@ class Device:
     def _check_state(self) -> None:
         """Raise ``EdgepackError`` for an empty database beside services that were run: its content was lost."""
         with disk_errors(self.root), suppress(FileNotFoundError):
-            files = [path for path in self._state_path.parent.glob("agent.db*") if path.suffix != ".db-shm"]
+            files = [path for path in self.state_path.parent.glob("agent.db*") if path.suffix != ".db-shm"]
             if files and not any(path.stat().st_size for path in files) and self._ran:
-                raise damaged_state(self._state_path, "it is empty although services were started")
+                raise damaged_state(self.state_path, "it is empty although services were started")
 
     def make_room(self) -> None:
         """Free what is held in reserve, where the disk is full: what follows must not fail for a few kilobytes."""

@@ -143,8 +143,14 @@ def is_command(path: Path) -> bool:
     return room in ("packager", "edge_agent") and rest[0] == "commands"
 
 
+PLANS = {
+    "packager/images/plan.py", "edge_agent/reconcile/plan.py", "edge_agent/reconcile/restarts.py",
+    "edge_agent/daemon/decide.py",
+}  # fmt: skip
+
+
 def is_plan(path: Path) -> bool:
-    return path.relative_to(ROOT).parts in (("packager", "images", "plan.py"), ("edge_agent", "reconcile", "plan.py"))
+    return str(path.relative_to(ROOT)) in PLANS
 
 
 def test_the_rooms_are_all_there() -> None:
@@ -283,6 +289,13 @@ def test_the_agent_is_light_to_import() -> None:
 
 def test_the_agents_plan_is_light_to_import() -> None:
     assert loaded_by("import edge_agent.reconcile.plan") & (HEAVY | set(ROOMS) - {"edge_agent", "edgepack"}) == set()
+
+
+def test_the_resident_agent_has_in_memory_what_it_needs_to_watch_and_nothing_more() -> None:
+    """What reads a configuration, verifies, fetches and speaks to engines is loaded by jobs, and by who needs it."""
+    jobs_alone = {"yaml", "cryptography", "securesystemslib", "urllib3", "requests", "paho", "asyncio", "argparse"}
+
+    assert loaded_by("import edge_agent.daemon.__main__") & (HEAVY | jobs_alone) == set()
 
 
 def test_the_server_loads_nothing_of_ours() -> None:

@@ -26,6 +26,8 @@ VERBS = {
     "stop": "Stop a service.",
     "start": "Run a service that was stopped.",
     "restart": "Start a service anew.",
+    "run": "Keep services running, and bring them to what is desired.",
+    "logs": "Show what a service wrote.",
     "rollback": "Return a service to its last good image.",
     "remove": "Stop and remove a service.",
     "receipt": "Write what the device holds.",

@@ -13,9 +13,10 @@ from edgepack.host.console import note
 @common
 def command(device: Device, output: str) -> None:
     """Show every service: its state, its image, and the image that a rollback returns to."""
+    from edge_agent.daemon.said import with_said
     from edge_agent.reconcile.status import status
 
-    found = status(device)
+    found = with_said(device, status(device))
     if not found:
         note(f"no services in {device.root}; run some with: edge-agent apply FILE")
     answer_status(output, found)

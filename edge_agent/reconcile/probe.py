@@ -18,10 +18,11 @@ _DRAIN_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Health:
-    """Whether a service is healthy, and if not, the reason: what was seen."""
+    """Whether a service is healthy, and if not, the reason: what was seen, and whether that was an answer of its."""
 
     healthy: bool
     reason: str = ""
+    answered: bool = False
 
 
 def probe(address: str, port: int, path: str, timeout: float = 2.0) -> Health:
@@ -32,9 +33,9 @@ def probe(address: str, port: int, path: str, timeout: float = 2.0) -> Health:
     except OSError as error:
         return Health(False, f"no answer on {host}:{port} ({error.strerror or error or type(error).__name__})")
     except ValueError:
-        return Health(False, f"the response on {host}:{port} is not HTTP")
+        return Health(False, f"the response on {host}:{port} is not HTTP", answered=True)
     if status not in _HEALTHY:
-        return Health(False, f"GET {path} on {host}:{port} answered {status}")
+        return Health(False, f"GET {path} on {host}:{port} answered {status}", answered=True)
     return Health(True)
 
 
@@ -77,12 +78,14 @@ def alive(instance: Instance | None) -> Health:
         return Health(True)
     if instance is None or instance.exit_code is None:
         return Health(False, "it is not running")
-    return Health(False, _how_it_ended(instance.exit_code, out_of_memory=instance.out_of_memory))
+    if instance.out_of_memory:
+        what = f"it ran out of memory and was killed (exit code {instance.exit_code})"
+        return Health(False, f"{what}; give it more memory or a smaller model")
+    return Health(False, how_it_ended(instance.exit_code))
 
 
-def _how_it_ended(code: int, *, out_of_memory: bool) -> str:
-    if out_of_memory:
-        return f"it ran out of memory and was killed (exit code {code}); give it more memory or a smaller model"
+def how_it_ended(code: int) -> str:
+    """How a service ended whose exit code is ``code``, 128 and more after a signal."""
     try:
         name = signal.Signals(code - 128).name
     except ValueError:

@@ -26,12 +26,17 @@ def status(device: Device) -> tuple[ReportedService, ...]:
     """Every service as it is now; writes nothing: it is asked for on full and on read-only disks too."""
     services, wanted = device.recorded()
     found = {name: _settled(device, record) for name, record in services.items()}
-    coming = {name for name, goal in wanted.goals.items() if goal.spec.status == "running"} | {*wanted.refused_services}
-    found |= {name: _unknown(name, wanted) for name in coming - found.keys()}
-    return tuple(_answered(found[name], wanted) for name in sorted(found))
+    found |= {name: unknown(name, wanted) for name in coming(wanted) - found.keys()}
+    return tuple(answered(found[name], wanted) for name in sorted(found))
 
 
-def _unknown(name: str, wanted: Wanted) -> ReportedService:
+def coming(wanted: Wanted) -> frozenset[str]:
+    """The services that are to be, whether or not anything was done about them yet."""
+    running = {name for name, goal in wanted.goals.items() if goal.spec.status == "running"}
+    return frozenset(running | {*wanted.refused_services})
+
+
+def unknown(name: str, wanted: Wanted) -> ReportedService:
     """The report on a service that is desired and that nothing was done about yet."""
     goal = wanted.goals.get(name)
     if goal is None:
@@ -40,7 +45,7 @@ def _unknown(name: str, wanted: Wanted) -> ReportedService:
     return ReportedService(name, state, goal.spec.image, None, goal.spec.port, "")
 
 
-def _answered(found: ReportedService, wanted: Wanted) -> ReportedService:
+def answered(found: ReportedService, wanted: Wanted) -> ReportedService:
     """The report with how far the service is on its way, who asked for it, and the answer in a number."""
     goal, refused = wanted.goals.get(found.name), wanted.refused_services.get(found.name)
     if goal is not None:
@@ -87,15 +92,15 @@ def _reported(device: Device, record: ServiceRecord) -> ReportedService:
             else "the change was interrupted; run the same command again to finish it"
         )
     last_good = None if record.last_good is None else record.last_good.spec.image
-    tags, models = _named(device, [spec.image, *([] if last_good is None else [last_good])])
-    url = None if state in (ServiceState.STOPPED, ServiceState.REMOVED) else _url(spec.address, spec.port)
+    tags, models = named(device, [spec.image, *([] if last_good is None else [last_good])])
+    at = None if state in (ServiceState.STOPPED, ServiceState.REMOVED) else url(spec.address, spec.port)
     return ReportedService(
         record.name, state, spec.image, last_good, spec.port, record.runtime, reason, tags.get(spec.image),
-        None if last_good is None else tags.get(last_good), models, url,
+        None if last_good is None else tags.get(last_good), models, at,
     )  # fmt: skip
 
 
-def _named(device: Device, images: Sequence[Digest]) -> tuple[dict[Digest, str], tuple[str, ...]]:
+def named(device: Device, images: Sequence[Digest]) -> tuple[dict[Digest, str], tuple[str, ...]]:
     """The tags of ``images`` and the models of the first; nothing where the store cannot be read.
 
     Of several tags the last in their order counts: ``churn:10`` is after ``churn:9``.
@@ -116,7 +121,7 @@ def _order(tag: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", tag)]
 
 
-def _url(address: str, port: int) -> str:
+def url(address: str, port: int) -> str:
     """Where a service that listens on ``address`` is reached from this device."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - compared with, not bound to
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,64 @@
+"""``python -m edge_agent.daemon``: what ``edge-agent run`` becomes once it has read its configuration.
+
+It gets the configuration as JSON on an inherited descriptor, so that it needs nothing to read and validate one itself:
+that stays out of the memory of a process that runs for years.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+import edgepack
+from edge_agent.config.configuration import Configuration
+from edge_agent.config.document import from_json
+from edge_agent.daemon import boots
+from edge_agent.daemon.links import make_link
+from edge_agent.daemon.loop import Agent
+from edge_agent.daemon.notify import Notifier
+from edge_agent.daemon.single import only_agent
+from edge_agent.device import Device
+from edge_agent.state.clock import WallTime
+from edgepack.errors import EdgepackError
+from edgepack.text import printable
+
+
+def main() -> int:
+    """Run until a signal ends it; the exit code."""
+    # Not by argparse, which would stay in memory.
+    given = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
+    file = given.get("--config")
+    logging.basicConfig(format="edge-agent: %(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        with os.fdopen(int(given["--configuration"]), "rb") as opened:
+            configuration = from_json(json.load(opened))
+        os.chdir("/")  # no file system is kept from being taken away
+        _run(configuration, None if file is None else Path(file))
+    except EdgepackError as error:
+        sys.stderr.write(f"edge-agent: {printable(' '.join(str(error).splitlines()))}\n")
+        return error.exit_code
+    except OSError as error:
+        sys.stderr.write(f"edge-agent: {error.filename or 'the system'}: {error.strerror or error}\n")
+        return 1
+    return 0
+
+
+def _run(configuration: Configuration, file: Path | None) -> None:
+    device = Device(configuration.state_dir, configuration.runtime)
+    device.create()
+    with only_agent(device.root):
+        after_boot = boots.after_boot(device.root)
+        session = device.state.next_session()
+        wall = WallTime(device.state.time_floor(time.time()), time.monotonic())
+        Agent(
+            device, configuration, file, session=session, after_boot=after_boot, wall=wall, links=make_link,
+            notifier=Notifier(os.environ), version=edgepack.__version__,
+        ).run()  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

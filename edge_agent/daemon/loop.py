@@ -1,0 +1,295 @@
+"""The resident agent: one loop that takes what happened, decides, and starts what is to be done.
+
+Nothing in it waits for a disk, an engine, a service or the network: threads and jobs do, and hand over what came of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from edge_agent.config.configuration import Configuration
+from edge_agent.daemon import boots
+from edge_agent.daemon.decide import Action, Bring, Cancel, Memory, Probe, Restart, View, decide
+from edge_agent.daemon.errands import Errands
+from edge_agent.daemon.inbox import Inbox
+from edge_agent.daemon.incoming import Came
+from edge_agent.daemon.notify import Notifier
+from edge_agent.daemon.publish import Publisher
+from edge_agent.daemon.records import Records
+from edge_agent.daemon.report import Reporter, Sight
+from edge_agent.daemon.watch import Watch
+from edge_agent.device import Device
+from edge_agent.link.base import Link, Message
+from edge_agent.reconcile.stages import after_start
+from edge_agent.state.clock import WallTime
+from edge_agent.state.goals import Goal
+from edgepack.state.reported import ReportedDevice, ServiceState, Stage
+from edgepack.state.topics import DeviceTopics, scope_of
+
+_log = logging.getLogger(__name__)
+# The longest time between two turns: how soon is seen what another command has changed.
+_TURN_SECONDS = 1.0
+_INBOX_SECONDS = 1.0
+_ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
+_CLOSED = frozenset({Stage.DONE, Stage.FAILED})
+
+
+class Agent:
+    """The agent of ``device``. ``links`` makes the link of a configuration to its broker, if it has one.
+
+    ``file`` is what SIGHUP reads the configuration from again. ``session`` counts the agent's starts; ``after_boot`` is
+    whether the device was started since an agent last ran on it.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        configuration: Configuration,
+        file: Path | None,
+        *,
+        session: int,
+        after_boot: bool,
+        wall: WallTime,
+        links: Callable[[Configuration, int, WallTime], Link | None],
+        notifier: Notifier,
+        version: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._device = device
+        self._configuration = configuration
+        self._session = session
+        self._wall = wall
+        self._links = links
+        self._notifier = notifier
+        self._version = version
+        self._clock = clock
+        self._records = Records(device)
+        self._memory = Memory()
+        self._events: deque[Callable[[], None]] = deque()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._wake_read, select.POLLIN)
+        self._signals: set[int] = set()
+        self._watch = Watch(device, self._poll, self.post, clock, after_boot=after_boot)
+        self._errands = Errands(configuration, file, self._poll, clock, self._configure)
+        self._reporter = Reporter(device, configuration.device, version)
+        self._publisher = self._new_publisher()
+        self._link: Link | None = None
+        self._inbox_end = threading.Event()
+        self._boot_noted = False
+
+    def run(self) -> None:
+        """Keep the device as it is to be, until SIGTERM or SIGINT; services go on running then."""
+        with self._signals_taken():
+            self._read_records()
+            self._errands.recover(self._interrupted())
+            self._open_link()
+            self._open_inbox()
+            self._notifier.ready()
+            _log.info("watching %d services in %s", len(self._records.services), self._device.root)
+            try:
+                while not self._signals & _ENDS:
+                    self._turn()
+            finally:
+                self._close()
+
+    def post(self, event: Callable[[], None]) -> None:
+        """Let the loop call ``event``; from any thread."""
+        self._events.append(event)
+        with suppress(OSError):  # the pipe is full: the loop wakes anyway
+            os.write(self._wake_write, b"!")
+
+    # A turn
+
+    def _turn(self) -> None:
+        now = self._clock()
+        if signal.SIGHUP in self._signals:
+            self._signals.discard(signal.SIGHUP)
+            self._notifier.reloading()
+            self._errands.read_configuration()
+        self._read_records()
+        self._watch.look_around(self._records.services, self._errands.running)
+        turn = decide(self._view(now), self._memory)
+        self._memory = turn.memory
+        for action in turn.actions:
+            self._carry_out(action)
+        for name in sorted(self._watch.lacking - {*self._errands.running}):
+            self._watch.lacking.discard(name)
+            self._errands.mend(name)
+        self._errands.keep_space()
+        if not self._boot_noted and self._watch.all_met:
+            boots.note(self._device.root)
+            self._boot_noted = True
+        if turn.actions or self._watch.changed or self._errands.changed:
+            self._watch.changed = self._errands.changed = False
+            self._publisher.due = True
+        self._publisher.go_on(self._link)
+        self._notifier.status(self._summary())
+        if self._notifier.watchdog_seconds is not None:
+            self._notifier.alive()
+        self._take(min(turn.wake, self._publisher.wake, now + self._longest()) - self._clock())
+
+    def _read_records(self, *, force: bool = False) -> None:
+        if self._records.refresh(force=force):
+            self._watch.refresh(self._records.services)
+            self._reporter.forget_names()
+            self._publisher.due = True
+
+    def _longest(self) -> float:
+        return min(_TURN_SECONDS, (self._notifier.watchdog_seconds or 60.0) / 2)
+
+    def _take(self, seconds: float) -> None:
+        """Wait until something happens, at most ``seconds``, and take it."""
+        # In whole milliseconds, and not too early: an early turn would only wait again.
+        for fd, _ in self._poll.poll(max(0, int(seconds * 1000) + 1)):
+            if fd == self._wake_read:
+                with suppress(BlockingIOError):
+                    os.read(self._wake_read, 4096)
+            elif not self._watch.ended(fd, self._records.services) and self._errands.told(fd):
+                self._read_records(force=True)
+        while self._events:
+            self._events.popleft()()
+
+    def _view(self, now: float) -> View:
+        """What is decided by. Who else changes a service is looked up only where something is to be done for it."""
+        services, goals, running = self._watch.seen(self._records.services), self._open_goals(), self._errands.running
+        uneasy = {name for name, seen in services.items() if not seen.alive} | {*goals}
+        held = {
+            name for name in uneasy - self._watch.busy if name not in running and self._device.busy_with(name)
+        }  # fmt: skip
+        return View(now, services, goals, running, frozenset(self._watch.busy | held | self._errands.held))
+
+    def _open_goals(self) -> dict[str, Goal]:
+        return {name: goal for name, goal in self._records.wanted.goals.items() if goal.stage not in _CLOSED}
+
+    def _interrupted(self) -> frozenset[str]:
+        """The services that a crash has left in the middle of a change."""
+        records, goals = self._records.services, self._records.wanted.goals
+        found = {name for name, record in records.items() if record.state is ServiceState.TRANSITIONING}
+        return frozenset(found | {name for name, goal in goals.items() if after_start(goal, returnable=True)})
+
+    def _carry_out(self, action: Action) -> None:
+        records = self._records.services
+        match action:
+            case Probe(name):
+                self._watch.look(records[name], check=True)
+            case Restart(name, _, trouble):
+                _log.warning("service %s: %s; starting it again", name, trouble.reason)
+                self._watch.start_again(action, records[name])
+            case Bring(name):
+                self._errands.bring(name, self._records.wanted.goals[name])
+            case Cancel(name):
+                self._errands.cancel(name)
+
+    # What comes
+
+    def _open_link(self) -> None:
+        self._link = self._links(self._configuration, self._session, self._wall)
+        if self._link is not None:
+            self._link.start(lambda message: self.post(lambda: self._came(message)))
+        self._publisher.again()
+
+    def _came(self, message: Message) -> None:
+        scope = scope_of(message.topic, self._configuration.device, self._configuration.groups)
+        if scope is None:
+            _log.debug("nothing is done about a message on %s", message.topic)
+            message.acknowledge()
+            return
+        self._errands.judge(Came(message.topic, scope, data=message.data, done=message.acknowledge))
+
+    def _open_inbox(self) -> None:
+        """Look into the inbox folders on a thread, which may have to wait for a stick."""
+        one, end = self._configuration, threading.Event()
+        inbox, self._inbox_end = Inbox(one.inbox_folders, one.device, one.groups), end
+
+        def look() -> None:
+            while not end.wait(_INBOX_SECONDS):
+                for find in inbox.look():
+                    came = Came(str(find.path), kind=find.kind, path=find.path)
+                    self.post(lambda came=came: self._errands.judge(came))  # type: ignore[misc]
+
+        threading.Thread(target=look, name="inbox", daemon=True).start()
+
+    def _configure(self, configuration: Configuration | None) -> None:
+        """Go on with another configuration; ``None`` for one that is wrong, and changes nothing."""
+        self._notifier.ready()
+        if configuration is None:
+            _log.error("the configuration is left as it was")
+            return
+        before = self._configuration
+        fixed = replace(configuration, state_dir=before.state_dir, runtime=before.runtime)
+        if fixed != configuration:
+            _log.warning("the folder of the device and its runtime change only when the agent is started again")
+        self._configuration = self._errands.configuration = fixed
+        if fixed != before:
+            self._reporter = Reporter(self._device, fixed.device, self._version)
+            self._publisher = self._new_publisher()
+            self._inbox_end.set()
+            self._open_inbox()
+        if (fixed.broker, fixed.device, fixed.groups) != (before.broker, before.device, before.groups):
+            self._close_link()
+            self._open_link()
+        _log.info("the configuration was read again")
+
+    # What is told
+
+    def _new_publisher(self) -> Publisher:
+        one = self._configuration
+        folder, topic = self._device.root / "state", DeviceTopics(one.device).reported
+        return Publisher(self._report, topic, folder, one.report_seconds, self._clock)
+
+    def _report(self) -> ReportedDevice:
+        running, known = self._errands.running, self._watch.known
+        sights = {
+            name: Sight(
+                None if (one := known.get(name)) is None else one.look,
+                self._memory.cares.get(name),
+                running.get(name),
+                self._errands.percent(name),
+            )
+            for name in {*known, *running}
+        }
+        return self._reporter.report(self._records, sights, session=self._session, time=self._wall.now())
+
+    def _summary(self) -> str:
+        fine = sum(1 for one in self._watch.known.values() if one.look is not None and one.look.alive)
+        link = "" if self._link is None else f", broker {self._link.status.state.value}"
+        return f"{fine} of {len(self._records.services)} services run{link}"
+
+    # Beginning and end
+
+    @contextmanager
+    def _signals_taken(self) -> Iterator[None]:
+        def take(number: int, _: object) -> None:
+            self._signals.add(number)
+
+        before = {one: signal.signal(one, take) for one in (*_ENDS, signal.SIGHUP)}
+        wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+    def _close_link(self) -> None:
+        if self._link is not None:
+            self._link.close()
+        self._link = None
+
+    def _close(self) -> None:
+        self._notifier.stopping()
+        _log.info("ending; services go on running")
+        self._inbox_end.set()
+        self._errands.close()
+        self._close_link()

@@ -1,0 +1,48 @@
+"""Judge a document, and go on with a service that it has a new goal for."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from edge_agent.jobs.bring import bring
+from edge_agent.jobs.task import Task
+from edge_agent.reconcile.acceptance import Receiver
+from edge_agent.reconcile.receive import receive
+from edge_agent.state.goals import Decision
+from edgepack.errors import NotFoundError
+from edgepack.limits import LIMITS
+from edgepack.state.reported import Answer, Stage
+
+
+def run(task: Task) -> None:
+    """Accept the document or refuse it, tell that, and bring one of its services: that saves the start of a job."""
+    found = _judged(task)
+    task.tell(status=int(Answer.OK if found.refusal is None else found.refusal.status))
+    if found.refusal is not None or found.repeated:
+        return
+    busy = task.given.get("busy") or ()
+    goals = task.device.state.goals()
+    for name in found.goals:
+        if name not in busy and name in goals and goals[name].stage is Stage.WANTED:
+            bring(task, name)
+            return
+
+
+def _judged(task: Task) -> Decision:
+    one, device = task.configuration, task.device
+    return receive(
+        device.state, _data(task), task.given["scope"], Receiver(one.device, one.groups), device.trust.keys(),
+        signed=not one.allow_unsigned_documents,
+    )  # fmt: skip
+
+
+def _data(task: Task) -> bytes:
+    if task.given.get("data") is not None:
+        return base64.b64decode(task.given["data"])
+    path = Path(task.given["path"])
+    try:
+        with path.open("rb") as file:
+            return file.read(LIMITS.desired_state_bytes + 1)
+    except FileNotFoundError:
+        raise NotFoundError("was taken away", where=path, hint="put it there again") from None
