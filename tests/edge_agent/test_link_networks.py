@@ -45,7 +45,7 @@ def mended(wire: Cable) -> Iterator[None]:
 def exchange(broker: Mosquitto, one: Linked, *names: str) -> None:
     """A document of some size gets to the device, and its answer back."""
     for name in names:
-        document = f"{name} " + "x" * 20_000
+        document = f"{name} " + "x" * 5_000
         broker.publish(f"{OWN}/desired", document)
         one.wait(lambda: one.messages and one.messages[-1].data.decode() == document)  # noqa: B023 - called here
         one.link.publish(f"{OWN}/reported", f"state {name}".encode(), retain=True)

@@ -43,7 +43,8 @@ class Linked:
         try:
             wait_until(ask, 30)
         except AssertionError:
-            raise AssertionError(f"{self.link.status}, seen {self.seen}") from None
+            seen = [(topic, data[:40]) for topic, data in self.seen]
+            raise AssertionError(f"{self.link.status}, seen {seen}") from None
 
     def connected(self, times: int = 1) -> None:
         """Wait until it was connected so often, and is."""
