@@ -46,7 +46,7 @@ from edgepack.errors import (
     VerificationError,
 )
 from edgepack.state.desired import Desired
-from edgepack.state.reported import Answer, ServiceState
+from edgepack.state.reported import ServiceState
 
 _log = logging.getLogger(__name__)
 _ENDS = (Stage.DONE, Stage.FAILED, Stage.WAITING)
@@ -127,6 +127,7 @@ class Bringing:
     def begin_again(self, goal: Goal, patience_seconds: float | None = None) -> Goal | None:
         """What a start after a crash makes of ``goal``, with the service's lock held: nobody is at work on it then."""
         with self._device.using(goal.service, patience_seconds=patience_seconds):
+            self._device.make_room()
             now = self._progress.goal(goal.service)
             if now is None or now.number != goal.number or not TABLE[now.stage].boot.counted:
                 return now
@@ -147,6 +148,7 @@ class Bringing:
     def give_back(self, goal: Goal) -> None:
         """Start the last good version of a service that is ``RETURNING``, or what a rollback is to return to."""
         with self._device.using(goal.service):
+            self._device.make_room()
             now = self._progress.goal(goal.service)
             if now is None or now.number != goal.number or now.stage is not Stage.RETURNING:
                 return
@@ -196,10 +198,8 @@ class Bringing:
         steps = plan_goal(goal, services, self._rules.updates, self._rules.floor_bytes)
         if spec.status != "running":
             return self._end(goal, steps)
-        staged = self._staged(goal, steps, services, fetcher, on_bytes)
-        if staged is None or staged.stage is not Stage.STAGED:
-            return staged
-        return self._change(staged, steps)
+        found, ready = self._staged(goal, steps, services, fetcher, on_bytes)
+        return found if found is None or not ready else self._change(found, steps)
 
     def _settle(self, service: str) -> None:
         """Run a good version of a service whose change was interrupted, and then replaced by another goal."""
@@ -233,30 +233,32 @@ class Bringing:
         services: Mapping[str, ServiceRecord],
         fetcher: Fetcher | None,
         on_bytes: OnBytes | None,
-    ) -> Goal | None:
-        """The goal with its image here, verified and prepared: ``STAGED``, or else ``WAITING`` or ``FAILED``."""
+    ) -> tuple[Goal | None, bool]:
+        """The goal, and whether its image is here, verified and prepared; else it is ``WAITING`` or ``FAILED``."""
         fetched = relieved = False
         while True:
             try:
                 with self._device.using():
                     self._preparing.prepare(steps, services)
-                return goal if goal.stage is Stage.STAGED else self._progress.enter(goal, Stage.STAGED)
+                # One that waits goes on waiting, without a record that says otherwise for a moment.
+                unchanged = goal.stage in (Stage.STAGED, Stage.WAITING)
+                return (goal if unchanged else self._progress.enter(goal, Stage.STAGED)), True
             except NoSpaceError as error:
                 if relieved or not self._relieve():
-                    return self._wait(goal, str(error))
+                    return self._wait(goal, str(error)), False
                 relieved = True
             except MissingPartError as error:
-                return self._wait(goal, str(error))
+                return self._wait(goal, str(error)), False
             except (NotFoundError, VerificationError) as error:
                 # Missing, not signed as far as is known here, or damaged: a source may have what is lacking.
                 if fetched or fetcher is None:
-                    return self._progress.enter(goal, Stage.FAILED, str(error), status=Answer.of(error))
+                    return self._progress.enter(goal, Stage.FAILED, error=error), False
                 after = self._fetched(goal, steps, fetcher, on_bytes)
                 if after is None or after.stage is not Stage.DOWNLOADING:
-                    return after
+                    return after, False
                 goal, fetched = after, True
             except EdgepackError as error:
-                return self._progress.enter(goal, Stage.FAILED, str(error), status=Answer.of(error))
+                return self._progress.enter(goal, Stage.FAILED, error=error), False
 
     def _fetched(self, goal: Goal, steps: tuple[Step, ...], fetcher: Fetcher, on_bytes: OnBytes | None) -> Goal | None:
         """The goal after its image was fetched: still ``DOWNLOADING``, or else ``WAITING`` or ``FAILED``."""
@@ -284,7 +286,7 @@ class Bringing:
                 offline = first_closed([Network()], look(self._device.root))
                 return self._wait(found, str(error) if offline is None else f"{offline} ({error})")
             except EdgepackError as error:
-                return self._progress.enter(found, Stage.FAILED, str(error), status=Answer.of(error))
+                return self._progress.enter(found, Stage.FAILED, error=error)
         return found
 
     def _relieve(self) -> bool:
@@ -315,6 +317,8 @@ class Bringing:
         closed = found.waits or self._closed(*(step for step in steps if isinstance(step, Switch)))
         if closed is not None:
             return self._wait(goal, closed)
+        if goal.stage is Stage.WAITING:
+            return self._progress.enter(goal, Stage.STAGED)
         with self._device.using(*found.together):
             services, goals = state.services(), state.goals()
             now = goals.get(goal.service)

@@ -8,6 +8,7 @@ import sys
 from edge_agent.device import Device
 from edge_agent.reconcile.stages import may_follow
 from edge_agent.state.goals import Goal, Stage
+from edgepack.errors import EdgepackError
 from edgepack.state.reported import Answer
 
 _log = logging.getLogger(__name__)
@@ -38,15 +39,17 @@ class Progress:
         reason: str | None = None,
         *,
         counted: bool = False,
-        status: Answer | None = None,
+        error: EdgepackError | None = None,
     ) -> Goal | None:
         """Record that ``goal`` is in ``stage`` now; returns it, or ``None`` when another goal has replaced it.
 
-        ``counted``: as one more try that failed. ``status``: the reason as a number, where it is not the usual one.
-        Raises ``ValueError`` for a stage that may not follow.
+        ``counted``: as one more try that failed. The ``error`` is the reason, and says its number. Raises
+        ``ValueError`` for a stage that may not follow.
         """
         if not may_follow(goal.stage, stage):
             raise ValueError(f"{stage} does not follow {goal.stage}")
+        status = None if error is None else Answer.of(error)
+        reason = reason if error is None else str(error)
         found = self._device.state.set_stage(
             goal.service, stage, reason, counted=counted, number=goal.number, status=status
         )

@@ -76,6 +76,7 @@ class Runner:
         is left to it.
         """
         found = {}
+        self._device.make_room()
         for name, goal in self._device.state.goals().items():
             if not self._device.busy_with(name):
                 goal = self._bringing.begin_again(goal) or self._progress.goal(name) or goal
@@ -151,9 +152,9 @@ class Runner:
     def stop(self, name: str, *, remove: bool = False) -> None:
         """Stop service ``name``, or remove it; a rollback of one that was removed brings it back."""
         self._require(name)
-        state = self._device.state
         with self._device.using(name):
             self._device.make_room()
+            state = self._device.state
             record = state.services()[name]
             status = "removed" if remove else "stopped"
             goal = state.set_goal(replace(record.current.spec, status=status), COMMAND, None)  # type: ignore[arg-type]
@@ -189,9 +190,9 @@ class Runner:
         """
         self._require_device()
         asked = self._device.services().get(name)
-        state = self._device.state
         with self._device.using(name):
             self._device.make_room()
+            state = self._device.state
             services = state.services()
             record = self._known(name, services)
             if asked is not None and _returned_meanwhile(asked, record):
@@ -217,6 +218,7 @@ class Runner:
     def _operate(self, spec: DesiredService) -> None:
         desired = Desired((spec,))
         with self._device.using(spec.name):
+            self._device.make_room()
             services = self._device.state.services()
             if held := port_holders(spec, services):
                 what = f"port {spec.port} is that of service {held[0].name}"

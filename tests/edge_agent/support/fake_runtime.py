@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,22 @@ from typing import Any
 import pytest
 
 from edge_agent.device import Device
-from edge_agent.reconcile import status, switching
+from edge_agent.reconcile import bring, status, switching
 from edge_agent.reconcile.probe import Health
-from edge_agent.reconcile.runner import Clock, Runner
+from edge_agent.reconcile.progress import EVENT
+from edge_agent.reconcile.runner import Clock, Rules, Runner
 from edge_agent.runtimes.base import Instance, Runtime, Watch
+from edge_agent.sources.base import Fetcher, OnProgress, unseen
 from edge_agent.state.database import StateFile
-from edgepack.errors import MissingPartError, NoSpaceError, NotFoundError, RuntimeFailedError, SignatureError
+from edge_agent.state.goals import Goal, Stage
+from edgepack.errors import (
+    EdgepackError,
+    MissingPartError,
+    NoSpaceError,
+    NotFoundError,
+    RuntimeFailedError,
+    SignatureError,
+)
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
 
@@ -31,13 +42,19 @@ V1, V2, V3 = image("v1"), image("v2"), image("v3")
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong with an image. ``exits_after`` counts the probes that its service lives through."""
+    """What goes wrong with an image.
+
+    ``exits_after`` counts the probes that its service lives through, ``unhealthy_after`` those after which it is not
+    healthy any more, and ``healthy_after`` those after which it is again.
+    """
 
     prepare_fails: bool = False
     start_fails: bool = False
     disk_full_at_start: bool = False
     never_healthy: bool = False
     exits_after: int | None = None
+    unhealthy_after: int | None = None
+    healthy_after: int | None = None
 
 
 @dataclass
@@ -79,7 +96,10 @@ class World:
                 one.probes += 1
                 if faults.exits_after is not None and one.probes >= faults.exits_after:
                     one.exited = True
-                if faults.never_healthy or one.spec.image in self.rotten:
+                weak = faults.unhealthy_after is not None and one.probes >= faults.unhealthy_after
+                if faults.healthy_after is not None and one.probes >= faults.healthy_after:
+                    weak = False
+                if faults.never_healthy or weak or one.spec.image in self.rotten:
                     return Health(False, "answered 503")
                 return Health(True)
         return Health(False, "no answer")
@@ -199,6 +219,67 @@ def power_cut(at: int, *, after: bool) -> Iterator[list[str]]:
         patch.undo()
 
 
+_listeners: list[list[tuple[str, str]]] = []
+_kills: set[int | str] = set()
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == EVENT:
+        for one in _listeners:
+            one.append((arguments[0], arguments[1]))
+            if _kills & {len(one), arguments[1]}:
+                raise PowerCutError(arguments[1])
+
+
+@contextmanager
+def stages(cut_at: int = 0) -> Iterator[list[tuple[str, str]]]:
+    """The services and stages that are recorded meanwhile; the agent is gone after the ``cut_at``-th of them."""
+    if not _heard:
+        sys.addaudithook(_hear)  # for good: one cannot be taken away again
+        _heard.append(True)
+    seen: list[tuple[str, str]] = []
+    _listeners.append(seen)
+    _kills.clear()
+    if cut_at:
+        _kills.add(cut_at)
+    try:
+        yield seen
+    finally:
+        _listeners.remove(seen)
+        _kills.clear()
+
+
+_heard: list[bool] = []
+
+
+@contextmanager
+def killed_in(stage: str) -> Iterator[None]:
+    """Let the agent be gone whenever it has recorded ``stage``."""
+    _kills.add(stage)
+    try:
+        yield
+    finally:
+        _kills.discard(stage)
+
+
+class FakeFetcher:
+    """Brings images that are absent, or fails as it is told to; one after the other."""
+
+    def __init__(self, world: World, *errors: EdgepackError) -> None:
+        self._world = world
+        self._errors = list(errors)
+        self.calls = 0
+
+    def fetch(self, image: Digest, on_progress: OnProgress = unseen, *, names: Sequence[str] = ()) -> None:
+        self.calls += 1
+        on_progress(1, 2)
+        if self._errors:
+            raise self._errors.pop(0)
+        self._world.absent.discard(image)
+        self._world.unsigned.discard(image)
+        on_progress(2, 2)
+
+
 class Lab:
     """A device and its world. Every command is a new agent: nothing but folder and world outlives it."""
 
@@ -206,6 +287,7 @@ class Lab:
         self.root = root
         self.world = World()
         self.now = 0.0
+        self.relief = 0  # bytes that making room on the disk frees
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -219,6 +301,28 @@ class Lab:
 
     def apply(self, *services: DesiredService, serial: int | None = None, runtime: str = "auto") -> None:
         self.runner(runtime).apply(Desired(services, serial))
+
+    def desire(self, *services: DesiredService, serial: int = 1) -> None:
+        """Let a document of the device's own ask for ``services``."""
+        for one in services:
+            self.device().state.set_goal(one, "device", serial)
+
+    def bring(
+        self, name: str = "churn", fetcher: Fetcher | None = None, rules: Rules | None = None
+    ) -> tuple[Stage, list[str]]:
+        """Take a service to its goal as far as it goes; where it is then, and the stages on the way."""
+        with stages() as seen:
+            clock = Clock(lambda: self.now, self.sleep)
+            stage = Runner(self.device(), clock=clock, rules=rules).bring(name, fetcher)
+        return stage, [entered for service, entered in seen if service == name]
+
+    def recover(self) -> dict[str, Stage]:
+        """As an agent that starts."""
+        return self.runner().recover()
+
+    def goal(self, name: str = "churn") -> Goal:
+        """What is desired of a service, and how far it is."""
+        return self.device().state.goals()[name]
 
     def rollback(self, name: str = "churn") -> None:
         self.runner().rollback(name)
@@ -243,5 +347,6 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """A fresh device; import this fixture where it is used."""
     made = Lab(tmp_path / "device")
     monkeypatch.setattr(switching, "probe", made.world.probe)
+    monkeypatch.setattr(bring, "relieve", lambda _: made.relief)
     monkeypatch.setattr(status, "probe", made.world.probe)
     return made
