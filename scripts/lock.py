@@ -1,8 +1,9 @@
 """Pin the newest versions of everything that edgepack is tested with; run by hand, then run the tests.
 
 ``python scripts/lock.py [requirements|environments [NAME...]]``: all of it, or one part: ``requirements/`` for edgepack
-itself, ``converters/software/locks/`` for the environments in which models are converted. With ``--keep`` the versions
-stay as they are, and only the hashes are written again.
+itself, with ``packager/data/locks/agent.txt`` for the agent as one file, and ``converters/software/locks/`` for the
+environments in which models are converted. With ``--keep`` the versions stay as they are, and only the hashes are
+written again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from setup import EXTRAS, ROOT, find_uv, pip_settings
 
 LOCKS = ROOT / "converters" / "software" / "locks"
+AGENT_LOCK = ROOT / "packager" / "data" / "locks" / "agent.txt"
 # torch and its dependencies for graphics cards. Its CPU build is installed apart and does not need them.
 TORCH_ONLY = re.compile(r"(torch|triton|cuda-.*|nvidia-.*)==")
 
@@ -29,6 +31,9 @@ def lock_requirements(*, keep: bool) -> None:
     for extra in sorted(set(EXTRAS.values())):
         sources = ["pyproject.toml", "requirements/build.in"]
         compile_lock(ROOT / f"requirements/{extra}.txt", sources, "--extra", extra, keep=keep)
+    # What is in the agent as one file: the versions that edgepack is tested with.
+    tested = ("--constraints", "requirements/all.txt", "--only-binary", ":all:")
+    compile_lock(AGENT_LOCK, ["pyproject.toml"], "--extra", "agent", *tested, keep=keep)
 
 
 def lock_environments(names: Sequence[str] = (), *, keep: bool) -> None:

@@ -25,6 +25,9 @@ CYCLONEDX = "application/vnd.cyclonedx+json"
 LOCK_ARTIFACT = "application/vnd.edgepack.lock.v1"
 STATEMENT_ARTIFACT = "application/vnd.edgepack.statement.v1+json"
 
+# The agent of devices as one file, a zip application, which is the only layer of an image.
+AGENT = "application/vnd.edgepack.agent.v1+zip"
+
 # ModelPack's model-spec, version 1: a model as an artifact that other tools read. The type of a layer of files has an
 # ending for its compression, as the image specification's.
 MODEL_ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
@@ -52,3 +55,5 @@ LAYER_COMPRESSOR = "io.edgepack.layer.compressor"
 MODELS = "io.edgepack.models"
 # Of an artifact that edgepack itself attached to an image: what it is, such as ``sbom``.
 ATTACHMENT_KIND = "io.edgepack.attachment.kind"
+# Of the image of an agent: its version.
+AGENT_VERSION = "io.edgepack.agent.version"

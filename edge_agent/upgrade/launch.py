@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""``STATE_DIR/agent/edge-agent``: starts the version of the agent that is current, and tries one that is to become it.
+
+It is written once, with the first agent on a device, and no new version replaces it: whatever is wrong with a new
+version, this is what gives the old one back. A new version is named by ``trial.json``. It runs as a child, which has
+to say that it is ready and alive, by systemd's protocol, for as long as the trial says; then ``current`` names it.
+Else it is ended, ``refused.json`` says why, and the version before runs on. Services are not touched by any of it.
+It imports only the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+_TRIES = 3
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def main(folder: Path, arguments: list[str]) -> None:
+    """Start the agent in ``folder``; does not return."""
+    trial = _read(folder / "trial.json")
+    if trial is not None and arguments[:1] == ["run"]:
+        _try(folder, trial, arguments)
+    _start(folder, os.readlink(folder / "current"), arguments)  # noqa: PTH115
+
+
+def _start(folder: Path, version: str, arguments: list[str]) -> None:
+    os.execv(sys.executable, _command(folder, version, arguments))  # noqa: S606
+
+
+def _command(folder: Path, version: str, arguments: list[str]) -> list[str]:
+    return [sys.executable, str(folder / version / "edge-agent.pyz"), *arguments]
+
+
+def _try(folder: Path, trial: dict[str, Any], arguments: list[str]) -> None:
+    """Run the version of ``trial`` until it is proven or has failed, and record which."""
+    starts = int(trial.get("starts", 0)) + 1
+    if starts > _TRIES:
+        reason: str | None = f"its trial was cut short {_TRIES} times"
+    else:
+        _write(folder / "trial.json", {**trial, "starts": starts})  # before its effect: a power cut counts too
+        reason = _watched(folder, trial, arguments)
+    if reason is None:
+        return  # ended by a signal that was for us: the next start goes on with the trial
+    if reason:
+        sys.stderr.write(f"edge-agent: version {trial['version'][:12]} is given up: {reason}\n")
+        _write(folder / "refused.json", {"version": trial["version"], "reason": reason})
+    else:
+        _point(folder / "current", str(trial["version"]))
+    (folder / "trial.json").unlink(missing_ok=True)
+
+
+def _watched(folder: Path, trial: dict[str, Any], arguments: list[str]) -> str | None:
+    """Empty when the child was proven, else why it was not; then it has ended."""
+    ready_seconds, alive_seconds = float(trial["ready_seconds"]), float(trial["alive_seconds"])
+    with (
+        tempfile.TemporaryDirectory(prefix="edge-agent-") as place,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard,
+    ):
+        heard.bind(f"{place}/notify")
+        environment = {**os.environ, "NOTIFY_SOCKET": f"{place}/notify"}
+        environment["WATCHDOG_USEC"] = str(int(min(alive_seconds, 30.0) * 1e6))
+        environment.pop("WATCHDOG_PID", None)
+        try:
+            child = subprocess.Popen(_command(folder, str(trial["version"]), arguments), env=environment)
+        except OSError as error:
+            return f"it cannot be started ({error.strerror})"
+        asked: list[int] = []
+        before = {one: signal.signal(one, lambda number, _: asked.append(number)) for one in _SIGNALS}
+        try:
+            reason = _judged(child, heard, asked, ready_seconds, alive_seconds)
+        finally:
+            _end(child, asked)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    if asked and signal.SIGHUP not in asked:
+        sys.exit(0)
+    return reason
+
+
+def _judged(
+    child: subprocess.Popen[bytes], heard: socket.socket, asked: list[int], ready_seconds: float, alive_seconds: float
+) -> str | None:
+    started = last = time.monotonic()
+    ready: float | None = None
+    while not asked:
+        now = time.monotonic()
+        if child.poll() is not None:
+            return f"it ended by itself (exit code {child.returncode})"
+        if ready is None and now - started > ready_seconds:
+            return f"it was not ready within {ready_seconds:g} seconds"
+        if ready is not None and now - last > max(alive_seconds, 1.0):
+            return f"it did not say that it is alive for {alive_seconds:g} seconds"
+        if ready is not None and now - ready >= alive_seconds and last > ready:
+            return ""
+        with contextlib.suppress(InterruptedError):
+            if not select.select([heard], [], [], 0.2)[0]:
+                continue
+            said = heard.recv(4096)
+            _forward(said)
+            last = time.monotonic()
+            if ready is None and b"READY=1" in said.split(b"\n"):
+                ready = last
+    return None
+
+
+def _forward(said: bytes) -> None:
+    """Tell systemd what the child says, where systemd waits for it."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    lines = b"\n".join(line for line in said.split(b"\n") if not line.startswith(b"MAINPID="))
+    if not address or not lines:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.sendto(lines, f"\0{address[1:]}" if address.startswith("@") else address)
+
+
+def _end(child: subprocess.Popen[bytes], asked: list[int]) -> None:
+    if child.poll() is not None:
+        return
+    child.send_signal(asked[0] if asked and asked[0] != signal.SIGHUP else signal.SIGTERM)
+    try:
+        child.wait(60)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("version"), str) else None
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as made:
+        made.write(json.dumps(value).encode())
+        os.fchmod(made.fileno(), 0o644)
+        made.flush()
+        os.fsync(made.fileno())
+    Path(made.name).replace(path)
+    _sync(path.parent)
+
+
+def _point(link: Path, target: str) -> None:
+    made = link.with_name(f".{link.name}-{os.getpid()}")
+    made.unlink(missing_ok=True)
+    made.symlink_to(target)
+    made.replace(link)
+    _sync(link.parent)
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[0]).absolute().parent, sys.argv[1:])
