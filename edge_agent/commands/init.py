@@ -106,7 +106,7 @@ def _say_what_is_next(name: str, identity: Path, file: Path, *, systemd: bool) -
     note(f"carry {identity} to the workstation; there run: edgepack device add {name} --identity {identity.name}")
     note("carry the public key of who signs to this device; here run: edge-agent trust KEY.pub")
     if not systemd:
-        note(f"then start it with: edge-agent run --config {file}")
+        note(f"then start it with: {os.environ.get('EDGEPACK_LAUNCHER') or 'edge-agent'} run --config {file}")
     elif os.geteuid() == 0:
         note("then start it with: systemctl daemon-reload && systemctl enable --now edge-agent")
     else:
@@ -131,6 +131,10 @@ def _unit(file: Path) -> Wanted:
     folder = Path("~").expanduser() / USER_FOLDER if for_user else SYSTEM_FOLDER
     if not sys.executable:
         raise EdgepackError("the path of this Python is not known, so no unit can start it", where="--systemd")
-    # Without the current folder on the path of modules (python -P).
-    words = [sys.executable, "-P", "-m", "edge_agent", "run", "--config", str(file)]
+    launcher = os.environ.get("EDGEPACK_LAUNCHER")
+    if launcher and Path(launcher).is_file():  # the agent as one file: what gives a version back that fails
+        program = [str(Path(getattr(sys, "_base_executable", sys.executable))), launcher]
+    else:
+        program = [sys.executable, "-P", "-m", "edge_agent"]  # without the current folder on the path of modules
+    words = [*program, "run", "--config", str(file)]
     return Wanted(folder / UNIT, unit_text(words, for_user=for_user))

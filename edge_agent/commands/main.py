@@ -31,6 +31,7 @@ VERBS = {
     "rollback": "Return a service to its last good image.",
     "remove": "Stop and remove a service.",
     "receipt": "Write what the device holds.",
+    "upgrade": "Let another version of the agent take this one's place.",
     "gc": "Remove images that nothing needs.",
 }
 

@@ -190,6 +190,17 @@ def goals_of(
     return found
 
 
+def agent_of(documents: Mapping[str, AcceptedDocument], groups: Sequence[str]) -> Digest | None:
+    """The image of the agent that the documents want; the device's own counts before those of its groups."""
+    for scope in (DEVICE, *(group_scope(group) for group in groups)):
+        document = documents.get(scope)
+        if document is not None and document.data is not None:
+            agent = Desired.from_bytes(document.data).agent
+            if agent is not None:
+                return agent
+    return None
+
+
 def commanded(desired: Desired, document: AcceptedDocument) -> dict[str, Goal]:
     """The goals of a document that an operator applied."""
     return {

@@ -11,6 +11,7 @@ It imports only the standard library.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -24,15 +25,28 @@ from pathlib import Path
 from typing import Any
 
 _TRIES = 3
+# Options that any verb may come after, and that have a value.
+_WITH_VALUE = ("--state-dir", "--runtime", "--wait")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(folder: Path, arguments: list[str]) -> None:
     """Start the agent in ``folder``; does not return."""
     trial = _read(folder / "trial.json")
-    if trial is not None and arguments[:1] == ["run"]:
+    if trial is not None and _verb(arguments) == "run":
         _try(folder, trial, arguments)
     _start(folder, os.readlink(folder / "current"), arguments)  # noqa: PTH115
+
+
+def _verb(arguments: list[str]) -> str:
+    """The verb of a command line, whose options may come before it."""
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-"):
+            return word
+        if word in _WITH_VALUE:
+            next(words, None)
+    return ""
 
 
 def _start(folder: Path, version: str, arguments: list[str]) -> None:
@@ -73,7 +87,9 @@ def _watched(folder: Path, trial: dict[str, Any], arguments: list[str]) -> str |
         environment["WATCHDOG_USEC"] = str(int(min(alive_seconds, 30.0) * 1e6))
         environment.pop("WATCHDOG_PID", None)
         try:
-            child = subprocess.Popen(_command(folder, str(trial["version"]), arguments), env=environment)
+            child = subprocess.Popen(
+                _command(folder, str(trial["version"]), arguments), env=environment, preexec_fn=_end_with_parent
+            )  # fmt: skip
         except OSError as error:
             return f"it cannot be started ({error.strerror})"
         asked: list[int] = []
@@ -87,6 +103,10 @@ def _watched(folder: Path, trial: dict[str, Any], arguments: list[str]) -> str |
     if asked and signal.SIGHUP not in asked:
         sys.exit(0)
     return reason
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG: two agents would be in each other's way
 
 
 def _judged(

@@ -134,6 +134,7 @@ class Desired:
 
     ``device`` or ``group`` is who it is for: no other device takes it. ``signed_at`` is when it was signed, in seconds
     since 1970; it tells a device whose clock is wrong that it is at least that late, and changes nothing else.
+    ``agent`` is the image of the agent that is to run the device; without one, that stays as it is.
     """
 
     services: tuple[DesiredService, ...]
@@ -141,6 +142,7 @@ class Desired:
     device: str | None = None
     group: str | None = None
     signed_at: int | None = None
+    agent: Digest | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes, where: object = "desired state") -> Desired:
@@ -158,6 +160,7 @@ class Desired:
         if device is not None and group is not None:
             fields.wrong("group", "and device must not both be there: a document is for a device or for a group")
         signed_at = fields.parsed("signed_at", parse_time, required=False)
+        agent = fields.parsed("agent", Digest.parse, required=False)
         services = tuple(read_service(item) for item in fields.each("services"))
         fields.finish()
         _check_unique(services, fields)
@@ -167,13 +170,15 @@ class Desired:
             *([_FIND_DIGEST] if any(one.image == NO_IMAGE and one.status != "removed" for one in services) else ()),
         ]
         raise_all(where, violations, hint="; ".join(rules) or (None if value.get("schema") == SCHEMA else _WAY_OUT))
-        return cls(services, serial, device, group, signed_at)
+        return cls(services, serial, device, group, signed_at, agent)
 
     def to_bytes(self) -> bytes:
         """The canonical document."""
         value: dict[str, object] = {"schema": SCHEMA, "services": [one.to_json() for one in self.services]}
         optional = {"serial": self.serial, "device": self.device, "group": self.group}
         value |= {key: one for key, one in optional.items() if one is not None}
+        if self.agent is not None:
+            value["agent"] = str(self.agent)
         if self.signed_at is not None:
             value["signed_at"] = format_time(self.signed_at)
         return canonical_json(value)

@@ -13,7 +13,7 @@ _DEFLATED, _VERSION = 8, 20
 # The first date that the format has, 1980-01-01; names in UTF-8.
 _DATE, _UTF8 = 0x21, 0x800
 _UNIX, _FILE_MODE = 3 << 8, 0o100644 << 16
-_LEVEL = 9
+_LEVEL = 6
 
 
 def write_zip(files: Mapping[str, bytes]) -> bytes:

@@ -115,20 +115,20 @@ def _check_platforms(workspace: Workspace, desired: Desired, devices: tuple[Devi
     from edgepack.oci.platforms import platform_manifest
 
     store = workspace.store
-    running = [one for one in desired.services if one.status == "running"]
-    here = [one for one in running if store.has_digest(one.image)]
-    for service in here:
-        image = store.describe(service.image)
+    images = {f"service {one.name}": one.image for one in desired.services if one.status == "running"}
+    if desired.agent is not None:
+        images["the agent"] = desired.agent
+    here = {what: image for what, image in images.items() if store.has_digest(image)}
+    for what, image in here.items():
+        described = store.describe(image)
         for device in devices:
             try:
-                platform_manifest(store, image, device.platform)
+                platform_manifest(store, described, device.platform)
             except IncompatibleError as error:
-                raise IncompatibleError(
-                    error.what, where=f"service {service.name} on device {device.name}", hint=error.hint
-                ) from error
-    for service in running:
-        if service not in here:
-            note(f"image {service.image} of {service.name} is not in this workspace, so it was not checked")
+                raise IncompatibleError(error.what, where=f"{what} on device {device.name}", hint=error.hint) from error
+    for what, image in images.items():
+        if what not in here:
+            note(f"image {image} of {what} is not in this workspace, so it was not checked")
 
 
 def _read(file: Path) -> bytes:

@@ -21,9 +21,13 @@ def read_desired(data: bytes, where: object, find: Callable[[str], Digest]) -> D
     """
     value = parse_object(data, where)
     violations: list[str] = []
+    if "agent" in value:
+        value |= {"agent": _with_digest({"image": value["agent"]}, "agent", find, violations)["image"]}
     services = value.get("services")
     if isinstance(services, list):
-        value["services"] = [_with_digest(one, f"services[{at}]", find, violations) for at, one in enumerate(services)]
+        value["services"] = [
+            _with_digest(one, f"services[{at}].image", find, violations) for at, one in enumerate(services)
+        ]
     try:
         found = Desired.from_bytes(canonical_json(value), where)
     except InvalidDocumentError as error:
@@ -33,15 +37,15 @@ def read_desired(data: bytes, where: object, find: Callable[[str], Digest]) -> D
     return found
 
 
-def _with_digest(service: object, path: str, find: Callable[[str], Digest], violations: list[str]) -> object:
+def _with_digest(service: Any, path: str, find: Callable[[str], Digest], violations: list[str]) -> Any:
     if not isinstance(service, Mapping) or not isinstance(service.get("image"), str) or _is_digest(service["image"]):
         return service
-    found: dict[str, Any] = dict(service)
+    found = dict(service)
     try:
         found["image"] = str(find(image_tag(service["image"])))
     except EdgepackError as error:
         way = "" if error.hint is None else f"; {error.hint}"
-        violations.append(f"{path}.image: {error.what}{way}")
+        violations.append(f"{path}: {error.what}{way}")
         found["image"] = str(Digest("0" * 64))  # stands in, so that everything else is checked too
     return found
 
