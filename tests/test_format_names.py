@@ -8,8 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("edgepack", "converters", "packager", "edge_server", "edge_agent")
-NAME = re.compile(r"(?:application/vnd\.)?edgepack\.[a-z.-]+(?:/|\.)v\d+(?:\+json)?|io\.edgepack\.[a-z.-]+")
+NAME = re.compile(r"(?:application/vnd\.)?edgepack\.[a-z.-]+(?:/|\.)v\d+(?:\+(?:json|zip))?|io\.edgepack\.[a-z.-]+")
 NAMES = {
+    "application/vnd.edgepack.agent.v1+zip",
     "application/vnd.edgepack.bundle.v1+json",
     "application/vnd.edgepack.desired.v1+json",
     "application/vnd.edgepack.identity.v1+json",
@@ -34,6 +35,7 @@ NAMES = {
     "edgepack.service/v1",
     "edgepack.tokens/v1",
     "edgepack.workspace/v1",
+    "io.edgepack.agent.version",
     "io.edgepack.attachment.kind",
     "io.edgepack.base",
     "io.edgepack.device",
