@@ -17,7 +17,7 @@ from edge_agent.state.records import ServiceRecord
 from edge_agent.state.reserve import files_left
 from edgepack.errors import EdgepackError
 from edgepack.oci.digest import Digest
-from edgepack.oci.upkeep import images, remove_blobs, remove_images, spare, unreached
+from edgepack.oci.upkeep import images, remove_blobs, remove_images, spare, unreached, wanted
 
 _log = logging.getLogger(__name__)
 _SETTLED = (Stage.DONE, Stage.FAILED)
@@ -143,7 +143,7 @@ def collect(device: Device, *, dry_run: bool) -> Collected:
     remove_images(store, gone, kept)
     device.state.forget(gone)
     if not found.coming:
-        store.drop_unfinished(())
+        store.drop_unfinished(wanted(store))  # what is half here of an image that is coming goes on
         remove_blobs(store, unreached(store, kept))
     left = store.digests()
     freed = sum(size for digest, size in before.items() if digest not in left)

@@ -69,6 +69,7 @@ class Sources:
         return cls(
             device, configuration.sources, bandwidth=configuration.bandwidth, floor_bytes=configuration.floor_bytes,
             allow_unsigned=configuration.allow_unsigned_images, make_room=make_room, caps=caps,
+            now=_local_time(device) if configuration.bandwidth.windows else datetime.now,
         )  # fmt: skip
 
     def fetch(self, image: Digest, on_progress: OnProgress = unseen, *, names: Sequence[str] = ()) -> None:
@@ -207,3 +208,9 @@ class Sources:
         if lacking and self._make_room is not None:
             self._make_room(lacking)
         room.check(found, store.root)
+
+
+def _local_time(device: Device) -> Callable[[], datetime]:
+    """The local time by the device's own reckoning, for a clock that begins at 1970."""
+    ahead = device.state.time_floor(time.time()) - time.time()
+    return lambda: datetime.fromtimestamp(time.time() + max(0.0, ahead))  # noqa: DTZ006 - windows are in local time
