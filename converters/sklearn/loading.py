@@ -9,6 +9,7 @@ import importlib.util
 import pickle
 import re
 import struct
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -84,19 +85,24 @@ def _unpickle(path: Path) -> Any:
 
     hint = "save it again with joblib.dump"
     _require_lz4(path)
+    modules = user_modules.imported_by_classes(path.parent, traces.pickled_modules(path))
+    user_modules.require_not_loaded(path.parent, modules, {name.partition(".")[0] for name in sys.modules})
+    user_modules.make_importable(path.parent, modules)
     try:
         return joblib.load(path)
     except ModuleNotFoundError as error:
-        user_modules.require_not_named(path, {(error.name or "").partition(".")[0]})
+        name = error.name or ""
+        user_modules.require_not_named(path, {name.partition(".")[0]})
         raise ConversionError(
-            f"the model needs the Python module {error.name!r}, which is not installed here",
-            hint=f"install the package that has it beside edgepack, or {hint}",
+            f"the model needs the Python module {name!r}, which is not installed here",
+            hint=f"put {name.partition('.')[0]}.py beside the model file and register the folder of both, or install "
+            "the package that has it beside edgepack",
         ) from error
     except AttributeError as error:
         raise ConversionError(
             f"the model needs a class or function that is missing ({_without_paths(first_line(error))})",
-            hint="move it from the training script to a package that is installed beside edgepack, or use the version "
-            "of scikit-learn that it was trained with",
+            hint="move it from the training script to a module of its own, and register the folder that has both the "
+            "module and the model file; or use the version of scikit-learn that it was trained with",
         ) from error
     except (pickle.UnpicklingError, EOFError, KeyError, IndexError, UnicodeDecodeError, struct.error) as error:
         # A byte that is not an instruction raises KeyError of its number.

@@ -44,6 +44,8 @@ def find(path: Path, framework: str, options: Options) -> ModelFiles:
         return ModelFiles(path, (path,), _digest_of(path, _files(path)))
     if framework == "PyTorch":
         return _with_classes(path, options.allow_unsafe)
+    if framework == "ScikitLearn":
+        return _with_functions(path)
     if framework == "Onnx":
         files = [path, *_external(path)]
         return ModelFiles(path, tuple(files), _digest_of(path.parent, files) if len(files) > 1 else digest(path))
@@ -119,6 +121,15 @@ def _with_classes(path: Path, unpickled: bool) -> ModelFiles:
         user_modules.require_not_hidden(path.parent, classes)
         modules = user_modules.imported_by_classes(path.parent, {module for module, _ in classes})
         user_modules.require_free_names(path.parent, modules)
+    return _with_places(path, list(modules.values()))
+
+
+def _with_functions(path: Path) -> ModelFiles:
+    """A pickle of scikit-learn's, with the source beside it of the functions and classes that it names."""
+    named = traces.pickled_modules(path)
+    user_modules.require_not_named(path, named)
+    modules = user_modules.imported_by_classes(path.parent, named)
+    user_modules.require_free_names(path.parent, modules)
     return _with_places(path, list(modules.values()))
 
 

@@ -26,8 +26,11 @@ OURS = ("converters", "edgepack")
 UNUSED = frozenset(
     ("benchmarks", "dockerfiles", "docs", "edge_agent", "edge_server", "examples", "packager", "scripts", "tests")
 )
-# What the process needs besides for a PyTorch model: no user's module can stand in for it.
-_NEEDED = frozenset({"google", "numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "torch"})
+# What the process needs besides, whatever opens the model: no user's module can stand in for it.
+_NEEDED = frozenset({
+    "google", "joblib", "numpy", "onnx", "onnxruntime", "onnxscript", "pandas", "safetensors", "scipy", "skl2onnx",
+    "sklearn", "torch",
+})  # fmt: skip
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 _IMPORTERS = ("import_module", "__import__")
 

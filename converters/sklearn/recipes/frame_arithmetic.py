@@ -139,7 +139,7 @@ def _power(part: Any, kinds: Kinds) -> Plan:
 
 
 def _inverse_hyperbolic_sine(part: Any, kinds: Kinds) -> Plan:
-    from converters.sklearn.recipes.functions import FUNCTIONS
+    from converters.sklearn.recipes.writing.functions import FUNCTIONS
 
     sine, loc, scale = FUNCTIONS["arcsinh"], float(part.loc), float(part.scale)
     return _everywhere(lambda ops, x: sine(ops, ops.add("Div", ops.add("Sub", x, loc), scale)))(part, kinds)

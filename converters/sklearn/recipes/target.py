@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from converters.sklearn.recipes import functions, isotonic
+from converters.sklearn.recipes import isotonic
+from converters.sklearn.recipes.traced import trace
+from converters.sklearn.recipes.traced_numbers import UntraceableError
 from converters.sklearn.recipes.writing import arithmetic, inner_estimators
+from converters.sklearn.recipes.writing.functions import known
 from converters.sklearn.recipes.writing.ops import Ops
 from converters.sklearn.recipes.writing.registry import Recipe
+from converters.sklearn.recipes.writing.traced_graph import write
 from edgepack.errors import ConversionError
 
 
@@ -34,13 +38,17 @@ def _function(ops: Ops, transformer: Any, y: str) -> str:
     function = transformer.inverse_func
     if function is None:
         return y
-    emit = functions.known(function)
-    if emit is None or transformer.inv_kw_args:
+    emit = None if transformer.inv_kw_args else known(function)
+    if emit is not None:
+        return emit(ops, y)
+    try:
+        columns = trace(function, int(transformer.n_features_in_), options=transformer.inv_kw_args)
+    except UntraceableError as error:
         raise ConversionError(
-            "the target's inverse_func is Python code that cannot be put in an ONNX model",
-            hint="use one of numpy's functions of one number, such as np.exp or np.expm1",
-        )
-    return emit(ops, y)
+            f"the target's inverse_func {error}",
+            hint="write it with numpy's functions, each row for itself, such as np.exp or np.expm1",
+        ) from error
+    return write(ops, y, columns)
 
 
 def _standard(ops: Ops, transformer: Any, y: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,20 @@ def expm1(ops: Ops, name: str) -> str:
     half = ops.add("Tanh", ops.add("Mul", name, 0.5))
     small = ops.add("Mul", half, ops.add("Add", ops.add("Exp", name), 1.0))
     return where(ops, ops.add("Less", ops.add("Abs", name), 0.5), small, plain)
+
+
+def arctan(ops: Ops, name: str) -> str:
+    """The angle whose tangent is x; onnxruntime has it for float32 only. By Cephes' atan: error about 1e-16."""
+    size = ops.add("Abs", name)
+    large, middle = ops.add("Greater", size, 2.414213562373095), ops.add("Greater", size, 0.66)
+    turned = ops.add("Div", ops.add("Sub", size, 1.0), ops.add("Add", size, 1.0))
+    x = where(ops, large, ops.add("Neg", ops.add("Reciprocal", size)), where(ops, middle, turned, size))
+    start = where(ops, large, math.pi / 2, where(ops, middle, math.pi / 4, 0.0))
+    rest = where(ops, large, 6.123233995736766e-17, where(ops, middle, 3.061616997868383e-17, 0.0))
+    square = ops.add("Mul", x, x)
+    curve = ops.add("Mul", square, _ratio(ops, square, _ARCTAN))
+    angle = ops.add("Add", start, ops.add("Add", ops.add("Add", ops.add("Mul", x, curve), x), rest))
+    return where(ops, ops.add("Less", name, 0.0), ops.add("Neg", angle), angle)
 
 
 def where(ops: Ops, condition: str, yes: object, no: object) -> str:
@@ -98,6 +113,23 @@ def _ratio(ops: Ops, name: str, table: tuple[tuple[float, ...], tuple[float, ...
     return ops.add("Div", polynomial(ops, name, above), polynomial(ops, name, below))
 
 
+_ARCTAN = (
+    (
+        -8.750608600031904122785e-1,
+        -1.615753718733365076637e1,
+        -7.500855792314704667340e1,
+        -1.228866684490136173410e2,
+        -6.485021904942025371773e1,
+    ),
+    (
+        1.0,
+        2.485846490142306297962e1,
+        1.650270098316988542046e2,
+        4.328810604912902668951e2,
+        4.853903996359136964868e2,
+        1.945506571482613964425e2,
+    ),
+)
 _MIDDLE = (
     (
         2.5090809287301226727e3,
