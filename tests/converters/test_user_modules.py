@@ -207,10 +207,10 @@ def test_source_that_is_not_python_is_left_to_the_import(tmp_path: Path) -> None
 
 
 def test_name_that_the_process_has_loaded_otherwise_is_refused_too(tmp_path: Path) -> None:
-    folder = _folder(tmp_path, model="import packaging\n", packaging="")
+    folder = _folder(tmp_path, model="import pytest\n", pytest="")
     modules = user_modules.imported(folder, "model")
     user_modules.require_free_names(folder, modules)
-    with pytest.raises(UsageError, match=r"net/packaging\.py: .* has loaded, .*; rename it"):
+    with pytest.raises(UsageError, match=r"net/pytest\.py: .* has loaded, .*; rename it"):
         user_modules.require_not_loaded(folder, modules, {name.partition(".")[0] for name in sys.modules})
 
 
