@@ -110,22 +110,22 @@ def addressed(desired: Desired, scope: str | None, receiver: Receiver) -> str | 
     if scope is None:
         scope = DEVICE if desired.group is None else group_scope(desired.group)
     group = group_of(scope)
+    to, sign = f"group {group}", f"sign one for it with: edgepack desired sign --group {group}"
+    if group is None:
+        to, sign = f"device {receiver.name}", f"sign one for it with: edgepack desired sign --device {receiver.name}"
     if desired.device is not None and (group is not None or desired.device != receiver.name):
-        to = f"group {group}" if group is not None else f"device {receiver.name}"
-        return _foreign(scope, f"it is for device {desired.device}, and came to {to}", desired)
+        name = "" if group is not None else f", or name this device with: edge-agent init --device {desired.device}"
+        return _foreign(scope, f"it is for device {desired.device}, and came to {to}", f"{sign}{name}", desired)
     if desired.group is not None and (scope == DEVICE or (group is not None and desired.group != group)):
-        to = f"device {receiver.name} alone" if group is None else f"group {group}"
-        return _foreign(scope, f"it is for group {desired.group}, and came to {to}", desired)
+        return _foreign(scope, f"it is for group {desired.group}, and came to {to}", sign, desired)
     wanted = group or desired.group
     if wanted is not None and wanted not in receiver.groups:
-        return _foreign(scope, f"it is for group {wanted}, in which device {receiver.name} is not", desired)
+        what = f"it is for group {wanted}, in which device {receiver.name} is not"
+        return _foreign(scope, what, "add the group to the groups in the device's configuration", desired)
     return scope
 
 
-def _foreign(scope: str, what: str, desired: Desired) -> Refusal:
-    hint = (
-        "sign one for this device with: edgepack desired sign --device NAME; its configuration says what it is called"
-    )
+def _foreign(scope: str, what: str, hint: str, desired: Desired) -> Refusal:
     found = _refusal(Answer.PRECONDITION_FAILED, what, hint, serial=desired.serial, digest=Digest.of(desired.content))
     return replace(found, scope=scope)
 

@@ -152,9 +152,10 @@ class Runner:
     def stop(self, name: str, *, remove: bool = False) -> None:
         """Stop service ``name``, or remove it; a rollback of one that was removed brings it back."""
         self._require(name)
+        # Before the lock and the records, which need a little space to be opened.
+        self._device.make_room()
+        state = self._device.state
         with self._device.using(name):
-            self._device.make_room()
-            state = self._device.state
             record = state.services()[name]
             status = "removed" if remove else "stopped"
             goal = state.set_goal(replace(record.current.spec, status=status), COMMAND, None)  # type: ignore[arg-type]
@@ -190,9 +191,9 @@ class Runner:
         """
         self._require_device()
         asked = self._device.services().get(name)
+        self._device.make_room()
+        state = self._device.state
         with self._device.using(name):
-            self._device.make_room()
-            state = self._device.state
             services = state.services()
             record = self._known(name, services)
             if asked is not None and _returned_meanwhile(asked, record):

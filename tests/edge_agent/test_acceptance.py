@@ -311,7 +311,7 @@ BAD: Mapping[str, tuple[bytes, str | None, int, str]] = {
     ),
     "another device's": (of(device="press-2"), DEVICE, 412, "it is for device press-2, and came to device press-1"),
     "a device's in a group": (of(device="press-1"), "group site", 412, "is for device press-1, and came to group site"),
-    "a group's for a device": (of(group="site"), DEVICE, 412, "for group site, and came to device press-1 alone"),
+    "a group's for a device": (of(group="site"), DEVICE, 412, "for group site, and came to device press-1"),
     "another group's": (of(group="line-a"), "group site", 412, "it is for group line-a, and came to group site"),
     "of a group elsewhere": (of(group="other"), "group other", 412, "group other, in which device press-1 is not"),
 }  # fmt: skip

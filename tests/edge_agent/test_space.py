@@ -14,6 +14,7 @@ import pytest
 from edge_agent.state.reserve import RESERVE_BYTES, RESERVE_FILES
 from edgepack.oci.store import Store
 from tests.edge_agent.support.agent import Agent, Images, make_images
+from tests.edge_agent.support.version1 import as_version_1
 from tests.support.ports import free_port
 from tests.support.running import run
 
@@ -116,13 +117,19 @@ def files(root: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.real("mkfs.ext4", "mount")
-def test_a_full_disk_stops_neither_a_status_nor_a_rollback(images: Images, stock: Path, small_disk: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_full_disk_stops_neither_a_status_nor_a_rollback(
+    images: Images, stock: Path, small_disk: Path, version: int
+) -> None:
+    """Nor does it stop the first command after an update of the agent, whose database is of another version."""
     shutil.copytree(stock, small_disk / "device")
     agent = Agent(small_disk / "device", images, free_port())
     try:
         for name in ("v1", "v2"):
             assert agent.apply(name).code == 0
         document = agent.document("ill")
+        if version == 1:
+            as_version_1(agent.root / "state" / "agent.db")
         fill(small_disk)
         before = files(small_disk)
         assert agent.status()["state"] == "Healthy"
