@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_agent.config.configuration import Configuration
+from edge_agent.config.configuration import Configuration, Share
 from edge_agent.config.document import from_json, to_json
 from edge_agent.daemon import jobs
 from edge_agent.daemon.decide import Running
@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 # How often a document is judged again whose judge did not come to an end.
 _TRIES = 3
 _DISK_SECONDS = 60.0
+# A job that shares the store and ended, on a port that is taken for one, is started again no sooner.
+_SHARE_SECONDS = 60.0
 # A collection that made no room is not repeated at once.
 _COLLECT_SECONDS = 900.0
 # How long the end of the agent waits for jobs that exchange a service: ended now they would leave it stopped.
@@ -60,6 +62,8 @@ class Errands:
         self._judging: tuple[Job, _Judging] | None = None
         self._disk_at = 0.0
         self._collect_at = 0.0
+        self._sharing: tuple[Job, Share] | None = None
+        self._share_at = 0.0
         self._recovering: frozenset[str] = frozenset()
         self.changed = False
         """Whether a job has told something since this was last set to False."""
@@ -126,6 +130,19 @@ class Errands:
             self._collect_at = now + _COLLECT_SECONDS
             _log.info("less than %d bytes are free: removing what nothing needs", self.configuration.floor_bytes)
             self._start("collect", ())
+
+    def keep_shared(self) -> None:
+        """Serve the device's store to others where the configuration says so, and as it says now."""
+        wanted, now = self.configuration.share, self._clock()
+        if self._sharing is not None:
+            job, given = self._sharing
+            if given != wanted and not job.cancelled:
+                self._share_at = now
+                jobs.cancel(job)
+        elif wanted is not None and now >= self._share_at:
+            self._share_at = now + _SHARE_SECONDS
+            job_or_none = self._start("share", ())
+            self._sharing = None if job_or_none is None else (job_or_none, wanted)
 
     def _start(self, verb: str, words: tuple[str, ...], given: Mapping[str, Any] | None = None) -> Job | None:
         try:
@@ -197,6 +214,8 @@ class Errands:
             self._percent.pop(service, None)
         if code != 0 and not job.cancelled:
             _log.warning("the job %s ended with %d", job, code)
+        if self._sharing is not None and self._sharing[0] is job:
+            self._sharing = None
         if job.verb == "recover":
             self._recovering = frozenset()
         if job.verb == "configuration":

@@ -127,6 +127,7 @@ class Agent:
             self._watch.lacking.discard(name)
             self._errands.mend(name)
         self._errands.keep_space()
+        self._errands.keep_shared()
         if not self._boot_noted and self._watch.all_met:
             boots.note(self._device.root)
             self._boot_noted = True

@@ -22,13 +22,13 @@ class Caps:
     """
 
     seconds: float = 12 * 3600.0
-    stalled_seconds: float = 600.0
+    stalled_seconds: float = 60.0
     times: int = 2
     spare_bytes: int = 64 << 20
     slow_bytes: int = 1024
     slow_seconds: float = 60.0
     first_wait: float = 2.0
-    longest_wait: float = 300.0
+    longest_wait: float = 30.0
     attempts: int = 5
     backoff: float = 0.5
     read_timeout: float = 60.0

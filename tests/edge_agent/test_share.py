@@ -15,6 +15,7 @@ import pytest
 from edge_agent.config.configuration import NeighbourSource
 from edgepack.errors import NotFoundError, VerificationError
 from edgepack.oci.serve import serve
+from edgepack.oci.store import Store
 from tests.edge_agent.support.origins import Made, device, make, registry, sources, whole
 from tests.edgepack.support.registry_simulator import Simulator, running
 from tests.support.http_client import ask, listens
@@ -67,22 +68,19 @@ def test_an_image_goes_from_device_to_device_and_only_the_first_asks_the_registr
         assert process.wait(30) == 0
 
 
-def test_devices_that_ask_each_other_go_round_in_no_circle(
-    made: Made, tmp_path: Path, free_port: Callable[[], int]
-) -> None:
+def test_devices_that_ask_each_other_go_round_in_no_circle(made: Made, tmp_path: Path) -> None:
     devices = [device(tmp_path / f"dev{number}", made) for number in range(3)]
-    ports = [free_port() for _ in devices]
     with running(Simulator()) as simulator, ExitStack() as stack:
         made.into(simulator)
-        for on, port in zip(devices, ports, strict=True):
-            stack.enter_context(sharing(on.root, port))
-        nobody = [[neighbour(port) for port in ports] for _ in devices]
-        for on, others in zip(devices, nobody, strict=True):
+        everybody = [
+            neighbour(stack.enter_context(serve(Store.create(on.root / "store"), most_connections=9))) for on in devices
+        ]
+        for on in devices:
             with pytest.raises(NotFoundError):
-                sources(on, *others).fetch(made.digest)
+                sources(on, *everybody).fetch(made.digest)
         assert simulator.seen == []
-        for on, others in zip(devices, nobody, strict=True):
-            sources(on, *others, registry(simulator)).fetch(made.digest, names=NAMES)
+        for on in devices:
+            sources(on, *everybody, registry(simulator)).fetch(made.digest, names=NAMES)
             assert whole(on, made)
         assert simulator.count("GET", str(made.layers[0].digest)) == 1
 
