@@ -6,6 +6,7 @@ import logging
 import os
 import select
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from edge_agent.daemon.decide import Running
 from edge_agent.daemon.incoming import Came, Queue
 from edge_agent.daemon.jobs import Job
 from edge_agent.state.goals import Goal
-from edgepack.state.reported import Stage
+from edgepack.limits import LIMITS
+from edgepack.state.reported import Answer, ReportedProblem, Stage
 
 _log = logging.getLogger(__name__)
 # How often a document is judged again whose judge did not come to an end.
@@ -31,6 +33,9 @@ _COLLECT_SECONDS = 900.0
 # How long the end of the agent waits for jobs that exchange a service: ended now they would leave it stopped.
 _SWITCH_SECONDS = 30.0
 _EXCHANGING = frozenset({Stage.SWITCHING, Stage.RETURNING})
+# The numbers for the exit codes of jobs: wrong input, not found, verification failed; anything else has failed.
+_STATUS = {2: Answer.INVALID, 3: Answer.PRECONDITION_FAILED, 4: Answer.PRECONDITION_FAILED}
+_MOST_PROBLEMS = 10
 
 
 @dataclass
@@ -65,6 +70,7 @@ class Errands:
         self._sharing: tuple[Job, Share] | None = None
         self._share_at = 0.0
         self._recovering: frozenset[str] = frozenset()
+        self._problems: OrderedDict[str, ReportedProblem] = OrderedDict()
         self.changed = False
         """Whether a job has told something since this was last set to False."""
 
@@ -82,7 +88,16 @@ class Errands:
         """How much of a service's download is done."""
         return self._percent.get(service)
 
+    @property
+    def problems(self) -> tuple[ReportedProblem, ...]:
+        """What came last and could not be taken, by where it came from."""
+        return tuple(self._problems.values())
+
     # Starting
+
+    def settle(self) -> None:
+        """Bring goals in line with the documents in force."""
+        self._start("settle", ())
 
     def recover(self, services: frozenset[str]) -> None:
         """Put right what a crash of the agent, or of the device, has interrupted of ``services``."""
@@ -204,6 +219,7 @@ class Errands:
         if self._judging is not None and self._judging[0] is job and isinstance(line.get("status"), int):
             came = self._judging[1].came
             self._judging = None
+            self._problems.pop(came.where, None)
             self._queue.judged(came, taken=line["status"] == 200)
             self._judge_next()
 
@@ -226,8 +242,18 @@ class Errands:
             if judging.tries < _TRIES and job.verb == "accept":
                 self._try_to_judge(judging)
             else:
+                self._note(judging.came, job, code)
                 self._queue.judged(judging.came, taken=code == 0)
         self._judge_next()
+
+    def _note(self, came: Came, job: Job, code: int) -> None:
+        """Remember why ``came`` could not be taken, or that it was."""
+        self._problems.pop(came.where, None)
+        if code != 0:
+            reason = str(job.told.get("error") or f"the job {job} ended with {code}")[: LIMITS.reason_chars]
+            self._problems[came.where] = ReportedProblem(came.where, _STATUS.get(code, Answer.FAILED), reason)
+            if len(self._problems) > _MOST_PROBLEMS:
+                self._problems.popitem(last=False)
 
     # The end
 

@@ -33,13 +33,16 @@ from edge_agent.link.base import Link, Message
 from edge_agent.reconcile.stages import after_start
 from edge_agent.state.clock import WallTime
 from edge_agent.state.goals import Goal
+from edgepack.errors import EdgepackError
 from edgepack.state.reported import ReportedDevice, ServiceState, Stage
-from edgepack.state.topics import DeviceTopics, scope_of
+from edgepack.state.topics import DeviceTopics, group_of, scope_of
 
 _log = logging.getLogger(__name__)
 # The longest time between two turns: how soon is seen what another command has changed.
 _TURN_SECONDS = 1.0
 _INBOX_SECONDS = 1.0
+# How seldom the time is recorded: flash wears out.
+_TIME_SECONDS = 3600.0
 _ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
 _CLOSED = frozenset({Stage.DONE, Stage.FAILED})
 
@@ -87,12 +90,16 @@ class Agent:
         self._link: Link | None = None
         self._inbox_end = threading.Event()
         self._boot_noted = False
+        self._settled: object = None
+        self._time_at = clock() + _TIME_SECONDS
 
     def run(self) -> None:
         """Keep the device as it is to be, until SIGTERM or SIGINT; services go on running then."""
         with self._signals_taken():
             self._read_records()
             self._errands.recover(self._interrupted())
+            if any(group_of(scope) is not None for scope in self._records.wanted.documents):
+                self._errands.settle()  # the groups of the configuration may be others
             self._open_link()
             self._open_inbox()
             self._notifier.ready()
@@ -128,6 +135,7 @@ class Agent:
             self._errands.mend(name)
         self._errands.keep_space()
         self._errands.keep_shared()
+        self._note_time()
         if not self._boot_noted and self._watch.all_met:
             boots.note(self._device.root)
             self._boot_noted = True
@@ -145,6 +153,29 @@ class Agent:
             self._watch.refresh(self._records.services)
             self._reporter.forget_names()
             self._publisher.due = True
+            self._wall.learn(self._records.wanted.time)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Give services that were left as they were for a port their goals, when an operator may have freed it."""
+        wanted = self._records.wanted
+        specs = {name: goal.spec for name, goal in wanted.goals.items()} if wanted.refused_services else None
+        if specs is not None and specs != self._settled:
+            self._errands.settle()
+        self._settled = specs
+
+    def _note_time(self) -> None:
+        """Record the time now and then, on a thread: a start without a clock goes on from there."""
+        now = self._clock()
+        if now < self._time_at:
+            return
+        self._time_at = now + _TIME_SECONDS
+
+        def note() -> None:
+            with suppress(EdgepackError, OSError):
+                self._device.state.time_floor(time.time())
+
+        threading.Thread(target=note, name="time", daemon=True).start()
 
     def _longest(self) -> float:
         return min(_TURN_SECONDS, (self._notifier.watchdog_seconds or 60.0) / 2)
@@ -240,6 +271,7 @@ class Agent:
         if (fixed.broker, fixed.device, fixed.groups) != (before.broker, before.device, before.groups):
             self._close_link()
             self._open_link()
+            self._errands.settle()
         _log.info("the configuration was read again")
 
     # What is told
@@ -260,7 +292,9 @@ class Agent:
             )
             for name in {*known, *running}
         }
-        return self._reporter.report(self._records, sights, session=self._session, time=self._wall.now())
+        return self._reporter.report(
+            self._records, sights, self._errands.problems, session=self._session, time=self._wall.now()
+        )
 
     def _summary(self) -> str:
         fine = sum(1 for one in self._watch.known.values() if one.look is not None and one.look.alive)

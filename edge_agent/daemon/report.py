@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from edgepack.state.reported import (
     Answer,
     ReportedDevice,
     ReportedDocument,
+    ReportedProblem,
     ReportedService,
     ServiceState,
     Stage,
@@ -50,7 +51,15 @@ class Reporter:
         """Look the tags of images up again."""
         self._names.clear()
 
-    def report(self, records: Records, sights: Mapping[str, Sight], *, session: int, time: float) -> ReportedDevice:
+    def report(
+        self,
+        records: Records,
+        sights: Mapping[str, Sight],
+        problems: Sequence[ReportedProblem] = (),
+        *,
+        session: int,
+        time: float,
+    ) -> ReportedDevice:
         """What the device is to report at the wall time ``time``."""
         services = [
             self._service(record, records.wanted, sights.get(name, Sight()))
@@ -62,9 +71,12 @@ class Reporter:
             for name in coming(wanted) - records.services.keys()
         ]
         services.sort(key=lambda one: one.name)
+        if records.problem is not None:
+            problems = (ReportedProblem(str(self._device.root), Answer.FAILED, records.problem), *problems)
         return ReportedDevice(
-            self._name, self._version, session, time, _free(self._device), _documents(records), tuple(services)
-        )
+            self._name, self._version, session, time, _free(self._device), _documents(records), tuple(services),
+            tuple(problems),
+        )  # fmt: skip
 
     def _service(self, record: ServiceRecord, wanted: Wanted, sight: Sight) -> ReportedService:
         spec = record.current.spec

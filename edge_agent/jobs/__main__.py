@@ -22,6 +22,7 @@ VERBS = {
     "import": "import_",
     "mend": "mend",
     "recover": "recover",
+    "settle": "settle",
     "share": "share",
 }
 

@@ -51,7 +51,7 @@ def opened(data: bytes, trusted: Collection[PublicKey], *, signed: bool = True) 
             "to remove a service, send a document that names it with the status removed",
         )  # fmt: skip
     if len(data) > LIMITS.desired_state_bytes:
-        what = f"it has {human(len(data))}, and may have {human(LIMITS.desired_state_bytes)}"
+        what = f"it is longer than {human(LIMITS.desired_state_bytes)}"
         return _refusal(Answer.INVALID, what, "split it over groups, or send the right file")
     try:
         value = parse_object(data, "desired state")

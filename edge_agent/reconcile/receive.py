@@ -36,8 +36,11 @@ def receive(
     if payload is data:  # nobody has signed the time that it says
         desired = replace(desired, signed_at=None)
     where = addressed(desired, scope, receiver)
+    if isinstance(where, Refusal) and scope is None:
+        _tell(where)
+        return Decision(refusal=where)
     if isinstance(where, Refusal):
-        return Decision(refusal=where) if scope is None else _refused(state, where)
+        return _refused(state, where)
     found = state.decide(lambda wanted: judge(desired, where, receiver, wanted))
     if found.refusal is not None:
         _tell(found.refusal)

@@ -149,6 +149,19 @@ class ReportedDocument:
 
 
 @dataclass(frozen=True)
+class ReportedProblem:
+    """What came and could not be taken, or what else is wrong with the device: ``where`` names the file or topic."""
+
+    where: str
+    status: Answer
+    reason: str
+
+    def to_json(self) -> dict[str, object]:
+        """The problem as the reported state shows it."""
+        return {"where": self.where, "status": int(self.status), "reason": self.reason}
+
+
+@dataclass(frozen=True)
 class ReportedDevice:
     """A device: ``session`` counts the starts of its agent, ``time`` is in seconds since 1970."""
 
@@ -159,13 +172,14 @@ class ReportedDevice:
     free_bytes: int | None
     documents: tuple[ReportedDocument, ...] = ()
     services: tuple[ReportedService, ...] = ()
+    problems: tuple[ReportedProblem, ...] = ()
 
     @property
     def status(self) -> Answer:
-        """The answer in one number: about the first document that was refused, else the first service."""
-        if not self.documents and not self.services:
+        """The answer in one number: about the first document that was refused, else a service, else a problem."""
+        if not self.documents and not self.services and not self.problems:
             return Answer.NOTHING_DESIRED
-        found = (*(one.status for one in self.documents), *(one.status for one in self.services))
+        found = [one.status for several in (self.documents, self.services, self.problems) for one in several]
         return next((one for one in found if one is not Answer.OK), Answer.OK)
 
     def to_json(self) -> dict[str, object]:
@@ -180,6 +194,7 @@ class ReportedDevice:
             "status": int(self.status),
             "documents": [one.to_json() for one in self.documents],
             "services": [one.to_json() for one in self.services],
+            "problems": [one.to_json() for one in self.problems],
         }
 
     def to_bytes(self) -> bytes:
@@ -198,6 +213,7 @@ class ReportedDevice:
             device or "", agent or "", session or 0, time or 0, fields.take("free_bytes", int),
             tuple(_document(one) for one in fields.each("documents")),
             tuple(_service(one) for one in fields.each("services")),
+            tuple(_problem(one) for one in fields.each("problems", required=False)),
         )  # fmt: skip
         raise_all(where, violations)
         return found
@@ -232,6 +248,11 @@ def _service(fields: Fields) -> ReportedService:
         serial=fields.take("serial", int),
         status=_answer(fields),
     )
+
+
+def _problem(fields: Fields) -> ReportedProblem:
+    where, reason = fields.take("where", str, required=True), fields.take("reason", str, required=True)
+    return ReportedProblem(where or "", _answer(fields), reason or "")
 
 
 def _digest(fields: Fields, key: str) -> Digest | None:

@@ -283,7 +283,7 @@ BAD: Mapping[str, tuple[bytes, str | None, int, str]] = {
     "half of a character": (b'{"a": "\\ud800"}', DEVICE, 400, "not Unicode"),
     "a field twice": (b'{"serial": 1, "serial": 2}', DEVICE, 400, "is there twice"),
     "deep": (b"[" * 100_000, DEVICE, 400, "not JSON"),
-    "huge": (b" " * LIMITS.desired_state_bytes + SIGNED, DEVICE, 400, "may have 4.2 MB"),
+    "huge": (b" " * LIMITS.desired_state_bytes + SIGNED, DEVICE, 400, "it is longer than 4.2 MB"),
     "unsigned": (PLAIN, DEVICE, 412, "it is not signed"),
     "no signatures": (altered(signatures=[]), DEVICE, 412, "is not signed"),
     "an unknown key": (sign(PLAIN, PAYLOAD_TYPE, OTHER_KEY), DEVICE, 412, "no such key is trusted here"),

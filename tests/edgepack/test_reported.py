@@ -24,6 +24,7 @@ from edgepack.state.reported import (
     Answer,
     ReportedDevice,
     ReportedDocument,
+    ReportedProblem,
     ReportedService,
     ServiceState,
     Stage,
@@ -60,6 +61,7 @@ documents = st.builds(
 devices = st.builds(
     ReportedDevice, _words, _words, st.integers(0, 1 << 40), st.integers(0, 4_000_000_000), _numbers,
     st.lists(documents, max_size=2).map(tuple), st.lists(services, max_size=2).map(tuple),
+    st.lists(st.builds(ReportedProblem, _words, st.sampled_from(Answer), _words), max_size=2).map(tuple),
 )  # fmt: skip
 
 
@@ -112,6 +114,8 @@ def test_the_number_of_a_device_is_the_first_that_is_not_good() -> None:
     assert status((document,), ()) == status((document,), (good,)) == status((), (good,)) == 200
     assert status((document,), (good, bad)) == 500
     assert status((document, refused), (good, bad)) == 412
+    problem = ReportedProblem("/media/stick/a.bundle", Answer.INVALID, "it is cut off")
+    assert ReportedDevice("d", "1", 1, 0, None, (document,), (good,), (problem,)).status == 400
 
 
 @pytest.mark.parametrize(
