@@ -40,11 +40,11 @@ def command(
     from edge_agent.reconcile.deployment import deployment
     from edge_agent.reconcile.runner import Runner
     from edge_agent.reconcile.status import status
-    from edge_agent.sources.sources import Sources
+    from edge_agent.sources.pull import find
 
     configuration = find_configuration(None, device.root)
     unsigned = allow_unsigned or configuration.allow_unsigned_images
-    sources = Sources.of(device, replace(configuration, allow_unsigned_images=unsigned))
-    spec = deployment(reference, sources.find(reference), device.services(), name, port, dict(env), memory)
-    Runner(device, allow_unsigned=unsigned).deploy(spec, sources)
+    found = find(device, reference, replace(configuration, allow_unsigned_images=unsigned), here=True)
+    spec = deployment(reference, found.image, device.services(), name, port, dict(env), memory)
+    Runner(device, allow_unsigned=unsigned).deploy(spec, found)
     answer_status(output, status(device))

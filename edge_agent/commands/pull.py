@@ -45,35 +45,26 @@ def command(
     from edge_agent.commands.percent import percent
     from edge_agent.config.configuration import RegistrySource
     from edge_agent.config.read import find_configuration
-    from edge_agent.sources.meter import Caps
-    from edge_agent.sources.pull import asked
-    from edge_agent.sources.sources import Sources
+    from edge_agent.sources.pull import find
     from edgepack.oci.docker_config import login_file
     from edgepack.oci.reference import image_tag
 
     if registry_credentials is not None:
         login_file(registry_credentials)  # what is wrong with it is said also where nobody asks for a login
     configuration = find_configuration(file, device.root)
+    unsigned = allow_unsigned or configuration.allow_unsigned_images
+    configuration = replace(configuration, allow_unsigned_images=unsigned)
     said = plain_http or ca is not None or registry_credentials is not None
     given = RegistrySource("", credentials_file=registry_credentials, ca_file=ca, plain_http=plain_http)
-    wanted = asked(reference, configuration, given if said else None)
-    name = image_tag(tag) if tag is not None else wanted.tag
-    configuration = replace(
-        configuration, sources=wanted.sources,
-        allow_unsigned_images=allow_unsigned or configuration.allow_unsigned_images,
-    )  # fmt: skip
-    sources = Sources.of(device, configuration, caps=Caps(stalled_seconds=0))
+    name = None if tag is None else image_tag(tag)
     with naming_trust(), percent(reference) as (tell, moved):
-        image = wanted.digest or sources.look_up(wanted.name)
-        sources.fetch(image, tell, names=[wanted.repository])
-    if name is not None:
-        with device.using():
-            device.store.tag(name, device.store.describe(image))
-    keys = list(sources.signers(image))
+        found = find(device, reference, configuration, given if said else None, tag=name)
+        found.fetch(found.image, tell)
+    keys = list(found.sources.signers(found.image))
     answer(
         output,
-        {"tag": name, "digest": str(image), "signed_by": keys, "moved_bytes": moved.bytes,
+        {"tag": found.tag, "digest": str(found.image), "signed_by": keys, "moved_bytes": moved.bytes,
          "present_bytes": moved.present},
-        [{"image": name, "digest": image, "signed_by": ", ".join(keys) or None}],
+        [{"image": found.tag, "digest": found.image, "signed_by": ", ".join(keys) or None}],
     )  # fmt: skip
     note(f"pulled {human(moved.bytes)}" if moved.bytes else "all of it was here already")

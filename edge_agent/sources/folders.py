@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol, cast
 
 from edge_agent.sources.base import SourceGoneError
 from edgepack.bundle.blobs import BundleBlobs
-from edgepack.errors import EdgepackError, NotFoundError, SignatureError
+from edgepack.errors import EdgepackError, NotFoundError, SignatureError, UnsafeArchiveError
 from edgepack.oci.attachments import HasReferrers
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -74,7 +74,8 @@ class FolderPlace:
         reasons = "".join(f"; {error}" for error in self._refused)
         if any(isinstance(error, SignatureError) for error in self._refused):
             return SignatureError(f"has no bundle with {target} by a trusted key{reasons}", where=self.name)
-        return NotFoundError(f"has no bundle with {target}{reasons}", where=self.name, hint="copy one there")
+        hint = None if reasons else "copy one there"
+        return NotFoundError(f"has no bundle with {target}{reasons}", where=self.name, hint=hint)
 
     def _all(self) -> Iterator[_Images]:
         with self._readable():
@@ -87,8 +88,10 @@ class FolderPlace:
                     one = self._opened(path)
                 if one is not None:
                     yield one
+            except (SourceGoneError, UnsafeArchiveError) as error:  # a link that leads nowhere, a pipe
+                _log.debug("passed over: %s", error)
             except EdgepackError as error:
-                _log.info("%s is passed over: %s", path, error)
+                _log.info("passed over: %s", error)
                 self._refused.append(error)
 
     def _opened(self, path: Path) -> _Images | None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_agent.config.configuration import Configuration, RegistrySource, Source
 from edge_agent.config.read import default_file
+from edge_agent.device import Device
+from edge_agent.sources.base import OnProgress, unseen
+from edge_agent.sources.meter import Caps
+from edge_agent.sources.sources import Sources
 from edgepack.errors import UsageError
 from edgepack.oci.digest import Digest
 from edgepack.oci.reference import Reference, image_tag, names_registry
@@ -16,7 +21,7 @@ _DOCKER = "docker://"
 
 @dataclass(frozen=True)
 class Asked:
-    """An image that is to be pulled: from ``sources``, by ``digest`` or else by the tag ``name`` there.
+    """An image that a user named: from ``sources``, by ``digest`` or else by the tag ``name`` there.
 
     ``tag`` is what it is called here then, ``None`` for one that was named by its digest alone; ``repository`` is where
     a registry has it.
@@ -27,6 +32,52 @@ class Asked:
     name: str
     tag: str | None
     repository: str
+
+
+@dataclass(frozen=True)
+class Named:
+    """An image that was found, and the ``Fetcher`` that brings it and gives it its ``tag``."""
+
+    device: Device
+    sources: Sources
+    image: Digest
+    tag: str | None
+    repository: str
+
+    def fetch(self, image: Digest, on_progress: OnProgress = unseen, *, names: Sequence[str] = ()) -> None:
+        """See ``Fetcher``."""
+        self.sources.fetch(image, on_progress, names=[self.repository, *names])
+        if self.tag is not None and image == self.image:
+            with self.device.using():
+                self.device.store.tag(self.tag, self.device.store.describe(image))
+
+
+def find(
+    device: Device,
+    text: str,
+    configuration: Configuration,
+    given: RegistrySource | None = None,
+    *,
+    tag: str | None = None,
+    here: bool = False,
+) -> Named:
+    """What ``text`` means at its registry or the configured sources; with ``here`` on the device, where it knows it.
+
+    ``given`` has what a command says of its registry, ``tag`` what the image is to be called. For a command, which
+    does not wait for a source that is away. Raises ``UsageError``, ``InvalidReferenceError``, ``NotFoundError``, and
+    what the sources raise.
+    """
+    local = Sources(device).find_here(text) if here else None
+    if local is not None:
+        return Named(device, _of(device, configuration, configuration.sources), local, tag, "")
+    wanted = asked(text, configuration, given)
+    sources = _of(device, configuration, wanted.sources)
+    image = wanted.digest or sources.look_up(wanted.name)
+    return Named(device, sources, image, tag or wanted.tag, wanted.repository)
+
+
+def _of(device: Device, configuration: Configuration, sources: tuple[Source, ...]) -> Sources:
+    return Sources.of(device, replace(configuration, sources=sources), caps=Caps(stalled_seconds=0))
 
 
 def asked(text: str, configuration: Configuration, given: RegistrySource | None = None) -> Asked:

@@ -114,11 +114,18 @@ class Sources:
 
         Raises ``NotFoundError`` where none does, ``InvalidReferenceError``, and what the sources raise.
         """
+        held = self.find_here(name)
+        return self.look_up(image_tag(name)) if held is None else held
+
+    def find_here(self, name: str) -> Digest | None:
+        """The image that ``name`` means without asking anybody; ``None`` for a name that this device does not know.
+
+        Raises ``InvalidReferenceError``.
+        """
         if name.startswith("sha256:"):
             return Digest.parse(name)
-        tag = image_tag(name)
-        held = self._tags().get(tag)
-        return self.look_up(tag) if held is None else held
+        tags = self._tags()
+        return tags.get(name) or tags.get(image_tag(name))
 
     def look_up(self, tag: str) -> Digest:
         """What ``tag`` means at the first source that knows it; raises as ``find``."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgepack.errors import UsageError
 from edgepack.oci.copy import copy
 from edgepack.oci.reference import Reference
 from edgepack.oci.remote import RemoteRepository, anonymous
@@ -157,3 +158,25 @@ def test_a_login_from_a_file_is_for_the_registry_that_is_named(agent: Agent, mad
         logins.write_text(json.dumps({"auths": {f"127.0.0.1:{simulator.port}": {"auth": secret}}}))
         logins.chmod(0o600)
         assert agent("pull", reference, "--registry-credentials", logins).code == 0
+
+
+@pytest.mark.real("docker-registry")
+def test_an_image_that_is_named_for_a_service_is_found_here_or_at_its_registry_and_gets_its_name(
+    made: Made, port: int, tmp_path: Path
+) -> None:
+    from edge_agent.config.configuration import Configuration, RegistrySource
+    from edge_agent.sources.pull import find
+    from tests.edge_agent.support.origins import device
+
+    on = device(tmp_path / "dev", made)
+    nothing = Configuration(state_dir=on.root)
+    with pytest.raises(UsageError, match="does not name a registry, and this device has no sources"):
+        find(on, "churn:1", nothing, here=True)
+    found = find(on, f"localhost:{port}/team/churn:1", nothing, here=True)
+    found.fetch(found.image, names=["churn"])
+    assert on.store.tags()["team/churn:1"].digest == made.digest
+    assert find(on, "team/churn:1", nothing, here=True).image == made.digest
+    configured = Configuration(state_dir=on.root, sources=(RegistrySource(f"localhost:{port}"),))
+    found = find(on, "churn:1", configured, here=True)
+    found.fetch(found.image)
+    assert {"churn:1", "team/churn:1"} == on.store.tags().keys()
