@@ -6,6 +6,8 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from edgepack.errors import MissingPartError
 from edgepack.text import redacted
@@ -75,6 +77,16 @@ def indexes(environment: Mapping[str, str]) -> list[str]:
         places = []
     links = [link for link in environment.get("UV_FIND_LINKS", "").split(",") if link]
     return list(dict.fromkeys(redacted(place) for place in (*places, *links)))
+
+
+def machine_constraints(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The lines of the constraint files that uv heeds in ``environment``, each with its file, as far as readable."""
+    found: list[tuple[str, str]] = []
+    for name in environment.get("UV_CONSTRAINT", "").split():
+        with suppress(OSError, UnicodeDecodeError):
+            lines = (line.partition(" #")[0].strip() for line in Path(name).read_text("utf-8").splitlines())
+            found += [(line, name) for line in lines if line and not line.startswith(("#", "-"))]
+    return tuple(found)
 
 
 def unreachable_index(said: str) -> str | None:

@@ -73,13 +73,15 @@ _WAYS = "give its wheel in a folder by --find-links, or build with an engine: ed
 class Askers:
     """Who asks for what in one solution: the ``server`` and the ``user``, requirements as pip writes them.
 
-    ``conda`` are the names that come from conda's packages.
+    ``conda`` are the names that come from conda's packages; ``machine`` has the lines of the constraint files of this
+    machine's pip or uv, each with its file.
     """
 
     server: tuple[str, ...] = ()
     user: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
     conda: frozenset[str] = field(default_factory=frozenset)
+    machine: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,11 +206,11 @@ def _conflict(flat: str, target: Target, askers: Askers) -> EdgepackError | None
     mine = [claim for claim in of if not (claim.who is None and _is_server(claim, askers))]
     return UsageError(
         f"no version of {package} is right for all: {' and '.join(shown)}{''.join(dict.fromkeys(reasons))}",
-        hint=_relax(package, of, mine, ours),
+        hint=_relax(package, of, mine, askers, ours=ours),
     )
 
 
-def _relax(package: str, of: Sequence[_Claim], mine: Sequence[_Claim], ours: bool) -> str:
+def _relax(package: str, of: Sequence[_Claim], mine: Sequence[_Claim], askers: Askers, *, ours: bool) -> str:
     """Which side can give way: never the server's."""
     names = list(dict.fromkeys(_name(claim.who) if claim.who else package for claim in mine))
     if ours:
@@ -218,6 +220,8 @@ def _relax(package: str, of: Sequence[_Claim], mine: Sequence[_Claim], ours: boo
         if own:
             ways.append(f"ask for a release of {' and '.join(own)} that takes {package}{needed}, or for any")
         return f"relax your side, the server's is fixed: {' and '.join(ways)}; or convert the model, and use no script"
+    if any(claim.who is None and _machine_file(claim, askers) is not None for claim in of):
+        return f"ask for another version of {' or of '.join(names)}, or change that file, which pip config list names"
     if len(names) == 1:
         return f"keep one of the two for {names[0]}"
     return f"relax one side: ask for another version of {' or of '.join(names)}, or for any"
@@ -260,7 +264,16 @@ def _said_of(claim: _Claim, askers: Askers) -> str:
         return "the scoring server"
     if any(_same(claim, line) for line in askers.constraints) and not any(_same(claim, line) for line in askers.user):
         return "a constraint"
+    if (file := _machine_file(claim, askers)) is not None:
+        return f"this machine's constraint file {file}"
     return "your environment"
+
+
+def _machine_file(claim: _Claim, askers: Askers) -> str | None:
+    """The constraint file of this machine that asks for it, where the user does not."""
+    if any(_same(claim, line) for line in askers.user):
+        return None
+    return next((file for line, file in askers.machine if _same(claim, line)), None)
 
 
 def _is_server(claim: _Claim, askers: Askers) -> bool:

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from edgepack.documents import raise_all
 from edgepack.errors import EdgepackError, IncompatibleError
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.host.scratch import scratch_folder
-from edgepack.host.uv import NO_INDEX, find_uv
+from edgepack.host.uv import NO_INDEX, find_uv, machine_constraints
 from edgepack.oci.descriptor import Platform
 from packager.wheels.conflicts import Askers, explained
 from packager.wheels.indexes import Indexes
@@ -130,7 +130,8 @@ def resolve(
         except subprocess.TimeoutExpired as error:
             raise EdgepackError("uv took too long to resolve", hint="check the network and try again") from error
         if done.returncode != 0:
-            raise explained(indexes.redacted(done.stderr), target, askers)
+            asking = replace(askers or Askers(), machine=machine_constraints(environment))
+            raise explained(indexes.redacted(done.stderr), target, asking)
         return lock.read_text("ascii")
 
 

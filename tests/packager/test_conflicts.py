@@ -123,6 +123,19 @@ def test_a_constraint_and_a_conda_name_are_called_so(wheels: Path, monkeypatch: 
         resolve(["libfoo"], TARGET, askers=Askers((), ("libfoo",), (), frozenset({"libfoo"})))
 
 
+def test_a_constraint_of_this_machine_is_called_by_its_file(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_folder(wheels, monkeypatch)
+    file = tmp_path / "constraints.txt"
+    file.write_text("# of the site\nnumpy<2  # old\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(file))
+    with pytest.raises(UsageError, match=r"this machine's constraint file .*constraints\.txt needs numpy<2") as caught:
+        resolve(["numpy>=2"], TARGET, askers=Askers((), ("numpy>=2",)))
+    assert "your environment needs numpy>=2" in str(caught.value)
+    assert "or change that file, which pip config list names" in str(caught.value)
+
+
 def test_offline_the_package_that_is_missing_is_named(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only_folder(wheels, monkeypatch)
     monkeypatch.delenv("PIP_NO_INDEX")
