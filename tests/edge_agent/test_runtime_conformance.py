@@ -521,6 +521,7 @@ def test_its_end_is_noticed_at_once_and_its_log_followed_over_its_restarts(
     lab: Lab, runtime: Runtime, spec: DesiredService
 ) -> None:
     assert runtime.watch("churn") is None
+    (lab.state / "logs/churn.log").unlink(missing_ok=True)
     runtime.start(spec)
     pieces: list[str] = []
     follower = threading.Thread(target=lambda: pieces.extend(takewhile_not_over(runtime, pieces)), daemon=True)

@@ -32,6 +32,8 @@ def follow(client: Any, name: str, lines: int) -> Iterator[str]:
                 seen = run
                 for data in _stream(container, ask):
                     yield decoder.decode(data)
+        except docker.errors.NotFound:
+            seen = seen or ()  # what comes after it is there from its beginning
         except (docker.errors.DockerException, requests.RequestException):
             pass
         broken = time.time()
