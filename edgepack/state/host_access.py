@@ -110,7 +110,9 @@ def read_mounts(fields: Fields) -> tuple[Mount, ...]:
         source, target = item.parsed("source", _absolute), item.parsed("target", _absolute)
         read_only = item.take("read_only", bool, True)
         item.finish()
-        if source == "/" or (source is not None and any(overlap(source, one) for one in _SOURCES_OF_THE_KERNEL)):
+        if source == "/":
+            item.wrong("source", "must not be /: it holds everything of the device")
+        elif source is not None and any(overlap(source, one) for one in _SOURCES_OF_THE_KERNEL):
             item.wrong("source", f"must not be {source}: nothing of the kernel's is shared, and devices names devices")
         if target is not None and (taken := next((one for one in _TAKEN if overlap(one, target)), None)):
             item.wrong("target", f"must not be {target}: {taken} {_TAKEN[taken]}")

@@ -36,6 +36,7 @@ from tests.edge_agent.support.runtimes import build_image, copy_store, make_runt
 from tests.support import http_client
 from tests.support.http_client import listens
 from tests.support.running import run
+from tests.support.sampling import WHOLE
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -388,6 +389,12 @@ def device_folder(lab: Lab) -> Path:
     return lab.store.root.parent if lab.kind in ("docker", "podman") else lab.state
 
 
+def skip_in_a_sample(lab: Lab, *kinds: str) -> None:
+    """Leave out runtimes that do as another one does, but where everything is run."""
+    if lab.kind in kinds and not WHOLE:
+        pytest.skip("is like another one; runs with EDGEPACK_WHOLE=1")
+
+
 def is_recorded_anywhere(lab: Lab, runtime: Runtime, text: str) -> bool:
     """Whether ``text`` is in what the runtime keeps of a service, or an engine shows of it."""
     if lab.kind in ("docker", "podman"):
@@ -455,6 +462,7 @@ def memory_backed(path: Path) -> bool:
 def test_what_a_service_cannot_have_of_the_device_is_refused_with_the_reason(
     lab: Lab, runtime: Runtime, spec: DesiredService, open_dir: Path
 ) -> None:
+    skip_in_a_sample(lab, "podman", "runc")
     state = device_folder(lab)
     (open_dir / "link").symlink_to(state)
     secret(lab, "open", "x").chmod(0o640)
@@ -494,6 +502,7 @@ def test_what_a_service_cannot_have_of_the_device_is_refused_with_the_reason(
 def test_the_network_is_its_own_or_the_device_s_as_it_asks(
     lab: Lab, runtime: Runtime, spec: DesiredService, free_port: Callable[[], int]
 ) -> None:
+    skip_in_a_sample(lab, "podman", "runc")
     with socket.create_server(("127.0.0.1", 0)) as other:
         probe = {"PROBE": f"reaches(('127.0.0.1', {other.getsockname()[1]}))"}
         runtime.start(replace(spec, network="own", env=probe))
@@ -506,6 +515,7 @@ def test_the_network_is_its_own_or_the_device_s_as_it_asks(
 
 
 def test_a_log_is_kept_within_its_quota(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:
+    skip_in_a_sample(lab, "runc", "process")
     runtime.start(replace(spec, log_bytes=100_000, env={"CHATTER": "20000"}))
     ask(spec.port)
     wait_until(lambda: "line 19999" in runtime.logs("churn"))

@@ -11,6 +11,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from edgepack.errors import RuntimeFailedError, disk_errors
@@ -52,9 +53,7 @@ class Secrets:
         data = {name: self._read(spec, name) for name in spec.secrets}
         above = self._above()
         with disk_errors(above):
-            _make_private(above)
-            folder = above / self._own(spec.name)
-            folder.mkdir(mode=0o700)
+            folder = self._make(above, spec.name)
             shared = user is not None and os.geteuid() != 0
             for name, text in data.items():
                 with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -71,11 +70,24 @@ class Secrets:
         """Remove the copies for ``service``, wherever they were made; absent is fine."""
         for above in self._places():
             folder = above / self._own(service)
+            if above.is_symlink():  # it is somebody else's
+                continue
             if folder.is_dir() and not folder.is_symlink():
                 with disk_errors(above):
                     if folder.stat().st_uid == os.geteuid():
                         folder.chmod(0o700)
                     remove_tree(folder)
+            with suppress(OSError):  # absent, or with the copies of another service
+                above.rmdir()
+
+    def _make(self, above: Path, service: str) -> Path:
+        """The folder for the copies of ``service``; the one above it may be removed meanwhile, for it was empty."""
+        folder = above / self._own(service)
+        while True:
+            _make_private(above)
+            with suppress(FileNotFoundError):
+                folder.mkdir(mode=0o700)
+                return folder
 
     def _own(self, service: str) -> str:
         return f"{self._runtime}-{check_service_name(service)}"
@@ -98,6 +110,8 @@ class Secrets:
 
     def _read(self, spec: DesiredService, name: str) -> bytes:
         path, where = self._folder / name, f"service {spec.name}"
+        with suppress(OSError):
+            self._folder.chmod(0o700)  # whoever made it: the names are nobody's business either
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
