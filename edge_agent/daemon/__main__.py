@@ -37,7 +37,12 @@ def main() -> int:
         with os.fdopen(int(given["--configuration"]), "rb") as opened:
             configuration = from_json(json.load(opened))
         os.chdir("/")  # no file system is kept from being taken away
-        _run(configuration, None if file is None else Path(file))
+        launcher = _run(configuration, None if file is None else Path(file))
+        if launcher is not None:
+            words = [] if file is None else ["--config", file]
+            words += ["--state-dir", str(configuration.state_dir), "--runtime", configuration.runtime]
+            base = str(getattr(sys, "_base_executable", "") or sys.executable)
+            os.execv(base, [base, launcher, "run", *words])  # noqa: S606 - the next version, as this process
     except EdgepackError as error:
         sys.stderr.write(f"edge-agent: {printable(' '.join(str(error).splitlines()))}\n")
         return error.exit_code
@@ -47,17 +52,19 @@ def main() -> int:
     return 0
 
 
-def _run(configuration: Configuration, file: Path | None) -> None:
+def _run(configuration: Configuration, file: Path | None) -> str | None:
+    """Run until it ends; what starts the next version, when it ended for that."""
     device = Device(configuration.state_dir, configuration.runtime)
     device.create()
     with only_agent(device.root):
         after_boot = boots.after_boot(device.root)
         session = device.state.next_session()
         wall = WallTime(device.state.time_floor(time.time()), time.monotonic())
-        Agent(
+        agent = Agent(
             device, configuration, file, session=session, after_boot=after_boot, wall=wall, links=make_link,
             notifier=Notifier(os.environ), version=edgepack.__version__,
-        ).run()  # fmt: skip
+        )  # fmt: skip
+        return agent.upgrades.launcher if agent.run() else None
 
 
 if __name__ == "__main__":

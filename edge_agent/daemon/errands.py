@@ -18,6 +18,7 @@ from edge_agent.daemon import jobs
 from edge_agent.daemon.decide import Running
 from edge_agent.daemon.incoming import Came, Queue
 from edge_agent.daemon.jobs import Job
+from edge_agent.reconcile.acceptance import WantedAgent
 from edge_agent.state.goals import Goal
 from edgepack.limits import LIMITS
 from edgepack.state.reported import Answer, ReportedProblem, Stage
@@ -54,12 +55,14 @@ class Errands:
         poll: select.poll,
         clock: Callable[[], float],
         on_configuration: Callable[[Configuration | None], None],
+        on_upgrade: Callable[[int, Mapping[str, Any]], None],
     ) -> None:
         self.configuration = configuration
         self._file = file
         self._poll = poll
         self._clock = clock
         self._on_configuration = on_configuration
+        self._on_upgrade = on_upgrade
         self._jobs: dict[int, Job] = {}
         self._services: dict[str, tuple[Job, Running]] = {}
         self._percent: dict[str, int] = {}
@@ -130,6 +133,10 @@ class Errands:
             self._on_configuration(None)
         elif self._start("configuration", (str(self._file),)) is None:
             self._on_configuration(None)
+
+    def upgrade(self, wanted: WantedAgent) -> bool:
+        """Bring another version of the agent, and let it be tried; whether a job does so."""
+        return self._start("upgrade", (str(wanted.image), str(wanted.document))) is not None
 
     def keep_space(self) -> None:
         """Collect garbage before the disk is full."""
@@ -234,6 +241,8 @@ class Errands:
             self._sharing = None
         if job.verb == "recover":
             self._recovering = frozenset()
+        if job.verb == "upgrade":
+            self._on_upgrade(code, job.told)
         if job.verb == "configuration":
             value = job.told.get("configuration")
             self._on_configuration(from_json(value) if code == 0 and isinstance(value, dict) else None)

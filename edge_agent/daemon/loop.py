@@ -27,6 +27,7 @@ from edge_agent.daemon.notify import Notifier
 from edge_agent.daemon.publish import Publisher
 from edge_agent.daemon.records import Records
 from edge_agent.daemon.report import Reporter, Sight
+from edge_agent.daemon.upgrades import Upgrades
 from edge_agent.daemon.watch import Watch
 from edge_agent.device import Device
 from edge_agent.link.base import Link, Message
@@ -84,7 +85,10 @@ class Agent:
         self._poll.register(self._wake_read, select.POLLIN)
         self._signals: set[int] = set()
         self._watch = Watch(device, self._poll, self.post, clock, after_boot=after_boot)
-        self._errands = Errands(configuration, file, self._poll, clock, self._configure)
+        self._errands = Errands(
+            configuration, file, self._poll, clock, self._configure, lambda code, told: self.upgrades.ended(code, told)
+        )
+        self.upgrades = Upgrades(device.root, self._errands.upgrade, clock, os.environ)
         self._reporter = Reporter(device, configuration.device, version)
         self._publisher = self._new_publisher()
         self._link: Link | None = None
@@ -93,8 +97,11 @@ class Agent:
         self._settled: object = None
         self._time_at = clock() + _TIME_SECONDS
 
-    def run(self) -> None:
-        """Keep the device as it is to be, until SIGTERM or SIGINT; services go on running then."""
+    def run(self) -> bool:
+        """Keep the device as it is to be, until SIGTERM or SIGINT; services go on running then.
+
+        True when it ended so that another version of the agent is tried.
+        """
         with self._signals_taken():
             self._read_records()
             self._errands.recover(self._interrupted())
@@ -105,10 +112,11 @@ class Agent:
             self._notifier.ready()
             _log.info("watching %d services in %s", len(self._records.services), self._device.root)
             try:
-                while not self._signals & _ENDS:
+                while not self._signals & _ENDS and not self.upgrades.due:
                     self._turn()
             finally:
                 self._close()
+            return self.upgrades.due and not self._signals & _ENDS
 
     def post(self, event: Callable[[], None]) -> None:
         """Let the loop call ``event``; from any thread."""
@@ -136,6 +144,7 @@ class Agent:
         self._errands.keep_space()
         self._errands.keep_shared()
         self._note_time()
+        self.upgrades.go_on()
         if not self._boot_noted and self._watch.all_met:
             boots.note(self._device.root)
             self._boot_noted = True
@@ -152,6 +161,7 @@ class Agent:
         if self._records.refresh(force=force):
             self._watch.refresh(self._records.services)
             self._reporter.forget_names()
+            self.upgrades.look(self._records.wanted.documents, self._configuration.groups)
             self._publisher.due = True
             self._wall.learn(self._records.wanted.time)
             self._settle()
@@ -293,7 +303,11 @@ class Agent:
             for name in {*known, *running}
         }
         return self._reporter.report(
-            self._records, sights, self._errands.problems, session=self._session, time=self._wall.now()
+            self._records,
+            sights,
+            (*self._errands.problems, *self.upgrades.problems),
+            session=self._session,
+            time=self._wall.now(),
         )
 
     def _summary(self) -> str:
@@ -323,8 +337,12 @@ class Agent:
         self._link = None
 
     def _close(self) -> None:
-        self._notifier.stopping()
-        _log.info("ending; services go on running")
+        if self.upgrades.due and not self._signals & _ENDS:
+            self._notifier.reloading()
+            _log.info("making way for another version; services go on running")
+        else:
+            self._notifier.stopping()
+            _log.info("ending; services go on running")
         self._inbox_end.set()
         self._errands.close()
         self._close_link()

@@ -24,6 +24,7 @@ VERBS = {
     "recover": "recover",
     "settle": "settle",
     "share": "share",
+    "upgrade": "upgrade",
 }
 
 

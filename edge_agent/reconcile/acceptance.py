@@ -190,15 +190,32 @@ def goals_of(
     return found
 
 
-def agent_of(documents: Mapping[str, AcceptedDocument], groups: Sequence[str]) -> Digest | None:
-    """The image of the agent that the documents want; the device's own counts before those of its groups."""
-    for scope in (DEVICE, *(group_scope(group) for group in groups)):
-        document = documents.get(scope)
-        if document is not None and document.data is not None:
-            agent = Desired.from_bytes(document.data).agent
-            if agent is not None:
-                return agent
-    return None
+@dataclass(frozen=True)
+class WantedAgent:
+    """The image of the agent that a document wants, and the number under which that document was accepted."""
+
+    image: Digest
+    document: int
+
+
+def agent_of(documents: Mapping[str, AcceptedDocument], groups: Sequence[str]) -> WantedAgent | None:
+    """The agent that the documents want; the device's own counts before those of its groups.
+
+    What an operator asked for on the device holds until a newer document names an agent.
+    """
+    found = {scope: one for scope in documents if (one := _agent_in(documents[scope])) is not None}
+    order = [scope for scope in (DEVICE, *(group_scope(group) for group in groups)) if scope in found]
+    desired, asked = found[order[0]] if order else None, found.get(COMMAND)
+    if asked is not None and (desired is None or asked.document > desired.document):
+        return asked
+    return desired
+
+
+def _agent_in(document: AcceptedDocument) -> WantedAgent | None:
+    if document.data is None or b'"agent"' not in document.data:
+        return None
+    agent = Desired.from_bytes(document.data).agent
+    return None if agent is None else WantedAgent(agent, document.sequence)
 
 
 def commanded(desired: Desired, document: AcceptedDocument) -> dict[str, Goal]:

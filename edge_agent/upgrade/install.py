@@ -2,100 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from edge_agent.device import Device
+from edge_agent.upgrade.versions import FILE, Versions
 from edgepack.errors import NotFoundError, UsageError, disk_errors
-from edgepack.host.files import atomic_write, replacing
+from edgepack.host.files import replacing
 from edgepack.host.ownership import check_way
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
-
-FOLDER, FILE, LAUNCHER = "agent", "edge-agent.pyz", "edge-agent"
-_CURRENT, _TRIAL, _REFUSED = "current", "trial.json", "refused.json"
-# How soon a new version has to say that it is ready, and for how long that it is alive, before it stays.
-READY_SECONDS, ALIVE_SECONDS = 120.0, 30.0
-
-
-@dataclass(frozen=True)
-class Versions:
-    """Versions of the agent in ``folder``, each by the SHA-256 of its file, in hex."""
-
-    folder: Path
-
-    @classmethod
-    def of(cls, root: Path) -> Versions:
-        """Those of the device in ``root``."""
-        return cls(root / FOLDER)
-
-    @property
-    def launcher(self) -> Path | None:
-        """What starts the agent; ``None`` where it was not installed as one file."""
-        path = self.folder / LAUNCHER
-        return path if path.is_file() and self.current is not None else None
-
-    @property
-    def current(self) -> str | None:
-        """The version that runs, or runs at the next start."""
-        try:
-            return (self.folder / _CURRENT).readlink().name
-        except OSError:
-            return None
-
-    @property
-    def trial(self) -> str | None:
-        """The version that is to be tried, or is being tried."""
-        return _text(self._read(_TRIAL).get("version"))
-
-    def refused(self, version: str) -> str | None:
-        """Why ``version`` was given back, if it was the last one that was."""
-        found = self._read(_REFUSED)
-        return _text(found.get("reason")) if found.get("version") == version else None
-
-    def forgive(self, version: str) -> None:
-        """Let ``version`` be tried again, which somebody asks for anew."""
-        if self.refused(version) is not None:
-            (self.folder / _REFUSED).unlink(missing_ok=True)
-
-    def propose(self, version: str, ready_seconds: float = READY_SECONDS, alive_seconds: float = ALIVE_SECONDS) -> None:
-        """Let ``version``, which is here, be tried at the next start of the agent."""
-        value = {
-            "version": version, "starts": 0, "ready_seconds": ready_seconds, "alive_seconds": alive_seconds,
-        }  # fmt: skip
-        atomic_write(self.folder / _TRIAL, json.dumps(value).encode())
-
-    def sweep(self) -> None:
-        """Remove the versions that are neither current, to be tried, nor the one before."""
-        kept = {self.current, self.trial, self._before()}
-        for path in self.folder.iterdir():
-            if len(path.name) == len("0" * 64) and path.is_dir() and not path.is_symlink() and path.name not in kept:
-                shutil.rmtree(path, ignore_errors=True)
-
-    def _before(self) -> str | None:
-        """The newest version that is neither current nor to be tried: the one that ran last before."""
-        others = [
-            path for path in self.folder.glob("?" * 64)
-            if not path.is_symlink() and path.name not in (self.current, self.trial)
-        ]  # fmt: skip
-        return max(others, key=lambda path: path.stat().st_mtime, default=Path()).name or None
-
-    def _read(self, name: str) -> dict[str, Any]:
-        with suppress(OSError, ValueError):
-            found = json.loads((self.folder / name).read_bytes())
-            if isinstance(found, dict):
-                return found
-        return {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def install(device: Device, image: Digest, *, allow_unsigned: bool = False) -> str:
@@ -121,6 +36,7 @@ def install(device: Device, image: Digest, *, allow_unsigned: bool = False) -> s
             reader = VerifyingReader(source, layer.digest, layer.size)
             while chunk := reader.read(LIMITS.chunk_bytes):
                 file.write(chunk)
+    versions.note_image(layer.digest.hex, image)
     return layer.digest.hex
 
 

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-_TRIES = 3
+_TRIES, _TELL_SECONDS = 3, 5.0
 # Options that any verb may come after, and that have a value.
 _WITH_VALUE = ("--state-dir", "--runtime", "--wait")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -50,6 +50,7 @@ def _verb(arguments: list[str]) -> str:
 
 
 def _start(folder: Path, version: str, arguments: list[str]) -> None:
+    os.environ.pop("EDGEPACK_TRIAL", None)
     os.execv(sys.executable, _command(folder, version, arguments))  # noqa: S606
 
 
@@ -69,7 +70,7 @@ def _try(folder: Path, trial: dict[str, Any], arguments: list[str]) -> None:
         return  # ended by a signal that was for us: the next start goes on with the trial
     if reason:
         sys.stderr.write(f"edge-agent: version {trial['version'][:12]} is given up: {reason}\n")
-        _write(folder / "refused.json", {"version": trial["version"], "reason": reason})
+        _write(folder / "refused.json", {**trial, "reason": reason})
     else:
         _point(folder / "current", str(trial["version"]))
     (folder / "trial.json").unlink(missing_ok=True)
@@ -83,7 +84,7 @@ def _watched(folder: Path, trial: dict[str, Any], arguments: list[str]) -> str |
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard,
     ):
         heard.bind(f"{place}/notify")
-        environment = {**os.environ, "NOTIFY_SOCKET": f"{place}/notify"}
+        environment = {**os.environ, "NOTIFY_SOCKET": f"{place}/notify", "EDGEPACK_TRIAL": str(trial["version"])}
         environment["WATCHDOG_USEC"] = str(int(min(alive_seconds, 30.0) * 1e6))
         environment.pop("WATCHDOG_PID", None)
         try:
@@ -112,7 +113,7 @@ def _end_with_parent() -> None:
 def _judged(
     child: subprocess.Popen[bytes], heard: socket.socket, asked: list[int], ready_seconds: float, alive_seconds: float
 ) -> str | None:
-    started = last = time.monotonic()
+    started = last = told = time.monotonic()
     ready: float | None = None
     while not asked:
         now = time.monotonic()
@@ -124,6 +125,9 @@ def _judged(
             return f"it did not say that it is alive for {alive_seconds:g} seconds"
         if ready is not None and now - ready >= alive_seconds and last > ready:
             return ""
+        if ready is None and now - told > _TELL_SECONDS:  # systemd must not take the wait for a hang
+            _forward(b"WATCHDOG=1")
+            told = now
         with contextlib.suppress(InterruptedError):
             if not select.select([heard], [], [], 0.2)[0]:
                 continue

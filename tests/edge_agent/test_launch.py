@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.upgrade import launch
-from edge_agent.upgrade.install import Versions
+from edge_agent.upgrade.versions import Versions
 from tests.support.waiting import wait_until
 
 OLD, NEW = "0" * 64, "1" * 64

@@ -12,14 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.upgrade.versions import Versions
 from edgepack.oci.descriptor import Platform
 from packager.agent_file.archive import write_zip
 from packager.agent_file.build import LOCK, PYTHONS
 from packager.wheels.lock_files import read_lock
 from packager.wheels.tags import Target
 from packager.workspaces.workspace import Workspace, default_cache
+from tests.edge_agent.support.agent import Agent, make_images
 from tests.support import forked
+from tests.support.http_client import ask
+from tests.support.ports import free_port
 from tests.support.running import Done, finish, run
+from tests.support.waiting import wait_until
 
 # A device has no package index, no environment, and no more of Python than what is installed.
 PYTHON = next((one for one in ("/usr/bin/python3", sys.executable) if Path(one).exists()), sys.executable)
@@ -109,6 +114,63 @@ def test_it_is_upgraded_from_a_bundle(bundle: Path, archive: Path, workspace: Pa
     said = json.loads(done.stdout)
     assert said["trial"] == said["version"] != said["current"]
     assert (tmp_path / "dev" / "agent" / said["version"] / "edge-agent.pyz").read_bytes() == archive.read_bytes()
+
+
+def pid_of(device: Agent) -> int:
+    """The process of the service, as it tells it itself."""
+    return int(ask(device.port, "GET", "/").body.decode().split()[1])
+
+
+@pytest.mark.whole
+def test_a_running_agent_makes_way_and_takes_its_place_back_while_a_service_runs_on(
+    bundle: Path, archive: Path, tmp_path: Path
+) -> None:
+    images = make_images(tmp_path / "images")
+    device = Agent(tmp_path / "dev", images, free_port())
+    older = tmp_path / "older.pyz"
+    with zipfile.ZipFile(archive) as opened:
+        files = {name: opened.read(name) for name in opened.namelist()}
+    older.write_bytes(write_zip({**files, "any/edge_agent/older.py": b""}))
+    words = ("--state-dir", "dev", "--runtime", "process")
+    try:
+        device.take_in("v1")
+        assert device.apply("v1").code == 0
+        service = pid_of(device)
+        assert on_device(older, *words, "trust", bundle.parent / "keys" / "factory.pub", cwd=tmp_path).code == 0
+        assert on_device(older, *words, "import", bundle, cwd=tmp_path).code == 0
+        versions = Versions.of(tmp_path / "dev")
+        first, launcher = versions.current, versions.folder / "edge-agent"
+        with (tmp_path / "log").open("wb") as log:
+            agent = subprocess.Popen(
+                [PYTHON, launcher, *words, "run"], cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            )  # fmt: skip
+        try:
+            wait_until(lambda: "watching 1 services" in (tmp_path / "log").read_text())
+            upgrade = (launcher, *words, "upgrade", "edge-agent:0.1.0", "--probation", "1")
+            assert on_device(*upgrade, cwd=tmp_path).code == 0
+            wait_until(lambda: versions.current != first and versions.trial is None, seconds=60)
+            assert pid_of(device) == service
+
+            # A version whose agent does not even start.
+            bad = versions.folder / ("f" * 64)
+            bad.mkdir()
+            broken = write_zip({**files, "any/edge_agent/daemon/__main__.py": b"raise SystemExit(9)"})
+            (bad / "edge-agent.pyz").write_bytes(broken)
+            second = versions.current
+            wait_until(lambda: (tmp_path / "log").read_text().count("watching 1 services") == 3, seconds=60)
+            versions.propose("f" * 64, alive_seconds=1)
+            wait_until(lambda: versions.refused("f" * 64) is not None, seconds=60)
+            assert versions.current == second
+            wait_until(lambda: (tmp_path / "log").read_text().count("watching 1 services") == 4, seconds=60)
+            assert pid_of(device) == service
+            assert device.answer() == "v1"
+        finally:
+            agent.terminate()
+            assert agent.wait(60) == 0
+        assert pid_of(device) == service
+    finally:
+        device.close()
 
 
 def test_an_agent_that_was_installed_otherwise_is_not_replaced(bundle: Path, tmp_path: Path) -> None:
