@@ -27,8 +27,8 @@ LONG = (
     *(
         f"tests/edge_agent/test_{name}"
         for name in (
-            "commands", "interrupted_pull", "memory", "power_cuts", "pull", "runtime_conformance", "runtime_details",
-            "storms", "supervised",
+            "commands", "daemon", "interrupted_pull", "memory", "power_cuts", "pull", "runtime_conformance",
+            "runtime_details", "storms", "supervised",
         )
     ),
     *(

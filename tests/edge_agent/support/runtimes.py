@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import tarfile
 from pathlib import Path
 
 from edge_agent.runtimes.base import Runtime
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
-from edgepack.oci.descriptor import Platform
+from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer, LayerEntry, NoCompression, write_layer
 from edgepack.oci.manifest import Manifest
@@ -71,6 +73,23 @@ while True:
     connection.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + repr(answer).encode())
     connection.close()
 """
+
+
+def debian_base(folder: Path) -> tuple[Store, Layer]:
+    """A store in ``folder`` that holds a base layer: a Debian tree with nothing but Python's core."""
+    store = Store.create(folder / "store")
+    raw = folder / "raw.tar"
+    suite = ["mmdebstrap", "--quiet", "--variant=extract", "--include=python3.11-minimal", "bookworm", str(raw)]
+    subprocess.run(suite, check=True, capture_output=True, timeout=300)
+    with store.writer() as blob:
+        with tarfile.open(raw) as source, tarfile.open(mode="w|", fileobj=blob, format=tarfile.PAX_FORMAT) as out:
+            for member in source:
+                if not member.ischr():
+                    out.addfile(member, source.extractfile(member) if member.isreg() else None)
+        digest, size = blob.commit()
+    raw.unlink()
+    notes = {mediatypes.LAYER_KIND: "base", mediatypes.LAYER_UNPACKED: str(size)}
+    return store, Layer(Descriptor(mediatypes.LAYER, digest, size, notes), digest, size)
 
 
 def build_image(store: Store, base: Layer | None, text: str, **changes: object) -> Digest:
