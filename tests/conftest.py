@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
-from tests.support import ports, spread
+from tests.support import late_grammar, ports, spread
 from tests.support.required import REQUIRED, skip_or_fail
 from tests.support.sampling import QUICK, WHOLE
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # calculate, and several processes run tests already.
 for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+late_grammar.install()
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile(

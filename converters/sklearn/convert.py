@@ -204,14 +204,17 @@ def _differing_rows(error: ConversionError, found: Rows) -> list[dict[str, Any]]
 def _prove(original: Original, found: Rows, attempt: Attempt, options: Options) -> Proven:
     """The attempt's graph; with checks inside of it, where without them it answers what the original refuses."""
     calls_functions = any(getattr(part, "func", None) is not None for part in routes.walk(original.model))
-    proven = _proven(original, found, attempt, options, guarded=calls_functions)
+    refused: limits.Found = {}
+    proven = _proven(original, found, attempt, options, refused, guarded=calls_functions)
     if calls_functions or not proven.refused.answered:
         return proven
-    checked = _proven(original, found, attempt, options, guarded=True)
+    checked = _proven(original, found, attempt, options, refused, guarded=True)
     return checked if len(checked.refused.answered) < len(proven.refused.answered) else proven
 
 
-def _proven(original: Original, found: Rows, attempt: Attempt, options: Options, *, guarded: bool) -> Proven:
+def _proven(
+    original: Original, found: Rows, attempt: Attempt, options: Options, refused_before: limits.Found, *, guarded: bool
+) -> Proven:
     notes: list[str] = []
     every = found.every
     planned = replace(inputs_of.plan(every, found.columns, original.by_name, attempt.floats), free=original.free)
@@ -240,7 +243,7 @@ def _proven(original: Original, found: Rows, attempt: Attempt, options: Options,
             f"rejects those beyond {min(trusted.values()):.3g}"
         )
     unusual = unusual_inputs.find(session, expected, comparer, outputs, found.columns)
-    refused = limits.refused(session, expected, outputs, found.refused)
+    refused = limits.refused(session, expected, outputs, found.refused, refused_before)
     recipe = attempt.name if label is None else f"{attempt.name}, {label}"
     return Proven(model, data, recipe, expected, outputs, proofs, unusual, refused, row_wise, comparer, notes)
 

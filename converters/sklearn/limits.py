@@ -19,6 +19,10 @@ from converters.sklearn.original import Expected
 from converters.sklearn.proof import Answer, Comparer, prove
 from edgepack.errors import ConversionError
 
+# Rows that an original refuses, each with what it says, by what decides which rows are tried and how they are asked.
+# Kept from a graph to the next one of the same model: the original is slow, and its answers are the same.
+Found = dict[tuple[object, ...], list[tuple[Table, str]]]
+
 # By how much a number is larger than the largest common one of its column.
 FACTORS = (1e3, 1e6, 1e9, 1e12, 1e15, 1e20, 1e25, 1e30, 1e36)
 # The largest that is tried: float32 holds it, and what is larger is a kind of unusual input of its own.
@@ -43,18 +47,25 @@ class Refused:
         return {"rows": self.rows, "answered": list(self.answered)}
 
 
-def refused(session: Session, expected: Expected, outputs: Sequence[Answer], more: Sequence[Table] = ()) -> Refused:
-    """The rows that the original refuses among those moved to plain and large finite values, and among ``more``."""
-    tables = [table for table in (_moved(expected), *more) if table is not None and len(table)]
-    found = [row for table in tables for row in _refused_rows(expected, outputs, table)]
+def refused(
+    session: Session, expected: Expected, outputs: Sequence[Answer], more: Sequence[Table], found: Found
+) -> Refused:
+    """The rows that the original refuses among those moved to plain and large finite values, and among ``more``.
+
+    ``found`` has those of the graphs before, of the same table and the same ``more``.
+    """
+    key = (expected.inputs.unused, *((answer.method, answer.meaning.part) for answer in outputs))
+    if key not in found:
+        tables = [table for table in (_moved(expected), *more) if table is not None and len(table)]
+        found[key] = [row for table in tables for row in _refused_rows(expected, outputs, table)]
     answered = []
-    for row, told in found:
+    for row, told in found[key]:
         try:
             session.run(expected.inputs.feeds(row))
         except ConversionError:
             continue
         answered.append(told)
-    return Refused(len(found), tuple(dict.fromkeys(answered)))
+    return Refused(len(found[key]), tuple(dict.fromkeys(answered)))
 
 
 def _moved(expected: Expected) -> Table | None:

@@ -73,7 +73,7 @@ def layout(site: Site) -> Path:
 @pytest.fixture(scope="session")
 def rootfs(layout: Path, place: Path) -> dict[str, Path]:
     """The unpacked trees of the images, by architecture, as skopeo and umoci make them."""
-    return unpack(f"{layout}:one", place, "")
+    return {architecture: unpack(f"{layout}:one", place, architecture) for architecture in ("amd64", "arm64")}
 
 
 @pytest.fixture(scope="session")
@@ -84,19 +84,16 @@ def newer(site: Site) -> Any:
 
 @pytest.fixture(scope="session")
 def newer_rootfs(site: Site, newer: Any, place: Path) -> dict[str, Path]:
-    """The same, unpacked."""
+    """The same for arm64, unpacked."""
     site.commands.edgepack("package", "push", newer["tag"], f"oci:{place}/newer-layout:one")
-    return unpack(f"{place}/newer-layout:one", place, "newer-")
+    return {"arm64": unpack(f"{place}/newer-layout:one", place, "arm64", "newer-")}
 
 
-def unpack(image: str, place: Path, prefix: str) -> dict[str, Path]:
-    found = {}
-    for architecture in ("amd64", "arm64"):
-        single, bundle = place / f"{prefix}single-{architecture}", place / f"{prefix}unpacked-{architecture}"
-        run("skopeo", "copy", "--override-arch", architecture, f"oci:{image}", f"oci:{single}:one")
-        run("umoci", "unpack", "--image", f"{single}:one", bundle)
-        found[architecture] = bundle / "rootfs"
-    return found
+def unpack(image: str, place: Path, architecture: str, prefix: str = "") -> Path:
+    single, bundle = place / f"{prefix}single-{architecture}", place / f"{prefix}unpacked-{architecture}"
+    run("skopeo", "copy", "--override-arch", architecture, f"oci:{image}", f"oci:{single}:one")
+    run("umoci", "unpack", "--image", f"{single}:one", bundle)
+    return bundle / "rootfs"
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,14 @@ def bundle(site: Site) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def newer_bundle(site: Site, newer: Any) -> Path:
+    """``newer:1`` with its signature, whole."""
+    path = site.folder / "newer-1.bundle"
+    site.commands.edgepack("bundle", "create", newer["tag"], "-o", path, "--key", "test")
+    return path
+
+
 @pytest.fixture
 def device(request: pytest.FixtureRequest, place: Path) -> Iterator[Device]:
     runtime = request.param
@@ -116,11 +124,9 @@ def test_the_main_job(site: Site, second: Second, bundle: Path, device: Device) 
 
 @pytest.mark.parametrize("device", RUNTIMES, indirect=True)
 def test_an_image_on_the_base_with_python_3_13_runs_beside_one_with_3_11(
-    site: Site, newer: Any, bundle: Path, device: Device
+    site: Site, newer: Any, newer_bundle: Path, bundle: Path, device: Device
 ) -> None:
-    path = device.commands.folder / "newer.bundle"
-    site.commands.edgepack("bundle", "create", newer["tag"], "-o", path, "--key", "test")
-    device.agent("import", path)
+    device.agent("import", newer_bundle)
     shown = device.apply(newer["digest"])["services"][0]
     assert (shown["state"], shown["digest"]) == ("Healthy", newer["digest"])
     assert_scores(device.port, site.models[1])

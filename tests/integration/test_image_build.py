@@ -14,6 +14,7 @@ from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
 from tests.integration.support.images import PLATFORMS, Commands, Second, Site, image_of, measure
 from tests.support.running import run
+from tests.support.sampling import WHOLE
 
 IMAGE_FIELDS = {"platform", "digest", "size", "unpacked_size", "new_bytes", "seconds", "layers"}
 LAYER_FIELDS = {"digest", "kind", "title", "size", "unpacked_size", "new"}
@@ -88,10 +89,14 @@ def test_a_dry_run_shows_the_layers_and_makes_none(site: Site) -> None:
 
 
 def test_other_folders_clocks_and_masks_give_the_same_digests(site: Site, place: Path) -> None:
-    one = fresh_build(place / "elsewhere/one", site.models[1], umask=0o022, tz="UTC", seed="0", mtime=1_000_000_000)
-    two = fresh_build(place / "two", site.models[1], umask=0o077, tz="Pacific/Auckland", seed="4711", mtime=None)
-    assert layers(one) == layers(two) == layers(site.built)
-    assert one["digest"] == two["digest"] == site.built["digest"]
+    other = {"umask": 0o077, "tz": "Pacific/Auckland", "seed": "4711", "mtime": 1_000_000_000}
+    one = fresh_build(place / "elsewhere/one", site.models[1], **other)
+    assert layers(one) == layers(site.built)
+    assert one["digest"] == site.built["digest"]
+    if WHOLE:
+        two = fresh_build(place / "two", site.models[1], umask=0o022, tz="UTC", seed="0", mtime=None)
+        assert layers(two) == layers(site.built)
+        assert two["digest"] == site.built["digest"]
 
 
 def layers(built: Any) -> list[list[tuple[str, str]]]:
@@ -103,7 +108,7 @@ def fresh_build(folder: Path, model: Path, *, umask: int, tz: str, seed: str, mt
     folder.mkdir(parents=True)
     copy = folder / "mlp.onnx"
     copy.write_bytes(model.read_bytes())
-    copy.chmod(0o600 if mtime is None else 0o664)
+    copy.chmod(0o600 if umask == 0o077 else 0o664)
     if mtime is not None:
         os.utime(copy, (mtime, mtime))
     commands = Commands(folder, folder / "space", {"TZ": tz, "PYTHONHASHSEED": seed, "LC_ALL": "C"})

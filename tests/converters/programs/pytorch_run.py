@@ -13,6 +13,8 @@ import gc
 import json
 import sys
 import time
+from copy import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import onnxruntime as ort
 import pytorch_models
 import pytorch_modules
 import torch
+from torch.onnx._internal.exporter import _registration
 
 from converters import Options
 from converters.pytorch.convert import convert
@@ -79,8 +82,21 @@ def run(folder: Path, case: dict[str, Any], out: Path) -> dict[str, Any]:
     }
 
 
+def read_translations_once() -> None:
+    """torch reads the source of its translations to ONNX at every export, for a second; for ours, at the first."""
+    read = cache(_registration.ONNXRegistry.from_torchlib)
+
+    def own_copy(opset_version: int) -> _registration.ONNXRegistry:
+        found = copy(read(opset_version))
+        found.functions = {target: list(functions) for target, functions in found.functions.items()}
+        return found
+
+    _registration.ONNXRegistry.from_torchlib = staticmethod(own_copy)
+
+
 def main(arguments: list[str]) -> None:
     """Write, convert and compare the cases."""
+    read_translations_once()
     folder, out = map(Path, arguments[:2])
     pytorch_models.main([str(folder), *arguments[2:]])
     out.mkdir(exist_ok=True)
