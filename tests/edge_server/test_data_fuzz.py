@@ -22,6 +22,7 @@ from edge_server.models.files.manifest import InputSpec, Rejects
 from edge_server.models.loading import load_model
 from edge_server.models.running.onnx_model import OnnxModel
 from tests.edge_server.support.models import echo, manifest, request, save, tensor
+from tests.support.sampling import times
 
 KINDS = ("application/json", None, "application/octet-stream", "application/x-npy", "image/png", "image/jpeg")
 FIELDS = ["data", "inputs", "method", "dataframe_split", "dataframe_records", "instances", "input_data", "x"]
@@ -86,13 +87,13 @@ def read_by_all(models: list[OnnxModel], body: Any, kind: str | None, query: str
         json.loads(call.write(model.run(call.arrays, call.outputs)).body)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=times(300, 100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=BODIES)
 def test_any_json_is_read_or_refused(models: list[OnnxModel], body: Any) -> None:
     read_by_all(models, body, "application/json")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=times(200, 100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=st.binary(max_size=60), kind=st.sampled_from(KINDS), query=st.text("shape=12,&cl%0", max_size=12))
 def test_any_bytes_are_read_or_refused(models: list[OnnxModel], body: bytes, kind: str | None, query: str) -> None:
     read_by_all(models, body, kind, query)
@@ -113,7 +114,7 @@ FILES = [
 ]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=times(300, 100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     file=st.sampled_from(FILES),
     changes=st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), max_size=4),
@@ -129,7 +130,7 @@ def test_damaged_files_are_read_or_refused(
     read_by_all(models, bytes(body[: length or None]), kind)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(300, 100), deadline=None)
 @given(
     dtype=st.sampled_from(["float32", "float64", "int32", "int64", "uint8", "uint64"]),
     rows=st.lists(st.lists(st.one_of(NUMBERS, st.booleans()), min_size=2, max_size=2), min_size=1, max_size=5),
@@ -170,7 +171,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OnnxModel]:
     return {dtype: echo(folder, kind, ["n", 2]) for dtype, kind in kinds.items()}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(200, 100), deadline=None)
 @given(rows=st.lists(st.lists(st.one_of(st.floats(-1e30, 1e30), st.none()), min_size=2, max_size=2), min_size=1))
 def test_missing_numbers_are_nan(tables: dict[str, OnnxModel], rows: Any) -> None:
     found = tables["float32"].read(request({"data": rows})).arrays["x"]
@@ -183,7 +184,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> list[Reader]:
     return [Reader(InputSpec("x", "x", dtype, shape), Rejects()) for shape in shapes for dtype in ("float32", "int64")]
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=times(500, 100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rows=st.lists(st.lists(st.one_of(st.integers(-9, 9), st.none(), st.just([1])), min_size=1, max_size=2), max_size=6),
     changes=st.lists(

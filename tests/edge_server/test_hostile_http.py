@@ -19,6 +19,7 @@ from edge_server.config.values import Limits
 from edge_server.http.messages import Reply, Request, Response, message
 from edge_server.http.server import HttpServer
 from tests.support.http_client import listens
+from tests.support.sampling import times
 from tests.support.waiting import wait_until
 
 HOST = b"Host: x\r\n"
@@ -412,7 +413,7 @@ def test_draining_finishes_what_was_begun_and_takes_no_more() -> None:
     busy.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(150, 100), deadline=None)
 @given(st.lists(st.sampled_from([GET, *SMUGGLING.values(), b"\r\n", b"\0", b"POST", b" ", b":", b"0\r\n\r\n"])
                 | st.binary(max_size=40), max_size=6), st.integers(1, 40))  # fmt: skip
 def test_any_bytes_in_any_pieces_get_answers_of_200_or_4xx(server: Running, parts: list[bytes], size: int) -> None:

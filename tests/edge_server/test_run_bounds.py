@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_server.models.files.run_bounds import is_bounded
+from tests.support.sampling import times
 
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
 
@@ -79,7 +80,7 @@ def test_functions_are_not_looked_into(tmp_path: Path) -> None:
     assert not is_bounded(tmp_path / "functions.onnx")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=times(200, 100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4), cut=st.integers(1, 400))
 def test_damaged_files_end_in_an_answer(tmp_path: Path, changes: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(graph(tmp_path / "model.onnx", node("Shape", "x", "h"), node("Expand", "x h", "y")).read_bytes())

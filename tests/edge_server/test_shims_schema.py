@@ -34,6 +34,7 @@ from edge_server.compat.inference_schema.schema_util import (
     is_schema_decorated,
 )
 from tests.edge_server.support.instructions import instructions
+from tests.support.sampling import times
 
 MIXED = pd.DataFrame([{"a": 5.1, "b": "x", "c": 3}])
 MOMENTS = pd.DataFrame({"t": pd.to_datetime(["2020-01-02 03:04:05"]), "d": pd.to_timedelta(["1 day"]), "f": [True]})
@@ -303,7 +304,7 @@ KINDS = [SAME[name](OURS) for name in SAME if "records" not in name] + [make(OUR
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(150, 100), deadline=None)
 @given(st.sampled_from(KINDS), JSON)
 def test_no_json_makes_any_other_error(kind: AbstractParameterType, posted: Any) -> None:
     with contextlib.suppress(InvalidInput):

@@ -21,6 +21,7 @@ from edge_server.v2 import answer
 from edge_server.v2.head import Wanted
 from edge_server.v2.inference import parse
 from tests.support.running import python
+from tests.support.sampling import times
 
 DTYPES = {
     "BOOL": np.bool_,
@@ -76,7 +77,7 @@ def same(found: np.ndarray, expected: np.ndarray) -> bool:
     return found.dtype == expected.dtype and np.array_equal(found, expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(150, 100), deadline=None)
 @given(st.lists(tensors(), min_size=1, max_size=4))
 def test_every_tensor_is_read_as_it_was_sent(drawn: list[tuple[str, np.ndarray, str]]) -> None:
     entries, blobs = [], []
@@ -96,7 +97,7 @@ def test_every_tensor_is_read_as_it_was_sent(drawn: list[tuple[str, np.ndarray, 
         assert found[entry["name"]].flags.aligned
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(150, 100), deadline=None)
 @given(st.lists(tensors(), min_size=1, max_size=4), st.one_of(st.none(), st.text(st.characters(codec="utf-8"))))
 def test_every_output_is_written_as_the_model_gave_it(
     drawn: list[tuple[str, np.ndarray, str]], request_id: str | None
@@ -297,7 +298,7 @@ ENTRIES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=times(400, 100), deadline=None)
 @given(
     st.fixed_dictionaries({"inputs": st.lists(ENTRIES, max_size=3)}, optional={"outputs": ODD, "parameters": ODD}),
     st.binary(max_size=24),
@@ -309,7 +310,7 @@ def test_whatever_comes_is_read_or_refused(document: dict[str, Any], blob: bytes
         parse(head + blob, str(len(head) + off).encode())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(200, 100), deadline=None)
 @given(st.binary(max_size=60), st.none() | st.binary(max_size=4))
 def test_random_bytes_are_refused(body: bytes, size: bytes | None) -> None:
     assume(size is None or not size.isdigit() or int(size) > 0)  # with none of them JSON they are one input's values

@@ -20,6 +20,7 @@ from edgepack.oci.foreign import check_foreign_layer, unpack_foreign_layer
 from edgepack.oci.tar.stream import TarStream
 from edgepack.oci.unpack import UnpackLimits, unpack_layer
 from edgepack.oci.whiteouts import KeptWhiteouts, OverlayWhiteouts
+from tests.support.sampling import times
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Entry = tuple[tarfile.TarInfo, bytes]
@@ -308,7 +309,7 @@ kinds = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=times(400, 100), deadline=None)
 @given(st.lists(st.tuples(paths, kinds, paths), min_size=1, max_size=9))
 def test_nothing_is_outside_whatever_the_layer_holds(members: list[tuple[str, bytes, str]]) -> None:
     entries = []

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edgepack.errors import UnsafeArchiveError
 from edgepack.oci.unpack import UnpackLimits, unpack_layer
 from edgepack.oci.whiteouts import OverlayWhiteouts
+from tests.support.sampling import times
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -300,7 +301,7 @@ some_member = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=times(400, 100), deadline=None)
 @given(st.lists(some_member, min_size=1, max_size=6))
 def test_any_tar_gives_the_tree_of_the_model_or_is_refused(members: list[tarfile.TarInfo]) -> None:
     for member in members:
@@ -331,7 +332,7 @@ def stays_inside(path: Path, root: Path) -> bool:
         return True
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(200, 100), deadline=None)
 @given(st.data())
 def test_a_changed_byte_is_refused_or_harmless(data: st.DataObject) -> None:
     good = tar(file("a/b", b"hello"), info("a/l", tarfile.SYMTYPE, link="b"), pax("long", path="c" * 120))

@@ -20,6 +20,7 @@ from packager.environments.match_spec import parse_match_spec, python_specifiers
 from packager.environments.pip_requirements import PipRequirements
 from packager.environments.sources import from_conda_file
 from tests.packager.support.environments import SPECIFICATION
+from tests.support.sampling import times
 
 # ---- Files that people have ---------------------------------------------------------------------------------------
 
@@ -290,7 +291,7 @@ def test_a_python_that_nobody_has_is_refused(text: str) -> None:
         python_specifiers(parse_match_spec(text))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(300, 100), deadline=None)
 @given(text=st.one_of(st.text(max_size=40), st.text("ab1.=<>!~,|*[]() :_-'\"/", max_size=30)))
 def test_no_package_makes_it_fail_in_another_way(text: str) -> None:
     try:
@@ -397,7 +398,7 @@ YAML = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(150, 100), deadline=None)
 @given(value=st.dictionaries(st.sampled_from(["dependencies", "channels", "variables", "name"]), YAML))
 def test_no_file_makes_it_fail_in_another_way(value: dict[str, object]) -> None:
     try:
@@ -407,7 +408,7 @@ def test_no_file_makes_it_fail_in_another_way(value: dict[str, object]) -> None:
     assert digest_of(found)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(150, 100), deadline=None)
 @given(text=st.one_of(st.text(max_size=60), st.text("ab:-[]{}&*!|>'\"%@\n #?,", max_size=40)))
 def test_yaml_is_read_as_pyyaml_reads_it(text: str) -> None:
     try:

@@ -40,6 +40,7 @@ from packager.environments.sources import (
     from_requirements,
 )
 from tests.packager.support.environments import FULL
+from tests.support.sampling import times
 
 SMALL = Environment("small")
 
@@ -155,7 +156,7 @@ PATHS = sorted(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(200, 100), deadline=None)
 @given(path=st.sampled_from(PATHS), value=JSON)
 def test_no_document_makes_it_fail_in_another_way(path: str, value: object) -> None:
     try:

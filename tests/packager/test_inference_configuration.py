@@ -459,7 +459,7 @@ def keeps_the_schema(said: object) -> bool:
     return OTHER.is_valid(said)
 
 
-@settings(max_examples=times(3000, 250), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=times(3000, 100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(DOCUMENTS)
 def test_the_schema_and_the_reader_agree(said: dict[str, Any]) -> None:
     if said.get("sourceDirectory") == "src" and said["entryScript"] == "src/score.py":

@@ -21,6 +21,7 @@ from packager.models.details import ModelDetails
 from packager.models.model import Framework, onnx_path
 from packager.models.registry import ModelRegistry
 from tests.packager.support.onnx_models import model
+from tests.support.sampling import times
 
 
 def with_external_data(folder: Path) -> Path:
@@ -51,7 +52,7 @@ def test_every_cut_of_a_model_is_refused(tmp_path: Path) -> None:
             check_onnx(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=times(200, 100), deadline=None)
 @given(data=st.binary(min_size=1, max_size=300))
 def test_any_other_bytes_end_in_words_and_not_in_a_traceback(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "m.onnx"

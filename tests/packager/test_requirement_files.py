@@ -20,6 +20,7 @@ from packager.environments.pip_requirements import (
     with_requirements,
 )
 from packager.environments.requirement_lines import Requirement, parse_line, split_lines
+from tests.support.sampling import times
 
 SHA = "a" * 64
 
@@ -205,7 +206,7 @@ def test_any_file_is_read_as_pip_reads_it(
 LETTERS = st.one_of(st.text(max_size=60), st.text("ab1.=<>!~;,[]()@-rcef:/\\'\"# $\n{}+ ", max_size=60))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(300, 100), deadline=None)
 @given(text=LETTERS)
 def test_no_text_makes_it_fail_in_another_way(text: str) -> None:
     try:
@@ -216,7 +217,7 @@ def test_no_text_makes_it_fail_in_another_way(text: str) -> None:
     assert parse_requirements("\n".join([*found.option_lines(), *found.requirements])) == found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(150, 100), deadline=None)
 @given(text=LETTERS, number=st.integers(1, 3))
 def test_lines_are_split_as_pip_splits_them(text: str, number: int) -> None:
     from pip._internal.req.req_file import ignore_comments, join_lines
