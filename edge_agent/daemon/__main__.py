@@ -23,7 +23,7 @@ from edge_agent.daemon.notify import Notifier
 from edge_agent.daemon.single import only_agent
 from edge_agent.device import Device
 from edge_agent.state.clock import WallTime
-from edgepack.errors import EdgepackError
+from edgepack.errors import EdgepackError, NoSpaceError
 from edgepack.text import printable
 
 
@@ -58,13 +58,24 @@ def _run(configuration: Configuration, file: Path | None) -> str | None:
     device.create()
     with only_agent(device.root):
         after_boot = boots.after_boot(device.root)
-        session = device.state.next_session()
-        wall = WallTime(device.state.time_floor(time.time()), time.monotonic())
+        session, floor = _begin(device)
+        wall = WallTime(floor, time.monotonic())
         agent = Agent(
             device, configuration, file, session=session, after_boot=after_boot, wall=wall, links=make_link,
             notifier=Notifier(os.environ), version=edgepack.__version__,
         )  # fmt: skip
         return agent.upgrades.launcher if agent.run() else None
+
+
+def _begin(device: Device) -> tuple[int, float]:
+    """The number of this start of the agent, and the least time that it is; both recorded, where there is space."""
+    device.make_room()
+    try:
+        return device.state.next_session(), device.state.time_floor(time.time())
+    except NoSpaceError as error:  # services are started all the same
+        logging.getLogger(__name__).warning("%s; the agent goes on", error)
+        wanted = device.recorded()[1]
+        return wanted.session + 1, max(time.time(), wanted.time)
 
 
 if __name__ == "__main__":

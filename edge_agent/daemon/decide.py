@@ -103,13 +103,14 @@ Action = Restart | Probe | Bring | Cancel
 
 @dataclass(frozen=True)
 class Care:
-    """What is remembered of a service that should run."""
+    """What is remembered of a service that should run; ``left`` says why it is not started again, or not now."""
 
     deployment: int
     history: History
     checks: Checks
     probe_at: float
     checked_at: float
+    left: str | None = None
 
 
 @dataclass(frozen=True)
@@ -176,13 +177,14 @@ def _watch(name: str, seen: Seen, care: Care, now: float) -> tuple[Care, Action 
         )
     trouble = _trouble(seen, care)
     if trouble is None:
-        care = replace(care, history=replace(care.history, due=None).settled(now))
+        care = replace(care, history=replace(care.history, due=None).settled(now), left=None)
         if now < care.probe_at:
             return care, None, care.probe_at
         care = replace(care, probe_at=now + spec.health_interval_seconds)
         return care, Probe(name), care.probe_at
     if not starts_again(spec.restart, trouble.kind):
-        care = replace(care, history=replace(care.history, trouble=trouble, due=None))
+        left = f"{trouble.reason}; by its policy, {spec.restart}, it is not started again"
+        care = replace(care, history=replace(care.history, trouble=trouble, due=None), left=left)
         # A service that hangs and is not started again may answer again.
         if seen.alive and now >= care.probe_at:
             care = replace(care, probe_at=now + spec.health_interval_seconds)
@@ -191,7 +193,7 @@ def _watch(name: str, seen: Seen, care: Care, now: float) -> tuple[Care, Action 
     history = care.history if care.history.due is not None else care.history.met(trouble, now)
     due = now if history.due is None else history.due
     if now < due:
-        return replace(care, history=history), None, due
+        return replace(care, history=history, left=history.reason), None, due
     again = Care(seen.deployment, history.restarted(now), Checks(now), probe_at=now, checked_at=now)
     return again, Restart(name, seen.deployment, trouble), now
 

@@ -126,6 +126,11 @@ class Errands:
         self._queue.put(came)
         self._judge_next()
 
+    def judge_again(self) -> None:
+        """Judge again what came by a broker and was refused."""
+        self._queue.retry()
+        self._judge_next()
+
     def read_configuration(self) -> None:
         """Read the file of the configuration again; a wrong one changes nothing."""
         if self._file is None:

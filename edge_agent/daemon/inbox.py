@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,9 @@ _log = logging.getLogger(__name__)
 _BUNDLE = b"edgepack.bundle.json\0"
 # A folder with more is something else, such as the root of a file system.
 _MOST_ENTRIES = 1000
+# What could not be taken is tried again after this time, twice as long each time, up to the most.
+_RETRY_SECONDS = 60.0
+_MOST_RETRY_SECONDS = 3600.0
 
 Mark = tuple[int, int, int, int]
 
@@ -39,6 +44,8 @@ class Inbox:
         self._places = [folder / one for folder in folders for one in below]
         self._seen: dict[Path, Mark] = {}
         self._taken: dict[Path, Mark] = {}
+        self._lock = threading.Lock()  # of what follows, which the thread that judges changes
+        self._failed: dict[Path, tuple[float, float]] = {}  # when it is tried again, and the pause before that
 
     def look(self) -> list[Find]:
         """What has come and was the same at the last look: bundles first, since documents name what is in them.
@@ -48,21 +55,46 @@ class Inbox:
         """
         found: dict[Path, Mark] = {}
         ready: list[Find] = []
+        again = self._due()
         for folder in self._places:
             for path, mark in _files(folder):
                 found[path] = mark
-                if self._seen.get(path) == mark and self._taken.get(path) != mark:
+                if self._seen.get(path) == mark and (self._taken.get(path) != mark or path in again):
                     kind = _kind(path)
                     self._taken[path] = mark
                     if kind is not None:
                         ready.append(Find(path, kind))
         self._seen = found
         self._taken = {path: mark for path, mark in self._taken.items() if path in found}
+        with self._lock:
+            self._failed = {path: when for path, when in self._failed.items() if path in found}
         return sorted(ready, key=lambda one: (one.kind != "bundle", str(one.path)))
 
-    def again(self, path: Path) -> None:
-        """Let the file be found again, which could not be taken and may change without a sign."""
-        self._taken.pop(path, None)
+    def failed(self, find: Find) -> None:
+        """The file could not be taken. A bundle is found again after a while: the disk may have had no space.
+
+        A document is found again with ``retry``: it may be for another device, of which a stick may have many.
+        """
+        path = find.path
+        with self._lock:
+            if find.kind == "document":
+                self._failed[path] = (float("inf"), _RETRY_SECONDS)
+                return
+            _, pause = self._failed.get(path, (0.0, _RETRY_SECONDS / 2))
+            pause = min(2 * pause, _MOST_RETRY_SECONDS)
+            self._failed[path] = (time.monotonic() + pause, pause)
+
+    def retry(self) -> None:
+        """Find everything again that could not be taken: another key is trusted now."""
+        with self._lock:
+            self._failed = {path: (0.0, pause) for path, (_, pause) in self._failed.items()}
+
+    def _due(self) -> frozenset[Path]:
+        with self._lock:
+            due = frozenset(path for path, (when, _) in self._failed.items() if time.monotonic() >= when)
+            for path in due:
+                self._failed[path] = (float("inf"), self._failed[path][1])  # until it was judged again
+        return due
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, Mark]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ from edgepack.oci.digest import Digest
 
 # Something is wrong with whoever sends more than this before any of it was judged.
 _MOST = 1000
+# What was refused is kept up to this length, to be judged again; what is longer comes with the next connection.
+_KEPT_BYTES = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Came:
 
     ``where`` names it in messages; a later one from the same place replaces it. ``scope`` is that of the topic by
     which it came, ``None`` for a file, which says itself whom it is for. ``done`` is called once it was judged, and
-    that is on record.
+    that is on record, and ``failed`` before that when it was not taken.
     """
 
     where: str
@@ -30,6 +32,7 @@ class Came:
     data: bytes | None = None
     path: Path | None = None
     done: Callable[[], None] = field(default=lambda: None, compare=False)
+    failed: Callable[[], None] = field(default=lambda: None, compare=False)
 
     @property
     def verb(self) -> str:
@@ -52,6 +55,7 @@ class Queue:
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, Came] = OrderedDict()
         self._taken: dict[str, Digest] = {}
+        self._refused: dict[str, Came] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -77,9 +81,18 @@ class Queue:
 
     def judged(self, came: Came, *, taken: bool) -> None:
         """``came`` was judged, and that is on record."""
-        if came.data is not None:
-            if taken:
-                self._taken[came.where] = Digest.of(came.data)
-            else:
-                self._taken.pop(came.where, None)
+        self._taken.pop(came.where, None)
+        self._refused.pop(came.where, None)
+        if taken and came.data is not None:
+            self._taken[came.where] = Digest.of(came.data)
+        if not taken and came.data is not None and len(came.data) <= _KEPT_BYTES:
+            self._refused[came.where] = replace(came, done=lambda: None)
+        if not taken:
+            came.failed()
         came.done()
+
+    def retry(self) -> None:
+        """Judge again what was refused: another key is trusted now."""
+        for came in [*self._refused.values()]:
+            if came.where not in self._waiting:
+                self.put(came)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from edge_agent.config.configuration import Configuration
@@ -35,6 +36,7 @@ from edge_agent.reconcile.stages import after_start
 from edge_agent.state.clock import WallTime
 from edge_agent.state.goals import Goal
 from edgepack.errors import EdgepackError
+from edgepack.host.files import make_dirs
 from edgepack.state.reported import ReportedDevice, ServiceState, Stage
 from edgepack.state.topics import DeviceTopics, group_of, scope_of
 
@@ -92,7 +94,9 @@ class Agent:
         self._reporter = Reporter(device, configuration.device, version)
         self._publisher = self._new_publisher()
         self._link: Link | None = None
-        self._inbox_end = threading.Event()
+        self._inbox, self._inbox_end = Inbox((), configuration.device, ()), threading.Event()
+        self._trusted = self._trust()
+        self._told: dict[str, str] = {}
         self._boot_noted = False
         self._settled: object = None
         self._time_at = clock() + _TIME_SECONDS
@@ -133,9 +137,14 @@ class Agent:
             self._notifier.reloading()
             self._errands.read_configuration()
         self._read_records()
+        if self._trusted != (trusted := self._trust()):
+            self._trusted = trusted
+            self._inbox.retry()
+            self._errands.judge_again()
         self._watch.look_around(self._records.services, self._errands.running)
         turn = decide(self._view(now), self._memory)
         self._memory = turn.memory
+        self._tell()
         for action in turn.actions:
             self._carry_out(action)
         for name in sorted(self._watch.lacking - {*self._errands.running}):
@@ -186,6 +195,21 @@ class Agent:
                 self._device.state.time_floor(time.time())
 
         threading.Thread(target=note, name="time", daemon=True).start()
+
+    def _trust(self) -> int:
+        """What changes when another key is trusted."""
+        try:
+            return (self._device.root / "trust").stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _tell(self) -> None:
+        """Say once in the log what a service has met that is not started again now."""
+        left = {name: care.left for name, care in self._memory.cares.items() if care.left is not None}
+        for name, reason in left.items():
+            if self._told.get(name) != reason:
+                _log.warning("service %s: %s", name, reason)
+        self._told = left
 
     def _longest(self) -> float:
         return min(_TURN_SECONDS, (self._notifier.watchdog_seconds or 60.0) / 2)
@@ -252,12 +276,18 @@ class Agent:
     def _open_inbox(self) -> None:
         """Look into the inbox folders on a thread, which may have to wait for a stick."""
         one, end = self._configuration, threading.Event()
+        own = self._device.root / "inbox"
+        if own in one.inbox_folders:
+            with suppress(EdgepackError, OSError):  # of a disk that is full or read-only: there is nothing in it then
+                make_dirs(own, 0o755)
         inbox, self._inbox_end = Inbox(one.inbox_folders, one.device, one.groups), end
+        self._inbox = inbox
 
         def look() -> None:
             while not end.wait(_INBOX_SECONDS):
                 for find in inbox.look():
-                    came = Came(str(find.path), kind=find.kind, path=find.path)
+                    failed = partial(inbox.failed, find)
+                    came = Came(str(find.path), kind=find.kind, path=find.path, failed=failed)
                     self.post(lambda came=came: self._errands.judge(came))  # type: ignore[misc]
 
         threading.Thread(target=look, name="inbox", daemon=True).start()

@@ -83,9 +83,21 @@ def _look(
     return Look(clock(), True, fault=fault, health=health, watch=watching)
 
 
+def ask(device: Device, record: ServiceRecord, known: Look, *, clock: Callable[[], float] = time.monotonic) -> Look:
+    """Ask a service for its health whose end is watched, so that nothing else need be looked at while it answers."""
+    spec = record.current.spec
+    health = probe(spec.address, spec.port, spec.health_path)
+    if health.healthy:
+        return replace(known, at=clock(), health=health, watch=None)
+    return replace(look(device, record, check=False, watch=False, clock=clock), health=health)
+
+
 @dataclass(frozen=True)
 class Started:
-    """How a start ended: ``refused`` says why it did not; ``lacking`` that what it is started from has to be mended."""
+    """How a start ended: ``refused`` says why it failed; ``lacking`` that what it is started from has to be mended.
+
+    Neither where it was not tried, because another command is changing the service.
+    """
 
     refused: str | None = None
     lacking: bool = False
@@ -98,8 +110,9 @@ def start_again(device: Device, action: Restart) -> Started:
             held.enter_context(device.using(action.service, patience_seconds=_PATIENCE_SECONDS))
         except (EdgepackError, OSError) as error:
             _log.debug("service %s is not started now: %s", action.service, error)
-            return Started(refused=str(error))
+            return Started()
         try:
+            device.make_room()  # a full disk must not keep a service from being started again
             return _start(device, action)
         except (EdgepackError, OSError) as error:
             return Started(refused=f"it cannot be started ({error})", lacking=True)

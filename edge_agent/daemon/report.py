@@ -121,17 +121,16 @@ def _state(record: ServiceRecord, sight: Sight) -> tuple[ServiceState, str | Non
     if look.alive is None:
         return ServiceState.UNHEALTHY, look.reason
     if not look.alive:
-        if history.due is not None or history.trouble is None:
-            return ServiceState.TRANSITIONING, history.reason or "it is not running"
-        policy = record.current.spec.restart
-        return ServiceState.FAILED, f"{history.trouble.reason}; by its policy, {policy}, it is not started again"
+        if history.due is not None or care.left is None:
+            return ServiceState.TRANSITIONING, care.left or "it is not running"
+        return ServiceState.FAILED, care.left
     if look.fault is not None:
         return ServiceState.UNHEALTHY, f"it runs, but {look.fault}"
     if checks.last is None or not (checks.last.healthy or checks.failures):
         return ServiceState.TRANSITIONING, history.reason or "it was started, and is not healthy yet"
     if not checks.last.healthy:
         trouble = checks.trouble(record.current.spec.health_failures)
-        return ServiceState.UNHEALTHY, checks.last.reason if trouble is None else history.reason or trouble.reason
+        return ServiceState.UNHEALTHY, care.left or (checks.last if trouble is None else trouble).reason
     return ServiceState.HEALTHY, history.reason or record.reason
 
 

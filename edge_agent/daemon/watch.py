@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 # What cannot be watched is looked at this often: a service of an engine, one that does not run, an older kernel.
 _POLL_SECONDS = 2.0
+# How often a service is looked at that is watched and answers: what keeps it, such as its supervisor, may have ended.
+_INSPECT_SECONDS = 60.0
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Known:
     check: tuple[float, Health] | None = None
     refused: str | None = None
     looked_at: float = float("-inf")
+    inspected_at: float = float("-inf")
     watch: base.Watch | None = None
 
 
@@ -106,13 +109,20 @@ class Watch:
         name = record.name
         if name in self.busy or name not in self.known:
             return
-        known = self.known[name]
-        known.looked_at, watch = self._clock(), known.watch is None
-        self._in_thread(
-            name,
-            lambda: observe.look(self._device, record, check=check, watch=watch, clock=self._clock),
-            lambda look: self._looked(name, record.current.id, look),
-        )
+        known, now = self.known[name], self._clock()
+        known.looked_at, before, watch = now, known.look, known.watch is None
+        # To look at a container costs a process, or a request to its engine.
+        if check and not watch and before is not None and now - known.inspected_at < _INSPECT_SECONDS:
+
+            def look() -> Look:
+                return observe.ask(self._device, record, before, clock=self._clock)
+        else:
+            known.inspected_at = now
+
+            def look() -> Look:
+                return observe.look(self._device, record, check=check, watch=watch, clock=self._clock)
+
+        self._in_thread(name, look, lambda found: self._looked(name, record.current.id, found))
 
     def start_again(self, action: Restart, record: ServiceRecord) -> None:
         """Start a service again on a thread, and look at it then."""
