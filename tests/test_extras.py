@@ -43,7 +43,7 @@ FORMATS = {"lz4", "skops"}
 # The library of an engine, and what that one needs.
 ENGINE = {"docker", "requests"}
 # What the commands need, and who converts in a program of their own does not.
-COMMANDS = {"backports.zstd", "click", "uv"}
+COMMANDS = {"backports.zstd", "click", "uv", "yaml"}
 # What scripts bring; dateutil comes with pandas.
 SCRIPTS = {"azureml", "dateutil", "inference_schema", "pandas"}
 

@@ -61,6 +61,7 @@ def template(
     lines = [_HEAD, f"device: {_quoted(device)}\n"]
     if groups:
         lines.append(f"groups: [{', '.join(map(_quoted, groups))}]\n")
+    lines.append("# Commands need this folder too: edge-agent --state-dir DIR, or EDGEPACK_STATE_DIR.\n")
     lines.append(f"state_dir: {_quoted(str(state_dir))}\n")
     if runtime != "auto":
         lines.append(f"runtime: {runtime}\n")

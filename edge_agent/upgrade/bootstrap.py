@@ -10,6 +10,7 @@ library.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -18,10 +19,12 @@ import stat
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 _DEFAULT = "/var/lib/edgepack"
 _OLDEST = (3, 11)
+_MADE = ".made-"
 _FILE, _CURRENT, _LAUNCHER = "edge-agent.pyz", "current", "edge-agent"
 
 
@@ -90,7 +93,7 @@ def _kept(archive: Path, folder: Path) -> Path:
     home.mkdir(exist_ok=True)
     home.chmod(0o755)
     if not (home / _FILE).exists():
-        with tempfile.NamedTemporaryFile(dir=home, delete=False) as made, archive.open("rb") as source:
+        with tempfile.NamedTemporaryFile(dir=home, prefix=_MADE, delete=False) as made, archive.open("rb") as source:
             shutil.copyfileobj(source, made)
             os.fchmod(made.fileno(), 0o644)
             os.fsync(made.fileno())
@@ -130,9 +133,41 @@ def _unpacked(opened: zipfile.ZipFile, home: Path, python: str) -> Path:
     tag = f"cp{python.replace('.', '')}"
     place = home / tag
     base = Path(getattr(sys, "_base_executable", "") or sys.executable)
-    if (place / "bin" / "python3").exists() and os.readlink(place / "bin" / "python3") == str(base):  # noqa: PTH115
-        return place
-    made = Path(tempfile.mkdtemp(dir=home, prefix=f".{tag}-"))
+    with _locked(home):  # a second process waits, and finds it
+        if not _is_for(place, base):
+            _sweep(home)
+            _unpack(opened, home, place, base)
+    return place
+
+
+def _is_for(place: Path, base: Path) -> bool:
+    link = place / "bin" / "python3"
+    return link.exists() and os.readlink(link) == str(base)  # noqa: PTH115
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _sweep(home: Path) -> None:
+    """Remove what a process left half made that was killed."""
+    for path in home.glob(f"{_MADE}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _unpack(opened: zipfile.ZipFile, home: Path, place: Path, base: Path) -> None:
+    tag = place.name
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    made = Path(tempfile.mkdtemp(dir=home, prefix=_MADE))
     try:
         site = made / "lib" / f"python{python}" / "site-packages"
         for item in opened.infolist():
@@ -153,12 +188,10 @@ def _unpacked(opened: zipfile.ZipFile, home: Path, python: str) -> Path:
         os.sync()  # one call for thousands of files
         if place.exists():  # of a Python that was exchanged
             shutil.rmtree(place, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another process was first
-            made.rename(place)
+        made.rename(place)
         _sync(home)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return place
 
 
 def _sync(folder: Path) -> None:
