@@ -16,7 +16,7 @@ from edgepack.errors import NotFoundError, UntrustedKeyError, UsageError
 from edgepack.host.commands import Choice, Number, SharedOption, debug_option, output_option
 from edgepack.host.console import UnknownWordError, answer, human
 from edgepack.limits import LIMITS
-from edgepack.state.reported import ReportedService
+from edgepack.state.reported import ReportedDocument, ReportedService, Stage
 
 allow_unsigned = click.option(
     "--allow-unsigned", is_flag=True, envvar="EDGEPACK_ALLOW_UNSIGNED",
@@ -143,13 +143,20 @@ def read_file(file: Path, hint: str) -> bytes:
     return data
 
 
-def answer_status(output: str, services: tuple[ReportedService, ...]) -> None:
-    """Print the services: images by their tags, and by their digests where they have none."""
+def answer_status(
+    output: str, services: tuple[ReportedService, ...], documents: tuple[ReportedDocument, ...] | None = None
+) -> None:
+    """Print the services: images by their tags, and by their digests where they have none; ``documents`` in JSON only.
+
+    The stage is shown while a service is on its way.
+    """
+    on_the_way = any(one.stage not in (None, Stage.DONE) for one in services)
 
     def row(one: ReportedService) -> dict[str, object]:
         found: dict[str, object] = {
             "name": one.name,
             "state": one.state.value,
+            **({"stage": one.stage} if on_the_way else {}),
             "image": one.tag or (one.digest and f"sha256:{one.digest.short}"),
             "model": " ".join(one.models) or None,
             "url": one.url,
@@ -158,4 +165,7 @@ def answer_status(output: str, services: tuple[ReportedService, ...]) -> None:
         }
         return found | {"reason": one.reason} if any(other.reason for other in services) else found
 
-    answer(output, {"services": [one.to_json() for one in services]}, [row(one) for one in services])
+    value: dict[str, object] = {"services": [one.to_json() for one in services]}
+    if documents is not None:
+        value["documents"] = [one.to_json() for one in documents]
+    answer(output, value, [row(one) for one in services])

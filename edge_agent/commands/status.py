@@ -14,9 +14,13 @@ from edgepack.host.console import note
 def command(device: Device, output: str) -> None:
     """Show every service: its state, its image, and the image that a rollback returns to."""
     from edge_agent.daemon.said import with_said
-    from edge_agent.reconcile.status import status
+    from edge_agent.reconcile.status import documents, status
 
     found = with_said(device, status(device))
+    judged = documents(device.recorded()[1])
+    for one in judged:
+        if one.reason is not None:
+            note(f"the last desired state of {one.scope} was refused ({one.status:d}): {one.reason}")
     if not found:
         note(f"no services in {device.root}; run some with: edge-agent apply FILE")
-    answer_status(output, found)
+    answer_status(output, found, judged)

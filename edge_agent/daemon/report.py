@@ -11,13 +11,12 @@ from edge_agent.daemon.decide import Care, Running
 from edge_agent.daemon.observe import Look
 from edge_agent.daemon.records import Records
 from edge_agent.device import Device
-from edge_agent.reconcile.status import answered, coming, named, unknown, url
+from edge_agent.reconcile.status import answered, coming, documents, named, unknown, url
 from edge_agent.state.goals import Wanted
 from edge_agent.state.records import ServiceRecord
 from edgepack.state.reported import (
     Answer,
     ReportedDevice,
-    ReportedDocument,
     ReportedProblem,
     ReportedService,
     ServiceState,
@@ -74,7 +73,7 @@ class Reporter:
         if records.problem is not None:
             problems = (ReportedProblem(str(self._device.root), Answer.FAILED, records.problem), *problems)
         return ReportedDevice(
-            self._name, self._version, session, time, _free(self._device), _documents(records), tuple(services),
+            self._name, self._version, session, time, _free(self._device), documents(records.wanted), tuple(services),
             tuple(problems),
         )  # fmt: skip
 
@@ -132,20 +131,6 @@ def _state(record: ServiceRecord, sight: Sight) -> tuple[ServiceState, str | Non
         trouble = checks.trouble(record.current.spec.health_failures)
         return ServiceState.UNHEALTHY, care.left or (checks.last if trouble is None else trouble).reason
     return ServiceState.HEALTHY, history.reason or record.reason
-
-
-def _documents(records: Records) -> tuple[ReportedDocument, ...]:
-    wanted = records.wanted
-    found = []
-    for scope in sorted({*wanted.documents, *wanted.refused}):
-        document, refusal = wanted.documents.get(scope), wanted.refused.get(scope)
-        serial, digest = (None, None) if document is None else (document.serial, document.digest)
-        if refusal is None:
-            found.append(ReportedDocument(scope, serial, digest, Answer.OK))
-            continue
-        reason = refusal.reason if refusal.hint is None else f"{refusal.reason}; {refusal.hint}"
-        found.append(ReportedDocument(scope, serial, digest, refusal.status, reason, refusal.serial, refusal.digest))
-    return tuple(found)
 
 
 def _free(device: Device) -> int | None:

@@ -17,7 +17,7 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.mediatypes import MODELS
 from edgepack.oci.platforms import platform_manifest
 from edgepack.oci.store import Store
-from edgepack.state.reported import ReportedService, ServiceState, Stage
+from edgepack.state.reported import Answer, ReportedDocument, ReportedService, ServiceState, Stage
 
 _ATTEMPTS = 5
 
@@ -67,6 +67,20 @@ def _reason(found: ReportedService, goal: Goal) -> str | None:
     if goal.stage is Stage.PROBATION:
         return "it is healthy, and on probation"
     return found.reason if goal.reason is None else f"{found.reason or goal.stage} ({goal.reason})"
+
+
+def documents(wanted: Wanted) -> tuple[ReportedDocument, ...]:
+    """What became of the documents of each scope."""
+    found = []
+    for scope in sorted({*wanted.documents, *wanted.refused}):
+        document, refusal = wanted.documents.get(scope), wanted.refused.get(scope)
+        serial, digest = (None, None) if document is None else (document.serial, document.digest)
+        if refusal is None:
+            found.append(ReportedDocument(scope, serial, digest, Answer.OK))
+            continue
+        reason = refusal.reason if refusal.hint is None else f"{refusal.reason}; {refusal.hint}"
+        found.append(ReportedDocument(scope, serial, digest, refusal.status, reason, refusal.serial, refusal.digest))
+    return tuple(found)
 
 
 def _settled(device: Device, record: ServiceRecord) -> ReportedService:

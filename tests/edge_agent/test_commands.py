@@ -63,7 +63,8 @@ def test_the_whole_life_of_a_service(agent: Agent) -> None:
     v1, v2 = str(agent.images.digests["v1"]), str(agent.images.digests["v2"])
     usual = {
         "name": "churn", "port": agent.port, "runtime": "process", "reason": None, "models": [],
-        "url": f"http://127.0.0.1:{agent.port}",
+        "url": f"http://127.0.0.1:{agent.port}", "stage": "Done", "percent": None, "restarts": 0, "exit_code": None,
+        "origin": "command", "serial": None, "status": 200,
     }  # fmt: skip
     first = {"state": "Healthy", "digest": v1, "last_good": None, "tag": "v1:1", "last_good_tag": None}
     second = {"state": "Healthy", "digest": v2, "last_good": v1, "tag": "v2:1", "last_good_tag": "v1:1"}
@@ -108,7 +109,7 @@ def test_the_whole_life_of_a_service(agent: Agent) -> None:
 def test_a_device_that_is_not_there_has_no_services_and_is_not_made(new: Agent) -> None:
     done = new.ok("status")
 
-    assert json.loads(done.out) == {"services": []}
+    assert json.loads(done.out) == {"services": [], "documents": []}
     assert f"no services in {new.root}" in done.err
     assert new.run("rollback", "churn").code == 3
     assert not new.root.exists()

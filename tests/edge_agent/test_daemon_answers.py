@@ -60,6 +60,9 @@ def test_what_cannot_be_taken_or_done_is_reported_with_its_number(agent: Residen
     assert agent.reported["status"] == 409
     put("wrong.json", b"\xff")
     agent.wait(lambda: told("device") == (2, 400, None))
+    status = agent.device.run("status")
+    assert json.loads(status.out)["documents"] == agent.reported["documents"]
+    assert "the last desired state of device was refused (400): not UTF-8" in status.err
     put("plain.json", json.dumps({"schema": "edgepack.desired/v1", "serial": 9, "services": []}).encode())
     agent.wait(lambda: told("device") == (2, 412, None))
     # What a stick has for others is not this device's affair.
