@@ -66,11 +66,13 @@ class RegistryPlace:
             try:
                 found = remote.resolve(target if isinstance(target, Digest) else tag)
             except NotFoundError:
+                remote.close()
                 missed.append(repository)
                 continue
             except AuthenticationError as error:  # what some answer for a repository that they do not have
                 refused = refused or error
                 continue
+            self.close()
             self._found = remote
             return found
         if refused is None and not missed:  # nobody could be asked
@@ -90,6 +92,11 @@ class RegistryPlace:
     def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
         """See ``Place``; by the registry's list or the fallback tag."""
         return self._repository.require_referrers(subject, artifact_type)
+
+    def close(self) -> None:
+        """Close its connections."""
+        if self._found is not None:
+            self._found.close()
 
     @property
     def _repository(self) -> RemoteRepository:

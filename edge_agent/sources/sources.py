@@ -165,9 +165,13 @@ class Sources:
             return place
         from edge_agent.sources.registries import neighbour_place, registry_place
 
+        watch, limited = meter.of(source.name), pace.limited
         if isinstance(source, NeighbourSource):
-            return neighbour_place(source, meter.of(source.name), names, limited=pace.limited)
-        return registry_place(source, meter.of(source.name), names, limited=pace.limited)
+            remote = neighbour_place(source, watch, names, limited=limited)
+        else:
+            remote = registry_place(source, watch, names, limited=limited)
+        stack.callback(remote.close)
+        return remote
 
     def _known_names(self) -> tuple[str, ...]:
         """The repositories of the images that are here: a new version is mostly where the last one was."""

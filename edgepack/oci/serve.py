@@ -33,6 +33,8 @@ _ROUTE = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers)/(?P<t
 _TAGS = re.compile(r"/v2/(?P<name>.+)/tags/list")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _IDLE_SECONDS = 60
+# Between two requests, where connections are counted.
+_COUNTED_IDLE_SECONDS = 5
 _COME_AGAIN = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 # Hears of each blob, with the number of bytes that are about to be sent of it.
@@ -190,7 +192,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server_version = "edgepack"
     sys_version = ""
 
+    def handle_one_request(self) -> None:
+        self.connection.settimeout(_IDLE_SECONDS if self.server.most_connections is None else _COUNTED_IDLE_SECONDS)
+        super().handle_one_request()
+
     def do_GET(self) -> None:
+        self.connection.settimeout(_IDLE_SECONDS)  # for one who takes what he is sent slowly
         try:
             self._answer()
         except _RefusedError as refused:

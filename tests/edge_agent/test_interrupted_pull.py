@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from edgepack.errors import RegistryUnavailableError
 from edgepack.oci import checkpoint
+from edgepack.oci.serve import serve
 from tests.edge_agent.support.origins import Made, device, make, registry, sources, whole
 from tests.edgepack.support.registry_simulator import Simulator, running
 from tests.support.sampling import times
@@ -108,3 +110,34 @@ def test_what_is_unfinished_stays_however_long_and_whatever_is_imported_meanwhil
         assert 0 < simulator.sent < 5_000_000
     assert whole(on, made)
     assert whole(on, other)
+
+
+FETCH = """
+import resource, sys
+from pathlib import Path
+from edge_agent.config.configuration import FolderSource, NeighbourSource
+from edge_agent.device import Device
+from edge_agent.sources.sources import Sources
+from edgepack.oci.digest import Digest
+source = FolderSource(Path(sys.argv[2])) if sys.argv[2].startswith("/") else NeighbourSource(sys.argv[2])
+Sources(Device(Path(sys.argv[1])), [source]).fetch(Digest.parse(sys.argv[3]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_is_flat_whatever_the_size_of_a_layer(tmp_path: Path) -> None:
+    peaks = []
+    for name, size in (("small", 1000), ("large", times(2 << 30, 60 << 20))):
+        large = tmp_path / f"{name}.bin"
+        with large.open("wb") as file:
+            file.truncate(size)
+        image = make(tmp_path / name, (1000, 2000), large=large)
+        bundle = image.bundle(tmp_path / f"{name}.bundle")
+        with serve(image.store) as port:
+            for number, source in enumerate((f"http://127.0.0.1:{port}", str(bundle))):
+                on = device(tmp_path / f"{name}{number}", image)
+                words = [sys.executable, "-c", FETCH, str(on.root), source, str(image.digest)]
+                peaks.append(int(subprocess.run(words, capture_output=True, check=True, text=True).stdout))
+                shutil.rmtree(on.root)
+    assert peaks[2] - peaks[0] < 12, peaks
+    assert peaks[3] - peaks[1] < 12, peaks

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,11 +54,12 @@ def docker_registry(
     host: str = "127.0.0.1",
     tls: Mapping[str, object] | None = None,
     auth: Mapping[str, object] | None = None,
+    inside: Sequence[str] = (),
 ) -> Iterator[int]:
     """A registry with storage below ``folder``, and a user where one is given; gives its port.
 
     ``relative``: it answers with locations that name no host. ``tls`` and ``auth`` are those sections of its
-    configuration.
+    configuration. ``inside`` are words before its command, such as those that run it in a namespace.
     """
     folder.mkdir(parents=True)
     port = free_port()
@@ -79,7 +80,7 @@ def docker_registry(
         (folder / "users").write_text(run("htpasswd", "-Bbn", user, password))
         config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "users")}}
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
-    argv = ["docker-registry", "serve", str(folder / "config.yml")]
+    argv = [*inside, "docker-registry", "serve", str(folder / "config.yml")]
     with started(argv, folder / "log", lambda: listens(port, host.strip("[]")), {"PATH": os.environ["PATH"]}):
         yield port
 

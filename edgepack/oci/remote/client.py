@@ -54,6 +54,10 @@ class RemoteRepository:
         self._unlisted: dict[Digest, list[Descriptor]] = {}
         self._lists_later = False
 
+    def close(self) -> None:
+        """Close the connections that are kept for further requests."""
+        self._session.http.close()
+
     # Reading
 
     def resolve(self, target: str | Digest | None = None) -> Descriptor:

@@ -47,6 +47,11 @@ class Routes:
             self._pools[key] = self._pool(*key)
         return self._pools[key]
 
+    def close(self) -> None:
+        """Close the connections that are not in use; others are made when something is asked for."""
+        for pool in self._pools.values():
+            pool.clear()
+
     def _pool(self, proxy: str | None, scheme: str, own: bool) -> urllib3.PoolManager:
         # The system's authorities take a while to read, and plain HTTP needs none.
         context = self._context(own=own) if scheme == "https" else None

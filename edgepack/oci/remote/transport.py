@@ -191,6 +191,10 @@ class Http:
             self.wait(attempt, response.headers.get("Retry-After"))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._routes.close()
+
     def wait(self, attempt: int, retry_after: str | None) -> None:
         """Sleep as long as the server asked for, or longer from attempt to attempt; never past the longest wait."""
         asked = seconds_to_wait(retry_after)

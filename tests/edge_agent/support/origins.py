@@ -62,10 +62,18 @@ class Made:
             simulator.put_manifest(repository, referrers_tag(self.digest), data, mediatypes.INDEX)
 
 
-def make(folder: Path, sizes: Sequence[int] = (700_000, 1000, 513), *, signed: bool = True) -> Made:
-    """An image for this machine with layers of these sizes."""
+def make(
+    folder: Path, sizes: Sequence[int] = (700_000, 1000, 513), *, signed: bool = True, large: Path | None = None
+) -> Made:
+    """An image for this machine with layers of these sizes, and one of the bytes of the file ``large``."""
     store = Store.create(folder)
     layers = tuple(add_layer(store, size, f"{folder.name} {number}") for number, size in enumerate(sizes))
+    if large is not None:
+        with store.writer() as blob, large.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                blob.write(chunk)
+            digest, size = blob.commit()
+        layers += (Descriptor(mediatypes.LAYER, digest, size),)
     made = add_image(store, layers, Platform.host())
     root = Descriptor(made.media_type, made.digest, made.size)
     store.tag("churn:1", root)
