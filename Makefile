@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n $(PROCESSES)
 WHOLE := EDGEPACK_WHOLE=1 $(PYTEST) --timeout 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-whole quick check bench matrix peers lock check-locks fresh storms setup-demo setup-test clean
+.PHONY: help demo test test-whole quick check bench matrix peers lock check-locks fresh storms matrix-agent setup-demo setup-test clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ fresh: setup-test  ## run `make demo` on minimal systems of Debian 11, 12, 13 an
 
 storms: setup-test  ## kill edge-agent hundreds of times and alter thousands of its files
 	$(WHOLE) tests/edge_agent/test_storms.py
+
+matrix-agent: setup-test  ## kill edge-agent at every record, on every runtime, with every fault, and print what came of it
+	$(WHOLE) -n 0 -s tests/edge_agent/test_crash_matrix.py
 
 setup-demo:
 	@$(PYTHON) scripts/setup.py demo

@@ -25,6 +25,7 @@ from edge_agent.reconcile.plan import (
     good_for,
     plan,
     plan_goal,
+    port_holders,
     ports,
     resumed,
 )
@@ -235,11 +236,13 @@ class Bringing:
         on_bytes: OnBytes | None,
     ) -> tuple[Goal | None, bool]:
         """The goal, and whether its image is here, verified and prepared; else it is ``WAITING`` or ``FAILED``."""
+        # Who has the port is no reason to give up: it is waited for, or changed together with.
+        leaving = [one.name for one in port_holders(goal.spec, services)]
         fetched = relieved = False
         while True:
             try:
                 with self._device.using():
-                    self._preparing.prepare(steps, services)
+                    self._preparing.prepare(steps, services, leaving)
                 # One that waits goes on waiting, without a record that says otherwise for a moment.
                 unchanged = goal.stage in (Stage.STAGED, Stage.WAITING)
                 return (goal if unchanged else self._progress.enter(goal, Stage.STAGED)), True

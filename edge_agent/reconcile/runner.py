@@ -144,8 +144,10 @@ class Runner:
     def start(self, name: str) -> DesiredService:
         """Run service ``name`` as it was recorded, if it does not run so already."""
         self._require(name)
-        record = self._device.services()[name]
-        spec = replace(record.current.spec, status="running")
+        record = self._device.services().get(name)
+        # Of a service that never came to be, what was desired of it.
+        known = self._device.state.goals()[name].spec if record is None else record.current.spec
+        spec = replace(known, status="running")
         self._operate(spec)
         return spec
 
@@ -156,10 +158,10 @@ class Runner:
         self._device.make_room()
         state = self._device.state
         with self._device.using(name):
-            record = state.services()[name]
-            status = "removed" if remove else "stopped"
-            goal = state.set_goal(replace(record.current.spec, status=status), COMMAND, None)  # type: ignore[arg-type]
-            if plan(Desired((goal.spec,)), {name: record}, ()):
+            record = state.services().get(name)
+            known = state.goals()[name].spec if record is None else record.current.spec
+            goal = state.set_goal(replace(known, status="removed" if remove else "stopped"), COMMAND, None)
+            if record is not None and plan(Desired((goal.spec,)), {name: record}, ()):
                 self._switching.stop(record, goal)
             else:
                 self._progress.enter(goal, Stage.DONE)
@@ -168,11 +170,13 @@ class Runner:
         """Start service ``name`` anew with the same image and settings; raises ``RuntimeFailedError`` when it fails."""
         self._require(name)
         with self._device.using(name):
-            record = self._device.state.services()[name]
-            spec, where = record.current.spec, f"service {name}"
-            if record.state is not ServiceState.HEALTHY:
-                what = f"it is {record.state.lower()}, so there is nothing to start anew"
-                raise UsageError(what, where=where, hint=f"run: edge-agent start {name}")
+            record, where = self._device.state.services().get(name), f"service {name}"
+            if record is None or record.state is not ServiceState.HEALTHY:
+                what = "it does not run" if record is None else f"it is {record.state.lower()}"
+                raise UsageError(
+                    f"{what}, so there is nothing to start anew", where=where, hint=f"run: edge-agent start {name}"
+                )
+            spec = record.current.spec
             runtime = self._device.runtime_named(record.runtime)
             self._preparing.prepare_image(runtime, spec.image)
             runtime.stop(name)
@@ -274,15 +278,21 @@ class Runner:
             raise NotFoundError("no services are recorded", where=self._device.root, hint="check --state-dir")
 
     def _require(self, name: str) -> None:
+        """Raise ``NotFoundError`` for a service of which nothing is on record and nothing is desired."""
         self._require_device()
-        self._known(name, self._device.services())
+        services, wanted = self._device.recorded()
+        known = sorted({*services, *wanted.goals})
+        if name not in known:
+            raise self._unknown(name, known)
 
     def _known(self, name: str, services: Mapping[str, ServiceRecord]) -> ServiceRecord:
-        record = services.get(name)
-        if record is None:
-            hint = did_you_mean(name, services, f"services: {', '.join(services) or 'none'}")
-            raise NotFoundError(f"service {name!r} not found", where=self._device.root, hint=hint)
-        return record
+        if name not in services:
+            raise self._unknown(name, services)
+        return services[name]
+
+    def _unknown(self, name: str, services: Collection[str]) -> NotFoundError:
+        hint = did_you_mean(name, services, f"services: {', '.join(services) or 'none'}")
+        return NotFoundError(f"service {name!r} not found", where=self._device.root, hint=hint)
 
 
 def _is_returned(goal: Goal, record: ServiceRecord) -> bool:

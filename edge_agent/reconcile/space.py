@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.device import Device
+from edge_agent.reconcile.plan import rollback_target
 from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import ServiceRecord
 from edge_agent.state.reserve import files_left
 from edgepack.errors import EdgepackError
 from edgepack.oci.digest import Digest
 from edgepack.oci.upkeep import images, remove_blobs, remove_images, spare, unreached, wanted
+from edgepack.state.reported import ServiceState
 
 _log = logging.getLogger(__name__)
 _SETTLED = (Stage.DONE, Stage.FAILED)
@@ -33,6 +35,10 @@ def needed(services: Collection[ServiceRecord], goals: Collection[Goal] = ()) ->
     """
     found = {goal.spec.image for goal in goals if goal.stage not in _SETTLED and goal.spec.status == "running"}
     for record in services:
+        if record.state is ServiceState.REMOVED:
+            target = rollback_target(record)
+            found |= set() if target is None else {target.spec.image}
+            continue
         found.add(record.current.spec.image)
         for other in (record.last_good, record.fallback(record.current.spec)):
             if other is not None:

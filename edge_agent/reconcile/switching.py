@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edge_agent.device import IMPORT_AGAIN, Device
@@ -90,9 +90,14 @@ class Preparing:
         self._looking = looking
         self._allow_unsigned = allow_unsigned
 
-    def prepare(self, steps: Sequence[Step], services: Mapping[str, ServiceRecord]) -> None:
-        """Verify and prepare what ``steps`` need, and see whether what they start could be started."""
-        stopped = {step.service for step in steps if isinstance(step, Stop)}
+    def prepare(
+        self, steps: Sequence[Step], services: Mapping[str, ServiceRecord], leaving: Collection[str] = ()
+    ) -> None:
+        """Verify and prepare what ``steps`` need, and see whether what they start could be started.
+
+        The services ``leaving`` will have left their ports by then.
+        """
+        stopped = {step.service for step in steps if isinstance(step, Stop)} | {*leaving}
         for step in steps:
             match step:
                 case Prepare(name, image):

@@ -421,6 +421,19 @@ def test_a_service_is_deployed_stopped_started_restarted_and_removed(lab: Lab) -
             getattr(lab.runner(), verb)("chrun")
 
 
+def test_a_service_that_never_came_to_be_may_be_stopped_and_started(lab: Lab) -> None:
+    lab.world.absent.add(V1)
+    lab.desire(service(V1))
+    assert lab.bring()[0] is Stage.FAILED
+    with pytest.raises(UsageError, match="it does not run, so there is nothing to start anew"):
+        lab.runner().restart("churn")
+    lab.runner().stop("churn", remove=True)
+    assert (lab.goal().spec.status, lab.goal().stage) == ("removed", Stage.DONE)
+    lab.world.absent.clear()
+    lab.runner().start("churn")
+    assert (lab.image_of(), lab.status()["state"]) == (V1, "Healthy")
+
+
 def test_a_deployment_needs_no_serial_and_takes_no_port(lab: Lab) -> None:
     lab.apply(service(V1), serial=5)
     lab.runner().deploy(service(V2))

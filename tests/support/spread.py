@@ -27,8 +27,8 @@ LONG = (
     *(
         f"tests/edge_agent/test_{name}"
         for name in (
-            "commands", "daemon", "device_by_broker", "fleet", "interrupted_pull", "link_", "memory", "power_cuts",
-            "pull", "runtime_conformance", "runtime_details", "storms", "supervised",
+            "commands", "crash_matrix", "daemon", "device_by_broker", "fleet", "interrupted_pull", "link_", "memory",
+            "power_cuts", "pull", "runtime_conformance", "runtime_details", "side_by_side", "storms", "supervised",
         )
     ),
     *(

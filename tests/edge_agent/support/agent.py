@@ -18,10 +18,11 @@ from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
+from edgepack.oci.layer import Layer, LayerEntry, NoCompression, write_layer
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.signing.keys import PrivateKey, create_key
+from tests.edge_agent.support.runtimes import copy_store
 from tests.support import forked
 from tests.support.http_client import ask
 from tests.support.waiting import wait_until
@@ -65,12 +66,15 @@ class Images:
         return path
 
 
-def make_images(folder: Path) -> Images:
-    """Build them."""
-    store = Store.create(folder / "store")
+def make_images(folder: Path, held: tuple[Store, Layer] | None = None) -> Images:
+    """Build them, on a base layer that a store holds, or on next to nothing: the device's own Python runs them then."""
+    store = Store.create(folder / "store") if held is None else copy_store(held[0], folder / "store")
     kinds = {"v1": "200", "v2": "200", "ill": "503", "crash": "crash", "unsigned": "200", "absent": "200"}
     digests = {}
-    base = write_layer([LayerEntry.of_bytes("etc/os", b"none\n")], store, NoCompression(), kind="base")
+    if held is None:
+        base = write_layer([LayerEntry.of_bytes("etc/os", b"none\n")], store, NoCompression(), kind="base")
+    else:
+        base = held[1]
     for name, status in kinds.items():
         app = LayerEntry.of_bytes("opt/edgepack/server/app.py", (APP % (name, status)).encode())
         code = write_layer([app], store, NoCompression(), kind="code")
@@ -80,9 +84,10 @@ def make_images(folder: Path) -> Images:
             env={"PYTHONPATH": "/opt/edgepack/server:/opt/edgepack/lib/python3.11/site-packages"},
             entrypoint=("/usr/bin/python3.11", "-m", "app"),
             user="10001:10001",
+            exposed_ports=("5001/tcp",),
         )
-        held = store.put_bytes(config.to_bytes(), mediatypes.CONFIG)
-        manifest = Manifest(held, (base.descriptor, code.descriptor))
+        written = store.put_bytes(config.to_bytes(), mediatypes.CONFIG)
+        manifest = Manifest(written, (base.descriptor, code.descriptor))
         image = store.put_bytes(manifest.to_bytes(), mediatypes.MANIFEST)
         store.tag(f"{name}:1", image)
         digests[name] = image.digest
