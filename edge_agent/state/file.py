@@ -42,7 +42,7 @@ class DatabaseFile:
         self._path = path
         self._make_private()
         with self._opened() as db:
-            if schema.is_empty(db):
+            if schema.version(db) == 0:
                 self._create(db)
             if schema.version(db) in schema.OLDER:
                 self._migrate(db)
@@ -62,7 +62,7 @@ class DatabaseFile:
         with suppress(sqlite3.OperationalError):
             db.execute("PRAGMA journal_mode = WAL")
         db.execute("BEGIN IMMEDIATE")
-        if schema.is_empty(db):
+        if schema.is_empty(db):  # only now nobody else can be about to make it
             schema.create(db)
         db.execute("COMMIT")
 

@@ -81,7 +81,7 @@ def test_a_device_with_nothing_but_python_runs_it(archive: Path, tmp_path: Path,
     launcher = place / "dev" / "agent" / "edge-agent"
     assert f"{launcher} run --config" in done.stderr
     again = on_device(launcher, "--state-dir", "dev", "status", "--output", "json", cwd=place)
-    assert (again.code, json.loads(again.stdout)) == (0, {"services": []})
+    assert (again.code, json.loads(again.stdout)) == (0, {"services": [], "documents": []})
     # What compiled wheels have is used, and what the launcher starts has the same environment.
     (home,) = [path for path in (place / "dev" / "agent").glob("?" * 64) if not path.is_symlink()]
     minor = run(PYTHON, "-c", "import sys; print(f'cp{sys.version_info[0]}{sys.version_info[1]}')").strip()
