@@ -6,8 +6,10 @@ import ast
 import ctypes
 import ctypes.util
 import os
+import signal
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,7 @@ print({
     "status": [status[name].strip() for name in ("NoNewPrivs", "Seccomp", "CapBnd", "CapEff")],
     "unshare": call(NUMBERS["unshare"], 0x10000000), "clone3": call(435, 0, 0), "keyctl": call(NUMBERS["keyctl"], 0),
     "vsock": try_to(lambda: socket.socket(40, socket.SOCK_STREAM)), "tcp": try_to(lambda: socket.socket()),
+    "spared": int(open("/proc/self/oom_score_adj").read()), "blocked": status["SigBlk"].strip(),
     "tmp": try_to(lambda: write("/tmp")), "open": try_to(lambda: write(OPEN)),
     "lock": try_to(lambda: __import__("multiprocessing").Lock()),
 }, flush=True)
@@ -155,6 +158,20 @@ def test_a_process_is_confined_as_far_as_the_agent_may(start: Callable[..., dict
     assert (found["tcp"], found["lock"]) == (None, None)
     # Below /tmp everybody may write what he may; elsewhere nobody.
     assert (found["tmp"], found["open"]) == (None, None)
+
+
+def test_a_service_is_not_spared_as_its_agent_is(start: Callable[..., dict[str, Any]]) -> None:
+    own = Path("/proc/self/oom_score_adj")
+    before = own.read_text()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        with suppress(PermissionError):  # only who may raise limits may be spared
+            own.write_text("-500")  # as the unit of systemd says for an agent
+        found = start(TRIES)
+        assert (found["spared"], int(found["blocked"], 16)) == (0, 0)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        own.write_text(before)
 
 
 @pytest.mark.skipif(not ROOT or not reach.can_seal(), reason="needs root and Linux 5.12")

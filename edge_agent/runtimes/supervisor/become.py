@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 
 from edge_agent.runtimes.supervisor import kernel, places
 
@@ -24,6 +25,7 @@ def become(job: Job, log: int, go: int, failed: int) -> None:
         if os.read(go, 1) != b"!":  # the supervisor died before anybody could know of this process
             return
         os.umask(0o022)
+        _leave_the_agent_s_own()
         step = "groups"
         for group in job["groups"]:
             _join(group)
@@ -58,6 +60,20 @@ def become(job: Job, log: int, go: int, failed: int) -> None:
         os.write(failed, f"{step}\0{error}".encode("utf-8", "replace"))
     finally:
         os._exit(127)
+
+
+def _leave_the_agent_s_own() -> None:
+    """Take back what a service manager grants the agent, and what Python does with signals."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
+            if int(file.read()) < 0:  # the agent is spared when memory runs out; what it runs is not
+                file.seek(0)
+                file.write("0")
+    except OSError:
+        pass
 
 
 def _join(group: str) -> None:
