@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from edge_agent.runtimes import cgroups, supervision
 from edge_agent.runtimes.access.given import Access, find_access
 from edge_agent.runtimes.access.mounts import content_of
 from edge_agent.runtimes.cgroups import ControlGroupError
+from edge_agent.runtimes.container_record import UnknownRecordError, recorded_state
 from edge_agent.runtimes.instances import write_spec
 from edge_agent.runtimes.reach import can_arrange_mounts
 from edge_agent.runtimes.runtime_spec import (
@@ -97,14 +99,15 @@ class CrunRuntime(UnpackedRuntime):
         found = supervision.find(folder)
         if found is not None and found.running:
             return True
-        recorded = (self._state / self.name / _container(service)).is_dir()
-        return recorded and self._status(service) in ("running", "created", "paused")
+        return self._status(service) in ("running", "created", "paused")
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         command = [self._program, "--root", str(self._state / self.name), *arguments]
         return subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
 
     def _status(self, service: str) -> str | None:
+        with suppress(UnknownRecordError):
+            return recorded_state(self._state / self.name / _container(service))
         done = self._call("state", _container(service))
         try:
             return str(json.loads(done.stdout)["status"]) if done.returncode == 0 else None

@@ -13,7 +13,9 @@ import pytest
 from edge_agent.runtimes.access.devices import Node, device_nodes, groups_for
 from edge_agent.runtimes.access.mounts import check_mounts, content_of
 from edge_agent.runtimes.access.secrets import Secrets
+from edge_agent.runtimes.container_record import UnknownRecordError, recorded_state
 from edge_agent.runtimes.instances import follow, is_recorded, read_spec, spec_hash, write_spec
+from edge_agent.runtimes.supervisor import start_ticks
 from edgepack.errors import RuntimeFailedError
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
@@ -197,6 +199,30 @@ def test_a_source_is_followed_to_what_it_is(tmp_path: Path) -> None:
         mounted(f"{tmp_path}/circle")
     with pytest.raises(RuntimeFailedError, match="holds what the agent keeps"):
         mounted(str(tmp_path))
+
+
+# Containers without an engine
+
+
+def test_a_container_s_state_is_read_from_what_its_program_records(tmp_path: Path) -> None:
+    ticks = start_ticks(os.getpid())
+    assert recorded_state(tmp_path) is None
+    for name, pid, start in (
+        ("status", "pid", "process-start-time"),
+        ("state.json", "init_process_pid", "init_process_start"),
+    ):
+        (tmp_path / name).write_text(json.dumps({pid: os.getpid(), start: ticks}))
+        assert recorded_state(tmp_path) == "running"
+        (tmp_path / "exec.fifo").touch()
+        assert recorded_state(tmp_path) == "created"
+        (tmp_path / "exec.fifo").unlink()
+        (tmp_path / name).write_text(json.dumps({pid: os.getpid(), start: 1}))  # another process has its number
+        assert recorded_state(tmp_path) == "stopped"
+        for text in ("", "{}", "[]"):
+            (tmp_path / name).write_text(text)
+            with pytest.raises(UnknownRecordError):
+                recorded_state(tmp_path)
+        (tmp_path / name).unlink()
 
 
 # Logs

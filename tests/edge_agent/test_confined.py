@@ -107,6 +107,8 @@ print({
     "unshare": call(NUMBERS["unshare"], 0x10000000), "clone3": call(435, 0, 0), "keyctl": call(NUMBERS["keyctl"], 0),
     "vsock": try_to(lambda: socket.socket(40, socket.SOCK_STREAM)), "tcp": try_to(lambda: socket.socket()),
     "spared": int(open("/proc/self/oom_score_adj").read()), "blocked": status["SigBlk"].strip(),
+    "null": try_to(lambda: open("/dev/null", "w").close()),
+    "comm": try_to(lambda: open("/proc/self/comm", "w").close()),
     "tmp": try_to(lambda: write("/tmp")), "open": try_to(lambda: write(OPEN)),
     "lock": try_to(lambda: __import__("multiprocessing").Lock()),
 }, flush=True)
@@ -155,7 +157,7 @@ def test_a_process_is_confined_as_far_as_the_agent_may(start: Callable[..., dict
     if ROOT:
         assert int(bounding, 16) == 0
     assert (found["unshare"], found["clone3"], found["keyctl"], found["vsock"]) == (1, 38, 1, 1)
-    assert (found["tcp"], found["lock"]) == (None, None)
+    assert [found[name] for name in ("tcp", "lock", "null", "comm")] == [None] * 4
     # Below /tmp everybody may write what he may; elsewhere nobody.
     assert (found["tmp"], found["open"]) == (None, None)
 

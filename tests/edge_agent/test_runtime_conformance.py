@@ -439,20 +439,22 @@ def test_a_service_has_what_it_is_given_of_the_device_and_no_more(
     }  # fmt: skip
     assert runtime.start(given).state == "running"  # it is found as it was recorded
     assert not is_recorded_anywhere(lab, runtime, "first value")
-    copies = copies_of_secrets("churn")
+    copies = copies_of_secrets(lab, "churn")
     assert [path.name for path in copies] == ["key"]
     assert memory_backed(copies[0])
 
     key.write_text("second value")
     runtime.stop("churn", 1)
-    assert copies_of_secrets("churn") == []
+    assert copies_of_secrets(lab, "churn") == []
     runtime.start(given)
     assert ask(spec.port)["probe"]["secret"] == "second value"
 
 
-def copies_of_secrets(service: str) -> list[Path]:
+def copies_of_secrets(lab: Lab, service: str) -> list[Path]:
+    """The copies for a service of this device: others run at the same time."""
+    name = f"edgepack-secrets-{Digest.of(os.fsencode(device_folder(lab).resolve())).hex[:12]}"
     places = [Path("/run"), Path("/dev/shm"), Path(f"/run/user/{os.getuid()}")]
-    return [path for place in places for path in place.glob(f"edgepack-secrets-*/*-{service}/*")]
+    return [path for place in places for path in place.glob(f"{name}/*-{service}/*")]
 
 
 def memory_backed(path: Path) -> bool:
@@ -493,7 +495,7 @@ def test_what_a_service_cannot_have_of_the_device_is_refused_with_the_reason(
                 attempt()
     found = runtime.inspect("churn")
     assert found is None or found.state == "exited"
-    assert copies_of_secrets("churn") == []
+    assert copies_of_secrets(lab, "churn") == []
     if lab.kind in ("docker", "podman"):
         assert not [one.name for one in runtime._client.containers.list(all=True) if "look" in one.name]  # type: ignore[attr-defined]
 

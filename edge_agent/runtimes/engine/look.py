@@ -65,15 +65,17 @@ class Look:
 @contextmanager
 def look_into(client: Any, image: str, config: ImageConfig, name: str, labels: dict[str, str]) -> Iterator[Look]:
     """A look into ``image``, by a container called ``name`` that is removed at the end; an older one is replaced."""
-    import docker
-
-    def remove() -> None:
-        with contextlib.suppress(docker.errors.NotFound):
-            client.containers.get(name).remove(force=True, v=True)
-
-    remove()
+    remove_look(client, name)
     container = client.containers.create(image, name=name, labels=labels, network_disabled=True)
     try:
         yield Look(client, container, config)
     finally:
-        remove()
+        remove_look(client, name)
+
+
+def remove_look(client: Any, name: str) -> None:
+    """Remove the container ``name``; absent is fine."""
+    import docker
+
+    with contextlib.suppress(docker.errors.NotFound):
+        client.containers.get(name).remove(force=True, v=True)

@@ -19,7 +19,7 @@ from edge_agent.runtimes.engine.connect import connect
 from edge_agent.runtimes.engine.errors import engine_errors, message
 from edge_agent.runtimes.engine.follow import follow
 from edge_agent.runtimes.engine.images import LIBPOD, EngineImages, image_name
-from edge_agent.runtimes.engine.look import look_into
+from edge_agent.runtimes.engine.look import look_into, remove_look
 from edge_agent.runtimes.engine.oom import killed_for_memory
 from edge_agent.runtimes.engine.options import container_name, container_options, volume_prefix
 from edge_agent.runtimes.engine.users import AS_NOBODY, is_root_in, replacing_user
@@ -124,6 +124,7 @@ class DockerRuntime:
 
         with engine_errors(f"service {service}"):
             container = self._container(service)
+            remove_look(self._client, self._look_name(service))  # of a process of the agent that was killed
             if container is None:
                 self._remove_volumes(service)
                 self._secrets.remove(service)
@@ -174,11 +175,14 @@ class DockerRuntime:
                 "its mounts, devices and secrets are of this machine, and the engine is on another", where=where,
                 hint="run the agent where the engine is, or leave them out of the desired state",
             )  # fmt: skip
-        name, labels = f"{container_name(spec.name)}.look", {_DEVICE_LABEL: self._device}
-        with look_into(self._client, image_name(spec.image), config, name, labels) as look:
+        name, labels = image_name(spec.image), {_DEVICE_LABEL: self._device}
+        with look_into(self._client, name, config, self._look_name(spec.name), labels) as look:
             user = look.user
             found = find_access(spec, Path(self._device), look.content, user)
         return replace(found, secrets=self._secrets.place(spec, user)) if place else found
+
+    def _look_name(self, service: str) -> str:
+        return f"{container_name(service)}.look.{Digest.of(os.fsencode(self._device)).hex[:8]}"
 
     def forget_image(self, image: Digest) -> None:
         """See the protocol."""

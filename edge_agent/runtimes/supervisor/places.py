@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # typing would stay in the supervisor's memory
     from edge_agent.runtimes.supervisor.job import Given
 
 # What a service may write to where all else is read-only: as in a container, and what everybody may write to.
-_WRITABLE = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+_WRITABLE = ("/tmp", "/var/tmp", "/dev/shm", "/proc")  # noqa: S108
 _FLAGS = kernel.NO_SUID | kernel.NO_DEVICES
 # Ours in the device's own memory: nothing of the device's is covered by a copy that would miss what comes later.
 _MADE_FOR_ALL = "/run/"
