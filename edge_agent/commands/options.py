@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -144,11 +144,15 @@ def read_file(file: Path, hint: str) -> bytes:
 
 
 def answer_status(
-    output: str, services: tuple[ReportedService, ...], documents: tuple[ReportedDocument, ...] | None = None
+    output: str,
+    services: tuple[ReportedService, ...],
+    documents: tuple[ReportedDocument, ...] | None = None,
+    broker: Mapping[str, object] | None = None,
 ) -> None:
-    """Print the services: images by their tags, and by their digests where they have none; ``documents`` in JSON only.
+    """Print the services: images by their tags, and by their digests where they have none.
 
-    The stage is shown while a service is on its way.
+    ``documents``, and ``broker``, which is how the link of the device's agent is, are in JSON only. The stage is shown
+    while a service is on its way.
     """
     on_the_way = any(one.stage not in (None, Stage.DONE) for one in services)
 
@@ -168,4 +172,6 @@ def answer_status(
     value: dict[str, object] = {"services": [one.to_json() for one in services]}
     if documents is not None:
         value["documents"] = [one.to_json() for one in documents]
+    if broker is not None:
+        value["broker"] = dict(broker)
     answer(output, value, [row(one) for one in services])

@@ -24,6 +24,7 @@ from edge_agent.daemon.decide import Action, Bring, Cancel, Memory, Probe, Resta
 from edge_agent.daemon.errands import Errands
 from edge_agent.daemon.inbox import Inbox
 from edge_agent.daemon.incoming import Came
+from edge_agent.daemon.links import LinkCopy, problems_of
 from edge_agent.daemon.notify import Notifier
 from edge_agent.daemon.publish import Publisher
 from edge_agent.daemon.records import Records
@@ -97,6 +98,7 @@ class Agent:
         self._inbox, self._inbox_end = Inbox((), configuration.device, ()), threading.Event()
         self._trusted = self._trust()
         self._told: dict[str, str] = {}
+        self._link_copy = LinkCopy(device.root / "state")
         self._boot_noted = False
         self._settled: object = None
         self._time_at = clock() + _TIME_SECONDS
@@ -159,6 +161,8 @@ class Agent:
             self._boot_noted = True
         if turn.actions or self._watch.changed or self._errands.changed:
             self._watch.changed = self._errands.changed = False
+            self._publisher.due = True
+        if self._link_copy.changed(self._link):
             self._publisher.due = True
         self._publisher.go_on(self._link)
         self._notifier.status(self._summary())
@@ -335,7 +339,7 @@ class Agent:
         return self._reporter.report(
             self._records,
             sights,
-            (*self._errands.problems, *self.upgrades.problems),
+            (*self._errands.problems, *self.upgrades.problems, *problems_of(self._link)),
             session=self._session,
             time=self._wall.now(),
         )

@@ -223,5 +223,11 @@ def test_a_wrong_password_keeps_no_service_from_running(site: Site) -> None:
     site.answers("v1")
     agent.wait(lambda: "this device is not allowed to connect; check user, password" in agent.log)
     assert "of nobody" not in agent.log
+    told = agent.device.run("status")
+    broker = json.loads(told.out)["broker"]
+    assert broker["state"] in ("waiting", "connecting")
+    assert f"broker mqtts://localhost:{site.broker.port} ({broker['state']}): it refused the connection" in told.err
     password.write_text("of the device\n")
     site.sees(state="Healthy")
+    agent.wait(lambda: json.loads(agent.device.run("status").out)["broker"]["state"] == "connected")
+    assert site.reported["problems"] == []

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.link.backoff import STABLE_SECONDS, Backoff
+from edge_agent.link.base import Link, LinkState, LinkStatus
 from edge_agent.link.course import Course, Ended, Kind, Version
 from edge_agent.link.inlet import Inlet, NotMqttError
 from edge_agent.link.outbox import Outbox, Outgoing
@@ -270,3 +274,29 @@ def test_a_status_is_read_as_it_was_written_and_every_fault_of_it_is_named() -> 
     with pytest.raises(InvalidDocumentError) as refused:
         DeviceStatus.from_bytes(b'{"schema":"edgepack.status/v1","state":"here","session":"1","more":1}')
     assert len(refused.value.violations) == 7
+
+
+def test_what_a_broker_refuses_is_reported_and_how_the_link_is_is_kept_for_a_command(tmp_path: Path) -> None:
+    from edge_agent.daemon.links import LinkCopy, problems_of
+
+    class Fake:
+        status = LinkStatus(LinkState.CONNECTED, "mqtt://b:1883", None, "MQTT 5", 1)
+
+    link, copy = cast(Link, Fake()), LinkCopy(tmp_path)
+    assert problems_of(None) == problems_of(link) == ()
+    assert copy.changed(link)
+    assert not copy.changed(link)
+    Fake.status = replace(Fake.status, reason="another client connects with the name gate-7")
+    assert [(one.where, one.reason) for one in problems_of(link)] == [
+        ("mqtt://b:1883", "another client connects with the name gate-7")
+    ]  # fmt: skip
+    assert copy.changed(link)
+    assert json.loads((tmp_path / "broker.json").read_text())["reason"] == Fake.status.reason
+    # That there is no connection is for the device alone: by the time it is reported there is one.
+    Fake.status = replace(Fake.status, state=LinkState.WAITING)
+    assert problems_of(link) == ()
+    assert copy.changed(None)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "broker.json").write_text("of an earlier agent")
+    assert LinkCopy(tmp_path).changed(None)
+    assert list(tmp_path.iterdir()) == []
