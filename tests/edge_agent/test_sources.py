@@ -230,6 +230,37 @@ def test_a_token_that_ends_in_the_middle_is_fetched_again_with_a_password_that_w
         sources(on, source, caps=replace(SOON, stalled_seconds=1000)).fetch(made.digest, names=NAMES)
 
 
+def test_a_helper_is_asked_at_use_and_again_when_its_password_is_refused(
+    dev: Device, made: Made, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, secret = tmp_path / "docker-credential-site", tmp_path / "secret"
+    program.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/asked\ncat {secret}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    source = registry(sim, credential_helper="site")
+    sources(dev, source).fetch(made.digest, names=NAMES)
+    assert not (tmp_path / "asked").exists()  # nobody asked for a login
+    sim.auth, sim.drop_every, sim.password = "basic", 200_000, "first"
+    secret.write_text('{"Username": "ann", "Secret": "first"}')
+    on = device(tmp_path / "other", made)
+
+    def exchange(done: int, total: int) -> None:
+        if done > total // 2:
+            sim.password = "second"
+            secret.write_text('{"Username": "ann", "Secret": "second"}')
+
+    sources(on, source, caps=replace(SOON, stalled_seconds=10)).fetch(made.digest, exchange, names=NAMES)
+    assert sim.password == "second"
+    assert whole(on, made)
+    secret.write_text("nonsense")
+    with pytest.raises(AuthenticationError, match="docker-credential-site failed") as caught:
+        sources(device(tmp_path / "third", made), source).fetch(made.digest, names=NAMES)
+    assert "nonsense" not in str(caught.value)
+    missing = replace(source, credential_helper="nowhere")
+    with pytest.raises(EdgepackError, match="docker-credential-nowhere is not installed"):
+        sources(device(tmp_path / "third", made), missing).fetch(made.digest, names=NAMES)
+
+
 def test_a_source_that_sends_more_than_it_was_asked_for_is_left(dev: Device, made: Made, sim: Simulator) -> None:
     sim.ignore_range, sim.drop_every = True, 300_000
     caps = replace(SOON, stalled_seconds=1000, spare_bytes=100_000)
