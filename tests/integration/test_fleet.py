@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -289,3 +290,42 @@ def test_a_broker_that_knows_only_the_earlier_protocol_gets_the_document_too() -
         server.join(30)
     assert versions == [5, 4]
     assert published[0] == 0x33  # PUBLISH, QoS 1, retained
+
+
+@pytest.mark.real("mosquitto")
+def test_an_agent_with_these_rights_takes_what_is_deployed_and_reports(folder: Path, broker: Mosquitto) -> None:
+    """From ``edge-agent init`` to the reported state, with nothing but what the commands print and write."""
+    (folder / "p7").write_text("word 7\n")
+    (folder / "p7").chmod(0o600)
+    (folder / "p0").write_text("word 0\n")
+    url = f"mqtts://localhost:{broker.port}"
+    assert broker.authority is not None
+    at = ("--broker", url, "--ca-file", broker.authority.file)
+    agent = ("edge-agent", "--state-dir", "dev")
+    words = ("init", "--device", "press-7", "--group", "line-2", *at, "--user", "press-7", "--password-file", "p7")
+    assert forked.finish(*agent, *words, cwd=folder).code == 0
+    key = folder / "workspace" / "keys" / "factory.pub"
+    assert forked.finish(*agent, "trust", key, cwd=folder).code == 0
+    assert typed(folder, "add", "press-7", "--identity", "dev/identity.json", "--replace").code == 0
+    desired(folder)
+    argv = [sys.executable, "-m", "edge_agent", *agent[1:], "run"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        for target in (["press-7"], ["--group", "line-2"]):
+            words = ("deploy", *target, "desired.json", "--key", "factory", *at, "--user", "manager")
+            done = typed(folder, *words, "--password-file", "p0", "--serial", "50")
+            assert done.code == 0, done.stderr
+        wait_until(lambda: "group line-2 accepted with serial 50" in (folder / "log").read_text())
+
+        def reported() -> dict[str, Any]:
+            found: dict[str, Any] = json.loads(broker.read("edgepack/v1/devices/press-7/reported"))
+            return found
+
+        wait_until(lambda: [one["serial"] for one in reported()["documents"]] == [50, 50])
+        assert [one["status"] for one in reported()["documents"]] == [200, 200]
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    assert json.loads(broker.read("edgepack/v1/devices/press-7/status"))["state"] == "offline"
+    assert "enied" not in broker.log.split("Client press-7")[-1]
