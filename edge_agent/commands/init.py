@@ -99,7 +99,18 @@ def command(
     }  # fmt: skip
     row = {key: " ".join(groups) if key == "groups" else one for key, one in value.items() if key != "key_id" and one}
     answer(output, value, [row], written=[target])
+    if broker is not None and _is_open(broker):
+        note(f"what goes to {broker} and comes from it can be read on the way, a password too; mqtts:// has TLS")
     _say_what_is_next(name, target, file, systemd=systemd)
+
+
+def _is_open(url: str) -> bool:
+    """Whether the broker is reached over the network without TLS."""
+    from edge_agent.config.configuration import Broker
+    from edgepack.oci.reference import is_loopback
+
+    broker = Broker.at(url)
+    return not broker.tls and broker.socket is None and not is_loopback(broker.host)
 
 
 def _say_what_is_next(name: str, identity: Path, file: Path, *, systemd: bool) -> None:

@@ -66,7 +66,7 @@ def migrate(workspace: Workspace, team: Team | None) -> Migration:
     with target.writing() as connection:
         for row in pending[ENVIRONMENTS.name]:
             connection.insert(ENVIRONMENTS, [_without_id(row)])
-    _move_fleet(source, target)
+    move_fleet(source, target)
     _raise_counters(source, target)
     config.write(workspace.root)
     taken = len(changed) if team is None else 0
@@ -164,7 +164,7 @@ def _fetch(workspace: Workspace, model: Model) -> None:
             pass
 
 
-def _move_fleet(source: Database, target: Database) -> None:
+def move_fleet(source: Database, target: Database) -> None:
     """Bring the devices that the new place lacks, and of each target's documents the later one."""
     with source.reading() as connection:
         devices, deployments = connection.select(DEVICES), connection.select(DEPLOYMENTS)

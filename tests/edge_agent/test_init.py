@@ -79,6 +79,15 @@ def test_done_again_it_changes_nothing_and_never_replaces_the_key(folder: Path) 
     assert (folder / "dev" / "identity/device.key").read_bytes() == first["identity/device.key"]
 
 
+@pytest.mark.parametrize(
+    ("url", "open_"), [("mqtt://10.0.0.1", True), ("mqtts://b", False), ("mqtt://127.0.0.1", False)]
+)
+def test_a_broker_without_tls_is_remarked_on(folder: Path, url: str, open_: bool) -> None:
+    done = init(folder, "--broker", url)
+    assert done.code == 0
+    assert ("can be read on the way" in done.stderr) == open_
+
+
 def test_without_a_name_it_is_called_as_its_host(folder: Path) -> None:
     assert init(folder).code == 0
     assert read_configuration(folder / "dev" / "edge-agent.yml").device == host_name()

@@ -12,8 +12,10 @@ from edgepack.errors import NotFoundError, UsageError
 from edgepack.oci.descriptor import Platform
 from edgepack.signing.keys import create_key
 from edgepack.state.identity import Identity
+from packager.database.database import Database
 from packager.database.tables import SCHEMA_VERSION
 from packager.fleet.registry import DeviceRegistry, Target
+from packager.workspaces.migrate import move_fleet
 from tests.packager.database.conftest import Open
 
 PRESS = Target("device", "press-7")
@@ -116,3 +118,22 @@ def test_a_workspace_with_nothing_but_a_device_is_one(tmp_path: Path) -> None:
     assert again.exists
     assert again.holds_records()
     assert [one.name for one in again.devices.list()] == ["press-7"]
+
+
+def test_devices_and_the_later_documents_move_with_the_workspace(tmp_path: Path, open_database: Open) -> None:
+    here, there = Database.beside(tmp_path / "here.db"), open_database()
+    ours, theirs = DeviceRegistry(here), DeviceRegistry(there)
+    press, mill = ours.add(identity("press-7")), theirs.add(identity("mill-1"))
+    assert theirs.add(identity("press-8")).name == "press-8"
+    ours.add(identity("press-8"))  # known there already: as the team has it
+    known = theirs.get("press-8")
+    for target, serials in ((PRESS, (5, 3)), (Target("group", "a"), (2, 9))):
+        for registry, serial in zip((ours, theirs), serials, strict=True):
+            registry.deploy(target, document, serial)
+
+    for _ in range(2):  # it may be killed, and is run again
+        move_fleet(here, there)
+    assert [one.name for one in theirs.list()] == ["mill-1", "press-7", "press-8"]
+    assert (theirs.get("press-7"), theirs.get("mill-1"), theirs.get("press-8")) == (press, mill, known)
+    assert theirs.deploy(PRESS, document).serial == 6
+    assert theirs.deploy(Target("group", "a"), document).serial == 10
