@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.runtimes.base import Runtime
+from edge_agent.runtimes.engine import images
 from edge_agent.runtimes.engine.oom import killed_for_memory
 from edgepack.errors import NotFoundError, RuntimeFailedError
 from edgepack.oci.digest import Digest
@@ -71,10 +72,18 @@ def place(request: pytest.FixtureRequest, free_port: Callable[[], int]) -> Itera
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_an_engine_loses_is_sent_again(place: Place, kind: str) -> None:
+def test_what_an_engine_loses_is_sent_again(place: Place, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(images, "sync_file_system", refuse)  # as to an agent that is not root
+    monkeypatch.setattr(os, "sync", lambda: synced.append("all"))
     with place.engine() as address:
         runtime = make_runtime(kind, place.store, place.folder / "device", address)
         runtime.prepare(place.image)
+        assert synced == ["all"]
         runtime.start(place.spec)
         place.ran(runtime)
         runtime._container("churn").remove(force=True)  # type: ignore[attr-defined]
