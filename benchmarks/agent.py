@@ -111,6 +111,15 @@ class Lab:
                 continue
         self.agent.wait()
         self.agent = None
+        if self.runtime == "docker":
+            listed = self._docker("ps", "--quiet").split()
+            if listed:
+                self._docker("kill", *listed)
+
+    def _docker(self, *words: str) -> str:
+        return subprocess.run(
+            ["docker", *words], env=self.environment, capture_output=True, text=True, check=True
+        ).stdout
 
     def _processes(self) -> list[int]:
         found, inside = [], os.fsencode(self.root.resolve())

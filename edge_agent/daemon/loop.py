@@ -33,6 +33,7 @@ from edge_agent.daemon.upgrades import Upgrades
 from edge_agent.daemon.watch import Watch
 from edge_agent.device import Device
 from edge_agent.link.base import Link, Message
+from edge_agent.reconcile.restarts import Kind
 from edge_agent.reconcile.stages import after_start
 from edge_agent.state.clock import WallTime
 from edge_agent.state.goals import Goal
@@ -143,7 +144,6 @@ class Agent:
             self._trusted = trusted
             self._inbox.retry()
             self._errands.judge_again()
-        self._watch.look_around(self._records.services, self._errands.running)
         turn = decide(self._view(now), self._memory)
         self._memory = turn.memory
         self._tell()
@@ -152,6 +152,8 @@ class Agent:
         for name in sorted(self._watch.lacking - {*self._errands.running}):
             self._watch.lacking.discard(name)
             self._errands.mend(name)
+        # After what was decided: a service whose engine is slow would else be looked at all the time, and only that.
+        self._watch.look_around(self._records.services, self._errands.running)
         self._errands.keep_space()
         self._errands.keep_shared()
         self._note_time()
@@ -255,7 +257,10 @@ class Agent:
                 self._watch.look(records[name], check=True)
             case Restart(name, _, trouble):
                 _log.warning("service %s: %s; starting it again", name, trouble.reason)
-                self._watch.start_again(action, records[name])
+                if trouble.kind is Kind.CRASHED and self._memory.cares[name].history.begins_to_loop:
+                    self._errands.mend(name)  # what it is started from may be damaged on the disk
+                else:
+                    self._watch.start_again(action, records[name])
             case Bring(name):
                 self._errands.bring(name, self._records.wanted.goals[name])
             case Cancel(name):

@@ -161,7 +161,7 @@ class Watch:
                 look.watch.close()
             return
         self.changed = self.changed or known.look is None or _differs(known, look)
-        known.look = replace(look, watch=None)
+        known.look, known.looked_at = replace(look, watch=None), self._clock()
         if look.health is not None:
             known.check = (look.at, look.health)
         if look.alive:

@@ -140,6 +140,11 @@ class History:
         return self.count >= _LOOP_RESTARTS
 
     @property
+    def begins_to_loop(self) -> bool:
+        """Whether it has just been started again as often as makes a loop."""
+        return self.count == _LOOP_RESTARTS
+
+    @property
     def reason(self) -> str | None:
         """What to tell of it; nothing for a service that never failed."""
         if self.trouble is None:

@@ -72,6 +72,11 @@ def test_what_is_published_is_run_and_reported_and_bad_documents_change_nothing(
         agent.wait(lambda status=status: reported(broker)["documents"][0]["status"] == status)  # type: ignore[misc]
     assert agent.pid_of() == pid
 
+    # What it keeps in memory, connected and with all that it has done by now.
+    assert agent.process is not None
+    rollup = Path(f"/proc/{agent.process.pid}/smaps_rollup").read_text()
+    assert int(rollup.partition("Pss:")[2].split()[0]) < 30_000, "kB"
+
     # A group's document for another service, while the device's own stays in force.
     other = free_port()
     broker.publish("edgepack/v1/groups/g1/desired", document(agent, 7, agent.service("v2", "fraud", other)))
