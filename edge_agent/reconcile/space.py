@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import ServiceRecord
 from edge_agent.state.reserve import files_left
 from edgepack.errors import EdgepackError
+from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
+from edgepack.oci.platforms import needs
+from edgepack.oci.store import Store
 from edgepack.oci.upkeep import images, remove_blobs, remove_images, spare, unreached, wanted
 from edgepack.state.reported import ServiceState
 
@@ -50,7 +54,8 @@ def relieve(device: Device) -> int:
     """Make room before the disk is full: remove what ran before and what nothing needs, and what belongs to no image.
 
     Returns the bytes that left the disk, as it counts them. For when nobody asked: an image that was imported and has
-    not run stays, and so does what was downloaded of one that is coming. Raises ``EdgepackError`` where another command
+    not run stays, and so does what was downloaded of one that is coming; what was downloaded of another one, and is not
+    whole, goes. Raises ``EdgepackError`` where another command
     keeps the device.
     """
     before = _free_bytes(device)
@@ -58,9 +63,21 @@ def relieve(device: Device) -> int:
         device.make_room()
         give_back(device)
         kept = _kept(device)
+        remove_images(device.store, _half(device.store, kept.images), kept.images)
         if not kept.coming:
+            device.store.drop_unfinished(wanted(device.store))
             remove_blobs(device.store, unreached(device.store, kept.images))
     return max(0, _free_bytes(device) - before)
+
+
+def _half(store: Store, kept: Collection[Digest]) -> list[Digest]:
+    """The images that are not ``kept`` and not whole, as a download leaves them that something newer replaced."""
+    found = []
+    for image in images(store) - set(kept):
+        with suppress(EdgepackError):  # one that cannot be read says nothing
+            if not all(store.has(one) for one in needs(store, store.describe(image), Platform.host())):
+                found.append(image)
+    return found
 
 
 def is_low(device: Device, floor_bytes: int) -> bool:

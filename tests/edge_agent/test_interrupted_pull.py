@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.device import Device
+from edge_agent.reconcile.acceptance import COMMAND
+from edge_agent.reconcile.space import collect, relieve
 from edgepack.errors import RegistryUnavailableError
 from edgepack.oci import checkpoint
 from edgepack.oci.serve import serve
+from edgepack.state.desired import DesiredService
 from tests.edge_agent.support.origins import Made, device, make, registry, sources, whole
 from tests.edgepack.support.registry_simulator import Simulator, running
 from tests.support.sampling import times
@@ -110,6 +114,32 @@ def test_what_is_unfinished_stays_however_long_and_whatever_is_imported_meanwhil
         assert 0 < simulator.sent < 5_000_000
     assert whole(on, made)
     assert whole(on, other)
+
+
+def test_a_half_download_stays_while_it_is_coming_and_goes_when_room_is_needed_and_nobody_wants_it(
+    made: Made, tmp_path: Path
+) -> None:
+    on = device(tmp_path / "dev", made)
+    layer = str(made.layers[0].digest)
+    with running(Simulator(drops_of=layer, drops=[5_000_000, *[0] * 50])) as simulator:
+        made.into(simulator)
+        with pytest.raises(RegistryUnavailableError):
+            sources(on, registry(simulator)).fetch(made.digest, names=["churn"])
+    on.state.set_goal(DesiredService("churn", made.digest, 6789), COMMAND, None)
+    there = on.store.digests()
+    for collected in (lambda: relieve(on), lambda: collect_now(on)):
+        collected()
+        assert on.store.digests() == there
+        assert sum(path.stat().st_size for path in on.store.unfinished()) > 3_000_000
+    on.state.set_goal(DesiredService("churn", made.digest, 6789, status="removed"), COMMAND, None)
+    relieve(on)
+    assert on.store.unfinished() == ()
+    assert not on.store.has(made.layers[1])
+
+
+def collect_now(on: Device) -> None:
+    with on.changing():
+        collect(on, dry_run=False)
 
 
 FETCH = """
