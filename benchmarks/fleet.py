@@ -129,9 +129,9 @@ class Agent:
             if self.client is not None:
                 self.client.acknowledge(mid)
             return
-        asyncio.get_running_loop().call_soon(self._act, topic, data, mid)
+        self._fleet.turns.put_nowait((self, topic, data, mid))
 
-    def _act(self, topic: str, data: bytes, mid: int) -> None:
+    def act(self, topic: str, data: bytes, mid: int) -> None:
         began = time.process_time()
         scope = scope_of(topic, self.name, [GROUP])
         with self._fleet.world(self._world):
@@ -170,7 +170,15 @@ class Fleet:
         self.subscribed = 0
         self.delivered: dict[str, float] = {}
         self._world: World | None = None
+        self.turns: asyncio.Queue[tuple[Agent, str, bytes, int]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def work(self) -> None:
+        """Let the agents act, one at a time, and messages come in between: other agents would have them by then."""
+        while True:
+            agent, topic, data, mid = await self.turns.get()
+            agent.act(topic, data, mid)
+            await asyncio.sleep(0)
 
     def keep(self, task: asyncio.Task[None]) -> None:
         """Hold a task until it is done."""
@@ -321,7 +329,7 @@ async def measure(count: int, folder: Path) -> Costs:
     key, broker = create_key(), Broker(folder)
     fleet, judge = Fleet(folder, broker.port, key.public), Judge(broker.port)
     await _until(lambda: _listens(broker.port), "the broker")
-    watching = asyncio.create_task(judge.watch())
+    tasks = [asyncio.create_task(judge.watch()), asyncio.create_task(fleet.work())]
     agents = [Agent(fleet, f"gate-{number:05d}") for number in range(count)]
     try:
         with fleet.probing():
@@ -329,9 +337,10 @@ async def measure(count: int, folder: Path) -> Costs:
     finally:
         fleet.is_open = False
         await judge.close()
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         for one in agents:
             if one.client is not None:
                 one.client.close()

@@ -19,6 +19,7 @@ from edge_agent.link.course import Attempt, Course, Ended, Kind, Version
 from edge_agent.link.outbox import Outbox, Outgoing
 from edgepack import __version__
 from edgepack.errors import EdgepackError
+from edgepack.oci.reference import is_loopback
 from edgepack.state.presence import DeviceStatus, Presence
 from edgepack.state.topics import DeviceTopics, group_desired
 
@@ -57,6 +58,12 @@ class Keeper(ABC):
         self._thread: threading.Thread | None = None
         self._on_message: Callable[[Message], None] = _ignore
         self._said: str | None = None
+        self._warned = False
+
+    def __del__(self) -> None:
+        # Not before: whoever still has a message to acknowledge would write to what has this number by then.
+        if hasattr(self, "_wake"):
+            os.close(self._wake)
 
     @abstractmethod
     def connect(self, attempt: Attempt) -> Ended:
@@ -123,6 +130,12 @@ class Keeper(ABC):
         _log.warning("%s: %s", self.broker.url, reason)
         one = self._status
         self._status = LinkStatus(one.state, one.broker, reason, one.protocol, one.connections)
+
+    def warn_of_plain_password(self) -> None:
+        """Say once that the password can be read on the way; on this machine there is no way."""
+        if not self._warned and not is_loopback(self.broker.host):
+            self._warned = True
+            _log.warning("the password goes to %s without TLS: others may read it; use mqtts://", self.broker.url)
 
     def _set(self, state: LinkState, reason: str | None, version: Version | None = None, *, made: int = 0) -> None:
         protocol = None if version is None else version.value

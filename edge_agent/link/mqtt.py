@@ -117,6 +117,8 @@ class _Connection:
             self._on_subscribe,
         )
         secret = password(link.broker)
+        if secret is not None and not link.broker.tls and link.broker.socket is None:
+            link.warn_of_plain_password()
         if link.broker.user is not None or secret is not None:
             client.username_pw_set(link.broker.user or link.device, secret)
         properties = None

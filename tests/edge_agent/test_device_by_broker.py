@@ -14,13 +14,16 @@ from typing import Any
 
 import pytest
 
+from edgepack.oci.descriptor import Platform
 from edgepack.signing.envelope import sign
 from edgepack.signing.keys import create_key
 from edgepack.state.desired import PAYLOAD_TYPE
+from packager.fleet.acl import acl_lines
+from packager.fleet.device import Device
 from tests.edge_agent.support.agent import Agent, Images, make_images
 from tests.edge_agent.support.resident import Resident
 from tests.edgepack.support.authority import Authority
-from tests.support.broker import ACCESS, Mosquitto, running
+from tests.support.broker import Mosquitto, running
 from tests.support.http_client import ask
 from tests.support.ports import free_port
 
@@ -36,10 +39,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Mosquitto]:
-    """TLS by an authority of its own, passwords, an access list."""
+    """TLS by an authority of its own, passwords, and the access list that the workstation writes for the device."""
     folder = Path(tempfile.mkdtemp(prefix="edp-m-"))
     users = {"manager": "of the manager", "dev1": "of the device"}
-    with running(Mosquitto(folder / "b", users, ACCESS, Authority(folder / "authority"))) as one:
+    device = Device("dev1", create_key().public, Platform.host(), ("line-2",), "")
+    access = "\n".join([*acl_lines(device), "user manager", "topic readwrite edgepack/v1/#", ""])
+    with running(Mosquitto(folder / "b", users, access, Authority(folder / "authority"))) as one:
         yield one
     shutil.rmtree(folder)
 
@@ -172,6 +177,7 @@ def test_what_is_published_runs_and_is_reported(site: Site) -> None:
     assert json.loads(site.broker.read(f"{DEVICE}/reported"))["services"][0]["digest"] == v1
     status = json.loads(site.broker.read(f"{DEVICE}/status"))
     assert (status["state"], status["session"]) == ("online", 1)
+    assert "does not let this device" not in agent.log
     assert agent.end() == 0
     assert json.loads(site.broker.read(f"{DEVICE}/status"))["state"] == "offline"
     site.answers("v1")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.link.base import LinkState
+from edge_agent.link.course import Attempt, Version
 from edgepack.limits import LIMITS
 from tests.edge_agent.support.linked import fields, linked
 from tests.edgepack.support.authority import Authority
@@ -153,6 +154,26 @@ def test_a_message_that_is_not_on_the_disk_comes_again_after_a_restart_of_the_ag
         one.connected()
         plain.publish(command, "3", retain=False)
         one.receives(("devices/k/command", b"3"))
+
+
+def test_all_of_it_by_the_older_version(plain: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Attempt.__init__, "__defaults__", (Version.MQTT311, True, 1))
+    monkeypatch.setattr("edge_agent.link.course._TAKEN_OVER_PAUSE", 0.3)
+    own = "edgepack/v1/devices/o"
+    plain.publish(f"{own}/desired", "1")
+    with linked(plain.place(), "o", ["all"], acknowledges=False) as one:
+        one.receives(("devices/o/desired", b"1"))
+        plain.publish(f"{own}/command", "2", retain=False)
+        one.receives(("devices/o/desired", b"1"), ("devices/o/command", b"2"))
+        one.link.publish(f"{own}/reported", b"state", retain=True)
+        wait_until(lambda: plain.read(f"{own}/reported") == "state", 30)
+        assert one.link.status.protocol == "MQTT 3.1.1"
+    assert fields(plain.read(f"{own}/status"), "state") == ("offline",)
+    with linked(plain.place(), "o", ["all"]) as one:  # what was not acknowledged comes again
+        one.wait(lambda: {("devices/o/desired", b"1"), ("devices/o/command", b"2")} <= {*one.seen})
+        with linked(plain.place(), "o") as other:
+            both = (one, other)
+            wait_until(lambda: any("give each device a name of its own" in each.reason for each in both), 30)
 
 
 def test_an_answer_goes_where_the_request_asks_for_it(plain: Mosquitto) -> None:

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.config.configuration import Broker
 from edge_agent.link.backoff import STABLE_SECONDS, Backoff
 from edge_agent.link.base import Link, LinkState, LinkStatus
 from edge_agent.link.course import Course, Ended, Kind, Version
 from edge_agent.link.inlet import Inlet, NotMqttError
+from edge_agent.link.mqtt import MqttLink
 from edge_agent.link.outbox import Outbox, Outgoing
 from edgepack.errors import InvalidDocumentError
 from edgepack.state.presence import DeviceStatus, Presence
@@ -300,3 +302,14 @@ def test_what_a_broker_refuses_is_reported_and_how_the_link_is_is_kept_for_a_com
     (tmp_path / "broker.json").write_text("of an earlier agent")
     assert LinkCopy(tmp_path).changed(None)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("host", "times"), [("10.0.0.7", 1), ("127.0.0.1", 0), ("::1", 0), ("localhost", 0)])
+def test_a_password_without_tls_is_warned_of_once_and_not_on_this_machine(
+    host: str, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = MqttLink(Broker(host, 1883, tls=False), "gate-7", (), 1)
+    link.warn_of_plain_password()
+    link.warn_of_plain_password()
+
+    assert caplog.text.count("without TLS: others may read it; use mqtts://") == times
