@@ -123,6 +123,14 @@ class Limits:
     desired_services: int = 1000
     # What a device reports of why it refused a document: its violations may be many, and hold what was sent.
     reason_chars: int = 2000
+    # The file by which a device tells who it is: a key, a name, groups.
+    identity_bytes: int = 64 << 10
+    # Around a document that comes by a broker, topic and properties; and any other packet, which has some sentences.
+    broker_packet_bytes: int = 256 << 10
+    # A document that was refused is kept up to this length, to be judged again; a longer one comes again by itself.
+    kept_refused_bytes: int = 256 << 10
+    # A line by which a job of the agent tells one thing.
+    job_line_bytes: int = 1 << 20
     # A service's log is set aside at this length; one older log is kept.
     log_bytes: int = 10 << 20
     log_tail_bytes: int = 1 << 20

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from edgepack.limits import LIMITS
 from edgepack.oci.digest import Digest
 
 # Something is wrong with whoever sends more than this before any of it was judged.
 _MOST = 1000
 # What was refused is kept up to this length, to be judged again; what is longer comes with the next connection.
-_KEPT_BYTES = 256 << 10
+_KEPT_BYTES = LIMITS.kept_refused_bytes
 
 
 @dataclass(frozen=True)

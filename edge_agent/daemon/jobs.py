@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from edgepack.limits import LIMITS
+
 _log = logging.getLogger(__name__)
 # A line tells of one thing; what is longer is dropped.
-_LINE_BYTES = 1 << 20
+_LINE_BYTES = LIMITS.job_line_bytes
 _CHUNK = 64 << 10
 
 

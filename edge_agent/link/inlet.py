@@ -19,10 +19,9 @@ _FIRST = (2, 14, 15)
 # Section 2.1.4: a length has at most four bytes, each with seven bits.
 _LENGTH_BYTES = 4
 # Room for the topic (at most 64 KiB) and the properties before a document.
-_ROOM = 256 << 10
-PUBLISH_BYTES = LIMITS.desired_state_bytes + _ROOM
+PUBLISH_BYTES = LIMITS.desired_state_bytes + LIMITS.broker_packet_bytes
 # SUBACK has a byte for each topic; CONNACK and DISCONNECT may have a sentence and some properties.
-OTHER_BYTES = 256 << 10
+OTHER_BYTES = LIMITS.broker_packet_bytes
 _CHUNK = 64 << 10
 
 

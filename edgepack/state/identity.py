@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
 from edgepack.errors import InvalidDocumentError, SignatureError
+from edgepack.limits import LIMITS
 from edgepack.names import check_device_name, check_group_name
 from edgepack.oci.descriptor import Platform
 from edgepack.signing.envelope import open_unsigned, sign, verify
@@ -17,7 +18,6 @@ from edgepack.signing.keys import PrivateKey, PublicKey
 
 SCHEMA = "edgepack.identity/v1"
 PAYLOAD_TYPE = "application/vnd.edgepack.identity.v1+json"
-_LIMIT = 64 << 10
 _NO_PLATFORM = Platform("", "")
 
 
@@ -47,10 +47,10 @@ class Identity:
 
         Raises ``InvalidDocumentError`` for one whose fields are wrong.
         """
-        if open_unsigned(data, PAYLOAD_TYPE, where=where, limit=_LIMIT) is not None:
+        if open_unsigned(data, PAYLOAD_TYPE, where=where, limit=LIMITS.identity_bytes) is not None:
             raise SignatureError("is not signed", where=where, hint="write it again on the device: edge-agent init")
         found = cls._parsed(_payload(data, where), where)
-        verify(data, PAYLOAD_TYPE, [found.key], where=where, limit=_LIMIT)
+        verify(data, PAYLOAD_TYPE, [found.key], where=where, limit=LIMITS.identity_bytes)
         return found
 
     @classmethod

@@ -9,12 +9,11 @@ import click
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.commands import INPUT
 from edgepack.host.console import answer, note
+from edgepack.limits import LIMITS
 from edgepack.names import check_device_name, check_group_name
 from packager.commands.device_views import device_row
 from packager.commands.options import creating
 from packager.workspaces.workspace import Workspace
-
-_MOST_BYTES = 64 << 10
 
 
 @click.command("add")
@@ -53,7 +52,7 @@ def command(
 def _read(file: Path) -> bytes:
     try:
         with file.open("rb") as opened:
-            return opened.read(_MOST_BYTES + 1)
+            return opened.read(LIMITS.identity_bytes + 1)
     except FileNotFoundError:
         raise NotFoundError("there is no such identity", where=file, hint="write one with: edge-agent init") from None
     except OSError as error:

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 # Sizes that are no limits of reading: what a document may ask for, what an image, a container or the sandbox is given,
 # what a full disk has kept free, how much of an upload is one request, what the supervisor of a service reads at once,
 # which imports nothing of edgepack's, what the searches for traces and credentials and the comparison of answers are
-# made of, the width of a line, how many categories a table may have, and what is worth a bar on a terminal.
+# made of, the width of a line, how many categories a table may have, and what is worth a bar on a terminal. Of the
+# agent: what it may use of disk, memory and network, what it is told of them, and pieces in which it reads.
 OTHER_SIZES = {
     "converters/boosters/counters.py",
     "converters/conversion.py",
@@ -33,11 +34,24 @@ OTHER_SIZES = {
     "packager/layers/compressors.py",
     "packager/layers/needles.py",
     "packager/models/files.py",
+    "edge_agent/commands/options.py",
+    "edge_agent/config/configuration.py",
+    "edge_agent/daemon/jobs.py",
+    "edge_agent/daemon/report.py",
+    "edge_agent/link/inlet.py",
+    "edge_agent/link/outbox.py",
+    "edge_agent/reconcile/outlook.py",
     "edge_agent/runtimes/runtime_spec.py",
     "edge_agent/runtimes/supervisor/forward.py",
     "edge_agent/runtimes/supervisor/main.py",
     "edge_agent/state/file.py",
+    "edge_agent/sources/meter.py",
+    "edge_agent/sources/pace.py",
+    "edge_agent/sources/registries.py",
+    "edge_agent/sources/sources.py",
     "edge_agent/state/reserve.py",
+    "edgepack/oci/checkpoint.py",
+    "packager/agent_file/archive.py",
 }
 
 

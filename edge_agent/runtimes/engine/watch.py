@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-_ANSWER_BYTES = 64 << 10
+from edgepack.limits import LIMITS
+
+_ANSWER_BYTES = LIMITS.error_bytes
 
 
 class ContainerWatch:
