@@ -7,11 +7,15 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edge_agent.device import Device
+from edge_agent.reconcile.space import relieve
 from edge_agent.state.reserve import RESERVE_BYTES, RESERVE_FILES
+from edgepack.oci.digest import Digest
 from edgepack.oci.store import Store
 from tests.edge_agent.support.agent import Agent, Images, make_images
 from tests.edge_agent.support.version1 import as_version_1
@@ -254,3 +258,20 @@ def test_gc_of_a_folder_that_holds_nothing_makes_nothing(images: Images, tmp_pat
     agent = Agent(tmp_path / "device", images, 1)
     assert collected(agent) == (set(), 0)
     assert not agent.root.exists()
+
+
+def test_room_is_made_of_what_ran_before_and_of_nothing_that_was_imported_to_be_run(agent: Agent) -> None:
+    assert agent.apply("v1").code == 0
+    assert agent.apply("ill", health={"timeout_seconds": 0.3}).code == 1
+    device = Device(agent.root, "process")
+    stray = device.store.put_bytes(b"of no image", "application/octet-stream")
+    coming = replace(device.state.services()["churn"].current.spec, name="other", image=Digest.of(b"not here yet"))
+    device.state.set_goal(coming, "device", 1)
+    assert relieve(device) > 0
+    assert held(agent) == {"v1", "v2", "absent"}
+    assert device.store.has(stray)  # it may be of what is coming
+
+    device.state.set_goal(replace(coming, status="removed"), "device", 2)
+    relieve(device)
+    assert not device.store.has(stray)
+    assert held(agent) == {"v1", "v2", "absent"}
