@@ -26,6 +26,7 @@ from edge_server.models.running.memory import own_bytes
 from edge_server.models.running.onnx_model import OnnxModel
 from edge_server.telemetry.metrics import Metrics
 from tests.support.running import python
+from tests.support.waiting import happens
 
 WIDTH = 8
 
@@ -347,7 +348,7 @@ def test_a_slow_load_delays_no_other_model(tmp_path: Path, monkeypatch: pytest.M
         catalog, _ = _catalog(there, quick, slow, budget=10)
         await catalog.load(there)
         waiting = asyncio.create_task(catalog.load(slow))
-        await asyncio.sleep(0.05)
+        await happens(lambda: "slow" in gate.loads)
         assert catalog.loaded(there) is not None
         await catalog.load(quick)
         assert not waiting.done()
@@ -368,7 +369,7 @@ def test_requests_for_one_model_share_its_load_and_one_that_leaves_does_not_stop
     async def work() -> None:
         catalog, metrics = _catalog(place, budget=10)
         first, *others = (asyncio.create_task(catalog.load(place)) for _ in range(20))
-        await asyncio.sleep(0.05)
+        await happens(lambda: gate.loads)
         first.cancel()
         gate.open.set()
         loaded = await asyncio.gather(*others)
@@ -389,7 +390,8 @@ def test_only_so_many_loads_run_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     async def work() -> None:
         catalog, _ = _catalog(*places, budget=10)
         loads = [asyncio.create_task(catalog.load(place)) for place in places]
-        await asyncio.sleep(0.1)
+        await happens(lambda: len(gate.loads) >= LOADS_AT_ONCE)
+        await asyncio.sleep(0.1)  # in which more would begin
         assert len(gate.loads) == LOADS_AT_ONCE
         gate.open.set()
         await asyncio.gather(*loads)

@@ -111,9 +111,13 @@ def resident(server: Server) -> int:
     """Bytes of resident memory of the server and its workers."""
     pids, total = [server.process.pid], 0
     for pid in pids:
-        pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        status = Path(f"/proc/{pid}/status").read_text()
-        total += int(status.partition("VmRSS:")[2].split()[0]) * 1024
+        try:
+            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            status = Path(f"/proc/{pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # a worker that ended after it was listed
+            continue
+        if "VmRSS:" in status:  # which one that has just ended has not
+            total += int(status.partition("VmRSS:")[2].split()[0]) * 1024
     return total
 
 

@@ -62,6 +62,12 @@ def _metric(server: Any, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
+def _unread(port: int) -> int:
+    """How many connections to a port wait to be accepted, and how many bytes on others wait to be read."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(words[4].partition(":")[2], 16) for words in lines if words[1].endswith(f":{port:04X}"))
+
+
 def _messages(server: Any) -> Counter[str]:
     return Counter(json.loads(line)["message"] for line in server.lines if line.startswith("{"))
 
@@ -117,7 +123,7 @@ def test_requests_that_were_begun_are_finished_when_the_service_stops(
         connection.endheaders(body[:5])
         open_connections.append(connection)
     wait_until(lambda: _metric(server, "edgepack_connections") > len(open_connections))
-    time.sleep(0.3)  # accepted, and the first bytes read
+    wait_until(lambda: not _unread(server.port))
     server.process.terminate()
     time.sleep(0.3)
     for connection in open_connections:

@@ -17,6 +17,7 @@ import pytest
 from edge_server.security.command import main
 from tests.support.http_client import Answer, ask_on
 from tests.support.running import Done
+from tests.support.waiting import wait_until
 
 Server = Any  # conftest.Server
 ROWS = json.dumps({"data": [[5.1, 3.5, 1.4, 0.2]]})
@@ -106,8 +107,7 @@ def test_keys_guard_scoring_and_leave_health_open(
 
         assert main(["keys", "regenerate", str(keys), "primary"]) == 0
         fresh = json.loads(capsys.readouterr().out)["primary"]
-        time.sleep(1.1)
-        assert ask(connection, "POST", "/score", ROWS, Authorization=f"Bearer {fresh}")[0] == 200
+        wait_until(lambda: ask(connection, "POST", "/score", ROWS, Authorization=f"Bearer {fresh}")[0] == 200)
         assert ask(connection, "POST", "/score", ROWS, Authorization=f"Bearer {made['secondary']}")[0] == 200
         assert ask(connection, "POST", "/score", ROWS, Authorization=f"Bearer {made['primary']}")[0] == 401
     assert server.stop() == 0

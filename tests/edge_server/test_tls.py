@@ -22,7 +22,7 @@ from edge_server.config.values import Tls
 from edge_server.errors import ConfigurationError, MissingFileError
 from edge_server.http.tls import TlsContext
 from tests.support.running import finish
-from tests.support.waiting import SECONDS
+from tests.support.waiting import SECONDS, happens
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -260,7 +260,8 @@ def test_a_broken_pair_keeps_the_former_one_and_is_logged_once(
         async with serving(files) as port:
             # The certificate alone: the key of the former one does not fit.
             replace(files.certificate, certificate(keys[1], "second"))
-            await asyncio.sleep(0.2)
+            await happens(lambda: any(record.levelname == "ERROR" for record in caplog.records))
+            await asyncio.sleep(0.2)  # in which it looks several times
             assert await shown_by(port) == "CN=first"
             errors = [record for record in caplog.records if record.levelname == "ERROR"]
             assert len(errors) == 1
