@@ -107,13 +107,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         pytest.skip(str(error))
     models, out = folder / "models", folder / "out"
     environment = {**os.environ, "PYTHONPATH": str(PROGRAMS.parents[2]), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    for script, arguments in (
-        ("tensorflow_models.py", [models, *CONVERTED, *REFUSED]),
-        ("tensorflow_conversions.py", [models, out]),
-    ):
-        command = [str(interpreter.python), str(PROGRAMS / script), *map(str, arguments)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+    command = [interpreter.python, PROGRAMS / "tensorflow_conversions.py", models, out, *CONVERTED, *REFUSED]
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
     return Made(models, out)
 
 

@@ -17,40 +17,45 @@ LONG = (
     "tests/test_extras.py",
     "tests/test_distribution.py",
     "tests/test_examples.py",
+    "tests/test_real_parts.py",
     *(
         f"tests/converters/test_{name}"
         for name in (
-            "bad_models", "boosters", "companions", "conversion_cache", "convert_command", "environments", "imbalanced",
-            "matrix", "optimize", "pytorch", "recipes_", "sandbox", "sklearn", "tensorflow", "ties", "user_modules",
+            "bad_models", "boosters", "catboost", "companions", "conversion_cache", "convert_command", "environments",
+            "forest", "imbalanced", "matrix", "old_series", "optimize", "pytorch", "recipes_", "recognition", "refus",
+            "rows", "sample_text", "sandbox", "sklearn", "tensorflow", "ties", "torch_build", "user_modules", "widths",
         )
     ),
     *(
         f"tests/edge_agent/test_{name}"
         for name in (
-            "commands", "crash_matrix", "daemon", "device_by_broker", "fleet", "interrupted_pull", "link_", "memory",
-            "power_cuts", "pull", "runtime_conformance", "runtime_details", "side_by_side", "storms", "supervised",
+            "commands", "confined", "crash_matrix", "daemon", "damage", "device_by_broker", "engine_recovery", "fleet",
+            "interpreter", "interrupted_pull", "link_", "memory", "modes", "power_cuts", "pull", "resident_sources",
+            "runtime_conformance", "runtime_details", "side_by_side", "space", "storms", "supervised",
         )
     ),
     *(
         f"tests/edge_server/test_{name}"
         for name in (
-            "benchmark_kit", "catalog", "collection", "data_fuzz", "docs_page", "end_to_end", "http.py", "memory",
-            "models", "openapi", "processes", "schemathesis", "scripts_", "security_", "shims", "start", "tls",
-            "user_modules", "v2_server",
+            "benchmark_kit", "catalog", "collection", "data_fuzz", "docs_page", "end_to_end", "hostile_http", "http.py",
+            "memory", "models", "openapi", "processes", "schemathesis", "scripts_", "security_", "shims", "start",
+            "tls", "user_modules", "v2_bodies", "v2_server",
         )
     ),
     *(
         f"tests/edgepack/test_{name}"
         for name in (
-            "bundle_crash", "bundle_import", "foreign", "remote_access", "remote_faults", "serve", "store_faults",
-            "unpack", "validate",
+            "bundle_crash", "bundle_import", "foreign", "limits", "remote_access", "remote_faults", "remote_registry",
+            "serve", "store_faults", "tar_header", "unpack", "validate",
         )
     ),
     *(
         f"tests/packager/test_{name}"
         for name in (
-            "base_recipe", "bases", "build", "bytecode", "compressors", "conversion", "edgepack_commands", "export",
-            "partial_images", "registries", "script_check", "stack", "wheel_layer", "wheel_trim", "wheels",
+            "base_recipe", "bases", "build", "bytecode", "compressors", "contexts", "conversion", "dates",
+            "edgepack_commands", "entry_script", "environment_wheels", "export", "inference_base", "mlflow",
+            "model_package", "models", "partial_images", "registries", "registry_logins", "sbom", "script_check",
+            "stack", "trim_packages", "verify", "wheel_layer", "wheel_trim", "wheels",
         )
     ),
 )  # fmt: skip

@@ -1,24 +1,38 @@
-"""``python tensorflow_conversions.py MODELS OUT``: convert what ``tensorflow_models.py`` wrote, all in one process.
+"""``python tensorflow_conversions.py MODELS OUT NAME …``: make models by ``tensorflow_models.py``, and convert them.
 
-Runs in TensorFlow's own environment, whose import takes most of a conversion's time. Writes for each model of the index
-``OUT/NAME/`` with ``model.onnx``, ``manifest.json``, ``golden.json`` and ``report.json``, or ``error.json``.
+Runs in TensorFlow's own environment, whose import takes most of a conversion's time: all in one process, and the models
+in a fork of it. Writes for each model of the index ``OUT/NAME/`` with ``model.onnx`` and the manifest, golden vectors
+and report as JSON, or ``error.json``.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
 import sys
 from pathlib import Path
 
+import tensorflow_models
+
 
 def main(arguments: list[str]) -> int:
-    """Convert the models one after the other."""
+    """Make the models, and convert them one after the other."""
     from converters.options import Options
-    from converters.tensorflow.convert import convert
+    from converters.tensorflow.convert import convert, quiet
     from edgepack.errors import EdgepackError
 
-    models, out = map(Path, arguments)
+    quiet()
+    import keras  # noqa: F401 - and TensorFlow with it, once for both processes
+
+    maker = multiprocessing.get_context("fork").Process(
+        target=tensorflow_models.main, args=([arguments[0], *arguments[2:]],)
+    )
+    maker.start()
+    maker.join()
+    if maker.exitcode:
+        return maker.exitcode
+    models, out = map(Path, arguments[:2])
     for entry in json.loads((models / "index.json").read_text()):
         folder = out / entry["name"]
         folder.mkdir(parents=True)
