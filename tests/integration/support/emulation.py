@@ -57,7 +57,7 @@ def emulated(rootfs: Path, root: Path) -> Iterator[int]:
             stdout=out, stderr=out, start_new_session=True,
         )  # fmt: skip
     try:
-        wait_healthy(port, 120, lambda: server.poll() is None)
+        wait_healthy(port, 240, lambda: server.poll() is None)  # on a busy machine the start takes minutes
         yield port
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0, log.read_text()
