@@ -268,6 +268,7 @@ def lab_of(runtime: str, folder: Path, base: tuple[Store, Layer] | None) -> Iter
 
 def main() -> None:
     """Measure the runtimes that are named, or all."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode
     runtimes = sys.argv[1:] or ["process", "crun", "docker"]
     top = Path(tempfile.mkdtemp(prefix="eda-"))
     top.chmod(0o755)

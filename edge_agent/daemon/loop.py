@@ -117,7 +117,8 @@ class Agent:
             self._open_link()
             self._open_inbox()
             self._notifier.ready()
-            _log.info("watching %d services in %s", len(self._records.services), self._device.root)
+            count = len(self._records.services)
+            _log.info("watching %d service%s in %s", count, "" if count == 1 else "s", self._device.root)
             try:
                 while not self._signals & _ENDS and not self.upgrades.due:
                     self._turn()
