@@ -238,8 +238,8 @@ def test_a_missing_library_is_found(wheel: Path, environment: Path) -> None:
     # team's database.
     needed = set(found["missing"]) - {"mlflow", "numpy", "psycopg"}
     assert needed == {
-        "click", "cyclonedx", "deflate", "docker", "installer", "jinja2", "packageurl", "packaging", "requests", "rich",
-        "yaml",
+        "click", "cyclonedx", "deflate", "docker", "installer", "jinja2", "packageurl", "packaging", "paho", "requests",
+        "rich", "yaml",
     }  # fmt: skip
     assert "packager.commands.main" in found["failed"]
     assert found["help"] != []
