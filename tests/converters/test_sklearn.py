@@ -271,8 +271,8 @@ def test_model_that_its_converter_gets_wrong_is_refused_with_the_numbers(tmp_pat
 
 def test_estimator_without_a_converter_is_named(save: Save, sklearn_to_onnx: Convert, tmp_path: Path) -> None:
     x, _ = load_iris(return_X_y=True)
-    model = make_pipeline(StandardScaler(), FunctionTransformer(np.cumsum, kw_args={"axis": 1})).fit(x)
-    with pytest.raises(ConversionError, match=r"cumsum.*|FunctionTransformer.*") as caught:
+    model = make_pipeline(StandardScaler(), FunctionTransformer(np.sort)).fit(x)
+    with pytest.raises(ConversionError, match=r"FunctionTransformer calls the function 'sort'") as caught:
         sklearn_to_onnx(save(model))
     assert caught.value.hint
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["refusal.json"]

@@ -161,7 +161,7 @@ def test_all_of_it_by_the_older_version(plain: Mosquitto, monkeypatch: pytest.Mo
     monkeypatch.setattr("edge_agent.link.course._TAKEN_OVER_PAUSE", 0.3)
     own = "edgepack/v1/devices/o"
     plain.publish(f"{own}/desired", "1")
-    with linked(plain.place(), "o", ["all"], acknowledges=False) as one:
+    with linked(plain.place(), "o", ["older"], acknowledges=False) as one:
         one.receives(("devices/o/desired", b"1"))
         plain.publish(f"{own}/command", "2", retain=False)
         one.receives(("devices/o/desired", b"1"), ("devices/o/command", b"2"))
@@ -169,7 +169,7 @@ def test_all_of_it_by_the_older_version(plain: Mosquitto, monkeypatch: pytest.Mo
         wait_until(lambda: plain.read(f"{own}/reported") == "state", 30)
         assert one.link.status.protocol == "MQTT 3.1.1"
     assert fields(plain.read(f"{own}/status"), "state") == ("offline",)
-    with linked(plain.place(), "o", ["all"]) as one:  # what was not acknowledged comes again
+    with linked(plain.place(), "o", ["older"]) as one:  # what was not acknowledged comes again
         one.wait(lambda: {("devices/o/desired", b"1"), ("devices/o/command", b"2")} <= {*one.seen})
         with linked(plain.place(), "o") as other:
             both = (one, other)
