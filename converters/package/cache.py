@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgepack.errors import EdgepackError, disk_errors
 from edgepack.host.files import discard, make_dirs, sweep, temporary_beside
+from edgepack.host.home import user_folder
 
 _log = logging.getLogger(__name__)
 
@@ -26,10 +27,7 @@ Package = Mapping[str, bytes]
 
 def default_cache() -> Path:
     """``EDGEPACK_CACHE``, or the user's cache folder (XDG base directories)."""
-    named = os.environ.get("EDGEPACK_CACHE")
-    if named:
-        return Path(named).absolute()
-    return (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgepack").absolute()
+    return user_folder("EDGEPACK_CACHE", "XDG_CACHE_HOME", ".cache").absolute()
 
 
 @functools.cache

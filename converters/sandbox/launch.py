@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from converters.sandbox.jail import Confinement
+from edgepack.host.home import home_folder
 from edgepack.host.scratch import scratch_folder
 
 UNSHARE = ("--user", "--map-root-user", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child")
@@ -69,7 +70,7 @@ class Interpreter:
         """What it needs to run and to import: its installation, installed packages, and our own two; nothing else."""
         ours = [_OURS / "converters", _OURS / "edgepack"]
         prefixes = [Path(sys.base_prefix), Path(sys.base_prefix).resolve()]
-        home = Path.home()
+        home = home_folder() or Path("/")
         # An interpreter installed straight into "/" or into the home folder must not open these to the model.
         hidden = {home, *home.parents}
         wanted = dict.fromkeys([*self.roots, *prefixes, *self.packages, *ours])

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from edgepack.errors import EdgepackError, InvalidDocumentError
+from edgepack.host.home import home_folder
 from edgepack.host.logins import login_files
 from edgepack.limits import LIMITS
 from edgepack.oci.docker_config import DockerConfig
@@ -221,8 +222,8 @@ def _settings_files(variables: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _home() -> Path:
-    """The user's home; a number without a name, as containers have it, has none, and ``Path.home`` would raise."""
-    return Path(os.path.expanduser("~"))  # noqa: PTH111
+    """The user's home, or a path that names nothing for a user without one."""
+    return home_folder() or Path("~")
 
 
 def credentials_in(text: str) -> Iterator[str]:

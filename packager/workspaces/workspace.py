@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.files import make_dirs
+from edgepack.host.home import user_folder, usual_folder
 from edgepack.names import ModelRef
 from edgepack.nearness import listed, tag_meant
 from edgepack.oci.descriptor import Descriptor
@@ -31,22 +32,17 @@ if TYPE_CHECKING:
 
 
 _STORE, _MODELS, _KEYS = "store", "models.db", "keys"
-
-
-def _home(variable: str, fallback: str) -> Path:
-    return Path(os.environ.get(variable) or Path.home() / fallback) / "edgepack"
+_CACHE, _DATA = "EDGEPACK_CACHE", ("XDG_DATA_HOME", ".local/share")
 
 
 def default_root() -> Path:
     """``EDGEPACK_WORKSPACE``, or the user's data folder (XDG base directories)."""
-    named = os.environ.get("EDGEPACK_WORKSPACE")
-    return Path(named) if named else _home("XDG_DATA_HOME", ".local/share")
+    return user_folder("EDGEPACK_WORKSPACE", *_DATA)
 
 
 def default_cache() -> Path:
     """``EDGEPACK_CACHE``, or the user's cache folder: wheels, bases and conversions, which all workspaces share."""
-    named = os.environ.get("EDGEPACK_CACHE")
-    return Path(named) if named else _home("XDG_CACHE_HOME", ".cache")
+    return user_folder(_CACHE, "XDG_CACHE_HOME", ".cache")
 
 
 def _has_files(folder: Path, ending: str = "") -> bool:
@@ -99,7 +95,13 @@ class Workspace:
         self._create = create
         self.is_offline = False
         self.logins = GivenLogins()
-        make_dirs(self.cache)
+        try:
+            make_dirs(self.cache)
+        except UsageError as error:
+            if cache is not None or os.environ.get(_CACHE):
+                raise
+            hint = f"set {_CACHE} to a folder of yours; without it the cache is {self.cache}"
+            raise UsageError(error.what, where=error.where, hint=hint) from error
 
     @property
     def exists(self) -> bool:
@@ -115,7 +117,8 @@ class Workspace:
     @property
     def is_unused(self) -> bool:
         """Whether it is the user's own, which nobody has to name, and nothing was ever put into it."""
-        return self.root == _home("XDG_DATA_HOME", ".local/share").absolute() and not self.exists
+        usual = usual_folder(*_DATA)
+        return usual is not None and self.root == usual.absolute() and not self.exists
 
     @cached_property
     def _folder(self) -> Path:

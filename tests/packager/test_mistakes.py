@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from converters.sandbox.launch import Interpreter
 from packager.commands.main import build_cli
 from packager.models.details import ModelDetails
 from packager.models.model import Framework
@@ -91,7 +92,7 @@ MEANT = [
     ("package inspect churn:2", 3, "did you mean 'churn:1'?"),
     ("package push chrun:1 oci:out", 3, "did you mean 'churn:1'? see: edgepack package list"),
     ("bundle create churn:11 -o b", 3, "did you mean 'churn:1'? see: edgepack package list"),
-    ("bundle create churn:1 -o b --key factry", 3, "there is no key 'factry'; did you mean 'factory'? create it, or"),
+    ("bundle create churn:1 -o b --key factry", 3, "there is no key 'factry'; did you mean 'factory'? create it with"),
     ("key export Factory", 3, "there is no key 'Factory'; did you mean 'factory'?"),
     (
         "bundle create churn:1 -o b --platform linux/arm",
@@ -249,6 +250,43 @@ def test_the_users_own_workspace_need_not_exist_to_be_listed(
         assert (ended.code, ended.out) == (0, "[]\n")
         assert ended.err.startswith("no ")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_user_without_a_home_is_told_what_to_set_and_needs_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def nobody(_: int) -> object:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)  # a number without a name, as containers have it
+    for variable in ("HOME", "EDGEPACK_WORKSPACE", "EDGEPACK_CACHE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    edgepack = typist(build_cli, "edgepack", monkeypatch, capfd)
+    wish = "is not set, and this user has no home folder; set it to a folder of yours, or set HOME"
+    for variable in ("EDGEPACK_WORKSPACE", "EDGEPACK_CACHE"):
+        ended = edgepack("key", "list")
+        assert (ended.code, ended.err) == (2, f"edgepack: {variable}: {wish}\n")
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    assert edgepack("key", "create", "-n", "mine").code == 0
+    assert Interpreter(Path("/"), (), (tmp_path, Path("/"))).paths()[0] == tmp_path  # who converts needs none either
+
+
+def test_a_cache_that_cannot_be_made_in_the_home_is_named_with_the_variable_that_moves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (home := tmp_path / "home").write_text("")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("EDGEPACK_WORKSPACE", str(tmp_path / "ws"))
+    for variable in ("EDGEPACK_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    edgepack = typist(build_cli, "edgepack", monkeypatch, capfd)
+    ended = edgepack("key", "create", "-n", "mine")
+    assert ended.code == 2
+    hint = f"set EDGEPACK_CACHE to a folder of yours; without it the cache is {home}/.cache/edgepack"
+    assert ended.err.startswith(f"edgepack: {home}: ")
+    assert hint in ended.err
+    monkeypatch.setenv("EDGEPACK_CACHE", str(tmp_path / "cache"))
+    assert edgepack("key", "create", "-n", "mine").code == 0
 
 
 def test_a_file_of_no_known_framework_is_said_to_be_kept_as_it_is(
