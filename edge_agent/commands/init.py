@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_agent.commands.options import runtime_option, state_dir_option
-from edge_agent.config.configuration import host_name
+from edge_agent.config.configuration import STATE_DIR, host_name
 from edge_agent.device import Device
 from edgepack.errors import EdgepackError, UsageError
 from edgepack.host.commands import INPUT, OUTPUT, debug_option, output_option
 from edgepack.host.console import answer, note
+from edgepack.host.home import home_folder
 
 if TYPE_CHECKING:
     from edge_agent.identity.setup import Wanted
@@ -101,7 +103,7 @@ def command(
     answer(output, value, [row], written=[target])
     if broker is not None and _is_open(broker):
         note(f"what goes to {broker} and comes from it can be read on the way, a password too; mqtts:// has TLS")
-    _say_what_is_next(name, target, file, systemd=systemd)
+    _say_what_is_next(name, target, file, device.root, systemd=systemd)
 
 
 def _is_open(url: str) -> bool:
@@ -113,11 +115,15 @@ def _is_open(url: str) -> bool:
     return not broker.tls and broker.socket is None and not is_loopback(broker.host)
 
 
-def _say_what_is_next(name: str, identity: Path, file: Path, *, systemd: bool) -> None:
-    note(f"carry {identity} to the workstation; there run: edgepack device add {name} --identity {identity.name}")
-    note("carry the public key of who signs to this device; here run: edge-agent trust KEY.pub")
+def _say_what_is_next(name: str, identity: Path, file: Path, root: Path, *, systemd: bool) -> None:
+    add = shlex.join(["edgepack", "device", "add", name, "--identity", identity.name])
+    program = os.environ.get("EDGEPACK_LAUNCHER") or "edge-agent"
+    beside = [] if root == STATE_DIR else ["--state-dir", str(root)]
+    note(f"carry {identity} to the workstation; there run: {add}")
+    trust = shlex.join([program, *beside, "trust", "KEY.pub"])
+    note(f"carry the public key of who signs to this device; here run: {trust}")
     if not systemd:
-        note(f"then start it with: {os.environ.get('EDGEPACK_LAUNCHER') or 'edge-agent'} run --config {file}")
+        note(f"then start it with: {shlex.join([program, 'run', '--config', str(file)])}")
     elif os.geteuid() == 0:
         note("then start it with: systemctl daemon-reload && systemctl enable --now edge-agent")
     else:
@@ -139,7 +145,10 @@ def _unit(file: Path) -> Wanted:
     from edge_agent.identity.setup import Wanted
 
     for_user = os.geteuid() != 0
-    folder = Path("~").expanduser() / USER_FOLDER if for_user else SYSTEM_FOLDER
+    home = home_folder()
+    if for_user and home is None:
+        raise UsageError("this user has no home folder for its unit", where="--systemd", hint="set HOME")
+    folder = home / USER_FOLDER if for_user and home is not None else SYSTEM_FOLDER
     if not sys.executable:
         raise EdgepackError("the path of this Python is not known, so no unit can start it", where="--systemd")
     launcher = os.environ.get("EDGEPACK_LAUNCHER")

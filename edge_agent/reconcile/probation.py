@@ -10,7 +10,7 @@ from dataclasses import replace
 from edge_agent.device import Device
 from edge_agent.reconcile.probe import Health
 from edge_agent.reconcile.progress import Progress
-from edge_agent.reconcile.switching import Clock, Looking, Switching, last_log_line
+from edge_agent.reconcile.switching import Clock, Looking, Switching, last_log_line, without_service
 from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import Outcome, ServiceRecord
 from edgepack.errors import EdgepackError, RuntimeFailedError
@@ -72,7 +72,7 @@ class Proving:
                 runtime.start(replace(goal.spec, image=manifest))
                 health = self._looking.wait(goal.spec, runtime, goal.spec.health_timeout_seconds)
             except (EdgepackError, OSError) as error:
-                return Health(False, str(error))
+                return Health(False, without_service(error, goal.service))
             return None if health.healthy else health
 
     def _watched(self, goal: Goal, record: ServiceRecord) -> Health | None:

@@ -160,7 +160,9 @@ class Runner:
         with self._device.using(name):
             record = state.services().get(name)
             known = state.goals()[name].spec if record is None else record.current.spec
-            goal = state.set_goal(replace(known, status="removed" if remove else "stopped"), COMMAND, None)
+            # What was removed is stopped too, and a rollback still has to bring it back.
+            removed = remove or (record is not None and record.state is ServiceState.REMOVED)
+            goal = state.set_goal(replace(known, status="removed" if removed else "stopped"), COMMAND, None)
             if record is not None and plan(Desired((goal.spec,)), {name: record}, ()):
                 self._switching.stop(record, goal)
             else:

@@ -238,7 +238,7 @@ class Switching:
             self._preparing.prepare_image(runtime, spec.image)
             health = self._try(spec, runtime)
         except (EdgepackError, OSError) as error:
-            health = Health(False, str(error))
+            health = Health(False, without_service(error, spec.name))
         if health.healthy:
             self._device.state.finish(back, Outcome.HEALTHY, ServiceState.HEALTHY, reason)
             return health
@@ -284,7 +284,7 @@ class Switching:
                 return health
             reason = health.reason + last_log_line(runtime.logs(spec.name, 5))
         except (EdgepackError, OSError) as error:
-            reason = _without_place(error)
+            reason = without_service(error, spec.name)
         # Outside of the block above: if stopping fails, the record must not say that nothing runs.
         runtime.stop(spec.name)
         return Health(False, reason)
@@ -298,8 +298,10 @@ def last_log_line(log_text: str) -> str:
     return f"; it last wrote: {printable(lines[-1].strip())[:_LAST_LINE_CHARACTERS]}"
 
 
-def _without_place(error: Exception) -> str:
-    """The error's text without its place, for a message that names the service itself."""
-    if not isinstance(error, RuntimeFailedError):
+def without_service(error: Exception, name: str) -> str:
+    """The error's text, without the service ``name`` where that is its place, for a message that names it itself."""
+    if not isinstance(error, EdgepackError):
         return str(error)
-    return error.what if error.hint is None else f"{error.what}, {error.hint}"
+    if not isinstance(error, RuntimeFailedError) and error.where not in (None, f"service {name}"):
+        return str(error)
+    return error.what if error.hint is None else f"{error.what}; {error.hint}"

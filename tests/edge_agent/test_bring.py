@@ -16,6 +16,7 @@ from edgepack.errors import (
     NotFoundError,
     RegistryError,
     RegistryUnavailableError,
+    RuntimeFailedError,
     UsageError,
     VerificationError,
 )
@@ -419,6 +420,23 @@ def test_a_service_is_deployed_stopped_started_restarted_and_removed(lab: Lab) -
     for verb in ("stop", "start", "restart"):
         with pytest.raises(NotFoundError, match="service 'chrun' not found"):
             getattr(lab.runner(), verb)("chrun")
+
+
+def test_why_a_service_cannot_be_started_names_the_service_once(lab: Lab) -> None:
+    lab.world.faults[V1] = Faults(start_refused=True)
+    with pytest.raises(RuntimeFailedError) as caught:
+        lab.runner().deploy(service(V1))
+    assert str(caught.value).startswith("service churn: its path has a colon; use another folder; there is no")
+    assert lab.status()["reason"] == "its path has a colon; use another folder"
+
+
+def test_a_service_that_was_removed_and_is_stopped_comes_back_by_a_rollback(lab: Lab) -> None:
+    lab.runner().deploy(service(V1))
+    lab.runner().stop("churn", remove=True)
+    lab.runner().stop("churn")
+    assert (lab.status()["state"], lab.goal().spec.status) == ("Removed", "removed")
+    lab.rollback()
+    assert (lab.image_of(), lab.status()["state"]) == (V1, "Healthy")
 
 
 def test_a_service_that_never_came_to_be_may_be_stopped_and_started(lab: Lab) -> None:

@@ -22,6 +22,7 @@ from edge_agent.state.database import StateFile
 from edge_agent.state.goals import Goal, Stage
 from edgepack.errors import (
     EdgepackError,
+    IncompatibleError,
     MissingPartError,
     NoSpaceError,
     NotFoundError,
@@ -50,6 +51,7 @@ class Faults:
 
     prepare_fails: bool = False
     start_fails: bool = False
+    start_refused: bool = False
     disk_full_at_start: bool = False
     never_healthy: bool = False
     exits_after: int | None = None
@@ -129,6 +131,8 @@ class FakeRuntime:
             raise NotFoundError("is not prepared", where=spec.image)
         if faults.start_fails:
             raise RuntimeFailedError("cannot be started", where=f"service {spec.name}", hint="look at its entrypoint")
+        if faults.start_refused:
+            raise IncompatibleError("its path has a colon", where=f"service {spec.name}", hint="use another folder")
         if faults.disk_full_at_start:
             raise NoSpaceError("no space left on the disk", where="its log")
         if any(one.spec.port == spec.port and not one.exited for one in self.world.running.values()):
