@@ -33,18 +33,25 @@ class Proving:
         self._clock = clock
 
     def prove(self, goal: Goal) -> RuntimeFailedError | None:
-        """Watch a service that is on ``PROBATION``: then it is done, or left for what was good; returns the failure."""
+        """Watch a service that is on ``PROBATION``: then it is done, or left for what was good; returns the failure.
+
+        The running agent and a command may watch the same one: the first to see how it ends acts, both return it.
+        """
         record = self._device.state.services().get(goal.service)
         if record is None:
             self._progress.enter(goal, Stage.FAILED, "its record is missing")
             return None
         health = self._started(goal, record) or self._watched(goal, record)
-        if health is None:
+        if health is None and not self._progress.is_current(goal):
             return None
         with self._device.using(goal.service):
             now = self._progress.goal(goal.service)
             found = self._device.state.services().get(goal.service)
-            if now is None or now.number != goal.number or now.stage is not Stage.PROBATION:
+            if now is None or now.number != goal.number:
+                return None
+            if now.stage in (Stage.RETURNING, Stage.FAILED) and now.reason is not None:
+                return RuntimeFailedError(now.reason, where=f"service {goal.service}")
+            if health is None or now.stage is not Stage.PROBATION:
                 return None
             if found is None or found.current.id != record.current.id:
                 return None
@@ -76,13 +83,14 @@ class Proving:
             return None if health.healthy else health
 
     def _watched(self, goal: Goal, record: ServiceRecord) -> Health | None:
-        """The health over the whole probation; ``None`` when something else is desired of the service meanwhile."""
+        """The health over the whole probation; ``None`` when it is over, or something else is desired meanwhile."""
         spec, runtime = goal.spec, self._device.runtime_named(record.runtime)
         end = self._clock.now() + spec.probation_seconds
         pause = max(0.1, min(spec.health_interval_seconds, spec.probation_seconds / 10))
         failures = 0
         while True:
-            if not self._progress.is_current(goal):
+            now = self._progress.goal(goal.service)
+            if now is None or now.number != goal.number or now.stage is not Stage.PROBATION:
                 return None
             health = self._looking.once(spec, runtime)
             failures = 0 if health.healthy else failures + 1

@@ -20,6 +20,7 @@ from edgepack.errors import (
     UsageError,
     VerificationError,
 )
+from edgepack.state.desired import Desired
 from edgepack.state.reported import Answer
 from tests.edge_agent.support.fake_runtime import (
     V1,
@@ -211,6 +212,29 @@ def test_apply_waits_for_the_probation(lab: Lab) -> None:
     with pytest.raises(EdgepackError, match=r"not healthy on probation: it exited with code 3.*rolled back to"):
         lab.apply(service(V2, **PROVEN))
     assert lab.image_of() == V1
+
+
+@pytest.mark.parametrize("fault", [Faults(exits_after=3), Faults()], ids=["exits", "healthy"])
+def test_apply_ends_as_the_probation_did_that_the_running_agent_watched_too(lab: Lab, fault: Faults) -> None:
+    lab.apply(service(V1))
+    lab.world.faults[V2] = fault
+    sleep = lab.sleep
+
+    def slow(seconds: float) -> None:
+        if lab.goal().stage is Stage.PROBATION:
+            lab.sleep = sleep  # type: ignore[method-assign]
+            lab.bring()
+        sleep(seconds)
+
+    lab.sleep = slow  # type: ignore[method-assign]
+    command = lab.runner()
+    if fault.exits_after is None:
+        command.apply(Desired((service(V2, **PROVEN),)))
+        assert (lab.image_of(), lab.goal().stage) == (V2, Stage.DONE)
+        return
+    with pytest.raises(RuntimeFailedError, match=r"service churn: image .*: it exited with code 3.*rolled back to"):
+        command.apply(Desired((service(V2, **PROVEN),)))
+    assert (lab.image_of(), lab.goal().stage) == (V1, Stage.FAILED)
 
 
 def test_what_is_desired_meanwhile_replaces_what_is_on_probation(lab: Lab) -> None:
