@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgepack.errors import EdgepackError
+from edgepack.host.scratch import scratch_folder
 
 UNIT = "edge-agent.service"
 SYSTEM_FOLDER = Path("/etc/systemd/system")
@@ -63,14 +63,14 @@ def check_unit(text: str, *, for_user: bool) -> bool:
     program = shutil.which("systemd-analyze")
     if program is None:
         return False
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / UNIT
+    with scratch_folder("unit") as folder:
+        path = folder / UNIT
         path.write_text(text)
         argv = [program, *(["--user"] if for_user else []), "verify", str(path)]
         try:
             done = subprocess.run(
                 argv, capture_output=True, text=True, errors="replace", timeout=60, check=False,
-                env={"XDG_RUNTIME_DIR": folder, **os.environ},  # without which nothing of a user is checked
+                env={"XDG_RUNTIME_DIR": str(folder), **os.environ},  # without which nothing of a user is checked
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired):
             return False

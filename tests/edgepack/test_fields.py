@@ -27,7 +27,7 @@ def test_what_is_there_is_taken_and_what_is_not_has_its_default() -> None:
     ("value", "kind", "word"),
     [
         (1, str, "text"), ("1", int, "a whole number"), (1.0, int, "a whole number"), (True, int, "a whole number"),
-        (True, float, "a number"), ("x", list, "a list"), ([], dict, "an object"), (1, bool, "bool"),
+        (True, float, "a number"), ("x", list, "a list"), ([], dict, "an object"), (1, bool, "true or false"),
     ],
 )  # fmt: skip
 def test_another_kind_is_a_violation(value: object, kind: type, word: str) -> None:
