@@ -36,11 +36,13 @@ SEARCHES = {"SecretSearch", "check_written", "check_record", "check_secrets", "c
 SEARCHED = {
     "packager/commands/bundle_create.py": "packager/commands/bundle_create.py",
     "packager/commands/desired_sign.py": "packager/commands/desired_sign.py",
+    "packager/commands/device_deploy.py": "packager/commands/device_deploy.py",
     "packager/commands/model_convert.py": "packager/models/conversion.py",
     "packager/commands/package_build.py": "packager/images/build.py",
     "packager/contexts/engine.py": "packager/contexts/engine.py",
     "packager/contexts/write.py": "packager/contexts/save.py",
     "packager/environments/registry.py": "packager/environments/registry.py",
+    "packager/fleet/registry.py": "packager/commands/device_deploy.py",
     "packager/images/attachments.py": "packager/images/build.py",
     "packager/images/build.py": "packager/images/build.py",
     "packager/images/write.py": "packager/images/write.py",
@@ -57,6 +59,7 @@ SEARCHED = {
 }
 # Module -> why what it writes needs no search.
 NOT_SEARCHED = {
+    "packager/agent_file/image.py": "the agent: our own files and locked wheels, the same for everybody",
     "packager/bases/cache.py": "a base of ours: Debian's packages by a lock, the same for everybody",
     "packager/bases/debian/debs.py": "files of Debian's packages, checked against their hashes",
     "packager/bases/debian/download.py": "Debian's packages, checked against their hashes",
