@@ -30,6 +30,7 @@ def test_a_missing_part_skips_or_fails_before_any_fixture(tmp_path: Path, requir
         "__init__.py",
         "conftest.py",
         "support/__init__.py",
+        "support/late_grammar.py",
         "support/ports.py",
         "support/required.py",
         "support/sampling.py",

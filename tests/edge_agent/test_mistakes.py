@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent.commands.main import VERBS, cli
 from edge_agent.device import Device
-from edge_agent.reconcile.status import _order, _url
+from edge_agent.reconcile.status import _order, url
 from edgepack.bundle.receipt import Receipt
 from edgepack.errors import UsageError
 from tests.support.typed import Type, typist
@@ -52,7 +52,7 @@ def test_a_word_that_is_nearly_right_gets_the_one_that_was_meant(agent: Type, wo
 @pytest.mark.parametrize("words", ["{} status", "status {}"])
 def test_options_may_be_given_before_the_verb_and_after_it(agent: Type, tmp_path: Path, words: str) -> None:
     ended = agent(*words.format("--state-dir other --runtime process --output json").split())
-    assert (ended.code, ended.out) == (0, '{\n  "services": []\n}\n')
+    assert (ended.code, ended.out) == (0, '{\n  "services": [],\n  "documents": []\n}\n')
     assert str(tmp_path / "other") in ended.err
 
 
@@ -64,9 +64,9 @@ def test_every_verb_shows_its_help_and_the_options_that_it_shares(agent: Type, v
 
 
 def test_the_address_of_a_service_is_one_that_this_device_reaches() -> None:
-    assert _url("0.0.0.0", 6789) == _url("127.0.0.1", 6789) == "http://127.0.0.1:6789"  # noqa: S104 - read, not bound to
-    assert _url("::", 1) == "http://[::1]:1"
-    assert _url("192.168.1.7", 1) == "http://192.168.1.7:1"
+    assert url("0.0.0.0", 6789) == url("127.0.0.1", 6789) == "http://127.0.0.1:6789"  # noqa: S104 - read, not bound to
+    assert url("::", 1) == "http://[::1]:1"
+    assert url("192.168.1.7", 1) == "http://192.168.1.7:1"
     assert sorted(["churn:10", "churn:9", "a-2:1", "churn"], key=_order) == ["a-2:1", "churn", "churn:9", "churn:10"]
 
 
