@@ -102,9 +102,9 @@ class Lab:
         return time.perf_counter()
 
     def kill_everything(self) -> None:
-        """SIGKILL for the agent, supervisors and services, as far as they are processes of this device."""
+        """SIGKILL for the agent, its jobs, supervisors and services, as far as they are processes of this device."""
         assert self.agent is not None
-        for pid in [self.agent.pid, *self._processes()]:
+        for pid in [self.agent.pid, *children(self.agent.pid), *self._processes()]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -188,6 +188,11 @@ def memory(pid: int) -> dict[str, float]:
     """Megabytes of a process by kind: ``Pss``, ``Rss``, ``Private_Dirty`` and others."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return {line.split(":")[0]: int(line.split()[1]) / 1000 for line in lines}
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, its jobs."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def cpu_seconds(pid: int) -> float:
