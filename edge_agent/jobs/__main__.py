@@ -34,6 +34,8 @@ def main() -> int:
     given = json.load(sys.stdin)
     logging.basicConfig(format="edge-agent: %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # Jobs of one agent wait for each other all the time, which is nothing to tell of.
+    logging.getLogger("edge_agent.device").setLevel(logging.WARNING)
     os.umask(0o022)  # as the command: what must be private gets its mode by name
     task = Task(from_json(given["configuration"]), tuple(words), given)
     task.end_with_the_agent()
