@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def test_a_device_with_nothing_but_python_runs_it(archive: Path, tmp_path: Path,
     done = on_device(archive, "--state-dir", "dev", "init", "--device", "press-7", cwd=place, umask=umask)
     assert done.code == 0, done.stderr
     launcher = place / "dev" / "agent" / "edge-agent"
-    assert f"{launcher} run --config" in done.stderr
+    assert f"{shlex.quote(str(launcher))} run --config" in done.stderr
     again = on_device(launcher, "--state-dir", "dev", "status", "--output", "json", cwd=place)
     assert (again.code, json.loads(again.stdout)) == (0, {"services": [], "documents": []})
     # What compiled wheels have is used, and what the launcher starts has the same environment.
