@@ -125,9 +125,10 @@ class Keeper(ABC):
         _log.info("connected to %s by %s", self.broker.url, version)
         self._set(LinkState.CONNECTED, None, version, made=1)
 
-    def remark(self, reason: str) -> None:
-        """Something is refused although there is a connection."""
-        _log.warning("%s: %s", self.broker.url, reason)
+    def remark(self, reason: str | None) -> None:
+        """Something is refused although there is a connection, or with None nothing is any more."""
+        if reason is not None:
+            _log.warning("%s: %s", self.broker.url, reason)
         one = self._status
         self._status = LinkStatus(one.state, one.broker, reason, one.protocol, one.connections)
 

@@ -37,6 +37,8 @@ SESSION_SECONDS = 24 * 3600
 WILL_DELAY_SECONDS = 15
 _GOODBYE_SECONDS = 2.0
 _LONGEST_POLL_SECONDS = 10.0
+# A connection that lasts so long is not taken over by another client any more.
+_ALONE_SECONDS = 300.0
 _WINDOW = 10
 _KEEP_ALIVE_TIMEOUT, _PROTOCOL_ERROR = 0x8D, 0x82
 _READ = select.POLLIN | select.POLLERR | select.POLLHUP
@@ -90,6 +92,7 @@ class _Connection:
         # An earlier start of this agent has left its own word there, so the first connection says nothing of others.
         self._is_first = link.status.connections == 0
         self._rival = False
+        self._rival_at = 0.0
 
     def run(self) -> Ended:
         """Connect, and stay until the connection ends; raises ``EdgepackError`` for files of the configuration."""
@@ -167,6 +170,9 @@ class _Connection:
         while self._acks:
             self._client.ack(self._acks.popleft(), 1)
         self._publish_due()
+        if self._rival and time.monotonic() >= self._rival_at + _ALONE_SECONDS:
+            self._rival = False
+            self._link.remark(None)
         if self._link.closing.is_set():
             self._say_goodbye()
 
@@ -259,7 +265,7 @@ class _Connection:
         """See whether another client has used this device's name since it was connected; not every broker says so."""
         with suppress(EdgepackError):
             if DeviceStatus.from_bytes(data).instance != self._link.instance and not self._rival:
-                self._rival = True
+                self._rival, self._rival_at = True, time.monotonic()
                 self._link.remark(
                     f"another client connects with the name {self._link.device}: give each device a name of its own"
                 )

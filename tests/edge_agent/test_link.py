@@ -357,6 +357,20 @@ def test_two_devices_of_one_name_are_told_so(plain: Mosquitto, monkeypatch: pyte
         assert said.endswith("give each device a name of its own")
 
 
+def test_a_device_of_the_same_name_that_has_left_is_forgotten(
+    plain: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.link.course._TAKEN_OVER_PAUSE", 0.3)
+    monkeypatch.setattr("edge_agent.link.mqtt._ALONE_SECONDS", 1.0)
+    monkeypatch.setattr("edge_agent.link.mqtt._LONGEST_POLL_SECONDS", 0.2)
+    with linked(plain.place(), "leaves") as one:
+        one.connected()
+        with linked(plain.place(), "leaves"):
+            one.says("give each device a name of its own")
+        one.connected(2)
+        one.wait(lambda: one.link.status.state is LinkState.CONNECTED and one.link.status.reason is None)
+
+
 def test_a_huge_document_is_cut_and_the_next_one_comes(plain: Mosquitto, tmp_path: Path) -> None:
     path = tmp_path / "huge"
     path.write_bytes(b"x" * (40 << 20))
