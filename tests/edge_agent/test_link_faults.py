@@ -82,7 +82,8 @@ def test_a_broker_that_takes_no_version_is_named_and_asked_less_and_less() -> No
 
     with simulated(script) as simulator, linked(place(simulator)) as one:
         one.wait(lambda: len(simulator.clients) >= 6)
-        assert {client.version for client in simulator.clients} == {4, 5}
+        # The newest one may not have been heard yet.
+        assert {client.version for client in simulator.clients} - {0} == {4, 5}
         assert one.link.status.connections == 0
 
 

@@ -544,6 +544,7 @@ def test_its_end_is_noticed_at_once_and_its_log_followed_over_its_restarts(
     with closing(watch):
         select.select([watch], [], [], 0.2)
         assert not watch.ended()
+        wait_until(lambda: "starting one" in "".join(pieces))  # an engine forgets a log with its container
         os.kill(process_of(lab, runtime), signal.SIGKILL)
         deadline = time.monotonic() + 60
         while not watch.ended() and time.monotonic() < deadline:

@@ -267,7 +267,8 @@ def test_room_is_made_of_what_ran_before_and_of_nothing_that_was_imported_to_be_
     stray = device.store.put_bytes(b"of no image", "application/octet-stream")
     coming = replace(device.state.services()["churn"].current.spec, name="other", image=Digest.of(b"not here yet"))
     device.state.set_goal(coming, "device", 1)
-    assert relieve(device) > 0
+    assert "ill" in held(agent)
+    relieve(device)  # what it answers counts the whole disk, on which others write meanwhile
     assert held(agent) == {"v1", "v2", "absent"}
     assert device.store.has(stray)  # it may be of what is coming
 
