@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from edgepack.errors import NotFoundError, UsageError
+from edgepack.errors import UsageError
 from edgepack.host.commands import INPUT, OUTPUT, Number
 from edgepack.host.console import answer, note
 from edgepack.host.files import atomic_write
-from edgepack.limits import LIMITS
 from edgepack.names import check_device_name, check_group_name
 from edgepack.state.desired import MAX_SERIAL, PAYLOAD_TYPE, Desired
 from packager.commands.options import common
+from packager.commands.small_files import read_desired_state
 from packager.workspaces.workspace import Workspace
 
 
@@ -41,7 +41,7 @@ def command(
     from edgepack.signing.envelope import sign
     from packager.layers.secrets import check_written
 
-    desired = _addressed(Desired.from_bytes(_read(file), file), device, group)
+    desired = _addressed(Desired.from_bytes(read_desired_state(file), file), device, group)
     if serial is not None:
         desired = replace(desired, serial=serial)
     desired = replace(desired, signed_at=max(int(time.time()), desired.signed_at or 0))
@@ -68,13 +68,3 @@ def _addressed(desired: Desired, device: str | None, group: str | None) -> Desir
     if group is not None:
         return replace(desired, device=None, group=check_group_name(group))
     return desired
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(LIMITS.desired_state_bytes + 1)
-    except FileNotFoundError:
-        raise NotFoundError("there is no such file", where=file, hint="write a desired state, see the README") from None
-    except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", where=file, hint="give a file") from error

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from edgepack.errors import NotFoundError, UsageError
+from edgepack.errors import UsageError
 from edgepack.host.commands import INPUT
 from edgepack.host.console import answer, note
 from edgepack.limits import LIMITS
 from edgepack.names import check_device_name, check_group_name
 from packager.commands.device_views import device_row
 from packager.commands.options import creating
+from packager.commands.small_files import read_small
 from packager.workspaces.workspace import Workspace
 
 
@@ -33,7 +34,10 @@ def command(
     from packager.fleet.acl import acl_lines
 
     check_device_name(name)
-    identity = Identity.from_signed(_read(file), file)
+    data = read_small(
+        file, LIMITS.identity_bytes, missing="there is no such identity", hint="write one with: edge-agent init"
+    )
+    identity = Identity.from_signed(data, file)
     if identity.name != name:
         raise UsageError(
             f"is the identity of {identity.name!r}, not of {name!r}", where=file,
@@ -47,13 +51,3 @@ def command(
         click.echo("\n".join(lines))
     if added := [group for group in device.groups if group not in identity.groups]:
         note(f"the device listens to {', '.join(added)} only when groups in its configuration has it too")
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(LIMITS.identity_bytes + 1)
-    except FileNotFoundError:
-        raise NotFoundError("there is no such identity", where=file, hint="write one with: edge-agent init") from None
-    except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", where=file, hint="give a file") from error

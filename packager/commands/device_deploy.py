@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgepack.documents import canonical_json, parse_object
-from edgepack.errors import IncompatibleError, NotFoundError, UsageError
+from edgepack.errors import IncompatibleError, UsageError
 from edgepack.host.commands import INPUT, OUTPUT, Number
 from edgepack.host.console import answer, note
 from edgepack.limits import LIMITS
 from edgepack.names import check_device_name, check_group_name
 from edgepack.state.desired import MAX_SERIAL, PAYLOAD_TYPE, Desired
 from packager.commands.options import common
+from packager.commands.small_files import read_desired_state
 from packager.fleet.registry import Target
 from packager.workspaces.workspace import Workspace
 
@@ -71,7 +72,7 @@ def command(
         access = BrokerAccess(broker, ca_file, certificate_file, key_file, user, _password(password_file))
     devices = workspace.devices.of_group(target.name) if group is not None else (workspace.devices.get(target.name),)
     private = workspace.keys.get(key)
-    desired = read_desired(_read(file), file, lambda tag: workspace.image(tag).digest)
+    desired = read_desired(read_desired_state(file), file, lambda tag: workspace.image(tag).digest)
     _check_platforms(workspace, desired, devices)
     check_written(desired.to_bytes(), file, "a desired state")
 
@@ -129,17 +130,6 @@ def _check_platforms(workspace: Workspace, desired: Desired, devices: tuple[Devi
     for what, image in images.items():
         if what not in here:
             note(f"image {image} of {what} is not in this workspace, so it was not checked")
-
-
-def _read(file: Path) -> bytes:
-    hint = "write a desired state, see the README"
-    try:
-        with file.open("rb") as opened:
-            return opened.read(LIMITS.desired_state_bytes + 1)
-    except FileNotFoundError:
-        raise NotFoundError("there is no such file", where=file, hint=hint) from None
-    except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", where=file, hint=hint) from error
 
 
 def _password(file: Path | None) -> HiddenText | None:
