@@ -60,6 +60,16 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "delete": "Remove images from the workspace.",
         },
     ),
+    "service": (
+        "Run models as services, here or elsewhere.",
+        {
+            "deploy": "Run models as a service.",
+            "list": "List services and how they are.",
+            "show": "Show a service and where it answers.",
+            "logs": "Show what a service wrote.",
+            "delete": "Stop a service and forget it.",
+        },
+    ),
     "base": (
         "Base images that need no image registry.",
         {"build": "Build a base image from its recipe.", "list": "List the recipes and the bases built from them."},

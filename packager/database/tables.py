@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # All tables in a PostgreSQL database are in this schema of it, so that it may be another program's database too.
 POSTGRES_SCHEMA = "edgepack"
 # The type of a column that numbers the rows, in the words of each database (``packager.database.dialects``).
@@ -96,7 +96,7 @@ ENVIRONMENTS = Table(
     unique=("name", "version"),
 )
 
-# The devices of a fleet; ``groups`` is a word of SQL's, so it has another name here.
+# The devices of a fleet, and how each is reached; ``groups`` is a word of SQL's, so it has another name here.
 DEVICES = Table(
     "devices",
     {
@@ -105,6 +105,7 @@ DEVICES = Table(
         "platform": "VARCHAR(64) NOT NULL",
         "member_of": "JSON NOT NULL",
         "added": "VARCHAR(32) NOT NULL",
+        "reach": "JSON",
     },
     unique=("name",),
 )
@@ -122,4 +123,17 @@ DEPLOYMENTS = Table(
     unique=("kind", "name"),
 )
 
-TABLES = (SCHEMA, LAST_VERSIONS, MODELS, SHARED_BLOBS, ENVIRONMENTS, DEVICES, DEPLOYMENTS)
+# The services that were deployed from here: what they are made of, how they are to run, and where.
+SERVICES = Table(
+    "services",
+    {
+        "name": "VARCHAR(32) NOT NULL",
+        "compute_type": "VARCHAR(32) NOT NULL",
+        "created": "VARCHAR(32) NOT NULL",
+        "updated": "VARCHAR(32) NOT NULL",
+        "definition": "JSON NOT NULL",
+    },
+    unique=("name",),
+)
+
+TABLES = (SCHEMA, LAST_VERSIONS, MODELS, SHARED_BLOBS, ENVIRONMENTS, DEVICES, DEPLOYMENTS, SERVICES)

@@ -53,6 +53,12 @@ _STEPS: Mapping[int, Sequence[str]] = {
             kind VARCHAR(32) NOT NULL, name VARCHAR(128) NOT NULL, serial BIGINT NOT NULL, signed VARCHAR(32),
             document JSON, UNIQUE (kind, name))""",
     ),
+    3: (
+        "ALTER TABLE devices ADD COLUMN reach JSON",
+        """CREATE TABLE services (
+            name VARCHAR(32) NOT NULL, compute_type VARCHAR(32) NOT NULL, created VARCHAR(32) NOT NULL,
+            updated VARCHAR(32) NOT NULL, definition JSON NOT NULL, UNIQUE (name))""",
+    ),
 }
 
 

@@ -100,6 +100,7 @@ def test_a_database_of_the_version_before_gets_the_tables(open_database: Open) -
     with database.writing() as connection:
         connection.run("DROP TABLE devices")
         connection.run("DROP TABLE deployments")
+        connection.run("DROP TABLE services")
         connection.run("UPDATE edgepack_schema SET version = 2")
     devices = DeviceRegistry(open_database())
     devices.add(identity("press-7"))

@@ -1,0 +1,1 @@
+"""Services: a package, a deployment configuration and a target, and how one comes to run there."""

@@ -1,0 +1,50 @@
+"""The protocol that every kind of target keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgepack.oci.digest import Digest
+from packager.services.service import Service
+from packager.services.states import State
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A service as its target reports it: its state, why it is so, and what runs; ``None`` for what is not known."""
+
+    state: State
+    reason: str | None = None
+    image: Digest | None = None
+    port: int | None = None
+
+
+class ServiceTarget(Protocol):
+    """A place where services run. Every call may be repeated; none leaves anything half done."""
+
+    def settle(self, service: Service) -> Service:
+        """``service`` with what the target itself decides, such as a free port; raises what keeps it from running."""
+
+    def apply(self, service: Service) -> None:
+        """Let the target have its image, and run it. Where that can be known it returns when it is healthy.
+
+        What runs goes on until the new one is healthy, and after a failure. Raises ``RuntimeFailedError`` with the
+        reason.
+        """
+
+    def observe(self, service: Service) -> Observation:
+        """How ``service`` is now."""
+
+    def logs(self, service: Service, lines: int = 5000) -> str:
+        """The last lines that it wrote."""
+
+    def follow(self, service: Service, lines: int = 0) -> Iterator[str]:
+        """The last lines, and then what it writes, as it comes."""
+
+    def delete(self, service: Service) -> None:
+        """Stop and remove it; one that is not there is fine."""
+
+    def address(self, service: Service) -> str | None:
+        """Where it answers, such as ``http://127.0.0.1:6789``; ``None`` where that is not known."""

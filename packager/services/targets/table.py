@@ -1,0 +1,28 @@
+"""Which target a service runs on."""
+
+from __future__ import annotations
+
+import os
+
+from edgepack.errors import UsageError
+from packager.services.configuration.values import ComputeType
+from packager.services.service import Service
+from packager.services.targets.base import ServiceTarget
+from packager.workspaces.workspace import Workspace
+
+# The folder of the device that a workspace has on its own machine.
+LOCAL_DEVICE = "device"
+# What runs services on this machine, as edge-agent reads it.
+RUNTIME = "EDGEPACK_RUNTIME"
+
+
+def target_of(workspace: Workspace, service: Service) -> ServiceTarget:
+    """Where ``service`` runs."""
+    match service.compute_type:
+        case ComputeType.LOCAL:
+            from packager.services.targets.local import LocalTarget
+
+            runtime = os.environ.get(RUNTIME, "auto")
+            return LocalTarget(workspace.root / LOCAL_DEVICE, workspace.store.root, runtime)
+        case ComputeType.DEVICE | ComputeType.KUBERNETES:
+            raise UsageError(f"services on {service.compute_type} are not there yet", where=f"service {service.name}")

@@ -1,0 +1,41 @@
+"""Services on this machine: deployed from a registered model by the command, asked as any client asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.integration.support.images import Commands, Site, assert_scores
+from tests.support.ports import free_port
+
+
+@pytest.fixture(scope="module")
+def commands(site: Site) -> Commands:
+    """The commands of the site, where services are processes."""
+    return replace(site.commands, env={**site.commands.env, "EDGEPACK_RUNTIME": "process"})
+
+
+@pytest.fixture(scope="module")
+def deployed(commands: Commands) -> Iterator[Any]:
+    """``mlp:1`` as the service ``mlp``."""
+    yield commands.edgepack("service", "deploy", "-n", "mlp", "-m", "mlp:1", "--port", free_port()).json
+    commands.edgepack("service", "delete", "mlp")
+    assert commands.edgepack("service", "list").json == []
+
+
+def test_a_service_answers_where_it_says(site: Site, commands: Commands, deployed: Any) -> None:
+    assert (deployed["state"], deployed["models"], deployed["reason"]) == ("running", ["mlp:1"], None)
+    assert deployed["scoring_uri"] == f"http://127.0.0.1:{deployed['port']}/score"
+    assert_scores(deployed["port"], site.models[1])
+    assert commands.edgepack("service", "show", "mlp").json == deployed
+    assert commands.edgepack("service", "list").json == [deployed]
+    assert '"ready"' in commands.edgepack("service", "logs", "mlp").stdout
+
+
+def test_a_service_of_that_name_is_not_replaced_by_chance(commands: Commands, deployed: Any) -> None:
+    done = commands.edgepack("service", "deploy", "-n", "mlp", "-m", "mlp:1", code=2)
+    assert "service mlp: is there already; give --overwrite" in done.stderr
+    assert commands.edgepack("service", "show", "mlp").json == deployed
