@@ -57,7 +57,7 @@ storms: setup-test  ## kill edge-agent hundreds of times and alter thousands of 
 	$(WHOLE) tests/edge_agent/test_storms.py
 
 matrix-agent: setup-test  ## kill edge-agent at every record, on every runtime, with every fault, and print what came of it
-	$(WHOLE) -n 0 -s tests/edge_agent/test_crash_matrix.py
+	$(WHOLE) -v tests/edge_agent/test_crash_matrix.py
 
 setup-demo:
 	@$(PYTHON) scripts/setup.py demo

@@ -59,21 +59,35 @@ def _command(folder: Path, version: str, arguments: list[str]) -> list[str]:
 
 
 def _try(folder: Path, trial: dict[str, Any], arguments: list[str]) -> None:
-    """Run the version of ``trial`` until it is proven or has failed, and record which."""
+    """Run the version of ``trial`` until it is proven or has failed, and record which.
+
+    Where the disk has no space for that, it is not tried: who wants it proposes it again, and is told why that fails.
+    """
+    version = str(trial["version"])
+    try:
+        # A version that is current already was proven, and a power cut came before its trial was cleared away.
+        if os.readlink(folder / "current") != version:  # noqa: PTH115
+            reason = _counted(folder, trial, arguments)
+            if reason is None:
+                return  # ended by a signal that was for us: the next start goes on with the trial
+            if reason:
+                sys.stderr.write(f"edge-agent: version {version[:12]} is given up: {reason}\n")
+                _write(folder / "refused.json", {**trial, "reason": reason})
+            else:
+                _point(folder / "current", version)
+    except OSError as error:
+        why = error.strerror or error
+        sys.stderr.write(f"edge-agent: version {version[:12]} is left out: {why}; ask for it again\n")
+    (folder / "trial.json").unlink(missing_ok=True)
+
+
+def _counted(folder: Path, trial: dict[str, Any], arguments: list[str]) -> str | None:
+    """As ``_watched``, for a trial that was not cut short too often."""
     starts = int(trial.get("starts", 0)) + 1
     if starts > _TRIES:
-        reason: str | None = f"its trial was cut short {_TRIES} times"
-    else:
-        _write(folder / "trial.json", {**trial, "starts": starts})  # before its effect: a power cut counts too
-        reason = _watched(folder, trial, arguments)
-    if reason is None:
-        return  # ended by a signal that was for us: the next start goes on with the trial
-    if reason:
-        sys.stderr.write(f"edge-agent: version {trial['version'][:12]} is given up: {reason}\n")
-        _write(folder / "refused.json", {**trial, "reason": reason})
-    else:
-        _point(folder / "current", str(trial["version"]))
-    (folder / "trial.json").unlink(missing_ok=True)
+        return f"its trial was cut short {_TRIES} times"
+    _write(folder / "trial.json", {**trial, "starts": starts})  # before its effect: a power cut counts too
+    return _watched(folder, trial, arguments)
 
 
 def _watched(folder: Path, trial: dict[str, Any], arguments: list[str]) -> str | None:
@@ -169,12 +183,17 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as made:
-        made.write(json.dumps(value).encode())
-        os.fchmod(made.fileno(), 0o644)
-        made.flush()
-        os.fsync(made.fileno())
-    Path(made.name).replace(path)
+    made = path.with_name(f".{path.name}")  # one name, so that what a power cut leaves is written over
+    try:
+        with made.open("wb") as file:
+            file.write(json.dumps(value).encode())
+            os.fchmod(file.fileno(), 0o644)
+            file.flush()
+            os.fsync(file.fileno())
+        made.replace(path)
+    except OSError:
+        made.unlink(missing_ok=True)
+        raise
     _sync(path.parent)
 
 

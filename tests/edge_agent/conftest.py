@@ -14,6 +14,19 @@ from edgepack.oci.store import Store
 from tests.edge_agent.support.engines import podman_engine
 from tests.edge_agent.support.runtimes import debian_base
 from tests.support.parts import docker_engine
+from tests.support.sampling import WHOLE
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what came of each case of the crash matrix, where all of it was run."""
+    reports = [one for kind in ("passed", "failed") for one in terminalreporter.stats.get(kind, [])]
+    rows = [str(value) for one in reports for name, value in one.user_properties if name == "row"]
+    if rows and WHOLE:
+        from tests.edge_agent.support.crash_matrix import table
+
+        terminalreporter.section("crash matrix")
+        for line in table(rows):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture

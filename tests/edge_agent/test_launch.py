@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -47,9 +48,11 @@ class Agent:
         with zipfile.ZipFile(self.folder / name / "edge-agent.pyz", "w") as archive:
             archive.writestr("__main__.py", code)
 
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, *words: str, file_bytes: int | None = None, **environment: str) -> subprocess.Popen[bytes]:
+        """Start the launcher; it and what it starts can write files of ``file_bytes`` at most."""
         argv = [sys.executable, str(self.folder / "edge-agent"), *(words or ("run",))]
-        return subprocess.Popen(argv, env={**os.environ, **environment}, stderr=subprocess.PIPE)
+        limit = None if file_bytes is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes,) * 2)
+        return subprocess.Popen(argv, env={**os.environ, **environment}, stderr=subprocess.PIPE, preexec_fn=limit)
 
     @property
     def log(self) -> list[str]:
@@ -140,6 +143,27 @@ def test_a_trial_that_is_cut_short_begins_again_and_not_for_ever(agent: Agent) -
     assert "its trial was cut short 3 times" in said
     assert agent.log[-1] == "0 run"
     assert agent.versions.trial is None
+
+
+def test_a_version_that_was_proven_is_not_tried_again(agent: Agent) -> None:
+    agent.version(NEW, SAYS)
+    (agent.folder / "current").unlink()
+    (agent.folder / "current").symlink_to(NEW)  # and a power cut came before its trial was cleared away
+    agent.versions.propose(NEW)
+    assert ended(agent.start()) == ""
+    assert agent.log == ["1 run"]
+    assert (agent.versions.current, agent.versions.trial, agent.versions.refused(NEW)) == (NEW, None, None)
+
+
+@pytest.mark.parametrize("code", [GOOD, BROKEN])
+def test_where_a_trial_cannot_be_recorded_the_version_before_runs(agent: Agent, code: str) -> None:
+    agent.version(NEW, code)
+    agent.versions.propose(NEW, ready_seconds=30, alive_seconds=0.5)
+    said = ended(agent.start(file_bytes=20))
+    assert said == f"edge-agent: version {NEW[:12]} is left out: File too large; ask for it again\n"
+    assert agent.log == ["0 run"]
+    assert (agent.versions.current, agent.versions.trial, agent.versions.refused(NEW)) == (OLD, None, None)
+    assert sorted(path.name[0] for path in agent.folder.iterdir()) == ["0", "1", "c", "e", "l"], "nothing is left over"
 
 
 def test_the_end_of_the_agent_ends_the_trial_and_the_next_start_goes_on_with_it(agent: Agent) -> None:

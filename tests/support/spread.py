@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.support.sampling import WHOLE
+
 if TYPE_CHECKING:
     import pytest
     from xdist.scheduler import LoadScopeScheduling
 
 # What is run by one process: it shares fixtures that are made once, or Podman's locks, which are the machine's.
 TOGETHER = ("tests/integration/", "tests/edge_agent/test_runtime_conformance.py", "tests/edgepack/test_archive.py")
+# Hours of cases that share little.
+MATRIX = "tests/edge_agent/test_crash_matrix.py"
 # What starts programs, trains models or draws many examples, and is not a part of `make quick`.
 LONG = (
     "tests/integration/",
@@ -76,6 +80,8 @@ FIRST = (
 
 def group(nodeid: str) -> str:
     """The tests that are run by one process: a module's, or those that must not be run at once."""
+    if nodeid.startswith(MATRIX) and WHOLE:
+        return "podman" if "[podman" in nodeid or "-podman" in nodeid else nodeid
     return "together" if nodeid.startswith(TOGETHER) else nodeid.partition("::")[0]
 
 

@@ -7,18 +7,14 @@ after a stage or a transaction is recorded, and before a file gets its name or i
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shutil
-import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from edge_agent.config.configuration import RegistrySource
 from edge_agent.device import Device
@@ -28,7 +24,6 @@ from edge_agent.reconcile.runner import Runner
 from edge_agent.reconcile.space import collect
 from edge_agent.sources.meter import Caps
 from edge_agent.sources.sources import Sources
-from edge_agent.state.file import DatabaseFile
 from edge_agent.state.goals import Stage
 from edgepack.bundle.read import import_bundle
 from edgepack.errors import EdgepackError
@@ -40,6 +35,8 @@ from edgepack.signing.statement import attach
 from edgepack.state.desired import DesiredService
 from edgepack.state.reported import ServiceState
 from tests.edge_agent.support.agent import Agent, Images
+from tests.edge_agent.support.crash_faults import break_it, heal, kept_open, tear
+from tests.edge_agent.support.points import Points, in_fork
 from tests.edgepack.support.registry_simulator import Simulator
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
@@ -48,8 +45,9 @@ NAME = "churn"
 CAPS = Caps(
     stalled_seconds=0, first_wait=0.01, longest_wait=0.02, attempts=2, backoff=0.01, read_timeout=1
 )  # fmt: skip
-FAULTS = ("none", "full disk", "torn write", "1970", "404", "500", "nothing", "slow", "wrong bytes")
-REGISTRY_FAULTS = FAULTS[4:]
+REGISTRY_FAULTS = ("404", "500", "nothing", "slow", "wrong bytes")
+FAULTS = ("none", "full disk", "torn write", "1970", *REGISTRY_FAULTS)
+COLUMNS = (*FAULTS, "broker gone", "full at start", "job killed")
 OPERATIONS = ("install", "update", "rollback", "gc", "pull", "import")
 # What follows a crash in each stage, of a service that was healthy before, and of one that was not there.
 PROVEN = ["Switching", "Probation", "Done"]
@@ -81,6 +79,24 @@ class Row:
     def __str__(self) -> str:
         words = (self.runtime, self.operation, self.point, self.fault, self.found, " ".join(self.chain))
         return " | ".join((*words, self.answers or "-", self.end or "-"))
+
+
+HEAD = (
+    "runtime | operation | killed at | fault | stage on record | stages after the start | answers | answers at the end"
+)
+
+
+def table(lines: Sequence[str]) -> list[str]:
+    """The rows with their head, what failed, and how many cases there were of each fault on each runtime."""
+    rows = [line for line in lines if not line.startswith("FAILED")]
+    failed = [line for line in lines if line.startswith("FAILED")]
+    counts = Counter((words[0], words[1], words[3]) for words in (row.split(" | ") for row in rows))
+    faults = [one for one in COLUMNS if any(fault == one for _, _, fault in counts)]
+    sums = [" | ".join(("runtime", "operation", *faults, "all"))]
+    for runtime, operation in dict.fromkeys(key[:2] for key in counts):
+        numbers = [counts[runtime, operation, fault] for fault in faults]
+        sums.append(" | ".join((runtime, operation, *map(str, numbers), str(sum(numbers)))))
+    return [HEAD, *sorted(rows), "", *sums, "", f"{len(rows)} cases ended in old or new, {len(failed)} failed", *failed]
 
 
 @dataclass
@@ -117,6 +133,17 @@ class Bench:
 
     def device(self, root: Path) -> Device:
         return Device(root, self.kind)
+
+    def warm(self) -> None:
+        """Let an engine have the layers that all images share, once for all cases."""
+        if self.kind == "docker":
+            root = self.folder / "warm"
+            device = self.device(root)
+            device.create()
+            shutil.copytree(self.images.store.root, device.store.root)
+            _, error = in_fork(lambda: device.runtime_named(self.kind).prepare(self.images.digests["absent"]))
+            assert error is None, error
+            shutil.rmtree(root)
 
     def down(self, agent: Agent) -> None:
         """Let nothing run any more."""
@@ -173,12 +200,12 @@ class Bench:
             self.runner(agent.root).recover()
             for name in self.device(agent.root).state.goals():
                 self.runner(agent.root).bring(name, self.sources(agent.root))
-            self._start_again(agent.root)
+            self.start_again(agent.root)
             return seen
 
         return in_fork(run)
 
-    def _start_again(self, root: Path) -> None:
+    def start_again(self, root: Path) -> None:
         """As the resident agent does after the start of a device."""
         device = self.device(root)
         for name, record in device.state.services().items():
@@ -191,83 +218,16 @@ class Bench:
                     runtime.start(replace(record.current.spec, image=image))
                 wait_until(lambda: probe("127.0.0.1", record.current.spec.port, "/").healthy)  # noqa: B023 - at once
 
+    def reason(self, agent: Agent) -> str | None:
+        """Why the service is as it is."""
+        services, wanted = self.device(agent.root).recorded()
+        found = [one.reason for one in (*wanted.goals.values(), *services.values()) if one.reason]
+        return "; ".join(found) or None
+
     def goal(self, agent: Agent) -> Stage | None:
         """The stage that is on record."""
         _, wanted = self.device(agent.root).recorded()
         return None if NAME not in wanted.goals else wanted.goals[NAME].stage
-
-
-def in_fork(job: Callable[[], Any], prepare: Callable[[], None] | None = None) -> tuple[Any, str | None]:
-    """What ``job`` returns in a process of its own, and the error that it raised, or ``killed``."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            os.close(reading)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            if prepare is not None:
-                prepare()
-            answer: tuple[Any, str | None]
-            try:
-                answer = (job(), None)
-            except (EdgepackError, OSError) as error:
-                answer = (None, f"{type(error).__name__}: {error}")
-            os.write(writing, json.dumps(answer).encode() if _plain(answer) else json.dumps([None, answer[1]]).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as file:
-        data = file.read()
-    _, status = os.waitpid(pid, 0)
-    if not data:
-        return None, "killed" if os.WIFSIGNALED(status) else f"ended with {status}"
-    value, error = json.loads(data)
-    return value, error
-
-
-def _plain(answer: tuple[Any, str | None]) -> bool:
-    return answer[0] is None or isinstance(answer[0], list)
-
-
-class Points:
-    """The points of an operation, counted; the process ends at the ``at``-th."""
-
-    def __init__(self, root: Path, at: int, log: Path) -> None:
-        self._root = str(root)
-        self._at = at
-        self._log = log
-        self._count = 0
-
-    def install(self) -> None:
-        """Watch this process, a fork that ends with the operation."""
-        real = DatabaseFile._transaction
-
-        @contextmanager
-        def transaction(this: Any) -> Iterator[sqlite3.Connection]:
-            with real(this) as db:
-                yield db
-            self.reach("transaction")
-
-        DatabaseFile._transaction = transaction  # type: ignore[method-assign, assignment]
-        sys.addaudithook(self._hear)
-
-    def _hear(self, event: str, words: tuple[Any, ...]) -> None:
-        if event == EVENT:
-            self.reach(words[1])
-        elif event in ("os.rename", "os.remove"):
-            path = os.fsdecode(words[1] if event == "os.rename" else words[0])
-            if path.startswith(self._root):
-                self.reach(f"{event[3:]} {path[len(self._root) + 1 :].partition('/')[0]}")
-
-    def reach(self, name: str) -> None:
-        self._count += 1
-        fd = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.write(fd, f"{name}\n".encode())
-        os.close(fd)
-        if self._count == self._at:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def points(bench: Bench, operation: str) -> list[str]:
@@ -292,7 +252,7 @@ def clear(bench: Bench, agent: Agent) -> None:
     bench.down(agent)
 
     def forget() -> None:
-        for image in bench.images.digests.values():
+        for image in (bench.images.digests[name] for name in ("v1", "v2")):
             with contextlib.suppress(EdgepackError):
                 bench.device(agent.root).runtime_named(bench.kind).forget_image(image)
 
@@ -307,12 +267,20 @@ def try_case(bench: Bench, operation: str, at: int, fault: str = "none", *, devi
     try:
         return _tried(bench, agent, operation, at, fault, device_too=device_too)
     finally:
-        heal(bench, fault, agent)
+        heal(bench.simulator, bench.folder)
         clear(bench, agent)
 
 
-def _tried(bench: Bench, agent: Agent, operation: str, at: int, fault: str, *, device_too: bool) -> Row:
-    old, new = {"install": (None, "v1"), "update": ("v1", "v2"), "rollback": ("v2", "v1")}.get(operation, ("v1", "v1"))
+def old_and_new(operation: str) -> tuple[str | None, str]:
+    """What answers before ``operation``, and after it."""
+    known: dict[str, tuple[str | None, str]] = {
+        "install": (None, "v1"), "update": ("v1", "v2"), "rollback": ("v2", "v1"),
+    }  # fmt: skip
+    return known.get(operation, ("v1", "v1"))
+
+
+def killed_at(bench: Bench, agent: Agent, operation: str, at: int, *, torn: bool = False) -> str:
+    """Ask for ``operation``, and kill it at its ``at``-th point; what that is called. ``torn``: its last write too."""
     bench.desire(agent, operation)
     log = bench.folder / "log"
     log.unlink(missing_ok=True)
@@ -321,31 +289,21 @@ def _tried(bench: Bench, agent: Agent, operation: str, at: int, fault: str, *, d
 
     def prepare() -> None:
         watch.install()
-        if fault == "torn write":
-            held.append(_kept_open(agent))
+        if torn:
+            held.append(kept_open(agent))
 
     _, error = in_fork(lambda: bench.operate(agent, operation), prepare)
     assert error == "killed", error
-    name = log.read_text().splitlines()[-1]
-    if fault == "torn write":
+    if torn:
         tear(agent)
-    if device_too:
-        bench.down(agent)
-    found = bench.goal(agent)
-    where = (bench.runtime, operation, f"{at} {name}", fault)
-    break_it(bench, fault, agent)
-    chain, error = bench.restart(agent, clock=fault == "1970")
-    if fault == "full disk":
-        # It may be that nothing can be recorded; what runs is another question.
-        assert error is None or "NoSpaceError" in error, (where, error)
-    else:
-        assert error is None, (where, error)
-        assert chain == expected(bench, agent, operation, found, fault, chain), (where, found, chain)
-    answers = heard(agent)
-    assert answers in (old, new) or error is not None, (where, found, chain, answers)
-    heal(bench, fault, agent)
+    return log.read_text().splitlines()[-1]
+
+
+def finished(bench: Bench, agent: Agent, operation: str, where: tuple[str, ...]) -> None:
+    """See that, with nothing in the way, all of ``operation`` is done in the end."""
+    new = old_and_new(operation)[1]
     if operation in ("install", "update") and bench.goal(agent) is Stage.FAILED:
-        bench.device(agent.root).state.set_goal(bench.spec(agent, str(new), 0.2), "device", 2)  # a newer document
+        bench.device(agent.root).state.set_goal(bench.spec(agent, new, 0.2), "device", 2)  # a newer document
     _, error = bench.restart(agent)
     assert error is None, (where, error)
     if operation not in ("install", "update"):
@@ -354,7 +312,33 @@ def _tried(bench: Bench, agent: Agent, operation: str, at: int, fault: str, *, d
             assert error is None, (where, error)
         if operation in ("pull", "import"):
             assert has(bench, agent, "v2"), where
-    assert heard(agent) == new, (where, found, chain, heard(agent))
+    assert heard(agent) == new, (where, heard(agent), bench.reason(agent))
+
+
+def _tried(bench: Bench, agent: Agent, operation: str, at: int, fault: str, *, device_too: bool) -> Row:
+    old, new = old_and_new(operation)
+    name = killed_at(bench, agent, operation, at, torn=fault == "torn write")
+    if device_too:
+        bench.down(agent)
+    found = bench.goal(agent)
+    where = (bench.runtime, operation, f"{at} {name}", fault)
+    break_it(bench.simulator, bench.folder, fault)
+    chain, error = bench.restart(agent, clock=fault == "1970")
+    if fault == "full disk":
+        # It may be that nothing can be recorded; what runs is another question.
+        assert error is None or "NoSpaceError" in error, (where, error)
+    else:
+        assert error is None, (where, error)
+        assert chain == expected(bench, agent, operation, found, fault, chain), (
+            where,
+            found,
+            chain,
+            bench.reason(agent),
+        )
+    answers = heard(agent)
+    assert answers in (old, new) or error is not None, (where, found, chain, answers, bench.reason(agent))
+    heal(bench.simulator, bench.folder)
+    finished(bench, agent, operation, where)
     return Row(*where, found.value if found is not None else "-", tuple(chain or ()), answers, heard(agent))
 
 
@@ -392,54 +376,7 @@ def has(bench: Bench, agent: Agent, image: str) -> bool:
     return all(store.check(one) for one in walk(bench.images.store, root))
 
 
-def _kept_open(agent: Agent) -> sqlite3.Connection:
-    """A connection that keeps what is written to the database in its log, as it is while a transaction is written."""
-    db = sqlite3.connect(agent.root / "state/agent.db")
-    db.execute("SELECT COUNT(*) FROM sqlite_master").fetchall()
-    return db
-
-
-def tear(agent: Agent) -> None:
-    """Cut off the end of what was written last: of the database's log, or of what is being downloaded."""
-    files = [agent.root / "state/agent.db-wal", *(agent.root / "store/ingest").glob("*.partial")]
-    there = [path for path in files if path.exists() and path.stat().st_size > 100]
-    if there:
-        last = max(there, key=lambda path: path.stat().st_mtime_ns)
-        os.truncate(last, last.stat().st_size - 100)
-
-
-def break_it(bench: Bench, fault: str, agent: Agent) -> None:
-    """Bring about the fault."""
-    simulator = bench.simulator
-    if fault == "404":
-        simulator.manifests, bench.simulator.hidden = {}, simulator.manifests  # type: ignore[attr-defined]
-    elif fault == "500":
-        simulator.busy = [(500, None)] * 1000
-    elif fault == "nothing":
-        simulator.silent = True
-    elif fault == "slow":
-        simulator.piece_seconds = 0.05
-    elif fault == "wrong bytes":
-        simulator.altered = set(simulator.blobs)
-    elif fault == "full disk":
-        with (bench.folder / "ballast").open("ab", buffering=0) as file:
-            for size in (1 << 20, 4096, 512, 1):
-                with contextlib.suppress(OSError):
-                    while True:
-                        file.write(bytes(size))
-
-
-def heal(bench: Bench, fault: str, agent: Agent) -> None:
-    """Take the fault away again."""
-    simulator = bench.simulator
-    if hasattr(simulator, "hidden"):
-        simulator.manifests = simulator.hidden
-        del simulator.hidden
-    simulator.busy, simulator.silent, simulator.piece_seconds, simulator.altered = [], False, 0.0, set()
-    (bench.folder / "ballast").unlink(missing_ok=True)
-
-
-def publish(images: Images, simulator: Simulator, *names: str) -> None:
+def publish(images: Images, simulator: Simulator, *names: str, repository: str = NAME) -> None:
     """Put images into the registry, signed."""
     simulator.referrers_api = True
     for name in names:
@@ -449,7 +386,7 @@ def publish(images: Images, simulator: Simulator, *names: str) -> None:
             for part in walk(images.store, one):
                 data = images.store.path(part.digest).read_bytes()
                 if part.media_type in mediatypes.MANIFESTS | mediatypes.INDEXES:
-                    simulator.put_manifest(NAME, part.digest.hex, data, part.media_type)
+                    simulator.put_manifest(repository, part.digest.hex, data, part.media_type)
                 else:
                     simulator.blobs[str(part.digest)] = data
 

@@ -61,7 +61,7 @@ class Resident:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "edge_agent", "run", "--config", str(self.file)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=self.device.environment(PYTHONPATH=str(ROOT), **self.environment),
+                env=self.device.environment(**{"PYTHONPATH": str(ROOT), **self.environment}),
             )  # fmt: skip
         if ready:
             self.wait(lambda: self.log.count("watching") > before)
