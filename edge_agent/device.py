@@ -11,13 +11,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import cast
 
-from edge_agent.runtimes.base import Runtime
+from edge_agent.runtimes.base import Placed, Runtime
 from edge_agent.runtimes.select import RuntimeName, choose
 from edge_agent.state.database import StateFile, damaged_state, read_state
 from edge_agent.state.goals import Wanted
 from edge_agent.state.records import ServiceRecord
 from edge_agent.state.reserve import Reserve
-from edgepack.errors import DigestMismatchError, EdgepackError, NotFoundError, SignatureError, UsageError, disk_errors
+from edgepack.errors import (
+    DigestMismatchError,
+    EdgepackError,
+    MissingPartError,
+    NotFoundError,
+    SignatureError,
+    UsageError,
+    disk_errors,
+)
 from edgepack.host.files import make_dirs
 from edgepack.host.locks import LockedError, is_locked, locked_within
 from edgepack.host.ownership import check_own, check_way
@@ -155,6 +163,16 @@ class Device:
         if self._runtime == "auto" and record is not None:
             return self.runtime_named(record.runtime)
         return self._chosen(self._runtime)
+
+    def check_place(self, record: ServiceRecord | None = None) -> None:
+        """Raise ``IncompatibleError`` where the service, or any, cannot run from this folder, whatever its image.
+
+        A runtime that is not there yet says nothing about it.
+        """
+        with suppress(MissingPartError):
+            runtime = self.runtime_for(record)
+            if isinstance(runtime, Placed):
+                runtime.check_place()
 
     def runtime_named(self, name: str) -> Runtime:
         """The runtime called ``name``; raises ``MissingPartError`` when it does not work now."""

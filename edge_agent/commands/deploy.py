@@ -42,6 +42,7 @@ def command(
     from edge_agent.reconcile.status import status
     from edge_agent.sources.pull import find
 
+    device.check_place()
     configuration = find_configuration(None, device.root)
     unsigned = allow_unsigned or configuration.allow_unsigned_images
     found = find(device, reference, replace(configuration, allow_unsigned_images=unsigned), here=True)

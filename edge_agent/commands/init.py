@@ -13,7 +13,7 @@ import click
 from edge_agent.commands.options import runtime_option, state_dir_option
 from edge_agent.config.configuration import STATE_DIR, host_name
 from edge_agent.device import Device
-from edgepack.errors import EdgepackError, UsageError
+from edgepack.errors import EdgepackError, UsageError, disk_errors
 from edgepack.host.commands import INPUT, OUTPUT, debug_option, output_option
 from edgepack.host.console import answer, note
 from edgepack.host.home import home_folder
@@ -62,7 +62,8 @@ def command(
     output: str,
 ) -> None:
     """Make this device's identity and configuration, and say what the workstation needs of it."""
-    from edge_agent.config.read import check_text, default_file, read_configuration
+    from edge_agent.config.place import default_file, remember_file
+    from edge_agent.config.read import check_text, read_configuration
     from edge_agent.config.template import template
     from edge_agent.config.unit import check_unit
     from edge_agent.identity.setup import IDENTITY_FILE, Wanted, check_free, write_files, write_identity
@@ -74,12 +75,12 @@ def command(
     if broker is None and any(beside.values()):
         given = next(key for key, value in beside.items() if value is not None)
         raise UsageError("is given without --broker", where=f"--{given.replace('_', '-')}", hint="give the broker too")
-    device = Device(state_dir)
+    device = Device(state_dir, runtime)
     file = (file or default_file(state_dir)).absolute()
     wanted = []
     if file.exists() and not force and name is None and broker is None and not groups:  # only the rest is to be made
         known = read_configuration(file)
-        name, groups, device = known.device, known.groups, Device(known.state_dir)
+        name, groups, device = known.device, known.groups, Device(known.state_dir, known.runtime)
     else:
         name = name or host_name()
         fields = {key: value.absolute() if isinstance(value, Path) else value for key, value in beside.items()}
@@ -90,11 +91,14 @@ def command(
         unit = _unit(file)
         check_unit(unit.text, for_user=os.geteuid() != 0)
         wanted.append(unit)
+    device.check_place()
     device.create()
     check_free(wanted, force=force)
     target = (path or device.root / IDENTITY_FILE).absolute()
     identity = write_identity(device.root, target, name, groups)
     write_files(wanted)
+    with disk_errors(device.root):
+        remember_file(device.root, file)
     value = {
         "device": name, "key_id": identity.key.id, "platform": str(identity.platform), "groups": list(groups),
         "identity": str(target), "configuration": str(file), "unit": str(wanted[-1].path) if systemd else None,

@@ -51,6 +51,7 @@ def command(
 
     if registry_credentials is not None:
         login_file(registry_credentials)  # what is wrong with it is said also where nobody asks for a login
+    device.check_place()
     configuration = find_configuration(file, device.root)
     unsigned = allow_unsigned or configuration.allow_unsigned_images
     configuration = replace(configuration, allow_unsigned_images=unsigned)

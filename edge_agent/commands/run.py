@@ -13,7 +13,8 @@ from click.core import ParameterSource
 from edge_agent.commands.options import runtime_option, state_dir_option
 from edge_agent.config.configuration import Configuration
 from edge_agent.config.document import to_json
-from edge_agent.config.read import default_file, find_configuration
+from edge_agent.config.place import default_file
+from edge_agent.config.read import find_configuration
 from edge_agent.daemon.jobs import program
 from edgepack.host.commands import INPUT, debug_option
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edge_agent.config.configuration import CONFIGURATION_FILE, FILE_NAME, STATE_DIR, Configuration
+from edge_agent.config.configuration import STATE_DIR, Configuration
 from edge_agent.config.document import from_json
+from edge_agent.config.place import default_file, usual_file
 from edge_agent.config.rules import PATHS, Rules, whole, without_secrets
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.trees.json_lines import parse_json
@@ -47,11 +48,6 @@ def _read(tree: Node, path: Path) -> Configuration:
     return from_json(_whole_paths(value_of(plain) or {}, folder), path)
 
 
-def default_file(state_dir: Path = STATE_DIR) -> Path:
-    """Where the configuration of the device in ``state_dir`` is, if it has one."""
-    return CONFIGURATION_FILE if state_dir.absolute() == STATE_DIR else state_dir.absolute() / FILE_NAME
-
-
 def find_configuration(file: Path | None, state_dir: Path | None = None, runtime: str | None = None) -> Configuration:
     """The configuration in ``file``, else that of the device in ``state_dir``, else the defaults.
 
@@ -61,7 +57,8 @@ def find_configuration(file: Path | None, state_dir: Path | None = None, runtime
     from dataclasses import replace
 
     known = default_file(state_dir or STATE_DIR)
-    found = read_configuration(file or known) if file is not None or known.exists() else Configuration()
+    is_known = file is not None or known.exists() or known != usual_file(state_dir or STATE_DIR)
+    found = read_configuration(file or known) if is_known else Configuration()
     if state_dir is not None:
         found = replace(found, state_dir=state_dir.absolute())
     return replace(found, runtime=runtime) if runtime is not None else found  # type: ignore[arg-type]

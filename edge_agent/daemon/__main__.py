@@ -11,11 +11,13 @@ import logging
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import edgepack
 from edge_agent.config.configuration import Configuration
 from edge_agent.config.document import from_json
+from edge_agent.config.place import remember_file
 from edge_agent.daemon import boots
 from edge_agent.daemon.links import make_link
 from edge_agent.daemon.loop import Agent
@@ -57,6 +59,9 @@ def _run(configuration: Configuration, file: Path | None) -> str | None:
     device = Device(configuration.state_dir, configuration.runtime)
     device.create()
     with only_agent(device.root):
+        if file is not None:
+            with suppress(OSError):  # its disk may be full: services run all the same
+                remember_file(device.root, file)
         after_boot = boots.after_boot(device.root)
         session, floor = _begin(device)
         wall = WallTime(floor, time.monotonic())

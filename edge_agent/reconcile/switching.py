@@ -101,6 +101,8 @@ class Preparing:
         for step in steps:
             match step:
                 case Prepare(name, image):
+                    # Before an image is missed that would then be downloaded for nothing.
+                    self._device.check_place(services.get(name))
                     self._device.check_signed(image, allow_unsigned=self._allow_unsigned)
                     self.prepare_image(self._device.runtime_for(services.get(name)), image)
                 case Stop(name):

@@ -97,3 +97,11 @@ class Foreseeing(Protocol):
 
         ``held``: the port is held by a service that is stopped before this one starts.
         """
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A runtime that unpacks images below the device's folder, and cannot run a service from every path."""
+
+    def check_place(self) -> None:
+        """Raise ``IncompatibleError`` where no service can run from there, whatever its image; changes nothing."""

@@ -75,12 +75,12 @@ class CrunRuntime(UnpackedRuntime):
         self._prepare(image, thorough=False)
 
     def _prepare(self, image: Digest, *, thorough: bool) -> None:
-        self._check_path()
+        self.check_place()
         ready = self._images.prepare(image, self._check, thorough=thorough)
         service_user(ready.config)
 
-    def _check_path(self) -> None:
-        """Raise ``IncompatibleError`` for a state folder whose path cannot be in the program's own documents."""
+    def check_place(self) -> None:
+        """See ``Placed``: the path has to be in the program's own documents."""
         try:
             str(self._state).encode()
         except UnicodeEncodeError:
@@ -284,14 +284,20 @@ def _container(service: str) -> str:
 
 
 def _last_error(log: bytes) -> str:
-    """The last error in the log of ``crun`` or ``runc``, which has a JSON object a line; warnings say nothing."""
-    said = ""
-    for line in log.decode("utf-8", "replace").splitlines():
+    """The last error in the log of ``crun`` or ``runc``; warnings say nothing.
+
+    It is JSON, an object a line, or over several lines as crun with JSON-C writes it.
+    """
+    said, text, decoder = "", log.decode("utf-8", "replace").lstrip(), json.JSONDecoder()
+    while text:
         try:
-            entry = json.loads(line)
+            entry, end = decoder.raw_decode(text)
         except ValueError:
-            said = line.strip() or said
-            continue
-        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal", "panic"):
-            said = str(entry.get("msg", "")).strip() or said
+            line, _, text = text.partition("\n")
+            said = line.strip() if any(map(str.isalpha, line)) else said
+        else:
+            text = text[end:]
+            if isinstance(entry, dict) and entry.get("level") in ("error", "fatal", "panic"):
+                said = str(entry.get("msg", "")).strip() or said
+        text = text.lstrip()
     return said

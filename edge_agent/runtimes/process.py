@@ -57,6 +57,14 @@ class ProcessRuntime(UnpackedRuntime):
         self._trees = self._state / "rootfs"
         self._bases = self._state / "bases"
 
+    def check_place(self) -> None:
+        """See ``Placed``: a path with a colon would part PYTHONPATH, unless a mount gives it another name."""
+        if ":" in str(self._trees) and not reach.can_arrange_mounts():
+            raise IncompatibleError(
+                "its path has a colon, which parts the list PYTHONPATH", where=self._state,
+                hint="give another --state-dir without one, run the agent as root, or use --runtime docker",
+            )  # fmt: skip
+
     def prepare(self, image: Digest) -> None:
         """Unpack the image's layers and merge them, its base apart from the others; see the protocol.
 
@@ -65,6 +73,7 @@ class ProcessRuntime(UnpackedRuntime):
         self._prepare(image, thorough=False)
 
     def _prepare(self, image: Digest, *, thorough: bool) -> None:
+        self.check_place()
         ready = self._images.prepare(image, _check, thorough=thorough)
         for folder in (self._trees, self._bases):
             if open_to_others(folder):
@@ -180,11 +189,7 @@ class ProcessRuntime(UnpackedRuntime):
         user = _user(image.config, spec.name, needed)
         aliases: dict[Path, Path] = {}
         if ":" in str(tree):
-            if not reach.can_arrange_mounts():
-                raise IncompatibleError(
-                    f"the path {tree} has a colon, which parts the list PYTHONPATH", where=f"service {spec.name}",
-                    hint="give the agent a --state-dir without one",
-                )  # fmt: skip
+            self.check_place()
             aliases[tree] = _ALIASES / Digest.of(os.fsencode(tree)).hex[:16]
         return Surroundings(user=user, views=() if user is None else reach.views(needed, user), aliases=aliases)
 

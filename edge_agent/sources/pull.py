@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_agent.config.configuration import Configuration, RegistrySource, Source
-from edge_agent.config.read import default_file
+from edge_agent.config.place import default_file
 from edge_agent.device import Device
 from edge_agent.sources.base import OnProgress, unseen
 from edge_agent.sources.meter import Caps

@@ -18,7 +18,7 @@ from edgepack.bundle.listing import (
 from edgepack.bundle.receipt import Receipt
 from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarWriter, blob_name
 from edgepack.errors import NotFoundError, SignatureError, UsageError
-from edgepack.host.files import replacing
+from edgepack.host.files import BY_UMASK, replacing
 from edgepack.limits import LIMITS
 from edgepack.nearness import tag_meant
 from edgepack.oci import mediatypes
@@ -76,7 +76,7 @@ def write_bundle(
     contents = _contents(store, images, platform, receipt)
     contents.check_limits(LIMITS, path)
     signed = envelope.sign(contents.to_bytes(), PAYLOAD_TYPE, *([] if key is None else [key]))
-    with replacing(path) as file:
+    with replacing(path, BY_UMASK) as file:
         tar = TarWriter(file)
         for name, data in ((LIST, signed), LAYOUT, (INDEX, contents.layout_index())):
             tar.add(name, len(data), [data])

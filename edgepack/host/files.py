@@ -22,6 +22,8 @@ from edgepack.host.removal import remove_tree
 # What file systems answer that write folders through at once (NFS, CIFS, FUSE), or lock files only (NFS).
 _NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS)
 _ABANDONED_SECONDS = 24 * 3600.0
+BY_UMASK = None
+"""The mode of what is written for the user, at a path that the user gave: as every program has it."""
 
 
 def fsync_dir(path: Path) -> None:
@@ -62,9 +64,10 @@ def publish(temporary: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+def replacing(path: Path, mode: int | None = 0o644) -> Iterator[BinaryIO]:
     """A new file that replaces ``path``, durably, when the block ends without an error.
 
+    It has the ``mode`` whatever the umask, or that of a new file with ``BY_UMASK``.
     Until then, and when the block fails or the process is killed, ``path`` is unchanged; leftovers of a killed writer
     are removed by the next call. Where ``path`` is a link, it stays and the file that it leads to is replaced. What is
     not a regular file, such as ``/dev/stdout`` or a FIFO, is written through as the bytes come; then the yielded file
@@ -88,7 +91,8 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
             raise NotFoundError("there is no such folder", where=path.parent, hint=hint) from None
         file = os.fdopen(fd, "wb")
         try:
-            os.fchmod(fd, mode)  # the umask must not decide who reads a key
+            if mode is not BY_UMASK:
+                os.fchmod(fd, mode)  # the umask must not decide who reads a key
             yield file
             file.flush()
             os.fsync(fd)
@@ -189,10 +193,10 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
-def _locked_file(path: Path, mode: int) -> tuple[Path, int]:
+def _locked_file(path: Path, mode: int | None) -> tuple[Path, int]:
     while True:
         temporary = _temporary(path)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is BY_UMASK else mode)
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.fstat(fd).st_nlink:  # else another writer swept it before it was locked
             return temporary, fd
@@ -216,10 +220,10 @@ def _locked_folder(path: Path, mode: int) -> tuple[Path, int]:
         os.close(fd)
 
 
-def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
+def atomic_write(path: Path, data: bytes, mode: int | None = 0o644) -> None:
     """Replace ``path`` with ``data`` so that a reader, or a power cut, sees the old file or the new one.
 
-    Raises ``NoSpaceError`` when the disk is full; ``path`` is then as it was.
+    The ``mode`` is that of ``replacing``. Raises ``NoSpaceError`` when the disk is full; ``path`` is then as it was.
     """
     with replacing(path, mode) as file:
         file.write(data)
@@ -251,6 +255,15 @@ def _make_dirs(path: Path, mode: int | None, above: int | None) -> None:
         if mode is not None:
             path.chmod(mode)  # what the umask took away
         fsync_dir(path.parent)
+
+
+def mode_of_new_folder(within: Path) -> int:
+    """The mode that the umask leaves a new folder, found by one in the folder ``within``."""
+    probe = _temporary(within / "new")
+    probe.mkdir()  # which tells the umask without changing it for other threads
+    mode = stat.S_IMODE(probe.stat().st_mode) & 0o777
+    probe.rmdir()
+    return mode
 
 
 def set_mode(path: Path, mode: int) -> None:

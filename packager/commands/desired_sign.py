@@ -11,7 +11,7 @@ import click
 from edgepack.errors import UsageError
 from edgepack.host.commands import INPUT, OUTPUT, Number
 from edgepack.host.console import answer, note
-from edgepack.host.files import atomic_write
+from edgepack.host.files import BY_UMASK, atomic_write
 from edgepack.names import check_device_name, check_group_name
 from edgepack.state.desired import MAX_SERIAL, PAYLOAD_TYPE, Desired
 from packager.commands.options import common
@@ -49,7 +49,7 @@ def command(
     check_written(desired.to_bytes(), file, "a desired state")
     signed = sign(desired.to_bytes(), PAYLOAD_TYPE, private)
     if path is not None:
-        atomic_write(path, signed)
+        atomic_write(path, signed, BY_UMASK)
         value = {"path": str(path), "serial": desired.serial, "key_id": private.id}
         value |= {"device": desired.device, "group": desired.group}
         answer(output, value, [value], written=[path])

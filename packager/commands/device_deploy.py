@@ -57,7 +57,7 @@ def command(
 
     FILE may name images by the tags of the workspace; the signed document names them by digest.
     """
-    from edgepack.host.files import atomic_write
+    from edgepack.host.files import BY_UMASK, atomic_write
     from edgepack.signing.envelope import sign
     from edgepack.state.topics import DeviceTopics, group_desired
     from packager.fleet.broker import BrokerAccess, publish
@@ -84,7 +84,7 @@ def command(
     signed = sign(canonical_json(deployment.document), PAYLOAD_TYPE, private)
     topic = DeviceTopics(target.name).desired if group is None else group_desired(target.name)
     if path is not None:
-        atomic_write(path, signed)
+        atomic_write(path, signed, BY_UMASK)
     if access is not None:
         publish(access, topic, signed)
     services = [{"name": one.name, "image": str(one.image)} for one in desired.services]

@@ -8,7 +8,7 @@ import click
 
 from edgepack.host.commands import OUTPUT
 from edgepack.host.console import answer
-from edgepack.host.files import atomic_write
+from edgepack.host.files import BY_UMASK, atomic_write
 from packager.commands.options import common
 from packager.workspaces.workspace import Workspace
 
@@ -21,7 +21,7 @@ def command(name: str, path: Path | None, workspace: Workspace, output: str) -> 
     """Write the public half of key NAME as PEM, for a device to trust."""
     pem = workspace.keys.export(name)
     if path is not None:
-        atomic_write(path, pem)
+        atomic_write(path, pem, BY_UMASK)
     if output == "json":
         answer(output, {"name": name, "path": path and str(path), "pem": pem.decode()}, [], written=[path])
     elif path is None:

@@ -13,7 +13,7 @@ import click
 from edgepack.errors import ConversionError, NotFoundError, UsageError
 from edgepack.host.commands import Number
 from edgepack.host.console import answer, human, note
-from edgepack.host.files import atomic_write
+from edgepack.host.files import BY_UMASK, atomic_write
 from edgepack.limits import LIMITS
 from edgepack.names import ModelRef
 from packager.commands.options import common, offline, pairs, team_registry
@@ -156,9 +156,9 @@ def _write(path: Path, report: Mapping[str, Any], model: Model) -> None:
     from converters.report import render
 
     if path.suffix.lower() in (".html", ".htm"):
-        atomic_write(path, render(report, model.id).encode())
+        atomic_write(path, render(report, model.id).encode(), BY_UMASK)
     else:
-        atomic_write(path, f"{json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False)}\n".encode())
+        atomic_write(path, f"{json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False)}\n".encode(), BY_UMASK)
 
 
 def _json(model: Model, conversion: Conversion, report: Mapping[str, Any], path: Path | None) -> dict[str, Any]:

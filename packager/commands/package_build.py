@@ -101,10 +101,10 @@ def _lock_of(image: BuiltImage, workspace: Workspace) -> str:
 
 def _write(path: Path | None, locks: Mapping[Platform, str]) -> None:
     if path is not None:
-        from edgepack.host.files import atomic_write
+        from edgepack.host.files import BY_UMASK, atomic_write
         from packager.wheels.lock_files import joined_lock
 
-        atomic_write(path.absolute(), joined_lock(locks).encode("ascii"))
+        atomic_write(path.absolute(), joined_lock(locks).encode("ascii"), BY_UMASK)
         note(f"wrote {path}, the lock of {', '.join(map(str, locks))}")
 
 

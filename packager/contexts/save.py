@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from edgepack.errors import disk_errors
-from edgepack.host.files import fsync_dir, temporary_beside
+from edgepack.host.files import fsync_dir, mode_of_new_folder, temporary_beside
 from edgepack.names import ModelRef
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.reference import Reference
@@ -66,7 +66,8 @@ def save_contexts(
             name = str(plan.platform).replace("/", "-") if len(plans) > 1 else "."
             (tree / name).mkdir(parents=True)
             saved.append(_saved(builder, plan, options, tree / name, folder / name, repository, search))
-        tree.chmod(0o755)
+        # Below it every mode is that in the image, whoever makes it.
+        tree.chmod(mode_of_new_folder(temporary))
         try:
             tree.rename(target)
         except OSError:

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgepack.documents import Fields, parse_object, raise_all
 from edgepack.errors import EdgepackError, InvalidDocumentError, NotFoundError, UsageError
-from edgepack.host.files import atomic_write, make_dirs
+from edgepack.host.files import BY_UMASK, atomic_write, make_dirs
 from edgepack.trees.text_file import read_text
 from edgepack.trees.yaml_tree import json_tree
 from packager.environments.conda import conda_json, conda_text, from_tree, parse_conda
@@ -178,13 +178,13 @@ def save_folder(environment: Environment, folder: Path, *, overwrite: bool = Fal
     del value["python"]["condaDependencies"]
     value["docker"]["baseDockerfile"] = None
     make_dirs(folder)
-    atomic_write(folder / CONDA_FILE, conda_text(environment).encode())
+    atomic_write(folder / CONDA_FILE, conda_text(environment).encode(), BY_UMASK)
     if environment.base_dockerfile is not None:
-        atomic_write(folder / DOCKERFILE, environment.base_dockerfile.encode())
+        atomic_write(folder / DOCKERFILE, environment.base_dockerfile.encode(), BY_UMASK)
     else:
         (folder / DOCKERFILE).unlink(missing_ok=True)
     # The definition comes last: a folder that has it is whole.
-    atomic_write(folder / DEFINITION, f"{json.dumps(value, indent=4, ensure_ascii=False)}\n".encode())
+    atomic_write(folder / DEFINITION, f"{json.dumps(value, indent=4, ensure_ascii=False)}\n".encode(), BY_UMASK)
 
 
 def load_folder(folder: Path, name: str | None = None) -> Environment:

@@ -14,7 +14,7 @@ from converters import Options
 from converters.conversion import software
 from converters.sandbox.launch import Limits
 from edgepack.errors import ConversionError, UsageError
-from edgepack.host.files import atomic_write, make_dirs
+from edgepack.host.files import BY_UMASK, atomic_write, make_dirs
 from edgepack.host.scratch import scratch_folder
 from edgepack.oci.layer import LayerEntry
 from edgepack.oci.store import Store
@@ -124,7 +124,7 @@ def _kept(report: Path | None, model: Model, refusals: Path | None) -> Path | No
         return None
     make_dirs(refusals)
     place = refusals / f"{model.name}-{model.version}.json"
-    atomic_write(place, report.read_bytes())
+    atomic_write(place, report.read_bytes(), BY_UMASK)
     return place
 
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from edgepack.errors import UsageError, disk_errors
-from edgepack.host.files import make_dirs, temporary_beside
+from edgepack.host.files import make_dirs, mode_of_new_folder, temporary_beside
 from edgepack.oci.store import Store
 from packager.models.model import Model
 from packager.models.unpack import extract
@@ -30,7 +30,7 @@ def download(store: Store, model: Model, target: Path, *, exist_ok: bool = False
         with temporary_beside(above / "download") as unpacked:
             found = extract(store, model, unpacked / "model")
             folder = found if len(tops) > 1 else found.parent
-            _give_usual_modes(found)
+            give_usual_modes(found)
             for top in tops:
                 _check_place(folder / top, target / top)
             make_dirs(target)
@@ -39,12 +39,9 @@ def download(store: Store, model: Model, target: Path, *, exist_ok: bool = False
     return target / tops[0] if len(tops) == 1 else target
 
 
-def _give_usual_modes(path: Path) -> None:
+def give_usual_modes(path: Path) -> None:
     """Let files and folders have the permissions of new ones: a layer's are the same whatever the umask."""
-    probe = path.with_name("new")
-    probe.mkdir()  # which tells the umask without changing it for other threads
-    folder_mode = stat.S_IMODE(probe.stat().st_mode) & 0o777
-    probe.rmdir()
+    folder_mode = mode_of_new_folder(path.parent)
     for place in (path, *path.rglob("*")) if path.is_dir() else (path,):
         if place.is_symlink():
             continue

@@ -8,6 +8,7 @@ from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.files import fsync_dir, temporary_beside
 from edgepack.oci.store import Store
 from packager.layers.paths import model_dir
+from packager.models.download import give_usual_modes
 from packager.models.model import Conversion, Model
 from packager.models.unpack import unpack_layers
 
@@ -42,6 +43,7 @@ def write_conversion(store: Store, model: Model, conversion: Conversion, folder:
             raise NotFoundError(
                 "its converted files are not in the store", where=f"model {model.id}", hint="convert it with --again"
             )
+        give_usual_modes(found)
         try:
             found.rename(target)
         except OSError:

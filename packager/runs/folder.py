@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from edgepack.errors import NotFoundError, UsageError, disk_errors
-from edgepack.host.files import atomic_write, locked, make_dirs, replacing
+from edgepack.host.files import BY_UMASK, atomic_write, locked, make_dirs, replacing
 from edgepack.nearness import did_you_mean
 from packager.runs.record import RunRecord, Status, check_name
 
@@ -129,7 +129,10 @@ class RunFolder:
             raise UsageError(f"has a file {name!r} already", where=f"run {self.id}", hint="give it another name")
         make_dirs(place.parent)
         try:
-            with source.open("rb") if isinstance(source, Path) else _given(source) as content, replacing(place) as file:
+            with (
+                source.open("rb") if isinstance(source, Path) else _given(source) as content,
+                replacing(place, BY_UMASK) as file,
+            ):
                 shutil.copyfileobj(content, file)
         except FileNotFoundError:
             raise NotFoundError("there is no such file", where=source, hint="check the path") from None

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgepack.documents import raise_all
 from edgepack.errors import UsageError
-from edgepack.host.files import atomic_write, make_dirs
+from edgepack.host.files import BY_UMASK, atomic_write, make_dirs
 from edgepack.trees.text_file import read_text
 from edgepack.trees.yaml_tree import json_tree
 from packager.environments.azure import CONDA_FILE
@@ -192,7 +192,7 @@ class CondaDependencies:
             target /= CONDA_FILE
         data = conda_text(self._record).encode()
         make_dirs(target.parent)
-        atomic_write(target, data)
+        atomic_write(target, data, BY_UMASK)
         return str(target)
 
     @translated

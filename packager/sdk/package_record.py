@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
 from edgepack.errors import EdgepackError, NotFoundError
-from edgepack.host.files import atomic_write, make_dirs
+from edgepack.host.files import BY_UMASK, atomic_write, make_dirs
 from packager.layers.secrets import check_written
 
 # Azure's words. A package is built while it is asked for, so that a record has one of the final ones.
@@ -38,8 +38,8 @@ class PackageRecord:
             check_written(log.encode(), folder / "build.log", "a log")
         except EdgepackError as error:
             log = f"{error}\n"  # an engine printed it, and nothing is kept of what it printed
-        atomic_write(folder / "build.log", log.encode())
-        atomic_write(folder / "package.json", canonical_json({"schema": _SCHEMA, **asdict(self)}))
+        atomic_write(folder / "build.log", log.encode(), BY_UMASK)
+        atomic_write(folder / "package.json", canonical_json({"schema": _SCHEMA, **asdict(self)}), BY_UMASK)
         others = sorted(folder.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for old in others[_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)

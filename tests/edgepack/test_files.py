@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -13,7 +14,17 @@ import pytest
 
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.console import report_errors
-from edgepack.host.files import atomic_write, discard, locked, make_dirs, replacing, sweep, temporary_beside
+from edgepack.host.files import (
+    BY_UMASK,
+    atomic_write,
+    discard,
+    locked,
+    make_dirs,
+    mode_of_new_folder,
+    replacing,
+    sweep,
+    temporary_beside,
+)
 from edgepack.host.scratch import scratch_folder, sweep_scratch
 
 
@@ -42,6 +53,22 @@ def test_the_umask_does_not_decide_the_mode(tmp_path: Path, umask: int) -> None:
 
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "page").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o000, 0o666), (0o027, 0o640), (0o077, 0o600)])
+def test_what_is_written_for_the_user_has_the_mode_that_the_umask_leaves(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        atomic_write(tmp_path / "report", b"1", BY_UMASK)
+        with replacing(tmp_path / "bundle", BY_UMASK) as file:
+            file.write(b"2")
+        folder = mode_of_new_folder(tmp_path)
+    finally:
+        os.umask(before)
+
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("report", "bundle")] == [mode, mode]
+    assert folder == 0o777 & ~umask
+    assert names(tmp_path) == ["bundle", "report"]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ def test_the_same_inputs_give_the_same_bytes_modes_and_times(tmp_path: Path) -> 
         save(second, tmp_path / "b b", AMD64, ARM64, script=read_entry_script("score.py", source))
     finally:
         os.umask(mask)
-    assert stat.S_IMODE((tmp_path / "b b").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o777 & ~mask
+    assert stat.S_IMODE((tmp_path / "b b").stat().st_mode) == 0o700  # who may enter it is its owner's business
     found = contents(tmp_path / "a")
     assert found == contents(tmp_path / "b b")
     assert {"linux-amd64", "linux-arm64", "linux-amd64/Dockerfile", "linux-arm64/Dockerfile"} <= found.keys()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,6 +105,14 @@ def test_an_empty_folder_is_taken_and_any_other_refused(
     path = write_conversion(workspace.store, model, conversion, tmp_path / "link")
     assert path == tmp_path / "link/model.onnx"
     assert sorted(path.name for path in (tmp_path / "empty").iterdir()) == NAMES
+    mask = os.umask(0o077)
+    try:
+        write_conversion(workspace.store, model, conversion, tmp_path / "private")
+    finally:
+        os.umask(mask)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "private").iterdir()}
+    assert modes == dict.fromkeys(NAMES, 0o600)
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o700
     (tmp_path / "file").write_text("mine")
     for name, says in (("empty", "is not empty; give -o a new folder"), ("file", "is not a directory")):
         with pytest.raises(UsageError, match=says):
@@ -113,7 +123,7 @@ def test_an_empty_folder_is_taken_and_any_other_refused(
     with pytest.raises(UsageError, match="is the current folder"):
         check_target(Path())
     assert (tmp_path / "file").read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "link"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "link", "private"]
 
 
 def test_a_folder_is_refused_before_anything_is_converted(tmp_path: Path) -> None:

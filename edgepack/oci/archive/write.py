@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from edgepack.documents import canonical_json
 from edgepack.errors import UsageError
-from edgepack.host.files import replacing
+from edgepack.host.files import BY_UMASK, replacing
 from edgepack.host.progress import Progress, unseen
 from edgepack.limits import LIMITS
 from edgepack.oci import graph, mediatypes
@@ -52,7 +52,7 @@ def write_archive(
     ``NoSpaceError``.
     """
     pieces = _archive(source, images, platform or Platform.host(), zstd, progress)
-    with replacing(path) as file:
+    with replacing(path, BY_UMASK) as file:
         return sum(file.write(piece) for piece in pieces)
 
 
