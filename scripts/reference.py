@@ -155,6 +155,32 @@ def inferenceconfig_schema() -> str:
     return SCHEMA_FILE.read_text("utf-8")
 
 
+def deploymentconfig_page() -> str:
+    """Every field of a deployment configuration."""
+    from packager.services.configuration.rules import schema
+
+    found = schema()
+    return "\n".join(
+        [
+            "# A deployment configuration\n",
+            GENERATED,
+            f"{found['description']} JSON or YAML. [deploymentconfig.schema.json](deploymentconfig.schema.json) is its"
+            " JSON Schema, for an editor.\n",
+            "The description of a field begins with the kinds of target that it is for; for another kind it is refused,"
+            " since it would have no effect. Paths count from the current folder, as Azure's do. A field that is null"
+            " is as one that is not there.\n",
+            _table(("Field", "Type", "Always", "What it says"), _fields(found, {}, "")),
+        ]
+    )
+
+
+def deploymentconfig_schema() -> str:
+    """The JSON Schema of a deployment configuration, as the package has it."""
+    from packager.services.configuration.rules import SCHEMA_FILE
+
+    return SCHEMA_FILE.read_text("utf-8")
+
+
 def agent_page() -> str:
     """Every field of the agent's configuration."""
     from edge_agent.config.rules import schema
@@ -282,6 +308,8 @@ PAGES = {
     "edge-agent.schema.json": agent_schema,
     "inferenceconfig.md": inferenceconfig_page,
     "inferenceconfig.schema.json": inferenceconfig_schema,
+    "deploymentconfig.md": deploymentconfig_page,
+    "deploymentconfig.schema.json": deploymentconfig_schema,
     "manifest.md": manifest_page,
     "rules.md": rules_page,
     "stages.md": stages_page,

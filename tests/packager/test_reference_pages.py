@@ -60,6 +60,15 @@ def test_every_field_of_an_inference_configuration_is_on_its_page() -> None:
         assert not line.endswith("|  |"), f"{name} has no description"
 
 
+def test_every_field_of_a_deployment_configuration_is_on_its_page() -> None:
+    schema = json.loads((REFERENCE / "deploymentconfig.schema.json").read_text("utf-8"))
+    lines = (REFERENCE / "deploymentconfig.md").read_text("utf-8").splitlines()
+    inner = [f"{name}.{below}" for name, field in schema["properties"].items() for below in field.get("properties", ())]
+    for name in [*schema["properties"], *inner]:
+        (line,) = [line for line in lines if line.startswith(f"| `{name}` |")]
+        assert not line.endswith("|  |"), f"{name} has no description"
+
+
 def test_a_table_has_as_many_cells_in_every_line() -> None:
     blocks = (REFERENCE / "rules.md").read_text("utf-8").split("\n\n")
     tables = [block.splitlines() for block in blocks if block.startswith("| ")]
