@@ -19,7 +19,9 @@ from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
     from packager.images.build import BuildOptions
+    from packager.inference.configuration import InferenceConfiguration
     from packager.inference.entry_script import EntryScript
+    from packager.services.service import Source
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -31,6 +33,20 @@ class ImageInputs:
     refs: tuple[ModelRef, ...]
     platforms: tuple[Platform, ...]
     options: BuildOptions
+    inference: InferenceConfiguration | None = None
+
+    @property
+    def source(self) -> Source | None:
+        """Where the entry script is on this workstation, if there is one."""
+        from packager.services.service import Source
+
+        if self.inference is None:
+            return None
+        folder = self.inference.source_directory
+        script = self.inference.entry_script
+        if folder is None:
+            return Source(str(Path(script).absolute()))
+        return Source(script, str(folder.absolute()))
 
     @property
     def script(self) -> EntryScript | None:
@@ -187,4 +203,4 @@ def _inputs(
         options = replace(options, environment=find_environment(environment, workspace.environments))
     if steps is not None:
         options = replace(options, steps=read_steps(steps))
-    return ImageInputs(refs, wanted, options)
+    return ImageInputs(refs, wanted, options, inference)

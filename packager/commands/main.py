@@ -67,6 +67,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "list": "List services and how they are.",
             "show": "Show a service and where it answers.",
             "logs": "Show what a service wrote.",
+            "update": "Change a service, with nothing built that stays.",
             "delete": "Stop a service and forget it.",
         },
     ),

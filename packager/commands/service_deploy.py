@@ -2,36 +2,73 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from edgepack.errors import UsageError
-from edgepack.host.commands import Number
+from edgepack.host.commands import INPUT, Number
 from edgepack.host.console import answer
 from packager.bars import bars
 from packager.commands.image_inputs import ImageInputs, image_inputs
-from packager.commands.options import creating
+from packager.commands.options import creating, pairs
 from packager.commands.service_views import service_json, service_row
 from packager.workspaces.workspace import Workspace
+
+if TYPE_CHECKING:
+    from packager.services.configuration.rules import Configuration
 
 
 @click.command("deploy")
 @click.option("-n", "--name", required=True, help="The service's name, such as churn.")
 @image_inputs
+@click.option("--dc", type=INPUT, metavar="FILE", help="A deployment configuration; on this machine without one.")
 @click.option("--port", type=Number(1, 65535, kind=int), help="Where it answers.  [default: a free port]")
+@click.option("--description", help="What the service is for.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of the service; may be given again.")
+@click.option(
+    "--property", "properties", multiple=True, metavar="KEY=VALUE", help="A property of it, which stays; the same."
+)
 @click.option("--overwrite", is_flag=True, help="Replace a service of that name.")
 @creating
 def command(
-    name: str, port: int | None, overwrite: bool, inputs: ImageInputs, workspace: Workspace, output: str
+    name: str,
+    dc: Path | None,
+    port: int | None,
+    description: str | None,
+    tags: tuple[str, ...],
+    properties: tuple[str, ...],
+    overwrite: bool,
+    inputs: ImageInputs,
+    workspace: Workspace,
+    output: str,
 ) -> None:
     """Run models as a service, and wait until it is healthy."""
-    from packager.services.configuration.values import LocalDeployment
-    from packager.services.deploying import Request, Services
+    from packager.services.deploying import Services
+    from packager.services.plan import Request
 
     if not inputs.refs and inputs.script is None:
         raise UsageError("has no model", where=f"service {name}", hint="name one: -m NAME[:VERSION]")
-    written = {"computeType": "local"} | ({} if port is None else {"port": port})
-    request = Request(name, inputs.refs, inputs.options, LocalDeployment(port), written)
+    request = Request(
+        name, inputs.refs, inputs.options, _configuration(dc, port), None, inputs.source, description,
+        pairs(tags, "--tag"), pairs(properties, "--property"),
+    )  # fmt: skip
+    services = Services(workspace)
     with bars() as progress:
-        Services(workspace).deploy(request, overwrite=overwrite, progress=progress)
-    service, seen = Services(workspace).observe(name)
+        services.deploy(request, overwrite=overwrite, progress=progress)
+    service, seen = services.observe(name)
     answer(output, service_json(workspace, service, seen), [service_row(workspace, service, seen)])
+
+
+def _configuration(file: Path | None, port: int | None) -> Configuration:
+    from packager.services.configuration.read import read_deployment
+    from packager.services.configuration.rules import Configuration
+    from packager.services.configuration.values import LocalDeployment
+
+    if file is None:
+        written = {"computeType": "local"} | ({} if port is None else {"port": port})
+        return Configuration(LocalDeployment(port), written)
+    if port is not None:
+        raise UsageError("is given beside --dc, whose file says that", where="--port", hint="keep one of the two")
+    return read_deployment(file)

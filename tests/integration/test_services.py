@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.support.images import Commands, Site, assert_scores
+from edgepack.host.files import locked
+from tests.integration.support.images import Commands, Second, Site, assert_scores
 from tests.support.ports import free_port
 
 
@@ -39,3 +41,26 @@ def test_a_service_of_that_name_is_not_replaced_by_chance(commands: Commands, de
     done = commands.edgepack("service", "deploy", "-n", "mlp", "-m", "mlp:1", code=2)
     assert "service mlp: is there already; give --overwrite" in done.stderr
     assert commands.edgepack("service", "show", "mlp").json == deployed
+
+
+def test_an_update_moves_what_changed_and_a_failed_one_leaves_what_runs(
+    site: Site, second: Second, commands: Commands, deployed: Any, tmp_path: Path
+) -> None:
+    assert commands.edgepack("service", "update", "mlp", "-m", "mlp:2").json["models"] == ["mlp:2"]
+    assert_scores(deployed["port"], site.models[2])
+    script = tmp_path / "score.py"
+    script.write_text("def init():\n    raise RuntimeError('no such feature')\n\n\ndef run(data):\n    return data\n")
+    done = commands.edgepack("service", "update", "mlp", "--entry-script", script, code=1)
+    assert "no such feature" in done.stderr
+    shown = commands.edgepack("service", "show", "mlp").json
+    assert (shown["state"], shown["models"], shown["source"]) == ("running", ["mlp:2"], None)
+    assert "rolled back" in shown["reason"]
+    assert_scores(deployed["port"], site.models[2])
+    commands.edgepack("service", "update", "mlp", "-m", "mlp:1")
+    assert commands.edgepack("service", "show", "mlp").json["package"] == deployed["package"]
+
+
+def test_two_commands_do_not_change_one_service_at_once(site: Site, commands: Commands, deployed: Any) -> None:
+    with locked(site.commands.workspace / "services/mlp.lock"):
+        done = commands.edgepack("service", "update", "mlp", "--description", "another", code=2)
+    assert "service mlp: is being changed by another command" in done.stderr
