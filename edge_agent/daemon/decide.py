@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from edge_agent.reconcile.lack import told
 from edge_agent.reconcile.probe import Health
 from edge_agent.reconcile.restarts import Checks, Ended, History, Kind, Trouble, of_end, starts_again
+from edge_agent.runtimes.kills import NONE, Kills
 from edge_agent.state.goals import Goal
 from edgepack.state.desired import DesiredService
 from edgepack.state.reported import Stage
@@ -26,6 +28,8 @@ _MOST_RETRY_SECONDS = 300.0
 # Jobs that prepare or switch at once: each is a Python with libraries. One that downloads or waits for health has
 # little to do, and does not count: it may take long.
 _MOST_JOBS = 4
+# How often it is told at most, beside when it has doubled, how much of a service was killed.
+_TOLD_SECONDS = 60.0
 _UNCOUNTED = frozenset({Stage.DOWNLOADING, Stage.WAITING, Stage.PROBATION})
 # The longest time between two turns.
 MOST_SLEEP_SECONDS = 30.0
@@ -36,7 +40,7 @@ class Seen:
     """A service that should run: what is on record, and what is seen of it now.
 
     ``deployment`` numbers what was deployed. ``alive`` is ``None`` while its runtime does not answer. ``check`` is the
-    newest health check and when it ended, ``refused`` why the last start failed.
+    newest health check and when it ended, ``refused`` why the last start failed. ``kills`` are those of what runs.
     """
 
     spec: DesiredService
@@ -46,6 +50,7 @@ class Seen:
     fault: str | None = None
     check: tuple[float, Health] | None = None
     refused: str | None = None
+    kills: Kills = NONE
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,10 @@ Action = Restart | Probe | Bring | Cancel
 
 @dataclass(frozen=True)
 class Care:
-    """What is remembered of a service that should run; ``left`` says why it is not started again, or not now."""
+    """What is remembered of a service that should run; ``left`` says why it is not started again, or not now.
+
+    ``kills`` were told at ``told_at``: one that leaks at each request must not fill the network with its count.
+    """
 
     deployment: int
     history: History
@@ -111,6 +119,15 @@ class Care:
     probe_at: float
     checked_at: float
     left: str | None = None
+    kills: Kills = NONE
+    told_at: float = 0.0
+
+    def with_kills(self, kills: Kills, now: float) -> Care:
+        """With ``kills`` where they are to be told: fewer, of another run; twice as many or more; or after a while."""
+        more = kills.count - self.kills.count
+        if more < 0 or (more > 0 and (more >= self.kills.count or now - self.told_at >= _TOLD_SECONDS)):
+            return replace(self, kills=kills, told_at=now)
+        return self
 
 
 @dataclass(frozen=True)
@@ -170,6 +187,7 @@ def _watch(name: str, seen: Seen, care: Care, now: float) -> tuple[Care, Action 
     spec, never = seen.spec, now + MOST_SLEEP_SECONDS
     if seen.alive is None:
         return care, None, never
+    care = care.with_kills(seen.kills, now) if seen.alive else care
     if seen.check is not None and seen.check[0] > care.checked_at:
         ended_at, health = seen.check
         care = replace(
@@ -205,7 +223,9 @@ def _trouble(seen: Seen, care: Care) -> Trouble | None:
         return of_end(seen.ended, seen.spec.memory_bytes)
     if seen.fault is not None:
         return Trouble(Kind.FAULTY, f"it runs, but {seen.fault}")
-    return care.checks.trouble(seen.spec.health_failures)
+    found = care.checks.trouble(seen.spec.health_failures)
+    lacks = None if found is None else told(seen.kills, seen.spec.memory_bytes)
+    return found if found is None or lacks is None else Trouble(found.kind, f"{found.reason}; {lacks}")
 
 
 def _jobs(view: View, memory: Memory) -> tuple[dict[str, Try], list[Action], float]:

@@ -33,6 +33,7 @@ from edge_agent.daemon.upgrades import Upgrades
 from edge_agent.daemon.watch import Watch
 from edge_agent.device import Device
 from edge_agent.link.base import Link, Message
+from edge_agent.reconcile.lack import told
 from edge_agent.reconcile.restarts import Kind
 from edge_agent.reconcile.stages import after_start
 from edge_agent.state.clock import WallTime
@@ -211,8 +212,13 @@ class Agent:
             return 0
 
     def _tell(self) -> None:
-        """Say once in the log what a service has met that is not started again now."""
-        left = {name: care.left for name, care in self._memory.cares.items() if care.left is not None}
+        """Say once in the log what a service has met that is not started again now, or that runs on."""
+        specs = {name: record.current.spec for name, record in self._records.services.items()}
+        left = {
+            name: reason
+            for name, care in self._memory.cares.items()
+            if (reason := care.left or told(care.kills, specs[name].memory_bytes)) is not None
+        }
         for name, reason in left.items():
             if self._told.get(name) != reason:
                 _log.warning("service %s: %s", name, reason)

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from edge_agent.daemon.decide import Restart
 from edge_agent.device import Device
 from edge_agent.reconcile.probe import Health, probe
 from edge_agent.reconcile.restarts import Ended, Kind
 from edge_agent.runtimes.base import Watch
+from edge_agent.runtimes.kills import NONE, Kills, kills_of, read_kills
 from edge_agent.state.records import ServiceRecord
 from edgepack.errors import EdgepackError
 from edgepack.state.reported import ServiceState
@@ -33,7 +35,8 @@ _RUNNING = frozenset({Kind.HUNG, Kind.UNHEALTHY, Kind.FAULTY})
 class Look:
     """What was seen of a service at ``at``; ``alive`` is ``None`` when its runtime did not answer, for ``reason``.
 
-    ``watch`` tells of its end, where that can be watched and was asked for; whoever gets it closes it.
+    ``watch`` tells of its end, where that can be watched and was asked for; whoever gets it closes it. ``counters`` are
+    the files that count the ``kills`` of what runs.
     """
 
     at: float
@@ -43,6 +46,8 @@ class Look:
     fault: str | None = None
     health: Health | None = None
     watch: Watch | None = None
+    counters: tuple[Path, ...] = ()
+    kills: Kills = NONE
 
 
 def look(
@@ -80,7 +85,8 @@ def _look(
     if fault is None and instance.image is not None and not device.is_image(spec.image, instance.image):
         fault = f"it is another image, {instance.image}"
     health = probe(spec.address, spec.port, spec.health_path) if check and fault is None else None
-    return Look(clock(), True, fault=fault, health=health, watch=watching)
+    kills = kills_of(instance)
+    return Look(clock(), True, fault=fault, health=health, watch=watching, counters=instance.counters, kills=kills)
 
 
 def ask(device: Device, record: ServiceRecord, known: Look, *, clock: Callable[[], float] = time.monotonic) -> Look:
@@ -88,7 +94,8 @@ def ask(device: Device, record: ServiceRecord, known: Look, *, clock: Callable[[
     spec = record.current.spec
     health = probe(spec.address, spec.port, spec.health_path)
     if health.healthy:
-        return replace(known, at=clock(), health=health, watch=None)
+        kills = read_kills(known.counters) if known.counters else known.kills
+        return replace(known, at=clock(), health=health, watch=None, kills=kills)
     return replace(look(device, record, check=False, watch=False, clock=clock), health=health)
 
 

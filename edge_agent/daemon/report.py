@@ -11,6 +11,7 @@ from edge_agent.daemon.decide import Care, Running
 from edge_agent.daemon.observe import Look
 from edge_agent.daemon.records import Records
 from edge_agent.device import Device
+from edge_agent.reconcile.lack import with_kills
 from edge_agent.reconcile.status import answered, coming, documents, named, unknown, url
 from edge_agent.state.goals import Wanted
 from edge_agent.state.records import ServiceRecord
@@ -93,11 +94,15 @@ class Reporter:
             exit_code=None if sight.look is None or sight.look.ended is None else sight.look.ended.exit_code,
         )  # fmt: skip
         found = _with_job(answered(found, wanted), sight)
-        if record.state is not ServiceState.HEALTHY or state is ServiceState.HEALTHY:
+        if record.state is not ServiceState.HEALTHY:
             return found
-        # It was brought to its goal, and something has happened to it since.
-        failed = state is ServiceState.FAILED and found.status is Answer.OK
-        return replace(found, reason=reason, status=Answer.FAILED if failed else found.status)
+        if state is not ServiceState.HEALTHY:
+            # It was brought to its goal, and something has happened to it since.
+            failed = state is ServiceState.FAILED and found.status is Answer.OK
+            found = replace(found, reason=reason, status=Answer.FAILED if failed else found.status)
+        if sight.care is None or state not in (ServiceState.HEALTHY, ServiceState.UNHEALTHY):
+            return found
+        return with_kills(found, sight.care.kills, spec.memory_bytes)
 
 
 def _with_job(found: ReportedService, sight: Sight) -> ReportedService:

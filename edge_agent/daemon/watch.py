@@ -93,7 +93,9 @@ class Watch:
             look, spec = known.look, records[name].current.spec
             if look is not None:
                 ended = None if self._after_boot and name not in self._met else look.ended
-                found[name] = Seen(spec, known.deployment, look.alive, ended, look.fault, known.check, known.refused)
+                found[name] = Seen(
+                    spec, known.deployment, look.alive, ended, look.fault, known.check, known.refused, look.kills
+                )
         return found
 
     def look_around(self, records: Mapping[str, ServiceRecord], but: Collection[str]) -> None:
@@ -214,8 +216,8 @@ def should_run(record: ServiceRecord) -> bool:
 def _differs(known: Known, look: Look) -> bool:
     """Whether ``look`` shows something else than what was known."""
     before = known.look
-    if before is None or (look.alive, look.reason, look.ended, look.fault) != (
-        before.alive, before.reason, before.ended, before.fault
+    if before is None or (look.alive, look.reason, look.ended, look.fault, look.kills) != (
+        before.alive, before.reason, before.ended, before.fault, before.kills
     ):  # fmt: skip
         return True
     return look.health is not None and (known.check is None or known.check[1] != look.health)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_agent.reconcile.lack import used_up
 from edge_agent.runtimes.base import Instance
 from edgepack.limits import LIMITS
 
@@ -72,15 +73,15 @@ def _drain(connection: socket.socket, end: float) -> None:
         return
 
 
-def alive(instance: Instance | None) -> Health:
-    """Whether the service's process runs; whether it answers is another question."""
+def alive(instance: Instance | None, memory_bytes: int | None = None) -> Health:
+    """Whether the service's process runs, which may use ``memory_bytes``; whether it answers is another question."""
     if instance is not None and instance.state == "running":
         return Health(True)
     if instance is None or instance.exit_code is None:
         return Health(False, "it is not running")
     if instance.out_of_memory:
-        what = f"it ran out of memory and was killed (exit code {instance.exit_code})"
-        return Health(False, f"{what}; give it more memory or a smaller model")
+        what = f"it ran out of memory: it used {used_up(memory_bytes)}, and was killed"
+        return Health(False, f"{what} (exit code {instance.exit_code}); give it more memory or a smaller model")
     return Health(False, how_it_ended(instance.exit_code))
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from edge_agent.reconcile.lack import used_up
 from edge_agent.reconcile.probe import Health, how_it_ended
 from edgepack.state.desired import Restart
-from edgepack.text import human
 
 _FIRST_SECONDS = 10.0
 _MOST_SECONDS = 300.0
@@ -68,8 +68,7 @@ def of_end(ended: Ended | None, memory_bytes: int | None) -> Trouble:
     if ended is None or (ended.exit_code is None and not ended.out_of_memory):
         return Trouble(Kind.GONE, "it is not running")
     if ended.out_of_memory:
-        limit = "" if memory_bytes is None else f" of {human(memory_bytes)}"
-        return Trouble(Kind.OUT_OF_MEMORY, f"out of memory: it used all{limit} and was killed")
+        return Trouble(Kind.OUT_OF_MEMORY, f"out of memory: it used {used_up(memory_bytes)} and was killed")
     said = how_it_ended(ended.exit_code or 0)
     return Trouble(Kind.CRASHED if ended.exit_code else Kind.ENDED, said)
 

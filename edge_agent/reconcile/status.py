@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edge_agent.device import STORE, Device
+from edge_agent.reconcile.lack import with_kills
 from edge_agent.reconcile.probe import alive, probe
+from edge_agent.runtimes.kills import NONE, Kills, kills_of
 from edge_agent.state.goals import Goal, Wanted
 from edge_agent.state.records import ServiceRecord
 from edgepack.errors import EdgepackError
@@ -25,9 +27,13 @@ _ATTEMPTS = 5
 def status(device: Device) -> tuple[ReportedService, ...]:
     """Every service as it is now; writes nothing: it is asked for on full and on read-only disks too."""
     services, wanted = device.recorded()
-    found = {name: _settled(device, record) for name, record in services.items()}
+    settled = {name: _settled(device, record) for name, record in services.items()}
+    found = {name: one for name, (one, _) in settled.items()}
     found |= {name: unknown(name, wanted) for name in coming(wanted) - found.keys()}
-    return tuple(answered(found[name], wanted) for name in sorted(found))
+    found = {name: answered(found[name], wanted) for name in sorted(found)}
+    for name, (_, kills) in settled.items():
+        found[name] = with_kills(found[name], kills, services[name].current.spec.memory_bytes)
+    return tuple(found.values())
 
 
 def coming(wanted: Wanted) -> frozenset[str]:
@@ -83,8 +89,8 @@ def documents(wanted: Wanted) -> tuple[ReportedDocument, ...]:
     return tuple(found)
 
 
-def _settled(device: Device, record: ServiceRecord) -> ReportedService:
-    """The report on a record that did not change meanwhile, for an update may be in progress."""
+def _settled(device: Device, record: ServiceRecord) -> tuple[ReportedService, Kills]:
+    """The report on a record that did not change meanwhile, for an update may be in progress; what of it was killed."""
     for _ in range(_ATTEMPTS):
         found = _reported(device, record)
         now = device.services().get(record.name, record)
@@ -94,11 +100,11 @@ def _settled(device: Device, record: ServiceRecord) -> ReportedService:
     return found
 
 
-def _reported(device: Device, record: ServiceRecord) -> ReportedService:
-    spec = record.current.spec
+def _reported(device: Device, record: ServiceRecord) -> tuple[ReportedService, Kills]:
+    spec, kills = record.current.spec, NONE
     state, reason = record.state, record.reason
     if state is ServiceState.HEALTHY:
-        state, reason = _observed(device, record)
+        state, reason, kills = _observed(device, record)
     elif state is ServiceState.TRANSITIONING:
         reason = (
             "a change is in progress"
@@ -108,10 +114,11 @@ def _reported(device: Device, record: ServiceRecord) -> ReportedService:
     last_good = None if record.last_good is None else record.last_good.spec.image
     tags, models = named(device, [spec.image, *([] if last_good is None else [last_good])])
     at = None if state in (ServiceState.STOPPED, ServiceState.REMOVED) else url(spec.address, spec.port)
-    return ReportedService(
+    found = ReportedService(
         record.name, state, spec.image, last_good, spec.port, record.runtime, reason, tags.get(spec.image),
         None if last_good is None else tags.get(last_good), models, at,
     )  # fmt: skip
+    return found, kills
 
 
 def named(device: Device, images: Sequence[Digest]) -> tuple[dict[Digest, str], tuple[str, ...]]:
@@ -141,18 +148,21 @@ def url(address: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _observed(device: Device, record: ServiceRecord) -> tuple[ServiceState, str | None]:
+def _observed(device: Device, record: ServiceRecord) -> tuple[ServiceState, str | None, Kills]:
     spec = record.current.spec
     try:
         instance = device.runtime_named(record.runtime).inspect(record.name)
     except EdgepackError as error:
-        return ServiceState.UNHEALTHY, f"{record.runtime} does not answer ({error})"
-    living = alive(instance)
-    if not living.healthy:
-        return ServiceState.FAILED, living.reason
-    if instance is not None and (instance.fault is not None or instance.image is None):
-        return ServiceState.UNHEALTHY, f"it runs, but {instance.fault}; apply the desired state again"
-    if instance is not None and instance.image is not None and not device.is_image(spec.image, instance.image):
-        return ServiceState.UNHEALTHY, f"it runs another image, {instance.image}; apply the desired state again"
+        return ServiceState.UNHEALTHY, f"{record.runtime} does not answer ({error})", NONE
+    living = alive(instance, spec.memory_bytes)
+    if instance is None or not living.healthy:
+        return ServiceState.FAILED, living.reason, NONE
+    kills = kills_of(instance)
+    if instance.fault is not None or instance.image is None:
+        return ServiceState.UNHEALTHY, f"it runs, but {instance.fault}; apply the desired state again", kills
+    if not device.is_image(spec.image, instance.image):
+        return ServiceState.UNHEALTHY, f"it runs another image, {instance.image}; apply the desired state again", kills
     health = probe(spec.address, spec.port, spec.health_path)
-    return (ServiceState.HEALTHY, record.reason) if health.healthy else (ServiceState.UNHEALTHY, health.reason)
+    if health.healthy:
+        return ServiceState.HEALTHY, record.reason, kills
+    return ServiceState.UNHEALTHY, health.reason, kills

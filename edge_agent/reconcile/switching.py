@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edge_agent.device import IMPORT_AGAIN, Device
+from edge_agent.reconcile.lack import told
 from edge_agent.reconcile.plan import Prepare, Step, Stop, Switch
 from edge_agent.reconcile.probe import Health, alive, probe, wait_healthy
 from edge_agent.reconcile.progress import Progress
-from edge_agent.runtimes.base import Foreseeing, Runtime
+from edge_agent.runtimes.base import Foreseeing, Instance, Runtime
+from edge_agent.runtimes.kills import kills_of
 from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edgepack.errors import EdgepackError, RuntimeFailedError, VerificationError
@@ -68,18 +70,29 @@ class Looking:
 
     def once(self, spec: DesiredService, runtime: Runtime) -> Health:
         """The health of a service that ``runtime`` runs, now."""
-        living = alive(runtime.inspect(spec.name))
+        living = alive(runtime.inspect(spec.name), spec.memory_bytes)
         return probe(spec.address, spec.port, spec.health_path) if living.healthy else living
 
     def wait(self, spec: DesiredService, runtime: Runtime, timeout: float) -> Health:
         """Wait until the service is healthy, or has ended, or for ``timeout`` seconds."""
-        return wait_healthy(
+        last: list[Instance | None] = [None]
+
+        def look() -> Health:
+            last[0] = runtime.inspect(spec.name)
+            return alive(last[0], spec.memory_bytes)
+
+        health = wait_healthy(
             lambda: probe(spec.address, spec.port, spec.health_path),
-            lambda: alive(runtime.inspect(spec.name)),
+            look,
             timeout,
             clock=self._clock.now,
             sleep=self._clock.sleep,
         )
+        if health.healthy or last[0] is None or last[0].state != "running":
+            return health
+        # Its server may run on and have no worker that lives: what there was no memory for is why.
+        lacks = told(kills_of(last[0]), spec.memory_bytes)
+        return health if lacks is None else replace(health, reason=f"{health.reason}; {lacks}")
 
 
 class Preparing:

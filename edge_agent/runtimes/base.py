@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from edgepack.oci.digest import Digest
@@ -17,6 +18,7 @@ class Instance:
     """A service as its runtime sees it. ``exit_code`` is known once it has exited, 128 and more after a signal.
 
     ``out_of_memory``: it, or something that it had started, was killed because there was no memory left for it.
+    ``counters`` are the files that count such kills while it runs (``kills``), where there are any.
     ``fault``: what is wrong with how it is kept although it runs, and is right again when it is started anew; its
     image and port are ``None`` where that is not known.
     """
@@ -28,6 +30,7 @@ class Instance:
     exit_code: int | None = None
     out_of_memory: bool = False
     fault: str | None = None
+    counters: tuple[Path, ...] = field(default=(), compare=False)
 
 
 class Watch(Protocol):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.runtimes.kills import CONTROL, EVENTS, counters_in
 from edgepack.errors import RuntimeFailedError
 from edgepack.oci.digest import Digest
 
@@ -68,7 +69,7 @@ class ControlGroup:
         folder = self.folders.get("memory")
         if folder is None:
             return None
-        return folder / ("memory.events" if (folder / "memory.events").exists() else "memory.oom_control")
+        return folder / (EVENTS if (folder / EVENTS).exists() else CONTROL)
 
 
 def create(name: str, limits: Limits, root: Path = ROOT) -> ControlGroup:
@@ -85,6 +86,26 @@ def create(name: str, limits: Limits, root: Path = ROOT) -> ControlGroup:
         remove(name, root)
         raise ControlGroupError(f"{error.filename or root}: {error.strerror}") from error
     return ControlGroup(name, folders)
+
+
+def kill_counters(name: str, root: Path = ROOT) -> tuple[Path, ...]:
+    """The files that count what is killed in the group for lack of memory."""
+    return counters_in(_existing(name, root))
+
+
+def counters_of(pid: int, mark: str, root: Path = ROOT) -> tuple[Path, ...]:
+    """As ``kill_counters`` of the group that the process ``pid`` is in, if ``mark`` is in that group's name."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text("ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return ()
+    groups = [line.split(":", 2)[1:] for line in lines if line.count(":") >= 2]
+    folders = [
+        root / controllers / group.lstrip("/")
+        for controllers, group in groups
+        if controllers in ("memory", "") and mark in group
+    ]
+    return counters_in(folders)
 
 
 def remove(name: str, root: Path = ROOT) -> None:

@@ -74,6 +74,7 @@ class ReportedService:
     None for one that was stopped. ``stage`` is how far it is on the way to what is desired, ``percent`` how much of a
     download is done, ``origin`` and ``serial`` whose wish that is: ``device``, ``group NAME`` or ``command``.
     ``restarts`` counts how often it was started again after it had ended, ``exit_code`` is how it ended last.
+    ``memory_kills`` counts what was killed of it for lack of memory since it was started, while it ran on.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ReportedService:
     percent: int | None = None
     restarts: int = 0
     exit_code: int | None = None
+    memory_kills: int = 0
     origin: str | None = None
     serial: int | None = None
     status: Answer = Answer.OK
@@ -113,6 +115,7 @@ class ReportedService:
             "percent": self.percent,
             "restarts": self.restarts,
             "exit_code": self.exit_code,
+            "memory_kills": self.memory_kills,
             "origin": self.origin,
             "serial": self.serial,
             "status": int(self.status),
@@ -244,6 +247,7 @@ def _service(fields: Fields) -> ReportedService:
         percent=fields.take("percent", int),
         restarts=fields.take("restarts", int) or 0,
         exit_code=fields.take("exit_code", int),
+        memory_kills=fields.take("memory_kills", int) or 0,
         origin=fields.take("origin", str),
         serial=fields.take("serial", int),
         status=_answer(fields),

@@ -64,7 +64,7 @@ def test_the_whole_life_of_a_service(agent: Agent) -> None:
     usual = {
         "name": "churn", "port": agent.port, "runtime": "process", "reason": None, "models": [],
         "url": f"http://127.0.0.1:{agent.port}", "stage": "Done", "percent": None, "restarts": 0, "exit_code": None,
-        "origin": "command", "serial": None, "status": 200,
+        "memory_kills": 0, "origin": "command", "serial": None, "status": 200,
     }  # fmt: skip
     first = {"state": "Healthy", "digest": v1, "last_good": None, "tag": "v1:1", "last_good_tag": None}
     second = {"state": "Healthy", "digest": v2, "last_good": v1, "tag": "v2:1", "last_good_tag": "v1:1"}

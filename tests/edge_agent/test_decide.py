@@ -25,6 +25,7 @@ from edge_agent.daemon.decide import (
 )
 from edge_agent.reconcile.probe import Health
 from edge_agent.reconcile.restarts import Ended, Kind, delay
+from edge_agent.runtimes.kills import Kills
 from edge_agent.state.goals import Goal
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
@@ -291,3 +292,27 @@ def weight(value: object) -> int:
         elif hasattr(one, "__dict__"):
             left.append(vars(one))
     return total
+
+
+def test_what_is_killed_of_a_service_that_runs_on_is_told_now_and_then() -> None:
+    """At once, when it has doubled, and after a minute; another run begins anew."""
+    memory, told = Memory(), []
+    for now, count in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 7), (6, 7), (64, 7), (65, 9), (66, 0), (67, 1)]:
+        found = turn(now, memory, services={"churn": seen(kills=Kills(count), check=(now, Health(True)))})
+        memory = found.memory
+        assert not any(isinstance(action, Restart) for action in found.actions), "its server goes on"
+        told.append(memory.cares["churn"].kills.count)
+    assert told == [0, 1, 2, 2, 4, 4, 4, 7, 7, 0, 1]
+
+
+def test_a_service_that_does_not_answer_for_lack_of_memory_says_so() -> None:
+    memory = Memory()
+    for now in range(4):
+        check = (float(now), Health(False, "GET / on 127.0.0.1:1 answered 503", answered=True))
+        known = seen(spec=spec(memory_bytes=64_000_000, health_timeout_seconds=1), kills=Kills(2), check=check)
+        found = turn(now, memory, services={"churn": known})
+        memory = found.memory
+        if restarts := [one for one in found.actions if isinstance(one, Restart)]:
+            break
+    assert restarts[0].trouble.kind is Kind.UNHEALTHY
+    assert "reached its memory limit of 64.0 MB, and a process of it was killed, 2 times" in restarts[0].trouble.reason

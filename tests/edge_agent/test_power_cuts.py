@@ -73,7 +73,7 @@ def test_an_update_that_is_killed_is_finished_by_the_same_command(
         "name": "churn", "state": "Healthy", "digest": v2, "last_good": v1, "port": agent.port, "runtime": "process",
         "reason": None, "tag": "v2:1", "last_good_tag": "v1:1", "models": [],
         "url": f"http://127.0.0.1:{agent.port}", "stage": "Done", "percent": None, "restarts": 0, "exit_code": None,
-        "origin": "command", "serial": 1, "status": 200,
+        "memory_kills": 0, "origin": "command", "serial": 1, "status": 200,
     }  # fmt: skip
 
 

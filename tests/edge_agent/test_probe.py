@@ -119,6 +119,9 @@ def test_waiting_ends_with_health_with_death_or_with_time() -> None:
     assert 5.0 <= spent < 5.2
 
 
+LACKING = "it ran out of memory: it used all of the device's memory, and was killed"
+
+
 @pytest.mark.parametrize(
     ("code", "out_of_memory", "said"),
     [
@@ -127,12 +130,8 @@ def test_waiting_ends_with_health_with_death_or_with_time() -> None:
         (7, False, "it exited with code 7"),
         (128, False, "it exited with code 128"),
         (255, False, "it exited with code 255"),
-        (
-            137,
-            True,
-            "it ran out of memory and was killed (exit code 137); give it more memory or a smaller model",
-        ),
-        (1, True, "it ran out of memory and was killed (exit code 1); give it more memory or a smaller model"),
+        (137, True, f"{LACKING} (exit code 137); give it more memory or a smaller model"),
+        (1, True, f"{LACKING} (exit code 1); give it more memory or a smaller model"),
         (137, False, "it was ended by the signal SIGKILL (exit code 137), as when the device has no memory left"),
         (139, False, "it was ended by the signal SIGSEGV (exit code 139)"),
         (132, False, "it was ended by the signal SIGILL (exit code 132)"),
@@ -141,4 +140,6 @@ def test_waiting_ends_with_health_with_death_or_with_time() -> None:
 def test_how_a_service_ended_is_told_as_what_it_is(code: int | None, out_of_memory: bool, said: str) -> None:
     ended = Instance("churn", Digest("0" * 64), "exited", 1, code, out_of_memory)
     assert alive(ended) == Health(False, said)
+    limited = said.replace("the device's memory", "64.0 MB")
+    assert alive(ended, 64_000_000) == Health(False, limited)
     assert alive(None) == Health(False, "it is not running")

@@ -42,8 +42,8 @@ def test_a_first_service_becomes_healthy(lab: Lab) -> None:
     assert lab.status() == {
         "name": "churn", "state": "Healthy", "digest": str(V1), "last_good": None, "port": 6789, "runtime": "docker",
         "reason": None, "tag": None, "last_good_tag": None, "models": [], "url": "http://127.0.0.1:6789",
-        "stage": "Done", "percent": None, "restarts": 0, "exit_code": None, "origin": "command", "serial": None,
-        "status": 200,
+        "stage": "Done", "percent": None, "restarts": 0, "exit_code": None, "memory_kills": 0, "origin": "command",
+        "serial": None, "status": 200,
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from edge_agent.runtimes.base import Instance, Runtime
+from edge_agent.runtimes.kills import NONE, Kills, kills_of
 from edgepack.errors import IncompatibleError, NotFoundError, RuntimeFailedError, VerificationError
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Platform
@@ -262,6 +263,25 @@ def test_memory_beyond_its_limit_is_told(lab: Lab, runtime: Runtime, spec: Desir
     assert (found.exit_code, found.out_of_memory) == (137, True)
     runtime.start(replace(spec, env={"EAT": "3"}))
     assert ask(spec.port)["text"] == "one"
+
+
+def test_what_is_killed_of_a_service_that_runs_on_is_counted(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:
+    if lab.kind == "process" and os.geteuid() != 0:
+        pytest.skip("needs control groups")
+    greedy = "__import__('subprocess').call([sys.executable, '-S', '-c', 'bytes([1]) * (300 << 20)'])"
+    limited = replace(spec, memory_bytes=96 << 20, env={"PROBE": f"[{greedy}, {greedy}]"})
+    assert kills_of(runtime.start(limited)) == NONE
+    assert ask(spec.port)["probe"] == [-signal.SIGKILL, -signal.SIGKILL]
+    found = runtime.inspect("churn")
+    assert found is not None
+    assert (found.state, kills_of(found)) == ("running", Kills(2))
+    # Of another run nothing was killed yet.
+    runtime.stop("churn", 1)
+    runtime.start(replace(limited, env={}))
+    ask(spec.port)
+    found = runtime.inspect("churn")
+    assert found is not None
+    assert kills_of(found) == NONE
 
 
 def test_the_log_of_an_engine_stays_short(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge_agent.runtimes import cgroups
 from edge_agent.runtimes.access.given import NOTHING, Access, find_access, needs_access
 from edge_agent.runtimes.access.secrets import Secrets
 from edge_agent.runtimes.base import Instance, Watch
@@ -266,9 +267,12 @@ def _instance(service: str, container: Any) -> Instance:
     state = container.attrs["State"]
     labels = container.labels
     image, port = Digest.parse(labels.get(_IMAGE_LABEL)), int(labels.get(_PORT_LABEL, "0"))
+    told = bool(state.get("OOMKilled"))
     if state.get("Status") in ("running", "restarting", "paused", "removing"):
-        return Instance(service, image, "running", port)
-    code, told = state.get("ExitCode"), bool(state.get("OOMKilled"))
+        # Of a process on this machine the kernel tells how often, whatever the engine does.
+        counters = cgroups.counters_of(int(state.get("Pid") or 0), str(container.id))
+        return Instance(service, image, "running", port, out_of_memory=told, counters=counters)
+    code = state.get("ExitCode")
     limited = bool((container.attrs.get("HostConfig") or {}).get("Memory"))
     out_of_memory = told or (code == _KILLED and limited and killed_for_memory(container.id))
     return Instance(service, image, "exited", port, code, out_of_memory)

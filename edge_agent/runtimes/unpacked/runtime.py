@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_agent.runtimes import supervision
+from edge_agent.runtimes import cgroups, supervision
 from edge_agent.runtimes.access.secrets import Secrets
 from edge_agent.runtimes.base import Instance, Watch
 from edge_agent.runtimes.instances import (
@@ -116,7 +116,8 @@ class UnpackedRuntime(ABC):
         if self._running(service, folder):
             if spec is None:
                 return Instance(service, None, "running", None, fault="the record of what it runs is lost")
-            return Instance(service, spec.image, "running", spec.port, fault=self._fault(folder))
+            counters = cgroups.kill_counters(cgroups.group_name(folder, service))
+            return Instance(service, spec.image, "running", spec.port, fault=self._fault(folder), counters=counters)
         if spec is None:
             return None
         ended = supervision.ended(folder)
