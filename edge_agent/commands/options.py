@@ -16,6 +16,7 @@ from edgepack.errors import NotFoundError, UntrustedKeyError, UsageError
 from edgepack.host.commands import Choice, Number, SharedOption, debug_option, output_option
 from edgepack.host.console import UnknownWordError, answer, human
 from edgepack.limits import LIMITS
+from edgepack.oci.digest import short_digests
 from edgepack.state.reported import ReportedDocument, ReportedService, Stage
 
 allow_unsigned = click.option(
@@ -151,8 +152,8 @@ def answer_status(
 ) -> None:
     """Print the services: images by their tags, and by their digests where they have none.
 
-    ``documents``, and ``broker``, which is how the link of the device's agent is, are in JSON only. The stage is shown
-    while a service is on its way.
+    ``documents``, and ``broker``, which is how the link of the device's agent is, are in JSON only, and so are whole
+    digests. The stage is shown while a service is on its way.
     """
     on_the_way = any(one.stage not in (None, Stage.DONE) for one in services)
 
@@ -167,7 +168,9 @@ def answer_status(
             "last_good": one.last_good_tag or (one.last_good and f"sha256:{one.last_good.short}"),
             "runtime": one.runtime,
         }
-        return found | {"reason": one.reason} if any(other.reason for other in services) else found
+        if any(other.reason for other in services):
+            found["reason"] = one.reason and short_digests(one.reason)
+        return found
 
     value: dict[str, object] = {"services": [one.to_json() for one in services]}
     if documents is not None:

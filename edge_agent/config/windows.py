@@ -34,6 +34,12 @@ class Window:
         """The first time after ``moment`` at which it opens."""
         return min(begin for begin in self._begins(moment, 0, 8) if begin > moment)
 
+    def changes_after(self, moment: datetime) -> Iterable[datetime]:
+        """The first time after ``moment`` at which it opens, and the first at which it closes."""
+        yield self.opens_after(moment)
+        length = timedelta(minutes=self.minutes)
+        yield min(begin + length for begin in self._begins(moment, -1, 8) if begin + length > moment)
+
     def _begins(self, moment: datetime, first: int, last: int) -> Iterable[datetime]:
         midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
         for away in range(first, last + 1):
@@ -51,6 +57,11 @@ def is_open(windows: Iterable[Window], moment: datetime) -> bool:
 def next_opening(windows: Iterable[Window], moment: datetime) -> datetime | None:
     """When the first of ``windows`` opens after ``moment``; ``None`` without windows."""
     return min((window.opens_after(moment) for window in windows), default=None)
+
+
+def next_change(windows: Iterable[Window], moment: datetime) -> datetime | None:
+    """When the first of ``windows`` opens or closes after ``moment``; ``None`` without windows."""
+    return min((found for window in windows for found in window.changes_after(moment)), default=None)
 
 
 def clock_text(minutes: int) -> str:

@@ -20,8 +20,11 @@ from edgepack.state.reported import Stage
 # Stages in which a job has changed nothing yet, so that it may be ended in favour of another.
 EARLY = frozenset({Stage.WANTED, Stage.DOWNLOADING, Stage.WAITING})
 _CLOSED = frozenset({Stage.DONE, Stage.FAILED})
-# What waits for a window, for space or for the network is looked at again after this time.
+# What waits for a window, for space or for the network is looked at again after this time, twice as long each time, up
+# to the most; and soon after a window has opened or closed.
 _WAITING_SECONDS = 30.0
+_MOST_WAITING_SECONDS = 300.0
+_SPREAD_SECONDS = 30.0
 # A job that ended without getting anywhere is started again after this time, twice as long each time, up to the most.
 _RETRY_SECONDS = 5.0
 _MOST_RETRY_SECONDS = 300.0
@@ -63,13 +66,19 @@ class Running:
 
 @dataclass(frozen=True)
 class View:
-    """All that is decided by. ``busy`` are services that are being started, probed, or changed by another command."""
+    """All that is decided by. ``busy`` are services that are being started, probed, or changed by another command.
+
+    ``window_at`` is when a window of the configuration opens or closes next. ``chance``, between 0 and 1, is drawn for
+    each turn: many devices that wait for the same must not come for it together.
+    """
 
     now: float
     services: Mapping[str, Seen] = field(default_factory=dict)
     goals: Mapping[str, Goal] = field(default_factory=dict)
     jobs: Mapping[str, Running] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()
+    window_at: float | None = None
+    chance: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -234,6 +243,8 @@ def _jobs(view: View, memory: Memory) -> tuple[dict[str, Try], list[Action], flo
     actions: list[Action] = []
     wake = view.now + MOST_SLEEP_SECONDS
     counted = sum(one.stage not in _UNCOUNTED for one in view.jobs.values())
+    # A port, memory or a lock may be free now.
+    others = bool(memory.tries.keys() - view.goals.keys() or memory.cares.keys() - view.services.keys())
     for name, goal in view.goals.items():
         tried = memory.tries.get(name)
         job = view.jobs.get(name)
@@ -241,7 +252,7 @@ def _jobs(view: View, memory: Memory) -> tuple[dict[str, Try], list[Action], flo
             if job.number != goal.number and job.stage in EARLY:
                 actions.append(Cancel(name))
             if tried is not None and tried.number == goal.number:
-                tries[name] = replace(tried, due=view.now + _pause(tried.count, job.stage))
+                tries[name] = replace(tried, due=_next(tried.count, job.stage, view))
             continue
         if goal.stage in _CLOSED:
             continue
@@ -249,17 +260,23 @@ def _jobs(view: View, memory: Memory) -> tuple[dict[str, Try], list[Action], flo
             tried = Try(goal.number, goal.stage, 0, view.now)
         elif tried.stage is not goal.stage and goal.stage is not Stage.WAITING:
             tried = Try(goal.number, goal.stage, 0, min(tried.due, view.now + _RETRY_SECONDS))
+        elif others and goal.stage is Stage.WAITING:
+            tried = replace(tried, due=min(tried.due, view.now))
         if name not in view.busy and view.now >= tried.due and counted < _MOST_JOBS:
             actions.append(Bring(name, goal.number))
             counted += 1
-            tried = Try(goal.number, goal.stage, tried.count + 1, view.now + _pause(tried.count + 1, goal.stage))
+            tried = Try(goal.number, goal.stage, tried.count + 1, _next(tried.count + 1, goal.stage, view))
         tries[name] = tried
         wake = min(wake, max(tried.due, view.now + 1.0) if tried.due <= view.now else tried.due)
     return tries, actions, wake
 
 
-def _pause(count: int, stage: Stage) -> float:
-    """How long after the end of the ``count``-th job for a goal the next one begins."""
+def _next(count: int, stage: Stage, view: View) -> float:
+    """When the job after the ``count``-th one for a goal begins, if that ends now."""
+    first, most = _RETRY_SECONDS, _MOST_RETRY_SECONDS
     if stage is Stage.WAITING:
-        return _WAITING_SECONDS
-    return min(_RETRY_SECONDS * 2.0 ** min(max(count - 1, 0), 16), _MOST_RETRY_SECONDS)
+        first, most = _WAITING_SECONDS, _MOST_WAITING_SECONDS
+    due = view.now + min(first * 2.0 ** min(max(count - 1, 0), 16), most) * (1.0 + view.chance) / 2.0
+    if stage is Stage.WAITING and view.window_at is not None and view.window_at > view.now:
+        due = min(due, view.window_at + _SPREAD_SECONDS * view.chance)
+    return due

@@ -22,6 +22,7 @@ from edge_agent.config.configuration import Configuration
 from edge_agent.daemon import boots
 from edge_agent.daemon.decide import Action, Bring, Cancel, Memory, Probe, Restart, View, decide
 from edge_agent.daemon.errands import Errands
+from edge_agent.daemon.hours import seconds_to_change
 from edge_agent.daemon.inbox import Inbox
 from edge_agent.daemon.incoming import Came
 from edge_agent.daemon.links import LinkCopy, problems_of
@@ -246,7 +247,10 @@ class Agent:
         held = {
             name for name in uneasy - self._watch.busy if name not in running and self._device.busy_with(name)
         }  # fmt: skip
-        return View(now, services, goals, running, frozenset(self._watch.busy | held | self._errands.held))
+        busy = frozenset(self._watch.busy | held | self._errands.held)
+        change = seconds_to_change(self._configuration) if goals else None
+        window_at = None if change is None else now + change
+        return View(now, services, goals, running, busy, window_at, os.urandom(1)[0] / 255)
 
     def _open_goals(self) -> dict[str, Goal]:
         return {name: goal for name, goal in self._records.wanted.goals.items() if goal.stage not in _CLOSED}

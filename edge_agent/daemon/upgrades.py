@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ class Upgrades:
             self._failed()
 
     def _failed(self) -> None:
-        self._due_at = self._clock() + min(_RETRY_SECONDS * 2.0 ** min(self._tries, 16), _MOST_RETRY_SECONDS)
+        most = min(_RETRY_SECONDS * 2.0 ** min(self._tries, 16), _MOST_RETRY_SECONDS)
+        # Not all devices of a group at once, which were told to at the same time.
+        self._due_at = self._clock() + most * (1.0 + os.urandom(1)[0] / 255) / 2.0
         self._tries += 1
 
     @property

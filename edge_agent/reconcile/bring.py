@@ -192,6 +192,7 @@ class Bringing:
         services = self._device.state.services()
         spec = goal.spec
         if spec.status == "running" and self._looking.healthy([spec], services):
+            self._device.state.forget_reason(goal.service)
             return self._progress.enter(goal, Stage.DONE)
         reason = self._device.state.quarantined().get(spec.image)
         if spec.status == "running" and reason is not None:

@@ -252,6 +252,8 @@ class Runner:
         current: dict[str, Goal] = {}
         for name, goal in found.items():
             here = Stage.STAGED if name in switching else None if name in ending else Stage.DONE
+            if here is Stage.DONE:
+                self._device.state.forget_reason(name)
             entered = goal if here is None else self._progress.enter(goal, here)
             current |= {} if entered is None else {name: entered}
         return self._switching.change(changes, services, current)

@@ -24,6 +24,7 @@ from edge_agent.runtimes.access.mounts import content_of
 from edge_agent.runtimes.cgroups import ControlGroupError
 from edge_agent.runtimes.container_record import UnknownRecordError, recorded_state
 from edge_agent.runtimes.instances import write_spec
+from edge_agent.runtimes.processes import boot_id
 from edge_agent.runtimes.reach import can_arrange_mounts
 from edge_agent.runtimes.runtime_spec import (
     NAMES_OF_HOSTS,
@@ -105,7 +106,14 @@ class CrunRuntime(UnpackedRuntime):
         command = [self._program, "--root", str(self._state / self.name), *arguments]
         return subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
 
+    def _of_another_boot(self, service: str) -> bool:
+        """Whether the container was started before the device was: its processes are gone, their numbers others'."""
+        found = supervision.find(self._folder(service))
+        return found is not None and found.service.boot != boot_id()
+
     def _status(self, service: str) -> str | None:
+        if self._of_another_boot(service):
+            return "stopped" if (self._state / self.name / _container(service)).exists() else None
         with suppress(UnknownRecordError):
             return recorded_state(self._state / self.name / _container(service))
         done = self._call("state", _container(service))
@@ -231,6 +239,12 @@ class CrunRuntime(UnpackedRuntime):
         """End the container, take its mount away and remove its bundle, whatever of them is there."""
         bundle, container = self._folder(service), _container(service)
         found = supervision.find(bundle)
+        if self._of_another_boot(service):
+            # Without the program, which would look for a process by the number that it has on record.
+            record = self._state / self.name / container
+            if record.exists():
+                remove_tree(record)
+            found = None
         if found is not None:
             # A start whose agent was killed goes on by itself; ended in the middle it would leave its container behind.
             self._wait(lambda: self._status(service) in ("running", "stopped") or not found.running, _CREATE_SECONDS)

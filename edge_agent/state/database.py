@@ -74,6 +74,13 @@ class StateFile(WantedFile):
             _set_outcome(db, deployment, outcome)
             _set_service(db, deployment.spec.name, state, deployment.runtime, reason, deployment.id)
 
+    def forget_reason(self, service: str) -> None:
+        """Forget what once went wrong with a service that runs what is asked for: it was asked for anew."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE services SET reason = NULL WHERE name = ? AND state = ?", (service, ServiceState.HEALTHY)
+            )
+
     def judge(self, deployment: Deployment, outcome: Outcome) -> Deployment:
         """Record how ``deployment`` ended, and change nothing else."""
         with self._transaction() as db:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from edgepack.errors import DigestMismatchError, InvalidReferenceError, SizeMismatchError
 
 _SHA256 = re.compile(r"[a-f0-9]{64}")
+_IN_TEXT = re.compile(r"\b(sha256:[a-f0-9]{12})[a-f0-9]{52}\b")
 
 
 @dataclass(frozen=True, order=True)
@@ -43,6 +44,11 @@ class Digest:
     def short(self) -> str:
         """The first twelve hex digits, for people to read."""
         return self.hex[:12]
+
+
+def short_digests(text: str) -> str:
+    """A text with every digest in it as people read it; the whole ones are for programs."""
+    return _IN_TEXT.sub(r"\1", text)
 
 
 class VerifyingReader:

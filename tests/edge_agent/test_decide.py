@@ -176,14 +176,40 @@ def test_a_job_that_gets_nowhere_is_started_again_later_and_later() -> None:
     assert started == [0, 5, 15, 35, 75, 155, 315, 615, 915]
 
 
-def test_what_waits_is_looked_at_again_every_half_minute() -> None:
+def looks(seconds: int, **more: object) -> list[int]:
+    """When a goal that waits is looked at."""
     memory, started = Memory(), []
-    for second in range(100):
-        found = turn(second, memory, goals={"churn": goal(Stage.WAITING)})
+    for second in range(seconds):
+        found = turn(second, memory, goals={"churn": goal(Stage.WAITING)}, **more)
         memory = found.memory
         started += [second for one in found.actions if isinstance(one, Bring)]
+    return started
 
-    assert started == [0, 30, 60, 90]
+
+def test_what_waits_is_looked_at_again_later_and_later() -> None:
+    assert looks(1400) == [0, 30, 90, 210, 450, 750, 1050, 1350]
+
+
+def test_devices_that_wait_for_the_same_do_not_come_together() -> None:
+    """Many devices were told the same at the same moment, or wait for the same window."""
+    drawn = [step / 30 for step in range(31)]
+    seconds = {looks(100, chance=chance)[2] for chance in drawn}
+    assert (min(seconds), max(seconds), len(seconds)) == (45, 90, len(drawn))
+    assert {looks(40, chance=chance, window_at=10.0)[1] for chance in drawn} >= {*range(15, 30)}
+
+
+def test_a_window_is_not_missed_however_long_was_waited() -> None:
+    assert looks(1400, window_at=900.0, chance=0.5) == [0, 23, 68, 158, 338, 563, 788, 915, 1140, 1365]
+
+
+def test_what_waits_is_looked_at_when_another_service_is_settled() -> None:
+    both = {"churn": goal(Stage.WAITING), "fraud": goal(name="fraud", number=2)}
+    first = turn(0, goals=both)
+    assert Bring("churn", 1) in first.actions
+    assert turn(1, first.memory, goals=both).actions == ()
+    again = turn(2, first.memory, goals={"churn": both["churn"]})
+    assert again.actions == (Bring("churn", 1),)
+    assert turn(3, again.memory, goals={"churn": both["churn"]}).actions == ()
 
 
 def test_few_jobs_prepare_at_once_and_what_downloads_is_in_nobodys_way() -> None:

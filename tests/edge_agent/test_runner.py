@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from edge_agent.commands.options import answer_status
 from edgepack.errors import (
     EdgepackError,
     MissingPartError,
@@ -19,6 +20,7 @@ from edgepack.errors import (
 )
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired
+from edgepack.state.reported import ReportedService, ServiceState, Stage
 from tests.edge_agent.support.fake_runtime import (
     V1,
     V2,
@@ -531,3 +533,38 @@ def test_a_power_cut_anywhere_is_mended_by_the_same_command(
             assert (lab.image_of(), found["state"]) == (want, "Healthy" if want else "Stopped"), point
             assert found["last_good"] == (None if last_good_now is None else str(last_good_now)), point
             assert [one.name for one in lab.device().state.services().values() if one.state == "Transitioning"] == []
+
+
+def apply_again(lab: Lab) -> None:
+    lab.apply(service(V1))
+
+
+def deploy_again(lab: Lab) -> None:
+    lab.runner().deploy(service(V1))
+
+
+def desire_again(lab: Lab) -> None:
+    lab.desire(service(V1), serial=7)
+    assert lab.bring()[0] is Stage.DONE
+
+
+@pytest.mark.parametrize("again", [apply_again, deploy_again, desire_again])
+def test_what_went_wrong_is_told_until_what_runs_is_asked_for(lab: Lab, again: Callable[[Lab], None]) -> None:
+    lab.apply(service(V1))
+    lab.world.faults[V2] = Faults(never_healthy=True)
+    with pytest.raises(RuntimeFailedError, match="rolled back to"):
+        lab.apply(service(V2))
+    assert "rolled back" in str(lab.status()["reason"])
+    again(lab)
+    assert (lab.status()["state"], lab.status()["reason"]) == ("Healthy", None)
+
+
+def test_the_table_of_services_has_short_digests_and_json_whole_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    what = f"image {V1} failed; rolled back to {V2}"
+    one = ReportedService("churn", ServiceState.HEALTHY, V2, V1, 6789, "crun", what)
+    answer_status("table", (one,))
+    shown = capsys.readouterr().out
+    assert f"image sha256:{V1.short} failed; rolled back to sha256:{V2.short}" in shown
+    assert V1.hex not in shown
+    answer_status("json", (one,))
+    assert what in capsys.readouterr().out

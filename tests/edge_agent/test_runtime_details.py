@@ -339,6 +339,57 @@ def test_after_a_reboot_the_service_is_found_exited_and_starts_again(
     assert str(open_dir) not in Path("/proc/self/mounts").read_text()
 
 
+# The record of each program, with its fields for the first process and when that started.
+CONTAINER_RECORDS = {
+    "crun": ("status", "pid", "process-start-time"),
+    "runc": ("state.json", "init_process_pid", "init_process_start"),
+}
+
+
+@as_root
+@pytest.mark.real("crun", "runc", "mmdebstrap")
+@pytest.mark.parametrize("kind", CONTAINER_RECORDS)
+def test_a_container_of_another_boot_whose_number_is_anothers_now_is_not_touched(
+    kind: str, base_store: tuple[Store, Layer], open_dir: Path, free_port: Any
+) -> None:
+    """A device that starts the same way each time may give the same number at the same moment after each start."""
+    store = copy_store(base_store[0], open_dir / "store")
+    runtime = make_runtime(kind, store, open_dir / "state", None)
+    image = build_image(store, base_store[1], "x")
+    runtime.prepare(image)
+    spec = DesiredService("churn", image, free_port())
+    runtime.start(spec)
+    bundle = open_dir / f"state/run/{kind}/churn"
+    found = supervision.find(bundle)
+    assert found is not None
+    for pid in (found.supervisor.pid, found.service.pid, int((bundle / "pid").read_text())):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not found.service.alive)
+    run("umount", "--lazy", bundle / "rootfs")
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as other:
+        try:
+            for name in ("process.json", "process.copy.json"):
+                value = json.loads((bundle / name).read_bytes()) | {"boot": "another"}
+                value["service"] = value["supervisor"] = [other.pid, start_ticks(other.pid)]
+                del value["crc32"]
+                (bundle / name).write_text(json.dumps({**value, "crc32": checksum(value)}))
+            name, number, start = CONTAINER_RECORDS[kind]
+            record = open_dir / "state" / kind / "edgepack-churn" / name
+            value = json.loads(record.read_bytes()) | {number: other.pid, start: start_ticks(other.pid)}
+            record.write_text(json.dumps(value))
+
+            seen = runtime.inspect("churn")
+            assert seen is not None
+            assert (seen.state, seen.exit_code) == ("exited", None)
+            assert runtime.start(spec).state == "running"
+            assert other.poll() is None
+            runtime.stop("churn", 1)
+            assert other.poll() is None
+        finally:
+            runtime.stop("churn", 1)
+            other.kill()
+
+
 @as_root
 @pytest.mark.real("crun", "mmdebstrap")
 def test_sixty_layers_are_mounted_and_whiteouts_hide(
