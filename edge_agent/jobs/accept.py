@@ -18,15 +18,21 @@ from edgepack.state.reported import Answer, Stage
 def run(task: Task) -> None:
     """Accept the document or refuse it, tell that, and bring one of its services: that saves the start of a job."""
     found = _judged(task)
-    task.tell(status=int(Answer.OK if found.refusal is None else found.refusal.status))
-    if found.refusal is not None or found.repeated:
-        return
+    status = int(Answer.OK if found.refusal is None else found.refusal.status)
+    name = None if found.refusal is not None or found.repeated else _next(task, found)
+    if name is None:
+        task.tell(status=status)
+    else:
+        # In one line, so that the agent does not start a job of its own for the service meanwhile.
+        bring(task, name, status=status)
+
+
+def _next(task: Task, found: Decision) -> str | None:
+    """The service of the document to go on with."""
     busy = task.given.get("busy") or ()
     goals = task.device.state.goals()
-    for name in found.goals:
-        if name not in busy and name in goals and goals[name].stage is Stage.WANTED:
-            bring(task, name)
-            return
+    waiting = (one for one in found.goals if one not in busy and one in goals)
+    return next((one for one in waiting if goals[one].stage is Stage.WANTED), None)
 
 
 def _judged(task: Task) -> Decision:

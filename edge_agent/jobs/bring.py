@@ -19,14 +19,18 @@ def run(task: Task) -> None:
     bring(task, name)
 
 
-def bring(task: Task, service: str) -> None:
-    """Bring ``service``, telling each stage once it is on record, and how much of a download is done."""
+def bring(task: Task, service: str, **more: Any) -> None:
+    """Bring ``service``, telling each stage once it is on record, and how much of a download is done.
+
+    ``more`` is told with the first of them.
+    """
     device = task.device
     goal = device.state.goals().get(service)
-    if goal is None:
-        return  # it was taken back meanwhile
+    if goal is None:  # it was taken back meanwhile
+        task.tell(**more)
+        return
     number = goal.number
-    task.stage(service, goal.stage, number)
+    task.stage(service, goal.stage, number, **more)
     told = [-1]
 
     def on_stage(event: str, arguments: tuple[Any, ...]) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edge_agent.config.configuration import Configuration
+from edge_agent.config.document import to_json
+from edge_agent.daemon.jobs import program
 from edgepack.signing.envelope import sign
 from edgepack.state.desired import PAYLOAD_TYPE
 from edgepack.state.reported import ReportedDevice
@@ -102,3 +107,17 @@ def test_what_cannot_be_taken_or_done_is_reported_with_its_number(agent: Residen
     agent.start()
     agent.wait(lambda: agent.reported["session"] == 2)
     assert agent.reported["time"] > "2090-01-01T00:00:00Z"
+
+
+def test_who_judges_a_document_tells_in_one_line_which_service_it_goes_on_with(tmp_path: Path) -> None:
+    """Two lines would let the agent start a second job for the service between them."""
+    one = Configuration("dev1", state_dir=tmp_path / "device", runtime="process", allow_unsigned_documents=True)
+    service = {"name": "churn", "image": f"sha256:{64 * '5'}", "port": free_port()}
+    document = json.dumps({"schema": "edgepack.desired/v1", "serial": 1, "services": [service]}).encode()
+    given = {"configuration": to_json(one), "scope": "device", "data": base64.b64encode(document).decode()}
+    done = subprocess.run(
+        program("edge_agent.jobs") + ["accept"], input=json.dumps(given).encode(), capture_output=True, check=True
+    )
+    first, *more = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (first["status"], first["service"], first["stage"]) == (200, "churn", "Wanted")
+    assert (more[-1]["service"], more[-1]["stage"]) == ("churn", "Failed")
