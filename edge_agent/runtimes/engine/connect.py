@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from edgepack.errors import MissingPartError
 
 _PING_SECONDS = 3
 _CALL_SECONDS = 300
+# The version of the interface is said by the answer to a ping, which has none itself.
+_ANY_VERSION = "1.41"
+_PODMAN = "Libpod-Api-Version"
 
 
 def sockets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -23,6 +27,32 @@ def sockets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     paths = [Path("/run/docker.sock"), Path("/run/podman/podman.sock")]
     paths += [own / "docker.sock", own / "podman/podman.sock"]
     return tuple(f"unix://{path}" for path in paths if _is_socket(path))
+
+
+def is_podman(client: Any) -> bool:
+    """Whether the engine is Podman, by what it says of itself with each answer to a ping."""
+    return _PODMAN in _pinged(client)
+
+
+def _client(address: str) -> Any:
+    """A client of the engine at ``address`` by the engine's own version of the interface; raises what the SDK raises.
+
+    The version is not asked for: Podman runs the system's package manager to answer that, which takes seconds.
+    """
+    import docker
+
+    environment = {**os.environ, "DOCKER_HOST": address}
+    asking = docker.from_env(version=_ANY_VERSION, environment=environment, timeout=_PING_SECONDS)
+    with contextlib.closing(asking):
+        version = _pinged(asking).get("Api-Version") or _ANY_VERSION
+    return docker.from_env(version=version, environment=environment, timeout=_PING_SECONDS)
+
+
+def _pinged(client: Any) -> Mapping[str, str]:
+    answer = client.api.get(f"{client.api.base_url}/_ping")
+    answer.raise_for_status()
+    found: Mapping[str, str] = answer.headers
+    return found
 
 
 def _is_socket(path: Path) -> bool:
@@ -48,8 +78,7 @@ def connect(address: str | None = None) -> Any:
     reasons = []
     for one in tried:
         try:
-            client = docker.from_env(environment={**os.environ, "DOCKER_HOST": one}, timeout=_PING_SECONDS)
-            client.ping()
+            client = _client(one)
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             reasons.append(f"{one}: {message(error)}")
             continue

@@ -16,7 +16,7 @@ from edge_agent.runtimes import cgroups
 from edge_agent.runtimes.access.given import NOTHING, Access, find_access, needs_access
 from edge_agent.runtimes.access.secrets import Secrets
 from edge_agent.runtimes.base import Instance, Watch
-from edge_agent.runtimes.engine.connect import connect
+from edge_agent.runtimes.engine.connect import connect, is_podman
 from edge_agent.runtimes.engine.errors import engine_errors, message
 from edge_agent.runtimes.engine.follow import follow
 from edge_agent.runtimes.engine.images import LIBPOD, EngineImages, image_name
@@ -49,8 +49,7 @@ class DockerRuntime:
 
     def __init__(self, store: Store, address: str | None = None) -> None:
         self._client = connect(address)
-        parts = self._client.version().get("Components") or []
-        self._podman = any("podman" in str(part.get("Name", "")).lower() for part in parts)
+        self._podman = is_podman(self._client)
         self._local = str(self._client.api.base_url).startswith("http+docker://")  # by a socket of this machine
         self._images = EngineImages(store, self._client, podman=self._podman)
         self._device = str(store.root.parent.resolve())
