@@ -116,7 +116,7 @@ def test_who_judges_a_document_tells_in_one_line_which_service_it_goes_on_with(t
     document = json.dumps({"schema": "edgepack.desired/v1", "serial": 1, "services": [service]}).encode()
     given = {"configuration": to_json(one), "scope": "device", "data": base64.b64encode(document).decode()}
     done = subprocess.run(
-        program("edge_agent.jobs") + ["accept"], input=json.dumps(given).encode(), capture_output=True, check=True
+        [*program("edge_agent.jobs"), "accept"], input=json.dumps(given).encode(), capture_output=True, check=True
     )
     first, *more = [json.loads(line) for line in done.stdout.splitlines()]
     assert (first["status"], first["service"], first["stage"]) == (200, "churn", "Wanted")

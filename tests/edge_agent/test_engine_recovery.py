@@ -86,7 +86,7 @@ def test_what_an_engine_loses_is_sent_again(place: Place, kind: str, monkeypatch
         assert synced == ["all"]
         runtime.start(place.spec)
         place.ran(runtime)
-        runtime._container("churn").remove(force=True)  # type: ignore[attr-defined]
+        runtime._engine.remove("edgepack-churn")  # type: ignore[attr-defined]
         assert runtime.inspect("churn") is None
         runtime.start(place.spec)
         place.ran(runtime)

@@ -250,7 +250,7 @@ def test_what_a_base_says_of_health_and_volumes_is_not_kept(
         assert {"/opt/edgepack/server": False, "/srv/new": False}.items() <= mounts.items()
         names = {mount.get("Name") for mount in container.attrs["Mounts"]} - {None, ""}
         runtime.stop("churn", 1)
-        assert not names & {volume.name for volume in runtime._client.volumes.list()}  # type: ignore[attr-defined]
+        assert not names & {*runtime._engine.volumes()}  # type: ignore[attr-defined]
     runtime.stop("churn", 1)
     runtime.forget_image(image)
 
@@ -517,7 +517,7 @@ def test_what_a_service_cannot_have_of_the_device_is_refused_with_the_reason(
     assert found is None or found.state == "exited"
     assert copies_of_secrets(lab, "churn") == []
     if lab.kind in ("docker", "podman"):
-        assert not [one.name for one in runtime._client.containers.list(all=True) if "look" in one.name]  # type: ignore[attr-defined]
+        assert not [one for one in runtime._engine.containers() if "look" in one]  # type: ignore[attr-defined]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -640,7 +640,7 @@ def test_forgetting_an_image_gives_its_disk_back_but_not_another_s(lab: Lab, run
 def held(lab: Lab, runtime: Runtime) -> int:
     """How many images, or layers of images, take disk."""
     if lab.kind in ("docker", "podman"):
-        return len(runtime._client.images.list())  # type: ignore[attr-defined]
+        return len(runtime._engine.images())  # type: ignore[attr-defined]
     return len([path for path in (lab.state / "layers").iterdir() if path.is_dir()])
 
 

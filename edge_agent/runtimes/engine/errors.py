@@ -7,6 +7,17 @@ from contextlib import contextmanager
 
 from edgepack.errors import NoSpaceError, RuntimeFailedError
 
+# A status of HTTP.
+NOT_FOUND, CONFLICT = 404, 409
+
+
+class CallError(RuntimeFailedError):
+    """A request that the engine refused with ``status``, or did not answer, which is status 0."""
+
+    def __init__(self, what: str, status: int = 0) -> None:
+        super().__init__(" ".join(what.split()))
+        self.status = status
+
 
 class EngineRefusedError(RuntimeFailedError):
     """The container engine refused a request, or did not answer it."""
@@ -15,13 +26,10 @@ class EngineRefusedError(RuntimeFailedError):
 @contextmanager
 def engine_errors(where: str) -> Iterator[None]:
     """Turn an error of the engine, or of the connection to it, into ``EngineRefusedError`` or ``NoSpaceError``."""
-    import docker
-    import requests
-
     try:
         yield
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise refused(message(error), where) from error
+    except CallError as error:
+        raise refused(error.what, where) from error
 
 
 def refused(text: str, where: str) -> EngineRefusedError | NoSpaceError:
@@ -29,9 +37,3 @@ def refused(text: str, where: str) -> EngineRefusedError | NoSpaceError:
     if "no space left" in text:
         return NoSpaceError("no space left where the engine keeps its images and containers", where=where)
     return EngineRefusedError(f"the container engine refuses ({text})", where=where, hint="look at the engine's log")
-
-
-def message(error: BaseException) -> str:
-    """An engine's error message in one line."""
-    text = getattr(error, "explanation", None) or str(error)
-    return " ".join(str(text).split())

@@ -13,9 +13,9 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from edge_agent.runtimes.engine.errors import EngineRefusedError, message, refused
+from edge_agent.runtimes.engine.api import Engine
+from edge_agent.runtimes.engine.errors import CONFLICT, NOT_FOUND, CallError, EngineRefusedError, refused
 from edge_agent.runtimes.unpacked.images import check_platform, read_image, verify_blobs
 from edgepack.errors import EdgepackError, NoSpaceError, NotFoundError, RuntimeFailedError
 from edgepack.host.files import sync_file_system
@@ -31,9 +31,7 @@ from edgepack.oci.store import Store
 
 _log = logging.getLogger(__name__)
 _REPOSITORY = "edgepack/image"
-_PULL_SECONDS = 300
-# Podman's own interface, from 4.0 on; only there a registry without TLS can be named for one pull.
-LIBPOD = "/v4.0.0/libpod"
+_PULL_SECONDS = 300.0
 
 
 def image_name(image: Digest) -> str:
@@ -42,15 +40,14 @@ def image_name(image: Digest) -> str:
 
 
 class EngineImages:
-    """The images that the engine of ``client`` has of ``store``.
+    """The images that ``engine`` has of ``store``.
 
-    What the SDK raises passes through: the caller turns it into one of our errors, once for a whole operation.
+    ``CallError`` passes through: the caller turns it into one of our errors, once for a whole operation.
     """
 
-    def __init__(self, store: Store, client: Any, *, podman: bool) -> None:
+    def __init__(self, store: Store, engine: Engine) -> None:
         self._store = store
-        self._client = client
-        self._podman = podman
+        self._engine = engine
 
     def send(self, image: Digest) -> None:
         """Send the engine the layers that it lacks, and wait until they are on the disk; see ``Runtime.prepare``."""
@@ -70,62 +67,41 @@ class EngineImages:
 
         Raises ``NotFoundError`` for an image that the engine does not have.
         """
-        import docker
-
-        try:
-            found = self._client.images.get(image_name(image))
-        except docker.errors.NotFound:
-            raise NotFoundError(f"image {image} is not prepared", hint="import it again") from None
-        value = {"architecture": "amd64", "os": "linux", "config": found.attrs.get("Config") or {}}
+        found = self._engine.image(image_name(image))
+        if found is None:
+            raise NotFoundError(f"image {image} is not prepared", hint="import it again")
+        value = {"architecture": "amd64", "os": "linux", "config": found.get("Config") or {}}
         return ImageConfig.from_bytes(json.dumps(value).encode(), f"image {image}")
 
     def has(self, image: Digest) -> bool:
         """Whether the engine has an image under our name for ``image``."""
-        import docker
-
-        try:
-            self._client.images.get(image_name(image))
-        except docker.errors.NotFound:
-            return False
-        return True
+        return self._engine.image(image_name(image)) is not None
 
     def is_intact(self, image: Digest) -> bool:
         """Whether the engine can read all of ``image``: it compares each file with a sum that it took when it got it.
 
         True where there is no room for the copy that an engine makes to read it. Raises ``NotFoundError``.
         """
-        import docker
-
         try:
-            for _ in self._client.images.get(image_name(image)).save():
-                pass
-        except docker.errors.NotFound:
-            raise NotFoundError(f"image {image} is not prepared", hint="import it again") from None
-        except docker.errors.APIError as error:
-            return isinstance(refused(message(error), f"image {image}"), NoSpaceError)
+            self._engine.read_image(image_name(image))
+        except CallError as error:
+            if error.status == NOT_FOUND:
+                raise NotFoundError(f"image {image} is not prepared", hint="import it again") from None
+            return isinstance(refused(error.what, f"image {image}"), NoSpaceError)
         return True
 
     def remove(self, image: Digest) -> None:
         """Take our name from the image, and the image where nothing else holds it; absent is fine."""
-        import docker
-
         try:
-            self._client.images.remove(image_name(image))
-        except docker.errors.NotFound:
-            return
-        except docker.errors.APIError as error:
-            if error.status_code != 409:  # something of the user's runs from it
+            self._engine.remove_image(image_name(image))
+        except CallError as error:
+            if error.status != CONFLICT:  # something of the user's runs from it
                 raise
 
     def _has(self, image: Digest, manifest: Manifest) -> bool:
-        import docker
-
-        try:
-            found = self._client.images.get(image_name(image))
-        except docker.errors.NotFound:
-            return False
+        found = self._engine.image(image_name(image))
         # Docker's own store knows an image by its configuration, containerd's by its manifest.
-        return found.id in (str(manifest.config.digest), str(image))
+        return found is not None and found.get("Id") in (str(manifest.config.digest), str(image))
 
     def _pull_or_load(self, image: Digest, manifest: Manifest) -> None:
         descriptor = self._store.describe(image)
@@ -145,33 +121,22 @@ class EngineImages:
 
     def _pull(self, image: Digest, manifest: Manifest) -> None:
         """Let the engine pull what it lacks; raises ``EngineRefusedError`` or ``NoSpaceError``."""
-        import docker
-
         with serve(self._store) as port:
-            name = f"127.0.0.1:{port}/{_REPOSITORY}@{image}"
+            repository = f"127.0.0.1:{port}/{_REPOSITORY}"
             try:
-                if self._podman:
-                    url = f"{self._client.api.base_url}{LIBPOD}/images/pull"
-                    query = {"reference": name, "tlsVerify": "false", "quiet": "true"}
-                    answer = self._client.api.post(url, params=query, timeout=_PULL_SECONDS)
-                    answer.raise_for_status()
-                    lines = [json.loads(line) for line in answer.text.splitlines() if line]
-                else:
-                    # Credentials are neither needed nor anything for this registry to see.
-                    lines = list(
-                        self._client.api.pull(
-                            name.partition("@")[0], str(image), stream=True, decode=True, auth_config={}
-                        )
-                    )
-            except (docker.errors.APIError, OSError, ValueError) as error:
-                raise refused(message(error), f"image {image}") from error
+                lines = self._engine.pull(repository, str(image), timeout=_PULL_SECONDS)
+            except CallError as error:
+                raise refused(error.what, f"image {image}") from error
             for line in lines:
                 if line.get("error"):
                     raise refused(str(line["error"]).strip(), f"image {image}")
-            pulled = self._client.images.get(name)
-            pulled.tag(_REPOSITORY, image.hex)
+            name = f"{repository}@{image}"
+            pulled = self._engine.image(name)
+            if pulled is None:
+                raise EngineRefusedError("the container engine does not have what it pulled", where=f"image {image}")
+            self._engine.tag(str(pulled["Id"]), _REPOSITORY, image.hex)
             # The port means nothing tomorrow; with our tag in place this takes only the name away.
-            self._client.images.remove(name)
+            self._engine.remove_image(name)
         if not self._has(image, manifest):
             raise EngineRefusedError("the container engine pulled an image with another digest", where=f"image {image}")
 
@@ -193,7 +158,7 @@ class EngineImages:
         writer.start()
         try:
             with os.fdopen(reading, "rb") as stream:
-                answer = list(self._client.api.load_image(iter(lambda: stream.read(LIMITS.chunk_bytes), b"")))
+                answer = self._engine.load(iter(lambda: stream.read(LIMITS.chunk_bytes), b""))
         finally:
             writer.join()
         for error in raised:
@@ -205,7 +170,7 @@ class EngineImages:
 
     def _sync(self) -> None:
         """Engines do not wait for the disk: a power cut could leave layers that look whole and are empty."""
-        root = Path(str(self._client.info().get("DockerRootDir") or ""))
+        root = Path(str(self._engine.info().get("DockerRootDir") or ""))
         try:
             if root.is_absolute() and root.is_dir():
                 sync_file_system(root)

@@ -1,4 +1,4 @@
-"""A service's container as arguments of the ``docker`` SDK. Pure."""
+"""A service's container as an engine is asked for it, in the words of Docker's HTTP interface. Pure."""
 
 from __future__ import annotations
 
@@ -37,45 +37,47 @@ def container_options(
     ``log_driver`` is the engine's; a driver that writes files keeps as much as the other runtimes do, and replaces one
     that could not keep the quota of ``spec``. ``user`` replaces the image's; ``access`` is what it gets of the device.
     """
-    inside = str(inside_port(config))
-    options: dict[str, Any] = {
-        "name": container_name(spec.name),
-        "environment": {**spec.env, "EDGEPACK_HOST": "0.0.0.0", "EDGEPACK_PORT": inside},  # noqa: S104
-        "ports": {f"{inside}/tcp": (spec.address, spec.port)},
-        "read_only": True,
-        "tmpfs": {"/tmp": f"rw,nosuid,nodev,mode=1777,size={TMP_BYTES}"},  # noqa: S108
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
-        "pids_limit": PIDS_LIMIT,
-        "restart_policy": {"Name": "no"},
-        "healthcheck": {"test": ["NONE"]},
-        "mounts": [*_read_only(spec, config), *_binds(access)],
-    }
-    if spec.network == "device":
-        del options["ports"]
-        options["network_mode"] = "host"
-        options["environment"] |= {"EDGEPACK_HOST": spec.address, "EDGEPACK_PORT": str(spec.port)}
+    inside, published = f"{inside_port(config)}/tcp", spec.network != "device"
+    environment = {**spec.env, "EDGEPACK_HOST": spec.address, "EDGEPACK_PORT": str(spec.port)}
+    if published:
+        environment |= {"EDGEPACK_HOST": "0.0.0.0", "EDGEPACK_PORT": str(inside_port(config))}  # noqa: S104
     if spec.secrets:
-        options["environment"][SECRETS_VARIABLE] = SECRETS_FOLDER
-    if access.nodes:
-        options["devices"] = [
+        environment[SECRETS_VARIABLE] = SECRETS_FOLDER
+    host: dict[str, Any] = {
+        "NetworkMode": "default" if published else "host",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": f"rw,nosuid,nodev,mode=1777,size={TMP_BYTES}"},  # noqa: S108
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "PidsLimit": PIDS_LIMIT,
+        "RestartPolicy": {"Name": "no"},
+        "Mounts": [*_read_only(spec, config), *_binds(access)],
+        "GroupAdd": [str(group) for group in access.groups],
+        "Devices": [
             {"PathOnHost": one.path, "PathInContainer": one.inside, "CgroupPermissions": one.access}
             for one in access.nodes
-        ]
-    if access.groups:
-        options["group_add"] = [str(group) for group in access.groups]
+        ],
+    }
+    options: dict[str, Any] = {
+        "Env": [f"{name}={text}" for name, text in environment.items()],
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": host,
+    }
+    if published:
+        options["ExposedPorts"] = {inside: {}}
+        host["PortBindings"] = {inside: [{"HostIp": spec.address, "HostPort": str(spec.port)}]}
     if spec.log_bytes is not None and log_driver not in _FILE_DRIVERS:
         log_driver = "k8s-file" if podman else "json-file"
     if log_driver in _FILE_DRIVERS:
-        options["log_config"] = _log_config(log_driver, spec.log_bytes)
+        host["LogConfig"] = _log_config(log_driver, spec.log_bytes)
     if user:
-        options["user"] = user
+        options["User"] = user
     if spec.memory_bytes is not None:
-        options["mem_limit"] = spec.memory_bytes
+        host["Memory"] = spec.memory_bytes
     if spec.cpus is not None:
-        options["nano_cpus"] = int(spec.cpus * 1e9)
+        host["NanoCpus"] = int(spec.cpus * 1e9)
     if podman:  # its defaults raise the limits, which a machine may not allow
-        options["ulimits"] = [{"Name": name, "Soft": OPEN_FILES, "Hard": OPEN_FILES} for name in ("nofile", "nproc")]
+        host["Ulimits"] = [{"Name": name, "Soft": OPEN_FILES, "Hard": OPEN_FILES} for name in ("nofile", "nproc")]
     return options
 
 
@@ -112,5 +114,5 @@ def _binds(access: Access) -> list[dict[str, Any]]:
 def _log_config(driver: str, log_bytes: int | None) -> dict[str, Any]:
     part = LIMITS.log_bytes if log_bytes is None else log_bytes // 2
     if driver == "k8s-file":  # Podman's own, which keeps one file
-        return {"type": driver, "config": {"max-size": str(log_bytes or part)}}
-    return {"type": driver, "config": {"max-size": str(part), "max-file": "2"}}
+        return {"Type": driver, "Config": {"max-size": str(log_bytes or part)}}
+    return {"Type": driver, "Config": {"max-size": str(part), "max-file": "2"}}

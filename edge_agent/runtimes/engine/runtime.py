@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -10,17 +9,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from edge_agent.runtimes import cgroups
 from edge_agent.runtimes.access.given import NOTHING, Access, find_access, needs_access
 from edge_agent.runtimes.access.secrets import Secrets
 from edge_agent.runtimes.base import Instance, Watch
-from edge_agent.runtimes.engine.connect import connect, is_podman
-from edge_agent.runtimes.engine.errors import engine_errors, message
+from edge_agent.runtimes.engine.api import Container
+from edge_agent.runtimes.engine.connect import connect
+from edge_agent.runtimes.engine.errors import CONFLICT, NOT_FOUND, CallError, engine_errors
 from edge_agent.runtimes.engine.follow import follow
-from edge_agent.runtimes.engine.images import LIBPOD, EngineImages, image_name
-from edge_agent.runtimes.engine.look import look_into, remove_look
+from edge_agent.runtimes.engine.images import EngineImages, image_name
+from edge_agent.runtimes.engine.look import look_into
 from edge_agent.runtimes.engine.oom import killed_for_memory
 from edge_agent.runtimes.engine.options import container_name, container_options, volume_prefix
 from edge_agent.runtimes.engine.users import AS_NOBODY, is_root_in, replacing_user
@@ -48,10 +47,9 @@ class DockerRuntime:
     name = "docker"
 
     def __init__(self, store: Store, address: str | None = None) -> None:
-        self._client = connect(address)
-        self._podman = is_podman(self._client)
-        self._local = str(self._client.api.base_url).startswith("http+docker://")  # by a socket of this machine
-        self._images = EngineImages(store, self._client, podman=self._podman)
+        self._engine = connect(address)
+        self._local = self._engine.transport.socket_path is not None  # by a socket of this machine
+        self._images = EngineImages(store, self._engine)
         self._device = str(store.root.parent.resolve())
         self._secrets = Secrets(store.root.parent.resolve(), self.name)
 
@@ -80,7 +78,7 @@ class DockerRuntime:
         """See ``Foreseeing``. An engine on another machine has other ports."""
         with engine_errors(f"service {spec.name}"):
             self._refuse_another_s(spec.name)
-            if self._images.has(spec.image):
+            if needs_access(spec) and self._images.has(spec.image):
                 self._secrets.check(spec)
                 self._access(spec, self._images.config(spec.image))
         if self._local:
@@ -97,46 +95,40 @@ class DockerRuntime:
         """Create and start the service's container; see the protocol."""
         with engine_errors(f"service {spec.name}"):
             config = self._images.config(spec.image)
-            self._refuse_another_s(spec.name)
-            found = self._container(spec.name)
+            found = self._refuse_another_s(spec.name)
             if found is not None:
                 now = _instance(spec.name, found)
                 if now.state == "running" and found.labels.get(_SPEC_LABEL) == spec_hash(spec):
                     return now
                 self.stop(spec.name)
             self._check_port(spec)
-            container = self._create(spec, config, self._access(spec, config, place=True))
+            made = self._create(spec, config, self._access(spec, config, place=True))
             try:
-                container.start()
+                self._engine.start(made)
             except BaseException:
                 # A port that was taken since the check is in the engine's own words: asked again now, it may still be
                 # held by what the engine has not yet let go of.
-                container.remove(force=True, v=True)
+                self._engine.remove(made)
                 self._remove_volumes(spec.name)
                 self._secrets.remove(spec.name)
                 raise
-            container.reload()
-            return _instance(spec.name, container)
+            started = self._engine.container(made)
+            if started is None:
+                raise RuntimeFailedError("somebody has removed its container", where=f"service {spec.name}")
+            return _instance(spec.name, started)
 
     def stop(self, service: str, timeout: float = 10.0) -> None:
         """See the protocol."""
-        import docker
-
         with engine_errors(f"service {service}"):
             container = self._container(service)
-            remove_look(self._client, self._look_name(service))  # of a process of the agent that was killed
-            if container is None:
-                self._remove_volumes(service)
-                self._secrets.remove(service)
-                return
-            try:
-                container.stop(timeout=math.ceil(timeout))
-            except docker.errors.NotFound:
-                pass
-            except docker.errors.APIError as error:  # removing by force ends it too
-                _log.warning("service %s does not stop on request (%s)", service, message(error))
-            with contextlib.suppress(docker.errors.NotFound):
-                container.remove(force=True, v=True)
+            self._engine.remove(self._look_name(service))  # of a process of the agent that was killed
+            if container is not None:
+                try:
+                    self._engine.stop(container.id, math.ceil(timeout))
+                except CallError as error:  # removing by force ends it too
+                    if error.status != NOT_FOUND:
+                        _log.warning("service %s does not stop on request (%s)", service, error.what)
+                self._engine.remove(container.id)
             self._remove_volumes(service)
             self._secrets.remove(service)
 
@@ -150,12 +142,12 @@ class DockerRuntime:
         """See the protocol; the engine forgets a service's log with its container."""
         with engine_errors(f"service {service}"):
             found = self._container(service)
-            text = b"" if found is None else found.logs(tail=max(0, lines))
-            return bytes(text).decode("utf-8", "replace")
+            pieces = () if found is None else self._engine.logs(found.id, tail=max(0, lines))
+            return b"".join(pieces).decode("utf-8", "replace")
 
     def follow(self, service: str, lines: int = 0) -> Iterator[str]:
         """See the protocol."""
-        yield from follow(self._client, container_name(service), lines)
+        yield from follow(self._engine, container_name(service), lines)
 
     def watch(self, service: str) -> Watch | None:
         """See the protocol."""
@@ -163,7 +155,7 @@ class DockerRuntime:
             found = self._container(service)
             if found is None or _instance(service, found).state != "running":
                 return None
-            return ContainerWatch.of(self._client, found.id)
+            return ContainerWatch.of(self._engine, found.id)
 
     def _access(self, spec: DesiredService, config: ImageConfig, *, place: bool = False) -> Access:
         """What the service is given of the device; with ``place`` its secrets are copied for it."""
@@ -176,7 +168,7 @@ class DockerRuntime:
                 hint="run the agent where the engine is, or leave them out of the desired state",
             )  # fmt: skip
         name, labels = image_name(spec.image), {_DEVICE_LABEL: self._device}
-        with look_into(self._client, name, config, self._look_name(spec.name), labels) as look:
+        with look_into(self._engine, name, config, self._look_name(spec.name), labels) as look:
             user = look.user
             found = find_access(spec, Path(self._device), look.content, user)
         return replace(found, secrets=self._secrets.place(spec, user)) if place else found
@@ -187,83 +179,65 @@ class DockerRuntime:
     def forget_image(self, image: Digest) -> None:
         """See the protocol."""
         with engine_errors(f"image {image}"):
-            if not self._client.containers.list(all=True, filters={"label": f"{_IMAGE_LABEL}={image}"}):
+            if not self._engine.containers(f"{_IMAGE_LABEL}={image}"):
                 self._images.remove(image)
 
-    def _create(self, spec: DesiredService, config: ImageConfig, access: Access) -> Any:
+    def _create(self, spec: DesiredService, config: ImageConfig, access: Access) -> str:
         """A new container. One that appears late, at the request of a killed process of the agent, is removed first."""
-        import docker
-
-        driver, user = self._log_driver(), replacing_user(config)
-        options = container_options(spec, config, podman=self._podman, log_driver=driver, user=user, access=access)
+        engine = self._engine
+        options = container_options(
+            spec, config, podman=engine.podman, log_driver=engine.log_driver(), user=replacing_user(config),
+            access=access,
+        )  # fmt: skip
+        options |= {"Image": image_name(spec.image), "Labels": {**_labels(spec), _DEVICE_LABEL: self._device}}
         deadline = time.monotonic() + _LATE_SECONDS
         while True:
             try:
-                made = self._client.containers.create(
-                    image_name(spec.image), labels={**_labels(spec), _DEVICE_LABEL: self._device}, **options
-                )
-                if "user" in options or not is_root_in(made, config):
+                made = engine.create(container_name(spec.name), options)
+                if "User" in options or not is_root_in(engine, made, config):
                     return made
-                options["user"] = AS_NOBODY
-            except docker.errors.APIError as error:
-                in_use = error.status_code == 409 or self._container(spec.name) is not None
+                options["User"] = AS_NOBODY
+            except CallError as error:
+                in_use = error.status == CONFLICT or self._container(spec.name) is not None
                 if not in_use or time.monotonic() > deadline:
                     raise
             self.stop(spec.name)
             time.sleep(0.1)
 
-    def _log_driver(self) -> str:
-        if not self._podman:
-            return str(self._client.info().get("LoggingDriver") or "")
-        answer = self._client.api.get(f"{self._client.api.base_url}{LIBPOD}/info")
-        answer.raise_for_status()
-        return str((answer.json().get("host") or {}).get("logDriver") or "")
-
     def _remove_volumes(self, service: str) -> None:
-        import docker
+        for volume in self._engine.volumes(volume_prefix(service)):
+            try:
+                self._engine.remove_volume(volume)
+            except CallError as error:  # in use by a container of somebody else, or gone
+                _log.debug("volume %s stays: %s", volume, error.what)
 
-        prefix = volume_prefix(service)
-        for volume in self._client.volumes.list(filters={"name": prefix}):
-            if volume.name.startswith(prefix):
-                try:
-                    volume.remove(force=True)
-                except docker.errors.APIError as error:  # in use by a container of somebody else, or gone
-                    _log.debug("volume %s stays: %s", volume.name, message(error))
-
-    def _container(self, service: str) -> Any:
+    def _container(self, service: str) -> Container | None:
         """The service's container; ``None`` where there is none, or another device's."""
-        found = self._named(service)
+        found = self._engine.container(container_name(service))
         return None if found is None or self._other_device(found) else found
 
-    def _named(self, service: str) -> Any:
-        import docker
-
-        try:
-            return self._client.containers.get(container_name(service))
-        except docker.errors.NotFound:
-            return None
-
-    def _other_device(self, container: Any) -> str | None:
+    def _other_device(self, container: Container) -> str | None:
         """The folder of the device whose container it is, if that is another one and still there."""
         folder = container.labels.get(_DEVICE_LABEL) or self._device
         return None if folder == self._device or not Path(folder).is_dir() else str(folder)
 
-    def _refuse_another_s(self, service: str) -> None:
-        """Raise ``RuntimeFailedError`` where the container of that name runs for another device."""
-        found = self._named(service)
+    def _refuse_another_s(self, service: str) -> Container | None:
+        """The service's container; raises ``RuntimeFailedError`` where the one of that name is another device's."""
+        found = self._engine.container(container_name(service))
         if found is not None and (folder := self._other_device(found)) is not None:
             raise RuntimeFailedError(
                 f"the container {container_name(service)} belongs to the device in {folder}",
                 where=f"service {service}", hint="give the service another name, or the agent another --runtime",
             )  # fmt: skip
+        return found
 
 
 def _labels(spec: DesiredService) -> dict[str, str]:
     return {_IMAGE_LABEL: str(spec.image), _SPEC_LABEL: spec_hash(spec), _PORT_LABEL: str(spec.port)}
 
 
-def _instance(service: str, container: Any) -> Instance:
-    state = container.attrs["State"]
+def _instance(service: str, container: Container) -> Instance:
+    state = container.state
     labels = container.labels
     image, port = Digest.parse(labels.get(_IMAGE_LABEL)), int(labels.get(_PORT_LABEL, "0"))
     told = bool(state.get("OOMKilled"))

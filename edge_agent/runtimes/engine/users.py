@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import tarfile
 from dataclasses import replace
-from typing import Any
 
-from edge_agent.runtimes.engine.errors import message
+from edge_agent.runtimes.engine.api import Engine
+from edge_agent.runtimes.engine.errors import NOT_FOUND, CallError
 from edge_agent.runtimes.runtime_spec import NOBODY, service_user
 from edge_agent.runtimes.unpacked.users import entry_of
 from edgepack.errors import RuntimeFailedError
@@ -23,7 +23,7 @@ def replacing_user(config: ImageConfig) -> str:
     return AS_NOBODY if user in ("", "root") or (user.isdecimal() and int(user) == 0) else ""
 
 
-def is_root_in(container: Any, config: ImageConfig) -> bool:
+def is_root_in(engine: Engine, container: str, config: ImageConfig) -> bool:
     """Whether the image gives its user by a name that its ``/etc/passwd`` has as root's.
 
     ``container`` need not have been started. Raises ``RuntimeFailedError`` where that cannot be read.
@@ -31,35 +31,33 @@ def is_root_in(container: Any, config: ImageConfig) -> bool:
     name = config.user.partition(":")[0]
     if name.isdecimal():
         return False
-    entry = entry_of(name, _text_in(container, "/etc/passwd", name))
+    entry = entry_of(name, _text_in(engine, container, "/etc/passwd", name))
     return bool(entry) and int(entry[2]) == 0
 
 
-def user_in(container: Any, config: ImageConfig) -> tuple[int, int]:
+def user_in(engine: Engine, container: str, config: ImageConfig) -> tuple[int, int]:
     """The uid and gid that a service of the image runs as, by the files of ``container``.
 
     Raises ``IncompatibleError`` for a name that they do not have.
     """
     name, _, group = config.user.partition(":")
     named = [part for part in (name, group) if part and not part.isdecimal() and part != "root"]
-    passwd = entry_of(name, _text_in(container, "/etc/passwd", name)) if name in named else []
-    groups = entry_of(group, _text_in(container, "/etc/group", name)) if group in named else []
+    passwd = entry_of(name, _text_in(engine, container, "/etc/passwd", name)) if name in named else []
+    groups = entry_of(group, _text_in(engine, container, "/etc/group", name)) if group in named else []
     user = passwd[2] if passwd else name
     gid = groups[2] if groups else group or (passwd[3] if len(passwd) > 3 else "")
     return service_user(replace(config, user=f"{user}:{gid}" if gid else user))
 
 
-def _text_in(container: Any, path: str, name: str) -> str:
-    import docker
-
+def _text_in(engine: Engine, container: str, path: str, name: str) -> str:
     try:
-        stream, _ = container.get_archive(path)
-        data = b"".join(stream)
-    except docker.errors.NotFound:
-        return ""  # the engine will not find the name either
-    except docker.errors.APIError as error:
+        with engine.archive(container, path) as answer:
+            data = answer.read()
+    except CallError as error:
+        if error.status == NOT_FOUND:
+            return ""  # the engine will not find the name either
         raise RuntimeFailedError(
-            f"whether its user {name!r} is root cannot be said ({message(error)})",
+            f"whether its user {name!r} is root cannot be said ({error.what})",
             hint="give the image a user by number, such as 10001:10001",
         ) from error
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
 
+from edge_agent.runtimes.engine.api import Engine
 from edgepack.limits import LIMITS
 
 _ANSWER_BYTES = LIMITS.error_bytes
@@ -22,18 +22,18 @@ class ContainerWatch:
         self._over = False
 
     @classmethod
-    def of(cls, client: Any, container_id: str) -> ContainerWatch | None:
+    def of(cls, engine: Engine, container_id: str) -> ContainerWatch | None:
         """One of the container; ``None`` for an engine that is not reached by a socket of this machine.
 
         Raises ``OSError`` where the engine does not answer.
         """
-        path = getattr(client.api.get_adapter(client.api.base_url), "socket_path", None)
+        path = engine.transport.socket_path
         if path is None:
             return None
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(path)
-            request = f"POST /v{client.api.api_version}/containers/{container_id}/wait?condition=not-running HTTP/1.1"
+            request = f"POST /v{engine.version}/containers/{container_id}/wait?condition=not-running HTTP/1.1"
             sock.sendall(f"{request}\r\nHost: docker\r\nContent-Length: 0\r\n\r\n".encode())
             sock.setblocking(False)
         except OSError:

@@ -30,7 +30,7 @@ def _answers(address: str) -> bool:
     from edgepack.errors import MissingPartError
 
     try:
-        connect(address).close()
+        connect(address)
     except MissingPartError:
         return False
     return True
