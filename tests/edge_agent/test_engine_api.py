@@ -1,0 +1,120 @@
+"""What is asked of a container engine, and what is made of its answers, by a server that answers as one does."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socketserver
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from edge_agent.runtimes.engine.connect import connect
+from edge_agent.runtimes.engine.errors import CallError
+from edgepack.errors import MissingPartError
+
+PODMAN = {"Api-Version": "1.41", "Libpod-Api-Version": "4.3.1"}
+
+
+class Engine(http.server.BaseHTTPRequestHandler):
+    """Answers a ping, and what else ``answers`` has: a status and the body."""
+
+    asked: ClassVar[list[str]] = []
+    headers_of_ping: ClassVar[dict[str, str]] = PODMAN
+    answers: ClassVar[dict[str, tuple[int, bytes]]] = {}
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        status, body = (200, b"OK") if self.path == "/_ping" else self.answers.get(self.path, (404, b"{}"))
+        self.send_response(status)
+        for name, text in self.headers_of_ping.items():
+            self.send_header(name, text)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "engine"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(Engine, "asked", [])
+    # A socket's path may have 107 bytes, which pytest's folders exceed.
+    with tempfile.TemporaryDirectory(prefix="edp-e-") as folder:
+        server: socketserver.BaseServer
+        if request.param == "unix":
+            path = Path(folder) / "a b.sock"
+            server, found = socketserver.ThreadingUnixStreamServer(str(path), Engine), f"unix://{path}"
+        else:
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Engine)
+            found = f"tcp://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield found
+        server.shutdown()
+        server.server_close()
+
+
+def test_an_engine_is_known_by_its_answer_to_one_ping(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = connect(address)
+    assert (engine.podman, engine.version, Engine.asked) == (True, "1.41", ["/_ping"])
+    assert (engine.transport.socket_path is not None) is address.startswith("unix")
+
+    monkeypatch.setattr(Engine, "headers_of_ping", {"Api-Version": "1.44"})
+    assert (connect(address).podman, connect(address).version) == (False, "1.44")
+
+    monkeypatch.setattr(Engine, "headers_of_ping", {})
+    with pytest.raises(MissingPartError, match="not the answer of a container engine"):
+        connect(address)
+
+
+def test_refusals_are_told_in_the_words_of_the_engine(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = {
+        "/v1.41/containers/a/json": (500, json.dumps({"message": "a\n reason"}).encode()),
+        "/v1.41/containers/b/json": (502, b"no JSON"),
+        "/v1.41/containers/c/json": (503, b""),
+        "/v1.41/containers/d/json": (200, b"<html>"),
+        "/v1.41/containers/e/json": (200, json.dumps({"Id": "5", "Config": {"Labels": None}}).encode()),
+        "/v1.41/containers/e/logs?tail=2&stdout=true&stderr=true": (
+            200, b"\1\0\0\0\0\0\0\3one\2\0\0\0\0\0\0\3two\1\0\0",
+        ),
+    }  # fmt: skip
+    monkeypatch.setattr(Engine, "answers", refusals)
+    engine = connect(address)
+    for name, reason in {"a": "a reason", "b": "no JSON", "c": "503 Service Unavailable", "d": "is not JSON"}.items():
+        with pytest.raises(CallError) as raised:
+            engine.container(name)
+        assert reason in raised.value.what
+    found = engine.container("e")
+    assert found is not None
+    assert (found.id, found.labels, found.state) == ("5", {}, {})
+    assert engine.container("absent") is None
+    assert b"".join(engine.logs("e", tail=2)) == b"onetwo"
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("ssh://device", "neither unix:///PATH nor tcp://HOST:PORT"),
+        ("tcp://127.0.0.1:99999", "Port out of range"),
+        ("tcp://127.0.0.1:1", "does not answer: Connection refused"),
+        ("unix:///absent/engine.sock", "does not answer: No such file"),
+    ],
+)
+def test_an_address_where_no_engine_can_be_says_why(address: str, reason: str) -> None:
+    with pytest.raises(MissingPartError, match=reason):
+        connect(address)
+
+
+def test_certificates_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    with pytest.raises(MissingPartError, match=f"certificates in {tmp_path} cannot be used: No such file"):
+        connect("tcp://127.0.0.1:1")
