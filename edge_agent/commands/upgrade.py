@@ -29,13 +29,14 @@ def command(device: Device, image: str, probation: float, allow_unsigned: bool, 
     It is started beside what is there; when it does not become ready, or ends, the version before runs on. Services
     are not touched.
     """
-    from edge_agent.upgrade.install import install, named
+    from edge_agent.upgrade.install import check_room, install, named
 
     with device.using():
         version = install(device, named(device, image), allow_unsigned=allow_unsigned)
         versions = Versions.of(device.root)
         is_current = versions.current == version
         if not is_current:
+            check_room(device.root, version)
             versions.propose(version, alive_seconds=probation)
             versions.sweep()
     value = {"version": version, "current": versions.current, "trial": versions.trial}

@@ -6,7 +6,7 @@ import logging
 
 from edge_agent.jobs.task import Task
 from edge_agent.sources.sources import Sources
-from edge_agent.upgrade.install import install
+from edge_agent.upgrade.install import check_room, install
 from edge_agent.upgrade.versions import Versions
 from edgepack.oci.digest import Digest
 
@@ -30,5 +30,6 @@ def run(task: Task) -> None:
         _log.warning("agent %s stays out until it is asked for anew: %s", image, reason)
         task.tell(refused=f"it was tried and given up: {reason}")
         return
+    check_room(device.root, version)
     versions.propose(version, document=document)
     versions.sweep()

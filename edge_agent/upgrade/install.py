@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from pathlib import Path
+
 from edge_agent.device import Device
+from edge_agent.sources.room import free
 from edge_agent.upgrade.versions import FILE, Versions
-from edgepack.errors import NotFoundError, UsageError, disk_errors
+from edgepack.errors import NoSpaceError, NotFoundError, UsageError, disk_errors
 from edgepack.host.files import replacing
 from edgepack.host.ownership import check_way
 from edgepack.limits import LIMITS
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
+
+# The most that a file takes more than its bytes.
+_BLOCK = 4096
 
 
 def install(device: Device, image: Digest, *, allow_unsigned: bool = False) -> str:
@@ -38,6 +46,27 @@ def install(device: Device, image: Digest, *, allow_unsigned: bool = False) -> s
                 file.write(chunk)
     versions.note_image(layer.digest.hex, image)
     return layer.digest.hex
+
+
+def check_room(root: Path, version: str) -> None:
+    """Raise ``NoSpaceError`` where ``version``, which is on the device in ``root``, has no room to unpack itself.
+
+    It would be given up for that, which is no fault of its own.
+    """
+    import zipfile
+
+    place = Versions.of(root).folder / version
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    if (place / tag).is_dir():
+        return
+    with disk_errors(place), suppress(zipfile.BadZipFile), zipfile.ZipFile(place / FILE) as archive:
+        files = [one for one in archive.infolist() if one.filename.partition("/")[0] in ("any", tag)]
+        needed = sum(one.file_size + _BLOCK for one in files)
+        if needed > (found := free(place)):
+            raise NoSpaceError(
+                f"{needed} bytes are needed to unpack the agent, and {found} are free", where=place,
+                hint="free some space, as by edge-agent gc, and try again",
+            )  # fmt: skip
 
 
 def agent_layer(device: Device, image: Digest) -> Descriptor:

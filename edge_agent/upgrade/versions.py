@@ -18,6 +18,7 @@ FOLDER, FILE, LAUNCHER = "agent", "edge-agent.pyz", "edge-agent"
 LAUNCHED, TRIED = "EDGEPACK_LAUNCHER", "EDGEPACK_TRIAL"
 """In the environment of an agent that is one file: what started it; and of one that is being tried, its version."""
 _CURRENT, _TRIAL, _REFUSED, _IMAGE = "current", "trial.json", "refused.json", "image"
+_GONE = ".gone-"
 # How soon a new version has to say that it is ready, and for how long that it is alive, before it stays.
 READY_SECONDS, ALIVE_SECONDS = 120.0, 30.0
 
@@ -93,9 +94,12 @@ class Versions:
         import shutil
 
         kept = {self.current, self.trial, self._before()}
-        for path in self.folder.iterdir():
+        for path in [*self.folder.iterdir()]:
             if len(path.name) == len("0" * 64) and path.is_dir() and not path.is_symlink() and path.name not in kept:
-                shutil.rmtree(path, ignore_errors=True)
+                with suppress(OSError):  # a half of one would look like a version that is here
+                    path.rename(self.folder / f"{_GONE}{path.name}")
+        for path in self.folder.glob(f"{_GONE}*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def _before(self) -> str | None:
         """The newest version that is neither current nor to be tried: the one that ran last before."""

@@ -18,6 +18,7 @@ import pytest
 
 from edge_agent.upgrade import launch
 from edge_agent.upgrade.versions import Versions
+from edgepack.oci.digest import Digest
 from tests.support.waiting import wait_until
 
 OLD, NEW = "0" * 64, "1" * 64
@@ -205,3 +206,18 @@ def test_only_versions_that_may_be_needed_are_kept(agent: Agent) -> None:
     agent.versions.sweep()
     assert sorted(path.name[0] for path in agent.folder.glob("?" * 64)) == ["0", "1", "3"]
     assert agent.versions.launcher == agent.folder / "edge-agent"
+
+
+def test_a_version_of_which_a_half_is_removed_is_not_here(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["2" * 64, "3" * 64]
+    for at, name in enumerate(names):
+        agent.version(name, ENDS)
+        agent.versions.note_image(name, Digest(name))
+        os.utime(agent.folder / name, (at, at))
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a power cut comes before it has removed anything
+        agent.versions.sweep()
+    assert agent.versions.of_image(Digest(names[0])) is None
+    assert agent.versions.of_image(Digest(names[1])) == names[1]
+    agent.versions.sweep()
+    assert not [path for path in agent.folder.iterdir() if "2" * 64 in path.name]

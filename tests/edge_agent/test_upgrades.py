@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from edge_agent.daemon.upgrades import Upgrades
 from edge_agent.jobs import upgrade
 from edge_agent.reconcile.acceptance import WantedAgent, agent_of
 from edge_agent.state.goals import AcceptedDocument
+from edge_agent.upgrade import install
 from edge_agent.upgrade.versions import LAUNCHED, TRIED, Versions
-from edgepack.errors import InvalidDocumentError
+from edgepack.errors import InvalidDocumentError, NoSpaceError
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired
 from edgepack.state.reported import Answer
@@ -180,3 +182,23 @@ def test_the_version_that_runs_is_not_tried(root: Path) -> None:
     versions.note_image("0" * 64, ONE)
     upgrade.run(Task(root, str(ONE), "7"))  # type: ignore[arg-type]
     assert versions.trial is None
+
+
+def test_a_version_that_has_no_room_to_unpack_itself_is_not_tried_before_it_has(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = Versions.of(root)
+    place = versions.folder / ("1" * 64)
+    place.mkdir()
+    with zipfile.ZipFile(place / "edge-agent.pyz", "w") as archive:
+        archive.writestr("any/edge_agent/large", bytes(100_000))
+        archive.writestr("cp39/of_another_python", bytes(100_000))
+    versions.note_image("1" * 64, ONE)
+    monkeypatch.setattr(install, "free", lambda _: 50_000)
+    said = "104096 bytes are needed to unpack the agent, and 50000 are free"
+    with pytest.raises(NoSpaceError, match=said):
+        upgrade.run(Task(root, str(ONE), "7"))  # type: ignore[arg-type]
+    assert (versions.trial, versions.refused("1" * 64)) == (None, None)
+    monkeypatch.setattr(install, "free", lambda _: 150_000)
+    upgrade.run(Task(root, str(ONE), "7"))  # type: ignore[arg-type]
+    assert versions.trial == "1" * 64
