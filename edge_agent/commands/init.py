@@ -88,7 +88,7 @@ def command(
         check_text(text, file)
         wanted.append(Wanted(file, text))
     if systemd:
-        unit = _unit(file)
+        unit = _unit(file, device.root)
         check_unit(unit.text, for_user=os.geteuid() != 0)
         wanted.append(unit)
     device.check_place()
@@ -144,7 +144,7 @@ def _user() -> str:
         return str(os.geteuid())
 
 
-def _unit(file: Path) -> Wanted:
+def _unit(file: Path, root: Path) -> Wanted:
     from edge_agent.config.unit import SYSTEM_FOLDER, UNIT, USER_FOLDER, unit_text
     from edge_agent.identity.setup import Wanted
 
@@ -161,4 +161,4 @@ def _unit(file: Path) -> Wanted:
     else:
         program = [sys.executable, "-P", "-m", "edge_agent"]  # without the current folder on the path of modules
     words = [*program, "run", "--config", str(file)]
-    return Wanted(folder / UNIT, unit_text(words, for_user=for_user))
+    return Wanted(folder / UNIT, unit_text(words, [Path(program[0]), file, root], for_user=for_user))

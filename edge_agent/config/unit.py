@@ -21,6 +21,8 @@ _TEXT = """\
 Description=edge-agent: runs signed scoring services on this device
 # Services are started again without a network, so the agent waits for none.
 After=network.target docker.service podman.socket
+# Before these are mounted it would find a device without services.
+RequiresMountsFor={needed}
 StartLimitIntervalSec=0
 
 [Service]
@@ -33,6 +35,8 @@ Restart=always
 RestartSec=2
 WatchdogSec={watchdog}
 TimeoutStartSec=300
+# A service that is killed for lack of memory is no reason to end the agent.
+OOMPolicy=continue
 OOMScoreAdjust=-500
 
 [Install]
@@ -40,13 +44,16 @@ WantedBy={target}
 """
 
 
-def unit_text(command: Sequence[str], *, for_user: bool) -> str:
-    """The unit that runs ``command``."""
+def unit_text(command: Sequence[str], needed: Sequence[Path], *, for_user: bool) -> str:
+    """The unit that runs ``command``, once the file systems of the absolute paths ``needed`` are mounted."""
     # A program's own path may not hold these, and an argument may.
     through = ["/usr/bin/env"] if set(command[0]) & set("'\"\\$") else []
     words = " ".join(_quoted(word) for word in [*through, *command])
     text = _TEXT.format(
-        command=words, watchdog=WATCHDOG_SECONDS, target="default.target" if for_user else "multi-user.target"
+        command=words,
+        needed=" ".join(_quoted(str(path)).replace("$$", "$") for path in needed),
+        watchdog=WATCHDOG_SECONDS,
+        target="default.target" if for_user else "multi-user.target",
     )
     # A user may not make what is theirs less likely to be killed.
     return text.replace("OOMScoreAdjust=-500\n", "") if for_user else text

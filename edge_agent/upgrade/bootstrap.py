@@ -10,6 +10,7 @@ library.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -133,6 +134,8 @@ def _unpacked(opened: zipfile.ZipFile, home: Path, python: str) -> Path:
     tag = f"cp{python.replace('.', '')}"
     place = home / tag
     base = Path(getattr(sys, "_base_executable", "") or sys.executable)
+    if _is_for(place, base):  # it appeared whole; where nothing can be written any more, what is there still runs
+        return place
     with _locked(home):  # a second process waits, and finds it
         if not _is_for(place, base):
             _sweep(home)
@@ -202,5 +205,18 @@ def _sync(folder: Path) -> None:
         os.close(fd)
 
 
+def _start() -> None:
+    """``main``, with one sentence for a disk that is full or cannot be written."""
+    archive = Path(sys.argv[0]).resolve()
+    try:
+        main(archive, sys.argv[1:])
+    except OSError as error:
+        sys.stderr.write(
+            f"edge-agent: {error.filename or archive}: {error.strerror or error}; it unpacks itself into the state "
+            "folder, so make room there, or give another one: python3 edge-agent.pyz --state-dir DIR\n"
+        )
+        sys.exit(1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else 2)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[0]).resolve(), sys.argv[1:])
+    _start()

@@ -142,7 +142,7 @@ def test_systemd_takes_the_unit(folder: Path, for_user: bool) -> None:
     program = folder / "100% $HOME 'x'"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    text = unit.unit_text([str(program), "run", "--config", "a b.yml"], for_user=for_user)
+    text = unit.unit_text([str(program), "run", "--config", "a b.yml"], [folder, program], for_user=for_user)
     assert unit.check_unit(text, for_user=for_user)
     (folder / "edge-agent.service").write_text(text.replace("Restart=always", "Restart=sometimes\nBogus"))
     argv = ["systemd-analyze", "verify", str(folder / "edge-agent.service")]
@@ -162,7 +162,8 @@ def test_the_unit_is_written_and_never_over_another(
     assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
     text = place.read_text()
     assert f'run --config "{folder}/dev/edge-agent.yml"' in text
-    assert {"KillMode=process", "Restart=always", "Type=notify"} <= set(text.splitlines())
+    assert {"KillMode=process", "Restart=always", "Type=notify", "OOMPolicy=continue"} <= set(text.splitlines())
+    assert f'"{folder}/dev/edge-agent.yml" "{folder}/dev"' in text.partition("RequiresMountsFor=")[2].partition("\n")[0]
     assert "WatchdogSec=" in text
 
     place.write_text("mine")

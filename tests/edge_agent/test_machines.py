@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,14 @@ from edge_agent.runtimes import reach
 from edge_agent.runtimes.crun import _last_error
 from edge_agent.sources.base import OnProgress, unseen
 from edge_agent.state.goals import Stage
+from edge_agent.upgrade import bootstrap
 from edgepack.errors import IncompatibleError, NotFoundError, VerificationError
+from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
 from edgepack.state.topics import COMMAND
 from tests.support.ports import free_port
+from tests.support.running import finish
 
 
 class NoSource:
@@ -111,3 +116,26 @@ def test_commands_find_the_configuration_that_init_or_the_agent_was_given(tmp_pa
     other.unlink()
     with pytest.raises(NotFoundError, match=r"other\.json: there is no such configuration"):
         find_configuration(None, root)
+
+
+def test_the_agent_as_one_file_says_in_one_sentence_when_it_cannot_unpack_itself(tmp_path: Path) -> None:
+    archive = tmp_path / "edge-agent.pyz"
+    minor = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    about = {"pythons": [minor], "platform": str(Platform.host())}
+    with zipfile.ZipFile(archive, "w") as made:
+        made.write(bootstrap.__file__, "__main__.py")
+        made.writestr("agent.json", json.dumps(about))
+        made.writestr("any/edge_agent/__main__.py", "import sys; print('here', *sys.argv[1:])")
+        made.writestr("any/edge_agent/__init__.py", "")
+        made.writestr("any/edge_agent/upgrade/launch.py", "")
+    done = finish(sys.executable, archive, "--state-dir", "/proc/no", "status", cwd=tmp_path)
+    assert (done.code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("edge-agent: /proc/no: ")
+    # What is unpacked runs where not even the lock can be taken, as on a disk that can only be read.
+    argv = (sys.executable, archive, "--state-dir", tmp_path / "dev", "status")
+    assert finish(*argv, cwd=tmp_path).code == 0
+    (home,) = (tmp_path / "dev/agent").glob("?" * 64)
+    (home / ".lock").unlink()
+    (home / ".lock").mkdir()
+    done = finish(sys.executable, home / "edge-agent.pyz", "status", cwd=tmp_path)
+    assert (done.code, done.stdout) == (0, "here status\n")
