@@ -101,6 +101,8 @@ def bind(config: ServiceConfig) -> socket.socket:
 
 
 def _configure(options: argparse.Namespace) -> ServiceConfig:
+    if options.model_name is not None and (options.config is not None or options.entry_script is not None):
+        raise ConfigurationError("--model-name", ["is for --model alone: others name their models"])
     if options.config is not None:
         if options.model is not None:
             raise ConfigurationError("--model", ["cannot be combined with --config, which names its own models"])
@@ -112,7 +114,7 @@ def _configure(options: argparse.Namespace) -> ServiceConfig:
     elif options.source_directory is not None:
         raise ConfigurationError("--source-directory", ["is for --entry-script, which is not given"])
     else:
-        config = single_model(options.model)
+        config = single_model(options.model, options.model_name)
     config = override(config, os.environ)
     if options.host is not None:
         config = replace(config, host=options.host)
@@ -133,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", type=Path, metavar="FILE", help="an ONNX file or its folder; beside --entry-script, what it opens"
     )
+    parser.add_argument("--model-name", metavar="NAME", help="what requests call --model (default: as its file)")
     parser.add_argument(
         "--source-directory", type=Path, metavar="DIR", help="where the script's imports are (default: its own folder)"
     )

@@ -69,11 +69,11 @@ def load_config(path: Path) -> ServiceConfig:
     return config
 
 
-def single_model(model: Path) -> ServiceConfig:
+def single_model(model: Path, called: str | None = None) -> ServiceConfig:
     """The configuration of one ONNX file on a laptop; the address is loopback by default.
 
     A folder stands for its ``model.onnx``, or for the only .onnx file in it; ConfigurationError where it has neither.
-    The model is called as its file, and a converted one as its folder, which may be ``<name>/<version>``.
+    The model is ``called`` so, or as its file, and a converted one as its folder, which may be ``<name>/<version>``.
     """
     path = model.absolute()
     if path.is_dir():
@@ -83,6 +83,7 @@ def single_model(model: Path) -> ServiceConfig:
     name, version = (is_converted and path.parent.name) or path.stem, 0
     if is_converted and name.isascii() and name.isdecimal() and path.parent.parent.name:
         name, version = path.parent.parent.name, int(name)  # <name>/<version>, as in images
+    name = called or name
     place = ModelPlace(name=name, version=version, folder=path.parent, file=path.name)
     return ServiceConfig((place,), "127.0.0.1", root=path.parent, identity=Identity(name=name))
 

@@ -134,7 +134,8 @@ class LazyGroup(click.Group):
     """A group that knows the names and help lines of its verbs, and imports a verb's module when it is called.
 
     ``verbs`` has the line that the group's help shows for each verb. A verb is the object ``command`` of the module
-    whose name is ``modules`` and the verb's; a verb that is a keyword of Python has an underscore at its end there.
+    whose name is ``modules`` and the verb's, with ``_`` for ``-``; a verb that is a keyword of Python has an underscore
+    at its end there.
     ``help VERB`` is ``VERB --help``. ``options`` are those that verbs share; ``--output``
     and ``--debug`` are always among them.
     """
@@ -165,7 +166,7 @@ class LazyGroup(click.Group):
             found = super().get_command(ctx, cmd_name)
             return self._help() if found is None and cmd_name == _HELP else found
         suffix = "_" if keyword.iskeyword(cmd_name) else ""
-        command = importlib.import_module(f"{self._modules}{cmd_name}{suffix}").command
+        command = importlib.import_module(f"{self._modules}{cmd_name.replace('-', '_')}{suffix}").command
         assert isinstance(command, click.Command)  # noqa: S101
         command.short_help = self._verbs[cmd_name]
         if ctx.auto_envvar_prefix is not None:  # in documentation there is none, and a command is made once

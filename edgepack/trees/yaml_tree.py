@@ -58,11 +58,24 @@ NULL = Node("null")
 
 def parse_yaml(text: str, where: object) -> Node:
     """The one document in ``text``; raises ``InvalidDocumentError`` with all violations that can be found."""
+    found = _parse(text, where, 1)
+    return found[0] if found else Node("null", 1)
+
+
+def parse_yaml_stream(text: str, where: object) -> tuple[Node, ...]:
+    """All documents in ``text``, which ``---`` separates; raises ``InvalidDocumentError``.
+
+    An alias names something of its own document.
+    """
+    return _parse(text, where, None)
+
+
+def _parse(text: str, where: object, most: int | None) -> tuple[Node, ...]:
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return _Reader(yaml.parse(text, loader), where).document()
+        return _Reader(yaml.parse(text, loader), where).documents(most)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = "" if mark is None else f"line {mark.line + 1}: "
@@ -130,20 +143,21 @@ class _Reader:
         self._anchors: dict[str, tuple[Node, int] | None] = {}
         self._count = 0
 
-    def document(self) -> Node:
-        """Read the whole stream."""
+    def documents(self, most: int | None) -> tuple[Node, ...]:
+        """Read the whole stream, in which there may be so many documents."""
         yaml = self._yaml
-        found: Node | None = None
+        found: list[Node] = []
         for event in self._events:
             if isinstance(event, yaml.StreamStartEvent | yaml.StreamEndEvent | yaml.DocumentEndEvent):
                 continue
             if isinstance(event, yaml.DocumentStartEvent):
-                if found is not None:
+                if most is not None and len(found) == most:
                     raise self._error(event, "a second document begins here; keep one in a file")
+                self._anchors.clear()
                 continue
-            found = self._node(event, 0)
+            found.append(self._node(event, 0))
         raise_all(self._where, self._violations)
-        return found if found is not None else Node("null", 1)
+        return tuple(found)
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
         yaml = self._yaml

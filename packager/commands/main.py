@@ -94,6 +94,16 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "remove": "Forget a device.",
         },
     ),
+    "export": (
+        "Services as manifests of other systems, and the check of such files.",
+        {
+            "kubernetes": "Write objects of Kubernetes, or check some.",
+            "kserve": "Write an InferenceService of KServe.",
+            "podman": "Write a pod for podman kube play.",
+            "compose": "Write a Compose file.",
+            "iot-edge": "Write a deployment manifest of Azure IoT Edge.",
+        },
+    ),
     "bundle": ("Files that carry images to a device.", {"create": "Write images and their signatures to one file."}),
 }
 VERBS = {

@@ -1,0 +1,122 @@
+"""What the commands of ``edgepack export`` share: the service, where the files go, and the check of files."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from edgepack.errors import InvalidDocumentError, UsageError
+from edgepack.host.console import answer, note
+from packager.commands.options import common
+from packager.exports.check.findings import Findings
+from packager.exports.exported import Exported
+from packager.exports.workload import Workload
+from packager.workspaces.workspace import Workspace
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_SHOWN = 50
+
+
+def exporting(check: Callable[[Sequence[Path]], Findings]) -> Callable[[_F], _F]:
+    """Add the options of an export; with ``--check FILE`` files are held to ``check`` and nothing is written.
+
+    The command gets a ``Workload``, and returns an ``Exported``, which is written.
+    """
+
+    def decorate(function: _F) -> _F:
+        @functools.wraps(function)
+        def command(
+            *,
+            service: str | None,
+            folder: Path | None,
+            checked: tuple[Path, ...],
+            exist_ok: bool,
+            name: str | None,
+            repository: str | None,
+            workspace: Workspace,
+            output: str,
+            **rest: Any,
+        ) -> None:
+            if checked:
+                if service is not None or folder is not None:
+                    raise click.UsageError("--check looks at files and writes none: leave out the rest.")
+                _check(check, checked, output)
+                return
+            if service is None:
+                raise click.UsageError("Missing argument 'PACKAGE|SERVICE'.")
+            if folder is None:
+                raise click.UsageError("Missing option '-o' / '--output-directory'.")
+            from packager.exports.find import find_workload
+
+            workload = find_workload(workspace, service, name, repository)
+            exported = function(workload=workload, workspace=workspace, **rest)
+            _write(exported, workload, folder, exist_ok, output)
+
+        for option in (
+            click.option("--exist-ok", is_flag=True, help="Replace files that are there already."),
+            click.option(
+                "--check", "checked", multiple=True, metavar="FILE",
+                type=click.Path(exists=True, path_type=Path), help="Check this file, or a folder's, instead.",
+            ),
+            click.option(
+                "--repository", metavar="REGISTRY/REPOSITORY",
+                help="Where the image was pushed to.  [default: what the package's name says]",
+            ),
+            click.option("--name", metavar="NAME", help="What it is called there.  [default: as the package]"),
+            click.option(
+                "-o", "--output-directory", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+                help="Where the files are written.",
+            ),
+        ):  # fmt: skip
+            command = option(command)
+        argument = click.argument("service", required=False, metavar="PACKAGE|SERVICE")
+        return cast(_F, argument(common(command)))
+
+    return decorate
+
+
+def _write(exported: Exported, workload: Workload, folder: Path, exist_ok: bool, output: str) -> None:
+    paths = exported.write(folder, replace=exist_ok)
+    value = {
+        "service": workload.name,
+        "package": workload.package,
+        "digest": str(workload.digest),
+        "folder": str(folder),
+        "files": [path.name for path in paths],
+        "notes": list(exported.notes),
+    }
+    answer(output, value, [{"file": str(path)} for path in paths])
+    for text in exported.notes:
+        note(text)
+
+
+def _check(check: Callable[[Sequence[Path]], Findings], paths: Sequence[Path], output: str) -> None:
+    findings = check(paths)
+    for text in findings.remarks[:_SHOWN]:
+        note(f"remark: {text}")
+    if len(findings.remarks) > _SHOWN:
+        note(f"and {len(findings.remarks) - _SHOWN} remarks more")
+    if findings.violations:
+        raise InvalidDocumentError(
+            f"{len(findings.violations)} {'fault' if len(findings.violations) == 1 else 'faults'}", findings.violations
+        )
+    names = [str(path) for path in paths]
+    answer(output, {"files": names, "remarks": findings.remarks},
+           [{"file": name, "faults": 0} for name in names])  # fmt: skip
+
+
+def pulled(workload: Workload) -> bool:
+    """Whether the image is in a registry."""
+    return workload.repository is not None
+
+
+def weight(text: str) -> tuple[str, int]:
+    """``NAME=WEIGHT``; raises ``UsageError``."""
+    name, equals, number = text.partition("=")
+    if not equals or not number.isdecimal():
+        raise UsageError(f"{text!r} is not NAME=WEIGHT", where="--weight", hint="write it as --weight churn-v1=80")
+    return name, int(number)

@@ -1,0 +1,37 @@
+"""``edgepack export podman``"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from packager.commands.device_port import device_port
+from packager.commands.export_options import exporting, pulled
+from packager.exports.check.findings import Findings
+from packager.exports.exported import Exported
+from packager.exports.workload import Workload
+from packager.workspaces.workspace import Workspace
+
+
+def _check(paths: Sequence[Path]) -> Findings:
+    from packager.exports.check.objects import read_objects
+    from packager.exports.check.podman import check_podman
+
+    return check_podman(read_objects(paths))
+
+
+@click.command("podman")
+@exporting(_check)
+@device_port
+def command(workload: Workload, workspace: Workspace) -> Exported:
+    """Write PACKAGE or SERVICE as a pod for: podman kube play DIR/pod.yaml
+
+    The image is the one that was loaded on that machine; with --repository it is pulled.
+    """
+    from packager.exports.podman import export_podman
+    from packager.exports.secrets import Credentials
+
+    del workspace
+    return export_podman(workload, Credentials(), pulls=pulled(workload))
