@@ -29,6 +29,8 @@ TEST_PARTS = {
     "iptables": "iptables",
     "readelf": "binutils",
     "podman": "podman",
+    "catatonit": "catatonit",  # which a pod of Podman needs
+    "kubectl": "kubernetes-client",
     "crun": "crun",
     "runc": "runc",
     "docker-registry": "docker-registry",

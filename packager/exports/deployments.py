@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from packager.exports.quantities import GIB
 from packager.exports.workload import Auth, Probe, Resources, Scale, Workload
 
-_GIB = 1 << 30
 # azureml-core's own defaults, for AKS and ACI.
 _SCORING_MS = 60_000
 _PROBE = {
@@ -62,9 +62,9 @@ def _resources(given: Mapping[str, Any], usual: Resources) -> Resources:
     memory, most = given.get("memoryInGB"), given.get("memoryInGBLimit")
     return Resources(
         cpus=given.get("cpu") or usual.cpus,
-        memory_bytes=usual.memory_bytes if memory is None else round(memory * _GIB),
+        memory_bytes=usual.memory_bytes if memory is None else round(memory * GIB),
         cpu_limit=given.get("cpuLimit"),
-        memory_limit_bytes=None if most is None else round(most * _GIB),
+        memory_limit_bytes=None if most is None else round(most * GIB),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgepack.errors import UsageError
 from edgepack.host.files import atomic_write, make_dirs
+from packager.layers.secrets import check_written
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,14 @@ class Exported:
     def write(self, folder: Path, *, replace: bool = False) -> tuple[Path, ...]:
         """Write the files to ``folder``, each whole; raises ``UsageError`` for one that is there with other content.
 
-        Files that have the content already are left as they are. A private one is its owner's alone.
+        Raises as ``check_written`` for a credential in one that is not private. Files that have the content already are
+        left as they are. A private one is its owner's alone.
         """
-        make_dirs(folder)
         wanted = {folder / name: text.encode() for name, text in self.files.items()}
+        for path, data in wanted.items():
+            if path.name not in self.private:
+                check_written(data, path, "an export")
+        make_dirs(folder)
         changed = {path: data for path, data in wanted.items() if _read(path) != data}
         there = sorted(path.name for path in changed if path.exists())
         if there and not replace:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from packager.exports.quantities import cores, megabytes
+from packager.exports.quantities import MIB, cores, megabytes
 from packager.exports.workload import COLLECTION_FOLDER, DRAIN, Workload
 
 # What the server's paths are for: serve.md.
 LIVE, READY, STARTED = "/v2/health/live", "/v2/health/ready", "/"
 PORT = "http"
-_MIB = 1 << 20
 # Logs and what is collected; /tmp is memory.
-_DISK, _DISK_LIMIT, _COLLECTED = 64 * _MIB, 512 * _MIB, 256 * _MIB
+_DISK, _DISK_LIMIT, _COLLECTED = 64 * MIB, 512 * MIB, 256 * MIB
 
 
 def labels(workload: Workload) -> dict[str, str]:
@@ -159,7 +158,7 @@ def resources(workload: Workload) -> dict[str, Any]:
 
 def temporary_bytes(workload: Workload) -> int:
     """How large /tmp may be, which is memory of the container."""
-    return max(16 * _MIB, min(64 * _MIB, workload.resources.most_memory // 8))
+    return max(16 * MIB, min(64 * MIB, workload.resources.most_memory // 8))
 
 
 def mounts(workload: Workload) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -6,6 +6,7 @@ import math
 import re
 from decimal import Decimal
 
+MIB, GIB = 1 << 20, 1 << 30
 # What resource.MustParse of Kubernetes takes; the server's own words for it end with this expression.
 _FORM = re.compile(r"([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
@@ -27,7 +28,7 @@ def cores(amount: float) -> str:
 
 def megabytes(size: int) -> str:
     """Bytes as whole mebibytes, at least as many."""
-    return f"{math.ceil(size / (1 << 20))}Mi"
+    return f"{math.ceil(size / MIB)}Mi"
 
 
 def parse_quantity(text: str) -> Decimal | None:

@@ -14,6 +14,7 @@ from edgepack.errors import IncompatibleError, UsageError
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.reference import Reference
+from packager.exports.quantities import MIB
 
 Auth = Literal["none", "key", "token"]
 # Where a server finds what proves who may ask, and the certificate; folders that an export mounts.
@@ -35,7 +36,7 @@ class Resources:
     """What a replica is given: ``cpus`` in cores, ``cpu_limit`` ``None`` for no limit, which would only slow it."""
 
     cpus: float = 0.1
-    memory_bytes: int = 512 << 20
+    memory_bytes: int = 512 * MIB
     cpu_limit: float | None = None
     memory_limit_bytes: int | None = None
 

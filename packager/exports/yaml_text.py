@@ -23,7 +23,7 @@ def yaml_text(*documents: Mapping[str, Any], comment: Sequence[str] = ()) -> str
 
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment)
     parts = [
-        yaml.dump(one, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1 << 20, default_flow_style=False)
+        yaml.dump(one, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1_000_000, default_flow_style=False)
         for one in documents
     ]
     return head + "---\n".join(parts)

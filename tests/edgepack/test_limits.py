@@ -30,6 +30,7 @@ OTHER_SIZES = {
     "edgepack/oci/remote/transport.py",
     "packager/commands/model_convert.py",
     "packager/environments/conda.py",
+    "packager/exports/quantities.py",
     "packager/images/plan.py",
     "packager/layers/compressors.py",
     "packager/layers/needles.py",

@@ -19,7 +19,7 @@ _STRATEGIES = {
     "StatefulSet": ("updateStrategy", ("RollingUpdate", "OnDelete")),
     "DaemonSet": ("updateStrategy", ("RollingUpdate", "OnDelete")),
 }  # fmt: skip
-_MOST_ANNOTATIONS = 256 << 10
+_MOST_ANNOTATIONS = 262_144
 
 
 def check_kubernetes(objects: Sequence[Manifest]) -> Findings:
