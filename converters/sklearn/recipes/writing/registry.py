@@ -78,14 +78,20 @@ def delegating(estimators: tuple[str, ...], to: Callable[[Any], Any]) -> Recipe:
     return Recipe(estimators, kind, emit, width=lambda model: None, delegate=to)
 
 
+def needed_modules(recipe: Recipe) -> list[str]:
+    """For each of its estimators the module without which no model here can be of it."""
+    modules = [dotted.rpartition(".")[0] for dotted in recipe.estimators]
+    libraries = [module.partition(".")[0] for module in modules]
+    return [module if library in COMPANIONS else library for module, library in zip(modules, libraries, strict=True)]
+
+
 def add(recipe: Recipe) -> None:
     """Register ``recipe`` with skl2onnx for every class of it whose package has been imported."""
     from skl2onnx import update_registered_converter, update_registered_parser
 
-    for dotted in recipe.estimators:
+    for dotted, needed in zip(recipe.estimators, needed_modules(recipe), strict=True):
         module, _, name = dotted.rpartition(".")
-        library = module.partition(".")[0]
-        if (module if library in COMPANIONS else library) not in sys.modules:
+        if needed not in sys.modules:
             continue  # no model here can be of it, and importing the boosters for nothing takes half a second
         try:
             estimator = getattr(importlib.import_module(module), name)
