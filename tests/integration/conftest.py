@@ -16,7 +16,9 @@ from tests.support.parts import docker_engine, docker_registry, remove_tree
 from tests.support.running import run
 
 
-@pytest.fixture(scope="session")
+# Of the package and not of the session: to remove all of it takes 10 to 30 s, which nothing else waits for as long as
+# the other processes have tests to run.
+@pytest.fixture(scope="package")
 def place() -> Iterator[Path]:
     """A folder that every user may enter, with a path short enough for sockets; pytest's own is neither."""
     folder = Path(tempfile.mkdtemp(prefix="edi-"))
@@ -25,7 +27,7 @@ def place() -> Iterator[Path]:
     remove_tree(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def models(place: Path) -> dict[int, Path]:
     """Two versions of a model of one megabyte."""
     folder = place / "models"
@@ -37,7 +39,7 @@ def models(place: Path) -> dict[int, Path]:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(place: Path, models: dict[int, Path]) -> Site:
     commands = Commands(place / "site", place / "site/workspace")
     commands.register(models[1])
@@ -46,7 +48,7 @@ def site(place: Path, models: dict[int, Path]) -> Site:
     return Site(commands, models, commands.build("mlp:1", "mlp:1"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def second(site: Site) -> Second:
     before = site.commands.blob_sizes()
     site.commands.register(site.models[2])
@@ -54,7 +56,7 @@ def second(site: Site) -> Second:
     return Second(built, before, site.commands.blob_sizes())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def archive(site: Site) -> Path:
     """``mlp:1`` for both platforms as the one file that every tool takes."""
     path = site.folder / "mlp-1.tar"
@@ -62,7 +64,7 @@ def archive(site: Site) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def layout(site: Site) -> Path:
     """``mlp:1`` for both platforms as an OCI layout."""
     path = site.folder / "mlp-1"
@@ -70,19 +72,19 @@ def layout(site: Site) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def rootfs(layout: Path, place: Path) -> dict[str, Path]:
     """The unpacked trees of the images, by architecture, as skopeo and umoci make them."""
     return {architecture: unpack(f"{layout}:one", place, architecture) for architecture in ("amd64", "arm64")}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def newer(site: Site) -> Any:
     """``mlp:1`` on the base with Python 3.13, called ``newer:1``."""
     return site.commands.build("mlp:1", "newer:1", "--base", "debian13-python3.13")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def newer_rootfs(site: Site, newer: Any, place: Path) -> dict[str, Path]:
     """The same for arm64, unpacked."""
     site.commands.edgepack("package", "push", newer["tag"], f"oci:{place}/newer-layout:one")
@@ -96,14 +98,14 @@ def unpack(image: str, place: Path, architecture: str, prefix: str = "") -> Path
     return bundle / "rootfs"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def registry(place: Path) -> Iterator[int]:
     """The port of an open registry."""
     with docker_registry(place / "registry") as port:
         yield port
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine() -> Iterator[str]:
     """The address of a Docker engine of our own."""
     if os.geteuid() != 0:
@@ -114,7 +116,7 @@ def engine() -> Iterator[str]:
     remove_tree(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def desk(site: Site) -> Desk:
     """The same workspace, where a command must fail and change nothing."""
     return Desk(site)
