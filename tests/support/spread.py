@@ -14,9 +14,15 @@ if TYPE_CHECKING:
 TOGETHER = ("tests/integration/", "tests/edge_agent/test_runtime_conformance.py", "tests/edgepack/test_archive.py")
 # Hours of cases that share little.
 MATRIX = "tests/edge_agent/test_crash_matrix.py"
-# What starts programs, trains models or draws many examples, and is not a part of `make quick`.
+# What starts programs, trains models or draws many examples, and is not a part of `make quick`: how the names of tests
+# begin. The modules among them are not even imported.
 LONG = (
     "tests/integration/",
+    "tests/converters/test_traced_functions.py::test_a_function_in_a_module_beside",
+    "tests/edge_agent/test_layers.py::test_killed_at_any_time",
+    "tests/edge_agent/test_runner.py::test_a_power_cut",
+    "tests/packager/test_bars.py::test_an_interrupt",
+    "tests/packager/test_native_files.py::test_a_build_checks",
     "tests/packager/database/",
     "tests/test_extras.py",
     "tests/test_distribution.py",
@@ -34,8 +40,9 @@ LONG = (
         f"tests/edge_agent/test_{name}"
         for name in (
             "commands", "confined", "crash_matrix", "daemon", "damage", "device_by_broker", "engine_recovery", "fleet",
-            "interpreter", "interrupted_pull", "link_", "memory", "modes", "power_cuts", "pull", "resident_sources",
-            "runtime_conformance", "runtime_details", "side_by_side", "space", "storms", "supervised",
+            "interpreter", "interrupted_pull", "link.py", "link_", "memory", "modes", "power_cuts", "pull",
+            "resident_sources", "runtime_conformance", "runtime_details", "side_by_side", "sources_networks", "space",
+            "storms", "supervised",
         )
     ),
     *(
@@ -86,7 +93,7 @@ def group(nodeid: str) -> str:
 
 
 def takes_long(nodeid: str) -> bool:
-    """Whether a test is left out of the quick run."""
+    """Whether a test, or all of a module or folder, is left out of the quick run."""
     return nodeid.startswith(LONG)
 
 
