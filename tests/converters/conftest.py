@@ -32,10 +32,22 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         _draw_from(collector.nodeid)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def generators(request: pytest.FixtureRequest) -> list[tuple[np.random.Generator, Any]]:
+    """The generators of a module, each with its state before the module's tests."""
+    values = vars(request.module).values()
+    return [(value, value.bit_generator.state) for value in values if isinstance(value, np.random.Generator)]
+
+
 @pytest.fixture(autouse=True)
-def same_draws(request: pytest.FixtureRequest) -> None:
-    """Models that a test makes: one draw of thousands is a row on its own centre, a tie, or a class of one row."""
+def same_draws(request: pytest.FixtureRequest, generators: list[tuple[np.random.Generator, Any]]) -> None:
+    """Models that a test makes: one draw of thousands is a row on its own centre, a tie, or a class of one row.
+
+    The same whichever tests were run before in this process.
+    """
     _draw_from(request.node.nodeid)
+    for generator, state in generators:
+        generator.bit_generator.state = state
 
 
 @pytest.fixture
