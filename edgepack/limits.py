@@ -129,6 +129,11 @@ class Limits:
     broker_packet_bytes: int = 256 << 10
     # A document that was refused is kept up to this length, to be judged again; a longer one comes again by itself.
     kept_refused_bytes: int = 256 << 10
+    # A command to a device has a tenth of this, in its envelope. Its answer may carry lines of a log, and what is said
+    # around them.
+    command_bytes: int = 16 << 10
+    answer_bytes: int = 64 << 10
+    answer_margin_bytes: int = 8 << 10
     # A line by which a job of the agent tells one thing.
     job_line_bytes: int = 1 << 20
     # A service's log is set aside at this length; one older log is kept.

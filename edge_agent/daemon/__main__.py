@@ -25,6 +25,7 @@ from edge_agent.daemon.notify import Notifier
 from edge_agent.daemon.single import only_agent
 from edge_agent.device import Device
 from edge_agent.state.clock import WallTime
+from edge_agent.state.commands import Begun
 from edgepack.errors import EdgepackError, NoSpaceError
 from edgepack.text import printable
 
@@ -63,24 +64,28 @@ def _run(configuration: Configuration, file: Path | None) -> str | None:
             with suppress(OSError):  # its disk may be full: services run all the same
                 remember_file(device.root, file)
         after_boot = boots.after_boot(device.root)
-        session, floor = _begin(device)
+        session, floor, left = _begin(device)
         wall = WallTime(floor, time.monotonic())
         agent = Agent(
-            device, configuration, file, session=session, after_boot=after_boot, wall=wall, links=make_link,
-            notifier=Notifier(os.environ), version=edgepack.__version__,
+            device, configuration, file, session=session, after_boot=after_boot, wall=wall, left=left,
+            links=make_link, notifier=Notifier(os.environ), version=edgepack.__version__,
         )  # fmt: skip
         return agent.upgrades.launcher if agent.run() else None
 
 
-def _begin(device: Device) -> tuple[int, float]:
-    """The number of this start of the agent, and the least time that it is; both recorded, where there is space."""
+def _begin(device: Device) -> tuple[int, float, tuple[Begun, ...]]:
+    """The number of this start, the least time that it is, and the commands in whose middle the agent ended.
+
+    All of it is recorded, where there is space.
+    """
     device.make_room()
     try:
-        return device.state.next_session(), device.state.time_floor(time.time())
+        state = device.state
+        return state.next_session(), state.time_floor(time.time()), state.left_commands()
     except NoSpaceError as error:  # services are started all the same
         logging.getLogger(__name__).warning("%s; the agent goes on", error)
         wanted = device.recorded()[1]
-        return wanted.session + 1, max(time.time(), wanted.time)
+        return wanted.session + 1, max(time.time(), wanted.time), ()
 
 
 if __name__ == "__main__":

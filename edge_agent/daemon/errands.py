@@ -15,12 +15,14 @@ from typing import Any
 from edge_agent.config.configuration import Configuration, Share
 from edge_agent.config.document import from_json, to_json
 from edge_agent.daemon import jobs
+from edge_agent.daemon.commands import Commands
 from edge_agent.daemon.decide import Running
 from edge_agent.daemon.incoming import Came, Queue
 from edge_agent.daemon.jobs import Job
 from edge_agent.reconcile.acceptance import WantedAgent
 from edge_agent.state.goals import Goal
 from edgepack.limits import LIMITS
+from edgepack.state.commands import CommandAnswer
 from edgepack.state.reported import Answer, ReportedProblem, Stage
 
 _log = logging.getLogger(__name__)
@@ -56,8 +58,12 @@ class Errands:
         clock: Callable[[], float],
         on_configuration: Callable[[Configuration | None], None],
         on_upgrade: Callable[[int, Mapping[str, Any]], None],
+        on_answer: Callable[[CommandAnswer], None],
     ) -> None:
         self.configuration = configuration
+        self.commands = Commands(
+            lambda: self.configuration.device, lambda given: self._start("command", (), given), on_answer
+        )
         self._file = file
         self._poll = poll
         self._clock = clock
@@ -211,11 +217,14 @@ class Errands:
         if not jobs.take(job, lambda line: self._line(job, line)):
             self._poll.unregister(fd)
             del self._jobs[fd]
-            self._ended(job, jobs.finish(job))
+            code = jobs.finish(job)
+            self._ended(job, code)
+            self.commands.ended(fd, job, code)
         return True
 
     def _line(self, job: Job, line: Mapping[str, Any]) -> None:
         self.changed = True
+        self.commands.line(job.fd, line)
         service, stage = line.get("service"), line.get("stage")
         if isinstance(service, str) and stage in list(Stage):
             number = line.get("number")

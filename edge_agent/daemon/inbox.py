@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from typing import Literal
 _log = logging.getLogger(__name__)
 # The name of a bundle's first file stands first in a tar (POSIX, pax, "ustar Interchange Format").
 _BUNDLE = b"edgepack.bundle.json\0"
+_LOOK_SECONDS = 1.0
 # A folder with more is something else, such as the root of a file system.
 _MOST_ENTRIES = 1000
 # What could not be taken is tried again after this time, twice as long each time, up to the most.
@@ -95,6 +96,17 @@ class Inbox:
             for path in due:
                 self._failed[path] = (float("inf"), self._failed[path][1])  # until it was judged again
         return due
+
+
+def watch(inbox: Inbox, end: threading.Event, take: Callable[[Find], None]) -> None:
+    """Look into the folders on a thread, which may have to wait for a stick, until ``end``."""
+
+    def look() -> None:
+        while not end.wait(_LOOK_SECONDS):
+            for find in inbox.look():
+                take(find)
+
+    threading.Thread(target=look, name="inbox", daemon=True).start()
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, Mark]]:

@@ -12,8 +12,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,14 @@ from edge_agent.daemon import boots
 from edge_agent.daemon.decide import Action, Bring, Cancel, Memory, Probe, Restart, View, decide
 from edge_agent.daemon.errands import Errands
 from edge_agent.daemon.hours import seconds_to_change
-from edge_agent.daemon.inbox import Inbox
+from edge_agent.daemon.inbox import Find, Inbox, watch
 from edge_agent.daemon.incoming import Came
 from edge_agent.daemon.links import LinkCopy, problems_of
 from edge_agent.daemon.notify import Notifier
 from edge_agent.daemon.publish import Publisher
 from edge_agent.daemon.records import Records
 from edge_agent.daemon.report import Reporter, Sight
+from edge_agent.daemon.signals import taken
 from edge_agent.daemon.upgrades import Upgrades
 from edge_agent.daemon.watch import Watch
 from edge_agent.device import Device
@@ -38,16 +39,17 @@ from edge_agent.reconcile.lack import told
 from edge_agent.reconcile.restarts import Kind
 from edge_agent.reconcile.stages import after_start
 from edge_agent.state.clock import WallTime
+from edge_agent.state.commands import Begun
 from edge_agent.state.goals import Goal
 from edgepack.errors import EdgepackError
 from edgepack.host.files import make_dirs
-from edgepack.state.reported import ReportedDevice, ServiceState, Stage
+from edgepack.state.commands import CommandAnswer
+from edgepack.state.reported import Answer, ReportedDevice, ServiceState, Stage
 from edgepack.state.topics import DeviceTopics, group_of, scope_of
 
 _log = logging.getLogger(__name__)
 # The longest time between two turns: how soon is seen what another command has changed.
 _TURN_SECONDS = 1.0
-_INBOX_SECONDS = 1.0
 # How seldom the time is recorded: flash wears out.
 _TIME_SECONDS = 3600.0
 _ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -58,7 +60,7 @@ class Agent:
     """The agent of ``device``. ``links`` makes the link of a configuration to its broker, if it has one.
 
     ``file`` is what SIGHUP reads the configuration from again. ``session`` counts the agent's starts; ``after_boot`` is
-    whether the device was started since an agent last ran on it.
+    whether the device was started since an agent last ran on it, ``left`` the commands that it was in the middle of.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Agent:
         session: int,
         after_boot: bool,
         wall: WallTime,
+        left: Sequence[Begun] = (),
         links: Callable[[Configuration, int, WallTime], Link | None],
         notifier: Notifier,
         version: str,
@@ -79,6 +82,7 @@ class Agent:
         self._configuration = configuration
         self._session = session
         self._wall = wall
+        self._left = left
         self._links = links
         self._notifier = notifier
         self._version = version
@@ -92,8 +96,9 @@ class Agent:
         self._signals: set[int] = set()
         self._watch = Watch(device, self._poll, self.post, clock, after_boot=after_boot)
         self._errands = Errands(
-            configuration, file, self._poll, clock, self._configure, lambda code, told: self.upgrades.ended(code, told)
-        )
+            configuration, file, self._poll, clock, self._configure, lambda code, told: self.upgrades.ended(code, told),
+            self._answered,
+        )  # fmt: skip
         self.upgrades = Upgrades(device.root, self._errands.upgrade, clock, os.environ)
         self._reporter = Reporter(device, configuration.device, version)
         self._publisher = self._new_publisher()
@@ -111,12 +116,13 @@ class Agent:
 
         True when it ended so that another version of the agent is tried.
         """
-        with self._signals_taken():
+        with taken((*_ENDS, signal.SIGHUP), self._signals, self._wake_write):
             self._read_records()
             self._errands.recover(self._interrupted())
             if any(group_of(scope) is not None for scope in self._records.wanted.documents):
                 self._errands.settle()  # the groups of the configuration may be others
             self._open_link()
+            self._errands.commands.tell_of_left(self._left)
             self._open_inbox()
             self._notifier.ready()
             count = len(self._records.services)
@@ -247,7 +253,8 @@ class Agent:
         held = {
             name for name in uneasy - self._watch.busy if name not in running and self._device.busy_with(name)
         }  # fmt: skip
-        busy = frozenset(self._watch.busy | held | self._errands.held)
+        self._watch.disturbed({*held, *running})
+        busy = frozenset(self._watch.busy | held | self._errands.held | self._watch.stale)
         change = seconds_to_change(self._configuration) if goals else None
         window_at = None if change is None else now + change
         return View(now, services, goals, running, busy, window_at, os.urandom(1)[0] / 255)
@@ -286,6 +293,9 @@ class Agent:
         self._publisher.again()
 
     def _came(self, message: Message) -> None:
+        if message.topic == DeviceTopics(self._configuration.device).command:
+            self._errands.commands.came(message)
+            return
         scope = scope_of(message.topic, self._configuration.device, self._configuration.groups)
         if scope is None:
             _log.debug("nothing is done about a message on %s", message.topic)
@@ -294,23 +304,20 @@ class Agent:
         self._errands.judge(Came(message.topic, scope, data=message.data, done=message.acknowledge))
 
     def _open_inbox(self) -> None:
-        """Look into the inbox folders on a thread, which may have to wait for a stick."""
+        """Look into the inbox folders."""
         one, end = self._configuration, threading.Event()
         own = self._device.root / "inbox"
         if own in one.inbox_folders:
             with suppress(EdgepackError, OSError):  # of a disk that is full or read-only: there is nothing in it then
                 make_dirs(own, 0o755)
-        inbox, self._inbox_end = Inbox(one.inbox_folders, one.device, one.groups), end
-        self._inbox = inbox
+        inbox = Inbox(one.inbox_folders, one.device, one.groups)
+        self._inbox, self._inbox_end = inbox, end
 
-        def look() -> None:
-            while not end.wait(_INBOX_SECONDS):
-                for find in inbox.look():
-                    failed = partial(inbox.failed, find)
-                    came = Came(str(find.path), kind=find.kind, path=find.path, failed=failed)
-                    self.post(lambda came=came: self._errands.judge(came))  # type: ignore[misc]
+        def take(find: Find) -> None:
+            came = Came(str(find.path), kind=find.kind, path=find.path, failed=partial(inbox.failed, find))
+            self.post(lambda: self._errands.judge(came))
 
-        threading.Thread(target=look, name="inbox", daemon=True).start()
+        watch(inbox, end, take)
 
     def _configure(self, configuration: Configuration | None) -> None:
         """Go on with another configuration; ``None`` for one that is wrong, and changes nothing."""
@@ -360,26 +367,19 @@ class Agent:
             time=self._wall.now(),
         )
 
+    def _answered(self, answer: CommandAnswer) -> None:
+        """Publish what became of a command, and the reported state where that was asked for."""
+        if (answer.verb, answer.status) == ("report", Answer.OK):
+            self._publisher.again()
+        if self._link is not None:
+            self._link.publish(DeviceTopics(self._configuration.device).events, answer.to_bytes())
+
     def _summary(self) -> str:
         fine = sum(1 for one in self._watch.known.values() if one.look is not None and one.look.alive)
         link = "" if self._link is None else f", broker {self._link.status.state.value}"
         return f"{fine} of {len(self._records.services)} services run{link}"
 
     # Beginning and end
-
-    @contextmanager
-    def _signals_taken(self) -> Iterator[None]:
-        def take(number: int, _: object) -> None:
-            self._signals.add(number)
-
-        before = {one: signal.signal(one, take) for one in (*_ENDS, signal.SIGHUP)}
-        wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for one, handler in before.items():
-                signal.signal(one, handler)
 
     def _close_link(self) -> None:
         if self._link is not None:

@@ -30,7 +30,8 @@ _INSPECT_SECONDS = 60.0
 class Known:
     """What is known of one service: the last look, the last health check, and why the last start failed.
 
-    ``deployment`` numbers what was deployed. ``watch`` tells of the end of what runs.
+    ``deployment`` numbers what was deployed. ``watch`` tells of the end of what runs. ``begun_at`` is when the last
+    look began, ``held_at`` when the service was last seen in the hands of somebody else.
     """
 
     deployment: int
@@ -39,7 +40,14 @@ class Known:
     refused: str | None = None
     looked_at: float = float("-inf")
     inspected_at: float = float("-inf")
+    begun_at: float = float("-inf")
+    held_at: float = float("-inf")
     watch: base.Watch | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what was seen not to run may have been started by somebody else since."""
+        return self.look is not None and not self.look.alive and self.begun_at <= self.held_at
 
 
 class Watch:
@@ -98,12 +106,25 @@ class Watch:
                 )
         return found
 
+    @property
+    def stale(self) -> frozenset[str]:
+        """The services that have to be looked at before anything is decided about them."""
+        return frozenset(name for name, known in self.known.items() if known.is_stale)
+
+    def disturbed(self, names: Collection[str]) -> None:
+        """The services ``names`` are in the hands of a job or of another command now: they are looked at after that."""
+        now = self._clock()
+        for name in names:
+            if name in self.known:
+                self.known[name].held_at = now
+
     def look_around(self, records: Mapping[str, ServiceRecord], but: Collection[str]) -> None:
         """Look at what was not looked at yet, and at what cannot be watched, except for the services ``but``."""
         now = self._clock()
         for name, known in self.known.items():
             told = known.look is not None and known.look.alive and known.watch is not None
-            if not told and now - known.looked_at >= _POLL_SECONDS and name not in but:
+            due = known.is_stale or now - known.looked_at >= _POLL_SECONDS
+            if not told and due and name not in but:
                 self.look(records[name], check=known.look is None)
 
     def look(self, record: ServiceRecord, *, check: bool) -> None:
@@ -112,7 +133,8 @@ class Watch:
         if name in self.busy or name not in self.known:
             return
         known, now = self.known[name], self._clock()
-        known.looked_at, before, watch = now, known.look, known.watch is None
+        known.looked_at = known.begun_at = now
+        before, watch = known.look, known.watch is None
         # To look at a container costs a process, or a request to its engine.
         if check and not watch and before is not None and now - known.inspected_at < _INSPECT_SECONDS:
 

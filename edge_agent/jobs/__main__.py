@@ -18,6 +18,7 @@ VERBS = {
     "accept": "accept",
     "bring": "bring",
     "collect": "collect",
+    "command": "command",
     "configuration": "configuration",
     "import": "import_",
     "mend": "mend",

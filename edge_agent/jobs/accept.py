@@ -1,4 +1,4 @@
-"""Judge a document, and go on with a service that it has a new goal for."""
+"""Judge a document, and go on with a service that it has a new goal for; a command in a file is one, too."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import base64
 from pathlib import Path
 
 from edge_agent.jobs.bring import bring
+from edge_agent.jobs.command import obey
 from edge_agent.jobs.task import Task
 from edge_agent.reconcile.acceptance import Receiver
+from edge_agent.reconcile.commanding import is_command
 from edge_agent.reconcile.receive import receive
 from edge_agent.state.goals import Decision
 from edgepack.errors import NotFoundError
@@ -17,7 +19,11 @@ from edgepack.state.reported import Answer, Stage
 
 def run(task: Task) -> None:
     """Accept the document or refuse it, tell that, and bring one of its services: that saves the start of a job."""
-    found = _judged(task)
+    data = _data(task)
+    if task.given.get("path") is not None and is_command(data):
+        obey(task, data)
+        return
+    found = _judged(task, data)
     status = int(Answer.OK if found.refusal is None else found.refusal.status)
     name = None if found.refusal is not None or found.repeated else _next(task, found)
     if name is None:
@@ -35,10 +41,10 @@ def _next(task: Task, found: Decision) -> str | None:
     return next((one for one in waiting if goals[one].stage is Stage.WANTED), None)
 
 
-def _judged(task: Task) -> Decision:
+def _judged(task: Task, data: bytes) -> Decision:
     one, device = task.configuration, task.device
     return receive(
-        device.state, _data(task), task.given["scope"], Receiver(one.device, one.groups), device.trust.keys(),
+        device.state, data, task.given["scope"], Receiver(one.device, one.groups), device.trust.keys(),
         signed=not one.allow_unsigned_documents,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from edge_agent.device import Device
 from edge_agent.jobs.task import Task
 from edge_agent.reconcile.bring import Rules
 from edge_agent.reconcile.progress import EVENT
@@ -48,7 +49,7 @@ def bring(task: Task, service: str, **more: Any) -> None:
     runner.bring(service, Sources.of(device, task.configuration), on_bytes)
 
 
-def make_runner(task: Task) -> Runner:
-    """A runner by the rules of the configuration."""
+def make_runner(task: Task, device: Device | None = None) -> Runner:
+    """A runner by the rules of the configuration, for the task's device with the patience that it usually has."""
     one = task.configuration
-    return Runner(task.device, allow_unsigned=one.allow_unsigned_images, rules=Rules.of(one))
+    return Runner(device or task.device, allow_unsigned=one.allow_unsigned_images, rules=Rules.of(one))

@@ -15,7 +15,8 @@ class Message:
     ``acknowledge`` is called, from any thread, when the message is on the disk or needs not be: until then the broker
     keeps it and sends it again with the next connection. ``data`` is never empty: an empty message says nothing. What
     is longer than ``LIMITS.desired_state_bytes`` was cut somewhere behind that length, and is too large to be judged.
-    ``retained`` is True for what the broker kept, and False for what was sent while the device listened.
+    ``retained`` is True for what the broker kept, and False for what was sent while the device listened; of a command
+    it is also True for one that was sent to be kept, where the broker tells so (MQTT 5).
     """
 
     topic: str

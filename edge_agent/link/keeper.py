@@ -46,7 +46,7 @@ class Keeper(ABC):
         self.broker = broker
         self.device = device
         self.topics = (own.desired, *map(group_desired, groups), own.command)
-        self.status_topic = own.status
+        self.status_topic, self.command_topic = own.status, own.command
         self.outbox = Outbox()
         self.now = now
         self.closing = threading.Event()

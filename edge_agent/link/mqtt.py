@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.link import codes
 from edge_agent.link.base import Message
@@ -212,11 +213,18 @@ class _Connection:
             self._link.remark("the broker keeps no retained messages: what is sent while this device is away is lost")
         # What is kept there is heard before it is replaced. One by one, so that each answer is that for one topic.
         for topic in (self._link.status_topic, *self._link.topics):
-            _, mid = client.subscribe(topic, self._attempt.qos)
+            _, mid = client.subscribe(topic, **self._how(topic))
             if mid is not None:
                 self._subscribed[mid] = topic
         self._publish_presence(Presence.ONLINE)
         self._link.outbox.again()
+
+    def _how(self, topic: str) -> dict[str, Any]:
+        """How a topic is subscribed to. Of a command it must be known that it was sent as one to be kept."""
+        qos = self._attempt.qos
+        if self._is_5 and topic == self._link.command_topic:
+            return {"options": SubscribeOptions(qos=qos, retainAsPublished=True)}
+        return {"qos": qos}
 
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None

@@ -13,20 +13,20 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from edge_agent.reconcile.opening import opened as opened
+from edge_agent.reconcile.opening import refusal_of
 from edge_agent.state.goals import AcceptedDocument as AcceptedDocument
 from edge_agent.state.goals import Decision, Goal, Refusal, ServiceRefusal, Wanted
 from edgepack.documents import parse_object
-from edgepack.errors import InvalidDocumentError, SignatureError, UsageError, VerificationError
+from edgepack.errors import InvalidDocumentError, UsageError, VerificationError
 from edgepack.limits import LIMITS
 from edgepack.oci.digest import Digest
-from edgepack.signing.keys import PublicKey
-from edgepack.state.desired import PAYLOAD_TYPE, SCHEMA, Desired, DesiredService
+from edgepack.state.desired import SCHEMA, Desired, DesiredService
 from edgepack.state.reported import Answer
 from edgepack.state.topics import COMMAND, DEVICE, group_of, group_scope
-from edgepack.text import human, printable
 
 
 @dataclass(frozen=True)
@@ -43,47 +43,6 @@ def error_of(refusal: Refusal, where: object = "desired state") -> VerificationE
     return kind(refusal.reason, where=where, hint=refusal.hint)
 
 
-def opened(data: bytes, trusted: Collection[PublicKey], *, signed: bool = True) -> bytes | Refusal:
-    """The document in ``data``, from its envelope when it has one; with ``signed`` it must have a good one."""
-    if not data.strip():
-        return _refusal(
-            Answer.NOTHING_DESIRED, "it is empty; everything stays as it is",
-            "to remove a service, send a document that names it with the status removed",
-        )  # fmt: skip
-    if len(data) > LIMITS.desired_state_bytes:
-        what = f"it is longer than {human(LIMITS.desired_state_bytes)}"
-        return _refusal(Answer.INVALID, what, "split it over groups, or send the right file")
-    try:
-        value = parse_object(data, "desired state")
-    except InvalidDocumentError as error:
-        return _refusal(Answer.INVALID, error.what, "send a signed desired state as it was written")
-    if "payloadType" in value:
-        return _verified(data, trusted)
-    if signed:
-        return _refusal(
-            Answer.PRECONDITION_FAILED, "it is not signed", "sign it with: edgepack desired sign, by a key that this "
-            "device trusts",
-        )  # fmt: skip
-    return data
-
-
-def _verified(data: bytes, trusted: Collection[PublicKey]) -> bytes | Refusal:
-    from edgepack.signing.envelope import open_unsigned, verify
-
-    where = "desired state"
-    try:
-        open_unsigned(data, PAYLOAD_TYPE, where=where)
-    except SignatureError as error:
-        return _refusal(Answer.INVALID, error.what, "sign it with: edgepack desired sign")
-    try:
-        return verify(data, PAYLOAD_TYPE, trusted, where=where).payload
-    except SignatureError as error:
-        return _refusal(
-            Answer.PRECONDITION_FAILED, error.what, "sign it with a key that this device trusts, or make the device "
-            "trust that key with: edge-agent trust KEY.pub",
-        )  # fmt: skip
-
-
 def read(payload: bytes) -> Desired | Refusal:
     """The desired state in a document's bytes."""
     try:
@@ -91,7 +50,7 @@ def read(payload: bytes) -> Desired | Refusal:
     except InvalidDocumentError as error:
         # The number of a document in another version's form, as IoT Edge has it.
         status = Answer.INVALID if _has_our_schema(payload) else Answer.PRECONDITION_FAILED
-        return _refusal(status, error.what, error.hint, digest=Digest.of(payload))
+        return refusal_of(status, error.what, error.hint, digest=Digest.of(payload))
 
 
 def _has_our_schema(payload: bytes) -> bool:
@@ -126,7 +85,7 @@ def addressed(desired: Desired, scope: str | None, receiver: Receiver) -> str | 
 
 
 def _foreign(scope: str, what: str, hint: str, desired: Desired) -> Refusal:
-    found = _refusal(Answer.PRECONDITION_FAILED, what, hint, serial=desired.serial, digest=Digest.of(desired.content))
+    found = refusal_of(Answer.PRECONDITION_FAILED, what, hint, serial=desired.serial, digest=Digest.of(desired.content))
     return replace(found, scope=scope)
 
 
@@ -283,13 +242,3 @@ def _followed(
 ) -> tuple[dict[str, Goal], tuple[ServiceRefusal, ...]]:
     found = goals_of(documents, receiver.groups, wanted.goals)
     return without_collisions(found, wanted.goals, receiver.groups)
-
-
-def _refusal(
-    status: Answer, reason: str, hint: str | None, *, serial: int | None = None, digest: Digest | None = None
-) -> Refusal:
-    """A refusal; what was sent may be part of the reason, so it is made fit to be shown, and cut."""
-    text = printable(" ".join(reason.split()))
-    if len(text) > LIMITS.reason_chars:
-        text = f"{text[: LIMITS.reason_chars]}…"
-    return Refusal("", status, text, hint, serial, digest)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+from edge_agent.state.commands import CommandFile
 from edge_agent.state.file import damaged_state as damaged_state
 from edge_agent.state.file import reading_only
 from edge_agent.state.goals import Wanted
@@ -21,8 +22,8 @@ from edgepack.state.reported import ServiceState
 _KEPT = 20
 
 
-class StateFile(WantedFile):
-    """The database at ``path`` with what is desired (``WantedFile``) and what was done; made when it does not exist.
+class StateFile(WantedFile, CommandFile):
+    """The database at ``path``: what is desired (``WantedFile``), commands, what was done; made when it does not exist.
 
     Every method raises ``UsageError`` where the file may not be used, ``NoSpaceError`` when the disk is full and
     ``EdgepackError`` when the file is damaged.

@@ -183,7 +183,7 @@ def _carry_out(db: sqlite3.Connection, before: Wanted, decision: Decision) -> No
     write_service_refusals(db, {one.service: one for one in decision.refused_services})
     _lift(db, [goal for goal in decision.goals.values() if goal.origin == named])
     if decision.signed_at is not None:
-        _raise_time(db, decision.signed_at, Uptime.now())
+        raise_time(db, decision.signed_at, Uptime.now())
 
 
 def _continued(db: sqlite3.Connection, before: Goal | None, goal: Goal, *, again: bool) -> Goal:
@@ -199,6 +199,7 @@ def _lift(db: sqlite3.Connection, goals: Iterable[Goal]) -> None:
     db.executemany("DELETE FROM quarantine WHERE image = ?", [(str(goal.spec.image),) for goal in goals])
 
 
-def _raise_time(db: sqlite3.Connection, seconds: float, uptime: Uptime) -> None:
+def raise_time(db: sqlite3.Connection, seconds: float, uptime: Uptime) -> None:
+    """Record that it is at least ``seconds`` since 1970, where that is later than what is known."""
     if seconds > KnownTime.from_text(read_fact(db, "time")).at(uptime):
         write_fact(db, "time", KnownTime(seconds, uptime).to_text())

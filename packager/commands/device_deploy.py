@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,18 @@ import click
 
 from edgepack.documents import canonical_json, parse_object
 from edgepack.errors import IncompatibleError, UsageError
-from edgepack.host.commands import INPUT, OUTPUT, Number
+from edgepack.host.commands import OUTPUT, Number
 from edgepack.host.console import answer, note
-from edgepack.limits import LIMITS
 from edgepack.names import check_device_name, check_group_name
 from edgepack.state.desired import MAX_SERIAL, PAYLOAD_TYPE, Desired
+from packager.commands.broker_options import broker_options
 from packager.commands.options import common
 from packager.commands.small_files import read_desired_state
-from packager.fleet.registry import Target
+from packager.fleet.registry import Deployment, Target
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
-    from edgepack.hidden import HiddenText
+    from packager.fleet.broker import BrokerAccess
     from packager.fleet.device import Device
 
 
@@ -31,12 +32,7 @@ if TYPE_CHECKING:
 @click.option("--key", metavar="KEY", required=True, help="Sign with this key, which the devices trust.")
 @click.option("--serial", type=Number(1, MAX_SERIAL, kind=int), help="The serial.  [default: one more than the last]")
 @click.option("-o", "--out", "path", type=OUTPUT, help="Write the signed document to this file, for a stick.")
-@click.option("--broker", metavar="URL", help="Publish it to this MQTT broker, such as mqtts://broker.example:8883.")
-@click.option("--ca-file", type=INPUT, help="The authority of the broker's certificate, in PEM.")
-@click.option("--certificate-file", type=INPUT, help="The own certificate at the broker, in PEM.")
-@click.option("--key-file", type=INPUT, help="The private key of that certificate, in PEM.")
-@click.option("--user", help="The user name at the broker.")
-@click.option("--password-file", type=INPUT, help="A file with the password at the broker.")
+@broker_options
 @common
 def command(
     words: tuple[str, ...],
@@ -44,12 +40,7 @@ def command(
     key: str,
     serial: int | None,
     path: Path | None,
-    broker: str | None,
-    ca_file: Path | None,
-    certificate_file: Path | None,
-    key_file: Path | None,
-    user: str | None,
-    password_file: Path | None,
+    access: BrokerAccess | None,
     workspace: Workspace,
     output: str,
 ) -> None:
@@ -60,16 +51,13 @@ def command(
     from edgepack.host.files import BY_UMASK, atomic_write
     from edgepack.signing.envelope import sign
     from edgepack.state.topics import DeviceTopics, group_desired
-    from packager.fleet.broker import BrokerAccess, publish
+    from packager.fleet.broker import connected
     from packager.fleet.documents import addressed, read_desired
     from packager.layers.secrets import check_written
 
     target, file = _target(words, group)
-    if path is None and broker is None:
+    if path is None and access is None:
         raise UsageError("say where to", where=str(target), hint="give --broker URL, or -o FILE for a stick")
-    access = None
-    if broker is not None:
-        access = BrokerAccess(broker, ca_file, certificate_file, key_file, user, _password(password_file))
     devices = workspace.devices.of_group(target.name) if group is not None else (workspace.devices.get(target.name),)
     private = workspace.keys.get(key)
     desired = read_desired(read_desired_state(file), file, lambda tag: workspace.image(tag).digest)
@@ -80,17 +68,22 @@ def command(
         """The document with its serial, for whom it is."""
         return parse_object(addressed(desired, target, number, int(time.time())).to_bytes(), file)
 
-    deployment = workspace.devices.deploy(target, write, serial)
-    signed = sign(canonical_json(deployment.document), PAYLOAD_TYPE, private)
     topic = DeviceTopics(target.name).desired if group is None else group_desired(target.name)
-    if path is not None:
-        atomic_write(path, signed, BY_UMASK)
-    if access is not None:
-        publish(access, topic, signed)
+    # A broker that is not there is found out before a serial is taken, and before anything is written.
+    with nullcontext() if access is None else connected(access) as connection:
+
+        def send(deployment: Deployment) -> None:
+            signed = sign(canonical_json(deployment.document), PAYLOAD_TYPE, private)
+            if connection is not None:
+                connection.publish(topic, signed, retain=True)
+            if path is not None:
+                atomic_write(path, signed, BY_UMASK)
+
+        deployment = workspace.devices.deploy(target, write, serial, send=send)
     services = [{"name": one.name, "image": str(one.image)} for one in desired.services]
     value = {
         target.kind: target.name, "serial": deployment.serial, "key_id": private.id,
-        "topic": topic if broker is not None else None, "path": None if path is None else str(path),
+        "topic": topic if access is not None else None, "path": None if path is None else str(path),
         "devices": [one.name for one in devices], "services": services,
     }  # fmt: skip
     row = {
@@ -98,7 +91,7 @@ def command(
         "services": " ".join(one.name for one in desired.services),
     } | ({} if path is None else {"file": path}) | ({} if access is None else {"topic": topic})  # fmt: skip
     answer(output, value, [row], written=[] if path is None else [path])
-    if path is not None and broker is None:
+    if path is not None and access is None:
         note(f"put {path} into the inbox of the device, or run there: edge-agent apply {path.name}")
 
 
@@ -130,16 +123,3 @@ def _check_platforms(workspace: Workspace, desired: Desired, devices: tuple[Devi
     for what, image in images.items():
         if what not in here:
             note(f"image {image} of {what} is not in this workspace, so it was not checked")
-
-
-def _password(file: Path | None) -> HiddenText | None:
-    from edgepack.hidden import HiddenText
-
-    if file is None:
-        return None
-    try:
-        with file.open("rb") as opened:
-            first = opened.read(LIMITS.password_bytes).split(b"\n")[0].rstrip(b"\r")
-        return HiddenText(first.decode())
-    except (OSError, UnicodeDecodeError):
-        raise UsageError("cannot be read", where=file, hint="give a file whose first line is the password") from None

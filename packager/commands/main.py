@@ -91,6 +91,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "list": "List the devices.",
             "show": "Show a device and what was deployed to it.",
             "deploy": "Sign a desired state for a device or a group, and send it.",
+            "command": "Let a device do something once, such as restart a service.",
             "remove": "Forget a device.",
         },
     ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from edgepack.errors import NotFoundError, UsageError
+from edgepack.errors import EdgepackError, NotFoundError, UsageError
 from edgepack.nearness import did_you_mean, listed
 from edgepack.state.desired import MAX_SERIAL
 from edgepack.state.identity import Identity
@@ -21,6 +21,10 @@ _ADD = "add it with: edgepack device add NAME --identity FILE"
 # Changes nothing of a row that is there, and locks it all the same (PostgreSQL, "Explicit Locking").
 _LOCK = """INSERT INTO deployments (kind, name, serial) VALUES (?, ?, 0)
     ON CONFLICT (kind, name) DO UPDATE SET serial = deployments.serial RETURNING serial"""
+
+
+class MaybeSentError(EdgepackError):
+    """It is not known whether a document was sent, so that its serial must not be used again."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +121,22 @@ class DeviceRegistry:
             return None
         return Deployment(target, int(rows[0]["serial"]), rows[0]["signed"], rows[0]["document"])
 
-    def deploy(self, target: Target, write: Callable[[int], dict[str, Any]], serial: int | None = None) -> Deployment:
-        """Record what ``write`` says for the next serial of ``target``, which nobody else gets.
+    def deploy(
+        self,
+        target: Target,
+        write: Callable[[int], dict[str, Any]],
+        serial: int | None = None,
+        *,
+        send: Callable[[Deployment], None] = lambda _: None,
+    ) -> Deployment:
+        """Record what ``write`` says for the next serial of ``target``, which nobody else gets, and ``send`` it.
 
-        With a ``serial`` that one is taken, and counted on from; raises ``UsageError`` when it is not above the last.
+        Of two at the same time the second is sent after the first, so that what is sent last has the greater serial.
+        What ``send`` raises is raised: after a ``MaybeSentError`` the serial stays used, after anything else nothing
+        has happened. With a ``serial`` that one is taken, and counted on from; raises ``UsageError`` when it is not
+        above the last.
         """
+        unknown: MaybeSentError | None = None
         with self._database.writing() as connection:
             last = int(connection.column(_LOCK, target.kind, target.name)[0])
             if serial is not None and serial <= last:
@@ -134,6 +149,12 @@ class DeviceRegistry:
                 raise UsageError("has no serial left", where=str(target), hint="give the device another name")
             values = {"serial": found.serial, "signed": found.signed, "document": found.document}
             connection.update(DEPLOYMENTS, values, {"kind": target.kind, "name": target.name})
+            try:
+                send(found)
+            except MaybeSentError as error:
+                unknown = error
+        if unknown is not None:
+            raise unknown
         return found
 
 

@@ -250,10 +250,23 @@ def test_a_document_is_published_retained(folder: Path, broker: Mosquitto) -> No
     assert done.code == 1
     assert "refuses to publish to edgepack/v1/devices/press-7/desired" in done.stderr
 
+    # Nothing of that took a serial, and of many at the same time the last one is kept by the broker.
+    (folder / "pw").write_text("word 0\n")
+    typists = [
+        threading.Thread(target=typed, args=(folder, *words, "manager", "--password-file", "pw", "-o", "x"))
+        for _ in range(4)
+    ]
+    for typist in typists:
+        typist.start()
+    for typist in typists:
+        typist.join()
+    assert opened(folder, broker.read(said["topic"]).encode()).serial == 5
+    assert opened(folder, (folder / "x").read_bytes()).serial == 5
+
 
 @pytest.mark.real("mosquitto")
 def test_a_broker_that_is_not_what_it_should_be(folder: Path, broker: Mosquitto) -> None:
-    words = ["deploy", "press-7", "desired.json", "--key", "factory", "--broker"]
+    words = ["deploy", "press-7", "desired.json", "--key", "factory", "-o", "x", "--broker"]
     for url, says in (
         (f"mqtt://127.0.0.1:{free_port()}", "cannot be reached (Connection refused)"),
         (f"mqtts://127.0.0.1:{broker.port}", "cannot be reached"),  # its authority is not known
@@ -263,6 +276,9 @@ def test_a_broker_that_is_not_what_it_should_be(folder: Path, broker: Mosquitto)
         done = typed(folder, *words, url)
         assert (done.code, done.stdout) == (1, "")
         assert says in done.stderr
+        assert not (folder / "x").exists()
+    assert typed(folder, *words[:-1]).code == 0
+    assert opened(folder, (folder / "x").read_bytes()).serial == 1
 
 
 def test_a_broker_that_knows_only_the_earlier_protocol_gets_the_document_too() -> None:

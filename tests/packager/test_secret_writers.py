@@ -68,6 +68,7 @@ NOT_SEARCHED = {
     "packager/bases/debian/recipe.py": "a lock of Debian's packages, by a maintainer",
     "packager/bases/facts.py": "a cache of what bases offer",
     "packager/bases/debian/resolve.py": "indexes of Debian's packages",
+    "packager/commands/device_command.py": "a command: names, numbers and times",
     "packager/commands/key_export.py": "a public key",
     "packager/contexts/base.py": "a base, which is in the store",
     "packager/database/upgrades.py": "records of an earlier edgepack, as they are",
