@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 from edge_agent.commands.options import allow_unsigned, answer_status, common, naming_trust, read_file
 from edge_agent.device import Device
 from edgepack.documents import parse_object
+from edgepack.errors import UsageError
 from edgepack.host.commands import INPUT
 from edgepack.state.desired import PAYLOAD_TYPE, Desired
 from edgepack.state.topics import COMMAND
@@ -36,10 +38,14 @@ def command(device: Device, file: Path, allow_unsigned: bool, reset_serial: bool
 
 def _read_desired(device: Device, file: Path) -> Desired:
     """A document that the operator wrote by hand, or one in an envelope, whose signature is then verified."""
+    from edgepack.bundle.tar import is_bundle
     from edgepack.signing.envelope import verify
 
+    if is_bundle(file):
+        raise UsageError("is a bundle", where=file, hint=f"import it with: edge-agent import {shlex.quote(str(file))}")
     data = read_file(file, hint="write a desired state, see the README")
-    if "payloadType" not in parse_object(data, file):
+    hint = "give a desired state in JSON, or a signed one: docs/reference/device.md shows both"
+    if "payloadType" not in parse_object(data, file, hint=hint):
         # Nobody has signed the time that it says.
         return replace(Desired.from_bytes(data, file), signed_at=None)
     with naming_trust():

@@ -41,11 +41,14 @@ def command(
     from edge_agent.reconcile.runner import Runner
     from edge_agent.reconcile.status import status
     from edge_agent.sources.pull import find
+    from edge_agent.upgrade.install import refuse_agent
 
     device.check_place()
     configuration = find_configuration(None, device.root)
     unsigned = allow_unsigned or configuration.allow_unsigned_images
     found = find(device, reference, replace(configuration, allow_unsigned_images=unsigned), here=True)
+    if device.store.has_digest(found.image):  # else it is told once it is here
+        refuse_agent(device, found.image, reference)
     spec = deployment(reference, found.image, device.services(), name, port, dict(env), memory)
     Runner(device, allow_unsigned=unsigned).deploy(spec, found)
     answer_status(output, status(device))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge_agent.commands.options import allow_unsigned, common, naming_trust
+from edge_agent.commands.options import allow_unsigned, common, naming_trust, short_keys
 from edge_agent.device import Device
 from edgepack.errors import EdgepackError
 from edgepack.host.commands import INPUT
@@ -35,8 +35,13 @@ def command(device: Device, path: Path, allow_unsigned: bool, output: str) -> No
     answer(
         output,
         {"images": images, "moved_bytes": report.moved_bytes, "present_bytes": report.present_bytes},
-        [{"image": one.name, "digest": one.digest, "signed_by": ", ".join(one.key_ids)} for one in report.images],
+        [
+            {"image": one.name, "digest": one.digest.short, "signed_by": short_keys(one.key_ids)}
+            for one in report.images
+        ],
     )
+    for one in report.images:
+        note(f"the digest of {one.name} is {one.digest}")
     note(f"imported {human(report.moved_bytes)}; {human(report.present_bytes)} already present")
 
 

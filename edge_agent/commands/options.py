@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -144,6 +144,11 @@ def read_file(file: Path, hint: str) -> bytes:
     return data
 
 
+def short_keys(ids: Iterable[str]) -> str | None:
+    """Keys as a table shows them, by the beginnings of their ids."""
+    return ", ".join(f"{one[:12]}…" for one in ids) or None
+
+
 def answer_status(
     output: str,
     services: tuple[ReportedService, ...],
@@ -166,7 +171,7 @@ def answer_status(
             "model": " ".join(one.models) or None,
             "url": one.url,
             "last_good": one.last_good_tag or (one.last_good and f"sha256:{one.last_good.short}"),
-            "runtime": one.runtime,
+            "runtime": one.runtime or None,
         }
         if any(other.reason for other in services):
             found["reason"] = one.reason and short_digests(one.reason)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge_agent.commands.options import allow_unsigned, common, naming_trust
+from edge_agent.commands.options import allow_unsigned, common, naming_trust, short_keys
 from edge_agent.device import Device
 from edgepack.host.console import answer, human, note
 
@@ -66,6 +66,7 @@ def command(
         output,
         {"tag": found.tag, "digest": str(found.image), "signed_by": keys, "moved_bytes": moved.bytes,
          "present_bytes": moved.present},
-        [{"image": found.tag, "digest": found.image, "signed_by": ", ".join(keys) or None}],
+        [{"image": found.tag, "digest": found.image.short, "signed_by": short_keys(keys)}],
     )  # fmt: skip
+    note(f"its digest is {found.image}")
     note(f"pulled {human(moved.bytes)}" if moved.bytes else "all of it was here already")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_agent.commands.options import allow_unsigned, common, naming_trust
+from edge_agent.commands.options import allow_unsigned, common, naming_trust, short_keys
 from edge_agent.device import STORE, Device
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.console import answer, human, note
@@ -29,7 +29,7 @@ def command(device: Device, reference: str, allow_unsigned: bool, output: str) -
         "image": reference, "digest": str(image), "signed_by": list(sound.key_ids), "blobs": sound.blobs,
         "bytes": sound.bytes,
     }  # fmt: skip
-    row = {"image": reference, "digest": image, "signed_by": ", ".join(sound.key_ids) or None}
+    row = {"image": reference, "digest": image.short, "signed_by": short_keys(sound.key_ids)}
     answer(output, value, [row])
     note(f"read {human(sound.bytes)} in {sound.blobs} blobs; all is what its digests say")
 

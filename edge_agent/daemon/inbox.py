@@ -2,7 +2,7 @@
 
 In a folder, and in ``groups/<group>`` and ``devices/<device>`` below it, desired states are files that end in
 ``.json`` and say themselves whom they are for; a bundle is known by its first bytes. A folder need not be there, may
-come and go at any time, and is only read.
+come and go at any time, and is only read. What was taken is remembered over starts of the agent.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from edge_agent.config.configuration import Configuration
+from edge_agent.daemon.taken import Taken
 
 _log = logging.getLogger(__name__)
 # The name of a bundle's first file stands first in a tar (POSIX, pax, "ustar Interchange Format").
@@ -38,15 +41,31 @@ class Find:
 
 
 class Inbox:
-    """Looks into ``folders`` for what is for ``device`` and its ``groups``."""
+    """Looks into ``folders`` for what is for ``device`` and its ``groups``; ``before`` has what was taken before.
 
-    def __init__(self, folders: Sequence[Path], device: str, groups: Sequence[str]) -> None:
+    What was taken counts for files that are there at the first look: one that is put in later is taken again.
+    """
+
+    def __init__(
+        self, folders: Sequence[Path], device: str, groups: Sequence[str], before: Taken | None = None
+    ) -> None:
+        self._before = before
+        self._is_first = True
         below = [".", f"devices/{device}", *(f"groups/{group}" for group in groups)]
         self._places = [folder / one for folder in folders for one in below]
         self._seen: dict[Path, Mark] = {}
         self._taken: dict[Path, Mark] = {}
         self._lock = threading.Lock()  # of what follows, which the thread that judges changes
         self._failed: dict[Path, tuple[float, float]] = {}  # when it is tried again, and the pause before that
+
+    @classmethod
+    def kept(cls, state: Path, one: Configuration, *, anew: bool) -> Inbox:
+        """The inbox of a configuration, which remembers in the folder ``state`` what was taken.
+
+        With ``anew`` nothing counts that was taken before: what a service lacks may be in it.
+        """
+        before = Taken(state, (one.device, *one.groups), anew=anew)
+        return cls(one.inbox_folders, one.device, one.groups, before)
 
     def look(self) -> list[Find]:
         """What has come and was the same at the last look: bundles first, since documents name what is in them.
@@ -60,16 +79,26 @@ class Inbox:
         for folder in self._places:
             for path, mark in _files(folder):
                 found[path] = mark
+                if self._is_first and self._before is not None and self._before.has(path):
+                    self._taken[path] = mark
                 if self._seen.get(path) == mark and (self._taken.get(path) != mark or path in again):
                     kind = _kind(path)
                     self._taken[path] = mark
                     if kind is not None:
                         ready.append(Find(path, kind))
+        self._is_first = False
+        if self._before is not None:
+            self._before.keep(found)
         self._seen = found
         self._taken = {path: mark for path, mark in self._taken.items() if path in found}
         with self._lock:
             self._failed = {path: when for path, when in self._failed.items() if path in found}
         return sorted(ready, key=lambda one: (one.kind != "bundle", str(one.path)))
+
+    def took(self, find: Find) -> None:
+        """The file was taken, or is for another device."""
+        if self._before is not None:
+            self._before.add(find.path)
 
     def failed(self, find: Find) -> None:
         """The file could not be taken. A bundle is found again after a while: the disk may have had no space.

@@ -24,7 +24,7 @@ class Came:
 
     ``where`` names it in messages; a later one from the same place replaces it. ``scope`` is that of the topic by
     which it came, ``None`` for a file, which says itself whom it is for. ``done`` is called once it was judged, and
-    that is on record, and ``failed`` before that when it was not taken.
+    that is on record, and before that ``taken`` or ``failed``.
     """
 
     where: str
@@ -33,6 +33,7 @@ class Came:
     data: bytes | None = None
     path: Path | None = None
     done: Callable[[], None] = field(default=lambda: None, compare=False)
+    taken: Callable[[], None] = field(default=lambda: None, compare=False)
     failed: Callable[[], None] = field(default=lambda: None, compare=False)
 
     @property
@@ -88,7 +89,9 @@ class Queue:
             self._taken[came.where] = Digest.of(came.data)
         if not taken and came.data is not None and len(came.data) <= _KEPT_BYTES:
             self._refused[came.where] = replace(came, done=lambda: None)
-        if not taken:
+        if taken:
+            came.taken()
+        else:
             came.failed()
         came.done()
 

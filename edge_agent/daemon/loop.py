@@ -310,11 +310,12 @@ class Agent:
         if own in one.inbox_folders:
             with suppress(EdgepackError, OSError):  # of a disk that is full or read-only: there is nothing in it then
                 make_dirs(own, 0o755)
-        inbox = Inbox(one.inbox_folders, one.device, one.groups)
+        inbox = Inbox.kept(self._device.root / "state", one, anew=self._records.lacks_images)
         self._inbox, self._inbox_end = inbox, end
 
         def take(find: Find) -> None:
-            came = Came(str(find.path), kind=find.kind, path=find.path, failed=partial(inbox.failed, find))
+            taken, failed = partial(inbox.took, find), partial(inbox.failed, find)
+            came = Came(str(find.path), kind=find.kind, path=find.path, taken=taken, failed=failed)
             self.post(lambda: self._errands.judge(came))
 
         watch(inbox, end, take)

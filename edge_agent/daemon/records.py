@@ -28,6 +28,12 @@ class Records:
     _mark: object = None
     _read_at: float = float("-inf")
 
+    @property
+    def lacks_images(self) -> bool:
+        """Whether an image of a service that is to run is not here, or it is not known which those are."""
+        wanted = {goal.spec.image for goal in self.wanted.goals.values() if goal.spec.status == "running"}
+        return self.problem is not None or not all(map(self.device.store.has_digest, wanted))
+
     def refresh(self, *, force: bool = False) -> bool:
         """Read them when they may have changed; whether they have."""
         mark = self._files()

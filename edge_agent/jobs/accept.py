@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from pathlib import Path
 
 from edge_agent.jobs.bring import bring
@@ -16,6 +17,8 @@ from edgepack.errors import NotFoundError
 from edgepack.limits import LIMITS
 from edgepack.state.reported import Answer, Stage
 
+_log = logging.getLogger(__name__)
+
 
 def run(task: Task) -> None:
     """Accept the document or refuse it, tell that, and bring one of its services: that saves the start of a job."""
@@ -25,6 +28,9 @@ def run(task: Task) -> None:
         return
     found = _judged(task, data)
     status = int(Answer.OK if found.refusal is None else found.refusal.status)
+    if found.foreign and found.refusal is not None:
+        _log.info("%s is passed over: %s", task.given["where"], found.refusal.reason)
+        status = int(Answer.OK)
     name = None if found.refusal is not None or found.repeated else _next(task, found)
     if name is None:
         task.tell(status=status)

@@ -13,4 +13,5 @@ _log = logging.getLogger(__name__)
 
 def run(task: Task) -> None:
     """Remove what ran before and belongs to nothing; what somebody imported to run it later stays."""
-    _log.info("the disk is getting full; %s were given back", human(relieve(task.device)))
+    freed = relieve(task.device, task.configuration.floor_bytes)
+    _log.info("the disk is getting full; %s were given back", human(freed))

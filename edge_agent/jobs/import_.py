@@ -24,5 +24,8 @@ def run(task: Task) -> None:
         )  # fmt: skip
     make_runner(task).look_again([one.digest for one in report.images])
     names = ", ".join(one.name for one in report.images)
-    _log.info("%s: imported %s (%s)", path, names, human(report.moved_bytes))
+    if report.moved_bytes:
+        _log.info("%s: imported %s (%s)", path, names, human(report.moved_bytes))
+    else:
+        _log.info("%s: %s %s here already", path, names, "is" if len(report.images) == 1 else "are")
     task.tell(status=200)

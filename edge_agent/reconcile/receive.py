@@ -27,7 +27,7 @@ def receive(
     """Accept the document ``data``, or refuse it; either way that is recorded, and what ran before runs on.
 
     ``scope`` is that of the topic by which it came; ``None`` for a file, which says itself whom it is for: one for
-    another device is refused without a record, since a stick may have those of a whole fleet.
+    another device is passed over without a word, since a stick may have those of a whole fleet.
     """
     payload = opened(data, trusted, signed=signed)
     desired = payload if isinstance(payload, Refusal) else read(payload)
@@ -37,8 +37,7 @@ def receive(
         desired = replace(desired, signed_at=None)
     where = addressed(desired, scope, receiver)
     if isinstance(where, Refusal) and scope is None:
-        _tell(where)
-        return Decision(refusal=where)
+        return Decision(refusal=where, foreign=True)
     if isinstance(where, Refusal):
         return _refused(state, where)
     found = state.decide(lambda wanted: judge(desired, where, receiver, wanted))

@@ -15,7 +15,7 @@ from edge_agent.reconcile.bring import Bringing, OnBytes, Rules
 from edge_agent.reconcile.plan import Step, Stop, Switch, conflicts, plan, plan_rollback, port_holders, rollback_target
 from edge_agent.reconcile.probation import Proving
 from edge_agent.reconcile.progress import Progress
-from edge_agent.reconcile.space import give_back
+from edge_agent.reconcile.space import forget_service, give_back
 from edge_agent.reconcile.switching import Clock, Looking, Preparing, Switching, last_log_line
 from edge_agent.sources.base import Fetcher
 from edge_agent.state.goals import Goal, Refusal, Stage
@@ -151,8 +151,11 @@ class Runner:
         self._operate(spec)
         return spec
 
-    def stop(self, name: str, *, remove: bool = False) -> None:
-        """Stop service ``name``, or remove it; a rollback of one that was removed brings it back."""
+    def stop(self, name: str, *, remove: bool = False, forget: bool = False) -> None:
+        """Stop service ``name``, or remove it; a rollback of one that was removed brings it back.
+
+        With ``forget``, which is for one that is removed, all is gone that a rollback needs.
+        """
         self._require(name)
         # Before the lock and the records, which need a little space to be opened.
         self._device.make_room()
@@ -167,6 +170,10 @@ class Runner:
                 self._switching.stop(record, goal)
             else:
                 self._progress.enter(goal, Stage.DONE)
+            if forget:
+                forget_service(self._device, name)
+        if forget:
+            self._give_back()
 
     def restart(self, name: str) -> None:
         """Start service ``name`` anew with the same image and settings; raises ``RuntimeFailedError`` when it fails."""
@@ -285,7 +292,8 @@ class Runner:
         """Raise ``NotFoundError`` for a service of which nothing is on record and nothing is desired."""
         self._require_device()
         services, wanted = self._device.recorded()
-        known = sorted({*services, *wanted.goals})
+        # One that was forgotten has a goal still, which keeps an older document from bringing it back.
+        known = sorted({*services, *(name for name, goal in wanted.goals.items() if goal.spec.status != "removed")})
         if name not in known:
             raise self._unknown(name, known)
 

@@ -1,6 +1,7 @@
 """Giving disk space back: images that no service runs or can return to are removed, with all that only they need.
 
-After an update those that ran before; when it is asked for, those that never ran too.
+After an update those that ran before; when it is asked for, those that never ran too. What a service that was removed
+returns to stays until the service is forgotten: when that is asked for, and before the disk is full.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from edge_agent.device import Device
 from edge_agent.reconcile.plan import rollback_target
+from edge_agent.runtimes.instances import forget_log
 from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import ServiceRecord
 from edge_agent.state.reserve import files_left
@@ -24,6 +26,7 @@ from edgepack.oci.platforms import needs
 from edgepack.oci.store import Store
 from edgepack.oci.upkeep import images, remove_blobs, remove_images, spare, unreached, wanted
 from edgepack.state.reported import ServiceState
+from edgepack.text import human
 
 _log = logging.getLogger(__name__)
 _SETTLED = (Stage.DONE, Stage.FAILED)
@@ -50,24 +53,51 @@ def needed(services: Collection[ServiceRecord], goals: Collection[Goal] = ()) ->
     return frozenset(found)
 
 
-def relieve(device: Device) -> int:
+def relieve(device: Device, floor_bytes: int = 0) -> int:
     """Make room before the disk is full: remove what ran before and what nothing needs, and what belongs to no image.
 
-    Returns the bytes that left the disk, as it counts them. For when nobody asked: an image that was imported and has
-    not run stays, and so does what was downloaded of one that is coming; what was downloaded of another one, and is not
-    whole, goes. Raises ``EdgepackError`` where another command
-    keeps the device.
+    Where that frees nothing, or less than ``floor_bytes`` are left then, services that were removed are forgotten, and
+    what a rollback of them needed goes too. Returns the bytes that left the disk, as it counts them. For when nobody
+    asked: an image that was imported and has not run stays, and so does what was downloaded of one that is coming; what
+    was downloaded of another one, and is not whole, goes. Raises ``EdgepackError`` where another command keeps the
+    device.
     """
     before = _free_bytes(device)
     with device.changing(_PATIENCE_SECONDS):
         device.make_room()
-        give_back(device)
-        kept = _kept(device)
-        remove_images(device.store, _half(device.store, kept.images), kept.images)
-        if not kept.coming:
-            device.store.drop_unfinished(wanted(device.store))
-            remove_blobs(device.store, unreached(device.store, kept.images))
+        if not _remove_spent(device) or _free_bytes(device) < floor_bytes:
+            for name in removed(device):
+                forget_service(device, name)
+                _log.warning("service %s, which was removed, is forgotten: the disk is getting full", name)
+            _remove_spent(device)
     return max(0, _free_bytes(device) - before)
+
+
+def _remove_spent(device: Device) -> int:
+    """Remove what nobody returns to, and what belongs to no image; returns the bytes that left the store."""
+    store, freed = device.store, give_back(device)
+    kept = _kept(device)
+    freed += remove_images(store, _half(store, kept.images), kept.images)
+    if not kept.coming:
+        store.drop_unfinished(wanted(store))
+        freed += remove_blobs(store, unreached(store, kept.images))
+    return freed
+
+
+def removed(device: Device) -> tuple[str, ...]:
+    """The services that were removed, and that nothing desires again."""
+    goals = device.state.goals()
+    return tuple(
+        name
+        for name, record in device.state.services().items()
+        if record.state is ServiceState.REMOVED and (name not in goals or goals[name].spec.status == "removed")
+    )
+
+
+def forget_service(device: Device, name: str) -> None:
+    """Forget a service that was removed, with its log; its images are spent then, and ``give_back`` removes them."""
+    device.state.forget_service(name)
+    forget_log(device.root, name)
 
 
 def _half(store: Store, kept: Collection[Digest]) -> list[Digest]:
@@ -102,8 +132,8 @@ class _Kept:
     coming: bool
 
 
-def _kept(device: Device) -> _Kept:
-    services = device.state.services().values()
+def _kept(device: Device, forgotten: Collection[str] = ()) -> _Kept:
+    services = [record for name, record in device.state.services().items() if name not in forgotten]
     images = needed(services, device.state.goals().values())
     # Those of services are to be here: without them it is not known what they need, and nothing is removed.
     absent = {image for image in images - needed(services) if not device.store.has_digest(image)}
@@ -127,7 +157,7 @@ def give_back(device: Device) -> int:
         return 0
     freed = remove_images(device.store, gone, kept)
     device.state.forget(gone)
-    _log.info("removed images that ran before and that nothing needs any more: %d, %d bytes", len(gone), freed)
+    _log.info("removed images that ran before and that nothing needs any more: %d (%s)", len(gone), human(freed))
     return freed
 
 
@@ -139,13 +169,17 @@ class Collected:
     freed_bytes: int
 
 
-def collect(device: Device, *, dry_run: bool) -> Collected:
+def collect(device: Device, *, dry_run: bool, forgotten: Collection[str] = ()) -> Collected:
     """Remove every image that no service runs or can return to, and what interrupted imports left.
 
-    With ``dry_run`` nothing is removed. The caller is changing the device.
+    The services ``forgotten``, which were removed, are forgotten before. With ``dry_run`` nothing is removed. The
+    caller is changing the device.
     """
     store = device.store
-    found = _kept(device)
+    if not dry_run:
+        for name in forgotten:
+            forget_service(device, name)
+    found = _kept(device, forgotten)
     kept = found.images
     past = device.state.past()
     everywhere = {name for runtimes in past.values() for name in runtimes}

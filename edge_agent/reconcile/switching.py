@@ -20,6 +20,7 @@ from edge_agent.runtimes.base import Foreseeing, Instance, Runtime
 from edge_agent.runtimes.kills import kills_of
 from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
+from edge_agent.upgrade.install import refuse_agent
 from edgepack.errors import EdgepackError, RuntimeFailedError, VerificationError
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
@@ -129,6 +130,7 @@ class Preparing:
     def prepare_image(self, runtime: Runtime, image: Digest) -> None:
         """Let ``runtime`` prepare ``image``; an altered blob of it is told with the way out."""
         try:
+            refuse_agent(self._device, image)
             runtime.prepare(self._device.manifest_of(image))
         except VerificationError as error:
             raise VerificationError(

@@ -135,11 +135,28 @@ def service_lock(root: Path, service: str) -> Iterator[int]:
         os.close(fd)
 
 
+def log_path(state: Path, service: str) -> Path:
+    """What ``service`` writes, in the device's folder ``state``; the part that was set aside is beside it."""
+    return state / "logs" / f"{check_service_name(service)}.log"
+
+
+def forget_log(state: Path, service: str) -> None:
+    """Remove what ``service``, which does not run, wrote; where an engine keeps it, it went with the container."""
+    path = log_path(state, service)
+    with disk_errors(path):
+        for one in (path, _set_aside(path)):
+            one.unlink(missing_ok=True)
+
+
+def _set_aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.1")
+
+
 def tail(path: Path, lines: int) -> str:
     """The last ``lines`` lines of a log and of the part that was set aside, from at most their last mebibyte."""
     data = _end_of(path, LIMITS.log_tail_bytes)
     if data.count(b"\n") < lines and len(data) < LIMITS.log_tail_bytes:
-        data = _end_of(path.with_name(f"{path.name}.1"), LIMITS.log_tail_bytes - len(data)) + data
+        data = _end_of(_set_aside(path), LIMITS.log_tail_bytes - len(data)) + data
     text = data.decode("utf-8", "replace")
     return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""
 

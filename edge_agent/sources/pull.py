@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from edge_agent.sources.base import OnProgress, unseen
 from edge_agent.sources.meter import Caps
 from edge_agent.sources.sources import Sources
 from edgepack.errors import UsageError
+from edgepack.nearness import tag_meant
 from edgepack.oci.digest import Digest
 from edgepack.oci.reference import Reference, image_tag, names_registry
 
@@ -70,7 +71,7 @@ def find(
     local = Sources(device).find_here(text) if here else None
     if local is not None:
         return Named(device, _of(device, configuration, configuration.sources), local, tag, "")
-    wanted = asked(text, configuration, given)
+    wanted = asked(text, configuration, given, tags=device.store.tags() if here and device.store.root.is_dir() else ())
     sources = _of(device, configuration, wanted.sources)
     image = wanted.digest or sources.look_up(wanted.name)
     return Named(device, sources, image, tag or wanted.tag, wanted.repository)
@@ -80,10 +81,13 @@ def _of(device: Device, configuration: Configuration, sources: tuple[Source, ...
     return Sources.of(device, replace(configuration, sources=sources), caps=Caps(stalled_seconds=0))
 
 
-def asked(text: str, configuration: Configuration, given: RegistrySource | None = None) -> Asked:
+def asked(
+    text: str, configuration: Configuration, given: RegistrySource | None = None, *, tags: Collection[str] = ()
+) -> Asked:
     """Read a reference; ``given`` has what the command says of its registry.
 
-    One that names no registry is for the configured sources. Raises ``UsageError``, ``InvalidReferenceError``.
+    One that names no registry is for the configured sources. Without any, one of ``tags``, which the device has, may
+    have been meant. Raises ``UsageError``, ``InvalidReferenceError``.
     """
     _check_written(text)
     text = text.removeprefix(_DOCKER)
@@ -102,10 +106,11 @@ def asked(text: str, configuration: Configuration, given: RegistrySource | None 
         source = replace(known, registry=found.registry, prefix=folder)
         return Asked((source,), found.digest, f"{last}:{found.tag}", tag, last)
     if not configuration.sources:
+        file = default_file(configuration.state_dir)
         whole = f"registry.example/{'churn@' if text.startswith('sha256:') else ''}{text}"
         raise UsageError(
             "does not name a registry, and this device has no sources", where=text,
-            hint=f"write it as {whole}, or name sources in {default_file(configuration.state_dir)}",
+            hint=tag_meant(text, tags, f"write it as {whole}, or name sources in {file}"),
         )  # fmt: skip
     if text.startswith("sha256:"):
         return Asked(configuration.sources, Digest.parse(text), "", None, "")

@@ -114,6 +114,15 @@ class StateFile(WantedFile, CommandFile):
                 [(str(image),) for image in images],
             )
 
+    def forget_service(self, name: str) -> None:
+        """Forget service ``name``, which was removed: nothing returns to its images, which are spent from here on."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE deployments SET outcome = ? WHERE service = ? AND outcome = ?",
+                (Outcome.ROLLED_BACK, name, Outcome.HEALTHY),
+            )
+            db.execute("DELETE FROM services WHERE name = ?", (name,))
+
 
 def read_services(path: Path) -> dict[str, ServiceRecord]:
     """As ``StateFile.services`` of the file at ``path``, which must exist; writes nothing, not even beside it.

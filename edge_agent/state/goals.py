@@ -102,7 +102,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Decision:
-    """What comes of a document: it is accepted, or was before (``repeated``), with its goals; or it is refused."""
+    """What comes of a document: it is accepted, or was before (``repeated``), with its goals; or it is refused.
+
+    One that is refused and ``foreign`` is a file for another device, and nothing is wrong.
+    """
 
     document: AcceptedDocument | None = None
     goals: Mapping[str, Goal] = field(default_factory=dict)
@@ -110,3 +113,4 @@ class Decision:
     refusal: Refusal | None = None
     repeated: bool = False
     signed_at: float | None = None
+    foreign: bool = False

@@ -69,10 +69,26 @@ def check_room(root: Path, version: str) -> None:
             )  # fmt: skip
 
 
+def refuse_agent(device: Device, image: Digest, text: str | None = None) -> None:
+    """Raise ``UsageError`` for an image that is the agent, and no service; ``text`` is how an operator names it.
+
+    Says nothing of one that is not here.
+    """
+    if device.store.has_digest(device.manifest_of(image)) and _agents_in(device, image):
+        raise UsageError(
+            "is the agent itself, and no service", where=text or f"image {image}",
+            hint=f"upgrade to it with: edge-agent upgrade {text or image}, or name it as agent in the desired state",
+        )  # fmt: skip
+
+
+def _agents_in(device: Device, image: Digest) -> list[Descriptor]:
+    manifest = device.store.manifest(device.store.describe(device.manifest_of(image)))
+    return [layer for layer in manifest.layers if layer.media_type == mediatypes.AGENT]
+
+
 def agent_layer(device: Device, image: Digest) -> Descriptor:
     """The zip application in ``image`` for this device; raises ``UsageError`` for an image of something else."""
-    manifest = device.store.manifest(device.store.describe(device.manifest_of(image)))
-    found = [layer for layer in manifest.layers if layer.media_type == mediatypes.AGENT]
+    found = _agents_in(device, image)
     if len(found) != 1:
         raise UsageError(
             "is not an agent", where=f"image {image}", hint="make one with: edgepack bundle create --with agent"

@@ -10,7 +10,7 @@ import hashlib
 import tarfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from edgepack.errors import CutShortError, DigestMismatchError, SizeMismatchError, UnsafeArchiveError, VerificationError
@@ -32,6 +32,16 @@ _HINTS = {
     "json": "a desired state is for 'edge-agent apply'; a bundle is made with 'edgepack bundle create'",
     "other": "make it with 'edgepack bundle create'",
 }
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether the file at ``path`` begins as a bundle does; not for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            # POSIX, pax, "ustar Interchange Format": the name of the first file stands first.
+            return file.read(len(LIST) + 1) == f"{LIST}\0".encode()
+    except OSError:
+        return False
 
 
 def blob_name(digest: Digest) -> str:

@@ -25,6 +25,8 @@ from edgepack.text import printable
 
 # A cell that is cut further says nothing.
 _LEAST_CUT = 12
+# Text in narrower lines is no easier to read than a row that is written line by line.
+_LEAST_WRAPPED = 24
 
 
 class UnknownWordError(click.UsageError):
@@ -127,7 +129,8 @@ def answer(
     """Print the answer: ``value`` as JSON, or ``table`` as a table.
 
     It goes to stderr when one of the files that the command has ``written`` was standard output, such as /dev/stdout.
-    Where a terminal is too narrow for the table, the cells of the column ``cut`` lose their ends.
+    Where a terminal is too narrow for the table, the cells of the column
+    ``cut`` lose their ends, or those of the last column go on in further lines; else each row is written line by line.
     """
     aside = any(is_standard_output(path) for path in written)
     if output == "json":
@@ -145,12 +148,28 @@ def answer(
         widths[at] -= excess
         rows = [[*row[:at], _cut(row[at], widths[at]), *row[at + 1 :]] for row in rows]
         excess = 0
-    if excess > 0:
-        click.echo("\n\n".join(_record(names, row, width) for row in rows), err=aside)
+    room = widths[-1] - excess
+    if excess > 0 and not _wraps(names, rows, room):
+        if names == ["field", "value"]:  # of one thing, and not of many
+            click.echo("\n".join(_line(label, value, widths[0] + 2, width) for label, value in rows), err=aside)
+        else:
+            click.echo("\n\n".join(_record(names, row, width) for row in rows), err=aside)
         return
     for line in ([name.upper().replace("_", " ") for name in names], *rows):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        click.echo(text, err=aside)
+        before = "".join(f"{cell.ljust(width)}  " for cell, width in zip(line[:-1], widths[:-1], strict=True))
+        parts = _lines(line[-1], room) if excess > 0 else [line[-1]]
+        for at, part in enumerate(parts):
+            click.echo(f"{before if at == 0 else ' ' * len(before)}{part}".rstrip(), err=aside)
+
+
+def _wraps(names: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> bool:
+    """Whether the cells of the last column are readable in lines of ``room`` characters."""
+    longest = max((len(word) for row in rows for word in row[-1].split()), default=0)
+    return len(names) > 1 and room >= max(longest, len(names[-1]), _LEAST_WRAPPED)
+
+
+def _lines(text: str, room: int) -> list[str]:
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _cut(text: str, width: int) -> str:
@@ -160,18 +179,19 @@ def _cut(text: str, width: int) -> str:
 def _record(names: Sequence[str], row: Sequence[str], width: int) -> str:
     """A row that is too wide for the terminal: a line for each cell with a text, broken at spaces if too long."""
     label = max(map(len, names)) + 2
-    lines = []
-    for name, cell in zip(names, row, strict=True):
-        if not cell:
-            continue
-        title = name.upper().replace("_", " ").ljust(label)
-        longest = max(map(len, cell.split()), default=0)
-        if label + longest > width:  # a digest, which must stay whole to be copied
-            lines.append(title.rstrip())
-            title = "  "
-        lines.append(textwrap.fill(cell, max(width, 20), initial_indent=title, subsequent_indent=" " * len(title),
-                                   break_long_words=False, break_on_hyphens=False))  # fmt: skip
-    return "\n".join(lines)
+    cells = zip(names, row, strict=True)
+    return "\n".join(_line(name.upper().replace("_", " "), cell, label, width) for name, cell in cells if cell)
+
+
+def _line(title: str, cell: str, label: int, width: int) -> str:
+    """A title of ``label`` characters and its text, broken at spaces."""
+    before, start = "", title.ljust(label)
+    if label + max(map(len, cell.split()), default=0) > width:  # a digest, which must stay whole to be copied
+        before, start = f"{title}\n", "  "
+    return before + textwrap.fill(
+        cell, max(width, 20), initial_indent=start, subsequent_indent=" " * len(start), break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _cell(value: object) -> str:

@@ -25,6 +25,11 @@ def usual_folder(shared: str, fallback: str) -> Path | None:
     return None if home is None else home / fallback / "edgepack"
 
 
+def cache_folder() -> Path:
+    """``EDGEPACK_CACHE``, or the user's cache folder; raises as ``user_folder`` does."""
+    return user_folder("EDGEPACK_CACHE", "XDG_CACHE_HOME", ".cache")
+
+
 def user_folder(own: str, shared: str, fallback: str) -> Path:
     """What the variable ``own`` names, or the ``usual_folder``; raises ``UsageError`` where there is neither."""
     if named := os.environ.get(own):

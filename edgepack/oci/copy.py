@@ -66,11 +66,14 @@ def copy(
         with lock:
             if on_blob is not None:
                 on_blob(item, new)
+        moved = False
         if new:
             with progress(title_of(item), item.size) as advance:
-                sink.put(item, WatchedSource(source, advance, lanes.stopped.is_set))
+                watched = WatchedSource(source, advance, lanes.stopped.is_set)
+                sink.put(item, watched)
+                moved = watched.is_read  # else the sink had it elsewhere
         with lock:
-            report += _moved(item) if new else CopyReport(0, 0, item.size)
+            report += _moved(item) if moved else CopyReport(0, 0, item.size)
 
     try:
         with Lanes(_LANES if takes_threads(source) and takes_threads(sink) else 1) as lanes:
@@ -119,10 +122,13 @@ class WatchedSource:
         self._advance = advance
         self._is_stopped = is_stopped
         self._at = 0
+        self.is_read = False
+        """Whether it was ever opened."""
 
     @contextmanager
     def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
         """The bytes of the blob from ``offset`` on; raises what the source raises."""
+        self.is_read = True
         self._moved(offset - self._at)
         with self._source.open(descriptor, offset) as stream:
             yield counted(stream, self._moved)

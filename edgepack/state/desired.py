@@ -145,10 +145,16 @@ class Desired:
     agent: Digest | None = None
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: object = "desired state") -> Desired:
-        """Read a document; raises ``InvalidDocumentError`` naming every wrong field."""
+    def from_bytes(cls, data: bytes, where: object = "desired state", *, find_image: str = _FIND_DIGEST) -> Desired:
+        """Read a document; raises ``InvalidDocumentError`` naming every wrong field.
+
+        ``find_image`` is what to do about an image that is named wrongly.
+        """
         violations: list[str] = []
         value = parse_object(data, where, hint=_WAY_OUT)
+        if "payloadType" in value:
+            hint = "give the desired state as it was before it was signed"
+            raise_all(where, ["it is a signed document, and no desired state"], hint=hint)
         _check_count(value.get("services"), where)
         fields = Fields(value, "", violations)
         fields.schema(SCHEMA)
@@ -167,7 +173,7 @@ class Desired:
         # By the placeholders: a name or an image was wrong.
         rules = [
             *([SERVICE_NAME_RULE] if any(one.name == _NO_SERVICE for one in services) else ()),
-            *([_FIND_DIGEST] if any(one.image == NO_IMAGE and one.status != "removed" for one in services) else ()),
+            *([find_image] if any(one.image == NO_IMAGE and one.status != "removed" for one in services) else ()),
         ]
         raise_all(where, violations, hint="; ".join(rules) or (None if value.get("schema") == SCHEMA else _WAY_OUT))
         return cls(services, serial, device, group, signed_at, agent)

@@ -47,7 +47,12 @@ class Identity:
 
         Raises ``InvalidDocumentError`` for one whose fields are wrong.
         """
-        if open_unsigned(data, PAYLOAD_TYPE, where=where, limit=LIMITS.identity_bytes) is not None:
+        try:
+            unsigned = open_unsigned(data, PAYLOAD_TYPE, where=where, limit=LIMITS.identity_bytes)
+        except SignatureError as error:
+            hint = "give the identity.json that edge-agent init wrote on the device"
+            raise SignatureError(error.what, where=where, hint=hint) from error
+        if unsigned is not None:
             raise SignatureError("is not signed", where=where, hint="write it again on the device: edge-agent init")
         found = cls._parsed(_payload(data, where), where)
         verify(data, PAYLOAD_TYPE, [found.key], where=where, limit=LIMITS.identity_bytes)

@@ -49,7 +49,9 @@ def command(
             descriptor = workspace.bases.build(name, platform, rebuild=again, mirrors=mirrors, progress=progress)
         layer = workspace.bases.store.manifest(descriptor).layers[0]
         unpacked = int(layer.annotations["io.edgepack.layer.unpacked-size"])
-        rows.append({"recipe": name, "platform": str(platform), "digest": str(descriptor.digest),
+        rows.append({"recipe": name, "platform": str(platform), "digest": descriptor.digest,
                      "size": layer.size, "unpacked_size": unpacked})  # fmt: skip
-    answer(output, rows, [{**row, "size": human(row["size"]), "unpacked_size": human(row["unpacked_size"])}
+    value = [{**row, "digest": str(row["digest"])} for row in rows]
+    rows = [{**row, "digest": row["digest"].short} for row in rows]
+    answer(output, value, [{**row, "size": human(row["size"]), "unpacked_size": human(row["unpacked_size"])}
                           for row in rows])  # fmt: skip

@@ -25,5 +25,7 @@ def command(workspace: Workspace, output: str) -> None:
             found = workspace.bases.built(recipe, Platform.parse(platform))
             size = None if found is None else workspace.bases.store.manifest(found).layers[0].size
             rows.append({"recipe": name, "platform": platform, "built": found is not None,
-                         "size": size, "digest": found and str(found.digest)})  # fmt: skip
-    answer(output, rows, [{**row, "size": None if row["size"] is None else human(row["size"])} for row in rows])
+                         "size": size, "digest": found and found.digest})  # fmt: skip
+    value = [{**row, "digest": row["digest"] and str(row["digest"])} for row in rows]
+    rows = [{**row, "digest": row["digest"] and row["digest"].short} for row in rows]
+    answer(output, value, [{**row, "size": None if row["size"] is None else human(row["size"])} for row in rows])

@@ -12,6 +12,7 @@ from edgepack.host.commands import INPUT, OUTPUT, Choice
 from edgepack.host.console import answer, human, note
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor, Platform
+from edgepack.oci.digest import Digest
 from edgepack.oci.reference import image_tag
 from packager.agent_file.image import FILE, TAG
 from packager.commands.options import common, offline, team_registry
@@ -83,7 +84,7 @@ def command(
         value,
         [
             {"bundle": path, "size": human(report.size), "left_out": human(report.omitted_bytes), "image": one["tag"],
-             "digest": one["digest"]}
+             "digest": Digest.parse(one["digest"]).short}
             for one in images
         ],
         written=[path],

@@ -19,5 +19,5 @@ def command(tags: tuple[str, ...], workspace: Workspace, output: str) -> None:
     """
     found = {tag: workspace.image(tag) for tag in tags}
     workspace.store.untag(tags)
-    rows = [{"tag": tag, "digest": str(image.digest)} for tag, image in found.items()]
-    answer(output, rows, rows)
+    value = [{"tag": tag, "digest": str(image.digest)} for tag, image in found.items()]
+    answer(output, value, [{"tag": tag, "digest": image.digest.short} for tag, image in found.items()])

@@ -9,6 +9,7 @@ import click
 from edgepack.errors import EdgepackError
 from edgepack.host.console import answer, human, note
 from edgepack.oci import mediatypes
+from edgepack.oci.digest import Digest
 from packager.commands.options import common
 from packager.workspaces.workspace import Workspace
 
@@ -41,4 +42,8 @@ def command(workspace: Workspace, output: str) -> None:
             )
     if not tags:
         note("no images yet; build one with: edgepack package build -m NAME -t TAG")
-    answer(output, found, [{**row, "size": human(row["size"]), "digest": row["digest"][:19]} for row in found])
+    answer(
+        output,
+        found,
+        [{**row, "size": human(row["size"]), "digest": Digest.parse(row["digest"]).short} for row in found],
+    )

@@ -25,4 +25,6 @@ def command(source: str, tag: str | None, access: Access, workspace: Workspace, 
     with bars() as progress:
         loaded = place.load(workspace.store, None if tag is None else image_tag(tag), progress)
     value = {"tag": loaded.tag, "digest": str(loaded.root.digest), "moved_bytes": loaded.report.moved_bytes}
-    answer(output, value, [{**value, "moved_bytes": human(loaded.report.moved_bytes)}])
+    answer(
+        output, value, [{**value, "digest": loaded.root.digest.short, "moved_bytes": human(loaded.report.moved_bytes)}]
+    )

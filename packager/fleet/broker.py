@@ -96,6 +96,13 @@ def connected(access: BrokerAccess, *topics: str) -> Iterator[Connection]:
             connection.close()
 
 
+def _other_scheme(scheme: str, error: OSError | ValueError) -> str:
+    """What else may be wrong with an address at which somebody listens."""
+    if scheme == "mqtts" and isinstance(error, ssl.SSLError | ConnectionResetError):
+        return ", which begins with mqtt:// where the broker has no TLS"
+    return ""
+
+
 @dataclass(frozen=True)
 class _Event:
     """What paho has told on its thread: a code with what it is about, or a message."""
@@ -156,14 +163,17 @@ class Connection:
             self._client.connect(host, parts.port or _PORTS.get(parts.scheme, 1), keepalive=30)
         except (OSError, ValueError) as error:
             what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise self._not_sent(f"cannot be reached ({what})", "check its address") from error
+            way = f"check its address{_other_scheme(parts.scheme, error)}"
+            raise self._not_sent(f"cannot be reached ({what})", way) from error
         self._client.loop_start()
         code = 0
         match self._next("connected"):
             case None:
                 self._refused = f"does not answer within {self._access.seconds:g} seconds"
             case _Event("ended"):
-                self._refused = "ended the connection before it had the message"
+                ours = self._access.url.startswith("mqtt:")
+                why = ", as one does whose address begins with mqtts://" if ours else ""
+                self._refused = f"ended the connection before it had the message{why}"
             case event if event.code.value >= _REFUSED or event.code.is_failure:
                 self._refused, code = f"refuses the login ({event.code})", event.code.value
             case _ if self._topics:

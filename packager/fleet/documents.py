@@ -13,6 +13,8 @@ from edgepack.oci.reference import image_tag
 from edgepack.state.desired import Desired
 from packager.fleet.registry import Target
 
+_FIND_IMAGE = "an image is named by its tag, such as churn:1, or its digest: edgepack package list shows both"
+
 
 def read_desired(data: bytes, where: object, find: Callable[[str], Digest]) -> Desired:
     """The desired state in ``data``, where ``find`` gives the digest of a tag.
@@ -29,7 +31,7 @@ def read_desired(data: bytes, where: object, find: Callable[[str], Digest]) -> D
             _with_digest(one, f"services[{at}].image", find, violations) for at, one in enumerate(services)
         ]
     try:
-        found = Desired.from_bytes(canonical_json(value), where)
+        found = Desired.from_bytes(canonical_json(value), where, find_image=_FIND_IMAGE)
     except InvalidDocumentError as error:
         raise InvalidDocumentError(where, [*violations, *error.violations], hint=error.hint) from error
     if violations:

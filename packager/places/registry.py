@@ -39,26 +39,32 @@ class Registry(Place):
                 where="--offline",
                 hint=f"fetch it while there is one: edgepack package pull {self.name}",
             )
-        repository = self._repository()
-        yield repository, repository.resolve()
+        with self._repository() as repository:
+            yield repository, repository.resolve()
 
     def send(self, store: Store, tag: str, root: Descriptor, progress: Progress = unseen) -> CopyReport:
-        """Copy what the registry lacks, and attach there what is attached here."""
-        repository = self._repository()
-        report = copy(store, repository, root, progress=progress)
-        repository.tag(repository.reference.tag or "latest", root)
-        images = subjects(store, root)
-        return report + repository.attach_all((one for image in images for one in store.referrers(image.digest)), store)
+        """Copy what the registry lacks, and attach there what is attached here.
+
+        What another of its repositories has is mounted from there, where the registry does that.
+        """
+        with self._repository() as repository:
+            report = copy(store, repository, root, progress=progress)
+            repository.tag(repository.reference.tag or "latest", root)
+            attached = [one for image in subjects(store, root) for one in store.referrers(image.digest)]
+            return report + repository.attach_all(attached, store)
 
     @property
     def public_name(self) -> str | None:
         """The reference."""
         return self.name
 
-    def _repository(self) -> RemoteRepository:
+    @contextmanager
+    def _repository(self) -> Iterator[RemoteRepository]:
         from edgepack.oci.reference import Reference
         from edgepack.oci.remote import RemoteRepository
+        from packager.registries.known_blobs import known_blobs
 
         reference = Reference.parse(self.name)
         lookup = self.access.logins.lookup(named=reference.registry)
-        return RemoteRepository(reference, policy=self.access.policy(), credentials=lookup)
+        with known_blobs(reference.registry) as known:
+            yield RemoteRepository(reference, policy=self.access.policy(), credentials=lookup, known=known)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.errors import NotFoundError, UsageError, disk_errors
 from edgepack.host.files import make_dirs
-from edgepack.host.home import user_folder, usual_folder
+from edgepack.host.home import cache_folder, user_folder, usual_folder
 from edgepack.names import ModelRef
 from edgepack.nearness import listed, tag_meant
 from edgepack.oci.descriptor import Descriptor
@@ -42,7 +42,7 @@ def default_root() -> Path:
 
 def default_cache() -> Path:
     """``EDGEPACK_CACHE``, or the user's cache folder: wheels, bases and conversions, which all workspaces share."""
-    return user_folder(_CACHE, "XDG_CACHE_HOME", ".cache")
+    return cache_folder()
 
 
 def _has_files(folder: Path, ending: str = "") -> bool:

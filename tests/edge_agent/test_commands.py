@@ -15,6 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from edge_agent.commands.main import VERBS, cli
+from edgepack.oci import mediatypes
+from edgepack.oci.config import ImageConfig
+from edgepack.oci.descriptor import Platform
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import create_key
@@ -315,8 +319,10 @@ MISTAKES = {
     "no such file": (["apply", "no.json"], 3, "no.json: there is no such file; write a desired state"),
     "a folder as document": (["apply", "{here}"], 2, "is a folder"),
     "garbage as document": (["apply", "{here}/garbage"], 2, "garbage: not json"),
+    "what is no document": (["apply", "{here}/garbage"], 2, "; give a desired state in json, or a signed one"),
     "a list as document": (["apply", "{here}/list"], 2, "must be a json object"),
     "too long a document": (["apply", "{here}/long"], 2, "long: is longer than 4.2 mb"),
+    "a bundle as document": (["apply", "{bundle}"], 2, "bundle: is a bundle; import it with: edge-agent import"),
     "no services": (["apply", "{here}/empty"], 2, "services is missing"),
     "garbage in an envelope": (["apply", "{here}/envelope"], 4, "is not a dsse envelope"),
     "no such bundle": (["import", "no.bundle"], 3, "no.bundle: there is no such bundle"),
@@ -452,3 +458,23 @@ def test_settings_that_fail_are_not_blamed_on_the_image(agent: Agent) -> None:
     )
     assert status["reason"].endswith("; rolled back to its earlier settings")
     assert agent.answer() == "v1"
+
+
+def test_the_agents_own_image_is_upgraded_to_and_run_as_no_service(agent: Agent) -> None:
+    store = Store.open_existing(agent.root / "store")
+    file = store.put_bytes(b"a zip application", mediatypes.AGENT)
+    config = store.put_bytes(ImageConfig(Platform.host(), (file.digest,)).to_bytes(), mediatypes.CONFIG)
+    image = store.put_bytes(Manifest(config, (file,)).to_bytes(), mediatypes.MANIFEST)
+    store.tag("edge-agent:0.1.0", image)
+    document = agent.root.parent / "agent.json"
+    service = {"name": "edge-agent", "image": str(image.digest), "port": agent.port}
+    document.write_text(json.dumps({"schema": "edgepack.desired/v1", "services": [service]}))
+    for words, named in (
+        (("deploy", "edge-agent:0.1.0"), "edge-agent:0.1.0"),
+        (("apply", str(document), "--allow-unsigned"), str(image.digest)),
+    ):
+        done = agent.run(*words)
+        assert done.code == 2
+        assert "is the agent itself, and no service" in done.err
+        assert f"edge-agent upgrade {named}, or name it as agent in the desired state" in done.err
+    assert agent.ok("status").services == []

@@ -203,5 +203,19 @@ def test_bundles_and_documents_of_a_stick_are_taken_and_half_a_bundle_does_no_ha
         time.sleep(0.1)
         (agent.inbox / "churn-1.bundle").write_bytes(whole)
         agent.wait_for("Healthy")
+
+        # What is for another device is no fault, and nothing is taken again by the next start.
+        foreign = {"schema": "edgepack.desired/v1", "serial": 3, "device": "dev2", "services": []}
+        (agent.inbox / "dev2.json").write_text(json.dumps(foreign))
+        agent.wait(lambda: "dev2.json is passed over: it is for device dev2" in agent.log)
+        agent.wait(lambda: len(json.loads((device.root / "state/inbox.json").read_bytes())["taken"]) == 3)
+        said = agent.log
+        assert agent.reported["problems"] == []
+        agent.end()
+        agent.start()
+        agent.put(agent.service(env={"N": "2"}), name="newer.json")
+        agent.wait(lambda: "accepted with serial 2" in agent.log)
+        later = agent.log[len(said) :]
+        assert not any(word in later for word in ("passed over", "imported", "refused", "already")), later
     finally:
         agent.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from edge_agent.daemon import inbox as module
 from edge_agent.daemon.inbox import Inbox
 from edge_agent.daemon.incoming import Came, Queue
+from edge_agent.daemon.taken import FILE, Taken
 
 BUNDLE = b"edgepack.bundle.json\0" + bytes(600)
 
@@ -124,6 +126,56 @@ def test_what_is_remembered_of_a_folder_is_what_is_in_it(stick: Path) -> None:
     inbox.look()
 
     assert [len(part) for part in (inbox._seen, inbox._taken, inbox._failed)] == [0, 0, 0]
+
+
+def restarted(stick: Path, state: Path, *groups: str, anew: bool = False) -> Inbox:
+    return Inbox([stick], "d", groups, Taken(state, ("d", *groups), anew=anew))
+
+
+def test_what_was_taken_is_not_taken_again_by_the_next_start_of_the_agent(stick: Path, tmp_path: Path) -> None:
+    (stick / "b").write_bytes(BUNDLE)
+    (stick / "refused.json").write_text("{}")
+    (stick / "good.json").write_text("{ }")
+    first = restarted(stick, tmp_path)
+    for find in [*first.look(), *first.look()]:
+        (first.failed if find.path.name == "refused.json" else first.took)(find)
+    first.look()
+
+    # A boot gives files of a stick other numbers.
+    data = (stick / "b").read_bytes()
+    stat = (stick / "b").stat()
+    (stick / "copy").write_bytes(data)
+    (stick / "copy").replace(stick / "b")
+    os.utime(stick / "b", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert looks(restarted(stick, tmp_path), 4) == [("document", "refused.json")]
+    everything = [("bundle", "b"), ("document", "good.json"), ("document", "refused.json")]
+    assert looks(restarted(stick, tmp_path, anew=True), 4) == everything
+    assert looks(restarted(stick, tmp_path, "line-2"), 4) == everything, "another group may take what this one did not"
+
+
+def test_what_changed_or_was_put_in_again_is_taken_whatever_was_before(stick: Path, tmp_path: Path) -> None:
+    def take() -> list[tuple[str, str]]:
+        inbox = restarted(stick, tmp_path)
+        found = [one for _ in range(3) for one in inbox.look()]
+        for one in found:
+            inbox.took(one)
+        inbox.look()
+        return [(one.kind, one.path.name) for one in found]
+
+    (stick / "b").write_bytes(BUNDLE)
+    assert (take(), take()) == ([("bundle", "b")], [])
+    stat = (stick / "b").stat()
+    (stick / "b").write_bytes(BUNDLE[:-1] + b"x")
+    os.utime(stick / "b", ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as a clock of 1970 would
+    assert (take(), take()) == ([("bundle", "b")], [])
+
+    shutil.move(stick, stick.with_name("away"))
+    assert take() == []
+    shutil.move(stick.with_name("away"), stick)
+    assert take() == [("bundle", "b")]
+
+    (tmp_path / FILE).write_bytes(b'{"taken": 3')
+    assert take() == [("bundle", "b")]
 
 
 def came(where: str, data: bytes, heard: list[str] | None = None) -> Came:

@@ -276,3 +276,62 @@ def test_room_is_made_of_what_ran_before_and_of_nothing_that_was_imported_to_be_
     relieve(device)
     assert not device.store.has(stray)
     assert held(agent) == {"v1", "v2", "absent"}
+
+
+def test_a_removed_service_is_kept_for_a_rollback_until_it_is_forgotten(agent: Agent) -> None:
+    assert agent.apply("v1").code == agent.apply("v2").code == 0
+    agent.ok("remove", "churn")
+    assert agent.run("rollback", "churn").code == 0
+    assert agent.answer() == "v2"
+
+    done = agent.ok("remove", "churn", "--forget")
+    assert "removed images that ran before and that nothing needs any more: 2" in done.err
+    assert done.services == []
+    assert held(agent) == {"ill", "absent"}, "what was imported and has not run stays"
+    assert list((agent.root / "logs").iterdir()) == []
+    for words in (("rollback", "churn"), ("start", "churn"), ("remove", "churn", "--forget")):
+        done = agent.run(*words)
+        assert (done.code, "service 'churn' not found" in done.err) == (3, True), words
+
+    agent.ok("import", str(agent.images.bundle("v1")))
+    assert agent.apply("v1").code == 0
+    assert agent.status()["last_good"] is None
+
+
+def test_services_that_were_removed_are_forgotten_together_and_nothing_that_others_need_goes(agent: Agent) -> None:
+    assert agent.apply("v1").code == 0
+    for name, image in (("other", "v2"), ("third", "v2")):
+        assert agent.apply(image, name=name, port=free_port()).code == 0
+    agent.ok("remove", "churn")
+    agent.ok("remove", "other")
+    assert collected(agent)[0] == {"ill:1", "absent:1"}
+    assert held(agent) == {"v1", "v2"}
+
+    told = json.loads(agent.ok("gc", "--forget-removed", "--dry-run").out)
+    assert (told["forgotten"], [one["tag"] for one in told["images"]]) == (["churn", "other"], ["v1:1"])
+    assert {one["name"] for one in agent.ok("status").services} == {"churn", "other", "third"}
+    done = agent.ok("gc", "--forget-removed")
+    assert json.loads(done.out) == {**told, "dry_run": False}
+    assert "services that were forgotten: churn, other" in done.err
+    assert held(agent) == {"v2"}
+    assert [(one["name"], one["state"]) for one in agent.ok("status").services] == [("third", "Healthy")]
+
+
+def test_before_the_disk_is_full_what_nobody_returns_to_goes_first_and_removed_services_next(agent: Agent) -> None:
+    assert agent.apply("v1").code == 0
+    agent.ok("remove", "churn")
+    assert agent.apply("v2", name="other", port=free_port()).code == 0
+    device = Device(agent.root, "process")
+    wanted = replace(device.state.services()["churn"].current.spec, status="running")
+    stray = device.store.put_bytes(b"of no image", "application/octet-stream")
+
+    relieve(device)
+    assert not device.store.has(stray)
+    assert held(agent) == {"v1", "v2", "ill", "absent"}, "there was something else to remove"
+    device.state.set_goal(wanted, "device", 1)
+    relieve(device, 1 << 62)
+    assert "v1" in held(agent), "it is desired again"
+    device.state.set_goal(replace(wanted, status="removed"), "device", 2)
+    relieve(device)
+    assert held(agent) == {"v2", "ill", "absent"}, "nothing else was left to remove"
+    assert [one["name"] for one in agent.ok("status").services] == ["other"]

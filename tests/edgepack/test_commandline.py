@@ -199,6 +199,24 @@ def test_a_table_wider_than_the_terminal_is_written_line_by_line_and_breaks_no_w
     ]
 
 
+def test_a_narrow_terminal_gets_a_last_column_of_several_lines_and_fields_below_each_other() -> None:
+    digest, long = "a" * 64, "it exited with code 7, and wrote that it has no model"
+    tables = [
+        [{"image": "x" * 40, "digest": digest[:12], "reason": long}, {"image": "y", "digest": None, "reason": ""}],
+        [{"field": "file Model.onnx", "value": f"9 B sha256:{digest}"}, {"field": "tags", "value": long}],
+    ]
+    code = f"from edgepack.host.console import answer; [answer('table', None, table) for table in {tables!r}]"
+    assert in_terminal([sys.executable, "-c", code], columns=82) == [
+        f"IMAGE{' ' * 37}DIGEST        REASON",
+        f"{'x' * 40}  aaaaaaaaaaaa  it exited with code 7, and",
+        f"{' ' * 56}wrote that it has no model",
+        f"y{' ' * 41}-",
+        "file Model.onnx",
+        f"  9 B sha256:{digest}",
+        f"tags             {long}",
+    ]
+
+
 def in_terminal(words: list[str], columns: int) -> list[str]:
     """The lines that a command writes to a terminal of that width."""
     leader, follower = pty.openpty()

@@ -12,19 +12,20 @@ import pytest
 
 from edgepack.errors import AuthenticationError, NotFoundError, RegistryError
 from edgepack.oci import mediatypes
-from edgepack.oci.copy import copy
+from edgepack.oci.copy import CopyReport, copy
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import LayerEntry, NoCompression, write_layer
 from edgepack.oci.manifest import Manifest
 from edgepack.oci.reference import Reference
-from edgepack.oci.remote import Credentials, Policy, RemoteRepository, anonymous
+from edgepack.oci.remote import Credentials, KnownBlobs, Policy, RemoteRepository, anonymous
 from edgepack.oci.store import Store
 from edgepack.oci.validate import validate
 from tests.edgepack.support.breaking_wire import breaking
 from tests.edgepack.support.small_images import Gzip, entries, image, two_platforms
 from tests.support.parts import docker_registry
 from tests.support.running import python, run
+from tests.support.token_server import token_server
 
 pytestmark = pytest.mark.real("docker-registry")
 
@@ -104,6 +105,53 @@ def test_a_layer_is_mounted_from_another_repository(port: int, store: Store) -> 
     remote = client(port, "mount/app", mount_from=["mount/base"])
     remote.put(layer, Nothing())  # type: ignore[arg-type]
     assert remote.has(layer)
+
+
+def moves(store: Store, root: Descriptor, report: CopyReport) -> bool:
+    """Whether the layers moved, and else nothing but the manifest."""
+    layers = {one.digest for one in store.manifest(root).layers}
+    assert layers <= report.blobs or report.blobs == {root.digest}
+    return layers <= report.blobs
+
+
+def test_what_another_repository_was_seen_to_have_is_mounted_and_counts_as_there(port: int, store: Store) -> None:
+    root, known = big_image(store), KnownBlobs()
+    assert moves(store, root, copy(store, client(port, "known/one", known=known), root))
+    kept = KnownBlobs(known.to_json())
+    report = copy(store, client(port, "known/two", known=kept), root)
+    assert (moves(store, root, report), report.moved_bytes) == (False, root.size)
+
+    for item in (*store.manifest(root).layers, store.manifest(root).config):
+        kept.note(item.digest, "known/removed")
+    assert moves(store, root, copy(store, client(port, "known/three", known=kept), root))
+    pulled = KnownBlobs()
+    with client(port, "known/three", known=pulled).open(store.manifest(root).layers[1]):
+        assert pulled.repositories(store.manifest(root).layers[1].digest) == ("known/three",)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_who_may_not_read_the_other_repository_pushes_the_blobs(store: Store, tmp_path: Path, strict: bool) -> None:
+    root, known = big_image(store, 1000), KnownBlobs()
+    with (
+        token_server(ANN.username, ANN.password) as service,
+        docker_registry(tmp_path / "registry", auth=service.section(tmp_path)) as port,
+    ):
+
+        def pushed(name: str) -> CopyReport:
+            reference = Reference.parse(f"127.0.0.1:{port}/{name}:1")
+            remote = RemoteRepository(reference, credentials=lambda _: ANN, known=known)
+            report = copy(store, remote, root)
+            remote.tag("1", root)
+            return report
+
+        assert moves(store, root, pushed("team/base"))
+        assert not moves(store, root, pushed("team/open"))
+        known = KnownBlobs({digest: ["team/base"] for digest in known.to_json()})
+        service.closed, service.strict = {"team/base"}, strict
+        assert moves(store, root, pushed("team/other"))
+        both = {"repository:team/base:pull", "repository:team/other:pull,push"}
+        # With the blobs that move side by side, for each when it is asked for and when that was refused.
+        assert 0 < sum(1 for scopes in service.asked if both <= {*scopes}) <= 6
 
 
 def test_statements_are_attached_by_the_fallback_tag(port: int, store: Store) -> None:

@@ -110,6 +110,7 @@ def test_a_document_names_digests_whom_it_is_for_and_the_next_serial(folder: Pat
             2,
             "services[1].image: image 'tiny:2' not found; did you mean 'tiny:1'?",
         ),
+        (["press-7", "mill-1.json", "-o", "x"], 2, "mill-1.json: it is a signed document, and no desired state"),
         (["press-7", "other.json", "-o", "x"], 2, "device press-7: says that it is for device mill-1"),
         (["old-1", "desired.json", "-o", "x"], 1, "service churn-0 on device old-1:"),
         (["press-7", "desired.json", "--broker", "b"], 2, "'b' is not the address of a broker"),
@@ -136,8 +137,10 @@ def test_all_mistakes_of_a_document_are_told_at_once(folder: Path) -> None:
     desired(folder, "tiny:2", "UPPER:1", "sha256:12", servces=[])
     done = typed(folder, "deploy", "press-7", "desired.json", "--key", "factory", "-o", "x")
     assert done.code == 2
-    for says in ("services[0].image: ", "services[1].image: ", "services[2].image: ", "did you mean 'services'?"):
+    for says in ("services[0].image: ", "services[1].image: ", "services[2].image: ", "did you mean 'services'?",
+                 "an image is named by its tag, such as churn:1, or its digest: edgepack package list"):  # fmt: skip
         assert says in done.stderr
+    assert "images are named by digest" not in done.stderr
 
 
 def test_an_image_that_is_not_in_the_workspace_is_remarked_on(folder: Path) -> None:
@@ -153,6 +156,7 @@ def test_an_image_that_is_not_in_the_workspace_is_remarked_on(folder: Path) -> N
         (["press-8", "--identity", "press-7.json"], 2, "is the identity of 'press-7', not of 'press-8'"),
         (["press-7", "--identity", "none.json"], 3, "write one with: edge-agent init"),
         (["press-7", "--identity", "desired.json"], 4, "is not a DSSE envelope"),
+        (["press-7", "--identity", "desired.json"], 4, "; give the identity.json that edge-agent init wrote"),
         (["press 7", "--identity", "press-7.json"], 2, "is not a device name"),
         (["press-7", "--identity", "press-7.json", "--group", "a/b"], 2, "is not a group name"),
         (["press-7", "--identity", "twin.json"], 2, "two devices must not have one name"),
@@ -272,10 +276,16 @@ def test_a_broker_that_is_not_what_it_should_be(folder: Path, broker: Mosquitto)
         (f"mqtts://127.0.0.1:{broker.port}", "cannot be reached"),  # its authority is not known
         (f"unix://{folder}/none", "cannot be reached (No such file or directory)"),
         (f"mqtt://127.0.0.1:{broker.port}", "ended the connection before it had the message"),
+        (f"mqtt://127.0.0.1:{broker.port}", "whose address begins with mqtts://"),
     ):
         done = typed(folder, *words, url)
         assert (done.code, done.stdout) == (1, "")
         assert says in done.stderr
+        assert not (folder / "x").exists()
+    with running(Mosquitto(folder / "plain")) as plain:
+        done = typed(folder, *words, f"mqtts://127.0.0.1:{plain.port}")
+        assert done.code == 1
+        assert "check its address, which begins with mqtt:// where the broker has no TLS" in done.stderr
         assert not (folder / "x").exists()
     assert typed(folder, *words[:-1]).code == 0
     assert opened(folder, (folder / "x").read_bytes()).serial == 1

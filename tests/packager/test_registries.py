@@ -139,3 +139,29 @@ def test_the_options_reach_every_client(
     ):
         edgepack(*words, "--workspace", workspace.root, "--ca", "c.pem", env=env)
     assert found == [Access(("a.lan", "b.lan", "c.lan"), Path("c.pem"))] * 3
+
+
+@pytest.mark.real("docker-registry")
+def test_an_image_that_goes_on_to_another_repository_of_its_registry_moves_nothing(
+    workspace: Workspace, other: Workspace, image: Descriptor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEPACK_CACHE", str(tmp_path / "cache"))
+    with docker_registry(tmp_path / "registry") as port:
+        sent = find_destination(f"127.0.0.1:{port}/dev/churn:1").send(workspace.store, "churn:1", image)
+        assert sent.moved_bytes > image.size
+        again = find_destination(f"127.0.0.1:{port}/test/churn:1").send(workspace.store, "churn:1", image)
+        layers = {layer.digest for layer in workspace.store.manifest(image).layers}
+        assert layers <= sent.blobs
+        assert not layers & again.blobs
+        assert again.moved_bytes + again.present_bytes == sent.moved_bytes + sent.present_bytes
+
+        # What was pulled is known too; and nothing depends on what is known.
+        known = tmp_path / "cache/registries.json"
+        known.unlink()
+        find_registry(f"127.0.0.1:{port}/test/churn:1").load(other.store, "churn:1")
+        promoted = find_destination(f"127.0.0.1:{port}/prod/churn:1").send(other.store, "churn:1", image)
+        assert not layers & promoted.blobs
+        known.write_bytes(b'{"127.0.0.1": [3]}')
+        assert layers <= find_destination(f"127.0.0.1:{port}/last/churn:1").send(other.store, "churn:1", image).blobs
+        loaded = find_registry(f"127.0.0.1:{port}/prod/churn:1").load(workspace.store, "churn:2")
+        assert loaded.root.digest == image.digest

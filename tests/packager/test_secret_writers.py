@@ -83,6 +83,7 @@ NOT_SEARCHED = {
     "packager/places/archive.py": "a copy of an image of the store",
     "packager/places/docker_daemon.py": "a copy of an image of the store",
     "packager/registries/docker_folder.py": "the one file that is there for a login: mode 0600, outside of contexts",
+    "packager/registries/known_blobs.py": "which digests are in which repositories, in its user's cache",
     "packager/runs/folder.py": "a run's own folder on this machine; what is registered of it is searched then",
     "packager/sbom/components.py": "a cache of what Debian's packages and wheels are",
     "packager/sbom/layers.py": "a cache of what layers have, which were searched",

@@ -27,13 +27,18 @@ ISSUER, SERVICE = "tests", "registry"
 
 @dataclass
 class TokenServer:
-    """Gives tokens to ``username``; ``asked`` has the scopes that it was asked for."""
+    """Gives tokens to ``username``; ``asked`` has the scopes that it was asked for.
+
+    To the repositories ``closed`` it gives no right: a token is without it, or with ``strict`` there is none.
+    """
 
     username: str
     password: str
     lives: int = 300
     port: int = 0
     asked: list[list[str]] = field(default_factory=list)
+    closed: set[str] = field(default_factory=set)
+    strict: bool = False
     _key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
     def __post_init__(self) -> None:
@@ -102,6 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
         asked = parse_qs(urlsplit(self.path).query).get("scope", [])
         scopes = [scope for item in asked for scope in item.split()]
         service.asked.append(scopes)
+        given = [scope for scope in scopes if scope.split(":")[1] not in service.closed]
+        if service.strict and given != scopes:
+            self.send_response(403)
+            self.end_headers()
+            return
+        scopes = given
         body = json.dumps({"token": service.token(scopes), "expires_in": service.lives}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -15,6 +15,7 @@ from edge_agent.runtimes.instances import (
     check_port,
     follow,
     is_recorded,
+    log_path,
     read_spec,
     service_lock,
     tail,
@@ -170,4 +171,4 @@ class UnpackedRuntime(ABC):
         return self._root / check_service_name(service)
 
     def _log_path(self, service: str) -> Path:
-        return self._state / "logs" / f"{check_service_name(service)}.log"
+        return log_path(self._state, service)

@@ -128,6 +128,11 @@ class Authorizer:
         with self._lock:
             self._answer(header, scopes)
 
+    def forget(self, scope: str) -> None:
+        """Ask for ``scope`` no more where nobody needs it: the registry named it, and it is not given."""
+        with self._lock:
+            self._challenge_scopes -= {scope}
+
     def _answer(self, header: str, scopes: frozenset[str]) -> None:
         """Take the challenge of a 401, and fetch the token for ``scopes`` that it asks for.
 

@@ -19,6 +19,7 @@ from edgepack.oci.graph import children
 from edgepack.oci.reference import Reference, checked_tag, is_repository
 from edgepack.oci.remote.documents import TYPES, Documents
 from edgepack.oci.remote.download import ResumingStream
+from edgepack.oci.remote.known import KnownBlobs
 from edgepack.oci.remote.referrers import Referrers, pages_of
 from edgepack.oci.remote.session import Session
 from edgepack.oci.remote.transport import Policy
@@ -32,7 +33,8 @@ class RemoteRepository:
     Several threads may read and write blobs at once; all else is for one thread.
 
     ``credentials`` looks up what to log in with (by default what Docker and Podman keep) and is asked only when the
-    registry wants to know; ``mount_from`` names repositories of the same registry that may have the blobs already.
+    registry wants to know; ``mount_from`` names repositories of the same registry that may have the blobs already, and
+    ``known`` is told, and tells, which ones have.
     """
 
     concurrent = True
@@ -44,10 +46,12 @@ class RemoteRepository:
         credentials: CredentialLookup | None = None,
         policy: Policy | None = None,
         mount_from: Sequence[str] = (),
+        known: KnownBlobs | None = None,
     ) -> None:
         self.reference = reference
         self._session = Session(reference, policy or Policy(), credentials or Logins.default())
-        self._mount_from = tuple(name for name in mount_from if is_repository(name) and name != reference.repository)
+        self._mount_from = tuple(mount_from)
+        self._known = known or KnownBlobs()
         self._documents = Documents(self._session)
         self._referrers = Referrers(self._session, self._documents)
         # What was put here and is to be listed by the fallback tag, at once or a little later.
@@ -80,6 +84,7 @@ class RemoteRepository:
             stream: BinaryIO = io.BytesIO(self._documents.read(descriptor)[offset:])
         else:
             stream = cast(BinaryIO, ResumingStream(self._session, descriptor, offset))
+            self._known.note(descriptor.digest, self.reference.repository)
         with stream:
             yield stream
 
@@ -106,9 +111,12 @@ class RemoteRepository:
             return self._documents.has(descriptor)
         url = self._session.url(f"blobs/{descriptor.digest}")
         response = self._session.send("HEAD", url)
-        return self._session.has_answered(
+        found = self._session.has_answered(
             response, descriptor, f"blob {descriptor.digest}", lambda: self._session.send("GET", url)
         )
+        if found:
+            self._known.note(descriptor.digest, self.reference.repository)
+        return found
 
     def put(self, descriptor: Descriptor, source: BlobSource) -> None:
         """Take a blob, manifest or index from ``source``; what a manifest needs must be there already.
@@ -117,7 +125,12 @@ class RemoteRepository:
         ``RegistryError``.
         """
         if descriptor.media_type not in TYPES:
-            BlobUpload(self._session, descriptor, source, lambda: self.has(descriptor)).run(self._mount_from)
+            mine = self.reference.repository
+            # One of those that are known: each that has it no more would cost a request.
+            known = [name for name in self._known.repositories(descriptor.digest) if name != mine][:1]
+            others = [name for name in (*self._mount_from, *known) if is_repository(name) and name != mine]
+            BlobUpload(self._session, descriptor, source, lambda: self.has(descriptor)).run(others)
+            self._known.note(descriptor.digest, mine)
             return
         data = read_verified(source, descriptor)
         response = self._documents.put(str(descriptor.digest), data, descriptor.media_type)

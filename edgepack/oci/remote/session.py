@@ -31,7 +31,7 @@ class Session:
         self.policy = policy
         self.http = Http(reference, policy)
         self._credentials = credentials
-        self._mounts: frozenset[str] = frozenset()
+        self._closed: frozenset[str] = frozenset()
         self._lock = threading.RLock()
         # How much of a blob is sent at once, and whether in a connection of its own: learnt from those that break.
         self.chunk = policy.chunk
@@ -62,9 +62,22 @@ class Session:
         """The Location of ``response`` as an absolute address, its query untouched."""
         return joined(response.url, location)
 
-    def allow_mount(self, repository: str) -> None:
-        """Ask for the right to read ``repository`` with the next writes, so that a blob of it can be mounted."""
-        self._mounts |= {f"repository:{repository}:pull"}
+    def mount(self, path: str, repository: str) -> Response | None:
+        """Ask for a blob of ``repository`` to be mounted by a POST to ``path``, with the right to read there.
+
+        ``None``, also for every later one, when that right is not given: what may be done otherwise stays as it was.
+        """
+        if repository in self._closed:
+            return None
+        scope = f"repository:{repository}:pull"
+        try:
+            response = self.send("POST", self.url(path), {"Content-Length": "0"}, further=frozenset({scope}))
+        except AuthenticationError:
+            response = None
+        if response is None or response.status in (401, 403):
+            self._closed |= {repository}
+            self.authorizer.forget(scope)
+        return response
 
     def send(
         self,
@@ -74,13 +87,15 @@ class Session:
         body: bytes | Callable[[], Iterable[bytes]] | None = None,
         *,
         retry: bool = True,
+        further: frozenset[str] = frozenset(),
     ) -> Response:
         """Send a request, answering a 401 once; the answer has any other status.
 
-        A body that is a function is called for each sending and is not sent again after a busy answer. Raises
-        ``AuthenticationError`` and ``RegistryUnavailableError``.
+        A body that is a function is called for each sending and is not sent again after a busy answer. ``further`` are
+        scopes to ask for beside those of the repository. Raises ``AuthenticationError`` and
+        ``RegistryUnavailableError``.
         """
-        scopes = self._scopes(method, url)
+        scopes = self._scopes(method, url) | further
         for last in (False, True):
             sent = dict(headers or {})
             authorization = self.authorizer.header(url, scopes)
@@ -100,7 +115,7 @@ class Session:
         repository = self.reference.repository
         if method in ("GET", "HEAD") and "/blobs/uploads/" not in url:
             return frozenset({f"repository:{repository}:pull"})
-        return frozenset({f"repository:{repository}:pull,push"}) | self._mounts
+        return frozenset({f"repository:{repository}:pull,push"})
 
     def expect(self, response: Response, *statuses: int, what: str) -> Response:
         """``response`` when its status is one of ``statuses``; raises the error that belongs to any other.

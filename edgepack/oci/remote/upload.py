@@ -118,9 +118,10 @@ class BlobUpload:
         return max(self._least, self._session.chunk)
 
     def _mounted(self, repository: str) -> bool:
-        self._session.allow_mount(repository)
         query = urlencode({"mount": str(self._descriptor.digest), "from": repository})
-        response = self._session.send("POST", self._session.url(f"blobs/uploads/?{query}"), {"Content-Length": "0"})
+        response = self._session.mount(f"blobs/uploads/?{query}", repository)
+        if response is None:
+            return False
         response.close()
         if response.status == 201:
             return True
