@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from packager.sdk.inference import InferenceConfig
     from packager.sdk.model import Model
     from packager.sdk.resources import ResourceConfiguration
+    from packager.sdk.webservice.kinds import Webservice
     from packager.sdk.workspace import Experiment, Run, Workspace
 
 # What is imported when it is first asked for: the command line uses none of it.
@@ -35,6 +36,7 @@ _HOMES = {
     "Model": "packager.sdk.model",
     "ResourceConfiguration": "packager.sdk.resources",
     "Run": "packager.sdk.workspace",
+    "Webservice": "packager.sdk.webservice.kinds",
     "Workspace": "packager.sdk.workspace",
 }
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "Model",
     "ResourceConfiguration",
     "Run",
+    "Webservice",
     "Workspace",
 ]
 

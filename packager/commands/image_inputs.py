@@ -40,13 +40,7 @@ class ImageInputs:
         """Where the entry script is on this workstation, if there is one."""
         from packager.services.service import Source
 
-        if self.inference is None:
-            return None
-        folder = self.inference.source_directory
-        script = self.inference.entry_script
-        if folder is None:
-            return Source(str(Path(script).absolute()))
-        return Source(script, str(folder.absolute()))
+        return None if self.inference is None else Source.of(self.inference)
 
     @property
     def script(self) -> EntryScript | None:

@@ -33,6 +33,7 @@ MODULES: dict[str, str | None] = {
     "azureml.core.model": "packager.model",
     "azureml.core.resource_configuration": "packager.resource_configuration",
     "azureml.core.run": "packager.run",
+    "azureml.core.webservice": "packager.webservice",
     "azureml.core.workspace": "packager.workspace",
     "azureml.exceptions": "packager.exceptions",
     "azureml.train": None,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from edgepack.errors import NotFoundError, UsageError
+from edgepack.errors import UsageError
 from packager.exceptions import translated
 from packager.models.details import ModelDetails
 from packager.models.download import download
@@ -23,6 +23,7 @@ from packager.sdk.arguments import (
     path_of,
     refuse_unknown,
 )
+from packager.sdk.framework import FrameworkNames
 from packager.sdk.model_lookup import find_model
 from packager.sdk.owner import Owner
 from packager.sdk.resources import ResourceConfiguration, configuration_of, resources_of
@@ -30,8 +31,8 @@ from packager.sdk.resources import ResourceConfiguration, configuration_of, reso
 if TYPE_CHECKING:
     from packager.sdk.inference import InferenceConfig
     from packager.sdk.package import ModelPackage
-
-_CACHE = "azureml-models"
+    from packager.sdk.webservice.deployment import DeploymentConfiguration
+    from packager.sdk.webservice.service import Webservice
 
 
 class Model:
@@ -41,16 +42,7 @@ class Model:
     one of them; further arguments choose the latest that has these tags and properties, or that a run made.
     """
 
-    class Framework:
-        """What a model was trained with, by Azure's names."""
-
-        CUSTOM: ClassVar[str] = "Custom"
-        TENSORFLOW: ClassVar[str] = "TensorFlow"
-        SCIKITLEARN: ClassVar[str] = "ScikitLearn"
-        ONNX: ClassVar[str] = "Onnx"
-        TFKERAS: ClassVar[str] = "TfKeras"
-        PYTORCH: ClassVar[str] = "PyTorch"
-        MULTI: ClassVar[str] = "Multi"
+    Framework = FrameworkNames
 
     @translated
     def __init__(
@@ -242,20 +234,11 @@ class Model:
 
         Raises ``ModelNotFoundException``.
         """
-        here = Path(_CACHE, model_name)
-        versions = sorted(int(path.name) for path in here.glob("*") if path.name.isdecimal())
-        wanted = version if version is not None else (versions[-1] if versions and _workspace is None else None)
-        if wanted in versions:
-            found = list((here / str(wanted)).iterdir())
-            if len(found) == 1:
-                return str(found[0])
-            raise UsageError(f"holds {len(found)} entries", where=here / str(wanted), hint="one is a model's")
-        if _workspace is not None:
-            model = Model(_workspace, model_name, version=version)
-            return model.download(Path(_CACHE, model_name, str(model.version)), exist_ok=True)
-        if version is None and Path(model_name).exists():
-            return model_name
-        raise NotFoundError(f"model {model_name} not found", where=here, hint="give _workspace, or download it first")
+        from packager.sdk.model_path import model_path
+
+        owner = _workspace
+        found = None if owner is None else lambda: Model(owner, model_name, version=version)
+        return model_path(model_name, version, found)
 
     @staticmethod
     @translated
@@ -279,6 +262,28 @@ class Model:
         from packager.sdk.packaging import package
 
         return package(workspace, models, inference_config, generate_dockerfile, image_name, image_label, platforms)
+
+    @staticmethod
+    @translated
+    def deploy(
+        workspace: Owner,
+        name: str,
+        models: Sequence[Model | str],
+        inference_config: InferenceConfig | None = None,
+        deployment_config: DeploymentConfiguration | None = None,
+        deployment_target: Any = None,
+        overwrite: bool = False,
+        show_output: bool = False,
+    ) -> Webservice:
+        """Run ``models`` as the service ``name``; it is deployed before this returns.
+
+        Without an ``inference_config`` it is one model that needs no script, and without a ``deployment_config`` it
+        runs on this machine. Raises ``UsageError`` and ``NotFoundError`` for what is given wrong; why it does not run,
+        ``wait_for_deployment`` raises.
+        """
+        from packager.sdk.webservice.deploy import deploy
+
+        return deploy(workspace, name, models, inference_config, deployment_config, deployment_target, overwrite)
 
     # Changing
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from packager.workspaces.workspace import Workspace as Parts
 
@@ -17,3 +18,15 @@ class Owner(Protocol):
     @property
     def parts(self) -> Parts:
         """Its parts."""
+
+    @property
+    def models(self) -> Mapping[str, Any]:
+        """Its models by ``name`` or ``name:version``."""
+
+
+class Named(Protocol):
+    """What is known by ``name:version``, such as a model."""
+
+    @property
+    def id(self) -> str:
+        """``name:version``."""

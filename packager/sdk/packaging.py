@@ -41,7 +41,7 @@ def package(
     from packager.sdk.package_log import PackageLog
 
     log, identity = PackageLog(), uuid.uuid4().hex
-    inputs = _inputs(workspace, models, inference_config, platforms)
+    inputs = package_inputs(workspace, models, inference_config, platforms)
     name = _image_name(workspace, image_name, image_label)
     make = _planned if generate_dockerfile else _built
     cause = None
@@ -60,9 +60,10 @@ def package(
     return ModelPackage._made(workspace, identity, record, environment, inputs, cause)
 
 
-def _inputs(
-    workspace: Owner, models: Sequence[Any], config: InferenceConfig | None, platforms: Sequence[str] | None
+def package_inputs(
+    workspace: Owner, models: Sequence[Any], config: InferenceConfig | None, platforms: Sequence[str] | None = None
 ) -> PackageInputs:
+    """What an image is made of; raises ``UsageError`` and ``NotFoundError`` for what is given wrong."""
     from edgepack.oci.descriptor import Platform
     from packager.images.build import BuildOptions
 

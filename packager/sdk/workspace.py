@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.names import ModelRef
@@ -22,6 +22,9 @@ from packager.sdk.run import Experiment, Run
 from packager.workspaces.config import Team, WorkspaceConfig
 from packager.workspaces.workspace import Workspace as Parts
 from packager.workspaces.workspace import default_root
+
+if TYPE_CHECKING:
+    from packager.sdk.webservice.kinds import Webservice
 
 __all__ = ["Experiment", "Run", "Workspace"]
 _log = logging.getLogger(__name__)
@@ -175,6 +178,13 @@ class Workspace:
     def environments(self) -> Environments:
         """Its environments: a dictionary of the latest versions, which registers and lists too."""
         return Environments(self)
+
+    @property
+    def webservices(self) -> dict[str, Webservice]:
+        """Its services by name."""
+        from packager.sdk.webservice.kinds import Webservice
+
+        return {service.name: service for service in Webservice.list(self)}
 
     @property
     def experiments(self) -> dict[str, Experiment]:

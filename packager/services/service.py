@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edgepack.oci.digest import Digest
 from packager.services.configuration.values import Auth, ComputeType
+
+if TYPE_CHECKING:
+    from packager.inference.configuration import InferenceConfiguration
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,13 @@ class Source:
 
     script: str
     folder: str | None = None
+
+    @classmethod
+    def of(cls, inference: InferenceConfiguration) -> Source:
+        """Where the script of an inference configuration is."""
+        if inference.source_directory is None:
+            return cls(str(Path(inference.entry_script).absolute()))
+        return cls(inference.entry_script, str(inference.source_directory.absolute()))
 
 
 @dataclass(frozen=True)

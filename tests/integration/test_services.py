@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgepack.host.files import locked
-from tests.integration.support.images import Commands, Second, Site, assert_scores
+from tests.integration.support.images import Commands, Second, Site, assert_scores, expected, rows
 from tests.support.ports import free_port
 
 
@@ -64,3 +66,62 @@ def test_two_commands_do_not_change_one_service_at_once(site: Site, commands: Co
     with locked(site.commands.workspace / "services/mlp.lock"):
         done = commands.edgepack("service", "update", "mlp", "--description", "another", code=2)
     assert "service mlp: is being changed by another command" in done.stderr
+
+
+SCRIPT = """\
+import json
+import sys
+from azureml.core import Model, Workspace
+from azureml.core.model import InferenceConfig
+from azureml.core.webservice import LocalWebservice, Webservice
+from azureml.exceptions import WebserviceException
+
+ws, port, rows = Workspace(), int(sys.argv[1]), sys.argv[2]
+deployment_config = LocalWebservice.deploy_configuration(port=port)
+service = Model.deploy(ws, "scripted", [Model(ws, "mlp", version=1)], None, deployment_config)
+service.wait_for_deployment(show_output=True)
+first = service.run(rows)
+service.update(models=[Model(ws, "mlp", version=2)])
+second = Webservice(ws, "scripted").run(rows)
+print(json.dumps([service.state, service.scoring_uri, type(ws.webservices["scripted"]).__name__, first, second]))
+for wrong in (
+    lambda: service.run("[[1]]"),
+    lambda: Webservice(ws, "another"),
+    lambda: Model.deploy(ws, "scripted", [Model(ws, "mlp")]),
+    lambda: Model.deploy(ws, "broken", [], InferenceConfig("score.py")).wait_for_deployment(True),
+):
+    try:
+        wrong()
+    except WebserviceException as error:
+        print(json.dumps(error.message))
+Webservice(ws, "broken").delete()
+service.delete(delete_image=True)
+print(json.dumps(sorted(ws.webservices)))
+"""
+
+
+def test_a_script_written_for_azures_sdk_deploys_asks_updates_and_deletes(
+    site: Site, second: Second, commands: Commands, deployed: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "deploy.py").write_text(SCRIPT)
+    script = "def init():\n    raise RuntimeError('no weights')\n\n\ndef run(data):\n    return 1\n"
+    (tmp_path / "score.py").write_text(script)
+    port = free_port()
+    body = json.dumps({"data": rows()})
+    done = replace(commands, folder=tmp_path).edgepack("azureml", "deploy.py", port, body)
+    said, told, *errors, left = done.stdout.splitlines()
+    assert said == f"Local webservice is running at http://127.0.0.1:{port}/score"
+    state, address, kind, first, after = json.loads(told)
+    assert (state, address, kind) == ("running", f"http://127.0.0.1:{port}/score", "LocalWebservice")
+    assert_close(first, expected(site.models[1]))
+    assert_close(after, expected(site.models[2]))
+    refused, missing, taken, broken = map(json.loads, errors)
+    assert "answered with code 400" in refused
+    assert "WebserviceNotFound" in missing
+    assert "is there already" in taken
+    assert "no weights" in broken
+    assert json.loads(left) == ["mlp"]
+
+
+def assert_close(found: Any, wanted: Any) -> None:
+    np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=1e-4, atol=1e-6)

@@ -20,6 +20,7 @@ from packager.exceptions import AzureMLException, ModelNotFoundException, UserEr
 from packager.model import Model, ModelPackage
 from packager.resource_configuration import ResourceConfiguration
 from packager.run import Run
+from packager.webservice import AciWebservice, AksWebservice, LocalWebservice
 from packager.workspace import Workspace
 from tests.support.running import finish, run
 from tests.support.typed import Type, typist
@@ -147,13 +148,70 @@ SIGNATURES: dict[str, str] = {
     "CondaDependencies.save": "self, path=None",
     "CondaDependencies.save_to_file": "self, base_directory, conda_file_path=None",
     "ContainerRegistry.__init__": "self",
+    "Model.deploy": (
+        "workspace, name, models, inference_config=None, deployment_config=None, deployment_target=None, "
+        "overwrite=False, show_output=False"
+    ),
+    "Webservice.__init__": "self, workspace, name",
+    "Webservice.list": (
+        "workspace, compute_type=None, image_name=None, image_id=None, model_name=None, model_id=None, "
+        "tags=None, properties=None, image_digest=None"
+    ),
+    "Webservice.wait_for_deployment": "self, show_output=False, timeout_sec=None",
+    "Webservice.update_deployment_state": "self",
+    "Webservice.get_logs": "self, num_lines=5000, init=False",
+    "Webservice.run": "self, input",
+    "Webservice.delete": "self",
+    "Webservice.serialize": "self",
+    "LocalWebservice.__init__": "self, workspace, name, must_exist=True",
+    "LocalWebservice.deploy_configuration": "port=None",
+    "LocalWebservice.update": (
+        "self, models=None, image_config=None, deployment_config=None, wait=False, inference_config=None"
+    ),
+    "LocalWebservice.delete": "self, delete_cache=True, delete_image=False, delete_volume=True",
+    "AciWebservice.deploy_configuration": (
+        "cpu_cores=None, memory_gb=None, tags=None, properties=None, description=None, location=None, "
+        "auth_enabled=None, ssl_enabled=None, enable_app_insights=None, ssl_cert_pem_file=None, "
+        "ssl_key_pem_file=None, ssl_cname=None, dns_name_label=None, primary_key=None, secondary_key=None, "
+        "collect_model_data=None, cmk_vault_base_url=None, cmk_key_name=None, cmk_key_version=None, "
+        "vnet_name=None, subnet_name=None"
+    ),
+    "AciWebservice.update": (
+        "self, image=None, tags=None, properties=None, description=None, auth_enabled=None, ssl_enabled=None, "
+        "ssl_cert_pem_file=None, ssl_key_pem_file=None, ssl_cname=None, enable_app_insights=None, "
+        "models=None, inference_config=None"
+    ),
+    "AksWebservice.deploy_configuration": (
+        "autoscale_enabled=None, autoscale_min_replicas=None, autoscale_max_replicas=None, "
+        "autoscale_refresh_seconds=None, autoscale_target_utilization=None, collect_model_data=None, "
+        "auth_enabled=None, cpu_cores=None, memory_gb=None, enable_app_insights=None, "
+        "scoring_timeout_ms=None, replica_max_concurrent_requests=None, max_request_wait_time=None, "
+        "num_replicas=None, primary_key=None, secondary_key=None, tags=None, properties=None, "
+        "description=None, gpu_cores=None, period_seconds=None, initial_delay_seconds=None, "
+        "timeout_seconds=None, success_threshold=None, failure_threshold=None, namespace=None, "
+        "token_auth_enabled=None, compute_target_name=None, cpu_cores_limit=None, memory_gb_limit=None, "
+        "blobfuse_enabled=None"
+    ),
+    "AksWebservice.update": (
+        "self, image=None, autoscale_enabled=None, autoscale_min_replicas=None, autoscale_max_replicas=None, "
+        "autoscale_refresh_seconds=None, autoscale_target_utilization=None, collect_model_data=None, "
+        "auth_enabled=None, cpu_cores=None, memory_gb=None, enable_app_insights=None, "
+        "scoring_timeout_ms=None, replica_max_concurrent_requests=None, max_request_wait_time=None, "
+        "num_replicas=None, tags=None, properties=None, description=None, models=None, inference_config=None, "
+        "gpu_cores=None, period_seconds=None, initial_delay_seconds=None, timeout_seconds=None, "
+        "success_threshold=None, failure_threshold=None, namespace=None, token_auth_enabled=None, "
+        "cpu_cores_limit=None, memory_gb_limit=None, **kwargs"
+    ),
 }
 
 
 @pytest.mark.parametrize("call", SIGNATURES)
 def test_a_call_has_azures_parameters(call: str) -> None:
     owner, _, name = call.partition(".")
-    others = {"AutoMLRun": AutoMLRun, "CondaDependencies": CondaDependencies, "ModelPackage": ModelPackage}
+    others = {
+        "AutoMLRun": AutoMLRun, "CondaDependencies": CondaDependencies, "ModelPackage": ModelPackage,
+        "LocalWebservice": LocalWebservice, "AciWebservice": AciWebservice, "AksWebservice": AksWebservice,
+    }  # fmt: skip
     found: Any = others.get(owner) or getattr(packager, owner)
     parameters = inspect.signature(getattr(found, name)).parameters.values()
     ours = [one for one in parameters if one.kind is not inspect.Parameter.KEYWORD_ONLY]
