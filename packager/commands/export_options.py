@@ -50,7 +50,7 @@ def exporting(check: Callable[[Sequence[Path]], Findings]) -> Callable[[_F], _F]
                 raise click.UsageError("Missing argument 'PACKAGE|SERVICE'.")
             if folder is None:
                 raise click.UsageError("Missing option '-o' / '--output-directory'.")
-            from packager.exports.find import find_workload
+            from packager.services.workloads import find_workload
 
             workload = find_workload(workspace, service, name, repository)
             exported = function(workload=workload, workspace=workspace, **rest)

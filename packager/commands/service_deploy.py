@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 @click.option("-n", "--name", required=True, help="The service's name, such as churn.")
 @image_inputs
 @click.option("--dc", type=INPUT, metavar="FILE", help="A deployment configuration; on this machine without one.")
+@click.option(
+    "--target", metavar="NAME", help="A context of the kubeconfig, for a service on Kubernetes.  [default: the current]"
+)
 @click.option("--port", type=Number(1, 65535, kind=int), help="Where it answers.  [default: a free port]")
 @click.option("--description", help="What the service is for.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of the service; may be given again.")
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 def command(
     name: str,
     dc: Path | None,
+    target: str | None,
     port: int | None,
     description: str | None,
     tags: tuple[str, ...],
@@ -45,13 +49,17 @@ def command(
     output: str,
 ) -> None:
     """Run models as a service, and wait until it is healthy."""
+    from packager.services.configuration.values import ComputeType
     from packager.services.deploying import Services
     from packager.services.plan import Request
 
     if not inputs.refs and inputs.script is None:
         raise UsageError("has no model", where=f"service {name}", hint="name one: -m NAME[:VERSION]")
+    configuration = _configuration(dc, port)
+    if target is not None and configuration.deployment.compute_type is ComputeType.LOCAL:
+        raise UsageError("is for a service elsewhere", where="--target", hint="say where by a file: --dc FILE")
     request = Request(
-        name, inputs.refs, inputs.options, _configuration(dc, port), None, inputs.source, description,
+        name, inputs.refs, inputs.options, configuration, target, inputs.source, description,
         pairs(tags, "--tag"), pairs(properties, "--property"),
     )  # fmt: skip
     services = Services(workspace)

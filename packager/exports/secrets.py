@@ -44,6 +44,12 @@ def secret_files(
     return made, listed, notes
 
 
+def secret_objects(workload: Workload, credentials: Credentials, namespace: str | None) -> list[dict[str, Any]]:
+    """The secrets whose content is given, as objects."""
+    given = {"auth": credentials.auth, "tls": credentials.tls}
+    return [_secret(workload, kind, given[kind], namespace) for kind, _ in workload.mounted if given[kind]]
+
+
 def _secret(workload: Workload, kind: str, files: Mapping[str, bytes], namespace: str | None) -> dict[str, Any]:
     meta: dict[str, Any] = {"name": f"{workload.name}-{kind}"}
     if namespace is not None:

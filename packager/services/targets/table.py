@@ -24,5 +24,9 @@ def target_of(workspace: Workspace, service: Service) -> ServiceTarget:
 
             runtime = os.environ.get(RUNTIME, "auto")
             return LocalTarget(workspace.root / LOCAL_DEVICE, workspace.store.root, runtime)
-        case ComputeType.DEVICE | ComputeType.KUBERNETES:
+        case ComputeType.KUBERNETES:
+            from packager.services.targets.cluster import kubernetes_target
+
+            return kubernetes_target(workspace, service)
+        case ComputeType.DEVICE:
             raise UsageError(f"services on {service.compute_type} are not there yet", where=f"service {service.name}")

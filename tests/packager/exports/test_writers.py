@@ -15,14 +15,13 @@ import yaml
 
 from edgepack.errors import EdgepackError, IncompatibleError, UsageError
 from edgepack.oci.digest import Digest
-from edgepack.trees.yaml_tree import parse_yaml
+from edgepack.trees.yaml_tree import json_tree, parse_yaml
 from packager.exports.check.compose import check_compose
 from packager.exports.check.iot_edge import check_iot_edge
 from packager.exports.check.kubernetes import check_kubernetes
 from packager.exports.check.objects import objects_in
 from packager.exports.check.podman import check_podman
 from packager.exports.compose import export_compose
-from packager.exports.deployments import deployed
 from packager.exports.exported import Exported
 from packager.exports.iot_edge import Edge, export_iot_edge, joined_options
 from packager.exports.kserve import Modelcar, export_kserve
@@ -32,6 +31,8 @@ from packager.exports.routes import Route, parse_route
 from packager.exports.routing import Route as Outside
 from packager.exports.secrets import Credentials
 from packager.exports.workload import Scale, Workload, replicas_for
+from packager.services.configuration.rules import Rules
+from packager.services.deployed import deployed
 from tests.packager.support.workloads import AMD64, everything, workload
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -377,26 +378,29 @@ def test_files_that_are_there_are_kept_unless_they_are_to_be_replaced(tmp_path: 
 
 
 def test_a_configuration_of_azure_decides_replicas_probes_and_amounts() -> None:
-    document = {
-        "computeType": "AKS",
-        "autoScaler": {"autoscaleEnabled": True, "minReplicas": 2, "maxReplicas": 4, "targetUtilization": 50},
-        "containerResourceRequirements": {"cpu": 0.5, "memoryInGB": 1.5, "cpuLimit": 2},
-        "scoringTimeoutMs": 90_000,
-        "appInsightsEnabled": True,
-        "dataCollection": {"storageEnabled": True},
-    }
-    found = deployed(workload(scale=None), document)
+    def asked(**document: Any) -> Workload:
+        tree = json_tree(document, "deploymentconfig.json")
+        return deployed(workload(scale=None), Rules(tree).configuration("deploymentconfig.json").deployment)
+
+    found = asked(
+        computeType="AKS",
+        autoScaler={"autoscaleEnabled": True, "minReplicas": 2, "maxReplicas": 4, "targetUtilization": 50},
+        containerResourceRequirements={"cpu": 0.5, "memoryInGB": 1.5, "cpuLimit": 2},
+        scoringTimeoutMs=90_000,
+        dataCollection={"storageEnabled": True},
+    )
     assert found.scale == Scale(2, 4, 50)
     assert (found.resources.cpus, found.resources.memory_bytes, found.resources.cpu_limit) == (0.5, 1536 << 20, 2)
     # Azure's own defaults: a key is asked for, and a container has 310 seconds.
-    assert (found.auth, found.probe.start_seconds, found.telemetry, found.collects) == ("key", 310, True, True)
+    assert (found.auth, found.probe.start_seconds, found.collects) == ("key", 310, True)
     assert found.end_seconds == 5 + 90 + 5
-    startup = documents(export_kubernetes(found, Cluster()))
-    probe = next(one for one in startup if one["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    assert probe["startupProbe"]["failureThreshold"] * probe["startupProbe"]["periodSeconds"] == 310
-    assert deployed(workload(), {"computeType": "aks", "numReplicas": 3, "authEnabled": False}).replicas == 3
-    assert deployed(workload(), {"computeType": "ACI"}).auth == "none"
-    assert deployed(workload(), {"computeType": "local", "port": 8000}).host_port == 8000
+    written = documents(export_kubernetes(found, Cluster()))
+    container = next(one for one in written if one["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] == 310
+    fixed = asked(computeType="aks", autoScaler={"autoscaleEnabled": False}, numReplicas=3, authEnabled=False)
+    assert (fixed.replicas, fixed.scale, fixed.auth) == (3, None, "none")
+    assert asked(computeType="ACI").auth == "none"
+    assert asked(computeType="local", port=8000).host_port == 8000
 
 
 @pytest.mark.parametrize(
