@@ -15,6 +15,7 @@ from edgepack.host.progress import Progress, unseen
 from edgepack.names import ModelRef, check_service_name
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
+from packager.layers.secrets import check_record
 from packager.services.plan import Change, Request, changed, plan_update
 from packager.services.registry import ServiceRegistry, now
 from packager.services.service import Service
@@ -129,6 +130,7 @@ class Services:
 
     def _apply(self, service: Service, former: Service | None) -> Service:
         """Hand ``service`` to its target and record it; what is known of the ``former`` stays when that fails."""
+        check_record(service.to_row(), f"service {service.name}")
         target = target_of(self._workspace, service)
         service = target.settle(service)
         try:
