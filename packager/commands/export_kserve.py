@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,9 +13,11 @@ from edgepack.host.commands import Choice
 from edgepack.host.console import note
 from packager.commands.cluster_options import cluster_of, in_cluster
 from packager.commands.export_options import exporting
+from packager.commands.secret_options import secrets
 from packager.exports.check.findings import Findings
 from packager.exports.exported import Exported
 from packager.exports.kserve import Scheme
+from packager.exports.secrets import Credentials
 from packager.exports.workload import Workload
 from packager.workspaces.workspace import Workspace
 
@@ -28,18 +31,26 @@ def _check(paths: Sequence[Path]) -> Findings:
 
 @click.command("kserve")
 @exporting(_check)
+@secrets
 @in_cluster
 @click.option("--modelcar", is_flag=True, help="Make an image of the model alone too, and a runtime that serves it.")
 @click.option("--scheme", type=Choice(["oci", "oci+native", "oci+fetch"]), default="oci", show_default=True,
               help="How KServe brings the model's image: by a sidecar, a volume, or a fetch before.")  # fmt: skip
-def command(workload: Workload, workspace: Workspace, modelcar: bool, scheme: Scheme, **settings: object) -> Exported:
+def command(
+    workload: Workload,
+    workspace: Workspace,
+    credentials: Credentials,
+    modelcar: bool,
+    scheme: Scheme,
+    **settings: object,
+) -> Exported:
     """Write PACKAGE or SERVICE as an InferenceService of KServe, with a kustomization.yaml.
 
     Its predictor is the whole image; with --modelcar it is the server, and the model comes from an image of its own.
     """
     from packager.exports.kserve import export_kserve, modelcar_of
 
-    cluster = cluster_of(settings)
+    cluster = replace(cluster_of(settings), credentials=credentials)
     if not modelcar:
         if scheme != "oci":
             raise UsageError("is for --modelcar", where="--scheme", hint="give --modelcar too")

@@ -10,9 +10,11 @@ import click
 
 from packager.commands.cluster_options import cluster_of, in_cluster
 from packager.commands.export_options import exporting, weight
+from packager.commands.secret_options import secrets
 from packager.exports.check.findings import Findings
 from packager.exports.exported import Exported
 from packager.exports.routing import Route
+from packager.exports.secrets import Credentials
 from packager.exports.workload import Workload
 from packager.workspaces.workspace import Workspace
 
@@ -26,6 +28,7 @@ def _check(paths: Sequence[Path]) -> Findings:
 
 @click.command("kubernetes")
 @exporting(_check)
+@secrets
 @in_cluster
 @click.option("--host", metavar="NAME", help="Answer requests for this host from outside, by an Ingress.")
 @click.option("--ingress-class", metavar="NAME", help="Of the Ingress.  [default: the cluster's]")
@@ -38,6 +41,7 @@ def _check(paths: Sequence[Path]) -> Findings:
 def command(
     workload: Workload,
     workspace: Workspace,
+    credentials: Credentials,
     host: str | None,
     ingress_class: str | None,
     gateway: str | None,
@@ -54,7 +58,7 @@ def command(
     del workspace
     if host is None and (gateway or ingress_class or weights):
         raise click.UsageError("--gateway, --ingress-class and --weight are for --host.")
-    cluster = cluster_of(settings)
+    cluster = replace(cluster_of(settings), credentials=credentials)
     if host is not None:
         cluster = replace(cluster, route=Route(host, gateway, ingress_class, tuple(map(weight, weights))))
     return export_kubernetes(workload, replace(cluster, monitored=service_monitor))

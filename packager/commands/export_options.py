@@ -60,7 +60,7 @@ def exporting(check: Callable[[Sequence[Path]], Findings]) -> Callable[[_F], _F]
             click.option("--exist-ok", is_flag=True, help="Replace files that are there already."),
             click.option(
                 "--check", "checked", multiple=True, metavar="FILE",
-                type=click.Path(exists=True, path_type=Path), help="Check this file, or a folder's, instead.",
+                type=click.Path(path_type=Path), help="Check this file, or a folder's, instead.",
             ),
             click.option(
                 "--repository", metavar="REGISTRY/REPOSITORY",

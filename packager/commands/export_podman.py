@@ -9,8 +9,10 @@ import click
 
 from packager.commands.device_port import device_port
 from packager.commands.export_options import exporting, pulled
+from packager.commands.secret_options import secrets
 from packager.exports.check.findings import Findings
 from packager.exports.exported import Exported
+from packager.exports.secrets import Credentials
 from packager.exports.workload import Workload
 from packager.workspaces.workspace import Workspace
 
@@ -24,14 +26,14 @@ def _check(paths: Sequence[Path]) -> Findings:
 
 @click.command("podman")
 @exporting(_check)
+@secrets
 @device_port
-def command(workload: Workload, workspace: Workspace) -> Exported:
+def command(workload: Workload, workspace: Workspace, credentials: Credentials) -> Exported:
     """Write PACKAGE or SERVICE as a pod for: podman kube play DIR/pod.yaml
 
     The image is the one that was loaded on that machine; with --repository it is pulled.
     """
     from packager.exports.podman import export_podman
-    from packager.exports.secrets import Credentials
 
     del workspace
-    return export_podman(workload, Credentials(), pulls=pulled(workload))
+    return export_podman(workload, credentials, pulls=pulled(workload))

@@ -22,6 +22,7 @@ AUTH_FOLDER = "/run/edgepack/auth"
 TLS_FOLDER = "/run/edgepack/tls"
 COLLECTION_FOLDER = "/var/lib/edgepack/collected"
 AUTH_FILES: Mapping[str, str] = {"key": "keys.json", "token": "tokens.json"}
+TLS_FILES = ("tls.crt", "tls.key")
 # What the server's own limits.grace_seconds leaves a request after SIGTERM.
 _GRACE = 30.0
 # Until load balancers have heard that a pod ends.
@@ -138,8 +139,8 @@ class Workload:
             }
         if self.tls:
             found |= {
-                "EDGEPACK_TLS_CERTIFICATE": f"{TLS_FOLDER}/tls.crt",
-                "EDGEPACK_TLS_KEY": f"{TLS_FOLDER}/tls.key",
+                "EDGEPACK_TLS_CERTIFICATE": f"{TLS_FOLDER}/{TLS_FILES[0]}",
+                "EDGEPACK_TLS_KEY": f"{TLS_FOLDER}/{TLS_FILES[1]}",
             }
         if self.collects:
             found["EDGEPACK_COLLECTION"] = COLLECTION_FOLDER

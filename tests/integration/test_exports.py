@@ -196,6 +196,15 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(site: Site, tmp_path
     assert "is not a name of Kubernetes" in export(*words, "--namespace", "No_Such", code=2).stderr
     assert "are for --host" in export(*words, "--gateway", "web", code=2).stderr
     assert "below --replicas 3" in export(*words, "--replicas", 3, "--max-replicas", 2, code=2).stderr
+    assert "has neither keys nor TLS" in export(*words, "--with-secrets", tmp_path, code=2).stderr
+    assert "keys.json" in export(*words, "--auth", "key", "--with-secrets", tmp_path, code=3).stderr
+    assert not (tmp_path / "b").exists()
+    (tmp_path / "keys.json").write_text('{"schema": "edgepack.keys/v1"}')
+    export(
+        "export", "kubernetes", "mlp:1", "-o", tmp_path / "c", *words[5:], "--auth", "key", "--with-secrets", tmp_path
+    )
+    assert (tmp_path / "c/secret-auth.yaml").stat().st_mode & 0o777 == 0o600
+    assert json.loads(export("export", "kubernetes", "--check", tmp_path / "c").stdout)["remarks"] == []
     export(*words)
     assert "--exist-ok" in export(*words, "--replicas", 3, code=2).stderr
     export(*words, "--replicas", 3, "--exist-ok")

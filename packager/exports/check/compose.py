@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from edgepack.trees.yaml_tree import Node
-from packager.exports.check.findings import NOT_PINNED, Findings, Place, is_pinned, listed
+from packager.exports.check.findings import NOT_PINNED, Findings, Place, is_pinned, is_port, listed
 
 _TOP = ("version", "name", "services", "networks", "volumes", "secrets", "configs", "include", "models")
 _PORT = re.compile(
@@ -83,5 +83,5 @@ def _check_port(port: Place, findings: Findings) -> None:
         if match["host"] and not port.text.startswith(_LOOPBACK):
             findings.remark(port, "is open to every host that reaches this one; 127.0.0.1: before it keeps it here")
     for number in (one for text in numbers for one in text.split("-")):
-        if number.isdecimal() and not 0 < int(number) < 65536:
-            findings.wrong(port, f"must be from 1 to 65535, is {number}")
+        if number.isdecimal() and not is_port(number):
+            findings.wrong(port, f"must be from 1 to 65535, is {number[:20]}")

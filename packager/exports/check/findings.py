@@ -95,12 +95,18 @@ class Place:
 
 
 def _is_whole(text: str) -> bool:
-    return text.lstrip("+-").isdecimal()
+    # Python refuses to read very long ones; a field of Kubernetes has at most 64 bits.
+    return len(text) < 20 and text.lstrip("+-").isdecimal()
 
 
 def is_pinned(image: str) -> bool:
     """Whether a reference names an image by its digest."""
     return _PINNED.fullmatch(image) is not None
+
+
+def is_port(text: str) -> bool:
+    """Whether it is the number of a port."""
+    return len(text) < 6 and text.isdecimal() and 0 < int(text) < 65536
 
 
 def listed(items: Sequence[str]) -> str:

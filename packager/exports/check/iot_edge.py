@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgepack.trees.yaml_tree import Node, value_of
-from packager.exports.check.findings import Findings, Place, is_pinned, listed
+from packager.exports.check.findings import Findings, Place, is_pinned, is_port, listed
 from packager.exports.iot_edge import MODULE, joined_options
 from packager.exports.routes import parse_route
 
@@ -160,8 +160,8 @@ def _check_options(place: Place, text: str, findings: Findings) -> None:
     for binding in ((host or {}).get("PortBindings") or {}).values():
         for one in binding if isinstance(binding, list) else ():
             port = str(one.get("HostPort", "")) if isinstance(one, Mapping) else ""
-            if port and not (port.isdecimal() and 0 < int(port) < 65536):
-                findings.wrong(place, f"binds the port {port!r}, which must be from 1 to 65535")
+            if port and not is_port(port):
+                findings.wrong(place, f"binds the port {port[:20]!r}, which must be from 1 to 65535")
 
 
 def _check_hub(hub: Place, modules: set[str], findings: Findings) -> None:
