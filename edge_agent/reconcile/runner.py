@@ -24,7 +24,7 @@ from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, Us
 from edgepack.host.locks import LockedError
 from edgepack.nearness import did_you_mean
 from edgepack.oci.digest import Digest
-from edgepack.state.desired import Desired, DesiredService
+from edgepack.state.desired import NO_IMAGE, Desired, DesiredService
 from edgepack.state.reported import ServiceState
 from edgepack.state.topics import COMMAND
 
@@ -292,8 +292,8 @@ class Runner:
         """Raise ``NotFoundError`` for a service of which nothing is on record and nothing is desired."""
         self._require_device()
         services, wanted = self._device.recorded()
-        # One that was forgotten has a goal still, which keeps an older document from bringing it back.
-        known = sorted({*services, *(name for name, goal in wanted.goals.items() if goal.spec.status != "removed")})
+        # Of one that was forgotten the goal is left, without an image.
+        known = sorted({*services, *(name for name, goal in wanted.goals.items() if goal.spec.image != NO_IMAGE)})
         if name not in known:
             raise self._unknown(name, known)
 

@@ -12,10 +12,10 @@ from edge_agent.state.file import damaged_state as damaged_state
 from edge_agent.state.file import reading_only
 from edge_agent.state.goals import Wanted
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
-from edge_agent.state.rows import read_records, read_wanted, write_spec
+from edge_agent.state.rows import read_records, read_wanted, write_goal, write_spec
 from edge_agent.state.wanted import WantedFile
 from edgepack.oci.digest import Digest
-from edgepack.state.desired import DesiredService
+from edgepack.state.desired import NO_IMAGE, DesiredService
 from edgepack.state.reported import ServiceState
 
 # How much of a service's history is kept: its newest deployments, and the newest healthy one of this many images.
@@ -122,6 +122,9 @@ class StateFile(WantedFile, CommandFile):
                 (Outcome.ROLLED_BACK, name, Outcome.HEALTHY),
             )
             db.execute("DELETE FROM services WHERE name = ?", (name,))
+            goal = read_wanted(db).goals.get(name)
+            if goal is not None:  # it stays, which keeps an older document from bringing the service back
+                write_goal(db, replace(goal, spec=replace(goal.spec, image=NO_IMAGE)))
 
 
 def read_services(path: Path) -> dict[str, ServiceRecord]:
