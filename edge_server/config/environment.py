@@ -17,7 +17,7 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
 
     Ours: EDGEPACK_HOST, EDGEPACK_PORT, EDGEPACK_LOG_LEVEL, EDGEPACK_LOG_REQUESTS, EDGEPACK_WORKERS,
     EDGEPACK_PROCESSES, EDGEPACK_THREADS, EDGEPACK_MEMORY_BYTES, EDGEPACK_COLLECTION, EDGEPACK_AUTH_MODE,
-    EDGEPACK_AUTH_FILE, EDGEPACK_TLS_CERTIFICATE, EDGEPACK_TLS_KEY. The specification's:
+    EDGEPACK_AUTH_FILE, EDGEPACK_TLS_CERTIFICATE, EDGEPACK_TLS_KEY, EDGEPACK_QUEUE_MS. The specification's:
     SERVICE_NAME, SERVICE_VERSION, SERVICE_PATH_PREFIX, SCORING_TIMEOUT_MS, WORKER_COUNT, AML_APP_ROOT,
     AML_CORS_ORIGINS. Raises ConfigurationError naming every variable that is wrong.
     """
@@ -26,6 +26,9 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
     timeout = reader.number("SCORING_TIMEOUT_MS", 1, 10**12)
     if timeout is not None:
         limits = replace(limits, scoring_seconds=timeout / 1000)
+    queue = reader.number("EDGEPACK_QUEUE_MS", 0, 10**12)
+    if queue is not None:
+        limits = replace(limits, queue_seconds=queue / 1000)
     workers = reader.number("EDGEPACK_WORKERS", 1, 256) or reader.number("WORKER_COUNT", 1, 256)
     if workers is not None and script is not None:
         script = replace(script, workers=workers)

@@ -165,7 +165,15 @@ def autoscaler(workload: Workload, cluster: Cluster) -> Document:
                     "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": scale.percent}},
                 }
             ],
-            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 300}},
+            "behavior": {
+                "scaleUp": {
+                    "policies": [
+                        {"type": kind, "value": amount, "periodSeconds": min(1800, scale.step_seconds)}
+                        for kind, amount in (("Percent", 100), ("Pods", 4))
+                    ]
+                },
+                "scaleDown": {"stabilizationWindowSeconds": 300},
+            },
         },
     }
 

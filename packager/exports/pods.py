@@ -146,6 +146,8 @@ def resources(workload: Workload) -> dict[str, Any]:
     limits = {"memory": megabytes(given.most_memory), "ephemeral-storage": megabytes(most)}
     if given.cpu_limit is not None:
         limits["cpu"] = cores(given.cpu_limit)
+    if given.gpus:
+        limits["nvidia.com/gpu"] = str(given.gpus)
     return {
         "requests": {
             "cpu": cores(given.cpus),

@@ -40,6 +40,7 @@ class Resources:
     memory_bytes: int = 512 * MIB
     cpu_limit: float | None = None
     memory_limit_bytes: int | None = None
+    gpus: int = 0
 
     @property
     def most_memory(self) -> int:
@@ -60,11 +61,15 @@ class Probe:
 
 @dataclass(frozen=True)
 class Scale:
-    """Replicas between two numbers, by how many percent of the CPU asked for are used."""
+    """Replicas between two numbers, by how many percent of the CPU asked for are used.
+
+    Their number may double once in ``step_seconds``.
+    """
 
     least: int = 1
     most: int = 10
     percent: int = 70
+    step_seconds: int = 15
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,16 @@ def _clustered(workload: Workload, deployment: KubernetesDeployment) -> Workload
             round(deployment.memory_gb * GIB),
             deployment.cpu_limit,
             None if most is None else round(most * GIB),
+            deployment.gpu,
         ),
         auth=deployment.auth.value,
+        env={**workload.env, **_limits(deployment)},
         collects=deployment.collect_data,
         scoring_seconds=deployment.scoring_timeout_ms / 1000,
         replicas=deployment.replicas or 1,
-        scale=None if scale is None else Scale(scale.min_replicas, scale.max_replicas, scale.target_utilization),
+        scale=None
+        if scale is None
+        else Scale(scale.min_replicas, scale.max_replicas, scale.target_utilization, scale.refresh_seconds),
         probe=Probe(
             start_seconds=probe.initial_delay_seconds,
             period_seconds=probe.period_seconds,
@@ -56,3 +60,11 @@ def _clustered(workload: Workload, deployment: KubernetesDeployment) -> Workload
             failures=probe.failure_threshold,
         ),
     )
+
+
+def _limits(deployment: KubernetesDeployment) -> dict[str, str]:
+    """Calls at once, which are workers of a script, and the time in the queue, as the server reads them."""
+    found = {"EDGEPACK_QUEUE_MS": str(deployment.max_queue_wait_ms)}
+    if deployment.max_concurrent_requests > 1:  # else as the package says
+        found["EDGEPACK_WORKERS"] = str(deployment.max_concurrent_requests)
+    return found

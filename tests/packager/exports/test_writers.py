@@ -387,16 +387,22 @@ def test_a_configuration_of_azure_decides_replicas_probes_and_amounts() -> None:
         autoScaler={"autoscaleEnabled": True, "minReplicas": 2, "maxReplicas": 4, "targetUtilization": 50},
         containerResourceRequirements={"cpu": 0.5, "memoryInGB": 1.5, "cpuLimit": 2},
         scoringTimeoutMs=90_000,
+        maxConcurrentRequestsPerContainer=3,
+        maxQueueWaitMs=250,
+        gpuCores=1,
         dataCollection={"storageEnabled": True},
     )
-    assert found.scale == Scale(2, 4, 50)
+    assert found.scale == Scale(2, 4, 50, 1)
     assert (found.resources.cpus, found.resources.memory_bytes, found.resources.cpu_limit) == (0.5, 1536 << 20, 2)
     # Azure's own defaults: a key is asked for, and a container has 310 seconds.
     assert (found.auth, found.probe.start_seconds, found.collects) == ("key", 310, True)
+    assert (found.settings["EDGEPACK_WORKERS"], found.settings["EDGEPACK_QUEUE_MS"]) == ("3", "250")
     assert found.end_seconds == 5 + 90 + 5
     written = documents(export_kubernetes(found, Cluster()))
     container = next(one for one in written if one["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"][0]
     assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] == 310
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert violations(export_kubernetes(found, Cluster())) == []
     fixed = asked(computeType="aks", autoScaler={"autoscaleEnabled": False}, numReplicas=3, authEnabled=False)
     assert (fixed.replicas, fixed.scale, fixed.auth) == (3, None, "none")
     assert asked(computeType="ACI").auth == "none"
