@@ -51,6 +51,8 @@ from edgepack.state.reported import ServiceState
 
 _log = logging.getLogger(__name__)
 _ENDS = (Stage.DONE, Stage.FAILED, Stage.WAITING)
+# In these nothing of the version that runs was touched.
+_UNTOUCHED = (Stage.WANTED, Stage.DOWNLOADING, Stage.STAGED, Stage.WAITING)
 # What a later look may find otherwise, so that the service waits for it.
 _PASSING = (PausedError, SourceGoneError, RegistryUnavailableError, MissingPartError, NoSpaceError)
 # Hears the service, how many bytes of its image are here, and how many it has.
@@ -102,9 +104,21 @@ class Bringing:
                 raise NotFoundError(
                     "nothing is desired of it", where=f"service {service}", hint="see: edge-agent status"
                 )
-            found = self._advanced(goal, fetcher, on_bytes)
+            try:
+                found = self._advanced(goal, fetcher, on_bytes)
+            except (EdgepackError, OSError) as error:
+                found = self._hindered(goal, error)
+                if found is None:
+                    raise
             if found is not None and found.stage in _ENDS:
                 return found.stage
+
+    def _hindered(self, goal: Goal, error: Exception) -> Goal | None:
+        """The goal ``WAITING`` with the ``error`` as its reason; ``None`` where something may be half changed."""
+        now = self._progress.goal(goal.service)
+        if now is None or now.number != goal.number or now.stage not in _UNTOUCHED:
+            return None
+        return self._wait(now, str(error))
 
     def _advanced(self, goal: Goal, fetcher: Fetcher | None, on_bytes: OnBytes | None) -> Goal | None:
         """The goal one or more stages further; ``None`` when it was replaced, or its record is to be looked at anew."""
@@ -188,7 +202,7 @@ class Bringing:
     # Before anything is touched
 
     def _arrive(self, goal: Goal, fetcher: Fetcher | None, on_bytes: OnBytes | None) -> Goal | None:
-        self._settle(goal.service)
+        self._settle(goal)
         services = self._device.state.services()
         spec = goal.spec
         if spec.status == "running" and self._looking.healthy([spec], services):
@@ -203,14 +217,20 @@ class Bringing:
         found, ready = self._staged(goal, steps, services, fetcher, on_bytes)
         return found if found is None or not ready else self._change(found, steps)
 
-    def _settle(self, service: str) -> None:
-        """Run a good version of a service whose change was interrupted, and then replaced by another goal."""
-        record = self._device.state.services().get(service)
+    def _settle(self, goal: Goal) -> None:
+        """Put right a change that was interrupted, and then replaced by another ``goal``.
+
+        What runs and answers counts as good: it may be returned to, and its image stays. Else a good version is run.
+        """
+        record = self._device.state.services().get(goal.service)
         if record is None or record.state is not ServiceState.TRANSITIONING:
             return
-        with self._device.using(service):
-            record = self._device.state.services().get(service)
-            if record is None or record.state is not ServiceState.TRANSITIONING or self._looking.runs(record):
+        with self._device.using(goal.service):
+            record = self._device.state.services().get(goal.service)
+            if record is None or record.state is not ServiceState.TRANSITIONING:
+                return
+            if self._looking.runs(record):
+                self._switching.count(record, goal.spec)
                 return
             good = resumed(record)
             if good is not None:

@@ -97,7 +97,7 @@ def how_it_ended(code: int) -> str:
 
 def wait_healthy(
     check: Callable[[], Health],
-    alive: Callable[[], Health],
+    alive: Callable[[], Health | None],
     timeout: float,
     *,
     clock: Callable[[], float],
@@ -106,17 +106,19 @@ def wait_healthy(
 ) -> Health:
     """Repeat ``check`` until healthy, until ``alive`` says that nothing runs, or for ``timeout`` seconds.
 
-    ``clock`` is monotonic: the wall clock of a device may jump.
+    Whether something runs may be unknown for a while: then ``alive`` gives ``None``. ``clock`` is monotonic: the wall
+    clock of a device may jump.
     """
     end = clock() + timeout
     while True:
         health = check()
         # After the check: what has ended by now is not what answered, or will not answer again.
         living = alive()
-        if not living.healthy:
+        if living is not None and not living.healthy:
             return living
-        if health.healthy:
+        if living is not None and health.healthy:
             return health
         if clock() >= end:
-            return Health(False, f"not healthy within {timeout:g} seconds: {health.reason}")
+            reason = health.reason or "whether it runs cannot be said, for its runtime does not answer"
+            return Health(False, f"not healthy within {timeout:g} seconds: {reason}")
         sleep(interval)

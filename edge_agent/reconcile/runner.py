@@ -115,7 +115,7 @@ class Runner:
             )
             if isinstance(document, Refusal):
                 raise error_of(document)
-            services = state.services()
+            services = self._settled(desired)
             if wrong := conflicts(desired, services):
                 raise UsageError(
                     "; ".join(wrong), where="desired state", hint="name that service too, or choose another port"
@@ -233,7 +233,7 @@ class Runner:
         desired = Desired((spec,))
         with self._device.using(spec.name):
             self._device.make_room()
-            services = self._device.state.services()
+            services = self._settled(desired)
             if held := port_holders(spec, services):
                 what = f"port {spec.port} is that of service {held[0].name}"
                 hint = f"choose another port, or run: edge-agent stop {held[0].name}"
@@ -242,6 +242,14 @@ class Runner:
             goals = {spec.name: self._device.state.set_goal(spec, COMMAND, None)}
             failed = self._carry_out(steps, services, goals)
         self._prove_and_raise(failed, goals)
+
+    def _settled(self, desired: Desired) -> dict[str, ServiceRecord]:
+        """All services, after those of ``desired`` count as good whose change was interrupted, and that answer."""
+        services = self._device.state.services()
+        for spec in desired.services:
+            if spec.name in services:
+                self._switching.count(services[spec.name], spec)
+        return self._device.state.services()
 
     def _prepared(self, desired: Desired, services: Mapping[str, ServiceRecord]) -> tuple[Step, ...]:
         steps = plan(desired, services, self._looking.healthy(desired.services, services))

@@ -78,8 +78,12 @@ class Looking:
         """Wait until the service is healthy, or has ended, or for ``timeout`` seconds."""
         last: list[Instance | None] = [None]
 
-        def look() -> Health:
-            last[0] = runtime.inspect(spec.name)
+        def look() -> Health | None:
+            try:
+                last[0] = runtime.inspect(spec.name)
+            except EdgepackError as error:  # an engine that does not answer now says nothing about the service
+                _log.info("service %s cannot be looked at now: %s", spec.name, error)
+                return None
             return alive(last[0], spec.memory_bytes)
 
         health = wait_healthy(
@@ -213,6 +217,27 @@ class Switching:
         state.finish(deployment, Outcome.HEALTHY, ServiceState.HEALTHY, None)
         self._enter(goal, Stage.DONE)
         return None
+
+    def count(self, record: ServiceRecord, wanted: DesiredService) -> None:
+        """Let what runs count as good, of a service whose change was interrupted and that is to be ``wanted`` now.
+
+        Else nobody could return to it, and its image would go. Only where it answers; one that was still to prove
+        itself counts where nothing else is good.
+        """
+        now = record.current
+        unproven = bool(now.spec.probation_seconds) and bool(record.healthy)
+        known = any(
+            one.spec.image == now.spec.image for one in record.healthy
+        )  # and older settings of it may still run
+        if record.state is not ServiceState.TRANSITIONING or now.spec == wanted or known or unproven:
+            return
+        runtime = self._device.runtime_named(record.runtime)
+        instance = runtime.inspect(record.name)
+        if instance is None or instance.image is None or not self._device.is_image(now.spec.image, instance.image):
+            return
+        if self._looking.once(now.spec, runtime).healthy:
+            _log.info("service %s: image %s answers, and counts as good", record.name, now.spec.image)
+            self._device.state.finish(now, Outcome.HEALTHY, ServiceState.HEALTHY, None)
 
     def fall_back(
         self, failed: Deployment, fallback: Deployment | None, goal: Goal | None, reason: str

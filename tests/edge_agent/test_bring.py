@@ -6,12 +6,16 @@ import pytest
 
 from edge_agent.config.configuration import Updates
 from edge_agent.config.windows import DAY_MINUTES, Window
+from edge_agent.reconcile.probation import Proving
 from edge_agent.reconcile.runner import Rules
+from edge_agent.runtimes.base import Instance
 from edge_agent.sources.base import PausedError
+from edge_agent.state.database import StateFile
 from edge_agent.state.goals import Stage
 from edgepack.errors import (
     EdgepackError,
     IncompatibleError,
+    MissingPartError,
     NoSpaceError,
     NotFoundError,
     RegistryError,
@@ -20,13 +24,15 @@ from edgepack.errors import (
     UsageError,
     VerificationError,
 )
-from edgepack.state.desired import Desired
+from edgepack.oci.digest import Digest
+from edgepack.state.desired import Desired, DesiredService
 from edgepack.state.reported import Answer
 from tests.edge_agent.support.fake_runtime import (
     V1,
     V2,
     V3,
     FakeFetcher,
+    FakeRuntime,
     Faults,
     Lab,
     PowerCutError,
@@ -252,6 +258,93 @@ def test_what_is_desired_meanwhile_replaces_what_is_on_probation(lab: Lab) -> No
         Stage.DONE, ["Staged", "Switching", "Probation", "Staged", "Switching", "Done"],
     )  # fmt: skip
     assert (lab.image_of(), lab.status()["last_good"], lab.now < 1000) == (V3, str(V1), True)
+
+
+@pytest.mark.parametrize("by", ["document", "command"])
+@pytest.mark.parametrize("probation", [0.0, 1000.0])
+def test_what_answers_and_was_not_yet_on_record_as_good_is_returned_to(lab: Lab, by: str, probation: float) -> None:
+    """Its job was killed a moment before, and something newer came: else its image would be removed, too."""
+    lab.desire(service(V1, probation_seconds=probation))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StateFile, "finish", _cut)
+        patch.setattr(Proving, "prove", _cut)
+        with pytest.raises(PowerCutError):
+            lab.bring()
+    assert (lab.image_of(), lab.status()["last_good"]) == (V1, None)
+
+    lab.world.faults[V2] = Faults(never_healthy=True)
+    if by == "document":
+        lab.desire(service(V2), serial=2)
+        assert lab.bring()[0] is Stage.FAILED
+    else:
+        with pytest.raises(RuntimeFailedError, match="rolled back to"):
+            lab.apply(service(V2))
+    assert (lab.image_of(), lab.status()["state"]) == (V1, "Healthy")
+
+
+def test_what_was_interrupted_counts_only_where_it_runs_answers_and_nothing_speaks_against_it(lab: Lab) -> None:
+    def interrupted(spec: DesiredService, serial: int) -> None:
+        lab.desire(spec, serial=serial)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(StateFile, "finish", _cut)
+            patch.setattr(Proving, "prove", _cut)
+            with pytest.raises(PowerCutError):
+                lab.bring()
+
+    def good() -> set[Digest]:
+        return {one.spec.image for one in lab.device().state.services()["churn"].healthy}
+
+    lab.apply(service(V1))
+    interrupted(service(V2, probation_seconds=1000.0), 1)  # it was to prove itself, and there is something proven
+    lab.desire(service(V3), serial=2)
+    assert (lab.bring()[0], good()) == (Stage.DONE, {V1, V3})
+    interrupted(service(V2), 3)
+    lab.world.faults[V2] = Faults(never_healthy=True)
+    lab.desire(service(V1), serial=4)
+    assert (lab.bring()[0], good()) == (Stage.DONE, {V1, V3})
+
+
+def test_an_engine_that_does_not_answer_for_a_moment_condemns_no_version(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = FakeRuntime.inspect, [3]
+
+    def inspect(this: FakeRuntime, service: str) -> Instance | None:
+        if lab.goal().stage is Stage.SWITCHING and left[0]:
+            left[0] -= 1
+            raise RuntimeFailedError("the container engine refuses (it does not answer: Connection refused)")
+        return real(this, service)
+
+    monkeypatch.setattr(FakeRuntime, "inspect", inspect)
+    lab.desire(service(V1))
+    assert (lab.bring(), left) == ((Stage.DONE, ["Staged", "Switching", "Done"]), [0])
+
+    left[0] = 1 << 30
+    lab.desire(service(V2), serial=2)
+    assert lab.bring()[0] is Stage.FAILED
+    assert "its runtime does not answer" in str(lab.goal().reason)
+
+
+@pytest.mark.parametrize("error", [MissingPartError("does not answer"), OSError(5, "Input/output error")])
+@pytest.mark.parametrize("image", [V1, V2], ids=["same", "other"])
+def test_what_cannot_be_looked_at_before_anything_is_touched_is_waited_for_with_the_reason(
+    lab: Lab, image: Digest, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.apply(service(V1))
+    lab.desire(service(image), serial=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeRuntime, "inspect", lambda *_: _throw(error))
+        assert lab.bring() == (Stage.WAITING, ["Waiting"])
+        assert str(error) in str(lab.goal().reason)
+    assert (lab.bring()[0], lab.image_of()) == (Stage.DONE, image)
+
+
+def _throw(error: Exception) -> None:
+    raise error
+
+
+def _cut(*_: object) -> None:
+    raise PowerCutError
 
 
 def test_stopping_removing_and_coming_back(lab: Lab) -> None:

@@ -16,17 +16,21 @@ import pytest
 from tests.edge_agent.support.agent import Images, make_images
 from tests.edge_agent.support.crash_matrix import (
     FAULTS,
+    NAME,
     OPERATIONS,
     REGISTRY_FAULTS,
     Bench,
     Row,
+    clear,
+    heard,
+    killed_at,
     points,
     publish,
     try_case,
 )
 from tests.edge_agent.support.crash_resident import RESIDENT_FAULTS, job_points, try_job, try_start
 from tests.edge_agent.support.crash_upgrade import NEW, add_agent, try_upgrade, upgrade_points
-from tests.edge_agent.support.points import worth
+from tests.edge_agent.support.points import in_fork, worth
 from tests.edge_agent.support.runtimes import python_base
 from tests.edgepack.support.registry_simulator import Simulator, running
 from tests.support.running import run
@@ -132,6 +136,23 @@ def test_wherever_an_operation_is_killed_old_or_new_answers(
         for fault in faults(operation):
             add(one, fault, down=bool(one % 2))
     try_all(found, operation, record_property, 2 if operation in ("install", "update") else 1)
+
+
+def test_a_version_that_answered_is_still_here_though_its_install_was_killed_and_another_one_came(bench: Bench) -> None:
+    names = points(bench, "install")
+    agent = bench.agent("install")
+    try:
+        assert killed_at(bench, agent, "install", names.index("Probation") + 1) == "Probation"
+        assert heard(agent) == "v1"
+        for image in ("v2", "v1"):
+            bench.device(agent.root).state.set_goal(bench.spec(agent, image), "device", 2)
+            # What is not here is nowhere.
+            found, error = in_fork(lambda image=image: [bench.runner(agent.root).bring(  # type: ignore[misc]
+                NAME, bench.sources(agent.root) if image == "v2" else None
+            ).value])  # fmt: skip
+            assert (found, error, heard(agent)) == (["Done"], None, image)
+    finally:
+        clear(bench, agent)
 
 
 @pytest.mark.whole

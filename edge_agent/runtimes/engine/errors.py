@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgepack.errors import NoSpaceError, RuntimeFailedError
+from edgepack.errors import MissingPartError, NoSpaceError, RuntimeFailedError
 
 # A status of HTTP.
 NOT_FOUND, CONFLICT = 404, 409
@@ -25,10 +25,18 @@ class EngineRefusedError(RuntimeFailedError):
 
 @contextmanager
 def engine_errors(where: str) -> Iterator[None]:
-    """Turn an error of the engine, or of the connection to it, into ``EngineRefusedError`` or ``NoSpaceError``."""
+    """Turn an error of the engine, or of the connection to it, into one of ours.
+
+    ``MissingPartError`` where it does not answer, which passes; else ``EngineRefusedError`` or ``NoSpaceError``.
+    """
     try:
         yield
     except CallError as error:
+        if error.status == 0:
+            raise MissingPartError(
+                f"the container engine does not answer as one ({error.what})", where=where,
+                hint="look at the engine's log, or start it again",
+            ) from error  # fmt: skip
         raise refused(error.what, where) from error
 
 
