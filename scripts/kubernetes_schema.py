@@ -1,6 +1,6 @@
 """Write the Kubernetes schema that ``edgepack export --check`` uses, out of the package kubernetes-validate.
 
-Of its schemas of one version, those of the kinds that people write by hand, without descriptions, lists and status.
+Of its schemas of one version, those of the kinds that people write, without descriptions, lists and status.
 Run it to take a newer version: ``.venv/bin/python scripts/kubernetes_schema.py 1.34``.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,20 +16,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 INTO = ROOT / "packager" / "exports" / "check" / "kubernetes.schema.json.gz"
-# Kinds beyond these are written by tools; a file with one is told that the kind is not known.
-KINDS = {
-    "v1": ("ConfigMap", "Endpoints", "LimitRange", "Namespace", "PersistentVolume", "PersistentVolumeClaim", "Pod",
-           "PodTemplate", "ReplicationController", "ResourceQuota", "Secret", "Service", "ServiceAccount"),
-    "apps/v1": ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet"),
-    "autoscaling/v1": ("HorizontalPodAutoscaler",),
-    "autoscaling/v2": ("HorizontalPodAutoscaler",),
-    "batch/v1": ("CronJob", "Job"),
-    "networking.k8s.io/v1": ("Ingress", "IngressClass", "NetworkPolicy"),
-    "policy/v1": ("PodDisruptionBudget",),
-    "rbac.authorization.k8s.io/v1": ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"),
-    "scheduling.k8s.io/v1": ("PriorityClass",),
-    "storage.k8s.io/v1": ("StorageClass",),
-}  # fmt: skip
+# Kinds of these versions, which stay; what is only asked of a server and never kept is left out.
+STABLE = re.compile(r"v[0-9]+")
+ASKED = re.compile(r".*(?:List|Review|Status|Options|Binding|Scale|Eviction|TokenRequest|Event|WatchEvent|APIGroup)")
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _KEPT = ("type", "required", "enum", "items", "properties", "additionalProperties", "$ref", "oneOf")
 
@@ -45,11 +35,8 @@ def main() -> None:
     for name, one in definitions.items():
         for gvk in one.get("x-kubernetes-group-version-kind", ()):
             api = "/".join(filter(None, (gvk["group"], gvk["version"])))
-            if gvk["kind"] in KINDS.get(api, ()):
+            if STABLE.fullmatch(gvk["version"]) and is_kept(gvk["kind"], one):
                 kinds[f"{api}/{gvk['kind']}"] = name
-    missing = [f"{api}/{kind}" for api, all_ in KINDS.items() for kind in all_ if f"{api}/{kind}" not in kinds]
-    if missing:
-        sys.exit(f"Kubernetes {version} has no {', '.join(missing)}")
     kept: dict[str, Any] = {}
     waiting = list(kinds.values())
     while waiting:
@@ -68,6 +55,11 @@ def main() -> None:
     print(f"{INTO.relative_to(ROOT)}: {len(kinds)} kinds, {len(kept)} definitions, {INTO.stat().st_size} bytes")
 
 
+def is_kept(kind: str, schema: dict[str, Any]) -> bool:
+    """Whether people write objects of this kind; roles are bound by kinds that are called so too."""
+    return kind.endswith("RoleBinding") or ("metadata" in schema.get("properties", {}) and not ASKED.fullmatch(kind))
+
+
 def pruned(schema: dict[str, Any], waiting: list[str]) -> dict[str, Any]:
     """What is checked of ``schema``; the definitions that it names are added to ``waiting``."""
     found: dict[str, Any] = {}
@@ -76,7 +68,7 @@ def pruned(schema: dict[str, Any], waiting: list[str]) -> dict[str, Any]:
         if name.endswith(("util.intstr.IntOrString", "api.resource.Quantity")):
             return {"type": ["string", "integer" if name.endswith("IntOrString") else "number"]}
         if name.startswith(_META) and name.endswith((".Time", ".MicroTime")):
-            return {"type": "string"}
+            return {"type": ["string", "null"]}
         waiting.append(name)
         return {"$ref": name}
     if "oneOf" in schema:

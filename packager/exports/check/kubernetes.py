@@ -19,6 +19,11 @@ _STRATEGIES = {
     "StatefulSet": ("updateStrategy", ("RollingUpdate", "OnDelete")),
     "DaemonSet": ("updateStrategy", ("RollingUpdate", "OnDelete")),
 }  # fmt: skip
+# What KServe's predictor may have besides containers: a model, or one by the field of its framework.
+_PREDICTORS = (
+    "model", "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "lightgbm", "paddle",
+    "pmml", "workerSpec", "pod",
+)  # fmt: skip
 _MOST_ANNOTATIONS = 262_144
 
 
@@ -34,7 +39,7 @@ def check_kubernetes(objects: Sequence[Manifest]) -> Findings:
             if manifest.kind != "Pod":
                 _check_meta(pods, findings)
             check_pod(pods.child("spec"), findings)
-        elif manifest.kind == "InferenceService":
+        elif (manifest.api, manifest.kind) == ("serving.kserve.io/v1beta1", "InferenceService"):
             check_predictor(manifest, findings)
         if manifest.kind in _STRATEGIES:
             _check_strategy(manifest, findings)
@@ -50,7 +55,7 @@ def check_predictor(manifest: Manifest, findings: Findings) -> None:
         findings.wrong(predictor, "is missing")
     if predictor.child("containers").exists:
         check_pod(predictor, findings)
-    elif predictor.exists and not predictor.child("model").exists:
+    elif predictor.exists and not any(predictor.child(name).exists for name in _PREDICTORS):
         findings.wrong(predictor, "must have containers, or a model")
     least, most = predictor.child("minReplicas"), predictor.child("maxReplicas")
     if least.number is not None and most.number and least.number > most.number:

@@ -77,6 +77,9 @@ def _unknown(manifest: Manifest, known: list[str], findings: Findings) -> None:
             root.child("kind"), f"{manifest.kind!r} is of an extension: only its pods and names are checked"
         )
         return
+    if "alpha" in manifest.api or "beta" in manifest.api:
+        findings.remark(root.child("apiVersion"), f"{manifest.api!r} is not stable: only pods and names are checked")
+        return
     kinds = [one.rpartition("/")[2] for one in known]
     if manifest.kind in kinds:
         apis = " or ".join(one.rpartition("/")[0] for one in known if one.endswith(f"/{manifest.kind}"))

@@ -175,7 +175,6 @@ MORE: list[Fault] = [
         "web",
         "'web' is not the name of a port of the pods: 'http'",
     ),
-    fault("a service's number", "service", "spec/ports/0/targetPort", 5002, "5002 is not a port of the pods: 5001"),
     fault("a service of no pod", "service", "spec/selector", {"app": "x"}, "finds no pod; the files have 'churn'"),
     fault("a service's name", "service", "metadata/name", "1churn", "'1churn' is not a name that the cluster takes"),
     fault(
@@ -194,9 +193,6 @@ MORE: list[Fault] = [
     ),
     fault("a budget of no pod", "disruptionbudget", "spec/selector/matchLabels", {"app": "x"}, "finds no pod"),
     fault("two budgets in one", "disruptionbudget", "spec/minAvailable", 1, "and maxUnavailable exclude each other"),
-    fault(
-        "another port is open", "networkpolicy", "spec/ingress/0/ports/0/port", 80, "80 is not a port of the pods: 5001"
-    ),
     fault(
         "a route to no service",
         "route",
@@ -335,6 +331,21 @@ def test_what_the_files_do_not_have_is_a_remark_for_the_cluster_may_have_it() ->
     found = check(documents)
     assert found.violations == []
     assert any("there is no Deployment 'churn' to scale among the files" in text for text in found.remarks)
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "text"),
+    [
+        ("service", "spec/ports/0/targetPort", "5002 is not a port that the pods declare: 5001"),
+        ("networkpolicy", "spec/ingress/0/ports/0/port", "5002 is not a port that the pods declare: 5001"),
+    ],
+)
+def test_a_port_that_no_container_declares_is_a_remark(file: str, path: str, text: str) -> None:
+    documents = good()
+    change(documents, file, path, 5002)
+    found = check(documents)
+    assert found.violations == []
+    assert any(text in one for one in found.remarks)
 
 
 def test_kinds_of_extensions_are_not_refused() -> None:
