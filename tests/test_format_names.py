@@ -35,6 +35,7 @@ NAMES = {
     "edgepack.status/v1",
     "edgepack.refusal/v1",
     "edgepack.run/v1",
+    "edgepack.service-credentials/v1",
     "edgepack.service/v1",
     "edgepack.tokens/v1",
     "edgepack.workspace/v1",

@@ -5,17 +5,23 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgepack.errors import EdgepackError, UsageError
+from edgepack.hidden import HiddenText
 from edgepack.host.files import make_dirs, open_lock
 from edgepack.host.progress import Progress, unseen
 from edgepack.names import ModelRef, check_service_name
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
 from packager.layers.secrets import check_record
+from packager.services.configuration.rules import Keys
+from packager.services.configuration.values import Auth
+from packager.services.credentials.callers import require
+from packager.services.credentials.folder import CredentialFolder
+from packager.services.credentials.keys import ServiceKeys, Which
 from packager.services.plan import Change, Request, changed, plan_update
 from packager.services.registry import ServiceRegistry, now
 from packager.services.service import Service
@@ -36,6 +42,7 @@ class Services:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._records = ServiceRegistry(workspace.database)
+        self._credentials = CredentialFolder(workspace.root)
 
     def list(self) -> tuple[Service, ...]:
         """All services by name."""
@@ -44,6 +51,10 @@ class Services:
     def find(self, name: str) -> Service | None:
         """The service called ``name``; ``None`` without one."""
         return self._records.find(name)
+
+    def get(self, name: str) -> Service:
+        """The service called ``name``; raises ``NotFoundError``."""
+        return self._records.get(name)
 
     def target(self, name: str) -> tuple[Service, ServiceTarget]:
         """The service called ``name`` and where it runs; raises ``NotFoundError``."""
@@ -84,7 +95,7 @@ class Services:
             )  # fmt: skip
             if service.port is None and former is not None:
                 service = replace(service, port=former.port)
-            return self._apply(service, former)
+            return self._apply(service, former, request.configuration.keys)
 
     def update(self, name: str, change: Change, progress: Progress = unseen) -> Service:
         """Change what ``change`` says, and build only what it needs; returns the service as it is recorded.
@@ -100,14 +111,30 @@ class Services:
                 options = self._options() if rebuild.options is None else rebuild.options
                 models, package, image = self._build(name, rebuild.models, options, progress)
                 service = replace(service, models=models, package=package, image=image, source=rebuild.source)
-            return self._apply(service, former)
+            keys = Keys() if change.configuration is None else change.configuration.keys
+            return self._apply(service, former, keys)
+
+    def regenerate(self, name: str, which: Which, own: HiddenText | None = None) -> ServiceKeys:
+        """Put another key in place of one of the two of a service, ``own`` or a new one; returns both.
+
+        Callers that show the other key go on, and nothing is started again. Raises ``NotFoundError``, ``UsageError``
+        for a service that asks for no keys, and what the target raises; both keys are then as they were.
+        """
+        with self._changing(name):
+            service, target = self.target(name)
+            require(service, Auth.KEY)
+            with self._credentials.regenerated(name, which, own) as found:
+                target.apply(service)
+        return found.keys
 
     def delete(self, name: str) -> Service:
         """Stop, remove and forget a service; raises ``NotFoundError``."""
         with self._changing(name):
             service, target = self.target(name)
             target.delete(service)
-            return self._records.remove(name)
+            removed = self._records.remove(name)
+            self._credentials.remove(name)
+            return removed
 
     def _options(self) -> BuildOptions:
         from packager.images.build import BuildOptions
@@ -128,13 +155,24 @@ class Services:
         workspace.store.untag([f"{tag}:next"])
         return tuple(model.id for model in models), package, built.descriptor.digest
 
-    def _apply(self, service: Service, former: Service | None) -> Service:
+    def _shown(self, service: Service, former: Service | None, given: Keys) -> AbstractContextManager[object]:
+        """What callers of ``service`` show from now on, made where it is missing."""
+        if former is None:  # of an earlier service of that name, which was deleted by another workstation
+            self._credentials.remove(service.name)
+        if service.auth is Auth.NONE:
+            return nullcontext()
+        if former is not None and former.auth is not Auth.NONE and given == Keys():
+            self._credentials.get(service.name)  # which another workstation may have: those are not replaced by chance
+        return self._credentials.changed(service.name, given)
+
+    def _apply(self, service: Service, former: Service | None, keys: Keys) -> Service:
         """Hand ``service`` to its target and record it; what is known of the ``former`` stays when that fails."""
         check_record(service.to_row(), f"service {service.name}")
         target = target_of(self._workspace, service)
         service = target.settle(service)
         try:
-            target.apply(service)
+            with self._shown(service, former, keys):
+                target.apply(service)
         except EdgepackError as error:
             self._records.put(replace(former or service, error=str(error)))
             raise

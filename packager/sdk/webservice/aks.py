@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from edgepack.errors import UsageError
@@ -11,11 +13,21 @@ from packager.sdk.arguments import refuse_unknown
 from packager.sdk.owner import Named
 from packager.sdk.webservice.aci import merged
 from packager.sdk.webservice.deployment import KUBERNETES, DeploymentConfiguration
-from packager.sdk.webservice.service import Webservice
+from packager.sdk.webservice.service import Webservice, local_time
 from packager.services.configuration.values import ComputeType
 
 if TYPE_CHECKING:
     from packager.sdk.inference import InferenceConfig
+
+
+@dataclass(frozen=True)
+class AksServiceAccessToken:
+    """A token for the header ``Authorization``, from when on to get another one, and when it expires."""
+
+    access_token: str = field(repr=False)
+    token_type: str
+    refresh_after: datetime
+    expiry_on: datetime
 
 
 class AksWebservice(Webservice):
@@ -106,3 +118,11 @@ class AksWebservice(Webservice):
             raise UsageError("is of an older SDK", where="image", hint="give models, or an inference_config")
         changed = merged("aks", self._service.deployment, {name: given[name] for name in KUBERNETES if name in given})
         self._update(models, inference_config, changed, tags, properties, description)
+
+    @translated
+    def get_access_token(self) -> AksServiceAccessToken:
+        """A token with what a caller must know of it; raises ``WebserviceException`` where it asks for none."""
+        found = self._token()
+        return AksServiceAccessToken(
+            str(found.text), "Bearer", local_time(found.refresh_after), local_time(found.expires)
+        )

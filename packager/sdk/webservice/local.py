@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from edgepack.errors import UsageError
@@ -73,6 +74,6 @@ class LocalWebservice(Webservice):
         """Raises ``NotImplementedError``, as Azure's does."""
         raise NotImplementedError(_KEYS)
 
-    def get_token(self) -> tuple[str, object]:
+    def get_token(self) -> tuple[str, datetime]:
         """Raises ``NotImplementedError``, as Azure's does."""
         raise NotImplementedError(_KEYS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError
@@ -20,6 +21,7 @@ from packager.services.targets.base import Observation
 if TYPE_CHECKING:
     from packager.sdk.inference import InferenceConfig
     from packager.sdk.webservice.deployment import DeploymentConfiguration
+    from packager.services.credentials.tokens import Token
 
 # The class of each kind: ``packager.sdk.webservice.kinds`` imports them all.
 _CLASSES: dict[ComputeType, type[Webservice]] = {}
@@ -236,8 +238,42 @@ class Webservice:
         Raises ``WebserviceException`` with the status, the headers and the text of an answer that is not 200.
         """
         from packager.services.calling import score
+        from packager.services.credentials.callers import shown_to
 
-        return score(self._address("/score"), input, where=f"service {self.name}")
+        root, service = self.workspace.parts.root, find(self.workspace, self.name)
+        return score(
+            self._address("/score"), input, where=f"service {self.name}", shown=lambda: shown_to(root, service)
+        )
+
+    @translated
+    def get_keys(self) -> tuple[str, str]:
+        """The primary and the secondary key; raises ``WebserviceException`` where it asks for none."""
+        from packager.services.credentials.callers import keys_of
+
+        found = keys_of(self.workspace.parts.root, find(self.workspace, self.name))
+        return str(found.primary), str(found.secondary)
+
+    @translated
+    def regen_key(self, key: str, set_key: str | None = None) -> None:
+        """Put ``set_key`` or a new key in place of the ``primary`` or ``secondary`` one; the other one stays."""
+        from packager.services.credentials.keys import given_key, which_of
+
+        own = None if set_key is None else given_key(set_key, "set_key")
+        self._services.regenerate(self.name, which_of(key, "key"), own)
+
+    @translated
+    def get_token(self) -> tuple[str, datetime]:
+        """A token, and from when on to get another one, by this machine's clock.
+
+        Raises ``WebserviceException`` where the service asks for none.
+        """
+        found = self._token()
+        return str(found.text), local_time(found.refresh_after)
+
+    def _token(self) -> Token:
+        from packager.services.credentials.callers import token_of
+
+        return token_of(self.workspace.parts.root, find(self.workspace, self.name))
 
     @translated
     def delete(self) -> None:
@@ -281,6 +317,11 @@ def find(workspace: Owner, name: str) -> Service:
         return Services(workspace.parts).target(name)[0]
     except NotFoundError as error:
         raise NotFoundError(f"WebserviceNotFound: {error.what}", where=error.where, hint=error.hint) from None
+
+
+def local_time(moment: datetime) -> datetime:
+    """``moment`` by this machine's clock and without a zone, as Azure's are and ``datetime.now()`` is."""
+    return moment.astimezone().replace(tzinfo=None)
 
 
 def _meets(labels: Mapping[str, str], wanted: Sequence[Any] | None, what: str) -> bool:
