@@ -80,10 +80,11 @@ class KubernetesTarget:
         seen = self._wait(service)
         if seen.state is State.HEALTHY:
             return
-        if there:  # its former pods answer still; no new ones are to be tried for ever
-            self._kubectl.run("rollout", "undo", f"deployment/{service.name}")
+        # Its former pods answer still; no new ones are to be tried for ever. The reason is told in any case.
+        left = there and not self._kubectl.succeeds("rollout", "undo", f"deployment/{service.name}")
+        note = " (the Deployment could not be set back)" if left else ""
         raise RuntimeFailedError(
-            f"{seen.state}: {seen.reason}", where=f"service {service.name}",
+            f"{seen.state}: {seen.reason}{note}", where=f"service {service.name}",
             hint=f"see: edgepack service logs {service.name}",
         )  # fmt: skip
 

@@ -144,6 +144,9 @@ def test_what_cannot_run_is_told_with_the_reason(cluster: FakeCluster, tmp_path:
     cluster.status, cluster.pods = {}, [pod(waiting=("ImagePullBackOff", "manifest unknown"))]
     with pytest.raises(RuntimeFailedError, match="Failed: the image cannot be pulled: manifest unknown"):
         here.apply(SERVICE)
+    # Again, with a Deployment that is there: this server of ours cannot set it back, and the reason is told still.
+    with pytest.raises(RuntimeFailedError, match=r"manifest unknown \(the Deployment could not be set back\)"):
+        here.apply(SERVICE)
     cluster.objects.clear()
     cluster.pods = [UNSCHEDULED]
     with pytest.raises(RuntimeFailedError, match="Unschedulable: no node takes the pod: 0/3 nodes"):
