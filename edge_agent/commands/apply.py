@@ -11,7 +11,7 @@ import click
 from edge_agent.commands.options import allow_unsigned, answer_status, common, naming_trust, read_file
 from edge_agent.device import Device
 from edgepack.documents import parse_object
-from edgepack.errors import UsageError
+from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.commands import INPUT
 from edgepack.state.desired import PAYLOAD_TYPE, Desired
 from edgepack.state.topics import COMMAND
@@ -21,19 +21,45 @@ from edgepack.state.topics import COMMAND
 @click.argument("file", type=INPUT)
 @allow_unsigned
 @click.option(
+    "--pull", is_flag=True, help="Fetch what is not on the device first, from the configured sources.",
+)  # fmt: skip
+@click.option(
     "--reset-serial", is_flag=True,
     help="Take FILE whatever serial was accepted before, and count from its serial, or without serials, from here on.",
 )  # fmt: skip
 @common
-def command(device: Device, file: Path, allow_unsigned: bool, reset_serial: bool, output: str) -> None:
+def command(device: Device, file: Path, allow_unsigned: bool, pull: bool, reset_serial: bool, output: str) -> None:
     """Make the device run the desired state in FILE (JSON, or signed), and wait until it is healthy."""
     from edge_agent.reconcile.runner import Runner
     from edge_agent.reconcile.status import status
 
     desired = _read_desired(device, file)
     _check_addressed(device, desired, file)
-    Runner(device, allow_unsigned=allow_unsigned, reset_serial=reset_serial).apply(desired)
+    runner = Runner(device, allow_unsigned=allow_unsigned, reset_serial=reset_serial)
+    try:
+        runner.apply(desired)
+    except NotFoundError:  # nothing was stopped
+        if not pull:
+            raise
+        _fetch(device, desired, allow_unsigned=allow_unsigned)
+        runner.apply(desired)
     answer_status(output, status(device))
+
+
+def _fetch(device: Device, desired: Desired, *, allow_unsigned: bool) -> None:
+    """Bring the images that are to run from the configured sources; what is on the device stays as it is."""
+    from edge_agent.commands.percent import percent
+    from edge_agent.config.read import find_configuration
+    from edge_agent.sources.pull import find
+
+    device.check_place()
+    configuration = find_configuration(None, device.root)
+    unsigned = allow_unsigned or configuration.allow_unsigned_images
+    configuration = replace(configuration, allow_unsigned_images=unsigned)
+    for image in dict.fromkeys(str(one.image) for one in desired.services if one.status == "running"):
+        with naming_trust(), percent(image) as (tell, _):
+            found = find(device, image, configuration)
+            found.fetch(found.image, tell)
 
 
 def _read_desired(device: Device, file: Path) -> Desired:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_server.config.nearness import not_one_of
 from edge_server.config.service_file import AUTH_MODES, REQUEST_LOGS
-from edge_server.config.values import LEVELS, Auth, Cors, ServiceConfig, Tls
+from edge_server.config.values import LEVELS, Auth, Cors, ScriptConfig, ServiceConfig, Tls
 from edge_server.errors import ConfigurationError
 
 
@@ -17,9 +17,9 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
 
     Ours: EDGEPACK_HOST, EDGEPACK_PORT, EDGEPACK_LOG_LEVEL, EDGEPACK_LOG_REQUESTS, EDGEPACK_WORKERS,
     EDGEPACK_PROCESSES, EDGEPACK_THREADS, EDGEPACK_MEMORY_BYTES, EDGEPACK_COLLECTION, EDGEPACK_AUTH_MODE,
-    EDGEPACK_AUTH_FILE, EDGEPACK_TLS_CERTIFICATE, EDGEPACK_TLS_KEY, EDGEPACK_QUEUE_MS. The specification's:
-    SERVICE_NAME, SERVICE_VERSION, SERVICE_PATH_PREFIX, SCORING_TIMEOUT_MS, WORKER_COUNT, AML_APP_ROOT,
-    AML_CORS_ORIGINS. Raises ConfigurationError naming every variable that is wrong.
+    EDGEPACK_AUTH_FILE, EDGEPACK_TLS_CERTIFICATE, EDGEPACK_TLS_KEY, EDGEPACK_QUEUE_MS, EDGEPACK_SOURCE_DIRECTORY. The
+    specification's: SERVICE_NAME, SERVICE_VERSION, SERVICE_PATH_PREFIX, SCORING_TIMEOUT_MS, WORKER_COUNT,
+    AML_APP_ROOT, AML_CORS_ORIGINS. Raises ConfigurationError naming every variable that is wrong.
     """
     reader = _Reader(environment)
     limits, runtime, script, identity = config.limits, config.runtime, config.script, config.identity
@@ -41,6 +41,9 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
     )
     if threads is not None and script is not None:
         script = replace(script, threads=threads)
+    root = config.root
+    if (source := reader.path("EDGEPACK_SOURCE_DIRECTORY", None)) is not None:
+        script, root = _moved(reader, script, source), source.parent
     identity = replace(
         identity,
         name=reader.text("SERVICE_NAME", identity.name),
@@ -64,7 +67,7 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
         config,
         host=reader.text("EDGEPACK_HOST", config.host),
         port=config.port if port is None else port,
-        root=Path(reader.text("AML_APP_ROOT", str(config.root))),
+        root=Path(reader.text("AML_APP_ROOT", str(root))),
         script=script,
         limits=limits,
         runtime=runtime,
@@ -84,6 +87,17 @@ def _origins(text: str) -> list[str]:
         is_whole = "://" in origin or origin in ("*", "null")
         found += [origin] if is_whole else [f"https://{origin}", f"http://{origin}"]
     return found
+
+
+def _moved(reader: _Reader, script: ScriptConfig | None, source: Path) -> ScriptConfig | None:
+    """The script of another copy of its source directory, which is in the folder ``source``."""
+    if script is None:
+        reader.violations.append("EDGEPACK_SOURCE_DIRECTORY is for an entry script, and the configuration has none")
+    elif not source.is_absolute() or not source.is_dir():
+        reader.violations.append(f"EDGEPACK_SOURCE_DIRECTORY must be the path of a folder, not {str(source)!r:.200}")
+    else:
+        return replace(script, file=source / script.file.relative_to(script.folder), folder=source)
+    return script
 
 
 def _auth(reader: _Reader, auth: Auth) -> Auth:

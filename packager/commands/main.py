@@ -71,6 +71,8 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "keys": "Show the keys of a service, or replace one.",
             "token": "Make a token for a service.",
             "update": "Change a service, with nothing built that stays.",
+            "reload": "Run a changed entry script at once.",
+            "start": "Run a service again as it ran.",
             "delete": "Stop a service and forget it.",
         },
     ),

@@ -13,7 +13,7 @@ from edgepack.host.console import answer
 from packager.bars import bars
 from packager.commands.image_inputs import ImageInputs, image_inputs
 from packager.commands.options import creating, pairs
-from packager.commands.service_views import service_json, service_row
+from packager.commands.service_views import service_json, service_row, showing_log
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     "--property", "properties", multiple=True, metavar="KEY=VALUE", help="A property of it, which stays; the same."
 )
 @click.option("--overwrite", is_flag=True, help="Replace a service of that name.")
+@click.option("--no-wait", is_flag=True, help="Return when it is on its way; edgepack service show tells how it ends.")
 @creating
 def command(
     name: str,
@@ -44,6 +45,7 @@ def command(
     tags: tuple[str, ...],
     properties: tuple[str, ...],
     overwrite: bool,
+    no_wait: bool,
     inputs: ImageInputs,
     workspace: Workspace,
     output: str,
@@ -63,9 +65,8 @@ def command(
         pairs(tags, "--tag"), pairs(properties, "--property"),
     )  # fmt: skip
     services = Services(workspace)
-    with bars() as progress:
-        services.deploy(request, overwrite=overwrite, progress=progress)
-    service, seen = services.observe(name)
+    with showing_log(), bars() as progress:
+        service, seen = services.deploy(request, overwrite=overwrite, wait=not no_wait, progress=progress)
     answer(output, service_json(workspace, service, seen), [service_row(workspace, service, seen)])
 
 

@@ -16,7 +16,6 @@ def command(workspace: Workspace, output: str) -> None:
     """List the services, and how each of them is."""
     from packager.services.deploying import Services
 
-    services = Services(workspace)
-    found = [services.observe(one.name) for one in services.list()]
+    found = Services(workspace).observe_all()
     value = [service_json(workspace, one, seen) for one, seen in found]
     answer(output, value, [service_row(workspace, one, seen) for one, seen in found])

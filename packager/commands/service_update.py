@@ -12,7 +12,7 @@ from edgepack.host.console import answer
 from packager.bars import bars
 from packager.commands.image_inputs import ImageInputs, image_inputs
 from packager.commands.options import common, pairs
-from packager.commands.service_views import service_json, service_row
+from packager.commands.service_views import service_json, service_row, showing_log
 from packager.workspaces.workspace import Workspace
 
 
@@ -53,7 +53,6 @@ def command(
         pairs(properties, "--property") if properties else None,
     )
     services = Services(workspace)
-    with bars() as progress:
-        services.update(name, change, progress)
-    service, seen = services.observe(name)
+    with showing_log(), bars() as progress:
+        service, seen = services.update(name, change, progress)
     answer(output, service_json(workspace, service, seen), [service_row(workspace, service, seen)])

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import click
+
+from edgepack.errors import RuntimeFailedError
+from packager.services.crashes import CrashedError
 from packager.services.service import Service
 from packager.services.states import spelled
 from packager.services.targets.base import Observation
@@ -35,3 +41,13 @@ def service_row(workspace: Workspace, service: Service, seen: Observation) -> di
     }  # fmt: skip
     reason = seen.reason or service.error
     return row if reason is None else row | {"reason": reason}
+
+
+@contextmanager
+def showing_log() -> Iterator[None]:
+    """Show what a service wrote that has crashed, line by line, before the sentence that says so."""
+    try:
+        yield
+    except CrashedError as error:
+        click.echo(error.log, err=True)
+        raise RuntimeFailedError(error.what, where=error.where, hint=error.hint) from error

@@ -123,6 +123,8 @@ DEPLOYMENTS = Table(
     unique=("kind", "name"),
 )
 
+# The compute type of the services that run on the workstation itself.
+HERE = "Local"
 # The services that were deployed from here: what they are made of, how they are to run, and where.
 SERVICES = Table(
     "services",

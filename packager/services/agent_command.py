@@ -37,7 +37,7 @@ class AgentCommand:
         """
         done = subprocess.run(
             self.line(*words, "--output", "json"), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            check=False, env=self._environment(),
+            check=False, env=self.environment(),
         )  # fmt: skip
         if done.returncode != 0 and not (tolerant and done.stdout.strip()):
             raise _error(done.returncode, done.stderr, words[0])
@@ -53,7 +53,7 @@ class AgentCommand:
         verb, *rest = words
         return [str(program), "--state-dir", str(self.folder), "--runtime", self.runtime, verb, *rest]
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """The environment without what would change the command's own flags."""
         return {name: value for name, value in os.environ.items() if not name.startswith("EDGEPACK_")}
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from edgepack.errors import EdgepackError, UsageError
+from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError
 from edgepack.hidden import HiddenText
 from edgepack.host.files import make_dirs, open_lock
 from edgepack.host.progress import Progress, unseen
@@ -19,14 +21,16 @@ from edgepack.oci.digest import Digest
 from packager.layers.secrets import check_record
 from packager.services.configuration.rules import Keys
 from packager.services.configuration.values import Auth
+from packager.services.crashes import CrashedError
 from packager.services.credentials.callers import require
 from packager.services.credentials.folder import CredentialFolder
 from packager.services.credentials.keys import ServiceKeys, Which
 from packager.services.plan import Change, Request, changed, plan_update
 from packager.services.registry import ServiceRegistry, now
 from packager.services.service import Service
+from packager.services.states import State
 from packager.services.targets.base import Observation, ServiceTarget
-from packager.services.targets.table import target_of
+from packager.services.targets.table import SERVICES, target_of
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -34,6 +38,19 @@ if TYPE_CHECKING:
 
 # Images of services, by their service and their content.
 _TAGS = "services"
+_SOURCES = "sources"
+_POLL_SECONDS = 0.25
+
+
+class Deployed(NamedTuple):
+    """A service as it is recorded, and how it was when its target had it."""
+
+    service: Service
+    seen: Observation
+
+
+def _unseen(seen: Observation) -> None:
+    """Nobody is told."""
 
 
 class Services:
@@ -41,7 +58,7 @@ class Services:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._records = ServiceRegistry(workspace.database)
+        self._records = ServiceRegistry.of(workspace)
         self._credentials = CredentialFolder(workspace.root)
 
     def list(self) -> tuple[Service, ...]:
@@ -61,19 +78,35 @@ class Services:
         service = self._records.get(name)
         return service, target_of(self._workspace, service)
 
+    def observe_all(self) -> tuple[Deployed, ...]:
+        """All services by name, and how each of them is."""
+        from packager.services.targets.local import LocalTarget
+
+        found = self.list()
+        targets = [target_of(self._workspace, one) for one in found]
+        pairs = list(zip(found, targets, strict=True))
+        here = [one for one, target in pairs if isinstance(target, LocalTarget)]
+        seen: dict[str, Observation] = {}
+        if here:
+            own = next(target for target in targets if isinstance(target, LocalTarget))
+            seen = dict(zip([one.name for one in here], own.observations(here), strict=True))
+        return tuple(Deployed(one, seen.get(one.name) or target.observe(one)) for one, target in pairs)
+
     def observe(self, name: str) -> tuple[Service, Observation]:
         """The service called ``name``, and how it is now; raises ``NotFoundError``."""
         service, target = self.target(name)
         return service, target.observe(service)
 
-    def deploy(self, request: Request, *, overwrite: bool = False, progress: Progress = unseen) -> Service:
-        """Build what is missing, and run it; returns the service as it is recorded.
+    def deploy(
+        self, request: Request, *, overwrite: bool = False, wait: bool = True, progress: Progress = unseen
+    ) -> Deployed:
+        """Build what is missing, and run it until it is healthy; without ``wait`` return when its target has it.
 
         Raises ``UsageError`` where a service has that name already, unless it is to be overwritten. What ran before
         goes on after a failure.
         """
         name = check_service_name(request.name)
-        with self._changing(name):
+        with self._changing(name) as lock:
             former = self._records.find(name)
             if former is not None and not overwrite:
                 raise UsageError(
@@ -95,10 +128,10 @@ class Services:
             )  # fmt: skip
             if service.port is None and former is not None:
                 service = replace(service, port=former.port)
-            return self._apply(service, former, request.configuration.keys)
+            return self._apply(service, former, request.configuration.keys, None if wait else lock)
 
-    def update(self, name: str, change: Change, progress: Progress = unseen) -> Service:
-        """Change what ``change`` says, and build only what it needs; returns the service as it is recorded.
+    def update(self, name: str, change: Change, progress: Progress = unseen) -> Deployed:
+        """Change what ``change`` says, and build only what it needs.
 
         The old version answers until the new one is healthy, and goes on when that fails. Raises ``NotFoundError``,
         ``UsageError`` and what building and the target raise.
@@ -111,6 +144,7 @@ class Services:
                 options = self._options() if rebuild.options is None else rebuild.options
                 models, package, image = self._build(name, rebuild.models, options, progress)
                 service = replace(service, models=models, package=package, image=image, source=rebuild.source)
+                service = replace(service, reload_folder=None)
             keys = Keys() if change.configuration is None else change.configuration.keys
             return self._apply(service, former, keys)
 
@@ -132,9 +166,84 @@ class Services:
         with self._changing(name):
             service, target = self.target(name)
             target.delete(service)
+            from packager.services.source_copy import forget_copies
+
+            forget_copies(self._sources(name))
             removed = self._records.remove(name)
             self._credentials.remove(name)
             return removed
+
+    def reload(self, name: str) -> Deployed:
+        """Let a service of this machine run its source as it is now, in its image, which is not built again.
+
+        A script that does not start leaves what ran. Raises ``UsageError`` for a service elsewhere or without a script.
+        """
+        from packager.services.source_copy import copy_source, forget_copies
+        from packager.services.targets.local import LocalTarget
+
+        with self._changing(name):
+            former, target = self.target(name)
+            where, hint = f"service {name}", f"change it by: edgepack service update {name}"
+            if not isinstance(target, LocalTarget):
+                raise UsageError(f"runs on {former.compute_type}, where only images go", where=where, hint=hint)
+            if former.source is None:
+                raise UsageError("has no entry script, so that nothing of it can change", where=where, hint=hint)
+            folder = self._sources(name)
+            copy = str(copy_source(former.source, folder, self._python_of(former)))
+            service = replace(former, reload_folder=copy, updated=now(), error=None)
+            try:
+                if copy == former.reload_folder and target.observe(former).state is State.HEALTHY:
+                    found = Deployed(service, target.restart(service))
+                    self._records.put(service)
+                else:
+                    found = self._apply(service, former, Keys())
+            except EdgepackError:
+                forget_copies(folder, (former.reload_folder,))
+                raise
+            # What ran before is what the device returns to by itself.
+            forget_copies(folder, (copy, former.reload_folder))
+            return found
+
+    def start(self, name: str) -> Deployed:
+        """Run a service as it is recorded, as after a start of the machine; one that runs is left alone."""
+        with self._changing(name):
+            service = self._records.get(name)
+            return self._apply(replace(service, error=None), service, Keys())
+
+    def wait(self, name: str, seconds: float | None = None, tell: Callable[[Observation], None] = _unseen) -> Deployed:
+        """Wait until a service is no longer on its way, ``tell`` of each look at it; returns how it is then.
+
+        Raises ``NotFoundError``, and ``RuntimeFailedError`` after ``seconds``.
+        """
+        end = None if seconds is None else time.monotonic() + seconds
+        while True:
+            found = Deployed(*self.observe(name))
+            tell(found.seen)
+            if found.seen.state is not State.TRANSITIONING:
+                return found
+            if end is not None and time.monotonic() >= end:
+                raise RuntimeFailedError(
+                    f"is on its way still after {seconds:g} s", where=f"service {name}",
+                    hint=f"see how it is: edgepack service show {name}",
+                )  # fmt: skip
+            time.sleep(_POLL_SECONDS)
+
+    def _sources(self, name: str) -> Path:
+        """The folder of the copies of a service's source."""
+        return self._workspace.root / SERVICES / _SOURCES / name
+
+    def _python_of(self, service: Service) -> str | None:
+        """The Python of its image, such as 3.11; ``None`` where the workspace does not have the image any more."""
+        from edgepack.oci.config import ImageConfig
+        from edgepack.oci.graph import images
+        from edgepack.oci.sources import read_verified
+
+        store = self._workspace.store
+        root = store.tags().get(service.package)
+        if root is None:
+            return None
+        (_, manifest), *_ = images(store, root)
+        return ImageConfig.from_bytes(read_verified(store, manifest.config)).labels.get("io.edgepack.python")
 
     def _options(self) -> BuildOptions:
         from packager.images.build import BuildOptions
@@ -165,24 +274,38 @@ class Services:
             self._credentials.get(service.name)  # which another workstation may have: those are not replaced by chance
         return self._credentials.changed(service.name, given)
 
-    def _apply(self, service: Service, former: Service | None, keys: Keys) -> Service:
-        """Hand ``service`` to its target and record it; what is known of the ``former`` stays when that fails."""
+    def _failed(self, service: Service, former: Service | None, error: EdgepackError) -> None:
+        """Record why; of a service that was not there before and was never begun, there is nothing to record."""
+        sentence = error.sentence if isinstance(error, CrashedError) else str(error)
+        if former is not None or not isinstance(error, UsageError | NotFoundError):
+            self._records.put(replace(former or service, error=sentence))
+        elif self._records.find(service.name) is not None:
+            self._records.remove(service.name)
+
+    def _apply(self, service: Service, former: Service | None, keys: Keys, lock: int | None = None) -> Deployed:
+        """Hand ``service`` to its target and record it; what is known of the ``former`` stays when that fails.
+
+        With a ``lock`` it is not waited for: the descriptor is held by what goes on.
+        """
         check_record(service.to_row(), f"service {service.name}")
         target = target_of(self._workspace, service)
         service = target.settle(service)
         try:
             with self._shown(service, former, keys):
-                target.apply(service)
+                seen = target.apply(service) if lock is None else target.begin(service, lock)
         except EdgepackError as error:
-            self._records.put(replace(former or service, error=str(error)))
+            self._failed(service, former, error)
             raise
         self._records.put(service)
-        return service
+        return Deployed(service, seen)
 
     @contextmanager
-    def _changing(self, name: str) -> Iterator[None]:
-        """Keep others from changing the service at the same time; raises ``UsageError`` where one does."""
-        folder = self._workspace.root / _TAGS
+    def _changing(self, name: str) -> Iterator[int]:
+        """Keep others from changing the service at the same time, by a lock whose descriptor this is.
+
+        Raises ``UsageError`` where one does.
+        """
+        folder = self._workspace.root / SERVICES
         make_dirs(folder)
         held = open_lock(folder / f"{name}.lock")
         try:
@@ -192,6 +315,6 @@ class Services:
                 raise UsageError(
                     "is being changed by another command", where=f"service {name}", hint="wait for it, and try again"
                 ) from None
-            yield
+            yield held
         finally:
             os.close(held)

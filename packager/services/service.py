@@ -39,6 +39,7 @@ class Service:
     ``models`` are such as ``churn:4``. ``package`` is the tag of its image, and ``image`` its digest. ``deployment`` is
     its deployment configuration by the names of Azure's files. ``target`` is the device, or the context of a
     Kubernetes' configuration; ``None`` on this machine. Times are UTC. ``error`` is why the last change failed.
+    ``reload_folder`` is a copy of its source on this machine, which it runs instead of the one in its image.
     """
 
     name: str
@@ -57,6 +58,15 @@ class Service:
     created: str = ""
     updated: str = ""
     error: str | None = None
+    reload_folder: str | None = None
+
+    def source_in(self, copy: str) -> str:
+        """Where the source directory is in a ``copy`` of what the image has of the source."""
+        if self.source is None or self.source.folder is None:
+            return copy
+        folder = Path(self.source.folder)
+        # As images have it: a link is called by its own name.
+        return f"{copy}/{folder.name if folder.name not in ('', '..') else folder.resolve().name}"
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Service:
@@ -68,6 +78,7 @@ class Service:
             Digest.parse(value["image"]), value["deployment"], value.get("target"), value.get("port"),
             Auth(value.get("auth", Auth.NONE)), None if source is None else Source(**source), value.get("description"),
             value.get("tags", {}), value.get("properties", {}), row["created"], row["updated"], value.get("error"),
+            value.get("reload_folder"),
         )  # fmt: skip
 
     def to_row(self) -> dict[str, Any]:
@@ -77,7 +88,7 @@ class Service:
             "deployment": dict(self.deployment), "target": self.target, "port": self.port, "auth": self.auth.value,
             "source": None if self.source is None else {"script": self.source.script, "folder": self.source.folder},
             "description": self.description, "tags": dict(self.tags), "properties": dict(self.properties),
-            "error": self.error,
+            "error": self.error, "reload_folder": self.reload_folder,
         }  # fmt: skip
         return {
             "name": self.name, "compute_type": self.compute_type.value, "created": self.created,

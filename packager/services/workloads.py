@@ -22,7 +22,7 @@ def find_workload(
 
     Raises as ``workload_of``.
     """
-    record = ServiceRegistry(workspace.database).find(service) if workspace.exists else None
+    record = ServiceRegistry.of(workspace).find(service) if workspace.exists else None
     if record is None:
         return workload_of(workspace, service, name, repository)
     return service_workload(workspace, record, name, repository)

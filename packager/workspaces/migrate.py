@@ -14,7 +14,16 @@ from typing import Any
 from edgepack.errors import UsageError
 from edgepack.nearness import listed
 from packager.database.database import Database
-from packager.database.tables import DEPLOYMENTS, DEVICES, ENVIRONMENTS, LAST_VERSIONS, MODELS, SHARED_BLOBS
+from packager.database.tables import (
+    DEPLOYMENTS,
+    DEVICES,
+    ENVIRONMENTS,
+    HERE,
+    LAST_VERSIONS,
+    MODELS,
+    SERVICES,
+    SHARED_BLOBS,
+)
 from packager.models.model import Model
 from packager.models.rows import model_of
 from packager.models.sharing import Shared
@@ -67,8 +76,11 @@ def migrate(workspace: Workspace, team: Team | None) -> Migration:
         for row in pending[ENVIRONMENTS.name]:
             connection.insert(ENVIRONMENTS, [_without_id(row)])
     move_fleet(source, target)
+    _copy_services(source, target)
     _raise_counters(source, target)
     config.write(workspace.root)
+    if team is not None:
+        _forget_services(source, target)
     taken = len(changed) if team is None else 0
     return Migration(count + taken, present - taken)
 
@@ -175,6 +187,27 @@ def move_fleet(source: Database, target: Database) -> None:
             there = connection.column(_SERIAL, row["kind"], row["name"])
             if int(there[0]) < int(row["serial"]):
                 connection.update(DEPLOYMENTS, row, {"kind": row["kind"], "name": row["name"]})
+
+
+def _services(database: Database) -> list[Row]:
+    """Those that run elsewhere: what runs on this machine is on record in the folder, wherever the models are."""
+    with database.reading() as connection:
+        return [row for row in connection.select(SERVICES) if row["compute_type"] != HERE]
+
+
+def _copy_services(source: Database, target: Database) -> None:
+    found = _services(source)
+    with target.writing() as connection:
+        connection.insert(SERVICES, found, is_missing=True)
+
+
+def _forget_services(source: Database, target: Database) -> None:
+    """Leave in the folder none of those that the team has now as they are."""
+    there = _services(target)
+    for row in _services(source):
+        if row in there:
+            with source.writing() as connection:
+                connection.delete(SERVICES, {"name": row["name"]})
 
 
 def _raise_counters(source: Database, target: Database) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -219,6 +219,11 @@ class Workspace:
         """Where the models, environments and their version numbers are recorded."""
         return self.database_of(self.config)
 
+    @cached_property
+    def own_database(self) -> Database:
+        """What is recorded of this machine alone, such as the services on it; no team shares it."""
+        return self.database if self.config.team is None else self.database_of(replace(self.config, team=None))
+
     def database_of(self, config: WorkspaceConfig) -> Database:
         """The database that this workspace has by ``config``."""
         from packager.database.database import Database
@@ -231,7 +236,17 @@ class Workspace:
         """Take other settings, once their database answers; raises what the database raises."""
         self.database_of(config)
         config.write(self._folder)
-        for part in ("config", "store", "database", "models", "environments", "devices", "builder", "_blobs"):
+        for part in (
+            "config",
+            "store",
+            "database",
+            "own_database",
+            "models",
+            "environments",
+            "devices",
+            "builder",
+            "_blobs",
+        ):
             self.__dict__.pop(part, None)
 
     def holds_records(self) -> bool:

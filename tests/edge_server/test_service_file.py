@@ -221,6 +221,25 @@ def test_half_of_what_secures_a_service_is_refused(tmp_path: Path, environment: 
         override(single_model(tmp_path / "m.onnx"), environment)
 
 
+def test_a_script_may_be_run_from_another_copy_of_its_source(tmp_path: Path) -> None:
+    for folder in ("src", "copy/src"):
+        (tmp_path / folder / "inner").mkdir(parents=True)
+        (tmp_path / folder / "inner/score.py").write_text("")
+    config = single_script(Path("inner/score.py"), None, tmp_path / "src")
+    copy = tmp_path / "copy/src"
+    moved = override(config, {"EDGEPACK_SOURCE_DIRECTORY": str(copy)})
+    assert moved.script is not None
+    assert (moved.script.file, moved.script.folder, moved.root) == (copy / "inner/score.py", copy, copy.parent)
+    assert override(config, {"EDGEPACK_SOURCE_DIRECTORY": str(copy), "AML_APP_ROOT": "/r"}).root == Path("/r")
+    (tmp_path / "m.onnx").write_bytes(b"")
+    for one, folder, told in (
+        (config, str(tmp_path / "absent"), "must be the path of a folder"), (config, "src", "must be the path of a"),
+        (single_model(tmp_path / "m.onnx"), str(copy), "is for an entry script"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigurationError, match=told):
+            override(one, {"EDGEPACK_SOURCE_DIRECTORY": folder})
+
+
 def test_what_a_script_opens_may_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "score.py").write_text("")
     (tmp_path / "model").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,27 @@ import pytest
 
 from edgepack.host.files import locked
 from tests.integration.support.images import Commands, Second, Site, assert_scores, expected, rows
+from tests.support import forked
+from tests.support.http_client import ask
 from tests.support.ports import free_port
+from tests.support.running import Done
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def commands(site: Site) -> Commands:
     """The commands of the site, where services are processes."""
     return replace(site.commands, env={**site.commands.env, "EDGEPACK_RUNTIME": "process"})
+
+
+def crashing(commands: Commands, *words: object) -> Done:
+    """Type a command whose script does not start: its traceback is shown, and then one sentence."""
+    done = forked.finish("edgepack", *words, cwd=commands.folder, env=commands.environment())
+    assert done.code == 1
+    *_, last, sentence = done.stderr.splitlines()
+    assert (last, done.stderr.count("Traceback")) == ("RuntimeError: no such feature", 1)
+    assert sentence.startswith("edgepack: service ")
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +67,7 @@ def test_an_update_moves_what_changed_and_a_failed_one_leaves_what_runs(
     assert_scores(deployed["port"], site.models[2])
     script = tmp_path / "score.py"
     script.write_text("def init():\n    raise RuntimeError('no such feature')\n\n\ndef run(data):\n    return data\n")
-    done = commands.edgepack("service", "update", "mlp", "--entry-script", script, code=1)
+    done = crashing(commands, "service", "update", "mlp", "--entry-script", script)
     assert "no such feature" in done.stderr
     shown = commands.edgepack("service", "show", "mlp").json
     assert (shown["state"], shown["models"], shown["source"]) == ("running", ["mlp:2"], None)
@@ -125,3 +140,77 @@ def test_a_script_written_for_azures_sdk_deploys_asks_updates_and_deletes(
 
 def assert_close(found: Any, wanted: Any) -> None:
     np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=1e-4, atol=1e-6)
+
+
+GOOD = "def init():\n    pass\n\n\ndef run(data):\n    from src import words\n\n    return words.ANSWER\n"
+BROKEN = "def init():\n    raise RuntimeError('no such feature')\n\n\ndef run(data):\n    return data\n"
+
+
+def test_a_reload_runs_a_changed_script_in_the_same_image_and_a_broken_one_leaves_what_ran(
+    commands: Commands, tmp_path: Path
+) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / "score.py").write_text(GOOD)
+    (source / "words.py").write_text("ANSWER = 'first'\n")
+    given = ("-m", "mlp:1", "--entry-script", "score.py", "--source-directory", source)
+    first = commands.edgepack("service", "deploy", "-n", "words", *given).json
+    port = first["port"]
+
+    def answer() -> object:
+        return ask(port, "POST", "/score", "1").json
+
+    try:
+        assert answer() == "first"
+        (source / "words.py").write_text("ANSWER = 'second'\n")
+        second = commands.edgepack("service", "reload", "words").json
+        assert (second["state"], second["image"], answer()) == ("running", first["image"], "second")
+        (source / "score.py").write_text(BROKEN)
+        done = crashing(commands, "service", "reload", "words")
+        assert "service words: has crashed, did its init() fail?; what ran before goes on" in done.stderr
+        assert answer() == "second"
+        (source / "score.py").write_text("def init(:\n")
+        done = commands.edgepack("service", "reload", "words", code=2)
+        assert f"{source / 'score.py'}, line 1: is not Python" in done.stderr
+        shown = commands.edgepack("service", "show", "words").json
+        assert (shown["state"], shown["reload_folder"], answer()) == ("running", second["reload_folder"], "second")
+        (source / "score.py").write_text(GOOD)
+        commands.edgepack("service", "reload", "words")  # the same again, which is started anew
+        assert answer() == "second"
+        (source / "words.py").write_text("ANSWER = 'third'\n")
+        assert commands.edgepack("service", "update", "words", *given[2:]).json["reload_folder"] is None
+        assert answer() == "third"
+    finally:
+        commands.edgepack("service", "delete", "words")
+    assert not (commands.workspace / "services/sources/words").exists()
+
+
+def test_what_has_no_script_is_not_reloaded(commands: Commands, deployed: Any) -> None:
+    done = commands.edgepack("service", "reload", "mlp", code=2)
+    assert "service mlp: has no entry script" in done.stderr
+
+
+def test_a_service_is_begun_and_goes_on_by_itself(site: Site, commands: Commands) -> None:
+    begun = commands.edgepack("service", "deploy", "-n", "later", "-m", "mlp:1", "--no-wait").json
+    assert begun["state"] == "deploying"
+    try:
+        wait_until(lambda: commands.edgepack("service", "show", "later").json["state"] != "deploying")
+        assert commands.edgepack("service", "show", "later").json["state"] == "running"
+        assert_scores(begun["port"], site.models[1])
+        # Nothing that it started holds the lock of the service.
+        assert commands.edgepack("service", "update", "later", "--description", "d").json["description"] == "d"
+    finally:
+        commands.edgepack("service", "delete", "later")
+
+
+def test_a_port_that_is_taken_is_said_and_nothing_is_recorded(commands: Commands, deployed: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for taken, told in ((port, "is taken by another program"), (deployed["port"], "is that of service mlp")):
+            done = commands.edgepack("service", "deploy", "-n", "more", "-m", "mlp:1", "--port", taken, code=2)
+            assert f"service more: port {taken} {told}" in done.stderr
+            done = commands.edgepack(
+                "service", "deploy", "-n", "more", "-m", "mlp:1", "--port", taken, "--no-wait", code=2
+            )
+            assert f"service more: port {taken} {told}" in done.stderr
+    assert [one["name"] for one in commands.edgepack("service", "list").json] == ["mlp"]

@@ -48,7 +48,8 @@ def deploy(
     services = Services(workspace.parts)
     try:
         with bars() as progress:
-            return Webservice._of(workspace, services.deploy(request, overwrite=overwrite, progress=progress))
+            found = services.deploy(request, overwrite=overwrite, progress=progress)
+            return Webservice._of(workspace, found.service, seen=found.seen)
     except (UsageError, NotFoundError, IncompatibleError):
         raise  # what was asked for is wrong
     except EdgepackError as error:

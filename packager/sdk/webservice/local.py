@@ -59,6 +59,11 @@ class LocalWebservice(Webservice):
         self._update(models, inference_config, deployment_config)
 
     @translated
+    def reload(self, wait: bool = False) -> None:
+        """Run the script as it is now, without building an image; one that does not start leaves what ran."""
+        self._take(*self._services.reload(self.name))
+
+    @translated
     def delete(self, delete_cache: bool = True, delete_image: bool = False, delete_volume: bool = True) -> None:
         """Stop and forget it; with ``delete_image`` its package too."""
         package = self._service.package

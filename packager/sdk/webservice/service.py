@@ -15,7 +15,7 @@ from packager.services.configuration.values import Auth, ComputeType
 from packager.services.deploying import Services
 from packager.services.plan import Change
 from packager.services.service import Service
-from packager.services.states import spelled
+from packager.services.states import State, spelled
 from packager.services.targets.base import Observation
 
 if TYPE_CHECKING:
@@ -55,15 +55,17 @@ class Webservice:
         self._take(find(workspace, name))
 
     @classmethod
-    def _of(cls, workspace: Owner, service: Service, cause: EdgepackError | None = None) -> Webservice:
+    def _of(
+        cls, workspace: Owner, service: Service, cause: EdgepackError | None = None, seen: Observation | None = None
+    ) -> Webservice:
         made = object.__new__(_CLASSES[service.compute_type])
         made.workspace = workspace
-        made._take(service)
+        made._take(service, seen)
         made._cause = cause
         return made
 
-    def _take(self, service: Service) -> None:
-        self._service, self._seen = service, None
+    def _take(self, service: Service, seen: Observation | None = None) -> None:
+        self._service, self._seen = service, seen
 
     def __repr__(self) -> str:
         return (
@@ -211,7 +213,17 @@ class Webservice:
         """Wait until it is healthy; raises ``WebserviceException`` with the reason where it failed."""
         if self._cause is not None:
             raise self._cause
-        self.update_deployment_state()
+
+        waited = False
+
+        def tell(seen: Observation) -> None:
+            nonlocal waited
+            waited = waited or seen.state is State.TRANSITIONING
+            if show_output and waited:
+                sys.stdout.write("\n" if seen.state is not State.TRANSITIONING else ".")
+                sys.stdout.flush()
+
+        self._take(*self._services.wait(self.name, timeout_sec, tell))
         if self.state in _STATES_OF_FAILURE:
             raise RuntimeFailedError(
                 self.error or f"is {self.state}", where=f"service {self.name}", hint="see service.get_logs()"
@@ -297,7 +309,7 @@ class Webservice:
             None if tags is None else labels_of(tags, "tags"),
             None if properties is None else labels_of(properties, "properties"),
         )  # fmt: skip
-        self._take(self._services.update(self.name, said))
+        self._take(*self._services.update(self.name, said))
 
     def serialize(self) -> dict[str, Any]:
         """Its fields by Azure's names."""

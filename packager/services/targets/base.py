@@ -27,11 +27,17 @@ class ServiceTarget(Protocol):
     def settle(self, service: Service) -> Service:
         """``service`` with what the target itself decides, such as a free port; raises what keeps it from running."""
 
-    def apply(self, service: Service) -> None:
-        """Let the target have its image, and run it. Where that can be known it returns when it is healthy.
+    def apply(self, service: Service) -> Observation:
+        """Let the target have its image, run it, and wait until it is healthy; returns how it is then.
 
         What runs goes on until the new one is healthy, and after a failure. Raises ``RuntimeFailedError`` with the
         reason.
+        """
+
+    def begin(self, service: Service, lock: int) -> Observation:
+        """As ``apply``, and wait for nothing; returns how it is at first.
+
+        ``lock`` is the descriptor of a lock that is to be held for as long as something of this machine is at work.
         """
 
     def observe(self, service: Service) -> Observation:

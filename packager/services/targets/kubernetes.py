@@ -65,8 +65,27 @@ class KubernetesTarget:
         self._kubectl.check_cluster()
         return service
 
-    def apply(self, service: Service) -> None:
-        """See ``ServiceTarget``: by server-side apply, which leaves what others manage; undone when it fails."""
+    def apply(self, service: Service) -> Observation:
+        """See ``ServiceTarget``: undone when it fails."""
+        there = self._send_objects(service)
+        seen = self._wait(service)
+        if seen.state is State.HEALTHY:
+            return seen
+        # Its former pods answer still; no new ones are to be tried for ever. The reason is told in any case.
+        left = there and not self._kubectl.succeeds("rollout", "undo", f"deployment/{service.name}")
+        note = " (the Deployment could not be set back)" if left else ""
+        raise RuntimeFailedError(
+            f"{seen.state}: {seen.reason}{note}", where=f"service {service.name}",
+            hint=f"see: edgepack service logs {service.name}",
+        )  # fmt: skip
+
+    def begin(self, service: Service, lock: int) -> Observation:
+        """See ``ServiceTarget``: the cluster goes on by itself."""
+        self._send_objects(service)
+        return self.observe(service)
+
+    def _send_objects(self, service: Service) -> bool:
+        """By server-side apply, which leaves what others manage; returns whether it was there before."""
         workload, credentials = self._workload(service), self._credentials(service)
         self._check_secrets(workload, credentials)
         self._send(service)
@@ -77,16 +96,7 @@ class KubernetesTarget:
             "apply", "--server-side", "--force-conflicts", f"--field-manager={_MANAGER}", "--validate=false",
             "--filename=-", data=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}),
         )  # fmt: skip
-        seen = self._wait(service)
-        if seen.state is State.HEALTHY:
-            return
-        # Its former pods answer still; no new ones are to be tried for ever. The reason is told in any case.
-        left = there and not self._kubectl.succeeds("rollout", "undo", f"deployment/{service.name}")
-        note = " (the Deployment could not be set back)" if left else ""
-        raise RuntimeFailedError(
-            f"{seen.state}: {seen.reason}{note}", where=f"service {service.name}",
-            hint=f"see: edgepack service logs {service.name}",
-        )  # fmt: skip
+        return there
 
     def _wait(self, service: Service) -> Observation:
         """Until it is healthy, or will not be by itself."""

@@ -12,6 +12,8 @@ from packager.workspaces.workspace import Workspace
 
 # The folder of the device that a workspace has on its own machine.
 LOCAL_DEVICE = "device"
+# The folder of what a workspace keeps of its services beside their records: locks, and copies of sources.
+SERVICES = "services"
 # What runs services on this machine, as edge-agent reads it.
 RUNTIME = "EDGEPACK_RUNTIME"
 
@@ -23,7 +25,7 @@ def target_of(workspace: Workspace, service: Service) -> ServiceTarget:
             from packager.services.targets.local import LocalTarget
 
             runtime = os.environ.get(RUNTIME, "auto")
-            return LocalTarget(workspace.root / LOCAL_DEVICE, workspace.store.root, runtime)
+            return LocalTarget(workspace.root / LOCAL_DEVICE, workspace.store.root, workspace.root / SERVICES, runtime)
         case ComputeType.KUBERNETES:
             from packager.services.targets.cluster import kubernetes_target
 

@@ -14,10 +14,14 @@ import pytest
 from edgepack.errors import EdgepackError, NotFoundError, UsageError
 from edgepack.names import ModelRef
 from edgepack.oci import mediatypes
+from edgepack.oci.digest import Digest
 from packager.commands.main import build_cli
 from packager.models.details import ModelDetails
 from packager.models.download import download
 from packager.models.model import Conversion, Framework
+from packager.services.configuration.values import ComputeType
+from packager.services.registry import ServiceRegistry
+from packager.services.service import Service
 from packager.workspaces.config import Team, WorkspaceConfig
 from packager.workspaces.migrate import migrate
 from packager.workspaces.workspace import Workspace
@@ -333,3 +337,33 @@ def test_mistakes_at_init_change_nothing(edgepack: Type, team: Team, server: Pos
 def test_the_types_are_those_of_the_specification() -> None:
     assert mediatypes.MODEL_WEIGHTS == "application/vnd.cncf.model.weight.v1.tar"
     assert mediatypes.MODEL_FILE_PATH == "org.cncf.model.filepath"
+
+
+def test_services_on_this_machine_are_nobody_elses(team: Team, tmp_path: Path) -> None:
+    def service(kind: ComputeType, models: str, name: str = "churn") -> Service:
+        return Service(name, kind, (models,), "services/churn:a", Digest("0" * 64), {}, created="c", updated="u")
+
+    ann, bob = (ServiceRegistry.of(member(tmp_path / one, team)) for one in ("ann", "bob"))
+    ann.put(service(ComputeType.LOCAL, "churn:1"))
+    bob.put(service(ComputeType.LOCAL, "churn:2"))
+    bob.put(service(ComputeType.KUBERNETES, "churn:3", "shared"))
+    assert [(one.name, one.models) for one in ann.list()] == [("churn", ("churn:1",)), ("shared", ("churn:3",))]
+    assert bob.get("churn").models == ("churn:2",)
+    assert ann.remove("churn").models == ("churn:1",)
+    with pytest.raises(NotFoundError, match="service 'churn' not found"):
+        ann.remove("churn")
+    assert bob.get("churn").models == ("churn:2",)
+    bob.remove("shared")
+    assert ann.find("shared") is None
+
+
+def test_services_elsewhere_move_with_the_workspace_and_those_here_stay(team: Team, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "ann", tmp_path / "cache")
+    for name, kind in (("here", ComputeType.LOCAL), ("there", ComputeType.KUBERNETES)):
+        one = Service(name, kind, ("churn:1",), "services/x:a", Digest("0" * 64), {}, created="c", updated="u")
+        ServiceRegistry.of(workspace).put(one)
+    for to, others in ((team, ["there"]), (None, ["there"])):
+        migrate(workspace, to)
+        workspace = Workspace(tmp_path / "ann", tmp_path / "cache")
+        assert [one.name for one in ServiceRegistry.of(workspace).list()] == ["here", "there"]
+        assert [one.name for one in ServiceRegistry.of(member(tmp_path / "bob", team)).list()] == others
