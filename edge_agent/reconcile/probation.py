@@ -10,7 +10,7 @@ from dataclasses import replace
 from edge_agent.device import Device
 from edge_agent.reconcile.probe import Health
 from edge_agent.reconcile.progress import Progress
-from edge_agent.reconcile.switching import Clock, Looking, Switching, last_log_line, without_service
+from edge_agent.reconcile.switching import Clock, Looking, Switching, last_words, without_service
 from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import Outcome, ServiceRecord
 from edgepack.errors import EdgepackError, RuntimeFailedError
@@ -60,7 +60,7 @@ class Proving:
                 self._progress.enter(now, Stage.DONE)
                 return None
             runtime = self._device.runtime_named(found.runtime)
-            reason = f"not healthy on probation: {health.reason}{last_log_line(runtime.logs(goal.service, 5))}"
+            reason = f"not healthy on probation: {health.reason}{last_words(runtime, goal.service)}"
             runtime.stop(goal.service)
             return self._switching.fall_back(found.current, found.fallback(goal.spec), now, reason)
 

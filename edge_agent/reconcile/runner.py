@@ -16,7 +16,7 @@ from edge_agent.reconcile.plan import Step, Stop, Switch, conflicts, plan, plan_
 from edge_agent.reconcile.probation import Proving
 from edge_agent.reconcile.progress import Progress
 from edge_agent.reconcile.space import forget_service, give_back
-from edge_agent.reconcile.switching import Clock, Looking, Preparing, Switching, last_log_line
+from edge_agent.reconcile.switching import Clock, Looking, Preparing, Switching, last_words
 from edge_agent.sources.base import Fetcher
 from edge_agent.state.goals import Goal, Refusal, Stage
 from edge_agent.state.records import ServiceRecord
@@ -193,7 +193,7 @@ class Runner:
             health = self._looking.wait(spec, runtime, spec.health_timeout_seconds)
             if not health.healthy:
                 hint = f"read its log, or return to an earlier image with: edge-agent rollback {name}"
-                reason = health.reason + last_log_line(runtime.logs(name, 5))
+                reason = health.reason + last_words(runtime, name)
                 raise RuntimeFailedError(reason, where=where, hint=hint)
 
     def rollback(self, name: str) -> DesiredService:

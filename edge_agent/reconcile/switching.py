@@ -324,7 +324,7 @@ class Switching:
             health = self._looking.wait(spec, runtime, spec.health_timeout_seconds)
             if health.healthy:
                 return health
-            reason = health.reason + last_log_line(runtime.logs(spec.name, 5))
+            reason = health.reason + last_words(runtime, spec.name)
         except (EdgepackError, OSError) as error:
             reason = without_service(error, spec.name)
         # Outside of the block above: if stopping fails, the record must not say that nothing runs.
@@ -332,9 +332,9 @@ class Switching:
         return Health(False, reason)
 
 
-def last_log_line(log_text: str) -> str:
-    """The last line of a service's log as the end of a sentence; a log may hold anything."""
-    lines = [line for line in log_text.splitlines() if line.strip()]
+def last_words(runtime: Runtime, service: str) -> str:
+    """The last line that the service's instance wrote, as the end of a sentence; a log may hold anything."""
+    lines = [line for line in runtime.logs(service, 5, since_start=True).splitlines() if line.strip()]
     if not lines:
         return ""
     return f"; it last wrote: {printable(lines[-1].strip())[:_LAST_LINE_CHARACTERS]}"

@@ -78,8 +78,11 @@ class Runtime(Protocol):
     def inspect(self, service: str) -> Instance | None:
         """The current instance; ``None`` when the service has no instance."""
 
-    def logs(self, service: str, lines: int = 100) -> str:
-        """The last lines that the service wrote; empty when it wrote nothing."""
+    def logs(self, service: str, lines: int = 100, *, since_start: bool = False) -> str:
+        """The last lines that the service wrote; empty when it wrote nothing.
+
+        With ``since_start`` only those of its present instance, and not of those before, where they are kept.
+        """
 
     def follow(self, service: str, lines: int = 0) -> Iterator[str]:
         """The last ``lines`` lines, and then what the service writes, as it comes: over its restarts, without end."""

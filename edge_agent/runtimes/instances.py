@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import codecs
 import fcntl
 import json
@@ -9,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +24,10 @@ from edgepack.state.desired import DesiredService
 from edgepack.state.host_access import DeviceNode, Mount
 
 _FOLLOW_SECONDS = 0.2
+# Where in the log what an instance writes begins.
+_MARK = "log.json"
+_BEGINNING_BYTES = 256
+Mark = tuple[int, int]
 _LISTS: Mapping[str, Callable[[Any], object]] = {
     "mounts": lambda one: Mount(**one), "devices": lambda one: DeviceNode(**one), "secrets": str,
 }  # fmt: skip
@@ -152,11 +157,38 @@ def _set_aside(path: Path) -> Path:
     return path.with_name(f"{path.name}.1")
 
 
-def tail(path: Path, lines: int) -> str:
-    """The last ``lines`` lines of a log and of the part that was set aside, from at most their last mebibyte."""
-    data = _end_of(path, LIMITS.log_tail_bytes)
-    if data.count(b"\n") < lines and len(data) < LIMITS.log_tail_bytes:
-        data = _end_of(_set_aside(path), LIMITS.log_tail_bytes - len(data)) + data
+def write_mark(folder: Path, log: Path) -> None:
+    """Record in ``folder`` where ``log`` ends, before an instance writes to it; nothing depends on that it can be."""
+    with suppress(OSError):
+        mark = [0, 0]
+        with suppress(OSError), log.open("rb") as file:
+            mark = [file.seek(0, os.SEEK_END), _beginning(file)]
+        (folder / _MARK).write_text(json.dumps(mark), "ascii")
+
+
+def read_mark(folder: Path) -> Mark | None:
+    """The byte from which on what the instance in ``folder`` wrote is in its log, and which file that was then."""
+    try:
+        size, beginning = json.loads((folder / _MARK).read_bytes())
+        return int(size), int(beginning)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _beginning(file: BinaryIO, size: int = _BEGINNING_BYTES) -> int:
+    """What tells a log from the one that takes its place, whose inode may be the same."""
+    file.seek(0)
+    return binascii.crc32(file.read(min(size, _BEGINNING_BYTES)))
+
+
+def tail(path: Path, lines: int, since: Mark | None = None) -> str:
+    """The last ``lines`` lines of a log and of the part that was set aside, from at most their last mebibyte.
+
+    With ``since`` only what was written after that mark.
+    """
+    data, whole = _end_of(path, LIMITS.log_tail_bytes, since)
+    if whole and data.count(b"\n") < lines and len(data) < LIMITS.log_tail_bytes:
+        data = _end_of(_set_aside(path), LIMITS.log_tail_bytes - len(data), since)[0] + data
     text = data.decode("utf-8", "replace")
     return "".join(text.splitlines(keepends=True)[-lines:]) if lines > 0 else ""
 
@@ -194,10 +226,15 @@ def _opened_at_end(path: Path) -> BinaryIO | None:
     return file
 
 
-def _end_of(path: Path, size: int) -> bytes:
+def _end_of(path: Path, size: int, since: Mark | None) -> tuple[bytes, bool]:
+    """The last ``size`` bytes of a file, and whether what was written before it counts too."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-            return file.read(size)
+            end, first = file.seek(0, os.SEEK_END), 0
+            marked = since is not None and 0 < since[0] <= end and _beginning(file, since[0]) == since[1]
+            if marked and since is not None:
+                first = since[0]
+            file.seek(max(first, end - size))
+            return file.read(size), not marked
     except FileNotFoundError:
-        return b""
+        return b"", True

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edge_agent.runtimes.instances import write_mark
 from edge_agent.runtimes.processes import MARK, Process, ProcessIdentity, below, boot_id, living, supervisors
 from edge_agent.runtimes.supervisor import checksum
 from edge_agent.runtimes.supervisor.job import Answer, Given, Job, View, Way
@@ -23,6 +24,7 @@ from edgepack.state.desired import DesiredService
 _PROGRAM = "import sys; sys.path.insert(0, {!r}); from edge_agent.runtimes.supervisor.main import main; main()"
 _ROOT = Path(__file__).parents[2]
 _STEPS = {
+    "calls": "its system calls cannot be filtered",
     "groups": "it cannot join its control group",
     "limits": "its limits cannot be set",
     "mounts": "it cannot be shown the folders that it needs",
@@ -107,6 +109,7 @@ def launch(
     """
     for name in (*_RECORDS, "exit.json"):
         (folder / name).unlink(missing_ok=True)
+    write_mark(folder, log)
     part = LIMITS.log_bytes if log_bytes is None else log_bytes // 2
     answer = _ask(_job(folder, argv, env, cwd, log, part, lock, within or Surroundings()))
     error = answer.get("error")
@@ -118,7 +121,9 @@ def launch(
             raise NoOwnNetworkError(f"it cannot have a network of its own ({error})")
         case "port":
             raise RuntimeFailedError(f"its port cannot be used ({error})", hint="give the service another port")
-        case "groups" | "limits" | "mounts" | "user" as step:
+        case "log":
+            raise RuntimeFailedError(f"its log cannot be written ({error})", hint=f"look at {log}")
+        case "calls" | "groups" | "limits" | "mounts" | "user" as step:
             raise RuntimeFailedError(
                 f"{_STEPS[step]} ({error})", hint="give the agent the rights of root, or use another --runtime"
             )

@@ -13,7 +13,7 @@ import pytest
 
 from edge_agent.runtimes.base import Runtime
 from edge_agent.runtimes.engine import images
-from edge_agent.runtimes.engine.oom import killed_for_memory
+from edge_agent.runtimes.engine.oom import killed_at
 from edgepack.errors import NotFoundError, RuntimeFailedError
 from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer, LayerEntry, NoCompression, write_layer
@@ -127,7 +127,7 @@ def test_a_layer_that_is_damaged_where_the_engine_keeps_it_is_mended(place: Plac
 
 
 def test_the_kernels_log_tells_of_a_lack_of_memory(tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("6,1,2,-;oom-kill:constraint=CONSTRAINT_MEMCG,task_memcg=/libpod-abc,pid=1\n")
-    assert killed_for_memory("abc", str(tmp_path / "log"))
-    assert not killed_for_memory("abd", str(tmp_path / "log"))
-    assert not killed_for_memory("abc", str(tmp_path / "absent"))
+    (tmp_path / "log").write_text("6,1,2500000,-;oom-kill:constraint=CONSTRAINT_MEMCG,task_memcg=/libpod-abc,pid=1\n")
+    assert killed_at("abc", str(tmp_path / "log")) == 2.5
+    assert killed_at("abd", str(tmp_path / "log")) is None
+    assert killed_at("abc", str(tmp_path / "absent")) is None

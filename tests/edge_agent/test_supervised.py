@@ -139,6 +139,50 @@ def test_a_supervisor_goes_on_when_the_agent_died_before_its_answer(
     assert found.state == "running"
 
 
+# What emulates a processor, as qemu does, refuses these with EINVAL.
+EMULATED = """
+import errno
+from edge_agent.runtimes.supervisor import kernel
+real = kernel._call
+def call(function, *arguments, name=None):
+    if function == "prctl" and arguments[0] in (kernel._CHILD_SUBREAPER, kernel._FILTER_CALLS) or function == "syscall":
+        raise OSError(errno.EINVAL, "Invalid argument")
+    real(function, *arguments, name=name)
+kernel._call = call
+"""
+
+
+def test_a_service_runs_where_the_kernel_is_emulated_and_what_it_lacks_is_in_its_log(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = supervision._PROGRAM.replace("from edge_agent", f"exec({EMULATED!r}); from edge_agent")
+    monkeypatch.setattr(supervision, "_PROGRAM", program)
+    runtime = place.start("process", "import time\nprint('written!', flush=True)\ntime.sleep(600)\n")
+    wait_until(lambda: "written" in runtime.logs("churn"))
+    assert "system calls of this service are not filtered: its processor is emulated" in runtime.logs("churn")
+    assert ("not read-only to this service" in runtime.logs("churn")) is (os.geteuid() == 0)
+    runtime.stop("churn", 1)
+    assert runtime.inspect("churn") is None
+
+
+def test_each_step_of_a_start_that_fails_is_named_as_itself(place: Place) -> None:
+    log = place.folder / "state/logs/churn.log"
+    log.mkdir(parents=True)
+    with pytest.raises(RuntimeFailedError, match=r"its log cannot be written \(Is a directory\); look at .*churn.log"):
+        place.start("process", "")
+
+
+@pytest.mark.parametrize("kind", WITHOUT_ENGINE)
+def test_the_last_words_of_an_instance_are_not_those_of_the_one_before(place: Place, kind: str) -> None:
+    runtime = place.start(kind, "print('of old!', flush=True)\n")
+    wait_until(lambda: runtime.inspect("churn").state == "exited")  # type: ignore[union-attr]
+    assert "of old" in runtime.logs("churn", since_start=True)
+    runtime.stop("churn", 1)
+    again = place.start(kind, "raise SystemExit(7)\n")
+    wait_until(lambda: again.inspect("churn").state == "exited")  # type: ignore[union-attr]
+    assert (again.logs("churn", since_start=True), "of old" in again.logs("churn")) == ("", True)
+
+
 # Which user
 
 

@@ -20,7 +20,7 @@ from edge_agent.runtimes.engine.errors import CONFLICT, NOT_FOUND, CallError, en
 from edge_agent.runtimes.engine.follow import follow
 from edge_agent.runtimes.engine.images import EngineImages, image_name
 from edge_agent.runtimes.engine.look import look_into
-from edge_agent.runtimes.engine.oom import killed_for_memory
+from edge_agent.runtimes.engine.oom import ended_for_memory
 from edge_agent.runtimes.engine.options import container_name, container_options, volume_prefix
 from edge_agent.runtimes.engine.users import AS_NOBODY, is_root_in, replacing_user
 from edge_agent.runtimes.engine.watch import ContainerWatch
@@ -37,8 +37,6 @@ _IMAGE_LABEL, _SPEC_LABEL, _PORT_LABEL = "io.edgepack.image", "io.edgepack.spec"
 _DEVICE_LABEL = "io.edgepack.device"
 _LATE_SECONDS = 20.0
 _FIRST_OPEN_PORT = 1024
-# The exit code of what was ended by SIGKILL.
-_KILLED = 137
 
 
 class DockerRuntime:
@@ -138,8 +136,8 @@ class DockerRuntime:
             found = self._container(service)
             return None if found is None else _instance(service, found)
 
-    def logs(self, service: str, lines: int = 100) -> str:
-        """See the protocol; the engine forgets a service's log with its container."""
+    def logs(self, service: str, lines: int = 100, *, since_start: bool = False) -> str:
+        """See the protocol; the engine forgets a service's log with its container, which is never started twice."""
         with engine_errors(f"service {service}"):
             found = self._container(service)
             pieces = () if found is None else self._engine.logs(found.id, tail=max(0, lines))
@@ -247,5 +245,6 @@ def _instance(service: str, container: Container) -> Instance:
         return Instance(service, image, "running", port, out_of_memory=told, counters=counters)
     code = state.get("ExitCode")
     limited = bool((container.attrs.get("HostConfig") or {}).get("Memory"))
-    out_of_memory = told or (code == _KILLED and limited and killed_for_memory(container.id))
+    finished = str(state.get("FinishedAt") or "")
+    out_of_memory = ended_for_memory(container.id, code=code, told=told, limited=limited, finished=finished)
     return Instance(service, image, "exited", port, code, out_of_memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -11,6 +12,9 @@ from edge_agent.runtimes.supervisor import kernel, places
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing would stay in the supervisor's memory
     from edge_agent.runtimes.supervisor.job import Job, View
+
+# One instruction: everything is allowed (seccomp(2), SECCOMP_RET_ALLOW).
+_ALLOW_ALL = bytes.fromhex("060000000000ff7f")
 
 
 def become(job: Job, log: int, go: int, failed: int) -> None:
@@ -30,7 +34,7 @@ def become(job: Job, log: int, go: int, failed: int) -> None:
         for group in job["groups"]:
             _join(group)
         step = "mounts"
-        _arrange_mounts(job)
+        _arrange_mounts(job, log)
         step = ""
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(log, 1)
@@ -47,7 +51,9 @@ def become(job: Job, log: int, go: int, failed: int) -> None:
         if job["confined"]:  # before the user changes, who may not reach this Python's libraries
             kernel.forbid_new_privileges()
             if job["calls"]:
-                kernel.filter_calls(bytes.fromhex(job["calls"]))
+                step = "calls"
+                _filter_calls(bytes.fromhex(job["calls"]))
+                step = "user"
         if job["user"] is not None:
             os.setgroups(job["further"])
             os.setgid(gid)
@@ -60,6 +66,24 @@ def become(job: Job, log: int, go: int, failed: int) -> None:
         os.write(failed, f"{step}\0{error}".encode("utf-8", "replace"))
     finally:
         os._exit(127)
+
+
+def _filter_calls(program: bytes) -> None:
+    """Filter the calls of this process, where there are filters: what emulates a processor, as qemu does, has none."""
+    try:
+        kernel.filter_calls(program)
+    except OSError as error:
+        if error.errno != errno.EINVAL or _takes_filters():
+            raise
+        os.write(2, b"edge-agent: the system calls of this service are not filtered: its processor is emulated\n")
+
+
+def _takes_filters() -> bool:
+    try:
+        kernel.filter_calls(_ALLOW_ALL)
+    except OSError:
+        return False
+    return True
 
 
 def _leave_the_agent_s_own() -> None:
@@ -81,7 +105,7 @@ def _join(group: str) -> None:
         file.write("0")
 
 
-def _arrange_mounts(job: Job) -> None:
+def _arrange_mounts(job: Job, log: int) -> None:
     """Hide and show what the job says, for this process alone."""
     if job["hide"] is None and not (job["views"] or job["aliases"] or job["given"] or job["sealed"]):
         return
@@ -102,9 +126,19 @@ def _arrange_mounts(job: Job) -> None:
         os.makedirs(alias, 0o755)  # noqa: PTH103
         kernel.mount(f"/proc/self/fd/{sources[path]}", alias, None, kernel.BIND | kernel.RECURSIVE)
     if job["sealed"]:
-        places.seal([one["target"] for one in job["given"] if not one["read_only"]])
+        _seal([one["target"] for one in job["given"] if not one["read_only"]], log)
     for fd in sources.values():
         os.close(fd)
+
+
+def _seal(writable: list[str], log: int) -> None:
+    """Make the device's files read-only to the service, where that can be: an emulator may not know how."""
+    try:
+        places.seal(writable)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        os.write(log, b"edge-agent: the device's files are not read-only to this service: its processor is emulated\n")
 
 
 def _sources(job: Job) -> list[str]:

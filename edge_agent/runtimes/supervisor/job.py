@@ -65,7 +65,8 @@ class Answer(TypedDict, total=False):
     """What the supervisor answers once the service runs (nothing) or could not be started.
 
     ``step`` names what failed: ``network`` when the service cannot have one of its own, ``port`` when the device's
-    address and port cannot be used, ``groups``, ``mounts``, ``limits``, ``user``; empty for the program itself.
+    address and port cannot be used, ``log``, ``groups``, ``mounts``, ``limits``, ``calls``, ``user``; empty for the
+    program itself.
     """
 
     error: str

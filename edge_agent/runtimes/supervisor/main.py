@@ -18,7 +18,7 @@ from edge_agent.runtimes.supervisor import checksum, kernel, start_ticks
 from edge_agent.runtimes.supervisor.become import become
 from edge_agent.runtimes.supervisor.forward import Forwarder
 from edge_agent.runtimes.supervisor.log import Log
-from edge_agent.runtimes.supervisor.memory import MemoryWatch
+from edge_agent.runtimes.supervisor.memory import LOOK_SECONDS, MemoryWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing would stay in memory as long as the service
@@ -35,28 +35,33 @@ def main() -> None:
     job: Job = json.load(sys.stdin)
     if os.fork():
         os._exit(0)  # the agent's child ends here; the supervisor is a daemon of its own
-    listener = None
-    try:
+    try:  # noqa: SIM105 - contextlib would stay in memory
         kernel.adopt_orphans()
+    except OSError:
+        pass  # a machine that is emulated: what leaves the service's session is not ended with it then
+    listener, step = None, ""
+    try:
         if job["way"] is not None:
+            step = "port"
             listener = _listen(job["way"])
+            step = "network"
             kernel.own_network()
-        memory = MemoryWatch(job["oom"])
+        step = "log"
+        log = Log(job["log"], job["log_bytes"])
     except OSError as error:
-        step = "port" if listener is None else "network"
         _answer({"error": error.strerror or str(error), "step": step})
         os._exit(1)
+    memory = MemoryWatch(job["oom"])
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write)
-    log = Log(job["log"], job["log_bytes"])
     log_read, pid = _start(job)
     _raise_limit_of_files()
     epoll = select.epoll()
     epoll.register(wake_read, select.EPOLLIN)
     epoll.register(log_read, select.EPOLLIN)
     forwarder = None if listener is None else Forwarder(epoll, listener, (job["way"] or {"inside": 0})["inside"])
-    status = _serve(epoll, pid, wake_read, log_read, log, forwarder)
+    status = _serve(epoll, pid, wake_read, log_read, log, forwarder, memory)
     if forwarder is not None:
         forwarder.stop()
     _end_what_is_left()
@@ -108,10 +113,16 @@ def _start(job: Job) -> tuple[int, int]:
     return log_read, pid
 
 
-def _serve(epoll: select.epoll, pid: int, wake: int, output: int, log: Log, forwarder: Forwarder | None) -> int:
+def _serve(
+    epoll: select.epoll, pid: int, wake: int, output: int, log: Log, forwarder: Forwarder | None, memory: MemoryWatch
+) -> int:
     """Keep the log and lead connections until the service has ended; how it ended, as wait(2) tells."""
+    look_at = time.monotonic() + LOOK_SECONDS
     while True:
-        events = epoll.poll()
+        events = epoll.poll(max(0.0, look_at - time.monotonic()) if memory.watches else None)
+        if memory.watches and time.monotonic() >= look_at:
+            memory.look()
+            look_at = time.monotonic() + LOOK_SECONDS
         # First what the service wrote: whoever has its answer finds it in the log.
         if any(fd == output for fd, _ in events) and not _take_output(output, log):
             epoll.unregister(output)
@@ -173,7 +184,10 @@ def _drain(epoll: select.epoll, forwarder: Forwarder) -> None:
 def _raise_limit_of_files() -> None:
     """Two descriptors are open for each connection; the service keeps the limit that the agent was started with."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:  # noqa: SIM105
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        pass  # fewer connections at a time
 
 
 def _answer(answer: Answer) -> None:

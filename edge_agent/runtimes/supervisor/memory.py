@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
+
+# How often it is to be looked, and how long before the end of a service a kill may be its cause.
+LOOK_SECONDS = 30.0
+_CAUSE_SECONDS = 60.0
 
 
 class MemoryWatch:
@@ -14,15 +19,34 @@ class MemoryWatch:
 
     def __init__(self, path: str | None) -> None:
         self._path = path
-        self._before = self._count()
+        self._seen = self._count()
+        self._killed_at: float | None = None
         self._event = -1
         if path is not None and path.endswith("memory.oom_control"):
             self._ask(path)
 
-    def killed(self) -> bool:
-        """Whether anything in the group was killed for lack of memory since this object was made."""
-        if self._count() > self._before:
-            return True
+    @property
+    def watches(self) -> bool:
+        """Whether there is anything to look at."""
+        return self._path is not None
+
+    def look(self, now: float | None = None) -> None:
+        """See whether anything in the group was killed for lack of memory since the last look."""
+        count = self._count()
+        if count > self._seen or self._told():
+            self._killed_at = time.monotonic() if now is None else now
+        self._seen = max(self._seen, count)
+
+    def killed(self, now: float | None = None) -> bool:
+        """Whether anything in the group was killed so shortly before that the service may have ended with it.
+
+        A server goes on without a worker that was killed; hours later it ends for another reason.
+        """
+        now = time.monotonic() if now is None else now
+        self.look(now)
+        return self._killed_at is not None and now - self._killed_at < _CAUSE_SECONDS
+
+    def _told(self) -> bool:
         if self._event < 0:
             return False
         try:

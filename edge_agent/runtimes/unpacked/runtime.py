@@ -16,6 +16,7 @@ from edge_agent.runtimes.instances import (
     follow,
     is_recorded,
     log_path,
+    read_mark,
     read_spec,
     service_lock,
     tail,
@@ -141,9 +142,10 @@ class UnpackedRuntime(ABC):
         self._prepare(image, thorough=True)
         return True
 
-    def logs(self, service: str, lines: int = 100) -> str:
+    def logs(self, service: str, lines: int = 100, *, since_start: bool = False) -> str:
         """See the protocol."""
-        return tail(self._log_path(service), lines)
+        path = self._log_path(service)
+        return tail(path, lines, read_mark(self._folder(service)) if since_start else None)
 
     def follow(self, service: str, lines: int = 0) -> Iterator[str]:
         """See the protocol."""

@@ -151,7 +151,7 @@ class FakeRuntime:
             return None
         return Instance(service, one.spec.image, "exited" if one.exited else "running", one.spec.port, 3)
 
-    def logs(self, service: str, lines: int = 100) -> str:
+    def logs(self, service: str, lines: int = 100, *, since_start: bool = False) -> str:
         return "starting\nlast \x1b[31mwords\x07\n\n"
 
     def follow(self, service: str, lines: int = 0) -> Iterator[str]:
