@@ -67,7 +67,7 @@ def _read_desired(device: Device, file: Path) -> Desired:
     from edgepack.bundle.tar import is_bundle
     from edgepack.signing.envelope import verify
 
-    if is_bundle(file):
+    if file.is_file() and is_bundle(file):  # what comes by a pipe can be read once
         raise UsageError("is a bundle", where=file, hint=f"import it with: edge-agent import {shlex.quote(str(file))}")
     data = read_file(file, hint="write a desired state, see the README")
     hint = "give a desired state in JSON, or a signed one: docs/reference/device.md shows both"

@@ -72,7 +72,7 @@ def write_bundle(
         platform = receipt.platform
     if key is not None:
         for image in images:
-            _ensure_signed(store, image, key)
+            ensure_signed(store, image.name, image.descriptor, key)
     contents = _contents(store, images, platform, receipt)
     contents.check_limits(LIMITS, path)
     signed = envelope.sign(contents.to_bytes(), PAYLOAD_TYPE, *([] if key is None else [key]))
@@ -108,14 +108,15 @@ def _without_tag(image: Descriptor) -> Descriptor:
     return Descriptor(image.media_type, image.digest, image.size, others, image.platform, image.artifact_type)
 
 
-def _ensure_signed(store: Store, image: NamedImage, key: PrivateKey) -> None:
+def ensure_signed(store: Store, name: str, image: Descriptor, key: PrivateKey) -> None:
+    """Attach a statement by ``key`` to ``image``, called ``name``, unless it has one."""
     try:
-        signed = verify_image(store, image.descriptor.digest, [key.public])
-        is_covered = signed.attachments.issuperset(vouched_for(store, image.descriptor))
+        signed = verify_image(store, image.digest, [key.public])
+        is_covered = signed.attachments.issuperset(vouched_for(store, image))
     except SignatureError:
         is_covered = False
     if not is_covered:
-        attach(store, image.descriptor, image.name, key)
+        attach(store, image, name, key)
 
 
 def _require_platform(

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from edgepack.errors import UsageError
 from edgepack.host.commands import INPUT
-from edgepack.limits import LIMITS
-
-if TYPE_CHECKING:
-    from edgepack.hidden import HiddenText
 
 _OPTIONS = (
     click.option(
@@ -42,25 +37,13 @@ def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
         **arguments: Any,
     ) -> Any:
         from packager.fleet.broker import BrokerAccess
+        from packager.fleet.reach import read_password
 
         access = None
         if broker is not None:
-            access = BrokerAccess(broker, ca_file, certificate_file, key_file, user, _password(password_file))
+            access = BrokerAccess(broker, ca_file, certificate_file, key_file, user, read_password(password_file))
         return function(access=access, **arguments)
 
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
-
-
-def _password(file: Path | None) -> HiddenText | None:
-    from edgepack.hidden import HiddenText
-
-    if file is None:
-        return None
-    try:
-        with file.open("rb") as opened:
-            first = opened.read(LIMITS.password_bytes).split(b"\n")[0].rstrip(b"\r")
-        return HiddenText(first.decode())
-    except (OSError, UnicodeDecodeError):
-        raise UsageError("cannot be read", where=file, hint="give a file whose first line is the password") from None

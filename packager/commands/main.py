@@ -95,6 +95,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "add": "Take in a device by its identity.",
             "list": "List the devices.",
             "show": "Show a device and what was deployed to it.",
+            "reach": "Say how a device is told what to run.",
             "deploy": "Sign a desired state for a device or a group, and send it.",
             "command": "Let a device do something once, such as restart a service.",
             "remove": "Forget a device.",

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from edgepack.errors import EdgepackError, UsageError, package_errors
 from edgepack.hidden import HiddenText
+from packager.fleet.reach import Reach, read_password
 from packager.fleet.registry import MaybeSentError
 
 _T = TypeVar("_T")
@@ -57,6 +58,14 @@ class BrokerAccess:
             raise UsageError("has no TLS, which the given certificates are for", where=self.url, hint="write mqtts://")
         if self.password is not None and self.user is None:
             raise UsageError("is given without --user", where="--password-file", hint="give both")
+
+
+def access_of(reach: Reach) -> BrokerAccess:
+    """What one logs in with to the broker of ``reach``; raises ``UsageError`` for an address or file that is wrong."""
+    return BrokerAccess(
+        reach.url or "", reach.ca_file, reach.certificate_file, reach.key_file, reach.user,
+        read_password(reach.password_file),
+    )  # fmt: skip
 
 
 class NotSentError(EdgepackError):

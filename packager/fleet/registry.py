@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from packager.database.connection import Connection, Row
 from packager.database.database import Database
 from packager.database.tables import DEPLOYMENTS, DEVICES, LAST_VERSIONS
 from packager.fleet.device import Device
+from packager.fleet.reach import Reach
 
 _KIND = "device"
 _ADD = "add it with: edgepack device add NAME --identity FILE"
@@ -75,12 +77,20 @@ class DeviceRegistry:
                     hint="two devices must not have one name; if this one was set up anew, give --replace",
                 )  # fmt: skip
             device = Device.of(identity, groups, _now() if known is None else known.added)
+            device = replace_fields(device, reach=None if known is None else known.reach)
             if known is None:
                 # With it the workspace has something in it, and says so without a look at the other tables.
                 connection.insert(LAST_VERSIONS, [{"kind": _KIND, "name": device.name, "version": 0}], is_missing=True)
                 connection.insert(DEVICES, [device.to_row()])
             else:
                 connection.update(DEVICES, device.to_row(), {"name": device.name})
+        return device
+
+    def reach(self, name: str, reach: Reach) -> Device:
+        """Record how the device ``name`` is reached; raises ``NotFoundError``."""
+        with self._database.writing() as connection:
+            device = replace_fields(_get(connection, name), reach=reach)
+            connection.update(DEVICES, device.to_row(), {"name": name})
         return device
 
     def list(self, group: str | None = None) -> tuple[Device, ...]:

@@ -29,8 +29,8 @@ from packager.services.plan import Change, Request, changed, plan_update
 from packager.services.registry import ServiceRegistry, now
 from packager.services.service import Service
 from packager.services.states import State
-from packager.services.targets.base import Observation, ServiceTarget
-from packager.services.targets.table import SERVICES, target_of
+from packager.services.targets.base import Observation, ServiceTarget, UnseenError
+from packager.services.targets.table import SERVICES, place_of, platform_of, target_of
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -114,15 +114,17 @@ class Services:
                     hint=f"give --overwrite, or change it: edgepack service update {name}",
                 )  # fmt: skip
             kind = request.configuration.deployment.compute_type
-            if former is not None and (former.compute_type, former.target) != (kind, request.where):
+            place = place_of(self._workspace, kind, request.where)
+            if former is not None and (former.compute_type, former.target) != (kind, place):
                 raise UsageError(
                     f"runs on {former.target or former.compute_type}, where it would stay", where=f"service {name}",
                     hint=f"delete it there first: edgepack service delete {name}",
                 )  # fmt: skip
-            models, package, image = self._build(name, request.models, request.options, progress)
+            platform = platform_of(self._workspace, kind, place)
+            models, package, image = self._build(name, request.models, platform, request.options, progress)
             deployment, moment = request.configuration.deployment, now()
             service = Service(
-                name, deployment.compute_type, models, package, image, request.configuration.written, request.where,
+                name, deployment.compute_type, models, package, image, request.configuration.written, place,
                 deployment.port_asked, deployment.auth, request.source, request.description, request.tags,
                 request.properties, moment if former is None else former.created, moment,
             )  # fmt: skip
@@ -142,7 +144,8 @@ class Services:
             service = replace(former, **changed(former, change), updated=now(), error=None)
             if rebuild is not None:
                 options = self._options() if rebuild.options is None else rebuild.options
-                models, package, image = self._build(name, rebuild.models, options, progress)
+                platform = platform_of(self._workspace, former.compute_type, former.target)
+                models, package, image = self._build(name, rebuild.models, platform, options, progress)
                 service = replace(service, models=models, package=package, image=image, source=rebuild.source)
                 service = replace(service, reload_folder=None)
             keys = Keys() if change.configuration is None else change.configuration.keys
@@ -251,14 +254,12 @@ class Services:
         return BuildOptions(offline=self._workspace.is_offline)
 
     def _build(
-        self, name: str, refs: Sequence[ModelRef], options: BuildOptions, progress: Progress
+        self, name: str, refs: Sequence[ModelRef], platform: Platform, options: BuildOptions, progress: Progress
     ) -> tuple[tuple[str, ...], str, Digest]:
         """Build the image of ``refs``: the models by their versions, the image's tag, and its digest."""
         workspace, tag = self._workspace, f"{_TAGS}/{name}"
         models = tuple(workspace.models.get(ref) for ref in refs)
-        built = workspace.builder.build(
-            [model.ref for model in models], f"{tag}:next", [Platform.host()], options, progress
-        )
+        built = workspace.builder.build([model.ref for model in models], f"{tag}:next", [platform], options, progress)
         package = f"{tag}:{built.descriptor.digest.short}"
         workspace.store.tag(package, built.descriptor)
         workspace.store.untag([f"{tag}:next"])
@@ -293,6 +294,9 @@ class Services:
         try:
             with self._shown(service, former, keys):
                 seen = target.apply(service) if lock is None else target.begin(service, lock)
+        except UnseenError as error:
+            self._records.put(replace(service, error=str(error)))
+            raise
         except EdgepackError as error:
             self._failed(service, former, error)
             raise

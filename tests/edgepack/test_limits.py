@@ -31,6 +31,7 @@ OTHER_SIZES = {
     "packager/commands/model_convert.py",
     "packager/environments/conda.py",
     "packager/exports/quantities.py",
+    "packager/services/targets/device.py",
     "packager/images/plan.py",
     "packager/layers/compressors.py",
     "packager/layers/needles.py",

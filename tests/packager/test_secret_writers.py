@@ -55,6 +55,7 @@ SEARCHED = {
     "packager/models/sharing.py": "packager/models/registry.py",
     "packager/sdk/package_record.py": "packager/sdk/package_record.py",
     "packager/services/registry.py": "packager/services/deploying.py",
+    "packager/services/targets/device.py": "packager/services/targets/device.py",
     "packager/wheels/solving.py": "packager/wheels/solving.py",
     "packager/wheels/stack.py": "packager/wheels/stack.py",
     "packager/workspaces/config.py": "packager/workspaces/config.py",

@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from edgepack.errors import EdgepackError
 from edgepack.oci.digest import Digest
 from packager.services.service import Service
 from packager.services.states import State
+
+
+class UnseenError(EdgepackError):
+    """The target was told, and has not said yet how it goes: what it was told stands."""
 
 
 @dataclass(frozen=True)

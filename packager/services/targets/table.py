@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 from edgepack.errors import UsageError
+from edgepack.nearness import listed
+from edgepack.oci.descriptor import Platform
 from packager.services.configuration.values import ComputeType
 from packager.services.service import Service
 from packager.services.targets.base import ServiceTarget
@@ -31,4 +33,34 @@ def target_of(workspace: Workspace, service: Service) -> ServiceTarget:
 
             return kubernetes_target(workspace, service)
         case ComputeType.DEVICE:
-            raise UsageError(f"services on {service.compute_type} are not there yet", where=f"service {service.name}")
+            from packager.services.targets.device import DeviceTarget
+
+            return DeviceTarget(workspace, workspace.devices.get(service.target or ""))
+
+
+def place_of(workspace: Workspace, kind: ComputeType, named: str | None) -> str | None:
+    """The target of that kind that is ``named``, or the one that there is; ``None`` where there is nothing to name.
+
+    Raises ``UsageError`` where several could be meant, ``NotFoundError`` for one that is not known.
+    """
+    match kind:
+        case ComputeType.LOCAL if named is not None:
+            raise UsageError("is given for a service on this machine", where=named, hint="leave it out, or give --dc")
+        case ComputeType.DEVICE if named is not None:
+            return workspace.devices.get(named).name
+        case ComputeType.DEVICE:
+            names = [one.name for one in workspace.devices.list()]
+            if len(names) == 1:
+                return names[0]
+            hint = f"say which by --target: {listed(names)}" if names else "add one: edgepack device add"
+            what = "is not said, and there are several" if names else "is not known"
+            raise UsageError(f"the device {what}", where="service deploy", hint=hint)
+        case _:
+            return named
+
+
+def platform_of(workspace: Workspace, kind: ComputeType, place: str | None) -> Platform:
+    """What images for ``place`` are built for."""
+    if kind is ComputeType.DEVICE and place is not None:
+        return workspace.devices.get(place).platform
+    return Platform.host()

@@ -1,0 +1,158 @@
+"""Services on a device of the fleet: by a real broker, a registry and the resident agent; and by a carried folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.support.images import Commands, Second, Site, assert_scores
+from tests.support.broker import Mosquitto, running
+from tests.support.parts import remove_tree
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.real("mosquitto", "docker-registry")
+
+
+@dataclass
+class Fleet:
+    """A workstation, a broker, a registry, and a device of one's own with a resident agent."""
+
+    commands: Commands
+    broker: Mosquitto
+    registry: int
+    device: Path
+    port: int
+    agent: subprocess.Popen[bytes] | None = field(default=None)
+
+    def start(self) -> None:
+        with (self.device / "log").open("ab") as log:
+            self.agent = subprocess.Popen(
+                self.commands.argv("edge-agent", "run", "--config", self.device / "agent.json"),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ},
+            )  # fmt: skip
+        wait_until(lambda: "watching" in self.log)
+
+    def end(self) -> None:
+        if self.agent is not None:
+            self.agent.send_signal(signal.SIGTERM)
+            assert self.agent.wait(60) == 0
+        self.agent = None
+
+    @property
+    def log(self) -> str:
+        return (self.device / "log").read_text(errors="replace")
+
+    def service(self, *words: object, code: int = 0) -> Any:
+        done = self.commands.edgepack("service", *words, code=code)
+        return json.loads(done.stdout) if done.stdout.strip() else done.stderr
+
+
+@pytest.fixture(scope="module")
+def fleet(site: Site, second: Second, registry: int, place: Path) -> Iterator[Fleet]:
+    short = Path(tempfile.mkdtemp(prefix="edf-"))
+    device = Path(tempfile.mkdtemp(prefix="dev-", dir=place))
+    device.chmod(0o755)
+    env = {"EDGEPACK_SERVICE_REGISTRY": f"127.0.0.1:{registry}/edge", "EDGEPACK_PLAIN_HTTP": f"127.0.0.1:{registry}"}
+    commands = replace(site.commands, env={**site.commands.env, **env})
+    with running(Mosquitto(short / "b")) as broker:
+        made = Fleet(commands, broker, registry, device, free_port())
+        state = device / "state"
+        (device / "agent.json").write_text(json.dumps({
+            "device": "press-7", "state_dir": str(state), "runtime": "process",
+            "broker": {"url": f"mqtt://127.0.0.1:{broker.port}"},
+            "sources": [{"registry": f"127.0.0.1:{registry}", "plain_http": True}],
+        }))  # fmt: skip
+        agent = replace(commands, folder=device)
+        agent._run("edge-agent", ("--state-dir", state, "init", "--device", "press-7"), 0, {})
+        agent._run("edge-agent", ("--state-dir", state, "trust", place / "test.pub"), 0, {})
+        commands.edgepack("device", "add", "press-7", "--identity", state / "identity.json")
+        (device / "dc.json").write_text(json.dumps({"computeType": "aci", "port": made.port,
+            "containerResourceRequirements": {"cpu": 1, "memoryInGB": 0.5}}))  # fmt: skip
+        try:
+            made.start()
+            yield made
+        finally:
+            made.end()
+    commands.edgepack("device", "remove", "press-7")
+    remove_tree(short)
+
+
+def test_a_service_is_deployed_updated_and_deleted_by_a_broker(site: Site, fleet: Fleet) -> None:
+    told = fleet.service("deploy", "-n", "mlp", "-m", "mlp:1", "--dc", fleet.device / "dc.json", code=2)
+    assert "it is not known how it is reached; say how: edgepack device reach press-7" in told
+    by = f"mqtt://127.0.0.1:{fleet.broker.port}"
+    fleet.commands.edgepack("device", "reach", "press-7", "--key", "test", "--broker", by)
+    found = fleet.service("deploy", "-n", "mlp", "-m", "mlp:1", "--dc", fleet.device / "dc.json", "--overwrite")
+    assert (found["state"], found["target"], found["reason"]) == ("Healthy", "press-7", None), fleet.log
+    assert_scores(fleet.port, site.models[1])
+    assert fleet.service("update", "mlp", "-m", "mlp:2")["state"] == "Healthy"
+    assert_scores(fleet.port, site.models[2])
+    taken = fleet.service("deploy", "-n", "other", "-m", "mlp:1", "--dc", fleet.device / "dc.json", code=2)
+    assert f"port {fleet.port} belongs to another service there" in taken
+
+    script = fleet.device / "score.py"
+    script.write_text("def init():\n    raise RuntimeError('no such feature')\n\n\ndef run(data):\n    return data\n")
+    assert "no such feature" in fleet.service("update", "mlp", "--entry-script", script, code=1)
+    shown = fleet.service("show", "mlp")
+    assert shown["models"] == ["mlp:2"]
+    assert_scores(fleet.port, site.models[2])
+
+    fleet.end()
+    away = fleet.service("update", "mlp", "-m", "mlp:1", code=1)
+    assert "device press-7: has not said yet how it goes: it is not connected" in away
+    shown = fleet.service("show", "mlp")
+    assert shown["state"] == "Transitioning"
+    assert "not connected" in shown["reason"]
+    fleet.start()
+    wait_until(lambda: fleet.service("show", "mlp")["state"] == "Healthy")
+    assert_scores(fleet.port, site.models[1])
+    fleet.service("delete", "mlp")
+    assert fleet.service("list") == []
+
+
+def test_a_service_is_carried_by_a_folder(site: Site, fleet: Fleet, place: Path) -> None:
+    stick = place / "stick"
+    stick.mkdir()
+    fleet.commands.edgepack("device", "reach", "press-7", "--key", "test", "--folder", stick)
+    found = fleet.service("deploy", "-n", "carried", "-m", "mlp:1", "--dc", fleet.device / "dc.json")
+    assert found["state"] == "Unknown"
+    assert f"is in {stick}" in found["reason"]
+    bundle, document = sorted(stick.iterdir(), key=lambda one: one.suffix)
+    inbox = fleet.device / "state" / "inbox"
+    inbox.mkdir(exist_ok=True)
+    for one in (bundle, document):
+        (inbox / f".{one.name}").write_bytes(one.read_bytes())
+        (inbox / f".{one.name}").rename(inbox / one.name)
+    status = [
+        sys.executable,
+        "-m",
+        "edge_agent",
+        "--state-dir",
+        str(fleet.device / "state"),
+        "status",
+        "--output",
+        "json",
+    ]
+
+    def healthy() -> bool:
+        services = json.loads(subprocess.run(status, stdout=subprocess.PIPE, check=True).stdout)["services"]
+        return [(one["name"], one["state"]) for one in services if one["state"] != "Removed"] == [
+            ("carried", "Healthy")
+        ]
+
+    wait_until(healthy)
+    assert_scores(fleet.port, site.models[1])
+    fleet.service("delete", "carried")
+    (inbox / document.name).write_bytes(document.read_bytes())
+    wait_until(lambda: not healthy())
