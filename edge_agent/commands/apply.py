@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,8 +68,10 @@ def _read_desired(device: Device, file: Path) -> Desired:
     from edgepack.bundle.tar import is_bundle
     from edgepack.signing.envelope import verify
 
-    if file.is_file() and is_bundle(file):  # what comes by a pipe can be read once
-        raise UsageError("is a bundle", where=file, hint=f"import it with: edge-agent import {shlex.quote(str(file))}")
+    with suppress(OSError):  # which reading it tells
+        if file.is_file() and is_bundle(file):  # what comes by a pipe can be read once
+            hint = f"import it with: edge-agent import {shlex.quote(str(file))}"
+            raise UsageError("is a bundle", where=file, hint=hint)
     data = read_file(file, hint="write a desired state, see the README")
     hint = "give a desired state in JSON, or a signed one: docs/reference/device.md shows both"
     if "payloadType" not in parse_object(data, file, hint=hint):

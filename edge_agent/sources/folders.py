@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol, cast
 
 from edge_agent.sources.base import SourceGoneError
 from edgepack.bundle.blobs import BundleBlobs
+from edgepack.bundle.tar import is_bundle
 from edgepack.errors import EdgepackError, NotFoundError, SignatureError, UnsafeArchiveError
 from edgepack.oci.attachments import HasReferrers
 from edgepack.oci.descriptor import Descriptor
@@ -201,12 +202,3 @@ class _Layout:
     def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
         found = referrers_of(self._store, self._store.index().manifests, subject)
         return tuple(one for one in found if artifact_type in (None, one.artifact_type))
-
-
-def is_bundle(path: Path) -> bool:
-    """Whether the file begins as a bundle does."""
-    from edgepack.bundle.tar import LIST
-    from edgepack.host.inputs import open_regular
-
-    with open_regular(path) as file:
-        return file.read(len(LIST) + 1) == LIST.encode() + b"\0"

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from edgepack.errors import CutShortError, DigestMismatchError, SizeMismatchError, UnsafeArchiveError, VerificationError
+from edgepack.host.inputs import open_regular
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
@@ -35,13 +36,10 @@ _HINTS = {
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether the file at ``path`` begins as a bundle does; not for one that cannot be read."""
-    try:
-        with path.open("rb") as file:
-            # POSIX, pax, "ustar Interchange Format": the name of the first file stands first.
-            return file.read(len(LIST) + 1) == f"{LIST}\0".encode()
-    except OSError:
-        return False
+    """Whether the regular file at ``path`` begins as a bundle does; raises ``OSError`` where it cannot be read."""
+    with open_regular(path) as file:
+        # POSIX, pax, "ustar Interchange Format": the name of the first file stands first.
+        return file.read(len(LIST) + 1) == f"{LIST}\0".encode()
 
 
 def blob_name(digest: Digest) -> str:
