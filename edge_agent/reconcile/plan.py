@@ -97,7 +97,8 @@ def plan_goal(
         return () if record is None or record.state is _ENDED[spec.status] else (Stop(spec.name),)
     fetch_gates: tuple[Gate, ...] = (DiskSpace(floor_bytes),)
     switch_gates: tuple[Gate, ...] = ()
-    if goal.origin != COMMAND and record is not None and record.state not in _IDLE:
+    keys_alone = record is not None and record.current.spec.with_other_keys(spec)  # which touches nothing that runs
+    if goal.origin != COMMAND and record is not None and record.state not in _IDLE and not keys_alone:
         switch_gates = (
             Memory(updates.free_memory_bytes), UpdateWindow(updates.windows), Unlocked(),
             *([MainsPower()] if updates.power == "mains" else []),

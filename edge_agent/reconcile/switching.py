@@ -208,7 +208,8 @@ class Switching:
         if holder.name != runtime.name:
             holder.stop(spec.name)
             state.moved(deployment)
-        health = self._try(spec, runtime)
+        runs_on = record is not None and holder is runtime and self._needs_keys_alone(record, spec, runtime)
+        health = self._try(spec, runtime, runs_on=runs_on)
         if not health.healthy:
             return self.fall_back(deployment, step.fallback, goal, health.reason)
         if spec.probation_seconds and not step.returning and goal is not None:
@@ -217,6 +218,12 @@ class Switching:
         state.finish(deployment, Outcome.HEALTHY, ServiceState.HEALTHY, None)
         self._enter(goal, Stage.DONE)
         return None
+
+    def _needs_keys_alone(self, record: ServiceRecord, spec: DesiredService, runtime: Runtime) -> bool:
+        """Whether what runs is healthy, and lacks only what its callers are to show."""
+        now = record.current.spec
+        is_good = record.state is ServiceState.HEALTHY and now.with_other_keys(spec)
+        return is_good and self._looking.once(now, runtime).healthy
 
     def count(self, record: ServiceRecord, wanted: DesiredService) -> None:
         """Let what runs count as good, of a service whose change was interrupted and that is to be ``wanted`` now.
@@ -302,9 +309,9 @@ class Switching:
     def _enter(self, goal: Goal | None, stage: Stage, reason: str | None = None) -> Goal | None:
         return None if goal is None else self._progress.enter(goal, stage, reason)
 
-    def _try(self, spec: DesiredService, runtime: Runtime) -> Health:
+    def _try(self, spec: DesiredService, runtime: Runtime, *, runs_on: bool = False) -> Health:
         """As ``_attempt``, and once more when what is unpacked turns out to be damaged, after mending it."""
-        health = self._attempt(spec, runtime)
+        health = self._attempt(spec, runtime, runs_on=runs_on)
         if health.healthy:
             return health
         try:
@@ -316,10 +323,14 @@ class Switching:
         _log.warning("service %s: its image was damaged on the disk and is mended; starting it again", spec.name)
         return self._attempt(spec, runtime)
 
-    def _attempt(self, spec: DesiredService, runtime: Runtime) -> Health:
-        """Stop what runs, start ``spec``, and wait until it is healthy; when it is not, it is stopped again."""
+    def _attempt(self, spec: DesiredService, runtime: Runtime, *, runs_on: bool = False) -> Health:
+        """Stop what runs, start ``spec``, and wait until it is healthy; when it is not, it is stopped again.
+
+        What ``runs_on`` is not stopped before: it is ``spec`` but for its keys.
+        """
         try:
-            runtime.stop(spec.name)
+            if not runs_on:
+                runtime.stop(spec.name)
             runtime.start(replace(spec, image=self._device.manifest_of(spec.image)))
             health = self._looking.wait(spec, runtime, spec.health_timeout_seconds)
             if health.healthy:

@@ -65,7 +65,7 @@ class Runtime(Protocol):
         """
 
     def start(self, spec: DesiredService) -> Instance:
-        """Start ``spec``; an instance that already runs with the same values is left alone.
+        """Start ``spec``; an instance that already runs with the same values is left alone, and sees another ``auth``.
 
         One type says what is desired and what is run: here ``image`` is the manifest of this device's platform, which
         is prepared, and ``status`` and the health check are not looked at. Raises ``RuntimeFailedError``, which names

@@ -149,7 +149,8 @@ class CrunRuntime(UnpackedRuntime):
 
     def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
         access = self._access(image, spec)
-        access = replace(access, secrets=self._secrets.place(spec, service_user(image.config)))
+        secrets = self._secrets.place(spec, service_user(image.config))
+        access = replace(access, secrets=secrets, auth=self._auth.place(spec))
         self._lay_out(folder, image, spec, access)
         # A group of ours around the container's own, which is gone with the container: it tells of a lack of memory.
         cgroup = f"/edgepack/{cgroups.group_name(folder, spec.name)}/container"
@@ -258,6 +259,7 @@ class CrunRuntime(UnpackedRuntime):
         cgroups.remove(cgroups.group_name(bundle, service))
         unmount_layers(bundle, service)
         self._secrets.remove(service)
+        self._auth.remove(service)
         if bundle.exists():
             remove_tree(bundle)
 

@@ -22,6 +22,7 @@ from edgepack.names import check_service_name
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
 from edgepack.state.host_access import DeviceNode, Mount
+from edgepack.state.service_auth import KeyAuth, ServiceAuth, TokenAuth
 
 _FOLLOW_SECONDS = 0.2
 # Where in the log what an instance writes begins.
@@ -32,9 +33,14 @@ _LISTS: Mapping[str, Callable[[Any], object]] = {
     "mounts": lambda one: Mount(**one), "devices": lambda one: DeviceNode(**one), "secrets": str,
 }  # fmt: skip
 
+# What an instance is recorded with, by its mode.
+_MODES: Mapping[str, ServiceAuth] = {KeyAuth.mode: KeyAuth("", ""), TokenAuth.mode: TokenAuth("", "")}
+
 
 def spec_json(spec: DesiredService) -> bytes:
     """The canonical JSON of the values that an instance runs with: not of ``status``, the health check, the restarts.
+
+    Of ``auth`` there is the mode alone: the rest of it is in a file, which an instance reads again.
 
     What earlier versions did not have is there only where it is set: an agent that was updated must find its services
     running as they are desired, and restart none.
@@ -54,6 +60,7 @@ def spec_json(spec: DesiredService) -> bytes:
         "secrets": list(spec.secrets),
         "network": spec.network,
         "log_bytes": spec.log_bytes,
+        "auth": None if spec.auth is None else spec.auth.mode,
     }
     return canonical_json(value | {name: found for name, found in later.items() if found})
 
@@ -77,6 +84,8 @@ def read_spec(folder: Path) -> DesiredService | None:
         value["image"] = Digest.parse(value["image"])
         for name, read in _LISTS.items():
             value[name] = tuple(read(one) for one in value.get(name, ()))
+        if "auth" in value:
+            value["auth"] = _MODES[value["auth"]]
         found = DesiredService(**value)
         return found if written in (None, Digest.of(spec_json(found)).hex) else None
     except (FileNotFoundError, NotADirectoryError):

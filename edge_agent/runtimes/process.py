@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edge_agent.runtimes import cgroups, reach, seccomp_program, supervision
 from edge_agent.runtimes.access.devices import device_nodes
-from edge_agent.runtimes.access.given import SECRETS_VARIABLE, Access, find_access
+from edge_agent.runtimes.access.given import SECRETS_VARIABLE, Access, auth_env, find_access
 from edge_agent.runtimes.access.mounts import content_of
 from edge_agent.runtimes.cgroups import ControlGroupError, Limits
 from edge_agent.runtimes.instances import write_spec
@@ -124,7 +124,7 @@ class ProcessRuntime(UnpackedRuntime):
         python = self._python(image)
         access = self._access(image, spec)
         view = self._view(spec, image, python)
-        access = replace(access, secrets=self._secrets.place(spec, view.user))
+        access = replace(access, secrets=self._secrets.place(spec, view.user), auth=self._auth.place(spec))
         seen = str(view.aliases.get(tree, tree))
         cwd = tree / config.working_dir.lstrip("/")
         # Recorded before anything runs, so that whoever comes after a crash knows what to stop.
@@ -135,6 +135,8 @@ class ProcessRuntime(UnpackedRuntime):
         env = environment(service_env(config, spec, *listening), tree)
         if access.secrets is not None and not reach.can_arrange_mounts():
             env[SECRETS_VARIABLE] = str(access.secrets)
+        if access.auth is not None and not reach.can_arrange_mounts():
+            env |= auth_env(spec, str(access.auth))
         try:
             supervision.launch(
                 folder,
@@ -158,9 +160,10 @@ class ProcessRuntime(UnpackedRuntime):
                 "its mounts need an agent that may make mounts", where=f"service {spec.name}",
                 hint="run the agent as root, or leave mounts out: a process sees the device's files where they are",
             )  # fmt: skip
-        if spec.secrets and os.geteuid() == 0 and not reach.can_arrange_mounts():
+        if (spec.secrets or spec.auth) and os.geteuid() == 0 and not reach.can_arrange_mounts():
             raise IncompatibleError(
-                "its secrets need an agent that may make mounts", where=f"service {spec.name}",
+                f"its {'secrets need' if spec.secrets else 'auth needs'} an agent that may make mounts",
+                where=f"service {spec.name}",
                 hint="give the agent CAP_SYS_ADMIN, or run it as the user that the service is to be",
             )  # fmt: skip
         if (moved := next((one for one in spec.devices if one.inside != one.path), None)) is not None:
@@ -221,6 +224,7 @@ class ProcessRuntime(UnpackedRuntime):
         supervision.end(folder, timeout)
         cgroups.remove(cgroups.group_name(folder, service))
         self._secrets.remove(service)
+        self._auth.remove(service)
         if folder.exists():
             remove_tree(folder)
 

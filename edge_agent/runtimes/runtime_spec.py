@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from edge_agent.runtimes import seccomp
 from edge_agent.runtimes.access.devices import Node
-from edge_agent.runtimes.access.given import NOTHING, SECRETS_VARIABLE, Access
+from edge_agent.runtimes.access.given import NOTHING, SECRETS_VARIABLE, Access, auth_env
 from edgepack.errors import IncompatibleError
 from edgepack.oci.config import ImageConfig
 from edgepack.state.desired import DesiredService
@@ -73,7 +73,7 @@ def service_env(config: ImageConfig, spec: DesiredService, address: str, port: i
     own = {"EDGEPACK_HOST": address, "EDGEPACK_PORT": str(port)}
     if spec.secrets:
         own[SECRETS_VARIABLE] = SECRETS_FOLDER
-    return {"PATH": _PATH, **config.env, **spec.env, **own}
+    return {"PATH": _PATH, **config.env, **spec.env, **own, **auth_env(spec)}
 
 
 def runtime_config(

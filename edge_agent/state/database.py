@@ -12,7 +12,7 @@ from edge_agent.state.file import damaged_state as damaged_state
 from edge_agent.state.file import reading_only
 from edge_agent.state.goals import Wanted
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
-from edge_agent.state.rows import read_records, read_wanted, write_goal, write_spec
+from edge_agent.state.rows import read_deployments, read_records, read_wanted, write_goal, write_spec
 from edge_agent.state.wanted import WantedFile
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import NO_IMAGE, DesiredService
@@ -66,6 +66,7 @@ class StateFile(WantedFile, CommandFile):
     def finish(self, deployment: Deployment, outcome: Outcome, state: ServiceState, reason: str | None) -> None:
         """Record how ``deployment`` ended, and that it is the service's current one.
 
+        Other healthy versions get the keys of one that became healthy: no return to them brings a replaced key back.
         Only when a rollback has become healthy do the newer images stop counting as good: until then they are what to
         return to when it fails.
         """
@@ -73,6 +74,8 @@ class StateFile(WantedFile, CommandFile):
             if deployment.outcome is Outcome.RETURNING and outcome is Outcome.HEALTHY:
                 _mark_newer_as_rolled_back(db, deployment)
             _set_outcome(db, deployment, outcome)
+            if outcome is Outcome.HEALTHY:
+                _renew_auth(db, deployment)
             _set_service(db, deployment.spec.name, state, deployment.runtime, reason, deployment.id)
 
     def forget_reason(self, service: str) -> None:
@@ -154,6 +157,13 @@ def _set_service(
 
 def _set_outcome(db: sqlite3.Connection, deployment: Deployment, outcome: Outcome) -> None:
     db.execute("UPDATE deployments SET outcome = ? WHERE id = ?", (outcome, deployment.id))
+
+
+def _renew_auth(db: sqlite3.Connection, newest: Deployment) -> None:
+    for one in read_deployments(db, "service = ? AND outcome = ?", newest.spec.name, Outcome.HEALTHY):
+        if one.spec.auth != newest.spec.auth and one.spec.same_auth_mode(newest.spec):
+            spec = write_spec(replace(one.spec, auth=newest.spec.auth))
+            db.execute("UPDATE deployments SET spec = ? WHERE id = ?", (spec, one.id))
 
 
 def _mark_newer_as_rolled_back(db: sqlite3.Connection, back: Deployment) -> None:

@@ -25,6 +25,7 @@ from edgepack.state.host_access import (
     read_mounts,
     read_secrets,
 )
+from edgepack.state.service_auth import ServiceAuth, read_auth
 from edgepack.state.times import format_time, parse_time
 
 SCHEMA = "edgepack.desired/v1"
@@ -53,7 +54,8 @@ class DesiredService:
     ended, or that failed ``health_failures`` checks ``health_interval_seconds`` apart, is started again;
     ``probation_seconds`` how long a new version must stay healthy before the earlier one is given up. ``network`` is
     ``None`` for what the runtime does by itself, ``secrets`` are names, ``log_bytes`` is the most that is kept of what
-    the service writes, ``None`` for the device's usual quota.
+    the service writes, ``None`` for the device's usual quota. ``auth`` is
+    what callers show; a change of its keys starts nothing again.
     """
 
     name: str
@@ -75,6 +77,15 @@ class DesiredService:
     secrets: tuple[str, ...] = ()
     network: Network | None = None
     log_bytes: int | None = None
+    auth: ServiceAuth | None = None
+
+    def with_other_keys(self, other: DesiredService) -> bool:
+        """Whether ``other`` is the same but for its keys, or for what verifies its tokens."""
+        return self != other and self.same_auth_mode(other) and replace(self, auth=other.auth) == other
+
+    def same_auth_mode(self, other: DesiredService) -> bool:
+        """Whether callers of both show the same kind of thing, and not nothing."""
+        return self.auth is not None and other.auth is not None and self.auth.mode == other.auth.mode
 
     def collides(self, other: DesiredService) -> bool:
         """Whether both want the same port; an address such as 0.0.0.0 collides with every other."""
@@ -96,7 +107,9 @@ class DesiredService:
         ]
         env = sorted(name for name in {*self.env, *other.env} if self.env.get(name) != other.env.get(name))
         found += [f"env.{name}" for name in env]
-        found += [name for name in ("mounts", "devices", "secrets") if getattr(self, name) != getattr(other, name)]
+        found += [
+            name for name in ("mounts", "devices", "secrets", "auth") if getattr(self, name) != getattr(other, name)
+        ]
         return f"the change of {', '.join(found)}" if found else ""
 
     def to_json(self) -> dict[str, object]:
@@ -125,6 +138,8 @@ class DesiredService:
             value["devices"] = [one.to_json() for one in self.devices]
         if self.secrets:
             value["secrets"] = list(self.secrets)
+        if self.auth is not None:
+            value["auth"] = self.auth.to_json()
         return value
 
 
@@ -227,10 +242,12 @@ def read_service(fields: Fields) -> DesiredService:
     log_bytes = fields.take("log_bytes", int)
     if log_bytes is not None and not _MIN_LOG <= log_bytes <= _MAX_LOG:
         fields.wrong("log_bytes", f"must be from {_MIN_LOG} to {_MAX_LOG}")
+    auth = read_auth(fields)
     fields.finish()
     return DesiredService(
         name, image, port or 0, cast(Status, status), address, env, memory, cpus, path, timeout, interval, failures,
         cast(Restart, restart), probation or 0.0, mounts, devices, secrets, cast("Network | None", network), log_bytes,
+        auth,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 
 from edgepack.documents import Fields
 from edgepack.errors import InvalidReferenceError, UsageError
+from edgepack.state.service_auth import AUTH_FOLDER
 
 _T = TypeVar("_T")
 Network = Literal["own", "device"]
@@ -31,6 +32,7 @@ _TAKEN = {
     "/etc/resolv.conf": "is written by the runtime",
     "/opt/edgepack": "holds the image's server and its configuration",
     "/proc": "is the kernel's",
+    AUTH_FOLDER: "holds what callers show, which auth says",
     SECRETS_FOLDER: "holds the secrets, which secrets names",
     "/sys": "is the kernel's",
     "/tmp": "is in memory, and the service's own",  # noqa: S108

@@ -33,6 +33,7 @@ from edgepack.oci.serve import serve
 from edgepack.oci.store import Store
 from edgepack.state.desired import DesiredService
 from edgepack.state.host_access import DeviceNode, Mount
+from edgepack.state.service_auth import KeyAuth, TokenAuth
 from tests.edge_agent.support.runtimes import build_image, copy_store, make_runtime
 from tests.support import http_client
 from tests.support.http_client import listens
@@ -162,6 +163,27 @@ def started_at(lab: Lab, runtime: Runtime) -> object:
     if lab.kind in ("docker", "podman"):
         return runtime._container("churn").id  # type: ignore[attr-defined]
     return (lab.state / "run" / lab.kind / "churn" / "process.json").read_bytes()
+
+
+def test_other_keys_are_seen_without_a_restart(lab: Lab, runtime: Runtime, spec: DesiredService) -> None:
+    file = "os.environ['EDGEPACK_AUTH_FILE']"
+    probe = f"lambda: [os.environ['EDGEPACK_AUTH_MODE'], read({file}), writable(os.path.dirname({file}))]"
+    keys = KeyAuth(f"sha256:{'a' * 64}", f"sha256:{'b' * 64}")
+    spec = replace(spec, env={"PROBE": probe}, auth=keys)
+    runtime.start(spec)
+    assert ask(spec.port)["probe"] == ["key", f'{{"primary":"sha256:{"a" * 45}', os.geteuid() != 0]
+    before = started_at(lab, runtime)
+    for letter in "cd":
+        runtime.start(replace(spec, auth=replace(keys, primary=f"sha256:{letter * 64}")))
+        assert ask(spec.port)["probe"][1] == f'{{"primary":"sha256:{letter * 45}'
+    assert started_at(lab, runtime) == before
+    runtime.start(replace(spec, auth=TokenAuth("PEM", "churn")))
+    assert ask(spec.port)["probe"][:2] == ["token", '{"algorithm":"EdDSA","audience":"churn","public_key":"PEM","sche']
+    assert started_at(lab, runtime) != before
+    runtime.start(replace(spec, env={"PROBE": "os.environ.get('EDGEPACK_AUTH_FILE')"}, auth=None))
+    assert ask(spec.port)["probe"] is None
+    runtime.stop("churn")
+    assert not list(lab.state.rglob("keys.json"))
 
 
 def test_another_spec_takes_the_place_of_the_first(

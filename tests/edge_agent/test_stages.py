@@ -32,6 +32,7 @@ from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edgepack.state.desired import DesiredService
 from edgepack.state.reported import ServiceState
+from edgepack.state.service_auth import KeyAuth
 from tests.edge_agent.support.fake_runtime import V1, V2, service
 
 NOW = Outlook(datetime(2026, 11, 30, 15, 0), "this boot", 1 << 30, 1 << 28, online=True, on_mains=True)  # noqa: DTZ001
@@ -194,6 +195,11 @@ def test_what_must_be_so_before_a_step_is_declared_on_it() -> None:
     assert gates_of(goal(Stage.STAGED), {}, updates) == []
     assert gates_of(goal(Stage.STAGED), {"churn": record(service(V1), ServiceState.STOPPED)}, updates) == []
     assert gates_of(replace(goal(Stage.STAGED), origin="command"), runs, updates) == []
+    # Other keys are for now, and touch nothing that runs.
+    keys = [KeyAuth(f"sha256:{letter * 64}", f"sha256:{'b' * 64}") for letter in "ac"]
+    keyed = {"churn": record(service(V2, auth=keys[0]))}
+    assert gates_of(replace(goal(Stage.STAGED), spec=service(V2, auth=keys[1])), keyed, updates) == []
+    assert len(gates_of(replace(goal(Stage.STAGED), spec=service(V1, auth=keys[1])), keyed, updates)) == 4
     fetch = plan_goal(goal(Stage.WANTED), {}, updates, 1 << 20)[0]
     assert fetch == Fetch("churn", V2, (DiskSpace(1 << 20),))
 

@@ -21,6 +21,7 @@ from edge_agent.state.records import Outcome, ServiceRecord
 from edgepack.errors import EdgepackError, NoSpaceError, UsageError
 from edgepack.oci.digest import Digest
 from edgepack.state.reported import ServiceState
+from edgepack.state.service_auth import KeyAuth
 from tests.edge_agent.support.fake_runtime import V1, V2, V3, image, service
 from tests.support.sampling import times
 
@@ -90,6 +91,19 @@ def test_a_return_gives_up_newer_images_only_when_it_is_healthy(path: Path) -> N
     assert [one.spec.image for one in after.healthy] == [V2, V2, V1]
     assert after.last_good is not None
     assert after.last_good.spec.image == V1
+
+
+def test_no_return_brings_a_replaced_key_back(path: Path) -> None:
+    old, new = (KeyAuth(f"sha256:{letter * 64}", f"sha256:{'b' * 64}") for letter in "ac")
+    healthy(path, V1, auth=old)
+    healthy(path, V2, auth=old)
+    StateFile(path).begin(service(V2, auth=new), "process")
+    assert [one.spec.auth for one in read(path).healthy] == [old, old]
+    healthy(path, V2, auth=new)
+    assert {one.spec.auth for one in read(path).healthy} == {new}
+    assert read(path).last_good is not None
+    healthy(path, V3)  # which asks for nothing: what asked for keys asks for them when it is returned to
+    assert [one.spec.auth for one in read(path).healthy][:2] == [None, new]
 
 
 def test_stopping_is_written_down_first(path: Path) -> None:

@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 
 from edgepack.errors import InvalidDocumentError
 from edgepack.oci.digest import Digest
+from edgepack.signing.keys import create_key
 from edgepack.state.desired import NO_IMAGE, SCHEMA, Desired, DesiredService
 from edgepack.state.host_access import DeviceNode, Mount
+from edgepack.state.service_auth import KeyAuth, TokenAuth
 
 IMAGE = Digest.of(b"image")
+KEYS = KeyAuth(f"sha256:{'a' * 64}", f"sha256:{'b' * 64}")
+TOKENS = TokenAuth(create_key().public.to_pem().decode(), "churn", "edgepack")
 
 
 def document(*services: dict[str, Any], **fields: Any) -> bytes:
@@ -98,6 +102,7 @@ services = st.builds(
         tuple
     ),
     network=st.sampled_from([None, "own", "device"]),
+    auth=st.sampled_from([None, KEYS, TOKENS]),
     log_bytes=st.none() | st.integers(64 << 10, 1 << 40),
 )
 
@@ -199,6 +204,21 @@ def test_what_is_written_is_read_again(
             " starting with a letter or digit",
         ),
         ({"secrets": ["a", "a"]}, "services[0].secrets list 'a' twice"),
+        ({"auth": {"mode": "password"}}, "services[0].auth.mode must be key or token"),
+        (
+            {"auth": {"mode": "key", "primary": "a-key-itself", "secondary": KEYS.secondary}},
+            "services[0].auth.primary: must be sha256: and 64 hexadecimal digits, the digest of a key",
+        ),
+        ({"auth": {"mode": "key", "primary": KEYS.primary}}, "services[0].auth.secondary is missing"),
+        ({"auth": KEYS.to_json() | {"audience": "x"}}, "services[0].auth.audience is not a known field"),
+        ({"auth": TOKENS.to_json() | {"public_key": "x"}}, "services[0].auth.public_key: is not a public key in PEM"),
+        ({"auth": TOKENS.to_json() | {"audience": ""}}, "services[0].auth.audience: must have 1 to 4096 characters"),
+        ({"auth": "key"}, "services[0].auth must be an object"),
+        (
+            {"mounts": [{"source": "/srv", "target": "/run/edgepack"}]},
+            "services[0].mounts[0].target must not be /run/edgepack: /run/edgepack/auth holds what callers show, which "
+            "auth says",
+        ),
         ({"health": {"failures": 0}}, "services[0].health.failures must be from 1 to 1000"),
         (
             {"health": {"interval_seconds": 0}},
@@ -263,6 +283,12 @@ def test_what_changed_is_told_without_what_could_be_secret() -> None:
         "churn", IMAGE, 6789, env={"A": "two"}, restart="never", mounts=(Mount("/a", "/b"),), secrets=("key",)
     )
     assert before.settings_changed(after) == "the change of restart always to never, env.A, mounts, secrets"
+    other = replace(before, auth=KEYS)
+    assert before.settings_changed(other) == "the change of auth"
+    assert other.with_other_keys(replace(other, auth=replace(KEYS, primary=KEYS.secondary)))
+    for one in (other, before, replace(other, auth=TOKENS), replace(other, port=1, auth=replace(KEYS, primary=""))):
+        assert not other.with_other_keys(one)
+    assert not before.with_other_keys(other)
 
 
 @pytest.mark.parametrize("serial", [-1, 1 << 63, "7", 1.5, True])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_agent.runtimes.access.given import NOTHING, SECRETS_VARIABLE, Access
+from edge_agent.runtimes.access.given import NOTHING, SECRETS_VARIABLE, Access, auth_env
 from edge_agent.runtimes.runtime_spec import OPEN_FILES, PIDS_LIMIT, TMP_BYTES, inside_port
 from edgepack.limits import LIMITS
 from edgepack.names import check_service_name
@@ -43,6 +43,7 @@ def container_options(
         environment |= {"EDGEPACK_HOST": "0.0.0.0", "EDGEPACK_PORT": str(inside_port(config))}  # noqa: S104
     if spec.secrets:
         environment[SECRETS_VARIABLE] = SECRETS_FOLDER
+    environment |= auth_env(spec)
     host: dict[str, Any] = {
         "NetworkMode": "default" if published else "host",
         "ReadonlyRootfs": True,

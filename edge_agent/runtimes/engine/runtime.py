@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_agent.runtimes import cgroups
+from edge_agent.runtimes.access.auth import AuthFiles
 from edge_agent.runtimes.access.given import NOTHING, Access, find_access, needs_access
 from edge_agent.runtimes.access.secrets import Secrets
 from edge_agent.runtimes.base import Instance, Watch
@@ -50,6 +51,7 @@ class DockerRuntime:
         self._images = EngineImages(store, self._engine)
         self._device = str(store.root.parent.resolve())
         self._secrets = Secrets(store.root.parent.resolve(), self.name)
+        self._auth = AuthFiles(store.root.parent.resolve(), self.name)
 
     def prepare(self, image: Digest) -> None:
         """Send the engine the layers that it lacks, and wait until they are on the disk; see the protocol."""
@@ -97,6 +99,7 @@ class DockerRuntime:
             if found is not None:
                 now = _instance(spec.name, found)
                 if now.state == "running" and found.labels.get(_SPEC_LABEL) == spec_hash(spec):
+                    self._auth.place(spec)
                     return now
                 self.stop(spec.name)
             self._check_port(spec)
@@ -109,6 +112,7 @@ class DockerRuntime:
                 self._engine.remove(made)
                 self._remove_volumes(spec.name)
                 self._secrets.remove(spec.name)
+                self._auth.remove(spec.name)
                 raise
             started = self._engine.container(made)
             if started is None:
@@ -129,6 +133,7 @@ class DockerRuntime:
                 self._engine.remove(container.id)
             self._remove_volumes(service)
             self._secrets.remove(service)
+            self._auth.remove(service)
 
     def inspect(self, service: str) -> Instance | None:
         """See the protocol."""
@@ -162,14 +167,16 @@ class DockerRuntime:
         where = f"service {spec.name}"
         if not self._local:
             raise RuntimeFailedError(
-                "its mounts, devices and secrets are of this machine, and the engine is on another", where=where,
+                "its mounts, devices, secrets and auth are of this machine, and the engine is on another", where=where,
                 hint="run the agent where the engine is, or leave them out of the desired state",
             )  # fmt: skip
         name, labels = image_name(spec.image), {_DEVICE_LABEL: self._device}
         with look_into(self._engine, name, config, self._look_name(spec.name), labels) as look:
             user = look.user
             found = find_access(spec, Path(self._device), look.content, user)
-        return replace(found, secrets=self._secrets.place(spec, user)) if place else found
+        if not place:
+            return found
+        return replace(found, secrets=self._secrets.place(spec, user), auth=self._auth.place(spec))
 
     def _look_name(self, service: str) -> str:
         return f"{container_name(service)}.look.{Digest.of(os.fsencode(self._device)).hex[:8]}"

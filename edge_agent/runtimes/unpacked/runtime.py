@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_agent.runtimes import cgroups, supervision
+from edge_agent.runtimes.access.auth import AuthFiles
 from edge_agent.runtimes.access.secrets import Secrets
 from edge_agent.runtimes.base import Instance, Watch
 from edge_agent.runtimes.instances import (
@@ -46,6 +47,7 @@ class UnpackedRuntime(ABC):
         self._root = self._state / "run" / name
         self._images = UnpackedImages(self._state, store, name, whiteouts)
         self._secrets = Secrets(self._state, name)
+        self._auth = AuthFiles(self._state, name)
 
     @abstractmethod
     def prepare(self, image: Digest) -> None:
@@ -91,6 +93,7 @@ class UnpackedRuntime(ABC):
         with service_lock(self._root, spec.name) as lock:
             now = self.inspect(spec.name)
             if now is not None and now.state == "running" and is_recorded(folder, spec):
+                self._auth.place(spec)
                 return now
             self._clear(spec.name, _STOP_SECONDS)
             check_port(spec)

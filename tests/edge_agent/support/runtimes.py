@@ -71,7 +71,8 @@ server = socket.create_server((os.environ["EDGEPACK_HOST"], int(os.environ["EDGE
 while True:
     connection, _ = server.accept()
     connection.recv(4096)
-    connection.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + repr(answer).encode())
+    now = dict(answer, probe=answer["probe"]() if callable(answer["probe"]) else answer["probe"])
+    connection.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + repr(now).encode())
     connection.close()
 """
 
