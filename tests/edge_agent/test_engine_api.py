@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import socketserver
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from edge_agent.runtimes.engine.connect import connect
 from edge_agent.runtimes.engine.errors import CallError
-from edgepack.errors import MissingPartError
+from edge_agent.runtimes.engine.facts import check_facts, of_docker, of_podman
+from edge_agent.runtimes.engine.runtime import DockerRuntime
+from edgepack.errors import IncompatibleError, MissingPartError
+from edgepack.oci.digest import Digest
+from edgepack.oci.store import Store
+from edgepack.state.desired import DesiredService
 
 PODMAN = {"Api-Version": "1.41", "Libpod-Api-Version": "4.3.1"}
 
@@ -97,6 +103,60 @@ def test_refusals_are_told_in_the_words_of_the_engine(address: str, monkeypatch:
     assert (found.id, found.labels, found.state) == ("5", {}, {})
     assert engine.container("absent") is None
     assert b"".join(engine.logs("e", tail=2)) == b"onetwo"
+
+
+REMAPPED = {"SecurityOptions": ["name=seccomp,profile=default", "name=userns"]}
+ROOTLESS = {"SecurityOptions": ["name=rootless"], "MemoryLimit": False, "CpuCfsQuota": False}
+ALL = {"SecurityOptions": ["name=seccomp"], "MemoryLimit": True, "CpuCfsQuota": True, "LoggingDriver": "journald"}
+LIMITED: dict[str, Any] = {"memory_bytes": 64 << 20, "cpus": 1.0}
+OF_ROOT = {"host": {"security": {"rootless": False}, "cgroupControllers": ["memory", "cpu"], "logDriver": "k8s-file"}}
+BARE = {"host": {"security": {"rootless": True}, "cgroupControllers": []}}
+
+
+@pytest.mark.parametrize(
+    ("podman", "info", "asked", "reason"),
+    [
+        (False, REMAPPED, {"secrets": ("token",)}, r"could not be read: .* \(userns-remap\); take .*daemon.json"),
+        (False, REMAPPED, LIMITED, None),
+        (False, ROOTLESS, LIMITED, "memory_bytes and cpus would not be kept: .*; let systemd delegate"),
+        (False, {"CpuCfsQuota": False}, LIMITED, "service churn: its cpus would not be kept: .*; enable them in the"),
+        (False, ROOTLESS, {}, None),
+        (False, ALL, LIMITED, None),
+        (False, {}, LIMITED, None),
+        (True, BARE, LIMITED, "memory_bytes and cpus would not be kept"),
+        (True, OF_ROOT, LIMITED, None),
+        (True, {"host": {}}, LIMITED, None),
+    ],
+)
+@pytest.mark.parametrize("address", ["unix"], indirect=True)
+def test_what_an_engine_would_drop_or_hide_is_refused_before_anything_is_stopped(
+    address: str, podman: bool, info: dict[str, Any], asked: dict[str, Any], reason: str | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = "/v4.0.0/libpod/info" if podman else "/v1.41/info"
+    monkeypatch.setattr(Engine, "headers_of_ping", PODMAN if podman else {"Api-Version": "1.41"})
+    monkeypatch.setattr(Engine, "answers", {path: (200, json.dumps(info).encode())})
+    runtime = DockerRuntime(Store.create(tmp_path / "store"), address)
+    spec = DesiredService("churn", Digest.of(b"image"), 6789, **asked)
+    for _ in range(2):
+        if reason is None:
+            runtime.check(spec, held=True)
+        else:
+            with pytest.raises(IncompatibleError, match=reason):
+                runtime.check(spec, held=True)
+    # Asked once, for Podman needs long to answer.
+    assert Engine.asked.count(path) == 1
+
+
+def test_a_rootless_engine_gets_no_secrets_of_root_and_those_of_its_own_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = DesiredService("churn", Digest.of(b"image"), 6789, secrets=("token",))
+    for facts in (of_docker({**ROOTLESS}), of_podman(BARE)):
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        check_facts(spec, facts)
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        with pytest.raises(IncompatibleError, match="is rootless, and the agent is root; run the agent as"):
+            check_facts(spec, facts)
+    assert (of_docker(ALL).log_driver, of_podman(OF_ROOT).log_driver) == ("journald", "k8s-file")
 
 
 @pytest.mark.parametrize(

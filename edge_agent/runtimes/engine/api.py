@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from edge_agent.runtimes.engine.errors import NOT_FOUND, CallError
+from edge_agent.runtimes.engine.facts import Facts, of_docker, of_podman
 from edge_agent.runtimes.engine.transport import CALL_SECONDS, Transport
 from edgepack.limits import LIMITS
 
@@ -85,11 +86,9 @@ class Engine:
         """What the engine says of itself."""
         return dict(self._get("/info"))
 
-    def log_driver(self) -> str:
-        """What writes the logs of containers that say nothing of it."""
-        if not self.podman:
-            return str(self.info().get("LoggingDriver") or "")
-        return str((self._get(f"{LIBPOD}/info").get("host") or {}).get("logDriver") or "")
+    def facts(self) -> Facts:
+        """What it can do. Podman needs nearly a second to answer, so this is not for when a service is stopped."""
+        return of_podman(self._get(f"{LIBPOD}/info")) if self.podman else of_docker(self.info())
 
     # Containers
 

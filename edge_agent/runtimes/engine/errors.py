@@ -9,6 +9,7 @@ from edgepack.errors import MissingPartError, NoSpaceError, RuntimeFailedError
 
 # A status of HTTP.
 NOT_FOUND, CONFLICT = 404, 409
+_HINT = "look at the engine's log"
 
 
 class CallError(RuntimeFailedError):
@@ -23,20 +24,21 @@ class EngineRefusedError(RuntimeFailedError):
     """The container engine refused a request, or did not answer it."""
 
 
+class EngineAwayError(EngineRefusedError, MissingPartError):
+    """The container engine does not answer now: what needs it waits."""
+
+
 @contextmanager
 def engine_errors(where: str) -> Iterator[None]:
     """Turn an error of the engine, or of the connection to it, into one of ours.
 
-    ``MissingPartError`` where it does not answer, which passes; else ``EngineRefusedError`` or ``NoSpaceError``.
+    ``EngineAwayError`` where it does not answer, which passes; else ``EngineRefusedError`` or ``NoSpaceError``.
     """
     try:
         yield
     except CallError as error:
         if error.status == 0:
-            raise MissingPartError(
-                f"the container engine does not answer as one ({error.what})", where=where,
-                hint="look at the engine's log, or start it again",
-            ) from error  # fmt: skip
+            raise EngineAwayError(f"the container engine refuses ({error.what})", where=where, hint=_HINT) from error
         raise refused(error.what, where) from error
 
 
@@ -44,4 +46,4 @@ def refused(text: str, where: str) -> EngineRefusedError | NoSpaceError:
     """The error for an engine's message, which is all that an engine says when its disk is full."""
     if "no space left" in text:
         return NoSpaceError("no space left where the engine keeps its images and containers", where=where)
-    return EngineRefusedError(f"the container engine refuses ({text})", where=where, hint="look at the engine's log")
+    return EngineRefusedError(f"the container engine refuses ({text})", where=where, hint=_HINT)

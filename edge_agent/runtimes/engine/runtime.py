@@ -18,6 +18,7 @@ from edge_agent.runtimes.base import Instance, Watch
 from edge_agent.runtimes.engine.api import Container
 from edge_agent.runtimes.engine.connect import connect
 from edge_agent.runtimes.engine.errors import CONFLICT, NOT_FOUND, CallError, engine_errors
+from edge_agent.runtimes.engine.facts import Facts, check_facts
 from edge_agent.runtimes.engine.follow import follow
 from edge_agent.runtimes.engine.images import EngineImages, image_name
 from edge_agent.runtimes.engine.look import look_into
@@ -48,6 +49,7 @@ class DockerRuntime:
     def __init__(self, store: Store, address: str | None = None) -> None:
         self._engine = connect(address)
         self._local = self._engine.transport.socket_path is not None  # by a socket of this machine
+        self._facts, self._asked = Facts(), False
         self._images = EngineImages(store, self._engine)
         self._device = str(store.root.parent.resolve())
         self._secrets = Secrets(store.root.parent.resolve(), self.name)
@@ -57,6 +59,7 @@ class DockerRuntime:
         """Send the engine the layers that it lacks, and wait until they are on the disk; see the protocol."""
         with engine_errors(f"image {image}"):
             self._images.send(image)
+            self._ask()
 
     def mend(self, image: Digest) -> bool:
         """See the protocol. A layer that other images or containers of the engine have too stays as it is."""
@@ -78,6 +81,8 @@ class DockerRuntime:
         """See ``Foreseeing``. An engine on another machine has other ports."""
         with engine_errors(f"service {spec.name}"):
             self._refuse_another_s(spec.name)
+            self._ask()
+            check_facts(spec, self._facts)
             if needs_access(spec) and self._images.has(spec.image):
                 self._secrets.check(spec)
                 self._access(spec, self._images.config(spec.image))
@@ -85,6 +90,12 @@ class DockerRuntime:
             check_address(spec)
             if not held:
                 self._check_port(spec)
+
+    def _ask(self) -> None:
+        """Ask the engine once what it can do: when an image is prepared, while what is to be replaced still runs."""
+        if not self._asked:
+            self._facts = self._engine.facts()
+            self._asked = True
 
     def _check_port(self, spec: DesiredService) -> None:
         # An engine may bind ports that its users may not: below 1024 it is asked itself.
@@ -101,6 +112,9 @@ class DockerRuntime:
                 if now.state == "running" and found.labels.get(_SPEC_LABEL) == spec_hash(spec):
                     self._auth.place(spec)
                     return now
+            self._ask()
+            check_facts(spec, self._facts)
+            if found is not None:
                 self.stop(spec.name)
             self._check_port(spec)
             made = self._create(spec, config, self._access(spec, config, place=True))
@@ -191,7 +205,7 @@ class DockerRuntime:
         """A new container. One that appears late, at the request of a killed process of the agent, is removed first."""
         engine = self._engine
         options = container_options(
-            spec, config, podman=engine.podman, log_driver=engine.log_driver(), user=replacing_user(config),
+            spec, config, podman=engine.podman, log_driver=self._facts.log_driver, user=replacing_user(config),
             access=access,
         )  # fmt: skip
         options |= {"Image": image_name(spec.image), "Labels": {**_labels(spec), _DEVICE_LABEL: self._device}}

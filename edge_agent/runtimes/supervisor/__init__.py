@@ -14,7 +14,8 @@ def start_ticks(pid: int) -> int | None:
     See proc(5), ``/proc/[pid]/stat``: the second field may hold anything, so counting starts behind its parenthesis.
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        # Its first thread's, which is the same: the other file qemu makes up for a process that it emulates.
+        with open(f"/proc/{pid}/task/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
