@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.support.images import Commands, Second, Site, assert_scores
+from tests.integration.support.images import Commands, Second, Site, assert_scores, rows
 from tests.support.broker import Mosquitto, running
+from tests.support.http_client import ask
 from tests.support.parts import remove_tree
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
@@ -117,8 +118,27 @@ def test_a_service_is_deployed_updated_and_deleted_by_a_broker(site: Site, fleet
     fleet.start()
     wait_until(lambda: fleet.service("show", "mlp")["state"] == "Healthy")
     assert_scores(fleet.port, site.models[1])
+    assert_keys_work(fleet)
     fleet.service("delete", "mlp")
     assert fleet.service("list") == []
+
+
+def assert_keys_work(fleet: Fleet) -> None:
+    """Let the service ``mlp`` ask for keys, call it, and replace one of them."""
+    body = json.dumps({"data": rows()})
+
+    def status(key: str | None) -> int:
+        headers = {"content-type": "application/json"} | ({} if key is None else {"authorization": f"Bearer {key}"})
+        return ask(fleet.port, "POST", "/score", body, headers).status
+
+    configuration = json.loads((fleet.device / "dc.json").read_text()) | {"authEnabled": True}
+    (fleet.device / "keyed.json").write_text(json.dumps(configuration))
+    assert fleet.service("update", "mlp", "--dc", fleet.device / "keyed.json")["state"] == "Healthy"
+    before = fleet.service("keys", "mlp")
+    assert [status(key) for key in (None, *before.values())] == [401, 200, 200]
+    after = fleet.service("keys", "mlp", "--regenerate", "primary")
+    wait_until(lambda: status(after["primary"]) == 200)
+    assert [status(key) for key in before.values()] == [401, 200]
 
 
 def test_a_service_is_carried_by_a_folder(site: Site, fleet: Fleet, place: Path) -> None:

@@ -25,6 +25,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import packager
+from edgepack.documents import canonical_json
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UnsafePermissionsError, UsageError
 from edgepack.hidden import HiddenText
 from edgepack.host.files import atomic_write
@@ -41,6 +42,7 @@ from packager.services.deploying import Services
 from packager.services.plan import Change
 from packager.services.registry import ServiceRegistry
 from packager.services.service import Service
+from packager.services.targets.cluster import kubernetes_target
 from packager.webservice import AksWebservice, Webservice
 from packager.workspaces.workspace import Workspace
 from tests.support.http_client import Answer, ask
@@ -377,6 +379,16 @@ def test_an_example_works_as_it_is_shown_and_has_no_key_in_it(site: Site, langua
     assert plain.stdout == shown["code"]
     assert f"export {shown['variable']}=" in plain.stderr
     assert credential not in plain.output
+
+
+def test_a_cluster_gets_what_verifies_and_no_key(site: Site) -> None:
+    for name, file in (("keyed", "keys.json"), ("tokened", "tokens.json")):
+        service = replace(site.service(name), compute_type=ComputeType.KUBERNETES, deployment={"computeType": "aks"})
+        given = kubernetes_target(site.workspace, service)
+        found = given._credentials(service).auth
+        assert list(found) == [file]
+        assert found[file] == canonical_json(json.loads((site.target.folder / file).read_bytes()))
+    assert given._credentials(replace(service, auth=Auth.NONE)).auth == {}
 
 
 def test_deleting_a_service_forgets_its_keys(site: Site) -> None:

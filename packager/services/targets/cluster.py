@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from edgepack.documents import canonical_json
+from packager.exports.secrets import Credentials
 from packager.exports.workload import Workload
 from packager.services.configuration.values import KubernetesDeployment
+from packager.services.credentials.callers import auth_of
 from packager.services.pushing import push, repository_of
 from packager.services.service import Service
 from packager.services.targets.kubectl import Kubectl
@@ -23,4 +26,8 @@ def kubernetes_target(workspace: Workspace, service: Service) -> KubernetesTarge
     def send(one: Service) -> None:
         push(workspace, one)
 
-    return KubernetesTarget(Kubectl(service.target, namespace), workload, send)
+    def credentials(one: Service) -> Credentials:
+        auth = auth_of(workspace.root, one)
+        return Credentials({} if auth is None else {auth.file: canonical_json(auth.document())})
+
+    return KubernetesTarget(Kubectl(service.target, namespace), workload, send, credentials=credentials)

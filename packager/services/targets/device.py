@@ -27,7 +27,8 @@ from packager.fleet.documents import addressed
 from packager.fleet.reach import Reach
 from packager.fleet.registry import Deployment, Target
 from packager.layers.secrets import check_written
-from packager.services.configuration.values import Auth, DeviceDeployment
+from packager.services.configuration.values import DeviceDeployment
+from packager.services.credentials.callers import auth_of
 from packager.services.pushing import push
 from packager.services.service import Service
 from packager.services.states import State, reported
@@ -58,11 +59,6 @@ class DeviceTarget:
     def settle(self, service: Service) -> Service:
         """See ``ServiceTarget``: the port as asked for, or the first that no document gives to another service."""
         deployment = self._deployment(service)
-        if deployment.auth is not Auth.NONE:
-            raise UsageError(
-                "is not there yet for services on devices", where="authEnabled",
-                hint="put the keys on the device: docs/reference/service.md says how",
-            )  # fmt: skip
         if deployment.collect_data:
             raise UsageError(
                 "is not there yet for services on devices", where="dataCollection.storageEnabled",
@@ -207,6 +203,7 @@ class DeviceTarget:
             service.name, service.image, service.port or 0, status,
             "0.0.0.0" if public else "127.0.0.1",  # noqa: S104 - asked for by a host's name
             env, memory_bytes=int(deployment.memory_gb * _GIB), cpus=deployment.cpu, secrets=secrets,
+            auth=auth_of(self.workspace.root, service),
         )  # fmt: skip
 
     def _wanted(self) -> Mapping[str, DesiredService]:
