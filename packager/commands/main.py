@@ -114,6 +114,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
     "bundle": ("Files that carry images to a device.", {"create": "Write images and their signatures to one file."}),
 }
 VERBS = {
+    "serve": "Serve a model in this terminal, without an image.",
     "azureml": "Run a script written for Azure's SDK, unchanged.",
     "demo": "Do the main job once, on real input, from training to rollback.",
 }

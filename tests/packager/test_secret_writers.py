@@ -94,6 +94,7 @@ NOT_SEARCHED = {
     "packager/sdk/configuration.py": "names of a workspace, for a script of Azure's",
     "packager/sdk/run_files.py": "a file of a run, copied for its user",
     "packager/services/credentials/folder.py": "the one file with the keys of a service: mode 0600",
+    "packager/services/serving.py": "a scratch file: the names of models and where a script is on this machine",
     "packager/services/source_copy.py": "a copy for a service of this machine, in a folder of mode 0700",
     "packager/services/targets/local.py": "names, digests and ports of services on this machine",
     "packager/wheels/cache.py": "wheels as the index has them, checked against their hashes",
