@@ -22,6 +22,7 @@ from tests.support.parts import remove_tree
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
+JSON = {"Content-Type": "application/json"}
 pytestmark = pytest.mark.real("mosquitto", "docker-registry")
 
 
@@ -108,6 +109,16 @@ def test_a_service_is_deployed_updated_and_deleted_by_a_broker(site: Site, fleet
     shown = fleet.service("show", "mlp")
     assert shown["models"] == ["mlp:2"]
     assert_scores(fleet.port, site.models[2])
+
+    keyed = json.loads((fleet.device / "dc.json").read_text()) | {"authEnabled": True}
+    (fleet.device / "keyed.json").write_text(json.dumps(keyed))
+    assert fleet.service("update", "mlp", "--dc", fleet.device / "keyed.json")["state"] == "Healthy"
+    body = json.dumps({"data": rows()})
+    assert ask(fleet.port, "POST", "/score", body, JSON).status == 401
+    keys = fleet.service("keys", "mlp")
+    for key in (keys["primary"], keys["secondary"]):
+        assert ask(fleet.port, "POST", "/score", body, {**JSON, "Authorization": f"Bearer {key}"}).status == 200
+    assert fleet.service("update", "mlp", "--dc", fleet.device / "dc.json")["state"] == "Healthy"
 
     fleet.end()
     away = fleet.service("update", "mlp", "-m", "mlp:1", code=1)

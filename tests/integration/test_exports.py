@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -181,6 +182,12 @@ def test_a_service_on_kubernetes_is_pushed_applied_and_exported(site: Site, tmp_
         )
         exported = yaml.safe_load((tmp_path / "files/deployment.yaml").read_text())
         assert exported["spec"]["template"] == cluster.objects["deployments", "mlp"]["spec"]["template"]
+        configuration.write_text('{"computeType": "aks", "namespace": "ml", "numReplicas": 1}')  # which has keys
+        site.commands.edgepack("service", "update", "mlp", "--dc", configuration, **env)
+        keys = site.commands.edgepack("service", "keys", "mlp", **env).json
+        data = cluster.objects["secrets", "mlp-auth"]["stringData"]["keys.json"]
+        assert json.loads(data)["primary"] == "sha256:" + hashlib.sha256(keys["primary"].encode()).hexdigest()
+        assert not [key for key in keys.values() if key in json.dumps(list(cluster.objects.values()))]
         site.commands.edgepack("service", "delete", "mlp", **env)
         assert cluster.objects == {}
 
