@@ -11,7 +11,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import joblib
 import pytest
+from onnx import TensorProto, helper
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import Ridge
 
 from packager.sdk import azureml_names
 from packager.sdk.automl import AutoMLRun
@@ -19,7 +23,6 @@ from packager.sdk.model import Model
 from packager.sdk.workspace import Experiment, Workspace
 
 DOCUMENT = os.environ.get("EDGEPACK_SPECIFICATION")
-_DEPLOYS = "deploys a service, which edgepack does by its commands for now"
 _SCRIPT = "is a part of an entry script; the server's tests run those"
 _REGISTERS = f"from azureml.core import Model\n\nmodel = Model.register(workspace=ws,\n{' ' * 23}model_name="
 # What a block begins with -> why it is not run. Each must be in the document, so that the list stays true.
@@ -31,13 +34,7 @@ REASONS = {
     "import json\nimport pickle": _SCRIPT,
     "import json\nfrom azureml.core import Datastore": "profiling and its datasets are not there yet",
     "from azureml.core.model import InferenceConfig, Model\nfrom azureml.core.dataset": "profiling is not there yet",
-    "from azureml.core.webservice import AciWebservice": _DEPLOYS,
-    "from azureml.core.webservice import LocalWebservice, Webservice": _DEPLOYS,
-    "import requests\nimport json\n\nheaders": "asks a service that the block before deployed",
-    f"{_REGISTERS}'flowers'": _DEPLOYS,
-    f"{_REGISTERS}'mnist-sample'": _DEPLOYS,
-    "from azureml.core import Model\nfrom azureml.core.resource_configuration": _DEPLOYS,
-    "import json\n\n\ninput_payload": "asks a service that the block before deployed",
+    f"{_REGISTERS}'flowers'": "needs TensorFlow; the tests of its converter have such models",
     "import requests\nimport json\n\n# URL": "asks a service that docker run started: see the test of packages",
     "from azureml.contrib.services.aml_request": _SCRIPT,
     "import requests\n# Load image data": "asks a service",
@@ -75,6 +72,7 @@ def _dedented(block: str) -> str:
 def test_every_block_runs_or_says_why_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = blocks(Path(str(DOCUMENT)).read_text(encoding="utf-8"))
     monkeypatch.setenv("EDGEPACK_WORKSPACE", str(tmp_path / "ws"))
+    monkeypatch.setenv("EDGEPACK_RUNTIME", "process")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
     names = _prepared(tmp_path)
@@ -87,6 +85,12 @@ def test_every_block_runs_or_says_why_it_cannot(tmp_path: Path, monkeypatch: pyt
             names["run"] = names["automl_run"]
         exec(compile(block, str(DOCUMENT), "exec"), names)  # noqa: S102 - what this test is for
     assert {"Dockerfile", "wheels"} <= {path.name for path in Path("imagefiles").iterdir()}
+    workspace = names["ws"]
+    assert isinstance(workspace, Workspace)
+    deployed = {name: service.state for name, service in workspace.webservices.items()}
+    for service in workspace.webservices.values():
+        service.delete()
+    assert deployed == dict.fromkeys(("my-sklearn-service", "myservice", "onnx-mnist-service"), "running")
     unused = [start for start in REASONS if not any(block.startswith(start) for block in found)]
     assert unused == []
     assert len(found) - len(reasons) >= 8
@@ -100,6 +104,11 @@ def _prepared(folder: Path) -> dict[str, object]:
         "name: project_environment\ndependencies:\n  - python=3.11\n  - pip:\n    - azureml-defaults>=1.0.45\n"
     )
     (folder / "path_to_score.py").write_text("def init(): pass\ndef run(data): return data\n")
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 10]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ports[:1], ports[1:])
+    (folder / "mnist-model.onnx").write_bytes(helper.make_model(graph, ir_version=9).SerializeToString())
+    data = load_diabetes()
+    joblib.dump(Ridge().fit(data.data, data.target), folder / "sklearn_regression_model.pkl")
     (folder / "made").mkdir()
     (folder / "made/model.pkl").write_bytes(b"weights")
     workspace = Workspace(workspace_name="plant")
