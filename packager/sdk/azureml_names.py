@@ -42,10 +42,10 @@ MODULES: dict[str, str | None] = {
 }
 # What no machine of one's own has, and the way that there is instead.
 CLOUD_ONLY = {
-    "AksCompute": "services run on devices: edge-agent apply",
+    "AksCompute": "name the context of kubectl's configuration: compute_target_name of deploy_configuration",
     "AmlCompute": "train where you are, and log with Experiment.start_logging()",
-    "ComputeTarget": "services run on devices: edge-agent apply",
-    "KubernetesCompute": "services run on devices: edge-agent apply",
+    "ComputeTarget": "deploy_configuration takes compute_target_name, a context of kubectl's configuration",
+    "KubernetesCompute": "deploy_configuration takes compute_target_name, a context of kubectl's configuration",
     "DEFAULT_CPU_IMAGE": "leave docker.base_image out, and edgepack's own base is taken",
     "DEFAULT_GPU_IMAGE": "name an image of yours in docker.base_image",
     "Keyvault": "keep secrets where the program that needs them finds them",
