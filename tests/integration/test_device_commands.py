@@ -118,7 +118,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             agent.put(agent.service("v1"))
             agent.wait_for("Healthy")
         agent.put(agent.service("v2"))
-        agent.wait(lambda: agent.of()["digest"] == str(made.images.digests["v2"]) and agent.of()["stage"] == "Done")
+        agent.wait(
+            lambda: (agent.of().get("digest"), agent.of().get("stage")) == (str(made.images.digests["v2"]), "Done")
+        )
         with broker.watching(f"{TOPIC}/events") as seen:
             yield Site(folder, broker, agent, workspace.keys.get("factory"), seen)
         if agent.process is not None:

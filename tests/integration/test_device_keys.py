@@ -66,6 +66,7 @@ def device(request: pytest.FixtureRequest, place: Path, site: Site) -> Iterator[
     folder = Path(tempfile.mkdtemp(prefix="ak-", dir=place))
     folder.chmod(0o755)
     made = Device(Commands(folder, folder / "unused", env), request.param, site.commands.workspace / "store")
+    made.agent("trust", place / "test.pub")  # another test may have signed the images of the site
     yield made
     made.agent("remove", "churn")
     assert not list((folder / "device/auth").iterdir())

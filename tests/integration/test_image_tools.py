@@ -18,6 +18,7 @@ from edgepack.oci.store import Store
 from edgepack.signing.keys import TrustStore
 from edgepack.signing.statement import verify_image
 from tests.integration.support.images import SITE_PACKAGES, Commands, Second, Site, image_of, measure
+from tests.support.parts import docker_registry
 from tests.support.running import run
 
 
@@ -178,9 +179,12 @@ def test_the_model_and_the_configuration_lie_where_they_should(site: Site, rootf
 
 
 @pytest.mark.real("docker-registry", "skopeo")
-def test_a_registry_takes_and_gives_both_versions_and_the_signature(
-    site: Site, second: Second, registry: int, place: Path
-) -> None:
+def test_a_registry_takes_and_gives_both_versions_and_the_signature(site: Site, second: Second, place: Path) -> None:
+    with docker_registry(place / "registry of its own") as port:  # that has no blob of another repository
+        _takes_and_gives(site, second, port, place)
+
+
+def _takes_and_gives(site: Site, second: Second, registry: int, place: Path) -> None:
     commands, name = site.commands, f"127.0.0.1:{registry}/team/mlp"
     commands.edgepack("bundle", "create", "mlp:1", "-o", site.folder / "for-its-signature", "--key", "test")
     first = commands.edgepack("package", "push", "mlp:1", f"{name}:1").json

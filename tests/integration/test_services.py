@@ -39,7 +39,8 @@ def crashing(commands: Commands, *words: object) -> Done:
 
 @pytest.fixture(scope="module")
 def deployed(commands: Commands) -> Iterator[Any]:
-    """``mlp:1`` as the service ``mlp``."""
+    """``mlp:1`` as the service ``mlp``; the same image was signed by a key of the workspace before."""
+    commands.edgepack("bundle", "create", "mlp:1", "-o", commands.folder / "signs-it", "--key", "test")
     yield commands.edgepack("service", "deploy", "-n", "mlp", "-m", "mlp:1", "--port", free_port()).json
     commands.edgepack("service", "delete", "mlp")
     assert commands.edgepack("service", "list").json == []

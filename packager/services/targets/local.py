@@ -7,11 +7,11 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError
 from edgepack.host.files import atomic_write, make_dirs
@@ -24,6 +24,9 @@ from packager.services.service import Service
 from packager.services.states import State, reported
 from packager.services.targets.base import Observation
 
+if TYPE_CHECKING:
+    from edgepack.signing.keys import PublicKey
+
 _ADDRESS = "127.0.0.1"
 _CONFIGURATION = "edge-agent.yml"
 # Where a service sees the copy of its source that a reload made, and how its server is told.
@@ -32,10 +35,21 @@ _SOURCE_VARIABLE = "EDGEPACK_SOURCE_DIRECTORY"
 
 
 class LocalTarget:
-    """The device at ``folder``, which takes images from the layout at ``store``; ``locks`` has a lock a service."""
+    """The device at ``folder``, which takes images from the layout at ``store``; ``locks`` has a lock a service.
 
-    def __init__(self, folder: Path, store: Path, locks: Path, runtime: str = "auto") -> None:
+    It trusts the public ``keys`` of the workspace: an image that one of them has signed is no stranger's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        store: Path,
+        locks: Path,
+        runtime: str = "auto",
+        keys: Callable[[], Iterable[PublicKey]] = tuple,
+    ) -> None:
         self._folder = folder
+        self._keys = keys
         self._store = store
         self._locks = locks
         self._agent = AgentCommand(folder, runtime)
@@ -109,10 +123,24 @@ class LocalTarget:
         self._folder.chmod(0o711)
         configuration = {"sources": [{"folder": str(self._store)}], "allow_unsigned_images": True}
         atomic_write(self._folder / _CONFIGURATION, json.dumps(configuration, indent=2).encode())
+        self._trust()
         self._said(service).unlink(missing_ok=True)
         document = self._folder / f"{service.name}.desired.json"
         atomic_write(document, Desired((self._spec(service),)).to_bytes())
         return document
+
+    def _trust(self) -> None:
+        """Let the device trust the keys that it was not told of yet."""
+        told = self._folder / "told.json"
+        known = set(json.loads(told.read_bytes())) if told.exists() else set()
+        new = [key for key in self._keys() if key.id not in known]
+        for key in new:
+            file = self._folder / f"{key.id[:12]}.pub"
+            atomic_write(file, key.to_pem())
+            self._agent.json("trust", str(file))
+            file.unlink()
+        if new:
+            atomic_write(told, json.dumps(sorted({*known, *(key.id for key in new)})).encode())
 
     def _spec(self, service: Service) -> DesiredService:
         spec = DesiredService(service.name, service.image, service.port or 0)
@@ -183,6 +211,7 @@ class LocalTarget:
 
     def delete(self, service: Service) -> None:
         """See ``ServiceTarget``."""
+        self._trust()
         self._said(service).unlink(missing_ok=True)
         if not self._folder.is_dir():
             return

@@ -27,7 +27,10 @@ def target_of(workspace: Workspace, service: Service) -> ServiceTarget:
             from packager.services.targets.local import LocalTarget
 
             runtime = os.environ.get(RUNTIME, "auto")
-            return LocalTarget(workspace.root / LOCAL_DEVICE, workspace.store.root, workspace.root / SERVICES, runtime)
+            return LocalTarget(
+                workspace.root / LOCAL_DEVICE, workspace.store.root, workspace.root / SERVICES, runtime,
+                lambda: workspace.keys.list().values(),
+            )  # fmt: skip
         case ComputeType.KUBERNETES:
             from packager.services.targets.cluster import kubernetes_target
 
