@@ -138,6 +138,10 @@ def _process_only(reason: str) -> Isolation:
     return Isolation(kind="process", network="the machine's", files="the user's", processes="the user's", reason=reason)
 
 
+# Becomes its arguments, unless its parent is another process than the one given.
+_UNLESS_ORPHANED = '[ "$PPID" = "$0" ] || exit 1; exec "$@"'
+
+
 def run(
     module: str,
     job: Mapping[str, object],
@@ -171,8 +175,10 @@ def run(
         if jailed:
             command = [shutil.which("unshare") or "unshare", *UNSHARE, "--", *command]
         if (setpriv := shutil.which("setpriv")) is not None:
-            # Without the caller there is no time limit: when it has been killed, the child ends too.
-            command = [setpriv, "--pdeathsig", "KILL", "--", *command]
+            # Without the caller there is no time limit: when it has been killed, the child ends too. When that was
+            # before the child had asked for the signal, it has another parent by then.
+            still_there = ["/bin/sh", "-c", _UNLESS_ORPHANED, str(_caller())]
+            command = [setpriv, "--pdeathsig", "KILL", "--", *still_there, *command]
         # Scratch files go to the disk, not to the jail's /tmp, which is memory.
         scratch = folder / "tmp"
         scratch.mkdir()
@@ -192,6 +198,10 @@ def run(
             _end(child, jailed=jailed)
         stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - STDERR_TAIL))
         return Outcome(child.returncode, stderr.read().decode(errors="replace").strip(), not ended)
+
+
+def _caller() -> int:
+    return os.getpid()
 
 
 def _await(pid: int, seconds: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -132,6 +133,17 @@ def test_process_that_ends_by_an_error_of_its_own_is_not_told_to_lack_memory(
     with pytest.raises(ConversionError, match=r"ended unexpectedly \(exit code 3") as raised:
         sklearn_to_onnx(save(Runs("raise SystemExit(3)")))
     assert "memory" not in str(raised.value)
+
+
+def test_a_process_whose_caller_died_before_it_began_does_nothing(
+    save: Save, sklearn_to_onnx: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells it of no death that was before it asked; seen as another parent than the caller."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("not installed: setpriv")
+    monkeypatch.setattr(launch, "_caller", os.getppid)
+    with pytest.raises(ConversionError, match="exit code 1"):
+        sklearn_to_onnx(save(LogisticRegression().fit([[0.0], [1.0]], [0, 1])))
 
 
 def test_links_left_for_the_caller_are_not_followed(save: Save, sklearn_to_onnx: Convert, tmp_path: Path) -> None:

@@ -172,7 +172,8 @@ def test_kustomize_takes_the_folder_as_a_base(tmp_path: Path) -> None:
     """What kubectl builds of it; that a cluster admits and schedules it is not proven."""
     exported = export_kubernetes(everything(), Cluster("ml", credentials=GIVEN))
     exported.write(tmp_path / "base")
-    (tmp_path / "kustomization.yaml").write_text("resources: [base]\nnamePrefix: blue-\n")
+    # As every kubectl since 1.14 takes it; later ones have another word for it.
+    (tmp_path / "kustomization.yaml").write_text("bases: [base]\nnamePrefix: blue-\n")
     done = subprocess.run(["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, check=True)
     built = [*yaml.safe_load_all(done.stdout)]
     assert len(built) == len(documents(exported))
