@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.host.locks import is_locked
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
 from edgepack.state.host_access import Mount
@@ -175,7 +175,7 @@ class LocalTarget:
     def _with_begun(self, service: Service, seen: Observation) -> Observation:
         """A service that another command is at work on is on its way, also before the device knows of it."""
         final = (State.DELETED, State.FAILED, State.UNKNOWN)
-        if seen.state in final and _is_locked(self._locks / f"{service.name}.lock"):
+        if seen.state in final and is_locked(self._locks / f"{service.name}.lock"):
             return replace(seen, state=State.TRANSITIONING)
         if seen.state is State.DELETED and (said := self._last_said(service)):
             return replace(seen, state=State.FAILED, reason=said)
@@ -241,18 +241,4 @@ def _is_taken(port: int) -> bool:
             tried.bind((_ADDRESS, port))
         except OSError:
             return True
-    return False
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        held = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(held)
     return False
