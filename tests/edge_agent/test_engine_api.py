@@ -10,10 +10,12 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 
+from edge_agent.runtimes.engine import follow
+from edge_agent.runtimes.engine.api import Container
 from edge_agent.runtimes.engine.connect import connect
 from edge_agent.runtimes.engine.errors import CallError
 from edge_agent.runtimes.engine.facts import check_facts, of_docker, of_podman
@@ -178,3 +180,50 @@ def test_certificates_that_are_missing_are_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     with pytest.raises(MissingPartError, match=f"certificates in {tmp_path} cannot be used: No such file"):
         connect("tcp://127.0.0.1:1")
+
+
+class Streams:
+    """An engine that answers look by look: the container, whether it runs, the stream of its log."""
+
+    def __init__(self, *given: tuple[str, bool, list[bytes | CallError]]) -> None:
+        self.given = list(given)
+        self.asked: list[dict[str, object]] = []
+
+    def container(self, _: str) -> Container | None:
+        name, running, _log = self.given[0]
+        return Container(name, {"State": {"Status": "running" if running else "exited", "Running": running}})
+
+    def stamped_logs(self, _: str, **query: object) -> Iterator[tuple[str, bytes]]:
+        self.asked.append({name: found for name, found in query.items() if name in ("tail", "since")})
+        for piece in self.given.pop(0)[2]:
+            if isinstance(piece, CallError):
+                raise piece
+            stamp, _space, data = piece.partition(b" ")
+            yield f"1970-01-01T00:00:{stamp.decode()}Z", data
+
+
+@pytest.mark.parametrize("first", [[], [CallError("not yet", 409)]], ids=["ended", "refused"])
+def test_a_log_is_followed_without_a_gap_and_without_a_line_twice(
+    monkeypatch: pytest.MonkeyPatch, first: list[bytes | CallError]
+) -> None:
+    """What gave nothing yet is asked for as before; what broke, from the last entry on; and once more after the end."""
+    monkeypatch.setattr(follow, "_AGAIN_SECONDS", 0)
+    streams = Streams(
+        ("a", True, first),
+        ("a", True, [b"05.001 one\n"]),
+        ("b", True, first),
+        # Of two streams, the one of which is written down a little late.
+        ("b", True, [b"07.000000002 two\n", b"07.000000001 three\n", CallError("gone")]),
+        ("b", True, [CallError("gone")]),
+        ("b", True, [b"07.000000002 two\n", b"07.000000001 three\n"]),  # and the stream ends before the last entry
+        ("b", False, [b"07.000000002 two\n", b"07.000000001 three\n", b"07.5 four\n"]),
+        # By whole seconds, and one line twice.
+        ("c", True, [b"09 five\n", b"09 six\n", b"09 six\n"]),
+        ("c", False, [b"09 five\n", b"09 six\n", b"09 six\n", b"09 six\n", b"09 seven\n"]),
+    )
+    pieces = follow.follow(cast(Any, streams), "churn", 7)
+    written = ["one", "two", "three", "four", "five", "six", "six", "six", "seven"]
+    assert [next(pieces).strip() for _ in written] == written
+    since = [{"since": pytest.approx(second - 0.01)} for second in (7, 9)]
+    told = [{"tail": 7}, {"tail": 7}, {"tail": "all"}, {"tail": "all"}, *[since[0]] * 3, {"tail": "all"}, since[1]]
+    assert streams.asked == told

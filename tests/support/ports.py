@@ -20,15 +20,30 @@ FIRST, LAST, BLOCK = 20_000, 32_000, 200
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """A loopback port that nobody listens on, and that leads to who does."""
     for port in itertools.islice(_own_ports(), BLOCK):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if _is_ours(port):
             return port
     raise AssertionError("every port of this process is taken")
+
+
+def _is_ours(port: int) -> bool:
+    """Whether what listens on ``port`` is reached there.
+
+    An engine that was killed leaves its rules in the kernel, which send the port's packets to a container that is gone.
+    """
+    with socket.socket() as probe:
+        # Connections of the last user of the port may still be in their last state.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen(1)
+            probe.settimeout(2)
+            with socket.create_connection(("127.0.0.1", port), 2):
+                probe.accept()[0].close()
+        except OSError:
+            return False
+        return True
 
 
 @cache

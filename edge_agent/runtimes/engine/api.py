@@ -128,15 +128,18 @@ class Engine:
             self._do("DELETE", f"/containers/{container}", query={"force": "true", "v": "true"})
 
     def logs(self, container: str, *, timeout: float | None = CALL_SECONDS, **query: object) -> Iterator[bytes]:
-        """What a container wrote, piece by piece; see the interface for ``query``."""
+        """What a container wrote, entry by entry: lines, or parts of them; see the interface for ``query``."""
         path = f"/containers/{container}/logs"
         query |= {"stdout": "true", "stderr": "true"}
         with self.answer("GET", path, timeout=timeout, query=query) as found:
             while len(head := found.read(_FRAME_HEAD)) == _FRAME_HEAD:
-                left = int.from_bytes(head[4:])
-                while left and (piece := found.read(min(left, LIMITS.chunk_bytes))):
-                    left -= len(piece)
-                    yield piece
+                yield found.read(int.from_bytes(head[4:]))
+
+    def stamped_logs(self, container: str, **query: Any) -> Iterator[tuple[str, bytes]]:
+        """The same with the time of each entry, in ISO 8601."""
+        for entry in self.logs(container, timestamps="true", **query):
+            stamp, _, data = entry.partition(b" ")
+            yield stamp.decode("ascii", "replace"), data
 
     def path_mode(self, container: str, path: str) -> int | None:
         """The mode of what is at a path of a container, as Go's ``io/fs`` has it; ``None`` where nothing is."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.parts import started
+from tests.support.running import finish
 
 
 @contextmanager
@@ -16,11 +17,13 @@ def podman_engine(folder: Path) -> Iterator[str]:
     address = f"unix://{folder}/podman.sock"
     # Its monitor leaves an empty file where it was started when it sees a lack of memory.
     argv = ["env", f"--chdir={folder}", "podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
-    argv += ["--root", f"{folder}/root", "--runroot", f"{folder}/run", "system", "service", "--time=0", address]
+    argv += ["--root", f"{folder}/root", "--runroot", f"{folder}/run"]
     try:
-        with started(argv, folder / "log", lambda: _answers(address)):
+        with started([*argv, "system", "service", "--time=0", address], folder / "log", lambda: _answers(address)):
             yield address
     finally:
+        # A container has rules in the kernel that lead its ports to it, and would lead those of later tests there.
+        finish(*argv, "rm", "--all", "--force", "--time", "0")
         # Podman keeps its storage mounted on itself.
         subprocess.run(["umount", "--lazy", f"{folder}/root/overlay"], check=False, capture_output=True)
 
