@@ -46,6 +46,7 @@ TEST_PARTS = {
     "chromium": "chromium",
     "wrk": "wrk",
     "curl": "curl",
+    "haproxy": "haproxy",
     "mosquitto": "mosquitto",
     "mosquitto_pub": "mosquitto-clients",
 }

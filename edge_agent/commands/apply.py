@@ -33,6 +33,7 @@ def command(device: Device, file: Path, allow_unsigned: bool, pull: bool, reset_
     """Make the device run the desired state in FILE (JSON, or signed), and wait until it is healthy."""
     from edge_agent.reconcile.runner import Runner
     from edge_agent.reconcile.status import status
+    from edge_agent.traffic.keeper import Routers
 
     desired = _read_desired(device, file)
     _check_addressed(device, desired, file)
@@ -44,7 +45,7 @@ def command(device: Device, file: Path, allow_unsigned: bool, pull: bool, reset_
             raise
         _fetch(device, desired, allow_unsigned=allow_unsigned)
         runner.apply(desired)
-    answer_status(output, status(device))
+    answer_status(output, status(device), endpoints=Routers(device).report(*device.recorded()))
 
 
 def _fetch(device: Device, desired: Desired, *, allow_unsigned: bool) -> None:

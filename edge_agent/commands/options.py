@@ -18,6 +18,7 @@ from edgepack.host.console import UnknownWordError, answer, human
 from edgepack.limits import LIMITS
 from edgepack.oci.digest import short_digests
 from edgepack.state.reported import ReportedDocument, ReportedService, Stage
+from edgepack.state.reported_endpoints import ReportedEndpoint
 
 allow_unsigned = click.option(
     "--allow-unsigned", is_flag=True, envvar="EDGEPACK_ALLOW_UNSIGNED",
@@ -154,12 +155,14 @@ def answer_status(
     services: tuple[ReportedService, ...],
     documents: tuple[ReportedDocument, ...] | None = None,
     broker: Mapping[str, object] | None = None,
+    endpoints: tuple[ReportedEndpoint, ...] = (),
 ) -> None:
     """Print the services: images by their tags, and by their digests where they have none.
 
-    ``documents``, and ``broker``, which is how the link of the device's agent is, are in JSON only, and so are whole
-    digests. The stage is shown while a service is on its way.
+    ``endpoints`` follow. ``documents``, and ``broker``, which is how the link of the device's agent is, are in JSON
+    only, and so are whole digests. The stage is shown while a service is on its way.
     """
+    reasons = any(one.reason for one in services) or any(one.reason for one in endpoints)
     on_the_way = any(one.stage not in (None, Stage.DONE) for one in services)
 
     def row(one: ReportedService) -> dict[str, object]:
@@ -173,13 +176,20 @@ def answer_status(
             "last_good": one.last_good_tag or (one.last_good and f"sha256:{one.last_good.short}"),
             "runtime": one.runtime or None,
         }
-        if any(other.reason for other in services):
+        if reasons:
             found["reason"] = one.reason and short_digests(one.reason)
         return found
 
+    def endpoint_row(one: ReportedEndpoint) -> dict[str, object]:
+        shares = ", ".join(f"{version.name} {version.weight} %" for version in one.versions)
+        found = {"name": one.name, "state": one.state.value, "model": shares, "url": one.url, "runtime": "haproxy"}
+        return found | ({"reason": one.reason} if reasons else {})
+
     value: dict[str, object] = {"services": [one.to_json() for one in services]}
+    if endpoints:
+        value["endpoints"] = [one.to_json() for one in endpoints]
     if documents is not None:
         value["documents"] = [one.to_json() for one in documents]
     if broker is not None:
         value["broker"] = dict(broker)
-    answer(output, value, [row(one) for one in services])
+    answer(output, value, [*(row(one) for one in services), *(endpoint_row(one) for one in endpoints)])

@@ -79,6 +79,7 @@ class Errands:
         self._sharing: tuple[Job, Share] | None = None
         self._share_at = 0.0
         self._recovering: frozenset[str] = frozenset()
+        self._routing: Job | None = None
         self._problems: OrderedDict[str, ReportedProblem] = OrderedDict()
         self.changed = False
         """Whether a job has told something since this was last set to False."""
@@ -148,6 +149,13 @@ class Errands:
     def upgrade(self, wanted: WantedAgent) -> bool:
         """Bring another version of the agent, and let it be tried; whether a job does so."""
         return self._start("upgrade", (str(wanted.image), str(wanted.document))) is not None
+
+    def route(self) -> bool:
+        """Bring the routers of endpoints to what is desired; whether a job was started for that."""
+        if self._routing is None:
+            self._routing = self._start("route", ())
+            return self._routing is not None
+        return False
 
     def keep_space(self) -> None:
         """Collect garbage before the disk is full."""
@@ -253,6 +261,8 @@ class Errands:
             _log.warning("the job %s ended with %d", job, code)
         if self._sharing is not None and self._sharing[0] is job:
             self._sharing = None
+        if self._routing is job:
+            self._routing = None
         if job.verb == "recover":
             self._recovering = frozenset()
         if job.verb == "upgrade":

@@ -30,7 +30,9 @@ from edge_agent.daemon.notify import Notifier
 from edge_agent.daemon.publish import Publisher
 from edge_agent.daemon.records import Records
 from edge_agent.daemon.report import Reporter, Sight
+from edge_agent.daemon.routes import Routes
 from edge_agent.daemon.signals import taken
+from edge_agent.daemon.time_notes import TimeNotes
 from edge_agent.daemon.upgrades import Upgrades
 from edge_agent.daemon.watch import Watch
 from edge_agent.device import Device
@@ -50,8 +52,6 @@ from edgepack.state.topics import DeviceTopics, group_of, scope_of
 _log = logging.getLogger(__name__)
 # The longest time between two turns: how soon is seen what another command has changed.
 _TURN_SECONDS = 1.0
-# How seldom the time is recorded: flash wears out.
-_TIME_SECONDS = 3600.0
 _ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
 _CLOSED = frozenset({Stage.DONE, Stage.FAILED})
 
@@ -109,7 +109,8 @@ class Agent:
         self._link_copy = LinkCopy(device.root / "state")
         self._boot_noted = False
         self._settled: object = None
-        self._time_at = clock() + _TIME_SECONDS
+        self._time = TimeNotes(device, clock)
+        self._routes = Routes(device, self._errands.route, self.post, clock)
 
     def run(self) -> bool:
         """Keep the device as it is to be, until SIGTERM or SIGINT; services go on running then.
@@ -165,13 +166,14 @@ class Agent:
         self._watch.look_around(self._records.services, self._errands.running)
         self._errands.keep_space()
         self._errands.keep_shared()
-        self._note_time()
+        self._routes.look(self._records)
+        self._time.note()
         self.upgrades.go_on()
         if not self._boot_noted and self._watch.all_met:
             boots.note(self._device.root)
             self._boot_noted = True
-        if turn.actions or self._watch.changed or self._errands.changed:
-            self._watch.changed = self._errands.changed = False
+        if turn.actions or self._watch.changed or self._errands.changed or self._routes.changed:
+            self._watch.changed = self._errands.changed = self._routes.changed = False
             self._publisher.due = True
         if self._link_copy.changed(self._link):
             self._publisher.due = True
@@ -197,19 +199,6 @@ class Agent:
         if specs is not None and specs != self._settled:
             self._errands.settle()
         self._settled = specs
-
-    def _note_time(self) -> None:
-        """Record the time now and then, on a thread: a start without a clock goes on from there."""
-        now = self._clock()
-        if now < self._time_at:
-            return
-        self._time_at = now + _TIME_SECONDS
-
-        def note() -> None:
-            with suppress(EdgepackError, OSError):
-                self._device.state.time_floor(time.time())
-
-        threading.Thread(target=note, name="time", daemon=True).start()
 
     def _trust(self) -> int:
         """What changes when another key is trusted."""
@@ -364,6 +353,7 @@ class Agent:
             self._records,
             sights,
             (*self._errands.problems, *self.upgrades.problems, *problems_of(self._link)),
+            self._routes.reports,
             session=self._session,
             time=self._wall.now(),
         )

@@ -23,6 +23,7 @@ from edgepack.state.reported import (
     ServiceState,
     Stage,
 )
+from edgepack.state.reported_endpoints import ReportedEndpoint
 
 # A report is not made for less than this much of the disk.
 _DISK_STEP = 64 << 20
@@ -56,6 +57,7 @@ class Reporter:
         records: Records,
         sights: Mapping[str, Sight],
         problems: Sequence[ReportedProblem] = (),
+        endpoints: Sequence[ReportedEndpoint] = (),
         *,
         session: int,
         time: float,
@@ -75,7 +77,7 @@ class Reporter:
             problems = (ReportedProblem(str(self._device.root), Answer.FAILED, records.problem), *problems)
         return ReportedDevice(
             self._name, self._version, session, time, _free(self._device), documents(records.wanted), tuple(services),
-            tuple(problems),
+            tuple(problems), tuple(endpoints),
         )  # fmt: skip
 
     def _service(self, record: ServiceRecord, wanted: Wanted, sight: Sight) -> ReportedService:
@@ -152,4 +154,9 @@ def differs(report: ReportedDevice, before: ReportedDevice | None) -> bool:
         return True
     if abs((report.free_bytes or 0) - (before.free_bytes or 0)) >= _DISK_STEP:
         return True
-    return replace(report, time=before.time, free_bytes=before.free_bytes) != before
+    return _lasting(report) != _lasting(before)
+
+
+def _lasting(report: ReportedDevice) -> ReportedDevice:
+    endpoints = tuple(one.uncounted for one in report.endpoints)
+    return replace(report, time=0, free_bytes=None, endpoints=endpoints)

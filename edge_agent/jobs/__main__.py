@@ -23,6 +23,7 @@ VERBS = {
     "import": "import_",
     "mend": "mend",
     "recover": "recover",
+    "route": "route",
     "settle": "settle",
     "share": "share",
     "upgrade": "upgrade",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from edge_agent.reconcile.opening import opened as opened
 from edge_agent.reconcile.opening import refusal_of
 from edge_agent.state.goals import AcceptedDocument as AcceptedDocument
-from edge_agent.state.goals import Decision, Goal, Refusal, ServiceRefusal, Wanted
+from edge_agent.state.goals import Decision, EndpointGoal, Goal, Refusal, ServiceRefusal, Wanted
 from edgepack.documents import parse_object
 from edgepack.errors import InvalidDocumentError, UsageError, VerificationError
 from edgepack.limits import LIMITS
@@ -149,6 +149,23 @@ def goals_of(
     return found
 
 
+def endpoints_of(
+    documents: Mapping[str, AcceptedDocument], groups: Sequence[str], known: Mapping[str, EndpointGoal]
+) -> dict[str, EndpointGoal]:
+    """What is desired of every endpoint that a document names, by the rules of ``goals_of``."""
+    found: dict[str, EndpointGoal] = {}
+    for scope in (DEVICE, *(group_scope(group) for group in groups)):
+        document = documents.get(scope)
+        if document is None or document.data is None or b'"endpoints"' not in document.data:
+            continue
+        for spec in Desired.from_bytes(document.data).endpoints:
+            found.setdefault(spec.name, EndpointGoal(spec, scope, document.serial, document.sequence))
+    for name, goal in known.items():
+        if name in found and goal.origin == COMMAND and goal.sequence > found[name].sequence:
+            found[name] = goal
+    return found
+
+
 @dataclass(frozen=True)
 class WantedAgent:
     """The image of the agent that a document wants, and the number under which that document was accepted."""
@@ -181,6 +198,13 @@ def commanded(desired: Desired, document: AcceptedDocument) -> dict[str, Goal]:
     """The goals of a document that an operator applied."""
     return {
         spec.name: Goal(spec, COMMAND, document.serial, sequence=document.sequence) for spec in desired.services
+    }  # fmt: skip
+
+
+def commanded_endpoints(desired: Desired, document: AcceptedDocument) -> dict[str, EndpointGoal]:
+    """What a document that an operator applied desires of endpoints."""
+    return {
+        spec.name: EndpointGoal(spec, COMMAND, document.serial, document.sequence) for spec in desired.endpoints
     }  # fmt: skip
 
 
@@ -223,9 +247,13 @@ def judge(desired: Desired, scope: str, receiver: Receiver, wanted: Wanted) -> D
     document = accept(desired, scope, wanted.documents, sequence=wanted.next_sequence)
     if isinstance(document, Refusal):
         return Decision(refusal=document)
-    goals, refused = _followed({**wanted.documents, scope: document}, receiver, wanted)
+    documents = {**wanted.documents, scope: document}
+    goals, refused = _followed(documents, receiver, wanted)
+    endpoints = endpoints_of(documents, receiver.groups, wanted.endpoints)
     repeated = document is wanted.documents.get(scope)
-    return Decision(document, goals, refused, repeated=repeated, signed_at=desired.signed_at)
+    return Decision(
+        document, goals, refused, repeated=repeated, signed_at=desired.signed_at, endpoints=endpoints
+    )  # fmt: skip
 
 
 def reconsider(receiver: Receiver, wanted: Wanted) -> Decision:
@@ -234,7 +262,8 @@ def reconsider(receiver: Receiver, wanted: Wanted) -> Decision:
     A service that was left as it was for a port that is free now gets its goal.
     """
     goals, refused = _followed(wanted.documents, receiver, wanted)
-    return Decision(None, goals, refused)
+    endpoints = endpoints_of(wanted.documents, receiver.groups, wanted.endpoints)
+    return Decision(None, goals, refused, endpoints=endpoints)
 
 
 def _followed(

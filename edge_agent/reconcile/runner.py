@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from edge_agent.device import Device
-from edge_agent.reconcile.acceptance import accept, commanded, error_of
+from edge_agent.reconcile.acceptance import accept, commanded, commanded_endpoints, error_of
 from edge_agent.reconcile.bring import Bringing, OnBytes, Rules
 from edge_agent.reconcile.plan import Step, Stop, Switch, conflicts, plan, plan_rollback, port_holders, rollback_target
 from edge_agent.reconcile.probation import Proving
@@ -20,6 +20,8 @@ from edge_agent.reconcile.switching import Clock, Looking, Preparing, Switching,
 from edge_agent.sources.base import Fetcher
 from edge_agent.state.goals import Goal, Refusal, Stage
 from edge_agent.state.records import ServiceRecord
+from edge_agent.traffic import ports
+from edge_agent.traffic.keeper import Routers
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError
 from edgepack.host.locks import LockedError
 from edgepack.nearness import did_you_mean
@@ -108,6 +110,7 @@ class Runner:
         nothing has been stopped then.
         """
         state = self._device.state
+        Routers(self._device).check(desired.endpoints, desired.services)
         with self._device.using(*(spec.name for spec in desired.services)):
             wanted = state.wanted()
             document = accept(
@@ -116,16 +119,19 @@ class Runner:
             if isinstance(document, Refusal):
                 raise error_of(document)
             services = self._settled(desired)
-            if wrong := conflicts(desired, services):
+            if wrong := (*conflicts(desired, services), *ports.conflicts(desired, services, wanted.endpoints)):
                 raise UsageError(
                     "; ".join(wrong), where="desired state", hint="name that service too, or choose another port"
                 )
             steps = self._prepared(desired, services)
             # Accepted from here on, however it ends: an older document must not undo what a newer one began.
             goals = commanded(desired, document)
-            state.accept(document, goals.values(), signed_at=desired.signed_at, reset=self._reset_serial)
+            state.accept(
+                document, goals.values(), signed_at=desired.signed_at, reset=self._reset_serial,
+                endpoints=commanded_endpoints(desired, document),
+            )  # fmt: skip
             failed = self._carry_out(steps, services, goals)
-        self._prove_and_raise(failed, goals)
+        self._prove_and_raise(failed, goals, {one.name for one in desired.endpoints})
         return steps
 
     def deploy(self, spec: DesiredService, fetcher: Fetcher | None = None) -> None:
@@ -172,6 +178,7 @@ class Runner:
                 self._progress.enter(goal, Stage.DONE)
             if forget:
                 forget_service(self._device, name)
+        self._route()
         if forget:
             self._give_back()
 
@@ -226,6 +233,7 @@ class Runner:
             returning = self._progress.enter(goal, Stage.RETURNING)
             goals = {} if returning is None else {name: returning}
             failed = self._switching.change([one for one in steps if isinstance(one, Switch)], services, goals)
+        self._route()
         _raise(failed)
         return target.spec
 
@@ -273,14 +281,26 @@ class Runner:
             current |= {} if entered is None else {name: entered}
         return self._switching.change(changes, services, current)
 
-    def _prove_and_raise(self, failed: dict[str, RuntimeFailedError], goals: Collection[str]) -> None:
-        """Watch what is on probation, remove what is not needed any more, and raise what failed."""
+    def _prove_and_raise(
+        self, failed: dict[str, RuntimeFailedError], goals: Collection[str], endpoints: Collection[str] = ()
+    ) -> None:
+        """Watch what is on probation, share requests out, remove what is not needed any more, and raise what failed."""
         for name, goal in self._device.state.goals().items():
             if name in goals and goal.stage is Stage.PROBATION and (failure := self._proving.prove(goal)) is not None:
                 failed[name] = failure
+        routes = self._route()
         if not failed:
             self._give_back()
         _raise(failed)
+        for name in sorted(routes.keys() & set(endpoints)):
+            raise routes[name]
+
+    def _route(self) -> dict[str, EdgepackError]:
+        """Share requests out as endpoints desire; returns what failed, which is on record too."""
+        found = Routers(self._device).settle()
+        for error in found.values():
+            _log.warning("%s", error)
+        return found
 
     def _give_back(self) -> None:
         """Remove what nothing needs any more; the desired state has been reached whether or not that works."""

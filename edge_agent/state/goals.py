@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
+from edgepack.state.endpoints import DesiredEndpoint
 from edgepack.state.reported import Answer
 from edgepack.state.reported import Stage as Stage
 
@@ -41,6 +42,16 @@ class Goal:
         return other is not None and (self.spec, self.origin, self.serial, self.sequence) == (
             other.spec, other.origin, other.serial, other.sequence,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EndpointGoal:
+    """What is desired of the endpoint ``spec.name``, by whom and in which document; as of ``Goal``."""
+
+    spec: DesiredEndpoint
+    origin: str
+    serial: int | None
+    sequence: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,12 +103,13 @@ class Wanted:
     quarantined: Mapping[Digest, str] = field(default_factory=dict)
     session: int = 0
     time: float = 0.0
+    endpoints: Mapping[str, EndpointGoal] = field(default_factory=dict)
 
     @property
     def next_sequence(self) -> int:
         """The place in the order of what was accepted that the next one gets."""
-        held = (*(one.sequence for one in self.documents.values()), *(one.sequence for one in self.goals.values()))
-        return max(held, default=0) + 1
+        held = {one.sequence for one in self.documents.values()} | {one.sequence for one in self.goals.values()}
+        return max(held | {one.sequence for one in self.endpoints.values()}, default=0) + 1
 
 
 @dataclass(frozen=True)
@@ -114,3 +126,4 @@ class Decision:
     repeated: bool = False
     signed_at: float | None = None
     foreign: bool = False
+    endpoints: Mapping[str, EndpointGoal] = field(default_factory=dict)

@@ -7,12 +7,16 @@ import sqlite3
 from collections.abc import Mapping
 
 from edge_agent.state.clock import KnownTime
-from edge_agent.state.goals import AcceptedDocument, Goal, Refusal, ServiceRefusal, Stage, Wanted
+from edge_agent.state.goals import AcceptedDocument, EndpointGoal, Goal, Refusal, ServiceRefusal, Stage, Wanted
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edgepack.documents import Fields, raise_all
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService, read_service
+from edgepack.state.endpoints import read_endpoint
 from edgepack.state.reported import Answer, ServiceState
+
+# A fact: earlier versions of the agent pass over it, and keep it.
+_ENDPOINT = "endpoint "
 
 
 def write_spec(spec: DesiredService) -> str:
@@ -74,6 +78,23 @@ def write_goal(db: sqlite3.Connection, goal: Goal) -> None:
     )  # fmt: skip
 
 
+def read_endpoint_goals(db: sqlite3.Connection) -> dict[str, EndpointGoal]:
+    """What is desired of every endpoint, by its name."""
+    found, violations = {}, list[str]()
+    for fact, text in db.execute("SELECT name, value FROM facts WHERE name LIKE ? ORDER BY name", (f"{_ENDPOINT}%",)):
+        name, value = fact.removeprefix(_ENDPOINT), json.loads(text)
+        spec = read_endpoint(name, Fields(value["spec"], fact, violations))
+        found[name] = EndpointGoal(spec, value["origin"], value["serial"], value["sequence"])
+    raise_all("the device's state", violations)
+    return found
+
+
+def write_endpoint_goal(db: sqlite3.Connection, goal: EndpointGoal) -> None:
+    """Put ``goal`` in the place of what was desired of the endpoint."""
+    value = {"spec": goal.spec.to_json(), "origin": goal.origin, "serial": goal.serial, "sequence": goal.sequence}
+    write_fact(db, f"{_ENDPOINT}{goal.spec.name}", json.dumps(value))
+
+
 def read_documents(db: sqlite3.Connection) -> dict[str, AcceptedDocument]:
     """The documents in force by their scopes; raises ``ValueError`` for one whose content is not what was accepted."""
     found = {}
@@ -128,6 +149,7 @@ def read_wanted(db: sqlite3.Connection) -> Wanted:
     return Wanted(
         read_documents(db), read_goals(db), refused, services, read_quarantine(db),
         int(read_fact(db, "session") or 0), KnownTime.from_text(read_fact(db, "time")).seconds,
+        read_endpoint_goals(db),
     )  # fmt: skip
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from edge_agent.state.clock import STEP_SECONDS, KnownTime, Uptime
 from edge_agent.state.file import DatabaseFile
-from edge_agent.state.goals import AcceptedDocument, Decision, Goal, Stage, Wanted
+from edge_agent.state.goals import AcceptedDocument, Decision, EndpointGoal, Goal, Stage, Wanted
 from edge_agent.state.rows import (
     count_up,
     read_documents,
@@ -17,6 +17,7 @@ from edge_agent.state.rows import (
     read_quarantine,
     read_wanted,
     write_document,
+    write_endpoint_goal,
     write_fact,
     write_goal,
     write_refusal,
@@ -81,7 +82,13 @@ class WantedFile(DatabaseFile):
         return goal
 
     def accept(
-        self, document: AcceptedDocument, goals: Iterable[Goal], *, signed_at: float | None = None, reset: bool = False
+        self,
+        document: AcceptedDocument,
+        goals: Iterable[Goal],
+        *,
+        signed_at: float | None = None,
+        reset: bool = False,
+        endpoints: Mapping[str, EndpointGoal] | None = None,
     ) -> None:
         """Put ``document`` in force, with the goals that follow from all documents.
 
@@ -94,7 +101,7 @@ class WantedFile(DatabaseFile):
                 db.execute("DELETE FROM facts WHERE name = 'time'")
             before, found = read_wanted(db), {one.service: one for one in goals}
             refused = tuple(one for name, one in before.refused_services.items() if name not in found)
-            _carry_out(db, before, Decision(document, found, refused, signed_at=signed_at))
+            _carry_out(db, before, Decision(document, found, refused, signed_at=signed_at, endpoints=endpoints or {}))
 
     def decide(self, decide: Callable[[Wanted], Decision]) -> Decision:
         """Let the pure ``decide`` see all that is desired, and record what it decides, with nothing in between.
@@ -165,6 +172,7 @@ def _changes(before: Wanted, decision: Decision) -> bool:
         or (decision.signed_at or 0) > before.time
         or any(not goal.asks_the_same(before.goals.get(name)) for name, goal in decision.goals.items())
         or {one.service: one for one in decision.refused_services} != dict(before.refused_services)
+        or any(goal != before.endpoints.get(name) for name, goal in decision.endpoints.items())
     )
 
 
@@ -180,6 +188,8 @@ def _carry_out(db: sqlite3.Connection, before: Wanted, decision: Decision) -> No
     named = None if document is None or decision.repeated else document.scope
     for name, goal in decision.goals.items():
         write_goal(db, _continued(db, before.goals.get(name), goal, again=goal.origin == named))
+    for endpoint in decision.endpoints.values():
+        write_endpoint_goal(db, endpoint)
     write_service_refusals(db, {one.service: one for one in decision.refused_services})
     _lift(db, [goal for goal in decision.goals.values() if goal.origin == named])
     if decision.signed_at is not None:

@@ -16,6 +16,7 @@ from edgepack.errors import UsageError
 from edgepack.limits import LIMITS
 from edgepack.names import SERVICE_NAME_RULE, check_device_name, check_group_name, check_service_name
 from edgepack.oci.digest import Digest
+from edgepack.state.endpoints import DesiredEndpoint, read_endpoints
 from edgepack.state.host_access import (
     NETWORKS,
     DeviceNode,
@@ -149,7 +150,8 @@ class Desired:
 
     ``device`` or ``group`` is who it is for: no other device takes it. ``signed_at`` is when it was signed, in seconds
     since 1970; it tells a device whose clock is wrong that it is at least that late, and changes nothing else.
-    ``agent`` is the image of the agent that is to run the device; without one, that stays as it is.
+    ``agent`` is the image of the agent that is to run the device; without one, that stays as it is. ``endpoints`` share
+    requests out among services of this document.
     """
 
     services: tuple[DesiredService, ...]
@@ -158,6 +160,7 @@ class Desired:
     group: str | None = None
     signed_at: int | None = None
     agent: Digest | None = None
+    endpoints: tuple[DesiredEndpoint, ...] = ()
 
     @classmethod
     def from_bytes(cls, data: bytes, where: object = "desired state", *, find_image: str = _FIND_DIGEST) -> Desired:
@@ -183,6 +186,7 @@ class Desired:
         signed_at = fields.parsed("signed_at", parse_time, required=False)
         agent = fields.parsed("agent", Digest.parse, required=False)
         services = tuple(read_service(item) for item in fields.each("services"))
+        endpoints = read_endpoints(fields, services)
         fields.finish()
         _check_unique(services, fields)
         # By the placeholders: a name or an image was wrong.
@@ -191,7 +195,7 @@ class Desired:
             *([find_image] if any(one.image == NO_IMAGE and one.status != "removed" for one in services) else ()),
         ]
         raise_all(where, violations, hint="; ".join(rules) or (None if value.get("schema") == SCHEMA else _WAY_OUT))
-        return cls(services, serial, device, group, signed_at, agent)
+        return cls(services, serial, device, group, signed_at, agent, endpoints)
 
     def to_bytes(self) -> bytes:
         """The canonical document."""
@@ -200,6 +204,8 @@ class Desired:
         value |= {key: one for key, one in optional.items() if one is not None}
         if self.agent is not None:
             value["agent"] = str(self.agent)
+        if self.endpoints:
+            value["endpoints"] = {one.name: one.to_json() for one in self.endpoints}
         if self.signed_at is not None:
             value["signed_at"] = format_time(self.signed_at)
         return canonical_json(value)

@@ -109,7 +109,7 @@ def read_mounts(fields: Fields) -> tuple[Mount, ...]:
     """The field ``mounts``; errors become violations of ``fields``."""
     found = []
     for item in _most(fields, "mounts", fields.each("mounts", required=False)):
-        source, target = item.parsed("source", _absolute), item.parsed("target", _absolute)
+        source, target = item.parsed("source", absolute_path), item.parsed("target", absolute_path)
         read_only = item.take("read_only", bool, True)
         item.finish()
         if source == "/":
@@ -128,7 +128,7 @@ def read_devices(fields: Fields) -> tuple[DeviceNode, ...]:
     """The field ``devices``; errors become violations of ``fields``."""
     found = []
     for item in _most(fields, "devices", fields.each("devices", required=False)):
-        path, target = item.parsed("path", _absolute), item.parsed("target", _absolute, required=False)
+        path, target = item.parsed("path", absolute_path), item.parsed("target", absolute_path, required=False)
         access = item.take("access", str, "rw") or ""
         item.finish()
         if path is not None and (not path.startswith("/dev/") or path in _NO_DEVICES):
@@ -174,7 +174,8 @@ def _check_apart(fields: Fields, key: str, inside: Collection[str]) -> None:
         seen.append(path)
 
 
-def _absolute(text: str) -> str:
+def absolute_path(text: str) -> str:
+    """``text`` when it is an absolute path without detours; raises ``UsageError``."""
     parts = text.split("/")[1:]
     plain = text.startswith("/") and (text == "/" or not {"", ".", ".."} & set(parts))
     if not plain or not text.isprintable() or len(text.encode()) > _PATH_BYTES:

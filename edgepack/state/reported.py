@@ -8,6 +8,7 @@ from enum import IntEnum, StrEnum
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
 from edgepack.errors import IncompatibleError, MissingPartError, NotFoundError, UsageError, VerificationError
 from edgepack.oci.digest import Digest
+from edgepack.state.reported_endpoints import EndpointState, ReportedEndpoint
 from edgepack.state.times import format_time, parse_time
 
 SCHEMA = "edgepack.reported/v1"
@@ -176,6 +177,7 @@ class ReportedDevice:
     documents: tuple[ReportedDocument, ...] = ()
     services: tuple[ReportedService, ...] = ()
     problems: tuple[ReportedProblem, ...] = ()
+    endpoints: tuple[ReportedEndpoint, ...] = ()
 
     @property
     def status(self) -> Answer:
@@ -183,7 +185,8 @@ class ReportedDevice:
         if not self.documents and not self.services and not self.problems:
             return Answer.NOTHING_DESIRED
         found = [one.status for several in (self.documents, self.services, self.problems) for one in several]
-        return next((one for one in found if one is not Answer.OK), Answer.OK)
+        failed = any(one.state is EndpointState.FAILED for one in self.endpoints)
+        return next((one for one in found if one is not Answer.OK), Answer.FAILED if failed else Answer.OK)
 
     def to_json(self) -> dict[str, object]:
         """The reported state as a document shows it."""
@@ -198,6 +201,7 @@ class ReportedDevice:
             "documents": [one.to_json() for one in self.documents],
             "services": [one.to_json() for one in self.services],
             "problems": [one.to_json() for one in self.problems],
+            **({"endpoints": [one.to_json() for one in self.endpoints]} if self.endpoints else {}),
         }
 
     def to_bytes(self) -> bytes:
@@ -217,6 +221,7 @@ class ReportedDevice:
             tuple(_document(one) for one in fields.each("documents")),
             tuple(_service(one) for one in fields.each("services")),
             tuple(_problem(one) for one in fields.each("problems", required=False)),
+            tuple(ReportedEndpoint.from_fields(one) for one in fields.each("endpoints", required=False)),
         )  # fmt: skip
         raise_all(where, violations)
         return found

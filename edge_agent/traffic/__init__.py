@@ -1,0 +1,1 @@
+"""Routers: HAProxy shares the requests of an endpoint out among versions of a service."""
