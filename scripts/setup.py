@@ -47,6 +47,8 @@ TEST_PARTS = {
     "wrk": "wrk",
     "curl": "curl",
     "haproxy": "haproxy",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
     "mosquitto": "mosquitto",
     "mosquitto_pub": "mosquitto-clients",
 }

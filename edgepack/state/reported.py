@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Any
 
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
 from edgepack.errors import IncompatibleError, MissingPartError, NotFoundError, UsageError, VerificationError
@@ -225,6 +227,14 @@ class ReportedDevice:
         )  # fmt: skip
         raise_all(where, violations)
         return found
+
+
+def read_services(value: Mapping[str, Any], where: object) -> tuple[ReportedService, ...]:
+    """The ``services`` of what ``edge-agent status`` answers in JSON; raises ``InvalidDocumentError``."""
+    violations: list[str] = []
+    found = tuple(_service(one) for one in Fields(dict(value), "", violations).each("services"))
+    raise_all(where, violations)
+    return found
 
 
 def _document(fields: Fields) -> ReportedDocument:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgepack.documents import canonical_json, parse_object
-from edgepack.errors import EdgepackError, NotFoundError, UsageError, VerificationError
+from edgepack.errors import UsageError
 from edgepack.host.commands import OUTPUT, Choice, Number
 from edgepack.host.console import answer, note
 from edgepack.names import check_device_name, check_service_name
@@ -21,30 +18,24 @@ from edgepack.state.commands import (
     MAX_LINES,
     MAX_VALID_SECONDS,
     OF_SERVICE,
-    PAYLOAD_TYPE,
     VERBS,
-    Command,
     CommandAnswer,
     Verb,
 )
 from edgepack.state.desired import MAX_SERIAL
-from edgepack.state.presence import DeviceStatus
-from edgepack.state.reported import Answer
 from edgepack.state.times import format_time
 from edgepack.state.topics import DeviceTopics
 from edgepack.text import printable
 from packager.commands.broker_options import broker_options
 from packager.commands.options import common
-from packager.fleet.registry import Deployment, Target
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
-    from packager.fleet.broker import BrokerAccess, Connection
+    from packager.fleet.broker import BrokerAccess
 
 _TIMEOUT_SECONDS = 60
 # Clocks differ by that much, and who waits is not served by a command that is done hours later; a stick travels.
 _LEAST_VALID_SECONDS, _STICK_SECONDS = 300, 7 * 24 * 3600
-_ERRORS = {2: UsageError, 3: NotFoundError, 4: VerificationError}
 
 
 @click.command("command")
@@ -83,43 +74,35 @@ def command(
     once, and not after its end.
     """
     from edgepack.host.files import BY_UMASK, atomic_write
-    from edgepack.signing.envelope import sign
     from packager.fleet.broker import connected
+    from packager.fleet.commanding import Order, publish_order, wait_for_answer
 
     wanted = _checked(cast(Verb, verb), service, lines)
     topics = DeviceTopics(check_device_name(name))
     if path is None and access is None:
         raise UsageError("say where to", where=f"device {name}", hint="give --broker URL, or -o FILE for a stick")
     workspace.devices.get(name)
-    private, now, id_ = workspace.keys.get(key), int(time.time()), secrets.token_hex(8)
-    until = now + (valid_for or (_STICK_SECONDS if access is None else int(max(timeout, _LEAST_VALID_SECONDS))))
-
-    def write(number: int) -> dict[str, Any]:
-        made = Command(name, id_, number, wanted, service, now, until, lines)
-        return parse_object(made.to_bytes(), "command")
-
+    private = workspace.keys.get(key)
+    valid = valid_for or (_STICK_SECONDS if access is None else int(max(timeout, _LEAST_VALID_SECONDS)))
+    order = Order.new(name, wanted, service, valid, lines)
     with nullcontext() if access is None else connected(access, topics.events, topics.status) as connection:
 
-        def send(deployment: Deployment) -> None:
-            signed = sign(canonical_json(deployment.document), PAYLOAD_TYPE, private)
-            if connection is not None and not connection.publish(topics.command, signed):
-                raise EdgepackError(
-                    "no device of this name was connected to the broker within a day", where=f"device {name}",
-                    hint="nothing was done; start its agent, and see whether it has the same broker",
-                )  # fmt: skip
+        def send(signed: bytes) -> None:
+            if connection is not None:
+                publish_order(connection, topics, signed)
             if path is not None:
                 atomic_write(path, signed, BY_UMASK)
 
-        deployment = workspace.devices.deploy(Target("command", name), write, serial, send=send)
-        found = None if connection is None else _answer(connection, topics, id_, timeout, until)
+        deployment = order.sign(workspace.devices, private, send, serial)
+        found = None if connection is None else wait_for_answer(connection, topics, order, timeout)
     if found is None:
         value = {
-            "device": name, "id": id_, "serial": deployment.serial, "verb": verb, "service": service,
-            "not_after": format_time(until), "key_id": private.id, "path": str(path),
+            "device": name, "id": order.id, "serial": deployment.serial, "verb": verb, "service": service,
+            "not_after": format_time(order.until), "key_id": private.id, "path": str(path),
         }  # fmt: skip
         row = {"device": name, "command": verb, "service": service, "serial": deployment.serial, "file": path}
         answer(output, value, [row], written=[path])
-        note(f"put {path} into the inbox of the device; it is done once, until {format_time(until)}")
+        note(f"put {path} into the inbox of the device; it is done once, until {format_time(order.until)}")
         return
     _show(output, found)
 
@@ -136,41 +119,15 @@ def _checked(verb: Verb, service: str | None, lines: int | None) -> Verb:
     return verb
 
 
-def _answer(connection: Connection, topics: DeviceTopics, id_: str, seconds: float, until: int) -> CommandAnswer:
-    """The device's answer; raises ``EdgepackError`` when none comes in time."""
-    presence: DeviceStatus | None = None
-
-    def read(topic: str, data: bytes) -> CommandAnswer | None:
-        nonlocal presence
-        try:
-            if topic == topics.status:
-                presence = DeviceStatus.from_bytes(data)
-                return None
-            found = CommandAnswer.from_bytes(data)
-        except EdgepackError:  # what else is told there
-            return None
-        return found if found.id == id_ else None
-
-    found = connection.wait_for(read, seconds)
-    if found is None:
-        how = "the broker has not heard of it" if presence is None else f"it is {presence.presence.value}"
-        raise EdgepackError(
-            f"has not answered within {seconds:g} seconds ({how})", where=f"device {topics.name}",
-            hint=f"it may still do it until {format_time(until)}; wait longer with --timeout, and see that the "
-            "broker lets this user read edgepack/v1/#",
-        )  # fmt: skip
-    return found
-
-
 def _show(output: str, found: CommandAnswer) -> None:
     """Print the answer; raises the error that the command would have ended with on the device."""
+    from packager.fleet.commanding import raise_refused
+
     row = {"device": found.device, "command": found.verb, "service": found.service, "status": found.status}
     row |= {key: value for key, value in found.payload.items() if isinstance(value, str | int) and key != "is_cut"}
     if output == "json":
         answer(output, found.to_json(), [])
-    if found.status != Answer.OK:
-        kind = _ERRORS.get(found.exit_code, EdgepackError)
-        raise kind(f"{found.reason or 'it says no more'} ({found.status})", where=f"device {found.device}")
+    raise_refused(found)
     if output == "json":
         return
     if found.verb != "logs":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from edgepack.host.console import answer
 from packager.commands.device_views import device_row
 from packager.commands.options import common
 from packager.workspaces.workspace import Workspace
+
+if TYPE_CHECKING:
+    from packager.fleet.reach import Reach
 
 
 @click.command("reach")
@@ -27,6 +31,11 @@ from packager.workspaces.workspace import Workspace
     "--folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
     help="By what is put into this folder: a stick, or the device's inbox.",
 )  # fmt: skip
+@click.option("--ssh", metavar="USER@HOST[:PORT]", help="By the agent on this machine, called by the system's ssh.")
+@click.option("--identity-file", type=INPUT, help="The private key for ssh.  [default: as ssh chooses]")
+@click.option("--ssh-config", type=INPUT, help="The configuration for ssh.  [default: as ssh chooses]")
+@click.option("--agent", metavar="PATH", help="Where edge-agent is on that machine.  [default: as its shell finds it]")
+@click.option("--state-dir", metavar="DIR", help="The device's folder on that machine.  [default: as edge-agent has]")
 @common
 def command(
     name: str,
@@ -38,27 +47,54 @@ def command(
     user: str | None,
     password_file: Path | None,
     folder: Path | None,
+    ssh: str | None,
+    identity_file: Path | None,
+    ssh_config: Path | None,
+    agent: str | None,
+    state_dir: str | None,
     workspace: Workspace,
     output: str,
 ) -> None:
-    """Say how the device NAME is told what to run: by a broker, or by a folder that is carried to it."""
+    """Say how the device NAME is told what to run: by a broker, by a folder that is carried to it, or by ssh."""
     from packager.fleet.broker import access_of
     from packager.fleet.reach import Reach
 
-    if (url is None) == (folder is None):
-        raise UsageError("needs --broker URL or --folder DIR, one of the two", where=f"device {name}")
-    workspace.devices.get(name)
-    workspace.keys.get(key)
     reach = Reach(
         key, url, _whole(ca_file), _whole(certificate_file), _whole(key_file), user, _whole(password_file),
-        _whole(folder),
+        _whole(folder), ssh, _whole(identity_file), _whole(ssh_config), agent, state_dir,
     )  # fmt: skip
+    _check_one_way(name, reach)
+    workspace.devices.get(name)
+    workspace.keys.get(key)
     if url is not None:
         access_of(reach)
-    elif ca_file or certificate_file or key_file or password_file or user:
-        raise UsageError("is reached by a folder, which has no login", where=f"device {name}", hint="give --broker URL")
+    elif ssh is not None:
+        from packager.fleet.ssh import Ssh
+
+        Ssh.of(reach)
     device = workspace.devices.reach(name, reach)
-    answer(output, device.to_json(), [device_row(device) | {"reached_by": url or folder}])
+    answer(output, device.to_json(), [device_row(device) | {"reached_by": reach.way}])
+
+
+# What is said beside each way.
+_BESIDE = {
+    "url": ("ca_file", "certificate_file", "key_file", "user", "password_file"),
+    "folder": (),
+    "ssh": ("identity_file", "ssh_config", "agent", "state_dir"),
+}
+
+
+def _check_one_way(name: str, reach: Reach) -> None:
+    """Raise ``UsageError`` unless ``reach`` has one way, and nothing of another."""
+    ways = [way for way in _BESIDE if getattr(reach, way) is not None]
+    where, options = f"device {name}", {"url": "--broker URL", "folder": "--folder DIR", "ssh": "--ssh USER@HOST"}
+    if len(ways) != 1:
+        raise UsageError(f"needs {options['url']}, {options['folder']} or {options['ssh']}, one of them", where=where)
+    for way, others in _BESIDE.items():
+        for other in others:
+            if way != ways[0] and getattr(reach, other) is not None:
+                what = f"--{other.replace('_', '-')} is for another way than {options[ways[0]]}"
+                raise UsageError(what, where=where, hint=f"leave it out, or give {options[way]}")
 
 
 def _whole(path: Path | None) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgepack.errors import RuntimeFailedError
+from edgepack.errors import NotFoundError, RuntimeFailedError
 from packager.services.crashes import CrashedError
 from packager.services.service import Service
 from packager.services.states import spelled
@@ -19,7 +19,10 @@ from packager.workspaces.workspace import Workspace
 
 def addresses(workspace: Workspace, service: Service) -> dict[str, str | None]:
     """Where the service answers, by Azure's names; ``None`` where that is not known."""
-    address = target_of(workspace, service).address(service)
+    try:
+        address = target_of(workspace, service).address(service)
+    except NotFoundError:  # its device is not known any more
+        address = None
     paths = {"scoring_uri": "/score", "swagger_uri": "/swagger.json"}
     return {name: None if address is None else address + path for name, path in paths.items()}
 

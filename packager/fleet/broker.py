@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from edgepack.errors import EdgepackError, UsageError, package_errors
+from edgepack.errors import UsageError, package_errors
 from edgepack.hidden import HiddenText
-from packager.fleet.reach import Reach, read_password
+from packager.fleet.reach import NotToldError, Reach, read_password
 from packager.fleet.registry import MaybeSentError
 
 _T = TypeVar("_T")
@@ -68,7 +68,7 @@ def access_of(reach: Reach) -> BrokerAccess:
     )  # fmt: skip
 
 
-class NotSentError(EdgepackError):
+class NotSentError(NotToldError):
     """The broker has surely not taken the message."""
 
 

@@ -1,4 +1,4 @@
-"""How the workstation reaches a device: by a broker, or by a folder that is carried to it."""
+"""How the workstation reaches a device: by a broker, by a folder that is carried to it, or by ssh."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepack.errors import UsageError
+from edgepack.errors import EdgepackError, UsageError
 from edgepack.hidden import HiddenText
 from edgepack.limits import LIMITS
 
-_FILES = ("ca_file", "certificate_file", "key_file", "password_file")
+_PATHS = ("ca_file", "certificate_file", "key_file", "password_file", "folder", "identity_file", "ssh_config")
+_TEXTS = ("url", "user", "ssh", "agent", "state_dir")
+
+
+class NotToldError(EdgepackError):
+    """A device has surely not been told anything."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """A device is told what to run by documents that ``key`` signs, at the broker ``url``, or in ``folder``.
+    """A device is told what to run by documents that ``key`` signs.
 
+    They go to the broker ``url``, into ``folder``, or to ``edge-agent`` at ``ssh``, written ``USER@HOST:PORT``; there
+    ``agent`` is that command, and ``state_dir`` its device's folder, where they are not what is found by itself.
     Passwords stay in their files.
     """
 
@@ -29,18 +36,28 @@ class Reach:
     user: str | None = None
     password_file: Path | None = None
     folder: Path | None = None
+    ssh: str | None = None
+    identity_file: Path | None = None
+    ssh_config: Path | None = None
+    agent: str | None = None
+    state_dir: str | None = None
+
+    @property
+    def way(self) -> str:
+        """By what it is reached, in a few words."""
+        return self.url or (f"ssh {self.ssh}" if self.ssh is not None else str(self.folder))
 
     @classmethod
     def of_json(cls, value: Mapping[str, Any]) -> Reach:
         """What ``to_json`` wrote."""
-        paths = {name: Path(value[name]) for name in (*_FILES, "folder") if value.get(name) is not None}
-        return cls(value["key"], value.get("url"), user=value.get("user"), **paths)
+        found: dict[str, Any] = {name: value.get(name) for name in _TEXTS}
+        found |= {name: Path(value[name]) for name in _PATHS if value.get(name) is not None}
+        return cls(value["key"], **found)
 
     def to_json(self) -> dict[str, Any]:
         """It as a record and the JSON interface show it."""
-        paths = {name: getattr(self, name) for name in (*_FILES, "folder")}
-        said = {"key": self.key, "url": self.url, "user": self.user}
-        said |= {name: None if path is None else str(path) for name, path in paths.items()}
+        said = {name: getattr(self, name) for name in ("key", *_TEXTS)}
+        said |= {name: None if (path := getattr(self, name)) is None else str(path) for name in _PATHS}
         return {name: value for name, value in said.items() if value is not None}
 
 

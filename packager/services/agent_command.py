@@ -40,7 +40,7 @@ class AgentCommand:
             check=False, env=self.environment(),
         )  # fmt: skip
         if done.returncode != 0 and not (tolerant and done.stdout.strip()):
-            raise _error(done.returncode, done.stderr, words[0])
+            raise agent_error(done.returncode, done.stderr, words[0])
         return json.loads(done.stdout) if done.stdout.strip() else None
 
     def line(self, *words: str) -> list[str]:
@@ -58,7 +58,8 @@ class AgentCommand:
         return {name: value for name, value in os.environ.items() if not name.startswith("EDGEPACK_")}
 
 
-def _error(code: int, said: str, verb: str) -> EdgepackError:
+def agent_error(code: int, said: str, verb: str, where: object | None = None) -> EdgepackError:
+    """The error of ``edge-agent VERB``, which ended with ``code`` and wrote ``said`` to its standard error."""
     lines = [line for line in said.strip().splitlines() if line.startswith(f"{_NAME}: ")]
     text = lines[-1].removeprefix(f"{_NAME}: ") if lines else f"{_NAME} {verb} ended with code {code}"
-    return _KINDS.get(code, RuntimeFailedError)(text)
+    return _KINDS.get(code, RuntimeFailedError)(text, where=where)

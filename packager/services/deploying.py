@@ -11,13 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError
+from edgepack.errors import (
+    EdgepackError,
+    MissingPartError,
+    NotFoundError,
+    RuntimeFailedError,
+    UsageError,
+    VerificationError,
+)
 from edgepack.hidden import HiddenText
 from edgepack.host.files import make_dirs, open_lock
 from edgepack.host.progress import Progress, unseen
 from edgepack.names import ModelRef, check_service_name
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
+from packager.fleet.reach import NotToldError
 from packager.layers.secrets import check_record
 from packager.services.configuration.rules import Keys
 from packager.services.configuration.values import Auth
@@ -25,12 +33,14 @@ from packager.services.crashes import CrashedError
 from packager.services.credentials.callers import require
 from packager.services.credentials.folder import CredentialFolder
 from packager.services.credentials.keys import ServiceKeys, Which
+from packager.services.looking import Sightings, look
 from packager.services.plan import Change, Request, changed, plan_update
 from packager.services.registry import ServiceRegistry, now
 from packager.services.service import Service
 from packager.services.states import State
 from packager.services.targets.base import Observation, ServiceTarget, UnseenError
-from packager.services.targets.table import SERVICES, place_of, platform_of, target_of
+from packager.services.targets.places import SERVICES
+from packager.services.targets.table import place_of, platform_of, target_of
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -40,6 +50,8 @@ if TYPE_CHECKING:
 _TAGS = "services"
 _SOURCES = "sources"
 _POLL_SECONDS = 0.25
+# After these a target has not begun with a service.
+_NOT_BEGUN = (UsageError, NotFoundError, VerificationError, MissingPartError, NotToldError)
 
 
 class Deployed(NamedTuple):
@@ -80,22 +92,17 @@ class Services:
 
     def observe_all(self) -> tuple[Deployed, ...]:
         """All services by name, and how each of them is."""
-        from packager.services.targets.local import LocalTarget
-
         found = self.list()
-        targets = [target_of(self._workspace, one) for one in found]
-        pairs = list(zip(found, targets, strict=True))
-        here = [one for one, target in pairs if isinstance(target, LocalTarget)]
-        seen: dict[str, Observation] = {}
-        if here:
-            own = next(target for target in targets if isinstance(target, LocalTarget))
-            seen = dict(zip([one.name for one in here], own.observations(here), strict=True))
-        return tuple(Deployed(one, seen.get(one.name) or target.observe(one)) for one, target in pairs)
+        seen = look(self._workspace, found)
+        return tuple(Deployed(one, seen[one.name]) for one in found)
 
     def observe(self, name: str) -> tuple[Service, Observation]:
-        """The service called ``name``, and how it is now; raises ``NotFoundError``."""
-        service, target = self.target(name)
-        return service, target.observe(service)
+        """The service called ``name``, and how it is now; raises ``NotFoundError``.
+
+        Of one whose target does not answer: why, and how it was when it last did.
+        """
+        service = self._records.get(name)
+        return service, look(self._workspace, [service])[name]
 
     def deploy(
         self, request: Request, *, overwrite: bool = False, wait: bool = True, progress: Progress = unseen
@@ -174,6 +181,7 @@ class Services:
             forget_copies(self._sources(name))
             removed = self._records.remove(name)
             self._credentials.remove(name)
+            Sightings.of(self._workspace).forget(name)
             return removed
 
     def reload(self, name: str) -> Deployed:
@@ -220,7 +228,8 @@ class Services:
         """
         end = None if seconds is None else time.monotonic() + seconds
         while True:
-            found = Deployed(*self.observe(name))
+            service, target = self.target(name)
+            found = Deployed(service, target.observe(service))
             tell(found.seen)
             if found.seen.state is not State.TRANSITIONING:
                 return found
@@ -278,7 +287,7 @@ class Services:
     def _failed(self, service: Service, former: Service | None, error: EdgepackError) -> None:
         """Record why; of a service that was not there before and was never begun, there is nothing to record."""
         sentence = error.sentence if isinstance(error, CrashedError) else str(error)
-        if former is not None or not isinstance(error, UsageError | NotFoundError):
+        if former is not None or not isinstance(error, _NOT_BEGUN):
             self._records.put(replace(former or service, error=sentence))
         elif self._records.find(service.name) is not None:
             self._records.remove(service.name)

@@ -100,6 +100,10 @@ def test_a_service_is_deployed_updated_and_deleted_by_a_broker(site: Site, fleet
     assert_scores(fleet.port, site.models[1])
     assert fleet.service("update", "mlp", "-m", "mlp:2")["state"] == "Healthy"
     assert_scores(fleet.port, site.models[2])
+    written = fleet.commands.edgepack("service", "logs", "mlp", "-n", "50").stdout
+    assert '"message":"ready"' in written
+    assert len(written.splitlines()) <= 50
+    assert "leave out --follow" in fleet.service("logs", "mlp", "-f", code=2)
     taken = fleet.service("deploy", "-n", "other", "-m", "mlp:1", "--dc", fleet.device / "dc.json", code=2)
     assert f"port {fleet.port} belongs to another service there" in taken
 
@@ -121,11 +125,12 @@ def test_a_service_is_deployed_updated_and_deleted_by_a_broker(site: Site, fleet
     assert fleet.service("update", "mlp", "--dc", fleet.device / "dc.json")["state"] == "Healthy"
 
     fleet.end()
+    assert "is not connected to its broker, so its logs cannot be asked for" in fleet.service("logs", "mlp", code=1)
     away = fleet.service("update", "mlp", "-m", "mlp:1", code=1)
     assert "device press-7: has not said yet how it goes: it is not connected" in away
     shown = fleet.service("show", "mlp")
     assert shown["state"] == "Transitioning"
-    assert "not connected" in shown["reason"]
+    assert "not connected now, and this is what it told last, less than a minute ago" in shown["reason"]
     fleet.start()
     wait_until(lambda: fleet.service("show", "mlp")["state"] == "Healthy")
     assert_scores(fleet.port, site.models[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,6 +47,9 @@ class ServiceTarget(Protocol):
 
     def observe(self, service: Service) -> Observation:
         """How ``service`` is now."""
+
+    def observations(self, services: Sequence[Service]) -> list[Observation]:
+        """How each of ``services`` is, all of which run there."""
 
     def logs(self, service: Service, lines: int = 5000) -> str:
         """The last lines that it wrote."""

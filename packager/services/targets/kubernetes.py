@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgepack.errors import RuntimeFailedError, UsageError
@@ -128,6 +128,10 @@ class KubernetesTarget:
         found = self._kubectl.objects("deployments.apps", service.name)
         pods = self._kubectl.objects("pods", f"--selector=app.kubernetes.io/instance={service.name}") if found else []
         return observed(found[0] if found else None, pods)
+
+    def observations(self, services: Sequence[Service]) -> list[Observation]:
+        """See ``ServiceTarget``."""
+        return [self.observe(one) for one in services]
 
     def logs(self, service: Service, lines: int = 5000) -> str:
         """See ``ServiceTarget``: of all replicas."""

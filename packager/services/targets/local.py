@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,7 +167,7 @@ class LocalTarget:
         """See ``ServiceTarget``."""
         return self.observations([service])[0]
 
-    def observations(self, services: list[Service]) -> list[Observation]:
+    def observations(self, services: Sequence[Service]) -> list[Observation]:
         """How each of them is, by one question."""
         answer = {"services": self._services()}
         return [self._with_begun(service, _observation(answer, service)) for service in services]

@@ -10,12 +10,9 @@ from edgepack.oci.descriptor import Platform
 from packager.services.configuration.values import ComputeType
 from packager.services.service import Service
 from packager.services.targets.base import ServiceTarget
+from packager.services.targets.places import LOCAL_DEVICE, SERVICES
 from packager.workspaces.workspace import Workspace
 
-# The folder of the device that a workspace has on its own machine.
-LOCAL_DEVICE = "device"
-# The folder of what a workspace keeps of its services beside their records: locks, and copies of sources.
-SERVICES = "services"
 # What runs services on this machine, as edge-agent reads it.
 RUNTIME = "EDGEPACK_RUNTIME"
 

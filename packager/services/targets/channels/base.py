@@ -1,0 +1,33 @@
+"""The protocol that every way to a device keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from edgepack.state.desired import DesiredService
+from packager.services.service import Service
+from packager.services.targets.base import Observation
+
+
+class Channel(Protocol):
+    """A way to one device. Every call may be repeated; none leaves anything half done."""
+
+    def bring(self, service: Service) -> None:
+        """Let the device have the image of ``service``, or let it be where the device fetches from."""
+
+    def tell(self, spec: DesiredService, lock: int | None = None) -> None:
+        """Hand over a document in which the service is ``spec``, and wait for its end where an answer can come.
+
+        With a ``lock`` nothing is waited for: its descriptor is held for as long as something of this machine is at
+        work. Raises what the device answers.
+        """
+
+    def observe(self, services: Sequence[Service]) -> list[Observation]:
+        """How each of them is, by one question."""
+
+    def logs(self, service: Service, lines: int) -> str:
+        """The last lines that it wrote."""
+
+    def follow(self, service: Service, lines: int) -> Iterator[str]:
+        """The last lines, and then what it writes, as it comes."""
