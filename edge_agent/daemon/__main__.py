@@ -19,6 +19,7 @@ from edge_agent.config.configuration import Configuration
 from edge_agent.config.document import from_json
 from edge_agent.config.place import remember_file
 from edge_agent.daemon import boots
+from edge_agent.daemon.forks import ForkServer
 from edge_agent.daemon.links import make_link
 from edge_agent.daemon.loop import Agent
 from edge_agent.daemon.notify import Notifier
@@ -40,7 +41,13 @@ def main() -> int:
         with os.fdopen(int(given["--configuration"]), "rb") as opened:
             configuration = from_json(json.load(opened))
         os.chdir("/")  # no file system is kept from being taken away
-        launcher = _run(configuration, None if file is None else Path(file))
+        # Before anything is locked or opened, which a process that was forked would hold.
+        forks = ForkServer.begin(configuration.runtime)
+        try:
+            launcher = _run(configuration, None if file is None else Path(file), forks)
+        finally:
+            if forks is not None:
+                forks.close()
         if launcher is not None:
             words = [] if file is None else ["--config", file]
             words += ["--state-dir", str(configuration.state_dir), "--runtime", configuration.runtime]
@@ -55,7 +62,7 @@ def main() -> int:
     return 0
 
 
-def _run(configuration: Configuration, file: Path | None) -> str | None:
+def _run(configuration: Configuration, file: Path | None, forks: ForkServer | None) -> str | None:
     """Run until it ends; what starts the next version, when it ended for that."""
     device = Device(configuration.state_dir, configuration.runtime)
     device.create()
@@ -69,6 +76,7 @@ def _run(configuration: Configuration, file: Path | None) -> str | None:
         agent = Agent(
             device, configuration, file, session=session, after_boot=after_boot, wall=wall, left=left,
             links=make_link, notifier=Notifier(os.environ), version=edgepack.__version__,
+            forks=forks,
         )  # fmt: skip
         return agent.upgrades.launcher if agent.run() else None
 

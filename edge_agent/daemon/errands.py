@@ -17,6 +17,7 @@ from edge_agent.config.document import from_json, to_json
 from edge_agent.daemon import jobs
 from edge_agent.daemon.commands import Commands
 from edge_agent.daemon.decide import Running
+from edge_agent.daemon.forks import ForkServer
 from edge_agent.daemon.incoming import Came, Queue
 from edge_agent.daemon.jobs import Job
 from edge_agent.reconcile.acceptance import WantedAgent
@@ -59,6 +60,7 @@ class Errands:
         on_configuration: Callable[[Configuration | None], None],
         on_upgrade: Callable[[int, Mapping[str, Any]], None],
         on_answer: Callable[[CommandAnswer], None],
+        forks: ForkServer | None = None,
     ) -> None:
         self.configuration = configuration
         self.commands = Commands(
@@ -67,6 +69,7 @@ class Errands:
         self._file = file
         self._poll = poll
         self._clock = clock
+        self._forks = forks
         self._on_configuration = on_configuration
         self._on_upgrade = on_upgrade
         self._jobs: dict[int, Job] = {}
@@ -187,7 +190,8 @@ class Errands:
 
     def _start(self, verb: str, words: tuple[str, ...], given: Mapping[str, Any] | None = None) -> Job | None:
         try:
-            job = jobs.start(verb, words, {"configuration": to_json(self.configuration), **(given or {})})
+            given = {"configuration": to_json(self.configuration), **(given or {})}
+            job = jobs.start(verb, words, given, self._forks)
         except OSError as error:  # no memory, no processes
             _log.error("the job %s cannot be started: %s", verb, error)
             return None

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from edge_agent.daemon.forks import Forked, ForkServer
 from edgepack.limits import LIMITS
 
 _log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class Job:
 
     verb: str
     words: tuple[str, ...]
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     out: BinaryIO
     told: Mapping[str, Any] = field(default_factory=dict)
     cancelled: bool = False
@@ -49,8 +50,8 @@ def program(module: str) -> list[str]:
     return [sys.executable, "-P", "-m", module]
 
 
-def start(verb: str, words: Sequence[str], given: Mapping[str, Any], module: str = "edge_agent.jobs") -> Job:
-    """Start a job; raises ``OSError`` when the device cannot."""
+def start(verb: str, words: Sequence[str], given: Mapping[str, Any], forks: ForkServer | None = None) -> Job:
+    """Start a job, by ``forks`` where it can; raises ``OSError`` when the device cannot."""
     given_fd = os.memfd_create("job", os.MFD_CLOEXEC)
     read, write = os.pipe2(os.O_CLOEXEC)
     out = os.fdopen(read, "rb", buffering=0)
@@ -59,7 +60,12 @@ def start(verb: str, words: Sequence[str], given: Mapping[str, Any], module: str
         while data:
             data = data[os.write(given_fd, data) :]
         os.lseek(given_fd, 0, os.SEEK_SET)
-        process = subprocess.Popen([*program(module), verb, *words], stdin=given_fd, stdout=write, cwd="/")
+        process: subprocess.Popen[bytes] | Forked | None = None
+        if forks is not None:
+            process = forks.start((verb, *words), given_fd, write)
+        if process is None:
+            argv = [*program("edge_agent.jobs"), verb, *words]
+            process = subprocess.Popen(argv, stdin=given_fd, stdout=write, cwd="/")
     except OSError:
         out.close()
         raise

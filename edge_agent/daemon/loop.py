@@ -22,6 +22,7 @@ from edge_agent.config.configuration import Configuration
 from edge_agent.daemon import boots
 from edge_agent.daemon.decide import Action, Bring, Cancel, Memory, Probe, Restart, View, decide
 from edge_agent.daemon.errands import Errands
+from edge_agent.daemon.forks import ForkServer
 from edge_agent.daemon.hours import seconds_to_change
 from edge_agent.daemon.inbox import Find, Inbox, watch
 from edge_agent.daemon.incoming import Came
@@ -76,6 +77,7 @@ class Agent:
         links: Callable[[Configuration, int, WallTime], Link | None],
         notifier: Notifier,
         version: str,
+        forks: ForkServer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._device = device
@@ -97,7 +99,7 @@ class Agent:
         self._watch = Watch(device, self._poll, self.post, clock, after_boot=after_boot)
         self._errands = Errands(
             configuration, file, self._poll, clock, self._configure, lambda code, told: self.upgrades.ended(code, told),
-            self._answered,
+            self._answered, forks,
         )  # fmt: skip
         self.upgrades = Upgrades(device.root, self._errands.upgrade, clock, os.environ)
         self._reporter = Reporter(device, configuration.device, version)
@@ -181,7 +183,8 @@ class Agent:
         self._notifier.status(self._summary())
         if self._notifier.watchdog_seconds is not None:
             self._notifier.alive()
-        self._take(min(turn.wake, self._publisher.wake, now + self._longest()) - self._clock())
+        longest = min(_TURN_SECONDS, (self._notifier.watchdog_seconds or 60.0) / 2)
+        self._take(min(turn.wake, self._publisher.wake, now + longest) - self._clock())
 
     def _read_records(self, *, force: bool = False) -> None:
         if self._records.refresh(force=force):
@@ -219,9 +222,6 @@ class Agent:
             if self._told.get(name) != reason:
                 _log.warning("service %s: %s", name, reason)
         self._told = left
-
-    def _longest(self) -> float:
-        return min(_TURN_SECONDS, (self._notifier.watchdog_seconds or 60.0) / 2)
 
     def _take(self, seconds: float) -> None:
         """Wait until something happens, at most ``seconds``, and take it."""

@@ -51,11 +51,6 @@ class DeviceTopics:
         return self._topic("events")
 
     @property
-    def telemetry(self) -> str:
-        """Measured values of the device and its services."""
-        return self._topic("telemetry")
-
-    @property
     def command(self) -> str:
         """What the device is asked to do once."""
         return self._topic("command")

@@ -13,7 +13,7 @@ def acl_lines(device: Device, user: str | None = None) -> tuple[str, ...]:
     """
     topics = DeviceTopics(device.name)
     reads = (topics.desired, topics.command, topics.status, *map(group_desired, device.groups))
-    writes = (topics.reported, topics.status, topics.events, topics.telemetry)
+    writes = (topics.reported, topics.status, topics.events)
     rights = dict.fromkeys(reads, "read") | dict.fromkeys(writes, "write")
     rights[topics.status] = "readwrite"  # by which it finds out that another device has its name
     return f"user {user or device.name}", *(f"topic {right} {topic}" for topic, right in rights.items())

@@ -413,8 +413,8 @@ def test_a_stale_document_is_told_of_until_the_good_one_comes_again(tmp_path: Pa
 def test_topics_and_scopes_belong_together(name: str) -> None:
     topics = DeviceTopics(name)
     assert topics.desired == f"edgepack/v1/devices/{name}/desired"
-    assert {topics.reported, topics.status, topics.events, topics.telemetry, topics.command} == {
-        f"edgepack/v1/devices/{name}/{last}" for last in ("reported", "status", "events", "telemetry", "command")
+    assert {topics.reported, topics.status, topics.events, topics.command} == {
+        f"edgepack/v1/devices/{name}/{last}" for last in ("reported", "status", "events", "command")
     }
     assert scope_of(topics.desired, name, GROUPS) == DEVICE
     assert scope_of(group_desired("site"), name, GROUPS) == "group site"

@@ -172,7 +172,7 @@ def test_a_device_that_cannot_be_added(folder: Path, words: list[str], code: int
 
 def test_a_group_that_the_device_does_not_know_of_is_remarked_on(folder: Path) -> None:
     done = typed(folder, "add", "press-7", "--identity", "press-7.json", "--group", "presses")
-    assert done.stdout.endswith("topic write edgepack/v1/devices/press-7/telemetry\n")
+    assert done.stdout.endswith("topic write edgepack/v1/devices/press-7/events\n")
     assert "topic read edgepack/v1/groups/presses/desired\n" in done.stdout
     assert "listens to presses only when groups in its configuration has it too" in done.stderr
 
@@ -206,7 +206,7 @@ def test_the_lines_let_a_device_at_its_own_topics_and_at_no_others(broker: Mosqu
         done = finish("mosquitto_pub", *client, "-t", topic, "-m", "x", "-d")
         return "Not authorized" not in done.stdout + done.stderr
 
-    writes = {f"{own}/{last}" for last in ("reported", "status", "events", "telemetry")}
+    writes = {f"{own}/{last}" for last in ("reported", "status", "events")}
     reads = {f"{own}/{last}" for last in ("desired", "command", "status")} | {f"{group}/line-2/desired"}
     topics = {
         f"{place}/{last}"

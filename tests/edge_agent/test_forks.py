@@ -1,0 +1,120 @@
+"""Jobs that are forked, in place of started: what they tell, how they end, and what happens without that."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.edge_agent.support.agent import Agent, Images, make_images
+from tests.edge_agent.support.resident import Resident
+from tests.support.ports import free_port
+from tests.support.running import run
+
+PROGRAM = """
+import os, subprocess, sys, time
+from edge_agent.daemon import jobs
+from edge_agent.daemon.forks import ForkServer
+from edge_agent.config.configuration import Configuration
+from edge_agent.config.document import to_json
+from pathlib import Path
+
+forks = ForkServer.begin("process")
+given = {"configuration": to_json(Configuration(state_dir=Path(sys.argv[1])))}
+
+def start(verb, *words):
+    job = jobs.start(verb, words, given, forks)
+    os.set_blocking(job.fd, True)
+    return job
+
+def told(job):
+    while jobs.take(job, lambda line: None):
+        pass
+    return type(job.process).__name__, jobs.finish(job), sorted(job.told)
+
+wrong = start("configuration", "/nowhere.json")
+print(wrong.process.pid not in (os.getpid(), 0), *told(wrong))
+print(*told(start("settle")))
+pair = [start("share"), start("share")]
+jobs.cancel(pair[0])
+pair[1].process.kill()
+try:
+    start("share").process.wait(0.01)
+except subprocess.TimeoutExpired:
+    print("runs")
+print(*[told(one)[:2] for one in pair])
+own = Path("/proc/self/task") / str(os.getpid()) / "children"
+server = int(own.read_text().split()[0])
+left = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+os.kill(server, 9)
+print(*told(start("settle")))
+end = time.monotonic() + 20
+while any(Path("/proc", one).exists() for one in left) and time.monotonic() < end:
+    time.sleep(0.02)
+print(len(left), [one for one in left if Path("/proc", one).exists()])
+forks.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
+    return make_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture
+def agent(images: Images, tmp_path: Path) -> Iterator[Resident]:
+    made = Agent(tmp_path / "device", images, free_port())
+    made.ok("trust", str(images.folder / "key.pub"))
+    made.ok("import", str(images.bundle("v1", "v2")))
+    resident = Resident(made)
+    yield resident
+    resident.close()
+
+
+def test_a_forked_job_tells_ends_and_is_ended_as_one_that_was_started(tmp_path: Path) -> None:
+    code = PROGRAM.replace(
+        "Configuration(state_dir=Path(sys.argv[1]))",
+        "Configuration(state_dir=Path(sys.argv[1]), share=Share('127.0.0.1', 0))",
+    ).replace("import Configuration\n", "import Configuration, Share\n")
+    told = run(sys.executable, "-c", code, tmp_path / "device").splitlines()
+    assert told == [
+        "True Forked 3 ['code', 'error']",
+        "Forked 0 []",
+        "runs",
+        "('Forked', 143) ('Forked', -9)",
+        "Popen 0 []",  # where the server has ended, a job is a program again
+        "1 []",  # and what was forked from it ends with it
+    ]
+
+
+def test_the_agent_brings_services_by_forked_jobs_and_also_without_them(agent: Resident) -> None:
+    process = agent.start()
+    (server,) = children(process.pid)
+    agent.put(agent.service("v1"))
+    agent.wait_for("Healthy")
+    assert children(process.pid) == [server]
+    os.kill(server, signal.SIGKILL)
+    agent.put(agent.service("v2"))
+    agent.wait(lambda: (agent.of()["state"], agent.of().get("digest")) == ("Healthy", agent.service("v2")["image"]))
+    assert agent.device.answer() == "v2"
+    assert agent.end() == 0
+
+
+def test_nothing_of_an_agent_that_was_killed_is_left(agent: Resident) -> None:
+    process = agent.start()
+    (server,) = children(process.pid)
+    assert agent.end(signal.SIGKILL) == -signal.SIGKILL
+    agent.wait(lambda: not Path(f"/proc/{server}").exists())
+    agent.start()  # and nothing holds what the next one needs
+    assert agent.end() == 0
+
+
+def children(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError):
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
