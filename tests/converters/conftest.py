@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ import pytest
 
 from converters import Conversion, Options, convert
 from converters.package import cache
-from converters.sandbox import launch, worker
+from converters.sandbox import launch
 from converters.software import environments
+from tests.support.unsandboxed import convert_here
 
 Convert = Callable[..., Conversion]
 
@@ -85,14 +85,8 @@ def sklearn_to_onnx(tmp_path: Path) -> Convert:
 
 @pytest.fixture
 def without_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Convert in this process, where a test is of what comes out: each process of the sandbox imports for 2 s."""
-
-    def here(module: str, job: Mapping[str, object], *, folder: Path, **_: object) -> launch.Outcome:
-        with warnings.catch_warnings():
-            worker.respond(folder, job)
-        return launch.Outcome(0, "", False)
-
-    monkeypatch.setattr(launch, "run", here)
+    """See ``convert_here``."""
+    convert_here(monkeypatch)
 
 
 @pytest.fixture

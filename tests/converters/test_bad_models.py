@@ -93,6 +93,7 @@ def test_file_of_something_else_is_told_apart(name: str, data: bytes, tmp_path: 
     assert re.search(r"not a whole pickle or joblib file|not in a supported format|not a whole \w+ model", error.what)
 
 
+@pytest.mark.usefixtures("without_sandbox")
 @pytest.mark.parametrize("part", [0.1, 0.99])
 def test_file_that_was_cut_short_is_to_be_copied_again(part: float, trained: bytes, tmp_path: Path) -> None:
     path = tmp_path / "m.pkl"
@@ -100,6 +101,7 @@ def test_file_that_was_cut_short_is_to_be_copied_again(part: float, trained: byt
     assert "copy it again" in str(_refused(path, "ScikitLearn", tmp_path))
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_damage_in_a_compressed_file_is_one_sentence(model: LogisticRegression, tmp_path: Path) -> None:
     path = tmp_path / "m.joblib"
     joblib.dump(model, path, compress=3)
@@ -203,6 +205,7 @@ def test_large_file_that_is_no_model_is_refused(size: int, tmp_path: Path) -> No
     assert "not a whole pickle" in str(_refused(path, "ScikitLearn", tmp_path))
 
 
+@pytest.mark.usefixtures("without_sandbox")
 @pytest.mark.parametrize(
     ("framework", "options", "sentence"),
     [

@@ -59,6 +59,7 @@ def test_sample_variants_and_reports_by_the_command(trained: Path, tmp_path: Pat
     assert report == found["report"]
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_the_server_takes_what_optimising_leaves(trained: Path, tmp_path: Path) -> None:
     conversion = convert(trained, framework="ScikitLearn", output_dir=tmp_path / "out", options=Options(optimize=True))
     model = load_model(conversion.model, 1)

@@ -110,6 +110,7 @@ def test_a_name_says_more_than_content(tmp_path: Path) -> None:
     assert recognition.framework_of(tmp_path) is None
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_models_of_odd_names_convert(tmp_path: Path) -> None:
     saves: dict[str, Save] = {
         "m.pkl.gz": lambda path: path.write_bytes(gzip.compress(pickle.dumps(_sklearn()))),

@@ -106,6 +106,7 @@ def test_text_among_numbers_is_found_with_its_line_and_column(tmp_path: Path) ->
     assert str(cell.error("rows.json")) == "rows.json row 2: '1' in column 'a' is not a number; write it without quotes"
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_the_cell_is_blamed_where_it_alone_keeps_a_model_from_answering(tmp_path: Path) -> None:
     x = np.array([[40.0, 3000.0], [41.0, 2500.0], [50.0, 1000.0]])
     joblib.dump(LinearRegression().fit(x, [0.0, 1.0, 2.0]), tmp_path / "m.joblib")
@@ -115,6 +116,7 @@ def test_the_cell_is_blamed_where_it_alone_keeps_a_model_from_answering(tmp_path
         convert(tmp_path / "m.joblib", framework="ScikitLearn", output_dir=tmp_path / "out", sample=sample)
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_a_column_of_codes_that_the_model_takes_as_text_is_no_fault(tmp_path: Path) -> None:
     import pandas as pd
 

@@ -169,6 +169,7 @@ def _mixed() -> tuple[pd.DataFrame, Any]:
     return frame, make_pipeline(columns, LogisticRegression(max_iter=500)).fit(frame, y)
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_columns_of_text_and_numbers_become_inputs_of_their_own(
     save: Save, sklearn_to_onnx: Convert, tmp_path: Path
 ) -> None:
@@ -269,6 +270,7 @@ def test_model_that_its_converter_gets_wrong_is_refused_with_the_numbers(tmp_pat
     assert caught.value.exit_code == 1
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_estimator_without_a_converter_is_named(save: Save, sklearn_to_onnx: Convert, tmp_path: Path) -> None:
     x, _ = load_iris(return_X_y=True)
     model = make_pipeline(StandardScaler(), FunctionTransformer(np.sort)).fit(x)

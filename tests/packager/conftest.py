@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.packager.support.trained import ROWS
+from tests.support.unsandboxed import convert_here
 
 
 @pytest.fixture(scope="module")
@@ -22,3 +23,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     joblib.dump(LogisticRegression(max_iter=500).fit(data.data, data.target), folder / "iris.joblib")
     (folder / "rows.json").write_text(json.dumps({"data": ROWS}))
     return folder
+
+
+@pytest.fixture
+def without_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See ``convert_here``."""
+    convert_here(monkeypatch)

@@ -61,6 +61,7 @@ def test_it_is_made_again_when_asked_for_or_gone_or_of_something_else(workspace:
     assert converted(workspace, other).key == first.key
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_other_software_converts_again_and_so_does_the_wish(
     workspace: Workspace, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +102,7 @@ def test_limits_are_kept_to(workspace: Workspace, trained: Path) -> None:
         converted(workspace, register(workspace, trained), limits=launch.Limits(seconds=0.05))
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_a_sample_is_called_by_its_own_name(workspace: Workspace, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "rows of may.csv").write_text("a,b\n1\n")
     with pytest.raises(UsageError, match=r"^rows of may\.csv: "):
@@ -109,6 +111,7 @@ def test_a_sample_is_called_by_its_own_name(workspace: Workspace, trained: Path,
         converted(workspace, workspace.models.get(ModelRef("iris")), Options(sample=tmp_path))
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_how_it_was_asked_decides_the_result_and_is_remembered(workspace: Workspace, trained: Path) -> None:
     model = register(workspace, trained, sample=False)
     plain = converted(workspace, model)
@@ -125,11 +128,13 @@ def test_how_it_was_asked_decides_the_result_and_is_remembered(workspace: Worksp
     assert converted(workspace, remembered, Options()).layers == plain.layers
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_the_sample_that_a_model_was_registered_with_is_compared_on(workspace: Workspace, trained: Path) -> None:
     report = json.loads(workspace.store.read(converted(workspace, register(workspace, trained)).report))
     assert report["rows"]["sample"]["rows"] == len(ROWS)
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_an_onnx_model_is_served_as_it_is_until_its_conversion_is_asked_for(
     workspace: Workspace, trained: Path, tmp_path: Path
 ) -> None:
@@ -142,6 +147,7 @@ def test_an_onnx_model_is_served_as_it_is_until_its_conversion_is_asked_for(
     assert served(workspace.models, workspace.models.get(ModelRef("net")), workspace.cache).layers == conversion.layers
 
 
+@pytest.mark.usefixtures("without_sandbox")
 def test_a_model_that_cannot_be_converted_stays_registered_and_unconverted(
     workspace: Workspace, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from packager.models.unpack import unpack_layers
 from packager.workspaces.workspace import Workspace
 from tests.packager.support.trained import ROWS, register
 from tests.support.http_client import ask
+from tests.support.unsandboxed import convert_here
 
 NAMES = ["golden.json", "model.manifest.json", "model.onnx"]
 
@@ -33,7 +34,9 @@ def done(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Works
     folder = tmp_path_factory.mktemp("export")
     workspace = Workspace(folder / "workspace", folder / "cache")
     model = register(workspace, trained)
-    return workspace, model, convert(workspace.models, model, cache=workspace.cache)
+    with pytest.MonkeyPatch.context() as patch:
+        convert_here(patch)
+        return workspace, model, convert(workspace.models, model, cache=workspace.cache)
 
 
 @contextmanager

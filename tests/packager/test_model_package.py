@@ -16,6 +16,7 @@ from packager.model import InferenceConfig, Model, ModelPackage
 from packager.workspace import Workspace
 from packager.workspaces.config import Team, WorkspaceConfig
 from tests.packager.support.workspaces import make_workspace
+from tests.support.caches import with_bases
 from tests.support.parts import docker_registry
 
 
@@ -23,7 +24,7 @@ from tests.support.parts import docker_registry
 def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A workspace whose images are on ``tiny:1``, with no wheels in them."""
     parts = make_workspace(tmp_path, versions=2)
-    monkeypatch.setenv("EDGEPACK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("EDGEPACK_CACHE", str(with_bases(tmp_path / "cache")))
     monkeypatch.chdir(tmp_path)
     original = build.find_base
     monkeypatch.setattr(build, "find_base", lambda name, *given, **more: original("tiny:1", *given, **more))
