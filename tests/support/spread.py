@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from tests.support.sampling import WHOLE
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
 
 # What is run by one process: it shares fixtures that are made once, or Podman's locks, which are the machine's.
 TOGETHER = ("tests/integration/", "tests/edge_agent/test_runtime_conformance.py", "tests/edgepack/test_archive.py")
+# Of them, what has fixtures of its own and uses no Podman: in a row they would take longer than all others.
+APART = tuple(
+    f"tests/integration/test_{name}.py"
+    for name in (
+        "agent_file", "device_commands", "fleet", "fresh_machine", "image_environment", "image_memory", "image_scripts",
+    )
+)  # fmt: skip
 # Hours of cases that share little.
 MATRIX = "tests/edge_agent/test_crash_matrix.py"
 # What starts programs, trains models or draws many examples, and is not a part of `make quick`: how the names of tests
@@ -71,8 +79,8 @@ LONG = (
     ),
 )  # fmt: skip
 # What takes longest, so that no process begins with it when the others are done.
-FIRST = (
-    *TOGETHER,
+FIRST: tuple[str | tuple[str, ...], ...] = (
+    TOGETHER,
     "tests/converters/test_tensorflow.py",
     "tests/converters/test_pytorch.py",
     "tests/test_extras.py",
@@ -80,8 +88,7 @@ FIRST = (
     "tests/test_examples.py",
     "tests/converters/test_matrix.py",
     "tests/packager/test_base_recipe.py",
-    "tests/converters/",
-    "tests/edge_agent/",
+    ("tests/converters/", "tests/edge_agent/"),
 )
 
 
@@ -89,7 +96,11 @@ def group(nodeid: str) -> str:
     """The tests that are run by one process: a module's, or those that must not be run at once."""
     if nodeid.startswith(MATRIX) and WHOLE:
         return "podman" if "[podman" in nodeid or "-podman" in nodeid else nodeid
-    return "together" if nodeid.startswith(TOGETHER) else nodeid.partition("::")[0]
+    return "together" if _is_together(nodeid) else nodeid.partition("::")[0]
+
+
+def _is_together(nodeid: str) -> bool:
+    return nodeid.startswith(TOGETHER) and not nodeid.startswith(APART)
 
 
 def takes_long(nodeid: str) -> bool:
@@ -97,9 +108,17 @@ def takes_long(nodeid: str) -> bool:
     return nodeid.startswith(LONG)
 
 
-def place(nodeid: str) -> int:
-    """Where a test comes in the order: what takes longest first."""
-    return next((number for number, start in enumerate(FIRST) if nodeid.startswith(start)), len(FIRST))
+def place(nodeid: str) -> tuple[int, int]:
+    """Where a test comes in the order: what takes longest first.
+
+    What is together begins. Converters calculate and agents wait: mixed, neither does one phase of a run take the
+    processors thrice, nor does the next leave them idle.
+    """
+    if _is_together(nodeid):
+        return 0, 0
+    number = next((number for number, start in enumerate(FIRST) if nodeid.startswith(start)), len(FIRST))
+    mixed = number == len(FIRST) - 1 or nodeid.startswith(APART)
+    return (len(FIRST) - 1, zlib.crc32(nodeid.partition("::")[0].encode())) if mixed else (number, 0)
 
 
 def scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
