@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,15 @@ def bytecode(environment: Path) -> Path:
     return environment.with_name("bytecode")
 
 
+@cache
+def settings() -> dict[str, str]:
+    """What uv is given; pip is asked for it once."""
+    return uv_environment()
+
+
 def install(name: str, wheel: Path, folder: Path, *arguments: str) -> str:
     """Make an environment with nothing but edgepack and the extra ``name``; what uv said."""
-    uv, environment = find_uv(), uv_environment()
+    uv, environment = find_uv(), dict(settings())
     for variable in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
         environment.pop(variable, None)
     run(uv, "venv", "--quiet", "--python", sys.executable, folder, env=environment)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edgepack.host.files import locked
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
 from tests.edge_agent.support.engines import podman_engine
@@ -40,8 +43,20 @@ def open_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def base_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Layer]:
-    """A store that holds a base layer: a Debian tree with nothing but Python's core."""
-    return debian_base(tmp_path_factory.mktemp("base"))
+    """A store that holds a base layer: a Debian tree with nothing but Python's core.
+
+    All processes of a run have the same, which takes seconds to make: nothing is added to it or removed.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "debian-base"
+    with locked(folder.with_suffix(".lock")):
+        made = folder / "made.json"
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            _, layer = debian_base(folder)
+            made.write_text(json.dumps(layer.to_json()))
+        return Store.open_existing(folder / "store"), Layer.from_json(json.loads(made.read_text()))
 
 
 @pytest.fixture(scope="module")
