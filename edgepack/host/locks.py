@@ -15,6 +15,7 @@ from edgepack.host.files import open_lock
 from edgepack.text import printable
 
 _POLL_SECONDS = 0.05
+_LOOK_SECONDS = 0.5
 _COMMAND_CHARACTERS = 80
 
 
@@ -75,6 +76,17 @@ def _taken(fd: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def taken_at_once(fd: int) -> bool:
+    """Take the lock of the open file ``fd`` for this process alone; whether that went.
+
+    A look at it (``is_locked``) holds it for a moment, which is waited for: who looks keeps nobody from a change.
+    """
+    end = time.monotonic() + _LOOK_SECONDS
+    while not (taken := _taken(fd, fcntl.LOCK_EX)) and time.monotonic() < end:
+        time.sleep(_LOOK_SECONDS / 100)
+    return taken
 
 
 def is_locked(path: Path) -> bool:

@@ -10,7 +10,7 @@ which have better words for them, are other patterns and what one field says of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgepack.nearness import nearest
@@ -22,16 +22,27 @@ _KINDS = {"string": "text", "number": "number", "integer": "number", "boolean": 
 _WORDS = {"string": "text", "number": "a number", "integer": "a whole number", "boolean": "true or false",
           "array": "a list", "object": "a mapping", "null": "empty"}  # fmt: skip
 _SHOWN = 80
+# How far below the document a field is looked for that is not where it belongs.
+_DEPTH = 3
 
 
 class SchemaCheck:
     """Holds trees to ``schema``; ``spelled`` turns a field's path into how its writer spells it.
 
+    ``aliases`` are names that fields have elsewhere, which are no fields here, with the paths of what they are called.
     With ``patterns`` a text must match the ``pattern`` that the schema has for it, and be what the ``title`` says.
     """
 
-    def __init__(self, schema: Schema, spelled: Callable[[str], str] = str, *, patterns: bool = False) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        spelled: Callable[[str], str] = str,
+        *,
+        patterns: bool = False,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
         self._root = schema
+        self._aliases = aliases or {}
         self._spelled = spelled
         self._patterns = patterns
 
@@ -72,9 +83,24 @@ class SchemaCheck:
             elif isinstance(others, Mapping):
                 yield from self._of(value, others, place)
             elif not others:
-                near = nearest(name[:_SHOWN], known)
-                meant = f"known are {', '.join(known)}" if near is None else f"did you mean {near!r}?"
-                yield self._said(value, place, f"is not a known field; {meant}")
+                yield self._said(value, place, f"is not a known field; {self._meant(name[:_SHOWN], known)}")
+
+    def _meant(self, name: str, known: Iterable[str]) -> str:
+        """What somebody may have meant who wrote the field ``name`` where ``known`` ones are."""
+        elsewhere = {_plain(path.rpartition(".")[2]): path for path in self._paths(self._root, "")} | {
+            _plain(alias): path for alias, path in self._aliases.items()
+        }
+        here = {_plain(one) for one in known}
+        near = None if _plain(name) in here else elsewhere.get(_plain(name))
+        near = near or nearest(name, known)
+        return f"known are {', '.join(known)}" if near is None else f"did you mean {near!r}?"
+
+    def _paths(self, schema: Schema, above: str) -> Iterator[str]:
+        """The fields of ``schema`` and of what is in them, by their paths."""
+        if above.count(".") < _DEPTH:  # one may have itself in it
+            for name, part in self._resolved(schema).get("properties", {}).items():
+                yield _below(above, name)
+                yield from self._paths(part, _below(above, name))
 
     def _said(self, node: Node, path: str, text: str) -> str:
         return node.at(f"{self._spelled(path) or 'the document'} {text}")
@@ -86,6 +112,10 @@ class SchemaCheck:
                 found = found[part]
             schema = found
         return schema
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def _types(schema: Schema) -> Sequence[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from edgepack.errors import (
 )
 from edgepack.hidden import HiddenText
 from edgepack.host.files import make_dirs, open_lock
+from edgepack.host.locks import taken_at_once
 from edgepack.host.progress import Progress, unseen
 from edgepack.names import ModelRef, check_service_name
 from edgepack.oci.descriptor import Platform
@@ -322,12 +322,10 @@ class Services:
         make_dirs(folder)
         held = open_lock(folder / f"{name}.lock")
         try:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not taken_at_once(held):
                 raise UsageError(
                     "is being changed by another command", where=f"service {name}", hint="wait for it, and try again"
-                ) from None
+                )
             yield held
         finally:
             os.close(held)

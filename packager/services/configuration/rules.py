@@ -55,6 +55,15 @@ _FIELDS: Mapping[ComputeType, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 _CALLED = {ComputeType.LOCAL: "local", ComputeType.DEVICE: "aci", ComputeType.KUBERNETES: "aks"}
+# How the arguments of Azure's classes are called, where that is not how files call it.
+_ALIASES = {
+    "cpuCores": f"{_RESOURCES}.cpu", "memoryGB": f"{_RESOURCES}.memoryInGB", "memory": f"{_RESOURCES}.memoryInGB",
+    "cpuCoresLimit": f"{_RESOURCES}.cpuLimit", "memoryGBLimit": f"{_RESOURCES}.memoryInGBLimit",
+    "collectModelData": "dataCollection.storageEnabled", "autoscaleMinReplicas": "autoScaler.minReplicas",
+    "autoscaleMaxReplicas": "autoScaler.maxReplicas", "maxRequestWaitTime": "maxQueueWaitMs",
+    "replicaMaxConcurrentRequests": "maxConcurrentRequestsPerContainer", "sslEnable": "sslEnabled",
+    "sslCname": "cname", "sslCertPemFile": "sslCertificate", "sslKeyPemFile": "sslKey",
+}  # fmt: skip
 # Amounts that must be more than 0.
 _POSITIVE = (
     f"{_RESOURCES}.cpu", f"{_RESOURCES}.memoryInGB", f"{_RESOURCES}.cpuLimit", f"{_RESOURCES}.memoryInGBLimit",
@@ -110,7 +119,7 @@ class Rules:
 
     def violations(self) -> list[str]:
         """Everything that is wrong; the files that are named are looked for and not read."""
-        found = SchemaCheck(schema(), self.spelled, patterns=True).violations(self.tree)
+        found = SchemaCheck(schema(), self.spelled, patterns=True, aliases=_ALIASES).violations(self.tree)
         kind = self.kind
         if self.tree.kind != "map" or kind is None:
             return found
