@@ -24,3 +24,12 @@ def parse_time(text: str) -> int:
     except ValueError:
         pass
     raise UsageError(f"{text[:40]!r} is not a time such as 2026-11-30T15:35:10Z")
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in the largest unit that fits."""
+    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= unit:
+            count = int(seconds // unit)
+            return f"{count} {name}{'' if count == 1 else 's'} ago"
+    return "less than a minute ago"

@@ -33,7 +33,6 @@ from packager.services.crashes import CrashedError
 from packager.services.credentials.callers import require
 from packager.services.credentials.folder import CredentialFolder
 from packager.services.credentials.keys import ServiceKeys, Which
-from packager.services.looking import Sightings, look
 from packager.services.plan import Change, Request, changed, plan_update
 from packager.services.registry import ServiceRegistry, now
 from packager.services.service import Service
@@ -92,6 +91,8 @@ class Services:
 
     def observe_all(self) -> tuple[Deployed, ...]:
         """All services by name, and how each of them is."""
+        from packager.services.looking import look
+
         found = self.list()
         seen = look(self._workspace, found)
         return tuple(Deployed(one, seen[one.name]) for one in found)
@@ -101,6 +102,8 @@ class Services:
 
         Of one whose target does not answer: why, and how it was when it last did.
         """
+        from packager.services.looking import look
+
         service = self._records.get(name)
         return service, look(self._workspace, [service])[name]
 
@@ -176,6 +179,7 @@ class Services:
         with self._changing(name):
             service, target = self.target(name)
             target.delete(service)
+            from packager.services.looking import Sightings
             from packager.services.source_copy import forget_copies
 
             forget_copies(self._sources(name))
@@ -207,9 +211,10 @@ class Services:
                     found = Deployed(service, target.restart(service))
                     self._records.put(service)
                 else:
-                    found = self._apply(service, former, Keys())
+                    found = self._apply(service, former, Keys(), is_settled=True)  # to ask the device again takes long
             except EdgepackError:
                 forget_copies(folder, (former.reload_folder,))
+                target.settle(service)  # which says it better where another program has the port
                 raise
             # What ran before is what the device returns to by itself.
             forget_copies(folder, (copy, former.reload_folder))
@@ -292,14 +297,17 @@ class Services:
         elif self._records.find(service.name) is not None:
             self._records.remove(service.name)
 
-    def _apply(self, service: Service, former: Service | None, keys: Keys, lock: int | None = None) -> Deployed:
+    def _apply(
+        self, service: Service, former: Service | None, keys: Keys, lock: int | None = None, *, is_settled: bool = False
+    ) -> Deployed:
         """Hand ``service`` to its target and record it; what is known of the ``former`` stays when that fails.
 
         With a ``lock`` it is not waited for: the descriptor is held by what goes on.
         """
         check_record(service.to_row(), f"service {service.name}")
         target = target_of(self._workspace, service)
-        service = target.settle(service)
+        if not is_settled:
+            service = target.settle(service)
         try:
             with self._shown(service, former, keys):
                 seen = target.apply(service) if lock is None else target.begin(service, lock)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from edgepack.errors import EdgepackError
 from edgepack.host.files import atomic_write, make_dirs
+from edgepack.state.times import age
 from packager.services.configuration.values import ComputeType
 from packager.services.service import Service
 from packager.services.states import State
 from packager.services.targets.base import Observation
-from packager.services.targets.channels.reports import age
 from packager.services.targets.places import SERVICES
 from packager.services.targets.table import target_of
 from packager.workspaces.workspace import Workspace

@@ -12,6 +12,7 @@ from edgepack.state.commands import MAX_LINES
 from edgepack.state.desired import DesiredService
 from edgepack.state.presence import DeviceStatus
 from edgepack.state.reported import ReportedDevice, ReportedService, Stage
+from edgepack.state.times import age
 from edgepack.state.topics import DeviceTopics
 from packager.fleet.reach import Reach
 from packager.services.pushing import push
@@ -19,7 +20,7 @@ from packager.services.service import Service
 from packager.services.states import State
 from packager.services.targets.base import Observation, UnseenError
 from packager.services.targets.channels.documents import Documents
-from packager.services.targets.channels.reports import age, has_ended, observed, taken_serial
+from packager.services.targets.channels.reports import has_ended, observed, taken_serial
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:

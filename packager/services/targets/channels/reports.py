@@ -37,12 +37,3 @@ def has_ended(found: ReportedService, serial: int) -> bool:
         return False
     # Else the agent has not looked yet how it is.
     return found.state is not ServiceState.TRANSITIONING
-
-
-def age(seconds: float) -> str:
-    """How long ago something was, in the largest unit that fits."""
-    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= unit:
-            count = int(seconds // unit)
-            return f"{count} {name}{'' if count == 1 else 's'} ago"
-    return "less than a minute ago"
