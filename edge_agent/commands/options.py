@@ -19,6 +19,7 @@ from edgepack.limits import LIMITS
 from edgepack.oci.digest import short_digests
 from edgepack.state.reported import ReportedDocument, ReportedService, Stage
 from edgepack.state.reported_endpoints import ReportedEndpoint
+from edgepack.text import human_memory
 
 allow_unsigned = click.option(
     "--allow-unsigned", is_flag=True, envvar="EDGEPACK_ALLOW_UNSIGNED",
@@ -54,7 +55,8 @@ class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # as abov
         found = _SIZE.fullmatch(str(value))
         size = 0 if found is None else int(float(found[1]) * 1024 ** _UNITS.index(found[2].upper()))
         if size < self._least:
-            what = f"{_option(param)} must be a size of at least {human(self._least)}, such as 512M, not {value!r}"
+            least = human_memory(self._least)
+            what = f"{_option(param)} must be a size of at least {least}, such as 512M, not {value!r}"
             raise UnknownWordError(what, "", ctx)
         return size
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from edge_agent.config.windows import Window, is_open, next_opening
-from edgepack.text import human
+from edgepack.text import human, human_memory
 
 # A lock file in which nothing is said of that holds so long.
 LOCK_SECONDS = 3600.0
@@ -70,7 +70,8 @@ class Memory:
         """Whether there is too little."""
         if outlook.available_bytes is None or outlook.available_bytes >= self.needed_bytes:
             return None
-        return f"{human(self.needed_bytes)} of memory must be available, and {human(outlook.available_bytes)} are"
+        needed, available = human_memory(self.needed_bytes), human_memory(outlook.available_bytes)
+        return f"{needed} of memory must be available, and {available} are"
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from edge_agent.runtimes.kills import Kills
 from edgepack.state.reported import ReportedService
-from edgepack.text import human
+from edgepack.text import human_memory
 
 
 def used_up(memory_bytes: int | None) -> str:
     """What a service has used that was killed as a whole."""
-    return "all of the device's memory" if memory_bytes is None else f"all of {human(memory_bytes)}"
+    return "all of the device's memory" if memory_bytes is None else f"all of {human_memory(memory_bytes)}"
 
 
 def told(kills: Kills, memory_bytes: int | None) -> str | None:
@@ -25,8 +25,8 @@ def told(kills: Kills, memory_bytes: int | None) -> str | None:
             "less beside it"
         )
     return (
-        f"it reached its memory limit of {human(memory_bytes)}, and a process of it was killed, {times} since its "
-        "start; give it more memory_bytes, or look for a leak in its entry script"
+        f"it reached its memory limit of {human_memory(memory_bytes)}, and a process of it was killed, {times} since "
+        "its start; give it more memory_bytes, or look for a leak in its entry script"
     )
 
 

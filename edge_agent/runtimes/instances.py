@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +26,9 @@ from edgepack.state.host_access import DeviceNode, Mount
 from edgepack.state.service_auth import KeyAuth, ServiceAuth, TokenAuth
 
 _FOLLOW_SECONDS = 0.2
+# How long a connection of this machine to itself may take; and how long a rule of an engine stays that has just ended a
+# container.
+_ARRIVAL_SECONDS, _RULE_SECONDS = 0.5, 2.0
 # Where in the log what an instance writes begins.
 _MARK = "log.json"
 _BEGINNING_BYTES = 256
@@ -115,8 +119,44 @@ def check_address(spec: DesiredService) -> None:
 
 
 def check_port(spec: DesiredService) -> None:
-    """Raise ``RuntimeFailedError`` when the port of ``spec`` is in use, or its address not one of this device's."""
+    """Raise ``RuntimeFailedError`` when the port of ``spec`` is in use, or its address not one of this device's.
+
+    And where what listens there would not be reached, since the kernel leads connections to the port elsewhere: an
+    engine that was killed leaves such rules behind.
+    """
     _bind(spec, spec.port, "stop what listens there, or give the service another port")
+    end = time.monotonic() + _RULE_SECONDS
+    while not _is_reached(spec):
+        if time.monotonic() > end:
+            raise RuntimeFailedError(
+                f"connections to port {spec.port} on {spec.address} do not arrive there: a rule of the kernel leads"
+                " them elsewhere or drops them", where=f"service {spec.name}",
+                hint=f"find it with: iptables-save | grep {spec.port}, or nft list ruleset; a container engine that was"
+                " killed may have left it; remove it, or give the service another port",
+            )  # fmt: skip
+        time.sleep(_RULE_SECONDS / 10)
+
+
+def _is_reached(spec: DesiredService) -> bool:
+    """Whether who listens on the port of ``spec``, which nobody does now, would be connected to."""
+    family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener, socket.socket(family, socket.SOCK_STREAM) as client:
+        for one in (listener, client):
+            one.settimeout(_ARRIVAL_SECONDS)
+        # No state of this connection is left that would hold the port.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((spec.address, spec.port))
+            listener.listen()
+        except OSError:  # it was taken a moment ago, which the start of the service tells
+            return True
+        try:
+            client.connect((spec.address, spec.port))
+            listener.accept()[0].close()
+        except OSError:
+            return False
+        return True
 
 
 def _bind(spec: DesiredService, port: int, hint: str) -> None:

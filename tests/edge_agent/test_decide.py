@@ -341,4 +341,4 @@ def test_a_service_that_does_not_answer_for_lack_of_memory_says_so() -> None:
         if restarts := [one for one in found.actions if isinstance(one, Restart)]:
             break
     assert restarts[0].trouble.kind is Kind.UNHEALTHY
-    assert "reached its memory limit of 64.0 MB, and a process of it was killed, 2 times" in restarts[0].trouble.reason
+    assert "reached its memory limit of 61 MiB, and a process of it was killed, 2 times" in restarts[0].trouble.reason

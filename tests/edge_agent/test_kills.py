@@ -63,7 +63,7 @@ def test_a_service_that_runs_says_once_what_was_killed_of_it() -> None:
     found = with_kills(plain, Kills(1), 64_000_000)
     assert found.memory_kills == 1
     assert found.reason is not None
-    assert found.reason.startswith("it reached its memory limit of 64.0 MB, and a process of it was killed, once since")
+    assert found.reason.startswith("it reached its memory limit of 61 MiB, and a process of it was killed, once since")
     assert with_kills(found, Kills(1), 64_000_000) == found
     assert (told(Kills(2), None) or "").startswith("the device had no memory left, and a process of it was killed, 2 t")
     assert told(Kills(2, by_limit=False), 1 << 20) == told(Kills(2), None)

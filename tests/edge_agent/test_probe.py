@@ -140,6 +140,6 @@ LACKING = "it ran out of memory: it used all of the device's memory, and was kil
 def test_how_a_service_ended_is_told_as_what_it_is(code: int | None, out_of_memory: bool, said: str) -> None:
     ended = Instance("churn", Digest("0" * 64), "exited", 1, code, out_of_memory)
     assert alive(ended) == Health(False, said)
-    limited = said.replace("the device's memory", "64.0 MB")
+    limited = said.replace("the device's memory", "61 MiB")
     assert alive(ended, 64_000_000) == Health(False, limited)
     assert alive(None) == Health(False, "it is not running")

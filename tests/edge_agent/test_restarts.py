@@ -89,7 +89,7 @@ def test_a_crash_loop_is_told_as_one_with_its_last_end_and_the_pause() -> None:
         (Ended(0), Kind.ENDED, "it exited with code 0"),
         (Ended(7), Kind.CRASHED, "it exited with code 7"),
         (Ended(139), Kind.CRASHED, "it was ended by the signal SIGSEGV (exit code 139)"),
-        (Ended(137, out_of_memory=True), Kind.OUT_OF_MEMORY, "out of memory: it used all of 64.0 MB and was killed"),
+        (Ended(137, out_of_memory=True), Kind.OUT_OF_MEMORY, "out of memory: it used all of 61 MiB and was killed"),
     ],
 )
 def test_how_a_service_ended_is_told_apart(ended: Ended | None, kind: Kind, said: str) -> None:

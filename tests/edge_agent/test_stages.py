@@ -94,7 +94,7 @@ def test_what_was_to_be_stopped_is_stopped_again_however_often(stage: Stage) -> 
     ("gate", "seen", "reason"),
     [
         (DiskSpace(1 << 20), replace(NOW, free_bytes=1 << 19), "1.0 MB of disk space must be free, and 524.3 kB are"),
-        (Memory(1 << 29), NOW, "536.9 MB of memory must be available, and 268.4 MB are"),
+        (Memory(1 << 29), NOW, "512 MiB of memory must be available, and 256 MiB are"),
         (Network(), replace(NOW, online=False), "there is no network"),
         (
             UpdateWindow((Window(60, 120, (1,)), Window(23 * 60, 60))), NOW,
