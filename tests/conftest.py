@@ -27,6 +27,9 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
 
 late_grammar.install()
 
+# Until all tests are known: what is made of them stays.
+gc.disable()
+
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -59,6 +62,7 @@ def pytest_collection_finish() -> None:
     """Leave what is here now out of every later search for garbage, each of which takes a third of a second else."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
