@@ -282,8 +282,6 @@ def test_command_that_is_stopped_leaves_no_process_and_no_package(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell starts background jobs with this signal ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         wait_until(lambda: any("converters.sandbox.worker" in line for line in _left(tmp_path)))
         process.send_signal(number)

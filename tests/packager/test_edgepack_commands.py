@@ -379,8 +379,6 @@ def test_control_c_ends_with_130_and_no_traceback(shell: Shell) -> None:
         process = subprocess.Popen(
             shell.argv("package", "pull", f"127.0.0.1:{silent.getsockname()[1]}/x:1"), cwd=shell.folder,
             env=shell.environment(NO_PROXY="127.0.0.1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            # A shell that starts this run in the background has it ignored, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         silent.settimeout(60)
         connection, _ = silent.accept()

@@ -6,7 +6,6 @@ import fcntl
 import os
 import pty
 import re
-import signal
 import struct
 import termios
 import time
@@ -95,8 +94,6 @@ def on_terminal(
             # The terminal says how wide it is, and not the one that the tests are run on.
             inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
             environment = {**inherited, "TERM": "xterm", **(env or {})}
-            # A run of tests in the background ignores it, and what it starts would too.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execve(str(argv[0]), list(map(str, argv)), environment)  # noqa: S606
         finally:
             os._exit(127)

@@ -130,8 +130,6 @@ class Agent:
             [sys.executable, *program, "--state-dir", str(self.root), "--runtime", "process", *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=self.environment(PYTHONPATH=str(ROOT), **more), umask=self.umask,
-            # A run of tests in the background ignores it, and what it starts would too.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def run(self, *words: str, driver: tuple[str, ...] = (), **more: str) -> Done:
