@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -133,6 +134,7 @@ def _openapi_3(description: Description, config: ServiceConfig, version: str, mo
         names = [model] if model is not None else sorted({place.name for place in config.models})
         paths |= inference_paths(names, _security(config))
         schemas |= {name: translated(schema, version) for name, schema in inference_schemas().items()}
+    schemas = _apart(schemas)
     return {
         "openapi": VERSIONS[version],
         "info": _info(config),
@@ -170,6 +172,30 @@ def _components(description: Description, version: str) -> tuple[dict[str, Any],
     }
     bodies = _referred("ServiceInput")
     return schemas, {**bodies, **({"examples": examples} if examples else {})}, _referred("ServiceOutput")
+
+
+def _apart(schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """``schemas`` with the titled choices of each as schemas of their own, equal ones once.
+
+    Generators of clients name what they write by the schemas' names, and some lose a choice that has none.
+    """
+    found = dict(schemas)
+    for name, schema in schemas.items():
+        choices = [_moved(found, one) for one in schema.get("oneOf", ())]
+        if choices:
+            found[name] = {**schema, "oneOf": choices}
+    return found
+
+
+def _moved(schemas: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """A reference to ``schema`` among ``schemas``, where it has a title to be called by."""
+    title = "".join(word[:1].upper() + word[1:] for word in re.findall("[A-Za-z0-9]+", schema.get("title", "")))
+    if not title:
+        return schema
+    names = (f"{title}{number or ''}" for number in itertools.count())
+    name = next(one for one in names if schemas.get(one, schema) == schema)
+    schemas[name] = schema
+    return dict(_referred(name)["schema"])
 
 
 def _key(name: str, number: int) -> str:
