@@ -32,6 +32,9 @@ Each carries what is wrong, where, and what to do; ``str()`` joins the three in 
 from __future__ import annotations
 
 import errno
+import os
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,6 +175,18 @@ _IMPOSSIBLE = (
 )  # fmt: skip
 
 
+def _mount_of(path: Path) -> Path:
+    """Where the file system is mounted that ``path`` is on: proc(5), /proc/PID/mountinfo, also of a bind mount."""
+    path = Path(os.path.realpath(path))
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return path
+    escaped = (line.split()[4] for line in lines)
+    points = {Path(os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda one: bytes([int(one[1], 8)]), one))) for one in escaped}
+    return next((one for one in (path, *path.parents) if one in points), path)
+
+
 @contextmanager
 def disk_errors(where: Path | str) -> Iterator[None]:
     """Turn a full disk below ``where`` into a ``NoSpaceError``, a place that cannot be written into a ``UsageError``.
@@ -186,7 +201,14 @@ def disk_errors(where: Path | str) -> Iterator[None]:
             raise NoSpaceError(
                 "no space left on the disk", where=where, hint="free some space and run the same command again"
             ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno == errno.EROFS:
+            mounted = _mount_of(Path(os.fsdecode(error.filename or where)))
+            raise UsageError(
+                f"cannot write here ({error.strerror})", where=error.filename or where,
+                hint=f"{mounted} is mounted read-only, by intention or after a fault of the disk, which dmesg tells; "
+                f"to write there: mount -o remount,rw {shlex.quote(str(mounted))}",
+            ) from error  # fmt: skip
+        if error.errno in (errno.EACCES, errno.EPERM):
             raise UsageError(
                 f"cannot write here ({error.strerror})", where=error.filename or where, hint="check its permissions"
             ) from error

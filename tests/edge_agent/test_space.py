@@ -203,6 +203,14 @@ def test_a_status_needs_to_write_nothing(agent: Agent) -> None:
         done = agent.run("rollback", "churn")
         assert (done.code, len(done.err.splitlines())) == (2, 1)
         assert "cannot write here (Read-only file system)" in done.err
+        file = agent.root.parent / "agent.json"
+        file.write_text(json.dumps({"device": "d", "state_dir": str(agent.root), "runtime": "process"}))
+        for words in (["run", "--config", file], ["gc"], ["stop", "churn"]):
+            done = agent.run(*map(str, words))
+            assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+            assert f"{agent.root} is mounted read-only, by intention or after a fault of the disk" in done.err
+            assert f"mount -o remount,rw {agent.root}" in done.err
+        assert agent.status() == usual
     finally:
         run("umount", "--lazy", agent.root)
 
