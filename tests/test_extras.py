@@ -79,15 +79,21 @@ WANTED = {
     "packager": extra(
         "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
         # A model is converted in an environment that is made for it; an engine is asked where its library is there.
+        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | ENGINE
+        | {"keyring", "mlflow", "psycopg", "symbols"},
+    ),
+    "keyring": extra(
+        "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
         without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | ENGINE | {"mlflow", "psycopg", "symbols"},
     ),
     "team": extra(
         "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
-        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | ENGINE | {"mlflow", "symbols"},
+        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | ENGINE | {"keyring", "mlflow", "symbols"},
     ),
     "mlflow": extra(
         "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
-        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | ENGINE | {"psycopg", "symbols"},
+        without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | ENGINE
+        | {"keyring", "psycopg", "symbols"},
     ),
     "agent": extra("edgepack", "edge_agent", commands=["edge-agent"], without={"uv"}),
     "serve": extra(
@@ -243,7 +249,7 @@ def test_a_missing_library_is_found(wheel: Path, environment: Path) -> None:
 
     # numpy, where it is there, makes a search faster; MLflow's client is asked for what is not a folder, psycopg for a
     # team's database.
-    needed = set(found["missing"]) - {"mlflow", "numpy", "psycopg"}
+    needed = set(found["missing"]) - {"keyring", "mlflow", "numpy", "psycopg"}
     assert needed == {
         "click", "cyclonedx", "deflate", "docker", "installer", "jinja2", "packageurl", "packaging", "paho", "requests",
         "rich", "yaml",

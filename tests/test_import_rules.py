@@ -25,6 +25,7 @@ ROOMS = {
 DATA_PACKAGES = {"dockerfiles": {"packager"}}
 # The one place of a room, a folder or a module, that imports a library which speaks to another program.
 ADAPTERS = {
+    "keyring": {"packager": "packager/services/credentials/vault.py"},
     "docker": {"packager": "packager/places/docker_daemon.py"},
     "paho": {"edge_agent": "edge_agent/link/mqtt.py", "packager": "packager/fleet/broker.py"},
 }  # fmt: skip

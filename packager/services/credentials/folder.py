@@ -1,7 +1,8 @@
 """Where a workstation keeps the credentials of its services: a file of mode 0600 for each, in the workspace's folder.
 
 They are in no database, for a team's is shared, and in no log. A file has both keys and the key that signs tokens, so
-that callers keep their keys when a service asks for tokens for a while.
+that callers keep their keys when a service asks for tokens for a while. Where the user asks for the system's keyring,
+the file says only that they are there.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from edgepack.host.ownership import check_secret
 from edgepack.limits import LIMITS
 from edgepack.signing.keys import PrivateKey, create_key
 from packager.services.configuration.rules import Keys
+from packager.services.credentials import vault
 from packager.services.credentials.keys import ServiceKeys, Which, is_key, new_key
 
 SCHEMA = "edgepack.service-credentials/v1"
 _FOLDER = "credentials"
+# All of a file whose credentials are in the system's keyring, by the file's path.
+_IN_KEYRING = b'{"keyring": true}\n'
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class CredentialFolder:
     """The credentials of the services of the workspace at ``root``."""
 
     def __init__(self, root: Path) -> None:
-        self._folder = root / _FOLDER
+        self._folder = root.absolute() / _FOLDER
 
     def find(self, name: str) -> Credentials | None:
         """The credentials of a service, read anew; ``None`` where this workstation has none.
@@ -52,6 +56,8 @@ class CredentialFolder:
                 data = file.read(LIMITS.key_file_bytes)
         except FileNotFoundError:
             return None
+        if data == _IN_KEYRING:
+            data = vault.get(str(path)).encode()
         return _read(data, path)
 
     def get(self, name: str) -> Credentials:
@@ -99,6 +105,8 @@ class CredentialFolder:
         path = self._path(name)
         with disk_errors(path):
             if path.exists():
+                if self._is_in_keyring(name):
+                    vault.forget(str(path))
                 path.unlink()
                 fsync_dir(self._folder)
 
@@ -111,7 +119,18 @@ class CredentialFolder:
             "schema": SCHEMA, "primary": value.keys.primary, "secondary": value.keys.secondary,
             "signing_key": value.signing.to_pem().decode("ascii"),
         }  # fmt: skip
-        atomic_write(self._path(name), json.dumps(document, indent=2).encode("ascii"), 0o600)
+        path, text = self._path(name), json.dumps(document, indent=2)
+        if vault.is_asked() or self._is_in_keyring(name):
+            # First there: until the file says so, what it has counts.
+            vault.put(str(path), text)
+            text = _IN_KEYRING.decode("ascii")
+        atomic_write(path, text.encode("ascii"), 0o600)
+
+    def _is_in_keyring(self, name: str) -> bool:
+        try:
+            return self._path(name).read_bytes() == _IN_KEYRING
+        except FileNotFoundError:
+            return False
 
 
 def _merged(former: Credentials | None, given: Keys, name: str) -> Credentials:
