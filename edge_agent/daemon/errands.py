@@ -153,12 +153,15 @@ class Errands:
         """Bring another version of the agent, and let it be tried; whether a job does so."""
         return self._start("upgrade", (str(wanted.image), str(wanted.document))) is not None
 
-    def route(self) -> bool:
-        """Bring the routers of endpoints to what is desired; whether a job was started for that."""
+    def route(self) -> None:
+        """Bring the routers of endpoints to what is desired, unless a job does so."""
         if self._routing is None:
             self._routing = self._start("route", ())
-            return self._routing is not None
-        return False
+
+    @property
+    def is_routing(self) -> bool:
+        """Whether a job does so."""
+        return self._routing is not None
 
     def keep_space(self) -> None:
         """Collect garbage before the disk is full."""

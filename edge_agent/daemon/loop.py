@@ -112,7 +112,7 @@ class Agent:
         self._boot_noted = False
         self._settled: object = None
         self._time = TimeNotes(device, clock)
-        self._routes = Routes(device, self._errands.route, self.post, clock)
+        self._routes = Routes(device, self._errands, self.post, clock)
 
     def run(self) -> bool:
         """Keep the device as it is to be, until SIGTERM or SIGINT; services go on running then.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from edge_agent.daemon.errands import Errands
 from edge_agent.daemon.records import Records
 from edge_agent.device import Device
 from edge_agent.state.goals import Wanted
@@ -25,7 +26,7 @@ _RETRY_SECONDS, _MOST_RETRY_SECONDS = 1.0, 60.0
 
 
 class Routes:
-    """Lets the job that ``start`` begins, unless it runs, bring routers to what is desired whenever they are not.
+    """Lets a job of ``errands`` bring routers to what is desired whenever they are not.
 
     ``post`` lets the loop call something.
     """
@@ -33,12 +34,12 @@ class Routes:
     def __init__(
         self,
         device: Device,
-        start: Callable[[], bool],
+        errands: Errands,
         post: Callable[[Callable[[], None]], None],
         clock: Callable[[], float],
     ) -> None:
         self._device = device
-        self._start = start
+        self._errands = errands
         self._post = post
         self._clock = clock
         self._settled: object = None
@@ -60,16 +61,18 @@ class Routes:
             from edge_agent.traffic.keeper import Routers
 
             self._routers = Routers(self._device)
+        if self._errands.is_routing:  # what is seen now is neither the one nor the other
+            return
         mark = _mark(records.services, wanted)
         if now >= self._due_at and (mark != self._settled or self._routers.dead(wanted)):
-            if mark != self._settled:
-                self._tries = 0
-            if self._start():
-                self._settled, self._tries = mark, self._tries + 1
-                # One that dies again and again, or cannot be started, is not started all the time.
-                self._due_at = now + min(_RETRY_SECONDS * 2.0 ** (self._tries - 1), _MOST_RETRY_SECONDS)
-                self._ask_at = now + _RETRY_SECONDS
-        elif now >= self._due_at + _MOST_RETRY_SECONDS:
+            self._tries = 1 if mark != self._settled else self._tries + 1
+            self._settled = mark
+            # One that dies again and again, or cannot be started, is not started all the time.
+            self._due_at = now + min(_RETRY_SECONDS * 2.0 ** (self._tries - 1), _MOST_RETRY_SECONDS)
+            self._ask_at = now
+            self._errands.route()
+            return
+        if now >= self._due_at + _MOST_RETRY_SECONDS:
             self._tries = 0
         if now >= self._ask_at and not self._is_asking:
             self._ask_at, self._is_asking = now + _ASK_SECONDS, True

@@ -177,7 +177,7 @@ class Routers:
         silent = [version.name for version in versions if version.weight and not version.is_up]
         if running is None:
             state, reason = EndpointState.FAILED, reason or "its router does not run"
-        elif silent or not versions:
+        elif silent or reason is not None:
             state = EndpointState.UNHEALTHY
             reason = reason or f"{', '.join(silent)} does not answer, and the others get its requests"
         else:

@@ -76,6 +76,20 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "delete": "Stop a service and forget it.",
         },
     ),
+    "endpoint": (
+        "Versions of a service behind one address, each with a share of the requests.",
+        {
+            "create": "Open an endpoint with its first version.",
+            "create-version": "Add a version to an endpoint.",
+            "list": "List endpoints and their versions.",
+            "show": "Compare the versions of an endpoint: requests, errors, latency.",
+            "set-traffic": "Share requests out among versions anew.",
+            "promote": "Give a version everything, as the default and the control.",
+            "update": "Change an endpoint, or one of its versions.",
+            "delete-version": "Delete a version that gets no requests.",
+            "delete": "Close an endpoint and delete its versions.",
+        },
+    ),
     "base": (
         "Base images that need no image registry.",
         {"build": "Build a base image from its recipe.", "list": "List the recipes and the bases built from them."},

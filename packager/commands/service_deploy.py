@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,13 +10,11 @@ from edgepack.errors import UsageError
 from edgepack.host.commands import INPUT, Number
 from edgepack.host.console import answer
 from packager.bars import bars
+from packager.commands.deployment_options import configuration_of
 from packager.commands.image_inputs import ImageInputs, image_inputs
 from packager.commands.options import creating, pairs
 from packager.commands.service_views import service_json, service_row, showing_log
 from packager.workspaces.workspace import Workspace
-
-if TYPE_CHECKING:
-    from packager.services.configuration.rules import Configuration
 
 
 @click.command("deploy")
@@ -57,7 +54,7 @@ def command(
 
     if not inputs.refs and inputs.script is None:
         raise UsageError("has no model", where=f"service {name}", hint="name one: -m NAME[:VERSION]")
-    configuration = _configuration(dc, port)
+    configuration = configuration_of(dc, port)
     if target is not None and configuration.deployment.compute_type is ComputeType.LOCAL:
         raise UsageError("is for a service elsewhere", where="--target", hint="say where by a file: --dc FILE")
     request = Request(
@@ -68,16 +65,3 @@ def command(
     with showing_log(), bars() as progress:
         service, seen = services.deploy(request, overwrite=overwrite, wait=not no_wait, progress=progress)
     answer(output, service_json(workspace, service, seen), [service_row(workspace, service, seen)])
-
-
-def _configuration(file: Path | None, port: int | None) -> Configuration:
-    from packager.services.configuration.read import read_deployment
-    from packager.services.configuration.rules import Configuration
-    from packager.services.configuration.values import LocalDeployment
-
-    if file is None:
-        written = {"computeType": "local"} | ({} if port is None else {"port": port})
-        return Configuration(LocalDeployment(port), written)
-    if port is not None:
-        raise UsageError("is given beside --dc, whose file says that", where="--port", hint="keep one of the two")
-    return read_deployment(file)

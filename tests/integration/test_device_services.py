@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -136,6 +137,46 @@ def test_a_service_is_deployed_updated_and_deleted_by_a_broker(site: Site, fleet
     assert_scores(fleet.port, site.models[1])
     assert_keys_work(fleet)
     fleet.service("delete", "mlp")
+    assert fleet.service("list") == []
+
+
+@pytest.mark.real("haproxy")
+def test_an_endpoint_shares_requests_out_on_a_device(fleet: Fleet) -> None:
+    def endpoint(verb: str, *words: object, code: int = 0) -> Any:
+        done = fleet.commands.edgepack("endpoint", verb, "mix", *words, code=code)
+        return json.loads(done.stdout) if code == 0 else done.stderr
+
+    by = f"mqtt://127.0.0.1:{fleet.broker.port}"
+    fleet.commands.edgepack("device", "reach", "press-7", "--key", "test", "--broker", by)
+    keyed = {"computeType": "aci", "authEnabled": True, "containerResourceRequirements": {"cpu": 1, "memoryInGB": 0.5}}
+    (fleet.device / "keyed.json").write_text(json.dumps(keyed))
+    dc = ("--dc", fleet.device / "keyed.json")
+    with socket.create_server(("127.0.0.1", port := free_port())):
+        failed = endpoint("create", "--version", "v1", "-m", "mlp:1", "--port", port, *dc, code=1)
+    assert "its router does not start" in failed
+    assert fleet.service("list") == []
+    made = endpoint("create", "--version", "v1", "-m", "mlp:1", "--port", free_port(), *dc)
+    assert (made["state"], made["target"]) == ("Healthy", "press-7"), fleet.log
+    shared = endpoint("create-version", "--version", "v2", "-m", "mlp:2", "--traffic", 50, *dc)
+    assert [(one["traffic"], one["is_up"]) for one in shared["versions"]] == [(50, True), (50, True)], fleet.log
+    # Who calls the endpoint shows one key, whichever version answers.
+    keys = fleet.service("keys", "mix-v1")
+    assert fleet.service("keys", "mix-v2") == keys
+    body = json.dumps({"data": rows()})
+    answers = {
+        (answer.status, answer.headers["x-edgepack-version"])
+        for number in range(20)
+        for answer in [ask(made["port"], "POST", "/score", body, {
+            **JSON, "Authorization": f"Bearer {keys['primary']}", "X-Request-Id": str(number),
+        })]
+    }  # fmt: skip
+    assert answers == {(200, "mix-v1"), (200, "mix-v2")}
+    assert "still gets 50 percent" in endpoint("delete-version", "v2", code=2)
+    endpoint("promote", "v2")
+    endpoint("delete-version", "v1")
+    wait_until(lambda: sum(one["requests"] or 0 for one in endpoint("show")["versions"]) > 0)
+    endpoint("delete")
+    wait_until(lambda: not (fleet.device / "state" / "endpoints" / "mix").exists())
     assert fleet.service("list") == []
 
 

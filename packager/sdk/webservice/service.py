@@ -290,6 +290,9 @@ class Webservice:
     @translated
     def delete(self) -> None:
         """Stop and forget it; its models and its package stay."""
+        from packager.services.endpoints.store import EndpointStore
+
+        EndpointStore(self.workspace.parts.root).check_free(self.name)
         self._services.delete(self.name)
 
     def _update(

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from edgepack.errors import EdgepackError
 from edgepack.oci.digest import Digest
+from edgepack.state.endpoints import DesiredEndpoint
+from edgepack.state.reported_endpoints import ReportedEndpoint
 from packager.services.service import Service
 from packager.services.states import State
 
@@ -62,3 +64,25 @@ class ServiceTarget(Protocol):
 
     def address(self, service: Service) -> str | None:
         """Where it answers, such as ``http://127.0.0.1:6789``; ``None`` where that is not known."""
+
+
+class RoutingTarget(Protocol):
+    """A place where endpoints share requests out among services. Every call may be repeated."""
+
+    def endpoint_port(self, name: str, asked: int | None, besides: int | None = None) -> int:
+        """The port of endpoint ``name``, as ``asked`` for or a free one; raises ``UsageError`` where it is taken.
+
+        A free one is another one than ``besides``.
+        """
+
+    def route(self, endpoint: DesiredEndpoint, services: Sequence[Service]) -> ReportedEndpoint | None:
+        """Share requests out among ``services``, which run there; ``None`` where the target has not said how it goes.
+
+        Raises ``RuntimeFailedError`` with the reason.
+        """
+
+    def unroute(self, name: str) -> None:
+        """Close an endpoint; one that is not there is fine."""
+
+    def routed(self, name: str) -> ReportedEndpoint | None:
+        """How an endpoint is now; ``None`` where the target reports nothing of it."""

@@ -41,8 +41,7 @@ class DeviceTarget:
                 "is not there yet for services on devices", where="dataCollection.storageEnabled",
                 hint="build the package with --service-config that collects",
             )  # fmt: skip
-        wanted = self._documents(self._reach()).wanted()
-        taken = {one.port for one in wanted.values() if one.name != service.name and one.status != "removed"}
+        taken = self._documents(self._reach()).ports_beside(service.name)
         if service.port is None:
             port = next(port for port in range(FIRST_PORT, _LAST_PORT) if port not in taken)
             return replace(service, port=port)

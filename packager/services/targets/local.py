@@ -12,12 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.documents import Fields
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.host.locks import is_locked
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
+from edgepack.state.endpoints import DesiredEndpoint, removed_endpoint
 from edgepack.state.host_access import Mount
+from edgepack.state.reported_endpoints import ReportedEndpoint
 from packager.services.agent_command import AgentCommand
 from packager.services.crashes import crash_of
 from packager.services.service import Service
@@ -117,16 +120,23 @@ class LocalTarget:
         return self._locks / f"{service.name}.said"
 
     def _prepare(self, service: Service) -> Path:
-        """Make the device, which fetches from the workspace's store, and the document of what it is to run."""
+        """Make the device, and the document of the service that it is to run."""
+        self._make_device()
+        self._said(service).unlink(missing_ok=True)
+        return self._document(service.name, Desired((self._spec(service),)))
+
+    def _make_device(self) -> None:
+        """Make the device, which fetches from the workspace's store."""
         make_dirs(self._folder)
         # On a device the service runs as a user of its own, who must be able to pass through here.
         self._folder.chmod(0o711)
         configuration = {"sources": [{"folder": str(self._store)}], "allow_unsigned_images": True}
         atomic_write(self._folder / _CONFIGURATION, json.dumps(configuration, indent=2).encode())
         self._trust()
-        self._said(service).unlink(missing_ok=True)
-        document = self._folder / f"{service.name}.desired.json"
-        atomic_write(document, Desired((self._spec(service),)).to_bytes())
+
+    def _document(self, name: str, desired: Desired) -> Path:
+        document = self._folder / f"{name}.desired.json"
+        atomic_write(document, desired.to_bytes())
         return document
 
     def _trust(self) -> None:
@@ -220,6 +230,34 @@ class LocalTarget:
         except NotFoundError:
             return
 
+    # Endpoints
+
+    def endpoint_port(self, name: str, asked: int | None, besides: int | None = None) -> int:
+        """See ``RoutingTarget``."""
+        if asked is None:
+            with socket.create_server((_ADDRESS, 0)) as free:
+                return int(free.getsockname()[1])
+        if _is_taken(asked):
+            raise UsageError(f"port {asked} is taken", where=f"endpoint {name}", hint="choose another port, or none")
+        return asked
+
+    def route(self, endpoint: DesiredEndpoint, services: Sequence[Service]) -> ReportedEndpoint | None:
+        """See ``RoutingTarget``."""
+        self._make_device()
+        desired = Desired(tuple(map(self._spec, services)), endpoints=(endpoint,))
+        answer = self._agent.json("apply", str(self._document(endpoint.name, desired)), "--pull", "--allow-unsigned")
+        return _endpoint(answer, endpoint.name)
+
+    def unroute(self, name: str) -> None:
+        """See ``RoutingTarget``."""
+        if self._folder.is_dir():
+            desired = Desired((), endpoints=(removed_endpoint(name),))
+            self._agent.json("apply", str(self._document(name, desired)))
+
+    def routed(self, name: str) -> ReportedEndpoint | None:
+        """See ``RoutingTarget``."""
+        return _endpoint(self._agent.json("status"), name) if self._folder.is_dir() else None
+
     def address(self, service: Service) -> str | None:
         """See ``ServiceTarget``."""
         return None if service.port is None else f"http://{_ADDRESS}:{service.port}"
@@ -231,6 +269,13 @@ def _observation(answer: Mapping[str, Any], service: Service) -> Observation:
             image = None if one["digest"] is None else Digest.parse(one["digest"])
             return Observation(reported(one["state"]), one["reason"], image, one["port"])
     return Observation(State.DELETED)
+
+
+def _endpoint(answer: Mapping[str, Any], name: str) -> ReportedEndpoint | None:
+    for one in answer.get("endpoints", ()):
+        if one["name"] == name:
+            return ReportedEndpoint.from_fields(Fields(one, f"endpoints.{name}", []))
+    return None
 
 
 def _is_taken(port: int) -> bool:

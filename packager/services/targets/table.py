@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from edgepack.errors import UsageError
 from edgepack.nearness import listed
 from edgepack.oci.descriptor import Platform
 from packager.services.configuration.values import ComputeType
 from packager.services.service import Service
-from packager.services.targets.base import ServiceTarget
+from packager.services.targets.base import RoutingTarget, ServiceTarget
 from packager.services.targets.places import LOCAL_DEVICE, SERVICES
 from packager.workspaces.workspace import Workspace
+
+if TYPE_CHECKING:
+    from packager.services.targets.local import LocalTarget
 
 # What runs services on this machine, as edge-agent reads it.
 RUNTIME = "EDGEPACK_RUNTIME"
@@ -21,13 +25,7 @@ def target_of(workspace: Workspace, service: Service) -> ServiceTarget:
     """Where ``service`` runs."""
     match service.compute_type:
         case ComputeType.LOCAL:
-            from packager.services.targets.local import LocalTarget
-
-            runtime = os.environ.get(RUNTIME, "auto")
-            return LocalTarget(
-                workspace.root / LOCAL_DEVICE, workspace.store.root, workspace.root / SERVICES, runtime,
-                lambda: workspace.keys.list().values(),
-            )  # fmt: skip
+            return _local(workspace)
         case ComputeType.KUBERNETES:
             from packager.services.targets.cluster import kubernetes_target
 
@@ -36,6 +34,29 @@ def target_of(workspace: Workspace, service: Service) -> ServiceTarget:
             from packager.services.targets.device import DeviceTarget
 
             return DeviceTarget(workspace, workspace.devices.get(service.target or ""))
+
+
+def routing_target(workspace: Workspace, kind: ComputeType, place: str | None) -> RoutingTarget:
+    """Where an endpoint is; raises ``UsageError`` for a kind of target that has none."""
+    match kind:
+        case ComputeType.LOCAL:
+            return _local(workspace)
+        case ComputeType.DEVICE:
+            from packager.services.targets.device_endpoints import DeviceEndpoints
+
+            return DeviceEndpoints(workspace, workspace.devices.get(place or ""))
+        case ComputeType.KUBERNETES:
+            raise UsageError("is for this machine and for devices", where="endpoint", hint="give another --dc")
+
+
+def _local(workspace: Workspace) -> LocalTarget:
+    from packager.services.targets.local import LocalTarget
+
+    runtime = os.environ.get(RUNTIME, "auto")
+    return LocalTarget(
+        workspace.root / LOCAL_DEVICE, workspace.store.root, workspace.root / SERVICES, runtime,
+        lambda: workspace.keys.list().values(),
+    )  # fmt: skip
 
 
 def place_of(workspace: Workspace, kind: ComputeType, named: str | None) -> str | None:

@@ -73,11 +73,11 @@ class BrokerChannel:
         topics = DeviceTopics(self.device)
         access = replace(access_of(self.reach), seconds=_LOOK_SECONDS)
         with connected(access, topics.reported, topics.status) as connection:
-            seen = _Seen(topics)
+            seen = Seen(topics)
             connection.wait_for(seen.both, _RETAINED_SECONDS)
         return [self._observed(one, seen) for one in services]
 
-    def _observed(self, service: Service, seen: _Seen) -> Observation:
+    def _observed(self, service: Service, seen: Seen) -> Observation:
         if seen.device is None:
             return Observation(State.UNKNOWN, "the device has not reported anything yet")
         told = age(time.time() - seen.device.time)
@@ -105,7 +105,7 @@ class BrokerChannel:
 
     def _check_there(self, connection: Connection, topics: DeviceTopics) -> None:
         """Raise ``RuntimeFailedError`` for a device of which the broker knows that it is away."""
-        seen = _Seen(topics)
+        seen = Seen(topics)
         connection.wait_for(seen.presence_only, _RETAINED_SECONDS)
         if not seen.is_there:
             raise RuntimeFailedError(
@@ -122,7 +122,7 @@ class BrokerChannel:
 
     def _wait(self, connection: Connection, topics: DeviceTopics, spec: DesiredService, serial: int) -> None:
         """Wait for the device's word on ``spec`` of the document ``serial``; raises what it reports."""
-        seen = _Seen(topics)
+        seen = Seen(topics)
 
         def judged(topic: str, data: bytes) -> ReportedService | EdgepackError | None:
             seen.take(topic, data)
@@ -153,7 +153,7 @@ class BrokerChannel:
             raise RuntimeFailedError(found.reason or "failed", where=f"service {spec.name} on device {self.device}")
 
 
-class _Seen:
+class Seen:
     """What a device has told at its broker so far."""
 
     def __init__(self, topics: DeviceTopics) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from edgepack.documents import canonical_json, parse_object
 from edgepack.signing.envelope import sign
 from edgepack.state.desired import PAYLOAD_TYPE, Desired, DesiredService
+from edgepack.state.endpoints import DesiredEndpoint
 from packager.fleet.documents import addressed
 from packager.fleet.registry import Deployment, DeviceRegistry, Target
 from packager.layers.secrets import check_written
@@ -28,21 +29,36 @@ class Documents:
         """The last one."""
         return self._devices.deployment(self._target)
 
-    def wanted(self) -> Mapping[str, DesiredService]:
-        """The services of the last one, by name."""
+    def desired(self) -> Desired:
+        """What the last one says; an empty one before the first."""
         deployment = self.last()
         if deployment is None:
-            return {}
-        document = Desired.from_bytes(canonical_json(deployment.document), str(self._target))
-        return {one.name: one for one in document.services}
+            return Desired(())
+        return Desired.from_bytes(canonical_json(deployment.document), str(self._target))
+
+    def wanted(self) -> Mapping[str, DesiredService]:
+        """The services of the last one, by name."""
+        return {one.name: one for one in self.desired().services}
+
+    def ports_beside(self, name: str) -> frozenset[int]:
+        """The ports of the services and endpoints in the last one, but for ``name``."""
+        one = self.desired()
+        found = {each.port for each in one.services if each.name != name and each.status != "removed"}
+        return frozenset(found | {each.port for each in one.endpoints if each.name != name})
 
     def send(self, spec: DesiredService, send: Callable[[bytes], None]) -> Deployment:
         """Record one in which the service is ``spec``, with the next serial, and ``send`` it signed.
 
         Raises what ``send`` raises; nothing is recorded then, unless it may have been sent.
         """
-        desired = Desired(tuple({**self.wanted(), spec.name: spec}.values()))
-        return self._send(desired, f"service {spec.name}", send)
+        services = tuple({**self.wanted(), spec.name: spec}.values())
+        return self._send(Desired(services, endpoints=self.desired().endpoints), f"service {spec.name}", send)
+
+    def send_endpoint(self, endpoint: DesiredEndpoint, send: Callable[[bytes], None]) -> Deployment:
+        """As ``send``, of an endpoint of services that are in it."""
+        last = self.desired()
+        others = tuple(one for one in last.endpoints if one.name != endpoint.name)
+        return self._send(Desired(last.services, endpoints=(*others, endpoint)), f"endpoint {endpoint.name}", send)
 
     def take_back(self, refused: Deployment, former: Deployment | None) -> None:
         """Let the next one build on ``former`` again: the device has refused the one that came after it.
@@ -67,6 +83,7 @@ class Documents:
 
     def _send(self, desired: Desired, where: str, send: Callable[[bytes], None]) -> Deployment:
         check_written(desired.to_bytes(), where, "a desired state")
+        Desired.from_bytes(desired.to_bytes(), where)  # as the device will hold it to
         key = self.workspace.keys.get(self.key)
 
         def write(serial: int) -> dict[str, Any]:

@@ -1,0 +1,286 @@
+"""Carries out what ``edgepack endpoint`` and the SDK ask for: versions are services, and their target shares requests.
+
+A version is deployed before it gets requests, and gets none before it is deleted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edgepack.errors import EdgepackError, NotFoundError, UsageError
+from edgepack.host.files import make_dirs, open_lock
+from edgepack.host.progress import Progress, unseen
+from edgepack.names import check_service_name
+from edgepack.state.endpoints import EndpointTls
+from edgepack.state.reported_endpoints import ReportedEndpoint
+from packager.layers.secrets import check_record
+from packager.services.configuration.rules import Configuration, Keys
+from packager.services.configuration.values import Auth, ComputeType, DeviceDeployment
+from packager.services.credentials.folder import CredentialFolder
+from packager.services.deploying import Services
+from packager.services.endpoints.endpoint import (
+    Endpoint,
+    changed,
+    promoted,
+    service_of,
+    with_traffic,
+    with_version,
+    without_version,
+)
+from packager.services.endpoints.store import EndpointStore
+from packager.services.plan import Change, Request
+from packager.services.registry import now
+from packager.services.targets.base import RoutingTarget
+from packager.services.targets.places import SERVICES
+from packager.services.targets.table import place_of, routing_target
+from packager.workspaces.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version that is to be: its name, what it runs, and its part of the traffic.
+
+    The ``request`` is of any name, which becomes that of the version's service.
+    """
+
+    name: str
+    request: Request
+    weight: int = 0
+    is_default: bool = False
+    is_control: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an endpoint is beside its versions; ``None`` for what stays as it is, or as usual."""
+
+    port: int | None = None
+    caller_header: str | None = None
+    max_connections: int | None = None
+    queue_seconds: float | None = None
+    tls: EndpointTls | None = None
+    description: str | None = None
+    tags: Mapping[str, str] | None = None
+    properties: Mapping[str, str] | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is said."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Observed:
+    """An endpoint, and how its target reports it; ``None`` where that reports nothing of it."""
+
+    endpoint: Endpoint
+    seen: ReportedEndpoint | None = field(default=None)
+
+
+class Endpoints:
+    """The endpoints of ``workspace``, and what changes them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._store = EndpointStore(workspace.root)
+        self._services = Services(workspace)
+
+    def list(self) -> tuple[Endpoint, ...]:
+        """All endpoints by name."""
+        return self._store.list()
+
+    def get(self, name: str) -> Endpoint:
+        """The endpoint called ``name``; raises ``NotFoundError``."""
+        return self._store.get(name)
+
+    def observe(self, name: str) -> Observed:
+        """The endpoint called ``name``, and how it is now; raises ``NotFoundError``."""
+        found = self._store.get(name)
+        return Observed(found, self._target(found).routed(name))
+
+    def address(self, one: Endpoint) -> str | None:
+        """Where it answers; ``None`` where that is not known."""
+        scheme = "http" if one.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{one.port}" if one.compute_type is ComputeType.LOCAL else None
+
+    def create(self, name: str, version: Version, settings: Settings, progress: Progress = unseen) -> Observed:
+        """Deploy the first version, and open the endpoint before it; raises ``UsageError`` where it is there."""
+        check_service_name(name)
+        with self._changing(name):
+            if self._store.find(name) is not None:
+                raise UsageError(
+                    "is there already", where=f"endpoint {name}",
+                    hint=f"give it another version: edgepack endpoint create-version {name} --version V",
+                )  # fmt: skip
+            if self._services.find(name) is not None:
+                raise UsageError("is the name of a service", where=f"endpoint {name}", hint="choose another name")
+            kind = version.request.configuration.deployment.compute_type
+            if kind is ComputeType.KUBERNETES:
+                raise UsageError(
+                    "is for this machine and for devices", where=f"endpoint {name}",
+                    hint="on Kubernetes deploy each version as a service, and share requests out by an HTTPRoute",
+                )  # fmt: skip
+            place, moment = place_of(self._workspace, kind, version.request.where), now()
+            made = Endpoint(
+                name, kind, place, 0, {version.name: 0}, version.name, version.name if version.is_control else None,
+                created=moment, updated=moment,
+            )  # fmt: skip
+            made = with_traffic(replace(made, **settings.given), {version.name: version.weight})
+            made = replace(made, port=self._target(made).endpoint_port(name, settings.port))
+            return self._with_deployed(made, version, Keys(), progress)
+
+    def create_version(self, name: str, version: Version, progress: Progress = unseen) -> Observed:
+        """Deploy another version beside those that are there; its callers show the same keys."""
+        with self._changing(name):
+            one = self._store.get(name)
+            made = with_version(
+                one, version.name, version.weight, is_default=version.is_default, is_control=version.is_control
+            )
+            kind = version.request.configuration.deployment.compute_type
+            if kind is not one.compute_type:
+                raise UsageError(
+                    f"is on {one.target or one.compute_type}, and the version would be on {kind}",
+                    where=f"endpoint {name}", hint="give a configuration of the same kind by --dc",
+                )  # fmt: skip
+            first = self._services.get(one.service(one.default))
+            if first.auth is not version.request.configuration.deployment.auth:
+                raise UsageError(
+                    "asks its callers for something else than the other versions", where=f"version {version.name}",
+                    hint="give authEnabled and tokenAuthEnabled as they have it",
+                )  # fmt: skip
+            return self._with_deployed(made, version, self._keys(first.name, first.auth), progress)
+
+    def _keys(self, service: str, auth: Auth) -> Keys:
+        found = CredentialFolder(self._workspace.root).find(service) if auth is Auth.KEY else None
+        return Keys() if found is None else Keys(found.keys.primary, found.keys.secondary)
+
+    def _with_deployed(self, made: Endpoint, version: Version, keys: Keys, progress: Progress) -> Observed:
+        """Deploy the service of ``version``, and let requests come to it; it is gone again when that fails."""
+        name = service_of(made.name, version.name)
+        if self._services.find(name) is not None:  # somebody's, or of a command that was killed
+            raise UsageError(
+                "is there already, and would be the version", where=f"service {name}",
+                hint=f"delete it: edgepack service delete {name}, or call the version something else",
+            )  # fmt: skip
+        given = version.request.configuration
+        deployment = given.deployment
+        if isinstance(deployment, DeviceDeployment) and deployment.port is None:
+            port = self._target(made).endpoint_port(name, None, besides=made.port)
+            deployment = replace(deployment, port=port)
+        configuration = Configuration(deployment, given.written, given.keys if keys == Keys() else keys)
+        request = replace(version.request, name=name, configuration=configuration, where=made.target)
+        self._services.deploy(request, progress=progress)
+        try:
+            return self._routed(made)
+        except EdgepackError:
+            # What is told of an endpoint names its versions: it is as before first.
+            former = self._store.find(made.name)
+            if former is None:
+                self._target(made).unroute(made.name)
+            else:
+                self._routed(former)
+            self._services.delete(name)
+            raise
+
+    def update_version(
+        self,
+        name: str,
+        version: str,
+        change: Change | None = None,
+        *,
+        weight: int | None = None,
+        is_default: bool | None = None,
+        is_control: bool | None = None,
+        progress: Progress = unseen,
+    ) -> Observed:
+        """Change what a version runs, or its part of the traffic."""
+        with self._changing(name):
+            one = changed(self._store.get(name), version, is_default=is_default, is_control=is_control)
+            if weight is not None:
+                one = with_traffic(one, {version: weight})
+            if change is not None:
+                self._services.update(one.service(version), change, progress)
+            return self._routed(one)
+
+    def set_traffic(self, name: str, given: Mapping[str, int]) -> Observed:
+        """Share requests out anew; a version that is not ``given`` keeps its share, the default one gets the rest."""
+        with self._changing(name):
+            return self._routed(with_traffic(self._store.get(name), given))
+
+    def promote(self, name: str, version: str) -> Observed:
+        """Let ``version`` be the default and the control, and get everything."""
+        with self._changing(name):
+            return self._routed(promoted(self._store.get(name), version))
+
+    def update(self, name: str, settings: Settings, default: str | None = None, control: str | None = None) -> Observed:
+        """Change the endpoint itself."""
+        with self._changing(name):
+            one = self._store.get(name)
+            if default is not None:
+                one = changed(one, default, is_default=True)
+            if control is not None:
+                one = changed(one, control, is_control=True)
+            said = settings.given
+            if "properties" in said:
+                said["properties"] = {**one.properties, **said["properties"]}
+            if settings.port not in (None, one.port):
+                said["port"] = self._target(one).endpoint_port(name, settings.port)
+            return self._routed(with_traffic(replace(one, **said), {}))
+
+    def delete_version(self, name: str, version: str) -> Observed:
+        """Take a version out, and delete its service; raises ``UsageError`` while it gets requests."""
+        with self._changing(name):
+            one = self._store.get(name)
+            found = self._routed(without_version(one, version))
+            self._delete_service(one.service(version))
+            return found
+
+    def delete(self, name: str) -> Endpoint:
+        """Close the endpoint, and delete its versions; raises ``NotFoundError``."""
+        with self._changing(name):
+            one = self._store.get(name)
+            self._target(one).unroute(name)
+            self._store.remove(name)
+            for version in one.weights:
+                self._delete_service(one.service(version))
+            return one
+
+    def _delete_service(self, name: str) -> None:
+        try:
+            self._services.delete(name)
+        except NotFoundError:  # by a command that was killed a moment later
+            return
+
+    def _routed(self, one: Endpoint) -> Observed:
+        """Tell the target, and keep the endpoint once it has taken it."""
+        one = replace(one, updated=now())
+        check_record(one.to_json(), f"endpoint {one.name}")
+        services = [self._services.get(one.service(version)) for version in one.weights]
+        seen = self._target(one).route(one.desired(), services)
+        self._store.put(one)
+        return Observed(one, seen)
+
+    def _target(self, one: Endpoint) -> RoutingTarget:
+        return routing_target(self._workspace, one.compute_type, one.target)
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        """Keep others from changing the endpoint at the same time; raises ``UsageError`` where one does."""
+        folder = self._workspace.root / SERVICES / "endpoints"
+        make_dirs(folder)
+        held = open_lock(folder / f".{name}.lock")
+        try:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    "is being changed by another command", where=f"endpoint {name}", hint="wait for it, and try again"
+                ) from None
+            yield
+        finally:
+            os.close(held)
