@@ -140,6 +140,7 @@ def test_a_service_is_deployed_updated_and_deleted_by_a_broker(site: Site, fleet
     assert fleet.service("list") == []
 
 
+@pytest.mark.whole  # a sample is tests/integration/test_endpoint_commands.py, on this machine
 @pytest.mark.real("haproxy")
 def test_an_endpoint_shares_requests_out_on_a_device(fleet: Fleet) -> None:
     def endpoint(verb: str, *words: object, code: int = 0) -> Any:
