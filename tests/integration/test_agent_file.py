@@ -87,7 +87,7 @@ def test_a_device_with_nothing_but_python_runs_it(archive: Path, tmp_path: Path,
     (home,) = [path for path in (place / "dev" / "agent").glob("?" * 64) if not path.is_symlink()]
     minor = run(PYTHON, "-c", "import sys; print(f'cp{sys.version_info[0]}{sys.version_info[1]}')").strip()
     program = home / minor / "bin" / "python3"
-    code = "import sys, docker, paho.mqtt, yaml._yaml, _cffi_backend, cryptography.hazmat.bindings._rust as one"
+    code = "import sys, paho.mqtt, yaml._yaml, _cffi_backend, cryptography.hazmat.bindings._rust as one"
     said = run(program, "-c", f"{code}; print(one.__file__)", cwd=place, env={}).strip()
     assert said.startswith(str(home))
     assert not list(home.glob(".made-*")), "nothing half made is left"
@@ -212,7 +212,7 @@ def test_the_file_is_refused_where_it_does_not_fit(archive: Path, tmp_path: Path
 @pytest.mark.parametrize("platform", ["linux/amd64", "linux/arm64"])
 def test_the_lock_has_what_each_python_needs(platform: str, python: str) -> None:
     names = {pin.name for pin in read_lock(LOCK, Target(Platform.parse(platform), python, "2.28"))}
-    assert {"click", "cryptography", "cffi", "docker", "paho-mqtt", "pyyaml", "securesystemslib", "urllib3"} <= names
+    assert {"click", "cryptography", "cffi", "paho-mqtt", "pyyaml", "securesystemslib", "urllib3"} <= names
     assert ("backports-zstd" in names) == (python != "3.14")
     assert "pywin32" not in names
 
