@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from packager.sdk.webservice.kinds import AciWebservice, AksWebservice, LocalWebservice, Webservice
+from packager.sdk.webservice.kinds import AciWebservice, AksEndpoint, AksWebservice, LocalWebservice, Webservice
 
-__all__ = ["AciWebservice", "AksWebservice", "LocalWebservice", "Webservice"]
+__all__ = ["AciWebservice", "AksEndpoint", "AksWebservice", "LocalWebservice", "Webservice"]

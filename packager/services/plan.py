@@ -111,11 +111,16 @@ def changed(service: Service, change: Change) -> dict[str, Any]:
     if change.tags is not None:
         found["tags"] = change.tags
     if change.properties is not None:
-        for name, value in change.properties.items():
-            if service.properties.get(name, value) != value:
-                raise UsageError(
-                    f"property {name!r} is {service.properties[name]!r} already", where=f"service {service.name}",
-                    hint="properties only grow; use a tag for what changes",
-                )  # fmt: skip
-        found["properties"] = {**service.properties, **change.properties}
+        found["properties"] = grown(service.properties, change.properties, f"service {service.name}")
     return found
+
+
+def grown(properties: Mapping[str, str], given: Mapping[str, str], where: str) -> dict[str, str]:
+    """``properties`` with those that are ``given``; raises ``UsageError`` for one that has another value already."""
+    for name, value in given.items():
+        if properties.get(name, value) != value:
+            raise UsageError(
+                f"property {name!r} is {properties[name]!r} already", where=where,
+                hint="properties only grow; use a tag for what changes",
+            )  # fmt: skip
+    return {**properties, **given}

@@ -6,11 +6,14 @@ import json
 import urllib.request
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.integration.support.images import Commands, Second, Site, rows
+from tests.integration.support.images import Commands, Second, Site, expected, rows
+from tests.support import forked
 
 pytestmark = pytest.mark.real("haproxy")
 
@@ -78,3 +81,88 @@ def test_from_the_first_version_to_the_promotion_of_the_second(commands: Command
     assert commands.edgepack("service", "list").json == []
     assert commands.edgepack("endpoint", "list").json == []
     assert "endpoint 'mlp' not found" in commands.edgepack("endpoint", "show", "mlp", code=3).stderr
+
+
+SCRIPT = """\
+import json
+import sys
+from azureml.core import Model, Workspace
+from azureml.core.webservice import AksEndpoint, Webservice
+from azureml.exceptions import WebserviceException
+
+ws, body = Workspace(), sys.argv[1]
+first, second = (Model(ws, "mlp", version=number) for number in (1, 2))
+configuration = AksEndpoint.deploy_configuration(version_name="v1", traffic_percentile=10, tags={"a": "b"})
+endpoint = Model.deploy(ws, "shared", [first], None, configuration)
+endpoint.wait_for_deployment(show_output=True)
+endpoint.create_version(version_name="v2", models=[second], traffic_percentile=20, is_control_version_type=True)
+found = Webservice(ws, "shared")
+versions = [
+    [name, one.traffic_percentile, one.is_default, one.is_control_version_type, one.version_type]
+    for name, one in found.versions.items()
+]
+print(json.dumps([type(found).__name__, found.scoring_uri, found.tags, [one.id for one in found.models], versions]))
+endpoint.update_version("v2", is_default=True, traffic_percentile=100)
+endpoint.delete_version("v1")
+print(json.dumps([endpoint.run(body), list(endpoint.versions), endpoint.state]))
+for wrong in (
+    lambda: endpoint.delete_version("v2"),
+    lambda: endpoint.update_version("v3", traffic_percentile=5),
+    lambda: endpoint.update(auth_enabled=True),
+    lambda: Model.deploy(ws, "shared", [first], None, configuration),
+    lambda: Model.deploy(ws, "shared", [first], None, configuration, overwrite=True),
+    lambda: AksEndpoint(ws, "another"),
+):
+    try:
+        wrong()
+    except WebserviceException as error:
+        print(json.dumps(error.message))
+print(json.dumps(sorted(ws.webservices)))
+endpoint.delete()
+print(json.dumps(sorted(ws.webservices)))
+"""
+
+
+def test_a_script_written_for_azures_sdk_runs_versions_side_by_side(
+    commands: Commands, second: Second, site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "ab.py").write_text(SCRIPT)
+    body = json.dumps({"data": rows()})
+    done = replace(commands, folder=tmp_path).edgepack("azureml", "ab.py", body)
+    said, told, after, *errors, there, left = done.stdout.splitlines()
+    kind, uri, tags, models, versions = json.loads(told)
+    assert said == f"Endpoint shared is healthy at {uri}"
+    assert (kind, tags, models) == ("AksEndpoint", {"a": "b"}, ["mlp:1", "mlp:2"])
+    assert versions == [["v1", 80, True, False, "Treatment"], ["v2", 20, False, True, "Control"]]
+    answer, names, state = json.loads(after)
+    np.testing.assert_allclose(np.asarray(answer), np.asarray(expected(site.models[2])), rtol=1e-4, atol=1e-6)
+    assert (names, state) == (["v2"], "Healthy")
+    sentences = (
+        "'v2' is the default", "version 'v3' not found", "what its callers show does not change", "is there already",
+        "is not overwritten", "WebserviceNotFound",
+    )  # fmt: skip
+    for sentence, error in zip(sentences, map(json.loads, errors), strict=True):
+        assert sentence in error
+    assert (json.loads(there), json.loads(left)) == (["shared"], [])
+
+
+@pytest.mark.whole
+def test_a_version_that_does_not_start_is_deployed_again_by_the_same_command(
+    commands: Commands, second: Second, tmp_path: Path
+) -> None:
+    script = tmp_path / "score.py"
+    script.write_text("def init():\n    raise RuntimeError('no weights')\n\n\ndef run(data):\n    return 1\n")
+    words = ("endpoint", "create", "again", "--version", "v1", "--entry-script", script)
+    done = forked.finish("edgepack", *words, cwd=tmp_path, env=commands.environment())
+    assert done.code == 1
+    assert "no weights" in done.stderr  # with the script's traceback
+    assert commands.edgepack("endpoint", "list").json == []
+    script.write_text("def init():\n    pass\n\n\ndef run(data):\n    return 1\n")
+    try:
+        assert commands.edgepack(*words).json["state"] == "Healthy"
+        kept = ("endpoint", "update", "again", "--property", "p=q")
+        assert commands.edgepack(*kept).json["properties"] == {"p": "q"}
+        done = commands.edgepack("endpoint", "update", "again", "--property", "p=another", code=2)
+        assert "property 'p' is 'q' already" in done.stderr
+    finally:
+        commands.edgepack("endpoint", "delete", "again")

@@ -20,7 +20,7 @@ from packager.exceptions import AzureMLException, ModelNotFoundException, UserEr
 from packager.model import Model, ModelPackage
 from packager.resource_configuration import ResourceConfiguration
 from packager.run import Run
-from packager.webservice import AciWebservice, AksWebservice, LocalWebservice
+from packager.webservice import AciWebservice, AksEndpoint, AksWebservice, LocalWebservice
 from packager.workspace import Workspace
 from tests.support.running import finish, run
 from tests.support.typed import Type, typist
@@ -202,6 +202,41 @@ SIGNATURES: dict[str, str] = {
         "success_threshold=None, failure_threshold=None, namespace=None, token_auth_enabled=None, "
         "cpu_cores_limit=None, memory_gb_limit=None, **kwargs"
     ),
+    "AksEndpoint.__init__": "self, workspace, name",
+    "AksEndpoint.deploy_configuration": (
+        "autoscale_enabled=None, autoscale_min_replicas=None, autoscale_max_replicas=None, "
+        "autoscale_refresh_seconds=None, autoscale_target_utilization=None, collect_model_data=None, "
+        "auth_enabled=None, cpu_cores=None, memory_gb=None, enable_app_insights=None, "
+        "scoring_timeout_ms=None, replica_max_concurrent_requests=None, max_request_wait_time=None, "
+        "num_replicas=None, primary_key=None, secondary_key=None, tags=None, properties=None, "
+        "description=None, gpu_cores=None, period_seconds=None, initial_delay_seconds=None, "
+        "timeout_seconds=None, success_threshold=None, failure_threshold=None, namespace=None, "
+        "token_auth_enabled=None, version_name=None, traffic_percentile=None, compute_target_name=None, "
+        "cpu_cores_limit=None, memory_gb_limit=None"
+    ),
+    "AksEndpoint.update": (
+        "self, auth_enabled=None, token_auth_enabled=None, enable_app_insights=None, description=None, tags=None, "
+        "properties=None"
+    ),
+    "AksEndpoint.create_version": (
+        "self, version_name, autoscale_enabled=None, autoscale_min_replicas=None, autoscale_max_replicas=None, "
+        "autoscale_refresh_seconds=None, autoscale_target_utilization=None, collect_model_data=None, "
+        "cpu_cores=None, memory_gb=None, scoring_timeout_ms=None, replica_max_concurrent_requests=None, "
+        "max_request_wait_time=None, num_replicas=None, tags=None, properties=None, description=None, "
+        "models=None, inference_config=None, gpu_cores=None, period_seconds=None, initial_delay_seconds=None, "
+        "timeout_seconds=None, success_threshold=None, failure_threshold=None, traffic_percentile=None, "
+        "is_default=None, is_control_version_type=None, cpu_cores_limit=None, memory_gb_limit=None"
+    ),
+    "AksEndpoint.update_version": (
+        "self, version_name, autoscale_enabled=None, autoscale_min_replicas=None, autoscale_max_replicas=None, "
+        "autoscale_refresh_seconds=None, autoscale_target_utilization=None, collect_model_data=None, "
+        "cpu_cores=None, memory_gb=None, scoring_timeout_ms=None, replica_max_concurrent_requests=None, "
+        "max_request_wait_time=None, num_replicas=None, tags=None, properties=None, description=None, "
+        "models=None, inference_config=None, gpu_cores=None, period_seconds=None, initial_delay_seconds=None, "
+        "timeout_seconds=None, success_threshold=None, failure_threshold=None, traffic_percentile=None, "
+        "is_default=None, is_control_version_type=None, cpu_cores_limit=None, memory_gb_limit=None"
+    ),
+    "AksEndpoint.delete_version": "self, version_name",
 }
 
 
@@ -211,6 +246,7 @@ def test_a_call_has_azures_parameters(call: str) -> None:
     others = {
         "AutoMLRun": AutoMLRun, "CondaDependencies": CondaDependencies, "ModelPackage": ModelPackage,
         "LocalWebservice": LocalWebservice, "AciWebservice": AciWebservice, "AksWebservice": AksWebservice,
+        "AksEndpoint": AksEndpoint,
     }  # fmt: skip
     found: Any = others.get(owner) or getattr(packager, owner)
     parameters = inspect.signature(getattr(found, name)).parameters.values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgepack.errors import UsageError
 from packager.exceptions import translated
@@ -33,7 +33,7 @@ class AksServiceAccessToken:
 class AksWebservice(Webservice):
     """A service on Kubernetes."""
 
-    _KIND = ComputeType.KUBERNETES
+    _KIND: ClassVar[str] = ComputeType.KUBERNETES
 
     @staticmethod
     @translated

@@ -11,8 +11,12 @@ from packager.sdk.owner import Owner
 from packager.sdk.packaging import package_inputs
 from packager.sdk.webservice.change import source_of
 from packager.sdk.webservice.deployment import DeploymentConfiguration
-from packager.sdk.webservice.kinds import Webservice
+from packager.sdk.webservice.endpoint_configuration import EndpointConfiguration
+from packager.sdk.webservice.kinds import AksEndpoint, Webservice
+from packager.services.configuration.rules import Configuration
+from packager.services.configuration.values import ComputeType
 from packager.services.deploying import Services
+from packager.services.endpoints.deploying import Endpoints, Settings, Version
 from packager.services.plan import LOCAL, Request
 
 if TYPE_CHECKING:
@@ -36,15 +40,17 @@ def deploy(
             f"is a {type(configuration).__name__}", where="deployment_config",
             hint="write LocalWebservice.deploy_configuration(port=8890)",
         )  # fmt: skip
+    where = getattr(target, "name", None) or (None if configuration is None else configuration.where)
     inputs = package_inputs(workspace, models, inference_config)
     request = Request(
-        name, inputs.refs, inputs.options, LOCAL if configuration is None else configuration.to_configuration(),
-        getattr(target, "name", None) or (None if configuration is None else configuration.where),
+        name, inputs.refs, inputs.options, _configuration_on(configuration, where), where,
         source_of(inference_config),
         getattr(configuration, "description", None),
         labels_of(getattr(configuration, "tags", None), "tags"),
         labels_of(getattr(configuration, "properties", None), "properties"),
     )  # fmt: skip
+    if isinstance(configuration, EndpointConfiguration):
+        return _deploy_endpoint(workspace, request, configuration, overwrite)
     services = Services(workspace.parts)
     try:
         with bars() as progress:
@@ -57,3 +63,30 @@ def deploy(
         if failed is None:
             raise
         return Webservice._of(workspace, failed, error)
+
+
+def _configuration_on(given: DeploymentConfiguration | None, where: str | None) -> Configuration:
+    if isinstance(given, EndpointConfiguration):
+        return given.configuration_on(ComputeType.LOCAL if where is None else ComputeType.DEVICE)
+    return LOCAL if given is None else given.to_configuration()
+
+
+def _deploy_endpoint(
+    workspace: Owner, request: Request, configuration: EndpointConfiguration, overwrite: bool
+) -> AksEndpoint:
+    """Open an endpoint before its first version, which ``request`` is; ``overwrite`` is for one that is not there."""
+    from packager.bars import bars
+
+    endpoints, routing = Endpoints(workspace.parts), configuration.routing
+    if overwrite and request.name in [one.name for one in endpoints.list()]:
+        raise UsageError(
+            "is not overwritten, since its versions would stop answering", where=f"endpoint {request.name}",
+            hint="add a version by create_version, or delete the endpoint first",
+        )  # fmt: skip
+    settings = Settings(
+        max_connections=routing.max_connections, queue_seconds=routing.queue_seconds,
+        description=request.description, tags=request.tags or None, properties=request.properties or None,
+    )  # fmt: skip
+    version = Version(str(configuration.version_name), request, configuration.share)
+    with bars() as progress:
+        return AksEndpoint._deployed(workspace, endpoints.create(request.name, version, settings, progress))

@@ -11,7 +11,7 @@ from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, Us
 from packager.exceptions import translated, translating
 from packager.sdk.arguments import label_of, labels_of
 from packager.sdk.owner import Named, Owner
-from packager.services.configuration.values import Auth, ComputeType
+from packager.services.configuration.values import Auth
 from packager.services.deploying import Services
 from packager.services.plan import Change
 from packager.services.service import Service
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from packager.services.credentials.tokens import Token
 
 # The class of each kind: ``packager.sdk.webservice.kinds`` imports them all.
-_CLASSES: dict[ComputeType, type[Webservice]] = {}
+_CLASSES: dict[str, type[Webservice]] = {}
+_ENDPOINT = "AKSENDPOINT"
 _STATES_OF_FAILURE = ("Failed", "failed", "Unschedulable")
 
 
@@ -34,7 +35,7 @@ class Webservice:
     Raises ``NotFoundError``, which is Azure's ``WebserviceException`` too.
     """
 
-    _KIND: ClassVar[ComputeType | None] = None
+    _KIND: ClassVar[str | None] = None
 
     _service: Service
     _seen: Observation | None
@@ -46,8 +47,7 @@ class Webservice:
 
     def __new__(cls, workspace: Owner, name: str, *args: object, **kwargs: object) -> Webservice:
         with translating():
-            found = find(workspace, name) if cls is Webservice else None
-        return super().__new__(cls if found is None else _CLASSES[found.compute_type])
+            return super().__new__(_class_of(workspace, name) if cls is Webservice else cls)
 
     @translated
     def __init__(self, workspace: Owner, name: str) -> None:
@@ -153,7 +153,11 @@ class Webservice:
     @property
     def models(self) -> Sequence[Any]:
         """The models that it serves."""
-        return [self.workspace.models[one] for one in self._service.models]
+        return [self.workspace.models[one] for one in self._model_ids]
+
+    @property
+    def _model_ids(self) -> tuple[str, ...]:
+        return self._service.models
 
     @property
     def _observed(self) -> Observation:
@@ -164,6 +168,10 @@ class Webservice:
     @property
     def _services(self) -> Services:
         return Services(self.workspace.parts)
+
+    def _recorded(self) -> Service:
+        """The service as it is recorded now."""
+        return find(self.workspace, self.name)
 
     def _address(self, path: str) -> str | None:
         service, target = self._services.target(self.name)
@@ -185,21 +193,23 @@ class Webservice:
         properties: Sequence[Any] | None = None,
         image_digest: str | None = None,
     ) -> Sequence[Webservice]:
-        """The services that meet every filter; each item of ``tags`` is ``'key'`` or ``['key', 'value']``."""
+        """The services that meet every filter; each item of ``tags`` is ``'key'`` or ``['key', 'value']``.
+
+        Endpoints are among them, and their versions are not.
+        """
         if image_name is not None:
             raise UsageError("services are of packages", where="image_name", hint="filter by image_id or model_name")
-        found = [
+        return [
             one
-            for one in Services(workspace.parts).list()
-            if (compute_type is None or one.compute_type.value.lower() == str(compute_type).lower())
-            and (image_id is None or one.package == image_id)
-            and (image_digest is None or str(one.image) == image_digest)
-            and (model_id is None or model_id in one.models)
-            and (model_name is None or model_name in [each.partition(":")[0] for each in one.models])
+            for one in _all(workspace)
+            if (compute_type is None or one.compute_type.lower() == str(compute_type).lower())
+            and (image_id is None or one.image_id == image_id)
+            and (image_digest is None or one.image_digest == image_digest)
+            and (model_id is None or model_id in one._model_ids)
+            and (model_name is None or model_name in [each.partition(":")[0] for each in one._model_ids])
             and _meets(one.tags, tags, "tags")
             and _meets(one.properties, properties, "properties")
         ]
-        return [Webservice._of(workspace, one) for one in found]
 
     # What is done with it
 
@@ -252,7 +262,7 @@ class Webservice:
         from packager.services.calling import score
         from packager.services.credentials.callers import shown_to
 
-        root, service = self.workspace.parts.root, find(self.workspace, self.name)
+        root, service = self.workspace.parts.root, self._recorded()
         return score(
             self._address("/score"), input, where=f"service {self.name}", shown=lambda: shown_to(root, service)
         )
@@ -262,7 +272,7 @@ class Webservice:
         """The primary and the secondary key; raises ``WebserviceException`` where it asks for none."""
         from packager.services.credentials.callers import keys_of
 
-        found = keys_of(self.workspace.parts.root, find(self.workspace, self.name))
+        found = keys_of(self.workspace.parts.root, self._recorded())
         return str(found.primary), str(found.secondary)
 
     @translated
@@ -285,7 +295,7 @@ class Webservice:
     def _token(self) -> Token:
         from packager.services.credentials.callers import token_of
 
-        return token_of(self.workspace.parts.root, find(self.workspace, self.name))
+        return token_of(self.workspace.parts.root, self._recorded())
 
     @translated
     def delete(self) -> None:
@@ -320,10 +330,30 @@ class Webservice:
             "name": self.name, "computeType": self.compute_type, "state": self.state, "error": self.error,
             "description": self.description, "tags": self.tags, "properties": self.properties,
             "createdTime": self.created_time, "updatedTime": self.updated_time, "authEnabled": self.auth_enabled,
-            "imageId": self.image_id, "imageDigest": self.image_digest, "models": [*self._service.models],
+            "imageId": self.image_id, "imageDigest": self.image_digest, "models": [*self._model_ids],
             "scoringUri": self.scoring_uri, "swaggerUri": self.swagger_uri,
             "deploymentConfig": dict(self._service.deployment),
         }  # fmt: skip
+
+
+def _class_of(workspace: Owner, name: str) -> type[Webservice]:
+    """The class of the service or of the endpoint called ``name``; raises ``NotFoundError``."""
+    from packager.services.endpoints.store import EndpointStore
+
+    if name in [one.name for one in EndpointStore(workspace.parts.root).list()]:
+        return _CLASSES[_ENDPOINT]
+    return _CLASSES[find(workspace, name).compute_type]
+
+
+def _all(workspace: Owner) -> Sequence[Webservice]:
+    """The services by name, without those that are versions of endpoints, and the endpoints."""
+    from packager.services.endpoints.store import EndpointStore
+
+    endpoints = EndpointStore(workspace.parts.root).list()
+    versions = {one.service(version) for one in endpoints for version in one.weights}
+    services = [one for one in Services(workspace.parts).list() if one.name not in versions]
+    found = [Webservice._of(workspace, one) for one in services]
+    return [*found, *(_CLASSES[_ENDPOINT](workspace, one.name) for one in endpoints)]
 
 
 def find(workspace: Owner, name: str) -> Service:

@@ -33,12 +33,16 @@ from packager.services.endpoints.endpoint import (
     without_version,
 )
 from packager.services.endpoints.store import EndpointStore
-from packager.services.plan import Change, Request
+from packager.services.plan import Change, Request, grown
 from packager.services.registry import now
+from packager.services.service import Service
+from packager.services.states import State
 from packager.services.targets.base import RoutingTarget
 from packager.services.targets.places import SERVICES
 from packager.services.targets.table import place_of, routing_target
 from packager.workspaces.workspace import Workspace
+
+_FAILED = (State.FAILED, State.UNSCHEDULABLE, State.DELETED)
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,10 @@ class Endpoints:
                 )  # fmt: skip
             return self._with_deployed(made, version, self._keys(first.name, first.auth), progress)
 
+    def _has_failed(self, service: Service) -> bool:
+        """Whether ``service`` was to run, such as by an earlier attempt, and nothing of it does."""
+        return service.error is not None and self._services.observe(service.name)[1].state in _FAILED
+
     def _keys(self, service: str, auth: Auth) -> Keys:
         found = CredentialFolder(self._workspace.root).find(service) if auth is Auth.KEY else None
         return Keys() if found is None else Keys(found.keys.primary, found.keys.secondary)
@@ -162,7 +170,8 @@ class Endpoints:
     def _with_deployed(self, made: Endpoint, version: Version, keys: Keys, progress: Progress) -> Observed:
         """Deploy the service of ``version``, and let requests come to it; it is gone again when that fails."""
         name = service_of(made.name, version.name)
-        if self._services.find(name) is not None:  # somebody's, or of a command that was killed
+        failed = self._services.find(name)
+        if failed is not None and not self._has_failed(failed):  # somebody's, or of a command that was killed
             raise UsageError(
                 "is there already, and would be the version", where=f"service {name}",
                 hint=f"delete it: edgepack service delete {name}, or call the version something else",
@@ -174,7 +183,7 @@ class Endpoints:
             deployment = replace(deployment, port=port)
         configuration = Configuration(deployment, given.written, given.keys if keys == Keys() else keys)
         request = replace(version.request, name=name, configuration=configuration, where=made.target)
-        self._services.deploy(request, progress=progress)
+        self._services.deploy(request, overwrite=failed is not None, progress=progress)
         try:
             return self._routed(made)
         except EdgepackError:
@@ -226,8 +235,8 @@ class Endpoints:
             if control is not None:
                 one = changed(one, control, is_control=True)
             said = settings.given
-            if "properties" in said:
-                said["properties"] = {**one.properties, **said["properties"]}
+            if settings.properties is not None:
+                said["properties"] = grown(one.properties, settings.properties, f"endpoint {name}")
             if settings.port not in (None, one.port):
                 said["port"] = self._target(one).endpoint_port(name, settings.port)
             return self._routed(with_traffic(replace(one, **said), {}))
