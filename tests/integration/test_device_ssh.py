@@ -60,7 +60,7 @@ def far(site: Site, second: Second, place: Path) -> Iterator[Far]:
     state = ("--state-dir", device / "state", "--runtime", "process")
     commands._run("edge-agent", (*state, "init", "--device", "press-9"), 0, {})
     commands._run("edge-agent", (*state, "trust", place / "test.pub"), 0, {})
-    commands.edgepack("key", "create", "-n", "stranger")
+    commands.edgepack("key", "create", "-n", "unknown-by-ssh")
     commands.edgepack("device", "add", "press-9", "--identity", device / "state/identity.json")
     port = free_port()
     (device / "dc.json").write_text(json.dumps({"computeType": "aci", "port": port,
@@ -86,7 +86,7 @@ def test_what_cannot_be_reached_is_one_sentence_and_changes_nothing(far: Far) ->
     unknown = refused(config="")
     assert "cannot be reached: Host key verification failed; nothing is asked here" in unknown
     assert f"by hand: ssh -F {far.server.config('')}" in unknown
-    untrusted = refused(key="stranger", code=4)
+    untrusted = refused(key="unknown-by-ssh", code=4)
     assert "if you know the owner of that key, run: edge-agent trust KEY.pub" in untrusted
     far.commands.edgepack("device", "reach", "press-9", "--key", "test", "--ssh", "-oProxyCommand=touch x", code=2)
     assert far.service("list") == []
