@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +21,8 @@ from edge_server.config.environment import override, whole_number
 from edge_server.config.nearness import did_you_mean
 from edge_server.config.service_file import check_files, load_config, single_model, single_script
 from edge_server.config.values import ServiceConfig
-from edge_server.errors import ConfigurationError, ScoringError, cannot_listen, package_errors
+from edge_server.errors import ConfigurationError, ScoringError, package_errors
+from edge_server.listening import Listeners, listen
 from edge_server.models.running.memory import settle_heap
 from edge_server.telemetry import logs
 from edge_server.telemetry.lines import LineWriter
@@ -57,12 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_files(config)
         # Bound at the start, so that a port that is in use is reported at once; connections are accepted when all is
         # ready.
-        listener = bind(config)
+        listeners = listen(config, os.environ)
         if config.runtime.processes > 1:
             from edge_server import processes
 
-            return processes.run(config, listener, partial(serve, writer))
-        serve(writer, config, listener, None)
+            return processes.run(config, listeners, partial(serve, writer))
+        serve(writer, config, listeners, None)
     except ScoringError as error:
         # The sentence comes last, after log lines that are not written yet.
         logging.shutdown()
@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @package_errors()
-def serve(writer: LineWriter, config: ServiceConfig, listener: socket.socket, process: ProcessContext | None) -> None:
-    """Load everything, answer requests on ``listener`` until a signal says stop, and finish the requests that have
+def serve(writer: LineWriter, config: ServiceConfig, listeners: Listeners, process: ProcessContext | None) -> None:
+    """Load everything, answer requests on ``listeners`` until a signal says stop, and finish the requests that have
     begun.
 
     ``writer`` takes the log's lines; ``process`` is this process's among several, None for the only one. Raises
@@ -83,21 +83,7 @@ def serve(writer: LineWriter, config: ServiceConfig, listener: socket.socket, pr
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_server.run import run
 
-    run(config, listener, writer, process)
-
-
-def bind(config: ServiceConfig) -> socket.socket:
-    """A TCP socket that holds the address and does not listen yet; ScoringError when the address is not available."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    # asyncio turns off Nagle's algorithm only where the protocol is named; with it, an answer waits 40 ms for an ACK.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((config.host, config.port))
-    except OSError as error:
-        listener.close()
-        raise cannot_listen(config.host, config.port, error) from None
-    return listener
+    run(config, listeners, writer, process)
 
 
 def _configure(options: argparse.Namespace) -> ServiceConfig:

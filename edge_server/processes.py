@@ -1,7 +1,8 @@
 """Several server processes on one port: started, watched, started again when they die, stopped together.
 
-Each has a listening socket of its own (SO_REUSEPORT), among which the kernel spreads the connections. All sockets are
-held here as well, so that connections waiting at a process that died are served by its replacement.
+Each has a listening socket of its own (SO_REUSEPORT), among which the kernel spreads the connections; sockets that were
+handed over are shared by all. All sockets are held here as well, so that connections waiting at a process that died are
+served by its replacement.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import orjson
 
 from edge_server.config.values import ServiceConfig
 from edge_server.errors import ScoringError, package_errors
+from edge_server.listening import Listeners
 from edge_server.models.running.threads import threads_per_process
 from edge_server.telemetry.cells import share
 
@@ -55,18 +57,18 @@ class ProcessContext:
     announce: Callable[[Mapping[str, Any]], None]
 
 
-Serve = Callable[[ServiceConfig, socket.socket, ProcessContext], None]
+Serve = Callable[[ServiceConfig, Listeners, ProcessContext], None]
 
 
 @package_errors()
-def run(config: ServiceConfig, listener: socket.socket, serve: Serve) -> int:
+def run(config: ServiceConfig, listeners: Listeners, serve: Serve) -> int:
     """Run ``serve`` in ``config.runtime.processes`` processes until SIGTERM or SIGINT; return the exit code.
 
-    ``listener`` holds the address, bound and not listening; it is closed. Where one of the processes cannot start, all
-    are stopped, and its exit code is returned. Raises ScoringError when the address cannot be shared or a model cannot
-    be served.
+    ``listeners`` hold the address, bound and not listening, or were inherited; they are closed. Where one of the
+    processes cannot start, all are stopped, and its exit code is returned. Raises ScoringError when the address cannot
+    be shared or a model cannot be served.
     """
-    listeners = _share_address(listener, config.runtime.processes)
+    shared = _shared(listeners, config.runtime.processes)
     preloaded: Mapping[str, Opened] = {}
     # Shared memory is not freed when one process unloads a model, and a session's threads do not survive a fork: a
     # model on several threads, or under a budget, is loaded by each process for itself.
@@ -75,7 +77,7 @@ def run(config: ServiceConfig, listener: socket.socket, serve: Serve) -> int:
         from edge_server.models.catalog import preload
 
         preloaded = preload(config)
-    return _Manager(config, listeners, serve, preloaded).run()
+    return _Manager(config, shared, serve, preloaded).run()
 
 
 @dataclass
@@ -83,7 +85,7 @@ class _Child:
     """One of the processes; ``pid`` is 0 while it does not run, ``due`` is when it is started again."""
 
     number: int
-    listener: socket.socket
+    listeners: Listeners
     pid: int = 0
     pipe: int = -1
     ready: bool = False
@@ -97,7 +99,7 @@ class _Manager:
     def __init__(
         self,
         config: ServiceConfig,
-        listeners: list[socket.socket],
+        listeners: list[Listeners],
         serve: Serve,
         preloaded: Mapping[str, Opened],
     ) -> None:
@@ -105,7 +107,7 @@ class _Manager:
         self._serve = serve
         self._preloaded = preloaded
         self._memory = share(len(listeners))
-        self._children = [_Child(number, listener) for number, listener in enumerate(listeners)]
+        self._children = [_Child(number, one) for number, one in enumerate(listeners)]
         self._signals: list[int] = []
         self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._kept: dict[int, Any] = {}
@@ -236,7 +238,7 @@ class _Manager:
                 os.close(descriptor)
             for other in self._children:
                 if other is not child:
-                    other.listener.close()
+                    other.listeners.close()
                 if other.pipe >= 0:
                     os.close(other.pipe)
             _end_with(parent)
@@ -246,7 +248,7 @@ class _Manager:
                 os.close(pipe)
 
             self._serve(
-                self._config, child.listener, ProcessContext(child.number, self._memory, self._preloaded, announce)
+                self._config, child.listeners, ProcessContext(child.number, self._memory, self._preloaded, announce)
             )
             code = 0
         except ScoringError as error:
@@ -270,7 +272,7 @@ class _Manager:
             self._kill_at = time.monotonic() + limits.drain_seconds + limits.grace_seconds + _KILL_SECONDS
             # New connections wait at no process: they are refused when the last one closes its socket.
             for child in self._children:
-                child.listener.close()
+                child.listeners.close()
         self._signal(signal.SIGTERM)
 
     def _kill(self) -> None:
@@ -283,6 +285,16 @@ class _Manager:
         for child in self._children:
             if child.pid:
                 os.kill(child.pid, number)
+
+
+def _shared(listeners: Listeners, number: int) -> list[Listeners]:
+    """The sockets of each of ``number`` processes."""
+    if not listeners.inherited:
+        return [Listeners((one,)) for one in _share_address(listeners.first, number)]
+    # Closing one's own leaves those of the others open.
+    shared = [Listeners(tuple(one.dup() for one in listeners.sockets), inherited=True) for _ in range(number)]
+    listeners.close()
+    return shared
 
 
 def _share_address(listener: socket.socket, number: int) -> list[socket.socket]:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import FrameType
@@ -21,6 +20,7 @@ from edge_server.http.messages import HTML, Request, Response, Route
 from edge_server.http.routing import Routes
 from edge_server.http.server import HttpServer
 from edge_server.http.tls import TlsContext
+from edge_server.listening import Listeners
 from edge_server.openapi.routes import routes as openapi_routes
 from edge_server.security.guard import Guard
 from edge_server.service import Service
@@ -37,17 +37,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger("edge_server")
 
 
-def run(config: ServiceConfig, listener: socket.socket, writer: LineWriter, process: ProcessContext | None) -> None:
+def run(config: ServiceConfig, listeners: Listeners, writer: LineWriter, process: ProcessContext | None) -> None:
     """Serve until SIGTERM or SIGINT; ScoringError when the service cannot start.
 
     ``process`` is this process's among several that share the port, None for the only one.
     """
-    asyncio.run(_run(config, listener, writer, process))
+    asyncio.run(_run(config, listeners, writer, process))
 
 
-async def _run(
-    config: ServiceConfig, listener: socket.socket, writer: LineWriter, process: ProcessContext | None
-) -> None:
+async def _run(config: ServiceConfig, listeners: Listeners, writer: LineWriter, process: ProcessContext | None) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -69,7 +67,7 @@ async def _run(
     try:
         if starting.done():
             await starting
-            await parts.serve(listener, stop, _log_ready if process is None else process.announce)
+            await parts.serve(listeners, stop, _log_ready if process is None else process.announce)
         else:
             starting.cancel()
     finally:
@@ -92,7 +90,7 @@ class _Parts:
         self._draining = False
 
     async def serve(
-        self, listener: socket.socket, stop: asyncio.Event, announce: Callable[[Mapping[str, Any]], None]
+        self, listeners: Listeners, stop: asyncio.Event, announce: Callable[[Mapping[str, Any]], None]
     ) -> None:
         config = self._config
         tls = self._tls
@@ -112,12 +110,12 @@ class _Parts:
         self._metrics.gauge("edgepack_log_lines_dropped", dropped, lambda: float(self._writer.dropped))
         self._metrics.gauge("edgepack_connections", "Open connections.", lambda: float(len(server.connections)))
         try:
-            await server.start(listener)
+            await server.start(*listeners.sockets)
         except OSError as error:
             raise cannot_listen(config.host, config.port, error) from None
         if tls is not None:
             tls.start()
-        host, port = listener.getsockname()[:2]
+        host, port = listeners.first.getsockname()[:2]
         announce({"host": host, "port": port, **self._service.facts()})
         publisher = asyncio.ensure_future(self._publish())
         await stop.wait()
@@ -126,7 +124,7 @@ class _Parts:
         # The service is not ready from here on: a load balancer sees that and sends no more requests.
         if config.limits.drain_seconds:
             await asyncio.sleep(config.limits.drain_seconds)
-        if not await server.drain():
+        if not await server.drain(accepted_late=listeners.inherited):
             _log.warning("requests were cut off", extra={"grace_seconds": config.limits.grace_seconds})
         if tls is not None:
             tls.stop()

@@ -138,6 +138,8 @@ class Limits:
     job_line_bytes: int = 1 << 20
     # A service's log is set aside at this length; one older log is kept.
     log_bytes: int = 10 << 20
+    # What is left of a device's memory to everything else while two versions of a service run.
+    switch_reserve_bytes: int = 32 << 20
     log_tail_bytes: int = 1 << 20
     # A secret of a service: a key or a chain of certificates has a hundredth of this.
     secret_bytes: int = 1 << 20

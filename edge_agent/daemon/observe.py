@@ -16,7 +16,7 @@ from edge_agent.daemon.decide import Restart
 from edge_agent.device import Device
 from edge_agent.reconcile.probe import Health, probe
 from edge_agent.reconcile.restarts import Ended, Kind
-from edge_agent.runtimes.base import Watch
+from edge_agent.runtimes.base import Watch, holding
 from edge_agent.runtimes.kills import NONE, Kills, kills_of, read_kills
 from edge_agent.state.records import ServiceRecord
 from edgepack.errors import EdgepackError
@@ -131,7 +131,8 @@ def _start(device: Device, action: Restart) -> Started:
         return Started()  # another command has changed it meanwhile
     spec = record.current.spec
     runtime = device.runtime_named(record.runtime)
-    if action.trouble.kind in _RUNNING:
-        runtime.stop(action.service, _END_SECONDS)
-    runtime.start(replace(spec, image=device.manifest_of(spec.image)))
+    with holding(runtime, action.service):
+        if action.trouble.kind in _RUNNING:
+            runtime.stop(action.service, _END_SECONDS)
+        runtime.start(replace(spec, image=device.manifest_of(spec.image)))
     return Started()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from edge_agent.config.configuration import Configuration, Updates
 from edge_agent.device import Device
 from edge_agent.reconcile.gates import Network, first_closed
+from edge_agent.reconcile.looking import Looking
 from edge_agent.reconcile.outlook import look
 from edge_agent.reconcile.plan import (
     Fetch,
@@ -34,7 +35,7 @@ from edge_agent.reconcile.probe import Health
 from edge_agent.reconcile.progress import Progress
 from edge_agent.reconcile.space import relieve
 from edge_agent.reconcile.stages import ATTEMPTS, TABLE, after_start
-from edge_agent.reconcile.switching import Looking, Preparing, Switching
+from edge_agent.reconcile.switching import Preparing, Switching
 from edge_agent.sources.base import Fetcher, PausedError, SourceGoneError
 from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord

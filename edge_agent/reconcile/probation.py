@@ -8,9 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edge_agent.device import Device
+from edge_agent.reconcile.looking import Clock, Looking
 from edge_agent.reconcile.probe import Health
 from edge_agent.reconcile.progress import Progress
-from edge_agent.reconcile.switching import Clock, Looking, Switching, last_words, without_service
+from edge_agent.reconcile.starting import last_words, without_service
+from edge_agent.reconcile.switching import Switching
+from edge_agent.runtimes.base import holding
 from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import Outcome, ServiceRecord
 from edgepack.errors import EdgepackError, RuntimeFailedError
@@ -61,8 +64,9 @@ class Proving:
                 return None
             runtime = self._device.runtime_named(found.runtime)
             reason = f"not healthy on probation: {health.reason}{last_words(runtime, goal.service)}"
-            runtime.stop(goal.service)
-            return self._switching.fall_back(found.current, found.fallback(goal.spec), now, reason)
+            with holding(runtime, goal.service):
+                runtime.stop(goal.service)
+                return self._switching.fall_back(found.current, found.fallback(goal.spec), now, reason)
 
     def _started(self, goal: Goal, record: ServiceRecord) -> Health | None:
         """Start what was on probation when the device went down; its health where it does not become healthy."""

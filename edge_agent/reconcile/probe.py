@@ -26,11 +26,17 @@ class Health:
     answered: bool = False
 
 
-def probe(address: str, port: int, path: str, timeout: float = 2.0) -> Health:
-    """Ask ``GET path``; healthy is a 2xx status line within ``timeout`` seconds, however slowly its bytes come."""
+def probe(
+    address: str, port: int, path: str, timeout: float = 2.0, *, connect: Callable[[float], socket.socket] | None = None
+) -> Health:
+    """Ask ``GET path``; healthy is a 2xx status line within ``timeout`` seconds, however slowly its bytes come.
+
+    With ``connect`` it is asked by the connection that this makes, within that time, to what will be at the address.
+    """
     host = f"[{address}]" if ":" in address else address
     try:
-        status = _status(address, port, f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n", timeout)
+        connect = connect or (lambda seconds: socket.create_connection((address, port), seconds))
+        status = _status(connect, f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n", timeout)
     except OSError as error:
         return Health(False, f"no answer on {host}:{port} ({error.strerror or error or type(error).__name__})")
     except ValueError:
@@ -40,9 +46,9 @@ def probe(address: str, port: int, path: str, timeout: float = 2.0) -> Health:
     return Health(True)
 
 
-def _status(address: str, port: int, head: str, timeout: float) -> int:
+def _status(connect: Callable[[float], socket.socket], head: str, timeout: float) -> int:
     end = time.monotonic() + timeout
-    with socket.create_connection((address, port), timeout) as connection:
+    with connect(timeout) as connection:
         connection.sendall(f"{head}User-Agent: edge-agent\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode())
         answer = b""
         while b"\n" not in answer and len(answer) < LIMITS.health_answer_bytes:

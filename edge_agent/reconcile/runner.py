@@ -12,11 +12,14 @@ from dataclasses import replace
 from edge_agent.device import Device
 from edge_agent.reconcile.acceptance import accept, commanded, commanded_endpoints, error_of
 from edge_agent.reconcile.bring import Bringing, OnBytes, Rules
+from edge_agent.reconcile.looking import Clock, Looking
 from edge_agent.reconcile.plan import Step, Stop, Switch, conflicts, plan, plan_rollback, port_holders, rollback_target
 from edge_agent.reconcile.probation import Proving
 from edge_agent.reconcile.progress import Progress
 from edge_agent.reconcile.space import forget_service, give_back
-from edge_agent.reconcile.switching import Clock, Looking, Preparing, Switching, last_words
+from edge_agent.reconcile.starting import Starting
+from edge_agent.reconcile.switching import Preparing, Switching
+from edge_agent.runtimes.base import holding
 from edge_agent.sources.base import Fetcher
 from edge_agent.state.goals import Goal, Refusal, Stage
 from edge_agent.state.records import ServiceRecord
@@ -195,13 +198,11 @@ class Runner:
             spec = record.current.spec
             runtime = self._device.runtime_named(record.runtime)
             self._preparing.prepare_image(runtime, spec.image)
-            runtime.stop(name)
-            runtime.start(replace(spec, image=self._device.manifest_of(spec.image)))
-            health = self._looking.wait(spec, runtime, spec.health_timeout_seconds)
+            with holding(runtime, name):
+                health = Starting(self._device, self._looking).start(spec, runtime).health
             if not health.healthy:
                 hint = f"read its log, or return to an earlier image with: edge-agent rollback {name}"
-                reason = health.reason + last_words(runtime, name)
-                raise RuntimeFailedError(reason, where=where, hint=hint)
+                raise RuntimeFailedError(health.reason, where=where, hint=hint)
 
     def rollback(self, name: str) -> DesiredService:
         """Return service ``name`` to its last good image and run it; raises ``NotFoundError`` without one.

@@ -77,7 +77,7 @@ TABLE: Mapping[Stage, Row] = {
         _S.WAITING, _S.DOWNLOADING, _S.STAGED, _S.SWITCHING, _S.DONE, _S.FAILED, boot=_as_it_was(_S.WAITING),
     ),
     _S.SWITCHING: _row(
-        "the version that ran is stopped and the new one is started",
+        "the new version is started and the one that ran is ended, in this order where both can be at once",
         _S.PROBATION, _S.RETURNING, _S.DONE, _S.FAILED, _S.WANTED,
         boot=Boot(_S.RETURNING, _S.WANTED, _S.RETURNING, _S.FAILED, counted=True),
     ),

@@ -7,17 +7,16 @@ the version that runs goes on; ``Switching`` is what follows.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edge_agent.device import IMPORT_AGAIN, Device
-from edge_agent.reconcile.lack import told
+from edge_agent.reconcile.looking import Looking
 from edge_agent.reconcile.plan import Prepare, Step, Stop, Switch
-from edge_agent.reconcile.probe import Health, alive, probe, wait_healthy
+from edge_agent.reconcile.probe import Health
 from edge_agent.reconcile.progress import Progress
-from edge_agent.runtimes.base import Foreseeing, Instance, Runtime
-from edge_agent.runtimes.kills import kills_of
+from edge_agent.reconcile.starting import Starting, without_service
+from edge_agent.runtimes.base import Foreseeing, Runtime, holding
 from edge_agent.state.goals import Goal, Stage
 from edge_agent.state.records import Deployment, Outcome, ServiceRecord
 from edge_agent.upgrade.install import refuse_agent
@@ -25,79 +24,8 @@ from edgepack.errors import EdgepackError, RuntimeFailedError, VerificationError
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
 from edgepack.state.reported import ServiceState
-from edgepack.text import printable
 
 _log = logging.getLogger(__name__)
-# A running service has this long to answer before it is started again.
-_PATIENCE_SECONDS = 5.0
-_LAST_LINE_CHARACTERS = 200
-
-
-@dataclass(frozen=True)
-class Clock:
-    """A clock that tests can replace."""
-
-    now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-
-
-class Looking:
-    """What is seen of the services of ``device``."""
-
-    def __init__(self, device: Device, clock: Clock) -> None:
-        self._device = device
-        self._clock = clock
-
-    def healthy(self, specs: Sequence[DesiredService], services: Mapping[str, ServiceRecord]) -> frozenset[str]:
-        """The services that run as ``specs`` say, by the right runtime, and are healthy."""
-        return frozenset(spec.name for spec in specs if self._is_healthy(spec, services.get(spec.name)))
-
-    def _is_healthy(self, spec: DesiredService, record: ServiceRecord | None) -> bool:
-        if record is None or record.state is not ServiceState.HEALTHY or record.current.spec != spec:
-            return False
-        runtime = self._device.runtime_for(record)
-        patience = min(_PATIENCE_SECONDS, spec.health_timeout_seconds)
-        if runtime.name != record.runtime or not self.wait(spec, runtime, patience).healthy:
-            return False
-        instance = runtime.inspect(spec.name)
-        if instance is None or instance.image is None or instance.fault is not None:
-            return False
-        return self._device.is_image(spec.image, instance.image)
-
-    def runs(self, record: ServiceRecord) -> bool:
-        """Whether the service has an instance that runs."""
-        instance = self._device.runtime_named(record.runtime).inspect(record.name)
-        return instance is not None and instance.state == "running"
-
-    def once(self, spec: DesiredService, runtime: Runtime) -> Health:
-        """The health of a service that ``runtime`` runs, now."""
-        living = alive(runtime.inspect(spec.name), spec.memory_bytes)
-        return probe(spec.address, spec.port, spec.health_path) if living.healthy else living
-
-    def wait(self, spec: DesiredService, runtime: Runtime, timeout: float) -> Health:
-        """Wait until the service is healthy, or has ended, or for ``timeout`` seconds."""
-        last: list[Instance | None] = [None]
-
-        def look() -> Health | None:
-            try:
-                last[0] = runtime.inspect(spec.name)
-            except EdgepackError as error:  # an engine that does not answer now says nothing about the service
-                _log.info("service %s cannot be looked at now: %s", spec.name, error)
-                return None
-            return alive(last[0], spec.memory_bytes)
-
-        health = wait_healthy(
-            lambda: probe(spec.address, spec.port, spec.health_path),
-            look,
-            timeout,
-            clock=self._clock.now,
-            sleep=self._clock.sleep,
-        )
-        if health.healthy or last[0] is None or last[0].state != "running":
-            return health
-        # Its server may run on and have no worker that lives: what there was no memory for is why.
-        lacks = told(kills_of(last[0]), spec.memory_bytes)
-        return health if lacks is None else replace(health, reason=f"{health.reason}; {lacks}")
 
 
 class Preparing:
@@ -161,6 +89,7 @@ class Switching:
         self._looking = looking
         self._preparing = preparing
         self._progress = progress
+        self._starting = Starting(device, looking)
 
     def change(
         self, steps: Sequence[Step], services: Mapping[str, ServiceRecord], goals: Mapping[str, Goal]
@@ -209,9 +138,11 @@ class Switching:
             holder.stop(spec.name)
             state.moved(deployment)
         runs_on = record is not None and holder is runtime and self._needs_keys_alone(record, spec, runtime)
-        health = self._try(spec, runtime, runs_on=runs_on)
-        if not health.healthy:
-            return self.fall_back(deployment, step.fallback, goal, health.reason)
+        with holding(runtime, spec.name):
+            tried = self._starting.start(spec, runtime, runs_on=runs_on)
+            if not tried.health.healthy:
+                reason = tried.health.reason
+                return self.fall_back(deployment, step.fallback, goal, reason, runs_on=tried.others_run)
         if spec.probation_seconds and not step.returning and goal is not None:
             self._enter(goal, Stage.PROBATION)
             return None
@@ -247,22 +178,29 @@ class Switching:
             self._device.state.finish(now, Outcome.HEALTHY, ServiceState.HEALTHY, None)
 
     def fall_back(
-        self, failed: Deployment, fallback: Deployment | None, goal: Goal | None, reason: str
+        self, failed: Deployment, fallback: Deployment | None, goal: Goal | None, reason: str, *, runs_on: bool = False
     ) -> RuntimeFailedError:
-        """Leave what ``failed`` for its ``fallback``; the image is not tried again before it is asked for anew."""
+        """Leave what ``failed`` for its ``fallback``; the image is not tried again before it is asked for anew.
+
+        ``runs_on``: what ran before it still runs.
+        """
         state, spec = self._device.state, failed.spec
         if fallback is None:
+            if runs_on:  # and was never good
+                self._device.runtime_named(failed.runtime).stop(spec.name)
             state.finish(failed, Outcome.FAILED, ServiceState.FAILED, reason)
             self._give_up(goal, failed, reason)
             hint = "there is no earlier image to roll back to"
             return RuntimeFailedError(reason, where=f"service {spec.name}", hint=hint)
         failed = state.judge(failed, Outcome.FAILED)
         goal = self._enter(goal, Stage.RETURNING, reason)
-        error, told = self._return_to(fallback, failed, reason)
+        error, told = self._return_to(fallback, failed, reason, runs_on=runs_on)
         self._give_up(goal, failed, told)
         return error
 
-    def _return_to(self, good: Deployment, failed: Deployment, failure: str) -> tuple[RuntimeFailedError, str]:
+    def _return_to(
+        self, good: Deployment, failed: Deployment, failure: str, *, runs_on: bool
+    ) -> tuple[RuntimeFailedError, str]:
         """Run ``good`` again; the error to raise, and the reason that is recorded."""
         spec, where = good.spec, f"service {good.spec.name}"
         # The image is not to blame where it is the same.
@@ -271,21 +209,27 @@ class Switching:
         goal = "its earlier settings" if changed else str(spec.image)
         _log.warning("%s: %s; rolling back to %s", where, what, goal)
         reason = f"{what}; rolled back to {'its earlier settings' if changed else 'the last good one'}"
-        health = self.restore(good, reason, lambda seen: f"{what}, and so did {goal} ({seen})")
+        health = self.restore(good, reason, lambda seen: f"{what}, and so did {goal} ({seen})", runs_on=runs_on)
         if health.healthy:
             return RuntimeFailedError(failure, where=where, hint=f"rolled back to {goal}"), reason
         hint = "read its log and apply another image"
         return RuntimeFailedError(health.reason, where=where, hint=hint), health.reason
 
-    def restore(self, good: Deployment, reason: str | None, otherwise: Callable[[str], str]) -> Health:
-        """Run ``good``, which ran before, with ``reason`` on record; ``otherwise`` makes the reason when it fails."""
+    def restore(
+        self, good: Deployment, reason: str | None, otherwise: Callable[[str], str], *, runs_on: bool = False
+    ) -> Health:
+        """Run ``good``, which ran before, with ``reason`` on record; ``otherwise`` makes the reason when it fails.
+
+        ``runs_on``: something of the service runs that is left alone where it is ``good``.
+        """
         spec = good.spec
         back = self._device.state.begin(spec, good.runtime, returning=True)
         try:
             # It ran here before, so its signature or --allow-unsigned is not asked for again.
             runtime = self._device.runtime_named(good.runtime)
             self._preparing.prepare_image(runtime, spec.image)
-            health = self._try(spec, runtime)
+            with holding(runtime, spec.name):
+                health = self._starting.start(spec, runtime, runs_on=runs_on).health
         except (EdgepackError, OSError) as error:
             health = Health(False, without_service(error, spec.name))
         if health.healthy:
@@ -308,53 +252,3 @@ class Switching:
 
     def _enter(self, goal: Goal | None, stage: Stage, reason: str | None = None) -> Goal | None:
         return None if goal is None else self._progress.enter(goal, stage, reason)
-
-    def _try(self, spec: DesiredService, runtime: Runtime, *, runs_on: bool = False) -> Health:
-        """As ``_attempt``, and once more when what is unpacked turns out to be damaged, after mending it."""
-        health = self._attempt(spec, runtime, runs_on=runs_on)
-        if health.healthy:
-            return health
-        try:
-            damaged = runtime.mend(self._device.manifest_of(spec.image))
-        except (EdgepackError, OSError) as error:
-            return Health(False, f"{health.reason}; its image is damaged on the disk and cannot be mended: {error}")
-        if not damaged:
-            return health
-        _log.warning("service %s: its image was damaged on the disk and is mended; starting it again", spec.name)
-        return self._attempt(spec, runtime)
-
-    def _attempt(self, spec: DesiredService, runtime: Runtime, *, runs_on: bool = False) -> Health:
-        """Stop what runs, start ``spec``, and wait until it is healthy; when it is not, it is stopped again.
-
-        What ``runs_on`` is not stopped before: it is ``spec`` but for its keys.
-        """
-        try:
-            if not runs_on:
-                runtime.stop(spec.name)
-            runtime.start(replace(spec, image=self._device.manifest_of(spec.image)))
-            health = self._looking.wait(spec, runtime, spec.health_timeout_seconds)
-            if health.healthy:
-                return health
-            reason = health.reason + last_words(runtime, spec.name)
-        except (EdgepackError, OSError) as error:
-            reason = without_service(error, spec.name)
-        # Outside of the block above: if stopping fails, the record must not say that nothing runs.
-        runtime.stop(spec.name)
-        return Health(False, reason)
-
-
-def last_words(runtime: Runtime, service: str) -> str:
-    """The last line that the service's instance wrote, as the end of a sentence; a log may hold anything."""
-    lines = [line for line in runtime.logs(service, 5, since_start=True).splitlines() if line.strip()]
-    if not lines:
-        return ""
-    return f"; it last wrote: {printable(lines[-1].strip())[:_LAST_LINE_CHARACTERS]}"
-
-
-def without_service(error: Exception, name: str) -> str:
-    """The error's text, without the service ``name`` where that is its place, for a message that names it itself."""
-    if not isinstance(error, EdgepackError):
-        return str(error)
-    if not isinstance(error, RuntimeFailedError) and error.where not in (None, f"service {name}"):
-        return str(error)
-    return error.what if error.hint is None else f"{error.what}; {error.hint}"

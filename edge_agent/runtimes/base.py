@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -103,6 +105,58 @@ class Foreseeing(Protocol):
 
         ``held``: the port is held by a service that is stopped before this one starts.
         """
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Why a version of a service cannot be started beside the one that runs."""
+
+    reason: str
+    short_of_memory: bool = False
+
+
+class Beside(Protocol):
+    """A new version of a service that was started beside the one that runs, and that nobody but the agent asks yet."""
+
+    def connect(self, timeout: float) -> socket.socket:
+        """A connection to this version and to no other; raises ``OSError``."""
+
+    def inspect(self) -> Instance | None:
+        """Its instance; ``None`` when there is none any more."""
+
+    def last_words(self) -> str:
+        """The last that it wrote."""
+
+    def take_over(self) -> None:
+        """Let it be the service's instance, and end the one that was: that one finishes what it has begun."""
+
+    def discard(self) -> None:
+        """End it; the one that runs is left alone."""
+
+
+@runtime_checkable
+class Relieving(Runtime, Protocol):
+    """A runtime under which one version of a service takes the listening socket over from another."""
+
+    def holding(self, service: str) -> AbstractContextManager[None]:
+        """Hold the listening socket of ``service`` meanwhile: whoever connects while nothing runs waits, and is served.
+
+        It may be held already.
+        """
+
+    def alone(self, spec: DesiredService) -> Alone | None:
+        """Why ``spec``, whose image is prepared, cannot be started beside the instance that runs; ``None`` if it can.
+
+        Only for a service of which one runs.
+        """
+
+    def start_beside(self, spec: DesiredService) -> Beside:
+        """Start ``spec`` beside the instance that runs; raises what ``start`` raises."""
+
+
+def holding(runtime: Runtime, service: str) -> AbstractContextManager[None]:
+    """Hold the listening socket of ``service`` meanwhile, under a runtime that can; see ``Relieving``."""
+    return runtime.holding(service) if isinstance(runtime, Relieving) else nullcontext()
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,11 +33,13 @@ from edge_agent.runtimes.runtime_spec import (
     runtime_config,
     service_user,
 )
+from edge_agent.runtimes.sockets import Sockets, takes_sockets
 from edge_agent.runtimes.supervision import NoOwnNetworkError, Surroundings, no_own_network
 from edge_agent.runtimes.supervisor.job import Way
 from edge_agent.runtimes.unpacked.images import UnpackedImage, check_platform
 from edge_agent.runtimes.unpacked.overlay import mount_layers, unmount_layers
 from edge_agent.runtimes.unpacked.runtime import UnpackedRuntime
+from edge_agent.runtimes.unpacked.slots import service_of
 from edgepack.documents import canonical_json
 from edgepack.errors import IncompatibleError, MissingPartError, RuntimeFailedError
 from edgepack.host.files import atomic_write
@@ -58,6 +60,19 @@ _CREATE_SECONDS = 10.0
 _HYBRID = Path("/sys/fs/cgroup/unified")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MESSAGES = "messages.log"
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What is started, by the arguments of ``UnpackedRuntime._launch``, and what it is given of the device."""
+
+    bundle: Path
+    image: UnpackedImage
+    spec: DesiredService
+    lock: int
+    access: Access
+    given: Sockets | None
+    told: bool
 
 
 class CrunRuntime(UnpackedRuntime):
@@ -95,28 +110,30 @@ class CrunRuntime(UnpackedRuntime):
         check_platform(image, config)
         return [True] * len(layers)
 
-    def _running(self, service: str, folder: Path) -> bool:
+    def _running(self, folder: Path) -> bool:
         # The program stays as long as the container, whatever becomes of its own record; asking it costs a process.
         found = supervision.find(folder)
         if found is not None and found.running:
             return True
-        return self._status(service) in ("running", "created", "paused")
+        return self._status(folder) in ("running", "created", "paused")
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         command = [self._program, "--root", str(self._state / self.name), *arguments]
         return subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
 
-    def _of_another_boot(self, service: str) -> bool:
+    @staticmethod
+    def _of_another_boot(bundle: Path) -> bool:
         """Whether the container was started before the device was: its processes are gone, their numbers others'."""
-        found = supervision.find(self._folder(service))
+        found = supervision.find(bundle)
         return found is not None and found.service.boot != boot_id()
 
-    def _status(self, service: str) -> str | None:
-        if self._of_another_boot(service):
-            return "stopped" if (self._state / self.name / _container(service)).exists() else None
+    def _status(self, bundle: Path) -> str | None:
+        container = _container(bundle)
+        if self._of_another_boot(bundle):
+            return "stopped" if (self._state / self.name / container).exists() else None
         with suppress(UnknownRecordError):
-            return recorded_state(self._state / self.name / _container(service))
-        done = self._call("state", _container(service))
+            return recorded_state(self._state / self.name / container)
+        done = self._call("state", container)
         try:
             return str(json.loads(done.stdout)["status"]) if done.returncode == 0 else None
         except (ValueError, KeyError, TypeError):
@@ -147,26 +164,31 @@ class CrunRuntime(UnpackedRuntime):
             raise _no_limits(spec, error) from error
         cgroups.remove(name)
 
-    def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
+    def _takes_sockets(self, image: UnpackedImage, spec: DesiredService) -> bool:
+        return spec.network != "device" or takes_sockets(image.config, image.layers)
+
+    def _launch(
+        self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int, given: Sockets | None, *, told: bool
+    ) -> None:
         access = self._access(image, spec)
-        secrets = self._secrets.place(spec, service_user(image.config))
-        access = replace(access, secrets=secrets, auth=self._auth.place(spec))
+        secrets = self._secrets.place(spec, service_user(image.config), folder.name)
+        access = replace(access, secrets=secrets, auth=self._auth.place(spec, folder.name))
+        start = _Start(folder, image, spec, lock, access, given, told)
         self._lay_out(folder, image, spec, access)
         # A group of ours around the container's own, which is gone with the container: it tells of a lack of memory.
         cgroup = f"/edgepack/{cgroups.group_name(folder, spec.name)}/container"
         try:
-            self._run(folder, image, spec, cgroup, lock, access)
+            self._run(start, cgroup)
         except ControlGroupError as error:
             if spec.memory_bytes is not None or spec.cpus is not None:
                 raise _no_limits(spec, error) from error
             _log.warning("service %s runs without a control group: %s", spec.name, error.what)
-            self._call("delete", "--force", _container(spec.name))
-            self._run(folder, image, spec, None, lock, access)
+            self._call("delete", "--force", _container(folder))
+            self._run(start, None)
 
-    def _run(
-        self, bundle: Path, image: UnpackedImage, spec: DesiredService, cgroup: str | None, lock: int, access: Access
-    ) -> None:
+    def _run(self, start: _Start, cgroup: str | None) -> None:
         """Start the container and return once it has run; raises ``RuntimeFailedError``."""
+        spec, bundle = start.spec, start.bundle
         oom = None
         if cgroup is not None and spec.memory_bytes is not None:
             # One page less than the container's own limit, so that the kernel comes to this group's limit first.
@@ -175,44 +197,54 @@ class CrunRuntime(UnpackedRuntime):
         # Recorded before anything runs, so that whoever comes after a crash knows what to stop.
         write_spec(bundle, spec)
         within = Surroundings(oom=oom, hide=_HYBRID if self.name == "crun" and _HYBRID.is_mount() else None)
-        inside = inside_port(image.config)
-        of_the_device = Listening(spec.address, spec.port)
+        inside = inside_port(start.image.config)
         if spec.network == "device":
-            self._supervise(bundle, image.config, spec, cgroup, lock, of_the_device, within, access)
+            self._supervise_on_the_device_s_network(start, cgroup, within)
         else:
-            way: Way = {"address": spec.address, "port": spec.port, "inside": inside}
-            own = Listening("127.0.0.1", inside)
+            descriptors = () if start.given is None else start.given.descriptors
+            own = replace(within, way=Way(inside=inside, told=start.told), sockets=descriptors)
             try:
-                self._supervise(bundle, image.config, spec, cgroup, lock, own, replace(within, way=way), access)
+                self._supervise(start, cgroup, Listening("127.0.0.1", inside), own)
             except NoOwnNetworkError as error:
                 if spec.network == "own":
                     raise no_own_network(spec, error) from error
                 _log.warning("service %s runs on the network of the device: %s", spec.name, error.what)
-                self._supervise(bundle, image.config, spec, cgroup, lock, of_the_device, within, access)
+                self._supervise_on_the_device_s_network(start, cgroup, within)
         self._wait_started(bundle, spec.name)
 
-    def _supervise(
-        self, bundle: Path, image: ImageConfig, spec: DesiredService, cgroup: str | None, lock: int,
-        listening: Listening, within: Surroundings, access: Access,
-    ) -> None:  # fmt: skip
+    def _supervise_on_the_device_s_network(self, start: _Start, cgroup: str | None, within: Surroundings) -> None:
+        given: Sequence[int] = ()
+        if start.given is not None and takes_sockets(start.image.config, start.image.layers):
+            given = start.given.descriptors
+        elif start.given is not None:  # it opens the port by itself
+            start.given.close()
+            self._let_go(start.spec.name)
+        listening = Listening(start.spec.address, start.spec.port)
+        self._supervise(start, cgroup, listening, replace(within, sockets=given))
+
+    def _supervise(self, start: _Start, cgroup: str | None, listening: Listening, within: Surroundings) -> None:
+        bundle, spec = start.bundle, start.spec
         # With the device's network the service asks whom the device asks for names.
         names = [name for name in NAMES_OF_HOSTS if spec.network == "device" and Path(name).exists()]
-        config = runtime_config(image, spec, cgroup, listening, access, names)
+        config = runtime_config(start.image.config, spec, cgroup, listening, start.access, names)
+        if within.sockets and within.way is None:
+            # crun passes on the descriptors, and not how many; inside, the service is the first process.
+            config["process"]["env"] += [f"LISTEN_FDS={len(within.sockets)}", "LISTEN_PID=1"]
         atomic_write(bundle / "config.json", canonical_json(config), 0o600)
         (bundle / _MESSAGES).unlink(missing_ok=True)
         no_cgroup = ["--cgroup-manager=disabled"] if cgroup is None and self.name == "crun" else []
         # The path of the log is relative: crun takes what is before a colon for a kind of log.
         argv = [self._program, "--root", str(self._state / self.name), "--log", _MESSAGES, "--log-format", "json"]
-        argv += [*no_cgroup, "run", "--bundle", str(bundle), "--pid-file", str(bundle / "pid"), _container(spec.name)]
+        argv += [*no_cgroup, "run", "--bundle", str(bundle), "--pid-file", str(bundle / "pid"), _container(bundle)]
         supervision.launch(
-            bundle, argv, env={"PATH": os.defpath}, cwd=bundle, lock=lock, log=self._log_path(spec.name), within=within,
-            log_bytes=spec.log_bytes,
+            bundle, argv, env={"PATH": os.defpath}, cwd=bundle, lock=start.lock, log=self._log_path(spec.name),
+            within=within, log_bytes=spec.log_bytes,
         )  # fmt: skip
 
     def _wait_started(self, bundle: Path, service: str) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            if self._status(service) == "running":
+            if self._status(bundle) == "running":
                 return
             found = supervision.find(bundle)
             if found is None or not found.running:
@@ -236,11 +268,11 @@ class CrunRuntime(UnpackedRuntime):
             kind = ControlGroupError if "cgroup" in said else RuntimeFailedError
             raise kind(f"{self.name} cannot start it ({said})", where=f"service {service}")
 
-    def _clear(self, service: str, timeout: float) -> None:
+    def _clear(self, folder: Path, timeout: float) -> None:
         """End the container, take its mount away and remove its bundle, whatever of them is there."""
-        bundle, container = self._folder(service), _container(service)
+        bundle, container, service = folder, _container(folder), service_of(folder)
         found = supervision.find(bundle)
-        if self._of_another_boot(service):
+        if self._of_another_boot(bundle):
             # Without the program, which would look for a process by the number that it has on record.
             record = self._state / self.name / container
             if record.exists():
@@ -248,18 +280,18 @@ class CrunRuntime(UnpackedRuntime):
             found = None
         if found is not None:
             # A start whose agent was killed goes on by itself; ended in the middle it would leave its container behind.
-            self._wait(lambda: self._status(service) in ("running", "stopped") or not found.running, _CREATE_SECONDS)
-        if self._status(service) is not None:
+            self._wait(lambda: self._status(bundle) in ("running", "stopped") or not found.running, _CREATE_SECONDS)
+        if self._status(bundle) is not None:
             self._call("kill", container, "TERM")
-            self._wait(lambda: self._status(service) != "running", timeout)
+            self._wait(lambda: self._status(bundle) != "running", timeout)
             self._call("delete", "--force", container)
         supervision.end(bundle, timeout=2.0)
         if found is not None:
             self._call("delete", "--force", container)
         cgroups.remove(cgroups.group_name(bundle, service))
         unmount_layers(bundle, service)
-        self._secrets.remove(service)
-        self._auth.remove(service)
+        self._secrets.remove(folder.name)
+        self._auth.remove(folder.name)
         if bundle.exists():
             remove_tree(bundle)
 
@@ -295,8 +327,8 @@ def _kernel_has_overlay() -> bool:
     return subprocess.run(["modprobe", "overlay"], capture_output=True, check=False).returncode == 0
 
 
-def _container(service: str) -> str:
-    return f"edgepack-{service}"
+def _container(bundle: Path) -> str:
+    return f"edgepack-{bundle.name}"
 
 
 def _last_error(log: bytes) -> str:

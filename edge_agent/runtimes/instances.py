@@ -115,7 +115,7 @@ def all_specs(root: Path) -> Iterator[DesiredService]:
 
 def check_address(spec: DesiredService) -> None:
     """Raise ``RuntimeFailedError`` when the address of ``spec`` is not one of this device's."""
-    _bind(spec, 0, "give the service an address of this device, such as 127.0.0.1")
+    _bind(spec, 0)
 
 
 def check_port(spec: DesiredService) -> None:
@@ -124,7 +124,7 @@ def check_port(spec: DesiredService) -> None:
     And where what listens there would not be reached, since the kernel leads connections to the port elsewhere: an
     engine that was killed leaves such rules behind.
     """
-    _bind(spec, spec.port, "stop what listens there, or give the service another port")
+    _bind(spec, spec.port)
     end = time.monotonic() + _RULE_SECONDS
     while not _is_reached(spec):
         if time.monotonic() > end:
@@ -159,7 +159,7 @@ def _is_reached(spec: DesiredService) -> bool:
         return True
 
 
-def _bind(spec: DesiredService, port: int, hint: str) -> None:
+def _bind(spec: DesiredService, port: int) -> None:
     family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -167,10 +167,20 @@ def _bind(spec: DesiredService, port: int, hint: str) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((spec.address, port))
     except OSError as error:
-        what = f"port {spec.port} on {spec.address}" if port else f"address {spec.address}"
+        if port:
+            raise port_taken(spec, error) from error
         raise RuntimeFailedError(
-            f"{what} cannot be used ({error.strerror})", where=f"service {spec.name}", hint=hint
-        ) from error
+            f"address {spec.address} cannot be used ({error.strerror})", where=f"service {spec.name}",
+            hint="give the service an address of this device, such as 127.0.0.1",
+        ) from error  # fmt: skip
+
+
+def port_taken(spec: DesiredService, error: OSError) -> RuntimeFailedError:
+    """The error for a port of ``spec`` that cannot be had."""
+    return RuntimeFailedError(
+        f"port {spec.port} on {spec.address} cannot be used ({error.strerror})", where=f"service {spec.name}",
+        hint="stop what listens there, or give the service another port",
+    )  # fmt: skip
 
 
 @contextmanager

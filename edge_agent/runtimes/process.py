@@ -23,12 +23,14 @@ from edge_agent.runtimes.cgroups import ControlGroupError, Limits
 from edge_agent.runtimes.instances import write_spec
 from edge_agent.runtimes.interpreter import Interpreter, find_interpreter, install_own_interpreter
 from edge_agent.runtimes.runtime_spec import FILTERS, Listening, inside_port, service_env, service_user
+from edge_agent.runtimes.sockets import Sockets, takes_sockets
 from edge_agent.runtimes.supervision import NoOwnNetworkError, Surroundings, no_own_network
 from edge_agent.runtimes.supervisor.job import Given, Way
 from edge_agent.runtimes.translate import command, environment, python_minor
 from edge_agent.runtimes.unpacked.images import UnpackedImage, read_image
 from edge_agent.runtimes.unpacked.inventory import discard_tree, forget_records, is_intact
 from edge_agent.runtimes.unpacked.runtime import UnpackedRuntime
+from edge_agent.runtimes.unpacked.slots import service_of
 from edge_agent.runtimes.unpacked.trees import merge_trees
 from edgepack.errors import IncompatibleError, disk_errors
 from edgepack.host.files import locked, make_dirs
@@ -107,7 +109,7 @@ class ProcessRuntime(UnpackedRuntime):
                     discard_tree(folder / image.hex)
         super()._forget(image)
 
-    def _running(self, service: str, folder: Path) -> bool:
+    def _running(self, folder: Path) -> bool:
         found = supervision.find(folder)
         return found is not None and found.running
 
@@ -118,20 +120,29 @@ class ProcessRuntime(UnpackedRuntime):
         self._limits(spec, name)
         cgroups.remove(name)
 
-    def _launch(self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int) -> None:
+    def _takes_sockets(self, image: UnpackedImage, spec: DesiredService) -> bool:
+        return spec.network == "own" or takes_sockets(image.config, image.layers)
+
+    def _launch(
+        self, folder: Path, image: UnpackedImage, spec: DesiredService, lock: int, given: Sockets | None, *, told: bool
+    ) -> None:
         make_dirs(folder, 0o700)
         config, tree = image.config, self._trees / image.digest.hex
         python = self._python(image)
         access = self._access(image, spec)
         view = self._view(spec, image, python)
-        access = replace(access, secrets=self._secrets.place(spec, view.user), auth=self._auth.place(spec))
+        access = replace(
+            access, secrets=self._secrets.place(spec, view.user, folder.name), auth=self._auth.place(spec, folder.name)
+        )
         seen = str(view.aliases.get(tree, tree))
         cwd = tree / config.working_dir.lstrip("/")
         # Recorded before anything runs, so that whoever comes after a crash knows what to stop.
         write_spec(folder, spec)
-        listening = Listening(spec.address, spec.port)
+        listening, way = Listening(spec.address, spec.port), None
         if spec.network == "own":
             listening = Listening("127.0.0.1", inside_port(config))
+            way = Way(inside=listening.port, told=told)
+        view = replace(view, way=way, sockets=() if given is None else given.descriptors)
         env = environment(service_env(config, spec, *listening), tree)
         if access.secrets is not None and not reach.can_arrange_mounts():
             env[SECRETS_VARIABLE] = str(access.secrets)
@@ -145,9 +156,7 @@ class ProcessRuntime(UnpackedRuntime):
                 cwd=cwd if cwd.is_dir() else tree,
                 lock=lock,
                 log=self._log_path(spec.name),
-                within=self._limits(spec, cgroups.group_name(folder, spec.name)).beside(
-                    _confined(view, access, None if spec.network != "own" else _way(spec, listening))
-                ),
+                within=self._limits(spec, cgroups.group_name(folder, spec.name)).beside(_confined(view, access)),
                 log_bytes=spec.log_bytes,
             )
         except NoOwnNetworkError as error:
@@ -219,12 +228,11 @@ class ProcessRuntime(UnpackedRuntime):
             return Surroundings(limits={resource.RLIMIT_DATA: spec.memory_bytes or 0})
         return Surroundings(groups=group.joined, oom=group.memory_events)
 
-    def _clear(self, service: str, timeout: float) -> None:
-        folder = self._folder(service)
+    def _clear(self, folder: Path, timeout: float) -> None:
         supervision.end(folder, timeout)
-        cgroups.remove(cgroups.group_name(folder, service))
-        self._secrets.remove(service)
-        self._auth.remove(service)
+        cgroups.remove(cgroups.group_name(folder, service_of(folder)))
+        self._secrets.remove(folder.name)
+        self._auth.remove(folder.name)
         if folder.exists():
             remove_tree(folder)
 
@@ -246,7 +254,7 @@ def _check(image: Digest, config: ImageConfig, layers: Sequence[Descriptor]) -> 
     return [True] * len(layers)
 
 
-def _confined(view: Surroundings, access: Access, way: Way | None) -> Surroundings:
+def _confined(view: Surroundings, access: Access) -> Surroundings:
     """The view of a service that gains no privileges, makes few system calls, and changes no files but its own."""
     own_view = reach.can_arrange_mounts()
     given: list[Given] = [
@@ -256,13 +264,9 @@ def _confined(view: Surroundings, access: Access, way: Way | None) -> Surroundin
     ]
     calls = seccomp_program.program() if FILTERS.exists() else None
     return replace(
-        view, way=way, given=given, further=access.groups, confined=True, calls=calls or b"",
+        view, given=given, further=access.groups, confined=True, calls=calls or b"",
         sealed=own_view and reach.can_seal(),
     )  # fmt: skip
-
-
-def _way(spec: DesiredService, inside: Listening) -> Way:
-    return {"address": spec.address, "port": spec.port, "inside": inside.port}
 
 
 def check_executable(program: Path) -> None:

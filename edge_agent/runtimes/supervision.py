@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_agent.runtimes.instances import write_mark
 from edge_agent.runtimes.processes import MARK, Process, ProcessIdentity, below, boot_id, living, supervisors
-from edge_agent.runtimes.supervisor import checksum
+from edge_agent.runtimes.supervisor import CONTROL, checksum
 from edge_agent.runtimes.supervisor.job import Answer, Given, Job, View, Way
 from edgepack.errors import RuntimeFailedError
 from edgepack.limits import LIMITS
@@ -33,6 +34,7 @@ _STEPS = {
 # The record of a process, and a copy of it.
 _RECORDS = ("process.json", "process.copy.json")
 _POLL_SECONDS = 0.02
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 # What a supervisor has left to do when its service has ended takes less: a file, and what a client has not fetched yet.
 _SUPERVISOR_SECONDS = 10.0
 # In place of a service that has ended and that nothing is known of.
@@ -41,12 +43,16 @@ _NOBODY = (-1, 0)
 
 @dataclass(frozen=True)
 class Supervised:
-    """A program that was started here; ``exit_code`` is ``None`` while it runs, or when its end was not recorded."""
+    """A program that was started here; ``exit_code`` is ``None`` while it runs, or when its end was not recorded.
+
+    ``said`` is the last that it wrote, of one that has ended.
+    """
 
     service: ProcessIdentity
     supervisor: ProcessIdentity
     exit_code: int | None
     out_of_memory: bool = False
+    said: str = ""
 
     @property
     def running(self) -> bool:
@@ -83,6 +89,7 @@ class Surroundings:
     confined: bool = False
     calls: bytes = b""
     sealed: bool = False
+    sockets: Sequence[int] = ()
 
     def beside(self, view: Surroundings) -> Surroundings:
         """These limits with everything else of another value."""
@@ -107,7 +114,7 @@ def launch(
     ``folder`` receives ``process.json`` and later ``exit.json``. Raises ``RuntimeFailedError`` when it cannot start,
     ``NoOwnNetworkError`` when that is because of a network of its own.
     """
-    for name in (*_RECORDS, "exit.json"):
+    for name in (*_RECORDS, "exit.json", CONTROL):
         (folder / name).unlink(missing_ok=True)
     write_mark(folder, log)
     part = LIMITS.log_bytes if log_bytes is None else log_bytes // 2
@@ -119,8 +126,6 @@ def launch(
     match answer.get("step"):
         case "network":
             raise NoOwnNetworkError(f"it cannot have a network of its own ({error})")
-        case "port":
-            raise RuntimeFailedError(f"its port cannot be used ({error})", hint="give the service another port")
         case "log":
             raise RuntimeFailedError(f"its log cannot be written ({error})", hint=f"look at {log}")
         case "calls" | "groups" | "limits" | "mounts" | "user" as step:
@@ -156,6 +161,7 @@ def _job(
         "confined": within.confined,
         "calls": within.calls.hex(),
         "sealed": within.sealed,
+        "sockets": list(within.sockets),
     }
 
 
@@ -168,7 +174,7 @@ def _ask(job: Job) -> Answer:
         env={},
         cwd="/",
         start_new_session=True,
-        pass_fds=(job["lock"],),
+        pass_fds=(job["lock"], *job["sockets"]),
         check=False,
     )
     try:
@@ -188,7 +194,8 @@ def find(folder: Path) -> Supervised | None:
     service, supervisor = identities
     try:
         ended = json.loads((folder / "exit.json").read_bytes())
-        return Supervised(service, supervisor, int(ended["code"]), bool(ended.get("out_of_memory")))
+        memory, said = bool(ended.get("out_of_memory")), str(ended.get("said", ""))
+        return Supervised(service, supervisor, int(ended["code"]), memory, said)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Supervised(service, supervisor, None)
 
@@ -228,6 +235,15 @@ def ended(folder: Path, timeout: float = 2.0) -> Supervised | None:
         time.sleep(_POLL_SECONDS)
         found = find(folder)
     return found
+
+
+def used_bytes(folder: Path) -> int:
+    """The memory that what was started from ``folder`` uses, shared pages of it counted once for each process."""
+    total = 0
+    for pid in _members(folder, find(folder))[1]:
+        with suppress(OSError, ValueError, IndexError):
+            total += int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * _PAGE
+    return total
 
 
 def end(folder: Path, timeout: float) -> None:

@@ -125,7 +125,7 @@ def test_a_supervisor_goes_on_when_the_agent_died_before_its_answer(
         program = supervision._PROGRAM.format(str(supervision._ROOT))
         subprocess.run(
             [sys.executable, "-I", "-S", "-c", program], input=json.dumps(job).encode(), stdout=write, env={}, cwd="/",
-            start_new_session=True, pass_fds=(job["lock"],), check=False,
+            start_new_session=True, pass_fds=(job["lock"], *job["sockets"]), check=False,
         )  # fmt: skip
         os.close(write)
         wait_until(lambda: supervision.find(Path(job["folder"])))
@@ -394,7 +394,9 @@ sys.path.insert(0, sys.argv[1])
 from edge_agent.runtimes.supervisor.forward import Forwarder
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 epoll = select.epoll()
-forwarder = Forwarder(epoll, socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3]))
+private = socket.create_server(("127.0.0.1", 0))
+forwarder = Forwarder(epoll, socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3]), private)
+forwarder.take()
 while True:
     for fd, event in epoll.poll():
         if forwarder.handles(fd):
@@ -475,8 +477,12 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from edge_agent.runtimes import supervision
 from edge_agent.runtimes.instances import service_lock
+from edge_agent.runtimes.sockets import Sockets, open_listener, open_probe
+from edgepack.oci.digest import Digest
+from edgepack.state.desired import DesiredService
 folder, port = Path(sys.argv[2]), int(sys.argv[3])
-within = supervision.Surroundings(way={"address": "127.0.0.1", "port": port, "inside": 1})
+given = Sockets(open_listener(DesiredService("churn", Digest.of(b""), port)), open_probe(folder))
+within = supervision.Surroundings(way={"inside": 1, "told": False}, sockets=given.descriptors)
 with service_lock(folder, "churn") as lock:
     try:
         supervision.launch(folder, ["/bin/true"], env={}, cwd=folder, log=folder / "log", lock=lock, within=within)
@@ -492,7 +498,7 @@ def test_a_supervisor_that_may_make_no_network_says_so(open_dir: Path, free_port
     assert run(*argv) == "it cannot have a network of its own (Operation not permitted)\n"
     with socket.create_server(("127.0.0.1", port)):
         done = finish(*argv)
-    assert "its port cannot be used (Address already in use)" in done.stderr
+    assert f"port {port} on 127.0.0.1 cannot be used (Address already in use)" in done.stderr
 
 
 def test_the_port_inside_is_the_first_that_the_image_exposes() -> None:

@@ -16,7 +16,7 @@ from edge_server import __version__
 from edge_server.config.service_file import single_model, single_script
 from edge_server.config.values import ServiceConfig
 from edge_server.errors import ConfigurationError
-from edge_server.main import bind
+from edge_server.listening import bind
 from edge_server.models.files.onnx_file import check_onnx
 from edge_server.models.running.threads import available_cpus
 from tests.support.running import run

@@ -17,7 +17,6 @@ from pathlib import Path
 from edgepack.errors import RuntimeFailedError, disk_errors
 from edgepack.host.removal import remove_tree
 from edgepack.limits import LIMITS
-from edgepack.names import check_service_name
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
 
@@ -41,19 +40,21 @@ class Secrets:
         for name in spec.secrets:
             self._read(spec, name)
 
-    def place(self, spec: DesiredService, user: User | None) -> Path | None:
+    def place(self, spec: DesiredService, user: User | None, instance: str | None = None) -> Path | None:
         """The folder of copies for ``spec``, made anew, readable by ``user`` alone; ``None`` for a service without any.
 
+        They are for the ``instance`` of that name, by default the service's.
         An agent that is not root cannot give files away: without ``user`` the copies stay its own, and with one
         whoever gets to the folder may read them, which the folder above allows to the agent and to the service.
         """
-        self.remove(spec.name)
+        instance = instance or spec.name
+        self.remove(instance)
         if not spec.secrets:
             return None
         data = {name: self._read(spec, name) for name in spec.secrets}
         above = self._above()
         with disk_errors(above):
-            folder = self._make(above, spec.name)
+            folder = self._make(above, instance)
             shared = user is not None and os.geteuid() != 0
             for name, text in data.items():
                 with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -66,10 +67,10 @@ class Secrets:
             folder.chmod(0o555 if shared else 0o500)
         return folder
 
-    def remove(self, service: str) -> None:
-        """Remove the copies for ``service``, wherever they were made; absent is fine."""
+    def remove(self, instance: str) -> None:
+        """Remove the copies for ``instance``, wherever they were made; absent is fine."""
         for above in self._places():
-            folder = above / self._own(service)
+            folder = above / self._own(instance)
             if above.is_symlink():  # it is somebody else's
                 continue
             if folder.is_dir() and not folder.is_symlink():
@@ -80,17 +81,17 @@ class Secrets:
             with suppress(OSError):  # absent, or with the copies of another service
                 above.rmdir()
 
-    def _make(self, above: Path, service: str) -> Path:
-        """The folder for the copies of ``service``; the one above it may be removed meanwhile, for it was empty."""
-        folder = above / self._own(service)
+    def _make(self, above: Path, instance: str) -> Path:
+        """The folder for the copies of ``instance``; the one above it may be removed meanwhile, for it was empty."""
+        folder = above / self._own(instance)
         while True:
             _make_private(above)
             with suppress(FileNotFoundError):
                 folder.mkdir(mode=0o700)
                 return folder
 
-    def _own(self, service: str) -> str:
-        return f"{self._runtime}-{check_service_name(service)}"
+    def _own(self, instance: str) -> str:
+        return f"{self._runtime}-{instance}"
 
     def _places(self) -> Iterator[Path]:
         """Where copies may be, best first; the last is on the disk."""

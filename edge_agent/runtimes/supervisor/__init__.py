@@ -7,6 +7,9 @@ from __future__ import annotations
 import binascii
 import json
 
+# Sockets in a service's folder: its supervisor answers the agent on one, the service is asked in private on the other.
+CONTROL, PROBE = "control.sock", "probe.sock"
+
 
 def start_ticks(pid: int) -> int | None:
     """When ``pid`` started, in clock ticks since boot; ``None`` for a process that has ended, reaped or not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -59,13 +60,25 @@ def become(job: Job, log: int, go: int, failed: int) -> None:
             os.setgid(gid)
             os.setuid(uid)
         step = ""
-        os.execve(job["argv"][0], job["argv"], job["env"])  # noqa: S606
+        env = job["env"]
+        if job["sockets"] and job["way"] is None:
+            failed = fcntl.fcntl(failed, fcntl.F_DUPFD_CLOEXEC, 16)
+            env = {**env, **_hand_over(job["sockets"])}
+        os.execve(job["argv"][0], job["argv"], env)  # noqa: S606
     except OSError as error:
         os.write(failed, f"{step}\0{error.filename or ''}: {error.strerror}".encode("utf-8", "replace"))
     except (ImportError, OverflowError, ValueError) as error:  # a library that is not there; a number out of range
         os.write(failed, f"{step}\0{error}".encode("utf-8", "replace"))
     finally:
         os._exit(127)
+
+
+def _hand_over(sockets: list[int]) -> dict[str, str]:
+    """Let this process have ``sockets`` where what it becomes looks for them (sd_listen_fds(3)); its variables."""
+    above = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 16) for fd in sockets]  # out of the way of each other
+    for number, fd in enumerate(above):
+        os.dup2(fd, 3 + number)
+    return {"LISTEN_FDS": str(len(above)), "LISTEN_PID": str(os.getpid())}
 
 
 def _filter_calls(program: bytes) -> None:

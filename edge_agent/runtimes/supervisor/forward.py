@@ -12,6 +12,7 @@ import socket
 import struct
 
 _CHUNK = 1 << 18
+_TRIAL_SECONDS = 0.1
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets the connection
 _TRANSIENT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FAILED = select.EPOLLHUP | select.EPOLLERR
@@ -24,7 +25,8 @@ class _End:
 
     def __init__(self, sock: socket.socket, *, inner: bool) -> None:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = sock
         self.inner = inner
         self.peer: _End = self
@@ -36,16 +38,44 @@ class _End:
 
 
 class Forwarder:
-    """Takes connections from ``listener`` to the loopback ``port`` of the network that this process is in."""
+    """Takes connections to the loopback ``port`` of the network that this process is in.
 
-    def __init__(self, epoll: select.epoll, listener: socket.socket, port: int) -> None:
-        listener.setblocking(False)
+    Those of ``probe`` at once; those of ``listener``, the service's address, wait in its queue until ``take`` is
+    called, which ``look`` does when the service listens, unless it is ``told``.
+    """
+
+    def __init__(
+        self, epoll: select.epoll, listener: socket.socket, port: int, probe: socket.socket, *, told: bool = False
+    ) -> None:
         self._epoll = epoll
         self._listener = listener
+        self._sockets = [probe]  # that connections are taken from
         self._port = port
         self._ends: dict[int, _End] = {}
         self._listening = False
+        self.looks = not told
+        for one in (probe, listener):
+            one.setblocking(False)
         self._listen(True)
+
+    def look(self) -> None:
+        """Begin to take the connections of the service's address if the service listens."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
+            trial.settimeout(_TRIAL_SECONDS)
+            code = trial.connect_ex(("127.0.0.1", self._port))
+        if not code:
+            self.take()
+
+    def take(self) -> None:
+        """Begin to take the connections of the service's address."""
+        self.looks = False
+        if self._listener.fileno() >= 0 and self._listener not in self._sockets:
+            self._again([*self._sockets, self._listener])
+
+    def retire(self) -> None:
+        """Take no more connections of the service's address, which others hold too; those that are there go on."""
+        self.looks = False
+        self._again([one for one in self._sockets if one is not self._listener])
 
     @property
     def settled(self) -> bool:
@@ -54,13 +84,13 @@ class Forwarder:
 
     def handles(self, fd: int) -> bool:
         """Whether events of ``fd`` are for ``handle``."""
-        return fd in self._ends or (self._listening and fd == self._listener.fileno())
+        return fd in self._ends or (self._listening and any(fd == one.fileno() for one in self._sockets))
 
     def handle(self, fd: int, event: int) -> None:
         """Do what ``event`` of ``fd`` calls for."""
         end = self._ends.get(fd)
         if end is None:
-            self._accept()
+            self._accept(next(one for one in self._sockets if one.fileno() == fd))
             return
         try:
             if not end.ready:
@@ -73,19 +103,30 @@ class Forwarder:
             self._drop(end)
 
     def stop(self) -> None:
-        """Take no more connections: the port is free when this returns."""
+        """Take no more connections: the port is free when this returns, unless others hold its socket."""
+        self.looks = False
         self._listen(False)
-        self._listener.close()
+        for one in {*self._sockets, self._listener}:
+            one.close()
+        self._sockets = []
+
+    def _again(self, sockets: list[socket.socket]) -> None:
+        """Take connections from ``sockets`` from here on."""
+        listening = self._listening
+        self._listen(False)
+        self._sockets = sockets
+        self._listen(listening)
 
     def _listen(self, wanted: bool) -> None:
         if wanted != self._listening:
             self._listening = wanted
-            if wanted:
-                self._epoll.register(self._listener, select.EPOLLIN)
-            else:
-                self._epoll.unregister(self._listener)
+            for one in self._sockets:
+                if wanted:
+                    self._epoll.register(one, select.EPOLLIN)
+                else:
+                    self._epoll.unregister(one)
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         try:
             # First what may not be had: a connection that was taken cannot be given back.
             inner = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -93,7 +134,7 @@ class Forwarder:
             self._listen(not self._ends)  # not before one of the others ends
             return
         try:
-            outer, _ = self._listener.accept()
+            outer, _ = listener.accept()
         except OSError as error:
             inner.close()
             if error.errno in _TRANSIENT:
@@ -174,7 +215,7 @@ class Forwarder:
             if reset and one.sock.fileno() >= 0:
                 one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             one.sock.close()
-        if self._listener.fileno() >= 0:
+        if self._sockets:
             self._listen(True)
 
     def _watch(self, end: _End, mask: int) -> None:

@@ -13,11 +13,13 @@ class View(TypedDict):
 
 
 class Way(TypedDict):
-    """The service's one way to the device's network: what comes to ``address`` and ``port`` goes to ``inside``."""
+    """The service's one way to the device's network: what comes to the job's sockets goes to the port ``inside``.
 
-    address: str
-    port: int
+    What comes to the service's address is led to it once it listens, or with ``told`` once the agent says so.
+    """
+
     inside: int
+    told: bool
 
 
 class Given(TypedDict):
@@ -35,7 +37,9 @@ class Job(TypedDict):
     that, ``groups`` the files ``cgroup.procs`` to join, ``limits`` pairs of a resource and its limit (getrlimit(2)),
     ``oom`` the file that counts kills for lack of memory, ``hide`` a mount to take away, ``aliases`` pairs of a folder
     and where it appears. ``confined``: it gains no privileges; ``calls`` is a program that filters its system calls, in
-    hexadecimal digits. ``sealed``: the device's files are read-only to it.
+    hexadecimal digits. ``sealed``: the device's files are read-only to it. ``sockets`` are the inherited descriptors of
+    the listening socket of the service's address, and of one on which it is asked in private; without a ``way`` the
+    service inherits them.
     """
 
     folder: str
@@ -59,14 +63,14 @@ class Job(TypedDict):
     confined: bool
     calls: str
     sealed: bool
+    sockets: list[int]
 
 
 class Answer(TypedDict, total=False):
     """What the supervisor answers once the service runs (nothing) or could not be started.
 
-    ``step`` names what failed: ``network`` when the service cannot have one of its own, ``port`` when the device's
-    address and port cannot be used, ``log``, ``groups``, ``mounts``, ``limits``, ``calls``, ``user``; empty for the
-    program itself.
+    ``step`` names what failed: ``network`` when the service cannot have one of its own, ``log``, ``groups``,
+    ``mounts``, ``limits``, ``calls``, ``user``; empty for the program itself.
     """
 
     error: str

@@ -16,18 +16,21 @@ import time
 
 from edge_agent.runtimes.supervisor import checksum, kernel, start_ticks
 from edge_agent.runtimes.supervisor.become import become
+from edge_agent.runtimes.supervisor.control import Control
 from edge_agent.runtimes.supervisor.forward import Forwarder
 from edge_agent.runtimes.supervisor.log import Log
 from edge_agent.runtimes.supervisor.memory import LOOK_SECONDS, MemoryWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing would stay in memory as long as the service
-    from edge_agent.runtimes.supervisor.job import Answer, Job, Way
+    from edge_agent.runtimes.supervisor.job import Answer, Job
 
 _CHUNK = 1 << 16
 _PIPE_CHUNKS = 16  # a pipe holds at most a mebibyte (pipe(7))
 # How long connections go on after the service has ended, for what it has sent but nobody has fetched.
 _DRAIN_SECONDS = 2.0
+# It is looked whether a service listens that has just begun: often at first, and less and less often.
+_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS, _GROWTH = 0.02, 1.0, 1.05
 
 
 def main() -> None:
@@ -39,11 +42,12 @@ def main() -> None:
         kernel.adopt_orphans()
     except OSError:
         pass  # a machine that is emulated: what leaves the service's session is not ended with it then
-    listener, step = None, ""
+    step, way = "", job["way"]
+    sockets = [socket.socket(fileno=fd) for fd in job["sockets"]]
+    for one in sockets:
+        one.set_inheritable(False)
     try:
-        if job["way"] is not None:
-            step = "port"
-            listener = _listen(job["way"])
+        if way is not None:
             step = "network"
             kernel.own_network()
         step = "log"
@@ -55,33 +59,33 @@ def main() -> None:
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write)
-    log_read, pid = _start(job)
-    _raise_limit_of_files()
     epoll = select.epoll()
+    forwarder = None
+    if way is not None:
+        forwarder = Forwarder(epoll, sockets[0], way["inside"], sockets[1], told=way["told"])
+    control = Control(epoll, job["folder"], sockets[0] if sockets else None, forwarder)
+    log_read, pid = _start(job)
+    if forwarder is None:
+        for one in sockets[1:]:  # that of the service itself
+            one.close()
+    _raise_limit_of_files()
     epoll.register(wake_read, select.EPOLLIN)
     epoll.register(log_read, select.EPOLLIN)
-    forwarder = None if listener is None else Forwarder(epoll, listener, (job["way"] or {"inside": 0})["inside"])
-    status = _serve(epoll, pid, wake_read, log_read, log, forwarder, memory)
+    status = _serve(epoll, pid, wake_read, log_read, log, forwarder, memory, control)
     if forwarder is not None:
         forwarder.stop()
     _end_what_is_left()
     code = os.waitstatus_to_exitcode(status)
     _write(
         f"{job['folder']}/exit.json",
-        {"code": 128 - code if code < 0 else code, "out_of_memory": code != 0 and memory.killed()},
+        {
+            "code": 128 - code if code < 0 else code,
+            "out_of_memory": code != 0 and memory.killed(),
+            "said": control.said.decode("utf-8", "replace"),
+        },
     )
     if forwarder is not None:
         _drain(epoll, forwarder)
-
-
-def _listen(way: Way) -> socket.socket:
-    """Listen for the service at the device's address; raises ``OSError``."""
-    family = socket.AF_INET6 if ":" in way["address"] else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((way["address"], way["port"]))
-    listener.listen(1024)
-    return listener
 
 
 def _start(job: Job) -> tuple[int, int]:
@@ -114,26 +118,35 @@ def _start(job: Job) -> tuple[int, int]:
 
 
 def _serve(
-    epoll: select.epoll, pid: int, wake: int, output: int, log: Log, forwarder: Forwarder | None, memory: MemoryWatch
-) -> int:
-    """Keep the log and lead connections until the service has ended; how it ended, as wait(2) tells."""
+    epoll: select.epoll, pid: int, wake: int, output: int, log: Log, forwarder: Forwarder | None, memory: MemoryWatch,
+    control: Control,
+) -> int:  # fmt: skip
+    """Keep the log, lead connections and answer the agent until the service has ended; how, as wait(2) tells."""
     look_at = time.monotonic() + LOOK_SECONDS
+    pause = _FIRST_PAUSE_SECONDS
     while True:
-        events = epoll.poll(max(0.0, look_at - time.monotonic()) if memory.watches else None)
+        waits = [max(0.0, look_at - time.monotonic())] if memory.watches else []
+        if forwarder is not None and forwarder.looks:
+            forwarder.look()
+            waits.append(pause)
+            pause = min(pause * _GROWTH, _LAST_PAUSE_SECONDS)
+        events = epoll.poll(min(waits, default=None))
         if memory.watches and time.monotonic() >= look_at:
             memory.look()
             look_at = time.monotonic() + LOOK_SECONDS
         # First what the service wrote: whoever has its answer finds it in the log.
-        if any(fd == output for fd, _ in events) and not _take_output(output, log):
+        if any(fd == output for fd, _ in events) and not _take_output(output, log, control):
             epoll.unregister(output)
         for fd, event in events:
-            if forwarder is not None and forwarder.handles(fd):
+            if control.handles(fd):
+                control.handle()
+            elif forwarder is not None and forwarder.handles(fd):
                 forwarder.handle(fd, event)
         if any(fd == wake for fd, _ in events):
             os.read(wake, 64)
             if (status := _reap(pid)) is not None:
                 for _ in range(_PIPE_CHUNKS):  # what is left of it; what it has started may go on writing
-                    if not _take_output(output, log, whole=False):
+                    if not _take_output(output, log, control, whole=False):
                         break
                 return status
 
@@ -162,13 +175,14 @@ def _end_what_is_left() -> None:
             os.waitpid(-1, 0)
 
 
-def _take_output(output: int, log: Log, *, whole: bool = True) -> bool:
+def _take_output(output: int, log: Log, control: Control, *, whole: bool = True) -> bool:
     """Move what is there to the log; false at its end, or without ``whole`` when there is nothing more now."""
     try:
         data = os.read(output, _CHUNK)
     except BlockingIOError:
         return whole
     log.write(data)
+    control.note(data)
     return bool(data)
 
 

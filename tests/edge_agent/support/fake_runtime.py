@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edge_agent.device import Device
-from edge_agent.reconcile import bring, status, switching
+from edge_agent.reconcile import bring, looking, status
 from edge_agent.reconcile.probe import Health
 from edge_agent.reconcile.progress import EVENT
 from edge_agent.reconcile.runner import Clock, Rules, Runner
@@ -90,7 +90,7 @@ class World:
         """Every living instance of a service, whoever has it."""
         return [one for (_, name), one in self.running.items() if name == service and not one.exited]
 
-    def probe(self, address: str, port: int, path: str, timeout: float = 2.0) -> Health:
+    def probe(self, address: str, port: int, path: str, timeout: float = 2.0, *, connect: object = None) -> Health:
         """In place of ``edge_agent.reconcile.probe.probe``."""
         for one in self.running.values():
             if one.spec.port == port and not one.exited:
@@ -350,7 +350,7 @@ def service(image: Digest, name: str = "churn", port: int = 6789, **more: Any) -
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """A fresh device; import this fixture where it is used."""
     made = Lab(tmp_path / "device")
-    monkeypatch.setattr(switching, "probe", made.world.probe)
+    monkeypatch.setattr(looking, "probe", made.world.probe)
     monkeypatch.setattr(bring, "relieve", lambda _: made.relief)
     monkeypatch.setattr(status, "probe", made.world.probe)
     return made
