@@ -199,7 +199,7 @@ class Runner:
             runtime = self._device.runtime_named(record.runtime)
             self._preparing.prepare_image(runtime, spec.image)
             with holding(runtime, name):
-                health = Starting(self._device, self._looking).start(spec, runtime).health
+                health = Starting(self._device, self._looking).again(spec, runtime)
             if not health.healthy:
                 hint = f"read its log, or return to an earlier image with: edge-agent rollback {name}"
                 raise RuntimeFailedError(health.reason, where=where, hint=hint)

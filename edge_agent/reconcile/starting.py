@@ -51,6 +51,19 @@ class Starting:
         _log.warning("service %s: its image was damaged on the disk and is mended; starting it again", spec.name)
         return self._attempt(spec, runtime)
 
+    def again(self, spec: DesiredService, runtime: Runtime) -> Health:
+        """Start ``spec``, which is what runs, anew; it is left to run though it does not become healthy: it was good.
+
+        Raises what ``runtime.start`` raises.
+        """
+        found = replace(spec, image=self._device.manifest_of(spec.image))
+        if isinstance(runtime, Relieving) and self._may_be_beside(found, runtime):
+            return self._relieve(found, runtime).health
+        runtime.stop(spec.name)
+        runtime.start(found)
+        health = self._looking.wait(spec, runtime, spec.health_timeout_seconds)
+        return health if health.healthy else replace(health, reason=health.reason + last_words(runtime, spec.name))
+
     def _attempt(self, spec: DesiredService, runtime: Runtime, *, runs_on: bool = False) -> Started:
         try:
             found = replace(spec, image=self._device.manifest_of(spec.image))

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.runtimes import sockets
+from edge_agent.runtimes import instances, sockets
 from edge_agent.runtimes.base import Alone, Relieving, holding
 from edge_agent.runtimes.processes import living
 from edge_agent.runtimes.unpacked import room
 from edge_agent.runtimes.unpacked import runtime as unpacked
+from edgepack.errors import RuntimeFailedError
 from edgepack.oci import mediatypes
 from edgepack.oci.config import ImageConfig
 from edgepack.oci.descriptor import Platform
@@ -359,7 +360,7 @@ def test_any_other_server_is_stopped_before_the_next_one_starts(device: Device) 
 
 
 def test_a_service_gets_its_port_at_another_address_though_its_socket_is_held(device: Device) -> None:
-    runtime, wide = device.runtime(), replace(device.spec, address="0.0.0.0")
+    runtime, wide = device.runtime(), replace(device.spec, address="0.0.0.0")  # noqa: S104 - in the test's own machine
     runtime.start(device.spec)
     wait_until(lambda: device.answer() == "one")
     assert runtime.alone(wide) == Alone("what runs has no listening socket that it could take over")
@@ -367,6 +368,27 @@ def test_a_service_gets_its_port_at_another_address_though_its_socket_is_held(de
         with holding(runtime, "churn"):
             runtime.start(spec)
         wait_until(lambda: device.answer() == "one")
+
+
+def test_where_a_port_leads_is_looked_at_when_its_socket_is_opened_and_not_when_it_is_held(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, new = device.runtime(), replace(device.spec, image=device.image("two"))
+    runtime.start(device.spec)
+    wait_until(lambda: device.answer() == "one")
+    monkeypatch.setattr(instances, "_RULE_SECONDS", 0.0)
+    monkeypatch.setattr(instances, "_is_reached", lambda _: False)
+    with holding(runtime, "churn"):  # a connection of the agent's own would be taken by what listens there
+        beside = runtime.start_beside(new)
+        health(device, beside.connect)
+        beside.take_over()
+        runtime.stop("churn")
+        runtime.start(device.spec)
+        wait_until(lambda: device.answer() == "one")
+    runtime.stop("churn")
+    with pytest.raises(RuntimeFailedError, match="do not arrive there"):
+        runtime.start(device.spec)
+    assert runtime.inspect("churn") is None
 
 
 def test_two_versions_are_not_at_once_where_they_would_be_in_each_other_s_way(tmp_path: Path) -> None:
