@@ -472,7 +472,7 @@ def test_without_a_control_group_a_container_runs_without_limits(
     messages.write_text("first line\nlevel=error msg=cannot create cgroup: read-only file system\n")
     tried: list[str | None] = []
 
-    def run(folder: Path, image: object, spec: DesiredService, cgroup: str | None, lock: int, access: object) -> None:
+    def run(start: object, cgroup: str | None) -> None:
         tried.append(cgroup)
         if cgroup is not None:
             runtime._raise_failure(messages, spec.name)
@@ -481,7 +481,7 @@ def test_without_a_control_group_a_container_runs_without_limits(
     monkeypatch.setattr(runtime, "_lay_out", lambda *_: None)
     spec = DesiredService("churn", Digest.of(b"image"), 1)
     image = UnpackedImage(spec.image, ImageConfig(Platform.host(), ()), ())
-    runtime._launch(open_dir, image, spec, lock=0)
+    runtime._launch(open_dir, image, spec, 0, None, told=False)
 
     assert tried[1:] == [None]
     messages.write_text("exec: no such file\n")
