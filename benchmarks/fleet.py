@@ -28,7 +28,7 @@ from typing import Any
 import edgepack
 from benchmarks.raw_mqtt import RawClient
 from edge_agent.link.backoff import Backoff
-from edge_agent.reconcile import status, switching
+from edge_agent.reconcile import looking, status
 from edge_agent.reconcile.acceptance import Receiver
 from edge_agent.reconcile.receive import receive
 from edge_agent.reconcile.runner import Clock, Runner
@@ -197,14 +197,14 @@ class Fleet:
     @contextmanager
     def probing(self) -> Iterator[None]:
         """Let every health check in this process be one of the fleet's."""
-        before = switching.probe, status.probe
-        switching.probe = status.probe = self.probe  # type: ignore[assignment]
+        before = looking.probe, status.probe
+        looking.probe = status.probe = self.probe  # type: ignore[assignment]
         try:
             yield
         finally:
-            switching.probe, status.probe = before
+            looking.probe, status.probe = before
 
-    def probe(self, address: str, port: int, path: str, timeout: float = 2.0) -> Any:
+    def probe(self, address: str, port: int, path: str, timeout: float = 2.0, *, connect: object = None) -> Any:
         """In place of a health check over the network."""
         assert self._world is not None
         return self._world.probe(address, port, path, timeout)
