@@ -48,7 +48,8 @@ def test_the_command_for_keys_without_its_packages_names_the_extra() -> None:
 
 
 def test_a_module_that_a_package_lacks_is_no_missing_package() -> None:
-    done = lacking("packager.models.registry", "packager", ["edgepack", "model", "list"])
+    words = ["edgepack", "environment", "show", "python-minimal"]
+    done = lacking("packager.environments.requirements_text", "packager", words)
     assert done.code == 1
     assert "unexpected ModuleNotFoundError" in done.stderr
 
