@@ -191,7 +191,7 @@ def _window(fields: Fields) -> Window:
 
 def _share(fields: Fields) -> Share:
     default = Share()
-    found = Share(fields.take("address", str) or default.address, fields.take("port", int) or default.port)
+    found = Share(fields.take("address", str) or default.address, fields.take("port", int, default.port) or 0)
     fields.finish()
     return found
 

@@ -30,6 +30,7 @@ _ANSWER_SECONDS = 10.0
 # than it saves time, cryptography above all.
 _MODULES = {"docker": "edge_agent.runtimes.engine.runtime", "auto": "edge_agent.runtimes.engine.runtime"}
 _NAME = b"edge-agent-job"
+_ASKED = frozenset({signal.SIGTERM})
 _SET_DEATH_SIGNAL, _SET_NAME = 1, 15  # prctl(2)
 
 
@@ -186,14 +187,18 @@ def _load(runtime: str) -> None:
 def _fork(sock: socket.socket, fds: Sequence[int]) -> int:
     """Fork, and tell the agent: the child's number in its parent, 0 in the child, negative where there is none."""
     parent = os.getpid()
+    # What is asked to end before it stops to ignore that is to end then.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ASKED)
     try:
         pid = os.fork()
+        if pid == 0:
+            _end_with(parent)
+            return 0
     except OSError as error:
         sock.send(str(-(error.errno or 1)).encode())
         return -1
-    if pid == 0:
-        _end_with(parent)
-        return 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKED)
     pidfd = os.pidfd_open(pid)  # it was not waited for yet, so that it is this one
     try:
         socket.send_fds(sock, [str(pid).encode()], [pidfd])

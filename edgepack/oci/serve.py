@@ -73,7 +73,7 @@ def serve(
         server.most_connections = most_connections
     except OSError as error:
         what = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-        raise UsageError(f"port {port} {what}", where=host, hint="choose another one, or 0 for any") from None
+        raise UsageError(f"port {port} {what}", where=host, hint="choose another one") from None
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
