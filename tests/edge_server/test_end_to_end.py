@@ -117,7 +117,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def text(start_for_module: Start, folder: Path) -> Server:
-    return serve(start_for_module, folder / "text", TEXT, SCORING_TIMEOUT_MS="700")
+    return serve(start_for_module, folder / "text", TEXT)
 
 
 @pytest.fixture(scope="module")
@@ -326,14 +326,16 @@ def test_a_value_that_json_does_not_know_is_no_fault_of_run(text: Server) -> Non
     assert answer.headers["x-ms-run-function-failed"] == "False"
 
 
-def test_a_call_whose_time_is_over_is_answered_and_its_worker_freed(text: Server) -> None:
+def test_a_call_whose_time_is_over_is_answered_and_its_worker_freed(start: Start, tmp_path: Path) -> None:
+    # A limit that the call after it keeps on a busy machine too, a worker's start included.
+    hurried = serve(start, tmp_path, TEXT, SCORING_TIMEOUT_MS="4000")
     begun = time.monotonic()
-    answer = ask(text.port, "POST", "/score", b"sleep")
-    assert 0.6 < time.monotonic() - begun < 50  # of 60 s
-    assert (answer.status, answer.message) == (500, "Scoring timeout after 700 ms")
+    answer = ask(hurried.port, "POST", "/score", b"sleep")
+    assert 3.9 < time.monotonic() - begun < 50  # of 60 s
+    assert (answer.status, answer.message) == (500, "Scoring timeout after 4000 ms")
     assert answer.headers["x-ms-run-function-failed"] == "True"
     begun = time.monotonic()
-    assert ask(text.port, "POST", "/score", b"x").status == 200
+    assert ask(hurried.port, "POST", "/score", b"x").status == 200
     assert time.monotonic() - begun < 50
 
 
