@@ -7,10 +7,12 @@
     │   ├── InvalidReferenceError    2  a name, digest, platform or reference that cannot be parsed
     │   └── InvalidDocumentError     2  a file whose fields are wrong; lists every violation
     ├── NotFoundError                3  a file, tag, blob, model or service that does not exist
+    │   └── MissingPartsError        3  a bundle of which parts are not there
     ├── VerificationError            4  content that is not what was signed or named
     │   ├── DigestMismatchError      4  bytes that do not hash to their name
     │   ├── SizeMismatchError        4  more or fewer bytes than its descriptor says
     │   │   └── CutShortError        4  an input that ends before what it announced
+    │   ├── BadPartsError            4  a bundle of which parts are altered or cut short
     │   ├── TooLargeError            4  more bytes than are read into memory
     │   ├── UnsafeArchiveError       4  a path, link or node that must not be unpacked
     │   ├── UnsafePermissionsError   4  a file or folder that another user could change
@@ -83,6 +85,14 @@ class NotFoundError(EdgepackError):
     exit_code = 3
 
 
+class MissingPartsError(NotFoundError):
+    """Parts of a bundle are not there; ``wanted`` is the document that asks for them."""
+
+    def __init__(self, what: str, *, wanted: bytes, where: object | None = None, hint: str | None = None) -> None:
+        self.wanted = wanted
+        super().__init__(what, where=where, hint=hint)
+
+
 class VerificationError(EdgepackError):
     """Content that is not what was signed or named."""
 
@@ -99,6 +109,14 @@ class SizeMismatchError(VerificationError):
 
 class CutShortError(SizeMismatchError):
     """An input that ends before what it announced; what came of it until then may be good."""
+
+
+class BadPartsError(VerificationError):
+    """Parts of a bundle are altered or cut short; ``wanted`` is the document that asks for what to bring."""
+
+    def __init__(self, what: str, *, wanted: bytes, where: object | None = None, hint: str | None = None) -> None:
+        self.wanted = wanted
+        super().__init__(what, where=where, hint=hint)
 
 
 class TooLargeError(VerificationError):

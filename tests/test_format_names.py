@@ -18,6 +18,7 @@ NAMES = {
     "application/vnd.edgepack.desired.v1+json",
     "application/vnd.edgepack.identity.v1+json",
     "application/vnd.edgepack.lock.v1",
+    "application/vnd.edgepack.receipt.v1+json",
     "application/vnd.edgepack.statement.v1+json",
     "edgepack.agent/v1",
     "edgepack.answer/v1",
@@ -53,6 +54,7 @@ NAMES = {
     "io.edgepack.port",
     "io.edgepack.python",
     "io.edgepack.spec",
+    "edgepack.wanted/v1",
 }
 
 

@@ -17,7 +17,7 @@ from edgepack.host.encoding import use_utf8
 VERBS = {
     "init": "Make the identity and the configuration of this device.",
     "trust": "Trust the signatures of a public key.",
-    "import": "Import a bundle.",
+    "import": "Import bundles, or parts of one.",
     "pull": "Fetch an image from a registry.",
     "verify": "Check an image that is here, all of it.",
     "apply": "Make the device run a desired state.",

@@ -9,7 +9,6 @@ and one unfinished, and the next finishes. Imports into one store are not to run
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
+from edgepack.bundle.parts import PartList
 from edgepack.bundle.rules import Plan, plan
 from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarReader, blob_name
 from edgepack.documents import parse_canonical
@@ -32,10 +32,13 @@ from edgepack.errors import (
     UsageError,
     VerificationError,
 )
+from edgepack.host.media import FAT_FILE_BYTES, free_bytes, largest_file
 from edgepack.limits import LIMITS, Limits
 from edgepack.oci import mediatypes
+from edgepack.oci.checked import CheckedBlobs
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
+from edgepack.oci.pieced import pieces_bytes
 from edgepack.oci.store import Store
 from edgepack.oci.upkeep import wanted
 from edgepack.signing import envelope
@@ -79,7 +82,8 @@ def import_bundle(
 
     The list must be signed by one of the ``trusted`` keys, and so must a statement on each image. ``allow_unsigned``
     takes what has no signature at all; a signature that is there must still be a good one by a trusted key. Blobs that
-    the store has are read too: a damaged one is taken from the bundle again. With a
+    the store has are read too, unless they were and have not been touched since: a damaged one is taken from the bundle
+    again. With a
     ``platform``, only that platform of an image is imported. ``on_blob`` is called with each blob and whether it is
     written. Importing again changes nothing; memory is flat, whatever the size of the blobs.
 
@@ -88,50 +92,89 @@ def import_bundle(
     ``NotFoundError`` for a missing file; ``NoSpaceError`` before anything is written if the disk is too small.
     """
     limits = limits or LIMITS
-    with _opened(path) as stream, _as_verification(path):
+    with _opened(path) as stream, as_verification(path):
         tar = TarReader(stream, path)
-        contents = _read_list(tar, trusted, allow_unsigned, limits, path)
-        head = _read_head(tar, contents, path)
-        source = _Overlay(head, contents, store)
-        held = _Held(store)
-        taken = plan(contents, source, platform, held, path)
-        images = tuple(
-            ImportedImage(one.name, one.descriptor.digest, _signers(source, one.descriptor, trusted, allow_unsigned))
-            for one in contents.images
-        )
-        absent = [blob for blob in taken.needed if not held(blob)]
-        # Of an import that nobody went on with; a download that is paused goes on another time.
-        store.drop_unfinished({blob.digest for blob in taken.needed} | wanted(store))
-        _check_space(store, absent)
+        found = read_list(tar, trusted, allow_unsigned, limits, path)
+        if found.part is not None:
+            raise UsageError(
+                f"is {found.part} of a bundle", where=path,
+                hint="import the file or its folder by a command that takes parts: edge-agent import",
+            )  # fmt: skip
+        head = read_head(tar, found)
+        arrival = Arrival.planned(found.contents, head, store, trusted, allow_unsigned, platform, path)
+        check_space(store, arrival.absent)
         try:
-            _take_body(tar, contents, store, {blob.digest for blob in absent}, on_blob)
+            _take_body(tar, found.contents, store, {blob.digest for blob in arrival.absent}, on_blob)
             tar.end()
         except CutShortError:
             raise  # the rest may come another time, and what came is what its digest says
         except VerificationError:
-            store.take_back(absent)
+            store.take_back(arrival.absent)
             raise
-    _publish(store, contents, taken, head, on_blob)
-    moved = sum(blob.size for blob in absent)
-    return ImportReport(images, moved, sum(blob.size for blob in taken.needed) - moved)
+    return arrival.publish(store, on_blob)
 
 
-def _read_list(
+@dataclass(frozen=True)
+class Arrival:
+    """What is about to be imported: the images, all that they need, and what of that is ``absent`` from the store."""
+
+    contents: Contents
+    head: Mapping[Digest, bytes]
+    taken: Plan
+    images: tuple[ImportedImage, ...]
+    absent: tuple[Descriptor, ...]
+    checked: CheckedBlobs
+
+    @classmethod
+    def planned(
+        cls,
+        contents: Contents,
+        head: Mapping[Digest, bytes],
+        store: Store,
+        trusted: Collection[PublicKey],
+        allow_unsigned: bool,
+        platform: Platform | None,
+        where: object,
+    ) -> Arrival:
+        """Judge a bundle by its head, which was verified against its list; raises as ``import_bundle`` does."""
+        source = _Overlay(head, contents, store)
+        held = CheckedBlobs(store)
+        taken = plan(contents, source, platform, held, where)
+        images = tuple(
+            ImportedImage(one.name, one.descriptor.digest, _signers(source, one.descriptor, trusted, allow_unsigned))
+            for one in contents.images
+        )
+        absent = tuple(blob for blob in taken.needed if not held(blob))
+        # Of an import that nobody went on with; a download that is paused goes on another time.
+        store.drop_unfinished({blob.digest for blob in taken.needed} | wanted(store))
+        return cls(contents, head, taken, images, absent, held)
+
+    def publish(self, store: Store, on_blob: Callable[[Descriptor, bool], None] | None) -> ImportReport:
+        """Give the images their names, now that all their layers are in ``store``."""
+        _publish(store, self.contents, self.taken, self.head, on_blob)
+        self.checked.keep(self.taken.needed)
+        moved = sum(blob.size for blob in self.absent)
+        return ImportReport(self.images, moved, sum(blob.size for blob in self.taken.needed) - moved)
+
+
+def read_list(
     tar: TarReader, trusted: Collection[PublicKey], allow_unsigned: bool, limits: Limits, where: Path
-) -> Contents:
+) -> PartList:
+    """The verified list at the head of ``tar``; raises ``SignatureError`` and other ``VerificationError``."""
     data = tar.first(LIST, limits.bundle_list_bytes)
     opened = envelope.open_unsigned(data, PAYLOAD_TYPE, where=where) if allow_unsigned else None
     if opened is None:
         opened = envelope.verify(data, PAYLOAD_TYPE, trusted, where=where)
     parse_canonical(data, LIST)  # nobody but us writes a bundle's list, and only so
-    contents = Contents.from_bytes(opened.payload, where)
-    contents.check_limits(limits, where)
-    return contents
+    found = PartList.from_bytes(opened.payload, where)
+    found.contents.check_limits(limits, where)
+    return found
 
 
-def _read_head(tar: TarReader, contents: Contents, where: Path) -> dict[Digest, bytes]:
-    names = [blob_name(blob.digest) for blob in contents.blobs]
-    tar.expecting([LIST, LAYOUT[0], INDEX, *names])
+def read_head(tar: TarReader, found: PartList) -> dict[Digest, bytes]:
+    """What verification reads, which follows the list ``found`` in ``tar``, each compared with its digest."""
+    contents = found.contents
+    tar.expecting([LIST, LAYOUT[0], INDEX, *found.names])
     for name, data in (LAYOUT, (INDEX, contents.layout_index())):
         tar.read(name, Digest.of(data), len(data))
     return {blob.digest: tar.read(blob_name(blob.digest), blob.digest, blob.size) for blob in contents.head}
@@ -145,10 +188,21 @@ def _signers(
     return verify_image(source, image.digest, trusted).key_ids
 
 
-def _check_space(store: Store, absent: Iterable[Descriptor]) -> None:
-    wanted = sum(max(0, blob.size - store.pending(blob)) + _BLOCK for blob in absent)
-    disk = os.statvfs(store.root)
-    free = disk.f_bavail * disk.f_frsize
+def check_space(store: Store, absent: Iterable[Descriptor]) -> None:
+    """Raise ``NoSpaceError`` unless ``absent`` blobs, less what has come of them, fit on the disk of ``store``.
+
+    ``UsageError`` for one that is larger than a file can be there.
+    """
+    absent = list(absent)
+    wanted = sum(max(0, blob.size - max(store.pending(blob), pieces_bytes(store, blob))) + _BLOCK for blob in absent)
+    free = free_bytes(store.root)
+    largest = max((blob.size for blob in absent), default=0)
+    most = largest_file(store.root) if largest > FAT_FILE_BYTES else None
+    if most is not None:
+        raise UsageError(
+            f"is on a FAT file system, on which no file has 4 GiB, and a layer has {largest} bytes", where=store.root,
+            hint="keep the images on ext4 or another file system of Linux",
+        )  # fmt: skip
     if wanted and wanted + LIMITS.import_margin_bytes > free:
         raise NoSpaceError(
             f"{wanted + LIMITS.import_margin_bytes} bytes are needed and {free} are free",
@@ -194,20 +248,6 @@ def _publish(
         store.tag(image.name, image.descriptor)
 
 
-class _Held:
-    """Whether a store has a blob, whole; each is read once."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._known: dict[tuple[Digest, int], bool] = {}
-
-    def __call__(self, blob: Descriptor) -> bool:
-        key = (blob.digest, blob.size)
-        if key not in self._known:
-            self._known[key] = self._store.check(blob)
-        return self._known[key]
-
-
 class _Overlay:
     """The head of a bundle over a store, as one place with the attachments that the list names."""
 
@@ -249,7 +289,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _as_verification(path: Path) -> Iterator[None]:
+def as_verification(path: Path) -> Iterator[None]:
     """An invalid document or altered blob inside a bundle is reported as a damaged bundle, not as wrong usage."""
     try:
         yield

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from edgepack.bundle.listing import (
     PAYLOAD_TYPE,
@@ -35,13 +36,15 @@ _DOCUMENTS = mediatypes.INDEXES | mediatypes.MANIFESTS
 
 @dataclass(frozen=True)
 class BundleReport:
-    """What a bundle has: ``size`` is the file's, ``bytes`` that of its blobs, ``omitted_bytes`` what it saved."""
+    """What a bundle has: ``size`` is the files', ``bytes`` that of its blobs, ``omitted_bytes`` what it saved."""
 
     path: Path
     size: int
     blobs: int
     bytes: int
     omitted_bytes: int
+    parts: tuple[Path, ...] = ()
+    """Its files: one, or the parts that were written."""
 
 
 def write_bundle(
@@ -65,6 +68,23 @@ def write_bundle(
     the ``platform``, or the receipt is of another one, ``IncompatibleError`` when an image has nothing for the
     receipt's, ``VerificationError`` for a damaged blob, ``NoSpaceError``.
     """
+    contents = plan_bundle(store, tags, path, key=key, receipt=receipt, platform=platform)
+    signed = envelope.sign(contents.to_bytes(), PAYLOAD_TYPE, *([] if key is None else [key]))
+    with replacing(path, BY_UMASK) as file:
+        size = write_tar(file, contents, signed, store, on_blob)
+    return report_of(contents, [path], size)
+
+
+def plan_bundle(
+    store: Store,
+    tags: Collection[str],
+    where: object,
+    *,
+    key: PrivateKey | None,
+    receipt: Receipt | None = None,
+    platform: Platform | None = None,
+) -> Contents:
+    """What a bundle of ``tags`` brings, each image signed with ``key``; raises as ``write_bundle`` does."""
     images = _images(store, tags)
     if platform is not None:
         _require_platform(store, images, platform, receipt)
@@ -74,19 +94,35 @@ def write_bundle(
         for image in images:
             ensure_signed(store, image.name, image.descriptor, key)
     contents = _contents(store, images, platform, receipt)
-    contents.check_limits(LIMITS, path)
-    signed = envelope.sign(contents.to_bytes(), PAYLOAD_TYPE, *([] if key is None else [key]))
-    with replacing(path, BY_UMASK) as file:
-        tar = TarWriter(file)
-        for name, data in ((LIST, signed), LAYOUT, (INDEX, contents.layout_index())):
-            tar.add(name, len(data), [data])
-        for blob in contents.omitted:
-            _report(on_blob, blob, False)
-        for blob in contents.blobs:
-            _report(on_blob, blob, True)
-            tar.add(blob_name(blob.digest), blob.size, _verified(store, blob))
-        tar.end()
-    return BundleReport(path, tar.size, len(contents.blobs), _total(contents.blobs), _total(contents.omitted))
+    contents.check_limits(LIMITS, where)
+    return contents
+
+
+def write_tar(
+    file: BinaryIO,
+    contents: Contents,
+    signed: bytes,
+    store: Store,
+    on_blob: Callable[[Descriptor, bool], None] | None = None,
+) -> int:
+    """Write the tar of a bundle in one part, whose list is ``signed``; how many bytes it has."""
+    tar = TarWriter(file)
+    for name, data in ((LIST, signed), LAYOUT, (INDEX, contents.layout_index())):
+        tar.add(name, len(data), [data])
+    for blob in contents.omitted:
+        report_blob(on_blob, blob, False)
+    for blob in contents.blobs:
+        report_blob(on_blob, blob, True)
+        tar.add(blob_name(blob.digest), blob.size, verified(store, blob))
+    tar.end()
+    return tar.size
+
+
+def report_of(contents: Contents, paths: Sequence[Path], size: int) -> BundleReport:
+    """What was written to ``paths``, of ``size`` bytes together."""
+    return BundleReport(
+        paths[0], size, len(contents.blobs), _total(contents.blobs), _total(contents.omitted), tuple(paths)
+    )
 
 
 def _images(store: Store, tags: Collection[str]) -> tuple[NamedImage, ...]:
@@ -129,7 +165,7 @@ def _require_platform(
             raise UsageError(
                 f"is for {have}, not for {platform}", where=f"image {image.name}", hint="give one of these"
             )
-    if receipt is not None and not runs_on(platform, receipt.platform):
+    if receipt is not None and receipt.platform is not None and not runs_on(platform, receipt.platform):
         raise UsageError(
             f"the receipt is of a device for {receipt.platform}, not for {platform}", where=f"device {receipt.device}",
             hint="leave the platform out: a receipt says it",
@@ -170,7 +206,8 @@ def _check_present(store: Store, blobs: Iterable[Descriptor]) -> None:
         )
 
 
-def _verified(store: Store, blob: Descriptor) -> Iterator[bytes]:
+def verified(store: Store, blob: Descriptor) -> Iterator[bytes]:
+    """The bytes of ``blob``; raises ``VerificationError`` at the end when they are not what it is named."""
     with store.open(blob) as file:
         reader = VerifyingReader(file, blob.digest, blob.size)
         while chunk := reader.read(LIMITS.chunk_bytes):
@@ -181,6 +218,7 @@ def _total(blobs: Iterable[Descriptor]) -> int:
     return sum(blob.size for blob in blobs)
 
 
-def _report(on_blob: Callable[[Descriptor, bool], None] | None, blob: Descriptor, moves: bool) -> None:
+def report_blob(on_blob: Callable[[Descriptor, bool], None] | None, blob: Descriptor, moves: bool) -> None:
+    """Tell ``on_blob``, if there is one, of a blob and whether it goes in."""
     if on_blob is not None:
         on_blob(blob, moves)

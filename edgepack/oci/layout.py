@@ -15,7 +15,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import children, read_manifest
 from edgepack.oci.manifest import Manifest
-from edgepack.oci.store import is_referrers_tag, referrers_tag
+from edgepack.oci.reference import is_referrers_tag, referrers_tag
 
 _NAMES = (mediatypes.REF_NAME, mediatypes.CONTAINERD_NAME)
 

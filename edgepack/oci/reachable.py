@@ -10,7 +10,8 @@ from edgepack.errors import NotFoundError
 from edgepack.oci import mediatypes
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import children
-from edgepack.oci.store import Store, is_referrers_tag, referrers_tag
+from edgepack.oci.reference import is_referrers_tag, referrers_tag
+from edgepack.oci.store import Store
 
 
 @dataclass(frozen=True)

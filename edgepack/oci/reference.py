@@ -166,3 +166,13 @@ def repository_of(model_name: str) -> str:
         return model_name
     fit = re.sub(r"[^a-z0-9]+", "-", model_name.lower())[:_FITTING].strip("-") or "model"
     return f"{fit}-{hashlib.sha256(model_name.encode()).hexdigest()[:12]}"
+
+
+def referrers_tag(subject: Digest) -> str:
+    """The tag under which the referrers of ``subject`` are listed."""
+    return f"sha256-{subject.hex}"
+
+
+def is_referrers_tag(tag: str) -> bool:
+    """Whether ``tag`` holds the referrers of an image, so that it is not the name of one."""
+    return tag.startswith("sha256-") and len(tag) == len("sha256-") + 64

@@ -35,6 +35,7 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.incoming import IncomingBlob
 from edgepack.oci.manifest import Index, Manifest
+from edgepack.oci.reference import is_referrers_tag, referrers_tag
 from edgepack.oci.sources import BlobSource, read_verified
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -199,12 +200,16 @@ class Store:
         """A writer for the blob ``descriptor``, which continues where an interrupted one stopped."""
         self._make_folders()
         self._sweep(keep=descriptor.digest)
-        return IncomingBlob(self._blobs, self._ingest / f"{descriptor.digest.hex}.partial", descriptor)
+        return IncomingBlob(self._blobs, self.unfinished_path(descriptor.digest), descriptor)
+
+    def unfinished_path(self, digest: Digest, suffix: str = ".partial") -> Path:
+        """Where a blob is written before it is whole."""
+        return self._ingest / f"{digest.hex}{suffix}"
 
     def pending(self, descriptor: Descriptor) -> int:
         """How many bytes of the blob an interrupted write left, which take up disk space already."""
         try:
-            return (self._ingest / f"{descriptor.digest.hex}.partial").stat().st_size
+            return self.unfinished_path(descriptor.digest).stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -265,23 +270,25 @@ class Store:
         sweep(self._ingest, "*.tmp")
         if self._keeps_unfinished:
             return
-        kept = [] if keep is None else [f"{keep.hex}.partial"]
-        sweep(self._ingest, "*.partial", keep=kept, idle_seconds=LIMITS.partial_seconds)
-        self._sweep_checkpoints()
+        for suffix in (".partial", ".pieces"):
+            kept = [] if keep is None else [f"{keep.hex}{suffix}"]
+            sweep(self._ingest, f"*{suffix}", keep=kept, idle_seconds=LIMITS.partial_seconds)
+        self._sweep_notes()
 
-    def _sweep_checkpoints(self) -> None:
-        for path in self._ingest.glob(f"*.partial{CHECKPOINT}"):
-            if not path.with_name(path.name.removesuffix(CHECKPOINT)).exists():
+    def _sweep_notes(self) -> None:
+        for path in (*self._ingest.glob(f"*.partial{CHECKPOINT}"), *self._ingest.glob("*.pieces.ranges")):
+            if not path.with_suffix("").exists():
                 path.unlink(missing_ok=True)
 
     def unfinished(self) -> tuple[Path, ...]:
         """The files of blobs that are being written, or were when their writer ended."""
-        return (*self._ingest.glob("*.partial"), *self._ingest.glob("*.tmp"))
+        return tuple(path for kind in ("*.partial", "*.pieces", "*.tmp") for path in self._ingest.glob(kind))
 
     def drop_unfinished(self, keep: Collection[Digest]) -> None:
         """Remove what interrupted writes left of blobs, but for those in ``keep`` and what is being written now."""
-        sweep(self._ingest, "*.partial", keep=[f"{digest.hex}.partial" for digest in keep])
-        self._sweep_checkpoints()
+        for suffix in (".partial", ".pieces"):
+            sweep(self._ingest, f"*{suffix}", keep=[f"{digest.hex}{suffix}" for digest in keep])
+        self._sweep_notes()
 
     def take_back(self, blobs: Iterable[Descriptor]) -> None:
         """Remove ``blobs``, which the caller has just put here, and what is unfinished of them.
@@ -290,8 +297,8 @@ class Store:
         """
         for blob in blobs:
             self.path(blob.digest).unlink(missing_ok=True)
-            sweep(self._ingest, f"{blob.digest.hex}.partial")
-        self._sweep_checkpoints()
+            sweep(self._ingest, f"{blob.digest.hex}.p[ai]*[ls]")  # .partial and .pieces
+        self._sweep_notes()
 
     # Names
 
@@ -387,13 +394,3 @@ class Store:
             if len(listing) > LIMITS.manifest_bytes:
                 raise UsageError(f"has {len(known)} artifacts attached, more than a list can hold", where=subject)
             self._set_tag(referrers_tag(subject), self.put_bytes(listing, mediatypes.INDEX))
-
-
-def referrers_tag(subject: Digest) -> str:
-    """The tag under which the referrers of ``subject`` are listed."""
-    return f"sha256-{subject.hex}"
-
-
-def is_referrers_tag(tag: str) -> bool:
-    """Whether ``tag`` holds the referrers of an image, so that it is not the name of one."""
-    return tag.startswith("sha256-") and len(tag) == len("sha256-") + 64

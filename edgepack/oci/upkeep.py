@@ -17,7 +17,8 @@ from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Index, Manifest
-from edgepack.oci.store import Store, is_referrers_tag, referrers_tag
+from edgepack.oci.reference import is_referrers_tag, referrers_tag
+from edgepack.oci.store import Store
 
 _log = logging.getLogger(__name__)
 

@@ -98,6 +98,18 @@ def open_unsigned(
     return Opened(envelope.payload, ())
 
 
+def unverified(
+    data: bytes, payload_type: str, *, where: object = "envelope", limit: int = LIMITS.envelope_bytes
+) -> bytes:
+    """The payload of an envelope, whoever signed it; for what is only read, and decides nothing.
+
+    Raises ``SignatureError`` when the envelope is malformed, longer than ``limit`` bytes, or of another type.
+    """
+    envelope = _parse(data, where, limit)
+    _check_type(envelope, payload_type, where)
+    return envelope.payload
+
+
 def _check_type(envelope: Envelope, payload_type: str, where: object) -> None:
     if envelope.payload_type != payload_type:
         raise SignatureError(f"has the payload type {envelope.payload_type!r}, not {payload_type!r}", where=where)

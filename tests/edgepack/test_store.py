@@ -29,8 +29,9 @@ from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import Index, Manifest
+from edgepack.oci.reference import referrers_tag
 from edgepack.oci.sources import read_verified
-from edgepack.oci.store import Store, referrers_tag
+from edgepack.oci.store import Store
 from tests.edgepack.support.small_images import small_image, two_platforms
 
 DATA = b"some bytes " * 1000

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from edgepack.errors import SignatureError, UsageError
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.manifest import Index
-from edgepack.oci.store import referrers_tag
+from edgepack.oci.reference import referrers_tag
 from edgepack.signing.statement import attach, verify_image
 from packager.bases.find import find_base
 from packager.commands.main import build_cli

@@ -23,9 +23,9 @@ from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Index
+from edgepack.oci.reference import referrers_tag
 from edgepack.oci.remote.documents import Documents
 from edgepack.oci.remote.session import Session
-from edgepack.oci.store import referrers_tag
 
 _log = logging.getLogger(__name__)
 

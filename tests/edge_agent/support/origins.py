@@ -17,7 +17,8 @@ from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
 from edgepack.oci.graph import walk
 from edgepack.oci.manifest import Index
-from edgepack.oci.store import Store, referrers_tag
+from edgepack.oci.reference import referrers_tag
+from edgepack.oci.store import Store
 from edgepack.signing.keys import PrivateKey, create_key
 from edgepack.signing.statement import attach
 from tests.edgepack.support.bundles import add_image, add_layer
