@@ -1,8 +1,8 @@
 """Ed25519 keys as values, the key ring of a workstation and the trust store of a device.
 
-Files are plain PEM: PKCS #8 for a private key (RFC 5958), SubjectPublicKeyInfo for a public one (RFC 8410), so that
-``openssl pkey`` reads both. A key's id is the sha256 of its SubjectPublicKeyInfo in DER, in hex, which anybody can
-compute: ``openssl pkey -pubin -in KEY.pub -outform DER | sha256sum``.
+Files are PEM: PKCS #8 for a private key (RFC 5958), under a passphrase if its owner wants one, SubjectPublicKeyInfo for
+a public one (RFC 8410), so that ``openssl pkey`` reads both. A key's id is the sha256 of its SubjectPublicKeyInfo in
+DER, in hex, which anybody can compute: ``openssl pkey -pubin -in KEY.pub -outform DER | sha256sum``.
 """
 
 from __future__ import annotations
@@ -79,21 +79,45 @@ class PrivateKey:
         return self.public.id
 
     @classmethod
-    def from_pem(cls, pem: bytes, where: object = "private key") -> PrivateKey:
-        """Read an unencrypted PEM PKCS #8 key; raises ``UsageError``, which never quotes the file."""
+    def from_pem(cls, pem: bytes, where: object = "private key", passphrase: bytes | None = None) -> PrivateKey:
+        """Read a PEM PKCS #8 key; raises ``UsageError``, which never quotes the file.
+
+        ``passphrase`` is for a key that is under one; a key that is not has no use for it.
+        """
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-        key = _parsed(lambda: load_pem_private_key(pem, None), where, "private")
+        if not is_protected(pem):
+            passphrase = None
+        try:
+            key = _parsed(lambda: load_pem_private_key(pem, passphrase), where, "private")
+        except UsageError:
+            if passphrase is None:
+                raise
+            raise UsageError(
+                "is not opened by that passphrase", where=where, hint="give the one that it was made with"
+            ) from None
         if not isinstance(key, Ed25519PrivateKey):
             raise UsageError("is not an Ed25519 key", where=where, hint="use a key that 'edgepack key create' made")
         return cls(key)
 
-    def to_pem(self) -> bytes:
-        """The PEM PKCS #8 form. It is the secret itself: write it to a file of mode 0600 only."""
+    def to_pem(self, passphrase: bytes | None = None) -> bytes:
+        """The PEM PKCS #8 form, under ``passphrase`` if there is one.
+
+        Without, it is the secret itself: write it to a file of mode 0600 only.
+        """
         from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-        return self.secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        if passphrase is None:
+            return self.secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        from edgepack.signing.protected import protect
+
+        return protect(self.secret.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), passphrase)
+
+
+def is_protected(pem: bytes) -> bool:
+    """Whether a PEM file says that it holds a private key under a passphrase."""
+    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in pem
 
 
 def create_key() -> PrivateKey:
@@ -104,12 +128,17 @@ def create_key() -> PrivateKey:
 
 
 class KeyRing:
-    """The private keys of a workstation: ``NAME.key`` (mode 0600) and ``NAME.pub`` in ``folder``."""
+    """The private keys of a workstation: ``NAME.key`` (mode 0600) and ``NAME.pub`` in ``folder``.
 
-    def __init__(self, folder: Path) -> None:
+    ``passphrase`` is called with the name of a key that is under one, and may raise ``UsageError``.
+    """
+
+    def __init__(self, folder: Path, passphrase: Callable[[str], bytes] | None = None) -> None:
         self.folder = folder
+        self._passphrase = passphrase
+        self._opened: dict[str, PrivateKey] = {}
 
-    def create(self, name: str) -> PrivateKey:
+    def create(self, name: str, passphrase: bytes | None = None) -> PrivateKey:
         """Create and store a new key; raises ``UsageError`` when the name is invalid or in use."""
         path = self._path(name)
         _private_folder(self.folder)
@@ -117,7 +146,7 @@ class KeyRing:
         with locked(self.folder / ".lock"):
             if path.exists():
                 raise UsageError(f"key {name!r} already exists", where=self.folder, hint="choose another name")
-            atomic_write(path, key.to_pem(), 0o600)
+            atomic_write(path, key.to_pem(passphrase), 0o600)
             atomic_write(self.public_path(name), key.public.to_pem())
         return key
 
@@ -125,18 +154,30 @@ class KeyRing:
         """The key called ``name``; raises ``NotFoundError`` or ``UsageError``."""
         path = self._path(name)
         hint = did_you_mean(name, self._names(), f"create it with: edgepack key create -n {name}")
-        key = PrivateKey.from_pem(_read(path, f"there is no key {name!r}", hint), path)
+        pem = _read(path, f"there is no key {name!r}", hint)
+        ask = self._passphrase if is_protected(pem) else None
+        key = self._opened.get(name) or PrivateKey.from_pem(pem, path, None if ask is None else ask(name))
+        if ask is not None:
+            self._opened[name] = key  # so that nobody is asked again
         if not self.public_path(name).exists():  # a creation was killed between its two files
             atomic_write(self.public_path(name), key.public.to_pem())
         return key
 
     def list(self) -> dict[str, PublicKey]:
         """The public half of every key, by name."""
-        return {name: self.get(name).public for name in self._names()}
+        return {name: self.public(name) for name in self._names()}
+
+    def public(self, name: str) -> PublicKey:
+        """The public half of a key, for which no passphrase is needed; raises ``NotFoundError`` or ``UsageError``."""
+        path, public = self._path(name), self.public_path(name)
+        with contextlib.suppress(OSError):
+            if is_protected(path.read_bytes()) and public.exists():
+                return PublicKey.from_pem(_read(public, "there is no such key", "list the keys"), public)
+        return self.get(name).public
 
     def export(self, name: str) -> bytes:
         """The PEM of the public half, to hand to a device; raises ``NotFoundError`` or ``UsageError``."""
-        return self.get(name).public.to_pem()
+        return self.public(name).to_pem()
 
     def public_path(self, name: str) -> Path:
         """The path of the PEM of the public half."""
@@ -231,7 +272,7 @@ def _parsed(parse: Callable[[], _T], where: object, kind: str) -> _T:
         return parse()
     except TypeError:
         raise UsageError(
-            "is protected by a password", where=where, hint="give the key without one ('openssl pkey -in IN -out OUT')"
+            "is under a passphrase", where=where, hint="give the key without one ('openssl pkey -in IN -out OUT')"
         ) from None
     except (ValueError, UnsupportedAlgorithm):  # the cause is dropped: it might quote the file
         raise UsageError(f"is not a {kind} key in PEM", where=where, hint="check the file") from None

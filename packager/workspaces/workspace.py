@@ -19,6 +19,7 @@ from edgepack.signing.keys import KeyRing
 from packager.registries.logins import GivenLogins
 from packager.workspaces.config import FILE, Team, WorkspaceConfig
 from packager.workspaces.kept_store import WorkspaceStore
+from packager.workspaces.passphrases import passphrase_of
 
 if TYPE_CHECKING:
     from packager.bases.cache import BaseCache
@@ -282,4 +283,4 @@ class Workspace:
     @cached_property
     def keys(self) -> KeyRing:
         """The signing keys."""
-        return KeyRing(self._folder / _KEYS)
+        return KeyRing(self._folder / _KEYS, passphrase_of)

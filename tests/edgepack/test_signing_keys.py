@@ -36,6 +36,50 @@ def test_keys_that_openssl_made_are_read() -> None:
     assert key.public.to_pem() == openssl("pkey", "-pubout", data=pem)
 
 
+@pytest.mark.real("openssl")
+@pytest.mark.parametrize("passphrase", ["correct horse", "ключ", "x" * 300])
+def test_a_key_under_a_passphrase_is_what_openssl_reads_and_writes(tmp_path: Path, passphrase: str) -> None:
+    word = tmp_path / "word"
+    word.write_text(f"{passphrase}\n")
+    key = create_key()
+    file = tmp_path / "release.key"
+    file.write_bytes(key.to_pem(passphrase.encode()))
+    opened = openssl("pkey", "-in", file, "-passin", f"file:{word}")
+    assert PrivateKey.from_pem(opened).id == key.id
+    again = openssl("pkcs8", "-topk8", "-scrypt", "-passout", f"file:{word}", data=opened)
+    for pem in (file.read_bytes(), again):
+        assert PrivateKey.from_pem(pem, passphrase=passphrase.encode()).id == key.id
+        for wrong in (b"", b"another"):
+            with pytest.raises(UsageError, match="is not opened by that passphrase"):
+                PrivateKey.from_pem(pem, passphrase=wrong)
+    text = openssl("asn1parse", "-in", file).decode()
+    assert "scrypt" in text
+    assert "aes-256-cbc" in text
+
+
+def test_a_ring_asks_once_for_a_passphrase_and_only_where_one_is_needed(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def passphrase(name: str) -> bytes:
+        asked.append(name)
+        return b"correct horse"
+
+    made = KeyRing(tmp_path).create("release", b"correct horse")
+    plain = KeyRing(tmp_path).create("plain")
+    assert stat.S_IMODE((tmp_path / "release.key").stat().st_mode) == 0o600
+    ring = KeyRing(tmp_path, passphrase)
+    assert ring.list() == {"release": made.public, "plain": plain.public}
+    assert ring.export("release") == made.public.to_pem()
+    assert ring.get("plain").id == plain.id
+    assert asked == []
+    assert [ring.get("release").id for _ in range(2)] == [made.id] * 2
+    assert asked == ["release"]
+    with pytest.raises(UsageError, match="is under a passphrase"):
+        KeyRing(tmp_path).get("release")
+    ring.public_path("release").unlink()  # a creation was killed between its two files
+    assert KeyRing(tmp_path, passphrase).list()["release"] == made.public
+
+
 def test_private_key_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     KeyRing(tmp_path / "keys").create("release")
     assert stat.S_IMODE((tmp_path / "keys/release.key").stat().st_mode) == 0o600
@@ -116,7 +160,7 @@ def test_other_kinds_of_key_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not an Ed25519 key"):
         PublicKey.from_pem(openssl("pkey", "-pubout", data=other))
     locked = openssl("pkey", "-aes256", "-passout", "pass:x", data=create_key().to_pem())
-    with pytest.raises(UsageError, match="protected by a password"):
+    with pytest.raises(UsageError, match="is under a passphrase"):
         PrivateKey.from_pem(locked)
 
 

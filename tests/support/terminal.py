@@ -85,7 +85,7 @@ def on_terminal(
     cwd: Path | None = None,
     type_when: Callable[[str], str] = lambda wrote: "",
 ) -> Shown:
-    """Run a program to its end; ``type_when`` is what is typed, once, when that much was written."""
+    """Run a program to its end; ``type_when`` is what is typed, once each, when that much was written."""
     child, terminal = pty.fork()
     if child == 0:
         try:
@@ -107,8 +107,9 @@ def on_terminal(
             if not piece:
                 break
             data += piece
-            if not typed and (typed := type_when(data.decode(errors="replace"))):
-                os.write(terminal, typed.encode())
+            if (answer := type_when(data.decode(errors="replace"))) and answer != typed:
+                typed = answer
+                os.write(terminal, answer.encode())
     finally:
         os.close(terminal)
     _, status = os.waitpid(child, 0)
