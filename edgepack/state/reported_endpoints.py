@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
-from edgepack.documents import Fields
+from edgepack.documents import Fields, raise_all
 from edgepack.errors import UsageError
 from edgepack.state.times import format_time, parse_time
 
@@ -83,6 +85,14 @@ class ReportedEndpoint:
             tuple(_version(one) for one in fields.each("versions")), fields.take("reason", str),
             fields.parsed("since", parse_time, required=False), fields.take("origin", str), fields.take("serial", int),
         )  # fmt: skip
+
+
+def read_endpoint(value: Mapping[str, Any], name: str, where: object) -> ReportedEndpoint | None:
+    """The endpoint ``name`` in what ``edge-agent status`` answers in JSON; raises ``InvalidDocumentError``."""
+    violations: list[str] = []
+    found = [ReportedEndpoint.from_fields(one) for one in Fields(dict(value), "", violations).each("endpoints")]
+    raise_all(where, violations)
+    return next((one for one in found if one.name == name), None)
 
 
 def _version(fields: Fields) -> ReportedVersion:

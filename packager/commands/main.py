@@ -83,6 +83,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "create-version": "Add a version to an endpoint.",
             "list": "List endpoints and their versions.",
             "show": "Compare the versions of an endpoint: requests, errors, latency.",
+            "keys": "Show the keys of an endpoint, or replace one for all versions.",
             "set-traffic": "Share requests out among versions anew.",
             "promote": "Give a version everything, as the default and the control.",
             "update": "Change an endpoint, or one of its versions.",

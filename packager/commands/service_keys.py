@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from edgepack.errors import UsageError
 from edgepack.host.commands import Choice
-from edgepack.host.console import answer, note
-from packager.commands.options import common, read_password
+from edgepack.host.console import note
+from packager.commands.key_answers import answer_keys, new_key_of
+from packager.commands.options import common
 from packager.workspaces.workspace import Workspace
 
 
@@ -19,20 +19,13 @@ from packager.workspaces.workspace import Workspace
 def command(name: str, regenerate: str | None, stdin: bool, workspace: Workspace, output: str) -> None:
     """Show the two keys of a service, or replace one of them; nothing is started again."""
     from packager.services.credentials.callers import keys_of
-    from packager.services.credentials.keys import given_key, which_of
+    from packager.services.credentials.keys import which_of
     from packager.services.deploying import Services
 
-    services = Services(workspace)
+    services, own = Services(workspace), new_key_of(regenerate, is_given=stdin)
     if regenerate is None:
-        if stdin:
-            raise UsageError("is given without a key to replace", where="--stdin", hint="add --regenerate primary")
         found = keys_of(workspace.root, services.get(name))
     else:
-        own = given_key(read_password(), "standard input") if stdin else None
         found = services.regenerate(name, which_of(regenerate, "--regenerate"), own)
         note(f"replaced the {regenerate} key of service {name}")
-    value = {"primary": str(found.primary), "secondary": str(found.secondary)}
-    if output == "json":
-        answer(output, value, [])
-    else:  # not as a table: a line is cut nowhere, and `awk` finds the key
-        click.echo("".join(f"{which:9}  {key}\n" for which, key in value.items()), nl=False)
+    answer_keys(output, found)

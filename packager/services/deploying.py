@@ -116,13 +116,9 @@ class Services:
         goes on after a failure.
         """
         name = check_service_name(request.name)
-        with self._changing(name) as lock:
+        with self.changing(name) as lock:
             former = self._records.find(name)
-            if former is not None and not overwrite:
-                raise UsageError(
-                    "is there already", where=f"service {name}",
-                    hint=f"give --overwrite, or change it: edgepack service update {name}",
-                )  # fmt: skip
+            self._check_name(name, former, overwrite=overwrite)
             kind = request.configuration.deployment.compute_type
             place = place_of(self._workspace, kind, request.where)
             if former is not None and (former.compute_type, former.target) != (kind, place):
@@ -142,16 +138,46 @@ class Services:
                 service = replace(service, port=former.port)
             return self._apply(service, former, request.configuration.keys, None if wait else lock)
 
+    def _check_name(self, name: str, former: Service | None, *, overwrite: bool) -> None:
+        """Raise ``UsageError`` unless a service may be called ``name``, where a ``former`` one is perhaps."""
+        from packager.services.endpoints.store import EndpointStore
+
+        endpoints, where = EndpointStore(self._workspace.root), f"service {name}"
+        if (part := endpoints.part(name)) is not None:
+            raise UsageError(
+                f"is version {part.version} of endpoint {part.endpoint.name}", where=where,
+                hint=f"change it there: edgepack endpoint update {part.endpoint.name} --version {part.version}",
+            )  # fmt: skip
+        if endpoints.find(name) is not None:
+            raise UsageError(
+                "is the name of an endpoint", where=where,
+                hint=f"choose another name, or give the endpoint a version: edgepack endpoint create-version {name}",
+            )  # fmt: skip
+        if former is not None and not overwrite:
+            raise UsageError(
+                "is there already", where=where, hint=f"give --overwrite, or change it: edgepack service update {name}"
+            )
+
+    def _check_part(self, service: Service, former: Service) -> None:
+        """Raise ``UsageError`` where a version of an endpoint would ask its callers for something else than others."""
+        from packager.services.endpoints.endpoint import check_auth
+        from packager.services.endpoints.store import EndpointStore
+
+        part = EndpointStore(self._workspace.root).part(service.name)
+        if part is not None and len(part.endpoint.weights) > 1:
+            check_auth(part.version, service.auth, former.auth)
+
     def update(self, name: str, change: Change, progress: Progress = unseen) -> Deployed:
         """Change what ``change`` says, and build only what it needs.
 
         The old version answers until the new one is healthy, and goes on when that fails. Raises ``NotFoundError``,
         ``UsageError`` and what building and the target raise.
         """
-        with self._changing(name):
+        with self.changing(name):
             former = self._records.get(name)
             rebuild = plan_update(former, change)
             service = replace(former, **changed(former, change), updated=now(), error=None)
+            self._check_part(service, former)
             if rebuild is not None:
                 options = self._options() if rebuild.options is None else rebuild.options
                 platform = platform_of(self._workspace, former.compute_type, former.target)
@@ -167,7 +193,7 @@ class Services:
         Callers that show the other key go on, and nothing is started again. Raises ``NotFoundError``, ``UsageError``
         for a service that asks for no keys, and what the target raises; both keys are then as they were.
         """
-        with self._changing(name):
+        with self.changing(name):
             service, target = self.target(name)
             require(service, Auth.KEY)
             with self._credentials.regenerated(name, which, own) as found:
@@ -176,9 +202,10 @@ class Services:
 
     def delete(self, name: str) -> Service:
         """Stop, remove and forget a service; raises ``NotFoundError``."""
-        with self._changing(name):
+        with self.changing(name):
             service, target = self.target(name)
             target.delete(service)
+            from packager.services.endpoints.store import EndpointStore
             from packager.services.looking import Sightings
             from packager.services.source_copy import forget_copies
 
@@ -186,6 +213,7 @@ class Services:
             removed = self._records.remove(name)
             self._credentials.remove(name)
             Sightings.of(self._workspace).forget(name)
+            EndpointStore(self._workspace.root).unmark(name)
             return removed
 
     def reload(self, name: str) -> Deployed:
@@ -196,7 +224,7 @@ class Services:
         from packager.services.source_copy import copy_source, forget_copies
         from packager.services.targets.local import LocalTarget
 
-        with self._changing(name):
+        with self.changing(name):
             former, target = self.target(name)
             where, hint = f"service {name}", f"change it by: edgepack service update {name}"
             if not isinstance(target, LocalTarget):
@@ -222,7 +250,7 @@ class Services:
 
     def start(self, name: str) -> Deployed:
         """Run a service as it is recorded, as after a start of the machine; one that runs is left alone."""
-        with self._changing(name):
+        with self.changing(name):
             service = self._records.get(name)
             return self._apply(replace(service, error=None), service, Keys())
 
@@ -321,7 +349,7 @@ class Services:
         return Deployed(service, seen)
 
     @contextmanager
-    def _changing(self, name: str) -> Iterator[int]:
+    def changing(self, name: str) -> Iterator[int]:
         """Keep others from changing the service at the same time, by a lock whose descriptor this is.
 
         Raises ``UsageError`` where one does.

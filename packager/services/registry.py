@@ -15,6 +15,7 @@ from packager.services.configuration.values import ComputeType
 from packager.services.service import Service
 
 if TYPE_CHECKING:
+    from packager.services.endpoints.store import EndpointStore
     from packager.workspaces.workspace import Workspace
 
 
@@ -22,17 +23,20 @@ class ServiceRegistry:
     """The services in ``own``, which is this workstation's, and in ``shared``, which may be a team's.
 
     What runs on this machine is in ``own``: two people of a team may call theirs the same. Where both have a name, it
-    is the one on this machine.
+    is the one on this machine. ``endpoints`` are what a name that no service has may be the name of.
     """
 
-    def __init__(self, own: Database, shared: Database | None = None) -> None:
+    def __init__(self, own: Database, shared: Database | None = None, endpoints: EndpointStore | None = None) -> None:
         self._own = own
+        self._endpoints = endpoints
         self._shared = shared if shared is not None else own
 
     @classmethod
     def of(cls, workspace: Workspace) -> ServiceRegistry:
         """Those of ``workspace``."""
-        return cls(workspace.own_database, workspace.database)
+        from packager.services.endpoints.store import EndpointStore
+
+        return cls(workspace.own_database, workspace.database, EndpointStore(workspace.root))
 
     def list(self) -> tuple[Service, ...]:
         """The services by name."""
@@ -84,6 +88,11 @@ class ServiceRegistry:
             yield self._shared
 
     def _missing(self, name: str) -> NotFoundError:
+        if self._endpoints is not None and self._endpoints.find(name) is not None:
+            return NotFoundError(
+                f"service {name!r} not found", where="service registry",
+                hint=f"it is an endpoint, see: edgepack endpoint show {name}",
+            )  # fmt: skip
         names = [one.name for one in self.list()]
         there = f"there are {listed(names)}" if names else "make it with: edgepack service deploy"
         return NotFoundError(

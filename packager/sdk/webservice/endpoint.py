@@ -381,9 +381,7 @@ class AksEndpoint(AksWebservice):
         from packager.services.credentials.keys import given_key, which_of
 
         which, own = which_of(key, "key"), None if set_key is None else given_key(set_key, "set_key")
-        for version in self._versions.values():
-            found = self._services.regenerate(version.name, which, own)
-            own = found.primary if which == "primary" else found.secondary
+        Endpoints(self.workspace.parts).regenerate(self.name, which, own)
 
     @translated
     def delete(self) -> None:

@@ -8,6 +8,7 @@ the file says only that they are there.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,9 +21,13 @@ from edgepack.host.files import atomic_write, fsync_dir, make_dirs
 from edgepack.host.ownership import check_secret
 from edgepack.limits import LIMITS
 from edgepack.signing.keys import PrivateKey, create_key
+from packager.fleet.registry import MaybeSentError
 from packager.services.configuration.rules import Keys
 from packager.services.credentials import vault
 from packager.services.credentials.keys import ServiceKeys, Which, is_key, new_key
+from packager.services.targets.base import UnseenError
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = "edgepack.service-credentials/v1"
 _FOLDER = "credentials"
@@ -75,8 +80,8 @@ class CredentialFolder:
     def changed(self, name: str, given: Keys) -> Iterator[Credentials]:
         """Keep the keys that are ``given``, and make those that are missing, for what is done in the block.
 
-        When that fails with an ``EdgepackError``, what there was before is there again. Only one process at a time may
-        change a service.
+        When that fails with an ``EdgepackError``, what there was before is there again, unless the target was told
+        all the same. Only one process at a time may change a service.
         """
         former = self.find(name)
         found = _merged(former, given, name)
@@ -84,6 +89,8 @@ class CredentialFolder:
             self._write(name, found)
         try:
             yield found
+        except (UnseenError, MaybeSentError):  # it will take them, if it has not yet
+            raise
         except EdgepackError:
             if former is not None and found != former:
                 self._write(name, former)
@@ -101,14 +108,24 @@ class CredentialFolder:
             yield found
 
     def remove(self, name: str) -> None:
-        """Forget the credentials of a service; one without any is fine."""
+        """Forget the credentials of a service; one without any is fine.
+
+        What a keyring does not give up now stays there, which is logged: nothing takes those keys any more.
+        """
         path = self._path(name)
         with disk_errors(path):
-            if path.exists():
-                if self._is_in_keyring(name):
+            if not path.exists():
+                return
+            if self._is_in_keyring(name):
+                try:
                     vault.forget(str(path))
-                path.unlink()
-                fsync_dir(self._folder)
+                except EdgepackError as error:
+                    _log.warning(
+                        "%s: %s; the keys of service %s, which nothing takes any more, stay there as the entry %s",
+                        error.where, error.what, name, path,
+                    )  # fmt: skip
+            path.unlink()
+            fsync_dir(self._folder)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"

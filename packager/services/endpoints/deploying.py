@@ -5,15 +5,16 @@ A version is deployed before it gets requests, and gets none before it is delete
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgepack.errors import EdgepackError, NotFoundError, UsageError
+from edgepack.hidden import HiddenText
 from edgepack.host.files import make_dirs, open_lock
+from edgepack.host.locks import taken_at_once
 from edgepack.host.progress import Progress, unseen
 from edgepack.names import check_service_name
 from edgepack.state.endpoints import EndpointTls
@@ -22,22 +23,25 @@ from packager.layers.secrets import check_record
 from packager.services.configuration.rules import Configuration, Keys
 from packager.services.configuration.values import Auth, ComputeType, DeviceDeployment
 from packager.services.credentials.folder import CredentialFolder
+from packager.services.credentials.keys import ServiceKeys, Which, new_key
 from packager.services.deploying import Services
 from packager.services.endpoints.endpoint import (
     Endpoint,
     changed,
+    check_auth,
     promoted,
     service_of,
     with_traffic,
     with_version,
     without_version,
 )
+from packager.services.endpoints.keys import keys_of_versions, regenerate
 from packager.services.endpoints.store import EndpointStore
 from packager.services.plan import Change, Request, grown
 from packager.services.registry import now
 from packager.services.service import Service
 from packager.services.states import State
-from packager.services.targets.base import RoutingTarget
+from packager.services.targets.base import RoutingTarget, UnseenError
 from packager.services.targets.places import SERVICES
 from packager.services.targets.table import place_of, routing_target
 from packager.workspaces.workspace import Workspace
@@ -100,11 +104,18 @@ class Endpoints:
 
     def get(self, name: str) -> Endpoint:
         """The endpoint called ``name``; raises ``NotFoundError``."""
-        return self._store.get(name)
+        found = self._store.find(name)
+        if found is None and (service := self._services.find(name)) is not None:
+            part = self._store.part(service.name)
+            hint = f"it is a service, see: edgepack service show {name}"
+            if part is not None:
+                hint = f"it is version {part.version} of endpoint {part.endpoint.name}"
+            raise NotFoundError(f"endpoint {name!r} not found", where="endpoint registry", hint=hint)
+        return found or self._store.get(name)
 
     def observe(self, name: str) -> Observed:
         """The endpoint called ``name``, and how it is now; raises ``NotFoundError``."""
-        found = self._store.get(name)
+        found = self.get(name)
         return Observed(found, self._target(found).routed(name))
 
     def address(self, one: Endpoint) -> str | None:
@@ -115,7 +126,7 @@ class Endpoints:
     def create(self, name: str, version: Version, settings: Settings, progress: Progress = unseen) -> Observed:
         """Deploy the first version, and open the endpoint before it; raises ``UsageError`` where it is there."""
         check_service_name(name)
-        with self._changing(name):
+        with self._changing(name), self._services.changing(name):
             if self._store.find(name) is not None:
                 raise UsageError(
                     "is there already", where=f"endpoint {name}",
@@ -141,7 +152,7 @@ class Endpoints:
     def create_version(self, name: str, version: Version, progress: Progress = unseen) -> Observed:
         """Deploy another version beside those that are there; its callers show the same keys."""
         with self._changing(name):
-            one = self._store.get(name)
+            one = self.get(name)
             made = with_version(
                 one, version.name, version.weight, is_default=version.is_default, is_control=version.is_control
             )
@@ -152,11 +163,7 @@ class Endpoints:
                     where=f"endpoint {name}", hint="give a configuration of the same kind by --dc",
                 )  # fmt: skip
             first = self._services.get(one.service(one.default))
-            if first.auth is not version.request.configuration.deployment.auth:
-                raise UsageError(
-                    "asks its callers for something else than the other versions", where=f"version {version.name}",
-                    hint="give authEnabled and tokenAuthEnabled as they have it",
-                )  # fmt: skip
+            check_auth(version.name, version.request.configuration.deployment.auth, first.auth)
             return self._with_deployed(made, version, self._keys(first.name, first.auth), progress)
 
     def _has_failed(self, service: Service) -> bool:
@@ -171,7 +178,7 @@ class Endpoints:
         """Deploy the service of ``version``, and let requests come to it; it is gone again when that fails."""
         name = service_of(made.name, version.name)
         failed = self._services.find(name)
-        if failed is not None and not self._has_failed(failed):  # somebody's, or of a command that was killed
+        if failed is not None and not self._store.is_marked(name) and not self._has_failed(failed):  # somebody's
             raise UsageError(
                 "is there already, and would be the version", where=f"service {name}",
                 hint=f"delete it: edgepack service delete {name}, or call the version something else",
@@ -183,18 +190,39 @@ class Endpoints:
             deployment = replace(deployment, port=port)
         configuration = Configuration(deployment, given.written, given.keys if keys == Keys() else keys)
         request = replace(version.request, name=name, configuration=configuration, where=made.target)
-        self._services.deploy(request, overwrite=failed is not None, progress=progress)
+        self._store.mark(name)
+        unseen: UnseenError | None = None
         try:
-            return self._routed(made)
+            self._services.deploy(request, overwrite=failed is not None, progress=progress)
+        except UnseenError as error:  # what the target was told stands, and so does what it is told now
+            unseen = error
         except EdgepackError:
-            # What is told of an endpoint names its versions: it is as before first.
-            former = self._store.find(made.name)
-            if former is None:
-                self._target(made).unroute(made.name)
-            else:
-                self._routed(former)
-            self._services.delete(name)
+            self._store.unmark(name)
             raise
+        try:
+            found = self._routed(made)
+        except UnseenError:
+            self._store.unmark(name)
+            raise
+        except EdgepackError as error:
+            with suppress(EdgepackError):  # the first reason says more; the same command again finds the mark
+                self._take_back(made, name)
+            raise (unseen or error) from None
+        self._store.unmark(name)
+        if unseen is not None:
+            raise unseen
+        return found
+
+    def _take_back(self, made: Endpoint, service: str) -> None:
+        """Let the target have what it had before ``made``, and delete the version's ``service``."""
+        # What is told of an endpoint names its versions: it is as before first.
+        former = self._store.find(made.name)
+        if former is None:
+            self._target(made).unroute(made.name)
+        else:
+            self._routed(former)
+        self._services.delete(service)
+        self._store.unmark(service)
 
     def update_version(
         self,
@@ -209,7 +237,7 @@ class Endpoints:
     ) -> Observed:
         """Change what a version runs, or its part of the traffic."""
         with self._changing(name):
-            one = changed(self._store.get(name), version, is_default=is_default, is_control=is_control)
+            one = changed(self.get(name), version, is_default=is_default, is_control=is_control)
             if weight is not None:
                 one = with_traffic(one, {version: weight})
             if change is not None:
@@ -219,17 +247,17 @@ class Endpoints:
     def set_traffic(self, name: str, given: Mapping[str, int]) -> Observed:
         """Share requests out anew; a version that is not ``given`` keeps its share, the default one gets the rest."""
         with self._changing(name):
-            return self._routed(with_traffic(self._store.get(name), given))
+            return self._routed(with_traffic(self.get(name), given))
 
     def promote(self, name: str, version: str) -> Observed:
         """Let ``version`` be the default and the control, and get everything."""
         with self._changing(name):
-            return self._routed(promoted(self._store.get(name), version))
+            return self._routed(promoted(self.get(name), version))
 
     def update(self, name: str, settings: Settings, default: str | None = None, control: str | None = None) -> Observed:
         """Change the endpoint itself."""
         with self._changing(name):
-            one = self._store.get(name)
+            one = self.get(name)
             if default is not None:
                 one = changed(one, default, is_default=True)
             if control is not None:
@@ -244,33 +272,58 @@ class Endpoints:
     def delete_version(self, name: str, version: str) -> Observed:
         """Take a version out, and delete its service; raises ``UsageError`` while it gets requests."""
         with self._changing(name):
-            one = self._store.get(name)
-            found = self._routed(without_version(one, version))
+            one = self.get(name)
+            if version not in one.weights and self._store.is_marked(f"{name}-{version}"):
+                self._delete_service(service_of(name, version))  # as a command was to that was killed
+                return self.observe(name)
+            left = without_version(one, version)
+            self._store.mark(one.service(version))
+            found = self._routed(left)
             self._delete_service(one.service(version))
             return found
 
     def delete(self, name: str) -> Endpoint:
         """Close the endpoint, and delete its versions; raises ``NotFoundError``."""
         with self._changing(name):
-            one = self._store.get(name)
+            one = self.get(name)
             self._target(one).unroute(name)
-            self._store.remove(name)
             for version in one.weights:
                 self._delete_service(one.service(version))
+            self._store.remove(name)  # last, so that the same command goes on after it was killed
             return one
 
     def _delete_service(self, name: str) -> None:
-        try:
+        with suppress(NotFoundError):  # by a command that was killed a moment later
             self._services.delete(name)
-        except NotFoundError:  # by a command that was killed a moment later
-            return
+        self._store.unmark(name)
+
+    def keys(self, name: str) -> dict[str, ServiceKeys]:
+        """The keys of each version, the default one first, which are the same unless one was given others by itself.
+
+        Raises ``NotFoundError``, and ``UsageError`` where callers show none.
+        """
+        return keys_of_versions(self._workspace.root, self._services, self.get(name))
+
+    def regenerate(self, name: str, which: Which, own: HiddenText | None = None) -> ServiceKeys:
+        """Put another key in place of one of the two, the same for all versions, ``own`` or a new one; returns both.
+
+        Raises as ``Services.regenerate``; no version has the key then, unless its target was told.
+        """
+        with self._changing(name):
+            one = self.get(name)
+            regenerate(self._workspace.root, self._services, one, which, own or new_key())
+            return self.keys(name)[one.default]
 
     def _routed(self, one: Endpoint) -> Observed:
         """Tell the target, and keep the endpoint once it has taken it."""
         one = replace(one, updated=now())
         check_record(one.to_json(), f"endpoint {one.name}")
         services = [self._services.get(one.service(version)) for version in one.weights]
-        seen = self._target(one).route(one.desired(), services)
+        try:
+            seen = self._target(one).route(one.desired(), services)
+        except UnseenError:  # it stands
+            self._store.put(one)
+            raise
         self._store.put(one)
         return Observed(one, seen)
 
@@ -284,12 +337,10 @@ class Endpoints:
         make_dirs(folder)
         held = open_lock(folder / f".{name}.lock")
         try:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not taken_at_once(held):
                 raise UsageError(
                     "is being changed by another command", where=f"endpoint {name}", hint="wait for it, and try again"
-                ) from None
+                )
             yield
         finally:
             os.close(held)

@@ -14,7 +14,7 @@ from edgepack.errors import NotFoundError, UsageError
 from edgepack.names import check_service_name
 from edgepack.nearness import did_you_mean, listed
 from edgepack.state.endpoints import CALLER_HEADER, MOST_VERSIONS, QUEUE_SECONDS, DesiredEndpoint, EndpointTls
-from packager.services.configuration.values import ComputeType
+from packager.services.configuration.values import Auth, ComputeType
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,15 @@ def service_of(endpoint: str, version: str) -> str:
     return check_service_name(f"{endpoint}-{version}")
 
 
+def check_auth(version: str, auth: Auth, others: Auth) -> None:
+    """Raise ``UsageError`` unless callers of ``version`` show what those of the ``others`` do."""
+    if auth is not others:
+        raise UsageError(
+            "asks its callers for something else than the other versions", where=f"version {version}",
+            hint="give authEnabled and tokenAuthEnabled as they have it",
+        )  # fmt: skip
+
+
 def with_version(
     one: Endpoint, version: str, weight: int = 0, *, is_default: bool = False, is_control: bool = False
 ) -> Endpoint:
@@ -95,7 +104,7 @@ def with_version(
     if version in one.weights:
         raise UsageError(
             f"has a version {version!r} already", where=where,
-            hint=f"change it: edgepack service update {service_of(one.name, version)}",
+            hint=f"change it: edgepack endpoint update {one.name} --version {version}",
         )  # fmt: skip
     if len(one.weights) >= MOST_VERSIONS:
         raise UsageError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
-from edgepack.errors import InvalidDocumentError, NotFoundError, UsageError, disk_errors
+from edgepack.errors import InvalidDocumentError, InvalidReferenceError, NotFoundError, UsageError, disk_errors
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.names import check_service_name
 from edgepack.nearness import did_you_mean, listed
@@ -15,8 +16,19 @@ from packager.services.targets.places import SERVICES
 _FOLDER = "endpoints"
 
 
+class Part(NamedTuple):
+    """A version, and the endpoint that it is of."""
+
+    endpoint: Endpoint
+    version: str
+
+
 class EndpointStore:
-    """The endpoints of the workspace at ``root``."""
+    """The endpoints of the workspace at ``root``.
+
+    Beside them it has a mark for each service that is becoming a version, or ceases to be one: after a command that was
+    killed it is told from one that somebody else made.
+    """
 
     def __init__(self, root: Path) -> None:
         self._folder = root / SERVICES / _FOLDER
@@ -25,11 +37,14 @@ class EndpointStore:
         """The endpoints by name."""
         with disk_errors(self._folder):
             files = sorted(self._folder.glob("*.json")) if self._folder.is_dir() else []
-        return tuple(self._read(file) for file in files)
+        return tuple(sorted((self._read(file) for file in files), key=lambda one: one.name))
 
     def find(self, name: str) -> Endpoint | None:
         """The endpoint called ``name``; ``None`` without one."""
-        file = self._file(check_service_name(name))
+        try:
+            file = self._file(check_service_name(name))
+        except InvalidReferenceError:  # which nothing is called
+            return None
         return self._read(file) if file.exists() else None
 
     def get(self, name: str) -> Endpoint:
@@ -39,7 +54,7 @@ class EndpointStore:
             names = [one.name for one in self.list()]
             there = f"there are {listed(names)}" if names else "make it with: edgepack endpoint create"
             raise NotFoundError(
-                f"endpoint {name!r} not found", where=self._folder, hint=did_you_mean(name, names, there)
+                f"endpoint {name!r} not found", where="endpoint registry", hint=did_you_mean(name, names, there)
             )
         return found
 
@@ -52,15 +67,38 @@ class EndpointStore:
         """Forget an endpoint."""
         self._file(name).unlink(missing_ok=True)
 
+    def part(self, service: str) -> Part | None:
+        """What a service is the version of; ``None`` for one that is none."""
+        found = (Part(one, version) for one in self.list() for version in one.weights)
+        return next((one for one in found if service_of(one.endpoint.name, one.version) == service), None)
+
     def check_free(self, service: str) -> None:
         """Raise ``UsageError`` for a service that is a version of an endpoint: it is deleted there."""
-        for one in self.list():
-            for version in one.weights:
-                if service_of(one.name, version) == service:
-                    raise UsageError(
-                        f"is version {version} of endpoint {one.name}", where=f"service {service}",
-                        hint=f"delete it there: edgepack endpoint delete-version {one.name} {version}",
-                    )  # fmt: skip
+        if (part := self.part(service)) is not None:
+            name, version = part.endpoint.name, part.version
+            raise UsageError(
+                f"is version {version} of endpoint {name}", where=f"service {service}",
+                hint=f"delete it there: edgepack endpoint delete-version {name} {version}",
+            )  # fmt: skip
+
+    def mark(self, service: str) -> None:
+        """Note that ``service`` is becoming a version, or ceases to be one."""
+        make_dirs(self._folder)
+        atomic_write(self._mark(service), b"")
+
+    def unmark(self, service: str) -> None:
+        """Note that it is one, or is gone."""
+        self._mark(service).unlink(missing_ok=True)
+
+    def is_marked(self, service: str) -> bool:
+        """Whether a command that was to make it a version, or to delete it as one, has not come to its end."""
+        try:
+            return self._mark(check_service_name(service)).exists()
+        except InvalidReferenceError:
+            return False
+
+    def _mark(self, service: str) -> Path:
+        return self._folder / f".{service}.unfinished"
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.json"

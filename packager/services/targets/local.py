@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.documents import Fields
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, UsageError
 from edgepack.host.files import atomic_write, make_dirs
 from edgepack.host.locks import is_locked
@@ -20,7 +19,7 @@ from edgepack.oci.digest import Digest
 from edgepack.state.desired import Desired, DesiredService
 from edgepack.state.endpoints import DesiredEndpoint, removed_endpoint
 from edgepack.state.host_access import Mount
-from edgepack.state.reported_endpoints import ReportedEndpoint
+from edgepack.state.reported_endpoints import ReportedEndpoint, read_endpoint
 from packager.services.agent_command import AgentCommand
 from packager.services.crashes import crash_of
 from packager.services.service import Service
@@ -246,7 +245,7 @@ class LocalTarget:
         self._make_device()
         desired = Desired(tuple(map(self._spec, services)), endpoints=(endpoint,))
         answer = self._agent.json("apply", str(self._document(endpoint.name, desired)), "--pull", "--allow-unsigned")
-        return _endpoint(answer, endpoint.name)
+        return read_endpoint(answer, endpoint.name, "edge-agent apply")
 
     def unroute(self, name: str) -> None:
         """See ``RoutingTarget``."""
@@ -256,7 +255,9 @@ class LocalTarget:
 
     def routed(self, name: str) -> ReportedEndpoint | None:
         """See ``RoutingTarget``."""
-        return _endpoint(self._agent.json("status"), name) if self._folder.is_dir() else None
+        if not self._folder.is_dir():
+            return None
+        return read_endpoint(self._agent.json("status"), name, "edge-agent status")
 
     def address(self, service: Service) -> str | None:
         """See ``ServiceTarget``."""
@@ -269,13 +270,6 @@ def _observation(answer: Mapping[str, Any], service: Service) -> Observation:
             image = None if one["digest"] is None else Digest.parse(one["digest"])
             return Observation(reported(one["state"]), one["reason"], image, one["port"])
     return Observation(State.DELETED)
-
-
-def _endpoint(answer: Mapping[str, Any], name: str) -> ReportedEndpoint | None:
-    for one in answer.get("endpoints", ()):
-        if one["name"] == name:
-            return ReportedEndpoint.from_fields(Fields(one, f"endpoints.{name}", []))
-    return None
 
 
 def _is_taken(port: int) -> bool:

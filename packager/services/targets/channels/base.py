@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from edgepack.state.desired import DesiredService
+from edgepack.state.endpoints import DesiredEndpoint
+from edgepack.state.reported_endpoints import ReportedEndpoint
 from packager.services.service import Service
 from packager.services.targets.base import Observation
 
@@ -22,6 +24,15 @@ class Channel(Protocol):
         With a ``lock`` nothing is waited for: its descriptor is held for as long as something of this machine is at
         work. Raises what the device answers.
         """
+
+    def tell_endpoint(self, endpoint: DesiredEndpoint) -> ReportedEndpoint | None:
+        """Hand over a document with ``endpoint``, whose services are in the last one; returns how it is then.
+
+        ``None`` where nothing is reported by this way. Raises what the device answers.
+        """
+
+    def endpoint(self, name: str) -> ReportedEndpoint | None:
+        """How an endpoint is now; ``None`` where nothing of it is reported."""
 
     def observe(self, services: Sequence[Service]) -> list[Observation]:
         """How each of them is, by one question."""

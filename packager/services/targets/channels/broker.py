@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgepack.errors import EdgepackError, RuntimeFailedError, UsageError
 from edgepack.state.commands import MAX_LINES
 from edgepack.state.desired import DesiredService
+from edgepack.state.endpoints import DesiredEndpoint
 from edgepack.state.presence import DeviceStatus
 from edgepack.state.reported import ReportedDevice, ReportedService, Stage
+from edgepack.state.reported_endpoints import EndpointState, ReportedEndpoint
 from edgepack.state.times import age
 from edgepack.state.topics import DeviceTopics
 from packager.fleet.reach import Reach
@@ -20,14 +22,17 @@ from packager.services.service import Service
 from packager.services.states import State
 from packager.services.targets.base import Observation, UnseenError
 from packager.services.targets.channels.documents import Documents
-from packager.services.targets.channels.reports import has_ended, observed, taken_serial
+from packager.services.targets.channels.reports import has_ended, has_taken, observed, taken_serial
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
     from packager.fleet.broker import Connection
 
+_T = TypeVar("_T")
 # How long a device may take to fetch and start what it is told to run, while it tells that it is at work.
 PATIENCE_SECONDS = 600.0
+# How long it may take to tell of an endpoint: its agent looks at them every ten seconds.
+_ENDPOINT_SECONDS = 30.0
 # A retained message comes at once.
 _RETAINED_SECONDS = 5.0
 # A device that is connected answers at once; its clock may differ by the second one.
@@ -56,16 +61,36 @@ class BrokerChannel:
 
         topics = DeviceTopics(self.device)
         with connected(access_of(self.reach), topics.reported, topics.status) as connection:
-
-            def send(signed: bytes) -> None:
-                connection.publish(topics.desired, signed, retain=True)
-
-            deployment = self.documents.send(spec, send)
+            deployment = self.documents.send(spec, lambda signed: self._publish(connection, topics, signed))
             if lock is None:
                 self._wait(connection, topics, spec, deployment.serial)
 
+    def tell_endpoint(self, endpoint: DesiredEndpoint) -> ReportedEndpoint | None:
+        """See ``Channel``."""
+        from packager.fleet.broker import access_of, connected
+
+        topics = DeviceTopics(self.device)
+        with connected(access_of(self.reach), topics.reported, topics.status) as connection:
+            deployment = self.documents.send_endpoint(
+                endpoint, lambda signed: self._publish(connection, topics, signed)
+            )
+            return self._wait_for_endpoint(connection, topics, endpoint, deployment.serial)
+
+    def endpoint(self, name: str) -> ReportedEndpoint | None:
+        """See ``Channel``: as the device last reported it."""
+        seen = self._look()
+        return None if seen.device is None else _endpoint(seen.device, name)
+
+    def _publish(self, connection: Connection, topics: DeviceTopics, signed: bytes) -> None:
+        connection.publish(topics.desired, signed, retain=True)
+
     def observe(self, services: Sequence[Service]) -> list[Observation]:
         """See ``Channel``: what the device reports at its broker, and whether it is there."""
+        seen = self._look()
+        return [self._observed(one, seen) for one in services]
+
+    def _look(self) -> Seen:
+        """What the broker has of the device."""
         from dataclasses import replace
 
         from packager.fleet.broker import access_of, connected
@@ -75,7 +100,7 @@ class BrokerChannel:
         with connected(access, topics.reported, topics.status) as connection:
             seen = Seen(topics)
             connection.wait_for(seen.both, _RETAINED_SECONDS)
-        return [self._observed(one, seen) for one in services]
+        return seen
 
     def _observed(self, service: Service, seen: Seen) -> Observation:
         if seen.device is None:
@@ -122,35 +147,67 @@ class BrokerChannel:
 
     def _wait(self, connection: Connection, topics: DeviceTopics, spec: DesiredService, serial: int) -> None:
         """Wait for the device's word on ``spec`` of the document ``serial``; raises what it reports."""
+
+        def told(device: ReportedDevice) -> ReportedService | None:
+            found = next((one for one in device.services if one.name == spec.name), None)
+            return found if found is not None and has_ended(found, serial) else None
+
+        found = self._answer(connection, topics, serial, told, self.patience, f"edgepack service show {spec.name}")
+        if found.stage is Stage.FAILED:
+            raise RuntimeFailedError(found.reason or "failed", where=f"service {spec.name} on device {self.device}")
+
+    def _wait_for_endpoint(
+        self, connection: Connection, topics: DeviceTopics, endpoint: DesiredEndpoint, serial: int
+    ) -> ReportedEndpoint | None:
+        """Wait for the device's word on ``endpoint`` of the document ``serial``; ``None`` for one that is gone."""
+        look = f"edgepack endpoint show {endpoint.name}"
+        if endpoint.status == "removed":
+            self._answer(connection, topics, serial, lambda _: True, _ENDPOINT_SECONDS, look)
+            return None
+
+        def told(device: ReportedDevice) -> ReportedEndpoint | None:
+            found = _endpoint(device, endpoint.name)
+            return found if found is not None and (found.serial or 0) >= serial else None
+
+        found = self._answer(connection, topics, serial, told, _ENDPOINT_SECONDS, look)
+        if found.state is EndpointState.FAILED:
+            reason = found.reason or "failed"
+            raise RuntimeFailedError(reason, where=f"endpoint {endpoint.name} on device {self.device}")
+        return found
+
+    def _answer(
+        self,
+        connection: Connection,
+        topics: DeviceTopics,
+        serial: int,
+        told: Callable[[ReportedDevice], _T | None],
+        patience: float,
+        look: str,
+    ) -> _T:
+        """What is ``told`` by a device that has taken the document ``serial``, which gets ``patience`` while connected.
+
+        Raises what the device refuses it with, and ``UnseenError``, which names the command ``look``.
+        """
         seen = Seen(topics)
 
-        def judged(topic: str, data: bytes) -> ReportedService | EdgepackError | None:
+        def judged(topic: str, data: bytes) -> _T | None:
             seen.take(topic, data)
-            if seen.device is None:
-                return None
-            refused = next((one for one in seen.device.documents if one.refused_serial == serial), None)
-            if refused is not None:
-                what = f"refused the document ({int(refused.status)}): {refused.reason}"
-                return RuntimeFailedError(what, where=f"device {self.device}")
-            if taken_serial(seen.device.documents, "device") < serial:
-                return None
-            found = next((one for one in seen.device.services if one.name == spec.name), None)
-            return found if found is not None and has_ended(found, serial) else None
+            return told(seen.device) if seen.device is not None and has_taken(seen.device, serial) else None
 
         found = connection.wait_for(judged, _RETAINED_SECONDS)
         if found is None and seen.is_there:
-            found = connection.wait_for(judged, self.patience)
+            found = connection.wait_for(judged, patience)
         if found is None:
             how = "is at work on it" if seen.is_there else "is not connected"
             raise UnseenError(
                 f"has not said yet how it goes: it {how}", where=f"device {self.device}",
-                hint=f"the broker keeps the document for it; see: edgepack service show {spec.name}",
+                hint=f"the broker keeps the document for it; see: {look}",
             )  # fmt: skip
-        if isinstance(found, EdgepackError):
-            raise found
-        assert isinstance(found, ReportedService)  # noqa: S101 - what else is taken
-        if found.stage is Stage.FAILED:
-            raise RuntimeFailedError(found.reason or "failed", where=f"service {spec.name} on device {self.device}")
+        return found
+
+
+def _endpoint(device: ReportedDevice, name: str) -> ReportedEndpoint | None:
+    return next((one for one in device.endpoints if one.name == name), None)
 
 
 class Seen:

@@ -9,6 +9,8 @@ from pathlib import Path
 from edgepack.errors import UsageError
 from edgepack.host.files import BY_UMASK, atomic_write
 from edgepack.state.desired import DesiredService
+from edgepack.state.endpoints import DesiredEndpoint
+from edgepack.state.reported_endpoints import ReportedEndpoint
 from packager.fleet.device import Device
 from packager.services.service import Service
 from packager.services.states import State
@@ -30,8 +32,7 @@ class FolderChannel:
         """See ``Channel``: a bundle."""
         from edgepack.bundle.write import write_bundle
 
-        if not self.folder.is_dir():
-            raise UsageError("there is no such folder", where=self.folder, hint="put the stick in, or mount it")
+        self._check_there()
         write_bundle(
             self.workspace.store, [service.package], self.folder / f"{service.name}-{service.image.short}.bundle",
             key=self.workspace.keys.get(self.documents.key), platform=self.device.platform,
@@ -39,8 +40,25 @@ class FolderChannel:
 
     def tell(self, spec: DesiredService, lock: int | None = None) -> None:
         """See ``Channel``; what a folder carries is taken later, and not waited for."""
-        file = self.folder / f"{self.device.name}.desired.json"
-        self.documents.send(spec, lambda signed: atomic_write(file, signed, BY_UMASK))
+        self._check_there()
+        self.documents.send(spec, self._write)
+
+    def tell_endpoint(self, endpoint: DesiredEndpoint) -> ReportedEndpoint | None:
+        """See ``Channel``."""
+        self._check_there()
+        self.documents.send_endpoint(endpoint, self._write)
+        return None
+
+    def endpoint(self, name: str) -> ReportedEndpoint | None:
+        """See ``Channel``."""
+        return None
+
+    def _check_there(self) -> None:
+        if not self.folder.is_dir():
+            raise UsageError("there is no such folder", where=self.folder, hint="put the stick in, or mount it")
+
+    def _write(self, signed: bytes) -> None:
+        atomic_write(self.folder / f"{self.device.name}.desired.json", signed, BY_UMASK)
 
     def observe(self, services: Sequence[Service]) -> list[Observation]:
         """See ``Channel``."""

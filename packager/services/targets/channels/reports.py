@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edgepack.state.reported import ReportedDocument, ReportedService, ServiceState, Stage
+from edgepack.errors import RuntimeFailedError
+from edgepack.state.reported import ReportedDevice, ReportedDocument, ReportedService, ServiceState, Stage
 from packager.services.service import Service
 from packager.services.states import State, reported
 from packager.services.targets.base import Observation
@@ -13,6 +14,16 @@ from packager.services.targets.base import Observation
 def taken_serial(documents: Iterable[ReportedDocument], scope: str) -> int:
     """The serial of the last document of ``scope`` that the device has taken; 0 without one."""
     return max((one.serial or 0 for one in documents if one.scope == scope), default=0)
+
+
+def has_taken(device: ReportedDevice, serial: int) -> bool:
+    """Whether the device has taken its document ``serial``, or a later one; raises ``RuntimeFailedError`` where it
+    refused that one."""
+    refused = next((one for one in device.documents if one.refused_serial == serial), None)
+    if refused is not None:
+        what = f"refused the document ({int(refused.status)}): {refused.reason}"
+        raise RuntimeFailedError(what, where=f"device {device.device}")
+    return taken_serial(device.documents, "device") >= serial
 
 
 def observed(service: Service, services: Iterable[ReportedService], note: str = "") -> Observation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from edgepack.host.locks import is_locked
 from edgepack.host.scratch import scratch_folder
 from edgepack.oci.digest import Digest
 from edgepack.state.desired import DesiredService
+from edgepack.state.endpoints import DesiredEndpoint
 from edgepack.state.reported import ReportedService, ServiceState, Stage, read_services
+from edgepack.state.reported_endpoints import EndpointState, ReportedEndpoint, read_endpoint
 from packager.fleet.device import Device
 from packager.fleet.registry import Deployment
 from packager.fleet.ssh import UnreachedError, last_line
@@ -75,35 +77,68 @@ class SshChannel:
     def tell(self, spec: DesiredService, lock: int | None = None) -> None:
         """See ``Channel``."""
         self._said(spec.name).unlink(missing_ok=True)
+        former = self._documents.last()
+        signed, deployment = self._signed(lambda send: self._documents.send(spec, send))
+        if lock is not None:
+            self._begin(spec, signed, lock)
+            return
+        failure = self._apply(signed, deployment, former, f"edgepack service show {spec.name}")
+        if failure is None:
+            return
+        # Of a document that the device has taken, each service goes its own way.
+        found = self._reported().get(spec.name)
+        if found is None or found.stage is Stage.FAILED or not has_ended(found, deployment.serial):
+            raise failure
+
+    def tell_endpoint(self, endpoint: DesiredEndpoint) -> ReportedEndpoint | None:
+        """See ``Channel``."""
+        former = self._documents.last()
+        signed, deployment = self._signed(lambda send: self._documents.send_endpoint(endpoint, send))
+        failure = self._apply(signed, deployment, former, f"edgepack endpoint show {endpoint.name}")
+        found = self.endpoint(endpoint.name)
+        if failure is None:
+            return found
+        # As of services: another part of the document may be what has failed.
+        is_gone = found is None and endpoint.status == "removed"
+        is_there = found is not None and (found.serial or 0) >= deployment.serial
+        if is_gone or (is_there and found is not None and found.state is not EndpointState.FAILED):
+            return found
+        raise failure
+
+    def endpoint(self, name: str) -> ReportedEndpoint | None:
+        """See ``Channel``."""
+        return read_endpoint(self._status(), name, f"status of device {self._device.name}")
+
+    def _signed(self, send: Callable[[Callable[[bytes], None]], Deployment]) -> tuple[bytes, Deployment]:
+        """The next document, which ``send`` makes, and its record."""
         if not self._is_reached:  # which is found out before a serial is taken
             self._status()
         signed: list[bytes] = []
-        former = self._documents.last()
-        deployment = self._documents.send(spec, signed.append)
-        if lock is not None:
-            self._begin(spec, signed[0], lock)
-            return
-        try:
-            self._apply(spec, signed[0], deployment)
-        except (UsageError, VerificationError, NotFoundError):
-            self._documents.take_back(deployment, former)  # refused, so that nothing was changed there
-            raise
+        deployment = send(signed.append)
+        return signed[0], deployment
 
-    def _apply(self, spec: DesiredService, signed: bytes, deployment: Deployment) -> None:
+    def _apply(
+        self, signed: bytes, deployment: Deployment, former: Deployment | None, look: str
+    ) -> RuntimeFailedError | None:
+        """Hand over the document of ``deployment``, which came after ``former``; what has failed of it.
+
+        Raises ``UnseenError``, which names the command ``look``, and what the device refuses it with.
+        """
         try:
             done = self._agent.run("apply", "-", "--output", "json", seconds=_PATIENCE_SECONDS, stdin=signed)
         except UnreachedError as error:
             raise UnseenError(
                 f"has not said how it goes ({error.what})", where=f"device {self._device.name}",
-                hint=f"it may go on with it; see: edgepack service show {spec.name}",
+                hint=f"it may go on with it; see: {look}",
             ) from error  # fmt: skip
         if done.code == 0:
-            return
+            return None
         failure = self._agent.error(done, "apply")
-        # Of a document that the device has taken, each service goes its own way.
-        found = self._reported().get(spec.name) if isinstance(failure, RuntimeFailedError) else None
-        if found is None or found.stage is Stage.FAILED or not has_ended(found, deployment.serial):
-            raise failure
+        if isinstance(failure, RuntimeFailedError):
+            return failure
+        if isinstance(failure, UsageError | VerificationError | NotFoundError):
+            self._documents.take_back(deployment, former)  # refused, so that nothing was changed there
+        raise failure
 
     def _begin(self, spec: DesiredService, signed: bytes, lock: int) -> None:
         """Let a process of its own go on, which holds the descriptor ``lock``."""
