@@ -89,6 +89,8 @@ class ReportedEndpoint:
 
 def read_endpoint(value: Mapping[str, Any], name: str, where: object) -> ReportedEndpoint | None:
     """The endpoint ``name`` in what ``edge-agent status`` answers in JSON; raises ``InvalidDocumentError``."""
+    if "endpoints" not in value:  # as where there are none
+        return None
     violations: list[str] = []
     found = [ReportedEndpoint.from_fields(one) for one in Fields(dict(value), "", violations).each("endpoints")]
     raise_all(where, violations)
