@@ -25,5 +25,7 @@ def command(name: str, workspace: Workspace, output: str) -> None:
     value = endpoint_json(workspace, found)
     if output != "json":
         why = "" if value["reason"] is None else f": {value['reason']}"
-        note(f"{name} is {(value['state'] or 'not reported').lower()} at {value['scoring_uri'] or 'its device'}{why}")
+        where = value["scoring_uri"] or f"port {value['port']} of device {value['target']}"
+        state = "at" if value["state"] is None else f"is {value['state'].lower()} at"
+        note(f"{name} {state} {where}{why or ('; its device reports nothing here' if not value['state'] else '')}")
     answer(output, value, endpoint_rows(found))

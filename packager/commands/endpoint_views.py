@@ -12,8 +12,7 @@ from packager.workspaces.workspace import Workspace
 def endpoint_json(workspace: Workspace, found: Observed) -> dict[str, Any]:
     """The endpoint as the JSON interface shows it, with what its versions have answered beside each other."""
     one, seen = found.endpoint, found.seen
-    address = None if seen is None else seen.url
-    address = address or Endpoints(workspace).address(one)
+    address = Endpoints(workspace).address(one) or (None if seen is None else seen.url)
     return one.to_json() | {
         "state": None if seen is None else seen.state.value,
         "reason": None if seen is None else seen.reason,

@@ -39,7 +39,7 @@ from packager.services.service import Service
 from packager.services.states import State
 from packager.services.targets.base import Observation, ServiceTarget, UnseenError
 from packager.services.targets.places import SERVICES
-from packager.services.targets.table import place_of, platform_of, target_of
+from packager.services.targets.table import is_known, place_of, platform_of, target_of
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -203,8 +203,9 @@ class Services:
     def delete(self, name: str) -> Service:
         """Stop, remove and forget a service; raises ``NotFoundError``."""
         with self.changing(name):
-            service, target = self.target(name)
-            target.delete(service)
+            service = self._records.get(name)
+            if is_known(self._workspace, service.compute_type, service.target, f"service {name}"):
+                target_of(self._workspace, service).delete(service)
             from packager.services.endpoints.store import EndpointStore
             from packager.services.looking import Sightings
             from packager.services.source_copy import forget_copies

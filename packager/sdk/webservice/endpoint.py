@@ -147,7 +147,7 @@ class AksEndpoint(AksWebservice):
         return self._seen
 
     def _address(self, path: str) -> str | None:
-        address = self._url or Endpoints(self.workspace.parts).address(self._endpoint)
+        address = Endpoints(self.workspace.parts).address(self._endpoint) or self._url
         return None if address is None else address + path
 
     def _recorded(self) -> Service:

@@ -359,7 +359,7 @@ def _all(workspace: Owner) -> Sequence[Webservice]:
 def find(workspace: Owner, name: str) -> Service:
     """The service called ``name``; raises ``NotFoundError`` with Azure's word."""
     try:
-        return Services(workspace.parts).target(name)[0]
+        return Services(workspace.parts).get(name)
     except NotFoundError as error:
         raise NotFoundError(f"WebserviceNotFound: {error.what}", where=error.where, hint=error.hint) from None
 

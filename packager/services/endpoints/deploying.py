@@ -29,6 +29,8 @@ from packager.services.endpoints.endpoint import (
     Endpoint,
     changed,
     check_auth,
+    host_name_of,
+    of_version,
     promoted,
     service_of,
     with_traffic,
@@ -43,7 +45,7 @@ from packager.services.service import Service
 from packager.services.states import State
 from packager.services.targets.base import RoutingTarget, UnseenError
 from packager.services.targets.places import SERVICES
-from packager.services.targets.table import place_of, routing_target
+from packager.services.targets.table import is_known, place_of, routing_target
 from packager.workspaces.workspace import Workspace
 
 _FAILED = (State.FAILED, State.UNSCHEDULABLE, State.DELETED)
@@ -121,7 +123,8 @@ class Endpoints:
     def address(self, one: Endpoint) -> str | None:
         """Where it answers; ``None`` where that is not known."""
         scheme = "http" if one.tls is None else "https"
-        return f"{scheme}://127.0.0.1:{one.port}" if one.compute_type is ComputeType.LOCAL else None
+        host = "127.0.0.1" if one.compute_type is ComputeType.LOCAL else one.host_name
+        return None if host is None else f"{scheme}://{host}:{one.port}"
 
     def create(self, name: str, version: Version, settings: Settings, progress: Progress = unseen) -> Observed:
         """Deploy the first version, and open the endpoint before it; raises ``UsageError`` where it is there."""
@@ -143,7 +146,7 @@ class Endpoints:
             place, moment = place_of(self._workspace, kind, version.request.where), now()
             made = Endpoint(
                 name, kind, place, 0, {version.name: 0}, version.name, version.name if version.is_control else None,
-                created=moment, updated=moment,
+                created=moment, updated=moment, host_name=host_name_of(version.request.configuration),
             )  # fmt: skip
             made = with_traffic(replace(made, **settings.given), {version.name: version.weight})
             made = replace(made, port=self._target(made).endpoint_port(name, settings.port))
@@ -183,7 +186,7 @@ class Endpoints:
                 "is there already, and would be the version", where=f"service {name}",
                 hint=f"delete it: edgepack service delete {name}, or call the version something else",
             )  # fmt: skip
-        given = version.request.configuration
+        given = of_version(made, version.name, version.request.configuration)
         deployment = given.deployment
         if isinstance(deployment, DeviceDeployment) and deployment.port is None:
             port = self._target(made).endpoint_port(name, None, besides=made.port)
@@ -241,6 +244,8 @@ class Endpoints:
             if weight is not None:
                 one = with_traffic(one, {version: weight})
             if change is not None:
+                if change.configuration is not None:
+                    change = replace(change, configuration=of_version(one, version, change.configuration))
                 self._services.update(one.service(version), change, progress)
             return self._routed(one)
 
@@ -286,7 +291,8 @@ class Endpoints:
         """Close the endpoint, and delete its versions; raises ``NotFoundError``."""
         with self._changing(name):
             one = self.get(name)
-            self._target(one).unroute(name)
+            if is_known(self._workspace, one.compute_type, one.target, f"endpoint {name}"):
+                self._target(one).unroute(name)
             for version in one.weights:
                 self._delete_service(one.service(version))
             self._store.remove(name)  # last, so that the same command goes on after it was killed

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.names import check_service_name
 from edgepack.nearness import did_you_mean, listed
 from edgepack.state.endpoints import CALLER_HEADER, MOST_VERSIONS, QUEUE_SECONDS, DesiredEndpoint, EndpointTls
-from packager.services.configuration.values import Auth, ComputeType
+from packager.services.configuration.values import Auth, ComputeType, DeviceDeployment
+
+if TYPE_CHECKING:
+    from packager.services.configuration.rules import Configuration
+
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - asked for by a host's name
 
 
 @dataclass(frozen=True)
 class Endpoint:
     """An endpoint on a target. ``weights`` are the percents that versions were given, by their names, such as ``v1``.
 
-    ``target`` is the device, ``None`` on this machine. ``tls`` are files on the device. Times are UTC.
+    ``target`` is the device, ``None`` on this machine. ``tls`` are files on the device. With a ``host_name`` it answers
+    on all addresses of its device, else there alone. Times are UTC.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Endpoint:
     properties: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
     updated: str = ""
+    host_name: str | None = None
 
     @property
     def shares(self) -> dict[str, int]:
@@ -57,11 +64,12 @@ class Endpoint:
     def desired(self) -> DesiredEndpoint:
         """The endpoint as a device is told."""
         control = None if self.control is None else self.service(self.control)
-        return DesiredEndpoint(
+        made = DesiredEndpoint(
             self.name, self.port, {self.service(name): weight for name, weight in self.weights.items()},
             self.service(self.default), control, caller_header=self.caller_header,
             max_connections=self.max_connections, queue_seconds=self.queue_seconds, tls=self.tls,
         )  # fmt: skip
+        return made if self.host_name is None else replace(made, host=_EVERYWHERE)
 
     def to_json(self) -> dict[str, Any]:
         """The endpoint as the JSON interface shows it, and as it is kept."""
@@ -71,7 +79,7 @@ class Endpoint:
             "caller_header": self.caller_header, "max_connections": self.max_connections,
             "queue_seconds": self.queue_seconds, "tls": None if self.tls is None else self.tls.to_json(),
             "description": self.description, "tags": dict(self.tags), "properties": dict(self.properties),
-            "created": self.created, "updated": self.updated,
+            "created": self.created, "updated": self.updated, "host_name": self.host_name,
         }  # fmt: skip
 
     @classmethod
@@ -85,6 +93,35 @@ class Endpoint:
 def service_of(endpoint: str, version: str) -> str:
     """The name of the service that is ``version`` of ``endpoint``; raises ``InvalidReferenceError``."""
     return check_service_name(f"{endpoint}-{version}")
+
+
+def of_version(one: Endpoint, version: str, given: Configuration) -> Configuration:
+    """The configuration of a version, which answers on its device alone: the host's name is the endpoint's.
+
+    Raises ``UsageError`` for what a version has no part in.
+    """
+    deployment, where = given.deployment, f"version {version}"
+    if not isinstance(deployment, DeviceDeployment):
+        return given
+    if deployment.tls is not None:
+        raise UsageError(
+            "has a certificate, which the endpoint shows, not its versions", where=where,
+            hint="leave out sslEnabled, and give the endpoint one: --tls CERTIFICATE KEY",
+        )  # fmt: skip
+    if deployment.host_name is None:
+        return given
+    if deployment.host_name != one.host_name:
+        raise UsageError(
+            f"has another dnsNameLabel than the endpoint, whose name is {one.host_name or 'its device alone'}",
+            where=where, hint="leave it out",
+        )  # fmt: skip
+    written = {name: value for name, value in given.written.items() if name.lower() != "dnsnamelabel"}
+    return replace(given, deployment=replace(deployment, host_name=None), written=written)
+
+
+def host_name_of(given: Configuration) -> str | None:
+    """The name of the host that an endpoint answers for, by the configuration of its first version."""
+    return given.deployment.host_name if isinstance(given.deployment, DeviceDeployment) else None
 
 
 def check_auth(version: str, auth: Auth, others: Auth) -> None:

@@ -41,7 +41,7 @@ class DeviceTarget:
                 "is not there yet for services on devices", where="dataCollection.storageEnabled",
                 hint="build the package with --service-config that collects",
             )  # fmt: skip
-        taken = self._documents(self._reach()).ports_beside(service.name)
+        taken = self._documents(self.reach()).ports_beside(service.name)
         if service.port is None:
             port = next(port for port in range(FIRST_PORT, _LAST_PORT) if port not in taken)
             return replace(service, port=port)
@@ -70,7 +70,7 @@ class DeviceTarget:
 
     def delete(self, service: Service) -> None:
         """See ``ServiceTarget``; the device keeps what a rollback needs."""
-        known = self._documents(self._reach()).wanted().get(service.name)
+        known = self._documents(self.reach()).wanted().get(service.name)
         if known is not None:
             self._channel().tell(replace(known, status="removed"))
 
@@ -97,19 +97,20 @@ class DeviceTarget:
         scheme = "http" if deployment.tls is None else "https"
         return None if host is None or service.port is None else f"{scheme}://{host}:{service.port}"
 
-    # Parts
-
-    def _reach(self) -> Reach:
+    def reach(self) -> Reach:
+        """How it is reached; raises ``UsageError`` where that is not known."""
         if self.device.reach is None:
             hint = _WAYS.replace("NAME", self.device.name)
             raise UsageError("it is not known how it is reached", where=f"device {self.device.name}", hint=hint)
         return self.device.reach
 
+    # Parts
+
     def _documents(self, reach: Reach) -> Documents:
         return Documents(self.workspace, self.device.name, reach.key)
 
     def _channel(self) -> Channel:
-        reach = self._reach()
+        reach = self.reach()
         documents = self._documents(reach)
         if reach.ssh is not None:
             from packager.services.remote_agent import RemoteAgent

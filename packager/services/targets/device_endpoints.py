@@ -18,7 +18,7 @@ class DeviceEndpoints(DeviceTarget):
 
     def endpoint_port(self, name: str, asked: int | None, besides: int | None = None) -> int:
         """See ``RoutingTarget``."""
-        taken = self._documents(self._reach()).ports_beside(name)
+        taken = self._documents(self.reach()).ports_beside(name)
         if asked in taken:
             raise UsageError(
                 f"port {asked} belongs to something else there", where=f"device {self.device.name}",
@@ -32,7 +32,7 @@ class DeviceEndpoints(DeviceTarget):
 
     def unroute(self, name: str) -> None:
         """See ``RoutingTarget``."""
-        known = {one.name for one in self._documents(self._reach()).desired().endpoints if one.status == "running"}
+        known = {one.name for one in self._documents(self.reach()).desired().endpoints if one.status == "running"}
         if name in known:
             self._channel().tell_endpoint(removed_endpoint(name))
 

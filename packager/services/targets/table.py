@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
-from edgepack.errors import UsageError
+from edgepack.errors import NotFoundError, UsageError
 from edgepack.nearness import listed
 from edgepack.oci.descriptor import Platform
 from packager.services.configuration.values import ComputeType
@@ -16,6 +17,8 @@ from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
     from packager.services.targets.local import LocalTarget
+
+_log = logging.getLogger(__name__)
 
 # What runs services on this machine, as edge-agent reads it.
 RUNTIME = "EDGEPACK_RUNTIME"
@@ -62,22 +65,42 @@ def _local(workspace: Workspace) -> LocalTarget:
 def place_of(workspace: Workspace, kind: ComputeType, named: str | None) -> str | None:
     """The target of that kind that is ``named``, or the one that there is; ``None`` where there is nothing to name.
 
-    Raises ``UsageError`` where several could be meant, ``NotFoundError`` for one that is not known.
+    Raises ``UsageError`` where several could be meant, or it is not known how a device is reached, and
+    ``NotFoundError`` for one that is not known.
     """
     match kind:
         case ComputeType.LOCAL if named is not None:
             raise UsageError("is given for a service on this machine", where=named, hint="leave it out, or give --dc")
         case ComputeType.DEVICE if named is not None:
-            return workspace.devices.get(named).name
+            return _reached(workspace, named)
         case ComputeType.DEVICE:
             names = [one.name for one in workspace.devices.list()]
             if len(names) == 1:
-                return names[0]
+                return _reached(workspace, names[0])
             hint = f"say which by --target: {listed(names)}" if names else "add one: edgepack device add"
             what = "is not said, and there are several" if names else "is not known"
             raise UsageError(f"the device {what}", where="service deploy", hint=hint)
         case _:
             return named
+
+
+def _reached(workspace: Workspace, name: str) -> str:
+    from packager.services.targets.device import DeviceTarget
+
+    DeviceTarget(workspace, workspace.devices.get(name)).reach()
+    return name
+
+
+def is_known(workspace: Workspace, kind: ComputeType, place: str | None, what: str) -> bool:
+    """Whether there is anybody to tell that ``what`` is deleted there; that there is not is logged."""
+    if kind is not ComputeType.DEVICE:
+        return True
+    try:
+        workspace.devices.get(place or "")
+    except NotFoundError:
+        _log.warning("%s: device %s is not known any more; what it runs goes on there", what, place)
+        return False
+    return True
 
 
 def platform_of(workspace: Workspace, kind: ComputeType, place: str | None) -> Platform:
