@@ -22,7 +22,9 @@ from packager.workspaces.workspace import Workspace
 @image_inputs
 @click.option("--dc", type=INPUT, metavar="FILE", help="A deployment configuration; on this machine without one.")
 @click.option(
-    "--target", metavar="NAME", help="A context of the kubeconfig, for a service on Kubernetes.  [default: the current]"
+    "--target",
+    metavar="NAME",
+    help="The device, or the context of the kubeconfig.  [default: the only one, the current one]",
 )
 @click.option("--port", type=Number(1, 65535, kind=int), help="Where it answers.  [default: a free port]")
 @click.option("--description", help="What the service is for.")

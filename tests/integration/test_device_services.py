@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 
 from tests.integration.support.images import Commands, Second, Site, assert_scores, rows
 from tests.support.broker import Mosquitto, running
-from tests.support.http_client import ask
+from tests.support.http_client import ask, listens
 from tests.support.parts import remove_tree
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
@@ -158,11 +160,15 @@ def test_an_endpoint_shares_requests_out_on_a_device(fleet: Fleet) -> None:
     assert fleet.service("list") == []
     made = endpoint("create", "--version", "v1", "-m", "mlp:1", "--port", free_port(), *dc)
     assert (made["state"], made["target"]) == ("Healthy", "press-7"), fleet.log
+    assert "asks its callers for something else" in endpoint(
+        "create-version", "--version", "v2", "-m", "mlp:2", "--dc", fleet.device / "dc.json", code=2
+    )
     shared = endpoint("create-version", "--version", "v2", "-m", "mlp:2", "--traffic", 50, *dc)
     assert [(one["traffic"], one["is_up"]) for one in shared["versions"]] == [(50, True), (50, True)], fleet.log
     # Who calls the endpoint shows one key, whichever version answers.
-    keys = fleet.service("keys", "mix-v1")
-    assert fleet.service("keys", "mix-v2") == keys
+    keys = endpoint("keys", "--regenerate", "primary")
+    assert fleet.service("keys", "mix-v2") == fleet.service("keys", "mix-v1") == keys
+    time.sleep(2)  # until both servers have looked at their files again
     body = json.dumps({"data": rows()})
     answers = {
         (answer.status, answer.headers["x-edgepack-version"])
@@ -199,6 +205,29 @@ def assert_keys_work(fleet: Fleet) -> None:
     assert [status(key) for key in before.values()] == [401, 200]
 
 
+def carry(stick: Path, inbox: Path) -> None:
+    """Put what is on the stick into the inbox, bundles first."""
+    for one in sorted(stick.iterdir(), key=lambda one: one.suffix):
+        (inbox / f".{one.name}").write_bytes(one.read_bytes())
+        (inbox / f".{one.name}").rename(inbox / one.name)
+
+
+def assert_an_endpoint_is_carried(fleet: Fleet, stick: Path, inbox: Path) -> None:
+    """Let an endpoint of one version go to the device by its stick, and be removed by it."""
+    if shutil.which("haproxy") is None:
+        return
+    (fleet.device / "open.json").write_text(json.dumps({"computeType": "aci", "port": free_port()}))
+    words = ("endpoint", "create", "borne", "--version", "v1", "-m", "mlp:1", "--dc", fleet.device / "open.json")
+    found = fleet.commands.edgepack(*words, "--port", port := free_port()).json
+    assert (found["state"], found["port"]) == (None, port)
+    carry(stick, inbox)
+    wait_until(lambda: listens(port))
+    wait_until(lambda: ask(port, "POST", "/score", json.dumps({"data": rows()}), JSON).status == 200)
+    fleet.commands.edgepack("endpoint", "delete", "borne")
+    carry(stick, inbox)
+    wait_until(lambda: not listens(port))
+
+
 def test_a_service_is_carried_by_a_folder(site: Site, fleet: Fleet, place: Path) -> None:
     stick = place / "stick"
     stick.mkdir()
@@ -206,12 +235,9 @@ def test_a_service_is_carried_by_a_folder(site: Site, fleet: Fleet, place: Path)
     found = fleet.service("deploy", "-n", "carried", "-m", "mlp:1", "--dc", fleet.device / "dc.json")
     assert found["state"] == "Unknown"
     assert f"is in {stick}" in found["reason"]
-    bundle, document = sorted(stick.iterdir(), key=lambda one: one.suffix)
     inbox = fleet.device / "state" / "inbox"
     inbox.mkdir(exist_ok=True)
-    for one in (bundle, document):
-        (inbox / f".{one.name}").write_bytes(one.read_bytes())
-        (inbox / f".{one.name}").rename(inbox / one.name)
+    carry(stick, inbox)
     status = [
         sys.executable,
         "-m",
@@ -231,6 +257,7 @@ def test_a_service_is_carried_by_a_folder(site: Site, fleet: Fleet, place: Path)
 
     wait_until(healthy)
     assert_scores(fleet.port, site.models[1])
+    assert_an_endpoint_is_carried(fleet, stick, inbox)
     fleet.service("delete", "carried")
-    (inbox / document.name).write_bytes(document.read_bytes())
+    carry(stick, inbox)
     wait_until(lambda: not healthy())

@@ -83,6 +83,9 @@ def test_what_cannot_be_reached_is_one_sentence_and_changes_nothing(far: Far) ->
         assert len(said.strip().splitlines()) == 1, said
         return said
 
+    # Before anything is built: there is no model of that name.
+    said = far.service("deploy", "-n", "far", "-m", "none:1", "--dc", far.device / "dc.json", code=2)
+    assert "it is not known how it is reached" in said
     unknown = refused(config="")
     assert "cannot be reached: Host key verification failed; nothing is asked here" in unknown
     assert f"by hand: ssh -F {far.server.config('')}" in unknown
@@ -160,6 +163,30 @@ def test_a_service_lives_on_a_device_by_ssh(site: Site, far: Far) -> None:
     far.service("delete", "far")
     assert far.service("list") == []
     assert not listens(far.port)
+
+
+@pytest.mark.real("haproxy")
+def test_an_endpoint_lives_on_a_device_by_ssh(far: Far) -> None:
+    def endpoint(verb: str, *words: object, code: int = 0) -> Any:
+        done = far.commands.edgepack("endpoint", verb, "split", *words, code=code)
+        return json.loads(done.stdout) if code == 0 else done.stderr
+
+    keyed = json.loads((far.device / "dc.json").read_text()) | {"authEnabled": True, "dnsNameLabel": "localhost"}
+    (far.device / "keyed.json").write_text(json.dumps(keyed))
+    dc = ("--dc", far.device / "keyed.json")
+    made = endpoint("create", "--version", "v1", "-m", "mlp:1", "--port", port := free_port(), *dc)
+    assert (made["state"], made["target"]) == ("Healthy", "press-9")
+    assert made["scoring_uri"] == f"http://localhost:{port}/score"
+    key = endpoint("keys", "--regenerate", "primary")["primary"]
+    body, kind = json.dumps({"data": rows()}), {"Content-Type": "application/json"}
+    headers = {**kind, "Authorization": f"Bearer {key}"}
+    wait_until(lambda: ask(port, "POST", "/score", body, headers).status == 200)
+    assert ask(port, "POST", "/score", body, headers).headers["x-edgepack-version"] == "split-v1"
+    (version,) = endpoint("show")["versions"]
+    assert version["requests"] > 0
+    endpoint("delete")
+    assert far.service("list") == []
+    assert not listens(port)
 
 
 def test_what_is_not_waited_for_goes_on_by_itself(site: Site, far: Far) -> None:

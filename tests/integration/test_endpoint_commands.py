@@ -45,6 +45,17 @@ def test_from_the_first_version_to_the_promotion_of_the_second(commands: Command
         assert (made["state"], made["default"], made["control"]) == ("Healthy", "v1", "v1")
         assert set(callers(made["scoring_uri"], 10).values()) == {"mlp-v1"}
         assert "is there already" in endpoint("create", "--version", "v1", "-m", "mlp:1", code=2)
+        # Before anything is built: there is no model of that name.
+        for name, sentence in (("mlp", "is the name of an endpoint"), ("mlp-v1", "is version v1 of endpoint mlp")):
+            done = commands.edgepack("service", "deploy", "-n", name, "-m", "none:1", "--overwrite", code=2)
+            assert f"service {name}: {sentence}" in done.stderr
+        done = commands.edgepack("service", "show", "mlp", code=3)
+        assert "it is an endpoint, see: edgepack endpoint show mlp" in done.stderr
+        done = commands.edgepack("endpoint", "show", "mlp-v1", code=3)
+        assert "it is version v1 of endpoint mlp" in done.stderr
+        commands.edgepack("endpoint", "show", "ab", code=3)
+        said = endpoint("create-version", "--version", "v1", "-m", "mlp:1", code=2)
+        assert "edgepack endpoint update mlp --version v1" in said
 
         shared = endpoint("create-version", "--version", "v2", "-m", "mlp:2", "--traffic", 20)
         assert [(one["name"], one["traffic"]) for one in shared["versions"]] == [("v1", 80), ("v2", 20)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,15 @@ import pytest
 from edgepack.errors import InvalidDocumentError, InvalidReferenceError, NotFoundError, UsageError
 from edgepack.state.endpoints import EndpointTls
 from edgepack.state.reported_endpoints import ReportedVersion
+from edgepack.trees.yaml_tree import json_tree
+from packager.services.configuration.rules import Configuration, Rules
 from packager.services.configuration.values import ComputeType
 from packager.services.endpoints.comparison import compare
 from packager.services.endpoints.endpoint import (
     Endpoint,
     changed,
+    host_name_of,
+    of_version,
     promoted,
     service_of,
     with_traffic,
@@ -48,7 +53,9 @@ def test_shares_over_100_and_versions_that_are_not_there_are_refused() -> None:
         with_traffic(TWO, {"v2": 101})
     with pytest.raises(NotFoundError, match="version 'v9' not found"):
         with_traffic(TWO, {"v9": 1})
-    with pytest.raises(UsageError, match="has a version 'v2' already"):
+    with pytest.raises(
+        UsageError, match="has a version 'v2' already; change it: edgepack endpoint update churn --version v2"
+    ):
         with_version(TWO, "v2")
     with pytest.raises(InvalidReferenceError):
         service_of("churn", "V_2")
@@ -86,7 +93,7 @@ def test_endpoints_are_kept_as_they_are(tmp_path: Path) -> None:
     assert store.list() == ()
     full = Endpoint(
         "churn", ComputeType.DEVICE, "press-7", 6789, {"v1": 80}, "v1", "v1", "x-caller", 4, 2.0,
-        EndpointTls("/a.pem", "/b.pem"), "text", {"a": "b"}, {"c": "d"}, "then", "now",
+        EndpointTls("/a.pem", "/b.pem"), "text", {"a": "b"}, {"c": "d"}, "then", "now", "press-7.local",
     )  # fmt: skip
     store.put(full)
     assert store.get("churn") == full
@@ -96,11 +103,54 @@ def test_endpoints_are_kept_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="service churn-v1: is version v1 of endpoint churn; delete it there"):
         store.check_free("churn-v1")
     store.check_free("churn-v2")
+    part = store.part("churn-v1")
+    assert part is not None
+    assert (part.endpoint.name, part.version) == ("churn", "v1")
+    assert store.find("ab") is store.find("../churn") is None  # nothing is called so
+    store.put(replace(full, name="churn-v3"))
+    assert [one.name for one in store.list()] == ["churn", "churn-v3"]
+    store.remove("churn-v3")
     (tmp_path / "services" / "endpoints" / "churn.json").write_text(json.dumps({"name": "churn"}))
     with pytest.raises(InvalidDocumentError):
         store.get("churn")
     store.remove("churn")
     assert store.find("churn") is None
+
+
+def test_the_name_of_the_host_is_the_endpoints_and_a_version_is_for_its_device_alone(tmp_path: Path) -> None:
+    def given(**more: object) -> Configuration:
+        fields = {"computeType": "aci", **more}
+        return Rules(json_tree(fields, "dc")).configuration("dc")
+
+    one = replace(
+        ONE, compute_type=ComputeType.DEVICE, target="press-7", host_name=host_name_of(given(dnsNameLabel="p7"))
+    )
+    assert (one.host_name, one.desired().host) == ("p7", "0.0.0.0")  # noqa: S104 - compared with, not bound to
+    assert ONE.desired().host == "127.0.0.1"
+    inner = of_version(one, "v1", given(dnsNameLabel="p7", port=7000))
+    assert inner.deployment == given(port=7000).deployment
+    assert inner.written == {"computeType": "aci", "port": 7000}
+    assert of_version(one, "v2", given()) == given()
+    with pytest.raises(UsageError, match="version v2: has another dnsNameLabel than the endpoint, whose name is p7"):
+        of_version(one, "v2", given(dnsNameLabel="other"))
+    for name in ("c.pem", "k.pem"):
+        (tmp_path / name).touch()
+    files = {"sslCertificate": str(tmp_path / "c.pem"), "sslKey": str(tmp_path / "k.pem")}
+    tls = given(sslEnabled=True, cname="p7", **files)
+    with pytest.raises(UsageError, match="give the endpoint one: --tls CERTIFICATE KEY"):
+        of_version(one, "v1", tls)
+
+
+def test_what_a_killed_command_left_is_told_from_what_somebody_made(tmp_path: Path) -> None:
+    store = EndpointStore(tmp_path)
+    assert not store.is_marked("churn-v2")
+    assert not store.is_marked("../churn-v2")
+    store.mark("churn-v2")
+    assert store.is_marked("churn-v2")
+    assert store.list() == ()
+    store.unmark("churn-v2")
+    store.unmark("churn-v2")
+    assert not store.is_marked("churn-v2")
 
 
 def version(requests: int, errors: int) -> ReportedVersion:

@@ -89,6 +89,23 @@ def test_a_file_moves_there_with_the_next_change(
     assert folder.get("churn").keys.secondary == made.keys.secondary
 
 
+def test_a_locked_keyring_does_not_keep_a_service_from_being_forgotten(
+    tmp_path: Path, desktop: Desktop, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = CredentialFolder(tmp_path)
+    with folder.changed("churn", Keys()) as made:
+        pass
+    desktop.is_locked = True
+    folder.remove("churn")
+    assert folder.find("churn") is None
+    assert list((tmp_path / "credentials").iterdir()) == []
+    assert f"the keys of service churn, which nothing takes any more, stay there as the entry {tmp_path}" in caplog.text
+    desktop.is_locked = False
+    with folder.changed("churn", Keys()) as later:
+        pass
+    assert later.keys != made.keys
+
+
 def test_a_keyring_that_is_locked_or_absent_changes_nothing(tmp_path: Path, desktop: Desktop) -> None:
     folder = CredentialFolder(tmp_path)
     with folder.changed("churn", Keys()) as made:

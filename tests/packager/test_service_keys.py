@@ -30,18 +30,23 @@ from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError, Un
 from edgepack.hidden import HiddenText
 from edgepack.host.files import atomic_write
 from edgepack.oci.digest import Digest
-from packager.commands import service_keys, service_run, service_show, service_token
+from packager.commands import endpoint_keys, service_keys, service_run, service_show, service_token
 from packager.exceptions import WebserviceException
 from packager.services.calling import score
 from packager.services.configuration.rules import Configuration, Keys
 from packager.services.configuration.values import Auth, ComputeType, DeviceDeployment
 from packager.services.credentials.callers import auth_of, keys_of, shown_to, token_of
 from packager.services.credentials.folder import CredentialFolder
+from packager.services.credentials.keys import new_key
 from packager.services.credentials.tokens import make_token
 from packager.services.deploying import Services
+from packager.services.endpoints.deploying import Endpoints
+from packager.services.endpoints.endpoint import Endpoint
+from packager.services.endpoints.store import EndpointStore
 from packager.services.plan import Change
 from packager.services.registry import ServiceRegistry
 from packager.services.service import Service
+from packager.services.targets.base import UnseenError
 from packager.services.targets.cluster import kubernetes_target
 from packager.webservice import AksWebservice, Webservice
 from packager.workspaces.workspace import Workspace
@@ -56,19 +61,20 @@ KEY_FILES = {Auth.KEY: "keys.json", Auth.TOKEN: "tokens.json"}
 @dataclass
 class ServerTarget:
     """The place of a service whose server reads ``folder``; ``refusal`` is why it takes no change, ``asked`` how often
-    it was asked for one."""
+    it was asked for one. With a name, it ``refuses`` changes of that service alone."""
 
     root: Path
     folder: Path
     refusal: EdgepackError | None = None
     asked: int = 0
+    refuses: str | None = None
 
     def settle(self, service: Service) -> Service:
         return service
 
     def apply(self, service: Service) -> None:
         self.asked += 1
-        if self.refusal is not None:
+        if self.refusal is not None and self.refuses in (None, service.name):
             raise self.refusal
         auth = auth_of(self.root, service)
         if auth is not None:
@@ -389,6 +395,85 @@ def test_a_cluster_gets_what_verifies_and_no_key(site: Site) -> None:
         assert list(found) == [file]
         assert found[file] == canonical_json(json.loads((site.target.folder / file).read_bytes()))
     assert given._credentials(replace(service, auth=Auth.NONE)).auth == {}
+
+
+def test_keys_that_a_target_was_told_of_stay_though_it_has_not_answered(site: Site) -> None:
+    primary, secondary = keys(site)
+    site.target.refusal = UnseenError("has not said yet how it goes")
+    try:
+        with pytest.raises(UnseenError):
+            Services(site.workspace).regenerate("keyed", "primary")
+    finally:
+        site.target.refusal = None
+    assert keys(site)[0] != primary
+    assert keys(site)[1] == secondary
+    site.target.apply(site.service("keyed"))
+    takes(site, keys(site)[0])
+
+
+@pytest.fixture
+def endpoint(site: Site) -> Iterator[Endpoints]:
+    """The endpoint ``both`` with two versions, whose keys are the same."""
+    registry, given = ServiceRegistry(site.workspace.database), Keys(new_key(), new_key())
+    for version in ("both-v1", "both-v2"):
+        registry.put(replace(site.service("keyed"), name=version, target="press-1"))
+        with CredentialFolder(site.workspace.root).changed(version, given):
+            pass
+    store = EndpointStore(site.workspace.root)
+    store.put(Endpoint("both", ComputeType.DEVICE, "press-1", 6789, {"v1": 0, "v2": 20}, "v1"))
+    yield Endpoints(site.workspace)
+    store.remove("both")
+    for version in ("both-v1", "both-v2"):
+        Services(site.workspace).delete(version)
+
+
+def test_all_versions_of_an_endpoint_get_a_new_key_or_none_does(site: Site, endpoint: Endpoints) -> None:
+    def shown(*words: str) -> dict[str, str]:
+        found: dict[str, str] = json.loads(site.run(endpoint_keys.command, "both", *words, "--output", "json").stdout)
+        return found
+
+    before = shown()
+    after = shown("--regenerate", "primary")
+    assert after["primary"] != before["primary"]
+    assert after["secondary"] == before["secondary"]
+    assert len(set(endpoint.keys("both").values())) == 1
+    own = new_key()
+    assert (
+        site.run(endpoint_keys.command, "both", "--regenerate", "secondary", "--stdin", given=f"{own}\n").exit_code == 0
+    )
+    assert {each.secondary for each in endpoint.keys("both").values()} == {own}
+
+    site.target.refusal, site.target.refuses = RuntimeFailedError("refuses it"), "both-v2"
+    try:
+        with pytest.raises(RuntimeFailedError):
+            endpoint.regenerate("both", "primary")
+        assert {each.primary for each in endpoint.keys("both").values()} == {after["primary"]}
+        site.target.refusal = UnseenError("is not connected")
+        with pytest.raises(UnseenError):
+            endpoint.regenerate("both", "primary", own := new_key())
+        assert {each.primary for each in endpoint.keys("both").values()} == {own}
+    finally:
+        site.target.refusal = site.target.refuses = None
+    Services(site.workspace).regenerate("both-v2", "primary")
+    done = site.run(endpoint_keys.command, "both")
+    assert "version v2 has keys of its own" in done.stderr
+    assert "is given without a key to replace" in str(site.run(endpoint_keys.command, "both", "--stdin").exception)
+
+
+def test_a_version_asks_for_what_the_others_ask_for(site: Site, endpoint: Endpoints) -> None:
+    open_to_all = Configuration(DeviceDeployment(), {"computeType": "aci"})
+    with pytest.raises(UsageError, match="asks its callers for something else than the other versions"):
+        endpoint.update_version("both", "v2", Change(configuration=open_to_all))
+    with pytest.raises(UsageError, match="asks its callers for something else than the other versions"):
+        Services(site.workspace).update("both-v2", Change(configuration=open_to_all))
+
+
+def test_a_service_of_a_device_that_is_gone_is_forgotten(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    gone = replace(site.service("keyed"), name="orphan", target="scrapped")
+    ServiceRegistry(site.workspace.database).put(gone)
+    Services(site.workspace).delete("orphan")
+    assert Services(site.workspace).find("orphan") is None
+    assert "device scrapped is not known any more; what it runs goes on there" in caplog.text
 
 
 def test_deleting_a_service_forgets_its_keys(site: Site) -> None:

@@ -22,7 +22,7 @@ from packager.services.service import Service
 from packager.services.states import State
 from packager.services.targets.base import Observation, UnseenError
 from packager.services.targets.channels.documents import Documents
-from packager.services.targets.channels.reports import has_ended, has_taken, observed, taken_serial
+from packager.services.targets.channels.reports import has_ended, has_taken, joined, observed, taken_serial
 from packager.workspaces.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -78,8 +78,16 @@ class BrokerChannel:
 
     def endpoint(self, name: str) -> ReportedEndpoint | None:
         """See ``Channel``: as the device last reported it."""
+        from dataclasses import replace
+
         seen = self._look()
-        return None if seen.device is None else _endpoint(seen.device, name)
+        found = None if seen.device is None else _endpoint(seen.device, name)
+        if seen.device is None or found is None:
+            return None
+        note, coming = seen.note, self._coming(seen.device)
+        if coming is not None:
+            return replace(found, state=EndpointState.TRANSITIONING, reason=joined(coming, note))
+        return replace(found, reason=joined(found.reason, note))
 
     def _publish(self, connection: Connection, topics: DeviceTopics, signed: bytes) -> None:
         connection.publish(topics.desired, signed, retain=True)
@@ -105,13 +113,17 @@ class BrokerChannel:
     def _observed(self, service: Service, seen: Seen) -> Observation:
         if seen.device is None:
             return Observation(State.UNKNOWN, "the device has not reported anything yet")
-        told = age(time.time() - seen.device.time)
-        note = "" if seen.is_there else f"the device is not connected now, and this is what it told last, {told}"
-        deployment = self.documents.last()
-        if deployment is not None and taken_serial(seen.device.documents, "device") < deployment.serial:
-            reason = f"the device has not taken serial {deployment.serial} yet"
-            return Observation(State.TRANSITIONING, f"{reason}; {note}" if note else reason)
+        note, coming = seen.note, self._coming(seen.device)
+        if coming is not None:
+            return Observation(State.TRANSITIONING, joined(coming, note))
         return observed(service, seen.device.services, note)
+
+    def _coming(self, device: ReportedDevice) -> str | None:
+        """That the last document is on its way to the device still, in words."""
+        deployment = self.documents.last()
+        if deployment is None or taken_serial(device.documents, "device") >= deployment.serial:
+            return None
+        return f"the device has not taken serial {deployment.serial} yet"
 
     def logs(self, service: Service, lines: int) -> str:
         """See ``Channel``: the device is asked by a signed command."""
@@ -222,6 +234,14 @@ class Seen:
     def is_there(self) -> bool:
         """Whether it is connected."""
         return self.presence is not None and self.presence.presence.value == "online"
+
+    @property
+    def note(self) -> str:
+        """What is to be said beside what it has reported."""
+        if self.is_there or self.device is None:
+            return ""
+        told = age(time.time() - self.device.time)
+        return f"the device is not connected now, and this is what it told last, {told}"
 
     def take(self, topic: str, data: bytes) -> None:
         """Take a message; what cannot be read is passed over."""
