@@ -37,7 +37,7 @@ def command(
     **given: Any,
 ) -> None:
     """Open endpoint NAME with its first version, which is the default one, and wait until it answers."""
-    from packager.services.endpoints.deploying import Endpoints
+    from packager.services.endpoint_deploying import Endpoints
 
     settings = settings_of(given)
     first = version_of(inputs, version, dc, target, traffic, control=control)

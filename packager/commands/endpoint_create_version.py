@@ -34,7 +34,7 @@ def command(
     output: str,
 ) -> None:
     """Add a version to endpoint NAME: it is deployed, and gets requests when it is healthy."""
-    from packager.services.endpoints.deploying import Endpoints
+    from packager.services.endpoint_deploying import Endpoints
 
     made = version_of(inputs, version, dc, None, traffic, control=control, is_default=is_default)
     with showing_log(), bars() as progress:

@@ -14,7 +14,7 @@ from packager.workspaces.workspace import Workspace
 @common
 def command(name: str, workspace: Workspace, output: str) -> None:
     """Close endpoint NAME and delete its versions; models and packages stay."""
-    from packager.services.endpoints.deploying import Endpoints
+    from packager.services.endpoint_deploying import Endpoints
 
     found = Endpoints(workspace).delete(name)
     answer(output, found.to_json(), [{"name": found.name, "versions": " ".join(found.weights)}])

@@ -16,7 +16,7 @@ from packager.workspaces.workspace import Workspace
 @common
 def command(name: str, version: str, workspace: Workspace, output: str) -> None:
     """Delete a version of endpoint NAME that gets no requests."""
-    from packager.services.endpoints.deploying import Endpoints
+    from packager.services.endpoint_deploying import Endpoints
 
     found = Endpoints(workspace).delete_version(name, version)
     answer(output, endpoint_json(workspace, found), [endpoint_line(workspace, found)])

@@ -22,7 +22,7 @@ from packager.workspaces.workspace import Workspace
 def command(name: str, regenerate: str | None, stdin: bool, workspace: Workspace, output: str) -> None:
     """Show the two keys of endpoint NAME, or replace one of them; nothing is started again."""
     from packager.services.credentials.keys import which_of
-    from packager.services.endpoints.deploying import Endpoints
+    from packager.services.endpoint_deploying import Endpoints
 
     endpoints, own = Endpoints(workspace), new_key_of(regenerate, is_given=stdin)
     if regenerate is None:

@@ -13,7 +13,7 @@ from packager.workspaces.workspace import Workspace
 @common
 def command(workspace: Workspace, output: str) -> None:
     """List the endpoints and the shares of their versions."""
-    from packager.services.endpoints.deploying import Endpoints
+    from packager.services.endpoint_deploying import Endpoints
 
     found = Endpoints(workspace).list()
     rows = [

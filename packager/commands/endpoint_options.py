@@ -14,7 +14,7 @@ from packager.commands.deployment_options import configuration_of
 from packager.commands.image_inputs import ImageInputs
 
 if TYPE_CHECKING:
-    from packager.services.endpoints.deploying import Settings, Version
+    from packager.services.endpoint_deploying import Settings, Version
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _VERSION = (
@@ -69,7 +69,7 @@ def settings_of(given: dict[str, Any]) -> Settings:
     """What was typed of ``settings_options``, which is taken out of ``given``."""
     from edgepack.state.endpoints import EndpointTls
     from packager.commands.options import pairs
-    from packager.services.endpoints.deploying import Settings
+    from packager.services.endpoint_deploying import Settings
 
     one = {name: given.pop(name) for name in _NAMES}
     tls = None
@@ -91,7 +91,7 @@ def version_of(
     is_default: bool = False,
 ) -> Version:  # fmt: skip
     """The version that was typed."""
-    from packager.services.endpoints.deploying import Version
+    from packager.services.endpoint_deploying import Version
     from packager.services.plan import Request
 
     if not inputs.refs and inputs.script is None:

@@ -16,7 +16,7 @@ from packager.workspaces.workspace import Workspace
 @common
 def command(name: str, version: str, workspace: Workspace, output: str) -> None:
     """Let VERSION be the default and the control of endpoint NAME, and get all of its requests."""
-    from packager.services.endpoints.deploying import Endpoints
+    from packager.services.endpoint_deploying import Endpoints
 
     found = Endpoints(workspace).promote(name, version)
     answer(output, endpoint_json(workspace, found), [endpoint_line(workspace, found)])

@@ -20,7 +20,7 @@ def command(name: str, shares: tuple[str, ...], workspace: Workspace, output: st
 
     A version that is not named keeps its share, and the default one gets what is left of 100.
     """
-    from packager.services.endpoints.deploying import Endpoints
+    from packager.services.endpoint_deploying import Endpoints
 
     found = Endpoints(workspace).set_traffic(name, shares_of(shares))
     answer(output, endpoint_json(workspace, found), [endpoint_line(workspace, found)])

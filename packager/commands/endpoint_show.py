@@ -19,7 +19,7 @@ def command(name: str, workspace: Workspace, output: str) -> None:
     The last column is by the two-proportion z test (pooled, two-sided, level 0.05) beside the control version, or the
     default one where there is no control.
     """
-    from packager.services.endpoints.deploying import Endpoints
+    from packager.services.endpoint_deploying import Endpoints
 
     found = Endpoints(workspace).observe(name)
     value = endpoint_json(workspace, found)

@@ -41,7 +41,7 @@ def command(
 ) -> None:
     """Change endpoint NAME, or what one of its versions runs; the version answers as before until it is healthy."""
     from packager.services.configuration.read import read_deployment
-    from packager.services.endpoints.deploying import Endpoints
+    from packager.services.endpoint_deploying import Endpoints
     from packager.services.plan import Change
 
     settings, endpoints = settings_of(given), Endpoints(workspace)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from packager.services.endpoint_deploying import Endpoints, Observed
 from packager.services.endpoints.comparison import Comparison, compare
-from packager.services.endpoints.deploying import Endpoints, Observed
 from packager.workspaces.workspace import Workspace
 
 

@@ -19,6 +19,10 @@ class NotToldError(EdgepackError):
     """A device has surely not been told anything."""
 
 
+class UnseenError(EdgepackError):
+    """A device was told, and has not said yet how it goes: what it was told stands."""
+
+
 @dataclass(frozen=True)
 class Reach:
     """A device is told what to run by documents that ``key`` signs.

@@ -25,7 +25,7 @@ from edgepack.host.progress import Progress, unseen
 from edgepack.names import ModelRef, check_service_name
 from edgepack.oci.descriptor import Platform
 from edgepack.oci.digest import Digest
-from packager.fleet.reach import NotToldError
+from packager.fleet.reach import NotToldError, UnseenError
 from packager.layers.secrets import check_record
 from packager.services.configuration.rules import Keys
 from packager.services.configuration.values import Auth
@@ -37,7 +37,7 @@ from packager.services.plan import Change, Request, changed, plan_update
 from packager.services.registry import ServiceRegistry, now
 from packager.services.service import Service
 from packager.services.states import State
-from packager.services.targets.base import Observation, ServiceTarget, UnseenError
+from packager.services.targets.base import Observation, ServiceTarget
 from packager.services.targets.places import SERVICES
 from packager.services.targets.table import is_known, place_of, platform_of, target_of
 from packager.workspaces.workspace import Workspace
@@ -69,8 +69,14 @@ class Services:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._records = ServiceRegistry.of(workspace)
+        self._records = ServiceRegistry.of(workspace, self._endpoint_of)
         self._credentials = CredentialFolder(workspace.root)
+
+    def _endpoint_of(self, name: str) -> str | None:
+        from packager.services.endpoints.store import EndpointStore
+
+        is_one = EndpointStore(self._workspace.root).find(name) is not None
+        return f"it is an endpoint, see: edgepack endpoint show {name}" if is_one else None
 
     def list(self) -> tuple[Service, ...]:
         """All services by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ from packager.services.configuration.values import ComputeType
 from packager.services.service import Service
 
 if TYPE_CHECKING:
-    from packager.services.endpoints.store import EndpointStore
     from packager.workspaces.workspace import Workspace
 
 
@@ -23,20 +22,20 @@ class ServiceRegistry:
     """The services in ``own``, which is this workstation's, and in ``shared``, which may be a team's.
 
     What runs on this machine is in ``own``: two people of a team may call theirs the same. Where both have a name, it
-    is the one on this machine. ``endpoints`` are what a name that no service has may be the name of.
+    is the one on this machine. ``elsewhere`` says what else is called by a name that no service has, if anything.
     """
 
-    def __init__(self, own: Database, shared: Database | None = None, endpoints: EndpointStore | None = None) -> None:
+    def __init__(
+        self, own: Database, shared: Database | None = None, elsewhere: Callable[[str], str | None] = lambda _: None
+    ) -> None:
         self._own = own
-        self._endpoints = endpoints
+        self._elsewhere = elsewhere
         self._shared = shared if shared is not None else own
 
     @classmethod
-    def of(cls, workspace: Workspace) -> ServiceRegistry:
+    def of(cls, workspace: Workspace, elsewhere: Callable[[str], str | None] = lambda _: None) -> ServiceRegistry:
         """Those of ``workspace``."""
-        from packager.services.endpoints.store import EndpointStore
-
-        return cls(workspace.own_database, workspace.database, EndpointStore(workspace.root))
+        return cls(workspace.own_database, workspace.database, elsewhere)
 
     def list(self) -> tuple[Service, ...]:
         """The services by name."""
@@ -88,11 +87,8 @@ class ServiceRegistry:
             yield self._shared
 
     def _missing(self, name: str) -> NotFoundError:
-        if self._endpoints is not None and self._endpoints.find(name) is not None:
-            return NotFoundError(
-                f"service {name!r} not found", where="service registry",
-                hint=f"it is an endpoint, see: edgepack endpoint show {name}",
-            )  # fmt: skip
+        if (hint := self._elsewhere(name)) is not None:
+            return NotFoundError(f"service {name!r} not found", where="service registry", hint=hint)
         names = [one.name for one in self.list()]
         there = f"there are {listed(names)}" if names else "make it with: edgepack service deploy"
         return NotFoundError(

@@ -32,6 +32,7 @@ from edgepack.host.files import atomic_write
 from edgepack.oci.digest import Digest
 from packager.commands import endpoint_keys, service_keys, service_run, service_show, service_token
 from packager.exceptions import WebserviceException
+from packager.fleet.reach import UnseenError
 from packager.services.calling import score
 from packager.services.configuration.rules import Configuration, Keys
 from packager.services.configuration.values import Auth, ComputeType, DeviceDeployment
@@ -40,13 +41,12 @@ from packager.services.credentials.folder import CredentialFolder
 from packager.services.credentials.keys import new_key
 from packager.services.credentials.tokens import make_token
 from packager.services.deploying import Services
-from packager.services.endpoints.deploying import Endpoints
+from packager.services.endpoint_deploying import Endpoints
 from packager.services.endpoints.endpoint import Endpoint
 from packager.services.endpoints.store import EndpointStore
 from packager.services.plan import Change
 from packager.services.registry import ServiceRegistry
 from packager.services.service import Service
-from packager.services.targets.base import UnseenError
 from packager.services.targets.cluster import kubernetes_target
 from packager.webservice import AksWebservice, Webservice
 from packager.workspaces.workspace import Workspace

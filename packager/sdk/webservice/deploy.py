@@ -16,7 +16,7 @@ from packager.sdk.webservice.kinds import AksEndpoint, Webservice
 from packager.services.configuration.rules import Configuration
 from packager.services.configuration.values import ComputeType
 from packager.services.deploying import Services
-from packager.services.endpoints.deploying import Endpoints, Settings, Version
+from packager.services.endpoint_deploying import Endpoints, Settings, Version
 from packager.services.plan import LOCAL, Request
 
 if TYPE_CHECKING:

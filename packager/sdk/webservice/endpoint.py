@@ -18,7 +18,7 @@ from packager.sdk.webservice.deployment import KUBERNETES, arguments_of
 from packager.sdk.webservice.endpoint_configuration import EndpointConfiguration, share_of, version_configuration
 from packager.sdk.webservice.endpoint_version import EndpointVersion, VersionType
 from packager.services.configuration.values import Auth, ComputeType
-from packager.services.endpoints.deploying import Endpoints, Observed, Settings, Version
+from packager.services.endpoint_deploying import Endpoints, Observed, Settings, Version
 from packager.services.plan import Change, Request
 from packager.services.service import Service
 from packager.services.states import State

@@ -21,11 +21,11 @@ from edgepack.host.files import atomic_write, fsync_dir, make_dirs
 from edgepack.host.ownership import check_secret
 from edgepack.limits import LIMITS
 from edgepack.signing.keys import PrivateKey, create_key
+from packager.fleet.reach import UnseenError
 from packager.fleet.registry import MaybeSentError
 from packager.services.configuration.rules import Keys
 from packager.services.credentials import vault
 from packager.services.credentials.keys import ServiceKeys, Which, is_key, new_key
-from packager.services.targets.base import UnseenError
 
 _log = logging.getLogger(__name__)
 

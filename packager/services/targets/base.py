@@ -6,16 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgepack.errors import EdgepackError
 from edgepack.oci.digest import Digest
 from edgepack.state.endpoints import DesiredEndpoint
 from edgepack.state.reported_endpoints import ReportedEndpoint
 from packager.services.service import Service
 from packager.services.states import State
-
-
-class UnseenError(EdgepackError):
-    """The target was told, and has not said yet how it goes: what it was told stands."""
 
 
 @dataclass(frozen=True)

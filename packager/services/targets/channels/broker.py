@@ -16,11 +16,11 @@ from edgepack.state.reported import ReportedDevice, ReportedService, Stage
 from edgepack.state.reported_endpoints import EndpointState, ReportedEndpoint
 from edgepack.state.times import age
 from edgepack.state.topics import DeviceTopics
-from packager.fleet.reach import Reach
+from packager.fleet.reach import Reach, UnseenError
 from packager.services.pushing import push
 from packager.services.service import Service
 from packager.services.states import State
-from packager.services.targets.base import Observation, UnseenError
+from packager.services.targets.base import Observation
 from packager.services.targets.channels.documents import Documents
 from packager.services.targets.channels.reports import has_ended, has_taken, joined, observed, taken_serial
 from packager.workspaces.workspace import Workspace

@@ -17,12 +17,13 @@ from edgepack.state.endpoints import DesiredEndpoint
 from edgepack.state.reported import ReportedService, ServiceState, Stage, read_services
 from edgepack.state.reported_endpoints import EndpointState, ReportedEndpoint, read_endpoint
 from packager.fleet.device import Device
+from packager.fleet.reach import UnseenError
 from packager.fleet.registry import Deployment
 from packager.fleet.ssh import UnreachedError, last_line
 from packager.services.remote_agent import RemoteAgent
 from packager.services.service import Service
 from packager.services.states import State
-from packager.services.targets.base import Observation, UnseenError
+from packager.services.targets.base import Observation
 from packager.services.targets.channels.documents import Documents
 from packager.services.targets.channels.reports import has_ended, observed
 from packager.workspaces.workspace import Workspace

@@ -19,12 +19,14 @@ from edgepack.host.progress import Progress, unseen
 from edgepack.names import check_service_name
 from edgepack.state.endpoints import EndpointTls
 from edgepack.state.reported_endpoints import ReportedEndpoint
+from packager.fleet.reach import UnseenError
 from packager.layers.secrets import check_record
 from packager.services.configuration.rules import Configuration, Keys
 from packager.services.configuration.values import Auth, ComputeType, DeviceDeployment
 from packager.services.credentials.folder import CredentialFolder
 from packager.services.credentials.keys import ServiceKeys, Which, new_key
 from packager.services.deploying import Services
+from packager.services.endpoint_keys import keys_of_versions, regenerate
 from packager.services.endpoints.endpoint import (
     Endpoint,
     changed,
@@ -37,13 +39,12 @@ from packager.services.endpoints.endpoint import (
     with_version,
     without_version,
 )
-from packager.services.endpoints.keys import keys_of_versions, regenerate
 from packager.services.endpoints.store import EndpointStore
 from packager.services.plan import Change, Request, grown
 from packager.services.registry import now
 from packager.services.service import Service
 from packager.services.states import State
-from packager.services.targets.base import RoutingTarget, UnseenError
+from packager.services.targets.base import RoutingTarget
 from packager.services.targets.places import SERVICES
 from packager.services.targets.table import is_known, place_of, routing_target
 from packager.workspaces.workspace import Workspace

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from edgepack.errors import EdgepackError
 from edgepack.hidden import HiddenText
+from packager.fleet.reach import UnseenError
 from packager.services.credentials.callers import keys_of
 from packager.services.credentials.keys import ServiceKeys, Which
 from packager.services.deploying import Services
 from packager.services.endpoints.endpoint import Endpoint
-from packager.services.targets.base import UnseenError
 
 
 def keys_of_versions(root: Path, services: Services, one: Endpoint) -> dict[str, ServiceKeys]:
