@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from edge_agent.sources.base import SourceGoneError
-from edgepack.bundle.blobs import BundleBlobs
+from edgepack.bundle.blobs import BundleBlobs, BundleSet, sets
+from edgepack.bundle.parts import numbers
 from edgepack.bundle.tar import is_bundle
 from edgepack.errors import EdgepackError, NotFoundError, SignatureError, UnsafeArchiveError
 from edgepack.oci.attachments import HasReferrers
@@ -83,10 +84,11 @@ class FolderPlace:
             entries = [self._folder]
             if self._folder.is_dir() and not (self._folder / "oci-layout").is_file():
                 entries = sorted(self._folder.iterdir())[:_MOST_ENTRIES]
+        parts: list[BundleBlobs] = []
         for path in entries:
             try:
                 with self._readable():
-                    one = self._opened(path)
+                    one = self._opened(path, parts)
                 if one is not None:
                     yield one
             except (SourceGoneError, UnsafeArchiveError) as error:  # a link that leads nowhere, a pipe
@@ -94,14 +96,22 @@ class FolderPlace:
             except EdgepackError as error:
                 _log.info("passed over: %s", error)
                 self._refused.append(error)
+        for bundle in sets(parts):
+            if bundle.missing:
+                _log.info("%s: %s of a bundle are not here", self._folder, numbers(bundle.missing))
+            yield _Bundle(bundle)
 
-    def _opened(self, path: Path) -> _Images | None:
+    def _opened(self, path: Path, parts: list[BundleBlobs]) -> _Images | None:
+        """What is at ``path``; a part of a bundle is added to ``parts``."""
         if path.is_dir():
             return _Layout(path) if (path / "oci-layout").is_file() else None
         if path.name.startswith(".") or not stat.S_ISREG(path.stat().st_mode) or not is_bundle(path):
             return None
-        bundle = BundleBlobs(path, self._trusted, allow_unsigned=self._allow_unsigned)
-        return _Bundle(self._open.enter_context(bundle))
+        bundle = self._open.enter_context(BundleBlobs(path, self._trusted, allow_unsigned=self._allow_unsigned))
+        if bundle.list.part is not None:
+            parts.append(bundle)
+            return None
+        return _Bundle(bundle)
 
     @contextmanager
     def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
@@ -159,7 +169,7 @@ class _Watched:
 
 
 class _Bundle:
-    def __init__(self, blobs: BundleBlobs) -> None:
+    def __init__(self, blobs: BundleBlobs | BundleSet) -> None:
         self.path = blobs.path
         self._blobs = blobs
         self.open, self.referrers = blobs.open, blobs.referrers

@@ -35,6 +35,7 @@ from edgepack.errors import (
 from edgepack.host.media import FAT_FILE_BYTES, free_bytes, largest_file
 from edgepack.limits import LIMITS, Limits
 from edgepack.oci import mediatypes
+from edgepack.oci.attachments import HasReferrers
 from edgepack.oci.checked import CheckedBlobs
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
@@ -141,7 +142,7 @@ class Arrival:
         held = CheckedBlobs(store)
         taken = plan(contents, source, platform, held, where)
         images = tuple(
-            ImportedImage(one.name, one.descriptor.digest, _signers(source, one.descriptor, trusted, allow_unsigned))
+            ImportedImage(one.name, one.descriptor.digest, signers(source, one.descriptor, trusted, allow_unsigned))
             for one in contents.images
         )
         absent = tuple(blob for blob in taken.needed if not held(blob))
@@ -180,9 +181,10 @@ def read_head(tar: TarReader, found: PartList) -> dict[Digest, bytes]:
     return {blob.digest: tar.read(blob_name(blob.digest), blob.digest, blob.size) for blob in contents.head}
 
 
-def _signers(
-    source: _Overlay, image: Descriptor, trusted: Collection[PublicKey], allow_unsigned: bool
+def signers(
+    source: HasReferrers, image: Descriptor, trusted: Collection[PublicKey], allow_unsigned: bool
 ) -> tuple[str, ...]:
+    """The trusted keys that signed ``image``; none for one that nobody signed, with ``allow_unsigned``."""
     if allow_unsigned and not source.referrers(image.digest, mediatypes.STATEMENT_ARTIFACT):
         return ()
     return verify_image(source, image.digest, trusted).key_ids

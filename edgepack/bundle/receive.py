@@ -50,7 +50,7 @@ def import_media(
 
     Raises ``BadPartsError`` when parts are altered or cut short, ``MissingPartsError`` when parts are not there whose
     layers the store lacks; both after everything else was read, and what was good is kept. Otherwise what
-    ``import_bundle`` raises. Of several bundles those that are good are imported, and then the first error is raised.
+    ``import_bundle`` raises. Of several bundles those that are good are imported; then the errors are raised as one.
     """
     media = find_media(paths, trusted, allow_unsigned=allow_unsigned)
     reports: list[ImportReport] = []
@@ -70,12 +70,19 @@ def import_media(
     if media.bad and not media.parts:
         errors.extend(media.bad.values())
     if errors:
-        raise errors[0]
+        raise _joined(errors)
     return ImportReport(
         tuple(image for one in reports for image in one.images),
         sum(one.moved_bytes for one in reports),
         sum(one.present_bytes for one in reports),
     )
+
+
+def _joined(errors: Sequence[EdgepackError]) -> EdgepackError:
+    """One of ``errors``, what is a matter of trust before the rest, that tells of all of them."""
+    first, *others = sorted(errors, key=lambda error: not isinstance(error, VerificationError))
+    first.what = "; ".join([first.what, *map(str, others)])
+    return first
 
 
 class _PartsImport:

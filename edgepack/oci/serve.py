@@ -14,9 +14,9 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from edgepack.errors import EdgepackError, NotFoundError, UsageError, VerificationError
@@ -25,7 +25,6 @@ from edgepack.oci.descriptor import Descriptor
 from edgepack.oci.digest import Digest
 from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.reference import is_loopback, is_repository
-from edgepack.oci.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +40,34 @@ _COME_AGAIN = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Le
 BlobListener = Callable[[Digest, int], None]
 
 
+class Served(Protocol):
+    """What can be served: a store, or something that has images like one."""
+
+    def index(self) -> Index:
+        """What is named here."""
+
+    def tags(self) -> dict[str, Descriptor]:
+        """Every tag with its image."""
+
+    def resolve(self, tag: str) -> Descriptor:
+        """What ``tag`` names; raises ``NotFoundError``."""
+
+    def describe(self, digest: Digest) -> Descriptor:
+        """The descriptor of a manifest or index; raises ``NotFoundError``."""
+
+    def size_of(self, digest: Digest) -> int | None:
+        """How long the blob is; ``None`` when it is not here."""
+
+    def read(self, descriptor: Descriptor) -> bytes:
+        """The verified bytes of a manifest or index."""
+
+    def open(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[BinaryIO]:
+        """The bytes of a blob, which can be sought in."""
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """The artifacts attached to ``subject``."""
+
+
 class _RefusedError(Exception):
     def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
         super().__init__(message)
@@ -49,7 +76,7 @@ class _RefusedError(Exception):
 
 @contextmanager
 def serve(
-    store: Store,
+    store: Served,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
@@ -89,7 +116,7 @@ class _Server(http.server.ThreadingHTTPServer):
     # An engine that keeps its connection open must not keep the context from ending.
     block_on_close = False
 
-    def __init__(self, store: Store, host: str, port: int, on_blob: BlobListener | None, *, local_only: bool) -> None:
+    def __init__(self, store: Served, host: str, port: int, on_blob: BlobListener | None, *, local_only: bool) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.catalogue = _Catalogue(store)
         self.on_blob = on_blob
@@ -127,7 +154,7 @@ class _Server(http.server.ThreadingHTTPServer):
 class _Catalogue:
     """What the store has, by the names that a registry's client uses; and how long its blobs must be."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Served) -> None:
         self.store = store
         self._sizes: dict[Digest, int] = {}
 
@@ -160,10 +187,9 @@ class _Catalogue:
             self._scan(self.store.index().manifests)
         size = self._sizes.get(digest)
         if size is None:
-            path = self.store.path(digest)
-            if not path.is_file():
-                raise NotFoundError(f"blob {digest} is missing", where=self.store.root)
-            size = path.stat().st_size
+            size = self.store.size_of(digest)
+            if size is None:
+                raise NotFoundError(f"blob {digest} is missing")
         return Descriptor("application/octet-stream", digest, size)
 
     def _scan(self, items: tuple[Descriptor, ...]) -> None:

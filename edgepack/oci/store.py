@@ -132,6 +132,10 @@ class Store:
         """Whether the store has a blob of that digest."""
         return self.path(digest).is_file()
 
+    def size_of(self, digest: Digest) -> int | None:
+        """How long the blob is; ``None`` when it is not here."""
+        return self.path(digest).stat().st_size if self.has_digest(digest) else None
+
     @contextmanager
     def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
         """The blob's bytes from ``offset`` on, not verified; raises ``NotFoundError`` or ``SizeMismatchError``.
@@ -183,12 +187,9 @@ class Store:
 
     def describe(self, digest: Digest) -> Descriptor:
         """The descriptor of a manifest or index that is known by its digest alone; raises ``NotFoundError``."""
-        try:
-            size = self.path(digest).stat().st_size
-        except FileNotFoundError:
-            raise NotFoundError(
-                f"{digest} is not in the store", where=self.root, hint="import or pull it first"
-            ) from None
+        size = self.size_of(digest)
+        if size is None:
+            raise NotFoundError(f"{digest} is not in the store", where=self.root, hint="import or pull it first")
         data = self.read(Descriptor(mediatypes.MANIFEST, digest, size))
         try:
             Manifest.from_bytes(data)

@@ -126,7 +126,17 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "iot-edge": "Write a deployment manifest of Azure IoT Edge.",
         },
     ),
-    "bundle": ("Files that carry images to a device.", {"create": "Write images and their signatures to one file."}),
+    "bundle": (
+        "Files that carry images to devices and sites.",
+        {
+            "create": "Write images and their signatures to a file, or to parts.",
+            "inspect": "Show what bundles bring, and which parts are missing.",
+            "verify": "Read all of a bundle; every bad part is named.",
+            "load": "Push the images of bundles to a site's registry.",
+            "serve": "Offer bundles on the network as a registry.",
+            "receipt": "Write what a workspace or a registry holds.",
+        },
+    ),
 }
 VERBS = {
     "serve": "Serve a model in this terminal, without an image.",

@@ -72,6 +72,8 @@ NOT_SEARCHED = {
     "packager/bases/facts.py": "a cache of what bases offer",
     "packager/bases/debian/resolve.py": "indexes of Debian's packages",
     "packager/commands/device_command.py": "a command: names, numbers and times",
+    "packager/commands/bundle_receipt.py": "digests of blobs",
+    "packager/commands/bundle_verify.py": "numbers of parts, digests and tags of a bundle, which was searched",
     "packager/commands/key_export.py": "a public key",
     "packager/contexts/base.py": "a base, which is in the store",
     "packager/database/upgrades.py": "records of an earlier edgepack, as they are",
