@@ -193,6 +193,17 @@ def test_a_record_of_another_boot_is_of_nothing_that_runs(
     assert process.inspect("churn") != found
 
 
+def test_every_process_but_the_kernel_s_own_may_be_of_a_service() -> None:
+    long = "x" * 100_000  # more than is read at once
+    with subprocess.Popen([sys.executable, "-c", "input()", long, "the end"], stdin=subprocess.PIPE) as child:
+        wait_until(lambda: processes._words(child.pid)[-2:] == [b"the end", b""])
+        found = processes.living()
+        assert found[child.pid].parent == os.getpid()
+        threads = Path("/proc/2/comm")
+        assert not threads.exists() or threads.read_text() != "kthreadd\n" or 2 not in found
+        child.communicate(b"\n")
+
+
 def test_another_python_is_named(process: Runtime, store: Store) -> None:
     with pytest.raises(IncompatibleError, match=r"Python 3\.99.*install python3\.99"):
         process.prepare(script(store, "x", entrypoint=("/usr/bin/python3.99", "-m", "app")))
