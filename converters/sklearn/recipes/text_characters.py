@@ -62,15 +62,15 @@ def encoded_words(ops: Ops, model: Any, words: Words, terms: Sequence[Sequence[s
     lowercase, accents = bool(model.lowercase), model.strip_accents
     learnt = sorted({part for term in terms for word in term for part in word})
     made = {**_made(lowercase, accents), **{part: made_of(part, lowercase, accents) for part in learnt}}
-    within = re.compile(words.kind)
-    inside = {part: within.fullmatch(part) is not None for part in {*learnt, *"".join(made.values())}}
+    # Of hundreds of thousands of characters, each regular expression is asked once, and most are not looked at again.
+    inside = set(re.findall(words.kind, "".join(made.values())))
     numbers = {part: number for number, part in enumerate(learnt)}
     mark = len(numbers)
 
     def numbered(text: str) -> list[int]:
-        return [numbers.get(part, tokens.UNKNOWN) if inside[part] else tokens.BREAK for part in text]
+        return [numbers.get(part, tokens.UNKNOWN) if part in inside else tokens.BREAK for part in text]
 
-    parting = {character for character, text in made.items() if text and not any(map(inside.get, text))}
+    parting = {character for character, text in made.items() if text and inside.isdisjoint(text)}
     within_runs = [ord(character) for character in made if character not in parting]
     if chr(_FIRST_FREE) not in parting:
         within_runs += [*range(_FIRST_FREE, 0xE0000), *range(_LAST_FREE, 0x110000)]
@@ -78,8 +78,12 @@ def encoded_words(ops: Ops, model: Any, words: Words, terms: Sequence[Sequence[s
     rows = ops.add("Shape", runs, start=0, end=1)
     characters = tokens.tokenized(ops, ops.reshape(runs, [-1]), separators=[""])
     # Of most characters every one is another unknown one, or in ASCII none at all.
-    default = [tokens.REMOVED] if model.strip_accents == "ascii" else [tokens.UNKNOWN]
-    kept = {character: numbered(text) for character, text in made.items() if character not in parting}
+    if model.strip_accents == "ascii":
+        default, others = [tokens.REMOVED], {character: text for character, text in made.items() if text}
+    else:
+        default = [tokens.UNKNOWN]
+        others = {character: text for character, text in made.items() if len(text) != 1 or text in numbers}
+    kept = {character: numbered(text) for character, text in others.items() if character not in parting}
     kept = {character: found for character, found in kept.items() if (found or [tokens.REMOVED]) != default}
     places = []
     for place in range(max(map(len, kept.values()), default=1) or 1):
