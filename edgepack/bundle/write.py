@@ -18,7 +18,7 @@ from edgepack.bundle.listing import (
 )
 from edgepack.bundle.receipt import Receipt
 from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarWriter, blob_name
-from edgepack.errors import NotFoundError, SignatureError, UsageError
+from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.files import BY_UMASK, replacing
 from edgepack.limits import LIMITS
 from edgepack.nearness import tag_meant
@@ -29,7 +29,7 @@ from edgepack.oci.platforms import choose, needs, platform_images, runs_on
 from edgepack.oci.store import Store
 from edgepack.signing import envelope
 from edgepack.signing.keys import PrivateKey
-from edgepack.signing.statement import attach, verify_image, vouched_for
+from edgepack.signing.statement import ensure_signed
 
 _DOCUMENTS = mediatypes.INDEXES | mediatypes.MANIFESTS
 
@@ -92,7 +92,7 @@ def plan_bundle(
         platform = receipt.platform
     if key is not None:
         for image in images:
-            ensure_signed(store, image.name, image.descriptor, key)
+            ensure_signed(store, image.descriptor, image.name, key)
     contents = _contents(store, images, platform, receipt)
     contents.check_limits(LIMITS, where)
     return contents
@@ -142,17 +142,6 @@ def _images(store: Store, tags: Collection[str]) -> tuple[NamedImage, ...]:
 def _without_tag(image: Descriptor) -> Descriptor:
     others = {name: text for name, text in image.annotations.items() if name != mediatypes.REF_NAME}
     return Descriptor(image.media_type, image.digest, image.size, others, image.platform, image.artifact_type)
-
-
-def ensure_signed(store: Store, name: str, image: Descriptor, key: PrivateKey) -> None:
-    """Attach a statement by ``key`` to ``image``, called ``name``, unless it has one."""
-    try:
-        signed = verify_image(store, image.digest, [key.public])
-        is_covered = signed.attachments.issuperset(vouched_for(store, image))
-    except SignatureError:
-        is_covered = False
-    if not is_covered:
-        attach(store, image, name, key)
 
 
 def _require_platform(

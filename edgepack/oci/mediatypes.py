@@ -23,6 +23,8 @@ IN_TOTO = "application/vnd.in-toto+json"
 CYCLONEDX = "application/vnd.cyclonedx+json"
 # The wheels of an image by their hashes, as pip reads them.
 LOCK_ARTIFACT = "application/vnd.edgepack.lock.v1"
+# A signature for Sigstore's tools: the artifact's type and its document's.
+SIGSTORE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 STATEMENT_ARTIFACT = "application/vnd.edgepack.statement.v1+json"
 
 # The agent of devices as one file, a zip application, which is the only layer of an image.

@@ -55,6 +55,28 @@ def attach(store: Store, image: Descriptor, name: str, key: PrivateKey, created:
     return attachments.attach(store, image, Attachment(mediatypes.STATEMENT_ARTIFACT, mediatypes.DSSE, signed))
 
 
+def ensure_signed(store: Store, image: Descriptor, name: str, key: PrivateKey) -> bytes:
+    """Attach a statement by ``key`` to ``image``, called ``name``, unless it has one; returns its envelope."""
+    covered = frozenset(vouched_for(store, image))
+    for artifact in store.referrers(image.digest, mediatypes.STATEMENT_ARTIFACT):
+        try:
+            data, verified = _checked(store, artifact, image.digest, [key.public])
+        except (VerificationError, NotFoundError, InvalidDocumentError):
+            continue
+        if verified.attachments >= covered:
+            return data
+    return _checked(store, attach(store, image, name, key), image.digest, [key.public])[0]
+
+
+def _checked(
+    source: BlobSource, artifact: Descriptor, image: Digest, trusted: Collection[PublicKey]
+) -> tuple[bytes, Verified]:
+    """The envelope in ``artifact``, and what trusted keys say in it."""
+    manifest = Manifest.from_bytes(read_verified(source, artifact), f"statement {artifact.digest}")
+    data = read_verified(source, envelope_of(manifest, image))
+    return data, check_statement(data, image, trusted)
+
+
 def verify_image(
     source: HasReferrers, image: Digest, trusted: Collection[PublicKey], *, index: Descriptor | None = None
 ) -> Verified:
@@ -71,8 +93,7 @@ def verify_image(
     found, refused = [], []
     for artifact in source.referrers(image, mediatypes.STATEMENT_ARTIFACT):
         try:
-            manifest = Manifest.from_bytes(read_verified(source, artifact), f"statement {artifact.digest}")
-            found.append(check_statement(read_verified(source, envelope_of(manifest, image)), image, trusted))
+            found.append(_checked(source, artifact, image, trusted)[1])
         except (VerificationError, NotFoundError, InvalidDocumentError) as error:
             refused.append(error)
     if found:

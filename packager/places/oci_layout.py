@@ -24,6 +24,7 @@ class OciLayout(Place):
 
     prefix = "oci:"
     wanted = "path"
+    carries_attachments = True
 
     @contextmanager
     def open(self, *, offline: bool = False) -> Iterator[tuple[BlobSource, Descriptor]]:

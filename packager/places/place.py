@@ -52,6 +52,8 @@ class Place(ImageSource):
     prefix: ClassVar[str]
     wanted: ClassVar[str]
     """What must follow the prefix."""
+    carries_attachments: ClassVar[bool] = False
+    """Whether what is attached to an image goes there with it."""
 
     text: str
     name: str

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgepack.errors import EdgepackError
+from edgepack.errors import EdgepackError, NotFoundError
 from edgepack.host.progress import Progress, unseen
 from edgepack.oci.attachments import subjects
 from edgepack.oci.copy import CopyReport, copy
@@ -29,6 +29,7 @@ class Registry(Place):
 
     prefix = "docker://"
     wanted = "reference"
+    carries_attachments = True
 
     @contextmanager
     def open(self, *, offline: bool = False) -> Iterator[tuple[BlobSource, Descriptor]]:
@@ -52,6 +53,21 @@ class Registry(Place):
             repository.tag(repository.reference.tag or "latest", root)
             attached = [one for image in subjects(store, root) for one in store.referrers(image.digest)]
             return report + repository.attach_all(attached, store)
+
+    def attest(self, store: Store, image: Descriptor, envelope: bytes) -> None:
+        """Let the tag that cosign 2 looks for name ``envelope`` too, a statement on ``image``, which is there."""
+        from edgepack.oci.manifest import Manifest
+        from edgepack.oci.sources import read_verified
+        from edgepack.signing.sigstore import attestations_tag, put_attestations
+
+        tag = attestations_tag(image.digest)
+        with self._repository() as repository:
+            others: tuple[Descriptor, ...] = ()
+            with suppress(NotFoundError):
+                others = Manifest.from_bytes(read_verified(repository, repository.resolve(tag)), tag).layers
+            made = put_attestations(store, envelope, others)
+            copy(store, repository, made)
+            repository.tag(tag, made)
 
     @property
     def public_name(self) -> str | None:

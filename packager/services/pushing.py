@@ -32,12 +32,12 @@ def repository_of(workspace: Workspace, service: Service) -> str:
 
 def push(workspace: Workspace, service: Service, key: PrivateKey | None = None) -> None:
     """Have the image of ``service`` in its repository, signed by ``key`` where one is given."""
-    from edgepack.bundle.write import ensure_signed
+    from edgepack.signing.statement import ensure_signed
     from packager.places.table import find_destination
 
     image = workspace.image(service.package)
     if key is not None:
-        ensure_signed(workspace.store, service.package, image, key)
+        ensure_signed(workspace.store, image, service.package, key)
     tag = service.package.rpartition(":")[2]
     place = find_destination(f"{repository_of(workspace, service)}:{tag}", _access(workspace))
     place.send(workspace.store, service.package, image)
