@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from packager.sdk.compute import ComputeTarget
     from packager.sdk.container_registry import ContainerRegistry
     from packager.sdk.environment import Environment
     from packager.sdk.image import Image
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # What is imported when it is first asked for: the command line uses none of it.
 _HOMES = {
+    "ComputeTarget": "packager.sdk.compute",
     "ContainerRegistry": "packager.sdk.container_registry",
     "Environment": "packager.sdk.environment",
     "Experiment": "packager.sdk.workspace",
@@ -40,6 +42,7 @@ _HOMES = {
     "Workspace": "packager.sdk.workspace",
 }
 __all__ = [
+    "ComputeTarget",
     "ContainerRegistry",
     "Environment",
     "Experiment",

@@ -91,6 +91,15 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "delete": "Close an endpoint and delete its versions.",
         },
     ),
+    "compute": (
+        "Clusters of Kubernetes by names.",
+        {
+            "attach": "Know a cluster by a name.",
+            "list": "List the clusters.",
+            "show": "Show a cluster and whether it can be used.",
+            "detach": "Forget a cluster.",
+        },
+    ),
     "base": (
         "Base images that need no image registry.",
         {"build": "Build a base image from its recipe.", "list": "List the recipes and the bases built from them."},

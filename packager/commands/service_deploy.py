@@ -24,7 +24,7 @@ from packager.workspaces.workspace import Workspace
 @click.option(
     "--target",
     metavar="NAME",
-    help="The device, or the context of the kubeconfig.  [default: the only one, the current one]",
+    help="The device; the compute target, or the context of the kubeconfig.  [default: the only one, the current one]",
 )
 @click.option("--port", type=Number(1, 65535, kind=int), help="Where it answers.  [default: a free port]")
 @click.option("--description", help="What the service is for.")

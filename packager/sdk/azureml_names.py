@@ -26,6 +26,8 @@ MODULES: dict[str, str | None] = {
     "azureml": None,
     "azureml.core": "packager",
     "azureml.core.authentication": "packager.sdk.authentication",
+    "azureml.core.compute": "packager.compute",
+    "azureml.core.compute_target": "packager.compute",
     "azureml.core.conda_dependencies": "packager.conda_dependencies",
     "azureml.core.container_registry": "packager.container_registry",
     "azureml.core.environment": "packager.environment",
@@ -42,10 +44,8 @@ MODULES: dict[str, str | None] = {
 }
 # What no machine of one's own has, and the way that there is instead.
 CLOUD_ONLY = {
-    "AksCompute": "name the context of kubectl's configuration: compute_target_name of deploy_configuration",
     "AmlCompute": "train where you are, and log with Experiment.start_logging()",
-    "ComputeTarget": "deploy_configuration takes compute_target_name, a context of kubectl's configuration",
-    "KubernetesCompute": "deploy_configuration takes compute_target_name, a context of kubectl's configuration",
+    "KubernetesCompute": "attach a cluster by AksCompute.attach_configuration, whatever made it",
     "DEFAULT_CPU_IMAGE": "leave docker.base_image out, and edgepack's own base is taken",
     "DEFAULT_GPU_IMAGE": "name an image of yours in docker.base_image",
     "Keyvault": "keep secrets where the program that needs them finds them",
@@ -54,7 +54,7 @@ CLOUD_ONLY = {
     "ScriptRun": "run the script itself, and log with Experiment.start_logging()",
     "RunConfiguration": "run the script itself, and log with Experiment.start_logging()",
 }
-_CLOUD_MODULES = ("compute", "keyvault", "private_endpoint", "runconfig", "script_run_config", "script_run")
+_CLOUD_MODULES = ("keyvault", "private_endpoint", "runconfig", "script_run_config", "script_run")
 
 
 def install() -> None:
@@ -128,7 +128,7 @@ def _why(name: str, known: Sequence[str]) -> str:
 def _refuse(fullname: str) -> None:
     last = fullname.rpartition(".")[2]
     if last in _CLOUD_MODULES:
-        hint = CLOUD_ONLY["ComputeTarget" if last == "compute" else "ScriptRunConfig"]
+        hint = CLOUD_ONLY["ScriptRunConfig"]
         raise ModuleNotFoundError(f"{fullname} exists only in Azure; {hint}", name=fullname)
     names = sorted(name for name, ours in MODULES.items() if ours is not None)
     raise ModuleNotFoundError(f"{fullname} has no counterpart in edgepack; there are {', '.join(names)}", name=fullname)

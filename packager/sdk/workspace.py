@@ -24,6 +24,7 @@ from packager.workspaces.workspace import Workspace as Parts
 from packager.workspaces.workspace import default_root
 
 if TYPE_CHECKING:
+    from packager.sdk.compute import ComputeTarget
     from packager.sdk.webservice.kinds import Webservice
 
 __all__ = ["Experiment", "Run", "Workspace"]
@@ -185,6 +186,13 @@ class Workspace:
         from packager.sdk.webservice.kinds import Webservice
 
         return {service.name: service for service in Webservice.list(self)}
+
+    @property
+    def compute_targets(self) -> dict[str, ComputeTarget]:
+        """Its clusters of Kubernetes by name."""
+        from packager.sdk.compute import ComputeTarget
+
+        return {target.name: target for target in ComputeTarget.list(self)}
 
     @property
     def experiments(self) -> dict[str, Experiment]:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 
 _STORE, _MODELS, _KEYS = "store", "models.db", "keys"
+# Where the targets of services are kept that are clusters.
+_CLUSTERS = Path("services", "compute")
 _CACHE, _DATA = "EDGEPACK_CACHE", ("XDG_DATA_HOME", ".local/share")
 
 
@@ -106,12 +108,13 @@ class Workspace:
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever put into it: a key, its settings, a blob of a model or image, or an environment."""
+        """Whether anything was ever put into it: a key, its settings, a blob, an environment, a compute target."""
         with disk_errors(self.root):
             return (
                 _has_files(self.root / _KEYS, ".key")
                 or _has_files(self.root / _STORE / "blobs" / "sha256")
                 or _has_records(self.root / _MODELS)
+                or _has_files(self.root / _CLUSTERS, ".json")
                 or (self.root / FILE).exists()
             )
 

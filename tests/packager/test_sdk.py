@@ -15,6 +15,7 @@ import packager
 from edgepack.errors import InvalidDocumentError, NotFoundError, UsageError
 from packager.automl import AutoMLRun
 from packager.commands.main import build_cli
+from packager.compute import AksCompute
 from packager.conda_dependencies import CondaDependencies
 from packager.exceptions import AzureMLException, ModelNotFoundException, UserErrorException, WebserviceException
 from packager.model import Model, ModelPackage
@@ -237,6 +238,22 @@ SIGNATURES: dict[str, str] = {
         "is_default=None, is_control_version_type=None, cpu_cores_limit=None, memory_gb_limit=None"
     ),
     "AksEndpoint.delete_version": "self, version_name",
+    "ComputeTarget.__init__": "self, workspace, name",
+    "ComputeTarget.attach": "workspace, name, attach_configuration",
+    "ComputeTarget.create": "workspace, name, provisioning_configuration",
+    "ComputeTarget.list": "workspace",
+    "ComputeTarget.detach": "self",
+    "ComputeTarget.delete": "self",
+    "AksCompute.attach_configuration": (
+        "resource_group=None, cluster_name=None, resource_id=None, cluster_purpose=None, load_balancer_type=None, "
+        "load_balancer_subnet=None"
+    ),
+    "AksCompute.provisioning_configuration": (
+        "agent_count=None, vm_size=None, ssl_cname=None, ssl_cert_pem_file=None, ssl_key_pem_file=None, "
+        "location=None, vnet_resourcegroup_name=None, vnet_name=None, subnet_name=None, service_cidr=None, "
+        "dns_service_ip=None, docker_bridge_cidr=None, cluster_purpose=None, load_balancer_type=None, "
+        "load_balancer_subnet=None"
+    ),
 }
 
 
@@ -246,7 +263,7 @@ def test_a_call_has_azures_parameters(call: str) -> None:
     others = {
         "AutoMLRun": AutoMLRun, "CondaDependencies": CondaDependencies, "ModelPackage": ModelPackage,
         "LocalWebservice": LocalWebservice, "AciWebservice": AciWebservice, "AksWebservice": AksWebservice,
-        "AksEndpoint": AksEndpoint,
+        "AksEndpoint": AksEndpoint, "AksCompute": AksCompute,
     }  # fmt: skip
     found: Any = others.get(owner) or getattr(packager, owner)
     parameters = inspect.signature(getattr(found, name)).parameters.values()
@@ -539,12 +556,14 @@ def test_a_script_spawns_processes_that_find_azureml_too(place: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
+        ("from azureml.core.compute import AmlCompute", 1, "azureml.core.compute.AmlCompute exists only in Azure"),
         (
-            "from azureml.core.compute import AksCompute",
-            1,
-            "azureml.core.compute exists only in Azure",
+            "from azureml.core import ComputeTarget\nfrom azureml.core.compute import AksCompute, ComputeTarget as C\n"
+            "from azureml.core.compute_target import ComputeTargetException\nassert C is ComputeTarget\n"
+            "AksCompute.provisioning_configuration(vm_size='x')",
+            2,
+            "AksCompute.provisioning_configuration: there is no cloud here",
         ),
-        ("from azureml.core import ComputeTarget", 1, "azureml.core.ComputeTarget exists only in Azure"),
         ("from azureml.core import Modle", 1, "did you mean 'Model'"),
         ("import azureml.widgets", 1, "azureml.widgets has no counterpart in edgepack"),
         ("1 / 0", 1, "ZeroDivisionError"),

@@ -35,6 +35,7 @@ SEARCHES = {"SecretSearch", "check_written", "check_record", "check_secrets", "c
 # Module -> the module that searches what it writes: itself, or its caller.
 SEARCHED = {
     "packager/commands/bundle_create.py": "packager/commands/bundle_create.py",
+    "packager/commands/compute_attach.py": "packager/services/targets/compute_targets.py",
     "packager/commands/desired_sign.py": "packager/commands/desired_sign.py",
     "packager/commands/device_deploy.py": "packager/commands/device_deploy.py",
     "packager/commands/model_convert.py": "packager/models/conversion.py",
@@ -53,10 +54,12 @@ SEARCHED = {
     "packager/models/registry.py": "packager/models/registry.py",
     "packager/models/samples.py": "packager/models/samples.py",
     "packager/models/sharing.py": "packager/models/registry.py",
+    "packager/sdk/compute.py": "packager/services/targets/compute_targets.py",
     "packager/sdk/package_record.py": "packager/sdk/package_record.py",
     "packager/services/endpoints/store.py": "packager/services/endpoint_deploying.py",
     "packager/services/registry.py": "packager/services/deploying.py",
     "packager/services/targets/channels/folder.py": "packager/services/targets/channels/documents.py",
+    "packager/services/targets/compute_targets.py": "packager/services/targets/compute_targets.py",
     "packager/wheels/solving.py": "packager/wheels/solving.py",
     "packager/wheels/stack.py": "packager/wheels/stack.py",
     "packager/workspaces/config.py": "packager/workspaces/config.py",

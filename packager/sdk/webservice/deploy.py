@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import EdgepackError, IncompatibleError, NotFoundError, UsageError
 from packager.sdk.arguments import labels_of
+from packager.sdk.compute import ComputeTarget
 from packager.sdk.owner import Owner
 from packager.sdk.packaging import package_inputs
 from packager.sdk.webservice.change import source_of
@@ -40,7 +41,9 @@ def deploy(
             f"is a {type(configuration).__name__}", where="deployment_config",
             hint="write LocalWebservice.deploy_configuration(port=8890)",
         )  # fmt: skip
-    where = getattr(target, "name", None) or (None if configuration is None else configuration.where)
+    where = _place(target, configuration)
+    if configuration is None and isinstance(target, ComputeTarget):
+        configuration = DeploymentConfiguration("aks", {})
     inputs = package_inputs(workspace, models, inference_config)
     request = Request(
         name, inputs.refs, inputs.options, _configuration_on(configuration, where), where,
@@ -63,6 +66,29 @@ def deploy(
         if failed is None:
             raise
         return Webservice._of(workspace, failed, error)
+
+
+def _place(target: object, configuration: DeploymentConfiguration | None) -> str | None:
+    """The name of the target: a compute target, or a text; raises ``UsageError`` for anything else and for two."""
+    said = None if configuration is None else configuration.where
+    if target is None:
+        return said
+    name = target if isinstance(target, str) else getattr(target, "name", None)
+    if not isinstance(name, str) or not name:
+        raise UsageError(
+            f"is a {type(target).__name__}", where="deployment_target", hint="give a ComputeTarget of the workspace"
+        )
+    if said not in (None, name):
+        raise UsageError(
+            f"is {name}, and the configuration's compute_target_name is {said}", where="deployment_target",
+            hint="keep one of the two",
+        )  # fmt: skip
+    if isinstance(target, ComputeTarget) and configuration is not None and configuration.kind != "aks":
+        raise UsageError(
+            f"{name} is a cluster of Kubernetes", where="deployment_config",
+            hint="write AksWebservice.deploy_configuration()",
+        )  # fmt: skip
+    return name
 
 
 def _configuration_on(given: DeploymentConfiguration | None, where: str | None) -> Configuration:

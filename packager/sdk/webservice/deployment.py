@@ -71,6 +71,11 @@ class DeploymentConfiguration(Section):
         self.to_configuration()
 
     @property
+    def kind(self) -> str:
+        """Which class of services made it: ``local``, ``aci`` or ``aks``."""
+        return self._kind
+
+    @property
     def where(self) -> str | None:
         """The target of that kind that it names."""
         found: str | None = getattr(self, "compute_target_name", None)

@@ -9,16 +9,17 @@ from packager.services.configuration.values import KubernetesDeployment
 from packager.services.credentials.callers import auth_of
 from packager.services.pushing import push, repository_of
 from packager.services.service import Service
-from packager.services.targets.kubectl import Kubectl
+from packager.services.targets.compute_targets import ComputeTargets
 from packager.services.targets.kubernetes import KubernetesTarget
 from packager.services.workloads import deployment_of, service_workload
 from packager.workspaces.workspace import Workspace
 
 
 def kubernetes_target(workspace: Workspace, service: Service) -> KubernetesTarget:
-    """The cluster of the context that ``service`` names; raises ``UsageError`` where no registry is known."""
+    """The cluster that ``service`` names by a compute target or a context; ``UsageError`` without a known registry."""
     deployment = deployment_of(service)
     namespace = deployment.namespace if isinstance(deployment, KubernetesDeployment) else None
+    kubectl, pull_secret = ComputeTargets(workspace).kubectl(service.target, namespace)
 
     def workload(one: Service) -> Workload:
         return service_workload(workspace, one, repository=repository_of(workspace, one))
@@ -30,4 +31,4 @@ def kubernetes_target(workspace: Workspace, service: Service) -> KubernetesTarge
         auth = auth_of(workspace.root, one)
         return Credentials({} if auth is None else {auth.file: canonical_json(auth.document())})
 
-    return KubernetesTarget(Kubectl(service.target, namespace), workload, send, credentials=credentials)
+    return KubernetesTarget(kubectl, workload, send, credentials=credentials, pull_secret=pull_secret)

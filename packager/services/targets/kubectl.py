@@ -68,10 +68,7 @@ class Kubectl:
 
     def check_cluster(self) -> None:
         """Raise where the context does not exist, the cluster does not answer, or it allows nothing."""
-        if self.context is not None and not self.succeeds("config", "get-contexts", self.context):
-            names = self.run("config", "get-contexts", "--output=name").split()
-            there = f"there are {', '.join(names)}" if names else "the kubeconfig has none"
-            raise UsageError(f"{self.context!r} is not a context of the kubeconfig", where="service", hint=there)
+        self.check_context()
         self.run("get", "--raw=/version")
         for verb, kind in (("patch", "deployments.apps"), ("get", "pods")):
             if not self.succeeds("auth", "can-i", verb, kind, "--quiet"):
@@ -79,6 +76,16 @@ class Kubectl:
                     f"the kubeconfig has no right to {verb} {kind}", where=self.where,
                     hint="ask the cluster's administrator for a role such as edit in that namespace",
                 )  # fmt: skip
+
+    def check_context(self) -> None:
+        """Raise ``UsageError`` for a context that the kubeconfig lacks; no cluster is asked."""
+        if self.context is not None and not self.succeeds("config", "get-contexts", self.context):
+            names = self.run("config", "get-contexts", "--output=name").split()
+            there = f"there are {', '.join(names)}" if names else "the kubeconfig has none"
+            raise UsageError(
+                f"{self.context!r} is not a context of the kubeconfig", where=str(self.kubeconfig or "service"),
+                hint=there,
+            )  # fmt: skip
 
     @property
     def where(self) -> str:

@@ -42,7 +42,8 @@ class KubernetesTarget:
     """The namespace that ``kubectl`` names.
 
     ``workload`` gives what a service is as exports write it, ``send`` has its image in the registry from then on, and
-    ``credentials`` are its keys and certificate, where the workstation has them.
+    ``credentials`` are its keys and certificate, where the workstation has them; ``pull_secret`` names a login that the
+    namespace has.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class KubernetesTarget:
         send: Callable[[Service], None],
         credentials: Callable[[Service], Credentials] = lambda _: Credentials(),
         patience: Patience | None = None,
+        pull_secret: str | None = None,
     ) -> None:
         self._kubectl = kubectl
         self._workload = workload
         self._send = send
         self._credentials = credentials
         self._patience = patience or Patience()
+        self._pull_secret = pull_secret
 
     def settle(self, service: Service) -> Service:
         """See ``ServiceTarget``: the cluster answers, and lets its user deploy."""
@@ -90,7 +93,7 @@ class KubernetesTarget:
         self._check_secrets(workload, credentials)
         self._send(service)
         there = bool(self._kubectl.objects("deployments.apps", service.name))
-        cluster = Cluster(self._kubectl.namespace)
+        cluster = Cluster(self._kubectl.namespace, self._pull_secret)
         documents = [*secret_objects(workload, credentials, cluster.namespace), *objects(workload, cluster).values()]
         self._kubectl.run(
             "apply", "--server-side", "--force-conflicts", f"--field-manager={_MANAGER}", "--validate=false",
