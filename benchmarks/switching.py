@@ -5,7 +5,9 @@
 while a command runs is printed beside that of the time before. ``stale`` are requests that a client has to send again,
 as HTTP allows, because its kept connection was closed just then.
 
-``python -m benchmarks.switching [RUNTIME…] [--times N]``, by default process and crun
+With ``docker`` there is an engine for it alone, and HAProxy in front, whose memory is printed.
+
+``python -m benchmarks.switching [RUNTIME…] [--times N]``, by default process, crun and docker
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.lab import BIN, edgepack, write_model
+from tests.support.parts import docker_engine
 from tests.support.steady_load import steady_load
 
 RATE = 200.0
@@ -33,7 +37,7 @@ BODY = json.dumps({"data": [[0.5] * 100]})
 def main() -> None:
     """Measure the runtimes that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runtimes", nargs="*", default=["process", "crun"])
+    parser.add_argument("runtimes", nargs="*", default=["process", "crun", "docker"])
     parser.add_argument("--times", type=int, default=50)
     options = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -45,7 +49,11 @@ def main() -> None:
             edgepack(folder / "w", "model", "register", "-n", "m", "-p", str(folder / "m.onnx"))
         for runtime in options.runtimes:
             os.environ["EDGEPACK_RUNTIME"] = runtime
-            measure(folder, runtime, options.times)
+            with ExitStack() as parts:
+                if runtime == "docker":
+                    (folder / "engine").mkdir()
+                    os.environ["DOCKER_HOST"] = parts.enter_context(docker_engine(folder / "engine"))
+                measure(folder, runtime, options.times)
     finally:
         shutil.rmtree(folder)
 
@@ -71,6 +79,7 @@ def measure(folder: Path, runtime: str, times: int) -> None:
                     _run([*agent, *words])
                     spans.append((begun, time.time()))
                     time.sleep(PAUSE_SECONDS)
+        router = _router_bytes(workspace / "device")
     finally:
         edgepack(workspace, "service", "delete", name)
     before = load.p99(spans[0][0] - QUIET_SECONDS + 1, spans[0][0])
@@ -80,11 +89,22 @@ def measure(folder: Path, runtime: str, times: int) -> None:
     print(
         f"{runtime:<8} {len(spans)} switches of {took:.1f} s, {len(load.rows)} requests: {len(load.failed)} failed, "
         f"{load.stale} stale; p99 before {before * 1000:.0f} ms, during {during * 1000:.0f} ms, "
-        f"ratio {during / before:.1f}; slowest {seen[-1] * 1000:.0f} ms",
+        f"ratio {during / before:.1f}; slowest {seen[-1] * 1000:.0f} ms"
+        + ("" if router is None else f"; router {router / 1e6:.1f} MB (PSS)"),
         flush=True,
     )
     for what in sorted(set(load.failed)):
         print(f"         {load.failed.count(what)} times {what}")
+
+
+def _router_bytes(device: Path) -> int | None:
+    """The memory of the router that the device's services are behind, if there is one."""
+    try:
+        pid = json.loads((device / "router" / "router.json").read_bytes())["pid"]
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
+    except OSError:
+        return None
+    return int(text.partition("\nPss:")[2].split()[0]) * 1024
 
 
 def _run(command: list[str]) -> None:

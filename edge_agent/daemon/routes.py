@@ -1,4 +1,4 @@
-"""When the agent sees to the routers of endpoints: they are looked at here, and changed by a job."""
+"""When the agent sees to routers, of endpoints and of services: they are looked at here, and changed by a job."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edge_agent.daemon.errands import Errands
 from edge_agent.daemon.records import Records
 from edge_agent.device import Device
+from edge_agent.runtimes.haproxy.front import Front
 from edge_agent.state.goals import Wanted
 from edge_agent.state.records import ServiceRecord
 from edgepack.errors import EdgepackError
@@ -47,6 +48,9 @@ class Routes:
         self._tries = 0
         self._is_asking = False
         self._routers: Routers | None = None
+        self._front = Front(device.root)
+        self._front_due_at = 0.0
+        self._front_tries = 0
         self.reports: tuple[ReportedEndpoint, ...] = ()
         """How endpoints were when they were last looked at."""
         self.changed = False
@@ -55,6 +59,7 @@ class Routes:
     def look(self, records: Records) -> None:
         """Begin what is to be done now."""
         wanted, now = records.wanted, self._clock()
+        self._look_at_front(now)
         if not wanted.endpoints:
             return
         if self._routers is None:  # nothing of it is in memory on a device without endpoints
@@ -79,6 +84,17 @@ class Routes:
             threading.Thread(
                 target=self._ask, args=(self._routers, records.services, wanted), name="routers", daemon=True
             ).start()
+
+    def _look_at_front(self, now: float) -> None:
+        """Start the router that services of an engine are behind, where it has ended."""
+        if self._errands.is_routing or now < self._front_due_at:
+            return
+        if not self._front.is_as_wanted:
+            self._front_tries += 1
+            self._front_due_at = now + min(_RETRY_SECONDS * 2.0 ** (self._front_tries - 1), _MOST_RETRY_SECONDS)
+            self._errands.route()
+        elif now >= self._front_due_at + _MOST_RETRY_SECONDS:
+            self._front_tries = 0
 
     def _ask(self, routers: Routers, services: Mapping[str, ServiceRecord], wanted: Wanted) -> None:
         found: tuple[ReportedEndpoint, ...] | None = None

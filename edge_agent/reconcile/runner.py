@@ -20,6 +20,7 @@ from edge_agent.reconcile.space import forget_service, give_back
 from edge_agent.reconcile.starting import Starting
 from edge_agent.reconcile.switching import Preparing, Switching
 from edge_agent.runtimes.base import holding
+from edge_agent.runtimes.haproxy.front import Front
 from edge_agent.sources.base import Fetcher
 from edge_agent.state.goals import Goal, Refusal, Stage
 from edge_agent.state.records import ServiceRecord
@@ -254,6 +255,10 @@ class Runner:
 
     def _settled(self, desired: Desired) -> dict[str, ServiceRecord]:
         """All services, after those of ``desired`` count as good whose change was interrupted, and that answer."""
+        try:
+            Front(self._device.root).settle()  # else they seem not to answer
+        except EdgepackError as error:
+            _log.warning("%s", error)
         services = self._device.state.services()
         for spec in desired.services:
             if spec.name in services:

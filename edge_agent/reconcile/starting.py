@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from edge_agent.device import Device
 from edge_agent.reconcile.looking import Looking
 from edge_agent.reconcile.probe import Health
-from edge_agent.runtimes.base import Relieving, Runtime
-from edgepack.errors import EdgepackError, RuntimeFailedError
+from edge_agent.runtimes.base import Fronted, Relieving, Runtime
+from edgepack.errors import EdgepackError, MissingPartError, RuntimeFailedError
 from edgepack.state.desired import DesiredService
 from edgepack.text import printable
 
@@ -67,20 +67,28 @@ class Starting:
     def _attempt(self, spec: DesiredService, runtime: Runtime, *, runs_on: bool = False) -> Started:
         try:
             found = replace(spec, image=self._device.manifest_of(spec.image))
-            if not runs_on:
-                if isinstance(runtime, Relieving) and self._may_be_beside(found, runtime):
-                    return self._relieve(found, runtime)
-                runtime.stop(spec.name)
-            runtime.start(found)
-            health = self._looking.wait(spec, runtime, spec.health_timeout_seconds)
-            if health.healthy:
-                return Started(health)
-            reason = health.reason + last_words(runtime, spec.name)
+            beside = self._beside_of(found, runtime) if not runs_on else None
+            if beside is None:
+                if not runs_on:
+                    runtime.stop(spec.name)
+                beside = runtime if isinstance(runtime, Fronted) and not runs_on and runtime.fronts(found) else None
+            if beside is None:
+                runtime.start(found)
+                health = self._looking.wait(spec, runtime, spec.health_timeout_seconds)
+                if health.healthy:
+                    return Started(health)
+                reason = health.reason + last_words(runtime, spec.name)
         except (EdgepackError, OSError) as error:
-            reason = without_service(error, spec.name)
+            beside, reason = None, without_service(error, spec.name)
         # Outside of the block above: if stopping fails, the record must not say that nothing runs.
+        if beside is not None:
+            return self._relieve(found, beside)
         runtime.stop(spec.name)
         return Started(Health(False, reason))
+
+    def _beside_of(self, spec: DesiredService, runtime: Runtime) -> Relieving | None:
+        """The runtime, where something of the service runs and ``spec`` can be started while it does."""
+        return runtime if isinstance(runtime, Relieving) and self._may_be_beside(spec, runtime) else None
 
     def _may_be_beside(self, spec: DesiredService, runtime: Relieving) -> bool:
         """Whether something of the service runs, and ``spec`` can be started while it does; else it is told why."""
@@ -95,18 +103,32 @@ class Starting:
         return False
 
     def _relieve(self, spec: DesiredService, runtime: Relieving) -> Started:
-        """Start ``spec`` beside what runs, and end that when ``spec`` is healthy."""
+        """Start ``spec`` beside what runs, if anything does, and end that when ``spec`` is healthy."""
         try:
             beside = runtime.start_beside(spec)
+        except MissingPartError:  # what starts it does not answer now, which says nothing about the version
+            raise
         except (EdgepackError, OSError) as error:
-            return Started(Health(False, without_service(error, spec.name)), others_run=True)
+            return self._failed(spec, runtime, without_service(error, spec.name))
         health = self._looking.wait(spec, runtime, spec.health_timeout_seconds, beside)
-        if health.healthy:
+        if not health.healthy:
+            reason = health.reason + _last_line(beside.last_words())
+            beside.discard()
+            return self._failed(spec, runtime, reason)
+        try:
             beside.take_over()
-            return Started(health)
-        reason = health.reason + _last_line(beside.last_words())
-        beside.discard()
-        return Started(Health(False, reason), others_run=True)
+        except EdgepackError as error:
+            beside.discard()
+            return self._failed(spec, runtime, without_service(error, spec.name))
+        return Started(health)
+
+    @staticmethod
+    def _failed(spec: DesiredService, runtime: Relieving, reason: str) -> Started:
+        try:
+            now = runtime.inspect(spec.name)
+        except EdgepackError:  # it does not answer: nothing is known to have ended
+            return Started(Health(False, reason), others_run=True)
+        return Started(Health(False, reason), others_run=now is not None and now.state == "running")
 
 
 def last_words(runtime: Runtime, service: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from edge_agent.device import STORE, Device
 from edge_agent.reconcile.lack import with_kills
 from edge_agent.reconcile.probe import alive, probe
+from edge_agent.runtimes.haproxy.front import Front
 from edge_agent.runtimes.kills import NONE, Kills, kills_of
 from edge_agent.state.goals import Goal, Wanted
 from edge_agent.state.records import ServiceRecord
@@ -165,4 +166,7 @@ def _observed(device: Device, record: ServiceRecord) -> tuple[ServiceState, str 
     health = probe(spec.address, spec.port, spec.health_path)
     if health.healthy:
         return ServiceState.HEALTHY, record.reason, kills
+    front = Front(device.root)
+    if front.route(record.name) is not None and not front.is_as_wanted:
+        return ServiceState.UNHEALTHY, f"the router that has its port does not run ({health.reason})", kills
     return ServiceState.UNHEALTHY, health.reason, kills

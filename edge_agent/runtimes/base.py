@@ -128,7 +128,10 @@ class Beside(Protocol):
         """The last that it wrote."""
 
     def take_over(self) -> None:
-        """Let it be the service's instance, and end the one that was: that one finishes what it has begun."""
+        """Let it be the service's instance, and end the one that was: that one finishes what it has begun.
+
+        Raises ``EdgepackError`` where it cannot be.
+        """
 
     def discard(self) -> None:
         """End it; the one that runs is left alone."""
@@ -152,6 +155,14 @@ class Relieving(Runtime, Protocol):
 
     def start_beside(self, spec: DesiredService) -> Beside:
         """Start ``spec`` beside the instance that runs; raises what ``start`` raises."""
+
+
+@runtime_checkable
+class Fronted(Relieving, Protocol):
+    """A runtime that keeps callers of a service waiting until a version has taken over, even while none runs."""
+
+    def fronts(self, spec: DesiredService) -> bool:
+        """Whether it does so for ``spec``, whose image is prepared: it is started beside though nothing may run."""
 
 
 def holding(runtime: Runtime, service: str) -> AbstractContextManager[None]:

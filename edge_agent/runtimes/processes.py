@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ MARK = "edgepack-service"
 # Of the flags of a process: it is a thread of the kernel (linux/sched.h).
 _PF_KTHREAD = 0x00200000
 _READ_BYTES = 8192
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,15 @@ def below(above: Collection[int], processes: Mapping[int, Process]) -> set[int]:
                 found.add(pid)
                 waiting.append(pid)
     return found
+
+
+def resident_bytes(pids: Iterable[int]) -> int:
+    """The memory that these processes use, shared pages of it counted once for each."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError, ValueError, IndexError):
+            total += int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * _PAGE
+    return total
 
 
 def supervisors(folder: Path, processes: Mapping[int, Process]) -> set[int]:

@@ -9,12 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_agent.runtimes.instances import write_mark
-from edge_agent.runtimes.processes import MARK, Process, ProcessIdentity, below, boot_id, living, supervisors
+from edge_agent.runtimes.processes import (
+    MARK,
+    Process,
+    ProcessIdentity,
+    below,
+    boot_id,
+    living,
+    resident_bytes,
+    supervisors,
+)
 from edge_agent.runtimes.supervisor import CONTROL, checksum
 from edge_agent.runtimes.supervisor.job import Answer, Given, Job, View, Way
 from edgepack.errors import RuntimeFailedError
@@ -34,7 +42,6 @@ _STEPS = {
 # The record of a process, and a copy of it.
 _RECORDS = ("process.json", "process.copy.json")
 _POLL_SECONDS = 0.02
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 # What a supervisor has left to do when its service has ended takes less: a file, and what a client has not fetched yet.
 _SUPERVISOR_SECONDS = 10.0
 # In place of a service that has ended and that nothing is known of.
@@ -239,11 +246,7 @@ def ended(folder: Path, timeout: float = 2.0) -> Supervised | None:
 
 def used_bytes(folder: Path) -> int:
     """The memory that what was started from ``folder`` uses, shared pages of it counted once for each process."""
-    total = 0
-    for pid in _members(folder, find(folder))[1]:
-        with suppress(OSError, ValueError, IndexError):
-            total += int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * _PAGE
-    return total
+    return resident_bytes(_members(folder, find(folder))[1])
 
 
 def end(folder: Path, timeout: float) -> None:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import csv
-import os
-import socket
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
-from edge_agent.traffic.router import BACKEND, BUCKETS, SOCKET, Router, Version, read_buckets, server, write_buckets
+from edge_agent.runtimes.haproxy.control import TIMEOUT_SECONDS, Control
+from edge_agent.runtimes.haproxy.process import DRAIN_SECONDS
+from edge_agent.traffic.router import BACKEND, BUCKETS, Router, Version, read_buckets, server, write_buckets
 from edgepack.errors import RuntimeFailedError
 
-_TIMEOUT_SECONDS = 5.0
-# How long requests that a version answers already may take before it is taken out.
-DRAIN_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
 
@@ -46,35 +41,8 @@ class Seen:
     counts: Counts
 
 
-class Control:
-    """The socket of the router in ``folder``; every call raises ``RuntimeFailedError`` where nothing answers."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def ask(self, command: str) -> str:
-        """What HAProxy answers to one command."""
-        try:
-            # By the folder's descriptor: the path of a socket has at most 107 bytes.
-            opened = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as one:
-                    one.settimeout(_TIMEOUT_SECONDS)
-                    one.connect(f"/proc/self/fd/{opened}/{SOCKET}")
-                    one.sendall(command.encode() + b"\n")
-                    found = bytearray()
-                    while data := one.recv(65536):
-                        found += data
-            finally:
-                os.close(opened)
-        except OSError as error:
-            raise RuntimeFailedError(f"does not answer ({error})", where=f"router in {self._folder}") from error
-        return found.decode("utf-8", "replace").strip()
-
-    def info(self) -> Mapping[str, str]:
-        """What it says of itself."""
-        lines = (line.partition(": ") for line in self.ask("show info").splitlines())
-        return {key: value for key, _, value in lines}
+class RouterControl(Control):
+    """The socket of an endpoint's router."""
 
     def seen(self) -> dict[str, Seen]:
         """The versions that it knows, by their names."""
@@ -96,7 +64,7 @@ class Control:
             self._map(wanted)
         gone = [name for name in seen if name not in router.shares]
         for name in gone:
-            self._tell(f"set server {BACKEND}/{name} state drain")
+            self.tell(f"set server {BACKEND}/{name} state drain")
         end = time.monotonic() + DRAIN_SECONDS
         for name in gone:
             self._take_out(name, end)
@@ -104,38 +72,31 @@ class Control:
     def _put(self, version: Version, known: Seen | None, router: Router) -> None:
         name = f"{BACKEND}/{version.name}"
         if known is None:
-            self._tell(f"add server {name} {server(version, router.endpoint)}", "New server registered")
-            self._tell(f"enable health {name}")
+            self.tell(f"add server {name} {server(version, router.endpoint)}", "New server registered")
+            self.tell(f"enable health {name}")
             # A new one waits for this, and looks well before.
-            self._tell(f"enable server {name}")
+            self.tell(f"enable server {name}")
             return
         if known.place != version.place:
-            self._tell(f"set server {name} addr {version.address} port {version.port}", "changed")
+            self.tell(f"set server {name} addr {version.address} port {version.port}", "changed")
         if known.weight != version.share:
-            self._tell(f"set server {name} weight {version.share}")
+            self.tell(f"set server {name} weight {version.share}")
 
     def _map(self, wanted: Mapping[int, str]) -> None:
         """Exchange the map as a whole: no request sees half of it."""
         number = self.ask(f"prepare map {BUCKETS}").rpartition(" ")[2]
-        self._tell(f"add map @{number} {BUCKETS} <<\n{write_buckets(wanted)}")
-        self._tell(f"commit map @{number} {BUCKETS}")
+        self.tell(f"add map @{number} {BUCKETS} <<\n{write_buckets(wanted)}")
+        self.tell(f"commit map @{number} {BUCKETS}")
 
     def _take_out(self, name: str, end: float) -> None:
         while (one := self.seen().get(name)) is not None and one.now and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
-        self._tell(f"set server {BACKEND}/{name} state maint")
+        self.tell(f"set server {BACKEND}/{name} state maint")
         while "deleted" not in (said := self.ask(f"del server {BACKEND}/{name}")).lower():
-            if time.monotonic() >= end + _TIMEOUT_SECONDS:
-                raise RuntimeFailedError(f"does not take {name} out ({said})", where=f"router in {self._folder}")
+            if time.monotonic() >= end + TIMEOUT_SECONDS:
+                raise RuntimeFailedError(f"does not take {name} out ({said})", where=f"router in {self.folder}")
             self.ask(f"shutdown sessions server {BACKEND}/{name}")
             time.sleep(_POLL_SECONDS)
-
-    def _tell(self, command: str, answer: str = "") -> None:
-        """Raise ``RuntimeFailedError`` unless the answer is empty, or has the word ``answer``."""
-        said = self.ask(command)
-        if (answer and answer not in said) or (said and not answer):
-            first = command.partition("\n")[0]
-            raise RuntimeFailedError(f"did not take {first!r}: {said[:200]}", where=f"router in {self._folder}")
 
 
 def read_statistics(text: str) -> dict[str, Seen]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_agent.device import Device
+from edge_agent.runtimes.haproxy.process import CONFIGURATION, find_program, user
 from edge_agent.state.goals import EndpointGoal, Wanted
 from edge_agent.state.records import ServiceRecord
 from edge_agent.traffic.control import Seen
-from edge_agent.traffic.process import RouterProcess, check, find_program
+from edge_agent.traffic.process import RouterProcess
 from edge_agent.traffic.router import (
     BUCKETS,
-    CONFIGURATION,
     Router,
     buckets,
     configuration,
@@ -38,8 +37,6 @@ _REASON = "reason"
 # What HAProxy reads before it counts.
 _CHECK = "check"
 _PATIENCE_SECONDS = 120.0
-# Who nobody is, on Debian and everywhere else: what a router of root's becomes.
-_NOBODY = 65534
 # Nothing of a service in these states runs.
 _GONE = (ServiceState.STOPPED, ServiceState.REMOVED)
 
@@ -65,7 +62,7 @@ class Routers:
         self._device.create()
         known = {spec.name: spec for spec in specs}
         for one in wanted:
-            router = router_of(one, {}, known, _user())
+            router = router_of(one, {}, known, user())
             self._check(router, write_buckets(buckets(router.shares)))
 
     def settle(self, names: Iterable[str] | None = None) -> dict[str, EdgepackError]:
@@ -117,15 +114,16 @@ class Routers:
                 _log.warning("endpoint %s: %s; its router is started anew", name, error)
             else:
                 return
-        process.start(router)
+        process.start(router.structure)
         shares = ", ".join(f"{version} {share} %" for version, share in router.shares.items())
         _log.info("endpoint %s: its router runs (%s)", name, shares or "no version is there yet")
 
     def _check(self, router: Router, text: str) -> None:
         make_dirs(self._root, 0o700)
         with temporary_beside(self._root / _CHECK) as folder:
-            RouterProcess(folder, router.endpoint.name).write(router, text)
-            check(folder, router.endpoint.name)
+            process = RouterProcess(folder, router.endpoint.name)
+            process.write(router, text)
+            process.check()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -197,7 +195,7 @@ class Routers:
 def _router(one: DesiredEndpoint, services: Mapping[str, ServiceRecord], wanted: Wanted) -> Router:
     here = {name: record for name, record in services.items() if record.state not in _GONE}
     coming = {name: goal.spec for name, goal in wanted.goals.items() if goal.spec.status == "running"}
-    return router_of(one, here, coming, _user())
+    return router_of(one, here, coming, user())
 
 
 def _version(name: str, share: int, seen: Seen | None) -> ReportedVersion:
@@ -207,10 +205,6 @@ def _version(name: str, share: int, seen: Seen | None) -> ReportedVersion:
     return ReportedVersion(
         name, share, seen.is_up, counts.requests, counts.errors, counts.latency_ms, counts.latency_most_ms
     )  # fmt: skip
-
-
-def _user() -> int | None:
-    return _NOBODY if os.geteuid() == 0 else None
 
 
 def _is_file(path: Path, text: str) -> bool:

@@ -11,17 +11,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from edge_agent.runtimes.haproxy.control import SOCKET
+from edge_agent.runtimes.haproxy.process import EMPTY
 from edge_agent.state.records import ServiceRecord
 from edgepack.state.desired import DesiredService
 from edgepack.state.endpoints import DesiredEndpoint
 
-# The files of a router, in its folder, which is its working directory: the path of a socket must be short.
-CONFIGURATION = "haproxy.cfg"
+# The files of a router, in its folder, beside those of every process of HAProxy.
 BUCKETS = "buckets.map"
-SOCKET = "admin.sock"
 # The certificate and, as HAProxy looks for it, its key: links to the files that the endpoint names.
 CERTIFICATE = "site.pem"
-EMPTY = "empty"
 BACKEND = "versions"
 VERSION_HEADER = "x-edgepack-version"
 # How often a version is checked, and after how many failures it gets nothing.

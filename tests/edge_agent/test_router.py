@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.runtimes.haproxy.process import alerts
 from edge_agent.traffic.control import read_statistics
-from edge_agent.traffic.process import RouterProcess, alerts, check
+from edge_agent.traffic.process import RouterProcess
 from edge_agent.traffic.router import (
     Router,
     Version,
@@ -76,10 +77,10 @@ def test_haproxy_takes_what_is_generated(tmp_path: Path, user: int | None) -> No
     specs = {"churn-v1": DesiredService("churn-v1", IMAGE, 7000, health_path="/it's?a=%[env(HOME)]")}
     for one in (router(), router_of(wild, {}, specs, user), router_of(wild, {}, {}, user)):
         RouterProcess(tmp_path, "churn").write(one, write_buckets(buckets(one.shares)))
-        check(tmp_path, "churn")
+        RouterProcess(tmp_path, "churn").check()
     (tmp_path / "haproxy.cfg").write_text("global\n  nonsense\n")
     with pytest.raises(RuntimeFailedError, match=r"does not take its configuration.*nonsense"):
-        check(tmp_path, "churn")
+        RouterProcess(tmp_path, "churn").check()
 
 
 def test_statistics_and_complaints_are_read() -> None:

@@ -101,7 +101,7 @@ def test_no_request_fails_and_no_connection_is_closed_while_shares_and_versions_
     process = RouterProcess(tmp_path / "router", "churn")
     made = Router(DesiredEndpoint("churn", free_port(), {"churn-v1": 100}, "churn-v1"), (replace(first, share=100),))
     process.write(made, write_buckets(buckets(made.shares)))
-    process.start(made)
+    process.start(made.structure)
     load = Load(made.endpoint.port)
     try:
         wait_until(lambda: sum(load.statuses.values()) > 40)

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.runtimes import instances, sockets
+from edge_agent.runtimes import instances, room, sockets
 from edge_agent.runtimes.base import Alone, Relieving, holding
 from edge_agent.runtimes.processes import living
-from edge_agent.runtimes.unpacked import room
 from edge_agent.runtimes.unpacked import runtime as unpacked
 from edgepack.errors import RuntimeFailedError
 from edgepack.oci import mediatypes

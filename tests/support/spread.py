@@ -48,8 +48,9 @@ LONG = (
         f"tests/edge_agent/test_{name}"
         for name in (
             "commands", "confined", "crash_matrix", "daemon", "damage", "device_by_broker", "endpoints",
-            "engine_recovery", "fleet", "interpreter", "interrupted_pull", "link.py", "link_", "memory", "modes",
-            "power_cuts", "pull", "resident_sources", "runtime_conformance", "runtime_details", "side_by_side",
+            "engine_recovery", "engine_switch", "fleet", "interpreter", "interrupted_pull", "link.py", "link_",
+            "memory", "modes", "power_cuts", "pull", "resident_sources", "runtime_conformance", "runtime_details",
+            "side_by_side",
             "sources_networks", "space", "storms", "supervised",
         )
     ),

@@ -122,6 +122,10 @@ class Engine:
         """Ask a container to end, and kill it after ``seconds``."""
         self._do("POST", f"/containers/{container}/stop", query={"t": seconds}, timeout=CALL_SECONDS + seconds)
 
+    def rename(self, container: str, name: str) -> None:
+        """Give a container another name."""
+        self._do("POST", f"/containers/{container}/rename", query={"name": name})
+
     def remove(self, container: str) -> None:
         """End and remove a container with its nameless volumes; absent is fine."""
         with _absent_is_fine():

@@ -30,6 +30,7 @@ def container_options(
     log_driver: str = "",
     user: str = "",
     access: Access = NOTHING,
+    listens: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
     """Read-only, no capabilities, ``/tmp`` in memory, and one port of the device published to the service's.
 
@@ -37,8 +38,9 @@ def container_options(
     ``log_driver`` is the engine's; a driver that writes files keeps as much as the other runtimes do, and replaces one
     that could not keep the quota of ``spec``. ``user`` replaces the image's; ``access`` is what it gets of the device.
     """
+    address, port = listens or (spec.address, spec.port)
     inside, published = f"{inside_port(config)}/tcp", spec.network != "device"
-    environment = {**spec.env, "EDGEPACK_HOST": spec.address, "EDGEPACK_PORT": str(spec.port)}
+    environment = {**spec.env, "EDGEPACK_HOST": address, "EDGEPACK_PORT": str(port)}
     if published:
         environment |= {"EDGEPACK_HOST": "0.0.0.0", "EDGEPACK_PORT": str(inside_port(config))}  # noqa: S104
     if spec.secrets:
@@ -66,7 +68,7 @@ def container_options(
     }
     if published:
         options["ExposedPorts"] = {inside: {}}
-        host["PortBindings"] = {inside: [{"HostIp": spec.address, "HostPort": str(spec.port)}]}
+        host["PortBindings"] = {inside: [{"HostIp": address, "HostPort": str(port)}]}
     if spec.log_bytes is not None and log_driver not in _FILE_DRIVERS:
         log_driver = "k8s-file" if podman else "json-file"
     if log_driver in _FILE_DRIVERS:

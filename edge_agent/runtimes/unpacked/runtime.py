@@ -27,9 +27,9 @@ from edge_agent.runtimes.instances import (
     tail,
 )
 from edge_agent.runtimes.processes import ProcessWatch
+from edge_agent.runtimes.room import why_alone
 from edge_agent.runtimes.sockets import Sockets
 from edge_agent.runtimes.unpacked.images import UnpackedImage, UnpackedImages
-from edge_agent.runtimes.unpacked.room import why_alone
 from edge_agent.runtimes.unpacked.slots import Slots, service_of
 from edgepack.errors import EdgepackError, NotFoundError, RuntimeFailedError
 from edgepack.host.files import make_dirs
