@@ -129,7 +129,7 @@ class FolderPlace:
                 try:
                     stream = stack.enter_context(one.open(descriptor, offset))
                 except EdgepackError as error:  # it is absent, or cut short
-                    refused = refused if isinstance(error, NotFoundError) else error
+                    refused = refused if type(error) is NotFoundError else error
                     continue
                 yield stream
                 return

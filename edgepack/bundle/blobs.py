@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
-from edgepack.bundle.parts import PartList, Piece, identity, numbers, whole
+from edgepack.bundle.parts import PartList, Piece, Wanted, identity, numbers, whole
 from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarReader
 from edgepack.documents import parse_canonical
-from edgepack.errors import CutShortError, NotFoundError, SizeMismatchError
+from edgepack.errors import CutShortError, MissingPartsError, NotFoundError, SizeMismatchError
 from edgepack.host.inputs import open_regular
 from edgepack.limits import LIMITS
 from edgepack.oci.descriptor import Descriptor
@@ -130,8 +130,13 @@ class BundleSet:
         found = [one for _, one in sorted(self._places.get(descriptor.digest, {}).items())]
         size = sum(one.piece.size for one in found)
         if not found or (size < found[0].piece.blob.size):
-            absent = f"; it lacks {numbers(self.missing)}" if self.missing else ""
-            raise NotFoundError(f"has no blob {descriptor.digest}{absent}", where=self.where)
+            part = self.files[0].list.part
+            if part is not None and self.missing:
+                raise MissingPartsError(
+                    f"has no blob {descriptor.digest}: it lacks {numbers(self.missing)} of {part.of}", where=self.where,
+                    wanted=Wanted.of_parts(self.contents, part, self.missing).to_bytes(),
+                )  # fmt: skip
+            raise NotFoundError(f"has no blob {descriptor.digest}", where=self.where)
         if size != descriptor.size:
             raise SizeMismatchError(
                 f"has {size} bytes and the descriptor says {descriptor.size}", where=f"blob {descriptor.digest}"

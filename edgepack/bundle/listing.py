@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepack.documents import Fields, canonical_json, parse_object, raise_all
-from edgepack.errors import InvalidDocumentError, TooLargeError, UsageError
+from edgepack.errors import EdgepackError, InvalidDocumentError, TooLargeError, UsageError
 from edgepack.limits import Limits
 from edgepack.oci import mediatypes
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
-from edgepack.oci.manifest import Index
+from edgepack.oci.manifest import Index, Manifest
+from edgepack.oci.reference import Reference, short_name
 
 SCHEMA = "edgepack.bundle/v1"
 PAYLOAD_TYPE = "application/vnd.edgepack.bundle.v1+json"
@@ -45,7 +46,8 @@ class Contents:
     """What a bundle brings.
 
     ``blobs`` are in the tar, in this order, what verifies before what runs; ``omitted`` are needed too, and the
-    receiver said that it holds them. With a ``platform``, only that platform of each image is complete.
+    receiver said that it holds them. With a ``platform``, only that platform of each image is complete. With ``docker``
+    the tar is an archive of its one image too, which ``docker load`` takes.
     """
 
     images: tuple[NamedImage, ...]
@@ -53,6 +55,7 @@ class Contents:
     blobs: tuple[Descriptor, ...]
     omitted: tuple[Descriptor, ...] = ()
     platform: Platform | None = None
+    docker: bool = False
 
     @property
     def head(self) -> tuple[Descriptor, ...]:
@@ -80,7 +83,14 @@ class Contents:
             )
 
     def layout_index(self) -> bytes:
-        """The ``index.json`` that makes the tar an OCI layout: the tags, and the artifacts without a tag."""
+        """The ``index.json`` that makes the tar an OCI layout: the tags, and the artifacts without a tag.
+
+        For Docker the image alone is named: its containerd store would make an image of each artifact.
+        """
+        if self.docker:
+            name = self.images[0].name
+            notes = {mediatypes.REF_NAME: name, mediatypes.CONTAINERD_NAME: str(Reference.parse(name))}
+            return Index((self.images[0].descriptor.with_annotations(notes),)).to_bytes()
         named = [one.descriptor.with_annotations({mediatypes.REF_NAME: one.name}) for one in self.images]
         return Index((*named, *(one.descriptor for one in self.referrers))).to_bytes()
 
@@ -96,6 +106,7 @@ class Contents:
                 ],
                 "blobs": [bare(blob).to_json() for blob in self.blobs],
                 "omitted": [bare(blob).to_json() for blob in self.omitted],
+                **({"docker": True} if self.docker else {}),
             }
         )
 
@@ -111,6 +122,7 @@ class Contents:
             blobs=fields.read_each("blobs", Descriptor.from_json),
             omitted=fields.read_each("omitted", Descriptor.from_json),
             platform=fields.parsed("platform", Platform.parse, required=False),
+            docker=fields.take("docker", bool, False) or False,
         )
         fields.finish()
         raise_all(where, [*violations, *_violations(contents)])
@@ -138,6 +150,31 @@ def checked_name(name: object) -> str:
     return name
 
 
+def is_archive(contents: Contents) -> bool:
+    """Whether the bundle can be an archive that ``docker load`` takes: one image, for one platform, whole."""
+    if len(contents.images) != 1 or contents.omitted:
+        return False
+    image = contents.images[0]
+    if image.descriptor.media_type not in mediatypes.MANIFESTS or ":" not in image.name:
+        return False
+    try:
+        reference = Reference.parse(image.name)
+    except EdgepackError:
+        return False
+    # Docker before 23 does not unpack zstd.
+    return reference.digest is None and not any(blob.media_type in mediatypes.ZSTD_LAYERS for blob in contents.body)
+
+
+def docker_manifest(contents: Contents, manifest: Manifest) -> bytes:
+    """The ``manifest.json`` of Docker's archives, for the one image, whose manifest is ``manifest``."""
+    entry = {
+        "Config": f"blobs/sha256/{manifest.config.digest.hex}",
+        "Layers": [f"blobs/sha256/{layer.digest.hex}" for layer in manifest.layers],
+        "RepoTags": [short_name(Reference.parse(contents.images[0].name))],
+    }
+    return canonical_json([entry])
+
+
 def _violations(contents: Contents) -> list[str]:
     wrong = []
     listed = Counter(blob.digest for blob in (*contents.blobs, *contents.omitted))
@@ -148,6 +185,8 @@ def _violations(contents: Contents) -> list[str]:
         wrong.append("images must not be empty")
     if (*contents.head, *contents.body) != contents.blobs:
         wrong.append("blobs must have manifests, configurations and envelopes before layers")
+    if contents.docker and not is_archive(contents):
+        wrong.append("docker must be left out: it is for one whole image, by name and tag")
     roots = [one.descriptor for one in contents.images] + [one.descriptor for one in contents.referrers]
     wrong += [f"{root.digest} is neither in blobs nor in omitted" for root in roots if root.digest not in listed]
     return wrong

@@ -203,6 +203,8 @@ def _part(value: Any, contents: Contents, where: object) -> Part:
     digests = fields.read_each("digests", _digest)
     fields.finish()
     raise_all(where, violations)
+    if contents.docker:
+        raise InvalidDocumentError(where, ["docker is for a bundle in one part"])
     part = Part(number or 0, size or 0, layout, digests)
     if not 1 <= part.number <= part.of or not 2 <= part.of <= MOST_PARTS:
         raise InvalidDocumentError(where, [f"part.number must be from 1 to {part.of}, of at most {MOST_PARTS} parts"])

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from edgepack.bundle.listing import PAYLOAD_TYPE, Contents
+from edgepack.bundle.listing import PAYLOAD_TYPE, Contents, docker_manifest
 from edgepack.bundle.parts import PartList
 from edgepack.bundle.rules import Plan, plan
-from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarReader, blob_name
+from edgepack.bundle.tar import DOCKER, INDEX, LAYOUT, LIST, TarReader, blob_name
 from edgepack.documents import parse_canonical
 from edgepack.errors import (
     CutShortError,
@@ -39,6 +39,7 @@ from edgepack.oci.attachments import HasReferrers
 from edgepack.oci.checked import CheckedBlobs
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest
+from edgepack.oci.manifest import Manifest
 from edgepack.oci.pieced import pieces_bytes
 from edgepack.oci.store import Store
 from edgepack.oci.upkeep import wanted
@@ -106,7 +107,7 @@ def import_bundle(
         check_space(store, arrival.absent)
         try:
             _take_body(tar, found.contents, store, {blob.digest for blob in arrival.absent}, on_blob)
-            tar.end()
+            read_end(tar, found.contents, head)
         except CutShortError:
             raise  # the rest may come another time, and what came is what its digest says
         except VerificationError:
@@ -175,10 +176,20 @@ def read_list(
 def read_head(tar: TarReader, found: PartList) -> dict[Digest, bytes]:
     """What verification reads, which follows the list ``found`` in ``tar``, each compared with its digest."""
     contents = found.contents
-    tar.expecting([LIST, LAYOUT[0], INDEX, *found.names])
+    tar.expecting([LIST, LAYOUT[0], INDEX, *found.names, *([DOCKER] if contents.docker else [])])
     for name, data in (LAYOUT, (INDEX, contents.layout_index())):
         tar.read(name, Digest.of(data), len(data))
     return {blob.digest: tar.read(blob_name(blob.digest), blob.digest, blob.size) for blob in contents.head}
+
+
+def read_end(tar: TarReader, contents: Contents, head: Mapping[Digest, bytes]) -> None:
+    """What follows the last layer: what ``docker load`` reads, where the bundle is an archive too, and nothing else."""
+    if contents.docker:
+        image = contents.images[0].descriptor
+        manifest = Manifest.from_bytes(head[image.digest], f"manifest {image.digest}")
+        data = docker_manifest(contents, manifest)
+        tar.read(DOCKER, Digest.of(data), len(data))
+    tar.end()
 
 
 def signers(

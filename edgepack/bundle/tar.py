@@ -24,6 +24,8 @@ from edgepack.oci.tar.header import BLOCK, END, padding, tar_header
 LIST = "edgepack.bundle.json"
 LAYOUT = ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 INDEX = "index.json"
+# At the end, where a bundle is an archive for Docker too.
+DOCKER = "manifest.json"
 _KINDS = {
     tarfile.LNKTYPE: "a link", tarfile.SYMTYPE: "a link", tarfile.CHRTYPE: "a device", tarfile.BLKTYPE: "a device",
     tarfile.FIFOTYPE: "a pipe", tarfile.DIRTYPE: "a folder",

@@ -17,7 +17,7 @@ from edgepack.bundle.blobs import referrers_in
 from edgepack.bundle.listing import Contents
 from edgepack.bundle.media import UnreadableError, part_file
 from edgepack.bundle.parts import PartList, Piece
-from edgepack.bundle.read import as_verification, read_head, read_list, signers
+from edgepack.bundle.read import as_verification, read_end, read_head, read_list, signers
 from edgepack.bundle.rules import plan
 from edgepack.bundle.tar import TarReader
 from edgepack.errors import DigestMismatchError, EdgepackError, NotFoundError, VerificationError
@@ -68,6 +68,7 @@ def verify_bundle(paths: Iterable[Path], trusted: Collection[PublicKey], *, allo
                 head = read_head(tar, found)
                 judged = judged or (found.contents, head, path)
                 _read_pieces(tar, found, path)
+                read_end(tar, found.contents, head)
         except (VerificationError, UnreadableError, NotFoundError) as error:
             files.append(FileVerdict(path, number, size, str(error)))
         else:
@@ -82,7 +83,6 @@ def _read_pieces(tar: TarReader, found: PartList, where: Path) -> None:
     for piece, digest in zip(found.pieces, digests, strict=True):
         tar.enter(piece.name, piece.size)
         tar.copy(piece.size, lambda member, piece=piece, digest=digest: _check(member, piece, digest, where))  # type: ignore[misc]
-    tar.end()
 
 
 def _check(member: BlobSource, piece: Piece, digest: Digest, where: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,10 +14,12 @@ from edgepack.bundle.listing import (
     Referrer,
     bare,
     checked_name,
+    docker_manifest,
+    is_archive,
     is_head,
 )
 from edgepack.bundle.receipt import Receipt
-from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarWriter, blob_name
+from edgepack.bundle.tar import DOCKER, INDEX, LAYOUT, LIST, TarWriter, blob_name
 from edgepack.errors import NotFoundError, UsageError
 from edgepack.host.files import BY_UMASK, replacing
 from edgepack.limits import LIMITS
@@ -55,24 +57,33 @@ def write_bundle(
     key: PrivateKey | None,
     receipt: Receipt | None = None,
     platform: Platform | None = None,
+    docker: bool = False,
     on_blob: Callable[[Descriptor, bool], None] | None = None,
 ) -> BundleReport:
     """Write the images that ``tags`` name, with all that is attached to them, to one tar at ``path``.
 
     With a ``key`` the list is signed, and each image gets a statement by it unless it has one; without, the bundle is
     unsigned. With a ``platform`` only the images for it go in; with a ``receipt`` those for its platform, and nothing
-    that it names. ``on_blob`` is called with each blob and whether it goes in. Equal stores, tags, keys, platforms and
-    receipts give equal bytes. ``path`` appears whole or not at all.
+    that it names. With ``docker`` a bundle of one whole image is an archive for ``docker load`` too. ``on_blob`` is
+    called with each blob and whether it goes in. Equal stores, tags, keys, platforms and receipts give equal bytes.
+    ``path`` appears whole or not at all.
 
     Raises ``NotFoundError`` for a tag, blob or folder that is not there, ``UsageError`` when an image has nothing for
     the ``platform``, or the receipt is of another one, ``IncompatibleError`` when an image has nothing for the
     receipt's, ``VerificationError`` for a damaged blob, ``NoSpaceError``.
     """
     contents = plan_bundle(store, tags, path, key=key, receipt=receipt, platform=platform)
+    if docker:
+        contents = for_docker(contents)
     signed = envelope.sign(contents.to_bytes(), PAYLOAD_TYPE, *([] if key is None else [key]))
     with replacing(path, BY_UMASK) as file:
         size = write_tar(file, contents, signed, store, on_blob)
     return report_of(contents, [path], size)
+
+
+def for_docker(contents: Contents) -> Contents:
+    """``contents`` as an archive that ``docker load`` takes, where that can be."""
+    return replace(contents, docker=True) if is_archive(contents) else contents
 
 
 def plan_bundle(
@@ -114,6 +125,9 @@ def write_tar(
     for blob in contents.blobs:
         report_blob(on_blob, blob, True)
         tar.add(blob_name(blob.digest), blob.size, verified(store, blob))
+    if contents.docker:
+        data = docker_manifest(contents, store.manifest(contents.images[0].descriptor))
+        tar.add(DOCKER, len(data), [data])
     tar.end()
     return tar.size
 

@@ -29,7 +29,7 @@ from edgepack.bundle.parts import (
 )
 from edgepack.bundle.receipt import Receipt
 from edgepack.bundle.tar import INDEX, LAYOUT, LIST, TarWriter, blob_name
-from edgepack.bundle.write import BundleReport, plan_bundle, report_blob, report_of, verified, write_tar
+from edgepack.bundle.write import BundleReport, for_docker, plan_bundle, report_blob, report_of, verified, write_tar
 from edgepack.errors import DigestMismatchError, UsageError, disk_errors
 from edgepack.host.files import BY_UMASK, make_dirs, replacing
 from edgepack.host.media import FAT_FILE_BYTES, FAT_PART_BYTES, check_room, largest_file
@@ -55,6 +55,7 @@ def write_to_folder(
     platform: Platform | None = None,
     part_size: int | None = None,
     only: Wanted | None = None,
+    docker: bool = False,
     on_blob: Callable[[Descriptor, bool], None] | None = None,
 ) -> BundleReport:
     """Write the images that ``tags`` name to files in ``folder``, which is made where it is absent.
@@ -82,8 +83,11 @@ def write_to_folder(
     if only is None and (part_size is None or size <= part_size):
         path = folder / f"{_stem(contents)}{SUFFIX}"
         check_room(folder, [size], hint=_HINT)
+        if docker:
+            contents = for_docker(contents)
+            signed = envelope.sign(contents.to_bytes(), PAYLOAD_TYPE, *keys)
         with replacing(path, BY_UMASK) as file:
-            write_tar(file, contents, signed, store, on_blob)
+            size = write_tar(file, contents, signed, store, on_blob)
         return report_of(contents, [path], size)
     layout = divide(contents, part_size or size, _size(contents, 0, ()))
     return _Writer(store, contents, layout, part_size or size, keys, on_blob).write(folder, _asked(layout, only))

@@ -176,3 +176,8 @@ def referrers_tag(subject: Digest) -> str:
 def is_referrers_tag(tag: str) -> bool:
     """Whether ``tag`` holds the referrers of an image, so that it is not the name of one."""
     return tag.startswith("sha256-") and len(tag) == len("sha256-") + 64
+
+
+def short_name(reference: Reference) -> str:
+    """The reference in Docker's short form: without ``docker.io/library/``."""
+    return str(reference).removeprefix(f"{DOCKER_HUB}/").removeprefix("library/")

@@ -198,13 +198,15 @@ def _write(
     if destination.is_folder:
         return write_to_folder(
             workspace.store, names, destination.path, key=key, receipt=receipt, platform=platform,
-            part_size=part_size, only=only,
+            part_size=part_size, only=only, docker=True,
         )  # fmt: skip
     if part_size is not None:
         raise UsageError(
             "parts are written to a folder", where=destination.path, hint=f"write it as: -o {destination.path.parent}/"
         )
-    return write_bundle(workspace.store, names, destination.path, key=key, receipt=receipt, platform=platform)
+    return write_bundle(
+        workspace.store, names, destination.path, key=key, receipt=receipt, platform=platform, docker=True
+    )
 
 
 def _asked_for(
@@ -217,7 +219,7 @@ def _asked_for(
             "says itself which images, platform and receipts the bundle was made of", where="--only",
             hint="leave out TAG, --with, --since and --platform",
         )  # fmt: skip
-    return Wanted.from_bytes(read_small(only, "edge-agent import --bring-me FILE writes one"), only)
+    return Wanted.from_bytes(_small(only, "file", "edge-agent import --bring-me FILE writes one"), only)
 
 
 def _receipt(path: Path, workspace: Workspace) -> Receipt:
@@ -225,7 +227,7 @@ def _receipt(path: Path, workspace: Workspace) -> Receipt:
     from edgepack.bundle.receipt import PAYLOAD_TYPE, Receipt, is_signed
     from edgepack.signing import envelope
 
-    data = read_small(path, "write one with: edge-agent receipt")
+    data = _small(path, "receipt", "write one with: edge-agent receipt")
     receipt = Receipt.from_bytes(data, path)
     if is_signed(data, path) and not workspace.is_unused:
         known = [one.key for one in workspace.devices.list() if one.name == receipt.device]
@@ -234,12 +236,12 @@ def _receipt(path: Path, workspace: Workspace) -> Receipt:
     return receipt
 
 
-def read_small(path: Path, hint: str) -> bytes:
+def _small(path: Path, what: str, hint: str) -> bytes:
     """What ``path`` holds, which may be a pipe."""
     try:
         with path.open("rb") as file:
             return file.read(LIMITS.bundle_list_bytes)
     except FileNotFoundError:
-        raise NotFoundError("there is no such file", where=path, hint=hint) from None
+        raise NotFoundError(f"there is no such {what}", where=path, hint=hint) from None
     except OSError as error:
         raise UsageError(f"cannot be read ({error.strerror})", where=path, hint=hint) from error

@@ -25,7 +25,7 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.graph import check_image, children
 from edgepack.oci.layout import images_of, referrers_of
 from edgepack.oci.manifest import Index
-from edgepack.oci.reference import DOCKER_HUB, Reference
+from edgepack.oci.reference import Reference, short_name
 from edgepack.oci.tar.index import TarIndex
 
 # image-spec 1.1, image-layout.md
@@ -153,11 +153,6 @@ def _name(item: Descriptor) -> str:
     """The name of an entry of index.json. Docker keeps only the tag in ref.name, all of it in containerd's name."""
     short, full = (item.annotations.get(key, "") for key in (mediatypes.REF_NAME, mediatypes.CONTAINERD_NAME))
     return _short(short if ":" in short or not full else full) or str(item.digest)
-
-
-def short_name(reference: Reference) -> str:
-    """The reference in Docker's short form: without ``docker.io/library/``."""
-    return str(reference).removeprefix(f"{DOCKER_HUB}/").removeprefix("library/")
 
 
 def _short(name: str) -> str:

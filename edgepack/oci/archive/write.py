@@ -17,13 +17,13 @@ from edgepack.host.progress import Progress, unseen
 from edgepack.limits import LIMITS
 from edgepack.oci import graph, mediatypes
 from edgepack.oci.archive.docker import MANIFEST_NAME
-from edgepack.oci.archive.read import BLOBS, INDEX_NAME, LAYOUT_NAME, Archive, short_name
+from edgepack.oci.archive.read import BLOBS, INDEX_NAME, LAYOUT_NAME, Archive
 from edgepack.oci.copy import title_of
 from edgepack.oci.descriptor import Descriptor, Platform
 from edgepack.oci.digest import Digest, VerifyingReader
 from edgepack.oci.manifest import Index, Manifest
 from edgepack.oci.platforms import PlatformImage, choose, platform_images, same
-from edgepack.oci.reference import Reference
+from edgepack.oci.reference import Reference, short_name
 from edgepack.oci.sources import BlobSource
 from edgepack.oci.tar.header import END, padding, tar_header
 
