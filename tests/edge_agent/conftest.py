@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.runtimes import interpreter
 from edgepack.host.files import locked
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
@@ -30,6 +31,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("crash matrix")
         for line in table(rows):
             terminalreporter.write_line(line)
+
+
+_asked: dict[tuple[str, tuple[int, int] | None, int], int] = {}
+_ask = interpreter._minor_of
+
+
+@pytest.fixture(autouse=True)
+def pythons_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Pythons of this machine are asked for their version once, since a fork of all that is here does so."""
+
+    def minor_of(python: str, user: tuple[int, int] | None) -> int | None:
+        if python.startswith(tempfile.gettempdir()) or not Path(python).exists():
+            return _ask(python, user)
+        key = (python, user, Path(python).stat().st_ctime_ns)
+        if key not in _asked and (found := _ask(python, user)) is not None:
+            _asked[key] = found
+        return _asked.get(key)
+
+    monkeypatch.setattr(interpreter, "_minor_of", minor_of)
 
 
 @pytest.fixture
