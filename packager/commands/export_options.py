@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,8 +21,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _SHOWN = 50
 
 
-def exporting(check: Callable[[Sequence[Path]], Findings]) -> Callable[[_F], _F]:
+def exporting(
+    check: Callable[[Sequence[Path]], Findings], joined: Callable[..., Exported] | None = None
+) -> Callable[[_F], _F]:
     """Add the options of an export; with ``--check FILE`` files are held to ``check`` and nothing is written.
+
+    ``joined`` writes an endpoint of the workspace, where that can be: it gets the workloads of its versions.
 
     The command gets a ``Workload``, and returns an ``Exported``, which is written.
     """
@@ -50,11 +54,28 @@ def exporting(check: Callable[[Sequence[Path]], Findings]) -> Callable[[_F], _F]
                 raise click.UsageError("Missing argument 'PACKAGE|SERVICE'.")
             if folder is None:
                 raise click.UsageError("Missing option '-o' / '--output-directory'.")
+            from packager.services.endpoints.store import EndpointStore
             from packager.services.workloads import find_workload
 
+            endpoint = next((one for one in EndpointStore(workspace.root).list() if one.name == service), None)
+            if endpoint is not None:
+                if joined is None or name is not None:
+                    raise UsageError(
+                        "is an endpoint, which only edgepack export kubernetes writes, under its own name",
+                        where=service,
+                        hint=f"name one of its versions: {endpoint.service(endpoint.default)}",
+                    )
+                workloads = {
+                    version: find_workload(workspace, endpoint.service(version), None, repository)
+                    for version in endpoint.weights
+                }
+                exported = joined(endpoint, workloads, functools.partial(function, workspace=workspace), rest)
+                _write(exported, {"endpoint": service, "versions": [*workloads]}, folder, exist_ok, output)
+                return
             workload = find_workload(workspace, service, name, repository)
             exported = function(workload=workload, workspace=workspace, **rest)
-            _write(exported, workload, folder, exist_ok, output)
+            value = {"service": workload.name, "package": workload.package, "digest": str(workload.digest)}
+            _write(exported, value, folder, exist_ok, output)
 
         for option in (
             click.option("--exist-ok", is_flag=True, help="Replace files that are there already."),
@@ -79,12 +100,10 @@ def exporting(check: Callable[[Sequence[Path]], Findings]) -> Callable[[_F], _F]
     return decorate
 
 
-def _write(exported: Exported, workload: Workload, folder: Path, exist_ok: bool, output: str) -> None:
+def _write(exported: Exported, what: Mapping[str, object], folder: Path, exist_ok: bool, output: str) -> None:
     paths = exported.write(folder, replace=exist_ok)
     value = {
-        "service": workload.name,
-        "package": workload.package,
-        "digest": str(workload.digest),
+        **what,
         "folder": str(folder),
         "files": [path.name for path in paths],
         "notes": list(exported.notes),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from packager.exports.check.findings import Findings, Place, listed
 from packager.exports.check.objects import SELECTING, Manifest
+from packager.exports.check.routes import check_backend, check_route, missing
 
 _SCALED = ("Deployment", "ReplicaSet", "StatefulSet", "ReplicationController")
 _KINDS = ("secret", "configMap")
@@ -31,7 +32,7 @@ def check_references(manifest: Manifest, objects: Sequence[Manifest], findings: 
         case "Ingress":
             _check_ingress(manifest, near, findings)
         case "HTTPRoute":
-            _check_route(manifest, near, findings)
+            check_route(manifest, objects, findings)
     _check_settings(manifest, near, findings)
 
 
@@ -63,7 +64,7 @@ def _check_service(manifest: Manifest, near: Sequence[Manifest], findings: Findi
     if len(names) < len(manifest.root.child("spec", "ports").node.items) and "" in names:
         findings.wrong(manifest.root.child("spec", "ports"), "must all have names when there are several")
     if selector.exists and not pods:
-        _missing(selector, "finds no pod", _pods(near), findings)
+        missing(selector, "finds no pod", _pods(near), findings)
 
 
 def _check_target_port(target: Place, pods: Sequence[Manifest], findings: Findings) -> None:
@@ -93,7 +94,7 @@ def _check_target(manifest: Manifest, near: Sequence[Manifest], findings: Findin
     found = [one for one in near if one.kind == kind and one.name == name.text]
     if not found and name.text:
         others = [one for one in near if one.kind in _SCALED]
-        _missing(name, f"there is no {kind} {name.text!r} to scale", others, findings)
+        missing(name, f"there is no {kind} {name.text!r} to scale", others, findings)
     for one in found:
         for metric in spec.each("metrics"):
             resource = metric.child("resource")
@@ -135,7 +136,7 @@ def _check_policy(manifest: Manifest, near: Sequence[Manifest], findings: Findin
 
 def _check_selects(selector: Place, near: Sequence[Manifest], findings: Findings) -> None:
     if selector.exists and not _selected(selector.mapping(), near):
-        _missing(selector, "finds no pod", _pods(near), findings)
+        missing(selector, "finds no pod", _pods(near), findings)
 
 
 def _check_ingress(manifest: Manifest, near: Sequence[Manifest], findings: Findings) -> None:
@@ -143,28 +144,7 @@ def _check_ingress(manifest: Manifest, near: Sequence[Manifest], findings: Findi
         for path in rule.each("http", "paths"):
             service = path.child("backend", "service")
             number, name = service.child("port", "number"), service.child("port", "name")
-            _check_backend(service.child("name"), number if number.exists else name, near, findings)
-
-
-def _check_route(manifest: Manifest, near: Sequence[Manifest], findings: Findings) -> None:
-    for rule in manifest.root.each("spec", "rules"):
-        for backend in rule.each("backendRefs"):
-            _check_backend(backend.child("name"), backend.child("port"), near, findings)
-            weight = backend.child("weight")
-            if weight.number is not None and not 0 <= weight.number <= 1_000_000:
-                findings.wrong(weight, f"must be from 0 to 1000000, is {weight.text}")
-
-
-def _check_backend(name: Place, port: Place, near: Sequence[Manifest], findings: Findings) -> None:
-    services = [one for one in near if one.kind == "Service"]
-    found = [one for one in services if one.name == name.text]
-    if not found and name.text:
-        _missing(name, f"there is no Service {name.text!r}", services, findings)
-    for service in found:
-        ports = [*service.root.each("spec", "ports")]
-        known = [one.child("name" if port.node.kind == "text" else "port").text for one in ports]
-        if port.text and port.text not in known:
-            findings.wrong(port, f"{port.text!r} is not a port of the Service {name.text!r}: {listed(known)}")
+            check_backend(service.child("name"), number if number.exists else name, near, findings)
 
 
 def _check_settings(manifest: Manifest, near: Sequence[Manifest], findings: Findings) -> None:
@@ -201,15 +181,6 @@ def _check_keys(kind: str, name: Place, keys: Sequence[Place], near: Sequence[Ma
         for key in keys:
             if key.text not in has:
                 findings.wrong(key, f"{key.text!r} is not in the {kind} {one.name!r}: {listed(sorted(has))}")
-
-
-def _missing(place: Place, text: str, others: Sequence[Manifest], findings: Findings) -> None:
-    """A violation where the files have others of that kind, which one was meant to be; else the cluster may have it."""
-    if others:
-        names = listed(sorted({one.name for one in others}))
-        findings.wrong(place, f"{text}; the files have {names}")
-    else:
-        findings.remark(place, f"{text} among the files: the cluster must have it")
 
 
 def _pods(near: Sequence[Manifest]) -> list[Manifest]:

@@ -16,24 +16,33 @@ import yaml
 from edgepack.errors import EdgepackError, IncompatibleError, UsageError
 from edgepack.oci.digest import Digest
 from edgepack.trees.yaml_tree import json_tree, parse_yaml
+from packager.commands.main import build_cli
 from packager.exports.check.compose import check_compose
 from packager.exports.check.iot_edge import check_iot_edge
 from packager.exports.check.kubernetes import check_kubernetes
 from packager.exports.check.objects import objects_in
 from packager.exports.check.podman import check_podman
 from packager.exports.compose import export_compose
+from packager.exports.endpoints import export_endpoint
 from packager.exports.exported import Exported
 from packager.exports.iot_edge import Edge, export_iot_edge, joined_options
 from packager.exports.kserve import Modelcar, export_kserve
 from packager.exports.kubernetes import Cluster, export_kubernetes
 from packager.exports.podman import export_podman
 from packager.exports.routes import Route, parse_route
+from packager.exports.routing import Backend
 from packager.exports.routing import Route as Outside
 from packager.exports.secrets import Credentials
 from packager.exports.workload import Scale, Workload, replicas_for
+from packager.services import workloads
 from packager.services.configuration.rules import Rules
+from packager.services.configuration.values import ComputeType
 from packager.services.deployed import deployed
+from packager.services.endpoints.endpoint import Endpoint
+from packager.services.endpoints.store import EndpointStore
+from packager.workspaces.workspace import Workspace
 from tests.packager.support.workloads import AMD64, everything, workload
+from tests.support.typed import typist
 
 SCHEMAS = Path(__file__).parent / "schemas"
 SECRET = b'{"schema":"edgepack.keys/v1","primary":"sha256:00","secondary":"sha256:11"}'
@@ -155,6 +164,77 @@ def test_weights_divide_requests_by_a_gateway() -> None:
     assert [(one["name"], one["weight"]) for one in backends] == [("churn-v1", 80), ("churn-v2", 20)]
     with pytest.raises(UsageError, match="weights need a gateway"):
         Outside("churn.example", weights=(("a", 1),))
+
+
+def test_the_definition_of_gateway_api_takes_the_route_of_an_endpoint() -> None:
+    """The schema of v1.6.1 alone: its rules in CEL, and that a gateway divides requests, are not proven here."""
+    known, shares = schema("gateway"), {"v1": 80, "v2": 20}
+    parts = {version: export_kubernetes(workload(name=f"churn-{version}"), Cluster("ml")) for version in shares}
+    backends = {version: Backend(f"churn-{version}", 80, share) for version, share in shares.items()}
+    for session in (None, "cookie", "header"):
+        wanted = Outside("churn.example", "infra/web", session=session)  # type: ignore[arg-type]
+        exported = export_endpoint("churn", parts, backends, wanted, "ml")
+        route = yaml.safe_load(exported.files["route.yaml"])
+        hold(route, known["experimental"])
+        assert route["metadata"]["name"] == "churn"
+        weights = [(one["name"], one["port"], one["weight"]) for one in route["spec"]["rules"][0]["backendRefs"]]
+        assert weights == [("churn-v1", 80, 80), ("churn-v2", 80, 20)]
+        if session is None:
+            hold(route, known["standard"])
+            assert "draws each request by chance" in exported.notes[-1]
+        else:  # which the standard channel does not have yet
+            with pytest.raises(jsonschema.ValidationError, match="sessionPersistence"):
+                hold(route, known["standard"])
+        assert violations(exported) == []
+        listed = yaml.safe_load(exported.files["kustomization.yaml"])["resources"]
+        assert {"route.yaml", "v1-deployment.yaml", "v2-service.yaml"} <= set(listed)
+        assert set(listed) | {"kustomization.yaml"} == set(exported.files)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("rules/0/backendRefs/0/weight", 1_000_001, "weight must be from 0 to 1000000, is 1000001"),
+        ("rules/0/backendRefs/0/weight", "80", "weight must be a whole number"),
+        ("rules/0/backendRefs/0/name", "churn-v9", "there is no Service 'churn-v9'; the files have"),
+        ("rules/0/backendRefs/0/port", 8080, "'8080' is not a port of the Service 'churn-v1'"),
+        ("rules/0/backendRefs/0/port", ..., "port is missing: a Service is reached by one of its ports"),
+        ("rules/0/backendRefs/1", {"name": "churn-v1", "port": 80}, "'churn-v1' is there twice: add their weights"),
+        ("rules/0/backendRefs", [], "is missing: all requests of the rule would be answered with 500"),
+        ("rules/0/backendRefs", [{"name": "churn-v1", "port": 80, "weight": 0}], "have no weight together"),
+        ("rules/0/backendRef", [], "backendRef is not a known field; did you mean 'backendRefs'?"),
+        ("rules/0/matches/0/path/value", "score", "must begin with '/', is 'score'"),
+        ("rules/0/matches/0/path/type", "Prefix", "must be Exact, PathPrefix, RegularExpression, is 'Prefix'"),
+        ("rules/0/sessionPersistence", {"type": "Header", "cookieConfig": {}}, "is for the type Cookie"),
+        ("hostnames/0", "10.0.0.1", "'10.0.0.1' is not the name of a host"),
+        ("parentRefs/0", {}, "parentRefs[0].name is missing"),
+        ("parentRefs", [{"name": "web"}, {"name": "web"}], "names the same gateway twice"),
+    ],
+)
+def test_faults_of_a_route_are_found(path: str, value: object, text: str) -> None:
+    shares = {"v1": 80, "v2": 20}
+    parts = {version: export_kubernetes(workload(name=f"churn-{version}"), Cluster("ml")) for version in shares}
+    backends = {version: Backend(f"churn-{version}", 80, share) for version, share in shares.items()}
+    found = documents(export_endpoint("churn", parts, backends, Outside("a.example", "web"), "ml"))
+    (route,) = [one for one in found if one["kind"] == "HTTPRoute"]
+    at: Any = route["spec"]
+    *above, last = [int(part) if part.isdecimal() else part for part in path.split("/")]
+    for name in above:
+        at = at[name]
+    if value is ...:
+        del at[last]
+    else:
+        at[last] = value
+    said = check_kubernetes(objects_in(yaml.safe_dump_all(found), "x.yaml")).violations
+    assert any(text in one for one in said), said
+
+
+def test_weights_that_no_gateway_takes_are_refused() -> None:
+    for weights in ((("a", 1_000_001),), (("a", 0), ("b", 0)), tuple((f"a{at}", 1) for at in range(17))):
+        with pytest.raises(UsageError):
+            Outside("churn.example", "web", weights=weights)
+    with pytest.raises(UsageError, match="a session needs a gateway"):
+        Outside("churn.example", session="cookie")
 
 
 def test_telemetry_alone_opens_a_way_out() -> None:
@@ -427,3 +507,34 @@ def test_a_user_by_name_is_refused() -> None:
     for text in ("", "root", "0", "0:0", "app:app"):
         with pytest.raises(EdgepackError, match="take numbers other than 0 alone"):
             numeric_user(text, "x")
+
+
+def test_the_command_writes_an_endpoint_with_the_shares_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = Workspace(tmp_path / "ws")
+    place.keys.create("factory")
+    one = Endpoint("churn", ComputeType.LOCAL, None, 6789, {"v1": 0, "v2": 20}, "v1")
+    EndpointStore(place.root).put(one)
+    # How services become workloads is tested with the images that they need.
+    monkeypatch.setattr(workloads, "find_workload", lambda _, service, *__: workload(name=service, auth="key"))
+    edgepack = typist(build_cli, "edgepack", monkeypatch, capfd)
+    words = ("churn", "-o", tmp_path / "out", "--workspace", place.root, "--output", "json")
+    done = edgepack("export", "kubernetes", *words)
+    assert (done.code, "n endpoint needs --host and --gateway" in done.err) == (2, True), done.err
+    outside = ("--host", "churn.example", "--gateway", "infra/web")
+    done = edgepack("export", "kubernetes", *words, *outside, "--weight", "a=1")
+    assert (done.code, "leave out --weight" in done.err) == (2, True)
+    assert not (tmp_path / "out").exists()
+    done = edgepack("export", "kubernetes", *words, *outside, "--namespace", "ml", "--replicas", "2")
+    assert done.code == 0, done.err
+    assert (json.loads(done.out)["endpoint"], json.loads(done.out)["versions"]) == ("churn", ["v1", "v2"])
+    route = yaml.safe_load((tmp_path / "out/route.yaml").read_text())
+    weights = {ref["name"]: ref["weight"] for ref in route["spec"]["rules"][0]["backendRefs"]}
+    assert weights == {"churn-v1": 80, "churn-v2": 20}
+    for version in ("v1", "v2"):
+        assert yaml.safe_load((tmp_path / f"out/{version}-deployment.yaml").read_text())["spec"]["replicas"] == 2
+    assert "churn-v2-auth" in (tmp_path / "out/v2-SECRETS.md").read_text()
+    assert edgepack("export", "kubernetes", "--check", tmp_path / "out").code == 0
+    done = edgepack("export", "compose", *words)
+    assert (done.code, "is an endpoint, which only edgepack export kubernetes writes" in done.err) == (2, True)
