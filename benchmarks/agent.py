@@ -18,9 +18,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,14 +158,27 @@ def answer(port: int) -> str | None:
         connection.close()
 
 
-def until(port: int, text: str, log: Path) -> float:
-    """When the service at ``port`` first answers ``text``."""
+def until(port: int, text: str, log: Path, starting: Future[None] | None = None) -> float:
+    """When the service at ``port`` first answers ``text``; ``starting`` is its start, where this process does it."""
     end = time.perf_counter() + 120
     while text not in (answer(port) or ""):
+        if starting is not None and starting.done():
+            starting.result()  # raises what kept it from starting
         if time.perf_counter() > end:
-            sys.exit(f"no answer {text} on port {port}: {log.read_text()[-3000:]}")
+            whose = "by the runtime alone" if starting is not None else "by the agent"
+            sys.exit(f"no answer {text} on port {port}, started {whose}\n{_reported(log)}\n{log.read_text()[-3000:]}")
         time.sleep(0.02)
     return time.perf_counter()
+
+
+def _reported(log: Path) -> str:
+    """What the agent says of each service."""
+    try:
+        value = json.loads((log.parent / "device" / "state" / "reported.json").read_bytes())
+    except (OSError, ValueError) as error:
+        return str(error)
+    names = ("name", "state", "stage", "restarts", "reason")
+    return "\n".join(" ".join(f"{name}={one.get(name)}" for name in names) for one in value["services"])
 
 
 def own_need(runtime: Runtime, specs: list[DesiredService], text: str, log: Path) -> float:
@@ -175,15 +188,11 @@ def own_need(runtime: Runtime, specs: list[DesiredService], text: str, log: Path
         runtime.stop(spec.name)
         runtime.start(spec)
 
-    begun = time.perf_counter()
-    threads = [threading.Thread(target=exchange, args=(spec,)) for spec in specs]
-    for one in threads:
-        one.start()
-    # Asked from the beginning, as where the agent does it: an engine's network answers later to who asks too soon.
-    found = max(until(spec.port, text, log) for spec in specs) - begun
-    for one in threads:
-        one.join()
-    return found
+    with ThreadPoolExecutor(len(specs)) as threads:
+        begun = time.perf_counter()
+        started = [threads.submit(exchange, spec) for spec in specs]
+        # Asked from the beginning, as where the agent does it: an engine's network answers later to who asks too soon.
+        return max(until(spec.port, text, log, one) for spec, one in zip(specs, started, strict=True)) - begun
 
 
 def memory(pid: int) -> dict[str, float]:

@@ -16,6 +16,7 @@ from edge_agent.config.document import to_json
 from edge_agent.config.place import default_file
 from edge_agent.config.read import find_configuration
 from edge_agent.daemon.jobs import program
+from edge_agent.daemon.signals import let_come, let_wait
 from edgepack.host.commands import INPUT, debug_option
 
 
@@ -34,7 +35,12 @@ def command(context: click.Context, file: Path | None, state_dir: Path, runtime:
     SIGHUP reads the configuration again.
     """
     folder = state_dir if _is_given(context, "state_dir") else None
-    configuration = find_configuration(file, folder, runtime if _is_given(context, "runtime") else None)
+    let_wait()  # a signal that comes now is about what is read now
+    try:
+        configuration = find_configuration(file, folder, runtime if _is_given(context, "runtime") else None)
+    except BaseException:
+        let_come()
+        raise
     known = default_file(configuration.state_dir) if folder is None else default_file(folder)
     _become_the_agent(configuration, file or (known if known.exists() else None))
 

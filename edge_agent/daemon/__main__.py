@@ -23,6 +23,7 @@ from edge_agent.daemon.forks import ForkServer
 from edge_agent.daemon.links import make_link
 from edge_agent.daemon.loop import Agent
 from edge_agent.daemon.notify import Notifier
+from edge_agent.daemon.signals import let_wait
 from edge_agent.daemon.single import only_agent
 from edge_agent.device import Device
 from edge_agent.state.clock import WallTime
@@ -33,6 +34,7 @@ from edgepack.text import printable
 
 def main() -> int:
     """Run until a signal ends it; the exit code."""
+    let_wait()
     # Not by argparse, which would stay in memory.
     given = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
     file = given.get("--config")

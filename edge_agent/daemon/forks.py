@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 
 import edgepack
+from edge_agent.daemon.signals import let_come
 from edge_agent.jobs.main import run
 from edgepack.limits import LIMITS
 
@@ -150,6 +151,7 @@ def _serve(sock: socket.socket, runtime: str) -> int:
     """Fork a job for each request, until nobody can send one any more; returns in each job, with its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # sent to the whole group, or unit: the agent ends, and then this
+    let_come()  # what it ignores, and what its jobs do not
     wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
@@ -168,7 +170,10 @@ def _serve(sock: socket.socket, runtime: str) -> int:
             data, fds, _, _ = socket.recv_fds(sock, LIMITS.chunk_bytes, 3)
             if not data:
                 os._exit(0)
-            pid = _fork(sock, fds)
+            try:
+                pid = _fork(sock, fds)
+            except OSError:  # the agent is gone: it was killed
+                os._exit(0)
             if pid == 0:
                 return _become(json.loads(data), fds, [sock.detach(), wake, woken, *jobs.values()])
             if pid > 0:

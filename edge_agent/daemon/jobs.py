@@ -56,14 +56,13 @@ def start(verb: str, words: Sequence[str], given: Mapping[str, Any], forks: Fork
     read, write = os.pipe2(os.O_CLOEXEC)
     out = os.fdopen(read, "rb", buffering=0)
     try:
-        data = json.dumps(given).encode()
-        while data:
-            data = data[os.write(given_fd, data) :]
-        os.lseek(given_fd, 0, os.SEEK_SET)
+        _give(given_fd, given)
         process: subprocess.Popen[bytes] | Forked | None = None
         if forks is not None:
             process = forks.start((verb, *words), given_fd, write)
         if process is None:
+            # It has to notice that this process was gone before it could ask to be told of that.
+            _give(given_fd, {**given, "agent": os.getpid()})
             argv = [*program("edge_agent.jobs"), verb, *words]
             process = subprocess.Popen(argv, stdin=given_fd, stdout=write, cwd="/")
     except OSError:
@@ -75,6 +74,16 @@ def start(verb: str, words: Sequence[str], given: Mapping[str, Any], forks: Fork
     job = Job(verb, tuple(words), process, out)
     os.set_blocking(job.fd, False)
     return job
+
+
+def _give(fd: int, given: Mapping[str, Any]) -> None:
+    """Let the file ``fd`` have ``given`` as its content, and be read from its beginning."""
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+    data = json.dumps(given).encode()
+    while data:
+        data = data[os.write(fd, data) :]
+    os.lseek(fd, 0, os.SEEK_SET)
 
 
 def take(job: Job, on_line: Callable[[Mapping[str, Any]], None]) -> bool:

@@ -52,8 +52,12 @@ class Task:
 
     def end_with_the_agent(self) -> None:
         """End when the agent asks for it, or is gone: at once, or when a service is not being exchanged any more."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which sends it to the agent too
         signal.signal(signal.SIGTERM, lambda *_: self._asked_to_end())
         ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGTERM, 0, 0, 0)
+        # A job that was forked has looked by itself: its parent is another one.
+        if (agent := self.given.get("agent")) is not None and os.getppid() != agent:
+            self._asked_to_end()
 
     def _asked_to_end(self) -> None:
         self._is_ending = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,32 @@ class ProcessIdentity:
     def alive(self) -> bool:
         """Whether it is still running."""
         return self.boot == boot_id() and start_ticks(self.pid) == self.start_ticks
+
+    def signal(self, number: int) -> bool:
+        """Send it a signal, and never to another process that has its number now; whether it was there.
+
+        Raises ``PermissionError`` where that is not allowed. A kernel before 5.3 leaves a moment in which the number
+        may be given away.
+        """
+        try:
+            fd = os.pidfd_open(self.pid)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except (OSError, AttributeError):  # no such descriptors, or none left
+            fd = -1
+        try:
+            if not self.alive:  # asked with the descriptor open: it is of this process, and of no later one
+                return False
+            if fd < 0:
+                os.kill(self.pid, number)
+            else:
+                signal.pidfd_send_signal(fd, number)
+        except ProcessLookupError:
+            return False
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        return True
 
 
 class ProcessWatch:

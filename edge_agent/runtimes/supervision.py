@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from edge_agent.runtimes.instances import write_mark
 from edge_agent.runtimes.processes import (
@@ -246,42 +247,49 @@ def ended(folder: Path, timeout: float = 2.0) -> Supervised | None:
 
 def used_bytes(folder: Path) -> int:
     """The memory that what was started from ``folder`` uses, shared pages of it counted once for each process."""
-    return resident_bytes(_members(folder, find(folder))[1])
+    return resident_bytes(one.pid for one in _members(folder, find(folder)).service)
 
 
 def end(folder: Path, timeout: float) -> None:
     """Ask all that was started from ``folder`` to end, kill what is left after ``timeout`` seconds, and wait for it."""
     found = find(folder)
     deadline = time.monotonic() + timeout
-    _signal(_members(folder, found)[1], signal.SIGTERM)
-    while _members(folder, found)[1] and time.monotonic() < deadline:
+    _signal(_members(folder, found).service, signal.SIGTERM)
+    while _members(folder, found).service and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    while members := _members(folder, found)[1]:
+    while members := _members(folder, found).service:
         _signal(members, signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
     # A supervisor has one file left to write; it must not appear in a folder that is being removed.
     deadline = time.monotonic() + _SUPERVISOR_SECONDS
-    while above := _members(folder, found)[0]:
+    while above := _members(folder, found).supervisors:
         if time.monotonic() > deadline:
             _signal(above, signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
 
 
-def _signal(pids: Collection[int], number: int) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
+def _signal(processes: Collection[ProcessIdentity], number: int) -> None:
+    for one in processes:
+        one.signal(number)
 
 
-def _members(folder: Path, found: Supervised | None) -> tuple[set[int], set[int]]:
+class _Members(NamedTuple):
+    supervisors: list[ProcessIdentity]
+    service: list[ProcessIdentity]
+
+
+def _members(folder: Path, found: Supervised | None) -> _Members:
     """The living supervisors of the service in ``folder``, and the living processes of the service."""
     processes = living()
     above = supervisors(folder.resolve(), processes)
-    if found is not None and found.supervisor.alive:
+    if found is not None and found.supervisor.alive and found.supervisor.pid in processes:
         above.add(found.supervisor.pid)
-    return above, below(above, processes) | _session(found, processes)
+    members, boot = below(above, processes) | _session(found, processes), boot_id()
+
+    def named(pids: Collection[int]) -> list[ProcessIdentity]:
+        return [ProcessIdentity(pid, processes[pid].start_ticks, boot) for pid in pids]
+
+    return _Members(named(above), named(members))
 
 
 def _session(found: Supervised | None, processes: Mapping[int, Process]) -> set[int]:

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,35 +96,70 @@ def _counted(folder: Path, trial: dict[str, Any], arguments: list[str]) -> str |
 def _watched(folder: Path, trial: dict[str, Any], arguments: list[str]) -> str | None:
     """Empty when the child was proven, else why it was not; then it has ended."""
     ready_seconds, alive_seconds = float(trial["ready_seconds"]), float(trial["alive_seconds"])
-    with (
-        tempfile.TemporaryDirectory(prefix="edge-agent-") as place,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard,
-    ):
+    with _scratch() as place, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind(f"{place}/notify")
         environment = {**os.environ, "NOTIFY_SOCKET": f"{place}/notify", "EDGEPACK_TRIAL": str(trial["version"])}
         environment["WATCHDOG_USEC"] = str(int(min(alive_seconds, 30.0) * 1e6))
         environment.pop("WATCHDOG_PID", None)
-        try:
-            child = subprocess.Popen(
-                _command(folder, str(trial["version"]), arguments), env=environment, preexec_fn=_end_with_parent
-            )  # fmt: skip
-        except OSError as error:
-            return f"it cannot be started ({error.strerror})"
         asked: list[int] = []
+        # Before there is a child, which would outlive this process if a signal ended it meanwhile.
         before = {one: signal.signal(one, lambda number, _: asked.append(number)) for one in _SIGNALS}
+        # An agent that has made way lets some of them wait for the next one.
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         try:
-            reason = _judged(child, heard, asked, ready_seconds, alive_seconds)
+            child = _child(_command(folder, str(trial["version"]), arguments), environment)
+            try:
+                reason = _judged(child, heard, asked, ready_seconds, alive_seconds)
+            finally:
+                _end(child, asked)
+        except _NotStartedError as error:
+            reason = str(error)
         finally:
-            _end(child, asked)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for number, handler in before.items():
                 signal.signal(number, handler)
-    if asked and signal.SIGHUP not in asked:
+    if {*asked} - {signal.SIGHUP}:
         sys.exit(0)
     return reason
 
 
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG: two agents would be in each other's way
+class _NotStartedError(Exception):
+    pass
+
+
+def _child(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    me = os.getpid()
+    try:
+        return subprocess.Popen(command, env=environment, preexec_fn=lambda: _end_with(me))
+    except OSError as error:
+        raise _NotStartedError(f"it cannot be started ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder that, when this process is killed, the next command of the agent removes (``edgepack.host.scratch``)."""
+    while True:
+        place = tempfile.mkdtemp(".scratch", "edgepack-trial-")
+        with contextlib.suppress(FileNotFoundError):  # another process removed it before it was locked
+            held = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):  # a file system without locks: nobody else removes it there
+                fcntl.flock(held, fcntl.LOCK_EX)
+            if os.path.isdir(place):  # noqa: PTH112
+                break
+            os.close(held)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        os.close(held)
+
+
+def _end_with(parent: int) -> None:
+    """End this process with ``parent``, also where that is gone already: two agents would be in each other's way."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what only notes it would not be there any more after exec
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _judged(

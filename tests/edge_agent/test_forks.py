@@ -14,7 +14,7 @@ import pytest
 from tests.edge_agent.support.agent import Agent, Images, make_images
 from tests.edge_agent.support.resident import Resident
 from tests.support.ports import free_port
-from tests.support.running import run
+from tests.support.running import finish, run
 
 PROGRAM = """
 import os, signal, subprocess, sys, time
@@ -113,6 +113,53 @@ def test_nothing_of_an_agent_that_was_killed_is_left(agent: Resident) -> None:
     agent.wait(lambda: not Path(f"/proc/{server}").exists())
     agent.start()  # and nothing holds what the next one needs
     assert agent.end() == 0
+
+
+ASKED = """
+import os, signal, sys
+from pathlib import Path
+from edge_agent.config.configuration import Configuration
+from edge_agent.jobs.task import Task
+given = {} if sys.argv[1] == "unknown" else {"agent": os.getppid() + (sys.argv[1] == "gone")}
+Task(Configuration(), (), given).end_with_the_agent()
+os.kill(os.getpid(), signal.SIGINT)
+print("goes on")
+"""
+
+
+@pytest.mark.parametrize(
+    ("agent_is", "code", "said"), [("there", 0, "goes on\n"), ("unknown", 0, "goes on\n"), ("gone", 143, "")]
+)
+def test_a_job_ends_with_the_agent_and_not_by_the_terminal(agent_is: str, code: int, said: str) -> None:
+    done = finish(sys.executable, "-c", ASKED, agent_is)
+    assert (done.code, done.stdout, done.stderr) == (code, said, "")
+
+
+def test_signals_that_come_while_the_agent_starts_wait_for_it(agent: Resident) -> None:
+    agent.start(ready=False)
+    agent.wait(lambda: waits_for(agent, signal.SIGHUP, signal.SIGINT))
+    agent.process.send_signal(signal.SIGHUP)
+    agent.wait(lambda: "the configuration was read again" in agent.log)
+    assert not waits_for(agent, signal.SIGHUP, signal.SIGINT)
+    (server,) = children(agent.process.pid)
+    assert not int(field(server, "SigBlk"), 16)
+    assert agent.end(signal.SIGINT) == 0
+
+    agent.start(ready=False)
+    agent.wait(lambda: waits_for(agent, signal.SIGHUP, signal.SIGINT))
+    assert agent.end(signal.SIGINT) == 0
+    assert "Traceback" not in agent.log
+
+
+def waits_for(agent: Resident, *numbers: int) -> bool:
+    assert agent.process is not None
+    assert agent.process.poll() is None, agent.log
+    return all(int(field(agent.process.pid, "SigBlk"), 16) >> (number - 1) & 1 for number in numbers)
+
+
+def field(pid: int, name: str) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
+    return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
 
 
 def children(pid: int) -> list[int]:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from edge_agent.upgrade import launch
 from edge_agent.upgrade.versions import Versions
+from edgepack.host.scratch import sweep_scratch
 from edgepack.oci.digest import Digest
 from tests.support.waiting import wait_until
 
@@ -175,6 +177,59 @@ def test_the_end_of_the_agent_ends_the_trial_and_the_next_start_goes_on_with_it(
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
     assert (agent.versions.current, agent.versions.trial) == (OLD, NEW)
+
+
+SLOW_TO_END = (
+    SAYS
+    + """
+import signal
+def end(*_):
+    with (place.parent / "log").open("a") as log:
+        log.write("ends\\n")
+    time.sleep(0.5)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+tell('READY=1')
+time.sleep(600)
+"""
+)
+
+
+def test_a_request_to_end_counts_whatever_came_before_it(agent: Agent) -> None:
+    agent.version(NEW, SLOW_TO_END)
+    agent.versions.propose(NEW, ready_seconds=30, alive_seconds=600)
+    process = agent.start()
+    wait_until(lambda: agent.log == ["1 run"])
+    time.sleep(0.2)
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: agent.log == ["1 run", "ends"])
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert agent.log == ["1 run", "ends"], "nothing is started that nobody would end"
+
+
+def test_what_a_killed_launcher_leaves_is_removed_and_what_a_living_one_uses_is_not(
+    agent: Agent, open_dir: Path
+) -> None:
+    place = open_dir  # a socket's path may have 107 bytes, which pytest's folders exceed
+    agent.version(NEW, GOOD)
+    agent.versions.propose(NEW, ready_seconds=30, alive_seconds=600)
+    for left in (1, 1, 0):
+        process = agent.start(TMPDIR=str(place))
+        wait_until(lambda: len([*place.glob("*/notify")]) == 1)
+        sweep_scratch(place)
+        assert len([*place.iterdir()]) == 1
+        process.send_signal(signal.SIGKILL if left else signal.SIGTERM)
+        process.wait(30)
+        assert len([*place.iterdir()]) == left
+        sweep_scratch(place)
+        assert [*place.iterdir()] == []
+
+
+def test_a_version_whose_launcher_is_gone_before_it_could_be_told_does_not_run() -> None:
+    code = "import os; from edge_agent.upgrade.launch import _end_with as end; end(os.getppid()); end(1 << 30); print()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
 def test_systemd_hears_of_the_version_that_is_tried(agent: Agent, tmp_path: Path) -> None:

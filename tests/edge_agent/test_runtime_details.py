@@ -48,6 +48,26 @@ from tests.edge_agent.support.runtimes import build_image, copy_store, make_runt
 from tests.support.running import run
 from tests.support.waiting import wait_until
 
+
+def test_a_signal_is_for_a_process_and_not_for_the_next_one_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        ticks, boot = start_ticks(child.pid) or 0, processes.boot_id()
+        for other in (
+            processes.ProcessIdentity(child.pid, ticks + 1, boot), processes.ProcessIdentity(child.pid, ticks, "-"),
+            processes.ProcessIdentity(1 << 30, ticks, boot),
+        ):  # fmt: skip
+            assert not other.signal(signal.SIGKILL)
+        known = processes.ProcessIdentity(child.pid, ticks, boot)
+        assert known.signal(0)
+        with monkeypatch.context() as patch:
+            patch.delattr(os, "pidfd_open")  # as by a Python or a kernel without
+            assert not processes.ProcessIdentity(child.pid, ticks + 1, boot).signal(signal.SIGKILL)
+            assert known.signal(0)
+        assert known.signal(signal.SIGTERM)
+        assert child.wait(30) == -signal.SIGTERM
+        assert not known.signal(signal.SIGTERM)
+
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
