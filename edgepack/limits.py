@@ -58,6 +58,16 @@ class Limits:
     # What an import writes beside blobs: the index and the referrers.
     import_margin_bytes: int = 1 << 20
 
+    # A delta: its description, which is held in memory with so much for each of its segments; what one segment makes;
+    # what zstd looks back over, which sets its memory on a device; how much applying may take, all in all, and how much
+    # of that a Python takes which has only been started.
+    delta_description_bytes: int = 1 << 20
+    delta_segment_memory: int = 512
+    delta_segment_bytes: int = 4 << 20
+    delta_window_bytes: int = 8 << 20
+    delta_memory_bytes: int = 64 << 20
+    delta_python_bytes: int = 24 << 20
+
     # A document by which a package in an image says what it is; those of a whole distribution have a few megabytes.
     package_document_bytes: int = 32 << 20
 

@@ -75,7 +75,8 @@ def extra(
 
 
 WANTED = {
-    "": extra("edgepack", without=COMMANDS, unimportable=CONSOLE),
+    # Deltas are applied faster where numpy is.
+    "": extra("edgepack", without=COMMANDS | {"numpy"}, unimportable=CONSOLE),
     "packager": extra(
         "edgepack", "converters", "packager", "dockerfiles", commands=["edgepack"], unimportable=RECIPES,
         # A model is converted in an environment that is made for it; an engine is asked where its library is there.
@@ -95,7 +96,7 @@ WANTED = {
         without=NUMPY | SKLEARN | BOOSTERS | TENSORFLOW | PYTORCH | FORMATS | ENGINE
         | {"keyring", "psycopg", "symbols"},
     ),
-    "agent": extra("edgepack", "edge_agent", commands=["edge-agent"], without={"uv"}),
+    "agent": extra("edgepack", "edge_agent", commands=["edge-agent"], without={"uv", "numpy"}),
     "serve": extra(
         "edge_server", commands=["edge-server"], without=SCRIPTS | {"PIL", "opentelemetry"}, unimportable=SCHEMAS
     ),

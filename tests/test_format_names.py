@@ -26,6 +26,7 @@ NAMES = {
     "edgepack.base-recipe/v1",
     "edgepack.bundle/v1",
     "edgepack.command/v1",
+    "edgepack.delta/v1",
     "edgepack.desired/v1",
     "edgepack.environment/v1",
     "edgepack.identity/v1",

@@ -52,6 +52,12 @@ OTHER_SIZES = {
     "edge_agent/sources/registries.py",
     "edge_agent/sources/sources.py",
     "edge_agent/state/reserve.py",
+    "edgepack/deltas/apply.py",
+    "edgepack/deltas/make.py",
+    "edgepack/deltas/members.py",
+    "edgepack/deltas/segments.py",
+    "edgepack/deltas/format.py",
+    "edgepack/deltas/tensors.py",
     "edgepack/oci/checkpoint.py",
     "packager/agent_file/archive.py",
 }

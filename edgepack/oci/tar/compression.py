@@ -6,7 +6,8 @@ import importlib
 import io
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from contextlib import suppress
+from typing import Any, BinaryIO
 
 from edgepack.errors import MissingPartError, UnsafeArchiveError, UsageError
 from edgepack.limits import LIMITS
@@ -82,19 +83,23 @@ def _gunzip(stream: BinaryIO, layer: Descriptor) -> Iterator[bytes]:
 
 
 def _unzstd(stream: BinaryIO, layer: Descriptor) -> Iterator[bytes]:
+    module = zstd_module()
+    if module is None:
+        raise MissingPartError(
+            "the layer is compressed with zstd, which is not installed here",
+            where=f"layer {layer.digest}",
+            hint="install backports.zstd, or build the image with gzip layers",
+        )
+    try:
+        with module.ZstdFile(stream) as file:
+            yield from iter(lambda: file.read(LIMITS.chunk_bytes), b"")
+    except (module.ZstdError, EOFError) as error:
+        raise UnsafeArchiveError(f"damaged zstd ({error})", where=f"layer {layer.digest}") from error
+
+
+def zstd_module() -> Any:
+    """``compression.zstd`` of Python 3.14, or the same from ``backports``; ``None`` where neither is installed."""
     for name in ("compression.zstd", "backports.zstd"):
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
-        try:
-            with module.ZstdFile(stream) as file:
-                yield from iter(lambda: file.read(LIMITS.chunk_bytes), b"")
-        except (module.ZstdError, EOFError) as error:
-            raise UnsafeArchiveError(f"damaged zstd ({error})", where=f"layer {layer.digest}") from error
-        return
-    raise MissingPartError(
-        "the layer is compressed with zstd, which is not installed here",
-        where=f"layer {layer.digest}",
-        hint="install backports.zstd, or build the image with gzip layers",
-    )
+        with suppress(ImportError):
+            return importlib.import_module(name)
+    return None
