@@ -90,6 +90,9 @@ class ForkServer:
         try:
             os.close(os.pidfd_open(os.getpid()))
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            # No collection in either process touches, and thereby copies, what both have.
+            gc.collect()
+            gc.freeze()
             pid = os.fork()
         except OSError:
             return None
