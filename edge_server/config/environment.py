@@ -17,9 +17,11 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
 
     Ours: EDGEPACK_HOST, EDGEPACK_PORT, EDGEPACK_LOG_LEVEL, EDGEPACK_LOG_REQUESTS, EDGEPACK_WORKERS,
     EDGEPACK_PROCESSES, EDGEPACK_THREADS, EDGEPACK_MEMORY_BYTES, EDGEPACK_COLLECTION, EDGEPACK_AUTH_MODE,
-    EDGEPACK_AUTH_FILE, EDGEPACK_TLS_CERTIFICATE, EDGEPACK_TLS_KEY, EDGEPACK_QUEUE_MS, EDGEPACK_SOURCE_DIRECTORY. The
-    specification's: SERVICE_NAME, SERVICE_VERSION, SERVICE_PATH_PREFIX, SCORING_TIMEOUT_MS, WORKER_COUNT,
-    AML_APP_ROOT, AML_CORS_ORIGINS. Raises ConfigurationError naming every variable that is wrong.
+    EDGEPACK_AUTH_FILE, EDGEPACK_TLS_CERTIFICATE, EDGEPACK_TLS_KEY, EDGEPACK_QUEUE_MS, EDGEPACK_GRACE_SECONDS,
+    EDGEPACK_SOURCE_DIRECTORY. The specification's: SERVICE_NAME, SERVICE_VERSION, SERVICE_PATH_PREFIX,
+    SCORING_TIMEOUT_MS, WORKER_COUNT, AML_APP_ROOT, AML_CORS_ORIGINS.
+
+    Raises ConfigurationError naming every variable that is wrong.
     """
     reader = _Reader(environment)
     limits, runtime, script, identity = config.limits, config.runtime, config.script, config.identity
@@ -29,6 +31,9 @@ def override(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceCo
     queue = reader.number("EDGEPACK_QUEUE_MS", 0, 10**12)
     if queue is not None:
         limits = replace(limits, queue_seconds=queue / 1000)
+    grace = reader.number("EDGEPACK_GRACE_SECONDS", 0, 10**9)
+    if grace is not None:
+        limits = replace(limits, grace_seconds=float(grace))
     workers = reader.number("EDGEPACK_WORKERS", 1, 256) or reader.number("WORKER_COUNT", 1, 256)
     if workers is not None and script is not None:
         script = replace(script, workers=workers)

@@ -23,7 +23,7 @@ TLS_FOLDER = "/run/edgepack/tls"
 COLLECTION_FOLDER = "/var/lib/edgepack/collected"
 AUTH_FILES: Mapping[str, str] = {"key": "keys.json", "token": "tokens.json"}
 TLS_FILES = ("tls.crt", "tls.key")
-# What the server's own limits.grace_seconds leaves a request after SIGTERM.
+# What the server's own limits.grace_seconds leaves a request after SIGTERM, unless it is told another number.
 _GRACE = 30.0
 # Until load balancers have heard that a pod ends.
 DRAIN = 5
@@ -137,6 +137,8 @@ class Workload:
     def settings(self) -> dict[str, str]:
         """The whole environment, without credentials: what the deployment asks for, and where files are mounted."""
         found = {"SERVICE_NAME": self.name, "SCORING_TIMEOUT_MS": str(round(self.scoring_seconds * 1000))}
+        if self.scoring_seconds > _GRACE:
+            found["EDGEPACK_GRACE_SECONDS"] = str(math.ceil(self.scoring_seconds))
         if self.auth != "none":
             found |= {
                 "EDGEPACK_AUTH_MODE": self.auth,

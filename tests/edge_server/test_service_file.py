@@ -180,7 +180,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
             "SERVICE_NAME": "N", "SERVICE_VERSION": "V", "SERVICE_PATH_PREFIX": "/P", "SCORING_TIMEOUT_MS": "1500",
             "AML_APP_ROOT": "/r", "AML_CORS_ORIGINS": "https://b, c.example:8080,, *", "WORKER_COUNT": "99",
             "EDGEPACK_AUTH_MODE": "token", "EDGEPACK_AUTH_FILE": "/t.json", "EDGEPACK_TLS_CERTIFICATE": "/c.pem",
-            "EDGEPACK_TLS_KEY": "/k.pem", "EDGEPACK_QUEUE_MS": "250",
+            "EDGEPACK_TLS_KEY": "/k.pem", "EDGEPACK_QUEUE_MS": "250", "EDGEPACK_GRACE_SECONDS": "90",
         },
     )  # fmt: skip
     assert (config.host, config.port, config.root) == ("::1", 7, Path("/r"))
@@ -189,7 +189,8 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     assert (config.script.workers, config.script.threads) == (11, 13)
     assert (config.runtime.processes, config.runtime.threads, config.runtime.memory_bytes) == (12, 13, 14)
     assert (config.identity.name, config.identity.version, config.identity.path_prefix) == ("N", "V", "/P")
-    assert (config.limits.scoring_seconds, config.limits.queue_seconds) == (1.5, 0.25)
+    limits = config.limits
+    assert (limits.scoring_seconds, limits.queue_seconds, limits.grace_seconds) == (1.5, 0.25, 90.0)
     assert config.cors.origins == ("https://b", "https://c.example:8080", "http://c.example:8080", "*")
     assert config.collection.folder == Path("/c")
     assert config.auth == Auth("token", Path("/t.json"))

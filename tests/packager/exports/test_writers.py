@@ -478,7 +478,7 @@ def test_a_configuration_of_azure_decides_replicas_probes_and_amounts() -> None:
     # Azure's own defaults: a key is asked for, and a container has 310 seconds.
     assert (found.auth, found.probe.start_seconds, found.collects) == ("key", 310, True)
     assert (found.settings["EDGEPACK_WORKERS"], found.settings["EDGEPACK_QUEUE_MS"]) == ("3", "250")
-    assert found.end_seconds == 5 + 90 + 5
+    assert (found.end_seconds, found.settings["EDGEPACK_GRACE_SECONDS"]) == (5 + 90 + 5, "90")
     written = documents(export_kubernetes(found, Cluster()))
     container = next(one for one in written if one["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"][0]
     assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] == 310
