@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,8 +18,6 @@ from edgepack.errors import (
     VerificationError,
 )
 from edgepack.hidden import HiddenText
-from edgepack.host.files import make_dirs, open_lock
-from edgepack.host.locks import taken_at_once
 from edgepack.host.progress import Progress, unseen
 from edgepack.names import ModelRef, check_service_name
 from edgepack.oci.descriptor import Platform
@@ -33,6 +30,7 @@ from packager.services.crashes import CrashedError
 from packager.services.credentials.callers import require
 from packager.services.credentials.folder import CredentialFolder
 from packager.services.credentials.keys import ServiceKeys, Which
+from packager.services.exclusive import exclusive
 from packager.services.plan import Change, Request, changed, plan_update
 from packager.services.registry import ServiceRegistry, now
 from packager.services.service import Service
@@ -355,20 +353,6 @@ class Services:
         self._records.put(service)
         return Deployed(service, seen)
 
-    @contextmanager
-    def changing(self, name: str) -> Iterator[int]:
-        """Keep others from changing the service at the same time, by a lock whose descriptor this is.
-
-        Raises ``UsageError`` where one does.
-        """
-        folder = self._workspace.root / SERVICES
-        make_dirs(folder)
-        held = open_lock(folder / f"{name}.lock")
-        try:
-            if not taken_at_once(held):
-                raise UsageError(
-                    "is being changed by another command", where=f"service {name}", hint="wait for it, and try again"
-                )
-            yield held
-        finally:
-            os.close(held)
+    def changing(self, name: str) -> AbstractContextManager[int]:
+        """Keep others from changing the service at the same time; see ``exclusive``."""
+        return exclusive(self._workspace.root / SERVICES / f"{name}.lock", f"service {name}")

@@ -5,16 +5,13 @@ A version is deployed before it gets requests, and gets none before it is delete
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgepack.errors import EdgepackError, NotFoundError, UsageError
 from edgepack.hidden import HiddenText
-from edgepack.host.files import make_dirs, open_lock
-from edgepack.host.locks import taken_at_once
 from edgepack.host.progress import Progress, unseen
 from edgepack.names import check_service_name
 from edgepack.state.endpoints import EndpointTls
@@ -40,6 +37,7 @@ from packager.services.endpoints.endpoint import (
     without_version,
 )
 from packager.services.endpoints.store import EndpointStore
+from packager.services.exclusive import exclusive
 from packager.services.plan import Change, Request, grown
 from packager.services.registry import now
 from packager.services.service import Service
@@ -337,17 +335,5 @@ class Endpoints:
     def _target(self, one: Endpoint) -> RoutingTarget:
         return routing_target(self._workspace, one.compute_type, one.target)
 
-    @contextmanager
-    def _changing(self, name: str) -> Iterator[None]:
-        """Keep others from changing the endpoint at the same time; raises ``UsageError`` where one does."""
-        folder = self._workspace.root / SERVICES / "endpoints"
-        make_dirs(folder)
-        held = open_lock(folder / f".{name}.lock")
-        try:
-            if not taken_at_once(held):
-                raise UsageError(
-                    "is being changed by another command", where=f"endpoint {name}", hint="wait for it, and try again"
-                )
-            yield
-        finally:
-            os.close(held)
+    def _changing(self, name: str) -> AbstractContextManager[int]:
+        return exclusive(self._workspace.root / SERVICES / "endpoints" / f".{name}.lock", f"endpoint {name}")

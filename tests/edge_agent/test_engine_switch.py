@@ -24,6 +24,7 @@ from edgepack.oci.digest import Digest
 from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
 from edgepack.state.desired import DesiredService
+from tests.edge_agent.support.callers import Callers
 from tests.edge_agent.support.runtimes import build_image, copy_store
 from tests.support.http_client import ask, listens
 from tests.support.running import run
@@ -114,46 +115,13 @@ def device(
     assert made.containers() == []
 
 
-class Callers:
-    """Ask all the time, on a new connection each time; what was answered, and what failed."""
-
-    def __init__(self, device: Device) -> None:
-        self.answers: list[str] = []
-        self.failed: list[BaseException] = []
-        self._device = device
-        self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
-
-    def _ask(self) -> None:
-        while not self._end.is_set():
-            try:
-                self.answers.append(self._device.answer())
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told below
-                self.failed.append(error)
-            time.sleep(0.02)
-
-    def __enter__(self) -> Callers:
-        for one in self._threads:
-            one.start()
-        wait_until(lambda: len(self.answers) > 10 or self.failed)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        seen = len(self.answers)
-        wait_until(lambda: len(self.answers) > seen + 10 or self.failed)
-        self._end.set()
-        for one in self._threads:
-            one.join()
-        assert self.failed == []
-
-
 def test_versions_take_over_and_long_requests_finish_on_the_one_before(device: Device) -> None:
     slow = replace(device.spec, env={"PROBE": "lambda: __import__('time').sleep(2)"})
     runtime, two = device.runtime(), device.of("two")
     assert isinstance(runtime, Fronted)
     device.run(device.spec)
     assert (runtime.fronts(two), runtime.alone(two)) == (True, None)
-    with Callers(device) as callers:
+    with Callers(device.answer, 0.02) as callers:
         for spec in (two, device.spec):
             beside = device.beside(spec, runtime)
             assert device.containers() == ["edgepack-churn", "edgepack-churn.next"]
@@ -184,7 +152,7 @@ def test_versions_take_over_and_long_requests_finish_on_the_one_before(device: D
 def test_who_asks_while_nothing_runs_waits_and_is_answered(device: Device) -> None:
     runtime, two = device.runtime(), device.of("two")
     device.run(device.spec)
-    with Callers(device) as callers, holding(runtime, "churn"):
+    with Callers(device.answer, 0.02) as callers, holding(runtime, "churn"):
         runtime.stop("churn", 1)
         assert device.containers() == []
         device.beside(two, runtime).take_over()
@@ -198,7 +166,7 @@ def test_whatever_ends_in_a_switch_one_version_answers(device: Device, monkeypat
     two = device.of("two")
     device.run(device.spec)
     device.beside(two)  # killed here
-    with Callers(device) as callers:
+    with Callers(device.answer, 0.02) as callers:
         assert device.runtime().start(device.spec).image == device.spec.image
         assert device.containers() == ["edgepack-churn"]
     assert {*callers.answers} == {"one"}
@@ -223,7 +191,7 @@ def test_whatever_ends_in_a_switch_one_version_answers(device: Device, monkeypat
         with pytest.raises(KeyboardInterrupt):
             beside.take_over()
     assert device.answer() == "two"
-    with Callers(device):
+    with Callers(device.answer, 0.02):
         device.front.settle()
         assert device.answer() == "one"
         # The next change takes away what is left.
@@ -239,7 +207,7 @@ def test_whatever_ends_in_a_switch_one_version_answers(device: Device, monkeypat
     found = device.runtime().inspect("churn")
     assert found is not None
     assert (device.answer(), found.image) == ("two", two.image)
-    with Callers(device):
+    with Callers(device.answer, 0.02):
         device.beside(device.spec).take_over()
     assert (device.answer(), device.containers()) == ("one", ["edgepack-churn"])
 
@@ -250,7 +218,7 @@ def _fresh(routes: object, beside: BesideContainer) -> bool:
 
 def test_a_version_that_cannot_take_over_leaves_the_other_one(device: Device) -> None:
     device.run(device.spec)
-    with socket.create_server(("127.0.0.1", 0)) as other, Callers(device) as callers:
+    with socket.create_server(("127.0.0.1", 0)) as other, Callers(device.answer, 0.02) as callers:
         taken = replace(device.of("two"), port=other.getsockname()[1])
         with pytest.raises(RuntimeFailedError, match=f"port {taken.port} on 127.0.0.1 cannot be used"):
             device.runtime().start_beside(taken)
@@ -269,7 +237,7 @@ def test_one_router_has_the_ports_of_all_services_and_serves_those_that_it_can(
     fraud = replace(device.of("two"), name="fraud", port=free_port())
     device.run(device.spec)
     first = device.haproxy
-    with Callers(device):
+    with Callers(device.answer, 0.02):
         device.run(fraud)
     assert (device.answer(), device.answer(fraud.port)) == ("one", "two")
     assert device.haproxy not in (None, first)
@@ -281,7 +249,7 @@ def test_one_router_has_the_ports_of_all_services_and_serves_those_that_it_can(
         assert not device.front.is_as_wanted
     device.front.settle()
     assert (device.answer(), device.front.is_as_wanted) == ("one", True)
-    with Callers(device):
+    with Callers(device.answer, 0.02):
         device.runtime().stop("fraud", 1)
     assert not listens(fraud.port)
 

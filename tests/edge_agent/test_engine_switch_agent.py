@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,6 +24,7 @@ from edgepack.oci.layer import Layer
 from edgepack.oci.store import Store
 from edgepack.signing.keys import create_key
 from tests.edge_agent.support.agent import Agent, Images
+from tests.edge_agent.support.callers import Callers
 from tests.edge_agent.support.resident import ROOT, Resident
 from tests.edge_agent.support.runtimes import build_image, copy_store
 from tests.support.http_client import ask
@@ -90,37 +90,6 @@ def answer(port: int) -> str:
     return "v2" if "'v2'" in body else "v1"
 
 
-class Callers:
-    """Ask all the time, on a new connection each time; what was answered, and what failed."""
-
-    def __init__(self, port: int) -> None:
-        self.answers: list[str] = []
-        self.failed: list[BaseException] = []
-        self._port = port
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-
-    def _ask(self) -> None:
-        while not self._end.is_set():
-            try:
-                self.answers.append(answer(self._port))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told below
-                self.failed.append(error)
-            time.sleep(0.03)
-
-    def __enter__(self) -> Callers:
-        self._thread.start()
-        wait_until(lambda: len(self.answers) > 5 or self.failed)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        seen = len(self.answers)
-        wait_until(lambda: len(self.answers) > seen + 5 or self.failed)
-        self._end.set()
-        self._thread.join()
-        assert self.failed == []
-
-
 def containers(agent: Resident) -> list[str]:
     return run("docker", "--host", agent.environment["DOCKER_HOST"], "ps", "-a", "--format", "{{.Names}}").split()
 
@@ -146,7 +115,7 @@ def kill_with_jobs(agent: Resident) -> None:
 def test_updates_rollbacks_and_restarts_fail_no_request(agent: Resident) -> None:
     port = agent.device.port
     apply(agent, "v1")
-    with Callers(port) as callers:
+    with Callers(lambda: answer(port), 0.06) as callers:
         apply(agent, "v2")
         command(agent, "rollback", "churn", "--allow-unsigned")
         assert "rolled back" in apply(agent, "crash", code=1)
@@ -191,7 +160,7 @@ def test_whatever_is_killed_a_version_answers_and_the_agent_goes_on(
     # The agent and its jobs are killed in a switch, at several moments of it.
     for number, delay in enumerate((0.0, 0.3, 0.8, 1.2)):
         wanted = ("v2", "v1")[number % 2]
-        with Callers(other), Callers(port):
+        with Callers(lambda: answer(other), 0.06), Callers(lambda: answer(port), 0.06):
             agent.put(agent.service(wanted), fraud)
             agent.wait(lambda: "edgepack-churn.next" in containers(agent))
             time.sleep(delay)

@@ -29,6 +29,7 @@ from edgepack.oci.manifest import Manifest
 from edgepack.oci.store import Store
 from edgepack.state.desired import DesiredService
 from edgepack.state.host_access import DeviceNode, Mount
+from tests.edge_agent.support.callers import Callers
 from tests.edge_agent.support.runtimes import build_image, copy_store, make_runtime
 from tests.support.http_client import ask, listens
 from tests.support.waiting import wait_until
@@ -143,39 +144,6 @@ def device(request: pytest.FixtureRequest, open_dir: Path, free_port: Callable[[
     assert str(open_dir) not in Path("/proc/self/mounts").read_text()
 
 
-class Callers:
-    """Ask all the time, on a new connection each time; what was answered, and what failed."""
-
-    def __init__(self, device: Device) -> None:
-        self.answers: list[str] = []
-        self.failed: list[BaseException] = []
-        self._device = device
-        self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
-
-    def _ask(self) -> None:
-        while not self._end.is_set():
-            try:
-                self.answers.append(self._device.answer())
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told below
-                self.failed.append(error)
-            time.sleep(0.005)
-
-    def __enter__(self) -> Callers:
-        for one in self._threads:
-            one.start()
-        wait_until(lambda: len(self.answers) > 10 or self.failed)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        seen = len(self.answers)
-        wait_until(lambda: len(self.answers) > seen + 10 or self.failed)
-        self._end.set()
-        for one in self._threads:
-            one.join()
-        assert self.failed == []
-
-
 def health(device: Device, connect: Callable[[float], socket.socket]) -> bytes:
     def asked() -> bytes:
         try:
@@ -196,7 +164,7 @@ def test_a_version_takes_over_and_the_one_before_answers_until_then(device: Devi
     wait_until(lambda: device.answer() == "one")
     new = replace(device.spec, image=two)
     assert runtime.alone(new) is None
-    with Callers(device) as callers:
+    with Callers(device.answer, 0.005) as callers:
         for spec in (new, device.spec):
             beside = runtime.start_beside(spec)
             assert health(device, beside.connect).startswith(b"HTTP/1.0 200")
@@ -217,7 +185,7 @@ def test_who_asks_while_nothing_runs_waits_and_is_answered(device: Device, kind:
     runtime, two = device.runtime(), device.image("two")
     runtime.start(device.spec)
     wait_until(lambda: device.answer() == "one")
-    with Callers(device) as callers, holding(runtime, "churn"):
+    with Callers(device.answer, 0.005) as callers, holding(runtime, "churn"):
         runtime.stop("churn")
         time.sleep(0.1)
         runtime.start(replace(device.spec, image=two))
@@ -235,7 +203,7 @@ def test_a_version_that_is_not_healthy_is_discarded_and_the_other_was_not_touche
     runtime.start(device.spec)
     wait_until(lambda: device.answer() == "one")
     new = replace(device.spec, image=device.image("two"), env={"CRASH": "3", "DEAF": "1"})
-    with Callers(device) as callers:
+    with Callers(device.answer, 0.005) as callers:
         beside = runtime.start_beside(new)
         if kind != "process":
             wait_until(lambda: (found := beside.inspect()) is not None and found.state == "exited")
@@ -316,7 +284,7 @@ def test_a_service_keeps_its_socket_when_the_agent_dies(device: Device) -> None:
     assert done.returncode == -signal.SIGKILL
     wait_until(lambda: device.answer() == "one")
     runtime, new = device.runtime(), replace(device.spec, image=device.image("two"))
-    with Callers(device):
+    with Callers(device.answer, 0.005):
         assert runtime.alone(new) is None
         beside = runtime.start_beside(new)
         health(device, beside.connect)
