@@ -57,6 +57,8 @@ def find_media(paths: Sequence[Path], trusted: Collection[PublicKey], *, allow_u
     found: dict[tuple[Digest, object], PartFiles] = {}
     bad: dict[Path, EdgepackError] = {}
     for path in _files(paths):
+        if path != STDIN and not path.exists():
+            raise NotFoundError("there is no such bundle", where=path, hint="check the path")
         if path == STDIN or not path.is_file():  # what cannot be opened twice is one bundle
             bundles.append(path)
             continue

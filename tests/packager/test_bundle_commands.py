@@ -69,6 +69,13 @@ def test_a_stick_is_inspected_and_verified_and_left_as_it_is(workspace: Workspac
     assert snapshot(stick) == before
 
 
+@pytest.mark.parametrize("verb", [["inspect"], ["verify"], ["load", "--to", "127.0.0.1:1/x"], ["serve"]])
+def test_a_bundle_that_never_was_there_is_not_a_bad_one(workspace: Workspace, tmp_path: Path, verb: list[str]) -> None:
+    error = edgepack(workspace, *verb, tmp_path / "nowhere").exception
+    assert isinstance(error, NotFoundError)
+    assert error.what == "there is no such bundle"
+
+
 def test_verify_names_every_bad_and_missing_part_and_asks_for_them(
     workspace: Workspace, stick: Path, tmp_path: Path
 ) -> None:
